@@ -1,0 +1,113 @@
+//! What a copy tells while it runs and when something arrived. Values only: who listens decides what to do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chrono::{DateTime, Utc};
+
+use crate::oci::{Digest, ManifestRef, MediaType, Tag};
+
+/// A blob on its way to one target, shared with whoever shows progress.
+#[derive(Debug)]
+pub struct Transfer {
+    /// The repository that it is read from.
+    pub source: String,
+    /// The repository that it is written to.
+    pub target: String,
+    /// The blob.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    sent: AtomicU64,
+}
+
+impl Transfer {
+    /// A transfer that has moved nothing yet.
+    #[must_use]
+    pub fn new(source: &str, target: &str, digest: Digest, size: u64) -> Arc<Self> {
+        Arc::new(Self { source: source.into(), target: target.into(), digest, size, sent: AtomicU64::new(0) })
+    }
+
+    /// Counts bytes that were handed to the target.
+    pub fn advance(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes handed to the target so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+/// How a blob came to be at a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlobOutcome {
+    /// It was sent.
+    Copied,
+    /// It was mounted from another repository of the target's registry.
+    Mounted,
+    /// It was there already.
+    Found,
+}
+
+/// Something that happened during a copy.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Bytes of a blob begin to move.
+    TransferStarted(Arc<Transfer>),
+    /// They all arrived and were committed.
+    TransferFinished(Arc<Transfer>),
+    /// They did not; the reason is told by the tag's own outcome.
+    TransferFailed(Arc<Transfer>, String),
+}
+
+/// How many blobs of a closure came to the target in which way, each digest counted once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct BlobCounts {
+    /// Sent by this copy.
+    pub copied: u64,
+    /// Mounted from a sibling repository.
+    pub mounted: u64,
+    /// Found at the target.
+    pub found: u64,
+}
+
+/// The evidence that a digest arrived: its whole closure is at the target, verified, and the tag (if any) points at it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Arrival {
+    /// The source repository.
+    pub source: String,
+    /// What was asked of the source.
+    #[serde(serialize_with = "as_text")]
+    pub source_reference: ManifestRef,
+    /// The digest that the reference stood for at the source.
+    pub source_digest: Digest,
+    /// The target repository.
+    pub target: String,
+    /// The tag that was written at the target, `None` for a copy by digest.
+    pub tag: Option<Tag>,
+    /// The digest at the target. Differs from `source_digest` only for an index derived for some platforms.
+    pub digest: Digest,
+    /// The manifest's media type.
+    pub media_type: MediaType,
+    /// How many manifests the closure has, referrers included.
+    pub manifests: u64,
+    /// How its blobs came.
+    pub blobs: BlobCounts,
+    /// Bytes of blobs and manifests that this copy sent.
+    pub bytes: u64,
+    /// Who the source was read as.
+    pub source_identity: String,
+    /// Who the target was written as.
+    pub target_identity: String,
+    /// When the copy began.
+    pub started: DateTime<Utc>,
+    /// When the tag was written.
+    pub ended: DateTime<Utc>,
+}
+
+fn as_text<S: serde::Serializer>(reference: &ManifestRef, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(reference)
+}

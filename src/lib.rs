@@ -1,0 +1,16 @@
+//! transship keeps container registries in step: see README.md for what it does and ARCHITECTURE.md for the map.
+//!
+//! Data goes one way: `config` -> `schedule` -> `plan` -> `copy` -> `journal` -> `status`.
+
+pub mod cli;
+pub mod config;
+pub mod copy;
+pub mod daemon;
+pub mod journal;
+pub mod layout;
+pub mod oci;
+pub mod plan;
+pub mod registry;
+pub mod schedule;
+pub mod status;
+pub mod store;

@@ -1,0 +1,37 @@
+//! Descriptors (image-spec, "Content Descriptors"): what a manifest says of the content it points at.
+
+use super::{Digest, MediaType, Platform};
+
+/// The type, digest and size of some content, and what the manifest that lists it adds.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Descriptor {
+    /// The content's media type.
+    pub media_type: MediaType,
+    /// The content's digest.
+    pub digest: Digest,
+    /// The content's size in bytes.
+    pub size: u64,
+    /// For a child of an index: what it runs on. `None` where the index does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// For a referrer: what kind of artifact it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// Whether the manifest lists addresses of its own for the content (`urls`).
+    #[serde(skip)]
+    pub has_urls: bool,
+}
+
+impl Descriptor {
+    /// A descriptor with nothing but the three required properties.
+    #[must_use]
+    pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
+        Self { media_type, digest, size, platform: None, artifact_type: None, has_urls: false }
+    }
+
+    /// Whether this is a foreign layer: one that lives elsewhere and must not be uploaded.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.media_type.is_nondistributable()
+    }
+}

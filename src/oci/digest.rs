@@ -1,0 +1,201 @@
+//! Content digests (image-spec, "Digests"): the name of a piece of content, and the way to compute it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest as _, Sha256, Sha512};
+
+/// The digest of some content: `sha256:` with 64 or `sha512:` with 128 lower-case hexadecimal digits.
+///
+/// These two are the algorithms registered by image-spec, "Registered algorithms". Any other is refused,
+/// because content under it could not be verified.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Digest {
+    /// SHA-256, the one in common use.
+    Sha256([u8; 32]),
+    /// SHA-512, optional in the specification.
+    Sha512([u8; 64]),
+}
+
+/// Why a text is not a [`Digest`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DigestError {
+    /// There is no `algorithm:` before the digits.
+    #[error("{0:?} is not a digest: expected sha256:<64 hex digits>")]
+    Shape(String),
+    /// The algorithm is not one that can be verified here.
+    #[error("{0:?} uses a digest algorithm that is not supported: expected sha256 or sha512")]
+    Algorithm(String),
+    /// The digits are too few, too many, upper-case or not hexadecimal.
+    #[error("{text:?} is not a digest: {algorithm} takes {expected} lower-case hex digits")]
+    Digits {
+        /// The whole text.
+        text: String,
+        /// The algorithm before the colon.
+        algorithm: &'static str,
+        /// How many digits that algorithm takes.
+        expected: usize,
+    },
+}
+
+impl Digest {
+    /// The SHA-256 digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::Sha256(Sha256::digest(bytes).into())
+    }
+
+    /// The digest of `bytes` under this digest's algorithm.
+    #[must_use]
+    pub fn same_algorithm_of(&self, bytes: &[u8]) -> Self {
+        let mut digester = Digester::like(self);
+        digester.update(bytes);
+        digester.finish()
+    }
+
+    /// The algorithm's name, `sha256` or `sha512`.
+    #[must_use]
+    pub fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Sha256(_) => "sha256",
+            Self::Sha512(_) => "sha512",
+        }
+    }
+
+    /// The digits alone.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        match self {
+            Self::Sha256(bytes) => hex::encode(bytes),
+            Self::Sha512(bytes) => hex::encode(bytes),
+        }
+    }
+
+    /// The first twelve digits, for people and for derived tag names.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let mut hex = self.hex();
+        hex.truncate(12);
+        hex
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm(), self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        let (algorithm, digits) = text.split_once(':').ok_or_else(|| DigestError::Shape(text.to_owned()))?;
+        match algorithm {
+            "sha256" => decode(text, "sha256", digits).map(Self::Sha256),
+            "sha512" => decode(text, "sha512", digits).map(Self::Sha512),
+            _ => Err(DigestError::Algorithm(text.to_owned())),
+        }
+    }
+}
+
+fn decode<const N: usize>(text: &str, algorithm: &'static str, digits: &str) -> Result<[u8; N], DigestError> {
+    let wrong = || DigestError::Digits { text: text.to_owned(), algorithm, expected: N * 2 };
+    if digits.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Err(wrong());
+    }
+    let mut bytes = [0; N];
+    hex::decode_to_slice(digits, &mut bytes).map_err(|_| wrong())?;
+    Ok(bytes)
+}
+
+impl serde::Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Computes a [`Digest`] of bytes that pass by.
+#[derive(Clone)]
+pub struct Digester(State);
+
+#[derive(Clone)]
+enum State {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl fmt::Debug for Digester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digester")
+    }
+}
+
+impl Digester {
+    /// Starts a computation under the algorithm of `digest`.
+    #[must_use]
+    pub fn like(digest: &Digest) -> Self {
+        Self(match digest {
+            Digest::Sha256(_) => State::Sha256(Sha256::new()),
+            Digest::Sha512(_) => State::Sha512(Sha512::new()),
+        })
+    }
+
+    /// Takes in the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            State::Sha256(hasher) => hasher.update(bytes),
+            State::Sha512(hasher) => hasher.update(bytes),
+        }
+    }
+
+    /// The digest of everything taken in.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        match self.0 {
+            State::Sha256(hasher) => Digest::Sha256(hasher.finalize().into()),
+            State::Sha512(hasher) => Digest::Sha512(hasher.finalize().into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn a_digest_prints_as_it_was_read() {
+        assert_eq!(EMPTY.parse::<Digest>().unwrap().to_string(), EMPTY);
+        assert_eq!(Digest::of(b"").to_string(), EMPTY);
+    }
+
+    #[test]
+    fn a_digest_of_another_shape_is_refused_with_what_was_expected() {
+        let message = |text: &str| text.parse::<Digest>().unwrap_err().to_string();
+        assert_eq!(message("latest"), r#""latest" is not a digest: expected sha256:<64 hex digits>"#);
+        assert_eq!(
+            message("md5:00"),
+            r#""md5:00" uses a digest algorithm that is not supported: expected sha256 or sha512"#
+        );
+        assert_eq!(message("sha256:00"), r#""sha256:00" is not a digest: sha256 takes 64 lower-case hex digits"#);
+        assert!(EMPTY.to_uppercase().replace("SHA", "sha").parse::<Digest>().is_err());
+    }
+
+    #[test]
+    fn bytes_that_pass_in_pieces_have_the_digest_of_the_whole() {
+        for like in [Digest::of(b""), Digest::Sha512([0; 64])] {
+            let mut digester = Digester::like(&like);
+            digester.update(b"hel");
+            digester.update(b"lo");
+            assert_eq!(digester.finish(), like.same_algorithm_of(b"hello"));
+        }
+    }
+}

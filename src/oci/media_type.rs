@@ -1,0 +1,111 @@
+//! Media types of manifests, configurations and layers (image-spec, "Media Types").
+
+use std::fmt;
+use std::sync::Arc;
+
+use oci_client::manifest as known;
+
+/// A media type as a registry or a descriptor states it, without parameters.
+///
+/// Any text is kept as it is: an artifact may have a type that nobody here has heard of.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MediaType(Arc<str>);
+
+impl MediaType {
+    /// The OCI image manifest.
+    pub const OCI_MANIFEST: &'static str = known::OCI_IMAGE_MEDIA_TYPE;
+    /// The OCI image index.
+    pub const OCI_INDEX: &'static str = known::OCI_IMAGE_INDEX_MEDIA_TYPE;
+    /// Docker's manifest, version 2 schema 2.
+    pub const DOCKER_MANIFEST: &'static str = known::IMAGE_MANIFEST_MEDIA_TYPE;
+    /// Docker's manifest list.
+    pub const DOCKER_LIST: &'static str = known::IMAGE_MANIFEST_LIST_MEDIA_TYPE;
+    /// What a client that can read all of the above sends as `Accept`.
+    pub const ACCEPTED: [&'static str; 4] =
+        [Self::OCI_INDEX, Self::DOCKER_LIST, Self::OCI_MANIFEST, Self::DOCKER_MANIFEST];
+
+    /// Takes the type out of a `Content-Type`: parameters such as `; charset=utf-8` are dropped.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.split(';').next().unwrap_or_default().trim().into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether content of this type lists other manifests.
+    #[must_use]
+    pub fn is_index(&self) -> bool {
+        matches!(self.as_str(), Self::OCI_INDEX | Self::DOCKER_LIST)
+    }
+
+    /// Whether content of this type is a manifest of either shape.
+    #[must_use]
+    pub fn is_manifest(&self) -> bool {
+        Self::ACCEPTED.contains(&self.as_str())
+    }
+
+    /// Whether this is Docker's manifest of schema 1, signed or not, which is refused by name.
+    #[must_use]
+    pub fn is_schema_1(&self) -> bool {
+        matches!(
+            self.as_str(),
+            "application/vnd.docker.distribution.manifest.v1+json"
+                | "application/vnd.docker.distribution.manifest.v1+prettyjws"
+        )
+    }
+
+    /// Whether a layer of this type must not be uploaded to a registry (image-spec, "Non-Distributable
+    /// Layers"; Docker calls them foreign).
+    #[must_use]
+    pub fn is_nondistributable(&self) -> bool {
+        self.as_str().starts_with("application/vnd.oci.image.layer.nondistributable.")
+            || self.as_str().starts_with("application/vnd.docker.image.rootfs.foreign.")
+    }
+}
+
+impl fmt::Display for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl serde::Serialize for MediaType {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_of_a_content_type_are_dropped() {
+        let media_type = MediaType::new("application/vnd.oci.image.index.v1+json; charset=utf-8");
+        assert_eq!(media_type.as_str(), MediaType::OCI_INDEX);
+        assert!(media_type.is_index() && media_type.is_manifest());
+    }
+
+    #[test]
+    fn foreign_layers_of_both_families_are_known() {
+        for text in [
+            known::IMAGE_LAYER_NONDISTRIBUTABLE_MEDIA_TYPE,
+            known::IMAGE_LAYER_NONDISTRIBUTABLE_GZIP_MEDIA_TYPE,
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        ] {
+            assert!(MediaType::new(text).is_nondistributable(), "{text}");
+        }
+        assert!(!MediaType::new(known::IMAGE_LAYER_MEDIA_TYPE).is_nondistributable());
+    }
+}

@@ -1,0 +1,24 @@
+//! The value types of the OCI specifications: what a tag, a digest, a descriptor and a manifest are.
+//!
+//! Everything here is parsed once, at the edge, and then carries its proof in its type. No I/O, no
+//! clock, nothing of ours is imported.
+
+mod derive;
+mod descriptor;
+mod digest;
+mod manifest;
+mod media_type;
+mod name;
+mod platform;
+mod reference;
+mod sign;
+
+pub use derive::{DerivedIndex, derive_index};
+pub use descriptor::Descriptor;
+pub use digest::{Digest, DigestError, Digester};
+pub use manifest::{Children, MAX_CHILDREN, Manifest, ManifestError, ManifestView};
+pub use media_type::MediaType;
+pub use name::{NameError, RegistryHost, RepositoryName, Tag};
+pub use platform::{Platform, PlatformError};
+pub use reference::{ManifestRef, Reference, ReferenceError, Repository};
+pub use sign::{SignatureTag, referrers_tag, signature_tags};

@@ -1,0 +1,69 @@
+//! Tags that stand for referrers: the specification's fallback tag and cosign's naming scheme.
+
+use super::{Digest, Tag};
+
+/// The fallback tag under which a registry without the referrers API keeps the list of what refers to
+/// `subject`: `sha256-<hex>` (distribution-spec, "Referrers Tag Schema").
+#[must_use]
+pub fn referrers_tag(subject: &Digest) -> Tag {
+    // The specification cuts the encoded part at 64 characters; a sha512 digest has 128.
+    let mut hex = subject.hex();
+    hex.truncate(64);
+    format!("{}-{hex}", subject.algorithm()).parse().expect("a digest makes a valid tag")
+}
+
+/// The tags under which cosign keeps signatures, attestations and SBOMs of `subject`.
+#[must_use]
+pub fn signature_tags(subject: &Digest) -> [Tag; 3] {
+    let tag = referrers_tag(subject);
+    ["sig", "att", "sbom"].map(|suffix| format!("{tag}.{suffix}").parse().expect("a digest makes a valid tag"))
+}
+
+/// A tag read as one of the two schemes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignatureTag {
+    /// The specification's fallback list of the referrers of this subject.
+    Referrers(Digest),
+    /// One of cosign's tags for this subject.
+    Cosign(Digest),
+}
+
+impl SignatureTag {
+    /// Reads `sha256-<64 hex>` and `sha256-<64 hex>.sig`, `.att`, `.sbom`; anything else is an ordinary tag.
+    #[must_use]
+    pub fn read(tag: &Tag) -> Option<Self> {
+        let hex = tag.as_str().strip_prefix("sha256-")?;
+        let (hex, suffix) = hex.split_once('.').map_or((hex, None), |(hex, suffix)| (hex, Some(suffix)));
+        let subject: Digest = format!("sha256:{hex}").parse().ok()?;
+        match suffix {
+            None => Some(Self::Referrers(subject)),
+            Some("sig" | "att" | "sbom") => Some(Self::Cosign(subject)),
+            Some(_) => None,
+        }
+    }
+
+    /// The digest that the tag is about.
+    #[must_use]
+    pub fn subject(&self) -> Digest {
+        match self {
+            Self::Referrers(subject) | Self::Cosign(subject) => *subject,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tags_of_a_subject_are_read_back_as_its_own() {
+        let subject = Digest::of(b"image");
+        assert_eq!(SignatureTag::read(&referrers_tag(&subject)), Some(SignatureTag::Referrers(subject)));
+        for tag in signature_tags(&subject) {
+            assert_eq!(SignatureTag::read(&tag), Some(SignatureTag::Cosign(subject)));
+        }
+        for ordinary in ["latest", "sha256-abc", "sha256-abc.sig"] {
+            assert_eq!(SignatureTag::read(&ordinary.parse().unwrap()), None);
+        }
+    }
+}

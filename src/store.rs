@@ -1,0 +1,167 @@
+//! The seam between those who move content and those who keep it: what a copy may ask of an endpoint.
+//!
+//! [`Source`] is one repository that can be read, [`Target`] one that can also be written. `copy` knows these
+//! traits and nothing of HTTP or of files; `registry` and `layout` implement them and know nothing of copies.
+//! A power that not every endpoint has is a method with a default, never a downcast.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
+
+mod error;
+mod verified;
+
+pub use error::{ErrorKind, Side, Step, StoreError};
+pub use verified::Verified;
+
+/// Bytes on their way, in order. Not verified: see [`Verified`].
+pub type ByteStream = BoxStream<'static, Result<Bytes, StoreError>>;
+
+/// Where blobs are kept together: within one scope a blob of one repository can be mounted into another, and
+/// needs to be sent once only. A registry's host, or a layout's path.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope(Arc<str>);
+
+impl Scope {
+    /// The scope of this name.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One line of a tag listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TagEntry {
+    /// A tag, with its digest where the listing tells it.
+    Tag(Tag, Option<Digest>),
+    /// A name outside the grammar of tags. It cannot be asked for, so it is skipped, by name.
+    Unusable(String),
+}
+
+/// What refers to a manifest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Referrers {
+    /// The referrers, in the order of the list. Only those whose own `subject` can be believed.
+    pub manifests: Vec<Descriptor>,
+    /// The list as it stands under the fallback tag, where that is where it came from.
+    pub fallback: Option<Manifest>,
+}
+
+/// One repository at one endpoint, readable.
+///
+/// Every method may be cancelled by dropping its future; nothing is left behind at the source. Requests that
+/// may be repeated are repeated inside: an error that comes out is the last word of this call.
+#[async_trait]
+pub trait Source: Send + Sync + fmt::Debug {
+    /// How people write this endpoint: `docker.io/library/python`, `oci-layout:/srv/airgap/kubectl`.
+    fn place(&self) -> &str;
+
+    /// Where its blobs are kept.
+    fn scope(&self) -> Scope;
+
+    /// Its name within a registry, `None` where there is none to mount from.
+    fn repository(&self) -> Option<&RepositoryName>;
+
+    /// Who it is read and written as, for the evidence: a user name or `anonymous`, never a secret.
+    fn identity(&self) -> String;
+
+    /// The tags, as cheaply as this endpoint can list them. A list that breaks off is an error, never an end.
+    /// A repository that does not exist is [`ErrorKind::NotFound`].
+    fn tags(&self) -> BoxStream<'_, Result<TagEntry, StoreError>>;
+
+    /// What a tag or digest stands for; `None` when there is no such manifest. Never fetches the body where the
+    /// endpoint can do without.
+    async fn resolve(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, StoreError>;
+
+    /// A manifest. Its bytes hash to the digest that was asked for, or that the endpoint stated for the tag;
+    /// otherwise the answer is [`ErrorKind::Corrupt`].
+    async fn manifest(&self, reference: &ManifestRef) -> Result<Manifest, StoreError>;
+
+    /// A blob's bytes from `offset` (at most its size) on. Not verified.
+    async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError>;
+
+    /// What refers to `subject`. A failed lookup is an error, never "none".
+    async fn referrers(&self, subject: &Digest) -> Result<Referrers, StoreError>;
+}
+
+/// How an upload begins.
+pub enum Begun {
+    /// The blob is in the repository now: it was mounted.
+    Mounted,
+    /// A session waits for the bytes.
+    Session(Box<dyn Upload>),
+}
+
+/// An upload in progress. Nothing is in the repository before [`Upload::send`] has returned without error.
+#[async_trait]
+pub trait Upload: Send {
+    /// Sends all bytes and commits them. When `bytes` ends with an error, nothing is committed and that error is
+    /// returned. Dropping the future leaves an unfinished session that the endpoint forgets in time.
+    async fn send(self: Box<Self>, bytes: Verified) -> Result<(), StoreError>;
+
+    /// Gives the session back. Failure to do so is of no consequence and is not told.
+    async fn cancel(self: Box<Self>);
+}
+
+/// One repository at one endpoint, readable and writable.
+#[async_trait]
+pub trait Target: Source {
+    /// Whether a blob is in the repository. A stored length other than the descriptor's is
+    /// [`ErrorKind::Corrupt`].
+    async fn has_blob(&self, blob: &Descriptor) -> Result<bool, StoreError>;
+
+    /// Begins to write a blob. With `from`, the endpoint first tries to mount it from that repository of the
+    /// same scope; where that does not happen the session it opened instead is used.
+    async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<Begun, StoreError>;
+
+    /// Writes a manifest under its digest, and under `tag` where one is given. Everything that it points at must be there
+    /// already; an endpoint that misses some of it answers [`ErrorKind::MissingContent`].
+    ///
+    /// For a manifest with a subject the answer tells whether the endpoint lists it as a referrer by itself;
+    /// otherwise see [`Target::link_referrers`].
+    async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError>;
+
+    /// Makes `referrers` (already pushed) findable from `subject` at an endpoint that does not do so by itself:
+    /// adds them to the list under the fallback tag, which is read again and merged under a lock. Where there is no list
+    /// yet, `referrers.fallback` is written verbatim.
+    async fn link_referrers(&self, _subject: &Digest, _referrers: &Referrers) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Deletes a tag or a manifest. One that is not there is no error. An endpoint that does not delete answers
+    /// [`ErrorKind::Unsupported`].
+    async fn delete(&self, reference: &ManifestRef) -> Result<(), StoreError>;
+}
+
+/// Whether a pushed referrer can be found from its subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReferrerLink {
+    /// The endpoint lists it, or it has no subject.
+    Listed,
+    /// It has a subject, and the endpoint did not say that it lists it.
+    Unlisted,
+}

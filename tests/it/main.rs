@@ -1,0 +1,3 @@
+//! The integration tests, one binary. Every server here is bound to a loopback address.
+
+mod support;
