@@ -9,6 +9,8 @@ mod owner;
 mod queries;
 mod record;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 pub use error::JournalError;
 pub use handle::Journal;
