@@ -25,8 +25,8 @@ async fn record(run: &Run<'_>, event: &Event) -> Result<(), crate::journal::Jour
     let (Some(journal), Some(id)) = (&run.engine.journal, run.id) else { return Ok(()) };
     let now = Utc::now();
     match event {
-        Event::TransferStarted(t) => journal.transfer_started(id, &t.source, &t.target, t.digest, t.size, now).await,
-        Event::TransferFinished(t) => journal.transfer_finished(id, &t.target, t.digest, now).await,
-        Event::TransferFailed(t, _) => journal.transfer_failed(id, &t.target, t.digest, now).await,
+        Event::TransferStarted(transfer) => journal.transfer_started(id, transfer.clone(), now).await,
+        Event::TransferFinished(transfer) => journal.transfer_finished(id, transfer.clone(), now).await,
+        Event::TransferFailed(transfer, why) => journal.transfer_failed(id, transfer.clone(), why, now).await,
     }
 }

@@ -11,10 +11,15 @@ mod preview;
 mod report;
 mod rivals;
 mod run;
+mod service;
+mod state;
+mod systemd;
 mod tag;
+mod watch;
 
 pub use endpoints::{Endpoints, OpenError};
 pub use front::{Front, Happening};
 pub use preview::{EntryPreview, PairPreview, TagPreview, preview};
 pub use report::{RunOutcome, RunReport, TagOutcome, TagReport};
 pub use run::{Engine, Errand, Stop};
+pub use service::{Setup, serve};
