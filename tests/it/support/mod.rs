@@ -1,1 +1,5 @@
 //! What the tests share: servers, programs, images.
+
+pub mod images;
+pub mod programs;
+pub mod registry;
