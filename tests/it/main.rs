@@ -1,3 +1,9 @@
 //! The integration tests, one binary. Every server here is bound to a loopback address.
+#![expect(unreachable_pub, reason = "one binary: what its modules share is `pub`, and nothing leaves it")]
 
+mod architecture;
+mod client_faults;
+mod conformance;
+mod programs_themselves;
+mod registry_itself;
 mod support;
