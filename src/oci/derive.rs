@@ -29,8 +29,7 @@ pub fn derive_index(manifest: &Manifest, platforms: &[Platform]) -> Result<Deriv
         return Ok(DerivedIndex::Unchanged);
     }
     let view = manifest.view()?;
-    let malformed =
-        |reason: String| ManifestError::Malformed { media_type: manifest.media_type().clone(), reason };
+    let malformed = |reason: String| ManifestError::Malformed { media_type: manifest.media_type().clone(), reason };
     let mut json: Value = serde_json::from_slice(manifest.bytes()).map_err(|error| malformed(error.to_string()))?;
     let entries = json["manifests"].as_array().cloned().ok_or_else(|| malformed("no list of manifests".into()))?;
 

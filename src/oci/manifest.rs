@@ -243,7 +243,8 @@ mod tests {
     #[test]
     fn an_image_of_either_family_shows_its_blobs_and_subject() {
         for media_type in [MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST] {
-            let body = serde_json::json!({"schemaVersion": 2, "config": blob(1), "layers": [blob(2)], "subject": blob(3)});
+            let body =
+                serde_json::json!({"schemaVersion": 2, "config": blob(1), "layers": [blob(2)], "subject": blob(3)});
             let view = manifest(media_type, body).view().unwrap();
             assert_eq!(view.blobs().len(), 2);
             assert_eq!(view.subject, Some(Digest::of(b"x")));

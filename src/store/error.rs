@@ -118,7 +118,13 @@ pub struct StoreError {
 
 impl StoreError {
     /// An error at `place`.
-    pub fn new(place: &str, step: Step, subject: impl fmt::Display, kind: ErrorKind, detail: impl fmt::Display) -> Self {
+    pub fn new(
+        place: &str,
+        step: Step,
+        subject: impl fmt::Display,
+        kind: ErrorKind,
+        detail: impl fmt::Display,
+    ) -> Self {
         Self { place: place.to_owned(), step, subject: subject.to_string(), kind, detail: detail.to_string() }
     }
 
@@ -147,7 +153,8 @@ mod tests {
 
     #[test]
     fn an_error_names_place_step_subject_and_cause() {
-        let error = StoreError::new("ghcr.io/a/b", Step::Resolve, "v1", ErrorKind::Denied, "pull access is not granted");
+        let error =
+            StoreError::new("ghcr.io/a/b", Step::Resolve, "v1", ErrorKind::Denied, "pull access is not granted");
         assert_eq!(error.to_string(), "ghcr.io/a/b: resolving v1: pull access is not granted");
         let error = StoreError::new("ghcr.io/a/b", Step::ListTags, "", ErrorKind::Unavailable, "connection refused");
         assert_eq!(error.to_string(), "ghcr.io/a/b: listing tags: connection refused");
