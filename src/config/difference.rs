@@ -1,0 +1,111 @@
+//! What changed between two configurations, as set algebra. Pure: who applies it is the daemon.
+
+use std::collections::BTreeMap;
+
+use secrecy::ExposeSecret;
+
+use super::{Config, Daemon, Entry, EntryName};
+use crate::oci::RegistryHost;
+use crate::registry::{Options, Secret};
+
+/// What is new in one configuration against another; every list is in the order of its names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Entries that only the new one has.
+    pub added: Vec<EntryName>,
+    /// Entries that only the old one has.
+    pub removed: Vec<EntryName>,
+    /// Entries that both have, but not alike.
+    pub changed: Vec<EntryName>,
+    /// Registries whose options are others now, or came or went.
+    pub registries: Vec<RegistryHost>,
+    /// The keys under `daemon` that differ.
+    pub daemon: Vec<&'static str>,
+}
+
+impl Difference {
+    /// Whether both say the same.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Compares two configurations. The order of the entries does not count; a secret in a file counts by its path.
+#[must_use]
+pub fn difference(old: &Config, new: &Config) -> Difference {
+    let entries = compare(&by_name(old), &by_name(new), |a, b| a == b);
+    let old_registries = old.registries.iter().collect();
+    let new_registries = new.registries.iter().collect();
+    let registries = compare(&old_registries, &new_registries, |a, b| same_options(a, b));
+    let mut hosts: Vec<RegistryHost> =
+        [registries.added, registries.removed, registries.changed].into_iter().flatten().cloned().collect();
+    hosts.sort();
+    let owned = |names: Vec<&EntryName>| names.into_iter().cloned().collect();
+    Difference {
+        added: owned(entries.added),
+        removed: owned(entries.removed),
+        changed: owned(entries.changed),
+        registries: hosts,
+        daemon: changed_settings(&old.daemon, &new.daemon),
+    }
+}
+
+struct Sides<'a, K> {
+    added: Vec<&'a K>,
+    removed: Vec<&'a K>,
+    changed: Vec<&'a K>,
+}
+
+fn compare<'a, K: Ord, V>(
+    old: &BTreeMap<&'a K, &V>,
+    new: &BTreeMap<&'a K, &V>,
+    same: impl Fn(&V, &V) -> bool,
+) -> Sides<'a, K> {
+    Sides {
+        added: new.keys().filter(|key| !old.contains_key(*key)).copied().collect(),
+        removed: old.keys().filter(|key| !new.contains_key(*key)).copied().collect(),
+        changed: new
+            .iter()
+            .filter(|(key, value)| old.get(*key).is_some_and(|before| !same(before, value)))
+            .map(|(key, _)| *key)
+            .collect(),
+    }
+}
+
+fn by_name(config: &Config) -> BTreeMap<&EntryName, &Entry> {
+    config.entries.iter().map(|entry| (&entry.name, entry)).collect()
+}
+
+fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
+    // Taken apart, so that a setting added later cannot be forgotten here.
+    let Daemon { journal, status, entries_at_once, memory, shutdown_grace } = old;
+    [
+        ("journal", *journal == new.journal),
+        ("status", *status == new.status),
+        ("entries_at_once", *entries_at_once == new.entries_at_once),
+        ("memory", *memory == new.memory),
+        ("shutdown_grace", *shutdown_grace == new.shutdown_grace),
+    ]
+    .into_iter()
+    .filter_map(|(key, same)| (!same).then_some(key))
+    .collect()
+}
+
+fn same_options(old: &Options, new: &Options) -> bool {
+    let Options { credentials, plain_http, limits } = old;
+    let same_credentials = match (credentials, &new.credentials) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.username == b.username && same_secret(&a.password, &b.password),
+        _ => false,
+    };
+    same_credentials && *plain_http == new.plain_http && *limits == new.limits
+}
+
+fn same_secret(a: &Secret, b: &Secret) -> bool {
+    match (a, b) {
+        (Secret::Value(a), Secret::Value(b)) => a.expose_secret() == b.expose_secret(),
+        (Secret::File(a), Secret::File(b)) => a == b,
+        _ => false,
+    }
+}

@@ -1,0 +1,136 @@
+//! The configuration as the rest of the program knows it: every value parsed, every default filled in, every
+//! rule across entries checked. Not the YAML as written.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::oci::{Platform, RegistryHost};
+use crate::plan;
+use crate::registry::Options;
+use crate::schedule::Schedule;
+
+use super::Endpoint;
+
+/// All that one `sync.yaml` says.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Settings of the process itself.
+    pub daemon: Daemon,
+    /// How to speak to registries; one that is not here has the defaults.
+    pub registries: BTreeMap<RegistryHost, Options>,
+    /// What to keep in step, in the order of the file; names are unique.
+    pub entries: Vec<Entry>,
+}
+
+/// Settings of the process itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Daemon {
+    /// The SQLite file of the journal.
+    pub journal: PathBuf,
+    /// Where the status port listens. Default `127.0.0.1:9180`.
+    pub status: StatusPort,
+    /// How many entries may run at once, 1 to 256. Default 4.
+    pub entries_at_once: usize,
+    /// Ceiling in bytes for buffers of transfers in flight, 16 MiB at least. Default 128 MiB.
+    pub memory: u64,
+    /// How long running transfers may go on after SIGTERM, up to an hour. Default 30 s.
+    pub shutdown_grace: Duration,
+}
+
+/// Where the status port listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatusPort {
+    /// Nowhere.
+    Off,
+    /// On a loopback address.
+    Tcp(SocketAddr),
+    /// On a socket in the file system.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for StatusPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// One item of `sync:`: what to keep in step, from where to where, when, under which rules.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its name, unique in the file.
+    pub name: EntryName,
+    /// Where to read.
+    pub source: Endpoint,
+    /// Where to write: one at least, all different, none the source.
+    pub targets: Vec<Endpoint>,
+    /// Which tags. Default all.
+    pub selection: plan::Selection,
+    /// Which platforms of an index; `None` is all of them, the index verbatim.
+    pub platforms: Option<Vec<Platform>>,
+    /// Whether what refers to an image (signatures, SBOMs) comes along. Default true.
+    pub referrers: bool,
+    /// When it runs by itself. Default never.
+    pub schedule: Schedule,
+    /// The time zone of the schedule. Default UTC.
+    pub timezone: chrono_tz::Tz,
+    /// A run starts up to this much later than the schedule says, by chance; up to a day. Default 0.
+    pub jitter: Duration,
+    /// A run that takes longer is ended, 1 s to 7 days; `None` is no limit, the default.
+    pub timeout: Option<Duration>,
+    /// What happens to a tag that the target has with another digest. Default always.
+    pub overwrite: plan::Overwrite,
+}
+
+/// The name of an entry: up to 64 letters, digits, `.`, `_` and `-`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryName(Arc<str>);
+
+/// Why a text is not an [`EntryName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a name of an entry: 1 to 64 letters, digits, `.`, `_` and `-`")]
+pub struct EntryNameError(String);
+
+impl EntryName {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for EntryName {
+    type Err = EntryNameError;
+
+    fn from_str(text: &str) -> Result<Self, EntryNameError> {
+        let good = (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        if good { Ok(Self(text.into())) } else { Err(EntryNameError(text.to_owned())) }
+    }
+}
+
+impl fmt::Display for EntryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for EntryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl serde::Serialize for EntryName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}

@@ -1,0 +1,45 @@
+//! Tags of one target that two entries want to write from different sources: neither may.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::oci::Tag;
+
+/// What one entry is about to write at one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The entry's name.
+    pub entry: String,
+    /// The place that the content comes from, as an endpoint prints itself.
+    pub source: String,
+    /// The place that it goes to.
+    pub target: String,
+    /// The tags that would be written there.
+    pub tags: Vec<Tag>,
+}
+
+/// The tags, by target, that are claimed from more than one source, with the names of the entries that claim them,
+/// sorted. Two entries that write a tag from one and the same source are in accord.
+#[must_use]
+pub fn contested(claims: &[Claim]) -> BTreeMap<(String, Tag), Vec<String>> {
+    let mut by_tag: BTreeMap<(&str, &Tag), Claimants<'_>> = BTreeMap::new();
+    for claim in claims {
+        for tag in &claim.tags {
+            let claimants = by_tag.entry((&claim.target, tag)).or_default();
+            claimants.entries.insert(&claim.entry);
+            claimants.sources.insert(&claim.source);
+        }
+    }
+    by_tag
+        .into_iter()
+        .filter(|(_, claimants)| claimants.sources.len() > 1)
+        .map(|((target, tag), claimants)| {
+            ((target.to_owned(), tag.clone()), claimants.entries.into_iter().map(str::to_owned).collect())
+        })
+        .collect()
+}
+
+#[derive(Default)]
+struct Claimants<'a> {
+    entries: BTreeSet<&'a str>,
+    sources: BTreeSet<&'a str>,
+}

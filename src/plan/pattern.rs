@@ -1,0 +1,187 @@
+//! Patterns over tags: a glob, a regular expression or a pinned digest, as `include` and `exclude` take them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use globset::{GlobBuilder, GlobMatcher};
+use regex::Regex;
+
+use crate::oci::{Digest, DigestError, NameError, Tag};
+
+/// One pattern of `include` or `exclude`. It always speaks about the whole tag, never about a part of it.
+///
+/// - `re:` before a regular expression: `re:v\d+` takes `v1`, not `v1-evil`;
+/// - `@` before a digest pins content, whatever tag it has: `@sha256:…`;
+/// - anything else is a glob: `*`, `?`, `[a-c]`, `[!a-c]`, `{a,b}`. Without any of these it is one tag, literally.
+///
+/// Prints as it was written; two patterns are equal when they are written the same.
+#[derive(Clone)]
+pub struct Pattern {
+    text: String,
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Literal(Tag),
+    Glob(GlobMatcher),
+    Regex(Regex),
+    Digest(Digest),
+}
+
+/// Why a text is not a [`Pattern`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// Nothing is written.
+    #[error("an empty pattern matches no tag: write \"*\" for every tag")]
+    Empty,
+    /// A glob with a character that no tag has.
+    #[error("{pattern:?} can match no tag: {character:?} is not in the grammar of tags{}", hint(*.character))]
+    Character {
+        /// The pattern as written.
+        pattern: String,
+        /// The first character that cannot be.
+        character: char,
+    },
+    /// The glob is malformed.
+    #[error("{pattern:?} is not a glob: {reason}")]
+    Glob {
+        /// The pattern as written.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The regular expression is malformed.
+    #[error("{pattern:?} is not a regular expression: {reason}")]
+    Regex {
+        /// The pattern as written.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What stands behind `@` is no digest.
+    #[error("{pattern:?} pins no digest: {source}")]
+    Digest {
+        /// The pattern as written.
+        pattern: String,
+        /// What is wrong with it.
+        source: DigestError,
+    },
+    /// A literal that is no tag.
+    #[error(transparent)]
+    Tag(#[from] NameError),
+}
+
+fn hint(character: char) -> &'static str {
+    match character {
+        '^' | '$' | '(' | ')' | '|' | '+' | '\\' => "; for a regular expression write `re:` before it",
+        ':' | '@' => "; for a digest write \"@sha256:…\"",
+        '/' => "; a pattern is about the tag alone, without the repository",
+        _ => "",
+    }
+}
+
+impl Pattern {
+    /// Whether the tag as a whole is of this pattern. A pinned digest matches no tag.
+    #[must_use]
+    pub fn matches(&self, tag: &Tag) -> bool {
+        match &self.kind {
+            Kind::Literal(literal) => literal == tag,
+            Kind::Glob(glob) => glob.is_match(tag.as_str()),
+            Kind::Regex(regex) => regex.is_match(tag.as_str()),
+            Kind::Digest(_) => false,
+        }
+    }
+
+    /// The one tag that this pattern can match, where it is a tag written out.
+    #[must_use]
+    pub fn literal(&self) -> Option<&Tag> {
+        match &self.kind {
+            Kind::Literal(tag) => Some(tag),
+            _ => None,
+        }
+    }
+
+    /// The digest that this pattern pins, where it is one.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        match self.kind {
+            Kind::Digest(digest) => Some(digest),
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let kind = if text.is_empty() {
+            return Err(PatternError::Empty);
+        } else if let Some(expression) = text.strip_prefix("re:") {
+            Kind::Regex(anchored(text, expression)?)
+        } else if let Some(digest) = text.strip_prefix('@') {
+            let digest = digest.parse();
+            Kind::Digest(digest.map_err(|source| PatternError::Digest { pattern: text.to_owned(), source })?)
+        } else {
+            glob(text)?
+        };
+        Ok(Self { text: text.to_owned(), kind })
+    }
+}
+
+/// The expression alone must be well formed before it goes into a group: `v1)|(?:.*` would else break out of it.
+fn anchored(pattern: &str, expression: &str) -> Result<Regex, PatternError> {
+    let refused = |error: regex::Error| PatternError::Regex { pattern: pattern.to_owned(), reason: reason(&error) };
+    Regex::new(expression).map_err(refused)?;
+    Regex::new(&format!("^(?:{expression})$")).map_err(refused)
+}
+
+/// The last line of the crate's drawing, which is the reason.
+fn reason(error: &regex::Error) -> String {
+    let whole = error.to_string();
+    let last = whole.lines().last().unwrap_or_default();
+    last.trim().trim_start_matches("error: ").to_owned()
+}
+
+fn glob(text: &str) -> Result<Kind, PatternError> {
+    let of_tags = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let mut in_class = false;
+    for character in text.chars() {
+        match character {
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '!' | '^' if in_class => {}
+            '*' | '?' | '{' | '}' | ',' => {}
+            _ if of_tags(character) => {}
+            _ => return Err(PatternError::Character { pattern: text.to_owned(), character }),
+        }
+    }
+    if text.chars().all(of_tags) {
+        return Ok(Kind::Literal(text.parse()?));
+    }
+    let glob = GlobBuilder::new(text).build();
+    let glob =
+        glob.map_err(|error| PatternError::Glob { pattern: text.to_owned(), reason: error.kind().to_string() })?;
+    Ok(Kind::Glob(glob.compile_matcher()))
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Pattern {}

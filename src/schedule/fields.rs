@@ -1,0 +1,91 @@
+//! The five fields of a POSIX cron expression, read into the sets of values that they stand for.
+
+use std::collections::BTreeSet;
+
+/// One of the five fields: its name, its bounds, and the names that stand for its values.
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    first: u32,
+    last: u32,
+    names: &'static [&'static str],
+    names_begin_at: u32,
+}
+
+const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+/// Sunday is 0; 7 is Sunday too.
+pub(super) const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+
+const fn numeric(name: &'static str, first: u32, last: u32) -> Field {
+    Field { name, first, last, names: &[], names_begin_at: 0 }
+}
+
+pub(super) const FIELDS: [Field; 5] = [
+    numeric("minute", 0, 59),
+    numeric("hour", 0, 23),
+    numeric("day of month", 1, 31),
+    Field { name: "month", first: 1, last: 12, names: &MONTHS, names_begin_at: 1 },
+    Field { name: "day of week", first: 0, last: 7, names: &WEEKDAYS, names_begin_at: 0 },
+];
+
+impl Field {
+    /// The values of a list such as `1,5-10/2,*/3`, or what is wrong with it and the way out.
+    pub(super) fn values(&self, text: &str) -> Result<BTreeSet<u32>, String> {
+        let mut values = BTreeSet::new();
+        for item in text.split(',') {
+            values.extend(self.item(item)?);
+        }
+        Ok(values)
+    }
+
+    fn item(&self, item: &str) -> Result<impl Iterator<Item = u32> + use<>, String> {
+        let (range, step) = match item.split_once('/') {
+            Some((range, step)) => (range, Some(read_step(item, step)?)),
+            None => (item, None),
+        };
+        let (from, to) = match (range, range.split_once('-')) {
+            // Sunday must not come twice into steps over the week.
+            ("*", _) => (self.first, if self.last == 7 { 6 } else { self.last }),
+            (_, Some((from, to))) => (self.value(item, from)?, self.value(item, to)?),
+            (_, None) => {
+                let value = self.value(item, range)?;
+                if let Some(step) = step {
+                    return Err(format!("`{item}` has a step without a range: write `{value}-{}/{step}`", self.last));
+                }
+                (value, value)
+            }
+        };
+        if from > to {
+            return Err(format!("`{item}` runs backwards: write `{from}-{},{}-{to}`", self.last, self.first));
+        }
+        Ok((from..=to).step_by(step.unwrap_or(1)))
+    }
+
+    fn value(&self, item: &str, text: &str) -> Result<u32, String> {
+        let lower = text.to_ascii_lowercase();
+        if let Some(at) = (self.names_begin_at..).zip(self.names).find(|(_, name)| **name == lower) {
+            return Ok(at.0);
+        }
+        let number = Some(text).filter(|text| text.bytes().all(|b| b.is_ascii_digit())).and_then(|t| t.parse().ok());
+        match number {
+            Some(value) if (self.first..=self.last).contains(&value) => Ok(value),
+            Some(_) => Err(format!("`{text}` is out of range: expected {}", self.expected())),
+            None if text == "?" => Err("`?` is not of this dialect: write `*`".into()),
+            None => {
+                Err(format!("`{item}` is not understood: expected {}, `*`, `a-b`, `*/n` or a list", self.expected()))
+            }
+        }
+    }
+
+    fn expected(&self) -> String {
+        let Self { first, last, .. } = self;
+        match self.names {
+            [begin, .., end] => format!("{first} to {last} or {begin} to {end}"),
+            _ => format!("{first} to {last}"),
+        }
+    }
+}
+
+fn read_step(item: &str, step: &str) -> Result<usize, String> {
+    let number = Some(step).filter(|step| step.bytes().all(|b| b.is_ascii_digit())).and_then(|s| s.parse().ok());
+    number.filter(|step| *step > 0).ok_or_else(|| format!("`{item}` has no step: expected a number above 0 behind `/`"))
+}

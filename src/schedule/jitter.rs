@@ -1,0 +1,37 @@
+//! Jitter: spreads entries of one schedule over a span, each always at the same place in it.
+
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+/// How long after its scheduled instant the entry named `entry` fires: from zero to below `max`, the same at every
+/// call, on every machine and in every version, and spread evenly over names.
+#[must_use]
+pub fn jitter_of(entry: &str, max: Duration) -> Duration {
+    let hash: [u8; 32] = Sha256::digest(entry.as_bytes()).into();
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash[..8]);
+    let max = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
+    // The high half of the product is a fair share of `max`, without the bias of a remainder.
+    let share = (u128::from(u64::from_be_bytes(first)) * u128::from(max)) >> 64;
+    Duration::from_millis(u64::try_from(share).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_is_the_same_at_every_call_below_its_bound_and_spread_over_names() {
+        let five = Duration::from_secs(300);
+        assert_eq!(jitter_of("python-base", five), Duration::from_millis(100_248));
+        assert_eq!(jitter_of("python-base", Duration::ZERO), Duration::ZERO);
+        let many: Vec<Duration> = (0..1000).map(|n| jitter_of(&format!("entry-{n}"), five)).collect();
+        assert!(many.iter().all(|jitter| *jitter < five));
+        for fifth in 0..5 {
+            let within = Duration::from_secs(60 * fifth)..Duration::from_secs(60 * (fifth + 1));
+            let count = many.iter().filter(|jitter| within.contains(jitter)).count();
+            assert!((150..250).contains(&count), "{count} in {within:?}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The timetable: which entry is due when. It starts nothing and waits for nothing; the daemon asks it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+
+use super::Schedule;
+
+/// A firing later than this after its instant counts as missed.
+const PUNCTUAL: TimeDelta = TimeDelta::minutes(1);
+
+/// A clock that goes back by less than this fires nothing a second time. By more, the time before was the wrong one, and
+/// waiting for it to come again would silence every entry.
+const BELIEVED_SETBACK: TimeDelta = TimeDelta::days(31);
+
+/// When one entry fires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timing {
+    /// Its schedule.
+    pub schedule: Schedule,
+    /// The zone by whose wall clock the schedule is read.
+    pub timezone: Tz,
+    /// How long after the scheduled instant it fires: see [`super::jitter_of`].
+    pub jitter: Duration,
+}
+
+/// An entry that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firing {
+    /// The entry's name.
+    pub entry: String,
+    /// The instant that its schedule names, without jitter; of several that passed, the last.
+    pub scheduled_at: DateTime<Utc>,
+    /// Whether a firing was not at its time: the program was down or held up, or the clock was set forward.
+    pub missed: bool,
+}
+
+/// The entries and the instants at which each fires next.
+#[derive(Debug, Clone, Default)]
+pub struct Timetable {
+    entries: BTreeMap<String, Slot>,
+}
+
+#[derive(Debug, Clone)]
+struct Slot {
+    timing: Timing,
+    /// Everything up to this instant has fired or is none of ours.
+    settled: DateTime<Utc>,
+    /// The first scheduled instant after `settled`, kept because it is asked for far more often than it changes.
+    next: Option<DateTime<Utc>>,
+}
+
+impl Timetable {
+    /// An empty timetable.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an entry or replaces its timing.
+    ///
+    /// `last` is the scheduled instant of its last firing, as the journal has it: what was missed since then fires once.
+    /// Without it the entry waits for its first instant after `now`. An entry that stands with the same timing is left
+    /// alone; one whose timing changed goes on from `now`, for the new schedule missed nothing.
+    pub fn set(&mut self, entry: &str, timing: Timing, last: Option<DateTime<Utc>>, now: DateTime<Utc>) {
+        let settled = match self.entries.get(entry) {
+            Some(slot) if slot.timing == timing => return,
+            Some(slot) => slot.settled_by(now).max(now),
+            None => last.unwrap_or(now),
+        };
+        self.entries.insert(entry.to_owned(), Slot::new(timing, settled));
+    }
+
+    /// Forgets an entry.
+    pub fn remove(&mut self, entry: &str) {
+        self.entries.remove(entry);
+    }
+
+    /// The names of the entries.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// The entries that are due at `now`, the one that waits longest first. Each is told once: missed firings of an
+    /// entry are one firing.
+    pub fn due(&mut self, now: DateTime<Utc>) -> Vec<Firing> {
+        let mut due: Vec<Firing> = Vec::new();
+        for (entry, slot) in &mut self.entries {
+            due.extend(slot.fire(now).map(|(scheduled_at, missed)| Firing {
+                entry: entry.clone(),
+                scheduled_at,
+                missed,
+            }));
+        }
+        due.sort_by_key(|firing| firing.scheduled_at);
+        due
+    }
+
+    /// The instant at which the next entry becomes due, `now` when one is due already, [`None`] when nothing will be.
+    ///
+    /// Clocks are set while one waits: wait a minute at most, then ask again.
+    #[must_use]
+    pub fn next_wake(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.entries.values().filter_map(|slot| slot.next_due(now)).min().map(|at| at.max(now))
+    }
+
+    /// The instant at which `entry` becomes due next, jitter included; in the past while it is due.
+    #[must_use]
+    pub fn next_firing(&self, entry: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.entries.get(entry)?.next_due(now)
+    }
+}
+
+impl Slot {
+    fn new(timing: Timing, settled: DateTime<Utc>) -> Self {
+        let next = timing.schedule.next_after(settled, timing.timezone);
+        Self { timing, settled, next }
+    }
+
+    fn jitter(&self) -> TimeDelta {
+        TimeDelta::from_std(self.timing.jitter).unwrap_or_default()
+    }
+
+    fn settled_by(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        if self.settled - now > BELIEVED_SETBACK { now } else { self.settled }
+    }
+
+    fn next_due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let next = match self.settled_by(now) {
+            settled if settled == self.settled => self.next,
+            settled => self.timing.schedule.next_after(settled, self.timing.timezone),
+        };
+        next?.checked_add_signed(self.jitter())
+    }
+
+    /// The scheduled instant for which the entry is due, and whether one was missed. It is settled thereby.
+    fn fire(&mut self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, bool)> {
+        if self.settled_by(now) != self.settled {
+            *self = Self::new(self.timing.clone(), now);
+        }
+        let Schedule::Cron(cron) = &self.timing.schedule else { return None };
+        let until = now.checked_sub_signed(self.jitter())?;
+        let first = self.next.filter(|next| *next <= until)?;
+        let last = cron.last_within(self.settled, until, self.timing.timezone)?;
+        let missed = first != last || until - last > PUNCTUAL;
+        *self = Self::new(self.timing.clone(), last);
+        Some((last, missed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        format!("2026-05-{text}Z").parse().unwrap()
+    }
+
+    fn timing(schedule: &str) -> Timing {
+        Timing { schedule: schedule.parse().unwrap(), timezone: Tz::UTC, jitter: Duration::ZERO }
+    }
+
+    fn table(schedule: &str, last: Option<&str>, now: &str) -> Timetable {
+        let mut table = Timetable::new();
+        table.set("a", timing(schedule), last.map(at), at(now));
+        table
+    }
+
+    fn fired(table: &mut Timetable, now: &str) -> Vec<(DateTime<Utc>, bool)> {
+        table.due(at(now)).into_iter().map(|firing| (firing.scheduled_at, firing.missed)).collect()
+    }
+
+    #[test]
+    fn an_entry_fires_at_its_instant_once() {
+        let mut table = table("0 3 * * *", None, "10T00:00:00");
+        assert_eq!(table.next_wake(at("10T00:00:00")), Some(at("10T03:00:00")));
+        assert_eq!(fired(&mut table, "10T02:59:59"), []);
+        assert_eq!(fired(&mut table, "10T03:00:00"), [(at("10T03:00:00"), false)]);
+        assert_eq!(fired(&mut table, "10T03:00:00"), []);
+        assert_eq!(table.next_wake(at("10T03:00:00")), Some(at("11T03:00:00")));
+    }
+
+    #[test]
+    fn what_was_missed_while_the_program_was_down_fires_once() {
+        let mut table = table("0 3 * * *", Some("01T03:00:00"), "10T12:00:00");
+        assert_eq!(table.next_wake(at("10T12:00:00")), Some(at("10T12:00:00")));
+        assert_eq!(fired(&mut table, "10T12:00:00"), [(at("10T03:00:00"), true)]);
+        assert_eq!(fired(&mut table, "10T12:00:01"), []);
+        assert_eq!(table.next_wake(at("10T12:00:01")), Some(at("11T03:00:00")));
+    }
+
+    #[test]
+    fn a_new_entry_has_missed_nothing() {
+        assert_eq!(fired(&mut table("0 3 * * *", None, "10T12:00:00"), "10T12:00:00"), []);
+    }
+
+    #[test]
+    fn a_clock_set_forward_by_days_fires_each_entry_once() {
+        let mut table = table("* * * * *", None, "10T00:00:30");
+        table.set("b", timing("0 * * * *"), None, at("10T00:00:30"));
+        let firings = table.due(at("20T00:30:30"));
+        let told: Vec<_> = firings.iter().map(|f| (f.entry.as_str(), f.scheduled_at, f.missed)).collect();
+        assert_eq!(told, [("b", at("20T00:00:00"), true), ("a", at("20T00:30:00"), true)]);
+        assert_eq!(table.due(at("20T00:30:40")), []);
+    }
+
+    #[test]
+    fn a_clock_set_back_fires_nothing_a_second_time() {
+        let mut table = table("0 * * * *", None, "10T00:30:00");
+        assert_eq!(fired(&mut table, "10T03:00:00").len(), 1);
+        for now in ["08T00:30:00", "08T01:00:00", "10T01:00:00", "10T03:00:30"] {
+            assert_eq!(fired(&mut table, now), [], "{now}");
+        }
+        assert_eq!(fired(&mut table, "10T04:00:00"), [(at("10T04:00:00"), false)]);
+    }
+
+    #[test]
+    fn a_clock_that_was_years_ahead_does_not_silence_an_entry() {
+        let future = "2031-01-01T00:00:30Z".parse().unwrap();
+        let mut table = Timetable::new();
+        table.set("a", timing("0 * * * *"), Some(future), at("10T00:30:00"));
+        assert_eq!(table.next_wake(at("10T00:30:00")), Some(at("10T01:00:00")));
+        assert_eq!(fired(&mut table, "10T00:30:00"), []);
+        assert_eq!(fired(&mut table, "10T01:00:00"), [(at("10T01:00:00"), false)]);
+    }
+
+    #[test]
+    fn jitter_moves_the_firing_and_not_the_instant_that_it_stands_for() {
+        let mut table = Timetable::new();
+        let jittered = Timing { jitter: Duration::from_secs(90), ..timing("*/5 * * * *") };
+        table.set("a", jittered, None, at("10T00:02:00"));
+        assert_eq!(table.next_wake(at("10T00:02:00")), Some(at("10T00:06:30")));
+        assert_eq!(fired(&mut table, "10T00:06:29"), []);
+        assert_eq!(fired(&mut table, "10T00:06:30"), [(at("10T00:05:00"), false)]);
+        // At 00:11 the firing of 00:10 is still to come.
+        assert_eq!(fired(&mut table, "10T00:11:00"), []);
+    }
+
+    #[test]
+    fn a_changed_timing_goes_on_from_now_and_the_same_one_changes_nothing() {
+        let mut table = table("0 3 * * *", None, "10T00:00:00");
+        table.set("a", timing("0 3 * * *"), None, at("10T05:00:00"));
+        assert_eq!(table.next_wake(at("10T05:00:00")), Some(at("10T05:00:00")), "the missed firing stays due");
+        table.set("a", timing("0 4 * * *"), None, at("10T05:00:00"));
+        assert_eq!(table.next_firing("a", at("10T05:00:00")), Some(at("11T04:00:00")));
+        table.set("a", timing("never"), None, at("10T05:00:00"));
+        assert_eq!(table.next_wake(at("10T05:00:00")), None);
+        assert_eq!(fired(&mut table, "30T05:00:00"), []);
+        table.remove("a");
+        assert_eq!(table.names().count(), 0);
+    }
+
+    #[test]
+    fn a_held_up_loop_tells_of_the_firing_it_missed() {
+        let mut table = table("*/10 * * * *", None, "10T00:01:00");
+        assert_eq!(fired(&mut table, "10T00:14:00"), [(at("10T00:10:00"), true)]);
+        assert_eq!(fired(&mut table, "10T00:20:59"), [(at("10T00:20:00"), false)]);
+    }
+}
