@@ -4,15 +4,20 @@
 
 mod arguments;
 mod completions;
+mod configuration;
 mod exit;
+mod filter;
 mod inspect;
 mod logging;
 mod man;
 mod output;
 mod place;
+mod plan;
 mod progress;
+mod report;
 mod start;
 mod status;
+mod summary;
 mod table;
 mod tags;
 mod units;
