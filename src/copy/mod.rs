@@ -1,3 +1,25 @@
-//! Moves closures from a source to targets. Knows no HTTP and no SQL.
+//! Moves closures from a source to targets: everything that a digest reaches, children first, the tag last.
+//!
+//! It knows no HTTP, no files and no SQL: only the traits of [`crate::store`]. What happened is told by values
+//! of [`event`].
+//!
+//! One [`Copier`] serves the whole process: through it all entries share the memory for transfers in flight and
+//! the knowledge of which blob is on its way to which registry. A [`Batch`] is one source repository and its
+//! targets during one run; [`Batch::copy`] moves one digest.
 
+mod batch;
+mod blob;
+mod closure;
+mod copier;
+mod deliver;
+mod error;
 pub mod event;
+mod flight;
+mod reading;
+mod tee;
+#[cfg(test)]
+mod tests;
+
+pub use batch::{Batch, Order, Outcome, Previous, Rules};
+pub use copier::Copier;
+pub use error::CopyError;

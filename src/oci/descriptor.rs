@@ -1,5 +1,7 @@
 //! Descriptors (image-spec, "Content Descriptors"): what a manifest says of the content it points at.
 
+use std::collections::BTreeMap;
+
 use super::{Digest, MediaType, Platform};
 
 /// The type, digest and size of some content, and what the manifest that lists it adds.
@@ -17,6 +19,9 @@ pub struct Descriptor {
     /// For a referrer: what kind of artifact it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
+    /// For a referrer: the annotations that its list repeats from its manifest.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// Whether the manifest lists addresses of its own for the content (`urls`).
     #[serde(skip)]
     pub has_urls: bool,
@@ -26,7 +31,15 @@ impl Descriptor {
     /// A descriptor with nothing but the three required properties.
     #[must_use]
     pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
-        Self { media_type, digest, size, platform: None, artifact_type: None, has_urls: false }
+        Self {
+            media_type,
+            digest,
+            size,
+            platform: None,
+            artifact_type: None,
+            annotations: BTreeMap::new(),
+            has_urls: false,
+        }
     }
 
     /// Whether this is a foreign layer: one that lives elsewhere and must not be uploaded.

@@ -1,5 +1,7 @@
 //! Manifests: the bytes as they came, which alone are ever sent on, and a parsed view to walk by.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use oci_client::manifest::{ImageIndexEntry, OciDescriptor, OciImageIndex, OciImageManifest};
 use serde::Deserialize;
@@ -28,6 +30,8 @@ pub struct ManifestView {
     pub subject: Option<Digest>,
     /// What kind of artifact it is: `artifactType`, else the configuration's media type.
     pub artifact_type: Option<String>,
+    /// The manifest's own annotations.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// What a manifest points at.
@@ -149,13 +153,15 @@ impl Manifest {
                 children: Children::Manifests(manifests),
                 subject,
                 artifact_type: index.artifact_type,
+                annotations: index.annotations.unwrap_or_default(),
             });
         }
         let image: OciImageManifest = self.parse()?;
         let config = self.descriptor_of(image.config)?;
         let layers = image.layers.into_iter().map(|layer| self.descriptor_of(layer)).collect::<Result<_, _>>()?;
         let artifact_type = image.artifact_type.or_else(|| Some(config.media_type.to_string()));
-        Ok(ManifestView { children: Children::Blobs { config, layers }, subject, artifact_type })
+        let annotations = image.annotations.unwrap_or_default();
+        Ok(ManifestView { children: Children::Blobs { config, layers }, subject, artifact_type, annotations })
     }
 
     fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ManifestError> {
@@ -173,6 +179,7 @@ impl Manifest {
             size: u64::try_from(raw.size).map_err(|_| self.malformed(format!("a size of {}", raw.size)))?,
             platform: None,
             artifact_type: raw.artifact_type,
+            annotations: raw.annotations.unwrap_or_default(),
             has_urls: raw.urls.is_some_and(|urls| !urls.is_empty()),
         })
     }
@@ -189,6 +196,7 @@ impl Manifest {
                 os_version: platform.os_version,
             }),
             artifact_type: raw.artifact_type,
+            annotations: raw.annotations.unwrap_or_default(),
             has_urls: false,
         })
     }

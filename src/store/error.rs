@@ -102,7 +102,7 @@ pub enum ErrorKind {
 
 /// An operation on an endpoint that failed. Prints as
 /// `PLACE: STEP SUBJECT: DETAIL`, and never holds a secret or a URL's query.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StoreError {
     /// The endpoint, as people write it.
     pub place: String,

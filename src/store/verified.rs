@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 
 use super::{ByteStream, ErrorKind, Step, StoreError};
-use crate::oci::{Descriptor, Digester};
+use crate::oci::{Descriptor, Digest, Digester};
 
 /// A stream of a blob's bytes that hashes them as they pass and keeps the last piece back until length and digest are proven.
 ///
@@ -38,6 +38,12 @@ impl Verified {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.blob.size
+    }
+
+    /// The digest that a complete stream has.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.blob.digest
     }
 
     fn corrupt(&self, detail: String) -> StoreError {
@@ -105,7 +111,7 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::oci::{Digest, MediaType};
+    use crate::oci::MediaType;
 
     async fn pass(pieces: &[&'static str], content: &str) -> (Vec<Bytes>, Option<String>) {
         let blob = Descriptor::new(MediaType::new("x"), Digest::of(content.as_bytes()), content.len() as u64);

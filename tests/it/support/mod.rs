@@ -1,1 +1,6 @@
 //! What the tests share: servers, programs, images.
+
+pub mod images;
+pub mod programs;
+pub mod registry;
+pub mod rust_source;

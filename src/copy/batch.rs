@@ -1,0 +1,176 @@
+//! One source repository and its targets during one run, and the copy of one digest from it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::{join_all, try_join_all};
+use tokio::sync::{OnceCell, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::blob::Blobs;
+use super::closure::{Closure, Companions, Node, Nodes, find_companions, survey};
+use super::deliver::Delivery;
+use super::event::{Arrival, Event};
+use super::{Copier, CopyError};
+use crate::oci::{DerivedIndex, Descriptor, Digest, ManifestRef, Platform, Tag, derive_index};
+use crate::store::{ReferrerLink, Source, Target};
+
+/// What belongs to a digest, for all tags of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// The platforms to keep of an index; `None` is all of them, verbatim.
+    pub platforms: Option<Vec<Platform>>,
+    /// Whether what refers to a manifest goes with it: referrers and cosign's tags.
+    pub referrers: bool,
+}
+
+/// One source repository and its targets.
+#[derive(Debug)]
+pub struct Batch {
+    pub(super) copier: Arc<Copier>,
+    pub(super) source: Arc<dyn Source>,
+    pub(super) targets: Vec<Destination>,
+    pub(super) rules: Rules,
+    /// The source's tags where they were listed: a signature's tag that is not among them is not asked for.
+    source_tags: Option<HashSet<Tag>>,
+    events: mpsc::Sender<Event>,
+    nodes: Nodes,
+}
+
+/// A target and what this batch has done there.
+#[derive(Debug)]
+pub(super) struct Destination {
+    pub(super) target: Arc<dyn Target>,
+    written: Mutex<HashMap<Digest, Arc<OnceCell<ReferrerLink>>>>,
+}
+
+impl Destination {
+    /// Where it is noted that a manifest was written by digest.
+    pub(super) fn cell(&self, digest: Digest) -> Arc<OnceCell<ReferrerLink>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default().clone()
+    }
+
+    pub(super) fn forget(&self, digest: Digest) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
+    }
+
+    /// Whether a manifest was written as a referrer that the target does not list by itself.
+    pub(super) fn is_unlisted(&self, digest: &Digest) -> bool {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.get(digest).and_then(|cell| cell.get()) == Some(&ReferrerLink::Unlisted)
+    }
+}
+
+/// A digest to be copied.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// What was asked of the source, for the evidence.
+    pub reference: ManifestRef,
+    /// What that stands for at the source.
+    pub digest: Digest,
+    /// The tag to write at the targets, `None` to copy by digest alone.
+    pub tag: Option<Tag>,
+    /// For each target of the batch that wants it: its index and what to keep first.
+    pub targets: Vec<(usize, Option<Previous>)>,
+}
+
+/// What a target's tag stood for, to be kept under another tag.
+#[derive(Debug, Clone)]
+pub struct Previous {
+    /// The digest.
+    pub digest: Digest,
+    /// The tag to keep it under.
+    pub under: Tag,
+}
+
+/// What became of an order at one target of the batch.
+pub type Outcome = (usize, Result<Arrival, CopyError>);
+
+impl Batch {
+    /// A batch from `source` to `targets`. `source_tags` are the source's tags if they are known; `events` hears of every transfer.
+    #[must_use]
+    pub fn new(
+        copier: &Arc<Copier>,
+        source: Arc<dyn Source>,
+        targets: Vec<Arc<dyn Target>>,
+        rules: Rules,
+        source_tags: Option<HashSet<Tag>>,
+        events: mpsc::Sender<Event>,
+    ) -> Arc<Self> {
+        let targets = targets.into_iter().map(|target| Destination { target, written: Mutex::default() }).collect();
+        let copier = copier.clone();
+        Arc::new(Self { copier, source, targets, rules, source_tags, events, nodes: Nodes::default() })
+    }
+
+    /// Copies the closure of a digest to the targets of the order and writes its tag there, last. One target's failure
+    /// does not touch the others. Dropping the future stops the copy; no tag has moved that was not told.
+    pub async fn copy(self: &Arc<Self>, order: Order) -> Vec<Outcome> {
+        // Blobs move in tasks of their own; they end with this call.
+        let stop = CancellationToken::new();
+        let _stop_at_return = stop.clone().drop_guard();
+        let deliveries: Vec<Arc<Delivery>> =
+            order.targets.iter().map(|(at, _)| Arc::new(Delivery::new(self.clone(), *at))).collect();
+        let closure = match self.survey(&order, &deliveries, &stop).await {
+            Ok(found) => found,
+            Err(error) => return order.targets.iter().map(|(at, _)| (*at, Err(error.clone()))).collect(),
+        };
+        let finish = order.targets.iter().zip(&deliveries).map(|((at, previous), delivery)| {
+            let (order, closure) = (&order, &closure);
+            async move {
+                let result = delivery.finish(order, closure, previous.as_ref()).await;
+                delivery.give_up();
+                (*at, result)
+            }
+        });
+        join_all(finish).await
+    }
+
+    async fn survey(
+        self: &Arc<Self>,
+        order: &Order,
+        deliveries: &[Arc<Delivery>],
+        stop: &CancellationToken,
+    ) -> Result<Closure, CopyError> {
+        let (root, derived) = self.root(order.digest).await?;
+        let blobs = Blobs::new(self.clone(), deliveries.to_vec(), stop.clone());
+        survey(self, root, derived, |node| blobs.bring(node)).await
+    }
+
+    /// The manifest to write: the source's own, or what is derived from it for the platforms.
+    async fn root(&self, digest: Digest) -> Result<(Arc<Node>, bool), CopyError> {
+        let node = self.node(digest).await?;
+        let Some(platforms) = &self.rules.platforms else { return Ok((node, false)) };
+        let place = self.source.place();
+        match derive_index(&node.manifest, platforms).map_err(|error| CopyError::manifest(place, digest, &error))? {
+            DerivedIndex::Unchanged => Ok((node, false)),
+            DerivedIndex::Derived(manifest) => Ok((Arc::new(Node::read(manifest, place)?), true)),
+            DerivedIndex::NoneWanted => {
+                let wanted = platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+                Err(CopyError::NoPlatform { place: place.to_owned(), digest, wanted })
+            }
+        }
+    }
+
+    pub(super) async fn node(&self, digest: Digest) -> Result<Arc<Node>, CopyError> {
+        self.nodes.get(self.source.as_ref(), digest).await
+    }
+
+    pub(super) async fn nodes_of(&self, descriptors: &[Descriptor]) -> Result<Vec<Arc<Node>>, CopyError> {
+        let digests: HashSet<Digest> = descriptors.iter().map(|descriptor| descriptor.digest).collect();
+        try_join_all(digests.into_iter().map(|digest| self.node(digest))).await
+    }
+
+    pub(super) async fn companions(&self, node: &Node) -> Result<Arc<Companions>, CopyError> {
+        node.companions.get_or_try_init(|| async { find_companions(self, node).await.map(Arc::new) }).await.cloned()
+    }
+
+    /// Whether the source may have this tag, as far as its listing tells.
+    pub(super) fn may_exist(&self, tag: &Tag) -> bool {
+        self.source_tags.as_ref().is_none_or(|tags| tags.contains(tag))
+    }
+
+    pub(super) async fn tell(&self, event: Event) {
+        // Nobody listening is no reason to stop.
+        let _ = self.events.send(event).await;
+    }
+}

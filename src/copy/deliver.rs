@@ -1,0 +1,260 @@
+//! One closure on its way to one target: waits for its blobs, writes its manifests children first and the tag last.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use futures_util::future::{BoxFuture, Shared, try_join_all};
+use futures_util::{FutureExt as _, TryStreamExt as _, stream};
+use tokio::sync::oneshot;
+
+use super::batch::{Destination, Order, Previous};
+use super::blob::{Trust, bring_again};
+use super::closure::{Closure, Node};
+use super::event::{Arrival, BlobCounts, BlobOutcome};
+use super::{Batch, CopyError};
+use crate::oci::{Descriptor, Digest, Tag};
+use crate::store::{ReferrerLink, Referrers, Target};
+
+/// How many manifests of one rank are written at a time.
+const AT_ONCE: usize = 16;
+
+type Awaited = Shared<BoxFuture<'static, Result<(), CopyError>>>;
+
+/// A closure on its way to one target.
+pub(super) struct Delivery {
+    pub(super) batch: Arc<Batch>,
+    at: usize,
+    started: DateTime<Utc>,
+    blobs: Mutex<HashMap<Digest, Awaited>>,
+    tally: Mutex<Tally>,
+    given_up: AtomicBool,
+}
+
+/// What this delivery itself has moved.
+#[derive(Default, Clone, Copy)]
+struct Tally {
+    copied: u64,
+    mounted: u64,
+    bytes: u64,
+}
+
+impl Delivery {
+    pub(super) fn new(batch: Arc<Batch>, at: usize) -> Self {
+        Self {
+            batch,
+            at,
+            started: Utc::now(),
+            blobs: Mutex::default(),
+            tally: Mutex::default(),
+            given_up: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn target(&self) -> &Arc<dyn Target> {
+        &self.destination().target
+    }
+
+    fn destination(&self) -> &Destination {
+        &self.batch.targets[self.at]
+    }
+
+    /// Notes that a blob is being brought, and where the answer will come.
+    pub(super) fn expect(&self, digest: Digest, answer: oneshot::Receiver<Result<(), CopyError>>) {
+        let awaited = answer.map(|answer| answer.unwrap_or(Err(CopyError::Interrupted))).boxed().shared();
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, awaited);
+    }
+
+    /// Notes that a blob came by this delivery's own work.
+    pub(super) fn brought(&self, blob: &Descriptor, outcome: BlobOutcome) {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            BlobOutcome::Copied => {
+                tally.copied += 1;
+                tally.bytes += blob.size;
+            }
+            BlobOutcome::Mounted => tally.mounted += 1,
+            BlobOutcome::Found => {}
+        }
+    }
+
+    /// Nothing more is to be brought: the delivery has failed or is complete.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Writes everything and, when all of it is there, the tag.
+    pub(super) async fn finish(
+        self: &Arc<Self>,
+        order: &Order,
+        closure: &Closure,
+        previous: Option<&Previous>,
+    ) -> Result<Arrival, CopyError> {
+        for rank in &closure.ranks {
+            stream::iter(rank.iter().map(Ok))
+                .try_for_each_concurrent(AT_ONCE, |node| async move {
+                    self.blobs_of(node).await?;
+                    self.write(closure, node, None).await?;
+                    let tags = closure.tags.get(&node.digest()).map(Vec::as_slice).unwrap_or_default();
+                    try_join_all(tags.iter().map(|tag| self.write_if_other(closure, node, tag))).await.map(|_| ())
+                })
+                .await?;
+        }
+        self.link(closure).await?;
+        self.blobs_of(&closure.root).await?;
+        if let Some(previous) = previous {
+            self.keep(previous).await?;
+        }
+        let link = self.write(closure, &closure.root, order.tag.as_ref()).await?;
+        self.link_root(&closure.root, link).await?;
+        Ok(self.arrival(order, closure))
+    }
+
+    async fn blobs_of(&self, node: &Node) -> Result<(), CopyError> {
+        let awaited: Vec<Awaited> = {
+            let blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+            node.blobs().iter().filter_map(|blob| blobs.get(&blob.digest).cloned()).collect()
+        };
+        try_join_all(awaited).await.map(|_| ())
+    }
+
+    /// Writes a manifest. Where the target misses something that it was believed to have, that is brought again, first
+    /// by asking for each blob and then without asking.
+    async fn write(
+        self: &Arc<Self>,
+        closure: &Closure,
+        node: &Arc<Node>,
+        tag: Option<&Tag>,
+    ) -> Result<ReferrerLink, CopyError> {
+        let mut last = self.write_once(node, tag).await;
+        for trust in [Trust::Answers, Trust::Nothing] {
+            if !last.as_ref().is_err_and(CopyError::is_missing_content) {
+                break;
+            }
+            tracing::warn!(
+                target_place = self.target().place(), digest = %node.digest(),
+                "the target misses content that it had; it is sent again"
+            );
+            self.mend(closure, node, trust).await?;
+            last = self.write_once(node, tag).await;
+        }
+        last
+    }
+
+    /// Brings again what a manifest points at.
+    fn mend<'a>(
+        self: &'a Arc<Self>,
+        closure: &'a Closure,
+        node: &'a Arc<Node>,
+        trust: Trust,
+    ) -> BoxFuture<'a, Result<(), CopyError>> {
+        async move {
+            try_join_all(node.blobs().into_iter().map(|blob| bring_again(self, blob, trust))).await?;
+            for child in closure.children(node) {
+                self.destination().forget(child.digest());
+                if let Err(error) = self.push(child, None).await {
+                    if !error.is_missing_content() {
+                        return Err(error);
+                    }
+                    self.mend(closure, child, trust).await?;
+                    self.push(child, None).await?;
+                }
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    /// By tag always; by digest once in a batch, and not if it is there already.
+    async fn write_once(&self, node: &Node, tag: Option<&Tag>) -> Result<ReferrerLink, CopyError> {
+        if tag.is_some() {
+            return self.push(node, tag).await;
+        }
+        let cell = self.destination().cell(node.digest());
+        let write = || async {
+            // Only the answer to a PUT tells whether the target lists a referrer.
+            let is_referrer = node.view.subject.is_some();
+            if !is_referrer && self.has(&node.digest().into()).await? == Some(node.digest()) {
+                return Ok(ReferrerLink::Listed);
+            }
+            self.push(node, None).await
+        };
+        cell.get_or_try_init(write).await.copied()
+    }
+
+    /// A signature's tag is left alone where it is right already.
+    async fn write_if_other(self: &Arc<Self>, closure: &Closure, node: &Arc<Node>, tag: &Tag) -> Result<(), CopyError> {
+        if self.has(&tag.clone().into()).await? != Some(node.digest()) {
+            self.write(closure, node, Some(tag)).await?;
+        }
+        Ok(())
+    }
+
+    async fn has(&self, reference: &crate::oci::ManifestRef) -> Result<Option<Digest>, CopyError> {
+        let found = self.target().resolve(reference).await.map_err(CopyError::target)?;
+        Ok(found.map(|descriptor| descriptor.digest))
+    }
+
+    async fn push(&self, node: &Node, tag: Option<&Tag>) -> Result<ReferrerLink, CopyError> {
+        let link = self.target().push_manifest(&node.manifest, tag).await.map_err(CopyError::target)?;
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.bytes += node.manifest.bytes().len() as u64;
+        Ok(link)
+    }
+
+    /// Makes referrers findable that the target does not list by itself.
+    async fn link(&self, closure: &Closure) -> Result<(), CopyError> {
+        let unlisted = |referrers: &Referrers| {
+            referrers.manifests.iter().any(|referrer| self.destination().is_unlisted(&referrer.digest))
+        };
+        let lists = closure.referrers.iter().filter(|(_, referrers)| unlisted(referrers));
+        try_join_all(lists.map(|(subject, referrers)| self.target().link_referrers(subject, referrers)))
+            .await
+            .map(|_| ())
+            .map_err(CopyError::target)
+    }
+
+    async fn link_root(&self, root: &Node, link: ReferrerLink) -> Result<(), CopyError> {
+        let (Some(subject), ReferrerLink::Unlisted) = (root.view.subject, link) else { return Ok(()) };
+        let descriptor = Descriptor {
+            artifact_type: root.view.artifact_type.clone(),
+            annotations: root.view.annotations.clone(),
+            ..root.manifest.descriptor()
+        };
+        let referrers = Referrers { manifests: vec![descriptor], fallback: None };
+        self.target().link_referrers(&subject, &referrers).await.map_err(CopyError::target)
+    }
+
+    /// Keeps what the tag stood for under another tag, before the tag moves.
+    async fn keep(&self, previous: &Previous) -> Result<(), CopyError> {
+        let manifest = self.target().manifest(&previous.digest.into()).await.map_err(CopyError::target)?;
+        self.target().push_manifest(&manifest, Some(&previous.under)).await.map(|_| ()).map_err(CopyError::target)
+    }
+
+    fn arrival(&self, order: &Order, closure: &Closure) -> Arrival {
+        let (source, target) = (&self.batch.source, self.target());
+        let tally = *self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = closure.blobs.saturating_sub(tally.copied + tally.mounted);
+        Arrival {
+            source: source.place().to_owned(),
+            source_reference: order.reference.clone(),
+            source_digest: order.digest,
+            target: target.place().to_owned(),
+            tag: order.tag.clone(),
+            digest: closure.root.digest(),
+            media_type: closure.root.manifest.media_type().clone(),
+            manifests: closure.manifests(),
+            blobs: BlobCounts { copied: tally.copied, mounted: tally.mounted, found },
+            bytes: tally.bytes,
+            source_identity: source.identity(),
+            target_identity: target.identity(),
+            started: self.started,
+            ended: Utc::now(),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Why a digest did not arrive: which side, doing what, with which content.
+
+use crate::oci::{Digest, ManifestError};
+use crate::store::{ErrorKind, Side, Step, StoreError};
+
+/// Why a digest did not arrive at one target. The target's tag is as it was.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CopyError {
+    /// An endpoint failed.
+    #[error("{side} {error}")]
+    Store {
+        /// Which end of the copy it was.
+        side: Side,
+        /// What failed there.
+        error: StoreError,
+    },
+    /// A manifest of the closure cannot be copied.
+    #[error("source {place}: manifest {digest}: {reason}")]
+    Manifest {
+        /// The source repository.
+        place: String,
+        /// The manifest.
+        digest: Digest,
+        /// Why not.
+        reason: String,
+    },
+    /// Indexes and referrers are nested deeper than is credible.
+    #[error("source {place}: manifest {digest}: nested deeper than {depth} levels")]
+    TooDeep {
+        /// The source repository.
+        place: String,
+        /// The manifest at which the limit was passed.
+        digest: Digest,
+        /// The limit.
+        depth: usize,
+    },
+    /// The index has no child for any platform that is asked for.
+    #[error("source {place}: manifest {digest}: no child runs on {wanted}")]
+    NoPlatform {
+        /// The source repository.
+        place: String,
+        /// The index.
+        digest: Digest,
+        /// The platforms that were asked for.
+        wanted: String,
+    },
+    /// The copy was told to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl CopyError {
+    pub(super) fn source(error: StoreError) -> Self {
+        Self::Store { side: Side::Source, error }
+    }
+
+    pub(super) fn target(error: StoreError) -> Self {
+        Self::Store { side: Side::Target, error }
+    }
+
+    /// An upload's error, which is the source's own where the bytes could not be read or were wrong.
+    pub(super) fn upload(error: StoreError) -> Self {
+        if error.step == Step::ReadBlob { Self::source(error) } else { Self::target(error) }
+    }
+
+    pub(super) fn manifest(place: &str, digest: Digest, error: &ManifestError) -> Self {
+        Self::Manifest { place: place.to_owned(), digest, reason: error.to_string() }
+    }
+
+    /// The side that failed; an interruption is nobody's.
+    #[must_use]
+    pub fn side(&self) -> Option<Side> {
+        match self {
+            Self::Store { side, .. } => Some(*side),
+            Self::Manifest { .. } | Self::TooDeep { .. } | Self::NoPlatform { .. } => Some(Side::Source),
+            Self::Interrupted => None,
+        }
+    }
+
+    /// What was being done.
+    #[must_use]
+    pub fn step(&self) -> Option<Step> {
+        match self {
+            Self::Store { error, .. } => Some(error.step),
+            Self::Manifest { .. } | Self::TooDeep { .. } | Self::NoPlatform { .. } => Some(Step::ReadManifest),
+            Self::Interrupted => None,
+        }
+    }
+
+    /// The digest or tag that it was done with.
+    #[must_use]
+    pub fn subject(&self) -> Option<String> {
+        match self {
+            Self::Store { error, .. } => Some(error.subject.clone()).filter(|subject| !subject.is_empty()),
+            Self::Manifest { digest, .. } | Self::TooDeep { digest, .. } | Self::NoPlatform { digest, .. } => {
+                Some(digest.to_string())
+            }
+            Self::Interrupted => None,
+        }
+    }
+
+    pub(super) fn is_missing_content(&self) -> bool {
+        matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::MissingContent)
+    }
+
+    pub(super) fn is_transient(&self) -> bool {
+        matches!(self, Self::Store { error, .. } if error.is_transient())
+    }
+}

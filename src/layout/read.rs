@@ -1,0 +1,56 @@
+//! A blob's bytes as a stream of slices, each read by a blocking call of its own.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+
+use super::fault::Fault;
+use super::{Telling, blocking};
+use crate::oci::Descriptor;
+use crate::store::{ByteStream, Step};
+
+/// How many bytes are read at once; a stream holds one slice.
+const SLICE: u64 = 512 << 10;
+
+/// Streams a file that has the blob's length from `offset` on. A file that shrinks while it is read ends the stream early, which
+/// [`Verified`](crate::store::Verified) tells.
+pub(super) fn stream_blob(opened: (File, PathBuf), blob: &Descriptor, offset: u64, telling: Telling) -> ByteStream {
+    let (file, path) = opened;
+    let digest = blob.digest;
+    let start = Reading { file, path, at: offset, left: blob.size - offset };
+    stream::try_unfold(start, move |reading| {
+        let telling = telling.clone();
+        async move {
+            if reading.left == 0 {
+                return Ok(None);
+            }
+            blocking(move || reading.next()).await.map_err(telling.doing(Step::ReadBlob, digest))
+        }
+    })
+    .boxed()
+}
+
+struct Reading {
+    file: File,
+    path: PathBuf,
+    at: u64,
+    left: u64,
+}
+
+impl Reading {
+    fn next(mut self) -> Result<Option<(Bytes, Self)>, Fault> {
+        let wanted = self.left.min(SLICE);
+        let mut slice = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
+        self.file.seek(SeekFrom::Start(self.at)).map_err(Fault::io("read", &self.path))?;
+        (&self.file).take(wanted).read_to_end(&mut slice).map_err(Fault::io("read", &self.path))?;
+        if slice.is_empty() {
+            return Ok(None);
+        }
+        self.at += slice.len() as u64;
+        self.left -= slice.len() as u64;
+        Ok(Some((slice.into(), self)))
+    }
+}

@@ -1,0 +1,92 @@
+//! What refers to a manifest of a layout: entries of `index.json` whose manifest has it as its subject, and the
+//! list under the fallback tag where some tool has written one.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use super::disk::Disk;
+use super::fault::Fault;
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, referrers_tag};
+use crate::store::Referrers;
+
+/// How many manifests are remembered before the memory starts again.
+const MAX_FACTS: usize = 1 << 16;
+
+/// What was read once of manifests: it cannot change, since it hangs on their digests.
+#[derive(Debug, Default)]
+pub(super) struct Facts(Mutex<HashMap<Digest, Fact>>);
+
+#[derive(Debug, Clone)]
+struct Fact {
+    descriptor: Descriptor,
+    subject: Option<Digest>,
+}
+
+impl Facts {
+    /// Whether a manifest that is there has a subject.
+    pub(super) fn is_referrer(&self, disk: &Disk, digest: &Digest) -> bool {
+        matches!(self.get(disk, digest, None), Ok(Some(Fact { subject: Some(_), .. })))
+    }
+
+    /// Drops what is remembered of a manifest that was deleted.
+    pub(super) fn forget(&self, digest: &Digest) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
+    }
+
+    /// What a manifest says. `None` when it is not there or nothing that can be copied, so that nobody can ask for it.
+    fn get(&self, disk: &Disk, digest: &Digest, stated: Option<&MediaType>) -> Result<Option<Fact>, Fault> {
+        if disk.blob_size(digest)?.is_none() {
+            return Ok(None);
+        }
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let Some(manifest) = disk.read_manifest(digest, stated)? else { return Ok(None) };
+        let Ok(view) = manifest.view() else { return Ok(None) };
+        let descriptor = Descriptor { artifact_type: view.artifact_type, ..manifest.descriptor() };
+        let fact = Fact { descriptor, subject: view.subject };
+        let mut facts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if facts.len() >= MAX_FACTS {
+            facts.clear();
+        }
+        facts.insert(*digest, fact.clone());
+        Ok(Some(fact))
+    }
+}
+
+/// What refers to `subject`. Only a manifest's own word counts; a layout that is not there has no referrers.
+pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Referrers, Fault> {
+    let Some(index) = disk.read_index()? else { return Ok(Referrers::default()) };
+    let fallback = fallback_list(disk, &index, subject)?;
+    let listed = match &fallback {
+        Some(list) => list.view()?.manifests().to_vec(),
+        None => Vec::new(),
+    };
+    let entries = index.entries().iter().filter_map(|entry| entry.target.as_ref());
+    let candidates = entries
+        .filter(|at| at.media_type.is_manifest() || at.media_type.as_str().is_empty())
+        .map(|at| (at.digest, &at.media_type))
+        .chain(listed.iter().map(|child| (child.digest, &child.media_type)));
+
+    let mut seen = HashSet::new();
+    let mut manifests = Vec::new();
+    for (digest, stated) in candidates.filter(|(digest, _)| seen.insert(*digest)) {
+        if let Some(fact) = facts.get(disk, &digest, Some(stated))?
+            && fact.subject == Some(*subject)
+        {
+            manifests.push(fact.descriptor);
+        }
+    }
+    // The list is handed on only where it says neither more nor less than what was found: it may be written verbatim.
+    let digests = |list: &[Descriptor]| list.iter().map(|one| one.digest).collect::<HashSet<_>>();
+    let fallback = fallback.filter(|_| digests(&listed) == digests(&manifests));
+    Ok(Referrers { manifests, fallback })
+}
+
+/// The list under the fallback tag. The tag may as well name the image itself or some other thing: then it is no list.
+fn fallback_list(disk: &Disk, index: &super::index::Index, subject: &Digest) -> Result<Option<Manifest>, Fault> {
+    let Some(at) = index.find(&referrers_tag(subject)) else { return Ok(None) };
+    let found = disk.read_manifest(&at.digest, Some(&at.media_type))?;
+    Ok(found.filter(|list| list.media_type().is_index() && list.digest() != *subject))
+}

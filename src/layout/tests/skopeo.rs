@@ -1,0 +1,132 @@
+//! skopeo as the judge: it reads what is written here, and what it writes is read here.
+
+use std::process::Command;
+
+use super::*;
+
+/// Runs skopeo (a package of Debian) and gives what it prints. A missing one fails the test.
+fn skopeo(args: &[&str]) -> Vec<u8> {
+    let out = Command::new("skopeo").arg("--insecure-policy").args(args).output().expect("skopeo is installed");
+    assert!(out.status.success(), "skopeo {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    out.stdout
+}
+
+fn raw(path: &Path, name: &str) -> Vec<u8> {
+    skopeo(&["inspect", "--raw", &format!("oci:{}:{name}", path.display())])
+}
+
+fn copy(from: &Path, from_name: &str, to: &Path, name: &str) {
+    let (from, to) = (format!("oci:{}:{from_name}", from.display()), format!("oci:{}:{name}", to.display()));
+    skopeo(&["copy", "--quiet", "--all", "--preserve-digests", &from, &to]);
+}
+
+/// An image that skopeo accepts: a configuration with a platform and one layer of an empty tar.
+async fn push_real_image(layout: &Layout, architecture: &str, name: Option<&str>) -> Manifest {
+    let layer = push_blob(layout, &[0; 1024]).await;
+    let config = json!({"os": "linux", "architecture": architecture, "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [layer.digest]}});
+    let config = push_blob(layout, config.to_string().as_bytes()).await;
+    let with_type = |blob: &Descriptor, media_type: &str| {
+        let mut value = described(blob);
+        value["mediaType"] = media_type.into();
+        value
+    };
+    let manifest = image(
+        b"",
+        json!({
+            "config": with_type(&config, "application/vnd.oci.image.config.v1+json"),
+            "layers": [with_type(&layer, "application/vnd.oci.image.layer.v1.tar")],
+        }),
+    );
+    layout.push_manifest(&manifest, name.map(tag).as_ref()).await.unwrap();
+    manifest
+}
+
+async fn push_real_index(layout: &Layout, name: &str) -> Manifest {
+    let mut list = Vec::new();
+    for architecture in ["amd64", "arm64"] {
+        let mut entry = described(&push_real_image(layout, architecture, None).await.descriptor());
+        entry["platform"] = json!({"os": "linux", "architecture": architecture});
+        list.push(entry);
+    }
+    let body = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": list});
+    let index = Manifest::new(MediaType::new(MediaType::OCI_INDEX), body.to_string().into());
+    layout.push_manifest(&index, Some(&tag(name))).await.unwrap();
+    index
+}
+
+#[tokio::test]
+async fn skopeo_reads_what_is_written_here() {
+    let (folder, path) = folder();
+    let layout = Layout::open(&path);
+    let image = push_real_image(&layout, "amd64", Some("image")).await;
+    let index = push_real_index(&layout, "index").await;
+    assert_eq!(raw(&path, "image"), *image.bytes());
+    assert_eq!(raw(&path, "index"), *index.bytes());
+    // Files of ours, and of a writer that was killed, are not in its way.
+    fs::write(path.join("blobs/.transship-1-0"), "half").unwrap();
+    let theirs = folder.path().join("theirs");
+    copy(&path, "index", &theirs, "copied");
+    assert_eq!(raw(&theirs, "copied"), *index.bytes());
+}
+
+#[tokio::test]
+async fn what_skopeo_writes_is_read_and_written_on_here() {
+    let (folder, path) = folder();
+    let layout = Layout::open(&path);
+    let image = push_real_image(&layout, "amd64", Some("v1")).await;
+    let index = push_real_index(&layout, "v2").await;
+    let theirs = folder.path().join("theirs");
+    copy(&path, "v1", &theirs, "one");
+    copy(&path, "v2", &theirs, "two");
+    let reader = Layout::open(&theirs);
+    assert_eq!(
+        tag_map(&reader).await,
+        [("one".to_owned(), Some(image.digest())), ("two".to_owned(), Some(index.digest()))].into()
+    );
+    assert_eq!(reader.manifest(&tag("two").into()).await.unwrap(), index);
+    for child in index.view().unwrap().manifests() {
+        let manifest = reader.manifest(&child.digest.into()).await.unwrap();
+        for blob in manifest.view().unwrap().blobs() {
+            assert_eq!(Digest::of(&read(&reader, blob, 0).await.unwrap()), blob.digest);
+        }
+    }
+    // Turn and turn about in one layout: nobody loses the other's tags.
+    let own = push_real_image(&reader, "s390x", Some("three")).await;
+    copy(&path, "v1", &theirs, "four");
+    reader.push_manifest(&own, Some(&tag("one"))).await.unwrap();
+    let names: Vec<String> = tag_map(&reader).await.into_keys().collect();
+    assert_eq!(names, ["four", "one", "three", "two"]);
+    for (name, manifest) in [("four", &image), ("one", &own), ("three", &own), ("two", &index)] {
+        assert_eq!(raw(&theirs, name), *manifest.bytes(), "{name}");
+        assert_eq!(reader.manifest(&tag(name).into()).await.unwrap(), *manifest, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_skopeo_moved_has_moved_here() {
+    let (folder, path) = folder();
+    let layout = Layout::open(&path);
+    push_real_image(&layout, "amd64", Some("old")).await;
+    let new = push_real_image(&layout, "arm64", Some("new")).await;
+    let theirs = folder.path().join("theirs");
+    copy(&path, "old", &theirs, "latest");
+    copy(&path, "new", &theirs, "latest");
+    let reader = Layout::open(&theirs);
+    assert_eq!(tag_map(&reader).await, [("latest".to_owned(), Some(new.digest()))].into());
+}
+
+#[tokio::test]
+async fn of_two_entries_with_one_name_skopeo_takes_the_same() {
+    let (_folder, path) = folder();
+    let layout = Layout::open(&path);
+    let first = push_real_image(&layout, "amd64", Some("first")).await;
+    push_real_image(&layout, "arm64", Some("second")).await;
+    edit_index(&path, |index| {
+        for entry in index["manifests"].as_array_mut().unwrap() {
+            entry["annotations"]["org.opencontainers.image.ref.name"] = "same".into();
+        }
+    });
+    assert_eq!(raw(&path, "same"), *first.bytes());
+    assert_eq!(layout.manifest(&tag("same").into()).await.unwrap(), first);
+}

@@ -1,0 +1,68 @@
+//! An upload into a layout: proven bytes go to a temporary file and, when they are all there, to their place.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+
+use super::disk::{Disk, Temporary};
+use super::fault::Fault;
+use super::{Telling, blocking};
+use crate::oci::Digest;
+use crate::store::{Step, StoreError, Upload, Verified};
+
+/// How many bytes are gathered before they are written: the most that one upload holds, but for one piece.
+const BATCH_BYTES: usize = 512 << 10;
+/// How many pieces are gathered at most, so that tiny pieces do not cost more than their bytes.
+const BATCH_PIECES: usize = 1024;
+
+/// An upload in progress. When it is dropped its file goes.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) disk: Arc<Disk>,
+    pub(super) telling: Telling,
+    pub(super) digest: Digest,
+    pub(super) file: Temporary,
+}
+
+#[async_trait]
+impl Upload for Session {
+    async fn send(self: Box<Self>, mut bytes: Verified) -> Result<(), StoreError> {
+        let Self { disk, telling, digest, mut file } = *self;
+        let failed = |step| telling.doing(step, digest);
+        if bytes.digest() != digest {
+            return Err(failed(Step::SendBlob)(Fault::OtherBlob { expected: digest, actual: bytes.digest() }));
+        }
+        loop {
+            let batch = gather(&mut bytes).await?;
+            if batch.is_empty() {
+                break;
+            }
+            let write = move || file.write(&batch).map(|()| file);
+            file = blocking(write).await.map_err(failed(Step::SendBlob))?;
+        }
+        blocking(move || disk.commit(file, &digest)).await.map_err(failed(Step::CommitBlob))
+    }
+
+    async fn cancel(self: Box<Self>) {
+        _ = blocking(move || {
+            drop(self);
+            Ok(())
+        })
+        .await;
+    }
+}
+
+/// The next bytes, as many as are written at once; none at the end.
+async fn gather(bytes: &mut Verified) -> Result<Vec<Bytes>, StoreError> {
+    let mut batch = Vec::new();
+    let mut length = 0;
+    while length < BATCH_BYTES && batch.len() < BATCH_PIECES {
+        let Some(piece) = bytes.next().await else { break };
+        let piece = piece?;
+        length += piece.len();
+        batch.push(piece);
+    }
+    Ok(batch)
+}

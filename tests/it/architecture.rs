@@ -1,0 +1,203 @@
+//! ARCHITECTURE.md's table of rooms, held against the paths in the source. Tests within the source may look anywhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::rust_source::{self, Source};
+
+const HEADER: &str = "| room | what stands in it | may import |";
+
+/// What a room may import.
+#[derive(Debug, Default)]
+struct Allowed {
+    /// `oci`, `copy::event`: a room or a part of one.
+    paths: BTreeSet<String>,
+    /// Single names of a room's types: `registry::Options`.
+    types: BTreeSet<String>,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The rows of the table: the room's name and its third cell.
+fn rows(text: &str) -> Vec<(String, String)> {
+    let table = text.lines().skip_while(|line| *line != HEADER).skip(2).take_while(|line| line.starts_with('|'));
+    let mut rows = Vec::new();
+    for line in table {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        assert_eq!(cells.len(), 3, "a row of ARCHITECTURE.md's table has three cells: {line}");
+        for room in quoted(cells[0]) {
+            rows.push((room.trim_end_matches('/').trim_end_matches(".rs").to_owned(), cells[2].to_owned()));
+        }
+    }
+    rows
+}
+
+/// The texts between backticks.
+fn quoted(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// Each room with what it may import, each cell read with the rows before it in mind.
+fn read_table(text: &str) -> BTreeMap<String, Allowed> {
+    let rows = rows(text);
+    let all: BTreeSet<String> = rows.iter().map(|(room, _)| room.clone()).collect();
+    let mut table: BTreeMap<String, Allowed> = BTreeMap::new();
+    for (room, cell) in rows {
+        let mut allowed = Allowed::default();
+        if let Some(except) = cell.strip_prefix("all but ") {
+            let except = quoted(except);
+            allowed.paths.extend(all.iter().filter(|other| !except.contains(&other.as_str())).cloned());
+        } else if cell != "nothing of ours" {
+            for item in cell.split(", ") {
+                read_item(item, &all, &table, &mut allowed);
+            }
+        }
+        table.entry(room).or_default().merge(allowed);
+    }
+    table
+}
+
+impl Allowed {
+    fn merge(&mut self, other: Self) {
+        self.paths.extend(other.paths);
+        self.types.extend(other.types);
+    }
+
+    /// Whether a path such as `registry::Options` is within what is allowed.
+    fn covers(&self, path: &str) -> bool {
+        let below = |allowed: &String| {
+            path == allowed || path.strip_prefix(allowed.as_str()).is_some_and(|rest| rest.starts_with("::"))
+        };
+        self.paths.iter().any(below) || self.types.iter().any(below)
+    }
+}
+
+fn read_item(item: &str, all: &BTreeSet<String>, table: &BTreeMap<String, Allowed>, allowed: &mut Allowed) {
+    let name = quoted(item).first().map(|name| (*name).to_owned());
+    match name {
+        Some(name) if item == format!("`{name}`") => {
+            allowed.paths.insert(name);
+        }
+        Some(name) if item == format!("`{name}` and below") => {
+            let below = table.get(&name).unwrap_or_else(|| panic!("{item}: the row of {name} comes first"));
+            allowed.paths.extend(below.paths.iter().cloned().chain([name.clone()]));
+        }
+        _ if item.starts_with("option types of ") || item.ends_with(" records") => {
+            let word = |room: &&String| item.split([' ', '`']).any(|word| word == room.as_str());
+            let room = all.iter().find(word).unwrap_or_else(|| panic!("{item:?} names no room"));
+            let file = if item.ends_with(" records") { "record" } else { "options" };
+            allowed.types.extend(public_types(room, file));
+        }
+        _ => panic!("ARCHITECTURE.md's table: {item:?} is not understood"),
+    }
+}
+
+/// The public types that a room's files of this name declare, as `ROOM::Type`, with the module's own path.
+fn public_types(room: &str, file: &str) -> BTreeSet<String> {
+    let mut types = BTreeSet::new();
+    for path in rust_files(&root().join("src").join(room)) {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        if stem.trim_end_matches('s') != file.trim_end_matches('s') {
+            continue;
+        }
+        types.insert(format!("{room}::{stem}"));
+        let text = fs::read_to_string(&path).unwrap();
+        for line in text.lines() {
+            let rest = ["pub struct ", "pub enum ", "pub type "].iter().find_map(|start| line.strip_prefix(start));
+            let name = rest.and_then(|rest| rest.split(|c: char| !c.is_alphanumeric()).next());
+            types.extend(name.map(|name| format!("{room}::{name}")));
+        }
+    }
+    types
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Every file of the source that is not only for tests, by its module path: `["oci", "digest"]`.
+fn modules() -> Vec<(Vec<String>, Source)> {
+    let source = root().join("src");
+    let (mut modules, mut only_tests) = (Vec::new(), BTreeSet::new());
+    for path in rust_files(&source) {
+        let relative = path.strip_prefix(&source).unwrap().with_extension("");
+        let mut module: Vec<String> = relative.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+        if module.len() == 1 && (module[0] == "lib" || module[0] == "main") {
+            continue;
+        }
+        if module.last().is_some_and(|last| last == "mod") {
+            module.pop();
+        }
+        let parsed = rust_source::read(&fs::read_to_string(&path).unwrap());
+        only_tests.extend(parsed.test_modules.iter().map(|name| [&module[..], &[name.clone()]].concat()));
+        modules.push((module, parsed));
+    }
+    modules.retain(|(module, _)| !only_tests.iter().any(|test| module.starts_with(test)));
+    modules
+}
+
+#[test]
+fn every_room_imports_only_what_the_table_allows() {
+    let table = read_table(&fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap());
+    assert!(table.len() >= 10, "the table of rooms was not found under {HEADER:?}");
+    let (mut seen, mut problems) = (0, Vec::new());
+    for (module, source) in modules() {
+        let (room, place) = (&module[0], module.join("::"));
+        let Some(allowed) = table.get(room) else {
+            problems.push(format!("{place}: the room {room} has no row in ARCHITECTURE.md"));
+            continue;
+        };
+        if source.deepest_super >= module.len() {
+            problems.push(format!("{place}: reaches another room by `super::`; write `crate::`"));
+        }
+        for path in &source.paths {
+            seen += 1;
+            let own = path.split("::").next() == Some(room.as_str());
+            if !own && !allowed.covers(path) {
+                problems.push(format!("{place}: uses crate::{path}, which its row does not allow"));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(seen >= 5, "no paths were found in the source");
+}
+
+#[test]
+fn every_row_of_the_table_has_its_room() {
+    let table = read_table(&fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap());
+    let rooms: BTreeSet<String> = modules().into_iter().map(|(module, _)| module[0].clone()).collect();
+    assert_eq!(table.keys().cloned().collect::<BTreeSet<_>>(), rooms);
+}
+
+#[test]
+fn main_is_under_forty_lines() {
+    let lines = fs::read_to_string(root().join("src/main.rs")).unwrap().lines().count();
+    assert!((1..40).contains(&lines), "{lines} lines");
+}
+
+#[test]
+fn the_table_is_read_as_it_is_meant() {
+    let text = format!(
+        "# x\n\n{HEADER}\n| --- | --- | --- |\n| `oci/` | values | nothing of ours |\n| `store.rs`, `store/` | seam | `oci` |\n\
+         | `journal/` | SQL | `oci`, `copy::event` |\n| `daemon/` | loop | all but `cli` |\n| `cli/` | commands | `daemon` and below |\n"
+    );
+    let table = read_table(&text);
+    assert_eq!(table.keys().collect::<Vec<_>>(), ["cli", "daemon", "journal", "oci", "store"]);
+    let may = |room: &str, path: &str| table[room].covers(path);
+    assert!(may("store", "oci::Digest") && !may("store", "ocish::Digest") && !may("oci", "store::Source"));
+    assert!(may("journal", "copy::event::Event") && !may("journal", "copy::Copier") && !may("journal", "copy"));
+    assert!(may("daemon", "journal") && !may("daemon", "cli::run") && may("cli", "daemon::run") && may("cli", "oci"));
+}

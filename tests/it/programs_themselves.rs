@@ -1,0 +1,37 @@
+//! The ways of running programs: output is captured, signals arrive, nothing outlives its handle.
+
+use std::process::Command;
+
+use crate::support::programs::{DEADLINE, Running};
+
+fn sleeper() -> Running {
+    let script = "echo ready; echo warning >&2; trap 'echo bye; exit 7' TERM; while :; do sleep 0.05; done";
+    let mut running = Running::start(Command::new("sh").args(["-c", script]));
+    running.wait_until("its first line", |running| running.stderr().contains("warning").then_some(()));
+    running
+}
+
+#[test]
+fn a_program_is_watched_told_to_end_and_waited_for() {
+    let running = sleeper();
+    assert_eq!(running.stdout(), "ready\n");
+    running.signal("TERM");
+    let output = running.wait(DEADLINE);
+    assert_eq!((output.code(), output.stdout.as_str(), output.stderr.as_str()), (7, "ready\nbye\n", "warning\n"));
+    assert_eq!(sleeper().kill().code(), -1);
+}
+
+#[test]
+fn a_dropped_program_is_gone() {
+    let running = sleeper();
+    let process = format!("/proc/{}", running.id());
+    assert!(std::path::Path::new(&process).exists());
+    drop(running);
+    assert!(!std::path::Path::new(&process).exists());
+}
+
+#[test]
+#[should_panic(expected = "install it: apt-get install docker-registry skopeo")]
+fn a_program_that_is_missing_says_how_to_get_it() {
+    Running::start(&mut Command::new("no-such-program"));
+}

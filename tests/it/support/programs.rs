@@ -1,0 +1,268 @@
+//! Programs that tests start: Debian's registry, skopeo, and transship itself. Each ends with its handle.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long any program may take to do what a test waits for.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What a program left behind when it ended.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub stdout: String,
+    /// What it logged.
+    pub stderr: String,
+}
+
+impl Output {
+    /// The exit code, -1 after a signal.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or(-1)
+    }
+
+    /// The output of a program that must have ended well.
+    #[track_caller]
+    pub fn expect_success(self) -> Self {
+        assert!(self.status.success(), "{}\nstdout: {}\nstderr: {}", self.status, self.stdout, self.stderr);
+        self
+    }
+}
+
+/// A program that runs beside the test. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: Captured,
+    stderr: Captured,
+}
+
+/// What a program has written so far.
+#[derive(Debug)]
+struct Captured {
+    text: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Captured {
+    fn of(pipe: impl Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let into = text.clone();
+        let read = move || {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                into.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
+        };
+        Self { text, reader: Some(std::thread::spawn(read)) }
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
+
+    fn whole(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        self.text()
+    }
+}
+
+impl Running {
+    /// Starts a command with its output captured and nothing to read.
+    pub fn start(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| missing(command, &error));
+        let stdout = Captured::of(child.stdout.take().expect("stdout is piped"));
+        let stderr = Captured::of(child.stderr.take().expect("stderr is piped"));
+        Self { child, stdout, stderr }
+    }
+
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed so far, in whole lines.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// What it has logged so far, in whole lines.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("our own child").is_none()
+    }
+
+    /// Sends it a signal by name: `TERM`, `HUP`, `INT`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
+        assert!(status.expect("kill(1) is there").success(), "the program had ended already");
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub fn kill(mut self) -> Output {
+        let _ = self.child.kill();
+        self.wait(DEADLINE)
+    }
+
+    /// Waits for its end, for `deadline` at most.
+    pub fn wait(mut self, deadline: Duration) -> Output {
+        let end = Instant::now() + deadline;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our own child") {
+                return Output { status, stdout: self.stdout.whole(), stderr: self.stderr.whole() };
+            }
+            assert!(Instant::now() < end, "still running after {deadline:?}\n{}\n{}", self.stdout(), self.stderr());
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Waits until `found` sees what it looks for, while the program runs, for [`DEADLINE`] at most.
+    #[track_caller]
+    pub fn wait_until<T>(&mut self, what: &str, mut found: impl FnMut(&Self) -> Option<T>) -> T {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            if let Some(found) = found(self) {
+                return found;
+            }
+            let why = if !self.is_running() { "it ended" } else { "time is up" };
+            let goes_on = why != "it ended" && Instant::now() < end;
+            assert!(goes_on, "waiting for {what}: {why}\nstdout: {}\nstderr: {}", self.stdout(), self.stderr());
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn missing(command: &Command, error: &std::io::Error) -> ! {
+    let program = command.get_program().to_string_lossy();
+    panic!("{program} cannot be started ({error}): install it: apt-get install docker-registry skopeo")
+}
+
+/// Runs transship to its end.
+pub fn transship(args: &[&str]) -> Output {
+    Running::start(&mut transship_command(args)).wait(DEADLINE)
+}
+
+/// The command of transship with these arguments, to be given variables and a folder. It sees none of the
+/// variables by which the tests' own surroundings could change what it does.
+pub fn transship_command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_transship"));
+    for name in ["TRANSSHIP_CONFIG", "STATE_DIRECTORY", "XDG_STATE_HOME", "NOTIFY_SOCKET", "RUST_LOG", "NO_COLOR"] {
+        command.env_remove(name);
+    }
+    for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+        command.env_remove(name);
+    }
+    command.args(args);
+    command
+}
+
+/// Runs skopeo to its end. `copy` and the like speak plain HTTP and trust every image.
+pub fn skopeo(args: &[&str]) -> Output {
+    let mut command = Command::new("skopeo");
+    command.arg("--insecure-policy").args(args);
+    Running::start(&mut command).wait(DEADLINE)
+}
+
+/// `skopeo copy --all` between two places such as `docker://HOST/NAME:TAG` and `oci:PATH:TAG`, digests kept.
+#[track_caller]
+pub fn skopeo_copy(source: &str, target: &str) -> Output {
+    let plain = ["copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"];
+    skopeo(&[&plain[..], &[source, target]].concat()).expect_success()
+}
+
+/// The manifest under `docker://HOST/NAME:TAG` or `oci:PATH:TAG`, verbatim, as skopeo reads it.
+#[track_caller]
+pub fn skopeo_manifest(reference: &str) -> String {
+    skopeo(&["inspect", "--raw", "--tls-verify=false", reference]).expect_success().stdout
+}
+
+/// Debian's `docker-registry` on a port of its own, with an empty storage folder that goes with it.
+#[derive(Debug)]
+pub struct DebianRegistry {
+    running: Running,
+    host: String,
+    storage: TempDir,
+}
+
+impl DebianRegistry {
+    /// Starts it and waits until it answers.
+    pub fn start() -> Self {
+        // Between finding a free port and using it another program may take it: then another is tried.
+        (0..5).find_map(|_| Self::try_start()).expect("a free port within five attempts")
+    }
+
+    fn try_start() -> Option<Self> {
+        let storage = TempDir::new().expect("a temporary folder");
+        let address = free_address();
+        let config = storage.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
+             delete: {{enabled: true}}\nhttp: {{addr: \"{address}\"}}\n",
+            storage.path().join("data").display()
+        );
+        std::fs::write(&config, text).expect("a file in a temporary folder");
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&config);
+        // Its own variables would override the file.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REGISTRY_")) {
+            command.env_remove(name);
+        }
+        let mut running = Running::start(&mut command);
+        let end = Instant::now() + DEADLINE;
+        while TcpStream::connect(address).is_err() {
+            if !running.is_running() {
+                return None;
+            }
+            assert!(Instant::now() < end, "docker-registry does not listen: {}", running.stderr());
+            std::thread::sleep(PAUSE);
+        }
+        running.is_running().then(|| Self { running, host: address.to_string(), storage })
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Where its files are.
+    pub fn storage(&self) -> &Path {
+        self.storage.path()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.running.stderr()
+    }
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
+    listener.local_addr().expect("a bound listener has an address")
+}

@@ -1,0 +1,170 @@
+//! What the registry can be told to do wrong, or merely differently. Each is a fact about some real registry.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use transship::oci::Digest;
+
+/// Something that the registry does from now on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fault {
+    /// GET of this blob answers bytes of the right length and wrong content.
+    BlobBytesWrong(Digest),
+    /// GET of this blob answers 404, and a manifest that needs it is refused, while HEAD still says 200: it was
+    /// collected as garbage behind a cache.
+    BlobCollected(Digest),
+    /// GET of a blob breaks the connection after so many bytes, so many times.
+    BlobGetBreaks { after: usize, times: usize },
+    /// GET of a blob is redirected to another origin, which answers 400 to a request with `Authorization`.
+    BlobRedirect,
+    /// HEAD and GET by tag state this `Docker-Content-Digest`.
+    TagDigestWrong(Digest),
+    /// HEAD and GET of a manifest state no `Docker-Content-Digest`.
+    TagDigestMissing,
+    /// The body of a tag list ends in the middle.
+    TagListCut,
+    /// The second page of a tag list answers 500.
+    TagPageFails,
+    /// Each page of a tag list links to itself.
+    TagPagesLoop,
+    /// A tag list holds this name too, whatever the grammar says.
+    TagListHas(String),
+    /// Tag lists tell digests, as Google's do.
+    TagListWithDigests,
+    /// The n-th PUT of a manifest from now on (1 is the next) answers 500, and so do all after it.
+    ManifestPutFails { nth: usize },
+    /// PUT of a manifest under this tag or digest answers 500.
+    ManifestPutFailsFor(String),
+    /// A tag that exists cannot be made to point elsewhere: 409.
+    ImmutableTags,
+    /// The next requests are answered 429.
+    TooManyRequests { next: usize, retry_after: Option<u64> },
+    /// The next requests are answered 503, with a page of HTML.
+    Unavailable { next: usize },
+    /// A body of an upload breaks off after so many bytes, so many times.
+    UploadBreaks { after: usize, times: usize },
+    /// An upload of more bytes than this in one body is answered 413.
+    UploadBodyLimit(usize),
+    /// An upload body without a `Content-Length` is answered 411.
+    UploadNeedsLength,
+    /// Opening an upload states this `OCI-Chunk-Min-Length`.
+    ChunkMinimum(usize),
+    /// PATCH is answered 405.
+    NoChunks,
+    /// No mount happens: 202 and a session.
+    MountRefused,
+    /// `Location` and `Link` are relative. (Otherwise `Location` is absolute.)
+    RelativeLocation,
+    /// `_catalog` is answered 404.
+    NoCatalog,
+    /// DELETE is answered 405.
+    NoDelete,
+    /// Each answer waits this long.
+    Delay(Duration),
+    /// A body moves at most so many bytes a second, in either direction.
+    Bandwidth(u64),
+}
+
+/// The faults that are on.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Mutex<Vec<Fault>>);
+
+/// What becomes of a fault that was asked for.
+enum Then {
+    Stays,
+    Becomes(Fault),
+    Goes,
+}
+
+impl Faults {
+    pub(super) fn set(&self, fault: Fault) {
+        self.0.lock().unwrap().push(fault);
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    pub(super) fn has(&self, fault: &Fault) -> bool {
+        self.0.lock().unwrap().contains(fault)
+    }
+
+    /// The first fault of which `read` makes something.
+    pub(super) fn find<T>(&self, read: impl Fn(&Fault) -> Option<T>) -> Option<T> {
+        self.0.lock().unwrap().iter().find_map(read)
+    }
+
+    /// The same for a fault that wears off.
+    fn use_up<T>(&self, read: impl Fn(&Fault) -> Option<(T, Then)>) -> Option<T> {
+        let mut faults = self.0.lock().unwrap();
+        let (at, (found, then)) = faults.iter().enumerate().find_map(|(at, fault)| Some((at, read(fault)?)))?;
+        match then {
+            Then::Stays => {}
+            Then::Becomes(fault) => faults[at] = fault,
+            Then::Goes => drop(faults.remove(at)),
+        }
+        Some(found)
+    }
+
+    /// The status and the `Retry-After` that the next request gets instead of its answer.
+    pub(super) fn turned_away(&self) -> Option<(u16, Option<u64>)> {
+        self.use_up(|fault| match *fault {
+            Fault::TooManyRequests { next, retry_after } => {
+                let rest = Fault::TooManyRequests { next: next.saturating_sub(1), retry_after };
+                Some(((429, retry_after), one_less(next, rest)))
+            }
+            Fault::Unavailable { next } => {
+                Some(((503, None), one_less(next, Fault::Unavailable { next: next.saturating_sub(1) })))
+            }
+            _ => None,
+        })
+    }
+
+    /// After how many bytes this blob's GET breaks.
+    pub(super) fn blob_get_breaks(&self) -> Option<usize> {
+        self.use_up(|fault| match *fault {
+            Fault::BlobGetBreaks { after, times } => {
+                let rest = Fault::BlobGetBreaks { after, times: times.saturating_sub(1) };
+                Some((after, one_less(times, rest)))
+            }
+            _ => None,
+        })
+    }
+
+    /// After how many bytes this upload's body breaks.
+    pub(super) fn upload_breaks(&self) -> Option<usize> {
+        self.use_up(|fault| match *fault {
+            Fault::UploadBreaks { after, times } => {
+                let rest = Fault::UploadBreaks { after, times: times.saturating_sub(1) };
+                Some((after, one_less(times, rest)))
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether this PUT of a manifest fails.
+    pub(super) fn manifest_put_fails(&self, reference: &str) -> bool {
+        let for_it =
+            self.find(|fault| matches!(fault, Fault::ManifestPutFailsFor(name) if name == reference).then_some(()));
+        let counted = self.use_up(|fault| match *fault {
+            Fault::ManifestPutFails { nth } if nth > 1 => {
+                Some((false, Then::Becomes(Fault::ManifestPutFails { nth: nth - 1 })))
+            }
+            Fault::ManifestPutFails { .. } => Some((true, Then::Stays)),
+            _ => None,
+        });
+        for_it.is_some() || counted == Some(true)
+    }
+
+    pub(super) fn delay(&self) -> Option<Duration> {
+        self.find(|fault| if let Fault::Delay(delay) = fault { Some(*delay) } else { None })
+    }
+
+    pub(super) fn bandwidth(&self) -> Option<u64> {
+        self.find(|fault| if let Fault::Bandwidth(rate) = fault { Some(*rate) } else { None })
+    }
+}
+
+fn one_less(count: usize, rest: Fault) -> Then {
+    if count > 1 { Then::Becomes(rest) } else { Then::Goes }
+}

@@ -1,0 +1,117 @@
+//! Lists: tags, the catalog, referrers, in pages that are linked by `Link`.
+
+use axum::http::Method;
+use axum::response::Response;
+use serde_json::{Value, json};
+use transship::oci::{Digest, MediaType};
+
+use super::faults::Fault;
+use super::route::Asked;
+use super::{Shared, answer};
+
+/// `tags/list`.
+pub(super) fn tags(shared: &Shared, repository: &str, asked: &Asked) -> Response {
+    if asked.method != Method::GET {
+        return answer::not_allowed();
+    }
+    let Some(tags) = shared.store.tags(repository) else {
+        return answer::error(404, "NAME_UNKNOWN", repository);
+    };
+    let false_name = |fault: &Fault| if let Fault::TagListHas(name) = fault { Some(name.clone()) } else { None };
+    let mut names: Vec<String> = tags.keys().cloned().chain(shared.faults.find(false_name)).collect();
+    names.sort();
+    if asked.parameter("last").is_some() && shared.faults.has(&Fault::TagPageFails) {
+        return answer::error(500, "UNKNOWN", "the page cannot be read");
+    }
+    let path = format!("/v2/{repository}/tags/list");
+    let (page, link) = page(shared, &names, asked, &path);
+    let mut body = json!({"name": repository, "tags": page});
+    if shared.faults.has(&Fault::TagListWithDigests) {
+        body["child"] = json!([]);
+        body["manifest"] = digests(shared, repository, &page);
+    }
+    let mut text = body.to_string();
+    if shared.faults.has(&Fault::TagListCut) {
+        text.truncate(text.len() / 2);
+    }
+    list(&text, if shared.faults.has(&Fault::TagPagesLoop) { Some(format!("{path}?last=~")) } else { link }, shared)
+}
+
+/// The `manifest` map of Google's registries: digest to what is known of it.
+fn digests(shared: &Shared, repository: &str, page: &[String]) -> Value {
+    let mut map = serde_json::Map::new();
+    for manifest in shared.store.manifests(repository) {
+        let tagged = |tag: &&String| shared.store.tag(repository, tag) == Some(manifest.digest);
+        let tags: Vec<&String> = page.iter().filter(tagged).collect();
+        let about = json!({
+            "imageSizeBytes": manifest.bytes.len().to_string(), "layerId": "", "mediaType": manifest.media_type,
+            "tag": tags, "timeCreatedMs": "1700000000000", "timeUploadedMs": "1700000000000",
+        });
+        map.insert(manifest.digest.to_string(), about);
+    }
+    map.into()
+}
+
+/// `_catalog`.
+pub(super) fn catalog(shared: &Shared, asked: &Asked) -> Response {
+    if asked.method != Method::GET {
+        return answer::not_allowed();
+    }
+    if shared.faults.has(&Fault::NoCatalog) {
+        return answer::error(404, "UNSUPPORTED", "there is no catalog");
+    }
+    let (page, link) = page(shared, &shared.store.repositories(), asked, "/v2/_catalog");
+    list(&json!({"repositories": page}).to_string(), link, shared)
+}
+
+/// `referrers`, with a filter by artifact type.
+pub(super) fn referrers(shared: &Shared, repository: &str, subject: &str, asked: &Asked) -> Response {
+    if asked.method != Method::GET {
+        return answer::not_allowed();
+    }
+    if !shared.setup.referrers_api {
+        return answer::with(404, &[("content-type", "text/plain".into())], "404 page not found\n");
+    }
+    let Ok(subject) = subject.parse::<Digest>() else {
+        return answer::error(400, "DIGEST_INVALID", subject);
+    };
+    let wanted = asked.parameter("artifactType");
+    let is_wanted = |referrer: &Value| wanted.is_none_or(|wanted| referrer["artifactType"] == wanted);
+    let found: Vec<Value> = shared.store.referrers(repository, &subject).into_iter().filter(is_wanted).collect();
+    let digest = |referrer: &Value| referrer["digest"].as_str().unwrap_or_default().to_owned();
+    let names: Vec<String> = found.iter().map(digest).collect();
+    let path = format!("/v2/{repository}/referrers/{subject}");
+    let (page, link) = page(shared, &names, asked, &path);
+    let manifests: Vec<&Value> = found.iter().filter(|referrer| page.contains(&digest(referrer))).collect();
+    let body = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": manifests});
+    let mut response = list(&body.to_string(), link, shared);
+    response
+        .headers_mut()
+        .insert("content-type", MediaType::OCI_INDEX.parse().expect("a media type is a header value"));
+    if wanted.is_some() {
+        answer::add(response.headers_mut(), &[("oci-filters-applied", "artifactType".into())]);
+    }
+    response
+}
+
+/// The lines of the page that is asked for by `n` and `last`, and the path of the next.
+fn page(shared: &Shared, sorted: &[String], asked: &Asked, path: &str) -> (Vec<String>, Option<String>) {
+    let size = asked.parameter("n").and_then(|n| n.parse().ok()).unwrap_or(shared.setup.page).min(shared.setup.page);
+    let last = asked.parameter("last").unwrap_or_default();
+    let mut rest = sorted.iter().filter(|name| last.is_empty() || name.as_str() > last);
+    let page: Vec<String> = rest.by_ref().take(size).cloned().collect();
+    let more = rest.next().is_some();
+    let filter = asked.parameter("artifactType").map(|wanted| format!("&artifactType={wanted}")).unwrap_or_default();
+    let link = page.last().filter(|_| more).map(|last| format!("{path}?n={size}&last={last}{filter}"));
+    (page, link)
+}
+
+fn list(body: &str, link: Option<String>, shared: &Shared) -> Response {
+    let mut stated = vec![("content-type", "application/json".to_owned())];
+    if let Some(path) = link {
+        let host =
+            if shared.faults.has(&Fault::RelativeLocation) { String::new() } else { format!("http://{}", shared.host) };
+        stated.push(("link", format!("<{host}{path}>; rel=\"next\"")));
+    }
+    answer::with(200, &stated, body.to_owned())
+}

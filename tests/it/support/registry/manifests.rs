@@ -1,0 +1,128 @@
+//! Manifests: GET, HEAD, PUT and DELETE by tag and by digest.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, header};
+use axum::response::Response;
+use bytes::Bytes;
+use serde_json::Value;
+use transship::oci::{Digest, Tag};
+
+use super::faults::Fault;
+use super::route::Asked;
+use super::store::Stored;
+use super::{Shared, answer, transmit};
+
+/// The most bytes of a manifest, as most registries have it.
+const LIMIT: usize = 4 * 1024 * 1024;
+
+/// Answers a request for a manifest.
+pub(super) async fn answer(shared: &Shared, repository: &str, reference: &str, asked: Asked, body: Body) -> Response {
+    let response = match asked.method {
+        Method::GET | Method::HEAD => get(shared, repository, reference, &asked.headers, asked.method == Method::HEAD),
+        Method::PUT => match axum::body::to_bytes(body, LIMIT).await {
+            Ok(bytes) => {
+                asked.progress.entry.received(bytes.len());
+                put(shared, repository, reference, &asked.headers, bytes)
+            }
+            Err(_) => answer::error(413, "MANIFEST_INVALID", "too large"),
+        },
+        Method::DELETE if shared.faults.has(&Fault::NoDelete) => answer::not_allowed(),
+        Method::DELETE if shared.store.remove_manifest(repository, reference) => answer::empty(202, &[]),
+        Method::DELETE => answer::error(404, "MANIFEST_UNKNOWN", reference),
+        _ => answer::not_allowed(),
+    };
+    transmit::counted(response, asked.progress)
+}
+
+fn get(shared: &Shared, repository: &str, reference: &str, headers: &HeaderMap, is_head: bool) -> Response {
+    let Some(manifest) = shared.store.manifest(repository, reference) else {
+        let known = shared.store.tags(repository).is_some();
+        return answer::error(404, if known { "MANIFEST_UNKNOWN" } else { "NAME_UNKNOWN" }, reference);
+    };
+    if !accepts(headers, &manifest.media_type) {
+        return answer::error(
+            404,
+            "MANIFEST_UNKNOWN",
+            &format!("it is a {}, which Accept does not list", manifest.media_type),
+        );
+    }
+    let mut stated =
+        vec![("content-type", manifest.media_type.clone()), ("content-length", manifest.bytes.len().to_string())];
+    let wrong =
+        shared.faults.find(|fault| if let Fault::TagDigestWrong(digest) = fault { Some(*digest) } else { None });
+    let by_tag = reference.parse::<Digest>().is_err();
+    if !shared.faults.has(&Fault::TagDigestMissing) {
+        let digest = wrong.filter(|_| by_tag).unwrap_or(manifest.digest);
+        stated.push(("docker-content-digest", digest.to_string()));
+    }
+    answer::with(200, &stated, if is_head { Bytes::new() } else { manifest.bytes })
+}
+
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    accepted.peek().is_none()
+        || accepted
+            .flat_map(|value| value.split(','))
+            .map(|one| one.split(';').next().unwrap_or_default().trim())
+            .any(|one| one == media_type || one == "*/*" || one == "application/*")
+}
+
+fn put(shared: &Shared, repository: &str, reference: &str, headers: &HeaderMap, bytes: Bytes) -> Response {
+    if shared.faults.manifest_put_fails(reference) {
+        return answer::error(500, "UNKNOWN", "the storage failed");
+    }
+    let (digest, tag) = match (reference.parse::<Digest>(), reference.parse::<Tag>()) {
+        (Ok(digest), _) => (digest, None),
+        (_, Ok(_)) => (Digest::of(&bytes), Some(reference)),
+        _ => return answer::error(400, "TAG_INVALID", reference),
+    };
+    if digest.same_algorithm_of(&bytes) != digest {
+        return answer::error(400, "DIGEST_INVALID", "the manifest does not hash to the digest of its path");
+    }
+    let media_type = answer::text(headers, header::CONTENT_TYPE).to_owned();
+    let json = match check(&bytes, &media_type) {
+        Ok(json) => json,
+        Err(detail) => return answer::error(400, "MANIFEST_INVALID", detail),
+    };
+    if let Some(missing) = missing(shared, repository, &json) {
+        return answer::error(404, "MANIFEST_BLOB_UNKNOWN", &missing);
+    }
+    if let Some(tag) = tag
+        && shared.faults.has(&Fault::ImmutableTags)
+        && shared.store.tag(repository, tag).is_some_and(|there| there != digest)
+    {
+        return answer::error(409, "TAG_IMMUTABLE", tag);
+    }
+    shared.store.put_manifest(repository, Stored { digest, media_type, bytes }, tag);
+    let mut stated = vec![
+        ("location", format!("/v2/{repository}/manifests/{digest}")),
+        ("docker-content-digest", digest.to_string()),
+    ];
+    if shared.setup.referrers_api
+        && let Some(subject) = json["subject"]["digest"].as_str()
+    {
+        stated.push(("oci-subject", subject.to_owned()));
+    }
+    answer::empty(201, &stated)
+}
+
+/// Whether the body is JSON that agrees with its `Content-Type`.
+fn check(bytes: &[u8], media_type: &str) -> Result<Value, &'static str> {
+    let json: Value = serde_json::from_slice(bytes).map_err(|_| "the manifest is not JSON")?;
+    if media_type.is_empty() {
+        return Err("there is no Content-Type");
+    }
+    if json["mediaType"].as_str().is_some_and(|stated| stated != media_type) {
+        return Err("mediaType and Content-Type differ");
+    }
+    Ok(json)
+}
+
+fn missing(shared: &Shared, repository: &str, json: &Value) -> Option<String> {
+    let text = json.to_string();
+    let collected = |digest: &Digest| {
+        shared.faults.has(&Fault::BlobCollected(*digest)) && text.contains(digest.to_string().as_str())
+    };
+    let lost = shared.store.blobs(repository).into_iter().find(collected).map(|digest| digest.to_string());
+    lost.or_else(|| shared.store.missing(repository, json).into_iter().next())
+}

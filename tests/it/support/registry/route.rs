@@ -1,0 +1,166 @@
+//! One request from its path to its answer: what it asks for, whether it may, who answers.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method};
+use axum::response::Response;
+
+use super::log::InProgress;
+use super::wire::Wire;
+use super::{Shared, answer, auth, blobs, lists, manifests, transmit, uploads};
+
+/// What a path names (distribution-spec, "Endpoints").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Object {
+    Ping,
+    Token,
+    Catalog,
+    Tags(String),
+    Manifest(String, String),
+    Blob(String, String),
+    /// An upload; the session's name is empty at its opening.
+    Upload(String, String),
+    Referrers(String, String),
+    Unknown,
+}
+
+/// A request without its body.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+    pub(super) query: Vec<(String, String)>,
+    pub(super) wire: Wire,
+    pub(super) progress: InProgress,
+}
+
+impl Asked {
+    /// A parameter of the query.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Answers any request to the registry.
+pub(super) async fn handle(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(wire): ConnectInfo<Wire>,
+    request: axum::extract::Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let object = read_path(parts.uri.path());
+    let asked = asked(&shared, &object, &parts, wire);
+    let entry = asked.progress.entry.clone();
+    let response = answer(&shared, object, asked, body).await;
+    entry.answered(response.status().as_u16());
+    response
+}
+
+fn asked(shared: &Shared, object: &Object, parts: &Parts, wire: Wire) -> Asked {
+    let query = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
+    let query: Vec<_> = query.into_owned().collect();
+    let is_mount = parts.method == Method::POST && query.iter().any(|(key, _)| key == "mount");
+    let noun = if is_mount { "mount" } else { object.noun() };
+    let progress = shared.log.begin(noun, &parts.method, parts.uri.path(), &parts.headers);
+    Asked { method: parts.method.clone(), headers: parts.headers.clone(), query, wire, progress }
+}
+
+async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) -> Response {
+    if let Some(delay) = shared.faults.delay() {
+        tokio::time::sleep(delay).await;
+    }
+    if object == Object::Token {
+        return transmit::counted(auth::token(shared, &asked), asked.progress);
+    }
+    if let Some(response) = turned_away(shared).or_else(|| auth::refuse(shared, &object, &asked)) {
+        return transmit::counted(response, asked.progress);
+    }
+    match object {
+        Object::Blob(repository, digest) => blobs::answer(shared, &repository, &digest, asked),
+        Object::Manifest(repository, reference) => {
+            manifests::answer(shared, &repository, &reference, asked, body).await
+        }
+        Object::Upload(repository, session) => uploads::answer(shared, &repository, &session, asked, body).await,
+        other => {
+            let response = match other {
+                Object::Ping => answer::json(&serde_json::json!({})),
+                Object::Catalog => lists::catalog(shared, &asked),
+                Object::Tags(repository) => lists::tags(shared, &repository, &asked),
+                Object::Referrers(repository, subject) => lists::referrers(shared, &repository, &subject, &asked),
+                _ => answer::error(404, "UNSUPPORTED", "there is nothing under this path"),
+            };
+            transmit::counted(response, asked.progress)
+        }
+    }
+}
+
+fn turned_away(shared: &Shared) -> Option<Response> {
+    let (status, retry_after) = shared.faults.turned_away()?;
+    let mut response = match status {
+        429 => answer::error(429, "TOOMANYREQUESTS", "slow down"),
+        status => answer::with(status, &[("content-type", "text/html".into())], "<html><h1>Unavailable</h1></html>"),
+    };
+    if let Some(seconds) = retry_after {
+        answer::add(response.headers_mut(), &[("retry-after", seconds.to_string())]);
+    }
+    Some(response)
+}
+
+impl Object {
+    fn noun(&self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Token => "token",
+            Self::Catalog => "catalog",
+            Self::Tags(_) => "tags",
+            Self::Manifest(..) => "manifest",
+            Self::Blob(..) => "blob",
+            Self::Upload(..) => "upload",
+            Self::Referrers(..) => "referrers",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The repository that the path names.
+    pub(super) fn repository(&self) -> Option<&str> {
+        match self {
+            Self::Tags(name) | Self::Manifest(name, _) | Self::Blob(name, _) | Self::Upload(name, _) => Some(name),
+            Self::Referrers(name, _) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+fn read_path(path: &str) -> Object {
+    if path == "/token" {
+        return Object::Token;
+    }
+    let Some(rest) = path.strip_prefix("/v2/") else {
+        return if path == "/v2" { Object::Ping } else { Object::Unknown };
+    };
+    if rest.is_empty() {
+        return Object::Ping;
+    }
+    if rest == "_catalog" {
+        return Object::Catalog;
+    }
+    if let Some(name) = rest.strip_suffix("/tags/list") {
+        return Object::Tags(name.to_owned());
+    }
+    let split = |middle: &str| rest.rsplit_once(middle).map(|(name, last)| (name.to_owned(), last.to_owned()));
+    // Uploads come first: their path holds `/blobs/` too.
+    if let Some((name, session)) = split("/blobs/uploads/").or_else(|| split("/blobs/uploads")) {
+        Object::Upload(name, session)
+    } else if let Some((name, digest)) = split("/blobs/") {
+        Object::Blob(name, digest)
+    } else if let Some((name, reference)) = split("/manifests/") {
+        Object::Manifest(name, reference)
+    } else if let Some((name, subject)) = split("/referrers/") {
+        Object::Referrers(name, subject)
+    } else {
+        Object::Unknown
+    }
+}

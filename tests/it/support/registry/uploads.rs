@@ -1,0 +1,202 @@
+//! Uploads (distribution-spec, "Pushing Blobs"): sessions, chunks, mounts.
+//!
+//! Each answer about a session carries a new `Location`, and PATCH and PUT at an older one are refused, as the
+//! specification allows. What arrived before a connection broke is kept.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::body::Body;
+use axum::http::{Method, header};
+use axum::response::Response;
+use transship::oci::Digest;
+
+use super::faults::Fault;
+use super::route::Asked;
+use super::{Shared, answer, transmit};
+
+#[derive(Debug, Default)]
+struct Session {
+    repository: String,
+    bytes: Vec<u8>,
+    state: u64,
+}
+
+/// The sessions that are open, by name.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    open: Mutex<HashMap<String, Session>>,
+    opened: AtomicU64,
+}
+
+impl Sessions {
+    pub(super) fn count(&self) -> usize {
+        self.open.lock().unwrap().len()
+    }
+
+    fn begin(&self, repository: &str) -> String {
+        let name = format!("session-{}", self.opened.fetch_add(1, Ordering::SeqCst));
+        let session = Session { repository: repository.to_owned(), ..Session::default() };
+        self.open.lock().unwrap().insert(name.clone(), session);
+        name
+    }
+
+    fn with<T>(&self, name: &str, repository: &str, then: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        self.open.lock().unwrap().get_mut(name).filter(|session| session.repository == repository).map(then)
+    }
+
+    fn end(&self, name: &str) -> Option<Session> {
+        self.open.lock().unwrap().remove(name)
+    }
+}
+
+/// Answers a request for an upload.
+pub(super) async fn answer(shared: &Shared, repository: &str, session: &str, asked: Asked, body: Body) -> Response {
+    let known = || shared.sessions.with(session, repository, |_| ()).is_some();
+    let response = match (&asked.method, session.is_empty()) {
+        (&Method::POST, true) => open(shared, repository, &asked, body).await,
+        (_, true) => Some(answer::not_allowed()),
+        _ if !known() => Some(answer::error(404, "BLOB_UPLOAD_UNKNOWN", session)),
+        (&Method::PATCH, _) if shared.faults.has(&Fault::NoChunks) => Some(answer::not_allowed()),
+        (&Method::PATCH, _) => patch(shared, repository, session, &asked, body).await,
+        (&Method::PUT, _) => put(shared, repository, session, &asked, body).await,
+        (&Method::GET, _) => Some(progress(shared, repository, session, 204)),
+        (&Method::DELETE, _) => {
+            shared.sessions.end(session);
+            Some(answer::empty(204, &[]))
+        }
+        _ => Some(answer::not_allowed()),
+    };
+    // A broken connection gets no answer; this one is written to nobody.
+    let response = response.unwrap_or_else(|| answer::error(500, "UNKNOWN", "the connection broke"));
+    transmit::counted(response, asked.progress)
+}
+
+async fn open(shared: &Shared, repository: &str, asked: &Asked, body: Body) -> Option<Response> {
+    if let Some(mounted) = mount(shared, repository, asked) {
+        return Some(mounted);
+    }
+    let session = shared.sessions.begin(repository);
+    if asked.parameter("digest").is_some() {
+        return finish(shared, repository, &session, asked, body).await;
+    }
+    let minimum = shared.faults.find(|fault| if let Fault::ChunkMinimum(size) = fault { Some(*size) } else { None });
+    let mut response = progress(shared, repository, &session, 202);
+    if let Some(size) = minimum {
+        answer::add(response.headers_mut(), &[("oci-chunk-min-length", size.to_string())]);
+    }
+    Some(response)
+}
+
+/// A mount that happens; `None` opens a session instead.
+fn mount(shared: &Shared, repository: &str, asked: &Asked) -> Option<Response> {
+    let (digest, from) = (asked.parameter("mount")?, asked.parameter("from")?);
+    let digest: Digest = digest.parse().ok()?;
+    if shared.faults.has(&Fault::MountRefused) || shared.faults.has(&Fault::BlobCollected(digest)) {
+        return None;
+    }
+    let blob = shared.store.blob(from, &digest)?;
+    shared.store.put_blob_as(repository, digest, blob);
+    Some(created(shared, repository, &digest))
+}
+
+async fn patch(shared: &Shared, repository: &str, session: &str, asked: &Asked, body: Body) -> Option<Response> {
+    if let Some(refused) = refuse(shared, repository, session, asked) {
+        return Some(refused);
+    }
+    take(shared, repository, session, asked, body).await.then(|| progress(shared, repository, session, 202))
+}
+
+async fn put(shared: &Shared, repository: &str, session: &str, asked: &Asked, body: Body) -> Option<Response> {
+    if asked.parameter("digest").is_none() {
+        return Some(answer::error(400, "DIGEST_INVALID", "there is no digest in the query"));
+    }
+    if let Some(refused) = refuse(shared, repository, session, asked) {
+        return Some(refused);
+    }
+    finish(shared, repository, session, asked, body).await
+}
+
+/// Takes the last bytes and commits. Nothing is stored whose digest is wrong.
+async fn finish(shared: &Shared, repository: &str, session: &str, asked: &Asked, body: Body) -> Option<Response> {
+    if let Some(refused) = refuse_body(shared, asked) {
+        return Some(refused);
+    }
+    if !take(shared, repository, session, asked, body).await {
+        return None;
+    }
+    let session = shared.sessions.end(session)?;
+    let stated = asked.parameter("digest").unwrap_or_default();
+    match stated.parse::<Digest>() {
+        Ok(digest) if digest.same_algorithm_of(&session.bytes) == digest => {
+            shared.store.put_blob_as(repository, digest, session.bytes.into());
+            Some(created(shared, repository, &digest))
+        }
+        _ => Some(answer::error(400, "DIGEST_INVALID", stated)),
+    }
+}
+
+async fn take(shared: &Shared, repository: &str, session: &str, asked: &Asked, body: Body) -> bool {
+    let add = |piece: &bytes::Bytes| {
+        shared.sessions.with(session, repository, |session| session.bytes.extend_from_slice(piece));
+    };
+    transmit::receive(shared, asked, body, add).await
+}
+
+/// Why a PATCH or PUT is not taken.
+fn refuse(shared: &Shared, repository: &str, session: &str, asked: &Asked) -> Option<Response> {
+    let (length, state) = shared.sessions.with(session, repository, |session| (session.bytes.len(), session.state))?;
+    if asked.parameter("_state") != Some(&state.to_string()) {
+        return Some(answer::error(400, "BLOB_UPLOAD_INVALID", "this is not the newest Location of the upload"));
+    }
+    if let Some(range) = asked.headers.get(header::CONTENT_RANGE) {
+        let size = answer::text(&asked.headers, header::CONTENT_LENGTH).parse::<usize>().ok();
+        let range = range.to_str().ok().and_then(|range| range.split_once('-'));
+        let range = range.and_then(|(first, last)| Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?)));
+        if range.is_none_or(|(first, last)| first != length || Some(last + 1 - first.min(last + 1)) != size) {
+            return Some(progress(shared, repository, session, 416));
+        }
+    }
+    refuse_body(shared, asked)
+}
+
+fn refuse_body(shared: &Shared, asked: &Asked) -> Option<Response> {
+    let size = answer::text(&asked.headers, header::CONTENT_LENGTH).parse::<usize>().ok();
+    if size.is_none() && shared.faults.has(&Fault::UploadNeedsLength) {
+        return Some(answer::error(411, "SIZE_INVALID", "Content-Length is needed"));
+    }
+    let limit = shared.faults.find(|fault| if let Fault::UploadBodyLimit(size) = fault { Some(*size) } else { None });
+    let over = limit.zip(size).is_some_and(|(limit, size)| size > limit);
+    over.then(|| {
+        answer::with(413, &[("content-type", "text/html".into())], "<html>413 Request Entity Too Large</html>")
+    })
+}
+
+/// Where an upload stands, under a new `Location`.
+fn progress(shared: &Shared, repository: &str, session: &str, status: u16) -> Response {
+    let next = |session: &mut Session| {
+        session.state += 1;
+        (session.bytes.len(), session.state)
+    };
+    let Some((length, state)) = shared.sessions.with(session, repository, next) else {
+        return answer::error(404, "BLOB_UPLOAD_UNKNOWN", session);
+    };
+    answer::empty(
+        status,
+        &[
+            ("location", location(shared, &format!("/v2/{repository}/blobs/uploads/{session}?_state={state}"))),
+            ("docker-upload-uuid", session.to_owned()),
+            ("range", format!("0-{}", length.saturating_sub(1))),
+        ],
+    )
+}
+
+fn created(shared: &Shared, repository: &str, digest: &Digest) -> Response {
+    let path = format!("/v2/{repository}/blobs/{digest}");
+    answer::empty(201, &[("location", location(shared, &path)), ("docker-content-digest", digest.to_string())])
+}
+
+fn location(shared: &Shared, path: &str) -> String {
+    if shared.faults.has(&Fault::RelativeLocation) { path.to_owned() } else { format!("http://{}{path}", shared.host) }
+}

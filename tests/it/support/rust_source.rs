@@ -1,0 +1,188 @@
+//! Reads just enough of Rust to find the paths of a file that begin with `crate::`. Not a parser of anything else.
+
+use std::collections::BTreeSet;
+
+/// What a file says, outside comments, texts and items that exist for tests only.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The paths after `crate::`, with the groups of `use` written out.
+    pub paths: BTreeSet<String>,
+    /// The modules that are declared for tests only and stand in files of their own.
+    pub test_modules: BTreeSet<String>,
+    /// The most `super::` in a row.
+    pub deepest_super: usize,
+}
+
+/// Reads a file.
+pub fn read(text: &str) -> Source {
+    let (code, test_modules) = without_tests(&blank(text));
+    let mut source = Source { test_modules, ..Source::default() };
+    for (at, _) in code.match_indices("crate::") {
+        let part_of_a_name = code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        if !part_of_a_name {
+            expand("", &code[at + "crate::".len()..], &mut source.paths);
+        }
+    }
+    let tight: String = code.split_whitespace().collect();
+    while tight.contains(&"super::".repeat(source.deepest_super + 1)) {
+        source.deepest_super += 1;
+    }
+    source
+}
+
+/// Reads one path, or a group of them in braces, from the start of `rest`; gives what comes after.
+fn expand<'a>(before: &str, rest: &'a str, into: &mut BTreeSet<String>) -> &'a str {
+    let rest = rest.trim_start();
+    if let Some(mut rest) = rest.strip_prefix('{') {
+        loop {
+            rest = rest.trim_start().trim_start_matches(',').trim_start();
+            if let Some(after) = rest.strip_prefix('}') {
+                return after;
+            }
+            if rest.is_empty() {
+                return rest;
+            }
+            rest = after_alias(expand(before, rest, into));
+        }
+    }
+    let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '*')).unwrap_or(rest.len());
+    // A character that is none of a path must not hold the loop above.
+    let end = if end == 0 { rest.chars().next().map_or(0, char::len_utf8) } else { end };
+    let (name, after) = rest.split_at(end);
+    let path = if before.is_empty() { name.to_owned() } else { format!("{before}::{name}") };
+    match after.trim_start().strip_prefix("::") {
+        Some(after) if !after.trim_start().starts_with('<') => expand(&path, after, into),
+        _ => {
+            into.insert(path.trim_end_matches("::*").trim_end_matches("::self").to_owned());
+            after
+        }
+    }
+}
+
+fn after_alias(rest: &str) -> &str {
+    match rest.trim_start().strip_prefix("as ") {
+        Some(alias) => alias.trim_start().trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'),
+        None => rest,
+    }
+}
+
+/// The code without items under `#[cfg(test)]`, and the names of such modules that have a file.
+fn without_tests(code: &str) -> (String, BTreeSet<String>) {
+    const MARK: &str = "#[cfg(test)]";
+    let (mut kept, mut names, mut rest) = (String::new(), BTreeSet::new(), code);
+    while let Some(at) = rest.find(MARK) {
+        kept.push_str(&rest[..at]);
+        let item = &rest[at + MARK.len()..];
+        let end = item.find([';', '{']).unwrap_or(item.len());
+        if item[end..].starts_with('{') {
+            rest = after_braces(&item[end..]);
+        } else {
+            let name = item[..end].split_whitespace().skip_while(|word| *word != "mod").nth(1);
+            names.extend(name.map(str::to_owned));
+            rest = &item[end..];
+        }
+    }
+    kept.push_str(rest);
+    (kept, names)
+}
+
+fn after_braces(text: &str) -> &str {
+    let mut depth = 0;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 1 => return &text[at + 1..],
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    ""
+}
+
+/// The code with comments and the insides of texts replaced by spaces.
+fn blank(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let skipped = comment(rest).or_else(|| literal(rest, out.chars().next_back()));
+        match skipped {
+            Some(length) => {
+                out.push(' ');
+                rest = &rest[length..];
+            }
+            None => {
+                out.push(first);
+                rest = &rest[first.len_utf8()..];
+            }
+        }
+    }
+    out
+}
+
+/// The length of the comment that `rest` begins with.
+fn comment(rest: &str) -> Option<usize> {
+    if rest.starts_with("//") {
+        return Some(rest.find('\n').unwrap_or(rest.len()));
+    }
+    rest.starts_with("/*").then(|| rest.find("*/").map_or(rest.len(), |end| end + 2))
+}
+
+/// The length of the text or character that `rest` begins with, raw ones included.
+fn literal(rest: &str, before: Option<char>) -> Option<usize> {
+    let in_a_name = before.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let raw = rest.strip_prefix("br").or_else(|| rest.strip_prefix('r')).filter(|_| !in_a_name);
+    if let Some(raw) = raw {
+        let hashes = raw.len() - raw.trim_start_matches('#').len();
+        if raw[hashes..].starts_with('"') {
+            let end = format!("\"{}", "#".repeat(hashes));
+            let inside = rest.len() - raw.len() + hashes + 1;
+            return Some(rest[inside..].find(&end).map_or(rest.len(), |at| inside + at + end.len()));
+        }
+    }
+    let mut chars = rest.char_indices();
+    match chars.next()?.1 {
+        '"' => {
+            let mut escaped = false;
+            for (at, c) in chars {
+                match c {
+                    _ if escaped => escaped = false,
+                    '\\' => escaped = true,
+                    '"' => return Some(at + 1),
+                    _ => {}
+                }
+            }
+            Some(rest.len())
+        }
+        // A lifetime has no second quote where a character has one.
+        '\'' => match chars.next()?.1 {
+            '\\' => rest[3..].find('\'').map(|at| at + 4),
+            _ => chars.next().filter(|(_, c)| *c == '\'').map(|(at, _)| at + 1),
+        },
+        _ => None,
+    }
+}
+
+#[test]
+fn paths_are_found_wherever_they_stand_and_nowhere_else() {
+    let text = r##"
+        //! See crate::comment::X.
+        use crate::oci::{Digest, name::{self, Tag as T}, Platform};
+        use crate::store::*;
+        pub(crate) fn f<'a>(x: &'a str) -> crate::plan::Plan<'a> { my_crate::no::X; "crate::text::X \" "; '"'; '\''; r#"crate::raw::X"#; x }
+        /* crate::block::X */
+        fn g() { crate::copy :: event::new::<u8>() }
+        #[cfg(test)]
+        mod tests { fn h() { if true { crate::only::tests() } } }
+        #[cfg(test)]
+        mod apart;
+        use super::super::up;
+    "##;
+    let found = read(text);
+    let paths: Vec<&str> = found.paths.iter().map(String::as_str).collect();
+    assert_eq!(
+        paths,
+        ["copy::event::new", "oci::Digest", "oci::Platform", "oci::name", "oci::name::Tag", "plan::Plan", "store"]
+    );
+    assert_eq!(found.test_modules.into_iter().collect::<Vec<_>>(), ["apart"]);
+    assert_eq!(found.deepest_super, 2);
+}
