@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
+use super::open::{self, Connection};
 use super::output::Output;
 use super::place::Place;
 use super::start::Context;
@@ -25,6 +26,9 @@ pub struct Inspect {
     /// Leave out what refers to it
     #[arg(long)]
     pub no_referrers: bool,
+    /// How to reach it.
+    #[command(flatten)]
+    pub connection: Connection,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -62,8 +66,8 @@ struct Report {
 
 impl Inspect {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let _ = (self, context);
-        Ok(Exit::Ok)
+        let source = open::source(&self.reference, &self.connection, context)?;
+        self.print(&*source, &mut context.output).await
     }
 
     async fn print(&self, source: &dyn Source, output: &mut Output) -> Result<Exit, Failure> {
@@ -191,4 +195,69 @@ fn told(content: &Descriptor) -> String {
 
 fn branches(last: bool) -> (&'static str, &'static str) {
     if last { ("└─ ", "   ") } else { ("├─ ", "│  ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::tests::Paper;
+    use super::super::tags::tests::{layout_of, push_manifest};
+    use super::*;
+
+    fn inspect(reference: String, json: bool) -> Inspect {
+        let connection = Connection::default();
+        Inspect { reference: reference.parse().unwrap(), no_referrers: false, connection, json }
+    }
+
+    async fn printed(inspect: &Inspect, source: &dyn Source) -> (Result<Exit, String>, String) {
+        let paper = Paper::default();
+        let exit = inspect.print(source, &mut paper.output()).await.map_err(|failure| failure.to_string());
+        (exit, paper.text())
+    }
+
+    #[tokio::test]
+    async fn the_tree_shows_children_referrers_and_the_sum_of_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout_of(folder.path(), &["v1"]).await;
+        let image = layout.resolve(&ManifestRef::Tag("v1".parse().unwrap())).await.unwrap().unwrap();
+        let config = Digest::of(b"v1");
+        let signature = serde_json::json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "artifactType": "application/x-signature",
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2}, "layers": [],
+            "subject": {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": image.digest, "size": image.size},
+        });
+        let signature = push_manifest(&layout, &signature, None).await;
+        let reference = format!("oci-layout:{}:v1", folder.path().display());
+        let (exit, text) = printed(&inspect(reference.clone(), false), &*layout).await;
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let expected = format!(
+            "{reference}\n{} {} B {kind} of application/vnd.oci.image.config.v1+json\n\
+             ├─ config {config} 2 B application/vnd.oci.image.config.v1+json\n\
+             ├─ layer {config} 2 B application/vnd.oci.image.layer.v1.tar\n\
+             └─ referrer {} {} B {kind} of application/x-signature\n   \
+             └─ config {config} 2 B application/vnd.oci.empty.v1+json\n\
+             {} B in all, each digest counted once\n",
+            image.digest,
+            image.size,
+            signature.digest,
+            signature.size,
+            image.size + signature.size + 2,
+        );
+        assert_eq!((exit, text), (Ok(Exit::Ok), expected));
+        let (_, json) = printed(&inspect(reference, true), &*layout).await;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["referrers"][0]["digest"], signature.digest.to_string());
+        assert_eq!(json["layers"][0]["size"], 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout_of(folder.path(), &["v1"]).await;
+        let place = format!("oci-layout:{}", folder.path().display());
+        let (exit, _) = printed(&inspect(place.clone(), false), &*layout).await;
+        assert_eq!(exit, Err(format!("{place} names no manifest: add :TAG or @DIGEST")));
+        let (exit, _) = printed(&inspect(format!("{place}:v2"), false), &*layout).await;
+        assert_eq!(exit, Err(format!("{place}:v2: there is no such manifest")));
+    }
 }

@@ -10,6 +10,7 @@ mod filter;
 mod inspect;
 mod logging;
 mod man;
+mod open;
 mod output;
 mod place;
 mod plan;

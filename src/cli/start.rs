@@ -62,23 +62,23 @@ fn start(arguments: Arguments) -> Result<Exit, Failure> {
 }
 
 async fn perform(command: Command, context: &mut Context) -> Result<Exit, Failure> {
+    let interrupted = context.interrupted.clone();
     match command {
         Command::Completions(command) => command.perform(context),
         Command::Man(command) => command.perform(context),
-        Command::Tags(command) => unless_interrupted(context, async |context| command.perform(context).await).await,
-        Command::Inspect(command) => unless_interrupted(context, async |context| command.perform(context).await).await,
-        Command::Status(command) => unless_interrupted(context, async |context| command.perform(context).await).await,
+        Command::Tags(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        Command::Inspect(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        Command::Status(command) => unless_interrupted(&interrupted, command.perform(context)).await,
     }
 }
 
 /// Runs a command that only reads and may be dropped at any point.
 async fn unless_interrupted(
-    context: &mut Context,
-    command: impl AsyncFnOnce(&mut Context) -> Result<Exit, Failure>,
+    interrupted: &CancellationToken,
+    command: impl Future<Output = Result<Exit, Failure>>,
 ) -> Result<Exit, Failure> {
-    let interrupted = context.interrupted.clone();
     tokio::select! {
-        exit = command(context) => exit,
+        exit = command => exit,
         () = interrupted.cancelled() => Ok(Exit::Interrupted),
     }
 }

@@ -1,9 +1,11 @@
 //! `transship tags ENDPOINT`: the tag map of one repository.
 
+use anyhow::anyhow;
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
+use super::open::{self, Connection};
 use super::output::Output;
 use super::place::Place;
 use super::start::Context;
@@ -23,6 +25,9 @@ pub struct Tags {
     /// Show the names only, without asking for digests
     #[arg(long)]
     pub names: bool,
+    /// How to reach it.
+    #[command(flatten)]
+    pub connection: Connection,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -38,7 +43,11 @@ struct Line {
 
 impl Tags {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let _ = (self, context);
+        if self.endpoint.manifest.is_some() {
+            return Err(Failure::usage(anyhow!("{} is one manifest: name the repository alone", self.endpoint)));
+        }
+        let source = open::source(&self.endpoint, &self.connection, context)?;
+        self.print(&*source, &mut context.output).await?;
         Ok(Exit::Ok)
     }
 
@@ -80,4 +89,84 @@ async fn tag_map(source: &dyn Source, with_digests: bool) -> Result<Vec<Line>, S
     });
     let lines: Vec<Result<Line, StoreError>> = resolved.buffered(AT_ONCE).collect().await;
     lines.into_iter().collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::super::output::tests::Paper;
+    use super::*;
+    use crate::layout::Layout;
+    use crate::oci::{Descriptor, Manifest, MediaType};
+    use crate::store::{Begun, Target as _, Verified};
+
+    pub(in super::super) async fn push_manifest(
+        layout: &Arc<Layout>,
+        json: &serde_json::Value,
+        tag: Option<&str>,
+    ) -> Descriptor {
+        let media_type = MediaType::new(json["mediaType"].as_str().unwrap());
+        let manifest = Manifest::new(media_type, json.to_string().into());
+        let tag = tag.map(|tag| tag.parse().unwrap());
+        layout.push_manifest(&manifest, tag.as_ref()).await.unwrap();
+        manifest.descriptor()
+    }
+
+    /// A layout with one image for each tag; configuration and layer hold the tag's name.
+    pub(in super::super) async fn layout_of(path: &Path, tags: &[&str]) -> Arc<Layout> {
+        let layout = Layout::open(path);
+        for tag in tags {
+            let bytes = bytes::Bytes::copy_from_slice(tag.as_bytes());
+            let blob = Descriptor::new(MediaType::new("x"), Digest::of(&bytes), bytes.len() as u64);
+            let Begun::Session(upload) = layout.begin_upload(&blob, None).await.unwrap() else { panic!() };
+            let stream = futures_util::stream::iter([Ok(bytes)]).boxed();
+            upload.send(Verified::new(stream, blob.clone(), "test")).await.unwrap();
+            let content = |kind: &str| serde_json::json!({"mediaType": kind, "digest": blob.digest, "size": blob.size});
+            let image = serde_json::json!({
+                "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST,
+                "config": content("application/vnd.oci.image.config.v1+json"),
+                "layers": [content("application/vnd.oci.image.layer.v1.tar")],
+            });
+            push_manifest(&layout, &image, Some(tag)).await;
+        }
+        layout
+    }
+
+    async fn printed(names: bool, json: bool, source: &dyn Source) -> String {
+        let paper = Paper::default();
+        let endpoint = "oci-layout:x".parse().unwrap();
+        let tags = Tags { endpoint, names, connection: Connection::default(), json };
+        tags.print(source, &mut paper.output()).await.unwrap();
+        paper.text()
+    }
+
+    #[tokio::test]
+    async fn the_tag_map_is_printed_with_digests_by_name_or_as_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout_of(folder.path(), &["v1", "latest"]).await;
+        let digest = async |tag: &str| {
+            layout.resolve(&ManifestRef::Tag(tag.parse().unwrap())).await.unwrap().unwrap().digest.to_string()
+        };
+        let (v1, latest) = (digest("v1").await, digest("latest").await);
+        let table = printed(false, false, &*layout).await;
+        assert_eq!(table.lines().next(), Some("TAG     DIGEST"));
+        assert!(
+            table.contains(&format!("v1      {v1}\n")) && table.contains(&format!("latest  {latest}\n")),
+            "{table}"
+        );
+        let mut names: Vec<String> = printed(true, false, &*layout).await.lines().map(str::to_owned).collect();
+        names.sort();
+        assert_eq!(names, ["latest", "v1"]);
+        let json: Vec<serde_json::Value> = serde_json::from_str(&printed(false, true, &*layout).await).unwrap();
+        assert!(json.contains(&serde_json::json!({"tag": "v1", "digest": v1})), "{json:?}");
+    }
+
+    #[tokio::test]
+    async fn a_repository_that_is_not_there_is_an_error_and_no_empty_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::open(&folder.path().join("nothing"));
+        assert!(tag_map(&*layout, true).await.is_err());
+    }
 }
