@@ -1,5 +1,37 @@
-//! The client of the distribution specification.
+//! The client of the distribution specification: what goes over the wire to one registry, and under which limits.
+//!
+//! [`Registry`] is everything that the repositories of one host share, [`Repository`] is one of them as a
+//! [`Source`](crate::store::Source) and [`Target`](crate::store::Target). One protocol concern a file; nothing here
+//! knows of copies, plans or the journal.
 
+mod answer;
+mod auth;
+mod blobs;
+mod catalog;
+mod challenge;
+mod client;
+mod links;
+mod locate;
+mod manifests;
+mod meter;
 mod options;
+mod outgoing;
+mod pace;
+mod permits;
+mod realm;
+mod referrers;
+mod repository;
+mod retry;
+mod scope;
+mod tags;
+mod token;
+mod transport;
+mod upload;
 
+#[cfg(test)]
+mod tests;
+
+pub use client::{Registry, RegistryError};
+pub use meter::{MeterSnapshot, RequestCount};
 pub use options::{Credentials, Limits, Options, Rate, Secret};
+pub use repository::Repository;

@@ -1,0 +1,240 @@
+//! What a registry answered, and what its refusals mean. The text of a refusal comes from outside: it is cut,
+//! cleaned of control characters and of our own credentials before anyone sees it.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderName};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+use super::permits::Permits;
+use super::retry;
+use crate::oci::Digest;
+use crate::store::{ErrorKind, Step, StoreError};
+
+/// The most bytes of a refusal that are read.
+pub(crate) const MAX_REFUSAL: usize = 64 * 1024;
+
+/// What is being done, for the error that may come of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) place: Arc<str>,
+    pub(crate) step: Step,
+    pub(crate) subject: String,
+}
+
+impl Context {
+    pub(crate) fn error(&self, kind: ErrorKind, detail: impl std::fmt::Display) -> StoreError {
+        StoreError::new(&self.place, self.step, &self.subject, kind, detail)
+    }
+
+    /// The same operation, at another step.
+    pub(crate) fn at(&self, step: Step) -> Self {
+        Self { step, ..self.clone() }
+    }
+}
+
+/// An answer: its body whole, or flowing for a blob.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// The address that answered, behind all redirects.
+    pub(crate) url: Url,
+    pub(crate) body: Body,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Whole(Bytes),
+    /// A blob on its way, and the permits to let go when it has come.
+    Flowing(reqwest::Response, Permits),
+}
+
+impl Answer {
+    /// The body; empty where it is flowing.
+    pub(crate) fn bytes(&self) -> Bytes {
+        match &self.body {
+            Body::Whole(bytes) => bytes.clone(),
+            Body::Flowing(..) => Bytes::new(),
+        }
+    }
+
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// `Docker-Content-Digest`, where it is one.
+    pub(crate) fn content_digest(&self) -> Option<Digest> {
+        self.header(&HeaderName::from_static("docker-content-digest"))?.trim().parse().ok()
+    }
+
+    /// The codes of the error envelope.
+    pub(crate) fn codes(&self) -> Vec<String> {
+        envelope(&self.bytes()).into_iter().map(|error| error.code).collect()
+    }
+
+    /// The error that this answer is.
+    pub(crate) fn refusal(&self, context: &Context) -> StoreError {
+        let kind = kind_of(context.step, self.status, &self.headers, &self.codes());
+        context.error(kind, self.detail())
+    }
+
+    /// `404 NAME_UNKNOWN: repository name not known to registry`, or the status alone.
+    pub(crate) fn detail(&self) -> String {
+        let mut detail = match self.status.canonical_reason() {
+            Some(reason) => format!("{} {reason}", self.status.as_u16()),
+            None => self.status.as_u16().to_string(),
+        };
+        for error in envelope(&self.bytes()).into_iter().take(3) {
+            // Writing to a String cannot fail.
+            let _ = write!(detail, ", {}", clean(&error.code));
+            if !error.message.is_empty() {
+                let _ = write!(detail, ": {}", clean(&error.message));
+            }
+        }
+        detail
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct EnvelopeError {
+    code: String,
+    message: String,
+}
+
+/// The errors of the specification's envelope; none where the body is something else.
+fn envelope(body: &[u8]) -> Vec<EnvelopeError> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        errors: Vec<EnvelopeError>,
+    }
+    serde_json::from_slice(body).map_or_else(|_| Vec::new(), |envelope: Envelope| envelope.errors)
+}
+
+/// One line of at most 300 characters.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>().trim().to_owned()
+}
+
+fn kind_of(step: Step, status: StatusCode, headers: &HeaderMap, codes: &[String]) -> ErrorKind {
+    let said = |code: &str| codes.iter().any(|said| said == code);
+    let writing_manifest = matches!(step, Step::WriteManifest | Step::LinkReferrers);
+    if writing_manifest
+        && (said("MANIFEST_BLOB_UNKNOWN") || said("BLOB_UNKNOWN") || said("MANIFEST_UNKNOWN"))
+        && status.is_client_error()
+    {
+        return ErrorKind::MissingContent;
+    }
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorKind::Denied,
+        StatusCode::TOO_MANY_REQUESTS => ErrorKind::Busy(retry::retry_after(headers, chrono::Utc::now())),
+        StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => ErrorKind::Unsupported,
+        _ if said("UNSUPPORTED") => ErrorKind::Unsupported,
+        // The session is gone, not the repository: another one will do.
+        StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE
+            if matches!(step, Step::SendBlob | Step::CommitBlob) && !said("NAME_UNKNOWN") =>
+        {
+            ErrorKind::Unavailable
+        }
+        StatusCode::NOT_FOUND => ErrorKind::NotFound,
+        _ if said("DIGEST_INVALID") && matches!(step, Step::SendBlob | Step::CommitBlob | Step::WriteManifest) => {
+            ErrorKind::Corrupt
+        }
+        StatusCode::REQUEST_TIMEOUT => ErrorKind::Unavailable,
+        status if status.is_client_error() => ErrorKind::Refused,
+        status if status.is_server_error() => ErrorKind::Unavailable,
+        _ => ErrorKind::Invalid,
+    }
+}
+
+/// The body of a refusal without the credentials that the request carried: some registries send them back.
+pub(crate) fn scrubbed(body: Bytes, authorization: Option<&HeaderValue>) -> Bytes {
+    let Some(value) = authorization.and_then(|value| value.to_str().ok()) else { return body };
+    let token = value.split_once(' ').map_or(value, |(_, token)| token);
+    let decoded = base64::engine::general_purpose::STANDARD.decode(token).ok();
+    let login = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    let password = login.as_deref().and_then(|login| login.split_once(':')).map(|(_, password)| password);
+    let mut text = String::from_utf8_lossy(&body).into_owned();
+    for secret in [Some(token), password].into_iter().flatten().filter(|secret| !secret.is_empty()) {
+        text = text.replace(secret, "***");
+    }
+    text.into()
+}
+
+/// Marks a header so that no `Debug` shows it.
+pub(crate) fn sensitive(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
+/// Where credentials go.
+pub(crate) const CREDENTIALS: HeaderName = AUTHORIZATION;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            url: "https://h/v2/".parse().unwrap(),
+            body: Body::Whole(body.to_owned().into()),
+        }
+    }
+
+    fn refusal(step: Step, status: u16, body: &str) -> StoreError {
+        let context = Context { place: "h/r".into(), step, subject: "v1".into() };
+        answer(status, body).refusal(&context)
+    }
+
+    #[test]
+    fn a_refusal_tells_the_status_and_what_the_envelope_says() {
+        let body =
+            r#"{"errors":[{"code":"DENIED","message":"not\u0007 for\nyou","detail":{"a":1}},{"code":"UNKNOWN"}]}"#;
+        let error = refusal(Step::ReadManifest, 403, body);
+        assert_eq!(error.to_string(), "h/r: reading manifest v1: 403 Forbidden, DENIED: not  for you, UNKNOWN");
+        assert_eq!(error.kind, ErrorKind::Denied);
+        let error = refusal(Step::ReadManifest, 500, "<html>\u{1b}[31m");
+        assert_eq!(error.to_string(), "h/r: reading manifest v1: 500 Internal Server Error");
+    }
+
+    #[test]
+    fn a_refusal_has_the_kind_that_a_caller_can_act_upon() {
+        let said = |code: &str| format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#);
+        for (step, status, code, kind) in [
+            (Step::ReadManifest, 401, "UNAUTHORIZED", ErrorKind::Denied),
+            (Step::ReadManifest, 404, "MANIFEST_UNKNOWN", ErrorKind::NotFound),
+            (Step::WriteManifest, 404, "MANIFEST_UNKNOWN", ErrorKind::MissingContent),
+            (Step::WriteManifest, 400, "MANIFEST_BLOB_UNKNOWN", ErrorKind::MissingContent),
+            (Step::WriteManifest, 404, "NAME_UNKNOWN", ErrorKind::NotFound),
+            (Step::WriteManifest, 409, "TAG_INVALID", ErrorKind::Refused),
+            (Step::Delete, 405, "UNSUPPORTED", ErrorKind::Unsupported),
+            (Step::Delete, 400, "UNSUPPORTED", ErrorKind::Unsupported),
+            (Step::SendBlob, 404, "BLOB_UPLOAD_UNKNOWN", ErrorKind::Unavailable),
+            (Step::CommitBlob, 400, "DIGEST_INVALID", ErrorKind::Corrupt),
+            (Step::SendBlob, 413, "SIZE_INVALID", ErrorKind::Refused),
+            (Step::ListTags, 429, "TOOMANYREQUESTS", ErrorKind::Busy(None)),
+            (Step::ListTags, 502, "", ErrorKind::Unavailable),
+            (Step::ListTags, 204, "", ErrorKind::Invalid),
+        ] {
+            assert_eq!(refusal(step, status, &said(code)).kind, kind, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn credentials_that_come_back_are_not_shown() {
+        let basic = HeaderValue::from_static("Basic bWU6aHVudGVyMg==");
+        let echo = Bytes::from_static(b"you sent bWU6aHVudGVyMg== which is hunter2");
+        assert_eq!(scrubbed(echo, Some(&basic)), "you sent *** which is ***");
+        let bearer = HeaderValue::from_static("Bearer a.b.c");
+        assert_eq!(scrubbed(Bytes::from_static(b"bad a.b.c"), Some(&bearer)), "bad ***");
+    }
+}

@@ -1,0 +1,269 @@
+//! Who we are to one registry: which scheme it asks for, and the credentials or tokens at hand. One flight a scope;
+//! nothing is asked for before a registry has shown that it wants to know.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use http::HeaderValue;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
+use url::Url;
+
+use super::answer::{Answer, sensitive};
+use super::challenge::{self, Challenge};
+use super::scope::Scopes;
+use super::token::Token;
+use super::transport::Call;
+use super::{Credentials, Registry, Secret, locate, realm};
+use crate::store::ErrorKind;
+
+/// The most scopes whose tokens are kept.
+const MAX_SLOTS: usize = 1024;
+
+/// Why there is no authorization.
+#[derive(Debug, Clone)]
+pub(crate) struct AuthError {
+    pub(crate) kind: ErrorKind,
+    pub(crate) detail: String,
+}
+
+impl AuthError {
+    pub(crate) fn denied(detail: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Denied, detail: detail.into() }
+    }
+}
+
+/// An `Authorization` header, and which of many it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Grant {
+    header: HeaderValue,
+    generation: u64,
+}
+
+impl Grant {
+    pub(crate) fn header(&self) -> &HeaderValue {
+        &self.header
+    }
+}
+
+/// What a registry asked for.
+#[derive(Debug, Clone)]
+enum Scheme {
+    Basic,
+    Bearer { realm: Url, service: Option<String> },
+}
+
+/// The authorization of one registry.
+#[derive(Debug)]
+pub(crate) struct Auth {
+    credentials: Option<Credentials>,
+    scheme: Mutex<Option<Scheme>>,
+    login: tokio::sync::Mutex<Option<Grant>>,
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
+    generations: AtomicU64,
+}
+
+/// The token of one scope. Its lock is held while the token is fetched: that is what makes it one flight.
+type Slot = tokio::sync::Mutex<SlotState>;
+
+#[derive(Debug, Default)]
+struct SlotState {
+    token: Option<(Grant, Instant)>,
+    /// What the registry asked for beyond what we thought is needed.
+    extra: BTreeSet<String>,
+    /// The last failure: for those who waited for it too.
+    failure: Option<(Instant, AuthError)>,
+}
+
+impl SlotState {
+    fn fresh(&self) -> Option<Grant> {
+        self.token.as_ref().filter(|(_, renew_at)| Instant::now() < *renew_at).map(|(grant, _)| grant.clone())
+    }
+}
+
+impl Auth {
+    pub(crate) fn new(credentials: Option<Credentials>) -> Self {
+        Self {
+            credentials,
+            scheme: Mutex::default(),
+            login: tokio::sync::Mutex::default(),
+            slots: Mutex::default(),
+            generations: AtomicU64::new(0),
+        }
+    }
+
+    /// A user name or `anonymous`.
+    pub(crate) fn identity(&self) -> String {
+        self.credentials.as_ref().map_or_else(|| "anonymous".to_owned(), |credentials| credentials.username.clone())
+    }
+
+    /// The credentials as a Basic header, `None` for nobody. The password is read anew each time.
+    pub(crate) async fn basic(&self) -> Result<Option<HeaderValue>, AuthError> {
+        let Some(Credentials { username, password }) = &self.credentials else { return Ok(None) };
+        let password = read(username, password).await?;
+        let login =
+            base64::engine::general_purpose::STANDARD.encode(format!("{username}:{}", password.expose_secret()));
+        let value = HeaderValue::from_str(&format!("Basic {login}"));
+        Ok(Some(sensitive(value.map_err(|_| AuthError::denied("the credentials do not fit into a header"))?)))
+    }
+
+    fn numbered(&self, header: HeaderValue) -> Grant {
+        Grant { header, generation: self.generations.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    fn scheme(&self) -> Option<Scheme> {
+        self.scheme.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn slot(&self, key: &str) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= MAX_SLOTS && !slots.contains_key(key) {
+            // Those in use are held by whoever uses them.
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        Arc::clone(slots.entry(key.to_owned()).or_default())
+    }
+
+    /// The token of a larger scope, if there is a good one: then no other is needed.
+    fn wider(&self, scopes: &Scopes) -> Option<Grant> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.get(scopes.wider()?)?.try_lock().ok()?.fresh()
+    }
+}
+
+impl Registry {
+    /// What to send along with a request; `None` as long as the registry has not asked for anything.
+    pub(crate) async fn authorization(&self, call: &Call) -> Result<Option<Grant>, AuthError> {
+        if !locate::same_origin(&call.url, &self.base) {
+            return Ok(None);
+        }
+        match self.auth.scheme() {
+            None => Ok(None),
+            Some(Scheme::Basic) => self.login().await,
+            Some(Scheme::Bearer { realm, service }) => {
+                self.bearer(&realm, service.as_deref(), &call.scopes).await.map(Some)
+            }
+        }
+    }
+
+    async fn login(&self) -> Result<Option<Grant>, AuthError> {
+        let mut login = self.auth.login.lock().await;
+        if login.is_none() {
+            *login = self.auth.basic().await?.map(|header| self.auth.numbered(header));
+        }
+        Ok(login.clone())
+    }
+
+    async fn bearer(&self, realm: &Url, service: Option<&str>, scopes: &Scopes) -> Result<Grant, AuthError> {
+        if let Some(grant) = self.auth.wider(scopes) {
+            return Ok(grant);
+        }
+        let asked = Instant::now();
+        let slot = self.auth.slot(&scopes.key());
+        let mut state = slot.lock().await;
+        if let Some(grant) = state.fresh() {
+            return Ok(grant);
+        }
+        if let Some((at, failure)) = &state.failure
+            && *at > asked
+        {
+            return Err(failure.clone());
+        }
+        let grants: BTreeSet<&str> = scopes.grants().iter().chain(&state.extra).map(String::as_str).collect();
+        match self.fetch_token(realm, service, &grants).await {
+            Ok(Token { header, renew_at }) => {
+                let grant = self.auth.numbered(header);
+                state.token = Some((grant.clone(), renew_at));
+                state.failure = None;
+                Ok(grant)
+            }
+            Err(failure) => {
+                state.failure = Some((Instant::now(), failure.clone()));
+                Err(failure)
+            }
+        }
+    }
+
+    /// Takes in a 401. Says whether there is a point in asking again.
+    pub(crate) async fn challenged(
+        &self,
+        scopes: &Scopes,
+        used: Option<&Grant>,
+        answer: &Answer,
+    ) -> Result<bool, AuthError> {
+        let challenges = challenge::challenges(&answer.headers);
+        let of = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
+        if let Some(bearer) = of("bearer") {
+            self.learn_bearer(bearer)?;
+            self.drop_token(scopes, used, bearer.get("scope")).await;
+            return Ok(true);
+        }
+        if of("basic").is_none() {
+            return Ok(false);
+        }
+        let Some(credentials) = &self.auth.credentials else {
+            return Err(AuthError::denied("the registry asks for a user name and a password, and none are configured"));
+        };
+        *self.auth.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(Scheme::Basic);
+        let mut login = self.auth.login.lock().await;
+        let is_the_one_used = used.map(|used| used.generation) == login.as_ref().map(|login| login.generation);
+        if used.is_some() && is_the_one_used {
+            *login = None;
+            // A password in a file may have been renewed; a known one is wrong, and asking on would lock the account.
+            return Ok(matches!(credentials.password, Secret::File(_)));
+        }
+        Ok(true)
+    }
+
+    fn learn_bearer(&self, challenge: &Challenge) -> Result<(), AuthError> {
+        let realm = realm::read(challenge.get("realm").unwrap_or_default(), &self.base)
+            .map_err(|error| AuthError { kind: ErrorKind::Refused, detail: error.to_string() })?;
+        let service = challenge.get("service").map(str::to_owned);
+        let mut scheme = self.auth.scheme.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Scheme::Bearer { realm: known, .. }) = &*scheme
+            && !locate::same_origin(known, &realm)
+        {
+            let (known, realm) = (locate::shown(known), locate::shown(&realm));
+            tracing::warn!(registry = %self.host(), known, realm, "the registry names another token service than before");
+        }
+        *scheme = Some(Scheme::Bearer { realm, service });
+        Ok(())
+    }
+
+    /// Forgets the token that was refused, unless somebody has a new one by now.
+    async fn drop_token(&self, scopes: &Scopes, used: Option<&Grant>, wanted: Option<&str>) {
+        let wider = scopes.wider().map(str::to_owned);
+        for key in wider.into_iter().chain([scopes.key()]) {
+            let slot = self.auth.slot(&key);
+            let mut state = slot.lock().await;
+            let current = state.token.as_ref().map(|(grant, _)| grant.generation);
+            if current.is_some() && current == used.map(|used| used.generation) {
+                state.token = None;
+            }
+            if key == scopes.key() {
+                let wanted = wanted.unwrap_or_default().split_whitespace().filter(|wanted| wanted.len() <= 512);
+                let extra = wanted.filter(|wanted| !scopes.covers(wanted)).take(4).map(str::to_owned);
+                state.extra = extra.collect();
+            }
+        }
+    }
+}
+
+async fn read(username: &str, secret: &Secret) -> Result<SecretString, AuthError> {
+    match secret {
+        Secret::Value(value) => Ok(value.clone()),
+        Secret::File(path) => {
+            let failed = |reason: &str| unreadable(username, path, reason);
+            let text = tokio::fs::read_to_string(path).await.map_err(|error| failed(&error.to_string()))?;
+            let text = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+            if text.is_empty() { Err(failed("it is empty")) } else { Ok(text.into()) }
+        }
+    }
+}
+
+fn unreadable(username: &str, path: &Path, reason: &str) -> AuthError {
+    AuthError::denied(format!("the password of {username} cannot be read from {}: {reason}", path.display()))
+}

@@ -1,0 +1,143 @@
+//! Blobs (distribution-spec, "Pulling blobs"): found, and read from any offset. Nothing is verified here.
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use http::{HeaderValue, Method, StatusCode};
+use std::sync::Arc;
+
+use super::answer::{Answer, Body, Context};
+use super::permits::{Door, Permits};
+use super::scope::Scopes;
+use super::transport::{Call, Expects, broken_off};
+use super::{Registry, Repository};
+use crate::oci::Descriptor;
+use crate::store::{ByteStream, ErrorKind, Step, StoreError};
+
+impl Repository {
+    /// Whether the blob is here, with the length that it should have.
+    pub(crate) async fn head_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
+        let context = self.context(Step::FindBlob, blob.digest);
+        let url = self.url(&context, &format!("blobs/{}", blob.digest))?;
+        let answer = self.registry.send(&context, Call::read(Method::HEAD, url, Scopes::pull(&self.name))).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(false),
+            status if status.is_success() => {
+                let stored = answer.header(&CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
+                match stored.filter(|stored| *stored != blob.size) {
+                    Some(stored) => {
+                        let detail = format!("the registry has {stored} bytes of it instead of {}", blob.size);
+                        Err(context.error(ErrorKind::Corrupt, detail))
+                    }
+                    None => Ok(true),
+                }
+            }
+            _ => Err(answer.refusal(&context)),
+        }
+    }
+
+    pub(crate) async fn get_blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
+        if offset > 0 && offset >= blob.size {
+            return Ok(stream::empty().boxed());
+        }
+        let context = self.context(Step::ReadBlob, blob.digest);
+        let url = self.url(&context, &format!("blobs/{}", blob.digest))?;
+        let door = if offset > 0 { Door::BlobResumed } else { Door::BlobRead };
+        let mut call = Call::read(Method::GET, url, Scopes::pull(&self.name)).expects(Expects::Blob(door));
+        call = call.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if offset > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={offset}-"));
+            call = call.header(RANGE, range.map_err(|error| context.error(ErrorKind::Invalid, error))?);
+        }
+        let answer = self.registry.send(&context, call).await?;
+        let skip = match answer.status {
+            StatusCode::PARTIAL_CONTENT if offset > 0 => {
+                begins_at(&context, &answer, offset)?;
+                0
+            }
+            // The range was ignored: this is the whole blob.
+            StatusCode::OK => offset,
+            _ => return Err(answer.refusal(&context)),
+        };
+        match answer.body {
+            Body::Flowing(response, permits) => Ok(flow(Arc::clone(&self.registry), context, response, permits, skip)),
+            Body::Whole(bytes) => Ok(stream::iter([Ok(bytes)]).boxed()),
+        }
+    }
+}
+
+/// A range that begins elsewhere would go unnoticed until the whole blob has been sent.
+fn begins_at(context: &Context, answer: &Answer, offset: u64) -> Result<(), StoreError> {
+    let Some(range) = answer.header(&CONTENT_RANGE) else { return Ok(()) };
+    let first = range.trim().strip_prefix("bytes").and_then(|rest| rest.trim().split('-').next()?.parse::<u64>().ok());
+    if first == Some(offset) {
+        return Ok(());
+    }
+    let range: String = range.chars().take(64).collect();
+    Err(context
+        .error(ErrorKind::Invalid, format!("asked for the bytes from {offset} on, the registry sends {range:?}")))
+}
+
+/// A body being read.
+struct Flow {
+    registry: Arc<Registry>,
+    context: Context,
+    response: reqwest::Response,
+    skip: u64,
+    received: u64,
+    /// Let go with the body.
+    _permits: Permits,
+}
+
+fn flow(
+    registry: Arc<Registry>,
+    context: Context,
+    response: reqwest::Response,
+    permits: Permits,
+    skip: u64,
+) -> ByteStream {
+    let flow = Flow { registry, context, response, skip, received: 0, _permits: permits };
+    // `None` after an error: the stream has ended.
+    stream::unfold(Some(flow), |flow| async {
+        let mut flow = flow?;
+        match flow.piece().await {
+            Ok(Some(piece)) => Some((Ok(piece), Some(flow))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .boxed()
+}
+
+impl Flow {
+    async fn piece(&mut self) -> Result<Option<Bytes>, StoreError> {
+        loop {
+            let idle = self.registry.tempo.idle;
+            let broken = |why: String, received| {
+                self.context.error(ErrorKind::Unavailable, format!("after {received} bytes: {why}"))
+            };
+            let next = match tokio::time::timeout(idle, self.response.chunk()).await {
+                Ok(Ok(next)) => next,
+                Ok(Err(error)) => {
+                    let why = broken_off(&error, self.response.url());
+                    return Err(broken(why.detail().to_owned(), self.received));
+                }
+                Err(_) => {
+                    let why = format!("no more bytes for {}", humantime::format_duration(idle));
+                    return Err(broken(why, self.received));
+                }
+            };
+            let Some(mut piece) = next else { return Ok(None) };
+            self.received += piece.len() as u64;
+            self.registry.meter.received(piece.len());
+            self.registry.meter.throttled(self.registry.pace.spend(piece.len()).await);
+            let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(piece.len());
+            self.skip -= skipped as u64;
+            let piece = piece.split_off(skipped);
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What all repositories of one registry share: connections, tokens, pace, and what was learnt of the registry.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use url::Url;
+
+use super::auth::Auth;
+use super::meter::Meter;
+use super::pace::Pace;
+use super::permits::Gate;
+use super::retry::Tempo;
+use super::{MeterSnapshot, Options, Repository, realm};
+use crate::oci::{Digest, RegistryHost, RepositoryName};
+
+/// One registry. Shared by everything that speaks to it, so that its limits hold over all entries.
+pub struct Registry {
+    host: RegistryHost,
+    /// Scheme and authority of the API, with the path `/`.
+    pub(crate) base: Url,
+    pub(crate) http: reqwest::Client,
+    pub(crate) auth: Auth,
+    pub(crate) pace: Pace,
+    pub(crate) gate: Gate,
+    pub(crate) meter: Meter,
+    pub(crate) tempo: Tempo,
+    referrers_api: AtomicU8,
+    locks: Mutex<HashMap<(RepositoryName, Digest), Weak<tokio::sync::Mutex<()>>>>,
+}
+
+/// Why there is no client for a registry.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The host makes no address.
+    #[error("{0} makes no address")]
+    Address(RegistryHost),
+    /// The HTTP client cannot be set up: most often, there are no certificates of authorities on this machine.
+    #[error("no HTTPS client for {host}: {reason}")]
+    Client {
+        /// The registry.
+        host: RegistryHost,
+        /// What is missing.
+        reason: String,
+    },
+}
+
+/// Whether a registry has the referrers API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum ReferrersApi {
+    Unknown = 0,
+    Present = 1,
+    Absent = 2,
+}
+
+impl Registry {
+    /// A client for the registry at `host`. Contacts nobody yet.
+    ///
+    /// # Errors
+    /// [`RegistryError`] when the HTTP client cannot be set up.
+    pub fn new(host: RegistryHost, options: Options) -> Result<Arc<Self>, RegistryError> {
+        Self::with_tempo(host, options, Tempo::default())
+    }
+
+    pub(crate) fn with_tempo(host: RegistryHost, options: Options, tempo: Tempo) -> Result<Arc<Self>, RegistryError> {
+        let scheme = if options.plain_http { "http" } else { "https" };
+        let api_host = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
+        let base: Url = format!("{scheme}://{api_host}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
+        let http = http_client(&base, &tempo)
+            .map_err(|error| RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() })?;
+        Ok(Arc::new(Self {
+            host,
+            base,
+            http,
+            auth: Auth::new(options.credentials),
+            pace: Pace::new(&options.limits),
+            gate: Gate::new(options.limits.concurrent),
+            meter: Meter::default(),
+            tempo,
+            referrers_api: AtomicU8::new(ReferrersApi::Unknown as u8),
+            locks: Mutex::default(),
+        }))
+    }
+
+    /// The registry's name, as people write it.
+    #[must_use]
+    pub fn host(&self) -> &RegistryHost {
+        &self.host
+    }
+
+    /// One of its repositories. Cheap, and contacts nobody.
+    #[must_use]
+    pub fn repository(self: &Arc<Self>, name: RepositoryName) -> Repository {
+        Repository::new(Arc::clone(self), name)
+    }
+
+    /// What it was asked so far.
+    #[must_use]
+    pub fn meter(&self) -> MeterSnapshot {
+        self.meter.snapshot()
+    }
+
+    pub(crate) fn referrers_api(&self) -> ReferrersApi {
+        match self.referrers_api.load(Ordering::Relaxed) {
+            1 => ReferrersApi::Present,
+            2 => ReferrersApi::Absent,
+            _ => ReferrersApi::Unknown,
+        }
+    }
+
+    /// Remembers that there is an API, or that there is none. Once seen, it stays.
+    pub(crate) fn learn_referrers_api(&self, api: ReferrersApi) {
+        if self.referrers_api() != ReferrersApi::Present {
+            self.referrers_api.store(api as u8, Ordering::Relaxed);
+        }
+    }
+
+    /// The lock of one subject's list of referrers.
+    pub(crate) fn lock_of(&self, name: &RepositoryName, subject: Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (name.clone(), subject);
+        if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
+            return lock;
+        }
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Arc::default();
+        locks.insert(key, Arc::downgrade(&lock));
+        lock
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registry({} as {})", self.host, self.auth.identity())
+    }
+}
+
+/// Redirects, repetitions and credentials are ours to decide; content encodings stay off, for a decompressed blob has
+/// another digest.
+fn http_client(base: &Url, tempo: &Tempo) -> reqwest::Result<reqwest::Client> {
+    let builder = || {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .connect_timeout(tempo.connect)
+            .pool_idle_timeout(tempo.idle);
+        // As everywhere, a proxy of the environment is not for this machine itself.
+        if realm::is_loopback(base) { builder.no_proxy() } else { builder }
+    };
+    let client = builder().build();
+    if base.scheme() == "http" {
+        // Without any authorities plain HTTP still works.
+        return client.or_else(|_| builder().tls_certs_only([]).build());
+    }
+    client
+}

@@ -1,0 +1,169 @@
+//! Manifests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Deleting Manifests"): found, read, written and
+//! deleted, their bytes untouched and their digests compared with what the registry claims.
+
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::{HeaderValue, Method, StatusCode};
+
+use super::Repository;
+use super::answer::{Answer, Context};
+use super::retry::Kind;
+use super::scope::Scopes;
+use super::transport::{Call, Expects, Payload};
+use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType};
+use crate::store::{ErrorKind, ReferrerLink, Step, StoreError};
+
+/// The largest manifest that is read (distribution-spec asks registries for 4 MiB at least).
+pub(crate) const MAX_MANIFEST: usize = 4 * 1024 * 1024;
+
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+
+impl Repository {
+    /// What a reference stands for, by HEAD; by GET only where the registry answers a HEAD with too little.
+    pub(crate) async fn head_manifest(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, StoreError> {
+        let context = self.context(Step::Resolve, reference);
+        let answer = self.registry.send(&context, self.manifest_call(&context, Method::HEAD, reference)?).await?;
+        match answer.status {
+            status if status.is_success() => match described(&context, reference, &answer)? {
+                Some(descriptor) => Ok(Some(descriptor)),
+                None => {
+                    self.find_manifest(&context, reference).await.map(|found| found.map(|found| found.descriptor()))
+                }
+            },
+            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                self.find_manifest(&context, reference).await.map(|found| found.map(|found| found.descriptor()))
+            }
+            _ => Err(answer.refusal(&context)),
+        }
+    }
+
+    pub(crate) async fn get_manifest(
+        &self,
+        context: &Context,
+        reference: &ManifestRef,
+    ) -> Result<Manifest, StoreError> {
+        let answer = self.registry.send(context, self.manifest_call(context, Method::GET, reference)?).await?;
+        if !answer.status.is_success() {
+            return Err(answer.refusal(context));
+        }
+        received(context, reference, &answer)
+    }
+
+    /// As [`Self::get_manifest`], with `None` where there is no such manifest.
+    pub(crate) async fn find_manifest(
+        &self,
+        context: &Context,
+        reference: &ManifestRef,
+    ) -> Result<Option<Manifest>, StoreError> {
+        match self.get_manifest(context, reference).await {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn manifest_call(&self, context: &Context, method: Method, reference: &ManifestRef) -> Result<Call, StoreError> {
+        let url = self.url(context, &format!("manifests/{reference}"))?;
+        let accepted = HeaderValue::from_str(&MediaType::ACCEPTED.join(", "));
+        let accepted = accepted.map_err(|error| context.error(ErrorKind::Invalid, error))?;
+        let call = Call::read(method, url, Scopes::pull(&self.name));
+        Ok(call.header(ACCEPT, accepted).expects(Expects::Small(MAX_MANIFEST)))
+    }
+
+    pub(crate) async fn put_manifest(
+        &self,
+        context: &Context,
+        manifest: &Manifest,
+        reference: &ManifestRef,
+    ) -> Result<ReferrerLink, StoreError> {
+        let url = self.url(context, &format!("manifests/{reference}"))?;
+        let media_type = HeaderValue::from_str(manifest.media_type().as_str())
+            .map_err(|_| context.error(ErrorKind::Invalid, "its media type does not fit into a header"))?;
+        let call = Call::new(Kind::WriteManifest, Method::PUT, url, Scopes::push(&self.name))
+            .header(CONTENT_TYPE, media_type)
+            .payload(Payload::Bytes(manifest.bytes().clone()));
+        let answer = self.registry.send(context, call).await?;
+        if !answer.status.is_success() {
+            return Err(answer.refusal(context));
+        }
+        if let Some(stored) = answer.content_digest() {
+            let sent = stored.same_algorithm_of(manifest.bytes());
+            if stored != sent {
+                let detail = format!("the registry says that it stored {stored}, and was sent {sent}");
+                return Err(context.error(ErrorKind::Corrupt, detail));
+            }
+        }
+        let has_subject = manifest.view().is_ok_and(|view| view.subject.is_some());
+        let listed = !has_subject || answer.headers.contains_key(OCI_SUBJECT);
+        Ok(if listed { ReferrerLink::Listed } else { ReferrerLink::Unlisted })
+    }
+
+    pub(crate) async fn delete_manifest(&self, reference: &ManifestRef) -> Result<(), StoreError> {
+        let context = self.context(Step::Delete, reference);
+        let url = self.url(&context, &format!("manifests/{reference}"))?;
+        let call = Call::new(Kind::Delete, Method::DELETE, url, Scopes::delete(&self.name));
+        let answer = self.registry.send(&context, call).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(()),
+            status if status.is_success() => Ok(()),
+            // distribution 2 reads a tag as a digest here, and finds it to be none.
+            StatusCode::BAD_REQUEST
+                if matches!(reference, ManifestRef::Tag(_)) && answer.codes().iter().any(|c| c == "DIGEST_INVALID") =>
+            {
+                Err(context.error(ErrorKind::Unsupported, format!("the registry deletes no tags: {}", answer.detail())))
+            }
+            _ => Err(answer.refusal(&context)),
+        }
+    }
+}
+
+/// The descriptor that the headers of a HEAD make, if they are enough for one.
+fn described(context: &Context, reference: &ManifestRef, answer: &Answer) -> Result<Option<Descriptor>, StoreError> {
+    let size = answer.header(&CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
+    let media_type = answer.header(&CONTENT_TYPE).map(MediaType::new);
+    let stated = answer.content_digest();
+    let digest = match reference {
+        ManifestRef::Tag(_) => stated,
+        ManifestRef::Digest(asked) => {
+            if let Some(stated) = stated.filter(|stated| differs(stated, asked)) {
+                return Err(context.error(ErrorKind::Corrupt, format!("the registry answers with {stated}")));
+            }
+            Some(*asked)
+        }
+    };
+    Ok(match (media_type, digest, size) {
+        (Some(media_type), Some(digest), Some(size)) if size > 0 => Some(Descriptor::new(media_type, digest, size)),
+        _ => None,
+    })
+}
+
+/// The manifest in an answer, its bytes hashed: they decide, not what the registry says of them.
+fn received(context: &Context, reference: &ManifestRef, answer: &Answer) -> Result<Manifest, StoreError> {
+    let stated = answer.content_digest();
+    let media_type = answer.header(&CONTENT_TYPE).map(MediaType::new);
+    let asked = match reference {
+        ManifestRef::Digest(digest) => Some(digest),
+        ManifestRef::Tag(_) => stated.as_ref(),
+    };
+    let manifest = Manifest::received(media_type.as_ref(), answer.bytes(), asked);
+    let actual = manifest.digest();
+    match (reference, stated) {
+        (ManifestRef::Digest(asked), _) if *asked != actual => {
+            Err(context.error(ErrorKind::Corrupt, format!("the bytes hash to {actual}")))
+        }
+        (ManifestRef::Tag(_), Some(stated)) if stated != actual => {
+            Err(context
+                .error(ErrorKind::Corrupt, format!("the registry states {stated}, and the bytes hash to {actual}")))
+        }
+        (ManifestRef::Digest(_), Some(stated)) if differs(&stated, &actual) => {
+            tracing::warn!(place = %context.place, %stated, %actual, "the registry states a digest that its bytes do not have");
+            Ok(manifest)
+        }
+        _ => Ok(manifest),
+    }
+}
+
+/// Whether two digests of one algorithm are not the same. Of different algorithms both may be right.
+fn differs(a: &Digest, b: &Digest) -> bool {
+    a.algorithm() == b.algorithm() && a != b
+}

@@ -1,0 +1,109 @@
+//! One repository of a registry as the two traits of the seam. Each method only says which protocol concern does it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use url::Url;
+
+use super::Registry;
+use super::answer::Context;
+use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
+use crate::store::{
+    Begun, ByteStream, ErrorKind, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry, Target,
+};
+
+/// One repository of one registry.
+#[derive(Clone)]
+pub struct Repository {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) name: RepositoryName,
+    place: Arc<str>,
+}
+
+impl Repository {
+    pub(crate) fn new(registry: Arc<Registry>, name: RepositoryName) -> Self {
+        let place = format!("{}/{name}", registry.host()).into();
+        Self { registry, name, place }
+    }
+
+    pub(crate) fn context(&self, step: Step, subject: impl fmt::Display) -> Context {
+        Context { place: Arc::clone(&self.place), step, subject: subject.to_string() }
+    }
+
+    /// The address of something below this repository: `manifests/latest`.
+    pub(crate) fn url(&self, context: &Context, below: &str) -> Result<Url, StoreError> {
+        let path = format!("/v2/{}/{below}", self.name);
+        self.registry.base.join(&path).map_err(|error| context.error(ErrorKind::Invalid, error))
+    }
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Repository({})", self.place)
+    }
+}
+
+#[async_trait]
+impl Source for Repository {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::new(self.registry.host().as_str())
+    }
+
+    fn repository(&self) -> Option<&RepositoryName> {
+        Some(&self.name)
+    }
+
+    fn identity(&self) -> String {
+        self.registry.auth.identity()
+    }
+
+    fn tags(&self) -> BoxStream<'_, Result<TagEntry, StoreError>> {
+        self.list_tags()
+    }
+
+    async fn resolve(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, StoreError> {
+        self.head_manifest(reference).await
+    }
+
+    async fn manifest(&self, reference: &ManifestRef) -> Result<Manifest, StoreError> {
+        self.get_manifest(&self.context(Step::ReadManifest, reference), reference).await
+    }
+
+    async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
+        self.get_blob(blob, offset).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Referrers, StoreError> {
+        self.list_referrers(subject).await
+    }
+}
+
+#[async_trait]
+impl Target for Repository {
+    async fn has_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
+        self.head_blob(blob).await
+    }
+
+    async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<Begun, StoreError> {
+        self.open_upload(blob, from).await
+    }
+
+    async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError> {
+        let reference = tag.map_or_else(|| manifest.digest().into(), |tag| ManifestRef::from(tag.clone()));
+        self.put_manifest(&self.context(Step::WriteManifest, &reference), manifest, &reference).await
+    }
+
+    async fn link_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
+        self.write_referrers(subject, referrers).await
+    }
+
+    async fn delete(&self, reference: &ManifestRef) -> Result<(), StoreError> {
+        self.delete_manifest(reference).await
+    }
+}

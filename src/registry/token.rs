@@ -1,0 +1,130 @@
+//! The token endpoint (distribution's token authentication): asks for one token and reads the answer.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode};
+use serde::Deserialize;
+use tokio::time::Instant;
+use url::Url;
+
+use super::Registry;
+use super::answer::{Answer, sensitive};
+use super::auth::AuthError;
+use super::locate;
+use super::permits::Permits;
+use super::retry::{self, Attempts, Kind};
+use super::scope::Scopes;
+use super::transport::{Call, Trouble};
+use crate::store::ErrorKind;
+
+/// A token without `expires_in` is good for so long.
+const DEFAULT_LIFETIME: u64 = 60;
+
+/// A token at hand.
+#[derive(Debug)]
+pub(crate) struct Token {
+    pub(crate) header: HeaderValue,
+    /// When to ask for another: before this one expires.
+    pub(crate) renew_at: Instant,
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<serde_json::Value>,
+}
+
+impl Registry {
+    pub(crate) async fn fetch_token(
+        &self,
+        realm: &Url,
+        service: Option<&str>,
+        grants: &BTreeSet<&str>,
+    ) -> Result<Token, AuthError> {
+        let mut url = realm.clone();
+        url.query_pairs_mut()
+            .extend_pairs(service.map(|service| ("service", service)))
+            .extend_pairs(grants.iter().map(|grant| ("scope", *grant)));
+        let credentials = self.auth.basic().await?;
+        let mut attempts = Attempts::of(Kind::Token, &self.tempo);
+        loop {
+            self.meter.asked_for_token();
+            let asked = Instant::now();
+            let mut call = Call::new(Kind::Token, Method::GET, url.clone(), Scopes::catalog());
+            let outcome = self.attempt(&mut call, realm, credentials.as_ref(), Permits::default()).await;
+            let (pause, error) = match outcome {
+                Ok(answer) if answer.status.is_success() => return self.read_token(realm, &answer, asked),
+                Ok(answer) => {
+                    let pause =
+                        retry::failure_of(answer.status, &answer.headers).and_then(|failure| attempts.again(failure));
+                    let asked = retry::retry_after(&answer.headers, chrono::Utc::now()).unwrap_or_default();
+                    (pause.map(|pause| pause + asked), self.refused_token(realm, &answer))
+                }
+                Err(trouble) => {
+                    let pause = trouble.failure().and_then(|failure| attempts.again(failure));
+                    (pause, unanswered(realm, &trouble))
+                }
+            };
+            let Some(pause) = pause else { return Err(error) };
+            self.meter.repeated();
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn read_token(&self, realm: &Url, answer: &Answer, asked: Instant) -> Result<Token, AuthError> {
+        let invalid = |what: &str| AuthError {
+            kind: ErrorKind::Invalid,
+            detail: format!("the token service {} answered {what}", locate::shown(realm)),
+        };
+        // The reason why it cannot be read is not told: it could quote the token.
+        let answer: TokenAnswer =
+            serde_json::from_slice(&answer.bytes()).map_err(|_| invalid("with something else than a token"))?;
+        let token =
+            answer.token.filter(|token| !token.is_empty()).or(answer.access_token).filter(|token| !token.is_empty());
+        let token = token.ok_or_else(|| invalid("without a token"))?;
+        let header = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|_| invalid("with a token that fits into no header"))?;
+        Ok(Token { header: sensitive(header), renew_at: asked + usable_for(answer.expires_in.as_ref()) })
+    }
+
+    fn refused_token(&self, realm: &Url, answer: &Answer) -> AuthError {
+        let (at, detail) = (locate::shown(realm), answer.detail());
+        let kind = match answer.status {
+            StatusCode::TOO_MANY_REQUESTS => ErrorKind::Busy(retry::retry_after(&answer.headers, chrono::Utc::now())),
+            status if status.is_server_error() => ErrorKind::Unavailable,
+            _ => ErrorKind::Denied,
+        };
+        AuthError { kind, detail: format!("the token service {at} refused {}: {detail}", self.auth.identity()) }
+    }
+}
+
+fn unanswered(realm: &Url, trouble: &Trouble) -> AuthError {
+    let detail = format!("asking the token service {}: {}", locate::shown(realm), trouble.detail());
+    AuthError { kind: trouble.kind(), detail }
+}
+
+/// How long a token is used: its lifetime less a quarter, or less half a minute of a long one.
+fn usable_for(expires_in: Option<&serde_json::Value>) -> Duration {
+    let seconds = expires_in.and_then(|value| value.as_u64().or_else(|| value.as_str()?.parse().ok()));
+    let lifetime = Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(DEFAULT_LIFETIME).min(86_400));
+    lifetime - (lifetime / 4).min(Duration::from_secs(30))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_renewed_before_it_expires() {
+        let usable = |json: serde_json::Value| usable_for(Some(&json)).as_secs_f32();
+        assert_eq!(usable_for(None), Duration::from_secs(45));
+        assert_eq!(usable(300.into()), 270.0);
+        assert_eq!(usable("300".into()), 270.0);
+        assert_eq!(usable(1.into()), 0.75);
+        assert_eq!(usable(0.into()), 45.0);
+        assert_eq!(usable(u64::MAX.into()), 86_370.0);
+        assert_eq!(usable((-5).into()), 45.0);
+    }
+}

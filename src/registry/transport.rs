@@ -1,0 +1,379 @@
+//! One request to one registry: permits, pace, credentials, redirects, repetitions and limits of time and size.
+//! What the request means is known to its caller only.
+
+use std::error::Error as _;
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::LOCATION;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use url::Url;
+
+use super::Registry;
+use super::answer::{Answer, Body, CREDENTIALS, Context, MAX_REFUSAL, scrubbed};
+use super::auth::{AuthError, Grant};
+use super::locate;
+use super::outgoing::Outgoing;
+use super::permits::{Door, Permits};
+use super::retry::{self, Attempts, Failure, Kind};
+use super::scope::Scopes;
+use crate::store::{ErrorKind, StoreError};
+
+/// The most redirects that one request follows.
+const MAX_REDIRECTS: usize = 10;
+
+/// An answer that is not a blob is small.
+pub(crate) const SMALL: usize = 64 * 1024;
+
+/// A request to be made.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) kind: Kind,
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) payload: Payload,
+    pub(crate) scopes: Scopes,
+    pub(crate) expects: Expects,
+}
+
+/// The body to send.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    Empty,
+    /// In memory: it can be sent again.
+    Bytes(Bytes),
+    /// Passing by: it can be sent once.
+    Stream(Outgoing),
+}
+
+/// The body to be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Expects {
+    /// Of at most so many bytes, read whole.
+    Small(usize),
+    /// A blob, read by the caller.
+    Blob(Door),
+}
+
+impl Call {
+    /// A request without a body and with a small answer.
+    pub(crate) fn new(kind: Kind, method: Method, url: Url, scopes: Scopes) -> Self {
+        let (headers, payload, expects) = (HeaderMap::new(), Payload::Empty, Expects::Small(SMALL));
+        Self { kind, method, url, headers, payload, scopes, expects }
+    }
+
+    /// A GET or HEAD.
+    pub(crate) fn read(method: Method, url: Url, scopes: Scopes) -> Self {
+        Self::new(Kind::Read, method, url, scopes)
+    }
+
+    pub(crate) fn header(mut self, name: http::HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    pub(crate) fn payload(mut self, payload: Payload) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    pub(crate) fn expects(mut self, expects: Expects) -> Self {
+        self.expects = expects;
+        self
+    }
+
+    fn door(&self) -> Door {
+        match self.expects {
+            Expects::Small(_) => Door::Common,
+            Expects::Blob(door) => door,
+        }
+    }
+
+    fn can_be_sent_again(&self) -> bool {
+        !matches!(self.payload, Payload::Stream(_))
+    }
+
+    /// How many bytes in memory it sends.
+    fn bytes_held(&self) -> usize {
+        match &self.payload {
+            Payload::Bytes(bytes) => bytes.len(),
+            Payload::Empty | Payload::Stream(_) => 0,
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone)]
+pub(crate) enum Trouble {
+    /// No connection could be made.
+    NotSent(String),
+    /// The exchange broke off.
+    Broken(String),
+    /// The answer is not one that can be used, however often it is asked for.
+    Unusable(String),
+}
+
+impl Trouble {
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::NotSent(_) => Some(Failure::NotSent),
+            Self::Broken(_) => Some(Failure::Broken),
+            Self::Unusable(_) => None,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotSent(_) | Self::Broken(_) => ErrorKind::Unavailable,
+            Self::Unusable(_) => ErrorKind::Invalid,
+        }
+    }
+
+    pub(crate) fn detail(&self) -> &str {
+        match self {
+            Self::NotSent(detail) | Self::Broken(detail) | Self::Unusable(detail) => detail,
+        }
+    }
+}
+
+impl Registry {
+    /// Sends a request until there is an answer that says something: success or refusal, of whatever status.
+    ///
+    /// # Errors
+    /// When no answer came, or none that can be used, or no token for it.
+    pub(crate) async fn send(&self, context: &Context, mut call: Call) -> Result<Answer, StoreError> {
+        let mut attempts = Attempts::of(call.kind, &self.tempo);
+        let mut renewed = false;
+        loop {
+            let permits = self.gate.enter(call.door()).await;
+            self.meter.throttled(self.pace.admit().await);
+            let denied = |error: AuthError| context.error(error.kind, error.detail);
+            let grant = self.authorization(&call).await.map_err(denied)?;
+            let outcome = self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), permits).await;
+            let pause = match outcome {
+                Ok(answer) if self.is_challenge(&answer) => {
+                    let again =
+                        !renewed && self.challenged(&call.scopes, grant.as_ref(), &answer).await.map_err(denied)?;
+                    if !again {
+                        return Ok(answer);
+                    }
+                    if !call.can_be_sent_again() {
+                        let detail =
+                            "the registry no longer took the token when the bytes were sent; a new one will be used";
+                        return Err(context.error(ErrorKind::Unavailable, detail));
+                    }
+                    renewed = true;
+                    continue;
+                }
+                Ok(answer) => match self.pause_after(&answer, &mut attempts) {
+                    Some(pause) => pause,
+                    None => return Ok(answer),
+                },
+                Err(trouble) => match trouble.failure().and_then(|failure| attempts.again(failure)) {
+                    Some(pause) => pause,
+                    None => return Err(context.error(trouble.kind(), trouble.detail())),
+                },
+            };
+            self.meter.repeated();
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn is_challenge(&self, answer: &Answer) -> bool {
+        answer.status == StatusCode::UNAUTHORIZED && locate::same_origin(&answer.url, &self.base)
+    }
+
+    /// How long to wait before this request is sent again, `None` when the answer stands. What the registry itself asks for
+    /// holds for every other request too.
+    fn pause_after(&self, answer: &Answer, attempts: &mut Attempts) -> Option<Duration> {
+        let failure = retry::failure_of(answer.status, &answer.headers)?;
+        let asked = retry::retry_after(&answer.headers, chrono::Utc::now());
+        if let (Failure::Throttled, Some(asked)) = (failure, asked) {
+            self.pace.pause(asked);
+        }
+        Some(attempts.again(failure)? + asked.unwrap_or_default())
+    }
+
+    /// One exchange, redirects included, and the body of its answer. Credentials go to the origin of `home` only.
+    pub(crate) async fn attempt(
+        &self,
+        call: &mut Call,
+        home: &Url,
+        credentials: Option<&HeaderValue>,
+        permits: Permits,
+    ) -> Result<Answer, Trouble> {
+        let held = call.bytes_held();
+        self.meter.throttled(self.pace.spend(held).await);
+        let answer = match (&call.payload, call.expects) {
+            (Payload::Stream(outgoing), _) => {
+                let watch = outgoing.watch();
+                let sent = async { self.whole(self.exchange(call, home, credentials).await?, SMALL).await };
+                tokio::select! {
+                    answer = sent => answer?,
+                    stalled = watch.stalled(self.tempo.idle, self.tempo.commit) => return Err(Trouble::Broken(stalled)),
+                }
+            }
+            (_, Expects::Small(most)) => {
+                // A large body gets its time, at 16 KiB/s.
+                let limit = self.tempo.total + Duration::from_secs(held as u64 / 16_384);
+                let whole = async { self.whole(self.exchange(call, home, credentials).await?, most).await };
+                within(limit, whole).await?
+            }
+            (_, Expects::Blob(_)) => {
+                let response = within(self.tempo.idle, self.exchange(call, home, credentials)).await?;
+                if response.status().is_success() {
+                    return Ok(flowing(response, permits));
+                }
+                within(self.tempo.idle, self.whole(response, MAX_REFUSAL)).await?
+            }
+        };
+        self.meter.sent(held);
+        let body = answer.bytes();
+        self.meter.throttled(self.pace.spend(body.len()).await);
+        let refused = answer.status.is_client_error() || answer.status.is_server_error();
+        let body = if refused { scrubbed(body, credentials) } else { body };
+        Ok(Answer { body: Body::Whole(body), ..answer })
+    }
+
+    async fn exchange(
+        &self,
+        call: &mut Call,
+        home: &Url,
+        credentials: Option<&HeaderValue>,
+    ) -> Result<reqwest::Response, Trouble> {
+        let mut url = call.url.clone();
+        let mut credentials = credentials;
+        for _ in 0..=MAX_REDIRECTS {
+            if !locate::same_origin(&url, home) {
+                // For good: who has been elsewhere is not trusted on the way back either.
+                credentials = None;
+            }
+            let sent = self.http.execute(request(call, url.clone(), credentials)?).await;
+            self.meter.answered(&call.method, sent.as_ref().ok().map(reqwest::Response::status));
+            let response = sent.map_err(|error| describe(&error, &url))?;
+            let Some(location) = redirect_of(&response) else { return Ok(response) };
+            let kept = matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+            let reads = matches!(call.method, Method::GET | Method::HEAD);
+            if !reads && !(kept && call.can_be_sent_again()) {
+                let detail = format!("a redirect ({}) that cannot be followed with {}", response.status(), call.method);
+                return Err(Trouble::Unusable(detail));
+            }
+            url =
+                locate::follow(&url, &location).map_err(|astray| Trouble::Unusable(format!("a redirect: {astray}")))?;
+        }
+        Err(Trouble::Unusable(format!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    /// Reads a body to its end. Of a refusal only the beginning is of interest.
+    async fn whole(&self, mut response: reqwest::Response, most: usize) -> Result<Answer, Trouble> {
+        let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
+        let most = if status.is_success() { most } else { MAX_REFUSAL };
+        let mut body = BytesMut::new();
+        while let Some(piece) = response.chunk().await.map_err(|error| broken_off(&error, &url))? {
+            self.meter.received(piece.len());
+            if body.len() + piece.len() > most {
+                if status.is_success() {
+                    return Err(Trouble::Unusable(format!("the answer is larger than {most} bytes")));
+                }
+                break;
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(Answer { status, headers, url, body: Body::Whole(body.freeze()) })
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let late = |_| Err(Trouble::Broken(format!("no complete answer within {}", humantime::format_duration(limit))));
+    tokio::time::timeout(limit, work).await.unwrap_or_else(late)
+}
+
+fn flowing(response: reqwest::Response, permits: Permits) -> Answer {
+    let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
+    Answer { status, headers, url, body: Body::Flowing(response, permits) }
+}
+
+fn request(call: &mut Call, url: Url, credentials: Option<&HeaderValue>) -> Result<reqwest::Request, Trouble> {
+    let mut request = reqwest::Request::new(call.method.clone(), url);
+    request.headers_mut().clone_from(&call.headers);
+    if let Some(credentials) = credentials {
+        request.headers_mut().insert(CREDENTIALS, credentials.clone());
+    }
+    match &mut call.payload {
+        Payload::Empty => {}
+        Payload::Bytes(bytes) => *request.body_mut() = Some(bytes.clone().into()),
+        Payload::Stream(outgoing) => {
+            let body = outgoing.take().ok_or_else(|| Trouble::Unusable("the bytes are sent already".to_owned()))?;
+            *request.body_mut() = Some(body);
+        }
+    }
+    Ok(request)
+}
+
+fn redirect_of(response: &reqwest::Response) -> Option<String> {
+    let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let location = response.headers().get(LOCATION).filter(|_| redirects)?;
+    Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
+}
+
+/// Says in words why a request got no answer.
+fn describe(error: &reqwest::Error, url: &Url) -> Trouble {
+    let host = locate::shown(&url.join("/").unwrap_or_else(|_| url.clone()));
+    let host = host.trim_end_matches('/');
+    let detail = match (cause(error), error.is_timeout()) {
+        (_, true) if error.is_connect() => format!("no connection to {host} in time"),
+        (_, true) => format!("{host} did not answer in time"),
+        (Cause::Io(io::ErrorKind::ConnectionRefused, _), _) => format!("{host} refused the connection"),
+        (Cause::Tls(tls), _) if tls.contains("InvalidContentType") => {
+            format!("{host} does not speak TLS; for plain HTTP set `plain_http: true`")
+        }
+        (Cause::Tls(tls), _) => format!("TLS with {host}: {tls}"),
+        (_, _) if error.is_dns() => format!("the name of {host} cannot be looked up"),
+        (Cause::Io(_, text) | Cause::Other(text), _) if error.is_connect() => {
+            format!("no connection to {host}: {text}")
+        }
+        (Cause::Io(_, text) | Cause::Other(text), _) => format!("the connection to {host} broke off: {text}"),
+    };
+    if error.is_connect() { Trouble::NotSent(detail) } else { Trouble::Broken(detail) }
+}
+
+/// Says why a body ended too early.
+pub(crate) fn broken_off(error: &reqwest::Error, url: &Url) -> Trouble {
+    match describe(error, url) {
+        Trouble::NotSent(detail) => Trouble::Broken(detail),
+        other => other,
+    }
+}
+
+enum Cause {
+    Io(io::ErrorKind, String),
+    Tls(String),
+    Other(String),
+}
+
+/// The innermost reason, for that is the one that says something.
+fn cause(error: &reqwest::Error) -> Cause {
+    let mut found = Cause::Other("the exchange failed".to_owned());
+    let mut next = error.source();
+    while let Some(error) = next {
+        let text = error.to_string();
+        if text.contains("invalid peer certificate") || text.contains("received corrupt message") {
+            return Cause::Tls(text);
+        }
+        match error.downcast_ref::<io::Error>() {
+            Some(io) => {
+                let inner = io.get_ref().map(ToString::to_string);
+                if let Some(tls) = inner.filter(|text| text.contains("certificate") || text.contains("corrupt message"))
+                {
+                    return Cause::Tls(tls);
+                }
+                found = Cause::Io(io.kind(), text);
+            }
+            None => found = Cause::Other(text),
+        }
+        next = error.source();
+    }
+    found
+}
