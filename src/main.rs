@@ -1,3 +1,7 @@
 //! The program: turns a result into an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    transship::cli::main(std::env::args_os())
+}

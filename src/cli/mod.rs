@@ -1,1 +1,34 @@
-//! (room: cli)
+//! The command line: one file a command. Reads arguments, calls what is below, prints results.
+//!
+//! Nothing is decided here that a daemon would need as well.
+
+mod arguments;
+mod completions;
+mod configuration;
+mod exit;
+mod filter;
+mod inspect;
+mod logging;
+mod man;
+mod open;
+mod output;
+mod place;
+mod plan;
+mod progress;
+mod report;
+mod start;
+mod status;
+mod summary;
+mod table;
+mod tags;
+mod units;
+
+pub use arguments::Arguments;
+pub use exit::{Exit, Failure};
+pub use logging::LogFormat;
+pub use output::Output;
+pub use place::{Home, Place, PlaceError};
+pub use progress::Progress;
+pub use start::main;
+pub use table::{Align, Table};
+pub use units::When;

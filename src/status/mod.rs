@@ -1,1 +1,19 @@
-//! (room: status)
+//! The status port: what the daemon is doing, told over HTTP to health checks, Prometheus and people.
+//!
+//! It reads a [`Snapshot`] that the daemon's loop publishes and the [`Metrics`] that the loop folds facts into.
+//! It changes nothing, asks no registry and opens no file: a request here can never disturb a run.
+
+mod listener;
+mod metrics;
+mod page;
+mod routes;
+mod server;
+mod snapshot;
+
+pub use listener::Listener;
+pub use metrics::{Direction, EndedRun, Metrics};
+pub use routes::{Clock, HEALTHY_WITHIN, Port};
+pub use server::serve;
+pub use snapshot::{
+    ConfigurationState, EntryState, JournalState, LastRun, RunningState, Snapshot, TagCounts, TransferState,
+};

@@ -1,0 +1,72 @@
+//! The shape of the command line as a whole. What a single command takes stands in its own file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::logging::LogFormat;
+use super::{completions, inspect, man, status, tags};
+
+/// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
+#[derive(Debug, Parser)]
+#[command(name = "transship", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 all is well, 1 at least one tag failed, 2 usage or configuration, \
+                        3 changes pending, 4 held by a rule, 130 interrupted.")]
+pub struct Arguments {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The configuration [default: /etc/transship/sync.yaml, then ./sync.yaml]
+    #[arg(long, short, global = true, value_name = "FILE", env = "TRANSSHIP_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// The form of log lines on standard error; TRANSSHIP_LOG holds the filter (info, debug, transship=trace)
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the tags of a repository with their digests
+    Tags(tags::Tags),
+    /// Show what a manifest reaches, with sizes
+    Inspect(inspect::Inspect),
+    /// Show what the daemon is doing
+    Status(status::Status),
+    /// Print the completions of a shell
+    Completions(completions::Completions),
+    /// Print the manual page
+    Man(man::Man),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_argument_says_what_it_is() {
+        let mut command = Arguments::command();
+        command.build();
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            assert!(sub.get_about().is_some(), "{}", sub.get_name());
+            for argument in sub.get_arguments().filter(|argument| !argument.is_hide_set()) {
+                assert!(argument.get_help().is_some(), "{} {}", sub.get_name(), argument.get_id());
+            }
+        }
+    }
+}

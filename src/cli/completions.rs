@@ -1,0 +1,24 @@
+//! `transship completions SHELL`: for packages and dotfiles.
+
+use clap::CommandFactory as _;
+
+use super::arguments::Arguments;
+use super::exit::{Exit, Failure};
+use super::start::Context;
+
+/// The arguments of `transship completions`.
+#[derive(Debug, clap::Args)]
+pub struct Completions {
+    /// The shell to complete for
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+impl Completions {
+    pub(super) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Arguments::command(), "transship", &mut script);
+        context.output.raw(&script)?;
+        Ok(Exit::Ok)
+    }
+}

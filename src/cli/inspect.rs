@@ -1,0 +1,263 @@
+//! `transship inspect REFERENCE`: everything that one manifest reaches, with sizes, as a tree.
+
+use std::collections::HashSet;
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+use super::exit::{Exit, Failure};
+use super::open::{self, Connection};
+use super::output::Output;
+use super::place::Place;
+use super::start::Context;
+use super::units;
+use crate::oci::{Children, Descriptor, Digest, ManifestRef};
+use crate::store::Source;
+
+/// How deep indexes may be nested before the walk stops.
+const DEPTH: usize = 8;
+
+/// The arguments of `transship inspect`.
+#[derive(Debug, clap::Args)]
+pub struct Inspect {
+    /// The manifest: [host/]repository[:tag][@digest] or oci-layout:PATH:TAG
+    #[arg(value_name = "REFERENCE")]
+    pub reference: Place,
+    /// Leave out what refers to it
+    #[arg(long)]
+    pub no_referrers: bool,
+    /// How to reach it.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One manifest and what it reaches.
+#[derive(Debug, Serialize)]
+struct Node {
+    #[serde(flatten)]
+    descriptor: Descriptor,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<Descriptor>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<Descriptor>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    manifests: Vec<Node>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    referrers: Vec<Node>,
+    /// Why nothing is said of what it reaches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+/// What is printed as JSON.
+#[derive(Debug, Serialize)]
+struct Report {
+    reference: String,
+    #[serde(flatten)]
+    root: Node,
+    /// Bytes of all that it reaches, each digest counted once.
+    closure_bytes: u64,
+}
+
+impl Inspect {
+    pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        let source = open::source(&self.reference, &self.connection, context)?;
+        self.print(&*source, &mut context.output).await
+    }
+
+    async fn print(&self, source: &dyn Source, output: &mut Output) -> Result<Exit, Failure> {
+        let Some(reference) = &self.reference.manifest else {
+            return Err(Failure::usage(anyhow::anyhow!("{} names no manifest: add :TAG or @DIGEST", self.reference)));
+        };
+        let Some(descriptor) = source.resolve(reference).await? else {
+            return Err(anyhow::anyhow!("{}: there is no such manifest", self.reference).into());
+        };
+        let root = walk(source, descriptor, !self.no_referrers, DEPTH).await;
+        let broken = root.is_broken();
+        let mut counted = HashSet::new();
+        let closure_bytes = root.bytes(&mut counted);
+        if self.json {
+            output.json(&Report { reference: self.reference.to_string(), root, closure_bytes })?;
+        } else {
+            output.line(&self.reference)?;
+            root.draw("", "", "", output)?;
+            output.line(format!("{} in all, each digest counted once", units::bytes(closure_bytes)))?;
+        }
+        Ok(if broken { Exit::Failed } else { Exit::Ok })
+    }
+}
+
+/// Reads a manifest and all below it. What cannot be read becomes a node with a problem.
+fn walk(source: &dyn Source, descriptor: Descriptor, referrers: bool, depth: usize) -> BoxFuture<'_, Node> {
+    Box::pin(async move {
+        let mut node = Node::new(descriptor);
+        if depth == 0 {
+            node.problem = Some(format!("nested deeper than {DEPTH} levels"));
+            return node;
+        }
+        if let Err(problem) = node.read(source, referrers, depth).await {
+            node.problem = Some(problem);
+        }
+        if referrers {
+            match source.referrers(&node.descriptor.digest).await {
+                Ok(found) => {
+                    for referrer in found.manifests {
+                        node.referrers.push(walk(source, referrer, true, depth - 1).await);
+                    }
+                }
+                Err(error) => node.problem = Some(error.to_string()),
+            }
+        }
+        node
+    })
+}
+
+impl Node {
+    fn new(descriptor: Descriptor) -> Self {
+        Self {
+            descriptor,
+            subject: None,
+            config: None,
+            layers: Vec::new(),
+            manifests: Vec::new(),
+            referrers: Vec::new(),
+            problem: None,
+        }
+    }
+
+    async fn read(&mut self, source: &dyn Source, referrers: bool, depth: usize) -> Result<(), String> {
+        let reference = ManifestRef::Digest(self.descriptor.digest);
+        let manifest = source.manifest(&reference).await.map_err(|error| error.to_string())?;
+        let view = manifest.view().map_err(|error| error.to_string())?;
+        self.descriptor.artifact_type = self.descriptor.artifact_type.take().or(view.artifact_type);
+        self.subject = view.subject;
+        match view.children {
+            Children::Blobs { config, layers } => (self.config, self.layers) = (Some(config), layers),
+            Children::Manifests(children) => {
+                for child in children {
+                    self.manifests.push(walk(source, child, referrers, depth - 1).await);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_broken(&self) -> bool {
+        self.problem.is_some() || self.manifests.iter().chain(&self.referrers).any(Self::is_broken)
+    }
+
+    /// The bytes of this manifest and all it reaches that are not in `counted` yet. Foreign layers live elsewhere.
+    fn bytes(&self, counted: &mut HashSet<Digest>) -> u64 {
+        let mut bytes = 0;
+        let blobs = self.config.iter().chain(&self.layers).filter(|blob| !blob.is_foreign());
+        for content in std::iter::once(&self.descriptor).chain(blobs) {
+            if counted.insert(content.digest) {
+                bytes += content.size;
+            }
+        }
+        bytes + self.manifests.iter().chain(&self.referrers).map(|child| child.bytes(counted)).sum::<u64>()
+    }
+
+    fn draw(&self, lead: &str, below: &str, role: &str, output: &mut Output) -> std::io::Result<()> {
+        let platform = self.descriptor.platform.as_ref().map(|platform| format!("{platform} ")).unwrap_or_default();
+        output.line(format!("{lead}{role}{platform}{}", told(&self.descriptor)))?;
+        if let Some(problem) = &self.problem {
+            output.line(format!("{below}   {problem}"))?;
+        }
+        let blobs = self.config.iter().map(|config| ("config ", config));
+        let blobs: Vec<_> = blobs.chain(self.layers.iter().map(|layer| ("layer ", layer))).collect();
+        let manifests = self.manifests.iter().map(|child| ("", child));
+        let manifests: Vec<_> = manifests.chain(self.referrers.iter().map(|child| ("referrer ", child))).collect();
+        let count = blobs.len() + manifests.len();
+        for (at, (role, blob)) in blobs.iter().enumerate() {
+            let (branch, _) = branches(at + 1 == count);
+            output.line(format!("{below}{branch}{role}{}", told(blob)))?;
+        }
+        for (at, (role, child)) in manifests.iter().enumerate() {
+            let (branch, further) = branches(blobs.len() + at + 1 == count);
+            child.draw(&format!("{below}{branch}"), &format!("{below}{further}"), role, output)?;
+        }
+        Ok(())
+    }
+}
+
+fn told(content: &Descriptor) -> String {
+    let foreign = if content.is_foreign() { ", not copied: it lives elsewhere" } else { "" };
+    let kind = content.artifact_type.as_deref().filter(|kind| *kind != content.media_type.as_str());
+    let kind = kind.map(|kind| format!(" of {kind}")).unwrap_or_default();
+    format!("{} {} {}{kind}{foreign}", content.digest, units::bytes(content.size), content.media_type)
+}
+
+fn branches(last: bool) -> (&'static str, &'static str) {
+    if last { ("└─ ", "   ") } else { ("├─ ", "│  ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::tests::Paper;
+    use super::super::tags::tests::{layout_of, push_manifest};
+    use super::*;
+
+    fn inspect(reference: String, json: bool) -> Inspect {
+        let connection = Connection::default();
+        Inspect { reference: reference.parse().unwrap(), no_referrers: false, connection, json }
+    }
+
+    async fn printed(inspect: &Inspect, source: &dyn Source) -> (Result<Exit, String>, String) {
+        let paper = Paper::default();
+        let exit = inspect.print(source, &mut paper.output()).await.map_err(|failure| failure.to_string());
+        (exit, paper.text())
+    }
+
+    #[tokio::test]
+    async fn the_tree_shows_children_referrers_and_the_sum_of_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout_of(folder.path(), &["v1"]).await;
+        let image = layout.resolve(&ManifestRef::Tag("v1".parse().unwrap())).await.unwrap().unwrap();
+        let config = Digest::of(b"v1");
+        let signature = serde_json::json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "artifactType": "application/x-signature",
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2}, "layers": [],
+            "subject": {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": image.digest, "size": image.size},
+        });
+        let signature = push_manifest(&layout, &signature, None).await;
+        let reference = format!("oci-layout:{}:v1", folder.path().display());
+        let (exit, text) = printed(&inspect(reference.clone(), false), &*layout).await;
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let expected = format!(
+            "{reference}\n{} {} B {kind} of application/vnd.oci.image.config.v1+json\n\
+             ├─ config {config} 2 B application/vnd.oci.image.config.v1+json\n\
+             ├─ layer {config} 2 B application/vnd.oci.image.layer.v1.tar\n\
+             └─ referrer {} {} B {kind} of application/x-signature\n   \
+             └─ config {config} 2 B application/vnd.oci.empty.v1+json\n\
+             {} B in all, each digest counted once\n",
+            image.digest,
+            image.size,
+            signature.digest,
+            signature.size,
+            image.size + signature.size + 2,
+        );
+        assert_eq!((exit, text), (Ok(Exit::Ok), expected));
+        let (_, json) = printed(&inspect(reference, true), &*layout).await;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["referrers"][0]["digest"], signature.digest.to_string());
+        assert_eq!(json["layers"][0]["size"], 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout_of(folder.path(), &["v1"]).await;
+        let place = format!("oci-layout:{}", folder.path().display());
+        let (exit, _) = printed(&inspect(place.clone(), false), &*layout).await;
+        assert_eq!(exit, Err(format!("{place} names no manifest: add :TAG or @DIGEST")));
+        let (exit, _) = printed(&inspect(format!("{place}:v2"), false), &*layout).await;
+        assert_eq!(exit, Err(format!("{place}:v2: there is no such manifest")));
+    }
+}

@@ -1,0 +1,62 @@
+//! `transship man`: the manual page of the program and all its commands, in one.
+
+use std::io;
+
+use clap::CommandFactory as _;
+use clap_mangen::Man as Page;
+
+use super::arguments::Arguments;
+use super::exit::{Exit, Failure};
+use super::start::Context;
+
+/// The arguments of `transship man`: none.
+#[derive(Debug, clap::Args)]
+pub struct Man {}
+
+impl Man {
+    pub(super) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        context.output.raw(&page()?)?;
+        Ok(Exit::Ok)
+    }
+}
+
+/// The page of the program, and behind it what each command takes.
+fn page() -> io::Result<Vec<u8>> {
+    let mut command = Arguments::command();
+    command.build();
+    let mut page = Vec::new();
+    let whole = Page::new(command.clone());
+    whole.render_title(&mut page)?;
+    whole.render_name_section(&mut page)?;
+    whole.render_synopsis_section(&mut page)?;
+    whole.render_description_section(&mut page)?;
+    whole.render_options_section(&mut page)?;
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+        let heading = format!(".SH \"COMMAND {}\"\n", sub.get_name().to_uppercase());
+        page.extend_from_slice(heading.as_bytes());
+        let sub = Page::new(sub.clone());
+        let mut section = Vec::new();
+        sub.render_synopsis_section(&mut section)?;
+        sub.render_description_section(&mut section)?;
+        sub.render_options_section(&mut section)?;
+        // Sections of the command's own page become subsections here.
+        page.extend_from_slice(String::from_utf8_lossy(&section).replace(".SH ", ".SS ").as_bytes());
+    }
+    whole.render_extra_section(&mut page)?;
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_tells_of_every_command() {
+        let page = String::from_utf8(page().unwrap()).unwrap();
+        for command in Arguments::command().get_subcommands() {
+            let heading = format!(".SH \"COMMAND {}\"\n", command.get_name().to_uppercase());
+            assert!(page.contains(&heading), "{heading} is missing");
+        }
+        assert!(page.contains("Exit codes: 0 all is well"));
+    }
+}

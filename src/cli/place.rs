@@ -1,0 +1,119 @@
+//! What `copy`, `tags` and `inspect` take: a repository, or one manifest in it, in a registry or in a layout on disk.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::oci::{Digest, ManifestRef, Reference, ReferenceError, Repository, Tag};
+
+const LAYOUT: &str = "oci-layout:";
+
+/// A repository and, perhaps, a manifest in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Where.
+    pub home: Home,
+    /// Which manifest; `None` is the repository as a whole.
+    pub manifest: Option<ManifestRef>,
+}
+
+/// Where a repository is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Home {
+    /// In a registry.
+    Registry(Repository),
+    /// In an OCI image layout on disk.
+    Layout(PathBuf),
+}
+
+/// Why a text is not a [`Place`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// `oci-layout:` and nothing behind it.
+    #[error("the path is missing: expected oci-layout:PATH[:TAG][@DIGEST]")]
+    NoPath,
+    /// Not a reference.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The part behind the layout's path is not a tag.
+    #[error(transparent)]
+    Tag(#[from] crate::oci::NameError),
+    /// The part behind the `@` is not a digest.
+    #[error(transparent)]
+    Digest(#[from] crate::oci::DigestError),
+}
+
+/// `[host/]repository[:tag][@digest]` by Docker's rules, or `oci-layout:PATH[:TAG][@DIGEST]`, where a tag is what
+/// stands behind the last colon that no slash follows.
+impl FromStr for Place {
+    type Err = PlaceError;
+
+    fn from_str(text: &str) -> Result<Self, PlaceError> {
+        let Some(rest) = text.strip_prefix(LAYOUT) else {
+            let reference: Reference = text.parse()?;
+            let manifest = reference.manifest();
+            return Ok(Self { home: Home::Registry(reference.repository), manifest });
+        };
+        let (rest, digest) = match rest.rsplit_once("@sha") {
+            Some((rest, digest)) => (rest, Some(format!("sha{digest}").parse::<Digest>()?)),
+            None => (rest, None),
+        };
+        let (path, tag) = match rest.rsplit_once(':') {
+            Some((path, tag)) if !tag.contains('/') => (path, Some(tag.parse::<Tag>()?)),
+            _ => (rest, None),
+        };
+        if path.is_empty() {
+            return Err(PlaceError::NoPath);
+        }
+        let manifest = digest.map(ManifestRef::Digest).or(tag.map(ManifestRef::Tag));
+        Ok(Self { home: Home::Layout(path.into()), manifest })
+    }
+}
+
+impl fmt::Display for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(repository) => repository.fmt(f),
+            Self::Layout(path) => write!(f, "{LAYOUT}{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.home.fmt(f)?;
+        match &self.manifest {
+            Some(ManifestRef::Tag(tag)) => write!(f, ":{tag}"),
+            Some(ManifestRef::Digest(digest)) => write!(f, "@{digest}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_repository_or_a_manifest_in_it() {
+        let digest = Digest::of(b"x");
+        for (text, printed) in [
+            ("ubuntu".to_owned(), "docker.io/library/ubuntu".to_owned()),
+            ("localhost:5000/a/b:v1".into(), "localhost:5000/a/b:v1".into()),
+            (format!("ghcr.io/a/b:v1@{digest}"), format!("ghcr.io/a/b@{digest}")),
+            ("oci-layout:./mirror".into(), "oci-layout:./mirror".into()),
+            ("oci-layout:/srv/a:b/mirror:1.0".into(), "oci-layout:/srv/a:b/mirror:1.0".into()),
+            (format!("oci-layout:m@{digest}"), format!("oci-layout:m@{digest}")),
+        ] {
+            assert_eq!(text.parse::<Place>().unwrap().to_string(), printed);
+        }
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused() {
+        let message = |text: &str| text.parse::<Place>().unwrap_err().to_string();
+        assert_eq!(message("oci-layout:"), "the path is missing: expected oci-layout:PATH[:TAG][@DIGEST]");
+        assert!(message("oci-layout:m@sha256:1").starts_with(r#""sha256:1" is not a digest"#));
+        assert!(message("https://ghcr.io/a").contains("has a scheme"));
+    }
+}

@@ -1,0 +1,173 @@
+//! Progress of transfers on a terminal: one bar for each blob on its way, and the sum of all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::units;
+use crate::copy::event::{Event, Transfer};
+
+/// How many transfers have a bar of their own; the sum counts the others.
+const BARS: usize = 8;
+/// How often the bars are drawn anew.
+pub const REFRESH: Duration = Duration::from_millis(100);
+
+/// The bars of a run. Elsewhere than on a terminal it only counts.
+#[derive(Debug)]
+pub struct Progress {
+    bars: MultiProgress,
+    sum: ProgressBar,
+    moving: Vec<(Arc<Transfer>, Option<ProgressBar>)>,
+    /// Bytes of transfers that ended.
+    finished: AtomicU64,
+}
+
+impl Progress {
+    /// Shows progress in `bars` if standard error is a terminal.
+    #[must_use]
+    pub fn new(bars: MultiProgress) -> Self {
+        if super::output::draws() {
+            bars.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        }
+        let sum =
+            bars.add(ProgressBar::new_spinner().with_style(style("{spinner} {bytes} sent, {bytes_per_sec}{msg}")));
+        Self { bars, sum, moving: Vec::new(), finished: AtomicU64::new(0) }
+    }
+
+    /// Takes in what happened.
+    pub fn event(&mut self, event: &Event) {
+        match event {
+            Event::TransferStarted(transfer) => {
+                let bar = (self.bars_shown() < BARS).then(|| self.bar(transfer));
+                self.moving.push((transfer.clone(), bar));
+            }
+            Event::TransferFinished(transfer) => self.end(transfer),
+            Event::TransferFailed(transfer, _) => self.end(transfer),
+        }
+    }
+
+    /// Draws how far the transfers are; to be called every [`REFRESH`].
+    pub fn refresh(&self) {
+        for (transfer, bar) in &self.moving {
+            if let Some(bar) = bar {
+                bar.set_position(transfer.sent());
+            }
+        }
+        self.sum.set_position(self.sent());
+        self.sum.set_message(self.rest());
+    }
+
+    /// Bytes sent so far, those of failed transfers included.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        let moving: u64 = self.moving.iter().map(|(transfer, _)| transfer.sent()).sum();
+        self.finished.load(Ordering::Relaxed) + moving
+    }
+
+    /// Takes the bars away.
+    pub fn end_all(&mut self) {
+        for (_, bar) in self.moving.drain(..) {
+            bar.inspect(ProgressBar::finish_and_clear);
+        }
+        self.sum.finish_and_clear();
+    }
+
+    fn bars_shown(&self) -> usize {
+        self.moving.iter().filter(|(_, bar)| bar.is_some()).count()
+    }
+
+    fn bar(&self, transfer: &Transfer) -> ProgressBar {
+        let template = "  {prefix} {wide_bar} {bytes:>10} of {total_bytes:>10} {bytes_per_sec:>12}";
+        let bar = ProgressBar::new(transfer.size).with_style(style(template));
+        bar.set_prefix(format!("{} {}", transfer.digest.short(), shortened(&transfer.target)));
+        self.bars.insert_before(&self.sum, bar)
+    }
+
+    fn end(&mut self, ended: &Arc<Transfer>) {
+        let Some(at) = self.moving.iter().position(|(transfer, _)| Arc::ptr_eq(transfer, ended)) else { return };
+        let (transfer, bar) = self.moving.remove(at);
+        self.finished.fetch_add(transfer.sent(), Ordering::Relaxed);
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+        self.show_next();
+    }
+
+    /// Gives the bar that became free to a transfer that has none.
+    fn show_next(&mut self) {
+        if let Some(at) = self.moving.iter().position(|(_, bar)| bar.is_none()) {
+            let bar = self.bar(&self.moving[at].0);
+            self.moving[at].1 = Some(bar);
+        }
+    }
+
+    fn rest(&self) -> String {
+        let unseen: Vec<&Arc<Transfer>> =
+            self.moving.iter().filter(|(_, bar)| bar.is_none()).map(|(transfer, _)| transfer).collect();
+        match unseen.len() {
+            0 => String::new(),
+            count => format!(", {count} more in flight ({})", units::bytes(unseen.iter().map(|t| t.size).sum())),
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are ours; a broken one would show itself in the tests as a plain bar.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}
+
+/// The last part of a place, where it is long.
+fn shortened(place: &str) -> String {
+    const WIDTH: usize = 32;
+    let length = place.chars().count();
+    if length <= WIDTH {
+        return format!("{place:<WIDTH$}");
+    }
+    format!("…{}", place.chars().skip(length + 1 - WIDTH).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Digest;
+
+    fn transfer(name: &str) -> Arc<Transfer> {
+        Transfer::new("s/x", "t/x", Digest::of(name.as_bytes()), 100)
+    }
+
+    #[test]
+    fn bytes_are_counted_while_and_after_they_move() {
+        let mut progress = Progress::new(MultiProgress::with_draw_target(ProgressDrawTarget::hidden()));
+        let (one, two) = (transfer("one"), transfer("two"));
+        progress.event(&Event::TransferStarted(one.clone()));
+        progress.event(&Event::TransferStarted(two.clone()));
+        one.advance(100);
+        two.advance(30);
+        assert_eq!(progress.sent(), 130);
+        progress.event(&Event::TransferFinished(one));
+        progress.event(&Event::TransferFailed(two, "gone".into()));
+        assert_eq!((progress.sent(), progress.moving.len()), (130, 0));
+    }
+
+    #[test]
+    fn more_transfers_than_bars_are_counted_and_shown_in_turn() {
+        let mut progress = Progress::new(MultiProgress::with_draw_target(ProgressDrawTarget::hidden()));
+        let transfers: Vec<_> = (0..BARS + 2).map(|at| transfer(&at.to_string())).collect();
+        for transfer in &transfers {
+            progress.event(&Event::TransferStarted(transfer.clone()));
+        }
+        assert_eq!((progress.bars_shown(), progress.rest()), (BARS, ", 2 more in flight (200 B)".to_owned()));
+        progress.event(&Event::TransferFinished(transfers[0].clone()));
+        assert_eq!((progress.bars_shown(), progress.rest()), (BARS, ", 1 more in flight (100 B)".to_owned()));
+    }
+
+    #[test]
+    fn a_long_place_keeps_its_end() {
+        let long = "prod.example.com/a/very/long/repository/name/indeed";
+        assert_eq!(shortened(long), "…ery/long/repository/name/indeed");
+        assert_eq!(shortened("t/x").len(), 32);
+    }
+}

@@ -1,0 +1,104 @@
+//! From the arguments of the process to its exit code: logging, the runtime, signals, and the one command.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use tokio_util::sync::CancellationToken;
+
+use super::arguments::{Arguments, Command, Global};
+use super::exit::{Exit, Failure};
+use super::logging;
+use super::output::{self, Output};
+
+/// What a command works with.
+#[derive(Debug)]
+pub(super) struct Context {
+    /// What every command takes.
+    pub(super) global: Global,
+    /// Where the result goes.
+    pub(super) output: Output,
+    /// Where progress is drawn; hidden until a command shows it.
+    pub(super) bars: MultiProgress,
+    /// Cancelled by SIGINT and SIGTERM.
+    pub(super) interrupted: CancellationToken,
+}
+
+/// Runs the program with these arguments, the first being its name.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are asked for, all else is a mistake. A reader that has gone is none.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    match start(arguments) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            output::complain(&failure);
+            failure.exit().into()
+        }
+    }
+}
+
+fn start(arguments: Arguments) -> Result<Exit, Failure> {
+    let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+    logging::start(arguments.global.log_format, &bars).map_err(Failure::usage)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let exit = runtime.block_on(async {
+        let interrupted = CancellationToken::new();
+        listen_for_signals(interrupted.clone())?;
+        let mut context = Context { global: arguments.global, output: Output::stdout(), bars, interrupted };
+        let exit = perform(arguments.command, &mut context).await;
+        context.output.flush()?;
+        exit
+    });
+    // A blocking thread (a slow disk) does not keep the process.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn perform(command: Command, context: &mut Context) -> Result<Exit, Failure> {
+    let interrupted = context.interrupted.clone();
+    match command {
+        Command::Completions(command) => command.perform(context),
+        Command::Man(command) => command.perform(context),
+        Command::Tags(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        Command::Inspect(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        Command::Status(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+    }
+}
+
+/// Runs a command that only reads and may be dropped at any point.
+async fn unless_interrupted(
+    interrupted: &CancellationToken,
+    command: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
+    tokio::select! {
+        exit = command => exit,
+        () = interrupted.cancelled() => Ok(Exit::Interrupted),
+    }
+}
+
+/// The first SIGINT or SIGTERM asks the command to end, the second ends the process.
+fn listen_for_signals(interrupted: CancellationToken) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if interrupted.is_cancelled() {
+                std::process::exit(Exit::Interrupted as i32);
+            }
+            interrupted.cancel();
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! `transship tags ENDPOINT`: the tag map of one repository.
+
+use anyhow::anyhow;
+use futures_util::StreamExt as _;
+use serde::Serialize;
+
+use super::exit::{Exit, Failure};
+use super::open::{self, Connection};
+use super::output::Output;
+use super::place::Place;
+use super::start::Context;
+use super::table::{Align, Table};
+use crate::oci::{Digest, ManifestRef, Tag};
+use crate::store::{Source, StoreError, TagEntry};
+
+/// How many tags are resolved at once. The registry's own limits apply below this.
+const AT_ONCE: usize = 16;
+
+/// The arguments of `transship tags`.
+#[derive(Debug, clap::Args)]
+pub struct Tags {
+    /// The repository: [host/]repository or oci-layout:PATH
+    #[arg(value_name = "ENDPOINT")]
+    pub endpoint: Place,
+    /// Show the names only, without asking for digests
+    #[arg(long)]
+    pub names: bool,
+    /// How to reach it.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One line of the tag map.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Line {
+    tag: Tag,
+    /// `None` where it was not asked for, or where the tag went away meanwhile.
+    digest: Option<Digest>,
+}
+
+impl Tags {
+    pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        if self.endpoint.manifest.is_some() {
+            return Err(Failure::usage(anyhow!("{} is one manifest: name the repository alone", self.endpoint)));
+        }
+        let source = open::source(&self.endpoint, &self.connection, context)?;
+        self.print(&*source, &mut context.output).await?;
+        Ok(Exit::Ok)
+    }
+
+    async fn print(&self, source: &dyn Source, output: &mut Output) -> Result<(), Failure> {
+        let lines = tag_map(source, !self.names).await?;
+        if self.json {
+            output.json(&lines)?;
+            return Ok(());
+        }
+        if self.names {
+            return Ok(lines.iter().try_for_each(|line| output.line(&line.tag))?);
+        }
+        let mut table = Table::new(&[("TAG", Align::Left), ("DIGEST", Align::Left)]);
+        for line in lines {
+            let digest = line.digest.map_or_else(|| "gone".to_owned(), |digest| digest.to_string());
+            table.row([line.tag.to_string(), digest]);
+        }
+        Ok(output.table(&table)?)
+    }
+}
+
+/// All tags in the order of the listing, those without a digest resolved one by one.
+async fn tag_map(source: &dyn Source, with_digests: bool) -> Result<Vec<Line>, StoreError> {
+    let listed = source.tags().filter_map(async |entry| match entry {
+        Ok(TagEntry::Tag(tag, digest)) => Some(Ok((tag, digest))),
+        Ok(TagEntry::Unusable(name)) => {
+            tracing::warn!(name, "skipped: it is listed as a tag and is none");
+            None
+        }
+        Err(error) => Some(Err(error)),
+    });
+    let resolved = listed.map(async |entry| {
+        let (tag, mut digest) = entry?;
+        if digest.is_none() && with_digests {
+            let reference = ManifestRef::Tag(tag.clone());
+            digest = source.resolve(&reference).await?.map(|descriptor| descriptor.digest);
+        }
+        Ok(Line { tag, digest })
+    });
+    let lines: Vec<Result<Line, StoreError>> = resolved.buffered(AT_ONCE).collect().await;
+    lines.into_iter().collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::super::output::tests::Paper;
+    use super::*;
+    use crate::layout::Layout;
+    use crate::oci::{Descriptor, Manifest, MediaType};
+    use crate::store::{Begun, Target as _, Verified};
+
+    pub(in super::super) async fn push_manifest(
+        layout: &Arc<Layout>,
+        json: &serde_json::Value,
+        tag: Option<&str>,
+    ) -> Descriptor {
+        let media_type = MediaType::new(json["mediaType"].as_str().unwrap());
+        let manifest = Manifest::new(media_type, json.to_string().into());
+        let tag = tag.map(|tag| tag.parse().unwrap());
+        layout.push_manifest(&manifest, tag.as_ref()).await.unwrap();
+        manifest.descriptor()
+    }
+
+    /// A layout with one image for each tag; configuration and layer hold the tag's name.
+    pub(in super::super) async fn layout_of(path: &Path, tags: &[&str]) -> Arc<Layout> {
+        let layout = Layout::open(path);
+        for tag in tags {
+            let bytes = bytes::Bytes::copy_from_slice(tag.as_bytes());
+            let blob = Descriptor::new(MediaType::new("x"), Digest::of(&bytes), bytes.len() as u64);
+            let Begun::Session(upload) = layout.begin_upload(&blob, None).await.unwrap() else { panic!() };
+            let stream = futures_util::stream::iter([Ok(bytes)]).boxed();
+            upload.send(Verified::new(stream, blob.clone(), "test")).await.unwrap();
+            let content = |kind: &str| serde_json::json!({"mediaType": kind, "digest": blob.digest, "size": blob.size});
+            let image = serde_json::json!({
+                "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST,
+                "config": content("application/vnd.oci.image.config.v1+json"),
+                "layers": [content("application/vnd.oci.image.layer.v1.tar")],
+            });
+            push_manifest(&layout, &image, Some(tag)).await;
+        }
+        layout
+    }
+
+    async fn printed(names: bool, json: bool, source: &dyn Source) -> String {
+        let paper = Paper::default();
+        let endpoint = "oci-layout:x".parse().unwrap();
+        let tags = Tags { endpoint, names, connection: Connection::default(), json };
+        tags.print(source, &mut paper.output()).await.unwrap();
+        paper.text()
+    }
+
+    #[tokio::test]
+    async fn the_tag_map_is_printed_with_digests_by_name_or_as_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout_of(folder.path(), &["v1", "latest"]).await;
+        let digest = async |tag: &str| {
+            layout.resolve(&ManifestRef::Tag(tag.parse().unwrap())).await.unwrap().unwrap().digest.to_string()
+        };
+        let (v1, latest) = (digest("v1").await, digest("latest").await);
+        let table = printed(false, false, &*layout).await;
+        assert_eq!(table.lines().next(), Some("TAG     DIGEST"));
+        assert!(
+            table.contains(&format!("v1      {v1}\n")) && table.contains(&format!("latest  {latest}\n")),
+            "{table}"
+        );
+        let mut names: Vec<String> = printed(true, false, &*layout).await.lines().map(str::to_owned).collect();
+        names.sort();
+        assert_eq!(names, ["latest", "v1"]);
+        let json: Vec<serde_json::Value> = serde_json::from_str(&printed(false, true, &*layout).await).unwrap();
+        assert!(json.contains(&serde_json::json!({"tag": "v1", "digest": v1})), "{json:?}");
+    }
+
+    #[tokio::test]
+    async fn a_repository_that_is_not_there_is_an_error_and_no_empty_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::open(&folder.path().join("nothing"));
+        assert!(tag_map(&*layout, true).await.is_err());
+    }
+}

@@ -1,0 +1,112 @@
+//! Sizes, spans and moments as people read them, and moments as people write them.
+
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+
+/// `12.3 MiB`; below one KiB the exact count.
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    // Tenths, in integers: a float would round 1023.99 up to "1024.0".
+    let (mut unit, mut divisor) = (0, 1024_u64);
+    while count / divisor >= 1024 && unit + 1 < UNITS.len() {
+        unit += 1;
+        divisor *= 1024;
+    }
+    let tenths = u128::from(count) * 10 / u128::from(divisor);
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// `1h 2m 3s`; under ten seconds with tenths.
+pub(super) fn span(duration: Duration) -> String {
+    if duration < Duration::from_secs(10) {
+        return format!("{}.{}s", duration.as_secs(), duration.subsec_millis() / 100);
+    }
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+}
+
+/// The span from one moment to a later one.
+pub(super) fn between(start: DateTime<Utc>, end: DateTime<Utc>) -> String {
+    span((end - start).to_std().unwrap_or_default())
+}
+
+/// `2026-11-21T03:00:00Z`.
+pub(super) fn moment(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// A moment as it is written: how long ago, or when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// `7d`, `2h 30m`: so long before now.
+    Ago(Duration),
+    /// A date (its midnight in UTC) or a moment of RFC 3339.
+    At(DateTime<Utc>),
+}
+
+impl When {
+    /// The moment, as seen from `now`.
+    pub(super) fn resolve(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(ago) => {
+                let ago = chrono::TimeDelta::from_std(ago).unwrap_or(chrono::TimeDelta::MAX);
+                now.checked_sub_signed(ago).unwrap_or(DateTime::<Utc>::MIN_UTC)
+            }
+        }
+    }
+}
+
+impl std::str::FromStr for When {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(date) = text.parse::<NaiveDate>() {
+            return Ok(Self::At(date.and_time(chrono::NaiveTime::MIN).and_utc()));
+        }
+        if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+            return Ok(Self::At(at.to_utc()));
+        }
+        humantime::parse_duration(text).map(Self::Ago).map_err(|_| {
+            "expected how long ago (7d, 12h 30m), a date (2026-11-21) or a moment (2026-11-21T03:00:00Z)".into()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_short_and_never_rounded_up() {
+        for (count, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_048_575, "1023.9 KiB"), (u64::MAX, "16383.9 PiB")]
+        {
+            assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn spans_have_tenths_only_where_they_matter() {
+        assert_eq!(span(Duration::from_millis(1290)), "1.2s");
+        assert_eq!(span(Duration::from_millis(3_723_900)), "1h 2m 3s");
+    }
+
+    #[test]
+    fn a_moment_is_written_as_a_span_a_date_or_a_time() {
+        let now: DateTime<Utc> = "2026-11-21T03:00:00Z".parse().unwrap();
+        for (text, at) in [
+            ("7d", "2026-11-14T03:00:00Z"),
+            ("2h 30m", "2026-11-21T00:30:00Z"),
+            ("2026-11-01", "2026-11-01T00:00:00Z"),
+            ("2026-11-01T12:00:00+02:00", "2026-11-01T10:00:00Z"),
+        ] {
+            assert_eq!(moment(text.parse::<When>().unwrap().resolve(now)), at, "{text}");
+        }
+        assert!("yesterday".parse::<When>().unwrap_err().starts_with("expected how long ago (7d"));
+        assert_eq!(When::Ago(Duration::MAX).resolve(now), DateTime::<Utc>::MIN_UTC);
+    }
+}

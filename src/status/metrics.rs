@@ -1,0 +1,347 @@
+//! What the daemon counts, in Prometheus' terms. Owned by the daemon's loop, which folds facts in; nothing is global.
+//!
+//! Names begin with `transship_`, units are seconds and bytes. No label ever holds a tag or a digest: the number of
+//! series is bounded by the configuration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::snapshot::TagCounts;
+
+/// Upper bounds of the run duration's buckets, in seconds: from a run that finds nothing to one of two hours.
+const DURATIONS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0];
+
+/// A time, in seconds since 1970.
+type Timestamp = Gauge<f64, AtomicU64>;
+
+/// Which way bytes went, seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the registry.
+    Received,
+    /// To the registry.
+    Sent,
+}
+
+impl EncodeLabelValue for Direction {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoder.write_str(match self {
+            Self::Received => "received",
+            Self::Sent => "sent",
+        })
+    }
+}
+
+/// What the metrics keep of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct EndedRun<'a> {
+    /// How it ended: one of the journal's few words.
+    pub outcome: &'a str,
+    /// Whether that is a success.
+    pub well: bool,
+    /// When it ended.
+    pub ended: DateTime<Utc>,
+    /// How long it took.
+    pub duration: Duration,
+    /// What became of its tags.
+    pub counts: TagCounts,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EntryLabel {
+    entry: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    entry: String,
+    outcome: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    registry: String,
+    code: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BytesLabels {
+    registry: String,
+    direction: Direction,
+}
+
+/// The metrics of one daemon.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reload_successful: Gauge,
+    reload_success_timestamp: Timestamp,
+    runs: Family<OutcomeLabels, Counter>,
+    run_duration: Family<EntryLabel, Histogram>,
+    last_success: Family<EntryLabel, Timestamp>,
+    last_failure: Family<EntryLabel, Timestamp>,
+    next_firing: Family<EntryLabel, Timestamp>,
+    tags: Family<OutcomeLabels, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    bytes: Family<BytesLabels, Counter>,
+    runs_in_flight: Gauge,
+    transfers_in_flight: Gauge,
+    /// The outcomes that each entry has series for, so that they can go with the entry.
+    outcomes: Mutex<BTreeMap<String, BTreeSet<String>>>,
+}
+
+impl Metrics {
+    /// The content type of [`Metrics::encode`].
+    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// The metrics of a daemon of this version that started at `started`.
+    #[must_use]
+    pub fn new(version: &str, started: DateTime<Utc>) -> Self {
+        let metrics = Self {
+            registry: Registry::with_prefix("transship"),
+            reload_successful: Gauge::default(),
+            reload_success_timestamp: Timestamp::default(),
+            runs: Family::default(),
+            run_duration: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
+            last_success: Family::default(),
+            last_failure: Family::default(),
+            next_firing: Family::default(),
+            tags: Family::default(),
+            requests: Family::default(),
+            bytes: Family::default(),
+            runs_in_flight: Gauge::default(),
+            transfers_in_flight: Gauge::default(),
+            outcomes: Mutex::default(),
+        };
+        metrics.registered(version, started)
+    }
+
+    fn registered(mut self, version: &str, started: DateTime<Utc>) -> Self {
+        let start_time = Timestamp::default();
+        start_time.set(seconds(started));
+        let registry = &mut self.registry;
+        let build = Info::new(vec![("version", version.to_owned())]);
+        registry.register("build", "The version of this program", build);
+        registry.register_with_unit("start_time", "When the daemon started", Unit::Seconds, start_time);
+        registry.register(
+            "configuration_last_reload_successful",
+            "Whether the last edit of the configuration was taken over",
+            self.reload_successful.clone(),
+        );
+        registry.register_with_unit(
+            "configuration_last_reload_success_timestamp",
+            "When the configuration in force was read",
+            Unit::Seconds,
+            self.reload_success_timestamp.clone(),
+        );
+        registry.register("entry_runs", "Runs that ended, by outcome", self.runs.clone());
+        registry.register_with_unit(
+            "entry_run_duration",
+            "How long runs took",
+            Unit::Seconds,
+            self.run_duration.clone(),
+        );
+        for (name, help, family) in [
+            ("entry_last_success_timestamp", "When a run of the entry last ended well", &self.last_success),
+            ("entry_last_failure_timestamp", "When a run of the entry last ended otherwise", &self.last_failure),
+            ("entry_next_firing_timestamp", "When the entry fires next", &self.next_firing),
+        ] {
+            registry.register_with_unit(name, help, Unit::Seconds, family.clone());
+        }
+        registry.register("entry_tags", "Tags that runs have dealt with, by outcome", self.tags.clone());
+        registry.register("registry_requests", "Requests by the code of the answer", self.requests.clone());
+        registry.register_with_unit("registry", "Bytes of bodies", Unit::Bytes, self.bytes.clone());
+        registry.register("runs_in_flight", "Runs in progress", self.runs_in_flight.clone());
+        registry.register("transfers_in_flight", "Blobs on their way", self.transfers_in_flight.clone());
+        self
+    }
+
+    /// A good configuration was taken over; `entries` are its entries. Series of entries that are gone go too, and a
+    /// new entry's counters begin at zero.
+    pub fn configuration_loaded<'a>(&self, at: DateTime<Utc>, entries: impl IntoIterator<Item = &'a str>) {
+        self.reload_successful.set(1);
+        self.reload_success_timestamp.set(seconds(at));
+        let entries: BTreeSet<&str> = entries.into_iter().collect();
+        for gone in self.known_entries().iter().filter(|known| !entries.contains(known.as_str())) {
+            self.forget(gone);
+        }
+        for entry in entries {
+            for (outcome, _) in TagCounts::default().named() {
+                self.tags.get_or_create(&self.outcome_labels(entry, outcome)).inc_by(0);
+            }
+        }
+    }
+
+    /// A configuration was refused.
+    pub fn configuration_refused(&self) {
+        self.reload_successful.set(0);
+    }
+
+    /// An entry will fire at `at`; `None` when it will not by itself.
+    pub fn fires_next(&self, entry: &str, at: Option<DateTime<Utc>>) {
+        let label = EntryLabel { entry: entry.to_owned() };
+        match at {
+            Some(at) => {
+                self.note_entry(entry);
+                self.next_firing.get_or_create(&label).set(seconds(at));
+            }
+            None => {
+                self.next_firing.remove(&label);
+            }
+        }
+    }
+
+    /// A run of an entry ended.
+    pub fn run_ended(&self, entry: &str, run: &EndedRun<'_>) {
+        let label = EntryLabel { entry: entry.to_owned() };
+        self.runs.get_or_create(&self.outcome_labels(entry, run.outcome)).inc();
+        self.run_duration.get_or_create(&label).observe(run.duration.as_secs_f64());
+        let last = if run.well { &self.last_success } else { &self.last_failure };
+        last.get_or_create(&label).set(seconds(run.ended));
+        for (outcome, count) in run.counts.named() {
+            self.tags.get_or_create(&self.outcome_labels(entry, outcome)).inc_by(count);
+        }
+    }
+
+    /// A registry answered with this status code; `None` when there was no answer.
+    pub fn request_ended(&self, registry: &str, code: Option<u16>) {
+        let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        self.requests.get_or_create(&RequestLabels { registry: registry.to_owned(), code }).inc();
+    }
+
+    /// Bytes of bodies went from or to a registry.
+    pub fn bytes_moved(&self, registry: &str, direction: Direction, bytes: u64) {
+        self.bytes.get_or_create(&BytesLabels { registry: registry.to_owned(), direction }).inc_by(bytes);
+    }
+
+    /// How many runs and transfers are in progress now.
+    pub fn in_flight(&self, runs: usize, transfers: usize) {
+        self.runs_in_flight.set(i64::try_from(runs).unwrap_or(i64::MAX));
+        self.transfers_in_flight.set(i64::try_from(transfers).unwrap_or(i64::MAX));
+    }
+
+    /// All of it in the OpenMetrics text format.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            // Writing to a String does not fail; a label that refuses to be written would be our mistake.
+            tracing::error!(%error, "the metrics cannot be written");
+        }
+        text
+    }
+
+    fn outcome_labels(&self, entry: &str, outcome: &str) -> OutcomeLabels {
+        let mut known = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(entry.to_owned()).or_default().insert(outcome.to_owned());
+        OutcomeLabels { entry: entry.to_owned(), outcome: outcome.to_owned() }
+    }
+
+    fn note_entry(&self, entry: &str) {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).entry(entry.to_owned()).or_default();
+    }
+
+    fn known_entries(&self) -> Vec<String> {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    fn forget(&self, entry: &str) {
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).remove(entry).unwrap_or_default();
+        for outcome in outcomes {
+            let labels = OutcomeLabels { entry: entry.to_owned(), outcome };
+            self.runs.remove(&labels);
+            self.tags.remove(&labels);
+        }
+        let label = EntryLabel { entry: entry.to_owned() };
+        self.run_duration.remove(&label);
+        for family in [&self.last_success, &self.last_failure, &self.next_firing] {
+            family.remove(&label);
+        }
+    }
+}
+
+/// Seconds since 1970.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of any date that matters fit in 53 bits")]
+fn seconds(at: DateTime<Utc>) -> f64 {
+    at.timestamp_millis() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::snapshot::tests::at;
+    use super::*;
+
+    fn with_a_run() -> Metrics {
+        let metrics = Metrics::new("1.2.3", at(0));
+        metrics.configuration_loaded(at(1), ["api", "team"]);
+        metrics.fires_next("api", Some(at(600)));
+        let counts = TagCounts { copied: 2, kept: 5, ..TagCounts::default() };
+        let duration = Duration::from_millis(700);
+        metrics.run_ended("api", &EndedRun { outcome: "succeeded", well: true, ended: at(10), duration, counts });
+        metrics
+    }
+
+    #[test]
+    fn facts_are_told_under_stable_names_in_base_units() {
+        let metrics = with_a_run();
+        let (duration, counts) = (Duration::from_secs(2), TagCounts::default());
+        metrics.run_ended("api", &EndedRun { outcome: "failed", well: false, ended: at(20), duration, counts });
+        metrics.request_ended("docker.io", Some(429));
+        metrics.request_ended("docker.io", None);
+        metrics.bytes_moved("docker.io", Direction::Received, 17);
+        metrics.in_flight(1, 3);
+        let text = metrics.encode();
+        for line in [
+            r#"transship_build_info{version="1.2.3"} 1"#,
+            "transship_start_time_seconds 1800000000.0",
+            "transship_configuration_last_reload_successful 1",
+            "transship_configuration_last_reload_success_timestamp_seconds 1800000001.0",
+            r#"transship_entry_runs_total{entry="api",outcome="succeeded"} 1"#,
+            r#"transship_entry_runs_total{entry="api",outcome="failed"} 1"#,
+            r#"transship_entry_run_duration_seconds_bucket{le="1.0",entry="api"} 1"#,
+            r#"transship_entry_run_duration_seconds_count{entry="api"} 2"#,
+            r#"transship_entry_last_success_timestamp_seconds{entry="api"} 1800000010.0"#,
+            r#"transship_entry_last_failure_timestamp_seconds{entry="api"} 1800000020.0"#,
+            r#"transship_entry_next_firing_timestamp_seconds{entry="api"} 1800000600.0"#,
+            r#"transship_entry_tags_total{entry="api",outcome="copied"} 2"#,
+            r#"transship_entry_tags_total{entry="team",outcome="failed"} 0"#,
+            r#"transship_registry_requests_total{registry="docker.io",code="429"} 1"#,
+            r#"transship_registry_requests_total{registry="docker.io",code="none"} 1"#,
+            r#"transship_registry_bytes_total{registry="docker.io",direction="received"} 17"#,
+            "transship_runs_in_flight 1",
+            "transship_transfers_in_flight 3",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn an_entry_that_is_gone_takes_its_series_along() {
+        let metrics = with_a_run();
+        metrics.configuration_loaded(at(30), ["team"]);
+        let text = metrics.encode();
+        assert!(!text.contains("\"api\"") && text.contains("\"team\""), "{text}");
+    }
+
+    #[test]
+    fn a_refused_edit_is_seen_and_leaves_the_time_of_the_good_one() {
+        let metrics = with_a_run();
+        metrics.configuration_refused();
+        let text = metrics.encode();
+        assert!(text.contains("transship_configuration_last_reload_successful 0\n"), "{text}");
+        assert!(text.contains("transship_configuration_last_reload_success_timestamp_seconds 1800000001.0\n"));
+    }
+}

@@ -1,0 +1,191 @@
+//! The routes of the status port. Every answer is made from a snapshot in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::response::{Html, IntoResponse, Json, Response};
+use axum::routing::get;
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+
+use super::metrics::Metrics;
+use super::page;
+use super::snapshot::Snapshot;
+
+/// Tells the time; injected so that tests need not wait.
+pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
+/// For how long after a turn of the daemon's loop it counts as alive.
+pub const HEALTHY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A page that runs nothing and loads nothing, whatever stands in it.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
+
+/// What the status port reads.
+#[derive(Clone)]
+pub struct Port {
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+impl Port {
+    /// A port that tells what `snapshot` holds at the time of a request.
+    #[must_use]
+    pub fn new(snapshot: watch::Receiver<Arc<Snapshot>>, metrics: Arc<Metrics>, clock: Clock) -> Self {
+        Self { snapshot, metrics, clock }
+    }
+
+    pub(super) fn router(self) -> Router {
+        Router::new()
+            .route("/", get(index))
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
+            .route("/status", get(status))
+            .route("/metrics", get(metrics))
+            .method_not_allowed_fallback(read_only)
+            .fallback(unknown)
+            .layer(axum::middleware::map_response(guarded))
+            .with_state(self)
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        (self.clock)()
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+}
+
+impl std::fmt::Debug for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Port")
+    }
+}
+
+async fn index(State(port): State<Port>) -> Html<String> {
+    Html(page::render(&port.snapshot(), port.now()))
+}
+
+async fn healthz(State(port): State<Port>) -> Response {
+    // A clock that was set back counts as silence too: the next turn of the loop mends it.
+    let silent = (port.now() - port.snapshot().loop_turned_at).abs().to_std().unwrap_or(Duration::MAX);
+    if silent <= HEALTHY_WITHIN {
+        return "ok\n".into_response();
+    }
+    let silent = humantime::format_duration(Duration::from_secs(silent.as_secs()));
+    (StatusCode::SERVICE_UNAVAILABLE, format!("the loop last turned {silent} ago\n")).into_response()
+}
+
+async fn readyz(State(port): State<Port>) -> Response {
+    let obstacles = port.snapshot().obstacles();
+    if obstacles.is_empty() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", obstacles.join(", "))).into_response()
+}
+
+async fn status(State(port): State<Port>) -> Response {
+    Json(&*port.snapshot()).into_response()
+}
+
+async fn metrics(State(port): State<Port>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], port.metrics.encode())
+}
+
+async fn unknown(uri: Uri) -> (StatusCode, String) {
+    let known = "there are /, /healthz, /readyz, /status and /metrics";
+    (StatusCode::NOT_FOUND, format!("nothing is at {}: {known}\n", uri.path()))
+}
+
+async fn read_only() -> (StatusCode, &'static str) {
+    (StatusCode::METHOD_NOT_ALLOWED, "the status port is read-only: use GET\n")
+}
+
+async fn guarded(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let fixed: [(HeaderName, &'static str); 4] = [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::snapshot::tests::{at, working};
+    use super::super::{Listener, serve};
+    use super::*;
+
+    /// Serves `snapshot` at `now` on a real socket and asks for `path`.
+    async fn request(snapshot: Snapshot, now: DateTime<Utc>, method: &str, path: &str) -> (u16, String) {
+        let (_sender, receiver) = watch::channel(Arc::new(snapshot));
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let url = format!("http://{}{path}", listener.address().unwrap());
+        let port = Port::new(receiver, Arc::new(Metrics::new("1.2.3", at(0))), Arc::new(move || now));
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(serve(listener, port, shutdown.clone()));
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let response = client.request(method.parse().unwrap(), url).send().await.unwrap();
+        let answer = (response.status().as_u16(), response.text().await.unwrap());
+        shutdown.cancel();
+        task.await.unwrap();
+        answer
+    }
+
+    async fn get(snapshot: Snapshot, path: &str) -> (u16, String) {
+        request(snapshot, at(1), "GET", path).await
+    }
+
+    #[tokio::test]
+    async fn health_is_a_loop_that_turned_within_a_minute() {
+        assert_eq!(request(working(), at(60), "GET", "/healthz").await, (200, "ok\n".into()));
+        let silent = (503, "the loop last turned 1m 1s ago\n".into());
+        assert_eq!(request(working(), at(61), "GET", "/healthz").await, silent);
+    }
+
+    #[tokio::test]
+    async fn a_failed_run_or_a_refused_edit_leaves_the_daemon_ready() {
+        let mut snapshot = working();
+        snapshot.configuration.problem = Some("sync.yaml:3:1: unknown key".into());
+        assert_eq!(get(snapshot, "/readyz").await, (200, "ready\n".into()));
+    }
+
+    #[tokio::test]
+    async fn readiness_names_what_is_missing() {
+        let mut snapshot = working();
+        snapshot.journal.writable = false;
+        assert_eq!(get(snapshot.clone(), "/readyz").await, (503, "not ready: the journal cannot be written\n".into()));
+        snapshot.configuration.loaded_at = None;
+        let (code, words) = get(snapshot, "/readyz").await;
+        assert_eq!((code, words.contains("no configuration is loaded")), (503, true));
+    }
+
+    #[tokio::test]
+    async fn status_is_the_snapshot() {
+        let (code, body) = get(working(), "/status").await;
+        assert_eq!((code, serde_json::from_str(&body).unwrap()), (200, working()));
+    }
+
+    #[tokio::test]
+    async fn the_other_routes_answer_and_the_rest_is_refused_in_words() {
+        assert!(get(working(), "/metrics").await.1.contains("transship_build_info{version=\"1.2.3\"} 1\n"));
+        assert!(get(working(), "/").await.1.starts_with("<!doctype html>"));
+        let unknown = "nothing is at /nope: there are /, /healthz, /readyz, /status and /metrics\n";
+        assert_eq!(get(working(), "/nope?x=1").await, (404, unknown.into()));
+        let refused = (405, "the status port is read-only: use GET\n".into());
+        assert_eq!(request(working(), at(1), "POST", "/status").await, refused);
+        assert_eq!(request(working(), at(1), "HEAD", "/healthz").await, (200, String::new()));
+    }
+}

@@ -1,0 +1,183 @@
+//! Serves the routes on a listener, so that no client, slow or hostile, can hold up the daemon or each other.
+//!
+//! One request a connection, [`AT_ONCE`] connections, and a time limit for each. There is no TLS and no keep-alive.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::listener::{Connection, Listener};
+use super::routes::Port;
+
+/// Connections at once. One more ends the oldest, so that idle clients cannot lock a health check out.
+const AT_ONCE: usize = 64;
+/// How long a client may take for its request's head.
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+/// How long a connection may live in all, the reading of the answer included.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(30);
+/// The largest request head, in bytes.
+const HEAD_AT_MOST: usize = 16 << 10;
+/// How long answers under way are waited for at shutdown.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How long to wait after a failed accept (out of file descriptors) before the next.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
+
+/// Answers requests until `shutdown`, then ends within a second. Dropping the future closes every connection.
+pub async fn serve(listener: Listener, port: Port, shutdown: CancellationToken) {
+    serve_within(listener, port, shutdown, HEAD_WITHIN).await;
+}
+
+async fn serve_within(listener: Listener, port: Port, shutdown: CancellationToken, head_within: Duration) {
+    let router = port.router();
+    let mut connections = JoinSet::new();
+    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(connection) => {
+                make_room(&mut oldest_first);
+                oldest_first.push_back(connections.spawn(answer(connection, router.clone(), head_within)));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the status port cannot accept a connection");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    // Whoever is still reading after this is closed when the set is dropped.
+    let _ = tokio::time::timeout(DRAIN, drained).await;
+}
+
+fn make_room(oldest_first: &mut VecDeque<AbortHandle>) {
+    oldest_first.retain(|connection| !connection.is_finished());
+    while oldest_first.len() >= AT_ONCE {
+        if let Some(oldest) = oldest_first.pop_front() {
+            oldest.abort();
+        }
+    }
+}
+
+/// One request and its answer. A client that breaks off or breaks the protocol is of no interest to anybody.
+async fn answer(connection: Connection, router: axum::Router, head_within: Duration) {
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_within)
+        .max_buf_size(HEAD_AT_MOST)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(connection), TowerToHyperService::new(router));
+    let _ = tokio::time::timeout(CONNECTION_WITHIN, serving).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpStream, UnixStream};
+    use tokio::sync::watch;
+
+    use super::super::metrics::Metrics;
+    use super::super::snapshot::tests::{at, working};
+    use super::*;
+
+    struct Running {
+        address: std::net::SocketAddr,
+        shutdown: CancellationToken,
+        task: tokio::task::JoinHandle<()>,
+        _snapshots: watch::Sender<Arc<super::super::Snapshot>>,
+    }
+
+    fn port() -> (Port, watch::Sender<Arc<super::super::Snapshot>>) {
+        let (sender, receiver) = watch::channel(Arc::new(working()));
+        (Port::new(receiver, Arc::new(Metrics::new("0.0.0", at(0))), Arc::new(|| at(1))), sender)
+    }
+
+    async fn start(head_within: Duration) -> Running {
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.address().unwrap();
+        let shutdown = CancellationToken::new();
+        let (port, snapshots) = port();
+        let task = tokio::spawn(serve_within(listener, port, shutdown.clone(), head_within));
+        Running { address, shutdown, task, _snapshots: snapshots }
+    }
+
+    async fn ask(mut stream: impl ByteStream, request: &[u8]) -> String {
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    trait ByteStream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin {}
+    impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> ByteStream for T {}
+
+    const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_socket_file_answers_like_an_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("status.sock");
+        let listener = Listener::unix(&path).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let (port, _snapshots) = port();
+        let task = tokio::spawn(serve(listener, port, shutdown.clone()));
+        let answer = ask(UnixStream::connect(&path).await.unwrap(), HEALTH).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        shutdown.cancel();
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_no_head_is_closed_and_holds_up_nobody() {
+        let server = start(Duration::from_millis(50)).await;
+        let mut slow = TcpStream::connect(server.address).await.unwrap();
+        slow.write_all(b"GET / HT").await.unwrap();
+        let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        let mut rest = Vec::new();
+        let _ = slow.read_to_end(&mut rest).await;
+        assert!(!rest.starts_with(b"HTTP/1.1 200"), "{rest:?}");
+    }
+
+    #[tokio::test]
+    async fn idle_clients_cannot_lock_a_health_check_out() {
+        let server = start(Duration::from_secs(3600)).await;
+        let mut idle = Vec::new();
+        for _ in 0..AT_ONCE + 10 {
+            idle.push(TcpStream::connect(server.address).await.unwrap());
+        }
+        let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        let mut first = idle.remove(0);
+        assert!(matches!(first.read(&mut [0; 1]).await, Ok(0) | Err(_)), "the oldest was ended");
+    }
+
+    #[tokio::test]
+    async fn a_head_too_large_is_refused() {
+        let server = start(Duration::from_secs(3600)).await;
+        let mut request = b"GET / HTTP/1.1\r\nHost: x\r\nX: ".to_vec();
+        request.resize(HEAD_AT_MOST + 1, b'x');
+        let answer = ask(TcpStream::connect(server.address).await.unwrap(), &request).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn shutdown_ends_the_server_although_a_client_idles() {
+        let server = start(Duration::from_secs(3600)).await;
+        let _idle = TcpStream::connect(server.address).await.unwrap();
+        server.shutdown.cancel();
+        server.task.await.unwrap();
+        assert!(TcpStream::connect(server.address).await.is_err());
+    }
+}

@@ -1,0 +1,267 @@
+//! The state of the daemon at one moment, as `/status` prints it and `transship status` reads it.
+//!
+//! Its JSON is a promise to others: a field is added freely, and renamed or removed only with a new `version`.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::oci::Digest;
+
+/// What the daemon is doing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The version of this shape, [`Snapshot::VERSION`].
+    pub version: u32,
+    /// When the daemon started.
+    pub started: DateTime<Utc>,
+    /// The configuration in force.
+    pub configuration: ConfigurationState,
+    /// Every entry of that configuration, in its order.
+    pub entries: Vec<EntryState>,
+    /// Blobs on their way.
+    pub in_flight: Vec<TransferState>,
+    /// The journal.
+    pub journal: JournalState,
+    /// When the daemon's loop last turned.
+    pub loop_turned_at: DateTime<Utc>,
+    /// Whether the daemon has taken up its work. `false` again while it ends.
+    pub ready: bool,
+}
+
+/// The configuration in force, and what became of the last edit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationState {
+    /// The file.
+    pub path: String,
+    /// When the configuration in force was read; `None` before the first good one.
+    pub loaded_at: Option<DateTime<Utc>>,
+    /// Why the last edit was refused, `None` where it was taken over.
+    pub problem: Option<String>,
+}
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryState {
+    /// Its name.
+    pub name: String,
+    /// The source, as it is written.
+    pub source: String,
+    /// The targets, as they are written.
+    pub targets: Vec<String>,
+    /// The cron expression, or `never`.
+    pub schedule: String,
+    /// The time zone of the schedule.
+    pub timezone: String,
+    /// When it fires next; `None` when only a person starts it.
+    pub next_firing: Option<DateTime<Utc>>,
+    /// The run in progress.
+    pub running: Option<RunningState>,
+    /// The last run that ended.
+    pub last_run: Option<LastRun>,
+    /// When a run last ended well.
+    pub last_success: Option<DateTime<Utc>>,
+    /// When a run last ended otherwise.
+    pub last_failure: Option<DateTime<Utc>>,
+}
+
+/// A run in progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningState {
+    /// Its number in the journal.
+    pub run: i64,
+    /// When it began.
+    pub since: DateTime<Utc>,
+    /// What began it: `schedule`, `start`, `manual`.
+    pub trigger: String,
+}
+
+/// A run that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRun {
+    /// Its number in the journal.
+    pub run: i64,
+    /// How it ended, in the journal's word.
+    pub outcome: String,
+    /// When it ended.
+    pub ended: DateTime<Utc>,
+    /// What became of its tags.
+    pub counts: TagCounts,
+    /// What went wrong first.
+    pub error: Option<String>,
+}
+
+/// What became of the tags of a run. A tag that goes to several targets counts once at each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagCounts {
+    /// New at the target.
+    pub copied: u64,
+    /// Moved from another digest.
+    pub replaced: u64,
+    /// Right already.
+    pub kept: u64,
+    /// Not allowed to move by a rule.
+    pub refused: u64,
+    /// Failed.
+    pub failed: u64,
+}
+
+/// A blob on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferState {
+    /// The repository that it comes from.
+    pub source: String,
+    /// The repository that it goes to.
+    pub target: String,
+    /// The blob.
+    #[serde(deserialize_with = "digest_from_text")]
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Bytes handed to the target so far.
+    pub sent: u64,
+}
+
+/// The journal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalState {
+    /// The file.
+    pub path: String,
+    /// Whether the last write succeeded.
+    pub writable: bool,
+}
+
+impl Snapshot {
+    /// The version of the shape that this program writes.
+    pub const VERSION: u32 = 1;
+
+    /// A daemon that has just started and knows nothing yet.
+    #[must_use]
+    pub fn starting(now: DateTime<Utc>) -> Self {
+        Self {
+            version: Self::VERSION,
+            started: now,
+            configuration: ConfigurationState::default(),
+            entries: Vec::new(),
+            in_flight: Vec::new(),
+            journal: JournalState::default(),
+            loop_turned_at: now,
+            ready: false,
+        }
+    }
+
+    /// What keeps the daemon from its work, each as a sentence for a person. Empty when it is ready.
+    #[must_use]
+    pub fn obstacles(&self) -> Vec<&'static str> {
+        let mut obstacles = Vec::new();
+        if self.configuration.loaded_at.is_none() {
+            obstacles.push("no configuration is loaded");
+        }
+        if !self.journal.writable {
+            obstacles.push("the journal cannot be written");
+        }
+        if !self.ready {
+            obstacles.push("the daemon is starting or ending");
+        }
+        obstacles
+    }
+}
+
+impl TagCounts {
+    /// The counts with the word for each, in the order in which they are shown.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 5] {
+        [
+            ("copied", self.copied),
+            ("replaced", self.replaced),
+            ("kept", self.kept),
+            ("refused", self.refused),
+            ("failed", self.failed),
+        ]
+    }
+}
+
+/// `2 copied, 14 kept`; counts of zero are left out.
+impl std::fmt::Display for TagCounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown: Vec<String> = self
+            .named()
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(word, count)| format!("{count} {word}"))
+            .collect();
+        f.write_str(if shown.is_empty() { "no tags" } else { "" })?;
+        f.write_str(&shown.join(", "))
+    }
+}
+
+fn digest_from_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    /// A daemon at work, at second 0.
+    pub(in super::super) fn working() -> Snapshot {
+        Snapshot {
+            configuration: ConfigurationState {
+                path: "/etc/transship/sync.yaml".into(),
+                loaded_at: Some(at(-100)),
+                problem: None,
+            },
+            entries: vec![EntryState {
+                name: "python-base".into(),
+                source: "docker.io/library/python".into(),
+                targets: vec!["prod.example/cache/python".into()],
+                schedule: "0 3 * * *".into(),
+                timezone: "Europe/Berlin".into(),
+                next_firing: Some(at(3600)),
+                running: Some(RunningState { run: 8, since: at(-5), trigger: "schedule".into() }),
+                last_run: Some(LastRun {
+                    run: 7,
+                    outcome: "failed".into(),
+                    ended: at(-60),
+                    counts: TagCounts { copied: 2, kept: 14, failed: 1, ..TagCounts::default() },
+                    error: Some("docker.io/library/python: resolving <b>3.13</b>: denied".into()),
+                }),
+                last_success: None,
+                last_failure: Some(at(-60)),
+            }],
+            in_flight: vec![TransferState {
+                source: "docker.io/library/python".into(),
+                target: "prod.example/cache/python".into(),
+                digest: Digest::of(b"layer"),
+                size: 1000,
+                sent: 250,
+            }],
+            journal: JournalState { path: "/var/lib/transship/journal.db".into(), writable: true },
+            ready: true,
+            ..Snapshot::starting(at(0))
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_read_back_as_it_was_written() {
+        let json = serde_json::to_string(&working()).unwrap();
+        assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), working());
+        assert!(json.starts_with(r#"{"version":1,"#), "{json}");
+    }
+
+    #[test]
+    fn counts_are_told_without_zeros() {
+        assert_eq!(working().entries[0].last_run.as_ref().unwrap().counts.to_string(), "2 copied, 14 kept, 1 failed");
+        assert_eq!(TagCounts::default().to_string(), "no tags");
+    }
+
+    #[test]
+    fn every_obstacle_is_named() {
+        assert_eq!(working().obstacles(), Vec::<&str>::new());
+        assert_eq!(Snapshot::starting(at(0)).obstacles().len(), 3);
+    }
+}
