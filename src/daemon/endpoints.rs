@@ -105,6 +105,6 @@ impl Endpoints {
 
     fn layout(&self, path: &Path) -> Arc<Layout> {
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
-        layouts.entry(path.to_owned()).or_insert_with(|| Arc::new(Layout::open(path))).clone()
+        layouts.entry(path.to_owned()).or_insert_with(|| Layout::open(path)).clone()
     }
 }

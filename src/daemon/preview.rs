@@ -102,8 +102,7 @@ pub async fn preview(engine: &Engine, errand: &Errand) -> EntryPreview {
 async fn preview_pair(engine: &Engine, errand: &Errand, pair: &Pair) -> Result<PairPreview, String> {
     let opened = pair.open(&engine.endpoints).map_err(|error| error.to_string())?;
     let entry = &errand.entry;
-    let listing =
-        list(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
+    let listing = list(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
     let selected = entry.selection.select(names(&listing));
     let contested = contested_tags(engine, errand, pair, &selected.tags).await;
     // Nobody listens for transfers: a preview has none.
@@ -149,7 +148,8 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     async fn one(&self, reference: &ManifestRef, listing: &super::listing::Listing) -> Vec<TagPreview> {
-        let mut previews: Vec<TagPreview> = self.pair.targets.iter().map(|target| blank(target.place(), reference)).collect();
+        let mut previews: Vec<TagPreview> =
+            self.pair.targets.iter().map(|target| blank(target.place(), reference)).collect();
         let wanted = match source_digest(self.pair.source.as_ref(), listing, reference).await {
             Ok(digest) => {
                 previews.iter_mut().for_each(|preview| preview.source_digest = Some(digest));

@@ -57,6 +57,7 @@ pub(super) struct Run<'a> {
     pub(super) errand: &'a Errand,
     pub(super) id: Option<RunId>,
     pub(super) front: &'a Front,
+    pub(super) started: DateTime<Utc>,
     drain: &'a CancellationToken,
     left_out: AtomicBool,
     log: Mutex<Log>,
@@ -85,12 +86,13 @@ impl Engine {
             errand,
             id,
             front,
+            started,
             drain: &stop.drain,
             left_out: AtomicBool::new(false),
             log: Mutex::default(),
         };
         let cut_short = run.until_stopped(stop).instrument(span.clone()).await;
-        let report = run.into_report(started, cut_short);
+        let report = run.into_report(cut_short);
         self.end(id, report).instrument(span).await
     }
 
@@ -180,7 +182,7 @@ impl Run<'_> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).tags.push(report);
     }
 
-    fn into_report(self, started: DateTime<Utc>, cut_short: Option<RunOutcome>) -> RunReport {
+    fn into_report(self, cut_short: Option<RunOutcome>) -> RunReport {
         let Log { mut tags, problems } = self.log.into_inner().unwrap_or_else(PoisonError::into_inner);
         tags.sort_by(|a, b| (&a.source, &a.target, &a.tag, &a.digest).cmp(&(&b.source, &b.target, &b.tag, &b.digest)));
         let failed = !problems.is_empty() || tags.iter().any(|tag| tag.outcome.is_failure());
@@ -188,7 +190,7 @@ impl Run<'_> {
         RunReport {
             entry: self.errand.entry.name.to_string(),
             run: self.id.map(|id| id.number()),
-            started,
+            started: self.started,
             ended: Utc::now(),
             outcome,
             tags,

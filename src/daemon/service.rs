@@ -147,8 +147,7 @@ impl Service {
     }
 
     async fn set_timetable(&mut self, now: DateTime<Utc>) -> Result<(), JournalError> {
-        let gone: Vec<String> =
-            self.timetable.names().filter(|name| !self.has(name)).map(str::to_owned).collect();
+        let gone: Vec<String> = self.timetable.names().filter(|name| !self.has(name)).map(str::to_owned).collect();
         for name in gone {
             self.timetable.remove(&name);
         }

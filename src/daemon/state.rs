@@ -11,8 +11,8 @@ use super::RunReport;
 use crate::config::Entry;
 use crate::copy::event::{Event, Transfer};
 use crate::journal::{Journal, JournalError, Outcome, RunRecord, Trigger};
-use crate::registry::{MeterSnapshot, Registry};
-use crate::status::{EndedRun, EntryState, LastRun, Metrics, RunningState, Snapshot, TransferState};
+use crate::registry::{MeterSnapshot, Registry, RequestCount};
+use crate::status::{Direction, EndedRun, EntryState, LastRun, Metrics, RunningState, Snapshot, TransferState};
 
 /// How many transfers in flight the snapshot lists.
 const LISTED: usize = 64;
@@ -53,9 +53,8 @@ impl State {
 
     /// The entries whose last run was cut off.
     pub(super) fn interrupted(&self) -> HashSet<String> {
-        let interrupted = |past: &Past| {
-            past.last_run.as_ref().is_some_and(|run| run.outcome == Outcome::Interrupted.word())
-        };
+        let interrupted =
+            |past: &Past| past.last_run.as_ref().is_some_and(|run| run.outcome == Outcome::Interrupted.word());
         self.past.iter().filter(|(_, past)| interrupted(past)).map(|(name, _)| name.clone()).collect()
     }
 
@@ -168,7 +167,14 @@ impl State {
             let host = registry.host().to_string();
             let now = registry.meter();
             let before = self.counted.get(&host).cloned().unwrap_or_default();
-            self.metrics.registry_counted(&host, &before, &now);
+            for count in &now.requests {
+                let same = |other: &&RequestCount| (other.method, other.status) == (count.method, count.status);
+                let counted = before.requests.iter().find(same).map_or(0, |before| before.count);
+                self.metrics.requests_ended(&host, count.method, count.status, grown(counted, count.count));
+            }
+            self.metrics.bytes_moved(&host, Direction::Received, grown(before.bytes_in, now.bytes_in));
+            self.metrics.bytes_moved(&host, Direction::Sent, grown(before.bytes_out, now.bytes_out));
+            self.metrics.throttled(&host, now.throttled.checked_sub(before.throttled).unwrap_or(now.throttled));
             self.counted.insert(host, now);
         }
     }
@@ -210,6 +216,11 @@ impl Past {
             last_failure: (!well).then_some(ended),
         }
     }
+}
+
+/// By how much a counter grew; one that is smaller than before began anew (a client made anew by a reload).
+fn grown(before: u64, now: u64) -> u64 {
+    now.checked_sub(before).unwrap_or(now)
 }
 
 fn shown(transfer: &Transfer) -> TransferState {

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use chrono::Utc;
 use futures_util::future::{join_all, try_join};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
@@ -52,14 +51,8 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     let entry = &run.errand.entry;
     let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
     let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());
-    let batch = Batch::new(
-        &run.engine.copier,
-        opened.source.clone(),
-        opened.targets.clone(),
-        rules,
-        source_tags,
-        events,
-    );
+    let batch =
+        Batch::new(&run.engine.copier, opened.source.clone(), opened.targets.clone(), rules, source_tags, events);
     let derived = Derived::new(run.engine.journal.clone(), entry.platforms.as_deref());
     let work = PairRun {
         run,
@@ -218,7 +211,9 @@ impl PairRun<'_> {
         let (listed, there) = try_join(source, there).await?;
         let Some(listed) = listed.map(|descriptor| descriptor.digest) else { return Ok(()) };
         let there = there.map(|descriptor| descriptor.digest);
-        if there == Some(listed) || self.derived.referrers_done(target.place(), listed).await == Some(there.unwrap_or(listed)) {
+        if there == Some(listed)
+            || self.derived.referrers_done(target.place(), listed).await == Some(there.unwrap_or(listed))
+        {
             return Ok(());
         }
         let order = Order { reference, digest: subject, tag: None, targets: vec![(at, None)] };
@@ -286,7 +281,7 @@ impl PairRun<'_> {
         let (entry, source) = (self.run.errand.entry.name.as_str(), self.pair.source.place());
         for (at, observations) in by_target {
             let target = self.pair.targets[at].place();
-            if let Err(error) = journal.observe_tags(entry, source, target, observations, Utc::now()).await {
+            if let Err(error) = journal.observe_tags(entry, source, target, observations, self.run.started).await {
                 self.run.problem(error.to_string());
             }
         }
