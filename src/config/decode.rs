@@ -13,6 +13,7 @@ use super::keys::{CREDENTIALS, DAEMON, DEFAULTS, LIMITS, MAX_GRACE, MIN_BANDWIDT
 use super::node::Node;
 use super::reader::{Reader, Value};
 use super::report::{Found, Part};
+use super::secrecy::may_show;
 use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar};
 use crate::oci::RegistryHost;
 use crate::registry::{Credentials, Limits, Options, Secret};
@@ -174,7 +175,8 @@ fn registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, 
         let host: RegistryHost = match name.parse() {
             Ok(host) => host,
             Err(error) => {
-                reader.add(Found::new(&value.path, Part::Key, error));
+                let message = if may_show(name, false) { error.to_string() } else { "not a registry host".to_owned() };
+                reader.add(Found::new(&value.path, Part::Key, message));
                 continue;
             }
         };

@@ -1,5 +1,5 @@
-//! Entries and `defaults`: each key read by itself. A [`Draft`] keeps where every value stands, for the checks that need
-//! more than one of them.
+//! Entries and `defaults`: each key read by itself. A [`Draft`] keeps where every value stands, for the checks that
+//! need more than one of them.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -66,6 +66,7 @@ where
 
 fn targets<'n>(reader: &Reader<'_>, entry: &Value<'n>, fields: &Fields<'n>) -> Vec<Placed<'n, Endpoint>> {
     match (fields.get("target"), fields.get("targets")) {
+        (None, None) if fields.has("target") || fields.has("targets") => Vec::new(),
         (None, None) => {
             reader.wrong(entry, "`target` or `targets` is missing in an entry");
             Vec::new()
@@ -176,7 +177,7 @@ fn timezone(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tz> {
         |name: &&str| name.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(&text.replace(' ', "_")));
     let message = format!("{text:?} is not a time zone");
     match names().find(city).or_else(|| nearest(&text, names())) {
-        Some(near) => reader.wrong_with_hint(value, message, format!("did you mean {near}?")),
+        Some(near) => reader.wrong_with_hint(value, message, format!("did you mean `{near}`?")),
         None => reader.wrong_with_hint(value, message, "write a name like UTC or Europe/Berlin"),
     }
     None
@@ -186,7 +187,7 @@ fn overwrite(reader: &Reader<'_>, value: &Value<'_>) -> Option<Overwrite> {
     let text = reader.text(value, "always, never or keep_previous")?;
     let read: Result<Overwrite, _> = text.parse();
     match (&read, nearest(&text, Overwrite::NAMES.into_iter())) {
-        (Err(error), Some(near)) => reader.wrong_with_hint(value, error, format!("did you mean {near}?")),
+        (Err(error), Some(near)) => reader.wrong_with_hint(value, error, format!("did you mean `{near}`?")),
         (Err(error), None) => reader.wrong(value, error),
         (Ok(_), _) => {}
     }
