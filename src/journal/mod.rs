@@ -1,1 +1,21 @@
-//! (room: journal)
+//! The journal: what ran, what was seen, what is in flight and what arrived, in one SQLite file.
+//!
+//! Every SQL statement of the program stands in `queries.rs` and the schema in `schema.rs`. One thread owns the
+//! connection; [`Journal`] is a handle to it. There is no column for a secret: identities are user names.
+
+mod error;
+mod file;
+mod handle;
+mod owner;
+mod queries;
+mod record;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+pub use error::JournalError;
+pub use handle::Journal;
+pub use record::{
+    Begun, DigestPrefix, DigestPrefixError, EvidenceFilter, EvidenceRecord, HistoryFilter, Observation, Outcome,
+    RunEnd, RunId, RunRecord, TagCounts, TagRecord, Trigger,
+};

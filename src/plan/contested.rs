@@ -43,3 +43,27 @@ struct Claimants<'a> {
     entries: BTreeSet<&'a str>,
     sources: BTreeSet<&'a str>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(entry: &str, source: &str, target: &str, tags: &[&str]) -> Claim {
+        let tags = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+        Claim { entry: entry.into(), source: source.into(), target: target.into(), tags }
+    }
+
+    #[test]
+    fn a_tag_that_two_sources_claim_is_contested_by_both_entries() {
+        let claims = [
+            claim("b", "s1", "t", &["v1", "v2"]),
+            claim("a", "s2", "t", &["v2", "v3"]),
+            claim("c", "s1", "t", &["v1"]),
+            claim("d", "s2", "elsewhere", &["v1"]),
+        ];
+        let found = contested(&claims);
+        let expected =
+            BTreeMap::from([(("t".to_owned(), "v2".parse().unwrap()), vec!["a".to_owned(), "b".to_owned()])]);
+        assert_eq!(found, expected);
+    }
+}

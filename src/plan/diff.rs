@@ -117,3 +117,108 @@ fn previous_tag(tag: &Tag, previous: &Digest) -> Tag {
     let text = format!("{}{suffix}", &tag.as_str()[..kept]);
     text.parse().expect("the beginning of a tag with more of its letters is a tag")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tag(text: &str) -> Tag {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn each_rule_decides_about_a_tag_that_would_move() {
+        let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
+        let moved = |overwrite| decide(&tag("v1"), new, Some(old), overwrite);
+        assert_eq!(moved(Overwrite::Always), Action::Replace { previous: old });
+        let under = tag(&format!("v1.previous-{}", old.short()));
+        assert_eq!(moved(Overwrite::KeepPrevious), Action::ReplaceKeeping { previous: old, under });
+        let reason = format!("the target has {old}, the source {new}, and `overwrite: never` forbids the move");
+        assert_eq!(moved(Overwrite::Never), Action::Refuse { reason });
+        for overwrite in [Overwrite::Always, Overwrite::Never, Overwrite::KeepPrevious] {
+            assert_eq!(decide(&tag("v1"), new, None, overwrite), Action::Copy);
+            assert_eq!(decide(&tag("v1"), new, Some(new), overwrite), Action::Keep);
+        }
+    }
+
+    #[test]
+    fn the_tag_that_keeps_the_previous_digest_is_never_too_long() {
+        let previous = Digest::of(b"old");
+        let long = previous_tag(&tag(&"a".repeat(128)), &previous);
+        assert_eq!(long.as_str(), format!("{}.previous-{}", "a".repeat(106), previous.short()));
+    }
+
+    #[test]
+    fn rules_print_as_they_are_written() {
+        for name in Overwrite::NAMES {
+            assert_eq!(name.parse::<Overwrite>().unwrap().to_string(), name);
+        }
+        assert_eq!(
+            "sometimes".parse::<Overwrite>().unwrap_err().to_string(),
+            r#""sometimes" is not an overwrite rule: expected always, never or keep_previous"#
+        );
+    }
+
+    fn map() -> impl Strategy<Value = BTreeMap<Tag, Digest>> {
+        let pair = (0..12_u8, 0..4_u8).prop_map(|(name, content)| (tag(&format!("t{name}")), Digest::of(&[content])));
+        proptest::collection::btree_map(
+            pair.clone().prop_map(|(tag, _)| tag),
+            pair.prop_map(|(_, digest)| digest),
+            0..10,
+        )
+    }
+
+    fn apply(plan: &BTreeMap<Tag, Action>, source: &BTreeMap<Tag, Digest>, target: &mut BTreeMap<Tag, Digest>) {
+        for (tag, action) in plan {
+            match action {
+                Action::Keep | Action::Refuse { .. } => {}
+                Action::Copy | Action::Replace { .. } => {
+                    target.insert(tag.clone(), source[tag]);
+                }
+                Action::ReplaceKeeping { previous, under } => {
+                    target.insert(under.clone(), *previous);
+                    target.insert(tag.clone(), source[tag]);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            rng_seed: proptest::test_runner::RngSeed::Fixed(7),
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn applying_a_plan_makes_the_target_agree_and_a_second_plan_is_empty(
+            source in map(), before in map(), keeping in any::<bool>(),
+        ) {
+            let overwrite = if keeping { Overwrite::KeepPrevious } else { Overwrite::Always };
+            let mut after = before.clone();
+            apply(&diff(&source, &before, overwrite), &source, &mut after);
+            prop_assert!(source.iter().all(|(tag, digest)| after.get(tag) == Some(digest)));
+            prop_assert!(diff(&source, &after, overwrite).values().all(|action| *action == Action::Keep));
+            prop_assert!(before.keys().all(|tag| source.contains_key(tag) || after[tag] == before[tag]));
+            if keeping {
+                prop_assert!(before.values().all(|digest| after.values().any(|kept| kept == digest)), "nothing is lost");
+            }
+        }
+
+        #[test]
+        fn an_unchanged_map_is_only_kept(map in map()) {
+            for overwrite in [Overwrite::Always, Overwrite::Never, Overwrite::KeepPrevious] {
+                prop_assert!(diff(&map, &map, overwrite).values().all(|action| *action == Action::Keep));
+            }
+        }
+
+        #[test]
+        fn under_never_no_tag_of_the_target_moves(source in map(), before in map()) {
+            let mut after = before.clone();
+            apply(&diff(&source, &before, Overwrite::Never), &source, &mut after);
+            prop_assert!(before.iter().all(|(tag, digest)| after.get(tag) == Some(digest)));
+            prop_assert!(source.keys().all(|tag| after.contains_key(tag)));
+        }
+    }
+}

@@ -185,3 +185,76 @@ impl PartialEq for Pattern {
 }
 
 impl Eq for Pattern {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, tag: &str) -> bool {
+        pattern.parse::<Pattern>().unwrap().matches(&tag.parse().unwrap())
+    }
+
+    #[test]
+    fn a_glob_is_about_the_whole_tag() {
+        assert!(matches("3.12-slim*", "3.12-slim-bookworm"));
+        assert!(!matches("slim", "3.12-slim"));
+        assert!(!matches("3.1?", "3.123"));
+        assert!(matches("v[0-9]", "v1") && !matches("v[!0-9]", "v1"));
+        assert!(matches("{stable,edge}-*", "edge-1") && !matches("{stable,edge}-*", "nightly-1"));
+        assert!(!matches("v1.2", "v1x2"), "a dot is a dot");
+    }
+
+    #[test]
+    fn a_regular_expression_is_anchored_as_a_whole() {
+        assert!(matches("re:v1|v2", "v1") && matches("re:v1|v2", "v2"));
+        assert!(!matches("re:v1|v2", "v1-evil") && !matches("re:v1|v2", "evil-v2"));
+        assert!(matches("re:v1|v1-good", "v1-good"), "the longer branch counts too");
+        assert!(!matches("re:(?m)v1", "xv1"));
+        assert!("re:v1)|(?:.*".parse::<Pattern>().is_err(), "a pattern cannot leave its group");
+        assert!("re:(?x)v1 # all".parse::<Pattern>().is_err(), "a comment cannot swallow the anchor");
+    }
+
+    #[test]
+    fn a_pattern_without_wildcards_is_one_tag() {
+        assert_eq!("v1.2".parse::<Pattern>().unwrap().literal().map(Tag::as_str), Some("v1.2"));
+        assert_eq!("v1.*".parse::<Pattern>().unwrap().literal(), None);
+        assert_eq!("re:v1".parse::<Pattern>().unwrap().literal(), None);
+    }
+
+    #[test]
+    fn a_pinned_digest_prints_as_written_and_matches_no_tag() {
+        let digest = Digest::of(b"x");
+        let pattern: Pattern = format!("@{digest}").parse().unwrap();
+        assert_eq!((pattern.digest(), pattern.to_string()), (Some(digest), format!("@{digest}")));
+        assert!(!pattern.matches(&"x".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_pattern_that_cannot_match_is_refused_with_the_way_out() {
+        let message = |text: &str| text.parse::<Pattern>().unwrap_err().to_string();
+        assert_eq!(message(""), r#"an empty pattern matches no tag: write "*" for every tag"#);
+        assert_eq!(
+            message("^v1"),
+            r#""^v1" can match no tag: '^' is not in the grammar of tags; for a regular expression write `re:` before it"#
+        );
+        assert_eq!(
+            message("sha256:00"),
+            r#""sha256:00" can match no tag: ':' is not in the grammar of tags; for a digest write "@sha256:…""#
+        );
+        assert_eq!(
+            message("library/*"),
+            r#""library/*" can match no tag: '/' is not in the grammar of tags; a pattern is about the tag alone, without the repository"#
+        );
+        assert_eq!(message("v 1"), r#""v 1" can match no tag: ' ' is not in the grammar of tags"#);
+        assert_eq!(
+            message("@sha256:00"),
+            r#""@sha256:00" pins no digest: "sha256:00" is not a digest: sha256 takes 64 lower-case hex digits"#
+        );
+        assert_eq!(message("v[1"), r#""v[1" is not a glob: unclosed character class; missing ']'"#);
+        assert_eq!(message("re:v("), r#""re:v(" is not a regular expression: unclosed group"#);
+        assert_eq!(
+            message(".v1"),
+            r#"".v1" is not a tag: up to 128 letters, digits, `_`, `.` and `-`, and not `.` or `-` first"#
+        );
+    }
+}

@@ -185,3 +185,120 @@ impl From<(Tag, Result<String, String>)> for Verdict {
         Self { tag, chosen, why: judgement.unwrap_or_else(|why| why) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{referrers_tag, signature_tags};
+
+    fn patterns(texts: &[&str]) -> Vec<Pattern> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn tags(texts: &[&str]) -> Vec<Tag> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn chosen(selection: &Selection, given: &[&str]) -> Vec<String> {
+        selection.select(tags(given)).tags.iter().map(Tag::to_string).collect()
+    }
+
+    fn why(selection: &Selection, given: &[&str]) -> Vec<String> {
+        let told = |verdict: &Verdict| format!("{} {}: {}", verdict.tag, verdict.chosen, verdict.why);
+        selection.select(tags(given)).verdicts.iter().map(told).collect()
+    }
+
+    #[test]
+    fn the_default_chooses_every_tag_once() {
+        assert_eq!(chosen(&Selection::default(), &["b", "a", "b"]), ["b", "a"]);
+        assert_eq!(why(&Selection::default(), &["a"]), ["a true: every tag is included"]);
+    }
+
+    #[test]
+    fn every_tag_is_told_why_it_is_in_or_out() {
+        let selection = Selection {
+            include: patterns(&["3.*", "latest"]),
+            exclude: patterns(&["*-rc*"]),
+            semver: Some(">=3.12, <4".parse().unwrap()),
+            newest: Some(1),
+            at_least: None,
+        };
+        assert_eq!(
+            why(&selection, &["3.12", "3.13-slim", "3.11", "3.13-rc1", "latest", "2.7", "3.14.0b1"]),
+            [
+                "3.12 false: not among the newest 1",
+                r#"3.13-slim true: included by "3.*", version 3.13.0 is in ">=3.12, <4", number 1 of the newest 1"#,
+                r#"3.11 false: version 3.11.0 is outside ">=3.12, <4""#,
+                r#"3.13-rc1 false: excluded by "*-rc*""#,
+                "latest false: it has no version",
+                "2.7 false: no include matches it",
+                r#"3.14.0b1 false: version 3.14.0-b.1 is a pre-release that ">=3.12, <4" does not name"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn the_newest_are_counted_by_version_and_then_by_name() {
+        let newest = |newest| Selection { newest: Some(newest), ..Selection::default() };
+        let given = ["nightly", "v1.9", "edge", "v1.10", "v1.10-slim", "v1.10-rc1"];
+        assert_eq!(chosen(&newest(1), &given), ["v1.10"]);
+        assert_eq!(chosen(&newest(3), &given), ["v1.10", "v1.10-slim", "v1.10-rc1"]);
+        assert_eq!(chosen(&newest(5), &given), ["nightly", "v1.9", "v1.10", "v1.10-slim", "v1.10-rc1"]);
+        assert_eq!(chosen(&newest(0), &given), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_referrers_list_of_a_subject_is_never_chosen() {
+        let subject = Digest::of(b"image");
+        let tag = referrers_tag(&subject);
+        let selection = Selection { include: patterns(&["*"]), ..Selection::default() };
+        let verdict = &selection.select(vec![tag.clone()]).verdicts[0];
+        assert!(!verdict.chosen);
+        assert_eq!(verdict.why, format!("the referrers list of {subject}, which follows its subject"));
+    }
+
+    #[test]
+    fn cosigns_tags_are_ordinary_but_never_count() {
+        let [signature, ..] = signature_tags(&Digest::of(b"image"));
+        let given = [signature.as_str(), "v1"];
+        assert_eq!(chosen(&Selection::default(), &given), given);
+        let two = Selection { at_least: Some(2), ..Selection::default() };
+        assert_eq!(two.select(tags(&given)).shortfall, Some(Shortfall { found: 1, wanted: 2 }));
+        let newest = Selection { newest: Some(2), ..Selection::default() };
+        assert_eq!(chosen(&newest, &given), ["v1"]);
+        let semver = Selection { semver: Some("*".parse().unwrap()), ..Selection::default() };
+        assert_eq!(chosen(&semver, &given), ["v1"]);
+        assert!(why(&semver, &given)[0].contains("a signature of sha256:"));
+        let excluded = Selection { exclude: patterns(&["sha256-*"]), ..Selection::default() };
+        assert_eq!(chosen(&excluded, &given), ["v1"]);
+    }
+
+    #[test]
+    fn too_few_is_an_error_that_names_both_numbers() {
+        let selection = Selection { include: patterns(&["v*"]), at_least: Some(2), ..Selection::default() };
+        let error = selection.select(tags(&["v1", "x"])).enough().unwrap_err();
+        assert_eq!(error.to_string(), "the selection found 1, but `at_least` wants 2");
+        assert!(selection.select(tags(&["v1", "v2"])).enough().is_ok());
+    }
+
+    #[test]
+    fn a_pinned_digest_is_chosen_without_any_tag() {
+        let digest = Digest::of(b"x");
+        let pin = format!("@{digest}");
+        let selection = Selection { include: patterns(&[&pin, &pin]), at_least: Some(1), ..Selection::default() };
+        let selected = selection.select(tags(&["v1"]));
+        assert_eq!((selected.digests, selected.tags, selected.shortfall), (vec![digest], vec![], None));
+    }
+
+    #[test]
+    fn literal_includes_need_no_listing() {
+        let literals = |selection: Selection| selection.literals().map(|tags| tags.len());
+        let named =
+            Selection { include: patterns(&["v1", "v2", &format!("@{}", Digest::of(b""))]), ..Selection::default() };
+        assert_eq!(literals(Selection { newest: Some(1), ..named.clone() }), None);
+        assert_eq!(literals(Selection { semver: Some("1".parse().unwrap()), ..named.clone() }), None);
+        assert_eq!(literals(Selection { include: patterns(&["v1", "v*"]), ..Selection::default() }), None);
+        assert_eq!(literals(Selection::default()), None);
+        assert_eq!(literals(named), Some(2));
+    }
+}

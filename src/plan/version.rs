@@ -159,3 +159,77 @@ fn prerelease(text: &str) -> Prerelease {
     }
     Prerelease::new(&parts.join(".")).unwrap_or(Prerelease::EMPTY)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(tag: &str) -> Option<String> {
+        version_of(&tag.parse().unwrap()).map(|version| version.to_string())
+    }
+
+    fn holds(range: &str, tag: &str) -> bool {
+        range.parse::<VersionRange>().unwrap().contains(&tag.parse().unwrap())
+    }
+
+    #[test]
+    fn tags_are_read_as_versions() {
+        for (tag, version) in [
+            ("v1.2.3", "1.2.3"),
+            ("V1.2", "1.2.0"),
+            ("3", "3.0.0"),
+            ("3.12-slim", "3.12.0"),
+            ("2024.01.09", "2024.1.9"),
+            ("1.2.3-4", "1.2.3"),
+            ("1.2.3_build5", "1.2.3"),
+            ("3.12-alpine3.20", "3.12.0"),
+            ("1.30.0-k3s1", "1.30.0"),
+            ("1.2-rclone", "1.2.0"),
+            ("1.2.3-rc.1", "1.2.3-rc.1"),
+            ("1.2.3-RC10", "1.2.3-rc.10"),
+            ("1.2.3-rc-1", "1.2.3-rc.1"),
+            ("1.2.3-rc.01", "1.2.3-rc.1"),
+            ("3.14-rc1-slim", "3.14.0-rc.1"),
+            ("3.14.0rc2", "3.14.0-rc.2"),
+            ("3.14.0a1-slim", "3.14.0-a.1"),
+            ("4.0.0-M3", "4.0.0-m.3"),
+            ("2.0-SNAPSHOT", "2.0.0-snapshot"),
+            ("1.2.3-beta", "1.2.3-beta"),
+            ("1.2.3-nightly-20240101", "1.2.3-nightly.20240101"),
+        ] {
+            assert_eq!(read(tag).as_deref(), Some(version), "{tag}");
+        }
+        for tag in
+            ["latest", "1.2.3.4", "1b2c3d4", "9a12345", "slim-3.12", "v", "1.", "1.2.x", "99999999999999999999", "1..2"]
+        {
+            assert_eq!(read(tag), None, "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_variant_is_in_a_range_as_its_release() {
+        assert!(holds(">=3.12, <4", "3.12-slim") && holds(">=3.12, <4", "v3.13.1"));
+        assert!(!holds(">=3.12, <4", "4.0-slim") && !holds(">=3.12, <4", "3.11.9") && !holds(">=3.12, <4", "latest"));
+        assert!(holds("1.2", "1.9") && !holds("=1.2.3", "1.2.4") && holds("1.*", "1.7.7"));
+    }
+
+    #[test]
+    fn a_prerelease_is_out_unless_the_range_names_one_of_its_version() {
+        assert!(!holds(">=1.0", "1.2.0-rc1") && !holds("*", "1.2.0-rc1") && !holds(">=3.12", "3.14.0rc2"));
+        assert!(holds(">=1.2.0-rc9", "1.2.0-rc10") && holds(">=1.2.0-rc.9", "1.2.0-rc10"));
+        assert!(!holds(">=1.2.0-rc.9", "1.2.0-rc8") && !holds(">=1.2.0-rc.9", "1.3.0-rc10"));
+        assert!(holds(">=1.2.0-rc.9", "1.3.0"));
+    }
+
+    #[test]
+    fn a_text_that_is_no_range_is_refused_with_the_reason() {
+        let message = |text: &str| text.parse::<VersionRange>().unwrap_err().to_string();
+        assert_eq!(message(""), r#""" is not a range of versions: it is empty; write "*" for every version"#);
+        assert_eq!(message("1 || 2"), r#""1 || 2" is not a range of versions: `||` is not supported; write one range"#);
+        assert_eq!(
+            message(">=3.12 <4"),
+            r#"">=3.12 <4" is not a range of versions: expected comma after minor version number, found '<'"#
+        );
+        assert_eq!(">=3.12, <4".parse::<VersionRange>().unwrap().to_string(), ">=3.12, <4");
+    }
+}

@@ -48,8 +48,8 @@ impl Field {
             (_, Some((from, to))) => (self.value(item, from)?, self.value(item, to)?),
             (_, None) => {
                 let value = self.value(item, range)?;
-                if step.is_some() {
-                    return Err(format!("`{item}` has a step without a range: write `{value}-{}/…`", self.last));
+                if let Some(step) = step {
+                    return Err(format!("`{item}` has a step without a range: write `{value}-{}/{step}`", self.last));
                 }
                 (value, value)
             }

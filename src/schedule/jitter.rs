@@ -16,3 +16,22 @@ pub fn jitter_of(entry: &str, max: Duration) -> Duration {
     let share = (u128::from(u64::from_be_bytes(first)) * u128::from(max)) >> 64;
     Duration::from_millis(u64::try_from(share).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_is_the_same_at_every_call_below_its_bound_and_spread_over_names() {
+        let five = Duration::from_secs(300);
+        assert_eq!(jitter_of("python-base", five), Duration::from_millis(100_248));
+        assert_eq!(jitter_of("python-base", Duration::ZERO), Duration::ZERO);
+        let many: Vec<Duration> = (0..1000).map(|n| jitter_of(&format!("entry-{n}"), five)).collect();
+        assert!(many.iter().all(|jitter| *jitter < five));
+        for fifth in 0..5 {
+            let within = Duration::from_secs(60 * fifth)..Duration::from_secs(60 * (fifth + 1));
+            let count = many.iter().filter(|jitter| within.contains(jitter)).count();
+            assert!((150..250).contains(&count), "{count} in {within:?}");
+        }
+    }
+}

@@ -149,3 +149,113 @@ impl Slot {
         Some((last, missed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        format!("2026-05-{text}Z").parse().unwrap()
+    }
+
+    fn timing(schedule: &str) -> Timing {
+        Timing { schedule: schedule.parse().unwrap(), timezone: Tz::UTC, jitter: Duration::ZERO }
+    }
+
+    fn table(schedule: &str, last: Option<&str>, now: &str) -> Timetable {
+        let mut table = Timetable::new();
+        table.set("a", timing(schedule), last.map(at), at(now));
+        table
+    }
+
+    fn fired(table: &mut Timetable, now: &str) -> Vec<(DateTime<Utc>, bool)> {
+        table.due(at(now)).into_iter().map(|firing| (firing.scheduled_at, firing.missed)).collect()
+    }
+
+    #[test]
+    fn an_entry_fires_at_its_instant_once() {
+        let mut table = table("0 3 * * *", None, "10T00:00:00");
+        assert_eq!(table.next_wake(at("10T00:00:00")), Some(at("10T03:00:00")));
+        assert_eq!(fired(&mut table, "10T02:59:59"), []);
+        assert_eq!(fired(&mut table, "10T03:00:00"), [(at("10T03:00:00"), false)]);
+        assert_eq!(fired(&mut table, "10T03:00:00"), []);
+        assert_eq!(table.next_wake(at("10T03:00:00")), Some(at("11T03:00:00")));
+    }
+
+    #[test]
+    fn what_was_missed_while_the_program_was_down_fires_once() {
+        let mut table = table("0 3 * * *", Some("01T03:00:00"), "10T12:00:00");
+        assert_eq!(table.next_wake(at("10T12:00:00")), Some(at("10T12:00:00")));
+        assert_eq!(fired(&mut table, "10T12:00:00"), [(at("10T03:00:00"), true)]);
+        assert_eq!(fired(&mut table, "10T12:00:01"), []);
+        assert_eq!(table.next_wake(at("10T12:00:01")), Some(at("11T03:00:00")));
+    }
+
+    #[test]
+    fn a_new_entry_has_missed_nothing() {
+        assert_eq!(fired(&mut table("0 3 * * *", None, "10T12:00:00"), "10T12:00:00"), []);
+    }
+
+    #[test]
+    fn a_clock_set_forward_by_days_fires_each_entry_once() {
+        let mut table = table("* * * * *", None, "10T00:00:30");
+        table.set("b", timing("0 * * * *"), None, at("10T00:00:30"));
+        let firings = table.due(at("20T00:30:30"));
+        let told: Vec<_> = firings.iter().map(|f| (f.entry.as_str(), f.scheduled_at, f.missed)).collect();
+        assert_eq!(told, [("b", at("20T00:00:00"), true), ("a", at("20T00:30:00"), true)]);
+        assert_eq!(table.due(at("20T00:30:40")), []);
+    }
+
+    #[test]
+    fn a_clock_set_back_fires_nothing_a_second_time() {
+        let mut table = table("0 * * * *", None, "10T00:30:00");
+        assert_eq!(fired(&mut table, "10T03:00:00").len(), 1);
+        for now in ["08T00:30:00", "08T01:00:00", "10T01:00:00", "10T03:00:30"] {
+            assert_eq!(fired(&mut table, now), [], "{now}");
+        }
+        assert_eq!(fired(&mut table, "10T04:00:00"), [(at("10T04:00:00"), false)]);
+    }
+
+    #[test]
+    fn a_clock_that_was_years_ahead_does_not_silence_an_entry() {
+        let future = "2031-01-01T00:00:30Z".parse().unwrap();
+        let mut table = Timetable::new();
+        table.set("a", timing("0 * * * *"), Some(future), at("10T00:30:00"));
+        assert_eq!(table.next_wake(at("10T00:30:00")), Some(at("10T01:00:00")));
+        assert_eq!(fired(&mut table, "10T00:30:00"), []);
+        assert_eq!(fired(&mut table, "10T01:00:00"), [(at("10T01:00:00"), false)]);
+    }
+
+    #[test]
+    fn jitter_moves_the_firing_and_not_the_instant_that_it_stands_for() {
+        let mut table = Timetable::new();
+        let jittered = Timing { jitter: Duration::from_secs(90), ..timing("*/5 * * * *") };
+        table.set("a", jittered, None, at("10T00:02:00"));
+        assert_eq!(table.next_wake(at("10T00:02:00")), Some(at("10T00:06:30")));
+        assert_eq!(fired(&mut table, "10T00:06:29"), []);
+        assert_eq!(fired(&mut table, "10T00:06:30"), [(at("10T00:05:00"), false)]);
+        // At 00:11 the firing of 00:10 is still to come.
+        assert_eq!(fired(&mut table, "10T00:11:00"), []);
+    }
+
+    #[test]
+    fn a_changed_timing_goes_on_from_now_and_the_same_one_changes_nothing() {
+        let mut table = table("0 3 * * *", None, "10T00:00:00");
+        table.set("a", timing("0 3 * * *"), None, at("10T05:00:00"));
+        assert_eq!(table.next_wake(at("10T05:00:00")), Some(at("10T05:00:00")), "the missed firing stays due");
+        table.set("a", timing("0 4 * * *"), None, at("10T05:00:00"));
+        assert_eq!(table.next_firing("a", at("10T05:00:00")), Some(at("11T04:00:00")));
+        table.set("a", timing("never"), None, at("10T05:00:00"));
+        assert_eq!(table.next_wake(at("10T05:00:00")), None);
+        assert_eq!(fired(&mut table, "30T05:00:00"), []);
+        table.remove("a");
+        assert_eq!(table.names().count(), 0);
+    }
+
+    #[test]
+    fn a_held_up_loop_tells_of_the_firing_it_missed() {
+        let mut table = table("*/10 * * * *", None, "10T00:01:00");
+        assert_eq!(fired(&mut table, "10T00:14:00"), [(at("10T00:10:00"), true)]);
+        assert_eq!(fired(&mut table, "10T00:20:59"), [(at("10T00:20:00"), false)]);
+    }
+}

@@ -1,0 +1,380 @@
+//! The handle to the journal, and the one thread that owns the connection.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::file::{connect, create, unopened, write_ahead};
+use super::owner::{self, Owner};
+use super::queries::{self, OwnedRun};
+use super::record::{
+    Begun, EvidenceFilter, EvidenceRecord, HistoryFilter, Observation, Outcome, RunEnd, RunId, RunRecord, TagRecord,
+    Trigger,
+};
+use super::{JournalError, schema};
+use crate::copy::event::{Arrival, Transfer};
+use crate::oci::Digest;
+
+/// How many questions may wait for the thread before those who ask wait themselves.
+const WAITING: usize = 256;
+
+/// A handle to the journal, cheap to clone. When the last one is dropped, what was asked for is finished, and the file
+/// and the lock of this process are let go.
+///
+/// Every method ends when its answer is there. Dropping the future takes nothing back: what was asked for is done.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    /// This process's row; [`None`] for a reader.
+    process: Option<i64>,
+    /// [`None`] only while dropping.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// What a power cut may take from a write that was answered.
+#[derive(Clone, Copy)]
+enum Promise {
+    /// Nothing: it is on the disk.
+    Kept,
+    /// The last few: it is a hint, or can be found out again.
+    Hint,
+}
+
+impl Journal {
+    /// Opens the journal for reading and writing. A missing one is created for its owner alone (mode 0600, a missing
+    /// folder 0700), an older one is brought up to date, and runs that a dead process left behind are marked as
+    /// interrupted. Does disk I/O: call it at start-up, not within a task.
+    ///
+    /// # Errors
+    /// [`JournalError`] that names the file.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        Self::open_at(path, Utc::now())
+    }
+
+    /// [`Journal::open`] with the instant at which interrupted runs are taken to have ended.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_at(path: &Path, now: DateTime<Utc>) -> Result<Self, JournalError> {
+        let path = create(path)?;
+        let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        schema::climb(&mut connection, &path, schema::LADDER)?;
+        write_ahead(&connection, &path)?;
+        let owner = Owner::beside(&path).map_err(|error| unopened(&path, error))?;
+        let failed = |error| JournalError::of(&path, error);
+        let process = queries::register_process(&connection, std::process::id(), owner.name()).map_err(failed)?;
+        in_transaction(&mut connection, |db| bury_the_dead(db, &path, process, now)).map_err(failed)?;
+        Self::start(path, connection, Some((process, owner)))
+    }
+
+    /// Opens a journal that exists, for reading alone: for `history`, `evidence` and `status`.
+    ///
+    /// # Errors
+    /// [`JournalError::Missing`] where there is none; a method that writes answers [`JournalError::ReadOnly`].
+    pub fn open_existing(path: &Path) -> Result<Self, JournalError> {
+        let path = match fs::canonicalize(path) {
+            Ok(path) => path,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(JournalError::Missing { path: path.to_owned() });
+            }
+            Err(error) => return Err(unopened(path, error)),
+        };
+        fs::File::open(&path).map_err(|source| JournalError::Open { path: path.clone(), source })?;
+        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        schema::require_top(&connection, &path)?;
+        Self::start(path, connection, None)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Begins a run of `entry`, unless one is under way in any process that shares this journal. Runs of processes
+    /// that are gone are marked as interrupted first and hold nothing.
+    ///
+    /// # Errors
+    /// [`JournalError`], with nothing begun.
+    pub async fn begin_run(&self, entry: &str, trigger: Trigger, now: DateTime<Utc>) -> Result<Begun, JournalError> {
+        let process = self.process()?;
+        let (entry, path) = (entry.to_owned(), self.inner.path.clone());
+        self.write(Promise::Kept, move |db| {
+            bury_the_dead(db, &path, process, now)?;
+            match queries::find_unfinished_run_of(db, &entry)? {
+                Some((pid, since)) => Ok(Begun::AlreadyRunning { pid, since }),
+                None => queries::insert_run(db, process, &entry, trigger, now).map(Begun::Started),
+            }
+        })
+        .await
+    }
+
+    /// Ends a run. Transfers that it left open are closed as interrupted.
+    ///
+    /// # Errors
+    /// [`JournalError`]; the run then counts as under way until this process ends.
+    pub async fn end_run(&self, run: RunId, end: RunEnd, now: DateTime<Utc>) -> Result<(), JournalError> {
+        self.write(Promise::Kept, move |db| queries::end_run(db, run, &end, now)).await
+    }
+
+    /// Notes which tags a run saw between two places. All batches of one run and pair bear the same `now` (the run's
+    /// beginning): [`Journal::last_selection`] tells by it which tags were seen together.
+    ///
+    /// # Errors
+    /// [`JournalError`], with none of the batch noted.
+    pub async fn observe_tags(
+        &self,
+        entry: &str,
+        source: &str,
+        target: &str,
+        seen: Vec<Observation>,
+        now: DateTime<Utc>,
+    ) -> Result<(), JournalError> {
+        let (entry, source, target) = (entry.to_owned(), source.to_owned(), target.to_owned());
+        self.write(Promise::Hint, move |db| {
+            seen.iter().try_for_each(|seen| queries::note_observation(db, &entry, [&source, &target], seen, now))
+        })
+        .await
+    }
+
+    /// The tags that the last run of `entry` saw, by source, target and tag.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn last_selection(&self, entry: &str) -> Result<Vec<TagRecord>, JournalError> {
+        let entry = entry.to_owned();
+        self.read(move |db| queries::list_tags_last_seen_of(db, &entry)).await
+    }
+
+    /// Notes that bytes of a blob begin to move.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn transfer_started(
+        &self,
+        run: RunId,
+        transfer: Arc<Transfer>,
+        now: DateTime<Utc>,
+    ) -> Result<(), JournalError> {
+        self.write(Promise::Hint, move |db| queries::insert_transfer(db, run, &transfer, now)).await
+    }
+
+    /// Notes that a blob is committed at its target.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn transfer_finished(
+        &self,
+        run: RunId,
+        transfer: Arc<Transfer>,
+        now: DateTime<Utc>,
+    ) -> Result<(), JournalError> {
+        self.write(Promise::Hint, move |db| queries::end_transfer(db, run, &transfer, None, now)).await
+    }
+
+    /// Notes that a blob did not arrive. `error` is cut at 2000 characters.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn transfer_failed(
+        &self,
+        run: RunId,
+        transfer: Arc<Transfer>,
+        error: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(), JournalError> {
+        let error = error.to_owned();
+        self.write(Promise::Hint, move |db| queries::end_transfer(db, run, &transfer, Some(&error), now)).await
+    }
+
+    /// Records that a digest arrived. When this returns, the evidence is on the disk.
+    ///
+    /// # Errors
+    /// [`JournalError`]; there is then no evidence.
+    pub async fn record_arrival(&self, run: RunId, entry: &str, arrival: &Arrival) -> Result<(), JournalError> {
+        let (entry, arrival) = (entry.to_owned(), arrival.clone());
+        self.write(Promise::Kept, move |db| queries::insert_evidence(db, run, &entry, &arrival)).await
+    }
+
+    /// Notes which index `source` becomes when it is cut down to `platforms`, so that an unchanged tag costs no
+    /// manifest. `platforms` is any text that is the same for the same platforms.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn record_derived(&self, source: Digest, platforms: &str, derived: Digest) -> Result<(), JournalError> {
+        let platforms = platforms.to_owned();
+        self.write(Promise::Hint, move |db| queries::note_derived(db, &source, &platforms, &derived)).await
+    }
+
+    /// What [`Journal::record_derived`] noted.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn find_derived(&self, source: Digest, platforms: &str) -> Result<Option<Digest>, JournalError> {
+        let platforms = platforms.to_owned();
+        self.read(move |db| queries::find_derived(db, &source, &platforms)).await
+    }
+
+    /// Runs, the latest first. One whose process is gone is shown as interrupted, even to a reader.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn history(&self, filter: &HistoryFilter) -> Result<Vec<RunRecord>, JournalError> {
+        let (filter, path) = (filter.clone(), self.inner.path.clone());
+        self.read(move |db| Ok(told(queries::list_runs(db, &filter)?, &path))).await
+    }
+
+    /// The last run of each entry, by name.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn last_runs(&self) -> Result<Vec<RunRecord>, JournalError> {
+        let path = self.inner.path.clone();
+        self.read(move |db| Ok(told(queries::list_last_run_of_each_entry(db)?, &path))).await
+    }
+
+    /// The last instant for which the schedule of `entry` fired, whatever became of the run.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn last_scheduled(&self, entry: &str) -> Result<Option<DateTime<Utc>>, JournalError> {
+        let entry = entry.to_owned();
+        self.read(move |db| queries::find_last_scheduled_instant_of(db, &entry)).await
+    }
+
+    /// Evidence, the latest first.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn evidence(&self, filter: &EvidenceFilter) -> Result<Vec<EvidenceRecord>, JournalError> {
+        let filter = filter.clone();
+        self.read(move |db| queries::list_evidence(db, &filter)).await
+    }
+
+    /// Writes a row to the disk, for the readiness probe.
+    ///
+    /// # Errors
+    /// Whatever would keep a run from being recorded.
+    pub async fn check_writable(&self) -> Result<(), JournalError> {
+        let process = self.process()?;
+        self.write(Promise::Kept, move |db| queries::count_a_probe(db, process)).await
+    }
+
+    fn start(path: PathBuf, mut connection: Connection, own: Option<(i64, Owner)>) -> Result<Self, JournalError> {
+        let (jobs, mut queue) = mpsc::channel::<Job>(WAITING);
+        let (process, owner) = own.unzip();
+        let work = move || {
+            while let Some(job) = queue.blocking_recv() {
+                job(&mut connection);
+            }
+            // The file is closed before the lock is let go.
+            drop(connection);
+            drop(owner);
+        };
+        let spawned = thread::Builder::new().name("journal".into()).spawn(work);
+        let thread = spawned.map_err(|source| JournalError::Open { path: path.clone(), source })?;
+        Ok(Self { inner: Arc::new(Inner { path, process, jobs: Some(jobs), thread: Some(thread) }) })
+    }
+
+    fn process(&self) -> Result<i64, JournalError> {
+        self.inner.process.ok_or_else(|| JournalError::ReadOnly { path: self.inner.path.clone() })
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        promise: Promise,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        self.process()?;
+        self.ask(move |connection| {
+            let level = match promise {
+                Promise::Kept => "FULL",
+                Promise::Hint => "NORMAL",
+            };
+            connection.pragma_update(None, "synchronous", level)?;
+            in_transaction(connection, work)
+        })
+        .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        self.ask(move |connection| work(connection)).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let path = &self.inner.path;
+        let closed = || JournalError::Closed { path: path.clone() };
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // Who asked may have gone; the work is done all the same.
+            let _ = answer.send(work(connection));
+        });
+        let jobs = self.inner.jobs.as_ref().ok_or_else(closed)?;
+        jobs.send(job).await.map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?.map_err(|error| JournalError::of(path, error))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there was a `Closed` to whoever asked.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A transaction that takes the right to write at once, so that it never has to be begun again.
+fn in_transaction<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let answer = work(&transaction)?;
+    transaction.commit()?;
+    Ok(answer)
+}
+
+/// Ends the runs of processes that are gone. `but` is the asker's own row.
+fn bury_the_dead(db: &Connection, journal: &Path, but: i64, now: DateTime<Utc>) -> rusqlite::Result<()> {
+    for process in queries::list_processes_not_known_to_be_gone(db, but)? {
+        if !owner::lives(journal, &process.lock) {
+            queries::interrupt_everything_of_process(db, process.id, now)?;
+            owner::bury(journal, &process.lock);
+        }
+    }
+    Ok(())
+}
+
+/// A reader cannot bury the dead, but it need not take them for alive.
+fn told(runs: Vec<OwnedRun>, journal: &Path) -> Vec<RunRecord> {
+    let tell = |OwnedRun { mut run, lock }: OwnedRun| {
+        if run.ended.is_none() && !owner::lives(journal, &lock) {
+            run.outcome = Some(Outcome::Interrupted);
+            run.error = Some(queries::ENDED_SILENTLY.to_owned());
+        }
+        run
+    };
+    runs.into_iter().map(tell).collect()
+}

@@ -1,0 +1,359 @@
+//! Every statement that the program runs against the journal, each under a name that says what it does.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Result, Row, named_params, params};
+
+use super::record::{
+    EvidenceFilter, EvidenceRecord, HistoryFilter, Observation, Outcome, RunEnd, RunId, RunRecord, TagCounts,
+    TagRecord, Trigger,
+};
+use crate::copy::event::{Arrival, BlobCounts, Transfer};
+use crate::oci::{Digest, ManifestRef, MediaType, Tag};
+
+/// A process that is not known to be gone.
+pub(super) struct Process {
+    pub(super) id: i64,
+    pub(super) lock: String,
+}
+
+/// A run with the lock that its process held while it lived.
+pub(super) struct OwnedRun {
+    pub(super) run: RunRecord,
+    pub(super) lock: String,
+}
+
+pub(super) fn register_process(db: &Connection, pid: u32, lock: &str) -> Result<i64> {
+    db.execute("INSERT INTO processes (pid, lock) VALUES (?1, ?2)", params![pid, lock])?;
+    Ok(db.last_insert_rowid())
+}
+
+pub(super) fn list_processes_not_known_to_be_gone(db: &Connection, but: i64) -> Result<Vec<Process>> {
+    let mut statement = db.prepare_cached("SELECT id, lock FROM processes WHERE gone = 0 AND id <> ?1")?;
+    let rows = statement.query_map([but], |row| Ok(Process { id: row.get("id")?, lock: row.get("lock")? }))?;
+    rows.collect()
+}
+
+pub(super) fn interrupt_everything_of_process(db: &Connection, process: i64, now: DateTime<Utc>) -> Result<()> {
+    db.execute(
+        "UPDATE transfers SET ended = ?2, outcome = 'interrupted'
+         WHERE ended IS NULL AND run IN (SELECT id FROM runs WHERE process = ?1)",
+        params![process, text(now)],
+    )?;
+    db.execute(
+        "UPDATE runs SET ended = ?2, outcome = 'interrupted', error = ?3 WHERE process = ?1 AND ended IS NULL",
+        params![process, text(now), ENDED_SILENTLY],
+    )?;
+    db.execute("UPDATE processes SET gone = 1 WHERE id = ?1", [process])?;
+    Ok(())
+}
+
+/// The error of a run whose process is gone.
+pub(super) const ENDED_SILENTLY: &str = "its process ended without ending the run";
+
+pub(super) fn count_a_probe(db: &Connection, process: i64) -> Result<()> {
+    db.execute("UPDATE processes SET probes = probes + 1 WHERE id = ?1", [process])?;
+    Ok(())
+}
+
+pub(super) fn find_unfinished_run_of(db: &Connection, entry: &str) -> Result<Option<(u32, DateTime<Utc>)>> {
+    let mut statement = db.prepare_cached(
+        "SELECT pid, started FROM runs JOIN processes ON processes.id = runs.process
+         WHERE entry = ?1 AND ended IS NULL",
+    )?;
+    statement.query_row([entry], |row| Ok((row.get("pid")?, parsed(row, "started")?))).optional()
+}
+
+pub(super) fn insert_run(
+    db: &Connection,
+    process: i64,
+    entry: &str,
+    trigger: Trigger,
+    now: DateTime<Utc>,
+) -> Result<RunId> {
+    let scheduled_at = match trigger {
+        Trigger::Schedule { scheduled_at } => Some(text(scheduled_at)),
+        Trigger::Start | Trigger::Hand => None,
+    };
+    db.execute(
+        "INSERT INTO runs (process, entry, trigger, scheduled_at, started) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![process, entry, trigger.word(), scheduled_at, text(now)],
+    )?;
+    Ok(RunId(db.last_insert_rowid()))
+}
+
+pub(super) fn end_run(db: &Connection, run: RunId, end: &RunEnd, now: DateTime<Utc>) -> Result<()> {
+    db.execute(
+        "UPDATE transfers SET ended = ?2, outcome = 'interrupted' WHERE run = ?1 AND ended IS NULL",
+        params![run.0, text(now)],
+    )?;
+    db.execute(
+        "UPDATE runs SET ended = :now, outcome = :outcome, copied = :copied, kept = :kept, refused = :refused,
+            failed = :failed, bytes = :bytes, error = :error WHERE id = :run",
+        named_params! {
+            ":run": run.0, ":now": text(now), ":outcome": end.outcome.word(),
+            ":copied": number(end.tags.copied), ":kept": number(end.tags.kept),
+            ":refused": number(end.tags.refused), ":failed": number(end.tags.failed),
+            ":bytes": number(end.bytes), ":error": end.error.as_deref().map(bounded),
+        },
+    )?;
+    Ok(())
+}
+
+pub(super) fn list_runs(db: &Connection, filter: &HistoryFilter) -> Result<Vec<OwnedRun>> {
+    let mut statement = db.prepare_cached(
+        "SELECT runs.*, pid, lock FROM runs JOIN processes ON processes.id = runs.process
+         WHERE (:entry IS NULL OR entry = :entry)
+           AND (:since IS NULL OR started >= :since) AND (:until IS NULL OR started < :until)
+         ORDER BY started DESC, runs.id DESC LIMIT :limit",
+    )?;
+    let rows = statement.query_map(
+        named_params! {
+            ":entry": filter.entry, ":since": filter.since.map(text), ":until": filter.until.map(text),
+            ":limit": limit(filter.limit),
+        },
+        read_run,
+    )?;
+    rows.collect()
+}
+
+pub(super) fn list_last_run_of_each_entry(db: &Connection) -> Result<Vec<OwnedRun>> {
+    let mut statement = db.prepare_cached(
+        "SELECT runs.*, pid, lock FROM runs JOIN processes ON processes.id = runs.process
+         WHERE runs.id IN (SELECT max(id) FROM runs GROUP BY entry) ORDER BY entry",
+    )?;
+    statement.query_map([], read_run)?.collect()
+}
+
+pub(super) fn find_last_scheduled_instant_of(db: &Connection, entry: &str) -> Result<Option<DateTime<Utc>>> {
+    let mut statement = db.prepare_cached(
+        "SELECT scheduled_at FROM runs WHERE entry = ?1 AND scheduled_at IS NOT NULL ORDER BY scheduled_at DESC LIMIT 1",
+    )?;
+    statement.query_row([entry], |row| parsed(row, "scheduled_at")).optional()
+}
+
+pub(super) fn note_observation(
+    db: &Connection,
+    entry: &str,
+    [source, target]: [&str; 2],
+    seen: &Observation,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO tag_observations (entry, source, target, tag, source_digest, target_digest, first_seen, last_seen)
+         VALUES (:entry, :source, :target, :tag, :source_digest, :target_digest, :now, :now)
+         ON CONFLICT DO UPDATE SET target_digest = :target_digest, last_seen = max(last_seen, :now)",
+    )?;
+    statement.execute(named_params! {
+        ":entry": entry, ":source": source, ":target": target, ":tag": seen.tag.as_str(),
+        ":source_digest": seen.source_digest.to_string(),
+        ":target_digest": seen.target_digest.map(|digest| digest.to_string()), ":now": text(now),
+    })?;
+    Ok(())
+}
+
+pub(super) fn list_tags_last_seen_of(db: &Connection, entry: &str) -> Result<Vec<TagRecord>> {
+    let mut statement = db.prepare_cached(
+        "SELECT * FROM tag_observations AS seen WHERE entry = ?1 AND last_seen = (
+             SELECT max(last_seen) FROM tag_observations
+             WHERE entry = seen.entry AND source = seen.source AND target = seen.target)
+         ORDER BY source, target, tag",
+    )?;
+    let rows = statement.query_map([entry], |row| {
+        Ok(TagRecord {
+            source: row.get("source")?,
+            target: row.get("target")?,
+            tag: parsed(row, "tag")?,
+            source_digest: parsed(row, "source_digest")?,
+            target_digest: parsed_if_any(row, "target_digest")?,
+            first_seen: parsed(row, "first_seen")?,
+            last_seen: parsed(row, "last_seen")?,
+        })
+    })?;
+    rows.collect()
+}
+
+pub(super) fn insert_transfer(db: &Connection, run: RunId, transfer: &Transfer, now: DateTime<Utc>) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO transfers (run, source, target, digest, size, started) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    let Transfer { source, target, digest, size, .. } = transfer;
+    statement.execute(params![run.0, source, target, digest.to_string(), number(*size), text(now)])?;
+    Ok(())
+}
+
+pub(super) fn end_transfer(
+    db: &Connection,
+    run: RunId,
+    transfer: &Transfer,
+    error: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "UPDATE transfers SET ended = ?4, outcome = ?5, error = ?6
+         WHERE run = ?1 AND digest = ?2 AND target = ?3 AND ended IS NULL",
+    )?;
+    let outcome = if error.is_some() { "failed" } else { "finished" };
+    let (digest, error) = (transfer.digest.to_string(), error.map(bounded));
+    statement.execute(params![run.0, digest, transfer.target, text(now), outcome, error])?;
+    Ok(())
+}
+
+pub(super) fn insert_evidence(db: &Connection, run: RunId, entry: &str, arrival: &Arrival) -> Result<()> {
+    db.execute(
+        "INSERT INTO evidence (run, entry, source, source_reference, source_digest, target, tag, digest, media_type,
+            manifests, blobs_copied, blobs_mounted, blobs_found, bytes, source_identity, target_identity, started, ended)
+         VALUES (:run, :entry, :source, :source_reference, :source_digest, :target, :tag, :digest, :media_type,
+            :manifests, :copied, :mounted, :found, :bytes, :source_identity, :target_identity, :started, :ended)",
+        named_params! {
+            ":run": run.0, ":entry": entry, ":source": arrival.source,
+            ":source_reference": arrival.source_reference.to_string(),
+            ":source_digest": arrival.source_digest.to_string(), ":target": arrival.target,
+            ":tag": arrival.tag.as_ref().map(Tag::as_str), ":digest": arrival.digest.to_string(),
+            ":media_type": arrival.media_type.as_str(), ":manifests": number(arrival.manifests),
+            ":copied": number(arrival.blobs.copied), ":mounted": number(arrival.blobs.mounted),
+            ":found": number(arrival.blobs.found), ":bytes": number(arrival.bytes),
+            ":source_identity": arrival.source_identity, ":target_identity": arrival.target_identity,
+            ":started": text(arrival.started), ":ended": text(arrival.ended),
+        },
+    )?;
+    Ok(())
+}
+
+pub(super) fn list_evidence(db: &Connection, filter: &EvidenceFilter) -> Result<Vec<EvidenceRecord>> {
+    let mut statement = db.prepare_cached(
+        "SELECT * FROM evidence
+         WHERE (:entry IS NULL OR entry = :entry)
+           AND (:reference IS NULL OR :reference IN (source, source || ':' || source_reference,
+               source || '@' || source_digest, target, target || ':' || tag, target || '@' || digest))
+           AND (:digest IS NULL OR digest LIKE :digest OR source_digest LIKE :digest)
+           AND (:since IS NULL OR ended >= :since) AND (:until IS NULL OR ended < :until)
+         ORDER BY ended DESC, id DESC LIMIT :limit",
+    )?;
+    let rows = statement.query_map(
+        named_params! {
+            ":entry": filter.entry, ":reference": filter.reference,
+            ":digest": filter.digest.as_ref().map(|prefix| prefix.like()),
+            ":since": filter.since.map(text), ":until": filter.until.map(text), ":limit": limit(filter.limit),
+        },
+        read_evidence,
+    )?;
+    rows.collect()
+}
+
+pub(super) fn note_derived(db: &Connection, source: &Digest, platforms: &str, derived: &Digest) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO derived (source_digest, platforms, derived_digest) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET derived_digest = excluded.derived_digest",
+    )?;
+    statement.execute(params![source.to_string(), platforms, derived.to_string()])?;
+    Ok(())
+}
+
+pub(super) fn find_derived(db: &Connection, source: &Digest, platforms: &str) -> Result<Option<Digest>> {
+    let mut statement =
+        db.prepare_cached("SELECT derived_digest FROM derived WHERE source_digest = ?1 AND platforms = ?2")?;
+    statement.query_row(params![source.to_string(), platforms], |row| parsed(row, "derived_digest")).optional()
+}
+
+fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
+    let word: String = row.get("trigger")?;
+    let trigger = match (word.as_str(), parsed_if_any(row, "scheduled_at")?) {
+        ("schedule", Some(scheduled_at)) => Trigger::Schedule { scheduled_at },
+        ("start", None) => Trigger::Start,
+        ("hand", None) => Trigger::Hand,
+        _ => return Err(unreadable(row, "trigger", &word)),
+    };
+    let outcome: Option<String> = row.get("outcome")?;
+    let read_outcome = |word: String| Outcome::read(&word).ok_or_else(|| unreadable(row, "outcome", &word));
+    let run = RunRecord {
+        id: RunId(row.get("id")?),
+        entry: row.get("entry")?,
+        trigger,
+        pid: row.get("pid")?,
+        started: parsed(row, "started")?,
+        ended: parsed_if_any(row, "ended")?,
+        outcome: outcome.map(read_outcome).transpose()?,
+        tags: TagCounts {
+            copied: count(row, "copied")?,
+            kept: count(row, "kept")?,
+            refused: count(row, "refused")?,
+            failed: count(row, "failed")?,
+        },
+        bytes: count(row, "bytes")?,
+        error: row.get("error")?,
+    };
+    Ok(OwnedRun { run, lock: row.get("lock")? })
+}
+
+fn read_evidence(row: &Row<'_>) -> Result<EvidenceRecord> {
+    let reference: String = row.get("source_reference")?;
+    let source_reference = match reference.parse::<Digest>() {
+        Ok(digest) => ManifestRef::Digest(digest),
+        Err(_) => ManifestRef::Tag(parsed(row, "source_reference")?),
+    };
+    let arrival = Arrival {
+        source: row.get("source")?,
+        source_reference,
+        source_digest: parsed(row, "source_digest")?,
+        target: row.get("target")?,
+        tag: parsed_if_any(row, "tag")?,
+        digest: parsed(row, "digest")?,
+        media_type: MediaType::new(&row.get::<_, String>("media_type")?),
+        manifests: count(row, "manifests")?,
+        blobs: BlobCounts {
+            copied: count(row, "blobs_copied")?,
+            mounted: count(row, "blobs_mounted")?,
+            found: count(row, "blobs_found")?,
+        },
+        bytes: count(row, "bytes")?,
+        source_identity: row.get("source_identity")?,
+        target_identity: row.get("target_identity")?,
+        started: parsed(row, "started")?,
+        ended: parsed(row, "ended")?,
+    };
+    Ok(EvidenceRecord { id: row.get("id")?, run: RunId(row.get("run")?), entry: row.get("entry")?, arrival })
+}
+
+fn parsed<T: FromStr<Err: fmt::Display>>(row: &Row<'_>, column: &str) -> Result<T> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|_| unreadable(row, column, &text))
+}
+
+fn parsed_if_any<T: FromStr<Err: fmt::Display>>(row: &Row<'_>, column: &str) -> Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| text.parse().map_err(|_| unreadable(row, column, &text))).transpose()
+}
+
+fn unreadable(row: &Row<'_>, column: &str, text: &str) -> rusqlite::Error {
+    let at = row.as_ref().column_index(column).unwrap_or_default();
+    let reason = format!("column {column} holds {text:?}");
+    rusqlite::Error::FromSqlConversionFailure(at, Type::Text, reason.into())
+}
+
+/// Of one width, so that texts sort as instants do.
+fn text(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// SQLite's integers are signed; nothing that is counted here comes near the difference.
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn count(row: &Row<'_>, column: &str) -> Result<u64> {
+    row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or_default())
+}
+
+/// SQLite takes a negative limit as none.
+fn limit(limit: Option<u32>) -> i64 {
+    limit.map_or(-1, i64::from)
+}
+
+/// An error's text as far as a person would read it.
+fn bounded(error: &str) -> String {
+    error.chars().take(2000).collect()
+}

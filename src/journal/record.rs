@@ -1,0 +1,259 @@
+//! What the journal takes in and gives out: plain values, with the rules by which they print and parse.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+
+use crate::copy::event::Arrival;
+use crate::oci::{Digest, Tag};
+
+/// The number of a run within one journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+pub struct RunId(pub(super) i64);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why a run began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "trigger", rename_all = "lowercase")]
+pub enum Trigger {
+    /// Its schedule fired.
+    Schedule {
+        /// The instant that the schedule names.
+        scheduled_at: DateTime<Utc>,
+    },
+    /// The daemon started.
+    Start,
+    /// A person asked for it.
+    Hand,
+}
+
+impl Trigger {
+    /// The word for it: `schedule`, `start` or `hand`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Schedule { .. } => "schedule",
+            Self::Start => "start",
+            Self::Hand => "hand",
+        }
+    }
+}
+
+/// The answer to the wish to run an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// The run is recorded and is the caller's.
+    Started(RunId),
+    /// The entry runs already, in this process or in another one that shares the journal.
+    AlreadyRunning {
+        /// The process that runs it.
+        pid: u32,
+        /// Since when.
+        since: DateTime<Utc>,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Every tag is as the entry wants it.
+    Succeeded,
+    /// At least one tag, or the run as a whole, failed.
+    Failed,
+    /// It was stopped, or its process ended without saying so.
+    Interrupted,
+    /// It took longer than the entry's `timeout`.
+    TimedOut,
+}
+
+impl Outcome {
+    /// The word for it, as it stands in the journal and in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+            Self::TimedOut => "timed_out",
+        }
+    }
+
+    pub(super) fn read(word: &str) -> Option<Self> {
+        [Self::Succeeded, Self::Failed, Self::Interrupted, Self::TimedOut].into_iter().find(|it| it.word() == word)
+    }
+}
+
+/// What a run did with its tags.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct TagCounts {
+    /// Written at a target, new or moved.
+    pub copied: u64,
+    /// Left as they were, because they agree.
+    pub kept: u64,
+    /// Left as they were by a rule.
+    pub refused: u64,
+    /// Left as they were by an error.
+    pub failed: u64,
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunEnd {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it did with its tags.
+    pub tags: TagCounts,
+    /// Bytes of blobs and manifests that it sent.
+    pub bytes: u64,
+    /// The first error, for people.
+    pub error: Option<String>,
+}
+
+/// A run, as `history` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RunRecord {
+    /// Its number.
+    pub id: RunId,
+    /// The entry's name.
+    pub entry: String,
+    /// Why it began.
+    #[serde(flatten)]
+    pub trigger: Trigger,
+    /// The process that ran it.
+    pub pid: u32,
+    /// When it began.
+    pub started: DateTime<Utc>,
+    /// When it ended, as far as that is known.
+    pub ended: Option<DateTime<Utc>>,
+    /// How it ended; absent while it runs.
+    pub outcome: Option<Outcome>,
+    /// What it did with its tags.
+    pub tags: TagCounts,
+    /// Bytes of blobs and manifests that it sent.
+    pub bytes: u64,
+    /// The first error, for people.
+    pub error: Option<String>,
+}
+
+/// Evidence, as `evidence` shows it: one tag and digest that arrived.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct EvidenceRecord {
+    /// Its number; later evidence has a higher one.
+    pub id: i64,
+    /// The run that brought it.
+    pub run: RunId,
+    /// The entry's name.
+    pub entry: String,
+    /// What arrived, from where, under which digest.
+    #[serde(flatten)]
+    pub arrival: Arrival,
+}
+
+/// One tag as a run saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// The tag.
+    pub tag: Tag,
+    /// The digest at the source.
+    pub source_digest: Digest,
+    /// The digest at the target, where the tag exists.
+    pub target_digest: Option<Digest>,
+}
+
+/// A tag of an entry, as it was last seen.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TagRecord {
+    /// The source place.
+    pub source: String,
+    /// The target place.
+    pub target: String,
+    /// The tag.
+    pub tag: Tag,
+    /// The digest at the source.
+    pub source_digest: Digest,
+    /// The digest at the target, where the tag existed.
+    pub target_digest: Option<Digest>,
+    /// When the tag was first seen with this digest at the source.
+    pub first_seen: DateTime<Utc>,
+    /// When it was last seen.
+    pub last_seen: DateTime<Utc>,
+}
+
+/// Which runs to show, the latest first. The default shows all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HistoryFilter {
+    /// Of this entry only.
+    pub entry: Option<String>,
+    /// Begun at or after this instant.
+    pub since: Option<DateTime<Utc>>,
+    /// Begun before this instant.
+    pub until: Option<DateTime<Utc>>,
+    /// At most so many.
+    pub limit: Option<u32>,
+}
+
+/// Which evidence to show, the latest first. The default shows all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EvidenceFilter {
+    /// Of this entry only.
+    pub entry: Option<String>,
+    /// At this place, source or target: a repository, with `:tag` or `@digest` behind it or without.
+    pub reference: Option<String>,
+    /// With this digest at the source or at the target.
+    pub digest: Option<DigestPrefix>,
+    /// Arrived at or after this instant.
+    pub since: Option<DateTime<Utc>>,
+    /// Arrived before this instant.
+    pub until: Option<DateTime<Utc>>,
+    /// At most so many.
+    pub limit: Option<u32>,
+}
+
+/// A digest or its beginning: at least 12 hexadecimal digits, with or without `sha256:` before them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DigestPrefix(String);
+
+/// A text that is not a [`DigestPrefix`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not the beginning of a digest: expected at least 12 lower-case hex digits, with or without sha256: before them"
+)]
+pub struct DigestPrefixError(String);
+
+impl FromStr for DigestPrefix {
+    type Err = DigestPrefixError;
+
+    fn from_str(text: &str) -> Result<Self, DigestPrefixError> {
+        let (algorithm, digits) = text.split_once(':').map_or((None, text), |(name, digits)| (Some(name), digits));
+        let good = matches!(algorithm, None | Some("sha256" | "sha512"))
+            && (12..=128).contains(&digits.len())
+            && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if good { Ok(Self(text.to_owned())) } else { Err(DigestPrefixError(text.to_owned())) }
+    }
+}
+
+impl fmt::Display for DigestPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl From<Digest> for DigestPrefix {
+    fn from(digest: Digest) -> Self {
+        Self(digest.to_string())
+    }
+}
+
+impl DigestPrefix {
+    /// As a pattern of SQL's LIKE. The text holds nothing that LIKE would take for a wildcard.
+    pub(super) fn like(&self) -> String {
+        if self.0.contains(':') { format!("{}%", self.0) } else { format!("%:{}%", self.0) }
+    }
+}

@@ -1,0 +1,141 @@
+//! The journal's tables, and the ladder by which an older journal climbs to them.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::JournalError;
+
+/// Marks the file as ours ("TSHP").
+const APPLICATION_ID: i32 = 0x5453_4850;
+
+/// One rung a version. A rung that was released never changes; a new one is put behind it.
+///
+/// Instants are UTC texts of one width, so that they sort as they follow and a person can read them.
+pub(super) const LADDER: &[&str] = &["
+CREATE TABLE processes (
+    id      INTEGER PRIMARY KEY,
+    pid     INTEGER NOT NULL,
+    -- The file beside the journal that the process holds locked while it lives.
+    lock    TEXT NOT NULL UNIQUE,
+    -- Counts the probes of whether the journal can be written.
+    probes  INTEGER NOT NULL DEFAULT 0,
+    -- Found dead.
+    gone    INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE runs (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    process      INTEGER NOT NULL REFERENCES processes (id),
+    entry        TEXT NOT NULL,
+    trigger      TEXT NOT NULL,
+    scheduled_at TEXT,
+    started      TEXT NOT NULL,
+    ended        TEXT,
+    outcome      TEXT,
+    copied       INTEGER NOT NULL DEFAULT 0,
+    kept         INTEGER NOT NULL DEFAULT 0,
+    refused      INTEGER NOT NULL DEFAULT 0,
+    failed       INTEGER NOT NULL DEFAULT 0,
+    bytes        INTEGER NOT NULL DEFAULT 0,
+    error        TEXT
+) STRICT;
+CREATE INDEX runs_by_entry ON runs (entry, started);
+CREATE INDEX runs_by_start ON runs (started);
+CREATE UNIQUE INDEX one_run_per_entry ON runs (entry) WHERE ended IS NULL;
+
+CREATE TABLE tag_observations (
+    entry         TEXT NOT NULL,
+    source        TEXT NOT NULL,
+    target        TEXT NOT NULL,
+    tag           TEXT NOT NULL,
+    source_digest TEXT NOT NULL,
+    target_digest TEXT,
+    first_seen    TEXT NOT NULL,
+    last_seen     TEXT NOT NULL,
+    PRIMARY KEY (entry, source, target, tag, source_digest)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE transfers (
+    id      INTEGER PRIMARY KEY,
+    run     INTEGER NOT NULL REFERENCES runs (id),
+    source  TEXT NOT NULL,
+    target  TEXT NOT NULL,
+    digest  TEXT NOT NULL,
+    size    INTEGER NOT NULL,
+    started TEXT NOT NULL,
+    ended   TEXT,
+    outcome TEXT,
+    error   TEXT
+) STRICT;
+CREATE INDEX transfers_by_run ON transfers (run, digest);
+
+CREATE TABLE evidence (
+    id               INTEGER PRIMARY KEY AUTOINCREMENT,
+    run              INTEGER NOT NULL REFERENCES runs (id),
+    entry            TEXT NOT NULL,
+    source           TEXT NOT NULL,
+    source_reference TEXT NOT NULL,
+    source_digest    TEXT NOT NULL,
+    target           TEXT NOT NULL,
+    tag              TEXT,
+    digest           TEXT NOT NULL,
+    media_type       TEXT NOT NULL,
+    manifests        INTEGER NOT NULL,
+    blobs_copied     INTEGER NOT NULL,
+    blobs_mounted    INTEGER NOT NULL,
+    blobs_found      INTEGER NOT NULL,
+    bytes            INTEGER NOT NULL,
+    source_identity  TEXT NOT NULL,
+    target_identity  TEXT NOT NULL,
+    started          TEXT NOT NULL,
+    ended            TEXT NOT NULL
+) STRICT;
+CREATE INDEX evidence_by_end ON evidence (ended);
+CREATE INDEX evidence_by_digest ON evidence (digest);
+CREATE INDEX evidence_by_target ON evidence (target, tag);
+
+CREATE TABLE derived (
+    source_digest  TEXT NOT NULL,
+    platforms      TEXT NOT NULL,
+    derived_digest TEXT NOT NULL,
+    PRIMARY KEY (source_digest, platforms)
+) STRICT, WITHOUT ROWID;
+"];
+
+/// Brings the journal to the top of `ladder`, whole rungs at a time.
+pub(super) fn climb(connection: &mut Connection, path: &Path, ladder: &[&str]) -> Result<(), JournalError> {
+    let failed = |error| JournalError::of(path, error);
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let found = version(&transaction, path, ladder)?;
+    for (rung, step) in (1_u32..).zip(ladder).skip(found as usize) {
+        transaction.execute_batch(step).map_err(failed)?;
+        transaction.pragma_update(None, "user_version", rung).map_err(failed)?;
+    }
+    if found == 0 {
+        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
+    }
+    transaction.commit().map_err(failed)
+}
+
+/// Refuses a journal whose version is not the one at the top of the ladder; changes nothing.
+pub(super) fn require_top(connection: &Connection, path: &Path) -> Result<(), JournalError> {
+    let found = version(connection, path, LADDER)?;
+    let known = u32::try_from(LADDER.len()).unwrap_or(u32::MAX);
+    if found == known { Ok(()) } else { Err(JournalError::Older { path: path.to_owned(), found, known }) }
+}
+
+/// The version of a journal that is ours, or empty (0), and not newer than `ladder`.
+fn version(connection: &Connection, path: &Path, ladder: &[&str]) -> Result<u32, JournalError> {
+    let failed = |error| JournalError::of(path, error);
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(failed);
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
+    let ours = number("application_id")? == i64::from(APPLICATION_ID);
+    if !ours && tables > 0 {
+        return Err(JournalError::Foreign { path: path.to_owned() });
+    }
+    let found = u32::try_from(number("user_version")?).unwrap_or(u32::MAX);
+    let known = u32::try_from(ladder.len()).unwrap_or(u32::MAX);
+    if found > known { Err(JournalError::Newer { path: path.to_owned(), found, known }) } else { Ok(found) }
+}

@@ -1,0 +1,486 @@
+//! What the journal promises, on real files and with real processes.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::copy::event::{Arrival, BlobCounts, Transfer};
+use crate::oci::{Digest, MediaType, Tag};
+
+struct Place {
+    _folder: TempDir,
+    path: PathBuf,
+}
+
+fn place() -> Place {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state/journal.db");
+    Place { _folder: folder, path }
+}
+
+fn at(minute: i64) -> DateTime<Utc> {
+    "2026-05-10T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::minutes(minute)
+}
+
+fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+fn ended(outcome: Outcome) -> RunEnd {
+    RunEnd { outcome, tags: TagCounts { copied: 2, kept: 3, refused: 1, failed: 0 }, bytes: 77, error: None }
+}
+
+async fn begun(journal: &Journal, entry: &str, minute: i64) -> RunId {
+    match journal.begin_run(entry, Trigger::Hand, at(minute)).await.unwrap() {
+        Begun::Started(run) => run,
+        already @ Begun::AlreadyRunning { .. } => panic!("{already:?}"),
+    }
+}
+
+fn arrival(name: &str, minute: i64) -> Arrival {
+    let digest = Digest::of(name.as_bytes());
+    Arrival {
+        source: "docker.io/library/python".into(),
+        source_reference: tag(name).into(),
+        source_digest: digest,
+        target: "localhost:5000/cache/python".into(),
+        tag: Some(tag(name)),
+        digest,
+        media_type: MediaType::new(MediaType::OCI_INDEX),
+        manifests: 3,
+        blobs: BlobCounts { copied: 4, mounted: 2, found: 1 },
+        bytes: 1234,
+        source_identity: "mirror-bot".into(),
+        target_identity: "anonymous".into(),
+        started: at(minute - 1),
+        ended: at(minute),
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_told_as_it_was_recorded() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    let trigger = Trigger::Schedule { scheduled_at: at(0) };
+    let Begun::Started(run) = journal.begin_run("a", trigger, at(1)).await.unwrap() else { panic!() };
+    let running = &journal.history(&HistoryFilter::default()).await.unwrap()[0];
+    assert_eq!((running.ended, running.outcome), (None, None));
+    let end = RunEnd { error: Some("target: 500".into()), ..ended(Outcome::Failed) };
+    journal.end_run(run, end, at(2)).await.unwrap();
+    let expected = RunRecord {
+        id: run,
+        entry: "a".into(),
+        trigger,
+        pid: std::process::id(),
+        started: at(1),
+        ended: Some(at(2)),
+        outcome: Some(Outcome::Failed),
+        tags: TagCounts { copied: 2, kept: 3, refused: 1, failed: 0 },
+        bytes: 77,
+        error: Some("target: 500".into()),
+    };
+    assert_eq!(journal.history(&HistoryFilter::default()).await.unwrap(), std::slice::from_ref(&expected));
+    assert_eq!(journal.last_scheduled("a").await.unwrap(), Some(at(0)));
+    assert_eq!(journal.last_scheduled("b").await.unwrap(), None);
+    let json = serde_json::to_value(&expected).unwrap();
+    assert_eq!((&json["trigger"], &json["scheduled_at"]), (&"schedule".into(), &"2026-05-10T00:00:00Z".into()));
+}
+
+#[tokio::test]
+async fn an_entry_that_runs_is_left_alone_with_the_process_that_runs_it() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    let run = begun(&journal, "a", 0).await;
+    let other = Journal::open(&place.path).unwrap();
+    let already = Begun::AlreadyRunning { pid: std::process::id(), since: at(0) };
+    assert_eq!(other.begin_run("a", Trigger::Start, at(1)).await.unwrap(), already);
+    begun(&other, "b", 1).await;
+    journal.end_run(run, ended(Outcome::Succeeded), at(2)).await.unwrap();
+    begun(&other, "a", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_who_begin_one_entry_at_once_exactly_one_wins() {
+    let place = place();
+    let openers: Vec<_> = (0..6)
+        .map(|_| {
+            let path = place.path.clone();
+            tokio::task::spawn_blocking(move || Journal::open(&path).unwrap())
+        })
+        .collect();
+    let mut journals = Vec::new();
+    for opener in openers {
+        journals.push(opener.await.unwrap());
+    }
+    for round in 0..10 {
+        let racers = journals.iter().cloned().map(|journal| {
+            tokio::spawn(async move { (journal.begin_run("a", Trigger::Hand, at(round)).await.unwrap(), journal) })
+        });
+        let mut winners = Vec::new();
+        for racer in racers.collect::<Vec<_>>() {
+            if let (Begun::Started(run), journal) = racer.await.unwrap() {
+                winners.push((run, journal));
+            }
+        }
+        let [(run, journal)] = &winners[..] else { panic!("{} winners", winners.len()) };
+        journal.end_run(*run, ended(Outcome::Succeeded), at(round)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_run_whose_owner_let_go_of_the_journal_is_interrupted_at_the_next_begin() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    let gone = Journal::open(&place.path).unwrap();
+    begun(&gone, "a", 0).await;
+    drop(gone);
+    let seen = &journal.history(&HistoryFilter::default()).await.unwrap()[0];
+    assert_eq!((seen.outcome, seen.ended), (Some(Outcome::Interrupted), None), "known before it is recorded");
+    begun(&journal, "a", 5).await;
+    let runs = journal.history(&HistoryFilter::default()).await.unwrap();
+    assert_eq!((runs[1].outcome, runs[1].ended), (Some(Outcome::Interrupted), Some(at(5))));
+    assert_eq!(runs[1].error.as_deref(), Some("its process ended without ending the run"));
+}
+
+/// Names the journal to the process that the next test kills.
+const VICTIM: &str = "TRANSSHIP_TEST_VICTIM";
+
+#[tokio::test]
+async fn a_process_that_only_waits_to_be_killed() {
+    let Some(path) = std::env::var_os(VICTIM) else { return };
+    let journal = Journal::open(path.as_ref()).unwrap();
+    let run = begun(&journal, "a", 0).await;
+    let transfer = Transfer::new("source", "target", Digest::of(b"layer"), 5);
+    journal.transfer_started(run, transfer, at(0)).await.unwrap();
+    std::io::stderr().write_all(b"ready\n").unwrap();
+    // Ends with whoever started it, should that one fail to kill it.
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+#[tokio::test]
+async fn a_run_of_a_killed_process_is_interrupted_at_the_next_start_and_its_transfers_closed() {
+    let place = place();
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "journal::tests::a_process_that_only_waits_to_be_killed", "--nocapture"])
+        .env(VICTIM, &place.path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(victim.stderr.take().unwrap());
+    assert!(stderr.lines().any(|line| line.unwrap() == "ready"), "the process never began its run");
+
+    let journal = Journal::open_at(&place.path, at(1)).unwrap();
+    let already = Begun::AlreadyRunning { pid: victim.id(), since: at(0) };
+    assert_eq!(journal.begin_run("a", Trigger::Hand, at(1)).await.unwrap(), already);
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+
+    let next = Journal::open_at(&place.path, at(2)).unwrap();
+    let run = &next.history(&HistoryFilter::default()).await.unwrap()[0];
+    assert_eq!((run.pid, run.outcome, run.ended), (victim.id(), Some(Outcome::Interrupted), Some(at(2))));
+    assert_eq!(unfinished_transfers(&place), 0);
+    begun(&next, "a", 3).await;
+    let locks = || {
+        let names = place.path.parent().unwrap().read_dir().unwrap().map(|file| file.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().ends_with(".lock")).count()
+    };
+    assert_eq!(locks(), 2, "the dead one's lock is gone");
+    drop((journal, next));
+    assert_eq!(locks(), 0);
+}
+
+fn unfinished_transfers(place: &Place) -> i64 {
+    let db = Connection::open(&place.path).unwrap();
+    db.query_row("SELECT count(*) FROM transfers WHERE ended IS NULL", [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn a_transfer_is_open_until_it_is_finished_or_failed_or_its_run_ends() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    let run = begun(&journal, "a", 0).await;
+    let transfers: Vec<_> = ["x", "y", "z"].map(|n| Transfer::new("s", "t", Digest::of(n.as_bytes()), 1)).into();
+    for transfer in &transfers {
+        journal.transfer_started(run, transfer.clone(), at(0)).await.unwrap();
+    }
+    assert_eq!(unfinished_transfers(&place), 3);
+    journal.transfer_finished(run, transfers[0].clone(), at(1)).await.unwrap();
+    journal.transfer_failed(run, transfers[1].clone(), "target: 500", at(1)).await.unwrap();
+    assert_eq!(unfinished_transfers(&place), 1);
+    journal.end_run(run, ended(Outcome::Failed), at(2)).await.unwrap();
+    let db = Connection::open(&place.path).unwrap();
+    let mut statement = db.prepare("SELECT outcome FROM transfers ORDER BY id").unwrap();
+    let outcomes: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(outcomes, ["finished", "failed", "interrupted"]);
+}
+
+#[tokio::test]
+async fn the_last_selection_is_what_the_last_run_saw_with_when_each_digest_was_first_seen() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
+    let seen = |name: &str, source_digest, target_digest| Observation { tag: tag(name), source_digest, target_digest };
+    let first = vec![seen("v1", old, None), seen("v2", old, None), seen("v3", old, Some(old))];
+    journal.observe_tags("a", "s", "t", first, at(0)).await.unwrap();
+    let second = vec![seen("v1", old, Some(old)), seen("v2", new, Some(old))];
+    journal.observe_tags("a", "s", "t", second, at(10)).await.unwrap();
+    journal.observe_tags("b", "s", "t", vec![seen("v9", old, None)], at(20)).await.unwrap();
+    let record = |name: &str, source_digest, first_seen| TagRecord {
+        source: "s".into(),
+        target: "t".into(),
+        tag: tag(name),
+        source_digest,
+        target_digest: Some(old),
+        first_seen,
+        last_seen: at(10),
+    };
+    assert_eq!(journal.last_selection("a").await.unwrap(), [record("v1", old, at(0)), record("v2", new, at(10))]);
+    assert_eq!(journal.last_selection("none").await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn evidence_is_found_by_entry_place_tag_digest_and_time() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    let run = begun(&journal, "a", 0).await;
+    journal.record_arrival(run, "a", &arrival("v1", 10)).await.unwrap();
+    let derived = Arrival { digest: Digest::of(b"derived"), ..arrival("v2", 20) };
+    journal.record_arrival(run, "a", &derived).await.unwrap();
+    let pinned = Digest::of(b"pinned");
+    let by_digest = Arrival {
+        source_reference: pinned.into(),
+        source_digest: pinned,
+        digest: pinned,
+        tag: None,
+        ..arrival("p", 30)
+    };
+    journal.record_arrival(run, "b", &by_digest).await.unwrap();
+
+    let all = journal.evidence(&EvidenceFilter::default()).await.unwrap();
+    let arrivals: Vec<&Arrival> = all.iter().map(|record| &record.arrival).collect();
+    assert_eq!(arrivals, [&by_digest, &derived, &arrival("v1", 10)], "the latest first, each as it was recorded");
+
+    let count = async |filter: EvidenceFilter| journal.evidence(&filter).await.unwrap().len();
+    let none = EvidenceFilter::default;
+    assert_eq!(count(EvidenceFilter { entry: Some("b".into()), ..none() }).await, 1);
+    for (reference, found) in [
+        ("docker.io/library/python", 3),
+        ("localhost:5000/cache/python", 3),
+        ("localhost:5000/cache/python:v1", 1),
+        ("docker.io/library/python:v2", 1),
+        ("localhost:5000/cache", 0),
+        (&format!("localhost:5000/cache/python@{pinned}"), 1),
+        ("%", 0),
+    ] {
+        assert_eq!(count(EvidenceFilter { reference: Some(reference.into()), ..none() }).await, found, "{reference}");
+    }
+    let source_of_derived = Digest::of(b"v2");
+    for (digest, found) in [
+        (pinned.to_string(), 1),
+        (pinned.short(), 1),
+        (format!("sha256:{}", Digest::of(b"derived").short()), 1),
+        (source_of_derived.short(), 1),
+        ("0".repeat(12), 0),
+    ] {
+        assert_eq!(count(EvidenceFilter { digest: Some(digest.parse().unwrap()), ..none() }).await, found, "{digest}");
+    }
+    assert_eq!(count(EvidenceFilter { since: Some(at(20)), ..none() }).await, 2);
+    assert_eq!(count(EvidenceFilter { until: Some(at(20)), ..none() }).await, 1);
+    assert_eq!(count(EvidenceFilter { limit: Some(2), ..none() }).await, 2);
+}
+
+#[test]
+fn a_beginning_of_a_digest_has_at_least_twelve_digits() {
+    let message = |text: &str| text.parse::<DigestPrefix>().unwrap_err().to_string();
+    assert_eq!(
+        message("abc"),
+        r#""abc" is not the beginning of a digest: expected at least 12 lower-case hex digits, with or without sha256: before them"#
+    );
+    for bad in ["", "%%%%%%%%%%%%", "md5:0123456789ab", "0123456789AB", "sha256:", "____________"] {
+        assert!(bad.parse::<DigestPrefix>().is_err(), "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn history_is_found_by_entry_and_time_and_each_entry_has_a_last_run() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    for (entry, minute) in [("a", 0), ("b", 10), ("a", 20)] {
+        let run = begun(&journal, entry, minute).await;
+        journal.end_run(run, ended(Outcome::Succeeded), at(minute + 1)).await.unwrap();
+    }
+    let starts = async |filter: HistoryFilter| {
+        let runs = journal.history(&filter).await.unwrap();
+        runs.into_iter().map(|run| (run.entry, run.started)).collect::<Vec<_>>()
+    };
+    let none = HistoryFilter::default;
+    let (a0, b10, a20) = (("a".to_owned(), at(0)), ("b".to_owned(), at(10)), ("a".to_owned(), at(20)));
+    assert_eq!(starts(none()).await, [a20.clone(), b10.clone(), a0.clone()]);
+    assert_eq!(starts(HistoryFilter { entry: Some("a".into()), ..none() }).await, [a20.clone(), a0.clone()]);
+    assert_eq!(starts(HistoryFilter { since: Some(at(10)), ..none() }).await, [a20.clone(), b10.clone()]);
+    assert_eq!(starts(HistoryFilter { until: Some(at(10)), ..none() }).await, [a0]);
+    assert_eq!(starts(HistoryFilter { limit: Some(1), ..none() }).await, std::slice::from_ref(&a20));
+    let last = journal.last_runs().await.unwrap();
+    assert_eq!(last.into_iter().map(|run| (run.entry, run.started)).collect::<Vec<_>>(), [a20, b10]);
+}
+
+#[tokio::test]
+async fn a_derived_index_is_remembered_by_source_and_platforms() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    let (source, derived) = (Digest::of(b"index"), Digest::of(b"cut"));
+    assert_eq!(journal.find_derived(source, "linux/amd64").await.unwrap(), None);
+    for _ in 0..2 {
+        journal.record_derived(source, "linux/amd64", derived).await.unwrap();
+    }
+    assert_eq!(journal.find_derived(source, "linux/amd64").await.unwrap(), Some(derived));
+    assert_eq!(journal.find_derived(source, "linux/arm64").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_on_the_disk_when_the_last_handle_is_dropped() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    let run = begun(&journal, "a", 0).await;
+    // Polled once, so that the question is with the thread, then dropped.
+    let evidence = arrival("v1", 1);
+    let asked = journal.record_arrival(run, "a", &evidence);
+    tokio::select! { biased; _ = asked => {}, () = std::future::ready(()) => {} }
+    drop(journal);
+    let reader = Journal::open_existing(&place.path).unwrap();
+    assert_eq!(reader.evidence(&EvidenceFilter::default()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn every_file_of_the_journal_is_its_owners_alone() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    begun(&journal, "a", 0).await;
+    let folder = place.path.parent().unwrap();
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(folder), 0o700);
+    let files: Vec<PathBuf> = folder.read_dir().unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(files.len(), 4, "the journal, its log, the log's index and the lock: {files:?}");
+    for file in files {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn a_reader_creates_nothing_and_writes_nothing() {
+    let place = place();
+    let error = Journal::open_existing(&place.path).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "there is no journal at {}: `daemon.journal` of sync.yaml says where it is, the first run creates it",
+            place.path.display()
+        )
+    );
+    assert!(!place.path.exists());
+    let writer = Journal::open(&place.path).unwrap();
+    begun(&writer, "a", 0).await;
+    let reader = Journal::open_existing(&place.path).unwrap();
+    assert_eq!(reader.history(&HistoryFilter::default()).await.unwrap().len(), 1);
+    let refused = reader.begin_run("b", Trigger::Hand, at(1)).await.unwrap_err();
+    assert!(matches!(refused, JournalError::ReadOnly { .. }), "{refused}");
+    assert!(reader.check_writable().await.is_err());
+    writer.check_writable().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_written_says_what_is_the_matter() {
+    let place = place();
+    drop(Journal::open(&place.path).unwrap());
+    let path = &place.path;
+    let read_only = Connection::open(path).unwrap();
+    read_only.pragma_update(None, "query_only", true).unwrap();
+    let error = read_only.execute("DELETE FROM derived", []).unwrap_err();
+    assert_eq!(
+        JournalError::of(path, error).to_string(),
+        format!("the journal {} is read-only: its file and its folder must be writable", path.display())
+    );
+    let full = Connection::open(path).unwrap();
+    let pages: i64 = full.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    full.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+    let insert = "INSERT INTO derived VALUES (hex(randomblob(100000)), '', '')";
+    let error = full.execute(insert, []).unwrap_err();
+    assert_eq!(
+        JournalError::of(path, error).to_string(),
+        format!("the disk is full: the journal {} cannot be written", path.display())
+    );
+}
+
+#[test]
+fn a_newer_journal_and_a_foreign_file_are_refused_by_name() {
+    let place = place();
+    drop(Journal::open(&place.path).unwrap());
+    let shown = place.path.display();
+    Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let expected =
+        format!("the journal {shown} is of version 99, this program knows versions up to 1: use a newer transship");
+    assert_eq!(Journal::open(&place.path).unwrap_err().to_string(), expected);
+    assert_eq!(Journal::open_existing(&place.path).unwrap_err().to_string(), expected);
+
+    let folder = place.path.parent().unwrap();
+    let text = folder.join("text");
+    std::fs::write(&text, "not a database, but long enough to be looked at as one".repeat(30)).unwrap();
+    let other = folder.join("other.db");
+    Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    for path in [text, other] {
+        let before = std::fs::read(&path).unwrap();
+        let expected =
+            format!("{} is not a journal of transship: choose another path for `daemon.journal`", path.display());
+        assert_eq!(Journal::open(&path).unwrap_err().to_string(), expected);
+        assert_eq!(std::fs::read(&path).unwrap(), before, "it is left as it was");
+    }
+}
+
+#[test]
+fn an_older_journal_climbs_the_ladder_rung_by_rung_and_keeps_its_rows() {
+    let place = place();
+    drop(Journal::open(&place.path).unwrap());
+    let mut db = Connection::open(&place.path).unwrap();
+    db.execute("INSERT INTO derived VALUES ('s', 'p', 'd')", []).unwrap();
+    let taller = [
+        schema::LADDER[0],
+        "ALTER TABLE derived ADD COLUMN seen TEXT NOT NULL DEFAULT 'then'",
+        "UPDATE derived SET seen = seen || ' and now'",
+    ];
+    for _ in 0..2 {
+        schema::climb(&mut db, &place.path, &taller).unwrap();
+        let row: String = db.query_row("SELECT source_digest || seen FROM derived", [], |row| row.get(0)).unwrap();
+        assert_eq!(row, "sthen and now", "each rung is climbed once");
+    }
+    let broken = [taller[0], taller[1], taller[2], "CREATE TABLE half (x); CREATE TABLE half (x)"];
+    assert!(schema::climb(&mut db, &place.path, &broken).is_err());
+    schema::climb(&mut db, &place.path, &taller).unwrap();
+    let half: i64 =
+        db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'half'", [], |row| row.get(0)).unwrap();
+    assert_eq!(half, 0, "a rung that breaks leaves nothing behind");
+}
+
+#[test]
+fn no_column_could_hold_a_secret() {
+    let place = place();
+    drop(Journal::open(&place.path).unwrap());
+    let db = Connection::open(&place.path).unwrap();
+    let mut statement = db
+        .prepare(
+            "SELECT m.name || '.' || c.name FROM sqlite_schema m, pragma_table_info(m.name) c WHERE m.type = 'table'",
+        )
+        .unwrap();
+    let columns: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert!(columns.len() > 50, "{columns:?}");
+    for word in ["password", "secret", "token", "credential", "auth", "header", "key"] {
+        assert!(columns.iter().all(|column| !column.contains(word)), "{word}: {columns:?}");
+    }
+}
