@@ -118,16 +118,12 @@ fn tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Tags<'n>> {
     for (_, value) in exclude.iter().filter(|(pattern, _)| pattern.digest().is_some()) {
         reader.wrong(value, "a digest cannot be excluded: exclude the tags that should not come along");
     }
-    let count = |name| {
-        let number = fields.get(name).and_then(|value| reader.integer(value, 1..=1_000_000))?;
-        usize::try_from(number).ok()
-    };
     let selection = Selection {
         include: include.iter().map(|(pattern, _)| pattern.clone()).collect(),
         exclude: exclude.into_iter().map(|(pattern, _)| pattern).collect(),
         semver: fields.get("semver").and_then(|value| reader.parsed(value, "a range of versions like \">=1.2\"")),
-        newest: count("newest"),
-        at_least: count("at_least"),
+        newest: fields.integer(reader, "newest"),
+        at_least: fields.integer(reader, "at_least"),
     };
     let pins = include.iter().filter(|(pattern, _)| pattern.digest().is_some()).count();
     if let (Some(newest), Some(at_least), Some(value)) = (selection.newest, selection.at_least, fields.get("at_least"))

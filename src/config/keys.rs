@@ -1,5 +1,7 @@
 //! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
 
+use crate::plan::Overwrite;
+
 /// The keys of one kind of map.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -264,7 +266,7 @@ const SETTINGS: &[Key] = &[
     with_default(
         key(
             "overwrite",
-            Shape::Word(&["always", "never", "keep_previous"]),
+            Shape::Word(&Overwrite::NAMES),
             "What happens to a tag that the target has with another digest: move it, refuse, or move it and keep \
              the old one under a name of its own.",
             r#""never""#,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Environment;
 use super::expand::expand;
-use super::keys::{CREDENTIALS, Key, MAX_ITEMS, TABLES, Table};
+use super::keys::{CREDENTIALS, Key, MAX_ITEMS, Shape, TABLES, Table};
 use super::node::{Node, Path};
 use super::report::{Found, Part};
 use super::scalar;
@@ -186,8 +186,8 @@ impl<'e> Reader<'e> {
     }
 
     /// A whole number within bounds.
-    pub(super) fn integer(&self, value: &Value<'_>, bounds: RangeInclusive<u64>) -> Option<u64> {
-        let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
+    fn integer(&self, value: &Value<'_>, min: u64, max: u64) -> Option<u64> {
+        let expected = format!("a whole number from {min} to {max}");
         let text = match (value.node, self.expanded(value)?) {
             (Node::Number(text), _) => text.clone(),
             (_, Some(text)) => text,
@@ -196,8 +196,7 @@ impl<'e> Reader<'e> {
                 return None;
             }
         };
-        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let number = digits.then(|| text.parse().ok()).flatten().filter(|number| bounds.contains(number));
+        let number = text.parse().ok().filter(|number| (min..=max).contains(number));
         if number.is_none() {
             self.wrong(value, format!("expected {expected}, found {text}"));
         }
@@ -290,6 +289,16 @@ impl<'n> Fields<'n> {
         debug_assert!(self.table.find(name).is_some(), "{name} is not in the table");
         self.asked.borrow_mut().push(name);
         self.values.iter().find(|(key, _)| key.name == name).map(|(_, value)| value)
+    }
+
+    /// The whole number of a key, within the bounds of the table. `None` too where it is wrong, which has been kept.
+    pub(super) fn integer(&self, reader: &Reader<'_>, name: &'static str) -> Option<usize> {
+        let value = self.get(name)?;
+        let Some(Shape::Integer { min, max }) = self.table.find(name).map(|key| &key.shape) else {
+            debug_assert!(false, "{name} is no whole number in the table");
+            return None;
+        };
+        usize::try_from(reader.integer(value, *min, *max)?).ok()
     }
 
     /// Whether a key is there, or was meant to be.
