@@ -109,3 +109,60 @@ fn same_secret(a: &Secret, b: &Secret) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn read(text: &str) -> Config {
+        let environment = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
+        parse("sync.yaml", text, &environment).unwrap()
+    }
+
+    const BEFORE: &str = r#"
+version: 1
+registries:
+  a.example: {credentials: {username: me, password: one}}
+  b.example: {plain_http: true}
+sync:
+  - {name: x, source: a.example/x, target: b.example/x}
+  - {name: y, source: a.example/y, target: b.example/y}
+"#;
+
+    #[test]
+    fn a_configuration_does_not_differ_from_itself_nor_from_its_entries_in_another_order() {
+        let turned = r#"
+version: 1
+registries:
+  b.example: {plain_http: true}
+  a.example: {credentials: {username: me, password: one}}
+sync:
+  - {name: y, source: a.example/y, target: b.example/y}
+  - {name: x, source: a.example/x, target: b.example/x}
+"#;
+        assert!(difference(&read(BEFORE), &read(turned)).is_empty());
+    }
+
+    #[test]
+    fn what_came_went_and_changed_is_named() {
+        let after = r#"
+version: 1
+daemon: {memory: 64MiB, status: off}
+registries:
+  a.example: {credentials: {username: me, password: two}}
+  c.example: {plain_http: true}
+sync:
+  - {name: y, source: a.example/y, target: b.example/y, referrers: false}
+  - {name: z, source: a.example/z, target: b.example/z}
+"#;
+        let found = difference(&read(BEFORE), &read(after));
+        let names = |names: &[EntryName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names(&found.added), ["z"]);
+        assert_eq!(names(&found.removed), ["x"]);
+        assert_eq!(names(&found.changed), ["y"]);
+        let hosts: Vec<&str> = found.registries.iter().map(RegistryHost::as_str).collect();
+        assert_eq!(hosts, ["a.example", "b.example", "c.example"]);
+        assert_eq!(found.daemon, ["status", "memory"]);
+    }
+}

@@ -2,7 +2,7 @@
 //! layout on disk. Only their names; reading and writing them is for `registry` and `layout`.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, PathBuf};
 use std::str::FromStr;
 
 use crate::oci::{NameError, Reference, ReferenceError, RegistryHost, Repository, RepositoryName};
@@ -61,9 +61,14 @@ impl Endpoint {
     /// Whether both name the same place. Paths are compared as written, but for a `./` before them.
     #[must_use]
     pub fn is_same_place(&self, other: &Endpoint) -> bool {
-        match (self, other) {
-            (Self::Layout(a), Self::Layout(b)) => without_dots(a).eq(without_dots(b)),
-            (a, b) => a == b,
+        self.normal() == other.normal()
+    }
+
+    /// The same place with nothing superfluous in its path.
+    pub(super) fn normal(&self) -> Endpoint {
+        match self {
+            Self::Layout(path) => Self::Layout(path.components().filter(|part| *part != Component::CurDir).collect()),
+            other => other.clone(),
         }
     }
 
@@ -76,10 +81,6 @@ impl Endpoint {
             Self::Layout(_) => None,
         }
     }
-}
-
-fn without_dots(path: &Path) -> impl Iterator<Item = std::path::Component<'_>> {
-    path.components().filter(|part| *part != std::path::Component::CurDir)
 }
 
 impl FromStr for Endpoint {

@@ -1,9 +1,36 @@
-//! The configuration: the text of a `sync.yaml` in, a [`Config`] of domain types or all that is wrong with it out.
+//! The configuration: the text of a `sync.yaml` in, a [`Config`] of domain types or all its [`Problems`] out.
+//!
+//! In stages. `node` is the YAML as written. `reader` and `decode` turn it into the types of `model` by the one table of
+//! `keys`, and keep what is wrong instead of stopping there; `across` checks what only shows between values. `report`
+//! finds the lines of what is wrong, `secrecy` keeps secrets out of them, `problem` shows them. The JSON Schema is made
+//! from the same table. The environment is the caller's; nothing here starts or watches anything.
 
+mod across;
+mod decode;
 mod difference;
 mod endpoint;
+mod entry;
+mod expand;
+mod keys;
+mod load;
 mod model;
+mod node;
+mod problem;
+mod reader;
+mod report;
+mod scalar;
+mod schema;
+mod secrecy;
+mod syntax;
+#[cfg(test)]
+mod tests;
 
 pub use difference::{Difference, difference};
 pub use endpoint::{Endpoint, EndpointError};
+pub use load::{load, parse};
 pub use model::{Config, Daemon, Entry, EntryName, EntryNameError, StatusPort};
+pub use problem::{Problem, Problems};
+pub use schema::schema;
+
+/// Answers for environment variables; `None` where one is not set.
+pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;

@@ -1,0 +1,315 @@
+//! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
+
+/// The keys of one kind of map.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// Where the keys belong, as a message says it: "under `daemon`".
+    pub(super) place: &'static str,
+    /// The keys, in groups so that maps can share some.
+    pub(super) groups: &'static [&'static [Key]],
+    /// Keys that must be there.
+    pub(super) required: &'static [&'static str],
+}
+
+/// One key.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+    /// What it is for, one sentence or two.
+    pub(super) about: &'static str,
+    /// What holds without it, as JSON.
+    pub(super) default: Option<&'static str>,
+    /// A value, as JSON; empty where the keys below have their own.
+    pub(super) example: &'static str,
+}
+
+/// What a value looks like.
+#[derive(Debug)]
+pub(super) enum Shape {
+    /// This number alone.
+    Exactly(u64),
+    /// Text; the regular expression holds for what is written without `${…}`.
+    Text { pattern: &'static str },
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A whole number within these bounds.
+    Integer { min: u64, max: u64 },
+    /// Bytes, as a number or with a unit.
+    Size,
+    /// `true` or `false`.
+    Bool,
+    /// One text or a list of texts; `filled` where an empty list is refused.
+    Texts { filled: bool },
+    /// A list of texts, one at least.
+    List,
+    /// Text, `{env: NAME}` or `{file: PATH}`.
+    Secret,
+    /// A map of known keys.
+    Map(&'static Table),
+    /// A map with keys of the operator's choice.
+    MapOf(&'static Table),
+    /// A list of maps.
+    ListOf(&'static Table),
+}
+
+const ANY: Shape = Shape::Text { pattern: "^.+$" };
+const DURATION: Shape = Shape::Text { pattern: "^[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*$" };
+/// The most that jitter can be, in seconds: a day.
+pub(super) const MAX_JITTER: u64 = 24 * 3600;
+/// The most that a run can be given, in seconds: a week.
+pub(super) const MAX_TIMEOUT: u64 = 7 * 24 * 3600;
+/// The longest grace at the end, in seconds: an hour.
+pub(super) const MAX_GRACE: u64 = 3600;
+/// The least memory for transfers, in bytes.
+pub(super) const MIN_MEMORY: u64 = 16 << 20;
+/// The least bandwidth, in bytes a second.
+pub(super) const MIN_BANDWIDTH: u64 = 1 << 10;
+
+const fn key(name: &'static str, shape: Shape, about: &'static str, example: &'static str) -> Key {
+    Key { name, shape, about, default: None, example }
+}
+
+const fn with_default(key: Key, default: &'static str) -> Key {
+    Key { default: Some(default), ..key }
+}
+
+pub(super) static ROOT: Table = Table {
+    place: "at the top level",
+    groups: &[&[
+        key("version", Shape::Exactly(1), "The version of this format.", "1"),
+        key("daemon", Shape::Map(&DAEMON), "Settings of the process itself.", ""),
+        key("registries", Shape::MapOf(&REGISTRY), "How to speak to registries, by host or host:port.", ""),
+        key(
+            "defaults",
+            Shape::Map(&DEFAULTS),
+            "Keys for every entry that does not have them itself. `tags` counts as one key: an entry's own replaces it as a whole.",
+            "",
+        ),
+        key("sync", Shape::ListOf(&ENTRY), "What to keep in step. `[]` is nothing.", ""),
+    ]],
+    required: &["version", "sync"],
+};
+
+pub(super) static DAEMON: Table = Table {
+    place: "under `daemon`",
+    groups: &[&[
+        key(
+            "journal",
+            ANY,
+            "The SQLite file that records runs and evidence. Default: journal.db in $STATE_DIRECTORY, else $XDG_STATE_HOME/transship, else ~/.local/state/transship.",
+            r#""/var/lib/transship/journal.db""#,
+        ),
+        with_default(
+            key(
+                "status",
+                Shape::Text { pattern: r"^(off|unix:.+|.+:[0-9]+)$" },
+                "Where health, status and metrics are answered: a loopback address with its port, unix:PATH, or off.",
+                r#""unix:/run/transship/status.sock""#,
+            ),
+            r#""127.0.0.1:9180""#,
+        ),
+        with_default(
+            key("entries_at_once", Shape::Integer { min: 1, max: 256 }, "How many entries run at once.", "4"),
+            "4",
+        ),
+        with_default(
+            key(
+                "memory",
+                Shape::Size,
+                "Ceiling for the buffers of transfers in flight, 16MiB at least.",
+                r#""256MiB""#,
+            ),
+            r#""128MiB""#,
+        ),
+        with_default(
+            key("shutdown_grace", DURATION, "How long transfers may go on after SIGTERM, an hour at most.", r#""1m""#),
+            r#""30s""#,
+        ),
+    ]],
+    required: &[],
+};
+
+pub(super) static REGISTRY: Table = Table {
+    place: "under a registry",
+    groups: &[&[
+        key("credentials", Shape::Map(&CREDENTIALS), "Who to be. Default: anonymous.", ""),
+        with_default(
+            key("plain_http", Shape::Bool, "Speak HTTP instead of HTTPS; it is never guessed.", "true"),
+            "false",
+        ),
+        key(
+            "limits",
+            Shape::Map(&LIMITS),
+            "What the registry is asked for at most, by all entries together. Default: no limit.",
+            "",
+        ),
+    ]],
+    required: &[],
+};
+
+pub(super) static CREDENTIALS: Table = Table {
+    place: "under `credentials`",
+    groups: &[&[
+        key("username", ANY, "The user name; it may be shown.", r#""mirror-bot""#),
+        key(
+            "password",
+            Shape::Secret,
+            "The password or token: text, {env: NAME} or {file: PATH}; it is never shown.",
+            r#"{"file": "/run/secrets/registry"}"#,
+        ),
+    ]],
+    required: &["username", "password"],
+};
+
+pub(super) static LIMITS: Table = Table {
+    place: "under `limits`",
+    groups: &[&[
+        key(
+            "requests",
+            Shape::Text { pattern: "^[0-9]+ */ *(s|min|h)$" },
+            "Requests in a time: 10/s, 600/min or 5000/h.",
+            r#""600/min""#,
+        ),
+        key(
+            "bandwidth",
+            Shape::Text { pattern: "^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB|TiB)? */s$" },
+            "Bytes a second, both directions together.",
+            r#""100MiB/s""#,
+        ),
+        key("concurrent", Shape::Integer { min: 1, max: 1000 }, "Requests in flight.", "32"),
+    ]],
+    required: &[],
+};
+
+pub(super) static DEFAULTS: Table = Table { place: "under `defaults`", groups: &[SETTINGS], required: &[] };
+
+pub(super) static ENTRY: Table = Table {
+    place: "in an entry",
+    groups: &[
+        &[
+            key(
+                "name",
+                Shape::Text { pattern: "^[a-zA-Z0-9._-]{1,64}$" },
+                "The entry's name, unique: up to 64 letters, digits, `.`, `_` and `-`.",
+                r#""python-base""#,
+            ),
+            key(
+                "source",
+                ANY,
+                "Where to read: HOST/REPOSITORY, HOST/PREFIX/** for all below (by catalog), or oci-layout:PATH.",
+                r#""docker.io/library/python""#,
+            ),
+            key(
+                "target",
+                ANY,
+                "Where to write, like source. What ** stood for in the source is carried over.",
+                r#""registry.internal:5000/cache/python""#,
+            ),
+            key(
+                "targets",
+                Shape::List,
+                "Where to write, when it is several places: one read, many writes.",
+                r#"["a.example.com/python", "b.example.com/python"]"#,
+            ),
+        ],
+        SETTINGS,
+    ],
+    required: &["name", "source"],
+};
+
+/// The keys that `defaults` and an entry share.
+const SETTINGS: &[Key] = &[
+    key("tags", Shape::Map(&TAGS), "Which tags. Default: all.", ""),
+    key(
+        "platforms",
+        Shape::Texts { filled: true },
+        "Which platforms; a subset makes a new, derived index. Default, and `all`: all, the index verbatim.",
+        r#"["linux/amd64", "linux/arm64"]"#,
+    ),
+    with_default(
+        key(
+            "referrers",
+            Shape::Bool,
+            "Whether signatures, SBOMs and whatever else refers to an image comes along.",
+            "true",
+        ),
+        "true",
+    ),
+    with_default(
+        key(
+            "schedule",
+            ANY,
+            "When to run: five fields of cron in quotes, @hourly and its like, or never (by hand only).",
+            r#""*/10 * * * *""#,
+        ),
+        r#""never""#,
+    ),
+    with_default(key("timezone", ANY, "The time zone of the schedule, by its name.", r#""Europe/Berlin""#), r#""UTC""#),
+    with_default(
+        key(
+            "jitter",
+            DURATION,
+            "Start up to this much later, so that not all start at once; a day at most.",
+            r#""5m""#,
+        ),
+        r#""0s""#,
+    ),
+    key("timeout", DURATION, "End a run that takes longer, 1s to 7d. Default: no limit.", r#""2h""#),
+    with_default(
+        key(
+            "overwrite",
+            Shape::Word(&["always", "never", "keep_previous"]),
+            "What happens to a tag that the target has with another digest: move it, refuse, or move it and keep the old one under a name of its own.",
+            r#""never""#,
+        ),
+        r#""always""#,
+    ),
+];
+
+pub(super) static TAGS: Table = Table {
+    place: "under `tags`",
+    groups: &[&[
+        key(
+            "include",
+            Shape::Texts { filled: true },
+            "Globs; `re:` before a regular expression (of the whole tag); `@sha256:…` for a digest. Default: every tag.",
+            r#"["3.12-slim*", "re:v[0-9]+"]"#,
+        ),
+        key(
+            "exclude",
+            Shape::Texts { filled: false },
+            "Globs and regular expressions of tags to leave out.",
+            r#"["*-rc*"]"#,
+        ),
+        key("semver", ANY, "A range of versions; tags that are no version are out.", r#"">=3.12, <4""#),
+        key(
+            "newest",
+            Shape::Integer { min: 1, max: 1_000_000 },
+            "Only so many of what is left, by version, else by name.",
+            "10",
+        ),
+        key(
+            "at_least",
+            Shape::Integer { min: 1, max: 1_000_000 },
+            "Fewer tags than this are an error, not an empty success.",
+            "1",
+        ),
+    ]],
+    required: &[],
+};
+
+/// All tables, for "it belongs under …".
+pub(super) static TABLES: [&Table; 8] = [&ROOT, &DAEMON, &REGISTRY, &CREDENTIALS, &LIMITS, &DEFAULTS, &ENTRY, &TAGS];
+
+impl Table {
+    /// The keys of all groups.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'static Key> {
+        self.groups.iter().flat_map(|group| group.iter())
+    }
+
+    /// The key of this name.
+    pub(super) fn find(&self, name: &str) -> Option<&'static Key> {
+        self.keys().find(|key| key.name == name)
+    }
+}

@@ -1,0 +1,310 @@
+//! Reads nodes as text, numbers, lists and maps of known keys, and keeps what is wrong instead of stopping. What a
+//! key means is for [`super::decode`].
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::Environment;
+use super::expand::expand;
+use super::keys::{Key, TABLES, Table};
+use super::node::{Node, Path};
+use super::report::{Found, Part};
+use super::scalar;
+
+/// A node and the way to it.
+#[derive(Debug, Clone)]
+pub(super) struct Value<'n> {
+    pub(super) node: &'n Node,
+    pub(super) path: Path,
+}
+
+/// The reader of one file.
+pub(super) struct Reader<'e> {
+    pub(super) environment: Environment<'e>,
+    found: RefCell<Vec<Found>>,
+}
+
+/// A map of known keys.
+pub(super) struct Fields<'n> {
+    table: &'static Table,
+    values: Vec<(&'static Key, Value<'n>)>,
+    /// Keys that were asked for: a known key that nobody asks for is a mistake in the decoder.
+    asked: RefCell<Vec<&'static str>>,
+}
+
+impl<'n> Value<'n> {
+    fn child(&self, at: usize, node: &'n Node) -> Self {
+        let mut path = self.path.clone();
+        path.push(at);
+        Self { node, path }
+    }
+
+    /// The pairs of a map, none for anything else.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&'n str, Value<'n>)> {
+        let pairs = if let Node::Map(pairs) = self.node { pairs.as_slice() } else { &[] };
+        pairs.iter().enumerate().map(|(at, (key, node))| (key.as_str(), self.child(at, node)))
+    }
+
+    fn items(&self) -> Option<Vec<Value<'n>>> {
+        let Node::List(items) = self.node else { return None };
+        Some(items.iter().enumerate().map(|(at, node)| self.child(at, node)).collect())
+    }
+}
+
+impl<'e> Reader<'e> {
+    pub(super) fn new(environment: Environment<'e>) -> Self {
+        Self { environment, found: RefCell::default() }
+    }
+
+    pub(super) fn finish(self) -> Vec<Found> {
+        self.found.into_inner()
+    }
+
+    pub(super) fn add(&self, found: Found) {
+        self.found.borrow_mut().push(found);
+    }
+
+    /// Something is wrong with a value.
+    pub(super) fn wrong(&self, value: &Value<'_>, message: impl Display) {
+        self.add(Found::new(&value.path, Part::Value, message));
+    }
+
+    pub(super) fn wrong_with_hint(&self, value: &Value<'_>, message: impl Display, hint: impl Display) {
+        self.add(Found::new(&value.path, Part::Value, message).hint(hint));
+    }
+
+    /// Keeps the error of `result` as a problem of `value`.
+    pub(super) fn keep<T, E: Display>(&self, value: &Value<'_>, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.wrong(value, error)).ok()
+    }
+
+    /// A map with the keys of `table`, and every key that is unknown, there twice or missing as a problem. Nothing
+    /// at all stands for an empty map where no key is required.
+    pub(super) fn fields<'n>(&self, value: &Value<'n>, table: &'static Table) -> Option<Fields<'n>> {
+        match value.node {
+            Node::Map(_) => {}
+            Node::Null if table.required.is_empty() => {}
+            _ => {
+                let names: Vec<&str> = table.keys().map(|key| key.name).take(4).collect();
+                self.wrong_type(value, &format!("a map of keys like {}", names.join(", ")));
+                return None;
+            }
+        }
+        let mut values: Vec<(&'static Key, Value<'n>)> = Vec::new();
+        for (name, child) in value.pairs() {
+            let Some(key) = table.find(name) else {
+                self.add(unknown(name, &child, table));
+                continue;
+            };
+            match values.iter().find(|(known, _)| known.name == name) {
+                Some((_, first)) => self.add(
+                    Found::new(&child.path, Part::Key, format!("`{name}` is here twice")).first(&first.path, Part::Key),
+                ),
+                None => values.push((key, child)),
+            }
+        }
+        for name in table.required.iter().filter(|name| !values.iter().any(|(key, _)| key.name == **name)) {
+            self.add(Found::new(&value.path, Part::Value, format!("`{name}` is missing {}", table.place)));
+        }
+        let asked = RefCell::default();
+        Some(Fields { table, values, asked })
+    }
+
+    /// The text of a value, with `${NAME}` expanded. `expected` says what it should be: "a tag pattern".
+    pub(super) fn text(&self, value: &Value<'_>, expected: &str) -> Option<String> {
+        match value.node {
+            Node::Text(text) => self.keep(value, expand(text, self.environment)),
+            _ => {
+                self.not_text(value, expected);
+                None
+            }
+        }
+    }
+
+    /// The text of a value, parsed.
+    pub(super) fn parsed<T>(&self, value: &Value<'_>, expected: &str) -> Option<T>
+    where
+        T: FromStr<Err: Display>,
+    {
+        let text = self.text(value, expected)?;
+        self.keep(value, text.parse())
+    }
+
+    /// The items of a list, or the one text that stands for a list of one.
+    pub(super) fn texts<'n>(&self, value: &Value<'n>, expected: &str) -> Option<Vec<Value<'n>>> {
+        match value.node {
+            Node::Text(_) => Some(vec![value.clone()]),
+            _ => self.items(value, expected),
+        }
+    }
+
+    /// The items of a list.
+    pub(super) fn items<'n>(&self, value: &Value<'n>, expected: &str) -> Option<Vec<Value<'n>>> {
+        let items = value.items();
+        if items.is_none() {
+            self.wrong_type(value, expected);
+        }
+        items
+    }
+
+    /// `true` or `false`.
+    pub(super) fn bool(&self, value: &Value<'_>) -> Option<bool> {
+        match (value.node, self.expanded(value)?.as_deref()) {
+            (Node::Bool(value), _) => Some(*value),
+            (_, Some("true")) => Some(true),
+            (_, Some("false")) => Some(false),
+            (Node::Text(text), None) if matches!(&*text.to_ascii_lowercase(), "yes" | "on" | "true") => {
+                self.wrong_with_hint(value, format!("expected true or false, found {text:?}"), "write true");
+                None
+            }
+            (Node::Text(text), None) if matches!(&*text.to_ascii_lowercase(), "no" | "off" | "false") => {
+                self.wrong_with_hint(value, format!("expected true or false, found {text:?}"), "write false");
+                None
+            }
+            _ => {
+                self.wrong_type(value, "true or false");
+                None
+            }
+        }
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn integer(&self, value: &Value<'_>, bounds: RangeInclusive<u64>) -> Option<u64> {
+        let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
+        let text = match (value.node, self.expanded(value)?) {
+            (Node::Number(text), _) => text.clone(),
+            (_, Some(text)) => text,
+            _ => {
+                self.wrong_type(value, &expected);
+                return None;
+            }
+        };
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let number = digits.then(|| text.parse().ok()).flatten().filter(|number| bounds.contains(number));
+        if number.is_none() {
+            self.wrong(value, format!("expected {expected}, found {text}"));
+        }
+        number
+    }
+
+    /// Bytes, `minimum` at least.
+    pub(super) fn size(&self, value: &Value<'_>, minimum: u64) -> Option<u64> {
+        let text = match value.node {
+            Node::Number(text) => text.clone(),
+            _ => self.text(value, "a size like 128MiB")?,
+        };
+        let size = self.keep(value, scalar::size(&text))?;
+        self.at_least(value, &text, size, minimum, "")
+    }
+
+    /// Bytes a second, `minimum` at least.
+    pub(super) fn bandwidth(&self, value: &Value<'_>, minimum: u64) -> Option<u64> {
+        let text = match value.node {
+            Node::Number(text) => text.clone(),
+            _ => self.text(value, "a bandwidth like 100MiB/s")?,
+        };
+        let size = self.keep(value, scalar::bandwidth(&text))?;
+        self.at_least(value, &text, size, minimum, "/s")
+    }
+
+    fn at_least(&self, value: &Value<'_>, text: &str, size: u64, minimum: u64, per: &str) -> Option<u64> {
+        if size < minimum {
+            self.wrong(value, format!("{text:?} is too little: {}{per} at least", scalar::shown_size(minimum)));
+        }
+        (size >= minimum).then_some(size)
+    }
+
+    /// A duration within bounds, which are in seconds.
+    pub(super) fn duration(&self, value: &Value<'_>, bounds: RangeInclusive<u64>) -> Option<Duration> {
+        if let Node::Number(number) = value.node {
+            let message = format!("expected a duration with its unit, found {number}");
+            self.wrong_with_hint(value, message, format!("write {number}s, {number}m or {number}h"));
+            return None;
+        }
+        let text = self.text(value, "a duration like 30s")?;
+        let duration = self.keep(value, scalar::duration(&text))?;
+        let [least, most] = [*bounds.start(), *bounds.end()].map(Duration::from_secs);
+        if (least..=most).contains(&duration) {
+            return Some(duration);
+        }
+        let [least, most] = [least, most].map(|bound| humantime::format_duration(bound).to_string());
+        self.wrong(value, format!("{text:?} is out of bounds: from {least} to {most}"));
+        None
+    }
+
+    /// For values that are no text: what a `${NAME}` in their place says. Outer `None` is a problem that was kept.
+    #[expect(clippy::option_option, reason = "the outer one says that a problem was kept")]
+    fn expanded(&self, value: &Value<'_>) -> Option<Option<String>> {
+        match value.node {
+            Node::Text(text) if text.contains("${") => self.keep(value, expand(text, self.environment)).map(Some),
+            _ => Some(None),
+        }
+    }
+
+    /// The value is of another type than `expected`. Text is not repeated: out of its place it may be a secret.
+    pub(super) fn wrong_type(&self, value: &Value<'_>, expected: &str) {
+        let found = |found: &str| Found::new(&value.path, Part::Value, format!("expected {expected}, found {found}"));
+        self.add(match value.node {
+            Node::Null => found("nothing").hint("write a value, or leave the key out"),
+            Node::Bool(value) => found(&format!("the boolean {value}")),
+            Node::Number(_) => found("a number"),
+            Node::Text(_) => found("text"),
+            Node::List(_) => found("a list"),
+            Node::Map(_) => found("a map"),
+            Node::Tagged(tag) => found(&format!("the YAML tag !{tag}")).hint("tags mean nothing here"),
+        });
+    }
+
+    /// The value is no text, but may have been meant as one.
+    fn not_text(&self, value: &Value<'_>, expected: &str) {
+        let (kind, written) = match value.node {
+            Node::Bool(value) => ("boolean", value.to_string()),
+            Node::Number(number) => ("number", number.clone()),
+            _ => return self.wrong_type(value, expected),
+        };
+        let message = format!("expected {expected}, found the {kind} {written}");
+        self.wrong_with_hint(value, message, format!("quote it: \"{written}\""));
+    }
+}
+
+impl<'n> Fields<'n> {
+    /// The value of a key of the table.
+    pub(super) fn get(&self, name: &'static str) -> Option<&Value<'n>> {
+        debug_assert!(self.table.find(name).is_some(), "{name} is not in the table");
+        self.asked.borrow_mut().push(name);
+        self.values.iter().find(|(key, _)| key.name == name).map(|(_, value)| value)
+    }
+
+    /// All keys have been asked for. Not to be called where the rest does not matter any more.
+    pub(super) fn done(&self) {
+        let asked = self.asked.borrow();
+        debug_assert!(self.table.keys().all(|key| asked.contains(&key.name)), "not all are read: {:?}", self.table);
+    }
+}
+
+/// The problem of an unknown key, with the near miss, else the place where it belongs, else what is known here.
+fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Found {
+    let found = Found::new(&child.path, Part::Key, format!("unknown key `{name}` {}", table.place));
+    if name == "<<" {
+        return found.hint("YAML merge keys are not read: write the keys out, or use `defaults`");
+    }
+    let names: Vec<&str> = table.keys().map(|key| key.name).collect();
+    if let Some(near) = nearest(name, names.iter().copied()) {
+        return found.hint(format!("did you mean `{near}`?"));
+    }
+    if let Some(other) = TABLES.iter().find(|other| other.find(name).is_some()) {
+        return found.hint(format!("it belongs {}", other.place));
+    }
+    found.hint(format!("known here: {}", names.join(", ")))
+}
+
+/// The one of `known` that `written` was probably meant to be.
+pub(super) fn nearest<'k>(written: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let lower = written.to_lowercase().replace('-', "_");
+    let distance = |name: &str| strsim::damerau_levenshtein(&lower, &name.to_lowercase().replace('-', "_"));
+    let (distance, name) = known.map(|name| (distance(name), name)).min_by_key(|(distance, _)| *distance)?;
+    (distance <= (name.chars().count() / 3).max(1)).then_some(name)
+}

@@ -1,0 +1,119 @@
+//! Turns what was found at nodes into [`Problem`]s at lines and columns, and keeps secrets out of the lines shown.
+
+use std::fmt::Display;
+
+use super::node::{Node, Path, locate};
+use super::problem::{Excerpt, Problem, Problems};
+use super::secrecy::Masks;
+
+/// More problems than anyone reads; each costs a reading of the text to find its line.
+const MOST_LOCATED: usize = 200;
+
+/// Something wrong at a node.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    path: Path,
+    part: Part,
+    message: String,
+    hint: Option<String>,
+    /// Where the same was before.
+    first: Option<(Path, Part)>,
+}
+
+/// Which part of a pair is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Key,
+    Value,
+}
+
+impl Found {
+    pub(super) fn new(path: &[usize], part: Part, message: impl Display) -> Self {
+        Self { path: path.to_vec(), part, message: message.to_string(), hint: None, first: None }
+    }
+
+    pub(super) fn hint(self, hint: impl Display) -> Self {
+        Self { hint: Some(hint.to_string()), ..self }
+    }
+
+    /// The same stands at another place already, whose line goes into the message.
+    pub(super) fn first(self, path: &[usize], part: Part) -> Self {
+        Self { first: Some((path.to_vec(), part)), ..self }
+    }
+}
+
+/// Finds the lines and columns of all that was found. `None` where nothing was.
+pub(super) fn problems(file: &str, text: &str, root: &Node, found: Vec<Found>) -> Option<Problems> {
+    if found.is_empty() {
+        return None;
+    }
+    let lines = lines(text);
+    let masks = Masks::new(text, &lines, root);
+    let more = found.len().saturating_sub(MOST_LOCATED);
+    let problems = found.into_iter().take(MOST_LOCATED).map(|found| {
+        let (line, column) = locate(text, &found.path, found.part == Part::Key).unwrap_or((1, 1));
+        let mut message = found.message;
+        if let Some((path, part)) = found.first
+            && let Some((line, _)) = locate(text, &path, part == Part::Key)
+        {
+            message += &format!(", first in line {line}");
+        }
+        let written = lines.get(line - 1).copied().unwrap_or_default();
+        let length = width(root, &found.path, found.part, written, column);
+        let excerpt = masks.excerpt(line, Excerpt { text: written.to_owned(), start: column - 1, length });
+        Problem { file: file.to_owned(), line, column, message, hint: found.hint, excerpt }
+    });
+    Problems::new(problems.collect(), more)
+}
+
+/// The lines as the YAML parser counts them.
+pub(super) fn lines(text: &str) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']) {
+        let (line, end) = rest.split_at(at);
+        lines.push(line);
+        let length = if end.starts_with("\r\n") { 2 } else { end.chars().next().map_or(1, char::len_utf8) };
+        rest = &end[length..];
+    }
+    lines.push(rest);
+    lines
+}
+
+/// How many characters of the line the key or value takes.
+fn width(root: &Node, path: &[usize], part: Part, line: &str, column: usize) -> usize {
+    let tail: String = line.chars().skip(column - 1).collect();
+    let Some((key, node)) = at(root, path) else { return 1 };
+    let text = match (part, node) {
+        (Part::Key, _) => key.to_owned(),
+        (Part::Value, Node::Text(text) | Node::Number(text)) => text.clone(),
+        (Part::Value, Node::Bool(value)) => value.to_string(),
+        _ => return 1,
+    };
+    token(&tail, &text)
+}
+
+/// How many characters at the beginning of `tail` spell `text`, quoted or not; 1 where that cannot be told.
+pub(super) fn token(tail: &str, text: &str) -> usize {
+    if !text.is_empty() && tail.starts_with(text) {
+        return text.chars().count();
+    }
+    let Some(quote) = tail.chars().next().filter(|c| matches!(c, '"' | '\'')) else { return 1 };
+    let mut escaped = false;
+    for (at, c) in tail.chars().enumerate().skip(1) {
+        if c == quote && !escaped {
+            return at + 1;
+        }
+        escaped = c == '\\' && quote == '"' && !escaped;
+    }
+    1
+}
+
+/// The key and the node at a path.
+fn at<'n>(root: &'n Node, path: &[usize]) -> Option<(&'n str, &'n Node)> {
+    path.iter().try_fold(("", root), |(_, node), at| match node {
+        Node::List(items) => items.get(*at).map(|item| ("", item)),
+        Node::Map(pairs) => pairs.get(*at).map(|(key, value)| (key.as_str(), value)),
+        _ => None,
+    })
+}

@@ -1,0 +1,104 @@
+//! The JSON Schema of `sync.yaml` (draft 2020-12), made from the table of keys. It cannot say everything that is checked
+//! (cron, time zones, what shows between values); what it refuses, the decoder refuses too.
+
+use serde_json::{Map, Value, json};
+
+use super::keys::{Key, ROOT, Shape, Table};
+
+/// What an unexpanded value of any kind may be.
+const VARIABLE: &str = r"\$\{";
+
+/// The schema, as `transship schema` prints it.
+#[must_use]
+pub fn schema() -> Value {
+    let mut schema = table(&ROOT);
+    let about = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "sync.yaml of transship",
+        "description": "Which container registries are kept in step, when, and under which rules.",
+    });
+    if let (Value::Object(schema), Value::Object(about)) = (&mut schema, about) {
+        schema.extend(about);
+        schema.insert("$defs".into(), json!({ "secret": secret() }));
+    }
+    schema
+}
+
+fn table(table: &Table) -> Value {
+    let properties: Map<String, Value> = table.keys().map(|key| (key.name.to_owned(), property(key))).collect();
+    // A section whose lines are all comments is nothing at all.
+    let kind = if table.required.is_empty() { json!(["object", "null"]) } else { json!("object") };
+    json!({
+        "type": kind,
+        "additionalProperties": false,
+        "required": table.required,
+        "properties": properties,
+    })
+}
+
+fn entry(keys: &Table) -> Value {
+    let mut entry = table(keys);
+    entry["oneOf"] = json!([{ "required": ["target"] }, { "required": ["targets"] }]);
+    entry
+}
+
+fn secret() -> Value {
+    let one = |key: &str, about: &str| {
+        json!({
+            "type": "object",
+            "additionalProperties": false,
+            "required": [key],
+            "properties": { key: { "type": "string", "minLength": 1, "description": about } },
+        })
+    };
+    json!({
+        "anyOf": [
+            { "type": "string", "minLength": 1 },
+            one("env", "The environment variable that holds the secret."),
+            one("file", "The file that holds the secret; one line break at its end is not part of it."),
+        ]
+    })
+}
+
+fn property(key: &Key) -> Value {
+    let mut property = shape(&key.shape);
+    property["description"] = key.about.into();
+    // Both are JSON of the table; a test reads every one of them.
+    if let Some(default) = key.default.and_then(|text| serde_json::from_str(text).ok()) {
+        property["default"] = default;
+    }
+    if let Ok(example) = serde_json::from_str::<Value>(key.example) {
+        property["examples"] = json!([example]);
+    }
+    property
+}
+
+fn shape(shape: &Shape) -> Value {
+    let text = |pattern: &str| json!({ "type": "string", "pattern": format!("{pattern}|{VARIABLE}") });
+    let variable = json!({ "type": "string", "pattern": VARIABLE });
+    match shape {
+        Shape::Exactly(number) => json!({ "const": number }),
+        Shape::Text { pattern } => text(pattern),
+        Shape::Word(words) => json!({ "anyOf": [{ "enum": words }, variable] }),
+        Shape::Integer { min, max } => {
+            json!({ "anyOf": [{ "type": "integer", "minimum": min, "maximum": max }, variable] })
+        }
+        Shape::Size => {
+            let size = text("^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB|TiB)?$");
+            json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, size] })
+        }
+        Shape::Bool => json!({ "anyOf": [{ "type": "boolean" }, variable] }),
+        Shape::Texts { filled } => {
+            json!({ "anyOf": [{ "type": "string", "minLength": 1 }, list(usize::from(*filled))] })
+        }
+        Shape::List => list(1),
+        Shape::Secret => json!({ "$ref": "#/$defs/secret" }),
+        Shape::Map(keys) => table(keys),
+        Shape::MapOf(keys) => json!({ "type": ["object", "null"], "additionalProperties": table(keys) }),
+        Shape::ListOf(keys) => json!({ "type": "array", "items": entry(keys) }),
+    }
+}
+
+fn list(least: usize) -> Value {
+    json!({ "type": "array", "minItems": least, "items": { "type": "string", "minLength": 1 } })
+}

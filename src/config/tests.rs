@@ -1,0 +1,391 @@
+//! The room as a whole, by the files in `tests/config`: every valid one is read and fits the schema, every invalid one
+//! is refused in exactly the words beside it. `BLESS=1` writes these words anew, to be read before they are committed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::keys::{Key, ROOT, Shape, Table};
+use super::*;
+use crate::registry::Secret;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn environment(name: &str) -> Option<String> {
+    let value = match name {
+        "HOME" => "/home/me",
+        "USER" => "me",
+        "PASSWORD" | "BUILD_REGISTRY_PASSWORD" => "hunter2",
+        "CONCURRENT" => "8",
+        "CREDENTIALS_DIRECTORY" => "tests/config/credentials",
+        "EMPTY" => "",
+        _ => return None,
+    };
+    Some(value.to_owned())
+}
+
+fn read(text: &str) -> Result<Config, Problems> {
+    parse("sync.yaml", text, &environment)
+}
+
+/// The files of a folder that end with `.yaml`, sorted.
+fn yaml_files(folder: &str) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(root().join(folder))
+        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
+        .unwrap_or_default();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    files
+}
+
+fn example() -> String {
+    fs::read_to_string(root().join("sync.yaml.example")).unwrap()
+}
+
+#[test]
+fn every_invalid_file_is_refused_in_the_words_beside_it() {
+    let files = yaml_files("tests/config/invalid");
+    assert!(files.len() >= 55, "only {} files", files.len());
+    let mut different = Vec::new();
+    for file in files {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        let problems = parse(&name, &text, &environment).expect_err(&name);
+        let shown = format!("{problems}\n");
+        let beside = file.with_extension("txt");
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&beside, &shown).unwrap();
+        }
+        let expected = fs::read_to_string(&beside).unwrap_or_default();
+        if shown != expected {
+            different.push(format!("--- {name}, expected\n{expected}--- {name}, found\n{shown}"));
+        }
+        assert!(!shown.contains("hunter2") && !shown.contains("12345678"), "{name} shows a secret:\n{shown}");
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+#[test]
+fn every_valid_file_is_read_and_fits_the_schema() {
+    let files = yaml_files("tests/config/valid");
+    assert!(files.len() >= 7, "only {} files", files.len());
+    let schema = jsonschema::draft202012::new(&schema()).unwrap();
+    for file in files.into_iter().chain(yaml_files("examples")).chain([root().join("sync.yaml.example")]) {
+        let name = file.display().to_string();
+        let text = fs::read_to_string(&file).unwrap();
+        if let Err(problems) = parse(&name, &text, &environment) {
+            panic!("{problems}");
+        }
+        let value: Value = serde_yaml::from_str(&text).unwrap();
+        let errors: Vec<String> = schema.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path)).collect();
+        assert!(errors.is_empty(), "{name}: {errors:?}");
+    }
+}
+
+#[test]
+fn the_schema_is_one_and_is_the_committed_one() {
+    let schema = schema();
+    assert!(jsonschema::meta::is_valid(&schema));
+    let path = root().join("packaging/sync.schema.json");
+    let text = format!("{schema:#}\n");
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    assert!(fs::read_to_string(&path).unwrap_or_default() == text, "BLESS=1 writes {} anew", path.display());
+}
+
+#[test]
+fn the_schema_refuses_unknown_keys_and_impossible_values() {
+    let schema = jsonschema::draft202012::new(&schema()).unwrap();
+    for text in [
+        "{version: 1, sync: [], wibble: 1}",
+        "{version: 2, sync: []}",
+        "{version: 1}",
+        "{version: 1, sync: [{name: a, source: b/c}]}",
+        "{version: 1, sync: [{name: a, source: b/c, target: d, targets: [e]}]}",
+        "{version: 1, sync: [{name: 'a b', source: b/c, target: d}]}",
+        "{version: 1, sync: [{name: a, source: b/c, target: d, overwrite: sometimes}]}",
+        "{version: 1, sync: [{name: a, source: b/c, target: d, tags: {include: [3.10]}}]}",
+        "{version: 1, sync: [], daemon: {memory: lots}}",
+        "{version: 1, sync: [], registries: {ghcr.io: {credentials: {username: me}}}}",
+        "{version: 1, sync: [], registries: {ghcr.io: {credentials: {username: me, password: {nev: X}}}}}",
+        "{version: 1, sync: [], registries: {ghcr.io: {limits: {requests: 10}}}}",
+    ] {
+        let value: Value = serde_yaml::from_str(text).unwrap();
+        assert!(!schema.is_valid(&value), "the schema takes {text}");
+        assert!(read(text).is_err(), "{text} is read");
+    }
+}
+
+/// Every key of a table and below, with the way to it.
+fn keys_below(table: &'static Table, above: &str, keys: &mut Vec<(String, &'static Key)>) {
+    for key in table.keys() {
+        let way = format!("{above}{}", key.name);
+        match key.shape {
+            Shape::Map(below) => keys_below(below, &format!("{way}."), keys),
+            Shape::MapOf(below) | Shape::ListOf(below) => keys_below(below, &format!("{way}.*."), keys),
+            _ => keys.push((way, key)),
+        }
+    }
+}
+
+#[test]
+fn the_example_shows_every_key_after_a_comment() {
+    let text = example();
+    assert_eq!(text.lines().next(), Some("# yaml-language-server: $schema=packaging/sync.schema.json"));
+    let mut keys = Vec::new();
+    keys_below(&ROOT, "", &mut keys);
+    let mut names: BTreeSet<&str> = keys.iter().map(|(_, key)| key.name).collect();
+    names.extend(["env", "file", "daemon", "registries", "credentials", "limits", "defaults", "tags", "sync"]);
+    let lines: Vec<&str> = text.lines().collect();
+    for name in names {
+        let shown = lines.windows(2).any(|pair| {
+            let is_key = pair[1].trim_start().trim_start_matches("- ").starts_with(&format!("{name}:"));
+            is_key && (pair[0].trim_start().starts_with('#'))
+        });
+        assert!(shown, "{name} is not in the example after a comment");
+    }
+}
+
+#[test]
+fn the_table_of_keys_says_the_defaults_that_hold() {
+    let mut keys = Vec::new();
+    keys_below(&ROOT, "", &mut keys);
+    assert!(keys.len() > 25);
+    let written = |way: &str| -> String {
+        let keys = keys.iter().filter(|(full, _)| full.strip_prefix(way).is_some_and(|rest| !rest.contains('.')));
+        keys.filter_map(|(_, key)| Some(format!("{}: {}", key.name, key.default?))).collect::<Vec<_>>().join(", ")
+    };
+    let entry = "name: a, source: ghcr.io/x/y, target: localhost:5000/y";
+    let silent = read(&format!("{{version: 1, registries: {{ghcr.io: {{}}}}, sync: [{{{entry}}}]}}")).unwrap();
+    let explicit = format!(
+        "{{version: 1, daemon: {{{}}}, registries: {{ghcr.io: {{{}}}}}, sync: [{{{entry}, {}}}]}}",
+        written("daemon."),
+        written("registries.*."),
+        written("sync.*.")
+    );
+    assert!(explicit.contains("shutdown_grace") && explicit.contains("overwrite"), "{explicit}");
+    let difference = difference(&silent, &read(&explicit).unwrap());
+    assert!(difference.is_empty(), "{difference:?}");
+}
+
+#[test]
+fn the_examples_in_the_table_of_keys_fit_the_schema() {
+    let mut keys = Vec::new();
+    keys_below(&ROOT, "", &mut keys);
+    let schema = schema();
+    for (way, key) in keys {
+        let example: Value = serde_json::from_str(key.example).unwrap_or_else(|e| panic!("{way}: {e}"));
+        let mut at = &schema;
+        for step in way.split('.') {
+            at = if step == "*" {
+                at.get("items").unwrap_or_else(|| &at["additionalProperties"])
+            } else {
+                &at["properties"][step]
+            };
+        }
+        let mut alone = at.clone();
+        alone["$defs"] = schema["$defs"].clone();
+        let alone = jsonschema::draft202012::new(&alone).unwrap();
+        assert!(alone.is_valid(&example), "{way}: {example}");
+        if let Some(default) = key.default {
+            assert!(alone.is_valid(&serde_json::from_str(default).unwrap()), "{way}: {default}");
+        }
+    }
+}
+
+#[test]
+fn what_the_file_says_is_what_the_configuration_has() {
+    let config = read(&example()).unwrap();
+    assert_eq!(config.daemon.journal, Path::new("/var/lib/transship/journal.db"));
+    assert_eq!(config.daemon.status.to_string(), "127.0.0.1:9180");
+    assert_eq!(config.daemon.memory, 128 << 20);
+    let hub = &config.registries[&"docker.io".parse().unwrap()];
+    let credentials = hub.credentials.as_ref().unwrap();
+    assert_eq!(credentials.username, "mirror-bot");
+    assert!(
+        matches!(&credentials.password, Secret::File(path) if path == Path::new("tests/config/credentials/docker-hub"))
+    );
+    assert_eq!(hub.limits.bandwidth, Some(100 << 20));
+    assert_eq!(hub.limits.requests.map(|rate| (rate.count, rate.per.as_secs())), Some((600, 60)));
+    assert!(config.registries[&"registry.internal:5000".parse().unwrap()].plain_http);
+
+    let [python, team, api, airgap] = config.entries.as_slice() else { panic!("four entries") };
+    assert_eq!(python.name.as_str(), "python-base");
+    assert_eq!(python.source.to_string(), "docker.io/library/python");
+    assert_eq!(python.selection.newest, Some(10));
+    assert_eq!(python.platforms.as_ref().map(Vec::len), Some(2));
+    assert_eq!(python.schedule.to_string(), "0 3 * * *");
+    assert_eq!(python.timezone, chrono_tz::Europe::Berlin);
+    assert_eq!(python.timeout, Some(std::time::Duration::from_secs(7200)));
+    assert_eq!(team.source.to_string(), "build.example.com/team/**");
+    assert_eq!(api.targets.len(), 2);
+    assert_eq!(api.schedule.to_string(), "*/10 * * * *");
+    assert_eq!(airgap.targets, [Endpoint::Layout("/srv/airgap/kubectl".into())]);
+    assert_eq!(airgap.schedule, crate::schedule::Schedule::Never);
+    assert_eq!((airgap.platforms.as_ref(), airgap.referrers), (None, true));
+}
+
+#[test]
+fn an_entry_takes_from_defaults_what_it_does_not_say() {
+    let text = r#"
+version: 1
+defaults: {referrers: false, platforms: linux/amd64, tags: {exclude: ["*-rc*"], newest: 3}, timeout: 1h}
+sync:
+  - {name: a, source: ghcr.io/x/y, target: localhost:5000/y}
+  - {name: b, source: ghcr.io/x/y, target: localhost:5000/z, referrers: true, platforms: all, tags: {semver: "1"}}
+"#;
+    let config = read(text).unwrap();
+    let [a, b] = config.entries.as_slice() else { panic!("two entries") };
+    assert_eq!((a.referrers, a.platforms.as_ref().map(Vec::len), a.selection.newest), (false, Some(1), Some(3)));
+    assert_eq!((b.referrers, b.platforms.as_ref(), b.selection.newest), (true, None, None));
+    assert!(b.selection.exclude.is_empty(), "tags are one key");
+    assert_eq!(a.timeout, b.timeout);
+}
+
+#[test]
+fn the_journal_has_its_place_by_the_environment() {
+    let journal = |known: &[(&str, &str)]| {
+        let environment =
+            |name: &str| known.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        parse("sync.yaml", "{version: 1, sync: []}", &environment).map(|config| config.daemon.journal)
+    };
+    let all = [("STATE_DIRECTORY", "/var/lib/a:/var/lib/b"), ("XDG_STATE_HOME", "/state"), ("HOME", "/home/me")];
+    assert_eq!(journal(&all).unwrap(), Path::new("/var/lib/a/journal.db"));
+    assert_eq!(journal(&all[1..]).unwrap(), Path::new("/state/transship/journal.db"));
+    assert_eq!(journal(&all[2..]).unwrap(), Path::new("/home/me/.local/state/transship/journal.db"));
+    let relative = [("XDG_STATE_HOME", "state"), ("HOME", "/home/me")];
+    assert_eq!(journal(&relative).unwrap(), Path::new("/home/me/.local/state/transship/journal.db"));
+    let problems = journal(&[]).unwrap_err().to_string();
+    assert!(problems.starts_with("sync.yaml:1:1: there is no place for the journal"), "{problems}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        load(&path, &environment).unwrap_err().to_string().replace(&*path.to_string_lossy(), name)
+    };
+    let missing = load(Path::new("no/such/sync.yaml"), &environment).unwrap_err().to_string();
+    assert_eq!(missing, "no/such/sync.yaml: cannot be read: No such file or directory (os error 2)");
+    assert_eq!(problem("large", &vec![b'#'; (1 << 20) + 1]), "large: is larger than 1MiB, which no configuration is");
+    assert_eq!(problem("latin", b"version: 1\n# caf\xe9\n"), "latin: is not UTF-8 text (line 2)");
+    let path = folder.path().join("good.yaml");
+    fs::write(&path, "\u{feff}version: 1\r\nsync: []\r\n").unwrap();
+    assert!(load(&path, &environment).is_ok(), "a byte order mark and CRLF are fine");
+}
+
+#[test]
+fn a_file_of_nothing_but_mistakes_is_cut_off() {
+    let text = format!("version: 1\nsync:\n{}", "  - {name: a}\n".repeat(5000));
+    let started = std::time::Instant::now();
+    let problems = read(&text).unwrap_err();
+    assert_eq!(problems.all().len(), 50);
+    assert_eq!(problems.all().len() + problems.more(), 5000 * 3 - 1);
+    assert!(problems.to_string().ends_with("and 14949 more problems"), "took {:?}", started.elapsed());
+}
+
+/// Pieces that YAML and our keys are made of, so that chance gets further than the first line.
+fn soup() -> impl Strategy<Value = String> {
+    let pieces = prop::sample::select(vec![
+        "version: 1\n",
+        "sync:\n",
+        "  - ",
+        "name: a\n",
+        "    source: ",
+        "target: b/c\n",
+        "tags: {",
+        "include: [",
+        "]",
+        "}",
+        "\"",
+        "'",
+        "*",
+        "&a ",
+        "*a",
+        "!t ",
+        "|\n",
+        ">-\n",
+        "? ",
+        ": ",
+        ", ",
+        "\t",
+        "\n",
+        "---\n",
+        "#",
+        "${",
+        "$",
+        "~",
+        "registries:\n",
+        "credentials:",
+        "password: ",
+        "<<: ",
+        "é",
+        "\u{2028}",
+        "\u{feff}",
+        "\r",
+        "1.0",
+        "[[[[",
+        "%YAML 1.1\n",
+    ]);
+    prop::collection::vec(pieces, 0..60).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_makes_it_panic(text in prop_oneof![any::<String>(), "\\PC*", soup()]) {
+        if let Err(problems) = read(&text) {
+            prop_assert!(!problems.all().is_empty() && !problems.to_string().is_empty());
+        }
+    }
+
+    /// The mistakes of an editor, one or two at any place of a good file: whatever is shown has no secret in it.
+    #[test]
+    fn no_mistake_makes_a_secret_visible(
+        edits in prop::collection::vec((0..400_usize, prop::sample::select(vec!["", "x", " ", "\n", "\"", "'", "{", "}", "[", ":", "- ", "\t", "*", ","])), 1..3)
+    ) {
+        let mut text: Vec<char> = SECRETS.chars().collect();
+        for (at, insert) in edits {
+            let at = at % text.len();
+            let near = text[at.saturating_sub(7)..(at + 7).min(text.len())].iter().collect::<String>();
+            prop_assume!(!near.contains("hunter") && !near.contains("unter2"));
+            if insert.is_empty() { text.remove(at); } else { text.splice(at..at, insert.chars()); }
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(problems) = read(&text) {
+            let shown = problems.to_string();
+            prop_assert!(!shown.contains("hunter2"), "{text}\n{shown}");
+        }
+    }
+}
+
+const SECRETS: &str = r#"version: 1
+daemon: {status: off}
+registries:
+  docker.io:
+    credentials: {username: me, password: hunter2}
+    plain_http: false
+  ghcr.io:
+    credentials:
+      username: me
+      password: "hunter2"
+    limits: {concurrent: 3}
+  quay.io: {plain_http: true, credentials: {password: 'hunter2', username: me}, limits: {requests: 1/s}}
+  a.example:
+    credentials:
+      username: me
+      password: >-
+        hunter2
+        hunter2
+sync:
+  - {name: a, source: ghcr.io/x/y, target: quay.io/x/y}
+"#;
