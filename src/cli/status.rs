@@ -144,8 +144,9 @@ mod tests {
 
     use super::super::output::tests::Paper;
     use super::*;
+    use crate::journal::TagCounts;
     use crate::oci::Digest;
-    use crate::status::{ConfigurationState, LastRun, Listener, Metrics, Port, TagCounts, serve};
+    use crate::status::{ConfigurationState, LastRun, Listener, Metrics, Port, serve};
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()

@@ -125,6 +125,15 @@ impl Batch {
         join_all(finish).await
     }
 
+    /// The digest that the targets are to have for this one of the source: its own, or with platforms that of the
+    /// derived index.
+    ///
+    /// # Errors
+    /// [`CopyError`] where the manifest cannot be read or no child runs on a wanted platform.
+    pub async fn derived_digest(&self, digest: Digest) -> Result<Digest, CopyError> {
+        Ok(self.root(digest).await?.0.digest())
+    }
+
     async fn survey(
         self: &Arc<Self>,
         order: &Order,

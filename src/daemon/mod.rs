@@ -1,1 +1,25 @@
-//! (room: daemon)
+//! The life of the program: what one run of an entry is, and the loop that starts runs, follows edits and ends cleanly.
+
+mod compare;
+mod derived;
+mod endpoints;
+mod front;
+mod journaling;
+mod listing;
+mod pairs;
+mod preview;
+mod report;
+mod rivals;
+mod run;
+mod service;
+mod state;
+mod systemd;
+mod tag;
+mod watch;
+
+pub use endpoints::{Endpoints, OpenError};
+pub use front::{Front, Happening};
+pub use preview::{EntryPreview, PairPreview, TagPreview, preview};
+pub use report::{RunOutcome, RunReport, TagOutcome, TagReport};
+pub use run::{Engine, Errand, Stop};
+pub use service::{Setup, serve};

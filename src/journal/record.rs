@@ -12,6 +12,14 @@ use crate::oci::{Digest, Tag};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct RunId(pub(super) i64);
 
+impl RunId {
+    /// The number itself.
+    #[must_use]
+    pub fn number(self) -> i64 {
+        self.0
+    }
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -90,8 +98,8 @@ impl Outcome {
     }
 }
 
-/// What a run did with its tags.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+/// What a run did with its tags. A tag that goes to several targets counts once at each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TagCounts {
     /// Written at a target, new or moved.
     pub copied: u64,
@@ -101,6 +109,28 @@ pub struct TagCounts {
     pub refused: u64,
     /// Left as they were by an error.
     pub failed: u64,
+}
+
+impl TagCounts {
+    /// The counts with the word for each, in the order in which they are shown.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 4] {
+        [("copied", self.copied), ("kept", self.kept), ("refused", self.refused), ("failed", self.failed)]
+    }
+}
+
+/// `2 copied, 14 kept`; counts of zero are left out.
+impl fmt::Display for TagCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<String> = self
+            .named()
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(word, count)| format!("{count} {word}"))
+            .collect();
+        f.write_str(if shown.is_empty() { "no tags" } else { "" })?;
+        f.write_str(&shown.join(", "))
+    }
 }
 
 /// The end of a run.

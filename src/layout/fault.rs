@@ -40,7 +40,7 @@ pub(super) enum Fault {
     #[error("{0}")]
     Manifest(#[from] ManifestError),
     #[error("the upload is of {expected} and the bytes are of {actual}")]
-    OtherBlob { expected: Digest, actual: Digest },
+    OtherBlob { expected: Box<Digest>, actual: Box<Digest> },
     #[error("an offset of {offset} in {size} bytes")]
     Offset { offset: u64, size: u64 },
     #[error("the program is ending")]

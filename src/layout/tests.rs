@@ -15,6 +15,7 @@ use crate::oci::{MediaType, referrers_tag};
 use crate::store::Verified;
 
 mod crash;
+mod examples;
 mod skopeo;
 
 fn folder() -> (TempDir, PathBuf) {

@@ -32,7 +32,8 @@ impl Upload for Session {
         let Self { disk, telling, digest, mut file } = *self;
         let failed = |step| telling.doing(step, digest);
         if bytes.digest() != digest {
-            return Err(failed(Step::SendBlob)(Fault::OtherBlob { expected: digest, actual: bytes.digest() }));
+            let other = Fault::OtherBlob { expected: digest.into(), actual: bytes.digest().into() };
+            return Err(failed(Step::SendBlob)(other));
         }
         loop {
             let batch = gather(&mut bytes).await?;

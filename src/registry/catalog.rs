@@ -1,5 +1,7 @@
 //! The catalog (`_catalog`): an extension that many registries lack or keep to administrators.
 
+use std::sync::Arc;
+
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use http::{Method, StatusCode};
@@ -30,7 +32,7 @@ impl Registry {
     /// with a warning: nothing could be asked of them.
     ///
     /// A registry without a catalog, or that does not show it to us, is an error that says so.
-    pub fn catalog(&self) -> BoxStream<'_, Result<RepositoryName, StoreError>> {
+    pub fn catalog(self: &Arc<Self>) -> BoxStream<'static, Result<RepositoryName, StoreError>> {
         let context =
             Context { place: self.host().as_str().into(), step: Step::ListRepositories, subject: String::new() };
         if self.host().is_docker_hub() {
@@ -41,11 +43,12 @@ impl Registry {
             Err(error) => return stream::iter([Err(context.error(ErrorKind::Invalid, error))]).boxed(),
         };
         let start = Some((Pages::starting_at(&first), first));
+        let registry = self.clone();
         stream::try_unfold(start, move |next| {
-            let context = context.clone();
+            let (registry, context) = (registry.clone(), context.clone());
             async move {
                 let Some((mut pages, url)) = next else { return Ok(None) };
-                let (names, next) = self.catalog_page(&context, url, &mut pages).await?;
+                let (names, next) = registry.catalog_page(&context, url, &mut pages).await?;
                 Ok(Some((stream::iter(names.into_iter().map(Ok)), next.map(|url| (pages, url)))))
             }
         })

@@ -18,7 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::snapshot::TagCounts;
+use crate::journal::TagCounts;
 
 /// Upper bounds of the run duration's buckets, in seconds: from a run that finds nothing to one of two hours.
 const DURATIONS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0];
@@ -73,7 +73,13 @@ struct OutcomeLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     registry: String,
-    code: String,
+    method: String,
+    status: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RegistryLabel {
+    registry: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -96,6 +102,7 @@ pub struct Metrics {
     tags: Family<OutcomeLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     bytes: Family<BytesLabels, Counter>,
+    throttled: Family<RegistryLabel, Counter<f64, AtomicU64>>,
     runs_in_flight: Gauge,
     transfers_in_flight: Gauge,
     /// The outcomes that each entry has series for, so that they can go with the entry.
@@ -121,6 +128,7 @@ impl Metrics {
             tags: Family::default(),
             requests: Family::default(),
             bytes: Family::default(),
+            throttled: Family::default(),
             runs_in_flight: Gauge::default(),
             transfers_in_flight: Gauge::default(),
             outcomes: Mutex::default(),
@@ -161,8 +169,10 @@ impl Metrics {
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
         }
         registry.register("entry_tags", "Tags that runs have dealt with, by outcome", self.tags.clone());
-        registry.register("registry_requests", "Requests by the code of the answer", self.requests.clone());
+        registry.register("registry_requests", "Requests by method and class of the answer", self.requests.clone());
         registry.register_with_unit("registry", "Bytes of bodies", Unit::Bytes, self.bytes.clone());
+        let help = "How long requests waited for limits and for Retry-After, added up";
+        registry.register_with_unit("registry_throttled", help, Unit::Seconds, self.throttled.clone());
         registry.register("runs_in_flight", "Runs in progress", self.runs_in_flight.clone());
         registry.register("transfers_in_flight", "Blobs on their way", self.transfers_in_flight.clone());
         self
@@ -215,10 +225,17 @@ impl Metrics {
         }
     }
 
-    /// A registry answered with this status code; `None` when there was no answer.
-    pub fn request_ended(&self, registry: &str, code: Option<u16>) {
-        let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
-        self.requests.get_or_create(&RequestLabels { registry: registry.to_owned(), code }).inc();
+    /// A registry answered so many more requests of this method with this class of status (`2xx`; `none` where no
+    /// answer came).
+    pub fn requests_ended(&self, registry: &str, method: &str, status: &str, count: u64) {
+        let (registry, method, status) = (registry.to_owned(), method.to_owned(), status.to_owned());
+        self.requests.get_or_create(&RequestLabels { registry, method, status }).inc_by(count);
+    }
+
+    /// Requests to a registry waited so much longer for its limits and its `Retry-After`.
+    pub fn throttled(&self, registry: &str, waited: Duration) {
+        let label = RegistryLabel { registry: registry.to_owned() };
+        self.throttled.get_or_create(&label).inc_by(waited.as_secs_f64());
     }
 
     /// Bytes of bodies went from or to a registry.
@@ -298,8 +315,9 @@ mod tests {
         let metrics = with_a_run();
         let (duration, counts) = (Duration::from_secs(2), TagCounts::default());
         metrics.run_ended("api", &EndedRun { outcome: "failed", well: false, ended: at(20), duration, counts });
-        metrics.request_ended("docker.io", Some(429));
-        metrics.request_ended("docker.io", None);
+        metrics.requests_ended("docker.io", "GET", "4xx", 2);
+        metrics.requests_ended("docker.io", "HEAD", "none", 1);
+        metrics.throttled("docker.io", Duration::from_millis(1500));
         metrics.bytes_moved("docker.io", Direction::Received, 17);
         metrics.in_flight(1, 3);
         let text = metrics.encode();
@@ -317,8 +335,9 @@ mod tests {
             r#"transship_entry_next_firing_timestamp_seconds{entry="api"} 1800000600.0"#,
             r#"transship_entry_tags_total{entry="api",outcome="copied"} 2"#,
             r#"transship_entry_tags_total{entry="team",outcome="failed"} 0"#,
-            r#"transship_registry_requests_total{registry="docker.io",code="429"} 1"#,
-            r#"transship_registry_requests_total{registry="docker.io",code="none"} 1"#,
+            r#"transship_registry_requests_total{registry="docker.io",method="GET",status="4xx"} 2"#,
+            r#"transship_registry_requests_total{registry="docker.io",method="HEAD",status="none"} 1"#,
+            r#"transship_registry_throttled_seconds_total{registry="docker.io"} 1.5"#,
             r#"transship_registry_bytes_total{registry="docker.io",direction="received"} 17"#,
             "transship_runs_in_flight 1",
             "transship_transfers_in_flight 3",

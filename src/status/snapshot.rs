@@ -5,6 +5,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::journal::TagCounts;
 use crate::oci::Digest;
 
 /// What the daemon is doing.
@@ -67,8 +68,6 @@ pub struct EntryState {
 /// A run in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningState {
-    /// Its number in the journal.
-    pub run: i64,
     /// When it began.
     pub since: DateTime<Utc>,
     /// What began it: `schedule`, `start`, `manual`.
@@ -88,21 +87,6 @@ pub struct LastRun {
     pub counts: TagCounts,
     /// What went wrong first.
     pub error: Option<String>,
-}
-
-/// What became of the tags of a run. A tag that goes to several targets counts once at each.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TagCounts {
-    /// New at the target.
-    pub copied: u64,
-    /// Moved from another digest.
-    pub replaced: u64,
-    /// Right already.
-    pub kept: u64,
-    /// Not allowed to move by a rule.
-    pub refused: u64,
-    /// Failed.
-    pub failed: u64,
 }
 
 /// A blob on its way.
@@ -166,34 +150,6 @@ impl Snapshot {
     }
 }
 
-impl TagCounts {
-    /// The counts with the word for each, in the order in which they are shown.
-    #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 5] {
-        [
-            ("copied", self.copied),
-            ("replaced", self.replaced),
-            ("kept", self.kept),
-            ("refused", self.refused),
-            ("failed", self.failed),
-        ]
-    }
-}
-
-/// `2 copied, 14 kept`; counts of zero are left out.
-impl std::fmt::Display for TagCounts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown: Vec<String> = self
-            .named()
-            .iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(word, count)| format!("{count} {word}"))
-            .collect();
-        f.write_str(if shown.is_empty() { "no tags" } else { "" })?;
-        f.write_str(&shown.join(", "))
-    }
-}
-
 fn digest_from_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(serde::de::Error::custom)
@@ -222,7 +178,7 @@ pub(super) mod tests {
                 schedule: "0 3 * * *".into(),
                 timezone: "Europe/Berlin".into(),
                 next_firing: Some(at(3600)),
-                running: Some(RunningState { run: 8, since: at(-5), trigger: "schedule".into() }),
+                running: Some(RunningState { since: at(-5), trigger: "schedule".into() }),
                 last_run: Some(LastRun {
                     run: 7,
                     outcome: "failed".into(),

@@ -2,6 +2,8 @@
 #![expect(unreachable_pub, reason = "one binary: what its modules share is `pub`, and nothing leaves it")]
 
 mod architecture;
+mod client_faults;
+mod conformance;
 mod programs_themselves;
 mod registry_itself;
 mod support;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::programs::{DEADLINE, Running};
+use crate::support::programs::{DEADLINE, Running, transship};
 
 fn sleeper() -> Running {
     let script = "echo ready; echo warning >&2; trap 'echo bye; exit 7' TERM; while :; do sleep 0.05; done";
@@ -34,4 +34,10 @@ fn a_dropped_program_is_gone() {
 #[should_panic(expected = "install it: apt-get install docker-registry skopeo")]
 fn a_program_that_is_missing_says_how_to_get_it() {
     Running::start(&mut Command::new("no-such-program"));
+}
+
+#[test]
+fn transship_itself_can_be_run() {
+    let output = transship(&["--version"]).expect_success();
+    assert_eq!(output.stderr, "");
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use super::*;
 
 /// Runs skopeo (a package of Debian) and gives what it prints. A missing one fails the test.
-fn skopeo(args: &[&str]) -> Vec<u8> {
+pub(super) fn skopeo(args: &[&str]) -> Vec<u8> {
     let out = Command::new("skopeo").arg("--insecure-policy").args(args).output().expect("skopeo is installed");
     assert!(out.status.success(), "skopeo {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     out.stdout

@@ -224,7 +224,7 @@ impl DebianRegistry {
         let config = storage.path().join("config.yml");
         let text = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
-             delete: {{enabled: true}}\nhttp: {{addr: \"{address}\"}}\n",
+             delete: {{enabled: true}}\nvalidation: {{manifests: {{urls: {{allow: [\"^https://\"]}}}}}}\nhttp: {{addr: \"{address}\"}}\n",
             storage.path().join("data").display()
         );
         std::fs::write(&config, text).expect("a file in a temporary folder");

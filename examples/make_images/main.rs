@@ -1,0 +1,31 @@
+//! Writes the example images: `cargo run --example make_images -- examples/images`.
+//!
+//! The same bytes each time, without clock and network. Knows nothing of transship itself, so that the layout is
+//! a judge of the program and not the other way round.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+mod content;
+mod pack;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = std::env::args().nth(1).ok_or("usage: make_images FOLDER")?;
+    let folder = Path::new(&folder);
+    if folder.exists() && !folder.join("oci-layout").exists() {
+        return Err(format!("{} is there and is no image layout: name another folder", folder.display()).into());
+    }
+    let blobs = folder.join("blobs");
+    if blobs.exists() {
+        fs::remove_dir_all(&blobs)?;
+    }
+    for (name, bytes) in content::layout()? {
+        let path = folder.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(path, bytes)?;
+    }
+    Ok(())
+}

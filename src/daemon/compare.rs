@@ -1,0 +1,59 @@
+//! What a tag or digest stands for at both sides, and what is to happen. Asks, changes nothing.
+
+use std::collections::BTreeMap;
+
+use super::TagOutcome;
+use super::listing::Listing;
+use crate::oci::{Digest, ManifestRef, Tag};
+use crate::plan::{Action, Overwrite, decide};
+use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
+
+/// Tags that more than one entry claims, by target place, with the entries.
+pub(super) type Contested = BTreeMap<(String, Tag), Vec<String>>;
+
+/// What the source has: from the listing where that told it, else by one HEAD.
+pub(super) async fn source_digest(
+    source: &dyn Source,
+    listing: &Listing,
+    reference: &ManifestRef,
+) -> Result<Digest, TagOutcome> {
+    let known = match reference {
+        ManifestRef::Tag(tag) => listing.tags.get(tag).copied().flatten(),
+        ManifestRef::Digest(digest) => Some(*digest),
+    };
+    if let Some(digest) = known {
+        return Ok(digest);
+    }
+    match source.resolve(reference).await {
+        Ok(Some(descriptor)) => Ok(descriptor.digest),
+        Ok(None) => {
+            let detail = "there is no such tag";
+            let error = StoreError::new(source.place(), Step::Resolve, reference, ErrorKind::NotFound, detail);
+            Err(TagOutcome::failed_at(Side::Source, &error))
+        }
+        Err(error) => Err(TagOutcome::failed_at(Side::Source, &error)),
+    }
+}
+
+/// What is to happen at one target, and what it has now.
+pub(super) async fn compare(
+    target: &dyn Target,
+    reference: &ManifestRef,
+    wanted: Digest,
+    overwrite: Overwrite,
+    contested: &Contested,
+) -> Result<(Action, Option<Digest>), TagOutcome> {
+    if let ManifestRef::Tag(tag) = reference
+        && let Some(entries) = contested.get(&(target.place().to_owned(), tag.clone()))
+    {
+        return Err(TagOutcome::Contested { entries: entries.clone() });
+    }
+    let there = target.resolve(reference).await.map_err(|error| TagOutcome::failed_at(Side::Target, &error))?;
+    let there = there.map(|descriptor| descriptor.digest);
+    let action = match reference {
+        ManifestRef::Tag(tag) => decide(tag, wanted, there, overwrite),
+        ManifestRef::Digest(_) if there == Some(wanted) => Action::Keep,
+        ManifestRef::Digest(_) => Action::Copy,
+    };
+    Ok((action, there))
+}

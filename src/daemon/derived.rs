@@ -1,0 +1,61 @@
+//! Which digest the target is to have for a digest of the source, remembered so that an unchanged tag costs no manifest.
+
+use crate::copy::{Batch, CopyError};
+use crate::journal::Journal;
+use crate::oci::{Digest, Platform};
+
+/// The memory of one pair. Without a journal everything is found out anew.
+pub(super) struct Derived {
+    journal: Option<Journal>,
+    /// The platforms as one text, `None` where the source's own digest is wanted.
+    platforms: Option<String>,
+}
+
+impl Derived {
+    pub(super) fn new(journal: Option<Journal>, platforms: Option<&[Platform]>) -> Self {
+        let platforms = platforms.map(|platforms| {
+            let mut names: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+            names.sort();
+            names.dedup();
+            names.join(",")
+        });
+        Self { journal, platforms }
+    }
+
+    /// The digest to have for this one: with platforms, the derived index's.
+    pub(super) async fn of(&self, batch: &Batch, digest: Digest) -> Result<Digest, CopyError> {
+        let Some(platforms) = &self.platforms else { return Ok(digest) };
+        if let Some(known) = self.find(digest, platforms).await {
+            return Ok(known);
+        }
+        let derived = batch.derived_digest(digest).await?;
+        self.note(digest, platforms, derived).await;
+        Ok(derived)
+    }
+
+    /// What the list of referrers at `target` became when that of the source had this digest.
+    pub(super) async fn referrers_done(&self, target: &str, listed: Digest) -> Option<Digest> {
+        self.find(listed, &format!("referrers at {target}")).await
+    }
+
+    /// Notes that.
+    pub(super) async fn note_referrers(&self, target: &str, listed: Digest, became: Digest) {
+        self.note(listed, &format!("referrers at {target}"), became).await;
+    }
+
+    async fn find(&self, digest: Digest, key: &str) -> Option<Digest> {
+        let journal = self.journal.as_ref()?;
+        journal.find_derived(digest, key).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the journal could not be asked; the answer is found out anew");
+            None
+        })
+    }
+
+    async fn note(&self, digest: Digest, key: &str, derived: Digest) {
+        if let Some(journal) = &self.journal
+            && let Err(error) = journal.record_derived(digest, key, derived).await
+        {
+            tracing::warn!(%error, "the journal could not remember this; it will be found out anew");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What a run tells while it goes on, to whoever shows it: the progress bars of `once`, the status of the daemon.
+
+use tokio::sync::mpsc;
+
+use super::TagReport;
+use crate::copy::event::Event;
+
+/// Something that happened during a run.
+#[derive(Debug, Clone)]
+pub enum Happening {
+    /// A blob began to move, arrived or failed.
+    Transfer(Event),
+    /// A tag is settled at one target.
+    Tag(Box<TagReport>),
+}
+
+/// Where happenings go, with the entry that they belong to. Bounded: a front that does not keep up slows the run down
+/// rather than fill the memory; one that has gone is forgotten.
+#[derive(Debug, Clone)]
+pub struct Front {
+    sender: Option<mpsc::Sender<(String, Happening)>>,
+}
+
+impl Front {
+    /// A front and its other end.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<(String, Happening)>) {
+        let (sender, receiver) = mpsc::channel(256);
+        (Self { sender: Some(sender) }, receiver)
+    }
+
+    /// Nobody looks.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self { sender: None }
+    }
+
+    pub(super) async fn tell(&self, entry: &str, happening: Happening) {
+        if let Some(sender) = &self.sender {
+            let _ = sender.send((entry.to_owned(), happening)).await;
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Passes the events of a copy on to the journal and to the front.
+
+use chrono::Utc;
+use tokio::sync::mpsc;
+
+use super::Happening;
+use super::run::Run;
+use crate::copy::event::Event;
+
+/// Until the last sender is gone. A transfer that cannot be recorded is a problem of the run, told once.
+pub(super) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<Event>) {
+    let mut told = false;
+    while let Some(event) = events.recv().await {
+        if let Err(error) = record(run, &event).await
+            && !told
+        {
+            run.problem(error.to_string());
+            told = true;
+        }
+        run.front.tell(run.errand.entry.name.as_str(), Happening::Transfer(event)).await;
+    }
+}
+
+async fn record(run: &Run<'_>, event: &Event) -> Result<(), crate::journal::JournalError> {
+    let (Some(journal), Some(id)) = (&run.engine.journal, run.id) else { return Ok(()) };
+    let now = Utc::now();
+    match event {
+        Event::TransferStarted(transfer) => journal.transfer_started(id, transfer.clone(), now).await,
+        Event::TransferFinished(transfer) => journal.transfer_finished(id, transfer.clone(), now).await,
+        Event::TransferFailed(transfer, why) => journal.transfer_failed(id, transfer.clone(), why, now).await,
+    }
+}

@@ -1,0 +1,106 @@
+//! From an entry to the pairs of repositories that it is about: one, or as many as the source's catalog lists.
+
+use std::sync::Arc;
+
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, stream};
+
+use super::{Endpoints, OpenError};
+use crate::config::{Endpoint, Entry};
+use crate::oci::{Repository, RepositoryName};
+use crate::store::{Source, Target};
+
+/// One source repository and where it goes.
+#[derive(Debug, Clone)]
+pub(super) struct Pair {
+    pub(super) source: Endpoint,
+    pub(super) targets: Vec<Endpoint>,
+}
+
+/// A [`Pair`] that can be read and written.
+#[derive(Debug)]
+pub(super) struct OpenPair {
+    pub(super) source: Arc<dyn Source>,
+    pub(super) targets: Vec<Arc<dyn Target>>,
+}
+
+impl Pair {
+    pub(super) fn open(&self, endpoints: &Endpoints) -> Result<OpenPair, OpenError> {
+        let source = endpoints.source(&self.source)?;
+        let targets = self.targets.iter().map(|target| endpoints.target(target)).collect::<Result<_, _>>()?;
+        Ok(OpenPair { source, targets })
+    }
+}
+
+/// The pairs of an entry, as they are found.
+pub(super) fn pairs<'a>(entry: &'a Entry, endpoints: &'a Endpoints) -> BoxStream<'a, Result<Pair, OpenError>> {
+    let Endpoint::Tree { host, prefix } = &entry.source else {
+        let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
+        return stream::iter([Ok(pair)]).boxed();
+    };
+    let registry = match endpoints.registry(host) {
+        Ok(registry) => registry,
+        Err(error) => return stream::iter([Err(error)]).boxed(),
+    };
+    registry
+        .catalog()
+        .filter_map(move |name| async move {
+            let name = match name {
+                Ok(name) => name,
+                Err(error) => return Some(Err(error.into())),
+            };
+            let rest = below(&name, prefix.as_ref())?;
+            let source = Endpoint::Repository(Repository { host: host.clone(), name: name.clone() });
+            let targets = entry.targets.iter().filter_map(|target| put_below(target, rest)).collect();
+            Some(Ok(Pair { source, targets }))
+        })
+        .boxed()
+}
+
+/// From where `entry` would write to `target`, if it would: for finding entries that claim one tag.
+pub(super) fn source_of(entry: &Entry, target: &Endpoint) -> Option<Endpoint> {
+    entry.targets.iter().find_map(|claimed| match (claimed, target, &entry.source) {
+        (Endpoint::Tree { host, prefix }, Endpoint::Repository(repository), Endpoint::Tree { .. }) => {
+            let rest = below(&repository.name, prefix.as_ref()).filter(|_| repository.host == *host)?;
+            put_below(&entry.source, rest)
+        }
+        (claimed, target, source) => claimed.is_same_place(target).then(|| source.clone()),
+    })
+}
+
+/// What follows `prefix/` in a name.
+fn below<'a>(name: &'a RepositoryName, prefix: Option<&RepositoryName>) -> Option<&'a str> {
+    match prefix {
+        Some(prefix) => name.as_str().strip_prefix(prefix.as_str())?.strip_prefix('/'),
+        None => Some(name.as_str()),
+    }
+}
+
+/// The repository of a tree that carries `rest` over; `None` where that would be too long a name.
+fn put_below(tree: &Endpoint, rest: &str) -> Option<Endpoint> {
+    let Endpoint::Tree { host, prefix } = tree else { return None };
+    let name = match prefix {
+        Some(prefix) => format!("{prefix}/{rest}").parse().ok()?,
+        None => rest.parse().ok()?,
+    };
+    Some(Endpoint::Repository(Repository { host: host.clone(), name }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(text: &str) -> Endpoint {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_part_under_the_stars_is_carried_over() {
+        let name: RepositoryName = "team/a/b".parse().unwrap();
+        let rest = below(&name, Some(&"team".parse().unwrap())).unwrap();
+        assert_eq!(put_below(&endpoint("prod.example/mirror/**"), rest), Some(endpoint("prod.example/mirror/a/b")));
+        assert_eq!(put_below(&endpoint("prod.example/**"), rest), Some(endpoint("prod.example/a/b")));
+        assert_eq!(below(&"teams/a".parse().unwrap(), Some(&"team".parse().unwrap())), None);
+        assert_eq!(below(&"team".parse().unwrap(), Some(&"team".parse().unwrap())), None);
+    }
+}

@@ -1,0 +1,187 @@
+//! What a run would do, found out by asking only: listings and HEADs, no manifest where that can be helped, no write.
+
+use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
+
+use super::compare::{Contested, compare, source_digest};
+use super::derived::Derived;
+use super::listing::{list, names};
+use super::pairs::{OpenPair, Pair, pairs};
+use super::rivals::contested_tags;
+use super::{Engine, Errand, TagOutcome};
+use crate::copy::{Batch, Rules};
+use crate::oci::{Digest, ManifestRef, Tag};
+use crate::plan::{Action, Verdict};
+
+/// How many repositories, and tags of each, are asked about at once.
+const REPOSITORIES_AT_ONCE: usize = 8;
+const TAGS_AT_ONCE: usize = 32;
+
+/// What a run of one entry would do.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct EntryPreview {
+    /// The entry's name.
+    pub entry: String,
+    /// Its pairs of repositories.
+    pub pairs: Vec<PairPreview>,
+    /// What could not be found out, beside single tags.
+    pub problems: Vec<String>,
+}
+
+/// What a run would do with one source repository.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct PairPreview {
+    /// The source repository.
+    pub source: String,
+    /// The target repositories.
+    pub targets: Vec<String>,
+    /// Why each tag of the source is in or out.
+    pub verdicts: Vec<Verdict>,
+    /// Names in the source's list that are no tags.
+    pub unusable: Vec<String>,
+    /// What would happen to each tag that is in, and to each pinned digest, at each target.
+    pub tags: Vec<TagPreview>,
+}
+
+/// What would happen at one target to one tag or pinned digest.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct TagPreview {
+    /// The target repository.
+    pub target: String,
+    /// The tag; `None` for a pinned digest.
+    pub tag: Option<Tag>,
+    /// The digest at the source.
+    pub source_digest: Option<Digest>,
+    /// The digest that the target is to have.
+    pub digest: Option<Digest>,
+    /// What would be done.
+    pub action: Option<Action>,
+    /// Why nothing can be said or done.
+    pub failure: Option<TagOutcome>,
+}
+
+impl EntryPreview {
+    /// Whether a run would change a target.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        self.actions().any(|action| !matches!(action, Action::Keep | Action::Refuse { .. }))
+    }
+
+    /// Whether something could not be found out, or would fail.
+    #[must_use]
+    pub fn has_failures(&self) -> bool {
+        !self.problems.is_empty() || self.pairs.iter().flat_map(|pair| &pair.tags).any(|tag| tag.failure.is_some())
+    }
+
+    fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.pairs.iter().flat_map(|pair| &pair.tags).filter_map(|tag| tag.action.as_ref())
+    }
+}
+
+/// Finds out what a run would do. May be dropped at any time.
+pub async fn preview(engine: &Engine, errand: &Errand) -> EntryPreview {
+    let found: Vec<Result<PairPreview, String>> = pairs(&errand.entry, &engine.endpoints)
+        .map(|pair| async move {
+            let pair = pair.map_err(|error| format!("source {error}"))?;
+            preview_pair(engine, errand, &pair).await
+        })
+        .buffer_unordered(REPOSITORIES_AT_ONCE)
+        .collect()
+        .await;
+    let (mut pairs, mut problems) = (Vec::new(), Vec::new());
+    for pair in found {
+        match pair {
+            Ok(pair) => pairs.push(pair),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    pairs.sort_by(|a, b| a.source.cmp(&b.source));
+    EntryPreview { entry: errand.entry.name.to_string(), pairs, problems }
+}
+
+async fn preview_pair(engine: &Engine, errand: &Errand, pair: &Pair) -> Result<PairPreview, String> {
+    let opened = pair.open(&engine.endpoints).map_err(|error| error.to_string())?;
+    let entry = &errand.entry;
+    let listing = list(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
+    let selected = entry.selection.select(names(&listing));
+    let contested = contested_tags(engine, errand, pair, &selected.tags).await;
+    // Nobody listens for transfers: a preview has none.
+    let (events, _) = tokio::sync::mpsc::channel(1);
+    let rules = Rules { platforms: entry.platforms.clone(), referrers: false };
+    let (source, targets) = (opened.source.clone(), opened.targets.clone());
+    let batch = Batch::new(&engine.copier, source, targets, rules, None, events);
+    let derived = Derived::new(engine.journal.clone(), entry.platforms.as_deref());
+    let references: Vec<ManifestRef> = selected
+        .tags
+        .iter()
+        .cloned()
+        .map(ManifestRef::Tag)
+        .chain(selected.digests.iter().copied().map(ManifestRef::Digest))
+        .collect();
+    let asked = Asked { errand, pair: &opened, contested: &contested, derived: &derived, batch: &batch };
+    let tags: Vec<Vec<TagPreview>> = stream::iter(&references)
+        .map(|reference| asked.one(reference, &listing))
+        .buffered(TAGS_AT_ONCE)
+        .collect()
+        .await;
+    let preview = PairPreview {
+        source: opened.source.place().to_owned(),
+        targets: opened.targets.iter().map(|target| target.place().to_owned()).collect(),
+        verdicts: selected.verdicts.clone(),
+        unusable: listing.unusable.clone(),
+        tags: tags.into_iter().flatten().collect(),
+    };
+    match selected.enough() {
+        Ok(_) => Ok(preview),
+        Err(shortfall) => Err(format!("source {}: {shortfall}", preview.source)),
+    }
+}
+
+/// What single tags are asked about with.
+struct Asked<'a> {
+    errand: &'a Errand,
+    pair: &'a OpenPair,
+    contested: &'a Contested,
+    derived: &'a Derived,
+    batch: &'a Batch,
+}
+
+impl Asked<'_> {
+    async fn one(&self, reference: &ManifestRef, listing: &super::listing::Listing) -> Vec<TagPreview> {
+        let mut previews: Vec<TagPreview> =
+            self.pair.targets.iter().map(|target| blank(target.place(), reference)).collect();
+        let wanted = match source_digest(self.pair.source.as_ref(), listing, reference).await {
+            Ok(digest) => {
+                previews.iter_mut().for_each(|preview| preview.source_digest = Some(digest));
+                self.derived.of(self.batch, digest).await.map_err(|error| TagOutcome::failed(&error))
+            }
+            Err(failure) => Err(failure),
+        };
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(failure) => {
+                previews.iter_mut().for_each(|preview| preview.failure = Some(failure.clone()));
+                return previews;
+            }
+        };
+        let overwrite = self.errand.entry.overwrite;
+        let compare = |target| compare(target, reference, wanted, overwrite, self.contested);
+        let compared = join_all(self.pair.targets.iter().map(|target| compare(target.as_ref()))).await;
+        for (preview, compared) in previews.iter_mut().zip(compared) {
+            preview.digest = Some(wanted);
+            match compared {
+                Ok((action, _)) => preview.action = Some(action),
+                Err(failure) => preview.failure = Some(failure),
+            }
+        }
+        previews
+    }
+}
+
+fn blank(target: &str, reference: &ManifestRef) -> TagPreview {
+    let tag = match reference {
+        ManifestRef::Tag(tag) => Some(tag.clone()),
+        ManifestRef::Digest(_) => None,
+    };
+    TagPreview { target: target.to_owned(), tag, source_digest: None, digest: None, action: None, failure: None }
+}

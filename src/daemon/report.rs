@@ -1,0 +1,191 @@
+//! What a run has to say when it is over, for the summary, `--json`, the journal and the status port.
+
+use chrono::{DateTime, Utc};
+
+use crate::copy::CopyError;
+use crate::copy::event::{Arrival, BlobCounts};
+use crate::oci::{Digest, Tag};
+use crate::store::{Side, Step, StoreError};
+
+/// One run of one entry.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct RunReport {
+    /// The entry's name.
+    pub entry: String,
+    /// The run's number in the journal, where there is one.
+    pub run: Option<i64>,
+    /// When it began.
+    pub started: DateTime<Utc>,
+    /// When it was over.
+    pub ended: DateTime<Utc>,
+    /// How it ended.
+    pub outcome: RunOutcome,
+    /// Every tag and pinned digest at every target.
+    pub tags: Vec<TagReport>,
+    /// What failed that is no single tag: a listing, a catalog, the journal.
+    pub problems: Vec<String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum RunOutcome {
+    /// Every tag is as it should be, or was held back by a rule.
+    Succeeded,
+    /// A tag failed, or something else did.
+    Failed,
+    /// The entry's `timeout` passed first.
+    TimedOut,
+    /// The process was told to end first.
+    Interrupted,
+    /// Nothing was done: another process that shares the journal runs this entry.
+    AlreadyRunning {
+        /// That process.
+        pid: u32,
+        /// Since when.
+        since: DateTime<Utc>,
+    },
+}
+
+/// One tag, or one pinned digest, at one target.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct TagReport {
+    /// The source repository.
+    pub source: String,
+    /// The target repository.
+    pub target: String,
+    /// The tag; `None` for a digest.
+    pub tag: Option<Tag>,
+    /// The digest that the target is to have. `None` where it could not be told.
+    pub digest: Option<Digest>,
+    /// The digest at the source. Another one than `digest` where an index was derived for some platforms.
+    pub source_digest: Option<Digest>,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: TagOutcome,
+    /// How its blobs came.
+    pub blobs: BlobCounts,
+    /// Bytes sent for it.
+    pub bytes: u64,
+}
+
+/// What became of a tag.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum TagOutcome {
+    /// It was not at the target and is now.
+    Copied,
+    /// It stood for another digest at the target.
+    Replaced {
+        /// That digest.
+        previous: Digest,
+        /// The tag under which it was kept, where the entry asks for that.
+        kept_as: Option<Tag>,
+    },
+    /// It was right already.
+    Kept,
+    /// A rule of the entry held it back.
+    Refused {
+        /// Which, and why.
+        reason: String,
+    },
+    /// Two entries claim it for different sources, and neither gets it.
+    Contested {
+        /// Both, and perhaps more, by name.
+        entries: Vec<String>,
+    },
+    /// It failed; the target's tag is as it was.
+    Failed {
+        /// The end that failed.
+        side: Option<Side>,
+        /// What was being done.
+        step: Option<Step>,
+        /// The digest or tag that it was done with.
+        subject: Option<String>,
+        /// All of it in words.
+        message: String,
+    },
+}
+
+impl TagOutcome {
+    /// A failure of a copy.
+    #[must_use]
+    pub fn failed(error: &CopyError) -> Self {
+        Self::Failed { side: error.side(), step: error.step(), subject: error.subject(), message: error.to_string() }
+    }
+
+    /// A failure of an endpoint before the copy.
+    #[must_use]
+    pub fn failed_at(side: Side, error: &StoreError) -> Self {
+        Self::Failed {
+            side: Some(side),
+            step: Some(error.step),
+            subject: Some(error.subject.clone()).filter(|subject| !subject.is_empty()),
+            message: format!("{side} {error}"),
+        }
+    }
+
+    /// Whether the tag is not as the entry wants it for a reason other than the entry's own rule.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Contested { .. })
+    }
+
+    /// Whether the target was changed.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        matches!(self, Self::Copied | Self::Replaced { .. })
+    }
+}
+
+impl TagReport {
+    pub(super) fn arrived(arrival: &Arrival, outcome: TagOutcome) -> Self {
+        Self {
+            source: arrival.source.clone(),
+            target: arrival.target.clone(),
+            tag: arrival.tag.clone(),
+            digest: Some(arrival.digest),
+            source_digest: Some(arrival.source_digest),
+            outcome,
+            blobs: arrival.blobs,
+            bytes: arrival.bytes,
+        }
+    }
+}
+
+impl RunReport {
+    /// Whether every tag is as the entry wants it, or was held back by the entry's own rule.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        matches!(self.outcome, RunOutcome::Succeeded | RunOutcome::AlreadyRunning { .. })
+    }
+
+    /// Whether a rule held a tag back.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.tags.iter().any(|tag| matches!(tag.outcome, TagOutcome::Refused { .. }))
+    }
+
+    /// Bytes sent in all.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.tags.iter().map(|tag| tag.bytes).sum()
+    }
+
+    /// The first thing that went wrong, in words.
+    #[must_use]
+    pub fn first_problem(&self) -> Option<String> {
+        let of_tag = |tag: &TagReport| match &tag.outcome {
+            TagOutcome::Failed { message, .. } => Some(message.clone()),
+            TagOutcome::Contested { entries } => Some(contested_message(tag, entries)),
+            _ => None,
+        };
+        self.problems.first().cloned().or_else(|| self.tags.iter().find_map(of_tag))
+    }
+}
+
+/// How a contested tag is told.
+pub(super) fn contested_message(tag: &TagReport, entries: &[String]) -> String {
+    let name = tag.tag.as_ref().map(ToString::to_string).unwrap_or_default();
+    format!("{}:{name} is claimed by the entries {} from different sources", tag.target, entries.join(" and "))
+}

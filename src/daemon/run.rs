@@ -1,0 +1,274 @@
+//! One run of one entry: all its pairs of repositories at once, under its timeout, written to the journal.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use futures_util::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::journaling::journal_transfers;
+use super::pairs::{Pair, pairs};
+use super::report::contested_message;
+use super::tag::work_pair;
+use super::{Endpoints, Front, Happening, RunOutcome, RunReport, TagOutcome, TagReport};
+use crate::config::Entry;
+use crate::copy::Copier;
+use crate::journal::{Begun, Journal, Outcome, RunEnd, RunId, TagCounts, Trigger};
+
+/// How many repositories of one entry are worked on at once.
+const REPOSITORIES_AT_ONCE: usize = 8;
+
+/// What runs need, by one configuration.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// Shared by all runs of the process.
+    pub copier: Arc<Copier>,
+    /// The registries and layouts.
+    pub endpoints: Arc<Endpoints>,
+    /// `None` for `copy`, which keeps none.
+    pub journal: Option<Journal>,
+}
+
+/// A run that is asked for.
+#[derive(Debug, Clone)]
+pub struct Errand {
+    /// The entry to run.
+    pub entry: Arc<Entry>,
+    /// All entries of the configuration, among which some may claim the same tags.
+    pub entries: Arc<Vec<Arc<Entry>>>,
+    /// Why it runs.
+    pub trigger: Trigger,
+}
+
+/// How a run is told to end.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// Begin no further tag; finish those that are under way.
+    pub drain: CancellationToken,
+    /// Drop everything. No tag moves half-way: the next run goes on.
+    pub now: CancellationToken,
+}
+
+/// A run that goes on.
+pub(super) struct Run<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) errand: &'a Errand,
+    pub(super) id: Option<RunId>,
+    pub(super) front: &'a Front,
+    pub(super) started: DateTime<Utc>,
+    drain: &'a CancellationToken,
+    left_out: AtomicBool,
+    log: Mutex<Log>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    tags: Vec<TagReport>,
+    problems: Vec<String>,
+}
+
+impl Engine {
+    /// Runs an entry. Never fails: what went wrong is in the report. Not cancel safe: use `stop`, so that the journal
+    /// hears of the end.
+    pub async fn run(&self, errand: &Errand, front: &Front, stop: &Stop) -> RunReport {
+        let started = Utc::now();
+        let entry = errand.entry.name.as_str();
+        let id = match self.begin(errand, started).await {
+            Ok(Ok(id)) => id,
+            Ok(Err(already)) => return empty_report(entry, started, already, None),
+            Err(problem) => return empty_report(entry, started, RunOutcome::Failed, Some(problem)),
+        };
+        let span = tracing::info_span!("run", entry, run = id.map(tracing::field::display));
+        let run = Run {
+            engine: self,
+            errand,
+            id,
+            front,
+            started,
+            drain: &stop.drain,
+            left_out: AtomicBool::new(false),
+            log: Mutex::default(),
+        };
+        let cut_short = run.until_stopped(stop).instrument(span.clone()).await;
+        let report = run.into_report(cut_short);
+        self.end(id, report).instrument(span).await
+    }
+
+    async fn begin(&self, errand: &Errand, now: DateTime<Utc>) -> Result<Result<Option<RunId>, RunOutcome>, String> {
+        let Some(journal) = &self.journal else { return Ok(Ok(None)) };
+        let begun = journal.begin_run(errand.entry.name.as_str(), errand.trigger, now).await;
+        match begun.map_err(|error| error.to_string())? {
+            Begun::Started(id) => Ok(Ok(Some(id))),
+            Begun::AlreadyRunning { pid, since } => Ok(Err(RunOutcome::AlreadyRunning { pid, since })),
+        }
+    }
+
+    async fn end(&self, id: Option<RunId>, mut report: RunReport) -> RunReport {
+        if let (Some(journal), Some(id)) = (&self.journal, id)
+            && let Err(error) = journal.end_run(id, report.to_journal(), report.ended).await
+        {
+            report.problems.push(error.to_string());
+            report.outcome = RunOutcome::Failed;
+        }
+        let (counts, bytes) = (report.counts(), report.bytes());
+        let TagCounts { copied, kept, refused, failed } = counts;
+        if report.is_well() {
+            tracing::info!(copied, kept, refused, bytes, "run ended");
+        } else {
+            let problem = report.first_problem().unwrap_or_default();
+            tracing::warn!(copied, kept, refused, failed, bytes, problem, outcome = ?report.outcome, "run ended");
+        }
+        report
+    }
+}
+
+impl Run<'_> {
+    /// Everything, until it is over or cut short.
+    async fn until_stopped(&self, stop: &Stop) -> Option<RunOutcome> {
+        let timeout = async {
+            match self.errand.entry.timeout {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.all_pairs() => self.left_out.load(Ordering::Relaxed).then_some(RunOutcome::Interrupted),
+            () = timeout => Some(RunOutcome::TimedOut),
+            () = stop.now.cancelled() => Some(RunOutcome::Interrupted),
+        }
+    }
+
+    async fn all_pairs(&self) {
+        let (events, listener) = tokio::sync::mpsc::channel(256);
+        let work = async {
+            let events = events;
+            pairs(&self.errand.entry, &self.engine.endpoints)
+                .for_each_concurrent(REPOSITORIES_AT_ONCE, |pair| self.one_pair(pair, &events))
+                .await;
+        };
+        futures_util::join!(work, journal_transfers(self, listener));
+    }
+
+    async fn one_pair(
+        &self,
+        pair: Result<Pair, super::OpenError>,
+        events: &tokio::sync::mpsc::Sender<crate::copy::event::Event>,
+    ) {
+        match pair {
+            Ok(pair) => work_pair(self, &pair, events.clone()).await,
+            Err(error) => self.problem(format!("source {error}")),
+        }
+    }
+
+    /// Whether no further tag is to be begun.
+    pub(super) fn is_draining(&self) -> bool {
+        let draining = self.drain.is_cancelled();
+        self.left_out.fetch_or(draining, Ordering::Relaxed);
+        draining
+    }
+
+    /// Notes what failed beside the tags.
+    pub(super) fn problem(&self, problem: String) {
+        tracing::warn!(problem, "part of the run failed");
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).problems.push(problem);
+    }
+
+    /// Notes what became of a tag.
+    pub(super) async fn settle(&self, report: TagReport) {
+        log_tag(&report);
+        self.front.tell(self.errand.entry.name.as_str(), Happening::Tag(Box::new(report.clone()))).await;
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).tags.push(report);
+    }
+
+    fn into_report(self, cut_short: Option<RunOutcome>) -> RunReport {
+        let Log { mut tags, problems } = self.log.into_inner().unwrap_or_else(PoisonError::into_inner);
+        tags.sort_by(|a, b| (&a.source, &a.target, &a.tag, &a.digest).cmp(&(&b.source, &b.target, &b.tag, &b.digest)));
+        let failed = !problems.is_empty() || tags.iter().any(|tag| tag.outcome.is_failure());
+        let outcome = cut_short.unwrap_or(if failed { RunOutcome::Failed } else { RunOutcome::Succeeded });
+        RunReport {
+            entry: self.errand.entry.name.to_string(),
+            run: self.id.map(|id| id.number()),
+            started: self.started,
+            ended: Utc::now(),
+            outcome,
+            tags,
+            problems,
+        }
+    }
+}
+
+/// One line for a change or a failure, none for what stays.
+fn log_tag(report: &TagReport) {
+    let TagReport { source, target, .. } = report;
+    let tag = report.tag.as_ref().map(tracing::field::display);
+    let digest = report.digest.map(tracing::field::display);
+    match &report.outcome {
+        TagOutcome::Copied => tracing::info!(source, target, tag, digest, bytes = report.bytes, "copied"),
+        TagOutcome::Replaced { previous, .. } => {
+            tracing::info!(source, target, tag, digest, %previous, bytes = report.bytes, "replaced");
+        }
+        TagOutcome::Kept => tracing::debug!(source, target, tag, digest, "unchanged"),
+        TagOutcome::Refused { reason } => tracing::warn!(source, target, tag, digest, reason, "refused"),
+        TagOutcome::Contested { entries } => {
+            tracing::error!(source, target, tag, problem = contested_message(report, entries), "failed");
+        }
+        TagOutcome::Failed { message, .. } => tracing::error!(source, target, tag, digest, problem = message, "failed"),
+    }
+}
+
+fn empty_report(entry: &str, started: DateTime<Utc>, outcome: RunOutcome, problem: Option<String>) -> RunReport {
+    if let RunOutcome::AlreadyRunning { pid, since } = &outcome {
+        tracing::warn!(entry, pid, %since, "the entry runs already in another process and is left alone");
+    }
+    if let Some(problem) = &problem {
+        tracing::error!(entry, problem, "the run cannot be recorded, so it does not begin");
+    }
+    RunReport {
+        entry: entry.to_owned(),
+        run: None,
+        started,
+        ended: Utc::now(),
+        outcome,
+        tags: Vec::new(),
+        problems: problem.into_iter().collect(),
+    }
+}
+
+impl RunReport {
+    /// What became of the tags, counted.
+    #[must_use]
+    pub fn counts(&self) -> TagCounts {
+        let mut counts = TagCounts::default();
+        for tag in &self.tags {
+            match tag.outcome {
+                TagOutcome::Copied | TagOutcome::Replaced { .. } => counts.copied += 1,
+                TagOutcome::Kept => counts.kept += 1,
+                TagOutcome::Refused { .. } => counts.refused += 1,
+                TagOutcome::Contested { .. } | TagOutcome::Failed { .. } => counts.failed += 1,
+            }
+        }
+        counts
+    }
+
+    /// How it ended, in the journal's words.
+    #[must_use]
+    pub fn journal_outcome(&self) -> Outcome {
+        match self.outcome {
+            RunOutcome::Succeeded | RunOutcome::AlreadyRunning { .. } => Outcome::Succeeded,
+            RunOutcome::Failed => Outcome::Failed,
+            RunOutcome::TimedOut => Outcome::TimedOut,
+            RunOutcome::Interrupted => Outcome::Interrupted,
+        }
+    }
+
+    fn to_journal(&self) -> RunEnd {
+        RunEnd {
+            outcome: self.journal_outcome(),
+            tags: self.counts(),
+            bytes: self.bytes(),
+            error: self.first_problem(),
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The daemon's one loop: it starts due runs, takes in what they tell, follows edits of the configuration, keeps the
+//! snapshot for the status port, and ends cleanly.
+//!
+//! The caller owns the signals, the listener and the journal; the loop owns all other state, and nothing of it is shared.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::state::State;
+use super::{Endpoints, Engine, Errand, Front, Happening, RunReport, Stop, systemd, watch as watcher};
+use crate::config::{self, Config, Entry, Problems};
+use crate::copy::Copier;
+use crate::journal::{Journal, JournalError, Trigger};
+use crate::oci::Digest;
+use crate::schedule::{Timetable, Timing, jitter_of};
+use crate::status::{Metrics, Snapshot};
+
+/// How often the loop turns at least. The status port calls it dead after a minute.
+const TURN: Duration = Duration::from_secs(1);
+
+/// How often the journal is tried.
+const PROBE: Duration = Duration::from_secs(15);
+
+/// How long runs that were told to drop everything are waited for.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// What the daemon is started with.
+pub struct Setup {
+    /// The configuration file, to be read again when it changes.
+    pub path: PathBuf,
+    /// What it says now.
+    pub config: Config,
+    /// Where runs are recorded.
+    pub journal: Journal,
+    /// The environment that `${NAME}` is expanded from.
+    pub environment: Box<dyn Fn(&str) -> Option<String> + Send>,
+    /// What the status port reads.
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
+    /// What the loop counts.
+    pub metrics: Arc<Metrics>,
+    /// A value for each wish to read the file again (SIGHUP).
+    pub reload: mpsc::Receiver<()>,
+    /// Cancelled when the daemon is to end.
+    pub shutdown: CancellationToken,
+}
+
+/// The loop's own things.
+struct Service {
+    path: PathBuf,
+    environment: Box<dyn Fn(&str) -> Option<String> + Send>,
+    config: Config,
+    /// The digest of the file that was last looked at, good or bad.
+    looked_at: Option<Digest>,
+    entries: Arc<Vec<Arc<Entry>>>,
+    engine: Engine,
+    timetable: Timetable,
+    /// Due, and waiting for one of the `entries_at_once` places.
+    waiting: VecDeque<(String, Trigger)>,
+    running: BTreeMap<String, Stop>,
+    runs: JoinSet<RunReport>,
+    front: Front,
+    state: State,
+    probed: Option<tokio::time::Instant>,
+}
+
+/// Runs until `shutdown`, then drains within the configured grace.
+///
+/// # Errors
+/// Where the journal cannot tell what was done before; later trouble with it is a problem of the runs.
+pub async fn serve(setup: Setup) -> Result<(), JournalError> {
+    let Setup { path, config, journal, environment, snapshots, metrics, mut reload, shutdown } = setup;
+    let (front, mut happenings) = Front::new();
+    let (edit, mut edits) = mpsc::channel(1);
+    let watching = CancellationToken::new();
+    let _watching = watching.clone().drop_guard();
+    tokio::spawn(watcher::watch(path.clone(), edit, watching));
+
+    let state = State::new(&path, &journal, snapshots, metrics).await?;
+    let mut service = Service::new(path, config, journal, environment, front, state);
+    service.take_up().await?;
+    systemd::ready(&service.state.summary());
+    loop {
+        service.start_due();
+        service.turn().await;
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(happening) = happenings.recv() => service.happened(happening),
+            Some(ended) = service.runs.join_next() => service.ended(ended),
+            Some(()) = edits.recv() => service.look_again(false).await,
+            Some(()) = reload.recv() => service.look_again(true).await,
+            () = tokio::time::sleep(TURN) => {}
+        }
+    }
+    service.drain(happenings).await;
+    Ok(())
+}
+
+impl Service {
+    fn new(
+        path: PathBuf,
+        config: Config,
+        journal: Journal,
+        environment: Box<dyn Fn(&str) -> Option<String> + Send>,
+        front: Front,
+        state: State,
+    ) -> Self {
+        let engine = Engine {
+            copier: Copier::new(config.daemon.memory),
+            endpoints: Arc::new(Endpoints::new(config.registries.clone())),
+            journal: Some(journal),
+        };
+        Self {
+            looked_at: content_of(&path),
+            path,
+            environment,
+            entries: shared(&config),
+            config,
+            engine,
+            timetable: Timetable::new(),
+            waiting: VecDeque::new(),
+            running: BTreeMap::new(),
+            runs: JoinSet::new(),
+            front,
+            state,
+            probed: None,
+        }
+    }
+
+    /// Fills the timetable from the journal: what was missed fires once, what was interrupted goes on.
+    async fn take_up(&mut self) -> Result<(), JournalError> {
+        let now = Utc::now();
+        self.set_timetable(now).await?;
+        let interrupted = self.state.interrupted();
+        for entry in self.entries.iter().filter(|entry| interrupted.contains(entry.name.as_str())) {
+            tracing::info!(entry = %entry.name, "the last run was interrupted; it goes on");
+            self.waiting.push_back((entry.name.to_string(), Trigger::Start));
+        }
+        self.state.loaded(&self.entries, now);
+        Ok(())
+    }
+
+    async fn set_timetable(&mut self, now: DateTime<Utc>) -> Result<(), JournalError> {
+        let gone: Vec<String> = self.timetable.names().filter(|name| !self.has(name)).map(str::to_owned).collect();
+        for name in gone {
+            self.timetable.remove(&name);
+        }
+        for entry in self.entries.clone().iter() {
+            let name = entry.name.as_str();
+            let last = match &self.engine.journal {
+                Some(journal) => journal.last_scheduled(name).await?,
+                None => None,
+            };
+            let jitter = jitter_of(name, entry.jitter);
+            let timing = Timing { schedule: entry.schedule.clone(), timezone: entry.timezone, jitter };
+            self.timetable.set(name, timing, last, now);
+        }
+        Ok(())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.name.as_str() == name)
+    }
+
+    /// Queues what is due and starts what has a place. An entry that runs or waits already is not queued again.
+    fn start_due(&mut self) {
+        for firing in self.timetable.due(Utc::now()) {
+            let name = firing.entry;
+            if self.running.contains_key(&name) || self.waiting.iter().any(|(waiting, _)| *waiting == name) {
+                tracing::info!(entry = name, "due while it still runs; this firing is left out");
+                continue;
+            }
+            if firing.missed {
+                tracing::info!(entry = name, scheduled_at = %firing.scheduled_at, "a missed firing is made up for");
+            }
+            self.waiting.push_back((name, Trigger::Schedule { scheduled_at: firing.scheduled_at }));
+        }
+        while self.running.len() < self.config.daemon.entries_at_once {
+            let Some((name, trigger)) = self.waiting.pop_front() else { break };
+            self.start(&name, trigger);
+        }
+    }
+
+    fn start(&mut self, name: &str, trigger: Trigger) {
+        let Some(entry) = self.entries.iter().find(|entry| entry.name.as_str() == name).cloned() else { return };
+        let stop = Stop::default();
+        let errand = Errand { entry, entries: self.entries.clone(), trigger };
+        let (engine, front, stopping) = (self.engine.clone(), self.front.clone(), stop.clone());
+        self.runs.spawn(async move { engine.run(&errand, &front, &stopping).await });
+        self.running.insert(name.to_owned(), stop);
+        self.state.started(name, trigger, Utc::now());
+    }
+
+    fn happened(&mut self, (_, happening): (String, Happening)) {
+        if let Happening::Transfer(event) = happening {
+            self.state.transfer(event);
+        }
+    }
+
+    fn ended(&mut self, ended: Result<RunReport, tokio::task::JoinError>) {
+        match ended {
+            Ok(report) => {
+                self.running.remove(&report.entry);
+                self.state.ended(&report);
+            }
+            // A bug in a run is not the end of the daemon; which entry it was shows in the journal.
+            Err(error) => {
+                tracing::error!(%error, "a run broke down");
+                self.running.retain(|name, _| self.state.is_running(name));
+            }
+        }
+    }
+
+    /// Once around: the readiness of the journal, the metrics of the registries, the snapshot, the watchdog.
+    async fn turn(&mut self) {
+        let due = self.probed.is_none_or(|probed| probed.elapsed() >= PROBE);
+        if let (Some(journal), true) = (&self.engine.journal, due) {
+            self.probed = Some(tokio::time::Instant::now());
+            let writable = tokio::time::timeout(Duration::from_secs(10), journal.check_writable()).await;
+            self.state.journal_writable(matches!(writable, Ok(Ok(()))));
+        }
+        let now = Utc::now();
+        self.state.count_registries(&self.engine.endpoints.registries());
+        for entry in self.entries.iter() {
+            let name = entry.name.as_str();
+            self.state.fires_next(name, self.timetable.next_firing(name, now));
+        }
+        self.state.publish(now);
+        systemd::alive();
+    }
+
+    /// Reads the file again if its content is another one, or if it is asked for.
+    async fn look_again(&mut self, asked: bool) {
+        let content = content_of(&self.path);
+        if content == self.looked_at && !asked {
+            return;
+        }
+        self.looked_at = content;
+        match config::load(&self.path, &*self.environment) {
+            Ok(config) => self.reconfigure(config).await,
+            Err(problems) => self.refuse(&problems),
+        }
+    }
+
+    /// The last good configuration goes on.
+    fn refuse(&mut self, problems: &Problems) {
+        tracing::error!("the edited configuration is refused and the last good one goes on:\n{problems}");
+        self.state.refused(problems.to_string());
+        systemd::status("the edited configuration is refused; the last good one goes on");
+    }
+
+    async fn reconfigure(&mut self, config: Config) {
+        let now = Utc::now();
+        let difference = config::difference(&self.config, &config);
+        let later: Vec<&str> =
+            difference.daemon.iter().copied().filter(|key| matches!(*key, "journal" | "status" | "memory")).collect();
+        if !later.is_empty() {
+            tracing::warn!(keys = later.join(", "), "these settings of the daemon change at its next start");
+        }
+        let endpoints = self.engine.endpoints.reconfigured(config.registries.clone(), &difference.registries);
+        self.engine.endpoints = Arc::new(endpoints);
+        self.entries = shared(&config);
+        self.config = config;
+        for (name, stop) in &self.running {
+            if difference.removed.iter().any(|removed| removed.as_str() == name) {
+                stop.drain.cancel();
+            }
+        }
+        let entries = self.entries.clone();
+        self.waiting.retain(|(name, _)| entries.iter().any(|entry| entry.name.as_str() == name));
+        if let Err(error) = self.set_timetable(now).await {
+            tracing::error!(%error, "the journal cannot tell when new entries last fired");
+        }
+        self.state.loaded(&self.entries, now);
+        let (added, removed, changed) = (difference.added.len(), difference.removed.len(), difference.changed.len());
+        tracing::info!(added, removed, changed, "the configuration was read again");
+        systemd::status(&self.state.summary());
+    }
+
+    /// Lets runs finish their tags within the grace, then drops what is left.
+    async fn drain(mut self, mut happenings: mpsc::Receiver<(String, Happening)>) {
+        systemd::stopping();
+        self.state.stopping();
+        self.waiting.clear();
+        self.turn().await;
+        let grace = self.config.daemon.shutdown_grace;
+        tracing::info!(running = self.running.len(), grace = %humantime::format_duration(grace), "ending");
+        self.running.values().for_each(|stop| stop.drain.cancel());
+        self.wait_for_runs(&mut happenings, grace).await;
+        self.running.values().for_each(|stop| stop.now.cancel());
+        self.wait_for_runs(&mut happenings, LAST_WAIT).await;
+    }
+
+    async fn wait_for_runs(&mut self, happenings: &mut mpsc::Receiver<(String, Happening)>, longest: Duration) {
+        let deadline = tokio::time::Instant::now() + longest;
+        while !self.runs.is_empty() {
+            self.turn().await;
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => return,
+                () = tokio::time::sleep(TURN) => {}
+                Some(happening) = happenings.recv() => self.happened(happening),
+                Some(ended) = self.runs.join_next() => self.ended(ended),
+            }
+        }
+    }
+}
+
+fn shared(config: &Config) -> Arc<Vec<Arc<Entry>>> {
+    Arc::new(config.entries.iter().cloned().map(Arc::new).collect())
+}
+
+/// A file that cannot be read is another one than any that could.
+fn content_of(path: &std::path::Path) -> Option<Digest> {
+    std::fs::read(path).ok().map(|content| Digest::of(&content))
+}

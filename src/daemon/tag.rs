@@ -1,0 +1,314 @@
+//! One pair of repositories during a run: choose its tags, compare each at both sides, copy those that differ. All tags
+//! go their ways at once.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use futures_util::future::{join_all, try_join};
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::mpsc;
+
+use super::compare::{Contested, compare, source_digest};
+use super::derived::Derived;
+use super::listing::{Listing, list, names};
+use super::pairs::{OpenPair, Pair};
+use super::rivals::contested_tags;
+use super::run::Run;
+use super::{TagOutcome, TagReport};
+use crate::copy::event::{Arrival, BlobCounts, Event};
+use crate::copy::{Batch, Order, Previous, Rules};
+use crate::journal::Observation;
+use crate::oci::{Digest, ManifestRef, Tag, referrers_tag, signature_tags};
+use crate::plan::{Action, Selected};
+use crate::store::Side;
+
+/// How many tags of one repository are worked on at once.
+const TAGS_AT_ONCE: usize = 32;
+
+/// A pair that is worked on.
+struct PairRun<'a> {
+    run: &'a Run<'a>,
+    pair: OpenPair,
+    listing: Listing,
+    selected: HashSet<Tag>,
+    contested: Contested,
+    batch: std::sync::Arc<Batch>,
+    derived: Derived,
+    /// Signatures of unchanged tags that were looked at: tags of one digest have the same ones.
+    companions: Mutex<HashSet<Tag>>,
+    seen: Mutex<Vec<(usize, Observation)>>,
+}
+
+/// Works on one pair until all its tags are settled.
+pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<Event>) {
+    let opened = match pair.open(&run.engine.endpoints) {
+        Ok(opened) => opened,
+        Err(error) => return run.problem(error.to_string()),
+    };
+    let Some((listing, selected)) = choose(run, &opened).await else { return };
+    let contested = contested_tags(run.engine, run.errand, pair, &selected.tags).await;
+    let entry = &run.errand.entry;
+    let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
+    let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());
+    let batch =
+        Batch::new(&run.engine.copier, opened.source.clone(), opened.targets.clone(), rules, source_tags, events);
+    let derived = Derived::new(run.engine.journal.clone(), entry.platforms.as_deref());
+    let work = PairRun {
+        run,
+        pair: opened,
+        listing,
+        selected: selected.tags.iter().cloned().collect(),
+        contested,
+        batch,
+        derived,
+        companions: Mutex::default(),
+        seen: Mutex::default(),
+    };
+    work.all(selected).await;
+    work.remember().await;
+}
+
+/// The source's tags and those that the entry wants. A problem that is told ends the pair.
+async fn choose(run: &Run<'_>, pair: &OpenPair) -> Option<(Listing, Selected)> {
+    let selection = &run.errand.entry.selection;
+    let listing = match list(pair.source.as_ref(), selection).await {
+        Ok(listing) => listing,
+        Err(error) => {
+            run.problem(format!("source {error}"));
+            return None;
+        }
+    };
+    for name in &listing.unusable {
+        tracing::warn!(source = pair.source.place(), name, "skipped: the name is not a tag by the specification");
+    }
+    match selection.select(names(&listing)).enough() {
+        Ok(selected) => Some((listing, selected)),
+        Err(shortfall) => {
+            run.problem(format!("source {}: {shortfall}", pair.source.place()));
+            None
+        }
+    }
+}
+
+impl PairRun<'_> {
+    async fn all(&self, selected: Selected) {
+        let tags = selected.tags.into_iter().map(ManifestRef::Tag);
+        let digests = selected.digests.into_iter().map(ManifestRef::Digest);
+        stream::iter(tags.chain(digests))
+            .for_each_concurrent(TAGS_AT_ONCE, |reference| async move {
+                if !self.run.is_draining() {
+                    self.one(&reference).await;
+                }
+            })
+            .await;
+    }
+
+    /// Compares one tag or pinned digest at both sides and copies it to the targets that differ.
+    async fn one(&self, reference: &ManifestRef) {
+        let source_digest = match source_digest(self.pair.source.as_ref(), &self.listing, reference).await {
+            Ok(digest) => digest,
+            Err(outcome) => return self.settle_all(reference, None, None, &outcome).await,
+        };
+        let wanted = match self.derived.of(&self.batch, source_digest).await {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                let outcome = TagOutcome::failed(&error);
+                return self.settle_all(reference, Some(source_digest), None, &outcome).await;
+            }
+        };
+        let overwrite = self.run.errand.entry.overwrite;
+        let compare = |target| compare(target, reference, wanted, overwrite, &self.contested);
+        let decided = join_all(self.pair.targets.iter().map(|target| compare(target.as_ref()))).await;
+        let mut orders = Vec::new();
+        for (at, decision) in decided.into_iter().enumerate() {
+            match decision {
+                Ok((action, there)) => {
+                    self.saw(at, reference, source_digest, there);
+                    match outcome_without_copy(&action) {
+                        Some(outcome) => self.settle(at, reference, Some(source_digest), Some(wanted), outcome).await,
+                        None => orders.push((at, action)),
+                    }
+                }
+                Err(outcome) => self.settle(at, reference, Some(source_digest), Some(wanted), outcome).await,
+            }
+        }
+        let kept: Vec<usize> =
+            (0..self.pair.targets.len()).filter(|at| !orders.iter().any(|(order, _)| order == at)).collect();
+        self.copy(reference, source_digest, orders).await;
+        self.late_companions(reference, source_digest, wanted, &kept).await;
+    }
+
+    async fn copy(&self, reference: &ManifestRef, digest: Digest, orders: Vec<(usize, Action)>) {
+        if orders.is_empty() {
+            return;
+        }
+        let tag = match reference {
+            ManifestRef::Tag(tag) => Some(tag.clone()),
+            ManifestRef::Digest(_) => None,
+        };
+        let targets = orders.iter().map(|(at, action)| (*at, previous(action))).collect();
+        let order = Order { reference: reference.clone(), digest, tag, targets };
+        for (at, result) in self.batch.copy(order).await {
+            match result {
+                Ok(arrival) => {
+                    let action = orders.iter().find(|(order, _)| *order == at).map(|(_, action)| action);
+                    self.arrived(&arrival, outcome_of(action)).await;
+                }
+                Err(error) => self.settle(at, reference, Some(digest), None, TagOutcome::failed(&error)).await,
+            }
+        }
+    }
+
+    async fn arrived(&self, arrival: &Arrival, outcome: TagOutcome) {
+        if let (Some(journal), Some(run)) = (&self.run.engine.journal, self.run.id) {
+            let entry = self.run.errand.entry.name.as_str();
+            if let Err(error) = journal.record_arrival(run, entry, arrival).await {
+                self.run.problem(format!("{}: the evidence is not recorded: {error}", arrival.target));
+            }
+        }
+        self.run.settle(TagReport::arrived(arrival, outcome)).await;
+    }
+
+    /// Signatures and referrers that appeared at the source, under tags of their own, after their image was copied.
+    async fn late_companions(&self, reference: &ManifestRef, source_digest: Digest, wanted: Digest, kept: &[usize]) {
+        if kept.is_empty() || !self.run.errand.entry.referrers || source_digest != wanted {
+            return;
+        }
+        for tag in signature_tags(&source_digest) {
+            if self.is_listed(&tag) && !self.selected.contains(&tag) && self.is_first_to_see(&tag) {
+                Box::pin(self.one(&ManifestRef::Tag(tag))).await;
+            }
+        }
+        let list = referrers_tag(&source_digest);
+        if self.is_listed(&list) && self.is_first_to_see(&list) {
+            let refreshed = join_all(kept.iter().map(|at| self.refresh_referrers(*at, &list, source_digest))).await;
+            for (at, result) in kept.iter().zip(refreshed) {
+                if let Err(error) = result {
+                    self.settle(*at, reference, Some(source_digest), Some(wanted), error).await;
+                }
+            }
+        }
+    }
+
+    fn is_listed(&self, tag: &Tag) -> bool {
+        self.listing.is_complete && self.listing.tags.contains_key(tag)
+    }
+
+    fn is_first_to_see(&self, tag: &Tag) -> bool {
+        self.companions.lock().unwrap_or_else(PoisonError::into_inner).insert(tag.clone())
+    }
+
+    /// Copies what refers to an unchanged digest if its list at the source is another one than when that was last done.
+    async fn refresh_referrers(&self, at: usize, list: &Tag, subject: Digest) -> Result<(), TagOutcome> {
+        let target = &self.pair.targets[at];
+        let reference = ManifestRef::Tag(list.clone());
+        let source = async {
+            self.pair.source.resolve(&reference).await.map_err(|error| TagOutcome::failed_at(Side::Source, &error))
+        };
+        let there =
+            async { target.resolve(&reference).await.map_err(|error| TagOutcome::failed_at(Side::Target, &error)) };
+        let (listed, there) = try_join(source, there).await?;
+        let Some(listed) = listed.map(|descriptor| descriptor.digest) else { return Ok(()) };
+        let there = there.map(|descriptor| descriptor.digest);
+        if there == Some(listed)
+            || self.derived.referrers_done(target.place(), listed).await == Some(there.unwrap_or(listed))
+        {
+            return Ok(());
+        }
+        let order = Order { reference, digest: subject, tag: None, targets: vec![(at, None)] };
+        for (_, result) in self.batch.copy(order).await {
+            result.map_err(|error| TagOutcome::failed(&error))?;
+        }
+        let now = target.resolve(&ManifestRef::Tag(list.clone())).await;
+        let now = now.map_err(|error| TagOutcome::failed_at(Side::Target, &error))?.map(|descriptor| descriptor.digest);
+        self.derived.note_referrers(target.place(), listed, now.unwrap_or(listed)).await;
+        Ok(())
+    }
+
+    async fn settle_all(
+        &self,
+        reference: &ManifestRef,
+        source_digest: Option<Digest>,
+        wanted: Option<Digest>,
+        outcome: &TagOutcome,
+    ) {
+        for at in 0..self.pair.targets.len() {
+            self.settle(at, reference, source_digest, wanted, outcome.clone()).await;
+        }
+    }
+
+    async fn settle(
+        &self,
+        at: usize,
+        reference: &ManifestRef,
+        source_digest: Option<Digest>,
+        wanted: Option<Digest>,
+        outcome: TagOutcome,
+    ) {
+        let tag = match reference {
+            ManifestRef::Tag(tag) => Some(tag.clone()),
+            ManifestRef::Digest(_) => None,
+        };
+        let report = TagReport {
+            source: self.pair.source.place().to_owned(),
+            target: self.pair.targets[at].place().to_owned(),
+            tag,
+            digest: wanted.or(source_digest),
+            source_digest,
+            outcome,
+            blobs: BlobCounts::default(),
+            bytes: 0,
+        };
+        self.run.settle(report).await;
+    }
+
+    fn saw(&self, at: usize, reference: &ManifestRef, source_digest: Digest, target_digest: Option<Digest>) {
+        if let ManifestRef::Tag(tag) = reference {
+            let observation = Observation { tag: tag.clone(), source_digest, target_digest };
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).push((at, observation));
+        }
+    }
+
+    /// Writes to the journal which tags were seen.
+    async fn remember(self) {
+        let Some(journal) = &self.run.engine.journal else { return };
+        let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut by_target: BTreeMap<usize, Vec<Observation>> = BTreeMap::new();
+        for (at, observation) in seen {
+            by_target.entry(at).or_default().push(observation);
+        }
+        let (entry, source) = (self.run.errand.entry.name.as_str(), self.pair.source.place());
+        for (at, observations) in by_target {
+            let target = self.pair.targets[at].place();
+            if let Err(error) = journal.observe_tags(entry, source, target, observations, self.run.started).await {
+                self.run.problem(error.to_string());
+            }
+        }
+    }
+}
+
+fn outcome_without_copy(action: &Action) -> Option<TagOutcome> {
+    match action {
+        Action::Keep => Some(TagOutcome::Kept),
+        Action::Refuse { reason } => Some(TagOutcome::Refused { reason: reason.clone() }),
+        Action::Copy | Action::Replace { .. } | Action::ReplaceKeeping { .. } => None,
+    }
+}
+
+fn previous(action: &Action) -> Option<Previous> {
+    match action {
+        Action::ReplaceKeeping { previous, under } => Some(Previous { digest: *previous, under: under.clone() }),
+        _ => None,
+    }
+}
+
+fn outcome_of(action: Option<&Action>) -> TagOutcome {
+    match action {
+        Some(Action::Replace { previous }) => TagOutcome::Replaced { previous: *previous, kept_as: None },
+        Some(Action::ReplaceKeeping { previous, under }) => {
+            TagOutcome::Replaced { previous: *previous, kept_as: Some(under.clone()) }
+        }
+        _ => TagOutcome::Copied,
+    }
+}

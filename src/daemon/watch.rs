@@ -1,0 +1,94 @@
+//! Notices that the configuration file may have changed: by its folder's events and, for file systems that send none,
+//! by a slow poll. Whether it did change is for the reader of the content to say.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Editors write a file in several steps: this long must nothing happen before it is read.
+const QUIET: Duration = Duration::from_millis(250);
+
+/// How often the file is read without any event.
+const POLL: Duration = Duration::from_secs(30);
+
+/// Sends a value whenever the file may have changed, until `stop`. A folder that cannot be watched is polled only.
+pub(super) async fn watch(file: PathBuf, changed: mpsc::Sender<()>, stop: CancellationToken) {
+    let (events, mut noticed) = mpsc::channel(1);
+    let _watcher = match folder_watcher(&file, events) {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(file = %file.display(), %error, "the folder cannot be watched; the file is read every 30 s");
+            None
+        }
+    };
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some(()) = noticed.recv() => settle(&mut noticed).await,
+            () = tokio::time::sleep(POLL) => {}
+        }
+        if changed.send(()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits until nothing has happened for a while.
+async fn settle(noticed: &mut mpsc::Receiver<()>) {
+    while let Ok(Some(())) = tokio::time::timeout(QUIET, noticed.recv()).await {}
+}
+
+/// The folder is watched, not the file: an editor's rename or a swapped symbolic link replaces the file, and a watch on
+/// the old one would hear nothing more.
+fn folder_watcher(file: &Path, events: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let is_read = event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_)));
+        if !is_read {
+            // A full channel means that a notice is waiting already.
+            let _ = events.try_send(());
+        }
+    })?;
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn notices(write: impl FnOnce(&Path)) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sync.yaml");
+        std::fs::write(&file, "old").unwrap();
+        let (sender, mut changed) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let watching = tokio::spawn(watch(file.clone(), sender, stop.clone()));
+        // The watcher is set up before its task first waits; give it a file event until it answers.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        write(&file);
+        tokio::time::timeout(Duration::from_secs(20), changed.recv()).await.expect("noticed").expect("open");
+        stop.cancel();
+        watching.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_edit_in_place_is_noticed() {
+        notices(|file| std::fs::write(file, "new").unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_renamed_over_is_noticed() {
+        notices(|file| {
+            std::fs::write(file.with_extension("tmp"), "new").unwrap();
+            std::fs::rename(file.with_extension("tmp"), file).unwrap();
+        })
+        .await;
+    }
+}

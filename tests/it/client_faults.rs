@@ -1,0 +1,339 @@
+//! The registry client against a registry that does what registries do: each fact here is somebody's bug report.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use transship::oci::{Descriptor, Digest, ManifestRef, RepositoryName};
+use transship::registry::{Credentials, Limits, Options, Registry, Repository, Secret};
+use transship::store::{Begun, ErrorKind, Source, StoreError, TagEntry, Target, Verified};
+
+use crate::support::images::{self, Family, blob_descriptor, noise, push_blob, verified};
+use crate::support::registry::{Auth, Fault, Server, Setup};
+
+fn open(server: &Server) -> Repository {
+    with(server, Options::default())
+}
+
+fn with(server: &Server, options: Options) -> Repository {
+    client(server, options).repository(name("a/b"))
+}
+
+fn client(server: &Server, options: Options) -> Arc<Registry> {
+    Registry::new(server.host().parse().unwrap(), Options { plain_http: true, ..options }).unwrap()
+}
+
+fn name(text: &str) -> RepositoryName {
+    text.parse().unwrap()
+}
+
+fn by_tag(text: &str) -> ManifestRef {
+    ManifestRef::Tag(text.parse().unwrap())
+}
+
+fn as_user(password: &str) -> Options {
+    let credentials = Credentials { username: "mirror".into(), password: Secret::Value(password.to_owned().into()) };
+    Options { credentials: Some(credentials), ..Options::default() }
+}
+
+fn bearer(anonymous_pull: bool) -> Server {
+    let user = ("mirror".to_owned(), "s3cret".to_owned());
+    let auth = Auth::Bearer { user, anonymous_pull, lifetime: Duration::from_secs(300) };
+    Server::with(Setup { auth, ..Setup::default() })
+}
+
+/// A server with one image under `a/b:v1`, and that image.
+fn with_image(setup: Setup) -> (Server, images::Image) {
+    let server = Server::with(setup);
+    let image = images::small(Family::Oci, 1);
+    image.put(&server, "a/b", Some("v1"));
+    (server, image)
+}
+
+async fn tags(repository: &Repository) -> Result<Vec<TagEntry>, StoreError> {
+    repository.tags().try_collect().await
+}
+
+async fn read(repository: &Repository, blob: &Descriptor, offset: u64) -> Result<Vec<u8>, StoreError> {
+    let pieces: Vec<Bytes> = repository.blob(blob, offset).await?.try_collect().await?;
+    Ok(pieces.concat())
+}
+
+#[tokio::test]
+async fn bytes_of_another_digest_never_come_out_whole() {
+    let server = Server::start();
+    let bytes = noise(1, 300_000);
+    let blob = blob_descriptor(&bytes);
+    server.store().put_blob("a/b", bytes);
+    server.set(Fault::BlobBytesWrong(blob.digest));
+    let stream = Verified::new(open(&server).blob(&blob, 0).await.unwrap(), blob.clone(), "a/b");
+    let error = stream.try_collect::<Vec<Bytes>>().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Corrupt);
+    assert!(error.to_string().contains(&blob.digest.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_registry_that_lies_about_a_tags_digest_is_found_out() {
+    let (server, image) = with_image(Setup::default());
+    let lie = Digest::of(b"a lie");
+    server.set(Fault::TagDigestWrong(lie));
+    let error = open(&server).manifest(&by_tag("v1")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Corrupt);
+    assert!(error.detail.contains(&lie.to_string()) && error.detail.contains(&image.digest().to_string()), "{error}");
+    let stated = open(&server).resolve(&by_tag("v1")).await.unwrap().unwrap();
+    assert_eq!(open(&server).manifest(&stated.digest.into()).await.unwrap_err().kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_registry_that_states_no_digest_is_asked_for_the_bytes() {
+    let (server, image) = with_image(Setup::default());
+    let repository = open(&server);
+    assert_eq!(repository.resolve(&by_tag("v1")).await.unwrap().unwrap().digest, image.digest());
+    assert_eq!((server.log().count("manifest HEAD"), server.log().pulls()), (1, 0), "HEAD is enough where it tells");
+    server.set(Fault::TagDigestMissing);
+    assert_eq!(repository.resolve(&by_tag("v1")).await.unwrap().unwrap().digest, image.digest());
+    assert_eq!(repository.manifest(&by_tag("v1")).await.unwrap(), image.manifest);
+}
+
+#[tokio::test]
+async fn a_broken_list_is_an_error_and_never_the_end_of_the_list() {
+    let (server, image) = with_image(Setup { page: 2, ..Setup::default() });
+    for tag in ["v2", "v3"] {
+        image.put(&server, "a/b", Some(tag));
+    }
+    assert_eq!(tags(&open(&server)).await.unwrap().len(), 3);
+    for (fault, kind) in [
+        (Fault::TagListCut, ErrorKind::Invalid),
+        (Fault::TagPagesLoop, ErrorKind::Invalid),
+        (Fault::TagPageFails, ErrorKind::Unavailable),
+    ] {
+        server.set(fault.clone());
+        assert_eq!(tags(&open(&server)).await.unwrap_err().kind, kind, "{fault:?}");
+        server.heal();
+    }
+}
+
+#[tokio::test]
+async fn a_listing_tells_false_names_and_digests() {
+    let (server, image) = with_image(Setup::default());
+    server.set(Fault::TagListHas("sha256:bad".into()));
+    server.set(Fault::TagListWithDigests);
+    server.set(Fault::RelativeLocation);
+    let listed = tags(&open(&server)).await.unwrap();
+    let v1 = TagEntry::Tag("v1".parse().unwrap(), Some(image.digest()));
+    assert_eq!(listed, [TagEntry::Unusable("sha256:bad".into()), v1]);
+}
+
+#[tokio::test]
+async fn credentials_do_not_follow_a_redirect_to_another_origin() {
+    let server = Server::with(Setup { auth: Auth::Basic("mirror".into(), "s3cret".into()), ..Setup::default() });
+    let bytes = noise(1, 50_000);
+    server.store().put_blob("a/b", bytes.clone());
+    server.set(Fault::BlobRedirect);
+    let repository = with(&server, as_user("s3cret"));
+    assert_eq!(read(&repository, &blob_descriptor(&bytes), 0).await.unwrap(), bytes);
+    assert_eq!(read(&repository, &blob_descriptor(&bytes), 40_000).await.unwrap(), bytes[40_000..]);
+    let asked = server.log().of("storage GET");
+    assert!(asked.len() == 2 && asked.iter().all(|request| !request.headers.contains_key("authorization")));
+}
+
+#[tokio::test]
+async fn an_upload_follows_relative_locations_and_states_its_length() {
+    let server = Server::start();
+    for fault in [Fault::RelativeLocation, Fault::UploadNeedsLength, Fault::NoChunks] {
+        server.set(fault);
+    }
+    for bytes in [noise(1, 100), noise(2, 1_000_000), Bytes::new()] {
+        push_blob(&open(&server), bytes.clone(), None).await.unwrap();
+        assert_eq!(server.store().blob("a/b", &Digest::of(&bytes)), Some(bytes));
+    }
+    assert_eq!((server.log().count("upload POST"), server.log().count("upload PUT")), (3, 3));
+}
+
+#[tokio::test]
+async fn a_mount_that_does_not_happen_has_opened_the_session() {
+    let server = Server::start();
+    let bytes = noise(1, 1000);
+    server.store().put_blob("other", bytes.clone());
+    server.set(Fault::MountRefused);
+    assert!(push_blob(&open(&server), bytes, Some(&name("other"))).await.unwrap());
+    let counts = server.log().counts();
+    assert_eq!((counts["mount POST"], counts.get("upload POST"), counts["upload PUT"]), (1, None, 1));
+    assert_eq!(server.open_sessions(), 0);
+}
+
+#[tokio::test]
+async fn a_mount_asks_for_both_scopes_in_one_token() {
+    let server = bearer(false);
+    let blob = blob_descriptor(b"shared");
+    server.store().put_blob("other", "shared".into());
+    let begun = with(&server, as_user("s3cret")).begin_upload(&blob, Some(&name("other"))).await.unwrap();
+    assert!(matches!(begun, Begun::Mounted));
+    assert!(server.log().count("token GET") <= 1, "{:?}", server.log().counts());
+}
+
+#[tokio::test]
+async fn many_cold_requests_need_one_token_and_an_expired_one_is_renewed_once() {
+    let server = bearer(true);
+    let image = images::small(Family::Oci, 1);
+    image.put(&server, "a/b", Some("v1"));
+    let repository = open(&server);
+    let resolve_many = || async {
+        let references = [(); 32].map(|()| by_tag("v1"));
+        let found = futures_util::future::try_join_all(references.iter().map(|one| repository.resolve(one))).await;
+        assert!(found.unwrap().iter().all(|found| found.as_ref().unwrap().digest == image.digest()));
+    };
+    resolve_many().await;
+    assert_eq!(server.log().count("token GET"), 1);
+    server.expire_tokens();
+    resolve_many().await;
+    assert_eq!(server.log().count("token GET"), 2);
+}
+
+#[tokio::test]
+async fn a_token_covers_writing_and_deleting() {
+    let server = bearer(true);
+    let repository = with(&server, as_user("s3cret"));
+    let image = images::small(Family::Oci, 1);
+    image.push(&repository, Some("v1")).await.unwrap();
+    assert_eq!(server.store().tag("a/b", "v1"), Some(image.digest()));
+    repository.delete(&image.digest().into()).await.unwrap();
+    assert_eq!(server.store().tag("a/b", "v1"), None);
+    assert_eq!(repository.identity(), "mirror");
+}
+
+#[tokio::test]
+async fn a_refused_login_is_denied_and_tells_no_secret() {
+    for server in
+        [bearer(false), Server::with(Setup { auth: Auth::Basic("mirror".into(), "s3cret".into()), ..Setup::default() })]
+    {
+        images::small(Family::Oci, 1).put(&server, "a/b", Some("v1"));
+        let error = with(&server, as_user("wr0ng")).resolve(&by_tag("v1")).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Denied, "{error}");
+        assert!(!format!("{error} {error:?}").contains("wr0ng"));
+        let anonymous = open(&server).resolve(&by_tag("v1")).await.unwrap_err();
+        assert_eq!(anonymous.kind, ErrorKind::Denied, "{anonymous}");
+        assert!(server.log().requests().len() < 10, "a refusal is not repeated: {:?}", server.log().counts());
+    }
+}
+
+#[tokio::test]
+async fn a_busy_registry_is_waited_for_as_long_as_it_asks() {
+    let (server, image) = with_image(Setup::default());
+    server.set(Fault::TooManyRequests { next: 1, retry_after: Some(1) });
+    let start = Instant::now();
+    let found = open(&server).resolve(&by_tag("v1")).await.unwrap().unwrap();
+    assert_eq!(found.digest, image.digest());
+    assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
+    server.set(Fault::Unavailable { next: 2 });
+    assert!(open(&server).resolve(&by_tag("v1")).await.unwrap().is_some());
+    assert_eq!(server.log().count("manifest HEAD"), 2 + 3);
+}
+
+#[tokio::test]
+async fn a_read_that_breaks_is_an_error_and_goes_on_from_its_offset() {
+    let server = Server::start();
+    let bytes = noise(1, 500_000);
+    let blob = blob_descriptor(&bytes);
+    server.store().put_blob("a/b", bytes.clone());
+    server.set(Fault::BlobGetBreaks { after: 200_000, times: 1 });
+    let repository = open(&server);
+    let mut stream = repository.blob(&blob, 0).await.unwrap();
+    let mut arrived = Vec::new();
+    let error = loop {
+        match stream.try_next().await {
+            Ok(Some(piece)) => arrived.extend_from_slice(&piece),
+            Ok(None) => panic!("it ended as if it were whole"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert!(!arrived.is_empty());
+    arrived.extend(read(&repository, &blob, arrived.len() as u64).await.unwrap());
+    assert!(arrived == bytes);
+    assert!(server.log().of("blob GET")[1].headers["range"].starts_with("bytes="));
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_commits_nothing() {
+    let server = Server::start();
+    let repository = open(&server);
+    for (seed, size) in [(1, 50_000), (2, 2_000_000)] {
+        let bytes = noise(seed, size);
+        let blob = blob_descriptor(&bytes);
+        server.set(Fault::UploadBreaks { after: 10_000, times: 1 });
+        let Begun::Session(upload) = repository.begin_upload(&blob, None).await.unwrap() else { panic!() };
+        let error = upload.send(verified(&blob, bytes.clone())).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        assert!(!repository.has_blob(&blob).await.unwrap());
+        push_blob(&repository, bytes, None).await.unwrap();
+        assert!(repository.has_blob(&blob).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_too_large_for_one_body_is_refused_for_good() {
+    let server = Server::start();
+    server.set(Fault::UploadBodyLimit(1000));
+    let error = push_blob(&open(&server), noise(1, 5000), None).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+}
+
+#[tokio::test]
+async fn a_blob_that_was_collected_is_missing_content() {
+    let (server, image) = with_image(Setup::default());
+    let layer = blob_descriptor(&image.blobs[1]);
+    server.set(Fault::BlobCollected(layer.digest));
+    let repository = open(&server);
+    assert!(repository.has_blob(&layer).await.unwrap(), "the registry's cache still says so");
+    let error = repository.push_manifest(&image.manifest, Some(&"v2".parse().unwrap())).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::MissingContent, "{error}");
+    assert_eq!(read(&repository, &layer, 0).await.unwrap_err().kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_tag_that_cannot_move_or_be_written_stays_as_it_was() {
+    let (server, image) = with_image(Setup::default());
+    let other = images::small(Family::Oci, 2);
+    other.put(&server, "a/b", None);
+    let repository = open(&server);
+    let v1 = "v1".parse().unwrap();
+    server.set(Fault::ImmutableTags);
+    repository.push_manifest(&image.manifest, Some(&v1)).await.unwrap();
+    let error = repository.push_manifest(&other.manifest, Some(&v1)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+    server.heal();
+    server.set(Fault::ManifestPutFails { nth: 1 });
+    let error = repository.push_manifest(&other.manifest, Some(&v1)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert!(server.log().count("manifest PUT") > 3, "a server's failure is tried again");
+    server.set(Fault::NoDelete);
+    assert_eq!(repository.delete(&v1.into()).await.unwrap_err().kind, ErrorKind::Unsupported);
+    assert_eq!(server.store().tag("a/b", "v1"), Some(image.digest()));
+}
+
+#[tokio::test]
+async fn the_catalog_is_listed_over_its_pages_where_there_is_one() {
+    let server = Server::with(Setup { page: 2, ..Setup::default() });
+    for repository in ["a/one", "a/two", "b/three", "c"] {
+        server.store().put_blob(repository, "x".into());
+    }
+    let list = |client: Arc<Registry>| async move { client.catalog().try_collect::<Vec<RepositoryName>>().await };
+    let listed = list(client(&server, Options::default())).await.unwrap();
+    assert_eq!(listed, ["a/one", "a/two", "b/three", "c"].map(name));
+    server.set(Fault::NoCatalog);
+    let error = list(client(&server, Options::default())).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+}
+
+#[tokio::test]
+async fn no_more_requests_are_in_flight_than_the_limit() {
+    let (server, _) = with_image(Setup::default());
+    server.set(Fault::Delay(Duration::from_millis(20)));
+    let limits = Limits { concurrent: Some(3), ..Limits::default() };
+    let repository = with(&server, Options { limits, ..Options::default() });
+    let references = [(); 20].map(|()| by_tag("v1"));
+    futures_util::future::try_join_all(references.iter().map(|one| repository.resolve(one))).await.unwrap();
+    assert_eq!(server.log().most_at_once(), 3);
+}
