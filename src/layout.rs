@@ -25,15 +25,18 @@ use crate::store::{
     Begun, ByteStream, ErrorKind, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry, Target,
 };
 
+mod changes;
 mod disk;
 mod fault;
 mod index;
 mod read;
 mod referrers;
+mod temporary;
 #[cfg(test)]
 mod tests;
 mod upload;
 
+use changes::{Changes, Outcome};
 use disk::Disk;
 use fault::Fault;
 use index::Pointer;
@@ -51,6 +54,7 @@ pub struct Layout {
     telling: Telling,
     disk: Arc<Disk>,
     facts: Arc<Facts>,
+    changes: Arc<Changes>,
     /// Held by the one task of this layout that asks for the file lock: the others wait here, at no cost.
     writer: Arc<tokio::sync::Mutex<()>>,
     /// Whether this layout has removed what dead writers left.
@@ -67,6 +71,7 @@ impl Layout {
             telling: Telling { place: format!("oci-layout:{}", path.display()).into() },
             disk: Arc::new(Disk::new(path)),
             facts: Arc::default(),
+            changes: Arc::default(),
             writer: Arc::default(),
             tidied: tokio::sync::OnceCell::new(),
         })
@@ -81,12 +86,17 @@ impl Layout {
         blocking(move || work(&disk)).await
     }
 
+    /// Waits until no other task of this layout writes.
+    async fn turn(&self) -> Turn {
+        Arc::clone(&self.writer).lock_owned().await
+    }
+
     /// Runs `work` while no other task or process changes the layout, which is created where it is missing.
     async fn under_lock<T: Send + 'static>(
         &self,
+        turn: Turn,
         work: impl FnOnce(&Disk) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        let turn = Arc::clone(&self.writer).lock_owned().await;
         self.on_disk(Disk::create_root).await?;
         let started = tokio::time::Instant::now();
         // Asked for again and again rather than waited for, so that the wait can be cancelled and ends.
@@ -111,7 +121,7 @@ impl Layout {
     /// Makes the layout ready for content.
     async fn prepare(&self) -> Result<(), Fault> {
         if !self.on_disk(|disk| Ok(disk.is_complete())).await? {
-            self.under_lock(|_| Ok(())).await?;
+            self.under_lock(self.turn().await, |_| Ok(())).await?;
         }
         let tidy = || async {
             let removed = self.on_disk(Disk::remove_leftovers).await?;
@@ -174,7 +184,7 @@ impl Layout {
 
     async fn write_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), Fault> {
         self.prepare().await?;
-        let (content, facts) = (manifest.clone(), Arc::clone(&self.facts));
+        let content = manifest.clone();
         let has_subject = self
             .on_disk(move |disk| {
                 disk.check_children(&content)?;
@@ -182,19 +192,30 @@ impl Layout {
                 Ok(content.view()?.subject.is_some())
             })
             .await?;
-        let (content, tag) = (manifest.clone(), tag.cloned());
         if tag.is_none() && !has_subject {
             return Ok(());
         }
-        self.under_lock(move |disk| {
-            let mut index = disk.read_index()?.ok_or_else(|| disk.no_layout())?;
-            let changed = match tag {
-                Some(tag) => index.set_tag(&tag, &content, |digest| facts.is_referrer(disk, digest)),
-                None => index.add(&content),
-            };
-            if changed { disk.write_index(index) } else { Ok(()) }
-        })
-        .await
+        self.list_manifest(manifest, tag).await
+    }
+
+    /// Lists a manifest that is there, together with all others that wait to be listed.
+    async fn list_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), Fault> {
+        let mut outcome = self.changes.ask(manifest.clone(), tag.cloned());
+        let turn = tokio::select! {
+            // First the answer: with both there, somebody else has made the change.
+            biased;
+            outcome = &mut outcome => return told(outcome),
+            turn = self.turn() => turn,
+        };
+        let (changes, facts) = (Arc::clone(&self.changes), Arc::clone(&self.facts));
+        let made = self.under_lock(turn, move |disk| {
+            changes.make(disk, &facts);
+            Ok(())
+        });
+        if let Err(fault) = made.await {
+            self.changes.refuse(fault);
+        }
+        told(outcome.await)
     }
 
     async fn remove(&self, reference: &ManifestRef) -> Result<(), Fault> {
@@ -203,7 +224,7 @@ impl Layout {
             return Ok(());
         }
         let (reference, facts) = (reference.clone(), Arc::clone(&self.facts));
-        self.under_lock(move |disk| {
+        self.under_lock(self.turn().await, move |disk| {
             let mut index = disk.read_index()?.ok_or_else(|| disk.no_layout())?;
             match reference {
                 ManifestRef::Tag(tag) => {
@@ -310,6 +331,14 @@ impl Target for Layout {
     async fn delete(&self, reference: &ManifestRef) -> Result<(), StoreError> {
         self.remove(reference).await.map_err(self.telling.doing(Step::Delete, reference))
     }
+}
+
+/// The right of one task to write, within one layout.
+type Turn = tokio::sync::OwnedMutexGuard<()>;
+
+/// The answer to a change of `index.json`; none comes only from a program that ends.
+fn told(outcome: Result<Outcome, tokio::sync::oneshot::error::RecvError>) -> Result<(), Fault> {
+    outcome.unwrap_or_else(|_| Err(Arc::new(Fault::Ending))).map_err(Fault::Shared)
 }
 
 /// The layout's name, for errors.

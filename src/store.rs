@@ -65,7 +65,7 @@ pub enum TagEntry {
 /// What refers to a manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Referrers {
-    /// The referrers, in the order of the list. Only those whose own `subject` can be believed.
+    /// The referrers, in the order of the list. Whether each names the subject shows in its own manifest.
     pub manifests: Vec<Descriptor>,
     /// The list as it stands under the fallback tag, where that is where it came from.
     pub fallback: Option<Manifest>,
@@ -130,8 +130,8 @@ pub trait Upload: Send {
 /// One repository at one endpoint, readable and writable.
 #[async_trait]
 pub trait Target: Source {
-    /// Whether a blob is in the repository. A stored length other than the descriptor's is
-    /// [`ErrorKind::Corrupt`].
+    /// Whether a blob is in the repository. One of another length than the descriptor's is told as absent where the next
+    /// upload replaces it, and is [`ErrorKind::Corrupt`] elsewhere.
     async fn has_blob(&self, blob: &Descriptor) -> Result<bool, StoreError>;
 
     /// Begins to write a blob. With `from`, the endpoint first tries to mount it from that repository of the

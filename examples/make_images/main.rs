@@ -6,11 +6,23 @@
 use std::error::Error;
 use std::fs;
 use std::path::Path;
+use std::process::ExitCode;
 
 mod content;
 mod pack;
 
-fn main() -> Result<(), Box<dyn Error>> {
+#[expect(clippy::print_stderr, reason = "the program's only word is why it failed")]
+fn main() -> ExitCode {
+    match write_images() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("make_images: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write_images() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args().nth(1).ok_or("usage: make_images FOLDER")?;
     let folder = Path::new(&folder);
     if folder.exists() && !folder.join("oci-layout").exists() {

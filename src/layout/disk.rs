@@ -5,12 +5,12 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
 use super::fault::Fault;
 use super::index::{Index, IndexError, Pointer};
+use super::temporary::{self, Temporary};
 use crate::oci::{Children, Descriptor, Digest, Manifest, MediaType};
 
 /// The most bytes of a manifest that are read (the limit of Azure's registry).
@@ -18,7 +18,7 @@ const MAX_MANIFEST: u64 = 4 << 20;
 /// The most bytes of `index.json` that are read: some two hundred thousand tags.
 const MAX_INDEX: u64 = 64 << 20;
 /// How the names of all files begin that are nobody else's.
-const OURS: &str = ".transship";
+pub(super) const OURS: &str = ".transship";
 
 /// The folder of one layout.
 #[derive(Debug)]
@@ -287,97 +287,14 @@ impl Disk {
         Ok(())
     }
 
-    /// Removes the temporary files of writers that are dead, and says how many. A living writer holds a lock on its
-    /// file; the system gives it back at the writer's end, so whoever gets that lock owns a file that nobody writes.
+    /// Removes the temporary files of writers that are dead, and says how many.
     pub(super) fn remove_leftovers(&self) -> Result<usize, Fault> {
-        let folder = self.blobs_path();
-        let mut removed = 0;
-        for file in fs::read_dir(&folder).map_err(Fault::io("list", &folder))? {
-            let file = file.map_err(Fault::io("list", &folder))?;
-            if !file.file_name().to_string_lossy().starts_with(OURS) || !file.file_type().is_ok_and(|it| it.is_file()) {
-                continue;
-            }
-            // Another process may have removed it, or be about to rename it: then it is not ours to judge.
-            if let Ok(open) = OpenOptions::new().write(true).open(file.path())
-                && open.try_lock().is_ok()
-                && fs::remove_file(file.path()).is_ok()
-            {
-                removed += 1;
-            }
-        }
-        Ok(removed)
+        temporary::remove_leftovers(&self.blobs_path())
     }
 }
 
-/// A file being written, locked by its writer, and removed unless it is committed.
-#[derive(Debug)]
-pub(super) struct Temporary {
-    path: PathBuf,
-    file: File,
-    committed: bool,
-}
-
-impl Temporary {
-    fn create(folder: &Path) -> Result<Self, Fault> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        loop {
-            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let path = folder.join(format!("{OURS}-{}-{number}", std::process::id()));
-            let file = match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(Fault::io("create", &path)(error)),
-            };
-            match file.try_lock() {
-                Ok(()) => {}
-                // Someone who cleans up was faster than the lock and is removing the file.
-                Err(TryLockError::WouldBlock) => continue,
-                Err(TryLockError::Error(error)) => {
-                    _ = fs::remove_file(&path);
-                    return Err(Fault::io("lock", &path)(error));
-                }
-            }
-            // They may also have locked, removed and closed it before the lock here.
-            let temporary = Self { path, file, committed: false };
-            if temporary.is_in_place() {
-                return Ok(temporary);
-            }
-        }
-    }
-
-    fn is_in_place(&self) -> bool {
-        match (fs::symlink_metadata(&self.path), self.file.metadata()) {
-            (Ok(at_path), Ok(open)) => identity(&at_path) == identity(&open),
-            _ => false,
-        }
-    }
-
-    /// Appends bytes.
-    pub(super) fn write(&mut self, pieces: &[Bytes]) -> Result<(), Fault> {
-        for piece in pieces {
-            self.file.write_all(piece).map_err(Fault::io("write", &self.path))?;
-        }
-        Ok(())
-    }
-
-    fn commit(mut self, to: &Path) -> Result<(), Fault> {
-        self.file.sync_all().map_err(Fault::io("sync", &self.path))?;
-        fs::rename(&self.path, to).map_err(Fault::io("replace", to))?;
-        self.committed = true;
-        to.parent().map_or(Ok(()), sync_folder)
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.committed {
-            // What cannot be removed now is found by the next writer that cleans up.
-            _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn identity(file: &fs::Metadata) -> (u64, u64) {
+/// What tells whether two looks saw the same file.
+pub(super) fn identity(file: &fs::Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
 
@@ -423,6 +340,6 @@ fn create_folder(path: &Path) -> Result<(), Fault> {
 }
 
 /// Makes renames in a folder durable.
-fn sync_folder(path: &Path) -> Result<(), Fault> {
+pub(super) fn sync_folder(path: &Path) -> Result<(), Fault> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(Fault::io("sync", path))
 }

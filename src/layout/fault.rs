@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::oci::{Digest, ManifestError};
 use crate::store::ErrorKind;
@@ -43,6 +44,8 @@ pub(super) enum Fault {
     OtherBlob { expected: Box<Digest>, actual: Box<Digest> },
     #[error("an offset of {offset} in {size} bytes")]
     Offset { offset: u64, size: u64 },
+    #[error("{0}")]
+    Shared(Arc<Fault>),
     #[error("the program is ending")]
     Ending,
 }
@@ -76,6 +79,7 @@ impl Fault {
             Self::NoLayout { .. } | Self::Lost { .. } | Self::NoManifest => ErrorKind::NotFound,
             Self::Locked { .. } => ErrorKind::Busy(None),
             Self::Missing { .. } => ErrorKind::MissingContent,
+            Self::Shared(fault) => fault.kind(),
             Self::Ending => ErrorKind::Unavailable,
         }
     }

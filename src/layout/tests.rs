@@ -535,3 +535,25 @@ async fn a_writer_gives_up_on_a_lock_that_is_held_too_long() {
     );
     assert_eq!(tag_map(&layout).await.len(), 1, "reading does not wait");
 }
+#[tokio::test]
+async fn changes_that_wait_are_made_together_and_those_of_nobody_are_not() {
+    let (_folder, path) = folder();
+    let layout = Layout::open(&path);
+    let manifest = push_image(&layout, b"content", "v0").await;
+    let changes = Changes::default();
+    let ask = |name: &str| changes.ask(manifest.clone(), Some(tag(name)));
+    let (first, given_up, last) = (ask("v1"), ask("v2"), ask("v3"));
+    drop(given_up);
+    changes.make(&layout.disk, &layout.facts);
+    assert!(first.await.unwrap().is_ok() && last.await.unwrap().is_ok());
+    assert_eq!(tag_map(&layout).await.into_keys().collect::<Vec<_>>(), ["v0", "v1", "v3"]);
+    let refused = ask("v4");
+    changes.refuse(Fault::NoManifest);
+    assert_eq!(refused.await.unwrap().unwrap_err().to_string(), "there is no such manifest");
+    fs::write(path.join("index.json"), "{").unwrap();
+    let both = [ask("v5"), ask("v6")];
+    changes.make(&layout.disk, &layout.facts);
+    for one in both {
+        assert_eq!(told(one.await).unwrap_err().kind(), ErrorKind::Invalid);
+    }
+}

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use super::disk::{Disk, Temporary};
+use super::disk::Disk;
 use super::fault::Fault;
+use super::temporary::Temporary;
 use super::{Telling, blocking};
 use crate::oci::Digest;
 use crate::store::{Step, StoreError, Upload, Verified};

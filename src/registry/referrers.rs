@@ -98,7 +98,7 @@ impl Repository {
         let context = self.context(Step::LinkReferrers, subject);
         let lock = self.registry.lock_of(&self.name, *subject);
         let _turn = lock.lock().await;
-        let present = self.fallback_list(&context, subject).await?;
+        let present = self.fallback_list(&context.at(Step::ListReferrers), subject).await?;
         let merged = merge(present.as_ref(), referrers).map_err(|why| context.error(ErrorKind::Invalid, why))?;
         if let Some(list) = merged {
             self.put_manifest(&context, &list, &ManifestRef::Tag(referrers_tag(subject))).await?;

@@ -142,7 +142,7 @@ fn modules() -> Vec<(Vec<String>, Source)> {
             module.pop();
         }
         let parsed = rust_source::read(&fs::read_to_string(&path).unwrap());
-        only_tests.extend(parsed.test_modules.iter().map(|name| [&module[..], &[name.clone()]].concat()));
+        only_tests.extend(parsed.test_modules.iter().map(|name| [&module[..], std::slice::from_ref(name)].concat()));
         modules.push((module, parsed));
     }
     modules.retain(|(module, _)| !only_tests.iter().any(|test| module.starts_with(test)));
