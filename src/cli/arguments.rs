@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::logging::LogFormat;
-use super::{completions, inspect, man, status, tags};
+use super::{check, completions, copy, evidence, history, inspect, man, once, plan, run, schema, status, tags};
 
 /// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
 #[derive(Debug, Parser)]
@@ -35,12 +35,28 @@ pub struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the daemon
+    Run(run::Run),
+    /// Run every (named) entry once, now
+    Once(once::Once),
+    /// Show what a run would change; change nothing
+    Plan(plan::Plan),
+    /// Check the configuration, offline
+    Check(check::Check),
+    /// Copy one tag, one digest or one repository, without a configuration
+    Copy(copy::Copy),
     /// Show the tags of a repository with their digests
     Tags(tags::Tags),
     /// Show what a manifest reaches, with sizes
     Inspect(inspect::Inspect),
+    /// Show the runs of the journal
+    History(history::History),
+    /// Show what arrived, when, from where and under which digest
+    Evidence(evidence::Evidence),
     /// Show what the daemon is doing
     Status(status::Status),
+    /// Print the JSON Schema of the configuration
+    Schema(schema::Schema),
     /// Print the completions of a shell
     Completions(completions::Completions),
     /// Print the manual page

@@ -6,7 +6,9 @@ use anyhow::anyhow;
 
 use super::arguments::Global;
 use super::exit::Failure;
-use crate::config::{Config, Entry};
+use super::filter::Filter;
+use crate::config::{Config, Entry, Problems};
+use crate::journal::Journal;
 
 /// Where a configuration is looked for, in this order, when none is named.
 const PLACES: [&str; 2] = ["/etc/transship/sync.yaml", "sync.yaml"];
@@ -15,7 +17,7 @@ const PLACES: [&str; 2] = ["/etc/transship/sync.yaml", "sync.yaml"];
 pub(super) fn find(global: &Global) -> Result<PathBuf, Failure> {
     find_if_any(global).ok_or_else(|| {
         let places = PLACES.join(" nor ");
-        Failure::usage(anyhow!("there is no configuration: neither {places} exists; name one with --config FILE"))
+        Failure::usage(anyhow!("there is no configuration: neither {places} exists, name one with --config FILE"))
     })
 }
 
@@ -23,6 +25,25 @@ pub(super) fn find(global: &Global) -> Result<PathBuf, Failure> {
 pub(super) fn find_if_any(global: &Global) -> Option<PathBuf> {
     let there = || PLACES.iter().map(PathBuf::from).find(|path| path.exists());
     global.config.clone().or_else(there)
+}
+
+/// Reads a configuration with the environment of the process.
+pub(super) fn read(path: &Path) -> Result<Config, Problems> {
+    crate::config::load(path, &|name| std::env::var(name).ok())
+}
+
+/// Finds and reads the configuration.
+pub(super) fn load(global: &Global) -> Result<Config, Failure> {
+    read(&find(global)?).map_err(Failure::usage)
+}
+
+/// The journal to read: the one that is named, else the configuration's.
+pub(super) fn journal(filter: &Filter, global: &Global) -> Result<Journal, Failure> {
+    let path = match &filter.journal {
+        Some(path) => path.clone(),
+        None => load(global)?.daemon.journal,
+    };
+    Ok(Journal::open_existing(&path)?)
 }
 
 /// The entries of these names, in the order of the file; all of them where no name is given.
@@ -42,7 +63,41 @@ fn unknown(config: &Config, name: &str) -> anyhow::Error {
         Some(entry) => anyhow!("there is no entry {name:?}: did you mean {:?}?", entry.name.as_str()),
         None => {
             let names: Vec<&str> = config.entries.iter().map(|entry| entry.name.as_str()).collect();
-            anyhow!("there is no entry {name:?}: there are {}", names.join(", "))
+            anyhow!("there is no entry {name:?}, there are {}", names.join(", "))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let text = "version: 1\nsync:\n  - {name: api, source: h.example/a, target: t.example/a}\n  \
+                    - {name: python-base, source: h.example/b, target: t.example/b}\n";
+        crate::config::parse("sync.yaml", text, &|_| Some("/tmp".into())).unwrap()
+    }
+
+    fn names(chosen: &[&str]) -> Result<Vec<String>, String> {
+        let names: Vec<String> = chosen.iter().map(|name| (*name).to_owned()).collect();
+        let config = config();
+        let entries = super::chosen(&config, &names).map_err(|failure| failure.to_string())?;
+        Ok(entries.iter().map(|entry| entry.name.to_string()).collect())
+    }
+
+    #[test]
+    fn no_name_means_every_entry_and_names_keep_the_order_of_the_file() {
+        assert_eq!(names(&[]).unwrap(), ["api", "python-base"]);
+        assert_eq!(names(&["python-base", "api"]).unwrap(), ["api", "python-base"]);
+        assert_eq!(names(&["python-base"]).unwrap(), ["python-base"]);
+    }
+
+    #[test]
+    fn an_unknown_entry_is_refused_with_a_way_out() {
+        assert_eq!(
+            names(&["pyton-base"]).unwrap_err(),
+            r#"error: there is no entry "pyton-base": did you mean "python-base"?"#
+        );
+        assert_eq!(names(&["x"]).unwrap_err(), r#"error: there is no entry "x", there are api, python-base"#);
     }
 }

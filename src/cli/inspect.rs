@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
-use super::open::{self, Connection};
+use super::open::Connection;
 use super::output::Output;
 use super::place::Place;
 use super::start::Context;
@@ -66,7 +66,7 @@ struct Report {
 
 impl Inspect {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let source = open::source(&self.reference, &self.connection, context)?;
+        let source = self.connection.source(&self.reference, context)?;
         self.print(&*source, &mut context.output).await
     }
 
@@ -256,8 +256,8 @@ mod tests {
         let layout = layout_of(folder.path(), &["v1"]).await;
         let place = format!("oci-layout:{}", folder.path().display());
         let (exit, _) = printed(&inspect(place.clone(), false), &*layout).await;
-        assert_eq!(exit, Err(format!("{place} names no manifest: add :TAG or @DIGEST")));
+        assert_eq!(exit, Err(format!("error: {place} names no manifest: add :TAG or @DIGEST")));
         let (exit, _) = printed(&inspect(format!("{place}:v2"), false), &*layout).await;
-        assert_eq!(exit, Err(format!("{place}:v2: there is no such manifest")));
+        assert_eq!(exit, Err(format!("error: {place}:v2: there is no such manifest")));
     }
 }

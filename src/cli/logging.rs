@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFi
 use tracing_subscriber::registry::LookupSpan;
 
 /// The variable that holds the log filter, in the syntax of `tracing_subscriber::EnvFilter`.
-pub const FILTER_VARIABLE: &str = "TRANSSHIP_LOG";
+pub(super) const FILTER_VARIABLE: &str = "TRANSSHIP_LOG";
 
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -37,12 +37,12 @@ pub(super) enum LoggingError {
     NotText,
 }
 
-/// Begins to log, around whatever `bars` draws.
-pub(super) fn start(format: LogFormat, bars: &MultiProgress) -> Result<(), LoggingError> {
+/// Begins to log, around whatever `bars` draws, what `by_default` lets through unless the variable says otherwise.
+pub(super) fn start(format: LogFormat, by_default: Level, bars: &MultiProgress) -> Result<(), LoggingError> {
     let filter = match std::env::var(FILTER_VARIABLE) {
         Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)?,
         Err(std::env::VarError::NotUnicode(_)) => return Err(LoggingError::NotText),
-        _ => EnvFilter::new("info"),
+        _ => EnvFilter::new(by_default.as_str()),
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(AroundBars(bars.clone()));
     // A second call within one process (tests) keeps the first subscriber.

@@ -3,25 +3,32 @@
 //! Nothing is decided here that a daemon would need as well.
 
 mod arguments;
+mod check;
 mod completions;
 mod configuration;
+mod copy;
+mod evidence;
 mod exit;
 mod filter;
+mod history;
 mod inspect;
 mod logging;
 mod man;
+mod once;
 mod open;
 mod output;
 mod place;
 mod plan;
 mod progress;
-mod report;
+mod run;
+mod schema;
 mod start;
 mod status;
 mod summary;
 mod table;
 mod tags;
 mod units;
+mod work;
 
 pub use arguments::Arguments;
 pub use exit::{Exit, Failure};

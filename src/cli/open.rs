@@ -1,26 +1,51 @@
-//! Opens what `tags` and `inspect` read: a layout on disk, or a repository with the options that the configuration has for its
-//! registry, if there is one.
+//! Opens what the commands without a `sync.yaml` work on: layouts on disk, and repositories with the options that a
+//! configuration has for their registry, if there is one.
 
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
+use super::configuration;
 use super::exit::Failure;
-use super::place::{Home, Place};
+use super::place::Place;
 use super::start::Context;
-use crate::layout::Layout;
+use crate::daemon::Endpoints;
+use crate::oci::RegistryHost;
+use crate::registry::Options;
 use crate::store::Source;
 
-/// How registries are spoken to by the commands that need no `sync.yaml`.
+/// How registries are reached by the commands that need no `sync.yaml`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Connection {
     /// Speak HTTP to this registry, as `plain_http` does in the configuration; may be repeated
     #[arg(long, value_name = "HOST")]
-    pub plain_http: Vec<crate::oci::RegistryHost>,
+    pub plain_http: Vec<RegistryHost>,
 }
 
-/// Opens a place for reading.
-pub(super) fn source(place: &Place, _connection: &Connection, _context: &Context) -> Result<Arc<dyn Source>, Failure> {
-    match &place.home {
-        Home::Layout(path) => Ok(Layout::open(path)),
-        Home::Registry(_) => Err(anyhow::anyhow!("not yet").into()),
+impl Connection {
+    /// Endpoints by the options of the configuration, where there is one, and these arguments.
+    pub(super) fn endpoints(&self, context: &Context) -> Result<Arc<Endpoints>, Failure> {
+        let mut options = configured(context)?;
+        for host in &self.plain_http {
+            options.entry(host.clone()).or_default().plain_http = true;
+        }
+        Ok(Arc::new(Endpoints::new(options)))
     }
+
+    /// Opens a place for reading.
+    pub(super) fn source(&self, place: &Place, context: &Context) -> Result<Arc<dyn Source>, Failure> {
+        Ok(self.endpoints(context)?.source(&place.home.endpoint())?)
+    }
+}
+
+/// The options of the configuration that is named or found. One that was not named and may not be read is as good as
+/// none: it can be the daemon's, with secrets that are not for whoever looks at tags.
+fn configured(context: &Context) -> Result<BTreeMap<RegistryHost, Options>, Failure> {
+    let Some(path) = configuration::find_if_any(&context.global) else { return Ok(BTreeMap::new()) };
+    let may_not = std::fs::File::open(&path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    if may_not && context.global.config.is_none() {
+        tracing::warn!(path = %path.display(), "may not be read: registries are asked anonymously");
+        return Ok(BTreeMap::new());
+    }
+    Ok(configuration::read(&path).map_err(Failure::usage)?.registries)
 }

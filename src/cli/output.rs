@@ -96,10 +96,10 @@ impl fmt::Debug for Output {
     }
 }
 
-/// Writes an error for the person at the keyboard. A lost standard error is nobody's concern.
+/// Writes why it did not work for the person at the keyboard. A lost standard error is nobody's concern.
 pub(super) fn complain(message: impl fmt::Display) {
     let message = printable(&message.to_string());
-    let _ = writeln!(io::stderr(), "error: {message}");
+    let _ = writeln!(io::stderr(), "{message}");
 }
 
 /// Whether standard error is a terminal, where progress can be drawn.

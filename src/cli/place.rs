@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::config::Endpoint;
 use crate::oci::{Digest, ManifestRef, Reference, ReferenceError, Repository, Tag};
 
 const LAYOUT: &str = "oci-layout:";
@@ -24,6 +25,17 @@ pub enum Home {
     Registry(Repository),
     /// In an OCI image layout on disk.
     Layout(PathBuf),
+}
+
+impl Home {
+    /// As the configuration has it.
+    #[must_use]
+    pub fn endpoint(&self) -> Endpoint {
+        match self {
+            Self::Registry(repository) => Endpoint::Repository(repository.clone()),
+            Self::Layout(path) => Endpoint::Layout(path.clone()),
+        }
+    }
 }
 
 /// Why a text is not a [`Place`].

@@ -2,11 +2,14 @@
 
 use std::io;
 
-use super::exit::Exit;
+use futures_util::{StreamExt as _, stream};
+
+use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::report::{PlanReport, PlannedTag};
+use super::start::Context;
 use super::table::{Align, Table};
-use crate::oci::Digest;
+use super::{configuration, units, work};
+use crate::daemon::{EntryPreview, TagOutcome, TagPreview, preview};
 use crate::plan::Action;
 
 /// The arguments of `transship plan`.
@@ -26,63 +29,86 @@ pub struct Plan {
     pub json: bool,
 }
 
-/// Prints one plan for people.
-///
-/// # Errors
-/// Those of the output.
-pub fn print(plan: &PlanReport, output: &mut Output) -> io::Result<()> {
-    output.line(headline(plan))?;
-    let changes: Vec<&PlannedTag> = plan.tags.iter().filter(|tag| tag.action != Action::Keep).collect();
-    for line in table_of(&changes).lines().iter().skip(usize::from(changes.is_empty())) {
-        output.line(format!("  {line}"))?;
+impl Plan {
+    pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        let config = configuration::load(&context.global)?;
+        let errands = work::errands(&config, &self.entries)?;
+        // Without the journal: a plan needs no right to write it.
+        let engine = work::engine(&config, None);
+        let asked = stream::iter(&errands).map(|errand| preview(&engine, errand));
+        let previews: Vec<EntryPreview> = asked.buffered(config.daemon.entries_at_once).collect().await;
+        if self.json {
+            context.output.json(&previews)?;
+        } else {
+            previews.iter().try_for_each(|preview| print(preview, self.explain, &mut context.output))?;
+        }
+        Ok(exit(&previews, self.exit_code))
     }
-    for tag in &plan.tags {
-        if let Action::Refuse { reason } = &tag.action {
-            output.line(format!("  refuse {} at {}: {reason}", named(tag), tag.target))?;
+}
+
+/// Prints one plan for people.
+fn print(preview: &EntryPreview, explain: bool, output: &mut Output) -> io::Result<()> {
+    output.line(headline(preview))?;
+    let changes: Vec<&TagPreview> = tags(preview).filter(|tag| is_pending(tag)).collect();
+    if !changes.is_empty() {
+        for line in table_of(&changes).lines() {
+            output.line(format!("  {line}"))?;
         }
     }
-    for line in plan.verdicts.iter().map(|of| {
-        let way = if of.verdict.chosen { "in" } else { "out" };
-        format!("  {way}: {}:{}: {}", of.source, of.verdict.tag, of.verdict.why)
-    }) {
-        output.line(line)?;
+    for trouble in tags(preview).filter_map(trouble) {
+        output.line(format!("  {trouble}"))?;
     }
-    plan.problems.iter().try_for_each(|problem| output.line(format!("  {problem}")))
+    for pair in preview.pairs.iter().filter(|_| explain) {
+        for verdict in &pair.verdicts {
+            let way = if verdict.chosen { "in" } else { "out" };
+            output.line(format!("  {way}: {}:{}: {}", pair.source, verdict.tag, verdict.why))?;
+        }
+        for name in &pair.unusable {
+            output.line(format!("  out: {}:{name}: not a tag by the specification", pair.source))?;
+        }
+    }
+    preview.problems.iter().try_for_each(|problem| output.line(format!("  failed: {problem}")))
 }
 
 /// The exit code of some plans. `pending` is `--exit-code`: only then are changes more than information.
-#[must_use]
-pub fn exit(plans: &[PlanReport], pending: bool) -> Exit {
-    let is_any = |test: fn(&Action) -> bool| plans.iter().flat_map(|plan| &plan.tags).any(|tag| test(&tag.action));
-    if plans.iter().any(|plan| !plan.problems.is_empty()) {
+fn exit(previews: &[EntryPreview], pending: bool) -> Exit {
+    let is_held = |tag: &TagPreview| matches!(tag.action, Some(Action::Refuse { .. }));
+    if previews.iter().any(EntryPreview::has_failures) {
         Exit::Failed
-    } else if pending && is_any(|action| !matches!(action, Action::Keep | Action::Refuse { .. })) {
+    } else if pending && previews.iter().any(EntryPreview::has_changes) {
         Exit::ChangesPending
-    } else if pending && is_any(|action| matches!(action, Action::Refuse { .. })) {
+    } else if pending && previews.iter().flat_map(tags).any(is_held) {
         Exit::Held
     } else {
         Exit::Ok
     }
 }
 
-fn headline(plan: &PlanReport) -> String {
-    let words = ["copy", "replace", "refuse", "keep"];
-    let count = |word: &str| plan.tags.iter().filter(|tag| told(&tag.action) == word).count();
-    let counts: Vec<String> = words
-        .iter()
-        .map(|word| (count(word), word))
-        .filter(|(n, _)| *n > 0)
-        .map(|(n, word)| format!("{n} to {word}"))
-        .collect();
-    let entry = &plan.entry;
-    match plan.tags.iter().all(|tag| tag.action == Action::Keep) {
-        true if plan.problems.is_empty() => format!("{entry}: nothing to change ({} to keep)", plan.tags.len()),
-        _ if counts.is_empty() => format!("{entry}: no plan"),
-        _ => format!("{entry}: {}", counts.join(", ")),
-    }
+fn tags(preview: &EntryPreview) -> impl Iterator<Item = &TagPreview> {
+    preview.pairs.iter().flat_map(|pair| &pair.tags)
 }
 
-fn table_of(changes: &[&PlannedTag]) -> Table {
+fn is_pending(tag: &TagPreview) -> bool {
+    tag.action.as_ref().is_some_and(|action| !matches!(action, Action::Keep | Action::Refuse { .. }))
+}
+
+fn headline(preview: &EntryPreview) -> String {
+    let count = |word: &str| tags(preview).filter(|tag| told(tag) == word).count();
+    let counted = ["to copy", "to replace", "to keep", "refused", "failed"].map(|word| (count(word), word));
+    let shown = counted.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    let counts = shown.collect::<Vec<_>>().join(", ");
+    let entry = &preview.entry;
+    if !preview.problems.is_empty() && counts.is_empty() {
+        return format!("{entry}: cannot be planned");
+    }
+    if preview.problems.is_empty() && tags(preview).all(|tag| tag.action == Some(Action::Keep)) {
+        let kept = if counts.is_empty() { "no tags" } else { &counts };
+        return format!("{entry}: nothing to change ({kept})");
+    }
+    format!("{entry}: {counts}")
+}
+
+fn table_of(changes: &[&TagPreview]) -> Table {
     let mut table = Table::new(&[
         ("TAG", Align::Left),
         ("ACTION", Align::Left),
@@ -91,65 +117,94 @@ fn table_of(changes: &[&PlannedTag]) -> Table {
         ("TARGET", Align::Left),
     ]);
     for tag in changes {
-        let (now, then) = match &tag.action {
-            Action::Copy => (String::new(), tag.digest.short()),
-            Action::Replace { previous } => (previous.short(), tag.digest.short()),
-            Action::ReplaceKeeping { previous, under } => (previous.short(), kept_under(tag.digest, under.as_str())),
-            Action::Keep | Action::Refuse { .. } => (String::new(), String::new()),
+        let then = tag.digest.map(|digest| digest.short()).unwrap_or_default();
+        let (action, now) = match &tag.action {
+            Some(Action::Replace { previous }) => ("replace".to_owned(), previous.short()),
+            Some(Action::ReplaceKeeping { previous, under }) => {
+                (format!("replace, old one as {under}"), previous.short())
+            }
+            _ => ("copy".to_owned(), String::new()),
         };
-        table.row([named(tag), told(&tag.action).to_owned(), now, then, tag.target.clone()]);
+        table.row([shortly_named(tag), action, now, then, tag.target.clone()]);
     }
     table
 }
 
-fn kept_under(digest: Digest, under: &str) -> String {
-    format!("{}, the old one under {under}", digest.short())
-}
-
-fn named(tag: &PlannedTag) -> String {
-    tag.tag.as_ref().map_or_else(|| format!("@{}", tag.digest.short()), ToString::to_string)
-}
-
-fn told(action: &Action) -> &'static str {
-    match action {
-        Action::Copy => "copy",
-        Action::Replace { .. } | Action::ReplaceKeeping { .. } => "replace",
-        Action::Keep => "keep",
-        Action::Refuse { .. } => "refuse",
+/// What would not be done, and why.
+fn trouble(tag: &TagPreview) -> Option<String> {
+    let (what, target) = (named(tag), &tag.target);
+    if let Some(Action::Refuse { reason }) = &tag.action {
+        return Some(format!("refused {what} at {target}: {reason}"));
     }
+    match tag.failure.as_ref()? {
+        TagOutcome::Failed { message, .. } => Some(format!("failed {what} at {target}: {message}")),
+        TagOutcome::Contested { entries } => {
+            let entries = entries.join(" and ");
+            Some(format!("failed {what} at {target}: the entries {entries} claim it for different sources"))
+        }
+        _ => None,
+    }
+}
+
+fn named(tag: &TagPreview) -> String {
+    match (&tag.tag, tag.source_digest.or(tag.digest)) {
+        (Some(tag), _) => tag.to_string(),
+        (None, Some(digest)) => format!("@{}", digest.short()),
+        (None, None) => "?".to_owned(),
+    }
+}
+
+fn told(tag: &TagPreview) -> &'static str {
+    match &tag.action {
+        Some(Action::Copy) => "to copy",
+        Some(Action::Replace { .. } | Action::ReplaceKeeping { .. }) => "to replace",
+        Some(Action::Keep) => "to keep",
+        Some(Action::Refuse { .. }) => "refused",
+        None => "failed",
+    }
+}
+
+/// As [`named`], for a table.
+fn shortly_named(tag: &TagPreview) -> String {
+    tag.tag.as_ref().map_or_else(|| named(tag), units::tag_name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::output::tests::Paper;
-    use super::super::report::SourceVerdict;
     use super::*;
+    use crate::daemon::PairPreview;
+    use crate::oci::Digest;
     use crate::plan::Verdict;
 
-    fn planned(tag: &str, action: Action) -> PlannedTag {
-        PlannedTag {
+    fn planned(tag: &str, action: Action) -> TagPreview {
+        let digest = Some(Digest::of(tag.as_bytes()));
+        let tag = Some(tag.parse().unwrap());
+        TagPreview { target: "t/a".into(), tag, source_digest: digest, digest, action: Some(action), failure: None }
+    }
+
+    fn plan(tags: Vec<TagPreview>) -> EntryPreview {
+        let verdict = Verdict { tag: "v1-rc1".parse().unwrap(), chosen: false, why: "excluded by \"*-rc*\"".into() };
+        let pair = PairPreview {
             source: "h/a".into(),
-            target: "t/a".into(),
-            tag: Some(tag.parse().unwrap()),
-            digest: Digest::of(tag.as_bytes()),
-            action,
-        }
+            targets: vec!["t/a".into()],
+            verdicts: vec![verdict],
+            unusable: vec!["-x".into()],
+            tags,
+        };
+        EntryPreview { entry: "a".into(), pairs: vec![pair], problems: Vec::new() }
     }
 
-    fn plan(tags: Vec<PlannedTag>) -> PlanReport {
-        PlanReport { entry: "a".into(), tags, verdicts: Vec::new(), problems: Vec::new() }
-    }
-
-    fn printed(plan: &PlanReport) -> String {
+    fn printed(plan: &EntryPreview, explain: bool) -> String {
         let paper = Paper::default();
-        print(plan, &mut paper.output()).unwrap();
+        print(plan, explain, &mut paper.output()).unwrap();
         paper.text()
     }
 
     #[test]
     fn a_plan_without_changes_is_one_line_and_exit_0() {
         let plan = plan(vec![planned("v1", Action::Keep)]);
-        assert_eq!(printed(&plan), "a: nothing to change (1 to keep)\n");
+        assert_eq!(printed(&plan, false), "a: nothing to change (1 to keep)\n");
         assert_eq!(exit(&[plan], true), Exit::Ok);
     }
 
@@ -163,24 +218,32 @@ mod tests {
              v1   copy                   {v1}  t/a\n  v2   replace  {}  {v2}  t/a\n",
             previous.short()
         );
-        assert_eq!(printed(&plan), expected);
+        assert_eq!(printed(&plan, false), expected);
         assert_eq!((exit(&[plan.clone()], false), exit(&[plan], true)), (Exit::Ok, Exit::ChangesPending));
     }
 
     #[test]
-    fn every_verdict_is_told_with_its_reason() {
-        let verdict = Verdict { tag: "v1-rc1".parse().unwrap(), chosen: false, why: "excluded by \"*-rc*\"".into() };
-        let mut plan = plan(vec![]);
-        plan.verdicts.push(SourceVerdict { source: "h/a".into(), verdict });
-        assert_eq!(printed(&plan), "a: nothing to change (0 to keep)\n  out: h/a:v1-rc1: excluded by \"*-rc*\"\n");
+    fn every_verdict_is_explained_with_its_reason() {
+        let expected = "a: nothing to change (no tags)\n  out: h/a:v1-rc1: excluded by \"*-rc*\"\n  \
+                        out: h/a:-x: not a tag by the specification\n";
+        assert_eq!(printed(&plan(vec![]), true), expected);
     }
 
     #[test]
     fn what_a_rule_holds_ends_with_4_and_what_cannot_be_found_out_with_1() {
         let mut plan = plan(vec![planned("v1", Action::Refuse { reason: "never".into() })]);
-        assert!(printed(&plan).ends_with("  refuse v1 at t/a: never\n"));
+        assert_eq!(printed(&plan, false), "a: 1 refused\n  refused v1 at t/a: never\n");
         assert_eq!(exit(std::slice::from_ref(&plan), true), Exit::Held);
-        plan.problems.push("h/a: listing tags: denied".into());
+        plan.problems.push("source h/b: listing tags: denied".into());
+        assert!(printed(&plan, false).ends_with("  failed: source h/b: listing tags: denied\n"));
         assert_eq!(exit(&[plan], true), Exit::Failed);
+    }
+
+    #[test]
+    fn a_tag_that_two_entries_claim_is_told_with_both_names() {
+        let failure = Some(TagOutcome::Contested { entries: vec!["a".into(), "b".into()] });
+        let plan = plan(vec![TagPreview { action: None, failure, ..planned("v1", Action::Copy) }]);
+        let expected = "a: 1 failed\n  failed v1 at t/a: the entries a and b claim it for different sources\n";
+        assert_eq!((printed(&plan, false).as_str(), exit(&[plan], false)), (expected, Exit::Failed));
     }
 }

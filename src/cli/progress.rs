@@ -12,7 +12,7 @@ use crate::copy::event::{Event, Transfer};
 /// How many transfers have a bar of their own; the sum counts the others.
 const BARS: usize = 8;
 /// How often the bars are drawn anew.
-pub const REFRESH: Duration = Duration::from_millis(100);
+pub(super) const REFRESH: Duration = Duration::from_millis(100);
 
 /// The bars of a run. Elsewhere than on a terminal it only counts.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Progress {
         }
     }
 
-    /// Draws how far the transfers are; to be called every [`REFRESH`].
+    /// Draws how far the transfers are; to be called every `REFRESH`.
     pub fn refresh(&self) {
         for (transfer, bar) in &self.moving {
             if let Some(bar) = bar {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 use super::arguments::{Arguments, Command, Global};
 use super::exit::{Exit, Failure};
@@ -46,7 +47,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn start(arguments: Arguments) -> Result<Exit, Failure> {
     let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
-    logging::start(arguments.global.log_format, &bars).map_err(Failure::usage)?;
+    logging::start(arguments.global.log_format, arguments.command.log_level(), &bars).map_err(Failure::usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
         let interrupted = CancellationToken::new();
@@ -61,9 +62,28 @@ fn start(arguments: Arguments) -> Result<Exit, Failure> {
     exit
 }
 
+impl Command {
+    /// What is logged unless TRANSSHIP_LOG says otherwise. On a terminal the bars and the summary tell of the work.
+    fn log_level(&self) -> Level {
+        match self {
+            Self::Run(_) => Level::INFO,
+            Self::Once(_) | Self::Copy(_) if !output::draws() => Level::INFO,
+            _ => Level::WARN,
+        }
+    }
+}
+
 async fn perform(command: Command, context: &mut Context) -> Result<Exit, Failure> {
     let interrupted = context.interrupted.clone();
     match command {
+        Command::Run(command) => command.perform(context).await,
+        Command::Copy(command) => command.perform(context).await,
+        Command::Once(command) => command.perform(context).await,
+        Command::Plan(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        Command::Check(command) => command.perform(context),
+        Command::History(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        Command::Evidence(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        Command::Schema(command) => command.perform(context),
         Command::Completions(command) => command.perform(context),
         Command::Man(command) => command.perform(context),
         Command::Tags(command) => unless_interrupted(&interrupted, command.perform(context)).await,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
 
+use super::configuration;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::start::Context;
@@ -123,7 +124,7 @@ impl Status {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let port = match &self.at {
             Some(port) => port.clone(),
-            None => StatusPort::Off,
+            None => configuration::load(&context.global)?.daemon.status,
         };
         let snapshot = ask(&port).await?;
         if self.json {

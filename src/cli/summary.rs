@@ -5,40 +5,36 @@ use std::io;
 
 use super::exit::Exit;
 use super::output::Output;
-use super::report::{RunOutcome, RunReport, TagOutcome, TagReport};
 use super::table::{Align, Table};
 use super::units;
+use crate::daemon::{RunOutcome, RunReport, TagOutcome, TagReport};
 
 /// Prints the summary of one run.
 ///
 /// # Errors
 /// Those of the output.
-pub fn print(report: &RunReport, output: &mut Output) -> io::Result<()> {
+pub(super) fn print(report: &RunReport, output: &mut Output) -> io::Result<()> {
     output.line(headline(report))?;
-    let changed: Vec<&TagReport> = report.tags.iter().filter(|tag| is_change(tag)).collect();
+    let changed: Vec<&TagReport> = report.tags.iter().filter(|tag| tag.outcome.is_change()).collect();
     if !changed.is_empty() {
         for line in changes(&changed).lines() {
             output.line(format!("  {line}"))?;
         }
     }
-    for tag in &report.tags {
-        if let Some(trouble) = trouble(tag) {
-            output.line(format!("  {trouble}"))?;
-        }
+    for trouble in report.tags.iter().filter_map(trouble) {
+        output.line(format!("  {trouble}"))?;
     }
-    report.problems.iter().try_for_each(|problem| output.line(format!("  {problem}")))
+    report.problems.iter().try_for_each(|problem| output.line(format!("  failed: {problem}")))
 }
 
 /// The exit code of some runs: what failed outweighs what was held.
 #[must_use]
-pub fn exit(reports: &[RunReport]) -> Exit {
-    let tags = || reports.iter().flat_map(|report| &report.tags);
-    let failed = reports.iter().any(|report| report.outcome == RunOutcome::Failed || !report.problems.is_empty());
+pub(super) fn exit(reports: &[RunReport]) -> Exit {
     if reports.iter().any(|report| report.outcome == RunOutcome::Interrupted) {
         Exit::Interrupted
-    } else if failed || tags().any(|tag| matches!(tag.outcome, TagOutcome::Failed { .. })) {
+    } else if reports.iter().any(|report| !report.is_well()) {
         Exit::Failed
-    } else if tags().any(|tag| matches!(tag.outcome, TagOutcome::Refused { .. })) {
+    } else if reports.iter().any(RunReport::is_held) {
         Exit::Held
     } else {
         Exit::Ok
@@ -47,26 +43,35 @@ pub fn exit(reports: &[RunReport]) -> Exit {
 
 /// `api: 2 copied, 14 kept, 12.3 MiB sent in 3.2s`, or that nothing changed.
 fn headline(report: &RunReport) -> String {
-    let count = |word: &str| report.tags.iter().filter(|tag| told(&tag.outcome) == word).count();
-    let words = ["copied", "replaced", "kept", "refused", "failed"];
-    let counts: Vec<String> = words
-        .iter()
-        .map(|word| (count(word), word))
-        .filter(|(n, _)| *n > 0)
-        .map(|(n, word)| format!("{n} {word}"))
-        .collect();
-    let took = units::between(report.started, report.ended);
-    let sent: u64 = report.tags.iter().map(|tag| tag.bytes).sum();
-    let interrupted = if report.outcome == RunOutcome::Interrupted { "interrupted, " } else { "" };
     let entry = &report.entry;
-    if counts.is_empty() && !report.problems.is_empty() {
-        return format!("{entry}: {interrupted}failed after {took}");
+    let took = units::between(report.started, report.ended);
+    let ended = match &report.outcome {
+        RunOutcome::AlreadyRunning { pid, since } => {
+            return format!("{entry}: left alone, process {pid} runs it since {}", units::moment(*since));
+        }
+        RunOutcome::Interrupted => format!("interrupted after {took}"),
+        RunOutcome::TimedOut => format!("timed out after {took}"),
+        RunOutcome::Failed if report.tags.is_empty() => format!("failed after {took}"),
+        RunOutcome::Failed | RunOutcome::Succeeded => format!("in {took}"),
+    };
+    let counts = counts(report);
+    if report.outcome == RunOutcome::Succeeded && report.tags.iter().all(|tag| tag.outcome == TagOutcome::Kept) {
+        let kept = if counts.is_empty() { "no tags" } else { &counts };
+        return format!("{entry}: nothing changed ({kept}) {ended}");
     }
-    if report.tags.iter().all(|tag| matches!(tag.outcome, TagOutcome::Kept)) && report.problems.is_empty() {
-        let kept = counts.first().map_or_else(|| "no tags".to_owned(), Clone::clone);
-        return format!("{entry}: {interrupted}nothing changed ({kept}) in {took}");
+    if counts.is_empty() {
+        return format!("{entry}: {ended}");
     }
-    format!("{entry}: {interrupted}{}, {} sent in {took}", counts.join(", "), units::bytes(sent))
+    let sent = units::bytes(report.bytes());
+    let comma = if ended.starts_with("in ") { "" } else { "," };
+    format!("{entry}: {counts}, {sent} sent{comma} {ended}")
+}
+
+fn counts(report: &RunReport) -> String {
+    let count = |word: &str| report.tags.iter().filter(|tag| told(&tag.outcome) == word).count();
+    let counted = ["copied", "replaced", "kept", "refused", "failed"].map(|word| (count(word), word));
+    let shown = counted.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 fn changes(changed: &[&TagReport]) -> Table {
@@ -84,7 +89,7 @@ fn changes(changed: &[&TagReport]) -> Table {
     let mut table = Table::new(&columns[..shown]);
     for tag in changed {
         table.row([
-            named(tag),
+            shortly_named(tag),
             told(&tag.outcome).to_owned(),
             tag.digest.map(|digest| digest.short()).unwrap_or_default(),
             blobs(tag),
@@ -101,20 +106,20 @@ fn blobs(tag: &TagReport) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-fn is_change(tag: &TagReport) -> bool {
-    matches!(tag.outcome, TagOutcome::Copied | TagOutcome::Replaced { .. })
-}
-
-/// What did not go as asked, in full.
+/// What did not go as asked, or went further than asked, in full.
 fn trouble(tag: &TagReport) -> Option<String> {
-    let what = named(tag);
+    let (what, target) = (named(tag), &tag.target);
     match &tag.outcome {
-        TagOutcome::Refused { reason } => Some(format!("refused {what} at {}: {reason}", tag.target)),
-        TagOutcome::Failed { side, step, subject, message } => {
-            let subject = if subject.is_empty() { String::new() } else { format!(" {subject}") };
-            Some(format!("failed {what} at {}: {side}: {step}{subject}: {message}", tag.target))
+        TagOutcome::Refused { reason } => Some(format!("refused {what} at {target}: {reason}")),
+        TagOutcome::Failed { message, .. } => Some(format!("failed {what} at {target}: {message}")),
+        TagOutcome::Contested { entries } => {
+            let entries = entries.join(" and ");
+            Some(format!("failed {what} at {target}: the entries {entries} claim it for different sources"))
         }
-        TagOutcome::Copied | TagOutcome::Replaced { .. } | TagOutcome::Kept => None,
+        TagOutcome::Replaced { previous, kept_as: Some(under) } => {
+            Some(format!("{what} at {target}: {} is kept as {under}", previous.short()))
+        }
+        TagOutcome::Copied | TagOutcome::Replaced { kept_as: None, .. } | TagOutcome::Kept => None,
     }
 }
 
@@ -124,7 +129,7 @@ fn told(outcome: &TagOutcome) -> &'static str {
         TagOutcome::Replaced { .. } => "replaced",
         TagOutcome::Kept => "kept",
         TagOutcome::Refused { .. } => "refused",
-        TagOutcome::Failed { .. } => "failed",
+        TagOutcome::Contested { .. } | TagOutcome::Failed { .. } => "failed",
     }
 }
 
@@ -137,6 +142,11 @@ fn named(tag: &TagReport) -> String {
     }
 }
 
+/// As [`named`], for a table.
+fn shortly_named(tag: &TagReport) -> String {
+    tag.tag.as_ref().map_or_else(|| named(tag), units::tag_name)
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, Utc};
@@ -145,7 +155,7 @@ mod tests {
     use super::*;
     use crate::copy::event::BlobCounts;
     use crate::oci::Digest;
-    use crate::store::{Side, Step};
+    use crate::store::{ErrorKind, Side, Step, StoreError};
 
     fn tag(name: &str, outcome: TagOutcome) -> TagReport {
         TagReport {
@@ -164,10 +174,13 @@ mod tests {
         TagReport { blobs: BlobCounts::default(), bytes: 0, ..tag(name, TagOutcome::Kept) }
     }
 
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
     fn report(outcome: RunOutcome, tags: Vec<TagReport>) -> RunReport {
-        let started: DateTime<Utc> = "2026-11-21T03:00:00Z".parse().unwrap();
-        let ended = started + chrono::TimeDelta::milliseconds(3200);
-        RunReport { entry: "python".into(), started, ended, outcome, tags, problems: Vec::new() }
+        let (started, ended) = (at("2026-11-21T03:00:00Z"), at("2026-11-21T03:00:03.2Z"));
+        RunReport { entry: "python".into(), run: Some(1), started, ended, outcome, tags, problems: Vec::new() }
     }
 
     fn printed(report: &RunReport) -> String {
@@ -187,8 +200,8 @@ mod tests {
 
     #[test]
     fn changes_are_listed_and_the_rest_is_counted() {
-        let previous = Digest::of(b"old");
-        let tags = vec![tag("3.12", TagOutcome::Copied), tag("3", TagOutcome::Replaced { previous }), kept("2")];
+        let moved = TagOutcome::Replaced { previous: Digest::of(b"old"), kept_as: None };
+        let tags = vec![tag("3.12", TagOutcome::Copied), tag("3", moved), kept("2")];
         let (new, moved) = (Digest::of(b"3.12").short(), Digest::of(b"3").short());
         let expected = format!(
             "python: 1 copied, 1 replaced, 1 kept, 4.0 KiB sent in 3.2s\n\
@@ -202,16 +215,13 @@ mod tests {
     #[test]
     fn a_failure_names_side_step_and_digest() {
         let digest = Digest::of(b"blob");
-        let outcome = TagOutcome::Failed {
-            side: Side::Source,
-            step: Step::ReadBlob,
-            subject: digest.to_string(),
-            message: "the bytes hash to sha256:00".into(),
-        };
+        let wrong = "the bytes hash to sha256:00";
+        let error = StoreError::new("docker.io/library/python", Step::ReadBlob, digest, ErrorKind::Corrupt, wrong);
+        let outcome = TagOutcome::failed_at(Side::Source, &error);
         let failed = report(RunOutcome::Failed, vec![TagReport { bytes: 0, ..tag("v1", outcome) }]);
         let expected = format!(
-            "python: 1 failed, 0 B sent in 3.2s\n  failed v1 at prod.example/python: source: reading blob {digest}: \
-             the bytes hash to sha256:00\n"
+            "python: 1 failed, 0 B sent in 3.2s\n  failed v1 at prod.example/python: source docker.io/library/python: \
+             reading blob {digest}: the bytes hash to sha256:00\n"
         );
         assert_eq!(printed(&failed), expected);
         assert_eq!(exit(&[failed]), Exit::Failed);
@@ -226,11 +236,33 @@ mod tests {
     }
 
     #[test]
+    fn a_contested_tag_is_told_with_both_names() {
+        let contested = TagOutcome::Contested { entries: vec!["a".into(), "b".into()] };
+        let failed = report(RunOutcome::Failed, vec![tag("v1", contested)]);
+        let told = "failed v1 at prod.example/python: the entries a and b claim it for different sources\n";
+        assert!(printed(&failed).ends_with(told));
+    }
+
+    #[test]
     fn a_run_that_could_not_begin_says_why() {
         let mut report = report(RunOutcome::Failed, vec![]);
-        report.problems.push("docker.io/library/python: listing tags: connection refused".into());
-        let expected = "python: failed after 3.2s\n  docker.io/library/python: listing tags: connection refused\n";
+        report.problems.push("source docker.io/library/python: listing tags: connection refused".into());
+        let expected =
+            "python: failed after 3.2s\n  failed: source docker.io/library/python: listing tags: connection refused\n";
         assert_eq!(printed(&report), expected);
         assert_eq!(exit(&[report]), Exit::Failed);
+    }
+
+    #[test]
+    fn an_end_before_its_time_is_told() {
+        let tags = || vec![tag("v1", TagOutcome::Copied)];
+        let first = |outcome| printed(&report(outcome, tags())).lines().next().unwrap().to_owned();
+        assert_eq!(first(RunOutcome::TimedOut), "python: 1 copied, 2.0 KiB sent, timed out after 3.2s");
+        assert_eq!(first(RunOutcome::Interrupted), "python: 1 copied, 2.0 KiB sent, interrupted after 3.2s");
+        let since = at("2026-11-21T02:00:00Z");
+        let busy = report(RunOutcome::AlreadyRunning { pid: 7, since }, vec![]);
+        assert_eq!(printed(&busy), "python: left alone, process 7 runs it since 2026-11-21T02:00:00Z\n");
+        assert_eq!(exit(&[busy]), Exit::Ok);
+        assert_eq!(exit(&[report(RunOutcome::Interrupted, vec![])]), Exit::Interrupted);
     }
 }

@@ -5,7 +5,7 @@ use futures_util::StreamExt as _;
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
-use super::open::{self, Connection};
+use super::open::Connection;
 use super::output::Output;
 use super::place::Place;
 use super::start::Context;
@@ -46,7 +46,7 @@ impl Tags {
         if self.endpoint.manifest.is_some() {
             return Err(Failure::usage(anyhow!("{} is one manifest: name the repository alone", self.endpoint)));
         }
-        let source = open::source(&self.endpoint, &self.connection, context)?;
+        let source = self.connection.source(&self.endpoint, context)?;
         self.print(&*source, &mut context.output).await?;
         Ok(Exit::Ok)
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 
+use crate::oci::{SignatureTag, Tag};
+
 /// `12.3 MiB`; below one KiB the exact count.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -20,8 +22,11 @@ pub(super) fn bytes(count: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
-/// `1h 2m 3s`; under ten seconds with tenths.
+/// `1h 2m 3s`; under ten seconds with tenths, under one in milliseconds.
 pub(super) fn span(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        return format!("{}ms", duration.as_millis());
+    }
     if duration < Duration::from_secs(10) {
         return format!("{}.{}s", duration.as_secs(), duration.subsec_millis() / 100);
     }
@@ -36,6 +41,19 @@ pub(super) fn between(start: DateTime<Utc>, end: DateTime<Utc>) -> String {
 /// `2026-11-21T03:00:00Z`.
 pub(super) fn moment(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// A tag as tables show it: the digest within the name of a signature's tag is cut like any other.
+pub(super) fn tag_name(tag: &Tag) -> String {
+    match SignatureTag::read(tag) {
+        None => tag.to_string(),
+        Some(signature) => {
+            let (subject, name) = (signature.subject(), tag.as_str());
+            let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
+            let dot = if suffix.is_empty() { "" } else { "." };
+            format!("{}-{}…{dot}{suffix}", subject.algorithm(), subject.short())
+        }
+    }
 }
 
 /// A moment as it is written: how long ago, or when.
@@ -90,9 +108,19 @@ mod tests {
     }
 
     #[test]
-    fn spans_have_tenths_only_where_they_matter() {
+    fn spans_are_as_fine_as_matters() {
+        assert_eq!(span(Duration::from_micros(14_900)), "14ms");
         assert_eq!(span(Duration::from_millis(1290)), "1.2s");
         assert_eq!(span(Duration::from_millis(3_723_900)), "1h 2m 3s");
+    }
+
+    #[test]
+    fn the_tag_of_a_signature_does_not_fill_the_table() {
+        let subject = crate::oci::Digest::of(b"x");
+        let [signature, ..] = crate::oci::signature_tags(&subject);
+        assert_eq!(tag_name(&signature), format!("sha256-{}….sig", subject.short()));
+        assert_eq!(tag_name(&crate::oci::referrers_tag(&subject)), format!("sha256-{}…", subject.short()));
+        assert_eq!(tag_name(&"3.12-slim".parse().unwrap()), "3.12-slim");
     }
 
     #[test]

@@ -1,0 +1,116 @@
+//! `transship check`: reads the configuration, offline, and tells all that is wrong with it at once.
+
+use serde::Serialize;
+
+use super::configuration;
+use super::exit::{Exit, Failure};
+use super::output::Output;
+use super::start::Context;
+use crate::config::{Config, Problems};
+
+/// The arguments of `transship check`.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is printed as JSON.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    file: String,
+    entries: Vec<&'a str>,
+    problems: Vec<Line<'a>>,
+    /// How many problems there are beyond those in `problems`.
+    more_problems: usize,
+}
+
+/// One problem; line and column are 0 where it is about the file as a whole.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    line: usize,
+    column: usize,
+    message: &'a str,
+    hint: Option<&'a str>,
+}
+
+impl Check {
+    pub(super) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        let path = configuration::find(&context.global)?;
+        let file = path.display().to_string();
+        self.tell(&file, configuration::read(&path), &mut context.output)
+    }
+
+    fn tell(&self, file: &str, read: Result<Config, Problems>, output: &mut Output) -> Result<Exit, Failure> {
+        if self.json {
+            output.json(&Report::of(file, &read))?;
+            return Ok(if read.is_ok() { Exit::Ok } else { Exit::Usage });
+        }
+        let config = read.map_err(Failure::usage)?;
+        let count = config.entries.len();
+        output.line(format!("{file}: all is well, {count} {}", if count == 1 { "entry" } else { "entries" }))?;
+        Ok(Exit::Ok)
+    }
+}
+
+impl<'a> Report<'a> {
+    fn of(file: &str, read: &'a Result<Config, Problems>) -> Self {
+        let mut report = Report { file: file.to_owned(), entries: Vec::new(), problems: Vec::new(), more_problems: 0 };
+        match read {
+            Ok(config) => report.entries = config.entries.iter().map(|entry| entry.name.as_str()).collect(),
+            Err(problems) => {
+                let lines = problems.all().iter().map(|problem| Line {
+                    line: problem.line,
+                    column: problem.column,
+                    message: &problem.message,
+                    hint: problem.hint.as_deref(),
+                });
+                report.problems = lines.collect();
+                report.more_problems = problems.more();
+            }
+        }
+        report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::tests::Paper;
+    use super::*;
+
+    fn checked(json: bool, text: &str) -> (Result<Exit, (Exit, String)>, String) {
+        let paper = Paper::default();
+        let read = crate::config::parse("sync.yaml", text, &|_| Some("/tmp".into()));
+        let exit = Check { json }.tell("sync.yaml", read, &mut paper.output());
+        (exit.map_err(|failure| (failure.exit(), failure.to_string())), paper.text())
+    }
+
+    const GOOD: &str = "version: 1\nsync:\n  - {name: api, source: h.example/a, target: t.example/a}\n";
+    const BAD: &str = "version: 1\nsync:\n  - {name: api, sorce: h.example/a, target: t.example/a}\n";
+
+    #[test]
+    fn a_good_configuration_is_told_in_one_line() {
+        assert_eq!(checked(false, GOOD), (Ok(Exit::Ok), "sync.yaml: all is well, 1 entry\n".into()));
+    }
+
+    #[test]
+    fn problems_end_with_2_and_name_their_place() {
+        let (exit, printed) = checked(false, BAD);
+        let (code, message) = exit.unwrap_err();
+        assert_eq!((code, printed.as_str()), (Exit::Usage, ""));
+        assert!(message.starts_with("sync.yaml:3:"), "{message}");
+    }
+
+    #[test]
+    fn scripts_get_problems_with_line_and_column() {
+        let (exit, printed) = checked(true, BAD);
+        assert_eq!(exit, Ok(Exit::Usage));
+        let json: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(json["problems"][0]["line"], 3);
+        let (exit, printed) = checked(true, GOOD);
+        assert_eq!(exit, Ok(Exit::Ok));
+        let json: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!((&json["entries"][0], &json["problems"]), (&"api".into(), &serde_json::json!([])));
+    }
+}

@@ -1,0 +1,237 @@
+//! `transship copy SOURCE TARGET`: one tag, one digest or one repository, without a `sync.yaml` and without a journal.
+
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use chrono::Utc;
+use tokio::sync::mpsc;
+
+use super::exit::{Exit, Failure};
+use super::open::Connection;
+use super::place::Place;
+use super::start::Context;
+use super::{summary, work};
+use crate::config::Entry;
+use crate::copy::event::{Arrival, BlobCounts};
+use crate::copy::{Batch, Copier, Order, Rules};
+use crate::daemon::{Endpoints, Engine, Errand, Happening, RunOutcome, RunReport, TagOutcome, TagReport};
+use crate::journal::Trigger;
+use crate::oci::{Digest, ManifestRef, Platform, Tag};
+use crate::plan::{Overwrite, Selection};
+use crate::schedule::Schedule;
+use crate::store::{Side, Source, Target};
+
+/// The ceiling for buffers of transfers in flight, in bytes: the default of `daemon.memory`.
+const MEMORY: u64 = 128 << 20;
+
+/// The arguments of `transship copy`.
+#[derive(Debug, clap::Args)]
+pub struct Copy {
+    /// From where: a repository, or one manifest with :TAG or @DIGEST
+    #[arg(value_name = "SOURCE")]
+    pub source: Place,
+    /// To where: a repository; with :TAG the tag to write there, by default the source's
+    #[arg(value_name = "TARGET")]
+    pub target: Place,
+    /// Only these platforms of an index, which becomes a new index; may be repeated
+    #[arg(long = "platform", value_name = "OS/ARCH")]
+    pub platforms: Vec<Platform>,
+    /// Leave behind what refers to it (signatures, SBOMs)
+    #[arg(long)]
+    pub no_referrers: bool,
+    /// How to reach them.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Copy {
+    pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        let endpoints = self.connection.endpoints(context)?;
+        let report = match &self.source.manifest {
+            Some(reference) => self.one(reference, &endpoints, context).await?,
+            None => self.repository(endpoints, context).await?,
+        };
+        if self.json {
+            context.output.json(&report)?;
+        } else {
+            summary::print(&report, &mut context.output)?;
+        }
+        Ok(summary::exit(&[report]))
+    }
+
+    /// Copies every tag of a repository, as an entry would.
+    async fn repository(&self, endpoints: Arc<Endpoints>, context: &Context) -> Result<RunReport, Failure> {
+        if self.target.manifest.is_some() {
+            let (source, target) = (&self.source, &self.target);
+            return Err(Failure::usage(anyhow!(
+                "{source} is a whole repository, {target} one tag: name a tag of both or of none"
+            )));
+        }
+        let entry = Arc::new(self.entry()?);
+        let engine = Engine { copier: Copier::new(MEMORY), endpoints, journal: None };
+        let errand = Errand { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Hand };
+        let reports = work::run_all(&engine, &[errand], 1, context).await;
+        reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before it began").into())
+    }
+
+    fn entry(&self) -> Result<Entry, Failure> {
+        Ok(Entry {
+            name: "copy".parse()?,
+            source: self.source.home.endpoint(),
+            targets: vec![self.target.home.endpoint()],
+            selection: Selection::default(),
+            platforms: self.wanted_platforms(),
+            referrers: !self.no_referrers,
+            schedule: Schedule::Never,
+            timezone: chrono_tz::UTC,
+            jitter: std::time::Duration::ZERO,
+            timeout: None,
+            overwrite: Overwrite::Always,
+        })
+    }
+
+    fn wanted_platforms(&self) -> Option<Vec<Platform>> {
+        (!self.platforms.is_empty()).then(|| self.platforms.clone())
+    }
+
+    /// The tag to write: the one that the target names, else the source's. A digest may go without a tag.
+    fn tag(&self, reference: &ManifestRef) -> Result<Option<Tag>, Failure> {
+        match (&self.target.manifest, reference) {
+            (Some(ManifestRef::Tag(tag)), _) | (None, ManifestRef::Tag(tag)) => Ok(Some(tag.clone())),
+            (None, ManifestRef::Digest(_)) => Ok(None),
+            (Some(ManifestRef::Digest(digest)), _) => Err(Failure::usage(anyhow!(
+                "the target names the digest {digest}: a digest is not written, name a tag or none"
+            ))),
+        }
+    }
+
+    /// Copies one manifest with all that it reaches.
+    async fn one(
+        &self,
+        reference: &ManifestRef,
+        endpoints: &Endpoints,
+        context: &Context,
+    ) -> Result<RunReport, Failure> {
+        if self.wanted_platforms().is_some() && matches!(reference, ManifestRef::Digest(_)) {
+            return Err(Failure::usage(anyhow!(
+                "--platform makes a new index with another digest than {reference}: name a tag"
+            )));
+        }
+        let tag = self.tag(reference)?;
+        let errand = Single {
+            source: endpoints.source(&self.source.home.endpoint())?,
+            target: endpoints.target(&self.target.home.endpoint())?,
+            reference: reference.clone(),
+            tag,
+            rules: Rules { platforms: self.wanted_platforms(), referrers: !self.no_referrers },
+        };
+        let started = Utc::now();
+        let tag = tokio::select! {
+            tag = errand.copy(context) => Some(tag),
+            () = context.interrupted.cancelled() => None,
+        };
+        let outcome = match &tag {
+            None => RunOutcome::Interrupted,
+            Some(tag) if tag.outcome.is_failure() => RunOutcome::Failed,
+            Some(_) => RunOutcome::Succeeded,
+        };
+        let tags = tag.into_iter().collect();
+        let entry = self.source.to_string();
+        Ok(RunReport { entry, run: None, started, ended: Utc::now(), outcome, tags, problems: Vec::new() })
+    }
+}
+
+/// One manifest on its way.
+struct Single {
+    source: Arc<dyn Source>,
+    target: Arc<dyn Target>,
+    reference: ManifestRef,
+    tag: Option<Tag>,
+    rules: Rules,
+}
+
+impl Single {
+    async fn copy(&self, context: &Context) -> TagReport {
+        match self.transfer(context).await {
+            Ok(report) => report,
+            Err(failure) => self.report(None, failure),
+        }
+    }
+
+    async fn transfer(&self, context: &Context) -> Result<TagReport, TagOutcome> {
+        let digest = self.wanted().await?;
+        let there = self.there(digest).await?;
+        // Another index than the source's is only known after it has been made.
+        if there == Some(digest) && self.rules.platforms.is_none() && !self.rules.referrers {
+            return Ok(self.report(Some(digest), TagOutcome::Kept));
+        }
+        let arrival = self.send(digest, context).await?;
+        let outcome = match there {
+            Some(previous) if previous == arrival.digest => TagOutcome::Kept,
+            Some(previous) => TagOutcome::Replaced { previous, kept_as: None },
+            None => TagOutcome::Copied,
+        };
+        let (blobs, bytes) = (arrival.blobs, arrival.bytes);
+        Ok(TagReport { source_digest: Some(digest), blobs, bytes, ..self.report(Some(arrival.digest), outcome) })
+    }
+
+    /// The digest that the source has.
+    async fn wanted(&self) -> Result<Digest, TagOutcome> {
+        let found = self.source.resolve(&self.reference).await;
+        match found.map_err(|error| TagOutcome::failed_at(Side::Source, &error))? {
+            Some(descriptor) => Ok(descriptor.digest),
+            None => Err(TagOutcome::Failed {
+                side: Some(Side::Source),
+                step: Some(crate::store::Step::Resolve),
+                subject: Some(self.reference.to_string()),
+                message: format!("source {}: there is no {}", self.source.place(), self.reference),
+            }),
+        }
+    }
+
+    /// What the target has in its place.
+    async fn there(&self, digest: Digest) -> Result<Option<Digest>, TagOutcome> {
+        let reference = self.tag.clone().map_or(ManifestRef::Digest(digest), ManifestRef::Tag);
+        let found = self.target.resolve(&reference).await;
+        Ok(found.map_err(|error| TagOutcome::failed_at(Side::Target, &error))?.map(|descriptor| descriptor.digest))
+    }
+
+    async fn send(&self, digest: Digest, context: &Context) -> Result<Arrival, TagOutcome> {
+        let (events, mut happened) = mpsc::channel(256);
+        let (front, happenings) = mpsc::channel(256);
+        let copy = async {
+            let (copier, targets) = (Copier::new(MEMORY), vec![self.target.clone()]);
+            let batch = Batch::new(&copier, self.source.clone(), targets, self.rules.clone(), None, events);
+            let (reference, tag) = (self.reference.clone(), self.tag.clone());
+            batch.copy(Order { reference, digest, tag, targets: vec![(0, None)] }).await
+        };
+        let forward = async {
+            let front = front;
+            while let Some(event) = happened.recv().await {
+                let _ = front.send((String::new(), Happening::Transfer(event))).await;
+            }
+        };
+        let (outcomes, (), ()) = futures_util::join!(copy, forward, work::draw_on(context, happenings));
+        match outcomes.into_iter().next() {
+            Some((_, Ok(arrival))) => Ok(arrival),
+            Some((_, Err(error))) => Err(TagOutcome::failed(&error)),
+            None => Err(TagOutcome::failed(&crate::copy::CopyError::Interrupted)),
+        }
+    }
+
+    fn report(&self, digest: Option<Digest>, outcome: TagOutcome) -> TagReport {
+        TagReport {
+            source: self.source.place().to_owned(),
+            target: self.target.place().to_owned(),
+            tag: self.tag.clone(),
+            digest,
+            source_digest: digest,
+            outcome,
+            blobs: BlobCounts::default(),
+            bytes: 0,
+        }
+    }
+}

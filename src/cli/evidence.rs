@@ -1,0 +1,113 @@
+//! `transship evidence`: what arrived, from where, when and under which digest; the latest first.
+
+use std::io;
+
+use chrono::{SecondsFormat, Utc};
+
+use super::configuration;
+use super::exit::{Exit, Failure};
+use super::filter::Filter;
+use super::output::Output;
+use super::start::Context;
+use super::table::{Align, Table};
+use super::units;
+use crate::journal::EvidenceRecord;
+
+/// The arguments of `transship evidence`.
+#[derive(Debug, clap::Args)]
+pub struct Evidence {
+    /// Which evidence.
+    #[command(flatten)]
+    pub filter: Filter,
+    /// Print JSON
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Print CSV, with a line of names first
+    #[arg(long)]
+    pub csv: bool,
+}
+
+/// The columns of the CSV. Others may be added behind them, none goes.
+const COLUMNS: &str = "id,run,entry,source,source_reference,source_digest,target,tag,digest,media_type,manifests,\
+                       blobs_copied,blobs_mounted,blobs_found,bytes,source_identity,target_identity,started,ended";
+
+impl Evidence {
+    pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        let journal = configuration::journal(&self.filter, &context.global)?;
+        let for_people = !self.json && !self.csv;
+        let (now, window) = (Utc::now(), self.filter.window(for_people));
+        let mut records = journal.evidence(&self.filter.of_evidence(now, window)).await?;
+        let more = window.cut(&mut records);
+        match (self.json, self.csv) {
+            (true, _) => context.output.json(&records)?,
+            (_, true) => print_csv(&records, &mut context.output)?,
+            _ => print(&records, more, &mut context.output)?,
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+fn print(records: &[EvidenceRecord], more: bool, output: &mut Output) -> io::Result<()> {
+    if records.is_empty() {
+        return output.line("no evidence");
+    }
+    let mut table = Table::new(&[
+        ("ARRIVED", Align::Left),
+        ("ENTRY", Align::Left),
+        ("TARGET", Align::Left),
+        ("DIGEST", Align::Left),
+        ("SOURCE", Align::Left),
+        ("BYTES", Align::Right),
+    ]);
+    for EvidenceRecord { entry, arrival, .. } in records {
+        let tag = arrival.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+        let derived = if arrival.source_digest == arrival.digest { "" } else { " (derived)" };
+        table.row([
+            units::moment(arrival.ended),
+            entry.clone(),
+            format!("{}{tag}", arrival.target),
+            format!("{}{derived}", arrival.digest),
+            arrival.source.clone(),
+            units::bytes(arrival.bytes),
+        ]);
+    }
+    output.table(&table)?;
+    if more { output.line("there is earlier evidence: --limit, --until, --json or --csv shows it") } else { Ok(()) }
+}
+
+fn print_csv(records: &[EvidenceRecord], output: &mut Output) -> io::Result<()> {
+    output.raw(format!("{COLUMNS}\r\n").as_bytes())?;
+    records.iter().try_for_each(|record| output.raw(row(record).as_bytes()))
+}
+
+/// One line by RFC 4180.
+fn row(record: &EvidenceRecord) -> String {
+    let EvidenceRecord { id, run, entry, arrival } = record;
+    let moment = |at: chrono::DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    let fields = [
+        id.to_string(),
+        run.to_string(),
+        entry.clone(),
+        arrival.source.clone(),
+        arrival.source_reference.to_string(),
+        arrival.source_digest.to_string(),
+        arrival.target.clone(),
+        arrival.tag.as_ref().map(ToString::to_string).unwrap_or_default(),
+        arrival.digest.to_string(),
+        arrival.media_type.to_string(),
+        arrival.manifests.to_string(),
+        arrival.blobs.copied.to_string(),
+        arrival.blobs.mounted.to_string(),
+        arrival.blobs.found.to_string(),
+        arrival.bytes.to_string(),
+        arrival.source_identity.clone(),
+        arrival.target_identity.clone(),
+        moment(arrival.started),
+        moment(arrival.ended),
+    ];
+    format!("{}\r\n", fields.map(quoted).join(","))
+}
+
+fn quoted(field: String) -> String {
+    if field.contains([',', '"', '\r', '\n']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field }
+}

@@ -1,0 +1,34 @@
+//! `transship once [ENTRY…]`: the entries now, each once, then the summary.
+
+use super::exit::{Exit, Failure};
+use super::start::Context;
+use super::{configuration, summary, work};
+use crate::journal::Journal;
+
+/// The arguments of `transship once`.
+#[derive(Debug, clap::Args)]
+pub struct Once {
+    /// The entries; all of them by default
+    #[arg(value_name = "ENTRY")]
+    pub entries: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Once {
+    pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        let config = configuration::load(&context.global)?;
+        let errands = work::errands(&config, &self.entries)?;
+        let journal = Journal::open(&config.daemon.journal)?;
+        let engine = work::engine(&config, Some(journal));
+        let reports = work::run_all(&engine, &errands, config.daemon.entries_at_once, context).await;
+        if self.json {
+            context.output.json(&reports)?;
+        } else {
+            reports.iter().try_for_each(|report| summary::print(report, &mut context.output))?;
+        }
+        // An interruption may have come before the first entry began.
+        Ok(if context.interrupted.is_cancelled() { Exit::Interrupted } else { summary::exit(&reports) })
+    }
+}
