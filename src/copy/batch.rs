@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +12,7 @@ use super::closure::{Closure, Companions, Node, Nodes, find_companions, survey};
 use super::deliver::Delivery;
 use super::event::{Arrival, Event};
 use super::{Copier, CopyError};
-use crate::oci::{DerivedIndex, Descriptor, Digest, ManifestRef, Platform, Tag, derive_index};
+use crate::oci::{DerivedIndex, Digest, ManifestRef, Platform, Tag, derive_index};
 use crate::store::{ReferrerLink, Source, Target};
 
 /// What belongs to a digest, for all tags of a batch.
@@ -153,11 +153,6 @@ impl Batch {
 
     pub(super) async fn node(&self, digest: Digest) -> Result<Arc<Node>, CopyError> {
         self.nodes.get(self.source.as_ref(), digest).await
-    }
-
-    pub(super) async fn nodes_of(&self, descriptors: &[Descriptor]) -> Result<Vec<Arc<Node>>, CopyError> {
-        let digests: HashSet<Digest> = descriptors.iter().map(|descriptor| descriptor.digest).collect();
-        try_join_all(digests.into_iter().map(|digest| self.node(digest))).await
     }
 
     pub(super) async fn companions(&self, node: &Node) -> Result<Arc<Companions>, CopyError> {

@@ -212,7 +212,8 @@ impl Delivery {
         let unlisted = |referrers: &Referrers| {
             referrers.manifests.iter().any(|referrer| self.destination().is_unlisted(&referrer.digest))
         };
-        let lists = closure.referrers.iter().filter(|(_, referrers)| unlisted(referrers));
+        let lists = closure.referrers.iter().map(|(subject, companions)| (subject, &companions.list));
+        let lists = lists.filter(|(_, referrers)| unlisted(referrers));
         try_join_all(lists.map(|(subject, referrers)| self.target().link_referrers(subject, referrers)))
             .await
             .map(|_| ())
@@ -248,7 +249,7 @@ impl Delivery {
             tag: order.tag.clone(),
             digest: closure.root.digest(),
             media_type: closure.root.manifest.media_type().clone(),
-            manifests: closure.manifests(),
+            manifests: closure.manifests,
             blobs: BlobCounts { copied: tally.copied, mounted: tally.mounted, found },
             bytes: tally.bytes,
             source_identity: source.identity(),
