@@ -33,11 +33,17 @@ pub(super) struct Delivery {
 }
 
 /// What this delivery itself has moved.
-#[derive(Default, Clone, Copy)]
+#[derive(Default)]
 struct Tally {
-    copied: u64,
-    mounted: u64,
+    /// How each blob came in the end: one that was mounted, lost and sent was sent.
+    blobs: HashMap<Digest, BlobOutcome>,
     bytes: u64,
+}
+
+impl Tally {
+    fn count(&self, outcome: BlobOutcome) -> u64 {
+        self.blobs.values().filter(|came| **came == outcome).count() as u64
+    }
 }
 
 impl Delivery {
@@ -69,13 +75,9 @@ impl Delivery {
     /// Notes that a blob came by this delivery's own work.
     pub(super) fn brought(&self, blob: &Descriptor, outcome: BlobOutcome) {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        match outcome {
-            BlobOutcome::Copied => {
-                tally.copied += 1;
-                tally.bytes += blob.size;
-            }
-            BlobOutcome::Mounted => tally.mounted += 1,
-            BlobOutcome::Found => {}
+        tally.blobs.insert(blob.digest, outcome);
+        if outcome == BlobOutcome::Copied {
+            tally.bytes += blob.size;
         }
     }
 
@@ -239,8 +241,9 @@ impl Delivery {
 
     fn arrival(&self, order: &Order, closure: &Closure) -> Arrival {
         let (source, target) = (&self.batch.source, self.target());
-        let tally = *self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = closure.blobs.saturating_sub(tally.copied + tally.mounted);
+        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let (copied, mounted) = (tally.count(BlobOutcome::Copied), tally.count(BlobOutcome::Mounted));
+        let found = closure.blobs.saturating_sub(copied + mounted);
         Arrival {
             source: source.place().to_owned(),
             source_reference: order.reference.clone(),
@@ -250,7 +253,7 @@ impl Delivery {
             digest: closure.root.digest(),
             media_type: closure.root.manifest.media_type().clone(),
             manifests: closure.manifests,
-            blobs: BlobCounts { copied: tally.copied, mounted: tally.mounted, found },
+            blobs: BlobCounts { copied, mounted, found },
             bytes: tally.bytes,
             source_identity: source.identity(),
             target_identity: target.identity(),
