@@ -42,6 +42,7 @@ pub struct Batch {
 pub(super) struct Destination {
     pub(super) target: Arc<dyn Target>,
     written: Mutex<HashMap<Digest, Arc<OnceCell<ReferrerLink>>>>,
+    linked: Mutex<HashMap<(Digest, Option<Digest>), Arc<OnceCell<()>>>>,
 }
 
 impl Destination {
@@ -50,8 +51,15 @@ impl Destination {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default().clone()
     }
 
-    pub(super) fn forget(&self, digest: Digest) {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
+    /// Notes that a manifest was written anew.
+    pub(super) fn note(&self, digest: Digest, link: ReferrerLink) {
+        let cell = Arc::new(OnceCell::new_with(Some(link)));
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, cell);
+    }
+
+    /// Where it is noted that the referrers of a subject, or one of them, can be found.
+    pub(super) fn linked(&self, subject: Digest, referrer: Option<Digest>) -> Arc<OnceCell<()>> {
+        self.linked.lock().unwrap_or_else(PoisonError::into_inner).entry((subject, referrer)).or_default().clone()
     }
 
     /// Whether a manifest was written as a referrer that the target does not list by itself.
@@ -97,7 +105,8 @@ impl Batch {
         source_tags: Option<HashSet<Tag>>,
         events: mpsc::Sender<Event>,
     ) -> Arc<Self> {
-        let targets = targets.into_iter().map(|target| Destination { target, written: Mutex::default() }).collect();
+        let destination = |target| Destination { target, written: Mutex::default(), linked: Mutex::default() };
+        let targets = targets.into_iter().map(destination).collect();
         let copier = copier.clone();
         Arc::new(Self { copier, source, targets, rules, source_tags, events, nodes: Nodes::default() })
     }
@@ -167,5 +176,10 @@ impl Batch {
     pub(super) async fn tell(&self, event: Event) {
         // Nobody listening is no reason to stop.
         let _ = self.events.send(event).await;
+    }
+
+    /// As far as there is room: for who cannot wait.
+    pub(super) fn tell_at_once(&self, event: Event) {
+        let _ = self.events.try_send(event);
     }
 }
