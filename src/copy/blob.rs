@@ -257,6 +257,7 @@ async fn send_once(
     let place = batch.source.place();
     let transfer = Transfer::new(place, delivery.target().place(), blob.digest, blob.size);
     batch.tell(Event::TransferStarted(transfer.clone())).await;
+    let mut under_way = UnderWay { batch, transfer: Some(transfer.clone()) };
     let counted = transfer.clone();
     let bytes = bytes.inspect(move |piece| {
         if let Ok(piece) = piece {
@@ -264,6 +265,7 @@ async fn send_once(
         }
     });
     let sent = upload.send(Verified::new(bytes.boxed(), blob.clone(), place)).await.map_err(CopyError::upload);
+    under_way.transfer = None;
     batch
         .tell(match &sent {
             Ok(()) => Event::TransferFinished(transfer),
@@ -271,4 +273,18 @@ async fn send_once(
         })
         .await;
     sent
+}
+
+/// A transfer that is told to have failed when it is dropped.
+struct UnderWay<'a> {
+    batch: &'a Batch,
+    transfer: Option<Arc<Transfer>>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(transfer) = self.transfer.take() {
+            self.batch.tell_at_once(Event::TransferFailed(transfer, CopyError::Interrupted.to_string()));
+        }
+    }
 }
