@@ -37,11 +37,14 @@ pub struct Batch {
     nodes: Nodes,
 }
 
+/// A manifest that was or is being written by digest, once.
+type Written = Arc<OnceCell<ReferrerLink>>;
+
 /// A target and what this batch has done there.
 #[derive(Debug)]
 pub(super) struct Destination {
     pub(super) target: Arc<dyn Target>,
-    written: Mutex<HashMap<Digest, Arc<OnceCell<ReferrerLink>>>>,
+    written: Mutex<HashMap<Digest, Written>>,
     linked: Mutex<HashMap<(Digest, Option<Digest>), Arc<OnceCell<()>>>>,
 }
 

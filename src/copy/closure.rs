@@ -317,6 +317,21 @@ pub(super) async fn find_companions(batch: &Batch, node: &Node) -> Result<Compan
     Ok(Companions { list, signatures: signatures.into_iter().flatten().collect() })
 }
 
+/// Leaves out of a list what does not say of itself that it refers to `subject`: some registries keep other things under
+/// the fallback tag.
+fn believed(mut list: Referrers, nodes: Vec<Arc<Node>>, subject: &Digest, place: &str) -> (Referrers, Vec<Arc<Node>>) {
+    let (believed, others): (Vec<_>, Vec<_>) =
+        nodes.into_iter().partition(|node| node.view.subject.as_ref() == Some(subject));
+    for other in &others {
+        tracing::warn!(source = place, %subject, digest = %other.digest(), "listed as a referrer, but it names another subject; left out");
+    }
+    if !others.is_empty() {
+        list.manifests.retain(|listed| believed.iter().any(|node| node.digest() == listed.digest));
+        list.fallback = None;
+    }
+    (list, believed)
+}
+
 async fn find_signature(batch: &Batch, tag: Tag) -> Result<Option<(Tag, Digest)>, CopyError> {
     let found = batch.source.resolve(&tag.clone().into()).await.map_err(CopyError::source)?;
     Ok(found.map(|descriptor| (tag, descriptor.digest)))
