@@ -103,14 +103,17 @@ async fn nesting_deeper_than_is_credible_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deep_chain_that_is_also_listed_flat_is_refused_and_not_recursed_into() {
-    let Pair { from, target, to, .. } = pair();
+    let Pair { source, from, target, to } = pair();
     let chain = put_chain(&from, 20_000);
-    let descriptors: Vec<Descriptor> = chain.iter().map(Manifest::descriptor).collect();
     let mut floor = Vec::new();
-    for some in descriptors.chunks(1000) {
-        let list = index(&some.iter().collect::<Vec<_>>());
+    for (at, some) in chain.chunks(1000).enumerate() {
+        let descriptors: Vec<Descriptor> = some.iter().rev().map(Manifest::descriptor).collect();
+        let list = index(&descriptors.iter().collect::<Vec<_>>());
         from.put_manifest(&list, None);
-        floor.push(list.descriptor());
+        floor.insert(0, list.descriptor());
+        // Each part of the chain is found flat before the part that leads to it.
+        let wait = Duration::from_millis(10 * at as u64);
+        source.always_at(Op::Manifest, some[0].digest(), Fault::Delay(wait));
     }
     let top = index(&floor.iter().collect::<Vec<_>>());
     from.put_manifest(&top, None);
