@@ -45,8 +45,11 @@ type Written = Arc<OnceCell<ReferrerLink>>;
 pub(super) struct Destination {
     pub(super) target: Arc<dyn Target>,
     written: Mutex<HashMap<Digest, Written>>,
-    linked: Mutex<HashMap<(Digest, Option<Digest>), Arc<OnceCell<()>>>>,
+    linked: Mutex<HashMap<Linked, Arc<OnceCell<()>>>>,
 }
+
+/// A subject, and the one referrer of it where it is not the whole list.
+type Linked = (Digest, Option<Digest>);
 
 impl Destination {
     /// Where it is noted that a manifest was written by digest.
