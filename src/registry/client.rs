@@ -12,6 +12,7 @@ use super::meter::Meter;
 use super::pace::Pace;
 use super::permits::Gate;
 use super::retry::Tempo;
+use super::upload::UploadMode;
 use super::{MeterSnapshot, Options, Repository, realm};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
@@ -26,6 +27,7 @@ pub struct Registry {
     pub(crate) gate: Gate,
     pub(crate) meter: Meter,
     pub(crate) tempo: Tempo,
+    pub(crate) upload: UploadMode,
     referrers_api: AtomicU8,
     locks: Mutex<HashMap<(RepositoryName, Digest), Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -71,6 +73,7 @@ impl Registry {
         let http = http_client(&base, &tempo)
             .map_err(|error| RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() })?;
         Ok(Arc::new(Self {
+            upload: UploadMode::of(&host),
             host,
             base,
             http,

@@ -90,7 +90,7 @@ impl Repository {
         let location = location(context, answer)?
             .ok_or_else(|| context.error(ErrorKind::Invalid, "the registry opened a session without saying where"))?;
         let least = answer.header(&OCI_CHUNK_MIN_LENGTH).and_then(|length| length.trim().parse::<usize>().ok());
-        let mode = match (UploadMode::of(self.registry.host()), least) {
+        let mode = match (self.registry.upload, least) {
             (UploadMode::Chunked(size), Some(least)) if least > MAX_CHUNK.max(size) => {
                 let detail =
                     format!("the registry wants chunks of {least} bytes, and at most {MAX_CHUNK} are held in memory");
