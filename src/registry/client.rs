@@ -29,8 +29,11 @@ pub struct Registry {
     pub(crate) tempo: Tempo,
     pub(crate) upload: UploadMode,
     referrers_api: AtomicU8,
-    locks: Mutex<HashMap<(RepositoryName, Digest), Weak<tokio::sync::Mutex<()>>>>,
+    locks: Mutex<HashMap<(RepositoryName, Digest), Weak<Turn>>>,
 }
+
+/// Whose turn it is to write one subject's list of referrers.
+pub(crate) type Turn = tokio::sync::Mutex<()>;
 
 /// Why there is no client for a registry.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +124,7 @@ impl Registry {
     }
 
     /// The lock of one subject's list of referrers.
-    pub(crate) fn lock_of(&self, name: &RepositoryName, subject: Digest) -> Arc<tokio::sync::Mutex<()>> {
+    pub(crate) fn lock_of(&self, name: &RepositoryName, subject: Digest) -> Arc<Turn> {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (name.clone(), subject);
         if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {

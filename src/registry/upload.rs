@@ -163,13 +163,13 @@ impl Session {
 
     async fn send_chunks(&mut self, mut bytes: Verified, size: usize) -> Result<(), StoreError> {
         let mut offset = 0;
-        let mut chunk = BytesMut::with_capacity(size.min(usize::try_from(self.blob.size).unwrap_or(size)));
+        let mut chunk = BytesMut::new();
         while let Some(piece) = bytes.next().await {
             let mut piece = piece?;
             while chunk.len() + piece.len() >= size {
                 chunk.extend_from_slice(&piece.split_to(size - chunk.len()));
-                let full = std::mem::replace(&mut chunk, BytesMut::with_capacity(size));
-                self.patch(&mut offset, full.freeze()).await?;
+                // Taken before it is sent: one chunk is held at a time, not two.
+                self.patch(&mut offset, std::mem::take(&mut chunk).freeze()).await?;
             }
             chunk.extend_from_slice(&piece);
         }

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::scripted::{Server, answer, noise, plain, session, verified};
+use futures_util::future::join_all;
+
+use super::scripted::{Server, answer, blob, noise, plain, session, verified};
 use crate::oci::{Digest, ManifestRef};
-use crate::registry::{Limits, Options};
+use crate::registry::{Limits, Options, Rate};
 use crate::store::{ErrorKind, Source as _};
 
 fn some() -> ManifestRef {
@@ -86,19 +88,57 @@ async fn an_upload_that_was_throttled_is_sent_again_while_it_is_in_memory() {
 }
 
 #[tokio::test]
-async fn no_more_requests_are_in_flight_than_are_allowed() {
+async fn requests_come_no_faster_than_the_rate() {
     let server = Server::start(|_| answer(404, &[], "")).await;
-    let limits = Limits {
-        concurrent: Some(2),
-        requests: Some(crate::registry::Rate { count: 20, per: Duration::from_secs(1) }),
-        bandwidth: None,
-    };
+    let rate = Rate { count: 20, per: Duration::from_secs(1) };
+    let limits = Limits { requests: Some(rate), ..Limits::default() };
     let registry = server.registry_as(Options { limits, ..plain() });
     let repository = registry.repository("a/b".parse().unwrap());
     let began = Instant::now();
     let reference = some();
-    let all = futures_util::future::join_all((0..30).map(|_| repository.resolve(&reference))).await;
+    let all = join_all((0..30).map(|_| repository.resolve(&reference))).await;
     assert!(all.iter().all(Result::is_ok));
-    // 2 at once, then one each 1/19 s.
+    // Two at once, then one each nineteenth of a second.
     assert!(began.elapsed() >= Duration::from_millis(28 * 1000 / 19 - 60), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_blob_holds_its_permit_until_it_is_read_and_leaves_one_for_the_rest() {
+    let server = Server::start(|asked| match asked.method.as_str() {
+        "GET" => answer(200, &[], noise(10_000)),
+        _ => answer(404, &[], ""),
+    })
+    .await;
+    let limits = Limits { concurrent: Some(2), ..Limits::default() };
+    let registry = server.registry_as(Options { limits, ..plain() });
+    let repository = registry.repository("a/b".parse().unwrap());
+    let content = blob(&noise(10_000));
+    let first = repository.blob(&content, 0).await.unwrap();
+    let second = tokio::spawn({
+        let (repository, content) = (repository.clone(), content.clone());
+        async move { repository.blob(&content, 0).await.map(drop) }
+    });
+    for _ in 0..3 {
+        repository.resolve(&some()).await.unwrap();
+    }
+    assert_eq!(server.count("GET"), 1);
+    drop(first);
+    second.await.unwrap().unwrap();
+    assert_eq!(server.count("GET"), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_runs_out_before_the_bytes_are_sent_is_a_failure_that_passes() {
+    let server = Server::start(|asked| match (asked.path.starts_with("/token"), asked.method.as_str()) {
+        (true, _) => answer(200, &[], format!(r#"{{"token":"t{}"}}"#, asked.nth)),
+        (_, "POST") if asked.header("authorization").is_some() => answer(202, &[("location", "/session")], ""),
+        (_, "PUT") if asked.header("authorization") > Some("Bearer t1") => answer(201, &[], ""),
+        _ => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+    })
+    .await;
+    let repository = server.repository();
+    let content = noise(300_000);
+    let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
 }

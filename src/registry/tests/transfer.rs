@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::scripted::{Server, answer, blob, noise, plain, quick, refusal, session, verified};
 use crate::oci::{Digest, Manifest, ManifestRef, MediaType};
@@ -187,25 +188,25 @@ async fn wrong_bytes_never_make_a_complete_request() {
 
 #[tokio::test]
 async fn a_registry_that_takes_no_more_bytes_is_given_up() {
-    // Reads the head of the request and then nothing.
+    // Opens the session, and then reads nothing more from that connection or any other.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let task = tokio::spawn(async move {
         let mut open = Vec::new();
-        for nth in 0.. {
+        loop {
             let (mut socket, _) = listener.accept().await.unwrap();
-            if nth == 0 {
-                use tokio::io::AsyncWriteExt as _;
-                let answer = b"HTTP/1.1 202 Accepted\r\nlocation: /s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-                socket.readable().await.unwrap();
-                let _ = socket.try_read(&mut [0; 4096]);
+            if open.is_empty() {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    socket.read_buf(&mut head).await.unwrap();
+                }
+                let answer = b"HTTP/1.1 202 Accepted\r\nlocation: /session\r\ncontent-length: 0\r\n\r\n";
                 socket.write_all(answer).await.unwrap();
-                socket.shutdown().await.unwrap();
             }
             open.push(socket);
         }
     });
-    let tempo = Tempo { idle: Duration::from_millis(300), ..quick() };
+    let tempo = Tempo { idle: Duration::from_millis(300), attempts: 1, ..quick() };
     let registry = Registry::with_tempo(host.parse().unwrap(), plain(), tempo).unwrap();
     let content = noise(20_000_000);
     let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
@@ -314,4 +315,31 @@ fn registries_that_want_chunks_are_known_by_name() {
     assert_eq!(mode("1.dkr.ecr.eu-west-1.amazonaws.com"), UploadMode::Chunked(8 * 1024 * 1024));
     assert_eq!(mode("ghcr.io"), UploadMode::Monolithic);
     assert_eq!(mode("azurecr.io.evil.example"), UploadMode::Monolithic);
+}
+
+#[tokio::test]
+async fn a_refusal_before_the_last_byte_is_heard() {
+    // Answers when the head has come, and reads no body: as a proxy with a limit does.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let task = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        for answer in [
+            "HTTP/1.1 202 Accepted\r\nlocation: /session\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        ] {
+            let mut head = Vec::new();
+            while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                socket.read_buf(&mut head).await.unwrap();
+            }
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+        socket
+    });
+    let registry = Registry::with_tempo(host.parse().unwrap(), plain(), quick()).unwrap();
+    let content = noise(20_000_000);
+    let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
+    let error = session.send(verified(&content)).await.unwrap_err();
+    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Refused, "413 Payload Too Large"));
+    drop(task.await.unwrap());
 }
