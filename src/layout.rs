@@ -10,6 +10,9 @@
 //! - What other tools wrote into `index.json` keeps its bytes. Other tools do not know the lock: let them write before or
 //!   after, not meanwhile.
 //!
+//! An image of Docker's own types is kept verbatim like any other; skopeo 1.9 passes over entries of other than OCI types, so it
+//! does not find such a tag.
+//!
 //! Deliberately absent: garbage collection of blobs, and any cache of `index.json`.
 
 use std::path::Path;
@@ -220,7 +223,7 @@ impl Layout {
 
     async fn remove(&self, reference: &ManifestRef) -> Result<(), Fault> {
         // A layout that is not there must not come to be by a deletion.
-        if !self.on_disk(|disk| Ok(disk.is_complete())).await? {
+        if self.on_disk(Disk::read_index).await?.is_none() {
             return Ok(());
         }
         let (reference, facts) = (reference.clone(), Arc::clone(&self.facts));

@@ -13,6 +13,7 @@ use super::keys::{CREDENTIALS, DAEMON, DEFAULTS, LIMITS, MAX_GRACE, MIN_BANDWIDT
 use super::node::Node;
 use super::reader::{Reader, Value};
 use super::report::{Found, Part};
+use super::secrecy::may_show;
 use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar};
 use crate::oci::RegistryHost;
 use crate::registry::{Credentials, Limits, Options, Secret};
@@ -85,7 +86,7 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
         Some(value) => status(reader, value),
         None => Some(DEFAULT_STATUS),
     };
-    let at_once = fields.get("entries_at_once").map_or(Some(4), |value| reader.integer(value, 1..=256));
+    let at_once = fields.integer(reader, "entries_at_once").unwrap_or(4);
     let memory = fields.get("memory").map_or(Some(128 << 20), |value| reader.size(value, MIN_MEMORY));
     let grace = fields.get("shutdown_grace");
     let grace = grace.map_or(Some(Duration::from_secs(30)), |value| reader.duration(value, 0..=MAX_GRACE));
@@ -93,7 +94,7 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
     Some(Daemon {
         journal: journal?,
         status: status?,
-        entries_at_once: usize::try_from(at_once?).ok()?,
+        entries_at_once: at_once,
         memory: memory?,
         shutdown_grace: grace?,
     })
@@ -174,7 +175,8 @@ fn registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, 
         let host: RegistryHost = match name.parse() {
             Ok(host) => host,
             Err(error) => {
-                reader.add(Found::new(&value.path, Part::Key, error));
+                let message = if may_show(name, false) { error.to_string() } else { "not a registry host".to_owned() };
+                reader.add(Found::new(&value.path, Part::Key, message));
                 continue;
             }
         };
@@ -209,9 +211,9 @@ fn limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limits> {
         reader.keep(value, scalar::requests(&text))
     });
     let bandwidth = fields.get("bandwidth").and_then(|value| reader.bandwidth(value, MIN_BANDWIDTH));
-    let concurrent = fields.get("concurrent").and_then(|value| reader.integer(value, 1..=1000));
+    let concurrent = fields.integer(reader, "concurrent");
     fields.done();
-    Some(Limits { requests, bandwidth, concurrent: concurrent.and_then(|count| usize::try_from(count).ok()) })
+    Some(Limits { requests, bandwidth, concurrent })
 }
 
 fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {

@@ -37,7 +37,7 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
     let entries = compare(&by_name(old), &by_name(new), |a, b| a == b);
     let old_registries = old.registries.iter().collect();
     let new_registries = new.registries.iter().collect();
-    let registries = compare(&old_registries, &new_registries, |a, b| same_options(a, b));
+    let registries = compare(&old_registries, &new_registries, same_options);
     let mut hosts: Vec<RegistryHost> =
         [registries.added, registries.removed, registries.changed].into_iter().flatten().cloned().collect();
     hosts.sort();

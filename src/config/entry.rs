@@ -1,5 +1,5 @@
-//! Entries and `defaults`: each key read by itself. A [`Draft`] keeps where every value stands, for the checks that need
-//! more than one of them.
+//! Entries and `defaults`: each key read by itself. A [`Draft`] keeps where every value stands, for the checks that
+//! need more than one of them.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -66,6 +66,7 @@ where
 
 fn targets<'n>(reader: &Reader<'_>, entry: &Value<'n>, fields: &Fields<'n>) -> Vec<Placed<'n, Endpoint>> {
     match (fields.get("target"), fields.get("targets")) {
+        (None, None) if fields.has("target") || fields.has("targets") => Vec::new(),
         (None, None) => {
             reader.wrong(entry, "`target` or `targets` is missing in an entry");
             Vec::new()
@@ -117,16 +118,12 @@ fn tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Tags<'n>> {
     for (_, value) in exclude.iter().filter(|(pattern, _)| pattern.digest().is_some()) {
         reader.wrong(value, "a digest cannot be excluded: exclude the tags that should not come along");
     }
-    let count = |name| {
-        let number = fields.get(name).and_then(|value| reader.integer(value, 1..=1_000_000))?;
-        usize::try_from(number).ok()
-    };
     let selection = Selection {
         include: include.iter().map(|(pattern, _)| pattern.clone()).collect(),
         exclude: exclude.into_iter().map(|(pattern, _)| pattern).collect(),
         semver: fields.get("semver").and_then(|value| reader.parsed(value, "a range of versions like \">=1.2\"")),
-        newest: count("newest"),
-        at_least: count("at_least"),
+        newest: fields.integer(reader, "newest"),
+        at_least: fields.integer(reader, "at_least"),
     };
     let pins = include.iter().filter(|(pattern, _)| pattern.digest().is_some()).count();
     if let (Some(newest), Some(at_least), Some(value)) = (selection.newest, selection.at_least, fields.get("at_least"))
@@ -176,7 +173,7 @@ fn timezone(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tz> {
         |name: &&str| name.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(&text.replace(' ', "_")));
     let message = format!("{text:?} is not a time zone");
     match names().find(city).or_else(|| nearest(&text, names())) {
-        Some(near) => reader.wrong_with_hint(value, message, format!("did you mean {near}?")),
+        Some(near) => reader.wrong_with_hint(value, message, format!("did you mean `{near}`?")),
         None => reader.wrong_with_hint(value, message, "write a name like UTC or Europe/Berlin"),
     }
     None
@@ -186,7 +183,7 @@ fn overwrite(reader: &Reader<'_>, value: &Value<'_>) -> Option<Overwrite> {
     let text = reader.text(value, "always, never or keep_previous")?;
     let read: Result<Overwrite, _> = text.parse();
     match (&read, nearest(&text, Overwrite::NAMES.into_iter())) {
-        (Err(error), Some(near)) => reader.wrong_with_hint(value, error, format!("did you mean {near}?")),
+        (Err(error), Some(near)) => reader.wrong_with_hint(value, error, format!("did you mean `{near}`?")),
         (Err(error), None) => reader.wrong(value, error),
         (Ok(_), _) => {}
     }

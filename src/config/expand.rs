@@ -10,7 +10,8 @@ pub(super) enum ExpandError {
     #[error("`${{` is not closed: write ${{NAME}}, or `$$` for a plain `$`")]
     Open,
     #[error(
-        "what stands in `${{…}}` is not the name of an environment variable: letters, digits and `_`, or write `$$` for a plain `$`"
+        "what stands in `${{…}}` is not the name of an environment variable: letters, digits and `_`, \
+         or write `$$` for a plain `$`"
     )]
     Name,
 }

@@ -1,5 +1,7 @@
 //! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
 
+use crate::plan::Overwrite;
+
 /// The keys of one kind of map.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -66,6 +68,9 @@ pub(super) const MIN_MEMORY: u64 = 16 << 20;
 /// The least bandwidth, in bytes a second.
 pub(super) const MIN_BANDWIDTH: u64 = 1 << 10;
 
+/// The most items of any list.
+pub(super) const MAX_ITEMS: u64 = 10_000;
+
 const fn key(name: &'static str, shape: Shape, about: &'static str, example: &'static str) -> Key {
     Key { name, shape, about, default: None, example }
 }
@@ -83,7 +88,8 @@ pub(super) static ROOT: Table = Table {
         key(
             "defaults",
             Shape::Map(&DEFAULTS),
-            "Keys for every entry that does not have them itself. `tags` counts as one key: an entry's own replaces it as a whole.",
+            "Keys for every entry that does not have them itself. `tags` counts as one key: an entry's own \
+             replaces it as a whole.",
             "",
         ),
         key("sync", Shape::ListOf(&ENTRY), "What to keep in step. `[]` is nothing.", ""),
@@ -97,7 +103,8 @@ pub(super) static DAEMON: Table = Table {
         key(
             "journal",
             ANY,
-            "The SQLite file that records runs and evidence. Default: journal.db in $STATE_DIRECTORY, else $XDG_STATE_HOME/transship, else ~/.local/state/transship.",
+            "The SQLite file that records runs and evidence. Default: journal.db in $STATE_DIRECTORY, else \
+             $XDG_STATE_HOME/transship, else ~/.local/state/transship.",
             r#""/var/lib/transship/journal.db""#,
         ),
         with_default(
@@ -259,8 +266,9 @@ const SETTINGS: &[Key] = &[
     with_default(
         key(
             "overwrite",
-            Shape::Word(&["always", "never", "keep_previous"]),
-            "What happens to a tag that the target has with another digest: move it, refuse, or move it and keep the old one under a name of its own.",
+            Shape::Word(&Overwrite::NAMES),
+            "What happens to a tag that the target has with another digest: move it, refuse, or move it and keep \
+             the old one under a name of its own.",
             r#""never""#,
         ),
         r#""always""#,
@@ -273,7 +281,8 @@ pub(super) static TAGS: Table = Table {
         key(
             "include",
             Shape::Texts { filled: true },
-            "Globs; `re:` before a regular expression (of the whole tag); `@sha256:…` for a digest. Default: every tag.",
+            "Globs; `re:` before a regular expression (of the whole tag); `@sha256:…` for a digest. Default: \
+             every tag.",
             r#"["3.12-slim*", "re:v[0-9]+"]"#,
         ),
         key(

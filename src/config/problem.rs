@@ -17,7 +17,7 @@ pub struct Problems {
 }
 
 /// One thing that is wrong, with its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
     /// The file, as it was named.
     pub file: String,
@@ -29,6 +29,7 @@ pub struct Problem {
     pub message: String,
     /// The way out, where one can be guessed: ``did you mean `schedule`?``.
     pub hint: Option<String>,
+    #[serde(skip)]
     pub(super) excerpt: Option<Excerpt>,
 }
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use super::Environment;
 use super::expand::expand;
-use super::keys::{Key, TABLES, Table};
+use super::keys::{CREDENTIALS, Key, MAX_ITEMS, Shape, TABLES, Table};
 use super::node::{Node, Path};
 use super::report::{Found, Part};
 use super::scalar;
+use super::secrecy::{may_show, swallows_secret};
 
 /// A node and the way to it.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub(super) struct Reader<'e> {
 pub(super) struct Fields<'n> {
     table: &'static Table,
     values: Vec<(&'static Key, Value<'n>)>,
+    /// Keys that an unknown one was probably meant to be; they are not said to be missing as well.
+    meant: Vec<&'static str>,
     /// Keys that were asked for: a known key that nobody asks for is a mistake in the decoder.
     asked: RefCell<Vec<&'static str>>,
 }
@@ -94,8 +97,10 @@ impl<'e> Reader<'e> {
             }
         }
         let mut values: Vec<(&'static Key, Value<'n>)> = Vec::new();
+        let mut meant = Vec::new();
         for (name, child) in value.pairs() {
             let Some(key) = table.find(name) else {
+                meant.extend(nearest(name, table.keys().map(|key| key.name)));
                 self.add(unknown(name, &child, table));
                 continue;
             };
@@ -106,16 +111,21 @@ impl<'e> Reader<'e> {
                 None => values.push((key, child)),
             }
         }
-        for name in table.required.iter().filter(|name| !values.iter().any(|(key, _)| key.name == **name)) {
-            self.add(Found::new(&value.path, Part::Value, format!("`{name}` is missing {}", table.place)));
+        let fields = Fields { table, values, meant, asked: RefCell::default() };
+        for name in table.required.iter().filter(|name| !fields.has(name)) {
+            let missing = Found::new(&value.path, Part::Value, format!("`{name}` is missing {}", table.place));
+            self.add(if *name == "version" { missing.hint("begin with `version: 1`") } else { missing });
         }
-        let asked = RefCell::default();
-        Some(Fields { table, values, asked })
+        Some(fields)
     }
 
     /// The text of a value, with `${NAME}` expanded. `expected` says what it should be: "a tag pattern".
     pub(super) fn text(&self, value: &Value<'_>, expected: &str) -> Option<String> {
         match value.node {
+            Node::Text(text) if swallows_secret(text) => {
+                self.wrong_with_hint(value, "there are other keys within this text", "check the quotes");
+                None
+            }
             Node::Text(text) => self.keep(value, expand(text, self.environment)),
             _ => {
                 self.not_text(value, expected);
@@ -141,13 +151,17 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// The items of a list.
+    /// The items of a list, so many at most that they can be compared with each other.
     pub(super) fn items<'n>(&self, value: &Value<'n>, expected: &str) -> Option<Vec<Value<'n>>> {
-        let items = value.items();
-        if items.is_none() {
+        let Some(items) = value.items() else {
             self.wrong_type(value, expected);
+            return None;
+        };
+        if items.len() as u64 > MAX_ITEMS {
+            self.wrong(value, format!("this list has {} items: {MAX_ITEMS} at most", items.len()));
+            return None;
         }
-        items
+        Some(items)
     }
 
     /// `true` or `false`.
@@ -172,8 +186,8 @@ impl<'e> Reader<'e> {
     }
 
     /// A whole number within bounds.
-    pub(super) fn integer(&self, value: &Value<'_>, bounds: RangeInclusive<u64>) -> Option<u64> {
-        let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
+    fn integer(&self, value: &Value<'_>, min: u64, max: u64) -> Option<u64> {
+        let expected = format!("a whole number from {min} to {max}");
         let text = match (value.node, self.expanded(value)?) {
             (Node::Number(text), _) => text.clone(),
             (_, Some(text)) => text,
@@ -182,8 +196,7 @@ impl<'e> Reader<'e> {
                 return None;
             }
         };
-        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let number = digits.then(|| text.parse().ok()).flatten().filter(|number| bounds.contains(number));
+        let number = text.parse().ok().filter(|number| (min..=max).contains(number));
         if number.is_none() {
             self.wrong(value, format!("expected {expected}, found {text}"));
         }
@@ -278,6 +291,21 @@ impl<'n> Fields<'n> {
         self.values.iter().find(|(key, _)| key.name == name).map(|(_, value)| value)
     }
 
+    /// The whole number of a key, within the bounds of the table. `None` too where it is wrong, which has been kept.
+    pub(super) fn integer(&self, reader: &Reader<'_>, name: &'static str) -> Option<usize> {
+        let value = self.get(name)?;
+        let Some(Shape::Integer { min, max }) = self.table.find(name).map(|key| &key.shape) else {
+            debug_assert!(false, "{name} is no whole number in the table");
+            return None;
+        };
+        usize::try_from(reader.integer(value, *min, *max)?).ok()
+    }
+
+    /// Whether a key is there, or was meant to be.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.meant.contains(&name) || self.values.iter().any(|(key, _)| key.name == name)
+    }
+
     /// All keys have been asked for. Not to be called where the rest does not matter any more.
     pub(super) fn done(&self) {
         let asked = self.asked.borrow();
@@ -287,11 +315,16 @@ impl<'n> Fields<'n> {
 
 /// The problem of an unknown key, with the near miss, else the place where it belongs, else what is known here.
 fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Found {
-    let found = Found::new(&child.path, Part::Key, format!("unknown key `{name}` {}", table.place));
+    let key =
+        if may_show(name, std::ptr::eq(table, &CREDENTIALS)) { format!("key `{name}`") } else { "key".to_owned() };
+    let found = Found::new(&child.path, Part::Key, format!("unknown {key} {}", table.place));
     if name == "<<" {
         return found.hint("YAML merge keys are not read: write the keys out, or use `defaults`");
     }
     let names: Vec<&str> = table.keys().map(|key| key.name).collect();
+    if let Some((before, _)) = name.split_once(':').filter(|(before, _)| table.find(before).is_some()) {
+        return found.hint(format!("write a space after the colon of `{before}:`"));
+    }
     if let Some(near) = nearest(name, names.iter().copied()) {
         return found.hint(format!("did you mean `{near}`?"));
     }

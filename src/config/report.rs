@@ -7,7 +7,7 @@ use super::problem::{Excerpt, Problem, Problems};
 use super::secrecy::Masks;
 
 /// More problems than anyone reads; each costs a reading of the text to find its line.
-const MOST_LOCATED: usize = 200;
+const MOST_LOCATED: usize = 100;
 
 /// Something wrong at a node.
 #[derive(Debug, Clone)]

@@ -62,7 +62,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// A size as a person writes it.
 pub(super) fn shown_size(bytes: u64) -> String {
-    let exact = UNITS.iter().rev().find(|(name, factor)| name.contains('i') && bytes >= *factor && bytes % factor == 0);
+    let exact = UNITS
+        .iter()
+        .rev()
+        .find(|(name, factor)| name.contains('i') && bytes >= *factor && bytes.is_multiple_of(*factor));
     exact.map_or_else(|| format!("{bytes} bytes"), |(name, factor)| format!("{}{name}", bytes / factor))
 }
 

@@ -1,9 +1,9 @@
-//! The JSON Schema of `sync.yaml` (draft 2020-12), made from the table of keys. It cannot say everything that is checked
-//! (cron, time zones, what shows between values); what it refuses, the decoder refuses too.
+//! The JSON Schema of `sync.yaml` (draft 2020-12), made from the table of keys. It cannot say everything that is
+//! checked (cron, time zones, what shows between values); what it refuses, the decoder refuses too.
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Key, ROOT, Shape, Table};
+use super::keys::{Key, MAX_ITEMS, ROOT, Shape, Table};
 
 /// What an unexpanded value of any kind may be.
 const VARIABLE: &str = r"\$\{";
@@ -95,10 +95,10 @@ fn shape(shape: &Shape) -> Value {
         Shape::Secret => json!({ "$ref": "#/$defs/secret" }),
         Shape::Map(keys) => table(keys),
         Shape::MapOf(keys) => json!({ "type": ["object", "null"], "additionalProperties": table(keys) }),
-        Shape::ListOf(keys) => json!({ "type": "array", "items": entry(keys) }),
+        Shape::ListOf(keys) => json!({ "type": "array", "maxItems": MAX_ITEMS, "items": entry(keys) }),
     }
 }
 
 fn list(least: usize) -> Value {
-    json!({ "type": "array", "minItems": least, "items": { "type": "string", "minLength": 1 } })
+    json!({ "type": "array", "minItems": least, "maxItems": MAX_ITEMS, "items": { "type": "string", "minLength": 1 } })
 }

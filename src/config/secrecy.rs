@@ -6,11 +6,20 @@ use std::ops::Range;
 use super::endpoint::has_user_info;
 use super::node::{Node, Path, locate};
 use super::problem::Excerpt;
-use super::report::token;
+use super::reader::nearest;
+use super::report::{Part, token};
 
 /// Each secret costs a reading of the text; a file with more shows no lines at all.
-const MOST: usize = 500;
+const MOST: usize = 200;
 const COVER: &str = "***";
+
+/// Something that may be a secret, and where it is.
+struct Secret<'n> {
+    path: Path,
+    part: Part,
+    /// As it was read.
+    text: &'n str,
+}
 
 /// What to cover, by line, in characters.
 pub(super) struct Masks {
@@ -25,17 +34,17 @@ impl Masks {
         let everything = secrets.len() > MOST;
         secrets.truncate(MOST);
         let mut covered = Vec::new();
-        for (path, node) in secrets {
-            if let Some((line, column)) = locate(text, &path, false) {
-                cover(lines, line, column, node, &mut covered);
+        for Secret { path, part, text: written } in secrets {
+            if let Some((line, column)) = locate(text, &path, part == Part::Key) {
+                cover(lines, line, column, written, &mut covered);
             }
         }
         Self { covered, everything }
     }
 
-    /// The excerpt of a line without what is secret in it; `None` where it cannot be shown.
+    /// The excerpt of a line without what is secret in it; `None` where it cannot be shown or has nothing to show.
     pub(super) fn excerpt(&self, line: usize, excerpt: Excerpt) -> Option<Excerpt> {
-        if self.everything {
+        if self.everything || excerpt.text.trim().is_empty() {
             return None;
         }
         let mut ranges: Vec<Range<usize>> =
@@ -65,11 +74,17 @@ fn covered(excerpt: Excerpt, range: Range<usize>) -> Excerpt {
 
 /// The values that may be secrets: everything below a key that sounds like one, but for what names a secret without
 /// being it, and texts with a user name before the host.
-fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<(Path, &'n Node)>) {
+///
+/// A key may have swallowed its value, `password:hunter2`, so one that is not known is a secret there too.
+fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<Secret<'n>>) {
+    let found = |path: &Path, part, text: &'n str| Secret { path: path.clone(), part, text };
     match node {
         Node::Map(pairs) => {
             for (at, (key, value)) in pairs.iter().enumerate() {
                 path.push(at);
+                if !may_show(key, secret) {
+                    secrets.push(found(path, Part::Key, key));
+                }
                 let names_only = matches!(key.as_str(), "username" | "env" | "file") && !matches!(value, Node::Map(_));
                 collect(value, path, !names_only && (secret || sounds_secret(key)), secrets);
                 path.pop();
@@ -82,11 +97,26 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
                 path.pop();
             }
         }
-        Node::Null => {}
-        Node::Text(text) if has_user_info(text) => secrets.push((path.clone(), node)),
-        _ if secret => secrets.push((path.clone(), node)),
+        Node::Text(text) if secret || has_user_info(text) || swallows_secret(text) => {
+            secrets.push(found(path, Part::Value, text))
+        }
+        Node::Number(text) if secret => secrets.push(found(path, Part::Value, text)),
+        Node::Bool(_) | Node::Tagged(_) if secret => secrets.push(found(path, Part::Value, "")),
         _ => {}
     }
+}
+
+/// Whether an unknown key can be shown: among credentials when it is nearly a known one, elsewhere when it is a word.
+pub(super) fn may_show(key: &str, among_credentials: bool) -> bool {
+    if among_credentials {
+        return nearest(key, ["username", "password", "env", "file"].into_iter()).is_some();
+    }
+    !sounds_secret(key) || key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
+/// Whether a text is so long by a forgotten quote that keys with secrets may be in it.
+pub(super) fn swallows_secret(text: &str) -> bool {
+    text.contains(':') && text.contains([' ', '"', '\'', '\n']) && sounds_secret(text)
 }
 
 /// Whether a key could be meant as `credentials`, `password` or the like.
@@ -96,15 +126,11 @@ pub(super) fn sounds_secret(key: &str) -> bool {
         || ["password", "credentials"].iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
 }
 
-/// Covers one scalar from its place on: to its end where that is in sight, else to the end of the line; of one that goes
-/// over several lines, the lines up to the next comma or bracket too.
-fn cover(lines: &[&str], line: usize, column: usize, node: &Node, covered: &mut Vec<(usize, Range<usize>)>) {
+/// Covers one scalar from its place on: to its end where that is in sight, else to the end of the line; of one that
+/// goes over several lines, the lines up to the next comma or bracket too.
+fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut Vec<(usize, Range<usize>)>) {
     let written = lines.get(line - 1).copied().unwrap_or_default();
     let tail: String = written.chars().skip(column - 1).collect();
-    let text = match node {
-        Node::Text(text) | Node::Number(text) => text.as_str(),
-        _ => "",
-    };
     let length = token(&tail, text);
     let start = column - 1;
     if length > 1 || text.chars().count() == 1 {
@@ -168,12 +194,14 @@ mod tests {
         for (text, line, start, expected) in [
             ("a: {password: hunter2, usrname: x}", 1, 23, "a: {password: ***, usrname: x} <u>"),
             ("a: {pasword: 'hunter2', usrname: x}", 1, 4, "a: {pasword: ***, usrname: x} <p>"),
-            ("creds: {x: \"hun\\\"ter2\", y: [hunter2]}", 1, 0, "creds: {x: ***, y: [***]} <c>"),
+            (r#"creds: {password: "hun\"ter2", passwd: [hunter2]}"#, 1, 0, "creds: {password: ***, passwd: [***]} <c>"),
             ("password: {env: NAME, fil: hunter2}", 1, 22, "password: {env: NAME, fil: ***} <f>"),
             ("token: 12345678", 1, 9, "token: *** <***>"),
             ("source: https://me:hunter2@ghcr.io/x", 1, 8, "source: *** <***>"),
             ("{password: hunter2\n hunter3, usrname: x}", 1, 1, "{password: *** <p>"),
             ("{password: hunter2\n hunter3, usrname: x}", 2, 10, "***, usrname: x} <u>"),
+            ("a: {password:'hunter2', usrname: x}", 1, 4, "a: {***, usrname: x} <***>"),
+            ("a: {credentials: {hunter2, usrname: x}}", 1, 27, "a: {credentials: {***, usrname: ***}} <u>"),
             ("credentials: hunter2 # c", 1, 0, "credentials: *** # c <c>"),
         ] {
             assert_eq!(shown(text, line, start).as_deref(), Some(expected), "{text}");

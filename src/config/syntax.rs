@@ -5,7 +5,12 @@ use super::report::lines;
 use super::secrecy::excerpt_by_keys;
 
 /// What the parser's words mean here. The first row that is part of its message counts.
-const MEANINGS: [(&str, &str, Option<&str>); 12] = [
+const MEANINGS: [(&str, &str, Option<&str>); 16] = [
+    ("scanning an alias", "YAML reads text that begins with `*` as an alias", Some("quote it")),
+    ("unknown anchor", "YAML reads text that begins with `*` as an alias", Some("quote it")),
+    ("cannot start any token", "this character cannot begin unquoted text in YAML", Some("quote the text")),
+    // The parser's message would repeat the value, which may be a secret.
+    ("invalid value", "a value does not fit its YAML tag", Some("leave the tag out")),
     ("tab character", "a tab in the indentation", Some("indent with spaces")),
     ("more than one document", "there is more than one YAML document", Some("remove this line and what follows")),
     (
@@ -42,50 +47,70 @@ pub(super) fn problem(file: &str, text: &str, error: &serde_yaml::Error) -> Prob
     let whole = error.to_string();
     let (line, column) = place(&lines, error, &whole);
     let written = lines.get(line - 1).copied().unwrap_or_default();
-    let (column, message, hint) = explain(written, column, &whole);
     let excerpt = Excerpt { text: written.to_owned(), start: column - 1, length: 1 };
-    let excerpt = Some(excerpt_by_keys(&lines, line, excerpt)).filter(|excerpt| !excerpt.text.trim().is_empty());
+    let mut excerpt = excerpt_by_keys(&lines, line, excerpt);
+    let shown = (excerpt.text == written).then_some(written);
+    let (column, message, hint) = explain(shown, column, &whole);
+    excerpt.start = column - 1;
+    let excerpt = Some(excerpt).filter(|excerpt| !excerpt.text.trim().is_empty());
     let problem = Problem { file: file.to_owned(), line, column, message, hint, excerpt };
     Problems::one(problem)
 }
 
+/// Where to point: for what is not closed where it was opened, else where the parser stopped.
 fn place(lines: &[&str], error: &serde_yaml::Error, whole: &str) -> (usize, usize) {
+    if (whole.contains("scanning a quoted scalar") && whole.contains("end of stream"))
+        || whole.contains("expected ',' or")
+    {
+        let (_, opened) = whole.rsplit_once("line ").unwrap_or_default();
+        let mut numbers = opened.split(" column ").map(str::parse);
+        if let (Some(Ok(line)), Some(Ok(column))) = (numbers.next(), numbers.next()) {
+            return (line, column);
+        }
+    }
     if let Some(location) = error.location() {
         return (location.line().max(1), location.column().max(1));
     }
     if whole.contains("more than one document") {
         let content = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
-        let first = lines.iter().position(|line| content(line)).unwrap_or(0);
+        let first = lines.iter().position(content).unwrap_or(0);
         let next = lines.iter().skip(first + 1).position(|line| line.starts_with("---") || line.starts_with("..."));
         return (next.map_or(1, |next| first + next + 2), 1);
     }
     (1, 1)
 }
 
-/// The column to point at, the message and the way out.
-fn explain(line: &str, column: usize, whole: &str) -> (usize, String, Option<String>) {
+/// The column to point at, the message and the way out. `line` is `None` where it may have a secret in it.
+fn explain(line: Option<&str>, column: usize, whole: &str) -> (usize, String, Option<String>) {
+    explain_line(line, column, whole).unwrap_or_else(|| match MEANINGS.iter().find(|(part, ..)| whole.contains(part)) {
+        Some((_, message, hint)) => (column, (*message).to_owned(), hint.map(str::to_owned)),
+        None => (column, format!("this is not YAML: {}", without_places(whole)), None),
+    })
+}
+
+/// What the line itself tells about the mistake.
+fn explain_line(line: Option<&str>, column: usize, whole: &str) -> Option<(usize, String, Option<String>)> {
+    let line = line?;
     if whole.contains("while scanning an alias") || whole.contains("unknown anchor") {
-        return star(line, column);
+        return Some(star(line, column));
     }
     let own = |hint: &str| Some(hint.to_owned());
     if line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t') {
         let tab = line.chars().position(|c| c == '\t').unwrap_or(0);
-        return (tab + 1, "a tab in the indentation".to_owned(), own("indent with spaces"));
+        return Some((tab + 1, "a tab in the indentation".to_owned(), own("indent with spaces")));
     }
     if whole.contains("cannot start any token") {
         let c = line.chars().nth(column - 1).unwrap_or(' ');
         let word = word_at(line, column);
         let hint = if c == '\t' { "write a space".to_owned() } else { format!("quote it: \"{word}\"") };
         let message = if c == '\t' { "a tab".to_owned() } else { format!("`{c}` cannot begin unquoted text in YAML") };
-        return (column, message, Some(hint));
+        return Some((column, message, Some(hint)));
     }
-    if line.contains("${") && whole.contains("expected") {
-        return (column, "this is not YAML".to_owned(), own("quote text that has `${…}` in it"));
+    if let Some((before, _)) = line.split_once("${").filter(|_| whole.contains("expected")) {
+        let column = before.chars().count() + 1;
+        return Some((column, "this is not YAML".to_owned(), own("quote text that has `${…}` in it")));
     }
-    match MEANINGS.iter().find(|(part, ..)| whole.contains(part)) {
-        Some((_, message, hint)) => (column, (*message).to_owned(), hint.map(str::to_owned)),
-        None => (column, format!("this is not YAML: {}", without_places(whole)), None),
-    }
+    None
 }
 
 /// A text that begins with `*`, which YAML reads as an alias: a cron expression or a glob, almost always.
@@ -135,11 +160,14 @@ fn without_places(whole: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Of a text below `defaults`, where lines may be shown.
     fn message(text: &str) -> String {
-        let error = super::super::node::read(text).unwrap_err();
-        let problems = problem("f", text, &error);
+        let inner: String = text.lines().map(|line| format!("  {line}\n")).collect();
+        let text = format!("defaults:\n{inner}");
+        let error = super::super::node::read(&text).unwrap_err();
+        let problems = problem("f", &text, &error);
         let one = &problems.all()[0];
-        format!("{}:{} {}; {}", one.line, one.column, one.message, one.hint.as_deref().unwrap_or("-"))
+        format!("{}:{} {}; {}", one.line - 1, one.column - 2, one.message, one.hint.as_deref().unwrap_or("-"))
     }
 
     #[test]
@@ -163,16 +191,32 @@ mod tests {
                 "1:5 a key in an unexpected place; check the indentation, and quote text that has `: ` in it",
             ),
             ("a: \"re:v\\d\"\n", "1:9 an unknown escape in double quotes; in single quotes a backslash is a backslash"),
-            ("a: 'x\n", "2:1 a quote is not closed; -"),
-            ("a: {b: ${C}/x}\n", "1:9 this is not YAML; quote text that has `${…}` in it"),
+            ("a: 'x\n\n", "1:4 a quote is not closed; -"),
+            ("a: {b: ${C}/x}\n", "1:8 this is not YAML; quote text that has `${…}` in it"),
             (
                 "a: [b\nc: d\n",
-                "2:2 a list or map in brackets is not closed; check brackets and commas, and quote text that has `{`, `[` or `,` in it",
+                "1:4 a list or map in brackets is not closed; check brackets and commas, and quote text that has `{`, `[` or `,` in it",
             ),
-            ("a: 1\n---\na: 2\n", "2:1 there is more than one YAML document; remove this line and what follows"),
+            ("a: !!int b\n", "1:4 a value does not fit its YAML tag; leave the tag out"),
             ("{a: b}: c\n", "1:1 a key is not plain text; quote text that has `{` or `[` in it"),
         ] {
             assert_eq!(message(text), expected);
         }
+    }
+
+    #[test]
+    fn a_second_document_is_refused_at_its_line() {
+        let text = "# c\n---\nversion: 1\n---\nversion: 1\n";
+        let error = super::super::node::read(text).unwrap_err();
+        assert!(problem("f", text, &error).to_string().starts_with("f:4:1: there is more than one YAML document"));
+    }
+
+    #[test]
+    fn a_line_that_may_have_a_secret_in_it_goes_into_no_message() {
+        let text = "registries:\n  ghcr.io:\n    credentials: {username: me, password: *hunter2}\n";
+        let error = super::super::node::read(text).unwrap_err();
+        let shown = problem("f", text, &error).to_string();
+        let expected = "f:3:43: YAML reads text that begins with `*` as an alias\n  |\n3 |     credentials: ***\n  |";
+        assert!(shown.starts_with(expected) && shown.ends_with("^ quote it"), "{shown}");
     }
 }

@@ -357,7 +357,10 @@ proptest! {
         for (at, insert) in edits {
             let at = at % text.len();
             let near = text[at.saturating_sub(7)..(at + 7).min(text.len())].iter().collect::<String>();
-            prop_assume!(!near.contains("hunter") && !near.contains("unter2"));
+            // A secret that is itself torn apart is not that secret any more.
+            if near.contains("hunter") || near.contains("unter2") {
+                continue;
+            }
             if insert.is_empty() { text.remove(at); } else { text.splice(at..at, insert.chars()); }
         }
         let text: String = text.into_iter().collect();

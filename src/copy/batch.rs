@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +12,7 @@ use super::closure::{Closure, Companions, Node, Nodes, find_companions, survey};
 use super::deliver::Delivery;
 use super::event::{Arrival, Event};
 use super::{Copier, CopyError};
-use crate::oci::{DerivedIndex, Descriptor, Digest, ManifestRef, Platform, Tag, derive_index};
+use crate::oci::{DerivedIndex, Digest, ManifestRef, Platform, Tag, derive_index};
 use crate::store::{ReferrerLink, Source, Target};
 
 /// What belongs to a digest, for all tags of a batch.
@@ -42,6 +42,7 @@ pub struct Batch {
 pub(super) struct Destination {
     pub(super) target: Arc<dyn Target>,
     written: Mutex<HashMap<Digest, Arc<OnceCell<ReferrerLink>>>>,
+    linked: Mutex<HashMap<(Digest, Option<Digest>), Arc<OnceCell<()>>>>,
 }
 
 impl Destination {
@@ -50,8 +51,15 @@ impl Destination {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default().clone()
     }
 
-    pub(super) fn forget(&self, digest: Digest) {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
+    /// Notes that a manifest was written anew.
+    pub(super) fn note(&self, digest: Digest, link: ReferrerLink) {
+        let cell = Arc::new(OnceCell::new_with(Some(link)));
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, cell);
+    }
+
+    /// Where it is noted that the referrers of a subject, or one of them, can be found.
+    pub(super) fn linked(&self, subject: Digest, referrer: Option<Digest>) -> Arc<OnceCell<()>> {
+        self.linked.lock().unwrap_or_else(PoisonError::into_inner).entry((subject, referrer)).or_default().clone()
     }
 
     /// Whether a manifest was written as a referrer that the target does not list by itself.
@@ -97,7 +105,8 @@ impl Batch {
         source_tags: Option<HashSet<Tag>>,
         events: mpsc::Sender<Event>,
     ) -> Arc<Self> {
-        let targets = targets.into_iter().map(|target| Destination { target, written: Mutex::default() }).collect();
+        let destination = |target| Destination { target, written: Mutex::default(), linked: Mutex::default() };
+        let targets = targets.into_iter().map(destination).collect();
         let copier = copier.clone();
         Arc::new(Self { copier, source, targets, rules, source_tags, events, nodes: Nodes::default() })
     }
@@ -164,11 +173,6 @@ impl Batch {
         self.nodes.get(self.source.as_ref(), digest).await
     }
 
-    pub(super) async fn nodes_of(&self, descriptors: &[Descriptor]) -> Result<Vec<Arc<Node>>, CopyError> {
-        let digests: HashSet<Digest> = descriptors.iter().map(|descriptor| descriptor.digest).collect();
-        try_join_all(digests.into_iter().map(|digest| self.node(digest))).await
-    }
-
     pub(super) async fn companions(&self, node: &Node) -> Result<Arc<Companions>, CopyError> {
         node.companions.get_or_try_init(|| async { find_companions(self, node).await.map(Arc::new) }).await.cloned()
     }
@@ -181,5 +185,10 @@ impl Batch {
     pub(super) async fn tell(&self, event: Event) {
         // Nobody listening is no reason to stop.
         let _ = self.events.send(event).await;
+    }
+
+    /// As far as there is room: for who cannot wait.
+    pub(super) fn tell_at_once(&self, event: Event) {
+        let _ = self.events.try_send(event);
     }
 }

@@ -8,6 +8,7 @@ use futures_util::future::{BoxFuture, join, join_all};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::closure::Node;
@@ -108,7 +109,7 @@ async fn bring_to_all(batch: Arc<Batch>, blob: Descriptor, told: Vec<Told>) {
                 None => break,
                 Some((Ok(Some(wanting)), told)) => {
                     if together.is_empty() {
-                        deadline.as_mut().reset(tokio::time::Instant::now() + RENDEZVOUS);
+                        deadline.as_mut().reset(Instant::now() + RENDEZVOUS);
                     }
                     together.push((wanting, told));
                 }
@@ -154,38 +155,64 @@ pub(super) async fn bring_again(delivery: &Arc<Delivery>, blob: &Descriptor, tru
 /// Finds or mounts the blob; else opens an upload.
 async fn prepare(delivery: &Arc<Delivery>, blob: &Descriptor, trust: Trust) -> Result<Option<Wanting>, CopyError> {
     let target = delivery.target();
-    let (scope, room) = (target.scope(), target.repository().cloned());
-    let flights = &delivery.batch.copier.flights;
-    if trust != Trust::Memory {
-        flights.forget(&scope, &room, blob.digest);
-    }
-    let mut lead = loop {
-        match flights.claim(&scope, &room, blob.digest) {
-            Claim::Present => return Ok(None),
-            Claim::Lead(lead) => break lead,
-            Claim::Wait(ended) => ended.await,
-        }
+    let mut lead = match claim(delivery, blob, trust).await {
+        Some(lead) => lead,
+        None => return Ok(None),
     };
     if delivery.has_given_up() {
         return Err(CopyError::Interrupted);
     }
-    if lead.mount_from.is_none() && delivery.batch.source.scope() == scope && trust == Trust::Memory {
-        lead.mount_from = delivery.batch.source.repository().cloned();
+    let source = &delivery.batch.source;
+    if trust != Trust::Memory {
+        // A mount may have been what was not so.
+        lead.mount_from = None;
+    } else if lead.mount_from.is_none() && source.scope() == target.scope() {
+        lead.mount_from = source.repository().cloned();
     }
-    let must_ask = lead.mount_from.is_none() && trust != Trust::Nothing;
+    let from = lead.mount_from.clone();
+    let must_ask = from.is_none() && trust != Trust::Nothing;
     if must_ask && target.has_blob(blob).await.map_err(CopyError::target)? {
-        lead.arrived();
+        lead.arrived(BlobOutcome::Found);
         return Ok(None);
     }
-    let memory = delivery.batch.copier.reserve(blob.size).await;
-    let from = lead.mount_from.clone().filter(|_| trust != Trust::Nothing);
+    let copier = &delivery.batch.copier;
+    // A mount moves no bytes, so it does not wait for those who do.
+    let early = if from.is_none() { Some(copier.reserve(blob.size).await) } else { None };
     match target.begin_upload(blob, from.as_ref()).await.map_err(CopyError::target)? {
         Begun::Mounted => {
             delivery.brought(blob, BlobOutcome::Mounted);
-            lead.arrived();
+            lead.arrived(BlobOutcome::Mounted);
             Ok(None)
         }
-        Begun::Session(upload) => Ok(Some(Wanting { delivery: delivery.clone(), lead, upload, _memory: memory })),
+        Begun::Session(upload) => {
+            let memory = match early {
+                Some(memory) => memory,
+                None => copier.reserve(blob.size).await,
+            };
+            Ok(Some(Wanting { delivery: delivery.clone(), lead, upload, _memory: memory }))
+        }
+    }
+}
+
+/// The duty to bring the blob, `None` when somebody else did.
+async fn claim(delivery: &Delivery, blob: &Descriptor, trust: Trust) -> Option<Lead> {
+    let target = delivery.target();
+    let (scope, room) = (target.scope(), target.repository().cloned());
+    let flights = &delivery.batch.copier.flights;
+    let begun = Instant::now();
+    if trust != Trust::Memory {
+        flights.forget(&scope, &room, blob.digest);
+    }
+    loop {
+        match flights.claim(&scope, &room, blob.digest) {
+            // Somebody with more trust was told so meanwhile.
+            Claim::Present(known) if trust == Trust::Nothing && !known.was_sent_since(begun) => {
+                flights.forget(&scope, &room, blob.digest);
+            }
+            Claim::Present(_) => return None,
+            Claim::Lead(lead) => return Some(lead),
+            Claim::Wait(ended) => ended.await,
+        }
     }
 }
 
@@ -198,7 +225,7 @@ async fn send(batch: &Arc<Batch>, blob: &Descriptor, wanting: Wanting, bytes: By
         let error = match send_once(batch, &delivery, blob, upload, bytes).await {
             Ok(()) => {
                 delivery.brought(blob, BlobOutcome::Copied);
-                lead.arrived();
+                lead.arrived(BlobOutcome::Copied);
                 return Ok(());
             }
             Err(error) => error,
@@ -210,7 +237,8 @@ async fn send(batch: &Arc<Batch>, blob: &Descriptor, wanting: Wanting, bytes: By
         tokio::time::sleep(FIRST_WAIT * 2u32.pow(failures - 1)).await;
         match target.begin_upload(blob, None).await.map_err(CopyError::target)? {
             Begun::Mounted => {
-                lead.arrived();
+                delivery.brought(blob, BlobOutcome::Mounted);
+                lead.arrived(BlobOutcome::Mounted);
                 return Ok(());
             }
             Begun::Session(again) => upload = again,
@@ -229,6 +257,7 @@ async fn send_once(
     let place = batch.source.place();
     let transfer = Transfer::new(place, delivery.target().place(), blob.digest, blob.size);
     batch.tell(Event::TransferStarted(transfer.clone())).await;
+    let mut under_way = UnderWay { batch, transfer: Some(transfer.clone()) };
     let counted = transfer.clone();
     let bytes = bytes.inspect(move |piece| {
         if let Ok(piece) = piece {
@@ -236,6 +265,7 @@ async fn send_once(
         }
     });
     let sent = upload.send(Verified::new(bytes.boxed(), blob.clone(), place)).await.map_err(CopyError::upload);
+    under_way.transfer = None;
     batch
         .tell(match &sent {
             Ok(()) => Event::TransferFinished(transfer),
@@ -243,4 +273,18 @@ async fn send_once(
         })
         .await;
     sent
+}
+
+/// A transfer that is told to have failed when it is dropped.
+struct UnderWay<'a> {
+    batch: &'a Batch,
+    transfer: Option<Arc<Transfer>>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(transfer) = self.transfer.take() {
+            self.batch.tell_at_once(Event::TransferFailed(transfer, CopyError::Interrupted.to_string()));
+        }
+    }
 }

@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt as _;
-use futures_util::future::try_join_all;
+use futures_util::future::{BoxFuture, try_join_all};
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::OnceCell;
 
 use super::{Batch, CopyError};
-use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, ManifestView, Tag, signature_tags};
+use crate::oci::{Descriptor, Digest, Manifest, ManifestView, Tag, signature_tags};
 use crate::store::{Referrers, Source};
 
 /// How deep indexes and referrers may be nested.
@@ -18,6 +18,12 @@ const MAX_DEPTH: usize = 8;
 
 /// How many bytes of manifests one closure may have.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// How many blobs one closure may have.
+const MAX_BLOBS: usize = 32 * 1024;
+
+/// How many manifests and lists of one closure are read at a time: what is read is counted before more is asked for.
+const READS_AT_ONCE: usize = 24;
 
 /// How many bytes of manifests are kept for the next tag that reaches them.
 const KEPT_BYTES: usize = 8 * 1024 * 1024;
@@ -30,14 +36,14 @@ pub(super) struct Node {
     pub(super) companions: OnceCell<Arc<Companions>>,
 }
 
-/// What belongs to a manifest without being reached from it.
+/// What belongs to a manifest without being reached from it. Digests and no nodes: a source may claim that two manifests
+/// refer to each other.
 #[derive(Debug, Default)]
 pub(super) struct Companions {
     /// The list of what refers to it.
-    list: Referrers,
-    referrers: Vec<Arc<Node>>,
+    pub(super) list: Referrers,
     /// Cosign's tags and what they stand for.
-    signatures: Vec<(Tag, Arc<Node>)>,
+    signatures: Vec<(Tag, Digest)>,
 }
 
 impl Node {
@@ -100,16 +106,19 @@ impl Nodes {
     }
 }
 
-/// All manifests that are to be at a target before the root is, and the root.
+/// All manifests that are to be at a target before the root's tag is, and the root.
 #[derive(Debug)]
 pub(super) struct Closure {
     pub(super) root: Arc<Node>,
-    /// All but the root. Each rank needs only what stands in the ranks before it.
+    /// What is to be written by digest before the root: all but the root, and the root as well where something lists it
+    /// that refers to it. Each rank needs only what stands in the ranks before it.
     pub(super) ranks: Vec<Vec<Arc<Node>>>,
     /// Tags that belong to manifests of the closure: cosign's.
     pub(super) tags: HashMap<Digest, Vec<Tag>>,
     /// Which list of referrers is to be findable from which manifest.
-    pub(super) referrers: Vec<(Digest, Referrers)>,
+    pub(super) referrers: Vec<(Digest, Arc<Companions>)>,
+    /// How many manifests the closure has, each once.
+    pub(super) manifests: u64,
     /// How many blobs the closure has, each once.
     pub(super) blobs: u64,
 }
@@ -120,30 +129,32 @@ impl Closure {
         let wanted: HashSet<Digest> = node.view.manifests().iter().map(|child| child.digest).collect();
         self.ranks.iter().flatten().filter(move |node| wanted.contains(&node.digest()))
     }
-
-    /// How many manifests it has.
-    pub(super) fn manifests(&self) -> u64 {
-        1 + self.ranks.iter().map(|rank| rank.len() as u64).sum::<u64>()
-    }
 }
 
-/// A manifest and what it was found to lead to.
-struct Reached {
-    from: Arc<Node>,
-    depth: usize,
-    children: Vec<Arc<Node>>,
-    companions: Option<Arc<Companions>>,
+/// Something to be read from the source, at some depth below the root.
+enum Ask {
+    Manifest(Digest),
+    Companions(Arc<Node>),
+}
+
+/// What was read.
+enum Answer {
+    Manifest(Arc<Node>),
+    Companions(Digest, Arc<Companions>),
 }
 
 /// A walk over the source that is under way.
-#[derive(Default)]
-struct Survey {
+struct Survey<'a> {
+    place: &'a str,
+    with_companions: bool,
+    to_ask: VecDeque<(usize, Ask)>,
+    /// Every digest that was met, and whether its companions are wanted.
+    met: HashMap<Digest, bool>,
     nodes: HashMap<Digest, Arc<Node>>,
-    /// What must be written before what.
-    needs: HashMap<Digest, Vec<Digest>>,
     tags: HashMap<Digest, Vec<Tag>>,
-    referrers: Vec<(Digest, Referrers)>,
+    referrers: Vec<(Digest, Arc<Companions>)>,
     bytes: usize,
+    blobs: HashSet<Digest>,
 }
 
 /// Reads everything that `root` reaches. `found` is told of each manifest as soon as it is known, so that its blobs can
@@ -154,125 +165,159 @@ pub(super) async fn survey(
     derived: bool,
     found: impl Fn(&Arc<Node>) + Send + Sync,
 ) -> Result<Closure, CopyError> {
-    let place = batch.source.place();
-    let mut survey = Survey::default();
-    let mut pending = FuturesUnordered::new();
-    survey.discover(&root, place)?;
+    let mut survey = Survey::new(batch);
+    let mut asked = FuturesUnordered::new();
+    survey.met.insert(root.digest(), batch.rules.referrers && !derived);
+    survey.take_in(&root, 0)?;
     found(&root);
-    pending.push(reach(batch, root.clone(), 0, batch.rules.referrers && !derived));
-    while let Some(reached) = pending.next().await {
-        let reached = reached?;
-        for (node, look_further) in survey.relate(&reached) {
-            if reached.depth == MAX_DEPTH {
-                let (place, digest) = (place.to_owned(), node.digest());
-                return Err(CopyError::TooDeep { place, digest, depth: MAX_DEPTH });
-            }
-            if survey.discover(&node, place)? {
+    loop {
+        while asked.len() < READS_AT_ONCE
+            && let Some((depth, ask)) = survey.to_ask.pop_front()
+        {
+            asked.push(answer(batch, depth, ask));
+        }
+        match asked.next().await.transpose()? {
+            Some((depth, Answer::Manifest(node))) => {
+                survey.take_in(&node, depth)?;
                 found(&node);
-                pending.push(reach(batch, node, reached.depth + 1, batch.rules.referrers && look_further));
             }
+            Some((depth, Answer::Companions(of, companions))) => survey.relate(of, companions, depth)?,
+            None => return survey.close(root),
         }
     }
-    Ok(survey.close(root))
 }
 
-async fn reach(batch: &Batch, from: Arc<Node>, depth: usize, look_further: bool) -> Result<Reached, CopyError> {
-    let children = batch.nodes_of(from.view.manifests());
-    let companions = async { if look_further { batch.companions(&from).await.map(Some) } else { Ok(None) } };
-    let (children, companions) = futures_util::try_join!(children, companions)?;
-    Ok(Reached { from, depth, children, companions })
+fn answer(batch: &Batch, depth: usize, ask: Ask) -> BoxFuture<'_, Result<(usize, Answer), CopyError>> {
+    Box::pin(async move {
+        Ok(match ask {
+            Ask::Manifest(digest) => (depth, Answer::Manifest(batch.node(digest).await?)),
+            Ask::Companions(node) => (depth, Answer::Companions(node.digest(), batch.companions(&node).await?)),
+        })
+    })
 }
 
-impl Survey {
-    /// Takes in a manifest; false when it is known already.
-    fn discover(&mut self, node: &Arc<Node>, place: &str) -> Result<bool, CopyError> {
-        if self.nodes.insert(node.digest(), node.clone()).is_some() {
-            return Ok(false);
+impl<'a> Survey<'a> {
+    fn new(batch: &'a Batch) -> Self {
+        Self {
+            place: batch.source.place(),
+            with_companions: batch.rules.referrers,
+            to_ask: VecDeque::new(),
+            met: HashMap::new(),
+            nodes: HashMap::new(),
+            tags: HashMap::new(),
+            referrers: Vec::new(),
+            bytes: 0,
+            blobs: HashSet::new(),
         }
+    }
+
+    /// Takes in a manifest that was read, and asks for what it leads to.
+    fn take_in(&mut self, node: &Arc<Node>, depth: usize) -> Result<(), CopyError> {
+        self.nodes.insert(node.digest(), node.clone());
         self.bytes += node.manifest.bytes().len();
+        self.blobs.extend(node.blobs().iter().map(|blob| blob.digest));
         if self.bytes > MAX_BYTES {
-            let reason = format!("with it the closure has over {MAX_BYTES} bytes of manifests");
-            return Err(CopyError::Manifest { place: place.to_owned(), digest: node.digest(), reason });
+            return Err(self.refuse(node, format!("with it the closure has over {MAX_BYTES} bytes of manifests")));
         }
-        Ok(true)
+        if self.blobs.len() > MAX_BLOBS {
+            return Err(self.refuse(node, format!("with it the closure has over {MAX_BLOBS} blobs")));
+        }
+        for child in node.view.manifests() {
+            self.meet(child.digest, depth + 1, self.with_companions)?;
+        }
+        if self.met.get(&node.digest()) == Some(&true) {
+            self.to_ask.push_back((depth, Ask::Companions(node.clone())));
+        }
+        Ok(())
     }
 
-    /// Notes what a manifest leads to, and gives it with whether to look for its own companions.
-    fn relate(&mut self, reached: &Reached) -> Vec<(Arc<Node>, bool)> {
-        let mut next: Vec<(Arc<Node>, bool)> = reached.children.iter().map(|node| (node.clone(), true)).collect();
-        if let Some(companions) = &reached.companions {
-            next.extend(companions.referrers.iter().map(|node| (node.clone(), true)));
-            next.extend(companions.signatures.iter().map(|(_, node)| (node.clone(), false)));
-            if !companions.list.manifests.is_empty() {
-                self.referrers.push((reached.from.digest(), companions.list.clone()));
-            }
-            for (tag, node) in &companions.signatures {
-                self.tags.entry(node.digest()).or_default().push(tag.clone());
-            }
+    /// Takes in what belongs to a manifest.
+    fn relate(&mut self, of: Digest, companions: Arc<Companions>, depth: usize) -> Result<(), CopyError> {
+        for referrer in &companions.list.manifests {
+            self.meet(referrer.digest, depth + 1, self.with_companions)?;
         }
-        let needs = next.iter().map(|(node, _)| node.digest()).collect();
-        self.needs.insert(reached.from.digest(), needs);
-        next
+        for (tag, digest) in &companions.signatures {
+            self.tags.entry(*digest).or_default().push(tag.clone());
+            self.meet(*digest, depth + 1, false)?;
+        }
+        if !companions.list.manifests.is_empty() {
+            self.referrers.push((of, companions));
+        }
+        Ok(())
     }
 
-    /// Sorts what was found into ranks.
-    fn close(self, root: Arc<Node>) -> Closure {
-        let mut heights = HashMap::new();
-        height(root.digest(), &self.needs, &mut heights);
-        let mut ranks: Vec<Vec<Arc<Node>>> = Vec::new();
-        for (digest, node) in &self.nodes {
-            if *digest == root.digest() {
-                continue;
+    /// Asks for a manifest that something leads to, unless that has been done.
+    fn meet(&mut self, digest: Digest, depth: usize, with_companions: bool) -> Result<(), CopyError> {
+        let Some(wanted) = self.met.get_mut(&digest) else {
+            if depth > MAX_DEPTH {
+                return Err(self.too_deep(digest));
             }
-            let rank = heights.get(digest).copied().unwrap_or(0);
-            if ranks.len() <= rank {
-                ranks.resize_with(rank + 1, Vec::new);
+            self.met.insert(digest, with_companions);
+            self.to_ask.push_back((depth, Ask::Manifest(digest)));
+            return Ok(());
+        };
+        // Met first as a signature, whose companions are of no interest, and now as more than that.
+        if with_companions && !*wanted {
+            *wanted = true;
+            if let Some(node) = self.nodes.get(&digest) {
+                self.to_ask.push_back((depth, Ask::Companions(node.clone())));
             }
-            ranks[rank].push(node.clone());
         }
-        let blobs: HashSet<Digest> = self
-            .nodes
-            .values()
-            .flat_map(|node| node.blobs().into_iter().map(|blob| blob.digest).collect::<Vec<_>>())
-            .collect();
-        Closure { root, ranks, tags: self.tags, referrers: self.referrers, blobs: blobs.len() as u64 }
+        Ok(())
     }
-}
 
-/// How many ranks stand below a manifest. One that leads back to itself (an index that is its own child's referrer) counts as
-/// a leaf there: it cannot be ordered, and the target decides. At most [`MAX_DEPTH`] calls deep.
-fn height(of: Digest, needs: &HashMap<Digest, Vec<Digest>>, heights: &mut HashMap<Digest, usize>) -> usize {
-    if let Some(height) = heights.get(&of) {
-        return *height;
+    fn refuse(&self, node: &Node, reason: String) -> CopyError {
+        CopyError::Manifest { place: self.place.to_owned(), digest: node.digest(), reason }
     }
-    heights.insert(of, 0);
-    let below = needs.get(&of).map(Vec::as_slice).unwrap_or_default();
-    let height = below.iter().map(|digest| height(*digest, needs, heights) + 1).max().unwrap_or(0);
-    heights.insert(of, height);
-    height
+
+    fn too_deep(&self, digest: Digest) -> CopyError {
+        CopyError::TooDeep { place: self.place.to_owned(), digest, depth: MAX_DEPTH }
+    }
+
+    fn close(self, root: Arc<Node>) -> Result<Closure, CopyError> {
+        Ok(Closure {
+            ranks: self.ranks(root.digest())?,
+            root,
+            tags: self.tags,
+            referrers: self.referrers,
+            manifests: self.nodes.len() as u64,
+            blobs: self.blobs.len() as u64,
+        })
+    }
+
+    /// Sorts what was found, by what indexes list: that must be there before them. What refers to a manifest may come
+    /// before it or after it, so it sets no order, and there are no circles. How deep a manifest was found says little (one
+    /// rank of an index may list the next), so the depth is judged here again.
+    fn ranks(&self, root: Digest) -> Result<Vec<Vec<Arc<Node>>>, CopyError> {
+        let lists_root = |node: &Arc<Node>| node.view.manifests().iter().any(|child| child.digest == root);
+        let root_is_listed = self.nodes.values().any(lists_root);
+        let mut left: Vec<&Arc<Node>> = self.nodes.values().collect();
+        let (mut placed, mut ranks) = (HashSet::new(), Vec::new());
+        while let Some(any) = left.first() {
+            if ranks.len() > MAX_DEPTH {
+                return Err(self.too_deep(any.digest()));
+            }
+            let stands = |node: &&Arc<Node>| node.view.manifests().iter().all(|child| placed.contains(&child.digest));
+            let (next, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(stands);
+            placed.extend(next.iter().map(|node| node.digest()));
+            ranks.push(next.into_iter().filter(|node| root_is_listed || node.digest() != root).cloned().collect());
+            left = rest;
+        }
+        Ok(ranks)
+    }
 }
 
 /// What belongs to a manifest at the source.
 pub(super) async fn find_companions(batch: &Batch, node: &Node) -> Result<Companions, CopyError> {
     let digest = node.digest();
-    let referrers = async {
-        let list = batch.source.referrers(&digest).await.map_err(CopyError::source)?;
-        let nodes = batch.nodes_of(&list.manifests).await?;
-        Ok((list, nodes))
-    };
-    let signatures = async {
-        let tags = signature_tags(&digest).into_iter().filter(|tag| batch.may_exist(tag));
-        let found = try_join_all(tags.map(|tag| find_signature(batch, tag))).await?;
-        Ok(found.into_iter().flatten().collect())
-    };
-    let ((list, referrers), signatures) = futures_util::try_join!(referrers, signatures)?;
-    Ok(Companions { list, referrers, signatures })
+    let list = async { batch.source.referrers(&digest).await.map_err(CopyError::source) };
+    let tags = signature_tags(&digest).into_iter().filter(|tag| batch.may_exist(tag));
+    let signatures = try_join_all(tags.map(|tag| find_signature(batch, tag)));
+    let (list, signatures) = futures_util::try_join!(list, signatures)?;
+    Ok(Companions { list, signatures: signatures.into_iter().flatten().collect() })
 }
 
-async fn find_signature(batch: &Batch, tag: Tag) -> Result<Option<(Tag, Arc<Node>)>, CopyError> {
-    let reference = ManifestRef::Tag(tag.clone());
-    match batch.source.resolve(&reference).await.map_err(CopyError::source)? {
-        Some(descriptor) => Ok(Some((tag, batch.node(descriptor.digest).await?))),
-        None => Ok(None),
-    }
+async fn find_signature(batch: &Batch, tag: Tag) -> Result<Option<(Tag, Digest)>, CopyError> {
+    let found = batch.source.resolve(&tag.clone().into()).await.map_err(CopyError::source)?;
+    Ok(found.map(|descriptor| (tag, descriptor.digest)))
 }

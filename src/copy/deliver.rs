@@ -33,11 +33,17 @@ pub(super) struct Delivery {
 }
 
 /// What this delivery itself has moved.
-#[derive(Default, Clone, Copy)]
+#[derive(Default)]
 struct Tally {
-    copied: u64,
-    mounted: u64,
+    /// How each blob came in the end: one that was mounted, lost and sent was sent.
+    blobs: HashMap<Digest, BlobOutcome>,
     bytes: u64,
+}
+
+impl Tally {
+    fn count(&self, outcome: BlobOutcome) -> u64 {
+        self.blobs.values().filter(|came| **came == outcome).count() as u64
+    }
 }
 
 impl Delivery {
@@ -69,13 +75,9 @@ impl Delivery {
     /// Notes that a blob came by this delivery's own work.
     pub(super) fn brought(&self, blob: &Descriptor, outcome: BlobOutcome) {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        match outcome {
-            BlobOutcome::Copied => {
-                tally.copied += 1;
-                tally.bytes += blob.size;
-            }
-            BlobOutcome::Mounted => tally.mounted += 1,
-            BlobOutcome::Found => {}
+        tally.blobs.insert(blob.digest, outcome);
+        if outcome == BlobOutcome::Copied {
+            tally.bytes += blob.size;
         }
     }
 
@@ -110,8 +112,8 @@ impl Delivery {
         if let Some(previous) = previous {
             self.keep(previous).await?;
         }
-        let link = self.write(closure, &closure.root, order.tag.as_ref()).await?;
-        self.link_root(&closure.root, link).await?;
+        self.link_root(closure).await?;
+        self.write(closure, &closure.root, order.tag.as_ref()).await?;
         Ok(self.arrival(order, closure))
     }
 
@@ -156,14 +158,12 @@ impl Delivery {
         async move {
             try_join_all(node.blobs().into_iter().map(|blob| bring_again(self, blob, trust))).await?;
             for child in closure.children(node) {
-                self.destination().forget(child.digest());
-                if let Err(error) = self.push(child, None).await {
-                    if !error.is_missing_content() {
-                        return Err(error);
-                    }
+                let mut pushed = self.push(child, None).await;
+                if pushed.as_ref().is_err_and(CopyError::is_missing_content) {
                     self.mend(closure, child, trust).await?;
-                    self.push(child, None).await?;
+                    pushed = self.push(child, None).await;
                 }
+                self.destination().note(child.digest(), pushed?);
             }
             Ok(())
         }
@@ -212,22 +212,31 @@ impl Delivery {
         let unlisted = |referrers: &Referrers| {
             referrers.manifests.iter().any(|referrer| self.destination().is_unlisted(&referrer.digest))
         };
-        let lists = closure.referrers.iter().filter(|(_, referrers)| unlisted(referrers));
-        try_join_all(lists.map(|(subject, referrers)| self.target().link_referrers(subject, referrers)))
-            .await
-            .map(|_| ())
-            .map_err(CopyError::target)
+        let lists = closure.referrers.iter().map(|(subject, companions)| (subject, &companions.list));
+        let lists = lists.filter(|(_, referrers)| unlisted(referrers));
+        try_join_all(lists.map(|(subject, list)| self.link_once(*subject, None, list))).await.map(|_| ())
     }
 
-    async fn link_root(&self, root: &Node, link: ReferrerLink) -> Result<(), CopyError> {
-        let (Some(subject), ReferrerLink::Unlisted) = (root.view.subject, link) else { return Ok(()) };
+    /// A root that is a referrer itself is written by digest and linked before its tag: a failure leaves the tag.
+    async fn link_root(self: &Arc<Self>, closure: &Closure) -> Result<(), CopyError> {
+        let root = &closure.root;
+        let Some(subject) = root.view.subject else { return Ok(()) };
+        if self.write(closure, root, None).await? == ReferrerLink::Listed {
+            return Ok(());
+        }
         let descriptor = Descriptor {
             artifact_type: root.view.artifact_type.clone(),
             annotations: root.view.annotations.clone(),
             ..root.manifest.descriptor()
         };
-        let referrers = Referrers { manifests: vec![descriptor], fallback: None };
-        self.target().link_referrers(&subject, &referrers).await.map_err(CopyError::target)
+        let list = Referrers { manifests: vec![descriptor], fallback: None };
+        self.link_once(subject, Some(root.digest()), &list).await
+    }
+
+    /// Once in a batch for a subject's whole list, and for each root that refers to it.
+    async fn link_once(&self, subject: Digest, root: Option<Digest>, list: &Referrers) -> Result<(), CopyError> {
+        let link = || async { self.target().link_referrers(&subject, list).await.map_err(CopyError::target) };
+        self.destination().linked(subject, root).get_or_try_init(link).await.map(|_| ())
     }
 
     /// Keeps what the tag stood for under another tag, before the tag moves.
@@ -238,8 +247,9 @@ impl Delivery {
 
     fn arrival(&self, order: &Order, closure: &Closure) -> Arrival {
         let (source, target) = (&self.batch.source, self.target());
-        let tally = *self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = closure.blobs.saturating_sub(tally.copied + tally.mounted);
+        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let (copied, mounted) = (tally.count(BlobOutcome::Copied), tally.count(BlobOutcome::Mounted));
+        let found = closure.blobs.saturating_sub(copied + mounted);
         Arrival {
             source: source.place().to_owned(),
             source_reference: order.reference.clone(),
@@ -248,8 +258,8 @@ impl Delivery {
             tag: order.tag.clone(),
             digest: closure.root.digest(),
             media_type: closure.root.manifest.media_type().clone(),
-            manifests: closure.manifests(),
-            blobs: BlobCounts { copied: tally.copied, mounted: tally.mounted, found },
+            manifests: closure.manifests,
+            blobs: BlobCounts { copied, mounted, found },
             bytes: tally.bytes,
             source_identity: source.identity(),
             target_identity: target.identity(),

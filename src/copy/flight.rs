@@ -3,11 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
+use tokio::time::Instant;
 
+use super::event::BlobOutcome;
 use crate::oci::{Digest, RepositoryName};
 use crate::store::Scope;
 
@@ -29,8 +31,8 @@ pub(super) struct Flights {
 
 #[derive(Debug, Default)]
 struct Flight {
-    /// Repositories that hold the blob, and since when that is known.
-    present: HashMap<Room, Instant>,
+    /// Repositories that hold the blob.
+    present: HashMap<Room, Known>,
     /// Repositories for which somebody is at work.
     working: HashSet<Room>,
     /// Whether one of them has nowhere to mount from and will send bytes.
@@ -38,11 +40,25 @@ struct Flight {
     ended: Arc<Notify>,
 }
 
+/// How it is known that a blob is in a repository, and since when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    how: BlobOutcome,
+    since: Instant,
+}
+
+impl Known {
+    /// Whether somebody sent the bytes, at `then` or later: the one proof against a target that says what is not so.
+    pub(super) fn was_sent_since(&self, then: Instant) -> bool {
+        self.how == BlobOutcome::Copied && self.since >= then
+    }
+}
+
 /// What [`Flights::claim`] gives.
 #[derive(Debug)]
 pub(super) enum Claim {
     /// The blob is in the repository.
-    Present,
+    Present(Known),
     /// The caller brings it.
     Lead(Lead),
     /// Somebody is at work: claim again when this is over.
@@ -56,7 +72,7 @@ pub(super) struct Lead {
     key: (Scope, Digest),
     room: Room,
     sends: bool,
-    arrived: bool,
+    arrived: Option<BlobOutcome>,
     /// A sibling repository that holds the blob.
     pub(super) mount_from: Option<RepositoryName>,
 }
@@ -68,9 +84,9 @@ impl Flights {
         let mut table = self.lock();
         make_room(&mut table);
         let flight = table.entry((scope.clone(), digest)).or_default();
-        flight.present.retain(|_, since| since.elapsed() < BELIEVED_FOR);
-        if flight.present.contains_key(room) {
-            return Claim::Present;
+        flight.present.retain(|_, known| known.since.elapsed() < BELIEVED_FOR);
+        if let Some(known) = flight.present.get(room) {
+            return Claim::Present(*known);
         }
         let mount_from = flight.present.keys().find_map(Clone::clone);
         if flight.working.contains(room) || (mount_from.is_none() && flight.sending) {
@@ -81,7 +97,7 @@ impl Flights {
         flight.working.insert(room.clone());
         flight.sending |= sends;
         let key = (scope.clone(), digest);
-        Claim::Lead(Lead { flights: self.clone(), key, room: room.clone(), sends, arrived: false, mount_from })
+        Claim::Lead(Lead { flights: self.clone(), key, room: room.clone(), sends, arrived: None, mount_from })
     }
 
     /// Stops believing that the blob is in the repository.
@@ -101,8 +117,8 @@ impl Flights {
             if lead.sends {
                 flight.sending = false;
             }
-            if lead.arrived {
-                flight.present.insert(lead.room.clone(), Instant::now());
+            if let Some(how) = lead.arrived {
+                flight.present.insert(lead.room.clone(), Known { how, since: Instant::now() });
             }
             flight.ended.notify_waiters();
         }
@@ -117,8 +133,8 @@ fn make_room(table: &mut HashMap<(Scope, Digest), Flight>) {
 
 impl Lead {
     /// The blob is in the repository.
-    pub(super) fn arrived(mut self) {
-        self.arrived = true;
+    pub(super) fn arrived(mut self, how: BlobOutcome) {
+        self.arrived = Some(how);
     }
 }
 
@@ -154,10 +170,10 @@ mod tests {
         assert_eq!(first.mount_from, None);
         let Claim::Wait(same) = claim(&flights, "a") else { panic!() };
         let Claim::Wait(other) = claim(&flights, "b") else { panic!() };
-        first.arrived();
+        first.arrived(BlobOutcome::Copied);
         same.await;
         other.await;
-        assert!(matches!(claim(&flights, "a"), Claim::Present));
+        assert!(matches!(claim(&flights, "a"), Claim::Present(_)));
         assert_eq!(lead(&flights, "b").mount_from, room("a"));
     }
 
@@ -176,15 +192,25 @@ mod tests {
     #[test]
     fn several_repositories_mount_at_once() {
         let flights = Arc::new(Flights::default());
-        lead(&flights, "a").arrived();
+        lead(&flights, "a").arrived(BlobOutcome::Copied);
         let (b, c) = (lead(&flights, "b"), lead(&flights, "c"));
         assert_eq!((&b.mount_from, &c.mount_from), (&room("a"), &room("a")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_is_believed_for_ten_minutes() {
+        let flights = Arc::new(Flights::default());
+        lead(&flights, "a").arrived(BlobOutcome::Copied);
+        tokio::time::advance(Duration::from_secs(599)).await;
+        assert!(matches!(claim(&flights, "a"), Claim::Present(_)));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(lead(&flights, "a").mount_from, None);
     }
 
     #[test]
     fn what_is_forgotten_is_brought_again() {
         let flights = Arc::new(Flights::default());
-        lead(&flights, "a").arrived();
+        lead(&flights, "a").arrived(BlobOutcome::Copied);
         flights.forget(&Scope::new("h"), &room("a"), Digest::of(b"x"));
         assert_eq!(lead(&flights, "a").mount_from, None);
     }

@@ -11,8 +11,11 @@ use super::reading;
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, Source, StoreError};
 
-/// Pieces that wait for one target. A piece is what the source's connection gives at once, some tens of KiB.
+/// Pieces that wait for one target: at most 1 MiB.
 const QUEUE: usize = 16;
+
+/// The largest piece that is queued. Whatever the source gives at once is cut down to it.
+const PIECE: usize = 64 * 1024;
 
 /// How long, over one blob, the others wait for a target whose queue is full. After that it reads on by itself.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -41,11 +44,16 @@ pub(super) fn split(source: &Arc<dyn Source>, blob: &Descriptor, count: usize) -
     branches
 }
 
-/// Ends when the read ends or when nobody listens any more.
-async fn feed(mut read: ByteStream, queues: Vec<mpsc::Sender<Result<Bytes, StoreError>>>) {
+/// Ends when the read ends or when nobody listens any more, even if the read hangs.
+async fn feed(read: ByteStream, queues: Vec<mpsc::Sender<Result<Bytes, StoreError>>>) {
+    let mut read = read.flat_map(|piece| stream::iter(cut(piece)));
     let mut fed: Vec<(mpsc::Sender<_>, Duration)> = queues.into_iter().map(|queue| (queue, PATIENCE)).collect();
     while !fed.is_empty() {
-        let Some(piece) = read.next().await else { return };
+        let piece = tokio::select! {
+            piece = read.next() => piece,
+            () = deserted(&fed) => None,
+        };
+        let Some(piece) = piece else { return };
         let mut still = Vec::with_capacity(fed.len());
         for (queue, patience) in fed {
             if let Some(patience) = give(&queue, piece.clone(), patience).await {
@@ -56,6 +64,24 @@ async fn feed(mut read: ByteStream, queues: Vec<mpsc::Sender<Result<Bytes, Store
         if piece.is_err() {
             return;
         }
+    }
+}
+
+fn cut(piece: Result<Bytes, StoreError>) -> Vec<Result<Bytes, StoreError>> {
+    let mut pieces = Vec::new();
+    let rest = piece.map(|mut bytes| {
+        while bytes.len() > PIECE {
+            pieces.push(Ok(bytes.split_to(PIECE)));
+        }
+        bytes
+    });
+    pieces.push(rest);
+    pieces
+}
+
+async fn deserted<T>(fed: &[(mpsc::Sender<T>, Duration)]) {
+    for (queue, _) in fed {
+        queue.closed().await;
     }
 }
 

@@ -1,7 +1,5 @@
 //! What systemd is told (`sd_notify`). Without systemd every call is nothing.
 
-use std::time::Duration;
-
 use sd_notify::NotifyState;
 
 /// The daemon has taken up its work.
@@ -22,11 +20,6 @@ pub(super) fn stopping() {
 /// The loop turned.
 pub(super) fn alive() {
     tell(&[NotifyState::Watchdog]);
-}
-
-/// How often systemd wants to hear that the loop turns, if it does.
-pub(super) fn watchdog() -> Option<Duration> {
-    sd_notify::watchdog_enabled()
 }
 
 fn tell(states: &[NotifyState<'_>]) {

@@ -4,6 +4,7 @@
 //! connection; [`Journal`] is a handle to it. There is no column for a secret: identities are user names.
 
 mod error;
+mod file;
 mod handle;
 mod owner;
 mod queries;

@@ -1,6 +1,6 @@
 //! What the journal promises, on real files and with real processes.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -85,7 +85,7 @@ async fn a_run_is_told_as_it_was_recorded() {
         bytes: 77,
         error: Some("target: 500".into()),
     };
-    assert_eq!(journal.history(&HistoryFilter::default()).await.unwrap(), [expected.clone()]);
+    assert_eq!(journal.history(&HistoryFilter::default()).await.unwrap(), std::slice::from_ref(&expected));
     assert_eq!(journal.last_scheduled("a").await.unwrap(), Some(at(0)));
     assert_eq!(journal.last_scheduled("b").await.unwrap(), None);
     let json = serde_json::to_value(&expected).unwrap();
@@ -158,8 +158,9 @@ async fn a_process_that_only_waits_to_be_killed() {
     let run = begun(&journal, "a", 0).await;
     let transfer = Transfer::new("source", "target", Digest::of(b"layer"), 5);
     journal.transfer_started(run, transfer, at(0)).await.unwrap();
-    eprintln!("ready");
-    std::future::pending::<()>().await;
+    std::io::stderr().write_all(b"ready\n").unwrap();
+    // Ends with whoever started it, should that one fail to kill it.
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
 #[tokio::test]
@@ -168,6 +169,7 @@ async fn a_run_of_a_killed_process_is_interrupted_at_the_next_start_and_its_tran
     let mut victim = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "journal::tests::a_process_that_only_waits_to_be_killed", "--nocapture"])
         .env(VICTIM, &place.path)
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -325,7 +327,7 @@ async fn history_is_found_by_entry_and_time_and_each_entry_has_a_last_run() {
     assert_eq!(starts(HistoryFilter { entry: Some("a".into()), ..none() }).await, [a20.clone(), a0.clone()]);
     assert_eq!(starts(HistoryFilter { since: Some(at(10)), ..none() }).await, [a20.clone(), b10.clone()]);
     assert_eq!(starts(HistoryFilter { until: Some(at(10)), ..none() }).await, [a0]);
-    assert_eq!(starts(HistoryFilter { limit: Some(1), ..none() }).await, [a20.clone()]);
+    assert_eq!(starts(HistoryFilter { limit: Some(1), ..none() }).await, std::slice::from_ref(&a20));
     let last = journal.last_runs().await.unwrap();
     assert_eq!(last.into_iter().map(|run| (run.entry, run.started)).collect::<Vec<_>>(), [a20, b10]);
 }

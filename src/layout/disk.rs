@@ -163,15 +163,15 @@ impl Disk {
     /// Makes the folder itself, and refuses one that holds something else than a layout.
     pub(super) fn create_root(&self) -> Result<(), Fault> {
         create_folder(&self.root)?;
-        if self.version_path().exists() || self.index_path().exists() {
-            return Ok(());
-        }
-        // A writer that was killed may have left the folder of blobs and files of its own, and no more.
+        // What a writer makes before the version file is the folder of blobs and files of its own; it may have been
+        // killed then. All else comes later, so a version file that is still missing after the look was never there.
+        let mut foreign = false;
         for file in fs::read_dir(&self.root).map_err(Fault::io("list", &self.root))? {
             let name = file.map_err(Fault::io("list", &self.root))?.file_name();
-            if name != "blobs" && !name.to_string_lossy().starts_with(OURS) {
-                return Err(Fault::Foreign { path: self.root.clone() });
-            }
+            foreign |= name != "blobs" && !name.to_string_lossy().starts_with(OURS);
+        }
+        if foreign && !self.version_path().exists() {
+            return Err(Fault::Foreign { path: self.root.clone() });
         }
         Ok(())
     }

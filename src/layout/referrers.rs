@@ -44,7 +44,8 @@ impl Facts {
         }
         let Some(manifest) = disk.read_manifest(digest, stated)? else { return Ok(None) };
         let Ok(view) = manifest.view() else { return Ok(None) };
-        let descriptor = Descriptor { artifact_type: view.artifact_type, ..manifest.descriptor() };
+        let descriptor =
+            Descriptor { artifact_type: view.artifact_type, annotations: view.annotations, ..manifest.descriptor() };
         let fact = Fact { descriptor, subject: view.subject };
         let mut facts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if facts.len() >= MAX_FACTS {

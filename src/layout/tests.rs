@@ -174,7 +174,7 @@ async fn a_layout_that_is_not_there_has_nothing_and_comes_to_be_with_the_first_c
 async fn a_folder_of_other_files_is_not_made_a_layout() {
     let (_folder, path) = folder();
     fs::create_dir(&path).unwrap();
-    fs::write(path.join("thesis.txt"), "dear").unwrap();
+    fs::write(path.join("index.json"), r#"{"dear":"thesis"}"#).unwrap();
     let error = Layout::open(&path).begin_upload(&blob(b"x"), None).await.err().unwrap();
     assert_eq!(error.kind, ErrorKind::Refused);
     assert!(
@@ -520,6 +520,23 @@ async fn tasks_that_move_tags_at_once_lose_none() {
     let map = tag_map(&shared).await;
     assert_eq!(map.len(), 25);
     assert!(map.values().all(Option::is_some));
+}
+
+#[test]
+fn a_layout_that_another_is_creating_is_not_taken_for_other_files() {
+    for _ in 0..50 {
+        let (_folder, path) = folder();
+        let disk = Disk::new(&path);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                disk.create_root().unwrap();
+                disk.create_content().unwrap();
+            });
+            while !disk.is_complete() {
+                disk.create_root().unwrap();
+            }
+        });
+    }
 }
 
 #[tokio::test(start_paused = true)]

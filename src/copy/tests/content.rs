@@ -1,0 +1,57 @@
+//! Manifests for the tests.
+
+use serde_json::{Value, json};
+
+use crate::oci::{Descriptor, Manifest, MediaType};
+
+fn entry(descriptor: &Descriptor) -> Value {
+    let mut entry = json!({
+        "mediaType": descriptor.media_type.as_str(), "digest": descriptor.digest.to_string(), "size": descriptor.size,
+    });
+    if let Some(platform) = &descriptor.platform {
+        entry["platform"] = json!({"os": platform.os, "architecture": platform.architecture});
+    }
+    entry
+}
+
+fn manifest(media_type: &str, mut body: Value, subject: Option<&Manifest>) -> Manifest {
+    body["schemaVersion"] = 2.into();
+    body["mediaType"] = media_type.into();
+    if let Some(subject) = subject {
+        body["subject"] = entry(&subject.descriptor());
+    }
+    // Spaces that no serializer would write: whoever writes the bytes anew is found out.
+    Manifest::new(MediaType::new(media_type), format!(" {} \n", body).into())
+}
+
+/// An image of a configuration and layers.
+pub(super) fn image(config: &Descriptor, layers: &[&Descriptor]) -> Manifest {
+    refer(config, layers, None)
+}
+
+/// An artifact that may refer to something.
+pub(super) fn refer(config: &Descriptor, layers: &[&Descriptor], subject: Option<&Manifest>) -> Manifest {
+    let layers: Vec<Value> = layers.iter().map(|layer| entry(layer)).collect();
+    manifest(MediaType::OCI_MANIFEST, json!({"config": entry(config), "layers": layers}), subject)
+}
+
+/// An index of what the descriptors name.
+pub(super) fn index(children: &[&Descriptor]) -> Manifest {
+    refer_by_index(children, None)
+}
+
+/// An index that refers to something.
+pub(super) fn refer_by_index(children: &[&Descriptor], subject: Option<&Manifest>) -> Manifest {
+    let children: Vec<Value> = children.iter().map(|child| entry(child)).collect();
+    manifest(MediaType::OCI_INDEX, json!({"manifests": children}), subject)
+}
+
+/// The descriptor of an image for a platform.
+pub(super) fn on(platform: &str, image: &Manifest) -> Descriptor {
+    Descriptor { platform: Some(platform.parse().unwrap()), ..image.descriptor() }
+}
+
+/// So many bytes, which differ by `seed`.
+pub(super) fn bytes(seed: u8, length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at as u8).wrapping_mul(31).wrapping_add(seed) ^ (at >> 8) as u8).collect()
+}

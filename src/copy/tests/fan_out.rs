@@ -1,0 +1,152 @@
+//! One read feeds several targets, and none of them holds the others.
+
+use super::content::{bytes, image};
+use super::memory::{Fault, Op};
+use super::*;
+use crate::store::ErrorKind;
+
+struct Three {
+    source: Arc<Registry>,
+    from: Arc<Repository>,
+    targets: Vec<Arc<Registry>>,
+    to: Vec<Arc<Repository>>,
+    layer: Descriptor,
+    image: Manifest,
+}
+
+/// A source with one large layer, and three targets.
+fn three() -> Three {
+    let source = Registry::new("src");
+    let from = source.repository("app");
+    let layer = from.put_blob(bytes(1, 200_000));
+    let image = image(&from.put_blob("{}"), &[&layer]);
+    from.put_manifest(&image, None);
+    let targets: Vec<_> = ["t0", "t1", "t2"].map(Registry::new).into();
+    let to = targets.iter().map(|target| target.repository("app")).collect();
+    Three { source, from, targets, to, layer, image }
+}
+
+impl Three {
+    fn batch(&self) -> Arc<Batch> {
+        batch(&self.from, &self.to.iter().collect::<Vec<_>>())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_targets_are_fed_from_one_read() {
+    let three = three();
+    let arrived = arrivals(within(three.batch().copy(order("v1", &three.image, 3))).await);
+    assert_eq!(three.source.read(&three.layer), three.layer.size);
+    assert_eq!(three.source.count_at(Op::Blob, three.layer.digest), 1);
+    for (arrival, to) in arrived.iter().zip(&three.to) {
+        assert_eq!(arrival.blobs.copied, 2);
+        assert_eq!(to.tag("v1"), Some(three.image.digest()));
+    }
+    assert_eq!(three.source.count(Op::Manifest), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_target_is_left_behind_and_reads_on_from_where_it_stands() {
+    let three = three();
+    three.targets[1].always_at(Op::Send, three.layer.digest, Fault::Slow(Duration::from_secs(1)));
+    let started = tokio::time::Instant::now();
+    let batch = three.batch();
+    let copying = tokio::spawn({
+        let order = order("v1", &three.image, 3);
+        async move { batch.copy(order).await }
+    });
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(three.to[0].tag("v1"), Some(three.image.digest()));
+    assert_eq!(three.to[2].tag("v1"), Some(three.image.digest()));
+    assert_eq!(three.to[1].tag("v1"), None);
+    arrivals(within(copying).await.unwrap());
+    assert!(started.elapsed() > Duration::from_secs(190), "each piece took a second");
+    let reads = three.source.calls(Op::Blob);
+    let reads: Vec<u64> =
+        reads.iter().filter(|call| call.subject == three.layer.digest.to_string()).map(|call| call.offset).collect();
+    assert_eq!(reads.len(), 2);
+    assert!(reads[1] > 0, "it goes on from where it stands: {reads:?}");
+    assert_eq!(three.source.read(&three.layer), three.layer.size + (three.layer.size - reads[1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_hangs_does_not_hold_the_others() {
+    for op in [Op::Has, Op::Begin, Op::Send, Op::Push] {
+        let three = three();
+        three.targets[0].always(op, Fault::Hang);
+        let (batch, order) = (three.batch(), order("v1", &three.image, 3));
+        let copying = tokio::spawn(async move { batch.copy(order).await });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(three.to[0].tag("v1"), None);
+        for to in &three.to[1..] {
+            assert_eq!(to.tag("v1"), Some(three.image.digest()), "{op:?}");
+        }
+        assert_eq!(three.source.count_at(Op::Blob, three.layer.digest), 1, "{op:?}");
+        copying.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_fails_does_not_fail_the_others() {
+    for op in [Op::Has, Op::Begin, Op::Send, Op::Push] {
+        let three = three();
+        three.targets[1].always(op, Fault::Fail(ErrorKind::Denied));
+        let outcomes = within(three.batch().copy(order("v1", &three.image, 3))).await;
+        let failed: Vec<usize> = outcomes.iter().filter(|(_, result)| result.is_err()).map(|(at, _)| *at).collect();
+        assert_eq!(failed, [1], "{op:?}");
+        assert_eq!(three.source.read(&three.layer), three.layer.size, "{op:?}");
+        let tags: Vec<bool> = three.to.iter().map(|to| to.tag("v1").is_some()).collect();
+        assert_eq!(tags, [true, false, true], "{op:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_breaks_off_gets_the_blob_again_and_the_others_get_it_once() {
+    let three = three();
+    three.targets[2].once_at(Op::Send, three.layer.digest, Fault::BreakAt(50_000));
+    arrivals(within(three.batch().copy(order("v1", &three.image, 3))).await);
+    assert_eq!(three.targets[2].count_at(Op::Send, three.layer.digest), 2);
+    assert_eq!(three.targets[0].count_at(Op::Send, three.layer.digest), 1);
+    assert_eq!(three.source.count_at(Op::Blob, three.layer.digest), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_targets_of_the_order_are_touched() {
+    let three = three();
+    let order = Order { targets: vec![(2, None)], ..order("v1", &three.image, 3) };
+    let outcomes = within(three.batch().copy(order)).await;
+    assert_eq!(outcomes[0].0, 2);
+    assert_eq!((three.to[0].tag("v1"), three.to[2].tag("v1")), (None, Some(three.image.digest())));
+    assert_eq!(three.targets[0].count(Op::Has), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_whose_targets_cross_do_not_wait_for_each_other_for_ever() {
+    for memory in [MIB, 64 * MIB] {
+        let three = three();
+        let copier = Copier::new(memory);
+        let (forth, back) = ([&three.to[0], &three.to[1]], [&three.to[1], &three.to[0]]);
+        let (first, second) = (batch_of(&copier, &three.from, &forth), batch_of(&copier, &three.from, &back));
+        // Each registry answers one of the two at once and the other late, crosswise.
+        for target in &three.targets[..2] {
+            target.once_at(Op::Has, three.layer.digest, Fault::Delay(Duration::from_millis(100)));
+        }
+        let both =
+            async { tokio::join!(first.copy(order("v1", &three.image, 2)), second.copy(order("v2", &three.image, 2))) };
+        let (one, other) = within(both).await;
+        assert_eq!(arrivals(one).len() + arrivals(other).len(), 4);
+        for target in &three.targets[..2] {
+            assert_eq!(target.count_at(Op::Send, three.layer.digest), 1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_one_target_has_already_is_sent_to_the_others_only() {
+    let three = three();
+    three.to[0].put_blob(bytes(1, 200_000));
+    let arrived = arrivals(within(three.batch().copy(order("v1", &three.image, 3))).await);
+    assert_eq!((arrived[0].blobs.found, arrived[0].blobs.copied), (1, 1));
+    assert_eq!((arrived[1].blobs.found, arrived[1].blobs.copied), (0, 2));
+    assert_eq!(three.targets[0].count_at(Op::Begin, three.layer.digest), 0);
+}

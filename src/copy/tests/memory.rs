@@ -1,0 +1,605 @@
+//! A registry in memory: several repositories in one scope, which notes every call, can be made to fail, lie, wait or
+//! hang, and refuses manifests whose content is missing. It is not a model of any one product.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::Semaphore;
+
+use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType, RepositoryName, Tag, referrers_tag};
+use crate::store::{
+    Begun, ByteStream, ErrorKind, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry, Target, Upload,
+    Verified,
+};
+
+/// How many bytes a read gives at a time.
+const PIECE: usize = 1024;
+
+/// What can be asked of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Op {
+    Resolve,
+    Manifest,
+    Blob,
+    Referrers,
+    Has,
+    /// An upload is opened without a mount being tried.
+    Begin,
+    Mount,
+    Send,
+    Push,
+    Link,
+}
+
+/// A call that was made.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) op: Op,
+    pub(super) repository: String,
+    /// The digest; for what has a tag, `TAG`.
+    pub(super) subject: String,
+    /// Of a read: where it began.
+    pub(super) offset: u64,
+    /// Whether it went well; a call that still runs or was dropped did not.
+    pub(super) done: bool,
+}
+
+/// What is wrong with a call.
+#[derive(Debug, Clone)]
+pub(super) enum Fault {
+    Fail(ErrorKind),
+    /// Never answers.
+    Hang,
+    Delay(Duration),
+    /// Answers when a permit is there, and uses it up.
+    Gate(Arc<Semaphore>),
+    /// `has_blob` says yes; a mount says that it was done.
+    Lie,
+    /// A read gives this many bytes and breaks off.
+    BreakAt(u64),
+    /// A read or an upload takes this many bytes and hangs.
+    HangAt(u64),
+    /// A read gives other bytes of the same length.
+    Corrupt,
+    /// An upload or a read waits before every piece.
+    Slow(Duration),
+}
+
+struct Rule {
+    op: Op,
+    about: Option<String>,
+    fault: Fault,
+    left: usize,
+}
+
+#[derive(Default)]
+struct Room {
+    blobs: HashMap<Digest, Bytes>,
+    manifests: HashMap<Digest, Manifest>,
+    tags: BTreeMap<Tag, Digest>,
+}
+
+#[derive(Default)]
+struct State {
+    rooms: HashMap<String, Room>,
+    rules: Vec<Rule>,
+    calls: Vec<Call>,
+    read: HashMap<Digest, u64>,
+    sending: usize,
+    most_sending: usize,
+    open_reads: usize,
+}
+
+/// How a registry behaves as a whole.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    pub(super) mounts: bool,
+    /// Whether it lists referrers by itself; else it knows only the fallback tag.
+    pub(super) lists_referrers: bool,
+    /// What `referrers` answers although the manifests say otherwise.
+    pub(super) piece: usize,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { mounts: true, lists_referrers: true, piece: PIECE }
+    }
+}
+
+pub(super) struct Registry {
+    name: String,
+    manner: Manner,
+    state: Mutex<State>,
+    /// What `referrers` answers whatever the manifests say.
+    claimed_referrers: Mutex<HashMap<Digest, Vec<Descriptor>>>,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Registry {
+    pub(super) fn new(name: &str) -> Arc<Self> {
+        Self::with(name, Manner::default())
+    }
+
+    pub(super) fn with(name: &str, manner: Manner) -> Arc<Self> {
+        Arc::new(Self { name: name.into(), manner, state: Mutex::default(), claimed_referrers: Mutex::default() })
+    }
+
+    pub(super) fn repository(self: &Arc<Self>, name: &str) -> Arc<Repository> {
+        self.state().rooms.entry(name.into()).or_default();
+        let place = format!("{}/{name}", self.name);
+        Arc::new(Repository { registry: self.clone(), name: name.parse().unwrap(), place })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// From now on every call of this kind has the fault.
+    pub(super) fn always(&self, op: Op, fault: Fault) {
+        self.rule(op, None, fault, usize::MAX);
+    }
+
+    /// From now on every call of this kind about a digest or tag has the fault.
+    pub(super) fn always_at(&self, op: Op, about: impl ToString, fault: Fault) {
+        self.rule(op, Some(about.to_string()), fault, usize::MAX);
+    }
+
+    /// The next call of this kind about a digest or tag has the fault.
+    pub(super) fn once_at(&self, op: Op, about: impl ToString, fault: Fault) {
+        self.rule(op, Some(about.to_string()), fault, 1);
+    }
+
+    pub(super) fn rule(&self, op: Op, about: Option<String>, fault: Fault, left: usize) {
+        self.state().rules.push(Rule { op, about, fault, left });
+    }
+
+    pub(super) fn heal(&self) {
+        self.state().rules.clear();
+    }
+
+    pub(super) fn claim_referrers(&self, subject: Digest, referrers: &[&Manifest]) {
+        let list = referrers.iter().map(|manifest| manifest.descriptor()).collect();
+        self.claimed_referrers.lock().unwrap().insert(subject, list);
+    }
+
+    pub(super) fn calls(&self, op: Op) -> Vec<Call> {
+        self.state().calls.iter().filter(|call| call.op == op).cloned().collect()
+    }
+
+    pub(super) fn count(&self, op: Op) -> usize {
+        self.calls(op).len()
+    }
+
+    pub(super) fn count_at(&self, op: Op, about: impl ToString) -> usize {
+        let about = about.to_string();
+        self.calls(op).iter().filter(|call| call.subject == about).count()
+    }
+
+    /// The subjects of the calls of a kind that went well, in order.
+    pub(super) fn done(&self, op: Op) -> Vec<String> {
+        self.calls(op).into_iter().filter(|call| call.done).map(|call| call.subject).collect()
+    }
+
+    /// Bytes of a blob that were read.
+    pub(super) fn read(&self, blob: &Descriptor) -> u64 {
+        self.state().read.get(&blob.digest).copied().unwrap_or(0)
+    }
+
+    /// The most uploads that ever ran at a time.
+    pub(super) fn most_sending(&self) -> usize {
+        self.state().most_sending
+    }
+
+    /// Uploads that run now.
+    pub(super) fn sending(&self) -> usize {
+        self.state().sending
+    }
+
+    /// Streams of blobs that somebody holds.
+    pub(super) fn open_reads(&self) -> usize {
+        self.state().open_reads
+    }
+
+    /// Notes the call, lets waits and failures take effect, and gives the faults that are the call's own matter.
+    async fn enter(
+        &self,
+        op: Op,
+        repository: &str,
+        subject: &str,
+        step: Step,
+        offset: u64,
+    ) -> Result<(usize, Vec<Fault>), StoreError> {
+        let (at, faults) = {
+            let mut state = self.state();
+            let call = Call { op, repository: repository.into(), subject: subject.into(), offset, done: false };
+            state.calls.push(call);
+            let at = state.calls.len() - 1;
+            let mut faults = Vec::new();
+            for rule in &mut state.rules {
+                let about = rule.about.as_deref().is_none_or(|about| about == subject || about == repository);
+                if rule.op == op && about && rule.left > 0 {
+                    rule.left -= 1;
+                    faults.push(rule.fault.clone());
+                }
+            }
+            (at, faults)
+        };
+        tokio::task::yield_now().await;
+        for fault in &faults {
+            match fault {
+                Fault::Hang => pending().await,
+                Fault::Delay(wait) => tokio::time::sleep(*wait).await,
+                Fault::Gate(gate) => gate.acquire().await.unwrap().forget(),
+                _ => {}
+            }
+        }
+        for fault in &faults {
+            if let Fault::Fail(kind) = fault {
+                let place = format!("{}/{repository}", self.name);
+                return Err(StoreError::new(&place, step, subject, *kind, "made to fail"));
+            }
+        }
+        Ok((at, faults))
+    }
+
+    fn note_done(&self, at: usize) {
+        self.state().calls[at].done = true;
+    }
+}
+
+/// One repository.
+#[derive(Debug)]
+pub(super) struct Repository {
+    registry: Arc<Registry>,
+    name: RepositoryName,
+    place: String,
+}
+
+impl Repository {
+    fn room<T>(&self, look: impl FnOnce(&mut Room) -> T) -> T {
+        look(self.registry.state().rooms.get_mut(self.name.as_str()).unwrap())
+    }
+
+    pub(super) fn put_blob(&self, content: impl Into<Bytes>) -> Descriptor {
+        self.put_blob_as(MediaType::new("application/vnd.oci.image.layer.v1.tar+gzip"), content)
+    }
+
+    pub(super) fn put_blob_as(&self, media_type: MediaType, content: impl Into<Bytes>) -> Descriptor {
+        let content = content.into();
+        let descriptor = Descriptor::new(media_type, Digest::of(&content), content.len() as u64);
+        self.room(|room| room.blobs.insert(descriptor.digest, content));
+        descriptor
+    }
+
+    pub(super) fn put_manifest(&self, manifest: &Manifest, tag: Option<&str>) {
+        self.room(|room| {
+            room.manifests.insert(manifest.digest(), manifest.clone());
+            if let Some(tag) = tag {
+                room.tags.insert(tag.parse().unwrap(), manifest.digest());
+            }
+        });
+    }
+
+    /// What the endpoint loses, as a garbage collection would.
+    pub(super) fn lose(&self, digest: Digest) {
+        self.room(|room| {
+            room.blobs.remove(&digest);
+            room.manifests.remove(&digest);
+        });
+    }
+
+    pub(super) fn holds_blob(&self, blob: &Descriptor) -> bool {
+        self.room(|room| room.blobs.contains_key(&blob.digest))
+    }
+
+    pub(super) fn stored(&self, digest: Digest) -> Option<Manifest> {
+        self.room(|room| room.manifests.get(&digest).cloned())
+    }
+
+    pub(super) fn tag(&self, tag: &str) -> Option<Digest> {
+        self.room(|room| room.tags.get(&tag.parse::<Tag>().unwrap()).copied())
+    }
+
+    pub(super) fn tag_names(&self) -> Vec<String> {
+        self.room(|room| room.tags.keys().map(ToString::to_string).collect())
+    }
+
+    async fn enter(&self, op: Op, subject: &str, step: Step) -> Result<(usize, Vec<Fault>), StoreError> {
+        self.registry.enter(op, self.name.as_str(), subject, step, 0).await
+    }
+
+    fn error(&self, step: Step, subject: impl ToString, kind: ErrorKind, detail: &str) -> StoreError {
+        StoreError::new(&self.place, step, subject.to_string(), kind, detail)
+    }
+
+    /// What a manifest points at and is not here.
+    fn missing(&self, manifest: &Manifest) -> Option<Digest> {
+        let view = manifest.view().unwrap();
+        self.room(|room| {
+            let blobs = view.blobs().into_iter().filter(|blob| !blob.is_foreign());
+            let blob = blobs.map(|blob| blob.digest).find(|digest| !room.blobs.contains_key(digest));
+            let children = view.manifests().iter().map(|child| child.digest);
+            blob.or_else(|| children.into_iter().find(|digest| !room.manifests.contains_key(digest)))
+        })
+    }
+
+    fn api_referrers(&self, subject: &Digest) -> Vec<Descriptor> {
+        self.room(|room| {
+            let refers = |manifest: &&Manifest| manifest.view().unwrap().subject == Some(*subject);
+            room.manifests.values().filter(refers).map(Manifest::descriptor).collect()
+        })
+    }
+
+    fn fallback(&self, subject: &Digest) -> Option<Manifest> {
+        self.room(|room| room.tags.get(&referrers_tag(subject)).and_then(|digest| room.manifests.get(digest)).cloned())
+    }
+}
+
+#[async_trait]
+impl Source for Repository {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::new(&self.registry.name)
+    }
+
+    fn repository(&self) -> Option<&RepositoryName> {
+        Some(&self.name)
+    }
+
+    fn identity(&self) -> String {
+        format!("someone at {}", self.registry.name)
+    }
+
+    fn tags(&self) -> BoxStream<'_, Result<TagEntry, StoreError>> {
+        let tags: Vec<_> = self.room(|room| room.tags.clone().into_iter().collect());
+        stream::iter(tags).map(|(tag, digest)| Ok(TagEntry::Tag(tag, Some(digest)))).boxed()
+    }
+
+    async fn resolve(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, StoreError> {
+        let (at, _) = self.enter(Op::Resolve, &reference.to_string(), Step::Resolve).await?;
+        self.registry.note_done(at);
+        Ok(self.room(|room| {
+            let digest = match reference {
+                ManifestRef::Tag(tag) => *room.tags.get(tag)?,
+                ManifestRef::Digest(digest) => *digest,
+            };
+            room.manifests.get(&digest).map(Manifest::descriptor)
+        }))
+    }
+
+    async fn manifest(&self, reference: &ManifestRef) -> Result<Manifest, StoreError> {
+        let (at, _) = self.enter(Op::Manifest, &reference.to_string(), Step::ReadManifest).await?;
+        self.registry.note_done(at);
+        let found = self.room(|room| match reference {
+            ManifestRef::Tag(tag) => room.tags.get(tag).and_then(|digest| room.manifests.get(digest)).cloned(),
+            ManifestRef::Digest(digest) => room.manifests.get(digest).cloned(),
+        });
+        found.ok_or_else(|| self.error(Step::ReadManifest, reference, ErrorKind::NotFound, "it is not there"))
+    }
+
+    async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
+        let subject = blob.digest.to_string();
+        let (at, faults) = self.registry.enter(Op::Blob, self.name.as_str(), &subject, Step::ReadBlob, offset).await?;
+        let content = self.room(|room| room.blobs.get(&blob.digest).cloned());
+        let Some(mut content) = content else {
+            return Err(self.error(Step::ReadBlob, subject, ErrorKind::NotFound, "it is not there"));
+        };
+        if faults.iter().any(|fault| matches!(fault, Fault::Corrupt)) {
+            content = content.iter().map(|byte| byte ^ 1).collect();
+        }
+        self.registry.note_done(at);
+        self.registry.state().open_reads += 1;
+        let error = self.error(Step::ReadBlob, subject, ErrorKind::Unavailable, "the connection broke off");
+        let reader = Reader {
+            registry: self.registry.clone(),
+            digest: blob.digest,
+            content,
+            offset: usize::try_from(offset).unwrap(),
+            faults,
+            error: Some(error),
+        };
+        Ok(stream::unfold(reader, |mut reader| async { reader.next().await.map(|piece| (piece, reader)) }).boxed())
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Referrers, StoreError> {
+        let (at, _) = self.enter(Op::Referrers, &subject.to_string(), Step::ListReferrers).await?;
+        self.registry.note_done(at);
+        if let Some(manifests) = self.registry.claimed_referrers.lock().unwrap().get(subject) {
+            return Ok(Referrers { manifests: manifests.clone(), fallback: None });
+        }
+        if self.registry.manner.lists_referrers {
+            return Ok(Referrers { manifests: self.api_referrers(subject), fallback: None });
+        }
+        let fallback = self.fallback(subject);
+        let manifests = fallback.as_ref().map(|list| list.view().unwrap().manifests().to_vec()).unwrap_or_default();
+        Ok(Referrers { manifests, fallback })
+    }
+}
+
+struct Reader {
+    registry: Arc<Registry>,
+    digest: Digest,
+    content: Bytes,
+    offset: usize,
+    faults: Vec<Fault>,
+    error: Option<StoreError>,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<Result<Bytes, StoreError>> {
+        let mut end = self.content.len();
+        for fault in &self.faults {
+            match fault {
+                Fault::Slow(wait) => tokio::time::sleep(*wait).await,
+                Fault::BreakAt(at) => {
+                    end = end.min(usize::try_from(*at).unwrap());
+                    if self.offset >= end {
+                        return self.error.take().map(Err);
+                    }
+                }
+                Fault::HangAt(at) => {
+                    end = end.min(usize::try_from(*at).unwrap());
+                    if self.offset >= end {
+                        pending::<()>().await;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let piece = self.content.slice(self.offset..end.min(self.offset + self.registry.manner.piece));
+        self.offset += piece.len();
+        *self.registry.state().read.entry(self.digest).or_default() += piece.len() as u64;
+        if piece.is_empty() { None } else { Some(Ok(piece)) }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.registry.state().open_reads -= 1;
+    }
+}
+
+#[async_trait]
+impl Target for Repository {
+    async fn has_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
+        let (at, faults) = self.enter(Op::Has, &blob.digest.to_string(), Step::FindBlob).await?;
+        self.registry.note_done(at);
+        Ok(faults.iter().any(|fault| matches!(fault, Fault::Lie)) || self.holds_blob(blob))
+    }
+
+    async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<Begun, StoreError> {
+        let op = if from.is_some() { Op::Mount } else { Op::Begin };
+        let (at, faults) = self.enter(op, &blob.digest.to_string(), Step::BeginUpload).await?;
+        self.registry.note_done(at);
+        if let Some(from) = from {
+            if faults.iter().any(|fault| matches!(fault, Fault::Lie)) {
+                return Ok(Begun::Mounted);
+            }
+            let mut state = self.registry.state();
+            let found = state.rooms.get(from.as_str()).and_then(|room| room.blobs.get(&blob.digest)).cloned();
+            if let (Some(content), true) = (found, self.registry.manner.mounts) {
+                state.rooms.get_mut(self.name.as_str()).unwrap().blobs.insert(blob.digest, content);
+                return Ok(Begun::Mounted);
+            }
+        }
+        let session = Session {
+            registry: self.registry.clone(),
+            name: self.name.clone(),
+            place: self.place.clone(),
+            blob: blob.clone(),
+        };
+        Ok(Begun::Session(Box::new(session)))
+    }
+
+    async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError> {
+        let subject = tag.map_or_else(|| manifest.digest().to_string(), ToString::to_string);
+        let (at, _) = self.enter(Op::Push, &subject, Step::WriteManifest).await?;
+        if let Some(missing) = self.missing(manifest) {
+            let detail = format!("{missing} is missing");
+            let digest = manifest.digest();
+            return Err(self.error(Step::WriteManifest, digest, ErrorKind::MissingContent, &detail));
+        }
+        self.room(|room| {
+            room.manifests.insert(manifest.digest(), manifest.clone());
+            if let Some(tag) = tag {
+                room.tags.insert(tag.clone(), manifest.digest());
+            }
+        });
+        self.registry.note_done(at);
+        let refers = manifest.view().unwrap().subject.is_some();
+        let unlisted = refers && !self.registry.manner.lists_referrers;
+        Ok(if unlisted { ReferrerLink::Unlisted } else { ReferrerLink::Listed })
+    }
+
+    async fn link_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
+        let (at, _) = self.enter(Op::Link, &subject.to_string(), Step::LinkReferrers).await?;
+        let list = match (self.fallback(subject), &referrers.fallback) {
+            (None, Some(verbatim)) => verbatim.clone(),
+            (old, _) => {
+                let mut entries = old.map(|old| old.view().unwrap().manifests().to_vec()).unwrap_or_default();
+                entries.retain(|entry| referrers.manifests.iter().all(|new| new.digest != entry.digest));
+                entries.extend(referrers.manifests.iter().cloned());
+                super::content::index(&entries.iter().collect::<Vec<_>>())
+            }
+        };
+        self.put_manifest(&list, Some(referrers_tag(subject).as_str()));
+        self.registry.note_done(at);
+        Ok(())
+    }
+
+    async fn delete(&self, reference: &ManifestRef) -> Result<(), StoreError> {
+        Err(self.error(Step::Delete, reference, ErrorKind::Unsupported, "it is not done here"))
+    }
+}
+
+struct Session {
+    registry: Arc<Registry>,
+    name: RepositoryName,
+    place: String,
+    blob: Descriptor,
+}
+
+/// Counts an upload while it runs.
+struct Sending(Arc<Registry>);
+
+impl Sending {
+    fn new(registry: &Arc<Registry>) -> Self {
+        let mut state = registry.state();
+        state.sending += 1;
+        state.most_sending = state.most_sending.max(state.sending);
+        Self(registry.clone())
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.state().sending -= 1;
+    }
+}
+
+#[async_trait]
+impl Upload for Session {
+    async fn send(self: Box<Self>, mut bytes: Verified) -> Result<(), StoreError> {
+        let _sending = Sending::new(&self.registry);
+        let subject = self.blob.digest.to_string();
+        let (at, faults) = self.registry.enter(Op::Send, self.name.as_str(), &subject, Step::SendBlob, 0).await?;
+        let mut content = Vec::new();
+        while let Some(piece) = bytes.next().await {
+            content.extend_from_slice(&piece?);
+            for fault in &faults {
+                match fault {
+                    Fault::Slow(wait) => tokio::time::sleep(*wait).await,
+                    Fault::HangAt(at) if content.len() as u64 >= *at => pending().await,
+                    Fault::BreakAt(at) if content.len() as u64 >= *at => {
+                        let (step, kind) = (Step::SendBlob, ErrorKind::Unavailable);
+                        return Err(StoreError::new(&self.place, step, subject, kind, "the connection broke off"));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(Digest::of(&content), self.blob.digest, "wrong content was about to be committed");
+        let mut state = self.registry.state();
+        state.rooms.get_mut(self.name.as_str()).unwrap().blobs.insert(self.blob.digest, content.into());
+        state.calls[at].done = true;
+        Ok(())
+    }
+
+    async fn cancel(self: Box<Self>) {
+        std::future::ready(()).boxed().await;
+    }
+}

@@ -1,0 +1,57 @@
+//! The journal's file: how it comes to be there, with which mode, and how it is opened.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::JournalError;
+
+/// How long another process may hold the journal.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Makes sure that the file is there, and gives the one path under which all processes know it.
+pub(super) fn create(path: &Path) -> Result<PathBuf, JournalError> {
+    let failed = |error| unopened(path, error);
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    }
+    // SQLite gives the mode of this file to those that it puts beside it.
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
+    fs::canonicalize(path).map_err(failed)
+}
+
+pub(super) fn unopened(path: &Path, source: io::Error) -> JournalError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => JournalError::ReadOnly { path },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JournalError::Full { path },
+        _ => JournalError::Open { path, source },
+    }
+}
+
+pub(super) fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, JournalError> {
+    let failed = |error| JournalError::of(path, error);
+    let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
+    connection.busy_timeout(PATIENCE).map_err(failed)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+    Ok(connection)
+}
+
+/// Turns on the write-ahead log. While another process does the same, SQLite answers "busy" without waiting.
+pub(super) fn write_ahead(connection: &Connection, path: &Path) -> Result<(), JournalError> {
+    let begun = Instant::now();
+    loop {
+        let answer = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+        match answer.map_err(|error| JournalError::of(path, error)) {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Err(error) if !matches!(error, JournalError::Busy { .. }) => return Err(error),
+            _ if begun.elapsed() > PATIENCE => return Err(JournalError::Busy { path: path.to_owned() }),
+            _ => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
