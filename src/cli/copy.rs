@@ -74,7 +74,8 @@ impl Copy {
         let engine = Engine { copier: Copier::new(MEMORY), endpoints, journal: None };
         let errand = Errand { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Hand };
         let reports = work::run_all(&engine, &[errand], 1, context).await;
-        reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before it began").into())
+        let report = reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before it began"))?;
+        Ok(RunReport { entry: self.source.to_string(), ..report })
     }
 
     fn entry(&self) -> Result<Entry, Failure> {
