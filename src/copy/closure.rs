@@ -310,26 +310,39 @@ impl<'a> Survey<'a> {
 /// What belongs to a manifest at the source.
 pub(super) async fn find_companions(batch: &Batch, node: &Node) -> Result<Companions, CopyError> {
     let digest = node.digest();
-    let list = async { batch.source.referrers(&digest).await.map_err(CopyError::source) };
+    let list = async {
+        let list = batch.source.referrers(&digest).await.map_err(CopyError::source)?;
+        believed(batch, digest, list).await
+    };
     let tags = signature_tags(&digest).into_iter().filter(|tag| batch.may_exist(tag));
     let signatures = try_join_all(tags.map(|tag| find_signature(batch, tag)));
     let (list, signatures) = futures_util::try_join!(list, signatures)?;
     Ok(Companions { list, signatures: signatures.into_iter().flatten().collect() })
 }
 
-/// Leaves out of a list what does not say of itself that it refers to `subject`: some registries keep other things under
-/// the fallback tag.
-fn believed(mut list: Referrers, nodes: Vec<Arc<Node>>, subject: &Digest, place: &str) -> (Referrers, Vec<Arc<Node>>) {
-    let (believed, others): (Vec<_>, Vec<_>) =
-        nodes.into_iter().partition(|node| node.view.subject.as_ref() == Some(subject));
-    for other in &others {
-        tracing::warn!(source = place, %subject, digest = %other.digest(), "listed as a referrer, but it names another subject; left out");
-    }
-    if !others.is_empty() {
-        list.manifests.retain(|listed| believed.iter().any(|node| node.digest() == listed.digest));
+/// The list without what cannot be believed. Under the fallback tag some registries keep other things, and a referrer that
+/// was deleted may still be listed.
+async fn believed(batch: &Batch, subject: Digest, mut list: Referrers) -> Result<Referrers, CopyError> {
+    let checks = list.manifests.iter().map(|listed| refers_to(batch, listed.digest, subject));
+    let believed = try_join_all(checks).await?;
+    let listed = list.manifests.len();
+    let mut verdicts = believed.into_iter();
+    list.manifests.retain(|_| verdicts.next() == Some(true));
+    if list.manifests.len() < listed {
         list.fallback = None;
     }
-    (list, believed)
+    Ok(list)
+}
+
+async fn refers_to(batch: &Batch, referrer: Digest, subject: Digest) -> Result<bool, CopyError> {
+    let why = match batch.node(referrer).await {
+        Ok(node) if node.view.subject == Some(subject) => return Ok(true),
+        Ok(_) => "it names another subject",
+        Err(error) if error.is_not_found() => "it is not there",
+        Err(error) => return Err(error),
+    };
+    tracing::warn!(source = batch.source.place(), %subject, %referrer, why, "left out of the list of referrers");
+    Ok(false)
 }
 
 async fn find_signature(batch: &Batch, tag: Tag) -> Result<Option<(Tag, Digest)>, CopyError> {
