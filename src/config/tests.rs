@@ -20,7 +20,9 @@ fn environment(name: &str) -> Option<String> {
     let value = match name {
         "HOME" => "/home/me",
         "USER" => "me",
-        "PASSWORD" | "BUILD_REGISTRY_PASSWORD" | "PROD_WEU_PASSWORD" | "PROD_SEA_PASSWORD" => "hunter2",
+        "PASSWORD" | "BUILD_REGISTRY_PASSWORD" | "PROD_WEU_PASSWORD" | "PROD_SEA_PASSWORD" | "IMPORTER_PASSWORD" => {
+            "hunter2"
+        }
         "CONCURRENT" => "8",
         "CREDENTIALS_DIRECTORY" => "tests/config/credentials",
         "EMPTY" => "",
