@@ -19,6 +19,7 @@ pub struct RunReport {
     /// When it was over.
     pub ended: DateTime<Utc>,
     /// How it ended.
+    #[serde(flatten)]
     pub outcome: RunOutcome,
     /// Every tag and pinned digest at every target.
     pub tags: Vec<TagReport>,

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::content::{image, index, on, refer, refer_by_index};
 use super::memory::{Fault, Manner, Op};
 use super::*;
+use crate::copy::event::Event;
 use crate::oci::{referrers_tag, signature_tags};
 use crate::store::{ErrorKind, Side, Step};
 
@@ -223,4 +224,43 @@ async fn referrers_of_the_whole_index_are_not_attached_to_a_derived_one() {
     assert!(to.stored(of_whole.digest()).is_none());
     assert!(to.stored(of_child.digest()).is_some());
     assert_eq!(to.tag_names(), ["v1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signature_tag_that_is_written_has_evidence_of_its_own() {
+    let Pair { from, to, .. } = pair();
+    let one = put_image(&from, 1);
+    let [signature_tag, ..] = signature_tags(&one.manifest.digest());
+    let signature = image(&from.put_blob("{\"signed\":1}"), &[]);
+    from.put_manifest(&signature, Some(signature_tag.as_str()));
+    let rules = Rules { platforms: None, referrers: true };
+    let (events, mut heard) = tokio::sync::mpsc::channel(64);
+    let targets = vec![to.clone() as Arc<dyn Target>];
+    let batch = Batch::new(&Copier::new(64 * MIB), from.clone(), targets, rules, None, events);
+    let root = copy(&batch, "v1", &one.manifest).await.unwrap();
+    drop(batch);
+    let mut evidence = Vec::new();
+    while let Some(event) = heard.recv().await {
+        if let Event::SignatureArrived(arrival) = event {
+            evidence.push(arrival);
+        }
+    }
+    let [arrival] = evidence.as_slice() else { panic!("{evidence:?}") };
+    assert_eq!((arrival.tag.as_ref(), arrival.digest), (Some(&signature_tag), signature.digest()));
+    assert_eq!(arrival.blobs.copied, 1);
+    assert_eq!(arrival.bytes, signature.bytes().len() as u64 + 12);
+    // By digest in the closure, and by its tag.
+    assert_eq!(root.manifests, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_listed_but_refers_to_something_else_or_is_gone_is_left_out() {
+    let Pair { source, from, to, .. } = pair();
+    let (one, other) = (put_image(&from, 1), put_image(&from, 2));
+    let honest = put_referrer(&from, &one.manifest, "signature");
+    let gone = image(&from.put_blob("gone"), &[]);
+    source.claim_referrers(one.manifest.digest(), &[&honest, &other.manifest, &gone]);
+    copy(&with_referrers(&from, &[&to]), "v1", &one.manifest).await.unwrap();
+    assert!(to.stored(honest.digest()).is_some());
+    assert!(to.stored(other.manifest.digest()).is_none());
 }
