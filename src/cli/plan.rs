@@ -219,7 +219,8 @@ mod tests {
             previous.short()
         );
         assert_eq!(printed(&plan, false), expected);
-        assert_eq!((exit(&[plan.clone()], false), exit(&[plan], true)), (Exit::Ok, Exit::ChangesPending));
+        let plans = [plan];
+        assert_eq!((exit(&plans, false), exit(&plans, true)), (Exit::Ok, Exit::ChangesPending));
     }
 
     #[test]
