@@ -219,8 +219,7 @@ mod tests {
             previous.short()
         );
         assert_eq!(printed(&plan, false), expected);
-        let plans = [plan];
-        assert_eq!((exit(&plans, false), exit(&plans, true)), (Exit::Ok, Exit::ChangesPending));
+        assert_eq!((exit(std::slice::from_ref(&plan), false), exit(&[plan], true)), (Exit::Ok, Exit::ChangesPending));
     }
 
     #[test]
