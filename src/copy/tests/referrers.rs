@@ -210,7 +210,7 @@ async fn a_root_that_refers_to_something_is_findable_before_its_tag_moves() {
 
 #[tokio::test(start_paused = true)]
 async fn referrers_of_the_whole_index_are_not_attached_to_a_derived_one() {
-    let Pair { from, to, .. } = pair();
+    let Pair { source, from, to, .. } = pair();
     let (amd, arm) = (put_image(&from, 1), put_image(&from, 2));
     let whole = index(&[&on("linux/amd64", &amd.manifest), &on("linux/arm64", &arm.manifest)]);
     from.put_manifest(&whole, None);
@@ -220,7 +220,8 @@ async fn referrers_of_the_whole_index_are_not_attached_to_a_derived_one() {
     from.put_manifest(&image(&from.put_blob("{\"signed\":1}"), &[]), Some(tag.as_str()));
     let rules = Rules { platforms: Some(vec!["linux/arm64".parse().unwrap()]), referrers: true };
     let batch = batch_with(&Copier::new(64 * MIB), &from, &[&to], rules, None);
-    copy(&batch, "v1", &whole).await.unwrap();
+    let arrival = copy(&batch, "v1", &whole).await.unwrap();
+    assert_eq!(source.count_at(Op::Referrers, arrival.digest), 0, "the source knows nothing of it");
     assert!(to.stored(of_whole.digest()).is_none());
     assert!(to.stored(of_child.digest()).is_some());
     assert_eq!(to.tag_names(), ["v1"]);
