@@ -25,7 +25,7 @@ use futures_util::stream::{self, BoxStream};
 
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{
-    Begun, ByteStream, ErrorKind, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry, Target,
+    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry, Target,
 };
 
 mod changes;
@@ -295,7 +295,7 @@ impl Source for Layout {
         Ok(read::stream_blob(opened, blob, offset, self.telling.clone()))
     }
 
-    async fn referrers(&self, subject: &Digest) -> Result<Referrers, StoreError> {
+    async fn referrers(&self, subject: &Digest, _fallback: Listed) -> Result<Referrers, StoreError> {
         let (wanted, facts) = (*subject, Arc::clone(&self.facts));
         let found = self.on_disk(move |disk| referrers::find(disk, &facts, &wanted)).await;
         found.map_err(self.telling.doing(Step::ListReferrers, subject))

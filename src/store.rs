@@ -62,6 +62,16 @@ pub enum TagEntry {
     Unusable(String),
 }
 
+/// What a listing has told of something before it is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Listed {
+    /// It was not in a complete list: asking for it can be spared.
+    Absent,
+    /// There was no list, or it was in it.
+    #[default]
+    Perhaps,
+}
+
 /// What refers to a manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Referrers {
@@ -104,8 +114,15 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// A blob's bytes from `offset` (at most its size) on. Not verified.
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError>;
 
-    /// What refers to `subject`. A failed lookup is an error, never "none".
-    async fn referrers(&self, subject: &Digest) -> Result<Referrers, StoreError>;
+    /// What refers to `subject`. A failed lookup is an error, never "none". `fallback` is what the tag listing told of the
+    /// fallback tag: an endpoint that has only that need not be asked where the tag is absent.
+    async fn referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError>;
+
+    /// Whether reading a manifest is counted against a quota while asking for its digest is not (Docker Hub): then it is
+    /// asked for first, even where it will be read in any case.
+    fn counts_manifest_reads(&self) -> bool {
+        false
+    }
 }
 
 /// How an upload begins.
@@ -147,8 +164,8 @@ pub trait Target: Source {
 
     /// Makes `referrers` (already pushed) findable from `subject` at an endpoint that does not do so by itself:
     /// adds them to the list under the fallback tag, which is read again and merged under a lock. Where there is no list
-    /// yet, `referrers.fallback` is written verbatim.
-    async fn link_referrers(&self, _subject: &Digest, _referrers: &Referrers) -> Result<(), StoreError> {
+    /// yet, `referrers.fallback` is written verbatim; `list` is what is known of that.
+    async fn link_referrers(&self, _subject: &Digest, _referrers: &Referrers, _list: Listed) -> Result<(), StoreError> {
         Ok(())
     }
 

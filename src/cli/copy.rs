@@ -13,7 +13,7 @@ use super::start::Context;
 use super::{summary, work};
 use crate::config::Entry;
 use crate::copy::event::{Arrival, BlobCounts};
-use crate::copy::{Batch, Copier, Order, Rules};
+use crate::copy::{Batch, Contents, Copier, Order, Rules};
 use crate::daemon::{Endpoints, Engine, Errand, Happening, RunOutcome, RunReport, TagOutcome, TagReport};
 use crate::journal::Trigger;
 use crate::oci::{Digest, ManifestRef, Platform, Tag};
@@ -204,7 +204,7 @@ impl Single {
         let (events, mut happened) = mpsc::channel(256);
         let (front, happenings) = mpsc::channel(256);
         let copy = async {
-            let (copier, targets) = (Copier::new(MEMORY), vec![self.target.clone()]);
+            let (copier, targets) = (Copier::new(MEMORY), vec![(self.target.clone(), Contents::Unknown)]);
             let batch = Batch::new(&copier, self.source.clone(), targets, self.rules.clone(), None, events);
             let (reference, tag) = (self.reference.clone(), self.tag.clone());
             batch.copy(Order { reference, digest, tag, targets: vec![(0, None)] }).await

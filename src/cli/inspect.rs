@@ -12,7 +12,7 @@ use super::place::Place;
 use super::start::Context;
 use super::units;
 use crate::oci::{Children, Descriptor, Digest, ManifestRef};
-use crate::store::Source;
+use crate::store::{Listed, Source};
 
 /// How deep indexes may be nested before the walk stops.
 const DEPTH: usize = 8;
@@ -104,7 +104,7 @@ fn walk(source: &dyn Source, descriptor: Descriptor, referrers: bool, depth: usi
             node.problem = Some(problem);
         }
         if referrers {
-            match source.referrers(&node.descriptor.digest).await {
+            match source.referrers(&node.descriptor.digest, Listed::Perhaps).await {
                 Ok(found) => {
                     for referrer in found.manifests {
                         node.referrers.push(walk(source, referrer, true, depth - 1).await);

@@ -13,7 +13,7 @@ use super::deliver::Delivery;
 use super::event::{Arrival, Event};
 use super::{Copier, CopyError};
 use crate::oci::{DerivedIndex, Digest, ManifestRef, Platform, Tag, derive_index};
-use crate::store::{ReferrerLink, Source, Target};
+use crate::store::{Listed, ReferrerLink, Source, Target};
 
 /// What belongs to a digest, for all tags of a batch.
 #[derive(Debug, Clone, Default)]
@@ -44,14 +44,46 @@ type Written = Arc<OnceCell<ReferrerLink>>;
 #[derive(Debug)]
 pub(super) struct Destination {
     pub(super) target: Arc<dyn Target>,
+    contents: Contents,
     written: Mutex<HashMap<Digest, Written>>,
     linked: Mutex<HashMap<Linked, Arc<OnceCell<()>>>>,
+    /// Tags of signatures that are written, or found to be right, once.
+    signed: Mutex<HashMap<Tag, Arc<OnceCell<()>>>>,
 }
 
 /// A subject, and the one referrer of it where it is not the whole list.
 type Linked = (Digest, Option<Digest>);
 
+/// What is known of a target repository before a batch begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Contents {
+    /// There is nothing: what has not been written by this batch need not be asked for.
+    Nothing,
+    /// There may be anything.
+    #[default]
+    Unknown,
+}
+
 impl Destination {
+    fn new(target: Arc<dyn Target>, contents: Contents) -> Self {
+        Self { target, contents, written: Mutex::default(), linked: Mutex::default(), signed: Mutex::default() }
+    }
+
+    /// Whether asking for content that this batch has not written can be spared.
+    pub(super) fn is_empty(&self) -> bool {
+        self.contents == Contents::Nothing
+    }
+
+    /// Where it is noted that a signature's tag is right.
+    pub(super) fn signed(&self, tag: &Tag) -> Arc<OnceCell<()>> {
+        self.signed.lock().unwrap_or_else(PoisonError::into_inner).entry(tag.clone()).or_default().clone()
+    }
+
+    fn has_signed(&self, tag: &Tag) -> bool {
+        let signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        signed.get(tag).is_some_and(|cell| cell.initialized())
+    }
+
     /// Where it is noted that a manifest was written by digest.
     pub(super) fn cell(&self, digest: Digest) -> Arc<OnceCell<ReferrerLink>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default().clone()
@@ -106,13 +138,12 @@ impl Batch {
     pub fn new(
         copier: &Arc<Copier>,
         source: Arc<dyn Source>,
-        targets: Vec<Arc<dyn Target>>,
+        targets: Vec<(Arc<dyn Target>, Contents)>,
         rules: Rules,
         source_tags: Option<HashSet<Tag>>,
         events: mpsc::Sender<Event>,
     ) -> Arc<Self> {
-        let destination = |target| Destination { target, written: Mutex::default(), linked: Mutex::default() };
-        let targets = targets.into_iter().map(destination).collect();
+        let targets = targets.into_iter().map(|(target, contents)| Destination::new(target, contents)).collect();
         let copier = copier.clone();
         Arc::new(Self { copier, source, targets, rules, source_tags, events, nodes: Nodes::default() })
     }
@@ -175,6 +206,21 @@ impl Batch {
         }
     }
 
+    /// Reads the manifest that a tag stands for at the source, and gives its digest. Copying that digest does not read it
+    /// again.
+    ///
+    /// # Errors
+    /// [`CopyError`] where it cannot be read or copied.
+    pub async fn read_tag(&self, tag: &Tag) -> Result<Digest, CopyError> {
+        self.nodes.get_tag(self.source.as_ref(), tag).await
+    }
+
+    /// Whether a signature's tag has come to every target on the way of what it belongs to.
+    #[must_use]
+    pub fn has_signed(&self, tag: &Tag) -> bool {
+        self.targets.iter().all(|target| target.has_signed(tag))
+    }
+
     pub(super) async fn node(&self, digest: Digest) -> Result<Arc<Node>, CopyError> {
         self.nodes.get(self.source.as_ref(), digest).await
     }
@@ -183,9 +229,12 @@ impl Batch {
         node.companions.get_or_try_init(|| async { find_companions(self, node).await.map(Arc::new) }).await.cloned()
     }
 
-    /// Whether the source may have this tag, as far as its listing tells.
-    pub(super) fn may_exist(&self, tag: &Tag) -> bool {
-        self.source_tags.as_ref().is_none_or(|tags| tags.contains(tag))
+    /// What the source's listing tells of this tag.
+    pub(super) fn listed(&self, tag: &Tag) -> Listed {
+        match &self.source_tags {
+            Some(tags) if !tags.contains(tag) => Listed::Absent,
+            _ => Listed::Perhaps,
+        }
     }
 
     pub(super) async fn tell(&self, event: Event) {

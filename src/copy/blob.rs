@@ -179,7 +179,8 @@ async fn prepare(
         lead.mount_from = source.repository().cloned();
     }
     let from = lead.mount_from.clone();
-    let must_ask = from.is_none() && trust != Trust::Nothing;
+    let is_known_absent = delivery.destination().is_empty() && trust == Trust::Memory;
+    let must_ask = from.is_none() && trust != Trust::Nothing && !is_known_absent;
     if must_ask && target.has_blob(blob).await.map_err(CopyError::target)? {
         lead.arrived(BlobOutcome::Found);
         return Ok(None);

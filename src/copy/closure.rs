@@ -10,8 +10,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::OnceCell;
 
 use super::{Batch, CopyError};
-use crate::oci::{Descriptor, Digest, Manifest, ManifestView, Tag, signature_tags};
-use crate::store::{Referrers, Source};
+use crate::oci::{Descriptor, Digest, Manifest, ManifestView, Tag, referrers_tag, signature_tags};
+use crate::store::{Listed, Referrers, Source};
 
 /// How deep indexes and referrers may be nested.
 const MAX_DEPTH: usize = 8;
@@ -88,6 +88,18 @@ impl Nodes {
             Ok(node)
         };
         cell.get_or_try_init(read).await.cloned()
+    }
+
+    /// The digest of what a tag stands for now, with its manifest read.
+    pub(super) async fn get_tag(&self, source: &dyn Source, tag: &Tag) -> Result<Digest, CopyError> {
+        let manifest = source.manifest(&tag.clone().into()).await.map_err(CopyError::source)?;
+        let node = Arc::new(Node::read(manifest, source.place())?);
+        let (digest, size) = (node.digest(), node.manifest.bytes().len());
+        let cell = self.lock().cells.entry(digest).or_default().clone();
+        if cell.set(node).is_ok() {
+            self.keep(digest, size);
+        }
+        Ok(digest)
     }
 
     fn keep(&self, digest: Digest, size: usize) {
@@ -311,10 +323,11 @@ impl<'a> Survey<'a> {
 pub(super) async fn find_companions(batch: &Batch, node: &Node) -> Result<Companions, CopyError> {
     let digest = node.digest();
     let list = async {
-        let list = batch.source.referrers(&digest).await.map_err(CopyError::source)?;
+        let fallback = batch.listed(&referrers_tag(&digest));
+        let list = batch.source.referrers(&digest, fallback).await.map_err(CopyError::source)?;
         believed(batch, digest, list).await
     };
-    let tags = signature_tags(&digest).into_iter().filter(|tag| batch.may_exist(tag));
+    let tags = signature_tags(&digest).into_iter().filter(|tag| batch.listed(tag) == Listed::Perhaps);
     let signatures = try_join_all(tags.map(|tag| find_signature(batch, tag)));
     let (list, signatures) = futures_util::try_join!(list, signatures)?;
     Ok(Companions { list, signatures: signatures.into_iter().flatten().collect() })

@@ -15,7 +15,7 @@ use super::closure::{Closure, Node};
 use super::event::{Arrival, BlobCounts, BlobOutcome, Event};
 use super::{Batch, CopyError};
 use crate::oci::{Descriptor, Digest, Tag};
-use crate::store::{ReferrerLink, Referrers, Target};
+use crate::store::{Listed, ReferrerLink, Referrers, Target};
 
 /// How many manifests of one rank are written at a time.
 const AT_ONCE: usize = 16;
@@ -62,7 +62,7 @@ impl Delivery {
         &self.destination().target
     }
 
-    fn destination(&self) -> &Destination {
+    pub(super) fn destination(&self) -> &Destination {
         &self.batch.targets[self.at]
     }
 
@@ -101,9 +101,17 @@ impl Delivery {
             stream::iter(rank.iter().map(Ok))
                 .try_for_each_concurrent(AT_ONCE, |node| async move {
                     self.blobs_of(node).await?;
-                    self.write(closure, node, None).await?;
-                    let tags = closure.tags.get(&node.digest()).map(Vec::as_slice).unwrap_or_default();
-                    try_join_all(tags.iter().map(|tag| self.write_if_other(closure, node, tag))).await.map(|_| ())
+                    match closure.tags.get(&node.digest()) {
+                        // Under its tag it is there under its digest as well.
+                        Some(tags) if node.view.subject.is_none() => {
+                            try_join_all(tags.iter().map(|tag| self.sign(closure, node, tag))).await.map(|_| ())
+                        }
+                        Some(tags) => {
+                            self.write(closure, node, None).await?;
+                            try_join_all(tags.iter().map(|tag| self.sign(closure, node, tag))).await.map(|_| ())
+                        }
+                        None => self.write(closure, node, None).await.map(|_| ()),
+                    }
                 })
                 .await?;
         }
@@ -179,7 +187,8 @@ impl Delivery {
         let write = || async {
             // Only the answer to a PUT tells whether the target lists a referrer.
             let is_referrer = node.view.subject.is_some();
-            if !is_referrer && self.has(&node.digest().into()).await? == Some(node.digest()) {
+            let may_be_there = !is_referrer && !self.destination().is_empty();
+            if may_be_there && self.has(&node.digest().into()).await? == Some(node.digest()) {
                 return Ok(ReferrerLink::Listed);
             }
             self.push(node, None).await
@@ -187,13 +196,18 @@ impl Delivery {
         cell.get_or_try_init(write).await.copied()
     }
 
-    /// A signature's tag is left alone where it is right already.
-    async fn write_if_other(self: &Arc<Self>, closure: &Closure, node: &Arc<Node>, tag: &Tag) -> Result<(), CopyError> {
-        if self.has(&tag.clone().into()).await? != Some(node.digest()) {
+    /// A signature's tag is written once in a batch, and left alone where it is right already.
+    async fn sign(self: &Arc<Self>, closure: &Closure, node: &Arc<Node>, tag: &Tag) -> Result<(), CopyError> {
+        let write = || async {
+            let may_be_there = !self.destination().is_empty();
+            if may_be_there && self.has(&tag.clone().into()).await? == Some(node.digest()) {
+                return Ok(());
+            }
             self.write(closure, node, Some(tag)).await?;
             self.batch.tell(Event::SignatureArrived(Box::new(self.signature_arrival(node, tag)))).await;
-        }
-        Ok(())
+            Ok(())
+        };
+        self.destination().signed(tag).get_or_try_init(write).await.map(|_| ())
     }
 
     async fn has(&self, reference: &crate::oci::ManifestRef) -> Result<Option<Digest>, CopyError> {
@@ -236,7 +250,8 @@ impl Delivery {
 
     /// Once in a batch for a subject's whole list, and for each root that refers to it.
     async fn link_once(&self, subject: Digest, root: Option<Digest>, list: &Referrers) -> Result<(), CopyError> {
-        let link = || async { self.target().link_referrers(&subject, list).await.map_err(CopyError::target) };
+        let known = if self.destination().is_empty() && root.is_none() { Listed::Absent } else { Listed::Perhaps };
+        let link = || async { self.target().link_referrers(&subject, list, known).await.map_err(CopyError::target) };
         self.destination().linked(subject, root).get_or_try_init(link).await.map(|_| ())
     }
 

@@ -21,6 +21,6 @@ mod tee;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batch, Order, Outcome, Previous, Rules};
+pub use batch::{Batch, Contents, Order, Outcome, Previous, Rules};
 pub use copier::Copier;
 pub use error::CopyError;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::TagOutcome;
 use super::listing::Listing;
+use super::there::Known;
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::{Action, Overwrite, decide};
 use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
@@ -35,9 +36,10 @@ pub(super) async fn source_digest(
     }
 }
 
-/// What is to happen at one target, and what it has now.
+/// What is to happen at one target, and what it has now; it is asked unless that is known.
 pub(super) async fn compare(
     target: &dyn Target,
+    known: Known,
     reference: &ManifestRef,
     wanted: Digest,
     overwrite: Overwrite,
@@ -48,8 +50,14 @@ pub(super) async fn compare(
     {
         return Err(TagOutcome::Contested { entries: entries.clone() });
     }
-    let there = target.resolve(reference).await.map_err(|error| TagOutcome::failed_at(Side::Target, &error))?;
-    let there = there.map(|descriptor| descriptor.digest);
+    let there = match known {
+        Known::Absent => None,
+        Known::Present(digest) => Some(digest),
+        Known::Unknown => {
+            let there = target.resolve(reference).await;
+            there.map_err(|error| TagOutcome::failed_at(Side::Target, &error))?.map(|descriptor| descriptor.digest)
+        }
+    };
     let action = match reference {
         ManifestRef::Tag(tag) => decide(tag, wanted, there, overwrite),
         ManifestRef::Digest(_) if there == Some(wanted) => Action::Keep,

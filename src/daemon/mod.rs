@@ -15,6 +15,7 @@ mod service;
 mod state;
 mod systemd;
 mod tag;
+mod there;
 mod watch;
 
 pub use endpoints::{Endpoints, OpenError};

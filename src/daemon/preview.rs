@@ -8,8 +8,9 @@ use super::derived::Derived;
 use super::listing::{list, names};
 use super::pairs::{OpenPair, Pair, pairs};
 use super::rivals::contested_tags;
+use super::there::Known;
 use super::{Engine, Errand, TagOutcome};
-use crate::copy::{Batch, Rules};
+use crate::copy::{Batch, Contents, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::{Action, Verdict};
 
@@ -108,7 +109,8 @@ async fn preview_pair(engine: &Engine, errand: &Errand, pair: &Pair) -> Result<P
     // Nobody listens for transfers: a preview has none.
     let (events, _) = tokio::sync::mpsc::channel(1);
     let rules = Rules { platforms: entry.platforms.clone(), referrers: false };
-    let (source, targets) = (opened.source.clone(), opened.targets.clone());
+    let source = opened.source.clone();
+    let targets = opened.targets.iter().map(|target| (target.clone(), Contents::Unknown)).collect();
     let batch = Batch::new(&engine.copier, source, targets, rules, None, events);
     let derived = Derived::new(engine.journal.clone(), entry.platforms.as_deref());
     let references: Vec<ManifestRef> = selected
@@ -165,7 +167,7 @@ impl Asked<'_> {
             }
         };
         let overwrite = self.errand.entry.overwrite;
-        let compare = |target| compare(target, reference, wanted, overwrite, self.contested);
+        let compare = |target| compare(target, Known::Unknown, reference, wanted, overwrite, self.contested);
         let compared = join_all(self.pair.targets.iter().map(|target| compare(target.as_ref()))).await;
         for (preview, compared) in previews.iter_mut().zip(compared) {
             preview.digest = Some(wanted);

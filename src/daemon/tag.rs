@@ -16,11 +16,12 @@ use super::listing::{Listing, list, names};
 use super::pairs::{OpenPair, Pair};
 use super::rivals::contested_tags;
 use super::run::Run;
+use super::there::{Known, There, look};
 use super::{TagOutcome, TagReport};
 use crate::copy::event::{BlobCounts, Event};
 use crate::copy::{Batch, Order, Previous, Rules};
 use crate::journal::Observation;
-use crate::oci::{Digest, ManifestRef, Tag, referrers_tag, signature_tags};
+use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag, signature_tags};
 use crate::plan::{Action, Selected};
 use crate::store::Side;
 
@@ -34,6 +35,8 @@ struct PairRun<'a> {
     listing: Listing,
     selected: HashSet<Tag>,
     contested: Contested,
+    /// For each target.
+    there: Vec<There>,
     batch: std::sync::Arc<Batch>,
     derived: Derived,
     /// Signatures of unchanged tags that were looked at: tags of one digest have the same ones.
@@ -52,8 +55,11 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     let entry = &run.errand.entry;
     let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
     let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());
-    let batch =
-        Batch::new(&run.engine.copier, opened.source.clone(), opened.targets.clone(), rules, source_tags, events);
+    let place = opened.source.place();
+    let there =
+        join_all(opened.targets.iter().map(|target| look(run, place, target.as_ref(), selected.tags.len()))).await;
+    let targets = opened.targets.iter().cloned().zip(there.iter().map(|there| there.contents)).collect();
+    let batch = Batch::new(&run.engine.copier, opened.source.clone(), targets, rules, source_tags, events);
     let derived = Derived::new(run.engine.journal.clone(), entry.platforms.as_deref());
     let work = PairRun {
         run,
@@ -61,6 +67,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         listing,
         selected: selected.tags.iter().cloned().collect(),
         contested,
+        there,
         batch,
         derived,
         companions: Mutex::default(),
@@ -94,9 +101,17 @@ async fn choose(run: &Run<'_>, pair: &OpenPair) -> Option<(Listing, Selected)> {
 
 impl PairRun<'_> {
     async fn all(&self, selected: Selected) {
-        let tags = selected.tags.into_iter().map(ManifestRef::Tag);
+        let is_signature = |tag: &Tag| matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_)));
+        let (signatures, tags): (Vec<Tag>, Vec<Tag>) = selected.tags.into_iter().partition(is_signature);
         let digests = selected.digests.into_iter().map(ManifestRef::Digest);
-        stream::iter(tags.chain(digests))
+        self.each(tags.into_iter().map(ManifestRef::Tag).chain(digests)).await;
+        // Most have come with what they belong to.
+        let left = signatures.into_iter().filter(|tag| !self.batch.has_signed(tag));
+        self.each(left.map(ManifestRef::Tag)).await;
+    }
+
+    async fn each(&self, references: impl Iterator<Item = ManifestRef>) {
+        stream::iter(references)
             .for_each_concurrent(TAGS_AT_ONCE, |reference| async move {
                 if !self.run.is_draining() {
                     self.one(&reference).await;
@@ -107,7 +122,8 @@ impl PairRun<'_> {
 
     /// Compares one tag or pinned digest at both sides and copies it to the targets that differ.
     async fn one(&self, reference: &ManifestRef) {
-        let source_digest = match source_digest(self.pair.source.as_ref(), &self.listing, reference).await {
+        let known: Vec<Known> = self.there.iter().map(|there| there.knows(reference)).collect();
+        let source_digest = match self.source_digest(reference, &known).await {
             Ok(digest) => digest,
             Err(outcome) => return self.settle_all(reference, None, None, &outcome).await,
         };
@@ -119,8 +135,9 @@ impl PairRun<'_> {
             }
         };
         let overwrite = self.run.errand.entry.overwrite;
-        let compare = |target| compare(target, reference, wanted, overwrite, &self.contested);
-        let decided = join_all(self.pair.targets.iter().map(|target| compare(target.as_ref()))).await;
+        let compare = |target, known| compare(target, known, reference, wanted, overwrite, &self.contested);
+        let targets = self.pair.targets.iter().map(AsRef::as_ref).zip(known);
+        let decided = join_all(targets.map(|(target, known)| compare(target, known))).await;
         let mut orders = Vec::new();
         for (at, decision) in decided.into_iter().enumerate() {
             match decision {
@@ -138,6 +155,20 @@ impl PairRun<'_> {
             (0..self.pair.targets.len()).filter(|at| !orders.iter().any(|(order, _)| order == at)).collect();
         self.copy(reference, source_digest, orders).await;
         self.late_companions(reference, source_digest, wanted, &kept).await;
+    }
+
+    /// What the source has. A tag that is at no target will be read in any case: then one GET tells its digest as well,
+    /// unless reading is what the source counts.
+    async fn source_digest(&self, reference: &ManifestRef, known: &[Known]) -> Result<Digest, TagOutcome> {
+        let source = self.pair.source.as_ref();
+        if let ManifestRef::Tag(tag) = reference
+            && !source.counts_manifest_reads()
+            && known.iter().all(|known| *known == Known::Absent)
+            && self.listing.tags.get(tag).copied().flatten().is_none()
+        {
+            return self.batch.read_tag(tag).await.map_err(|error| TagOutcome::failed(&error));
+        }
+        source_digest(source, &self.listing, reference).await
     }
 
     async fn copy(&self, reference: &ManifestRef, digest: Digest, orders: Vec<(usize, Action)>) {

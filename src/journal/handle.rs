@@ -160,6 +160,16 @@ impl Journal {
         self.read(move |db| queries::list_tags_last_seen_of(db, &entry)).await
     }
 
+    /// Whether a run of `entry` has seen tags between these places, and whether any run has begun to send a blob to the
+    /// target.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn has_been_at(&self, entry: &str, source: &str, target: &str) -> Result<(bool, bool), JournalError> {
+        let (entry, source, target) = (entry.to_owned(), source.to_owned(), target.to_owned());
+        self.read(move |db| queries::find_traces_at(db, &entry, &source, &target)).await
+    }
+
     /// Notes that bytes of a blob begin to move.
     ///
     /// # Errors

@@ -135,6 +135,15 @@ pub(super) fn find_last_scheduled_instant_of(db: &Connection, entry: &str) -> Re
     statement.query_row([entry], |row| parsed(row, "scheduled_at")).optional()
 }
 
+/// Whether `entry` has seen tags between two places, and whether anything was ever sent to the target.
+pub(super) fn find_traces_at(db: &Connection, entry: &str, source: &str, target: &str) -> Result<(bool, bool)> {
+    let mut statement = db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM tag_observations WHERE entry = ?1 AND source = ?2 AND target = ?3),
+                EXISTS (SELECT 1 FROM transfers WHERE target = ?3)",
+    )?;
+    statement.query_row([entry, source, target], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
 pub(super) fn note_observation(
     db: &Connection,
     entry: &str,

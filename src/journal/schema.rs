@@ -69,6 +69,7 @@ CREATE TABLE transfers (
     error   TEXT
 ) STRICT;
 CREATE INDEX transfers_by_run ON transfers (run, digest);
+CREATE INDEX transfers_by_target ON transfers (target);
 
 CREATE TABLE evidence (
     id               INTEGER PRIMARY KEY AUTOINCREMENT,

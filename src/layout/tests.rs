@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::oci::{MediaType, referrers_tag};
-use crate::store::Verified;
+use crate::store::{Listed, Verified};
 
 mod crash;
 mod examples;
@@ -160,7 +160,7 @@ async fn a_layout_that_is_not_there_has_nothing_and_comes_to_be_with_the_first_c
     assert_eq!(layout.manifest(&tag("v1").into()).await.unwrap_err().kind, ErrorKind::NotFound);
     assert_eq!(layout.manifest(&digest.into()).await.unwrap_err().kind, ErrorKind::NotFound);
     assert_eq!(layout.blob(&blob(b"x"), 0).await.err().unwrap().kind, ErrorKind::NotFound);
-    assert_eq!(layout.referrers(&digest).await.unwrap(), Referrers::default());
+    assert_eq!(layout.referrers(&digest, Listed::Perhaps).await.unwrap(), Referrers::default());
     assert!(!layout.has_blob(&blob(b"x")).await.unwrap());
     layout.delete(&tag("v1").into()).await.unwrap();
     layout.delete(&digest.into()).await.unwrap();
@@ -400,13 +400,13 @@ async fn referrers_are_found_by_their_subject_and_by_a_fallback_list() {
     let about = json!({"subject": described(&subject.descriptor()), "artifactType": "application/spdx+json"});
     let sbom = image(b"content", about);
     assert_eq!(layout.push_manifest(&sbom, None).await.unwrap(), ReferrerLink::Listed);
-    let found = layout.referrers(&subject.digest()).await.unwrap();
+    let found = layout.referrers(&subject.digest(), Listed::Perhaps).await.unwrap();
     assert_eq!(found.manifests.len(), 1);
     assert_eq!(found.manifests[0].digest, sbom.digest());
     assert_eq!(found.manifests[0].artifact_type.as_deref(), Some("application/spdx+json"));
     assert_eq!(found.fallback, None);
     assert_eq!(tag_map(&layout).await.len(), 1, "a referrer has no tag");
-    assert_eq!(layout.referrers(&sbom.digest()).await.unwrap(), Referrers::default());
+    assert_eq!(layout.referrers(&sbom.digest(), Listed::Perhaps).await.unwrap(), Referrers::default());
 
     // A list that some tool stored: what it names counts only by the manifest's own word.
     let signature = image(b"content", json!({"subject": described(&subject.descriptor())}));
@@ -421,12 +421,12 @@ async fn referrers_are_found_by_their_subject_and_by_a_fallback_list() {
     let list = index_of(&[&signature, &subject]);
     let fallback = referrers_tag(&subject.digest());
     layout.push_manifest(&list, Some(&fallback)).await.unwrap();
-    let found = layout.referrers(&subject.digest()).await.unwrap();
+    let found = layout.referrers(&subject.digest(), Listed::Perhaps).await.unwrap();
     assert_eq!(found.manifests.iter().map(|one| one.digest).collect::<Vec<_>>(), [sbom.digest(), digest]);
     assert_eq!(found.fallback, None, "the list is not what was found");
     let list = index_of(&[&signature, &sbom]);
     layout.push_manifest(&list, Some(&fallback)).await.unwrap();
-    assert_eq!(layout.referrers(&subject.digest()).await.unwrap().fallback, Some(list));
+    assert_eq!(layout.referrers(&subject.digest(), Listed::Perhaps).await.unwrap().fallback, Some(list));
 }
 
 #[tokio::test]
@@ -437,9 +437,9 @@ async fn a_referrer_that_loses_its_tag_is_still_found_and_a_deleted_one_is_not()
     let referrer = image(b"content", json!({"subject": described(&subject.descriptor())}));
     layout.push_manifest(&referrer, Some(&tag("signature"))).await.unwrap();
     push_image(&layout, b"other", "signature").await;
-    assert_eq!(layout.referrers(&subject.digest()).await.unwrap().manifests.len(), 1);
+    assert_eq!(layout.referrers(&subject.digest(), Listed::Perhaps).await.unwrap().manifests.len(), 1);
     layout.delete(&referrer.digest().into()).await.unwrap();
-    assert_eq!(layout.referrers(&subject.digest()).await.unwrap().manifests, []);
+    assert_eq!(layout.referrers(&subject.digest(), Listed::Perhaps).await.unwrap().manifests, []);
     assert_eq!(layout.resolve(&referrer.digest().into()).await.unwrap(), None);
 }
 
@@ -451,7 +451,7 @@ async fn a_damaged_referrer_is_an_error_and_never_none() {
     let referrer = image(b"content", json!({"subject": described(&subject.descriptor())}));
     layout.push_manifest(&referrer, None).await.unwrap();
     fs::write(blob_file(&path, &referrer.digest()), "{}").unwrap();
-    let error = Layout::open(&path).referrers(&subject.digest()).await.unwrap_err();
+    let error = Layout::open(&path).referrers(&subject.digest(), Listed::Perhaps).await.unwrap_err();
     assert_eq!((error.kind, error.step), (ErrorKind::Corrupt, Step::ListReferrers));
 }
 
@@ -492,7 +492,7 @@ async fn a_read_only_layout_is_read_without_a_trace() {
     assert!(layout.resolve(&tag("v1").into()).await.unwrap().is_some());
     assert_eq!(layout.manifest(&tag("v1").into()).await.unwrap(), manifest);
     assert_eq!(read(&layout, &blob(b"content"), 3).await.unwrap(), b"tent");
-    layout.referrers(&manifest.digest()).await.unwrap();
+    layout.referrers(&manifest.digest(), Listed::Perhaps).await.unwrap();
     assert!(layout.has_blob(&blob(b"content")).await.unwrap());
     // The superuser may write anywhere, so that nothing was created is what proves it.
     assert_eq!(files(&path), before);

@@ -29,6 +29,8 @@ pub struct Registry {
     pub(crate) tempo: Tempo,
     pub(crate) upload: UploadMode,
     referrers_api: AtomicU8,
+    /// Held by the first who asks by the referrers API; then true.
+    probed: tokio::sync::Mutex<bool>,
     locks: Mutex<HashMap<(RepositoryName, Digest), Weak<Turn>>>,
 }
 
@@ -86,6 +88,7 @@ impl Registry {
             meter: Meter::default(),
             tempo,
             referrers_api: AtomicU8::new(ReferrersApi::Unknown as u8),
+            probed: tokio::sync::Mutex::new(false),
             locks: Mutex::default(),
         }))
     }
@@ -114,6 +117,16 @@ impl Registry {
             2 => ReferrersApi::Absent,
             _ => ReferrersApi::Unknown,
         }
+    }
+
+    /// Until it is known whether there is an API, one asks and the others wait for what it learns. What is returned is held
+    /// by that one until it knows.
+    pub(crate) async fn first_to_probe(&self) -> Option<tokio::sync::MutexGuard<'_, bool>> {
+        if self.referrers_api() != ReferrersApi::Unknown {
+            return None;
+        }
+        let mut probed = self.probed.lock().await;
+        (!std::mem::replace(&mut *probed, true)).then_some(probed)
     }
 
     /// Remembers that there is an API, or that there is none. Once seen, it stays.

@@ -16,18 +16,23 @@ use super::manifests::MAX_MANIFEST;
 use super::scope::Scopes;
 use super::transport::{Call, Expects};
 use crate::oci::{Children, Descriptor, Digest, Manifest, ManifestRef, MediaType, referrers_tag};
-use crate::store::{ErrorKind, Referrers, Step, StoreError};
+use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
 
 /// The most referrers of one manifest.
 const MAX_REFERRERS: usize = 10_000;
 
 impl Repository {
-    pub(crate) async fn list_referrers(&self, subject: &Digest) -> Result<Referrers, StoreError> {
+    pub(crate) async fn list_referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError> {
         let context = self.context(Step::ListReferrers, subject);
+        let first = self.registry.first_to_probe().await;
         if self.registry.referrers_api() != ReferrersApi::Absent
             && let Some(manifests) = self.referrers_by_api(&context, subject).await?
         {
             return Ok(Referrers { manifests, fallback: None });
+        }
+        drop(first);
+        if fallback == Listed::Absent {
+            return Ok(Referrers::default());
         }
         let Some(list) = self.fallback_list(&context, subject).await? else { return Ok(Referrers::default()) };
         let manifests = listed(&list).map_err(|why| context.error(ErrorKind::Invalid, why))?;
@@ -94,11 +99,19 @@ impl Repository {
         Ok(found.filter(|found| found.digest() != *subject && found.media_type().as_str() == MediaType::OCI_INDEX))
     }
 
-    pub(crate) async fn write_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
+    pub(crate) async fn write_referrers(
+        &self,
+        subject: &Digest,
+        referrers: &Referrers,
+        list: Listed,
+    ) -> Result<(), StoreError> {
         let context = self.context(Step::LinkReferrers, subject);
         let lock = self.registry.lock_of(&self.name, *subject);
         let _turn = lock.lock().await;
-        let present = self.fallback_list(&context.at(Step::ListReferrers), subject).await?;
+        let present = match list {
+            Listed::Absent => None,
+            Listed::Perhaps => self.fallback_list(&context.at(Step::ListReferrers), subject).await?,
+        };
         let merged = merge(present.as_ref(), referrers).map_err(|why| context.error(ErrorKind::Invalid, why))?;
         if let Some(list) = merged {
             self.put_manifest(&context, &list, &ManifestRef::Tag(referrers_tag(subject))).await?;

@@ -11,7 +11,7 @@ use super::Registry;
 use super::answer::Context;
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{
-    Begun, ByteStream, ErrorKind, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry, Target,
+    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry, Target,
 };
 
 /// One repository of one registry.
@@ -79,8 +79,12 @@ impl Source for Repository {
         self.get_blob(blob, offset).await
     }
 
-    async fn referrers(&self, subject: &Digest) -> Result<Referrers, StoreError> {
-        self.list_referrers(subject).await
+    async fn referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError> {
+        self.list_referrers(subject, fallback).await
+    }
+
+    fn counts_manifest_reads(&self) -> bool {
+        self.registry.host().is_docker_hub()
     }
 }
 
@@ -99,8 +103,8 @@ impl Target for Repository {
         self.put_manifest(&self.context(Step::WriteManifest, &reference), manifest, &reference).await
     }
 
-    async fn link_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
-        self.write_referrers(subject, referrers).await
+    async fn link_referrers(&self, subject: &Digest, referrers: &Referrers, list: Listed) -> Result<(), StoreError> {
+        self.write_referrers(subject, referrers, list).await
     }
 
     async fn delete(&self, reference: &ManifestRef) -> Result<(), StoreError> {

@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use transship::layout::Layout;
 use transship::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType, RepositoryName, Tag, referrers_tag};
 use transship::registry::{Options, Registry};
-use transship::store::{Begun, ErrorKind, ReferrerLink, Referrers, StoreError, TagEntry, Target, Verified};
+use transship::store::{Begun, ErrorKind, Listed, ReferrerLink, Referrers, StoreError, TagEntry, Target, Verified};
 
 use crate::support::images::{self, Family, Image, blob_descriptor, linux, noise, push_blob, verified};
 use crate::support::programs::DebianRegistry;
@@ -373,7 +373,7 @@ async fn an_unknown_repository_has_no_tags_to_list(at: &Endpoint) {
 }
 
 async fn referrer_digests(at: &Endpoint, subject: &Image) -> BTreeSet<Digest> {
-    let found = at.target.referrers(&subject.digest()).await.unwrap();
+    let found = at.target.referrers(&subject.digest(), Listed::Perhaps).await.unwrap();
     found.manifests.iter().map(|referrer| referrer.digest).collect()
 }
 
@@ -381,14 +381,14 @@ async fn referrers_are_found_from_their_subject(at: &Endpoint) {
     let (subject, other) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
     assert_eq!(referrer_digests(at, &subject).await, BTreeSet::new(), "in a repository that is not there");
     subject.push(&*at.target, Some("v1")).await.unwrap();
-    assert_eq!(at.target.referrers(&subject.digest()).await.unwrap().manifests, []);
+    assert_eq!(at.target.referrers(&subject.digest(), Listed::Perhaps).await.unwrap().manifests, []);
     let sboms = [images::sbom(&subject, 1), images::sbom(&subject, 2)];
     for sbom in &sboms {
         sbom.push(&*at.target, None).await.unwrap();
     }
     images::sbom(&other, 3).push(&*at.target, None).await.unwrap();
     assert_eq!(referrer_digests(at, &subject).await, sboms.iter().map(Image::digest).collect());
-    let found = at.target.referrers(&subject.digest()).await.unwrap();
+    let found = at.target.referrers(&subject.digest(), Listed::Perhaps).await.unwrap();
     assert!(
         found.manifests.iter().all(|one| one.artifact_type.as_deref() == Some("application/spdx+json")),
         "{found:?}"
@@ -426,16 +426,16 @@ async fn a_list_of_referrers_is_carried_over_verbatim_and_then_merged(at: &Endpo
     if !at.has_fallback_tags {
         return;
     }
-    at.target.link_referrers(&subject.digest(), &carried).await.unwrap();
+    at.target.link_referrers(&subject.digest(), &carried, Listed::Perhaps).await.unwrap();
     let fallback: ManifestRef = referrers_tag(&subject.digest()).into();
     assert_eq!(at.target.manifest(&fallback).await.unwrap(), list, "there was none: it is written as it is");
-    at.target.link_referrers(&subject.digest(), &carried).await.unwrap();
+    at.target.link_referrers(&subject.digest(), &carried, Listed::Perhaps).await.unwrap();
     assert_eq!(at.target.manifest(&fallback).await.unwrap(), list, "nothing is new: it stays as it is");
     at.target.push_manifest(&second.manifest, None).await.unwrap();
     let more = Referrers { manifests: vec![descriptor(&second)], fallback: None };
-    at.target.link_referrers(&subject.digest(), &more).await.unwrap();
+    at.target.link_referrers(&subject.digest(), &more, Listed::Perhaps).await.unwrap();
     assert_eq!(referrer_digests(at, &subject).await, BTreeSet::from([first.digest(), second.digest()]));
-    at.target.link_referrers(&subject.digest(), &carried).await.unwrap();
+    at.target.link_referrers(&subject.digest(), &carried, Listed::Perhaps).await.unwrap();
     assert_eq!(referrer_digests(at, &subject).await, BTreeSet::from([first.digest(), second.digest()]));
 }
 

@@ -237,7 +237,7 @@ async fn every_transfer_that_is_told_to_begin_is_told_to_end() {
     target.always_at(Op::Send, one.blobs[2].digest, Fault::HangAt(1));
     target.once_at(Op::Send, one.blobs[1].digest, Fault::BreakAt(1));
     let (events, mut heard) = mpsc::channel(64);
-    let targets = vec![to.clone() as Arc<dyn Target>];
+    let targets = unknown(&[&to]);
     let copier = Copier::new(64 * MIB);
     let batch = Batch::new(&copier, from.clone(), targets, Rules::default(), None, events);
     let copying = tokio::spawn({

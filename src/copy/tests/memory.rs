@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType, RepositoryName, Tag, referrers_tag};
 use crate::store::{
-    Begun, ByteStream, ErrorKind, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry, Target, Upload,
-    Verified,
+    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry, Target,
+    Upload, Verified,
 };
 
 /// The size of a piece of a read, unless told otherwise.
@@ -414,7 +414,7 @@ impl Source for Repository {
         Ok(stream::unfold(reader, |mut reader| async { reader.next().await.map(|piece| (piece, reader)) }).boxed())
     }
 
-    async fn referrers(&self, subject: &Digest) -> Result<Referrers, StoreError> {
+    async fn referrers(&self, subject: &Digest, _fallback: Listed) -> Result<Referrers, StoreError> {
         let (at, _) = self.enter(Op::Referrers, &subject.to_string(), Step::ListReferrers).await?;
         self.registry.note_done(at);
         if let Some(manifests) = self.registry.claimed_referrers.lock().unwrap().get(subject) {
@@ -524,7 +524,7 @@ impl Target for Repository {
         Ok(if unlisted { ReferrerLink::Unlisted } else { ReferrerLink::Listed })
     }
 
-    async fn link_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
+    async fn link_referrers(&self, subject: &Digest, referrers: &Referrers, _list: Listed) -> Result<(), StoreError> {
         let (at, _) = self.enter(Op::Link, &subject.to_string(), Step::LinkReferrers).await?;
         let list = match (self.fallback(subject), &referrers.fallback) {
             (None, Some(verbatim)) => verbatim.clone(),

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use self::memory::{Registry, Repository};
 use super::event::Arrival;
-use super::{Batch, Copier, CopyError, Order, Outcome, Rules};
+use super::{Batch, Contents, Copier, CopyError, Order, Outcome, Rules};
 use crate::oci::{Descriptor, Manifest, ManifestRef, Tag};
 use crate::store::{Source, Target};
 
@@ -38,9 +38,13 @@ fn batch_with(
     rules: Rules,
     source_tags: Option<HashSet<Tag>>,
 ) -> Arc<Batch> {
-    let targets = targets.iter().map(|target| (*target).clone() as Arc<dyn Target>).collect();
+    let targets = unknown(targets);
     let (events, _) = mpsc::channel(1);
     Batch::new(copier, source.clone() as Arc<dyn Source>, targets, rules, source_tags, events)
+}
+
+fn unknown(targets: &[&Arc<Repository>]) -> Vec<(Arc<dyn Target>, Contents)> {
+    targets.iter().map(|target| ((*target).clone() as Arc<dyn Target>, Contents::Unknown)).collect()
 }
 
 fn batch_of(copier: &Arc<Copier>, source: &Arc<Repository>, targets: &[&Arc<Repository>]) -> Arc<Batch> {

@@ -236,7 +236,7 @@ async fn a_signature_tag_that_is_written_has_evidence_of_its_own() {
     from.put_manifest(&signature, Some(signature_tag.as_str()));
     let rules = Rules { platforms: None, referrers: true };
     let (events, mut heard) = tokio::sync::mpsc::channel(64);
-    let targets = vec![to.clone() as Arc<dyn Target>];
+    let targets = unknown(&[&to]);
     let batch = Batch::new(&Copier::new(64 * MIB), from.clone(), targets, rules, None, events);
     let root = copy(&batch, "v1", &one.manifest).await.unwrap();
     drop(batch);

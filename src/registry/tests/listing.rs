@@ -4,7 +4,7 @@ use futures_util::TryStreamExt as _;
 
 use super::scripted::{Server, answer, refusal};
 use crate::oci::{Digest, MediaType};
-use crate::store::{ErrorKind, Source as _, TagEntry};
+use crate::store::{ErrorKind, Listed, Source as _, TagEntry};
 
 async fn names(server: &Server) -> Result<Vec<String>, crate::store::StoreError> {
     let entries: Vec<TagEntry> = server.repository().tags().try_collect().await?;
@@ -93,7 +93,7 @@ async fn referrers_come_by_pages_of_the_api() {
         }
     })
     .await;
-    let found = server.repository().referrers(&Digest::of(b"subject")).await.unwrap();
+    let found = server.repository().referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap();
     let digests: Vec<Digest> = found.manifests.iter().map(|descriptor| descriptor.digest).collect();
     assert_eq!(digests, [Digest::of(b"one"), Digest::of(b"two")]);
     assert_eq!(found.manifests[0].artifact_type.as_deref(), Some("a/b"));
@@ -111,7 +111,7 @@ async fn a_registry_without_the_referrers_api_is_asked_for_it_once() {
     .await;
     let repository = server.repository();
     for _ in 0..2 {
-        assert_eq!(repository.referrers(&Digest::of(b"subject")).await.unwrap(), Default::default());
+        assert_eq!(repository.referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap(), Default::default());
     }
     assert_eq!(server.count("GET /v2/a/b/referrers/"), 1);
     assert_eq!(server.count("GET /v2/a/b/manifests/sha256-"), 2);
@@ -121,10 +121,10 @@ async fn a_registry_without_the_referrers_api_is_asked_for_it_once() {
 async fn a_failed_lookup_of_referrers_is_never_none() {
     for status in [401, 403, 500] {
         let server = Server::start(move |_| answer(status, &[], "")).await;
-        assert!(server.repository().referrers(&Digest::of(b"subject")).await.is_err(), "{status}");
+        assert!(server.repository().referrers(&Digest::of(b"subject"), Listed::Perhaps).await.is_err(), "{status}");
         assert_eq!(server.count("GET /v2/a/b/manifests/"), 0);
     }
     let server =
         Server::start(|asked| answer(if asked.path.contains("/referrers/") { 404 } else { 500 }, &[], "")).await;
-    assert!(server.repository().referrers(&Digest::of(b"subject")).await.is_err());
+    assert!(server.repository().referrers(&Digest::of(b"subject"), Listed::Perhaps).await.is_err());
 }

@@ -1,0 +1,107 @@
+//! What is known of a target before its tags are asked for one by one.
+//!
+//! A run that has been here before asks for each tag: one HEAD, and nothing else where nothing changed. A run that is new here,
+//! or that has many tags to ask for, lists the target first: one request a page, and a tag that is not in the list need not be
+//! asked for, nor one whose digest the list tells.
+
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt as _;
+
+use super::run::Run;
+use crate::copy::Contents;
+use crate::oci::{Digest, ManifestRef, Tag};
+use crate::store::{ErrorKind, StoreError, TagEntry, Target};
+
+/// From how many tags on a listing is cheaper than asking, if it tells digests, and little beside it if it does not.
+const MANY: usize = 20;
+
+/// What is known of one target.
+#[derive(Debug, Default)]
+pub(super) struct There {
+    /// The whole list, with digests where it told them; `None` where there is none.
+    tags: Option<BTreeMap<Tag, Option<Digest>>>,
+    pub(super) contents: Contents,
+}
+
+/// What is known of a tag at a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It is not there.
+    Absent,
+    /// It is there, with this digest.
+    Present(Digest),
+    /// It must be asked for.
+    Unknown,
+}
+
+impl There {
+    pub(super) fn knows(&self, reference: &ManifestRef) -> Known {
+        match (reference, &self.tags) {
+            (ManifestRef::Digest(_), _) if self.contents == Contents::Nothing => Known::Absent,
+            (ManifestRef::Tag(tag), Some(tags)) => match tags.get(tag) {
+                None => Known::Absent,
+                Some(Some(digest)) => Known::Present(*digest),
+                Some(None) => Known::Unknown,
+            },
+            _ => Known::Unknown,
+        }
+    }
+}
+
+/// Lists a target if that is worth it. A target that cannot be listed is one of which nothing is known.
+pub(super) async fn look(run: &Run<'_>, source: &str, target: &dyn Target, tags: usize) -> There {
+    let past = past(run, source, target.place()).await;
+    if past.seen && tags <= MANY {
+        return There::default();
+    }
+    match list(target).await {
+        Ok(tags) => {
+            let is_nothing = tags.is_empty() && past.untouched;
+            let contents = if is_nothing { Contents::Nothing } else { Contents::Unknown };
+            There { tags: Some(tags), contents }
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the target cannot be listed; each tag is asked for");
+            There::default()
+        }
+    }
+}
+
+/// What the journal knows of a target.
+struct Past {
+    /// A run of this entry has compared tags here.
+    seen: bool,
+    /// No run has begun to send anything here: an empty list then means that there are no blobs either, not even of a run
+    /// that was cut off.
+    untouched: bool,
+}
+
+async fn past(run: &Run<'_>, source: &str, target: &str) -> Past {
+    let nothing = Past { seen: false, untouched: false };
+    let Some(journal) = &run.engine.journal else { return nothing };
+    let entry = run.errand.entry.name.as_str();
+    match journal.has_been_at(entry, source, target).await {
+        Ok((seen, sent)) => Past { seen, untouched: !sent },
+        Err(error) => {
+            tracing::warn!(%error, "the journal could not be asked; the target is");
+            nothing
+        }
+    }
+}
+
+async fn list(target: &dyn Target) -> Result<BTreeMap<Tag, Option<Digest>>, StoreError> {
+    let mut tags = BTreeMap::new();
+    let mut entries = target.tags();
+    while let Some(entry) = entries.next().await {
+        match entry {
+            Ok(TagEntry::Tag(tag, digest)) => {
+                tags.insert(tag, digest);
+            }
+            Ok(TagEntry::Unusable(_)) => {}
+            Err(error) if error.kind == ErrorKind::NotFound && tags.is_empty() => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(tags)
+}
