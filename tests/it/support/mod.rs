@@ -4,3 +4,4 @@ pub mod images;
 pub mod programs;
 pub mod registry;
 pub mod rust_source;
+pub mod site;
