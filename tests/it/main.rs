@@ -3,6 +3,7 @@
 
 mod acceptance_faults;
 mod acceptance_mirror;
+mod acceptance_rules;
 mod architecture;
 mod client_faults;
 mod conformance;
