@@ -19,7 +19,7 @@ use super::run::Run;
 use super::there::{Known, There, look};
 use super::{TagOutcome, TagReport};
 use crate::copy::event::{BlobCounts, Event};
-use crate::copy::{Batch, Order, Previous, Rules};
+use crate::copy::{Batch, CopyError, Order, Previous, Rules};
 use crate::journal::Observation;
 use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag, signature_tags};
 use crate::plan::{Action, Selected};
@@ -187,7 +187,10 @@ impl PairRun<'_> {
                     let action = orders.iter().find(|(order, _)| *order == at).map(|(_, action)| action);
                     arrived(self.run, &arrival, outcome_of(action)).await;
                 }
-                Err(error) => self.settle(at, reference, Some(digest), None, TagOutcome::failed(&error)).await,
+                Err(error) => {
+                    let outcome = TagOutcome::failed(&naming(error, digest));
+                    self.settle(at, reference, Some(digest), None, outcome).await;
+                }
             }
         }
     }
@@ -315,6 +318,17 @@ fn outcome_without_copy(action: &Action) -> Option<TagOutcome> {
         Action::Keep => Some(TagOutcome::Kept),
         Action::Refuse { reason } => Some(TagOutcome::Refused { reason: reason.clone() }),
         Action::Copy | Action::Replace { .. } | Action::ReplaceKeeping { .. } => None,
+    }
+}
+
+/// The error of a step with a tag names the digest too that the tag was to have.
+fn naming(error: CopyError, digest: Digest) -> CopyError {
+    match error {
+        CopyError::Store { side, mut error } if error.subject.parse::<Tag>().is_ok() => {
+            error.subject = format!("{} ({digest})", error.subject);
+            CopyError::Store { side, error }
+        }
+        other => other,
     }
 }
 

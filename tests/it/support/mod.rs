@@ -1,6 +1,8 @@
 //! What the tests share: servers, programs, images.
 
+pub mod http;
 pub mod images;
 pub mod programs;
 pub mod registry;
 pub mod rust_source;
+pub mod site;

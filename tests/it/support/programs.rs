@@ -138,8 +138,19 @@ impl Running {
 
     /// Waits until `found` sees what it looks for, while the program runs, for [`DEADLINE`] at most.
     #[track_caller]
-    pub fn wait_until<T>(&mut self, what: &str, mut found: impl FnMut(&Self) -> Option<T>) -> T {
-        let end = Instant::now() + DEADLINE;
+    pub fn wait_until<T>(&mut self, what: &str, found: impl FnMut(&Self) -> Option<T>) -> T {
+        self.wait_until_within(DEADLINE, what, found)
+    }
+
+    /// The same for `deadline` at most, for what takes its time by itself, such as the next minute.
+    #[track_caller]
+    pub fn wait_until_within<T>(
+        &mut self,
+        deadline: Duration,
+        what: &str,
+        mut found: impl FnMut(&Self) -> Option<T>,
+    ) -> T {
+        let end = Instant::now() + deadline;
         loop {
             if let Some(found) = found(self) {
                 return found;
@@ -173,7 +184,15 @@ pub fn transship(args: &[&str]) -> Output {
 /// variables by which the tests' own surroundings could change what it does.
 pub fn transship_command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_transship"));
-    for name in ["TRANSSHIP_CONFIG", "STATE_DIRECTORY", "XDG_STATE_HOME", "NOTIFY_SOCKET", "RUST_LOG", "NO_COLOR"] {
+    for name in [
+        "TRANSSHIP_CONFIG",
+        "TRANSSHIP_LOG",
+        "STATE_DIRECTORY",
+        "XDG_STATE_HOME",
+        "NOTIFY_SOCKET",
+        "RUST_LOG",
+        "NO_COLOR",
+    ] {
         command.env_remove(name);
     }
     for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {

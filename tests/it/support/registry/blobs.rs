@@ -103,8 +103,7 @@ fn send(shared: &Shared, digest: &Digest, mut blob: Bytes, headers: &HeaderMap, 
             return transmit::counted(answer::empty(416, &stated), progress);
         }
     };
-    let pace = Pace { bandwidth: shared.faults.bandwidth(), break_after: shared.faults.blob_get_breaks() };
-    let pace = Pace { break_after: pace.break_after.filter(|after| *after < blob.len()), ..pace };
+    let pace = Pace { bandwidth: shared.faults.bandwidth(), break_after: shared.faults.blob_get_breaks(blob.len()) };
     progress.entry.answered(status);
     stated.dedup();
     answer::with(status, &stated, transmit::body(blob, pace, progress))

@@ -120,10 +120,10 @@ impl Faults {
         })
     }
 
-    /// After how many bytes this blob's GET breaks.
-    pub(super) fn blob_get_breaks(&self) -> Option<usize> {
+    /// After how many bytes the GET of a blob of this length breaks. A shorter one does not use the fault up.
+    pub(super) fn blob_get_breaks(&self, length: usize) -> Option<usize> {
         self.use_up(|fault| match *fault {
-            Fault::BlobGetBreaks { after, times } => {
+            Fault::BlobGetBreaks { after, times } if after < length => {
                 let rest = Fault::BlobGetBreaks { after, times: times.saturating_sub(1) };
                 Some((after, one_less(times, rest)))
             }
@@ -131,10 +131,10 @@ impl Faults {
         })
     }
 
-    /// After how many bytes this upload's body breaks.
-    pub(super) fn upload_breaks(&self) -> Option<usize> {
+    /// After how many bytes an upload's body of this length breaks. A shorter one does not use the fault up.
+    pub(super) fn upload_breaks(&self, length: usize) -> Option<usize> {
         self.use_up(|fault| match *fault {
-            Fault::UploadBreaks { after, times } => {
+            Fault::UploadBreaks { after, times } if after < length => {
                 let rest = Fault::UploadBreaks { after, times: times.saturating_sub(1) };
                 Some((after, one_less(times, rest)))
             }

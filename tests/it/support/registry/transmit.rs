@@ -4,13 +4,14 @@ use std::io;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::header;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
-use super::Shared;
 use super::log::InProgress;
 use super::route::Asked;
+use super::{Shared, answer};
 
 const PIECE: usize = 64 * 1024;
 
@@ -62,7 +63,8 @@ pub(super) fn counted(mut response: Response, progress: InProgress) -> Response 
 
 /// Reads a request's body piece by piece into `take`. `false` when it broke off, by fault or by the client.
 pub(super) async fn receive(shared: &Shared, asked: &Asked, body: Body, mut take: impl FnMut(&Bytes)) -> bool {
-    let mut left = shared.faults.upload_breaks();
+    let length = answer::text(&asked.headers, header::CONTENT_LENGTH).parse().unwrap_or(usize::MAX);
+    let mut left = shared.faults.upload_breaks(length);
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
         let Ok(mut piece) = piece else { return false };

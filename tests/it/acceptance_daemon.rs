@@ -1,0 +1,248 @@
+//! The daemon, seen from outside: it answers, fires, follows edits, and ends cleanly.
+
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::http;
+use crate::support::images::{self, Family, Image, linux};
+use crate::support::programs::{DEADLINE, Running};
+use crate::support::registry::{Fault, Server};
+use crate::support::site::Site;
+
+/// How long the next firing of `* * * * *` may take, on a busy machine.
+const NEXT_MINUTE: Duration = Duration::from_secs(130);
+
+/// Two registries and a place for a daemon between them.
+struct Harbour {
+    source: Server,
+    target: Server,
+    site: Site,
+}
+
+impl Harbour {
+    fn new() -> Self {
+        let harbour = Self { source: Server::start(), target: Server::start(), site: Site::new() };
+        for (seed, name) in ["first", "second"].iter().enumerate() {
+            images::two_platforms(Family::Oci, seed as u64).put(&harbour.source, name, Some("v1"));
+        }
+        harbour
+    }
+
+    /// An entry from a repository to its namesake.
+    fn entry(&self, name: &str, schedule: &str) -> String {
+        let (source, target) = (self.source.host(), self.target.host());
+        format!(
+            "- {{name: {name}, source: \"{source}/{name}\", target: \"{target}/{name}\", schedule: \"{schedule}\"}}"
+        )
+    }
+
+    fn configure(&self, daemon: &str, entries: &[String]) {
+        let registries =
+            [&self.source, &self.target].map(|server| format!("\"{}\": {{plain_http: true}}", server.host()));
+        let daemon = format!("status: \"127.0.0.1:0\"{daemon}");
+        self.site.configure_fully(&daemon, &registries.join(", "), &entries.join("\n"));
+    }
+
+    fn has_arrived(&self, name: &str) -> bool {
+        self.target.store().tag(name, "v1").is_some()
+            && self.target.store().tag(name, "v1") == self.source.store().tag(name, "v1")
+    }
+
+    /// Makes the entry's runs in the journal scheduled ones of long ago, so that firings were missed since.
+    fn age_runs(&self, entry: &str) {
+        let journal = rusqlite::Connection::open(self.site.journal()).unwrap();
+        let age = "UPDATE runs SET trigger = 'schedule', started = '2001' || substr(started, 5), \
+                   ended = '2001' || substr(ended, 5), scheduled_at = '2001' || substr(started, 5) WHERE entry = ?1";
+        assert_eq!(journal.execute(age, [entry]).unwrap(), 1, "one run");
+    }
+}
+
+/// Starts the daemon and finds its status port.
+fn start(site: &Site) -> (Running, String) {
+    let mut daemon = site.start(&["run"]);
+    let found = daemon.wait_until("the status port", |daemon| {
+        let log = daemon.stderr();
+        let (_, rest) = log.split_once("the status port answers address=")?;
+        rest.split_whitespace().next().map(str::to_owned)
+    });
+    (daemon, found)
+}
+
+/// The state of an entry in `/status`.
+fn entry(address: &str, name: &str) -> Option<Value> {
+    let status = http::status(address)?;
+    status["entries"].as_array()?.iter().find(|entry| entry["name"] == name).cloned()
+}
+
+/// The end of the entry's last run, once that is a success.
+fn succeeded(address: &str, name: &str) -> Option<Value> {
+    let entry = entry(address, name)?;
+    (entry["last_run"]["outcome"] == "succeeded").then(|| entry["last_run"].clone())
+}
+
+#[test]
+fn it_answers_fires_refuses_a_bad_edit_follows_a_good_one_and_ends() {
+    let harbour = Harbour::new();
+    harbour.configure("", &[harbour.entry("first", "* * * * *")]);
+    let (mut daemon, address) = start(&harbour.site);
+    daemon.wait_until("readiness", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 200));
+    assert_eq!(http::get(&address, "/healthz").unwrap().0, 200);
+    let waiting = entry(&address, "first").unwrap();
+    assert!(waiting["next_firing"].is_string() && waiting["last_run"].is_null(), "{waiting:#}");
+
+    let run = daemon.wait_until_within(NEXT_MINUTE, "the first entry to fire", |_| succeeded(&address, "first"));
+    assert!(harbour.has_arrived("first"));
+    assert_eq!((&run["counts"]["copied"], &run["counts"]["failed"]), (&1.into(), &0.into()));
+    let metrics = || http::get(&address, "/metrics").unwrap().1;
+    let expected = r#"transship_entry_runs_total{entry="first",outcome="succeeded"} "#;
+    assert!(metrics().contains(expected), "{}", metrics());
+    let shown = harbour.site.run(&["status", "--at", &address]).expect_success().stdout;
+    assert!(shown.contains("first") && shown.contains("succeeded"), "{shown}");
+
+    let typo = harbour.entry("second", "* * * * *").replace("source:", "sorce:");
+    harbour.configure("", &[harbour.entry("first", "* * * * *"), typo]);
+    let problem = daemon.wait_until("the refusal of the edit", |_| {
+        http::status(&address)?["configuration"]["problem"].as_str().map(str::to_owned)
+    });
+    assert!(problem.contains("sync.yaml:6:") && problem.contains("did you mean"), "{problem}");
+    assert!(daemon.stderr().contains("sync.yaml:6:"), "{}", daemon.stderr());
+    assert!(metrics().contains("transship_configuration_last_reload_successful 0\n"), "{}", metrics());
+    assert_eq!(http::get(&address, "/readyz").unwrap().0, 200, "the old configuration goes on");
+    assert!(entry(&address, "first").unwrap()["next_firing"].is_string());
+    assert!(entry(&address, "second").is_none());
+
+    harbour.configure("", &[harbour.entry("first", "* * * * *"), harbour.entry("second", "* * * * *")]);
+    daemon.wait_until("the good edit", |_| entry(&address, "second"));
+    assert_eq!(http::status(&address).unwrap()["configuration"]["problem"], Value::Null);
+    daemon.wait_until_within(NEXT_MINUTE, "the second entry to fire", |_| succeeded(&address, "second"));
+    assert!(harbour.has_arrived("second"));
+
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+    assert!(http::get(&address, "/healthz").is_none(), "nobody answers any more");
+    assert!(harbour.site.history(&[]).iter().all(|run| run["trigger"] == "schedule" && run["outcome"] == "succeeded"));
+}
+
+#[test]
+fn what_was_missed_is_made_up_for_once() {
+    let harbour = Harbour::new();
+    // Yearly: nothing but the missed firing can be the reason, except in the first minutes of a year.
+    harbour.configure("", &[harbour.entry("first", "@yearly"), harbour.entry("second", "@yearly")]);
+    harbour.site.run(&["once", "first"]).expect_success();
+    harbour.age_runs("first");
+    images::small(Family::Oci, 7).put(&harbour.source, "first", Some("v1"));
+
+    let (mut daemon, address) = start(&harbour.site);
+    daemon.wait_until("what was missed", |_| harbour.has_arrived("first").then_some(()));
+    daemon.wait_until("its end", |_| succeeded(&address, "first"));
+    daemon.signal("TERM");
+    let output = daemon.wait(DEADLINE).expect_success();
+    assert!(output.stderr.contains("a missed firing is made up for"), "{}", output.stderr);
+    let runs = harbour.site.history(&["--entry", "first"]);
+    assert_eq!(runs.len(), 2, "many were missed, one is made up for");
+    assert_eq!(runs[0]["trigger"], "schedule");
+    assert_eq!(harbour.site.history(&["--entry", "second"]).len(), 0, "what never ran has missed nothing");
+
+    let (mut daemon, address) = start(&harbour.site);
+    daemon.wait_until("readiness", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 200));
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+    assert_eq!(harbour.site.history(&["--entry", "first"]).len(), 2, "it is not made up for again");
+}
+
+fn large() -> Image {
+    images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, 3, 2_000_000)])
+}
+
+/// A daemon in the middle of a large blob of `slow`, at this many bytes a second.
+fn daemon_under_way(harbour: &Harbour, grace: &str, bandwidth: u64) -> (Running, String) {
+    images::small(Family::Oci, 1).put(&harbour.source, "slow", Some("v1"));
+    harbour.configure(&format!(", shutdown_grace: {grace}"), &[harbour.entry("slow", "@yearly")]);
+    harbour.site.once();
+    harbour.age_runs("slow");
+    large().put(&harbour.source, "slow", Some("v1"));
+    harbour.source.log().clear();
+    harbour.source.set(Fault::Bandwidth(bandwidth));
+    let (mut daemon, address) = start(&harbour.site);
+    daemon.wait_until("the large layer on its way", |_| {
+        harbour.source.log().of("blob GET").iter().any(|read| read.sent > 50_000).then_some(())
+    });
+    (daemon, address)
+}
+
+#[test]
+fn a_transfer_under_way_is_finished_within_the_grace() {
+    let harbour = Harbour::new();
+    let (mut daemon, address) = daemon_under_way(&harbour, "50s", 500_000);
+    assert!(!harbour.has_arrived("slow"));
+    let transfers = daemon.wait_until("the transfer in /status", |_| {
+        let status = http::status(&address)?;
+        status["in_flight"].as_array().filter(|transfers| !transfers.is_empty()).cloned()
+    });
+    assert!(transfers[0]["size"].as_u64() > transfers[0]["sent"].as_u64(), "{transfers:?}");
+    daemon.signal("TERM");
+    daemon.wait_until("not to be ready", |_| {
+        let (status, _) = http::get(&address, "/readyz")?;
+        (status == 503).then_some(())
+    });
+    daemon.wait(DEADLINE).expect_success();
+    assert!(harbour.has_arrived("slow"));
+    assert_eq!(harbour.site.history(&[])[0]["outcome"], "succeeded");
+}
+
+#[test]
+fn what_is_not_finished_within_the_grace_is_dropped_and_goes_on_at_the_next_start() {
+    let harbour = Harbour::new();
+    let old = harbour.source.store().tag("slow", "v1");
+    assert_eq!(old, None);
+    let (daemon, _) = daemon_under_way(&harbour, "1s", 20_000);
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+    assert_eq!(harbour.target.store().tag("slow", "v1"), Some(images::small(Family::Oci, 1).digest()), "as it was");
+    assert_eq!(harbour.site.history(&[])[0]["outcome"], "interrupted");
+
+    harbour.source.heal();
+    let (mut daemon, address) = start(&harbour.site);
+    daemon.wait_until("the rest", |_| succeeded(&address, "slow"));
+    assert!(harbour.has_arrived("slow"));
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+}
+
+#[test]
+fn systemd_is_told_when_it_is_ready_and_when_it_ends() {
+    let harbour = Harbour::new();
+    harbour.configure("", &[harbour.entry("first", "never")]);
+    let path = harbour.site.path("notify.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut daemon = Running::start(harbour.site.command(&["run"]).env("NOTIFY_SOCKET", &path));
+    let heard_until = |wanted: &str| {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("waiting for {wanted}: {error}"));
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.lines().any(|line| line == wanted) {
+                return;
+            }
+        }
+    };
+    heard_until("READY=1");
+    assert!(daemon.is_running());
+    daemon.signal("TERM");
+    heard_until("STOPPING=1");
+    daemon.wait(DEADLINE).expect_success();
+}
+
+#[test]
+fn a_broken_configuration_keeps_it_from_starting_and_shows_every_mistake() {
+    let harbour = Harbour::new();
+    let bad = harbour.entry("first", "61 * * * *").replace("target:", "tarket:");
+    harbour.configure("", &[bad]);
+    let output = harbour.site.run(&["run"]);
+    assert_eq!(output.code(), 2, "{}", output.stdout);
+    assert!(output.stderr.matches("sync.yaml:5:").count() >= 2, "{}", output.stderr);
+    assert!(!harbour.site.journal().exists());
+}

@@ -1,0 +1,307 @@
+//! What goes wrong at registries, seen from outside: the target's tag stays as it was, the summary names what failed, and
+//! everything else arrives.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use transship::oci::Digest;
+
+use crate::support::images::{self, Family, Image, linux};
+use crate::support::programs::Output;
+use crate::support::registry::{Auth, Fault, Server, Setup};
+use crate::support::site::Site;
+
+const NO_CREDENTIALS: &str = "the registry asks for a user name and a password, and none are configured";
+
+/// Two registries and an entry `app` from the one to the other.
+struct Pair {
+    source: Server,
+    target: Server,
+    site: Site,
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self::of(Server::start(), Server::start())
+    }
+
+    fn of(source: Server, target: Server) -> Self {
+        let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+        let site = Site::with(&[source.host(), target.host()], &entry);
+        Self { source, target, site }
+    }
+
+    /// `v1`, `v2`, `v3` at the source, each an index, and older ones under the same tags at the target.
+    fn with_three_tags() -> (Self, [Image; 3]) {
+        let pair = Self::new();
+        let new = [1, 2, 3].map(|seed| images::two_platforms(Family::Oci, seed));
+        for (image, tag) in new.iter().zip(["v1", "v2", "v3"]) {
+            image.put(&pair.source, "app", Some(tag));
+            older(tag).put(&pair.target, "app", Some(tag));
+        }
+        (pair, new)
+    }
+
+    fn once(&self) -> Output {
+        self.site.run(&["once"])
+    }
+
+    fn at_target(&self, tag: &str) -> Option<Digest> {
+        self.target.store().tag("app", tag)
+    }
+
+    /// `v2` failed with these words, its tag is as it was, and the others arrived.
+    #[track_caller]
+    fn expect_only_v2_to_fail(&self, new: &[Image; 3], told: &str) {
+        let output = self.once();
+        assert_eq!(output.code(), 1, "{}{}", output.stdout, output.stderr);
+        let line = format!("  failed v2 at {}/app: {told}", self.target.host());
+        assert!(output.stdout.contains(&line), "{line}\nis not in\n{}", output.stdout);
+        assert!(output.stdout.starts_with("app: 2 replaced, 1 failed, "), "{}", output.stdout);
+        assert_eq!(self.at_target("v2"), Some(older("v2").digest()), "as it was");
+        assert_eq!(self.at_target("v1"), Some(new[0].digest()));
+        assert_eq!(self.at_target("v3"), Some(new[2].digest()));
+        let history = self.site.history(&[]);
+        assert_eq!((&history[0]["outcome"], &history[0]["tags"]["failed"]), (&"failed".into(), &1.into()));
+    }
+
+    /// Nothing moved, and the summary says why.
+    #[track_caller]
+    fn expect_nothing_to_move(&self, told: &str) -> Output {
+        let before = self.target.store().tags("app");
+        let output = self.once();
+        assert_eq!(output.code(), 1, "{}{}", output.stdout, output.stderr);
+        assert!(output.stdout.contains(told), "{told}\nis not in\n{}", output.stdout);
+        assert_eq!(self.target.store().tags("app"), before);
+        output
+    }
+
+    /// When the fault is gone, the next run does what is left.
+    #[track_caller]
+    fn expect_to_heal(&self) {
+        self.source.heal();
+        self.target.heal();
+        let output = self.once().expect_success();
+        for (tag, digest) in self.source.store().tags("app").unwrap() {
+            assert_eq!(self.at_target(&tag), Some(digest), "{}", output.stdout);
+        }
+    }
+}
+
+fn older(tag: &str) -> Image {
+    images::small(Family::Oci, 900 + u64::from(tag.as_bytes()[1]))
+}
+
+/// A large layer: what breaks in the middle needs a middle.
+fn large() -> Image {
+    images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, 77, 3_000_000)])
+}
+
+#[test]
+fn a_blob_of_other_bytes_is_not_taken_and_the_rest_arrives() {
+    let (pair, new) = Pair::with_three_tags();
+    let blob = Digest::of(&new[1].children[0].blobs[2]);
+    pair.source.set(Fault::BlobBytesWrong(blob));
+    let told = format!("source {}/app: reading blob {blob}: ", pair.source.host());
+    pair.expect_only_v2_to_fail(&new, &told);
+    assert_eq!(pair.target.store().blob("app", &blob), None);
+    pair.expect_to_heal();
+}
+
+#[test]
+fn a_source_that_states_a_digest_it_does_not_have_moves_no_tag() {
+    let (pair, _) = Pair::with_three_tags();
+    let lie = Digest::of(b"what nobody has");
+    pair.source.set(Fault::TagDigestWrong(lie));
+    pair.expect_nothing_to_move(&format!("source {}/app: reading manifest {lie}: ", pair.source.host()));
+    pair.expect_to_heal();
+}
+
+#[test]
+fn a_truncated_tag_list_is_an_error_and_not_a_short_list() {
+    let (pair, _) = Pair::with_three_tags();
+    pair.source.set(Fault::TagListCut);
+    pair.expect_nothing_to_move(&format!(
+        "failed: source {}/app: listing tags: the list cannot be read: ",
+        pair.source.host()
+    ));
+    pair.expect_to_heal();
+}
+
+#[test]
+fn a_page_of_the_tag_list_that_is_missing_is_an_error_and_not_a_short_list() {
+    let source = Server::with(Setup { page: 2, ..Setup::default() });
+    let pair = Pair::of(source, Server::start());
+    for (seed, tag) in [(1, "v1"), (2, "v2"), (3, "v3")] {
+        images::small(Family::Oci, seed).put(&pair.source, "app", Some(tag));
+    }
+    older("v3").put(&pair.target, "app", Some("v3"));
+    pair.source.set(Fault::TagPageFails);
+    pair.expect_nothing_to_move(&format!("failed: source {}/app: listing tags: ", pair.source.host()));
+    pair.expect_to_heal();
+}
+
+#[test]
+fn a_target_that_fails_at_the_last_manifest_keeps_its_tag() {
+    let (pair, new) = Pair::with_three_tags();
+    pair.target.set(Fault::ManifestPutFailsFor("v2".into()));
+    let told = format!("target {}/app: writing manifest v2 ({}): 500 ", pair.target.host(), new[1].digest());
+    pair.expect_only_v2_to_fail(&new, &told);
+    let last = pair.target.log().of("manifest PUT").into_iter().filter(|put| put.path.ends_with("/v2")).count();
+    assert!(last > 1, "it was tried again");
+    let report = pair.site.report(1);
+    let failed = report.tag("v2");
+    assert_eq!((&failed["side"], &failed["step"]), (&"target".into(), &"write_manifest".into()));
+    assert_eq!(failed["digest"], new[1].digest().to_string());
+    pair.expect_to_heal();
+}
+
+#[test]
+fn a_manifest_that_fails_in_the_middle_keeps_the_tag() {
+    let pair = Pair::new();
+    images::two_platforms(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
+    older("v1").put(&pair.target, "app", Some("v1"));
+    pair.target.set(Fault::ManifestPutFails { nth: 2 });
+    pair.expect_nothing_to_move(&format!("target {}/app: writing manifest ", pair.target.host()));
+    pair.expect_to_heal();
+}
+
+#[test]
+fn missing_credentials_are_named() {
+    let closed = || Setup { auth: Auth::Basic("robot".into(), "secret".into()), ..Setup::default() };
+    let pair = Pair::of(Server::with(closed()), Server::start());
+    images::small(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
+    let output = pair.expect_nothing_to_move(&format!("failed: source {}/app: listing tags: ", pair.source.host()));
+    assert!(output.stdout.contains(NO_CREDENTIALS), "{}", output.stdout);
+
+    let pair = Pair::of(Server::start(), Server::with(closed()));
+    images::small(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
+    let output = pair.expect_nothing_to_move(&format!("target {}/app: ", pair.target.host()));
+    assert!(output.stdout.contains(NO_CREDENTIALS), "{}", output.stdout);
+}
+
+#[test]
+fn a_target_that_is_not_there_fails_alone() {
+    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (source, target) = (Server::start(), Server::start());
+    let image = images::small(Family::Oci, 1);
+    image.put(&source, "app", Some("v1"));
+    let entries = format!(
+        "- {{name: lost, source: \"{0}/app\", target: \"{nowhere}/app\"}}\n\
+         - {{name: well, source: \"{0}/app\", target: \"{1}/app\"}}\n\
+         - {{name: both, source: \"{0}/app\", targets: [\"{nowhere}/both\", \"{1}/both\"]}}",
+        source.host(),
+        target.host()
+    );
+    let site = Site::with(&[source.host(), target.host(), &nowhere], &entries);
+    let output = site.run(&["once"]);
+    assert_eq!(output.code(), 1);
+    assert!(
+        output.stdout.contains(&format!("  failed v1 at {nowhere}/app: target {nowhere}/app: ")),
+        "{}",
+        output.stdout
+    );
+    assert!(output.stdout.contains("well: 1 copied, "), "{}", output.stdout);
+    assert!(output.stdout.contains("both: 1 copied, 1 failed, "), "{}", output.stdout);
+    assert_eq!(target.store().tag("app", "v1"), Some(image.digest()));
+    assert_eq!(target.store().tag("both", "v1"), Some(image.digest()));
+}
+
+#[test]
+fn an_immutable_tag_fails_by_name_and_the_rest_arrives() {
+    let (pair, _) = Pair::with_three_tags();
+    images::small(Family::Oci, 4).put(&pair.source, "app", Some("v4"));
+    pair.target.set(Fault::ImmutableTags);
+    let output = pair.once();
+    assert_eq!(output.code(), 1);
+    assert!(output.stdout.starts_with("app: 1 copied, 3 failed, "), "{}", output.stdout);
+    let told = format!("  failed v2 at {0}/app: target {0}/app: writing manifest ", pair.target.host());
+    assert!(output.stdout.contains(&told) && output.stdout.contains("409"), "{}", output.stdout);
+    assert_eq!(pair.at_target("v2"), Some(older("v2").digest()));
+    // Under the digest that it has already, it is no failure.
+    pair.source.store().set_tag("app", "v4", images::small(Family::Oci, 4).digest());
+    assert_eq!(pair.site.report(1).outcomes()["v4"], "kept");
+}
+
+#[test]
+fn a_read_that_breaks_off_goes_on_where_it_was() {
+    let pair = Pair::new();
+    let image = large();
+    image.put(&pair.source, "app", Some("v1"));
+    pair.source.set(Fault::BlobGetBreaks { after: 1_000_000, times: 1 });
+    pair.once().expect_success();
+    assert_eq!(pair.at_target("v1"), Some(image.digest()));
+    let reads = pair.source.log().of("blob GET");
+    let size: u64 = image.blobs.iter().map(|blob| blob.len() as u64).sum();
+    let sent: u64 = reads.iter().map(|read| read.sent).sum();
+    assert!(sent < size + 500_000, "{sent} bytes were read of {size}");
+    assert!(reads.iter().any(|read| read.status == 206 && read.headers.contains_key("range")), "{reads:?}");
+}
+
+#[test]
+fn an_upload_that_breaks_off_is_sent_again() {
+    let pair = Pair::new();
+    let image = large();
+    image.put(&pair.source, "app", Some("v1"));
+    pair.target.set(Fault::UploadBreaks { after: 1_000_000, times: 1 });
+    pair.once().expect_success();
+    assert_eq!(pair.at_target("v1"), Some(image.digest()));
+    let began = pair.target.log().requests().iter().filter(|request| request.kind == "upload POST").count();
+    assert!(began > image.blobs.len(), "{:?}", pair.target.log().counts());
+}
+
+#[test]
+fn a_registry_that_asks_for_patience_is_left_alone_for_as_long() {
+    let pair = Pair::new();
+    images::small(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
+    pair.source.set(Fault::TooManyRequests { next: 1, retry_after: Some(2) });
+    pair.target.set(Fault::TooManyRequests { next: 1, retry_after: Some(2) });
+    let began = Instant::now();
+    pair.once().expect_success();
+    assert!(began.elapsed() >= Duration::from_secs(4), "{:?}", began.elapsed());
+    let turned_away = |server: &Server| server.log().requests().iter().filter(|request| request.status == 429).count();
+    assert_eq!((turned_away(&pair.source), turned_away(&pair.target)), (1, 1));
+}
+
+#[test]
+fn a_registry_that_is_away_for_a_moment_is_asked_again() {
+    let pair = Pair::new();
+    images::small(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
+    pair.source.set(Fault::Unavailable { next: 2 });
+    pair.target.set(Fault::Unavailable { next: 2 });
+    pair.once().expect_success();
+}
+
+#[test]
+fn a_run_that_takes_too_long_ends_and_moves_no_tag() {
+    let pair = Pair::new();
+    large().put(&pair.source, "app", Some("v1"));
+    older("v1").put(&pair.target, "app", Some("v1"));
+    pair.source.set(Fault::Bandwidth(50_000));
+    let entry = format!(
+        "- {{name: app, timeout: 1s, source: \"{}/app\", target: \"{}/app\"}}",
+        pair.source.host(),
+        pair.target.host()
+    );
+    pair.site.configure(&[pair.source.host(), pair.target.host()], &entry);
+    pair.expect_nothing_to_move("app: timed out after ");
+    assert_eq!(pair.site.history(&[])[0]["outcome"], "timed_out");
+}
+
+#[test]
+fn a_blob_that_the_target_only_claims_to_have_is_sent_after_all() {
+    let pair = Pair::new();
+    let image = images::small(Family::Oci, 1);
+    image.put(&pair.source, "app", Some("v1"));
+    let layer = image.blobs[1].clone();
+    pair.target.store().put_blob("app", layer.clone());
+    pair.target.set(Fault::BlobCollected(Digest::of(&layer)));
+    let output = pair.once();
+    // The registry of the tests goes on to refuse; what matters is that the blob was sent and the tag did not move.
+    assert_eq!(output.code(), 1, "{}", output.stdout);
+    let path = format!("/v2/app/blobs/{}", Digest::of(&layer));
+    let sent: u64 = pair.target.log().requests().iter().map(|request| request.received).sum();
+    assert!(sent >= layer.len() as u64, "{path}");
+    assert_eq!(pair.at_target("v1"), None);
+    pair.expect_to_heal();
+}

@@ -1,0 +1,233 @@
+//! The main promise, seen from outside: what skopeo and builds put into one registry is in another one afterwards, byte
+//! for byte, and doing it again costs next to nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::Value;
+use transship::oci::Digest;
+use transship::registry::{Options, Registry};
+
+use crate::support::images::{self, Family, linux};
+use crate::support::programs::{DEADLINE, DebianRegistry, skopeo, skopeo_copy, skopeo_manifest};
+use crate::support::registry::Server;
+use crate::support::site::{Site, parse};
+
+/// The examples' layout, from where the tests run.
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/images");
+
+/// How long the next firing of `* * * * *` may take, on a busy machine.
+const NEXT_MINUTE: Duration = Duration::from_secs(130);
+
+/// The repositories that [`fill`] fills.
+const REPOSITORIES: [&str; 3] = ["apps/examples", "apps/docker", "apps/built"];
+
+/// The tags of the examples.
+fn example_tags() -> Vec<String> {
+    let index = std::fs::read_to_string(format!("{EXAMPLES}/index.json")).unwrap();
+    let name =
+        |manifest: &Value| manifest["annotations"]["org.opencontainers.image.ref.name"].as_str().map(str::to_owned);
+    parse(&index)["manifests"].as_array().unwrap().iter().filter_map(name).collect()
+}
+
+/// Fills a registry by skopeo and by pushes: OCI and Docker images and lists, a signature, a chart, artifacts.
+fn fill(registry: &DebianRegistry) {
+    let host = registry.host();
+    let tags = example_tags();
+    assert!(tags.len() >= 5, "{tags:?}");
+    for tag in &tags {
+        skopeo_copy(&format!("oci:{EXAMPLES}:{tag}"), &format!("docker://{host}/apps/examples:{tag}"));
+    }
+    for tag in ["1.0.0", "1.1.0"] {
+        let (from, to) = (format!("oci:{EXAMPLES}:{tag}"), format!("docker://{host}/apps/docker:{tag}"));
+        skopeo(&["copy", "--all", "--format", "v2s2", "--dest-tls-verify=false", &from, &to]).expect_success();
+    }
+    let one = images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, 1, 300_000)]);
+    let empty = images::image(Family::Oci, linux("amd64"), &[images::empty_layer(Family::Oci)]);
+    let foreign = images::image(Family::Docker, linux("amd64"), &[images::foreign_layer(Family::Docker, 1)]);
+    let built = [
+        ("one", one),
+        ("empty", empty),
+        ("foreign", foreign),
+        ("list", images::two_platforms(Family::Docker, 7)),
+        ("index", images::two_platforms(Family::Oci, 8)),
+        ("nested", images::index(Family::Oci, &[images::two_platforms(Family::Oci, 9), images::small(Family::Oci, 9)])),
+        ("chart", images::helm_chart("built", "1.0.0")),
+    ];
+    push(host, "apps/built", &built);
+}
+
+fn push(host: &str, repository: &str, images: &[(&str, images::Image)]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = Options { plain_http: true, ..Options::default() };
+        let target = Registry::new(host.parse().unwrap(), options).unwrap().repository(repository.parse().unwrap());
+        for (tag, image) in images {
+            image.push(&target, Some(tag)).await.unwrap();
+        }
+    });
+}
+
+fn tags_by_skopeo(repository: &str) -> BTreeSet<String> {
+    let output = skopeo(&["list-tags", "--tls-verify=false", &format!("docker://{repository}")]).expect_success();
+    let tags = parse(&output.stdout)["Tags"].as_array().unwrap().clone();
+    tags.iter().map(|tag| tag.as_str().unwrap().to_owned()).collect()
+}
+
+/// Lets skopeo compare two repositories: the tags, the bytes of each manifest, those of the children. How many manifests
+/// were compared.
+#[track_caller]
+fn compare_by_skopeo(source: &str, target: &str) -> usize {
+    let tags = tags_by_skopeo(source);
+    assert_eq!(tags_by_skopeo(target), tags, "{source} and {target}");
+    let mut references: Vec<String> = tags.iter().map(|tag| format!(":{tag}")).collect();
+    let mut compared = 0;
+    while let Some(reference) = references.pop() {
+        let at = |place: &str| skopeo_manifest(&format!("docker://{place}{reference}"));
+        let (there, here) = (at(source), at(target));
+        assert_eq!(Digest::of(here.as_bytes()), Digest::of(there.as_bytes()), "{source} and {target}, {reference}");
+        let children = parse(&here)["manifests"].as_array().cloned().unwrap_or_default();
+        references.extend(children.iter().map(|child| format!("@{}", child["digest"].as_str().unwrap())));
+        compared += 1;
+    }
+    compared
+}
+
+/// Lets skopeo read whole images with every blob, which it verifies.
+#[track_caller]
+fn read_by_skopeo(host: &str, site: &Site) {
+    for (at, image) in ["apps/examples:1.1.0", "apps/docker:1.0.0", "apps/built:index"].iter().enumerate() {
+        let folder = site.path(&format!("read-{at}"));
+        skopeo_copy(&format!("docker://{host}/{image}"), &format!("dir:{}", folder.display()));
+    }
+}
+
+#[test]
+fn a_registry_is_mirrored_to_another_and_skopeo_finds_every_digest() {
+    let (a, b) = (DebianRegistry::start(), DebianRegistry::start());
+    fill(&a);
+    let entries = format!("- {{name: apps, source: \"{}/apps/**\", target: \"{}/apps/**\"}}", a.host(), b.host());
+    let site = Site::with(&[a.host(), b.host()], &entries);
+
+    let told = site.once();
+    assert!(told.starts_with("apps: "), "{told}");
+    let compared: usize = REPOSITORIES
+        .iter()
+        .map(|repository| {
+            compare_by_skopeo(&format!("{}/{repository}", a.host()), &format!("{}/{repository}", b.host()))
+        })
+        .sum();
+    assert!(compared > 25, "{compared}");
+    read_by_skopeo(b.host(), &site);
+
+    let again = site.once();
+    assert!(again.starts_with("apps: nothing changed ("), "{again}");
+}
+
+#[test]
+fn a_registry_goes_through_layouts_into_another_and_skopeo_finds_every_digest() {
+    let (a, c) = (DebianRegistry::start(), DebianRegistry::start());
+    fill(&a);
+    let mut entries = Vec::new();
+    for (at, repository) in REPOSITORIES.iter().enumerate() {
+        let (source, target) = (format!("{}/{repository}", a.host()), format!("{}/{repository}", c.host()));
+        entries.push(format!("- {{name: out-{at}, source: \"{source}\", target: \"oci-layout:carried/{at}\"}}"));
+        entries.push(format!("- {{name: in-{at}, source: \"oci-layout:carried/{at}\", target: \"{target}\"}}"));
+    }
+    let site = Site::with(&[a.host(), c.host()], &entries.join("\n"));
+
+    site.run(&["once", "out-0", "out-1", "out-2"]).expect_success();
+    let carried = format!("oci:{}:1.1.0", site.path("carried/0").display());
+    let there = skopeo_manifest(&format!("docker://{}/apps/examples:1.1.0", a.host()));
+    assert_eq!(skopeo_manifest(&carried), there, "skopeo reads what was written");
+    skopeo_copy(&carried, &format!("dir:{}", site.path("read-carried").display()));
+
+    site.run(&["once", "in-0", "in-1", "in-2"]).expect_success();
+    for repository in REPOSITORIES {
+        compare_by_skopeo(&format!("{}/{repository}", a.host()), &format!("{}/{repository}", c.host()));
+    }
+    read_by_skopeo(c.host(), &site);
+    let again = site.once();
+    assert_eq!(again.matches(": nothing changed (").count(), 6, "{again}");
+}
+
+#[test]
+fn what_skopeo_writes_to_a_layout_is_read() {
+    let (site, target) = (Site::new(), Server::start());
+    let layout = site.path("by-skopeo");
+    for tag in ["1.0.0", "latest"] {
+        skopeo_copy(&format!("oci:{EXAMPLES}:{tag}"), &format!("oci:{}:{tag}", layout.display()));
+    }
+    let entry = format!("- {{name: in, source: \"oci-layout:by-skopeo\", target: \"{}/in\"}}", target.host());
+    site.configure(&[target.host()], &entry);
+    site.once();
+    for tag in ["1.0.0", "latest"] {
+        let raw = skopeo_manifest(&format!("oci:{EXAMPLES}:{tag}"));
+        assert_eq!(target.store().tag("in", tag), Some(Digest::of(raw.as_bytes())));
+    }
+}
+
+#[test]
+fn doing_it_again_costs_one_head_a_tag_at_each_side_and_the_listing() {
+    let (source, target) = (Server::start(), Server::start());
+    let images: Vec<_> = (0..20).map(|seed| images::two_platforms(Family::Oci, seed)).collect();
+    for (at, image) in images.iter().enumerate() {
+        image.put(&source, "app", Some(&format!("v{at}")));
+    }
+    images::sbom(&images[3], 1).put(&source, "app", None);
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    assert!(site.once().starts_with("app: 20 copied, "));
+    assert_eq!(target.store().tags("app"), source.store().tags("app"));
+
+    source.log().clear();
+    target.log().clear();
+    let again = site.once();
+    assert!(again.starts_with("app: nothing changed (20 kept)"), "{again}");
+    let counts = |server: &Server| server.log().counts().into_iter().collect::<Vec<_>>();
+    assert_eq!(counts(&source), [("manifest HEAD".to_owned(), 20), ("tags GET".to_owned(), 1)]);
+    assert_eq!(counts(&target), [("manifest HEAD".to_owned(), 20)]);
+}
+
+#[test]
+fn the_first_time_each_manifest_and_blob_is_read_once_and_written_once() {
+    let (source, target) = (Server::start(), Server::start());
+    for seed in 0..8 {
+        images::two_platforms(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
+    }
+    let entry = format!(
+        "- {{name: app, referrers: false, source: \"{}/app\", target: \"{}/app\"}}",
+        source.host(),
+        target.host()
+    );
+    Site::with(&[source.host(), target.host()], &entry).once();
+    let blobs = source.store().blobs("app").len();
+    assert_eq!(source.log().count("blob GET"), blobs);
+    assert_eq!(source.log().pulls(), source.store().manifests("app").len());
+    let paths: BTreeSet<String> = source.log().of("blob GET").into_iter().map(|request| request.path).collect();
+    assert_eq!(paths.len(), blobs, "each another one");
+    assert_eq!(target.log().count("manifest PUT"), source.store().manifests("app").len());
+    assert_eq!(target.log().pulls(), 0, "a target is never asked for a manifest's body");
+}
+
+#[test]
+fn a_daemon_mirrors_on_the_minute() {
+    let (a, b) = (DebianRegistry::start(), DebianRegistry::start());
+    fill(&a);
+    let entry = format!(
+        "- {{name: apps, source: \"{}/apps/**\", target: \"{}/apps/**\", schedule: \"* * * * *\"}}",
+        a.host(),
+        b.host()
+    );
+    let site = Site::with(&[a.host(), b.host()], &entry);
+    let mut daemon = site.start(&["run"]);
+    daemon.wait_until_within(NEXT_MINUTE, "the entry to fire", |daemon| {
+        daemon.stderr().contains("run ended").then_some(())
+    });
+    for repository in REPOSITORIES {
+        compare_by_skopeo(&format!("{}/{repository}", a.host()), &format!("{}/{repository}", b.host()));
+    }
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+    assert_eq!(site.history(&[]).last().unwrap()["trigger"], "schedule");
+}

@@ -1,0 +1,118 @@
+//! What the README and the examples tell people to do, done.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+use transship::oci::Digest;
+
+use crate::support::programs::{DEADLINE, Output, Running, skopeo_copy, skopeo_manifest, transship, transship_command};
+use crate::support::site::parse;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn readme() -> String {
+    std::fs::read_to_string(root().join("README.md")).unwrap()
+}
+
+/// A folder with a copy of the repository's examples, and nothing else.
+fn clone() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let status = Command::new("cp").arg("-r").arg(root().join("examples")).arg(folder.path()).status().unwrap();
+    assert!(status.success());
+    folder
+}
+
+/// The arguments of the README's first command.
+fn quickstart() -> Vec<String> {
+    let readme = readme();
+    let line = readme.lines().find(|line| line.starts_with("cargo run ")).unwrap();
+    let (_, args) = line.split_once(" -- ").unwrap();
+    args.split_whitespace().map(str::to_owned).collect()
+}
+
+fn run_in(folder: &Path, args: &[String]) -> Output {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut command = transship_command(&args);
+    command.current_dir(folder).env("XDG_STATE_HOME", folder.join("state"));
+    Running::start(&mut command).wait(DEADLINE)
+}
+
+#[test]
+fn the_quickstart_mirrors_the_examples_and_then_has_nothing_to_do() {
+    let folder = clone();
+    let first = run_in(folder.path(), &quickstart()).expect_success().stdout;
+    assert!(first.starts_with("quickstart: ") && first.contains("copied"), "{first}");
+    let index = std::fs::read_to_string(root().join("examples/images/index.json")).unwrap();
+    let manifests = parse(&index)["manifests"].as_array().unwrap().clone();
+    let names: Vec<&str> =
+        manifests.iter().filter_map(|one| one["annotations"]["org.opencontainers.image.ref.name"].as_str()).collect();
+    assert!(names.len() >= 5, "{names:?}");
+    for name in &names {
+        let raw = |layout: &Path| skopeo_manifest(&format!("oci:{}:{name}", layout.display()));
+        let (there, here) = (raw(&root().join("examples/images")), raw(&folder.path().join("mirror")));
+        assert_eq!(Digest::of(here.as_bytes()), Digest::of(there.as_bytes()), "{name}");
+        let copy = folder.path().join("read").join(name);
+        std::fs::create_dir_all(&copy).unwrap();
+        skopeo_copy(
+            &format!("oci:{}:{name}", folder.path().join("mirror").display()),
+            &format!("dir:{}", copy.display()),
+        );
+    }
+    let blobs = |layout: PathBuf| {
+        let files = std::fs::read_dir(layout.join("blobs/sha256")).unwrap().map(|file| file.unwrap().file_name());
+        let mut names: Vec<_> = files.collect();
+        names.sort();
+        names
+    };
+    assert_eq!(blobs(folder.path().join("mirror")), blobs(root().join("examples/images")), "the SBOM came along too");
+
+    let second = run_in(folder.path(), &quickstart()).expect_success().stdout;
+    assert!(second.starts_with("quickstart: nothing changed ("), "{second}");
+}
+
+#[test]
+fn every_example_passes_the_check() {
+    let folder = clone();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder.path().join("examples"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    assert!(files.len() >= 4, "{files:?}");
+    files.push(root().join("sync.yaml.example"));
+    std::fs::write(folder.path().join("docker-hub"), "secret\n").unwrap();
+    for file in files {
+        let mut command = transship_command(&["check", "--config", file.to_str().unwrap()]);
+        command.current_dir(folder.path()).env("CREDENTIALS_DIRECTORY", folder.path());
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (_, rest) in text.match_indices("env: ").map(|(at, found)| text.split_at(at + found.len())) {
+            let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            command.env(name, "secret");
+        }
+        let output = Running::start(&mut command).wait(DEADLINE);
+        assert_eq!(output.code(), 0, "{}: {}{}", file.display(), output.stdout, output.stderr);
+    }
+}
+
+#[test]
+fn every_command_of_the_readme_exists() {
+    let readme = readme();
+    let digest = Digest::of(b"").to_string();
+    let mut seen = 0;
+    // Every second part is what stands between fences.
+    for line in readme.split("```").skip(1).step_by(2).flat_map(str::lines) {
+        let line = line.split(" #").next().unwrap_or_default().trim();
+        let Some(args) = line.strip_prefix("transship ").or(line.strip_prefix("cargo run --release -- ")) else {
+            continue;
+        };
+        let args = args.replace("sha256:…", &digest);
+        let args: Vec<&str> = args.split_whitespace().chain(["--help"]).collect();
+        let output = transship(&args);
+        assert_eq!(output.code(), 0, "{line}: {}", output.stderr);
+        seen += 1;
+    }
+    assert!(seen >= 8, "{seen}");
+}

@@ -1,0 +1,526 @@
+//! The rules of an entry, seen from outside: which tags go, as what, with what, and what is held back.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use transship::oci::{Digest, MediaType};
+
+use crate::support::images::{self, Family, Image, linux};
+use crate::support::registry::{Fault, Server, Setup};
+use crate::support::site::{Site, parse};
+
+/// Two registries and an entry `app` from `app` in the one to `app` in the other.
+struct Pair {
+    source: Server,
+    target: Server,
+    site: Site,
+}
+
+impl Pair {
+    /// With these further keys, as in `platforms: [linux/amd64]`.
+    fn with(keys: &str) -> Self {
+        let pair = Self { source: Server::start(), target: Server::start(), site: Site::new() };
+        pair.configure(keys);
+        pair
+    }
+
+    fn configure(&self, keys: &str) {
+        let (source, target) = (self.source.host(), self.target.host());
+        let comma = if keys.is_empty() { "" } else { ", " };
+        let entry = format!("- {{name: app, source: \"{source}/app\", target: \"{target}/app\"{comma}{keys}}}");
+        self.site.configure(&[source, target], &entry);
+    }
+
+    /// Puts a small image under each of these tags; the seed is the tag's place.
+    fn fill(&self, tags: &[&str]) {
+        for (seed, tag) in tags.iter().enumerate() {
+            images::small(Family::Oci, seed as u64).put(&self.source, "app", Some(tag));
+        }
+    }
+
+    /// The target's tags.
+    fn arrived(&self) -> BTreeSet<String> {
+        self.target.store().tags("app").unwrap_or_default().into_keys().collect()
+    }
+}
+
+fn set(tags: &[&str]) -> BTreeSet<String> {
+    tags.iter().map(|tag| (*tag).to_owned()).collect()
+}
+
+fn json(server: &Server, repository: &str, reference: &str) -> Value {
+    let stored = server.store().manifest(repository, reference).unwrap_or_else(|| panic!("no {reference}"));
+    serde_json::from_slice(&stored.bytes).unwrap()
+}
+
+#[test]
+fn some_platforms_make_an_index_of_their_own_and_the_evidence_names_both() {
+    let pair = Pair::with("platforms: [linux/amd64]");
+    let image = images::two_platforms(Family::Oci, 1);
+    image.put(&pair.source, "app", Some("v1"));
+    pair.site.once();
+
+    let derived = pair.target.store().tag("app", "v1").unwrap();
+    assert_ne!(derived, image.digest());
+    let index = json(&pair.target, "app", "v1");
+    let children: Vec<&Value> = index["manifests"].as_array().unwrap().iter().collect();
+    assert_eq!(children.len(), 1);
+    assert_eq!(children[0]["platform"], linux("amd64"));
+    assert_eq!(children[0]["digest"], image.children[0].digest().to_string());
+    assert_eq!(pair.target.store().manifests("app").len(), 2, "the other platform did not come");
+    let evidence = &pair.site.evidence(&[])[0];
+    assert_eq!(evidence["digest"], derived.to_string());
+    assert_eq!(evidence["source_digest"], image.digest().to_string());
+
+    pair.source.log().clear();
+    pair.target.log().clear();
+    assert!(pair.site.once().starts_with("app: nothing changed (1 kept)"));
+    assert_eq!((pair.source.log().count("manifest GET"), pair.target.log().count("manifest GET")), (0, 0));
+}
+
+#[test]
+fn platforms_that_an_image_does_not_have_fail_by_name() {
+    let pair = Pair::with("platforms: [linux/s390x]");
+    images::two_platforms(Family::Oci, 1).put(&pair.source, "app", Some("v1"));
+    let report = pair.site.report(1);
+    let message = report.tag("v1")["message"].as_str().unwrap();
+    assert!(message.contains("no child runs on linux/s390x"), "{message}");
+    assert_eq!(pair.arrived(), set(&[]));
+}
+
+#[test]
+fn overwrite_never_holds_back_what_would_move_and_nothing_else() {
+    let pair = Pair::with("overwrite: never");
+    pair.fill(&["v1", "v2"]);
+    let old = images::small(Family::Oci, 99);
+    old.put(&pair.target, "app", Some("v1"));
+    let output = pair.site.run(&["once"]);
+    assert_eq!(output.code(), 4, "{}", output.stderr);
+    let why = format!(
+        "  refused v1 at {}/app: the target has {}, the source {}, and `overwrite: never` forbids the move\n",
+        pair.target.host(),
+        old.digest(),
+        images::small(Family::Oci, 0).digest()
+    );
+    assert!(output.stdout.contains(&why), "{why}\nis not in\n{}", output.stdout);
+    assert_eq!(pair.target.store().tag("app", "v1"), Some(old.digest()));
+    assert_eq!(pair.target.store().tag("app", "v2"), Some(images::small(Family::Oci, 1).digest()));
+}
+
+#[test]
+fn keep_previous_keeps_the_old_digest_under_a_name_of_its_own() {
+    let pair = Pair::with("overwrite: keep_previous");
+    pair.fill(&["v1"]);
+    let old = images::two_platforms(Family::Oci, 99);
+    old.put(&pair.target, "app", Some("v1"));
+    let report = pair.site.report(0);
+    let kept_as = report.tag("v1")["kept_as"].as_str().unwrap().to_owned();
+    assert!(kept_as.starts_with("v1.previous-"), "{kept_as}");
+    assert_eq!(pair.target.store().tag("app", &kept_as), Some(old.digest()));
+    assert_eq!(pair.target.store().tag("app", "v1"), Some(images::small(Family::Oci, 0).digest()));
+    assert!(pair.site.once().starts_with("app: nothing changed (1 kept)"));
+}
+
+#[test]
+fn tags_are_chosen_by_pattern_version_and_number() {
+    let pair = Pair::with("tags: {include: [\"v*\"], exclude: [\"*-rc*\"], semver: \">=1.1\", newest: 2, at_least: 2}");
+    pair.fill(&["v1.0.0", "v1.1.0", "v1.2.0-rc1", "v1.9.0", "v1.10.0", "latest"]);
+    pair.site.once();
+    assert_eq!(pair.arrived(), set(&["v1.10.0", "v1.9.0"]));
+}
+
+#[test]
+fn too_few_tags_are_an_error_and_nothing_is_done() {
+    let pair = Pair::with("tags: {include: [\"v*\"], at_least: 3}");
+    pair.fill(&["v1", "v2", "w3"]);
+    let report = pair.site.report(1);
+    let problem = report.problems()[0];
+    assert!(problem.starts_with(&format!("source {}/app: ", pair.source.host())) && problem.contains('3'), "{problem}");
+    assert_eq!(pair.arrived(), set(&[]));
+}
+
+#[test]
+fn an_alternative_does_not_leak_into_other_tags() {
+    let pair = Pair::with("tags: {include: [\"re:v1|v2\"]}");
+    pair.fill(&["v1", "v2", "v1-evil", "evil-v2", "v"]);
+    pair.site.once();
+    assert_eq!(pair.arrived(), set(&["v1", "v2"]));
+}
+
+#[test]
+fn a_pinned_digest_arrives_without_a_tag() {
+    let pinned = images::two_platforms(Family::Oci, 5);
+    let pair = Pair::with(&format!("tags: {{include: [\"@{}\"]}}", pinned.digest()));
+    pinned.put(&pair.source, "app", Some("moving"));
+    pair.site.once();
+    assert_eq!(pair.arrived(), set(&[]));
+    assert!(pair.target.store().manifest("app", &pinned.digest().to_string()).is_some());
+    let evidence = pair.site.evidence(&[]);
+    assert_eq!((&evidence[0]["tag"], &evidence[0]["digest"]), (&Value::Null, &pinned.digest().to_string().into()));
+    pair.source.store().set_tag("app", "moving", images::small(Family::Oci, 6).digest());
+    assert!(pair.site.once().starts_with("app: nothing changed (1 kept)"));
+}
+
+#[test]
+fn tags_that_are_named_one_by_one_need_no_listing() {
+    let pair = Pair::with("tags: {include: [v1, v2]}");
+    pair.fill(&["v1", "v2", "v3"]);
+    pair.site.once();
+    assert_eq!(pair.arrived(), set(&["v1", "v2"]));
+    assert_eq!(pair.source.log().count("tags GET"), 0);
+    pair.configure("tags: {include: [v1, nowhere]}");
+    let report = pair.site.report(1);
+    let message = report.tag("nowhere")["message"].as_str().unwrap();
+    assert_eq!(message, format!("source {}/app: resolving nowhere: there is no such tag", pair.source.host()));
+    assert_eq!(report.outcomes()["v1"], "kept");
+}
+
+#[test]
+fn a_plan_changes_nothing_and_explains_every_tag() {
+    let pair = Pair::with("tags: {include: [\"v*\"], exclude: [\"*-rc*\"]}");
+    pair.fill(&["v1", "v2", "v3-rc1", "latest"]);
+    pair.source.set(Fault::TagListHas("sha256:abc".into()));
+    let old = images::small(Family::Oci, 99);
+    old.put(&pair.target, "app", Some("v2"));
+    let output = pair.site.run(&["plan", "--explain"]).expect_success();
+    let source = format!("{}/app", pair.source.host());
+    assert!(output.stdout.starts_with("app: 1 to copy, 1 to replace\n"), "{}", output.stdout);
+    for line in [
+        format!("  in: {source}:v1: included by \"v*\"\n"),
+        format!("  out: {source}:v3-rc1: excluded by \"*-rc*\"\n"),
+        format!("  out: {source}:latest: "),
+        format!("  out: {source}:sha256:abc: not a tag by the specification\n"),
+    ] {
+        assert!(output.stdout.contains(&line), "{line}\nis not in\n{}", output.stdout);
+    }
+    assert_eq!(pair.site.run(&["plan", "--exit-code"]).code(), 3);
+    assert_eq!(pair.target.store().tags("app").unwrap().len(), 1);
+    assert_eq!(pair.target.store().tag("app", "v2"), Some(old.digest()));
+    let kinds = |server: &Server| server.log().counts().into_keys().collect::<Vec<_>>();
+    assert_eq!(kinds(&pair.source), ["manifest HEAD", "tags GET"], "a plan only looks");
+    assert_eq!(kinds(&pair.target), ["manifest HEAD"]);
+    pair.site.once();
+    assert_eq!(pair.site.run(&["plan", "--exit-code"]).expect_success().stdout, "app: nothing to change (2 to keep)\n");
+}
+
+#[test]
+fn a_tag_that_two_entries_claim_is_refused_to_both_and_the_others_go() {
+    let (source, target) = (Server::start(), Server::start());
+    for (repository, tags) in [("one", ["v1", "v2"]), ("two", ["v2", "v3"])] {
+        for (seed, tag) in tags.iter().enumerate() {
+            images::small(Family::Oci, (repository.len() + seed) as u64 + u64::from(repository == "two") * 10).put(
+                &source,
+                repository,
+                Some(tag),
+            );
+        }
+    }
+    let entry = |name| {
+        format!(
+            "- {{name: {name}, source: \"{}/{name}\", target: \"{}/all\", tags: {{include: [\"v*\"]}}}}",
+            source.host(),
+            target.host()
+        )
+    };
+    let site = Site::with(&[source.host(), target.host()], &format!("{}\n{}", entry("one"), entry("two")));
+    site.run(&["check"]).expect_success();
+    let told = format!("failed v2 at {}/all: the entries one and two claim it for different sources\n", target.host());
+    for command in [["plan"], ["once"]] {
+        let output = site.run(&command);
+        assert_eq!(output.code(), 1, "{}", output.stdout);
+        assert_eq!(output.stdout.matches(&told).count(), 2, "{}", output.stdout);
+    }
+    let arrived: Vec<String> = target.store().tags("all").unwrap().into_keys().collect();
+    assert_eq!(arrived, ["v1", "v3"]);
+}
+
+#[test]
+fn a_whole_tree_is_mirrored_by_the_catalog() {
+    let pair = Pair::with("");
+    for (seed, repository) in ["team/a", "team/b/c", "teams/d", "other"].iter().enumerate() {
+        images::small(Family::Oci, seed as u64).put(&pair.source, repository, Some("v1"));
+    }
+    let entry = format!(
+        "- {{name: team, source: \"{}/team/**\", target: \"{}/m/**\"}}",
+        pair.source.host(),
+        pair.target.host()
+    );
+    pair.site.configure(&[pair.source.host(), pair.target.host()], &entry);
+    pair.site.once();
+    assert_eq!(pair.target.store().repositories(), ["m/a", "m/b/c"]);
+    assert_eq!(pair.target.store().tag("m/b/c", "v1"), pair.source.store().tag("team/b/c", "v1"));
+
+    pair.source.set(Fault::NoCatalog);
+    let report = pair.site.report(1);
+    let problem = report.problems()[0].to_owned();
+    assert!(problem.starts_with(&format!("source {}: listing repositories: ", pair.source.host())), "{problem}");
+}
+
+/// Runs `copy` between two registries.
+fn copy(source: &Server, target: &Server, args: &[&str]) -> String {
+    let plain = ["copy", "--plain-http", source.host(), "--plain-http", target.host()];
+    let site = Site::new();
+    let mut command = site.command(&[&plain[..], args].concat());
+    command.env_remove("TRANSSHIP_CONFIG");
+    let output = crate::support::programs::Running::start(&mut command).wait(crate::support::programs::DEADLINE);
+    assert!(!site.journal().exists());
+    output.expect_success().stdout
+}
+
+#[test]
+fn copy_takes_a_tag_a_digest_or_a_repository() {
+    let (source, target) = (Server::start(), Server::start());
+    let (one, two) = (images::two_platforms(Family::Oci, 1), images::small(Family::Docker, 2));
+    one.put(&source, "app", Some("v1"));
+    two.put(&source, "app", Some("v2"));
+    let from = |what: &str| format!("{}/app{what}", source.host());
+    let to = |what: &str| format!("{}/{what}", target.host());
+
+    copy(&source, &target, &[&from(":v1"), &to("by-tag")]);
+    assert_eq!(target.store().tag("by-tag", "v1"), Some(one.digest()));
+    copy(&source, &target, &[&from(":v1"), &to("by-tag:renamed")]);
+    assert_eq!(target.store().tag("by-tag", "renamed"), Some(one.digest()));
+    copy(&source, &target, &[&from(&format!("@{}", two.digest())), &to("by-digest")]);
+    assert_eq!(target.store().tags("by-digest").unwrap().len(), 0);
+    assert!(target.store().manifest("by-digest", &two.digest().to_string()).is_some());
+    copy(&source, &target, &[&from(""), &to("whole")]);
+    assert_eq!(target.store().tags("whole"), source.store().tags("app"));
+    copy(&source, &target, &["--platform", "linux/arm64", &from(":v1"), &to("cut")]);
+    let children = json(&target, "cut", "v1")["manifests"].as_array().unwrap().clone();
+    assert_eq!(children.iter().map(|child| &child["platform"]).collect::<Vec<_>>(), [&linux("arm64")]);
+}
+
+/// An image with an SBOM, an SBOM of a child, a signature of the SBOM, and cosign's signature.
+struct Signed {
+    image: Image,
+    referrers: Vec<(Digest, Image)>,
+    signature: Image,
+}
+
+fn signed(seed: u64) -> Signed {
+    let image = images::two_platforms(Family::Oci, seed);
+    let sbom = images::sbom(&image, seed);
+    let of_child = images::sbom(&image.children[1], seed + 100);
+    let of_sbom = images::sbom(&sbom, seed + 200);
+    let signature = images::signature(&image);
+    let referrers =
+        vec![(image.digest(), sbom.clone()), (image.children[1].digest(), of_child), (sbom.digest(), of_sbom)];
+    Signed { image, referrers, signature }
+}
+
+/// Puts referrers as a registry with or without the API keeps them.
+fn put_referrers(server: &Server, has_api: bool, repository: &str, referrers: &[(Digest, Image)]) {
+    for (subject, referrer) in referrers {
+        referrer.put(server, repository, None);
+        if !has_api {
+            let list = server.store().referrers(repository, subject);
+            let body = serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": list});
+            let manifest = transship::oci::Manifest::new(MediaType::new(MediaType::OCI_INDEX), body.to_string().into());
+            let tag = subject.to_string().replace(':', "-");
+            server.store().put_manifest(repository, (&manifest).into(), Some(&tag));
+        }
+    }
+}
+
+/// Whether clients find a referrer from its subject at a server.
+fn finds(server: &Server, has_api: bool, repository: &str, subject: &Digest, referrer: &Image) -> bool {
+    let wanted = referrer.digest().to_string();
+    let listed = if has_api {
+        server.store().referrers(repository, subject)
+    } else {
+        let tag = subject.to_string().replace(':', "-");
+        if server.store().tag(repository, &tag).is_none() {
+            return false;
+        }
+        json(server, repository, &tag)["manifests"].as_array().cloned().unwrap_or_default()
+    };
+    listed.iter().any(|one| one["digest"] == wanted.as_str() && one["artifactType"] == "application/spdx+json")
+}
+
+fn referrers_follow(at_source: bool, at_target: bool) {
+    let with = |referrers_api| Server::with(Setup { referrers_api, ..Setup::default() });
+    let (source, target) = (with(at_source), with(at_target));
+    let Signed { image, referrers, signature } = signed(1);
+    image.put(&source, "app", Some("v1"));
+    put_referrers(&source, at_source, "app", &referrers);
+    signature.put(&source, "app", Some(&images::signature_tag(&image)));
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    let report = site.report(0);
+    assert_eq!(target.store().tag("app", "v1"), Some(image.digest()), "{:#}", report.0);
+    for (subject, referrer) in &referrers {
+        assert!(finds(&target, at_target, "app", subject, referrer), "{subject}: {:?}", target.store().tags("app"));
+    }
+    assert_eq!(target.store().tag("app", &images::signature_tag(&image)), Some(signature.digest()));
+    assert!(site.once().contains(": nothing changed ("));
+}
+
+#[test]
+fn referrers_follow_from_api_to_api() {
+    referrers_follow(true, true);
+}
+
+#[test]
+fn referrers_follow_from_api_to_fallback_tags() {
+    referrers_follow(true, false);
+}
+
+#[test]
+fn referrers_follow_from_fallback_tags_to_api() {
+    referrers_follow(false, true);
+}
+
+#[test]
+fn referrers_follow_from_fallback_tags_to_fallback_tags() {
+    referrers_follow(false, false);
+}
+
+#[test]
+fn without_referrers_only_the_image_goes() {
+    let pair = Pair::with("referrers: false, tags: {include: [v1]}");
+    let Signed { image, referrers, signature } = signed(1);
+    image.put(&pair.source, "app", Some("v1"));
+    put_referrers(&pair.source, true, "app", &referrers);
+    signature.put(&pair.source, "app", Some(&images::signature_tag(&image)));
+    pair.site.once();
+    assert_eq!(pair.arrived(), set(&["v1"]));
+    assert_eq!(pair.target.store().manifests("app").len(), 3);
+}
+
+#[test]
+fn a_signature_that_appears_later_comes_with_the_next_run() {
+    let pair = Pair::with("tags: {include: [\"v*\"]}");
+    let image = images::two_platforms(Family::Oci, 1);
+    image.put(&pair.source, "app", Some("v1"));
+    pair.site.once();
+    let signature = images::signature(&image);
+    signature.put(&pair.source, "app", Some(&images::signature_tag(&image)));
+    let told = pair.site.once();
+    assert_eq!(pair.target.store().tag("app", &images::signature_tag(&image)), Some(signature.digest()), "{told}");
+    assert!(pair.site.once().starts_with("app: nothing changed ("));
+}
+
+#[test]
+fn a_referrer_that_appears_later_under_a_fallback_tag_comes_with_the_next_run() {
+    let source = Server::with(Setup { referrers_api: false, ..Setup::default() });
+    let target = Server::start();
+    let image = images::small(Family::Oci, 1);
+    image.put(&source, "app", Some("v1"));
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    site.once();
+    let sbom = images::sbom(&image, 1);
+    put_referrers(&source, false, "app", &[(image.digest(), sbom.clone())]);
+    site.once();
+    assert!(finds(&target, true, "app", &image.digest(), &sbom));
+    source.log().clear();
+    site.once();
+    assert_eq!(source.log().pulls(), 0, "what is done is done");
+}
+
+#[test]
+fn schema_1_is_refused_by_name_and_the_rest_arrives() {
+    let pair = Pair::with("");
+    pair.fill(&["v1"]);
+    images::schema_1("app").put(&pair.source, "app", Some("old"));
+    let report = pair.site.report(1);
+    let message = report.tag("old")["message"].as_str().unwrap();
+    assert!(message.to_lowercase().contains("schema 1"), "{message}");
+    assert_eq!(pair.arrived(), set(&["v1"]));
+}
+
+#[test]
+fn foreign_layers_are_left_where_they_live() {
+    let pair = Pair::with("");
+    let layers = [images::layer(Family::Docker, 1, 1000), images::foreign_layer(Family::Docker, 2)];
+    let image = images::image(Family::Docker, linux("amd64"), &layers);
+    image.put(&pair.source, "app", Some("v1"));
+    pair.site.once();
+    assert_eq!(pair.target.store().tag("app", "v1"), Some(image.digest()));
+    let asked =
+        |server: &Server| server.log().requests().iter().any(|r| r.path.contains(&layers[1].digest().to_string()));
+    assert!(!asked(&pair.source) && !asked(&pair.target), "nobody asked for it");
+}
+
+#[test]
+fn every_kind_of_artifact_arrives_as_it_is() {
+    let pair = Pair::with("");
+    let wasm = images::artifact(
+        "application/vnd.wasm.config.v0+json",
+        None,
+        &[("application/wasm", images::noise(1, 500))],
+        None,
+    );
+    let empty = images::artifact("application/vnd.example.nothing", None, &[], None);
+    let nested = images::index(Family::Oci, &[images::two_platforms(Family::Docker, 1), images::small(Family::Oci, 2)]);
+    let all = [
+        ("chart", images::helm_chart("c", "1.0.0")),
+        ("wasm", wasm),
+        ("empty", empty),
+        ("nested", nested),
+        ("list", images::two_platforms(Family::Docker, 3)),
+    ];
+    for (tag, image) in &all {
+        image.put(&pair.source, "app", Some(tag));
+    }
+    pair.site.once();
+    for (tag, image) in &all {
+        let stored = pair.target.store().manifest("app", tag).unwrap();
+        assert_eq!(&stored.bytes, image.manifest.bytes(), "{tag}");
+        assert_eq!(stored.media_type, image.manifest.media_type().to_string(), "{tag}");
+    }
+}
+
+#[test]
+fn several_targets_are_fed_from_one_read() {
+    let source = Server::start();
+    let targets = [Server::start(), Server::start(), Server::start()];
+    let image = images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, 1, 400_000)]);
+    image.put(&source, "app", Some("v1"));
+    let hosts: Vec<&str> = targets.iter().map(Server::host).chain([source.host()]).collect();
+    let places: Vec<String> = targets.iter().map(|target| format!("\"{}/app\"", target.host())).collect();
+    let entry = format!("- {{name: app, source: \"{}/app\", targets: [{}]}}", source.host(), places.join(", "));
+    Site::with(&hosts, &entry).once();
+    for target in &targets {
+        assert_eq!(target.store().tag("app", "v1"), Some(image.digest()));
+    }
+    assert_eq!(source.log().count("blob GET"), image.blobs.len(), "each blob was read once for all");
+    assert_eq!(source.log().pulls(), 1);
+}
+
+#[test]
+fn a_layer_that_many_repositories_share_is_sent_once_and_mounted_elsewhere() {
+    let (source, target) = (Server::start(), Server::start());
+    let base = images::layer(Family::Oci, 0, 50_000);
+    let names: Vec<String> = (0..6).map(|at| format!("team/r{at}")).collect();
+    for (seed, name) in (1..).zip(&names) {
+        let layers = [base.clone(), images::layer(Family::Oci, seed, 1000)];
+        images::image(Family::Oci, linux("amd64"), &layers).put(&source, name, Some("v1"));
+    }
+    let entry =
+        format!("- {{name: team, source: \"{}/team/**\", target: \"{}/team/**\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    site.once();
+    for name in &names {
+        assert_eq!(target.store().tags(name), source.store().tags(name));
+    }
+    // Each repository has a configuration and a layer of its own, and the base.
+    assert_eq!(target.log().count("upload PUT"), 2 * names.len() + 1);
+    assert_eq!(source.log().count("blob GET"), 2 * names.len() + 1);
+    let mounts = target.log().of("mount POST").iter().filter(|mount| mount.status == 201).count();
+    assert_eq!(mounts, names.len() - 1);
+    let mounted: u64 = site.evidence(&[]).iter().map(|row| row["blobs"]["mounted"].as_u64().unwrap()).sum();
+    assert_eq!(mounted, names.len() as u64 - 1);
+}
+
+#[test]
+fn a_run_as_json_says_all_that_the_summary_says() {
+    let pair = Pair::with("");
+    pair.fill(&["v1"]);
+    let output = pair.site.run(&["once", "--json"]).expect_success();
+    let reports = parse(&output.stdout);
+    let tag = &reports[0]["tags"][0];
+    assert_eq!((&tag["tag"], &tag["outcome"]), (&"v1".into(), &"copied".into()));
+    assert_eq!(tag["digest"], images::small(Family::Oci, 0).digest().to_string());
+    assert_eq!(tag["blobs"]["copied"], 3);
+}
