@@ -118,6 +118,19 @@ fn a_source_that_states_a_digest_it_does_not_have_moves_no_tag() {
 }
 
 #[test]
+fn a_source_that_states_the_digest_of_another_tag_moves_no_tag() {
+    let pair = Pair::new();
+    let (one, two) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
+    one.put(&pair.source, "app", Some("v1"));
+    two.put(&pair.source, "app", None);
+    older("v1").put(&pair.target, "app", Some("v1"));
+    pair.source.set(Fault::TagDigestWrong(two.digest()));
+    let output = pair.expect_nothing_to_move(&format!("source {}/app: reading manifest ", pair.source.host()));
+    assert!(output.stdout.contains(&one.digest().to_string()), "{}", output.stdout);
+    assert!(output.stdout.contains(&two.digest().to_string()), "{}", output.stdout);
+}
+
+#[test]
 fn a_truncated_tag_list_is_an_error_and_not_a_short_list() {
     let (pair, _) = Pair::with_three_tags();
     pair.source.set(Fault::TagListCut);
