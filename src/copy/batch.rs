@@ -215,6 +215,12 @@ impl Batch {
         self.nodes.get_tag(self.source.as_ref(), tag).await
     }
 
+    /// Whether the manifest of this digest has been read in this batch and is at hand.
+    #[must_use]
+    pub fn has_read(&self, digest: &Digest) -> bool {
+        self.nodes.has(digest)
+    }
+
     /// Whether a signature's tag has come to every target on the way of what it belongs to.
     #[must_use]
     pub fn has_signed(&self, tag: &Tag) -> bool {

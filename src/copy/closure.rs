@@ -102,6 +102,10 @@ impl Nodes {
         Ok(digest)
     }
 
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.lock().cells.get(digest).is_some_and(|cell| cell.initialized())
+    }
+
     fn keep(&self, digest: Digest, size: usize) {
         let mut table = self.lock();
         table.kept.push_back((digest, size));

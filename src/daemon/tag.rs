@@ -23,7 +23,7 @@ use crate::copy::{Batch, CopyError, Order, Previous, Rules};
 use crate::journal::Observation;
 use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag, signature_tags};
 use crate::plan::{Action, Selected};
-use crate::store::Side;
+use crate::store::{ErrorKind, Side, Step, StoreError};
 
 /// How many tags of one repository are worked on at once.
 const TAGS_AT_ONCE: usize = 32;
@@ -123,8 +123,8 @@ impl PairRun<'_> {
     /// Compares one tag or pinned digest at both sides and copies it to the targets that differ.
     async fn one(&self, reference: &ManifestRef) {
         let known: Vec<Known> = self.there.iter().map(|there| there.knows(reference)).collect();
-        let source_digest = match self.source_digest(reference, &known).await {
-            Ok(digest) => digest,
+        let (source_digest, is_read) = match self.source_digest(reference, &known).await {
+            Ok(seen) => seen,
             Err(outcome) => return self.settle_all(reference, None, None, &outcome).await,
         };
         let wanted = match self.derived.of(&self.batch, source_digest).await {
@@ -153,22 +153,49 @@ impl PairRun<'_> {
         }
         let kept: Vec<usize> =
             (0..self.pair.targets.len()).filter(|at| !orders.iter().any(|(order, _)| order == at)).collect();
+        if !is_read
+            && !orders.is_empty()
+            && let Err(outcome) = self.confirm(reference, source_digest).await
+        {
+            for (at, _) in orders.drain(..) {
+                self.settle(at, reference, Some(source_digest), Some(wanted), outcome.clone()).await;
+            }
+        }
         self.copy(reference, source_digest, orders).await;
         self.late_companions(reference, source_digest, wanted, &kept).await;
     }
 
-    /// What the source has. A tag that is at no target will be read in any case: then one GET tells its digest as well,
-    /// unless reading is what the source counts.
-    async fn source_digest(&self, reference: &ManifestRef, known: &[Known]) -> Result<Digest, TagOutcome> {
+    /// What the source has, and whether its manifest has been read by the tag. A tag that is at no target will be read in
+    /// any case: then one GET tells its digest as well, unless reading is what the source counts.
+    async fn source_digest(&self, reference: &ManifestRef, known: &[Known]) -> Result<(Digest, bool), TagOutcome> {
         let source = self.pair.source.as_ref();
         if let ManifestRef::Tag(tag) = reference
             && !source.counts_manifest_reads()
             && known.iter().all(|known| *known == Known::Absent)
             && self.listing.tags.get(tag).copied().flatten().is_none()
         {
-            return self.batch.read_tag(tag).await.map_err(|error| TagOutcome::failed(&error));
+            let read = self.batch.read_tag(tag).await;
+            return read.map(|digest| (digest, true)).map_err(|error| TagOutcome::failed(&error));
         }
-        source_digest(source, &self.listing, reference).await
+        source_digest(source, &self.listing, reference).await.map(|digest| (digest, false))
+    }
+
+    /// Reads the manifest of a tag that is to be copied by the tag itself. A source whose HEAD or list states the digest
+    /// of something else that it has would otherwise move the target's tag to that. Where reading is counted, a digest
+    /// that was read once is believed.
+    async fn confirm(&self, reference: &ManifestRef, stated: Digest) -> Result<(), TagOutcome> {
+        let ManifestRef::Tag(tag) = reference else { return Ok(()) };
+        if self.pair.source.counts_manifest_reads() && self.batch.has_read(&stated) {
+            return Ok(());
+        }
+        let read = self.batch.read_tag(tag).await.map_err(|error| TagOutcome::failed(&error))?;
+        if read == stated {
+            return Ok(());
+        }
+        let detail =
+            format!("it was said to be {stated} and is {read}: the tag moved meanwhile, or the source is wrong");
+        let error = StoreError::new(self.pair.source.place(), Step::ReadManifest, tag, ErrorKind::Corrupt, detail);
+        Err(TagOutcome::failed_at(Side::Source, &error))
     }
 
     async fn copy(&self, reference: &ManifestRef, digest: Digest, orders: Vec<(usize, Action)>) {

@@ -113,7 +113,11 @@ fn a_source_that_states_a_digest_it_does_not_have_moves_no_tag() {
     let (pair, _) = Pair::with_three_tags();
     let lie = Digest::of(b"what nobody has");
     pair.source.set(Fault::TagDigestWrong(lie));
-    pair.expect_nothing_to_move(&format!("source {}/app: reading manifest {lie}: ", pair.source.host()));
+    let told = format!(
+        "source {}/app: reading manifest v2: the registry states {lie}, and the bytes hash to ",
+        pair.source.host()
+    );
+    pair.expect_nothing_to_move(&told);
     pair.expect_to_heal();
 }
 
