@@ -74,7 +74,8 @@ impl Copy {
         let engine = Engine { copier: Copier::new(MEMORY), endpoints, journal: None };
         let errand = Errand { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Hand };
         let reports = work::run_all(&engine, &[errand], 1, context).await;
-        reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before it began").into())
+        let report = reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before it began"))?;
+        Ok(RunReport { entry: self.source.to_string(), ..report })
     }
 
     fn entry(&self) -> Result<Entry, Failure> {
@@ -233,5 +234,99 @@ impl Single {
             blobs: BlobCounts::default(),
             bytes: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::start::tests::context;
+    use super::super::tags::tests::layout_of;
+    use super::*;
+    use crate::layout::Layout;
+
+    fn copy(source: &str, target: &str) -> Copy {
+        Copy {
+            source: source.parse().unwrap(),
+            target: target.parse().unwrap(),
+            platforms: Vec::new(),
+            no_referrers: false,
+            connection: Connection::default(),
+            json: false,
+        }
+    }
+
+    async fn outcome(copy: &Copy) -> Result<Vec<TagOutcome>, String> {
+        let endpoints = Arc::new(Endpoints::default());
+        let report = match &copy.source.manifest {
+            Some(reference) => copy.one(reference, &endpoints, &context()).await,
+            None => copy.repository(endpoints, &context()).await,
+        };
+        Ok(report.map_err(|failure| failure.to_string())?.tags.into_iter().map(|tag| tag.outcome).collect())
+    }
+
+    async fn digest(path: &Path, tag: &str) -> Option<Digest> {
+        let reference = ManifestRef::Tag(tag.parse().unwrap());
+        Layout::open(path).resolve(&reference).await.unwrap().map(|descriptor| descriptor.digest)
+    }
+
+    #[tokio::test]
+    async fn a_tag_is_copied_under_another_name_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        layout_of(&from, &["v1", "v2"]).await;
+        let place = |path: &Path, tag: &str| format!("oci-layout:{}:{tag}", path.display());
+        let first = copy(&place(&from, "v1"), &place(&to, "stable"));
+        assert_eq!(outcome(&first).await, Ok(vec![TagOutcome::Copied]));
+        assert_eq!(digest(&to, "stable").await, digest(&from, "v1").await);
+        assert_eq!(digest(&to, "v1").await, None);
+        assert_eq!(outcome(&first).await, Ok(vec![TagOutcome::Kept]));
+        let previous = digest(&from, "v1").await.unwrap();
+        let moved = outcome(&copy(&place(&from, "v2"), &place(&to, "stable"))).await;
+        assert_eq!(moved, Ok(vec![TagOutcome::Replaced { previous, kept_as: None }]));
+    }
+
+    #[tokio::test]
+    async fn a_digest_is_copied_without_a_tag_and_a_repository_with_all_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        let layout = layout_of(&from, &["v1", "v2"]).await;
+        let v1 = digest(&from, "v1").await.unwrap();
+        let (from, target) = (format!("oci-layout:{}", from.display()), format!("oci-layout:{}", to.display()));
+        assert_eq!(outcome(&copy(&format!("{from}@{v1}"), &target)).await, Ok(vec![TagOutcome::Copied]));
+        assert!(Layout::open(&to).resolve(&ManifestRef::Digest(v1)).await.unwrap().is_some());
+        assert_eq!(digest(&to, "v1").await, None);
+        assert_eq!(outcome(&copy(&from, &target)).await, Ok(vec![TagOutcome::Copied, TagOutcome::Copied]));
+        assert_eq!(digest(&to, "v1").await, Some(v1));
+        drop(layout);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_meant_is_refused_before_anything_moves() {
+        let digest = Digest::of(b"x");
+        let message = async |source: &str, target: &str, platforms: &[&str]| {
+            let platforms = platforms.iter().map(|platform| platform.parse().unwrap()).collect();
+            outcome(&Copy { platforms, ..copy(source, target) }).await.unwrap_err()
+        };
+        let whole = "error: h.example/a is a whole repository, t.example/a:v1 one tag: name a tag of both or of none";
+        assert_eq!(message("h.example/a", "t.example/a:v1", &[]).await, whole);
+        let written = message("h.example/a:v1", &format!("t.example/a@{digest}"), &[]).await;
+        assert!(written.ends_with("a digest is not written, name a tag or none"), "{written}");
+        let pinned = message(&format!("h.example/a@{digest}"), "t.example/a", &["linux/amd64"]).await;
+        assert!(pinned.starts_with("error: --platform makes a new index with another digest than sha256:"), "{pinned}");
+    }
+
+    #[tokio::test]
+    async fn a_tag_that_the_source_lacks_is_a_failure_of_the_source() {
+        let folder = tempfile::tempdir().unwrap();
+        layout_of(folder.path(), &["v1"]).await;
+        let place = format!("oci-layout:{}", folder.path().display());
+        let target = format!("oci-layout:{}/to", folder.path().display());
+        let outcomes = outcome(&copy(&format!("{place}:v2"), &target)).await.unwrap();
+        let [TagOutcome::Failed { side: Some(Side::Source), message, .. }] = &outcomes[..] else {
+            panic!("{outcomes:?}")
+        };
+        assert_eq!(*message, format!("source {place}: there is no v2"));
     }
 }

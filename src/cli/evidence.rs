@@ -111,3 +111,40 @@ fn row(record: &EvidenceRecord) -> String {
 fn quoted(field: String) -> String {
     if field.contains([',', '"', '\r', '\n']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::tests::journal_of_two_runs;
+    use super::super::output::tests::Paper;
+    use super::*;
+    use crate::journal::EvidenceFilter;
+    use crate::oci::Digest;
+
+    async fn records() -> Vec<EvidenceRecord> {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal_of_two_runs(folder.path()).await;
+        journal.evidence(&EvidenceFilter::default()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn csv_has_one_line_for_each_arrival_and_quotes_by_the_rules() {
+        let paper = Paper::default();
+        print_csv(&records().await, &mut paper.output()).unwrap();
+        let digest = Digest::of(b"v1");
+        let row = format!(
+            "1,1,api,h/a,v1,{digest},t/a,v1,{digest},application/vnd.oci.image.manifest.v1+json,1,2,1,0,2048,anonymous,\
+             \"robot, \"\"the\"\" first\",2027-01-15T08:00:01.000Z,2027-01-15T08:00:02.000Z"
+        );
+        assert_eq!(paper.text(), format!("{COLUMNS}\r\n{row}\r\n"));
+        assert_eq!(COLUMNS.split(',').count(), 19);
+    }
+
+    #[tokio::test]
+    async fn people_see_what_arrived_under_which_digest() {
+        let paper = Paper::default();
+        print(&records().await, true, &mut paper.output()).unwrap();
+        let expected = format!("2027-01-15T08:00:02Z  api    t/a:v1  {}  h/a     2.0 KiB\n", Digest::of(b"v1"));
+        assert!(paper.text().contains(&expected), "{}", paper.text());
+        assert!(paper.text().ends_with("there is earlier evidence: --limit, --until, --json or --csv shows it\n"));
+    }
+}

@@ -37,7 +37,10 @@ impl History {
         if self.json {
             context.output.json(&runs)?;
         } else {
-            print(&runs, more, &mut context.output)?;
+            print(&runs, &mut context.output)?;
+            if more {
+                context.output.line("there are earlier ones: --limit, --until or --json shows them")?;
+            }
         }
         Ok(Exit::Ok)
     }
@@ -55,7 +58,8 @@ impl History {
     }
 }
 
-fn print(runs: &[RunRecord], more: bool, output: &mut Output) -> io::Result<()> {
+/// Prints runs for people.
+pub(super) fn print(runs: &[RunRecord], output: &mut Output) -> io::Result<()> {
     if runs.is_empty() {
         return output.line("no runs");
     }
@@ -87,5 +91,87 @@ fn print(runs: &[RunRecord], more: bool, output: &mut Output) -> io::Result<()> 
             output.line(format!("run {}: {error}", run.id))?;
         }
     }
-    if more { output.line("there are earlier ones: --limit, --until or --json shows them") } else { Ok(()) }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use chrono::{DateTime, TimeDelta};
+
+    use super::super::output::tests::Paper;
+    use super::*;
+    use crate::copy::event::{Arrival, BlobCounts};
+    use crate::journal::{Begun, HistoryFilter, Outcome, RunEnd, TagCounts, Trigger};
+    use crate::oci::{Digest, MediaType};
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    /// A journal with a run that brought `v1` of `t/a` and one that failed; the arrival's row is for `evidence`.
+    pub(in super::super) async fn journal_of_two_runs(folder: &std::path::Path) -> Journal {
+        let journal = Journal::open_at(&folder.join("journal.db"), at(0)).unwrap();
+        for (number, error) in [(0, None), (1, Some("source h/a: listing tags: denied".to_owned()))] {
+            let started = at(number * 60);
+            let begun = journal.begin_run("api", Trigger::Hand, started).await.unwrap();
+            let Begun::Started(run) = begun else { panic!("{begun:?}") };
+            if error.is_none() {
+                journal.record_arrival(run, "api", &arrival()).await.unwrap();
+            }
+            let outcome = if error.is_none() { Outcome::Succeeded } else { Outcome::Failed };
+            let tags = TagCounts { copied: u64::from(error.is_none()), ..TagCounts::default() };
+            let end = RunEnd { outcome, tags, bytes: 2048, error };
+            journal.end_run(run, end, started + TimeDelta::seconds(15)).await.unwrap();
+        }
+        journal
+    }
+
+    fn arrival() -> Arrival {
+        Arrival {
+            source: "h/a".into(),
+            source_reference: crate::oci::ManifestRef::Tag("v1".parse().unwrap()),
+            source_digest: Digest::of(b"v1"),
+            target: "t/a".into(),
+            tag: Some("v1".parse().unwrap()),
+            digest: Digest::of(b"v1"),
+            media_type: MediaType::new(MediaType::OCI_MANIFEST),
+            manifests: 1,
+            blobs: BlobCounts { copied: 2, mounted: 1, found: 0 },
+            bytes: 2048,
+            source_identity: "anonymous".into(),
+            target_identity: "robot, \"the\" first".into(),
+            started: at(1),
+            ended: at(2),
+        }
+    }
+
+    #[tokio::test]
+    async fn runs_are_shown_the_latest_first_and_errors_in_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal_of_two_runs(folder.path()).await;
+        let runs = journal.history(&HistoryFilter::default()).await.unwrap();
+        let paper = Paper::default();
+        print(&runs, &mut paper.output()).unwrap();
+        let expected = "RUN  ENTRY  TRIGGER  STARTED               TOOK  OUTCOME    TAGS        BYTES\n  \
+                        2  api    hand     2027-01-15T08:01:00Z  15s   failed     no tags   2.0 KiB\n  \
+                        1  api    hand     2027-01-15T08:00:00Z  15s   succeeded  1 copied  2.0 KiB\n\
+                        run 2: source h/a: listing tags: denied\n";
+        assert_eq!(paper.text(), expected);
+    }
+
+    #[tokio::test]
+    async fn runs_are_found_by_what_they_brought() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal_of_two_runs(folder.path()).await;
+        let brought = async |reference: Option<&str>, digest: Option<Digest>| {
+            let filter =
+                Filter { reference: reference.map(str::to_owned), digest: digest.map(Into::into), ..Filter::default() };
+            let found = History { filter, json: false }.brought(&journal).await.unwrap();
+            found.map(|runs| runs.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(brought(None, None).await, None);
+        assert_eq!(brought(Some("t/a:v1"), None).await, Some(vec!["1".to_owned()]));
+        assert_eq!(brought(None, Some(Digest::of(b"v1"))).await, Some(vec!["1".to_owned()]));
+        assert_eq!(brought(Some("t/b"), None).await, Some(vec![]));
+    }
 }

@@ -163,9 +163,16 @@ impl Node {
         bytes + self.manifests.iter().chain(&self.referrers).map(|child| child.bytes(counted)).sum::<u64>()
     }
 
+    /// What kind of artifact it is, where that says more than its configuration.
+    fn kind(&self) -> Option<&str> {
+        let config = self.config.as_ref().map(|config| config.media_type.as_str());
+        self.descriptor.artifact_type.as_deref().filter(|kind| config != Some(*kind))
+    }
+
     fn draw(&self, lead: &str, below: &str, role: &str, output: &mut Output) -> std::io::Result<()> {
         let platform = self.descriptor.platform.as_ref().map(|platform| format!("{platform} ")).unwrap_or_default();
-        output.line(format!("{lead}{role}{platform}{}", told(&self.descriptor)))?;
+        let kind = self.kind().map(|kind| format!(" of {kind}")).unwrap_or_default();
+        output.line(format!("{lead}{role}{platform}{}{kind}", told(&self.descriptor)))?;
         if let Some(problem) = &self.problem {
             output.line(format!("{below}   {problem}"))?;
         }
@@ -188,9 +195,7 @@ impl Node {
 
 fn told(content: &Descriptor) -> String {
     let foreign = if content.is_foreign() { ", not copied: it lives elsewhere" } else { "" };
-    let kind = content.artifact_type.as_deref().filter(|kind| *kind != content.media_type.as_str());
-    let kind = kind.map(|kind| format!(" of {kind}")).unwrap_or_default();
-    format!("{} {} {}{kind}{foreign}", content.digest, units::bytes(content.size), content.media_type)
+    format!("{} {} {}{foreign}", content.digest, units::bytes(content.size), content.media_type)
 }
 
 fn branches(last: bool) -> (&'static str, &'static str) {
@@ -231,7 +236,7 @@ mod tests {
         let (exit, text) = printed(&inspect(reference.clone(), false), &*layout).await;
         let kind = "application/vnd.oci.image.manifest.v1+json";
         let expected = format!(
-            "{reference}\n{} {} B {kind} of application/vnd.oci.image.config.v1+json\n\
+            "{reference}\n{} {} B {kind}\n\
              ├─ config {config} 2 B application/vnd.oci.image.config.v1+json\n\
              ├─ layer {config} 2 B application/vnd.oci.image.layer.v1.tar\n\
              └─ referrer {} {} B {kind} of application/x-signature\n   \

@@ -219,7 +219,7 @@ mod tests {
             previous.short()
         );
         assert_eq!(printed(&plan, false), expected);
-        assert_eq!((exit(&[plan.clone()], false), exit(&[plan], true)), (Exit::Ok, Exit::ChangesPending));
+        assert_eq!((exit(std::slice::from_ref(&plan), false), exit(&[plan], true)), (Exit::Ok, Exit::ChangesPending));
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl Progress {
             }
             Event::TransferFinished(transfer) => self.end(transfer),
             Event::TransferFailed(transfer, _) => self.end(transfer),
+            Event::SignatureArrived(_) => {}
         }
     }
 
@@ -79,7 +80,8 @@ impl Progress {
     }
 
     fn bar(&self, transfer: &Transfer) -> ProgressBar {
-        let template = "  {prefix} {wide_bar} {bytes:>10} of {total_bytes:>10} {bytes_per_sec:>12}";
+        // Without its bar a line takes 65 columns: it does not wrap where there are 80.
+        let template = "  {prefix} {wide_bar} {percent:>3}% {total_bytes:>10} {bytes_per_sec:>12}";
         let bar = ProgressBar::new(transfer.size).with_style(style(template));
         bar.set_prefix(format!("{} {}", transfer.digest.short(), shortened(&transfer.target)));
         self.bars.insert_before(&self.sum, bar)
@@ -121,7 +123,7 @@ fn style(template: &str) -> ProgressStyle {
 
 /// The last part of a place, where it is long.
 fn shortened(place: &str) -> String {
-    const WIDTH: usize = 32;
+    const WIDTH: usize = 20;
     let length = place.chars().count();
     if length <= WIDTH {
         return format!("{place:<WIDTH$}");
@@ -167,7 +169,7 @@ mod tests {
     #[test]
     fn a_long_place_keeps_its_end() {
         let long = "prod.example.com/a/very/long/repository/name/indeed";
-        assert_eq!(shortened(long), "…ery/long/repository/name/indeed");
-        assert_eq!(shortened("t/x").len(), 32);
+        assert_eq!(shortened(long), "…ository/name/indeed");
+        assert_eq!(shortened("t/x").len(), 20);
     }
 }

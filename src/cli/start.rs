@@ -122,3 +122,26 @@ fn listen_for_signals(interrupted: CancellationToken) -> std::io::Result<()> {
     });
     Ok(())
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A context without configuration, that prints to nowhere.
+    pub(in super::super) fn context() -> Context {
+        Context {
+            global: Global { config: None, log_format: logging::LogFormat::Auto },
+            output: Output::to(Box::new(std::io::sink())),
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+            interrupted: CancellationToken::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_interruption_ends_a_command_that_waits() {
+        let interrupted = CancellationToken::new();
+        interrupted.cancel();
+        let exit = unless_interrupted(&interrupted, std::future::pending()).await;
+        assert!(matches!(exit, Ok(Exit::Interrupted)));
+    }
+}

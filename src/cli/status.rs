@@ -1,17 +1,17 @@
-//! `transship status`: what the daemon is doing, asked at its status port.
+//! `transship status`: what the daemon is doing, asked at its status port, else the journal's last word.
 
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use chrono::{DateTime, Utc};
 
-use super::configuration;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::start::Context;
 use super::table::{Align, Table};
-use super::units;
+use super::{configuration, history, units};
 use crate::config::StatusPort;
+use crate::journal::Journal;
 use crate::status::{EntryState, Snapshot, TransferState};
 
 /// How long the daemon may take to answer.
@@ -43,10 +43,12 @@ async fn ask(port: &StatusPort) -> Result<Snapshot, anyhow::Error> {
         StatusPort::Unix(path) => (client.unix_socket(path.clone()), "http://localhost/status".to_owned()),
         StatusPort::Off => return Err(anyhow!("the configuration says `status: off`")),
     };
-    let silent = || format!("no daemon answers at {port}");
-    let answer = client.build()?.get(url).send().await.with_context(silent)?.error_for_status()?;
+    // The innermost cause tells a person most: the rest says that a request failed.
+    let silent =
+        |error: reqwest::Error| anyhow!("no daemon answers at {port}: {}", anyhow::Error::from(error).root_cause());
+    let answer = client.build()?.get(url).send().await.and_then(|answer| answer.error_for_status()).map_err(silent)?;
     // Another version may have a shape of its own: that is said rather than half understood.
-    let body: serde_json::Value = answer.json().await.with_context(silent)?;
+    let body: serde_json::Value = answer.json().await.map_err(silent)?;
     match body["version"].as_u64() {
         Some(version) if version == u64::from(Snapshot::VERSION) => Ok(serde_json::from_value(body)?),
         version => {
@@ -122,15 +124,27 @@ fn transfers(transfers: &[TransferState]) -> Table {
 
 impl Status {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let port = match &self.at {
-            Some(port) => port.clone(),
-            None => configuration::load(&context.global)?.daemon.status,
-        };
-        let snapshot = ask(&port).await?;
+        if let Some(port) = &self.at {
+            return self.tell(&ask(port).await?, &mut context.output);
+        }
+        let daemon = configuration::load(&context.global)?.daemon;
+        match ask(&daemon.status).await {
+            Ok(snapshot) => self.tell(&snapshot, &mut context.output),
+            Err(silence) if self.json => Err(silence.into()),
+            Err(silence) => {
+                context.output.line(format!("{silence}\nwhat the journal knows of each entry's last run:\n"))?;
+                let runs = Journal::open_existing(&daemon.journal)?.last_runs().await?;
+                history::print(&runs, &mut context.output)?;
+                Ok(Exit::Failed)
+            }
+        }
+    }
+
+    fn tell(&self, snapshot: &Snapshot, output: &mut Output) -> Result<Exit, Failure> {
         if self.json {
-            context.output.json(&snapshot)?;
+            output.json(snapshot)?;
         } else {
-            print(&snapshot, Utc::now(), &mut context.output)?;
+            print(snapshot, Utc::now(), output)?;
         }
         Ok(Exit::Ok)
     }

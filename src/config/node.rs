@@ -44,6 +44,13 @@ pub(super) fn read(text: &str) -> Result<Node, serde_yaml::Error> {
     Ok(root)
 }
 
+/// How often [`locate`] may be called on a text, `most` times at most: each call reads all of it, and a file as large as
+/// can be must not keep anyone waiting.
+pub(super) fn affordable(text: &str, most: usize) -> usize {
+    const BYTES: usize = 32 << 20;
+    most.min(BYTES / text.len().max(1))
+}
+
 /// The line and column, each from 1 on, of the node at `path`, or of its key.
 pub(super) fn locate(text: &str, path: &[usize], key: bool) -> Option<(usize, usize)> {
     let failed = Locate { path, key }.deserialize(serde_yaml::Deserializer::from_str(text)).err()?;

@@ -2,11 +2,11 @@
 
 use std::fmt::Display;
 
-use super::node::{Node, Path, locate};
+use super::node::{Node, Path, affordable, locate};
 use super::problem::{Excerpt, Problem, Problems};
 use super::secrecy::Masks;
 
-/// More problems than anyone reads; each costs a reading of the text to find its line.
+/// More problems than anyone reads.
 const MOST_LOCATED: usize = 100;
 
 /// Something wrong at a node.
@@ -49,8 +49,9 @@ pub(super) fn problems(file: &str, text: &str, root: &Node, found: Vec<Found>) -
     }
     let lines = lines(text);
     let masks = Masks::new(text, &lines, root);
-    let more = found.len().saturating_sub(MOST_LOCATED);
-    let problems = found.into_iter().take(MOST_LOCATED).map(|found| {
+    let most = affordable(text, MOST_LOCATED);
+    let more = found.len().saturating_sub(most);
+    let problems = found.into_iter().take(most).map(|found| {
         let (line, column) = locate(text, &found.path, found.part == Part::Key).unwrap_or((1, 1));
         let mut message = found.message;
         if let Some((path, part)) = found.first

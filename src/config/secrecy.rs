@@ -4,12 +4,12 @@
 use std::ops::Range;
 
 use super::endpoint::has_user_info;
-use super::node::{Node, Path, locate};
+use super::node::{Node, Path, affordable, locate};
 use super::problem::Excerpt;
 use super::reader::nearest;
 use super::report::{Part, token};
 
-/// Each secret costs a reading of the text; a file with more shows no lines at all.
+/// A file with more secrets than this shows no lines at all.
 const MOST: usize = 200;
 const COVER: &str = "***";
 
@@ -31,8 +31,10 @@ impl Masks {
     pub(super) fn new(text: &str, lines: &[&str], root: &Node) -> Self {
         let mut secrets = Vec::new();
         collect(root, &mut Vec::new(), false, &mut secrets);
-        let everything = secrets.len() > MOST;
-        secrets.truncate(MOST);
+        let everything = secrets.len() > affordable(text, MOST);
+        if everything {
+            secrets.clear();
+        }
         let mut covered = Vec::new();
         for Secret { path, part, text: written } in secrets {
             if let Some((line, column)) = locate(text, &path, part == Part::Key) {

@@ -37,13 +37,19 @@ pub struct Batch {
     nodes: Nodes,
 }
 
+/// A manifest that was or is being written by digest, once.
+type Written = Arc<OnceCell<ReferrerLink>>;
+
 /// A target and what this batch has done there.
 #[derive(Debug)]
 pub(super) struct Destination {
     pub(super) target: Arc<dyn Target>,
-    written: Mutex<HashMap<Digest, Arc<OnceCell<ReferrerLink>>>>,
-    linked: Mutex<HashMap<(Digest, Option<Digest>), Arc<OnceCell<()>>>>,
+    written: Mutex<HashMap<Digest, Written>>,
+    linked: Mutex<HashMap<Linked, Arc<OnceCell<()>>>>,
 }
+
+/// A subject, and the one referrer of it where it is not the whole list.
+type Linked = (Digest, Option<Digest>);
 
 impl Destination {
     /// Where it is noted that a manifest was written by digest.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, join, join_all};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,7 @@ use super::closure::Node;
 use super::deliver::Delivery;
 use super::event::{BlobOutcome, Event, Transfer};
 use super::flight::{Claim, Lead};
+use super::share::{Part, Share};
 use super::{Batch, CopyError, reading, tee};
 use crate::oci::{Descriptor, Digest};
 use crate::store::{Begun, ByteStream, Upload, Verified};
@@ -90,7 +91,7 @@ struct Wanting {
     delivery: Arc<Delivery>,
     lead: Lead,
     upload: Box<dyn Upload>,
-    _memory: OwnedSemaphorePermit,
+    _memory: Part,
 }
 
 /// A target that is being readied: settled, failed, or in want of bytes.
@@ -98,8 +99,9 @@ type Readying = BoxFuture<'static, (Result<Option<Wanting>, CopyError>, Told)>;
 
 /// Readies all targets, then feeds those that need the bytes from one read. Who is late reads alone.
 async fn bring_to_all(batch: Arc<Batch>, blob: Descriptor, told: Vec<Told>) {
+    let share = Share::new(&batch.copier, blob.size, told.len());
     let mut preparing: FuturesUnordered<Readying> =
-        told.into_iter().map(|told| ready(told, blob.clone()).boxed()).collect();
+        told.into_iter().map(|told| ready(told, blob.clone(), share.clone()).boxed()).collect();
     let mut together = Vec::new();
     let deadline = tokio::time::sleep(Duration::MAX);
     tokio::pin!(deadline);
@@ -118,6 +120,7 @@ async fn bring_to_all(batch: Arc<Batch>, blob: Descriptor, told: Vec<Told>) {
             () = &mut deadline, if !together.is_empty() => break,
         }
     }
+    share.close();
     let late = preparing.into_iter().map(|pending| send_alone(&batch, &blob, pending));
     join(send_together(&batch, &blob, together), join_all(late)).await;
 }
@@ -129,8 +132,8 @@ async fn send_alone(batch: &Arc<Batch>, blob: &Descriptor, pending: Readying) {
     }
 }
 
-async fn ready(told: Told, blob: Descriptor) -> (Result<Option<Wanting>, CopyError>, Told) {
-    (prepare(&told.delivery, &blob, Trust::Memory).await, told)
+async fn ready(told: Told, blob: Descriptor, share: Arc<Share>) -> (Result<Option<Wanting>, CopyError>, Told) {
+    (prepare(&told.delivery, &blob, &share, Trust::Memory).await, told)
 }
 
 async fn send_together(batch: &Arc<Batch>, blob: &Descriptor, wanting: Vec<(Wanting, Told)>) {
@@ -146,14 +149,20 @@ async fn send_together(batch: &Arc<Batch>, blob: &Descriptor, wanting: Vec<(Want
 
 /// Brings one blob to one target alone, with less trust than the first time.
 pub(super) async fn bring_again(delivery: &Arc<Delivery>, blob: &Descriptor, trust: Trust) -> Result<(), CopyError> {
-    let Some(wanting) = prepare(delivery, blob, trust).await? else { return Ok(()) };
     let batch = &delivery.batch;
+    let share = Share::new(&batch.copier, blob.size, 1);
+    let Some(wanting) = prepare(delivery, blob, &share, trust).await? else { return Ok(()) };
     let bytes = reading::read(batch.source.clone(), blob.clone(), 0);
     send(batch, blob, wanting, bytes).await
 }
 
 /// Finds or mounts the blob; else opens an upload.
-async fn prepare(delivery: &Arc<Delivery>, blob: &Descriptor, trust: Trust) -> Result<Option<Wanting>, CopyError> {
+async fn prepare(
+    delivery: &Arc<Delivery>,
+    blob: &Descriptor,
+    share: &Arc<Share>,
+    trust: Trust,
+) -> Result<Option<Wanting>, CopyError> {
     let target = delivery.target();
     let mut lead = match claim(delivery, blob, trust).await {
         Some(lead) => lead,
@@ -175,9 +184,8 @@ async fn prepare(delivery: &Arc<Delivery>, blob: &Descriptor, trust: Trust) -> R
         lead.arrived(BlobOutcome::Found);
         return Ok(None);
     }
-    let copier = &delivery.batch.copier;
     // A mount moves no bytes, so it does not wait for those who do.
-    let early = if from.is_none() { Some(copier.reserve(blob.size).await) } else { None };
+    let early = if from.is_none() { Some(share.take().await) } else { None };
     match target.begin_upload(blob, from.as_ref()).await.map_err(CopyError::target)? {
         Begun::Mounted => {
             delivery.brought(blob, BlobOutcome::Mounted);
@@ -187,7 +195,7 @@ async fn prepare(delivery: &Arc<Delivery>, blob: &Descriptor, trust: Trust) -> R
         Begun::Session(upload) => {
             let memory = match early {
                 Some(memory) => memory,
-                None => copier.reserve(blob.size).await,
+                None => share.take().await,
             };
             Ok(Some(Wanting { delivery: delivery.clone(), lead, upload, _memory: memory }))
         }

@@ -310,11 +310,39 @@ impl<'a> Survey<'a> {
 /// What belongs to a manifest at the source.
 pub(super) async fn find_companions(batch: &Batch, node: &Node) -> Result<Companions, CopyError> {
     let digest = node.digest();
-    let list = async { batch.source.referrers(&digest).await.map_err(CopyError::source) };
+    let list = async {
+        let list = batch.source.referrers(&digest).await.map_err(CopyError::source)?;
+        believed(batch, digest, list).await
+    };
     let tags = signature_tags(&digest).into_iter().filter(|tag| batch.may_exist(tag));
     let signatures = try_join_all(tags.map(|tag| find_signature(batch, tag)));
     let (list, signatures) = futures_util::try_join!(list, signatures)?;
     Ok(Companions { list, signatures: signatures.into_iter().flatten().collect() })
+}
+
+/// The list without what cannot be believed. Under the fallback tag some registries keep other things, and a referrer that
+/// was deleted may still be listed.
+async fn believed(batch: &Batch, subject: Digest, mut list: Referrers) -> Result<Referrers, CopyError> {
+    let checks = list.manifests.iter().map(|listed| refers_to(batch, listed.digest, subject));
+    let believed = try_join_all(checks).await?;
+    let listed = list.manifests.len();
+    let mut verdicts = believed.into_iter();
+    list.manifests.retain(|_| verdicts.next() == Some(true));
+    if list.manifests.len() < listed {
+        list.fallback = None;
+    }
+    Ok(list)
+}
+
+async fn refers_to(batch: &Batch, referrer: Digest, subject: Digest) -> Result<bool, CopyError> {
+    let why = match batch.node(referrer).await {
+        Ok(node) if node.view.subject == Some(subject) => return Ok(true),
+        Ok(_) => "it names another subject",
+        Err(error) if error.is_not_found() => "it is not there",
+        Err(error) => return Err(error),
+    };
+    tracing::warn!(source = batch.source.place(), %subject, %referrer, why, "left out of the list of referrers");
+    Ok(false)
 }
 
 async fn find_signature(batch: &Batch, tag: Tag) -> Result<Option<(Tag, Digest)>, CopyError> {

@@ -29,11 +29,26 @@ impl Copier {
         Arc::new(Self { flights: Arc::default(), memory, units })
     }
 
-    /// Waits for the memory that a transfer of `size` bytes needs. First come, first served.
-    pub(super) async fn reserve(&self, size: u64) -> OwnedSemaphorePermit {
-        let units = size.min(PER_TRANSFER).div_ceil(UNIT).clamp(1, u64::from(self.units));
-        let units = u32::try_from(units).unwrap_or(self.units);
-        let permit = self.memory.clone().acquire_many_owned(units).await;
+    /// Waits for the memory that so many transfers of `size` bytes need together, or as many of them as fit at all. First
+    /// come, first served.
+    pub(super) async fn reserve(&self, size: u64, transfers: usize) -> Vec<OwnedSemaphorePermit> {
+        let each = self.units_of(size);
+        let fit = u32::try_from(transfers).unwrap_or(u32::MAX).min(self.units / each).max(1);
+        let permit = self.memory.clone().acquire_many_owned(each * fit).await;
+        let mut whole = permit.expect("the semaphore is never closed");
+        let mut permits: Vec<_> = (1..fit).filter_map(|_| whole.split(each as usize)).collect();
+        permits.push(whole);
+        permits
+    }
+
+    /// Waits for the memory that one transfer of `size` bytes needs.
+    pub(super) async fn reserve_one(&self, size: u64) -> OwnedSemaphorePermit {
+        let permit = self.memory.clone().acquire_many_owned(self.units_of(size)).await;
         permit.expect("the semaphore is never closed")
+    }
+
+    fn units_of(&self, size: u64) -> u32 {
+        let units = size.min(PER_TRANSFER).div_ceil(UNIT).clamp(1, u64::from(self.units));
+        u32::try_from(units).unwrap_or(self.units)
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::batch::{Destination, Order, Previous};
 use super::blob::{Trust, bring_again};
 use super::closure::{Closure, Node};
-use super::event::{Arrival, BlobCounts, BlobOutcome};
+use super::event::{Arrival, BlobCounts, BlobOutcome, Event};
 use super::{Batch, CopyError};
 use crate::oci::{Descriptor, Digest, Tag};
 use crate::store::{ReferrerLink, Referrers, Target};
@@ -191,6 +191,7 @@ impl Delivery {
     async fn write_if_other(self: &Arc<Self>, closure: &Closure, node: &Arc<Node>, tag: &Tag) -> Result<(), CopyError> {
         if self.has(&tag.clone().into()).await? != Some(node.digest()) {
             self.write(closure, node, Some(tag)).await?;
+            self.batch.tell(Event::SignatureArrived(Box::new(self.signature_arrival(node, tag)))).await;
         }
         Ok(())
     }
@@ -246,21 +247,57 @@ impl Delivery {
     }
 
     fn arrival(&self, order: &Order, closure: &Closure) -> Arrival {
-        let (source, target) = (&self.batch.source, self.target());
         let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let (copied, mounted) = (tally.count(BlobOutcome::Copied), tally.count(BlobOutcome::Mounted));
         let found = closure.blobs.saturating_sub(copied + mounted);
         Arrival {
-            source: source.place().to_owned(),
             source_reference: order.reference.clone(),
             source_digest: order.digest,
-            target: target.place().to_owned(),
             tag: order.tag.clone(),
-            digest: closure.root.digest(),
-            media_type: closure.root.manifest.media_type().clone(),
             manifests: closure.manifests,
             blobs: BlobCounts { copied, mounted, found },
             bytes: tally.bytes,
+            ..self.arrival_of(&closure.root)
+        }
+    }
+
+    /// A signature's own evidence. Its bytes are taken out of those of the tag that it belongs to.
+    fn signature_arrival(&self, node: &Node, tag: &Tag) -> Arrival {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut arrival = Arrival {
+            source_reference: tag.clone().into(),
+            tag: Some(tag.clone()),
+            bytes: node.manifest.bytes().len() as u64,
+            ..self.arrival_of(node)
+        };
+        for blob in node.blobs() {
+            match tally.blobs.get(&blob.digest) {
+                Some(BlobOutcome::Copied) => {
+                    arrival.blobs.copied += 1;
+                    arrival.bytes += blob.size;
+                }
+                Some(BlobOutcome::Mounted) => arrival.blobs.mounted += 1,
+                Some(BlobOutcome::Found) | None => arrival.blobs.found += 1,
+            }
+        }
+        tally.bytes = tally.bytes.saturating_sub(arrival.bytes);
+        arrival
+    }
+
+    /// What is the same for all evidence of one manifest.
+    fn arrival_of(&self, node: &Node) -> Arrival {
+        let (source, target) = (&self.batch.source, self.target());
+        Arrival {
+            source: source.place().to_owned(),
+            source_reference: node.digest().into(),
+            source_digest: node.digest(),
+            target: target.place().to_owned(),
+            tag: None,
+            digest: node.digest(),
+            media_type: node.manifest.media_type().clone(),
+            manifests: 1,
+            blobs: BlobCounts::default(),
+            bytes: 0,
             source_identity: source.identity(),
             target_identity: target.identity(),
             started: self.started,

@@ -103,6 +103,10 @@ impl CopyError {
         matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::MissingContent)
     }
 
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::NotFound)
+    }
+
     pub(super) fn is_transient(&self) -> bool {
         matches!(self, Self::Store { error, .. } if error.is_transient())
     }

@@ -61,6 +61,8 @@ pub enum Event {
     TransferFinished(Arc<Transfer>),
     /// They did not; the reason is told by the tag's own outcome.
     TransferFailed(Arc<Transfer>, String),
+    /// The tag of a signature was written, on the way to the tag that it belongs to.
+    SignatureArrived(Box<Arrival>),
 }
 
 /// How many blobs of a closure came to the target in which way, each digest counted once.
@@ -96,7 +98,7 @@ pub struct Arrival {
     pub manifests: u64,
     /// How its blobs came.
     pub blobs: BlobCounts,
-    /// Bytes of blobs and manifests that this copy sent.
+    /// Bytes of blobs and manifests that this copy sent; signatures that have evidence of their own are left out.
     pub bytes: u64,
     /// Who the source was read as.
     pub source_identity: String,

@@ -16,6 +16,7 @@ mod error;
 pub mod event;
 mod flight;
 mod reading;
+mod share;
 mod tee;
 #[cfg(test)]
 mod tests;

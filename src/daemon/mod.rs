@@ -22,4 +22,4 @@ pub use front::{Front, Happening};
 pub use preview::{EntryPreview, PairPreview, TagPreview, preview};
 pub use report::{RunOutcome, RunReport, TagOutcome, TagReport};
 pub use run::{Engine, Errand, Stop};
-pub use service::{Setup, serve};
+pub use service::{Environment, Setup, serve};

@@ -19,6 +19,7 @@ pub struct RunReport {
     /// When it was over.
     pub ended: DateTime<Utc>,
     /// How it ended.
+    #[serde(flatten)]
     pub outcome: RunOutcome,
     /// Every tag and pinned digest at every target.
     pub tags: Vec<TagReport>,
@@ -180,7 +181,12 @@ impl RunReport {
             TagOutcome::Contested { entries } => Some(contested_message(tag, entries)),
             _ => None,
         };
-        self.problems.first().cloned().or_else(|| self.tags.iter().find_map(of_tag))
+        let cut_short = match self.outcome {
+            RunOutcome::TimedOut => Some("the run took longer than its timeout".to_owned()),
+            RunOutcome::Interrupted => Some("the run was interrupted".to_owned()),
+            _ => None,
+        };
+        self.problems.first().cloned().or_else(|| self.tags.iter().find_map(of_tag)).or(cut_short)
     }
 }
 

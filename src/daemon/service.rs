@@ -31,6 +31,9 @@ const PROBE: Duration = Duration::from_secs(15);
 /// How long runs that were told to drop everything are waited for.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
+/// The environment that `${NAME}` is expanded from.
+pub type Environment = Box<dyn Fn(&str) -> Option<String> + Send>;
+
 /// What the daemon is started with.
 pub struct Setup {
     /// The configuration file, to be read again when it changes.
@@ -40,7 +43,7 @@ pub struct Setup {
     /// Where runs are recorded.
     pub journal: Journal,
     /// The environment that `${NAME}` is expanded from.
-    pub environment: Box<dyn Fn(&str) -> Option<String> + Send>,
+    pub environment: Environment,
     /// What the status port reads.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// What the loop counts.
@@ -54,7 +57,7 @@ pub struct Setup {
 /// The loop's own things.
 struct Service {
     path: PathBuf,
-    environment: Box<dyn Fn(&str) -> Option<String> + Send>,
+    environment: Environment,
     config: Config,
     /// The digest of the file that was last looked at, good or bad.
     looked_at: Option<Digest>,
@@ -107,7 +110,7 @@ impl Service {
         path: PathBuf,
         config: Config,
         journal: Journal,
-        environment: Box<dyn Fn(&str) -> Option<String> + Send>,
+        environment: Environment,
         front: Front,
         state: State,
     ) -> Self {

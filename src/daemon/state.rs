@@ -144,6 +144,7 @@ impl State {
             Event::TransferFinished(ended) | Event::TransferFailed(ended, _) => {
                 self.transfers.retain(|transfer| !Arc::ptr_eq(transfer, &ended));
             }
+            Event::SignatureArrived(_) => {}
         }
     }
 

@@ -11,12 +11,13 @@ use tokio::sync::mpsc;
 
 use super::compare::{Contested, compare, source_digest};
 use super::derived::Derived;
+use super::journaling::arrived;
 use super::listing::{Listing, list, names};
 use super::pairs::{OpenPair, Pair};
 use super::rivals::contested_tags;
 use super::run::Run;
 use super::{TagOutcome, TagReport};
-use crate::copy::event::{Arrival, BlobCounts, Event};
+use crate::copy::event::{BlobCounts, Event};
 use crate::copy::{Batch, Order, Previous, Rules};
 use crate::journal::Observation;
 use crate::oci::{Digest, ManifestRef, Tag, referrers_tag, signature_tags};
@@ -153,21 +154,11 @@ impl PairRun<'_> {
             match result {
                 Ok(arrival) => {
                     let action = orders.iter().find(|(order, _)| *order == at).map(|(_, action)| action);
-                    self.arrived(&arrival, outcome_of(action)).await;
+                    arrived(self.run, &arrival, outcome_of(action)).await;
                 }
                 Err(error) => self.settle(at, reference, Some(digest), None, TagOutcome::failed(&error)).await,
             }
         }
-    }
-
-    async fn arrived(&self, arrival: &Arrival, outcome: TagOutcome) {
-        if let (Some(journal), Some(run)) = (&self.run.engine.journal, self.run.id) {
-            let entry = self.run.errand.entry.name.as_str();
-            if let Err(error) = journal.record_arrival(run, entry, arrival).await {
-                self.run.problem(format!("{}: the evidence is not recorded: {error}", arrival.target));
-            }
-        }
-        self.run.settle(TagReport::arrived(arrival, outcome)).await;
     }
 
     /// Signatures and referrers that appeared at the source, under tags of their own, after their image was copied.

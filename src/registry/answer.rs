@@ -45,6 +45,8 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     /// The address that answered, behind all redirects.
     pub(crate) url: Url,
+    /// Whether that is another origin than the request's own: a store or a CDN that the registry pointed at.
+    pub(crate) elsewhere: bool,
     pub(crate) body: Body,
 }
 
@@ -82,6 +84,11 @@ impl Answer {
     /// The error that this answer is.
     pub(crate) fn refusal(&self, context: &Context) -> StoreError {
         let kind = kind_of(context.step, self.status, &self.headers, &self.codes());
+        let kind = match kind {
+            // Our credentials do not count there; most often a signed address ran out, and another one will do.
+            ErrorKind::Denied if self.elsewhere => ErrorKind::Unavailable,
+            kind => kind,
+        };
         context.error(kind, self.detail())
     }
 
@@ -97,6 +104,9 @@ impl Answer {
             if !error.message.is_empty() {
                 let _ = write!(detail, ": {}", clean(&error.message));
             }
+        }
+        if self.elsewhere {
+            let _ = write!(detail, ", from {}", super::locate::site(&self.url));
         }
         detail
     }
@@ -186,6 +196,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             url: "https://h/v2/".parse().unwrap(),
+            elsewhere: false,
             body: Body::Whole(body.to_owned().into()),
         }
     }
@@ -227,6 +238,17 @@ mod tests {
         ] {
             assert_eq!(refusal(step, status, &said(code)).kind, kind, "{status} {code}");
         }
+    }
+
+    #[test]
+    fn a_refusal_of_a_store_elsewhere_names_it_and_may_pass() {
+        let context = Context { place: "h/r".into(), step: Step::ReadBlob, subject: String::new() };
+        let url = "https://cdn.example:8443/x?signature=1".parse().unwrap();
+        let error = Answer { url, elsewhere: true, ..answer(403, "<xml>") }.refusal(&context);
+        assert_eq!(
+            (error.kind, error.detail.as_str()),
+            (ErrorKind::Unavailable, "403 Forbidden, from https://cdn.example:8443")
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::meter::Meter;
 use super::pace::Pace;
 use super::permits::Gate;
 use super::retry::Tempo;
+use super::upload::UploadMode;
 use super::{MeterSnapshot, Options, Repository, realm};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
@@ -26,9 +27,13 @@ pub struct Registry {
     pub(crate) gate: Gate,
     pub(crate) meter: Meter,
     pub(crate) tempo: Tempo,
+    pub(crate) upload: UploadMode,
     referrers_api: AtomicU8,
-    locks: Mutex<HashMap<(RepositoryName, Digest), Weak<tokio::sync::Mutex<()>>>>,
+    locks: Mutex<HashMap<(RepositoryName, Digest), Weak<Turn>>>,
 }
+
+/// Whose turn it is to write one subject's list of referrers.
+pub(crate) type Turn = tokio::sync::Mutex<()>;
 
 /// Why there is no client for a registry.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +76,7 @@ impl Registry {
         let http = http_client(&base, &tempo)
             .map_err(|error| RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() })?;
         Ok(Arc::new(Self {
+            upload: UploadMode::of(&host),
             host,
             base,
             http,
@@ -118,7 +124,7 @@ impl Registry {
     }
 
     /// The lock of one subject's list of referrers.
-    pub(crate) fn lock_of(&self, name: &RepositoryName, subject: Digest) -> Arc<tokio::sync::Mutex<()>> {
+    pub(crate) fn lock_of(&self, name: &RepositoryName, subject: Digest) -> Arc<Turn> {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (name.clone(), subject);
         if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {

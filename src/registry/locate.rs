@@ -36,8 +36,13 @@ pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
 
 /// The address as it may be shown: no user information, query or fragment.
 pub(crate) fn shown(url: &Url) -> String {
+    site(url) + url.path()
+}
+
+/// Scheme, host and port alone.
+pub(crate) fn site(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod scope;
 mod tags;
 mod token;
 mod transport;
+mod trouble;
 mod upload;
 
 #[cfg(test)]

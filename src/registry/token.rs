@@ -15,7 +15,8 @@ use super::locate;
 use super::permits::Permits;
 use super::retry::{self, Attempts, Kind};
 use super::scope::Scopes;
-use super::transport::{Call, Trouble};
+use super::transport::Call;
+use super::trouble::Trouble;
 use crate::store::ErrorKind;
 
 /// A token without `expires_in` is good for so long.

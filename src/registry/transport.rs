@@ -1,8 +1,6 @@
 //! One request to one registry: permits, pace, credentials, redirects, repetitions and limits of time and size.
 //! What the request means is known to its caller only.
 
-use std::error::Error as _;
-use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,6 +16,7 @@ use super::outgoing::Outgoing;
 use super::permits::{Door, Permits};
 use super::retry::{self, Attempts, Failure, Kind};
 use super::scope::Scopes;
+use super::trouble::{Trouble, broken_off, describe};
 use crate::store::{ErrorKind, StoreError};
 
 /// The most redirects that one request follows.
@@ -100,40 +99,6 @@ impl Call {
         match &self.payload {
             Payload::Bytes(bytes) => bytes.len(),
             Payload::Empty | Payload::Stream(_) => 0,
-        }
-    }
-}
-
-/// Why there is no answer.
-#[derive(Debug, Clone)]
-pub(crate) enum Trouble {
-    /// No connection could be made.
-    NotSent(String),
-    /// The exchange broke off.
-    Broken(String),
-    /// The answer is not one that can be used, however often it is asked for.
-    Unusable(String),
-}
-
-impl Trouble {
-    pub(crate) fn failure(&self) -> Option<Failure> {
-        match self {
-            Self::NotSent(_) => Some(Failure::NotSent),
-            Self::Broken(_) => Some(Failure::Broken),
-            Self::Unusable(_) => None,
-        }
-    }
-
-    pub(crate) fn kind(&self) -> ErrorKind {
-        match self {
-            Self::NotSent(_) | Self::Broken(_) => ErrorKind::Unavailable,
-            Self::Unusable(_) => ErrorKind::Invalid,
-        }
-    }
-
-    pub(crate) fn detail(&self) -> &str {
-        match self {
-            Self::NotSent(detail) | Self::Broken(detail) | Self::Unusable(detail) => detail,
         }
     }
 }
@@ -234,7 +199,8 @@ impl Registry {
         self.meter.throttled(self.pace.spend(body.len()).await);
         let refused = answer.status.is_client_error() || answer.status.is_server_error();
         let body = if refused { scrubbed(body, credentials) } else { body };
-        Ok(Answer { body: Body::Whole(body), ..answer })
+        let elsewhere = !locate::same_origin(&answer.url, home);
+        Ok(Answer { body: Body::Whole(body), elsewhere, ..answer })
     }
 
     async fn exchange(
@@ -256,7 +222,8 @@ impl Registry {
             let Some(location) = redirect_of(&response) else { return Ok(response) };
             let kept = matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
             let reads = matches!(call.method, Method::GET | Method::HEAD);
-            if !reads && !(kept && call.can_be_sent_again()) {
+            let follows = reads || (kept && call.can_be_sent_again());
+            if !follows {
                 let detail = format!("a redirect ({}) that cannot be followed with {}", response.status(), call.method);
                 return Err(Trouble::Unusable(detail));
             }
@@ -281,7 +248,7 @@ impl Registry {
             }
             body.extend_from_slice(&piece);
         }
-        Ok(Answer { status, headers, url, body: Body::Whole(body.freeze()) })
+        Ok(Answer { status, headers, url, elsewhere: false, body: Body::Whole(body.freeze()) })
     }
 }
 
@@ -292,7 +259,7 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Trouble
 
 fn flowing(response: reqwest::Response, permits: Permits) -> Answer {
     let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
-    Answer { status, headers, url, body: Body::Flowing(response, permits) }
+    Answer { status, headers, url, elsewhere: false, body: Body::Flowing(response, permits) }
 }
 
 fn request(call: &mut Call, url: Url, credentials: Option<&HeaderValue>) -> Result<reqwest::Request, Trouble> {
@@ -316,64 +283,4 @@ fn redirect_of(response: &reqwest::Response) -> Option<String> {
     let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let location = response.headers().get(LOCATION).filter(|_| redirects)?;
     Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
-}
-
-/// Says in words why a request got no answer.
-fn describe(error: &reqwest::Error, url: &Url) -> Trouble {
-    let host = locate::shown(&url.join("/").unwrap_or_else(|_| url.clone()));
-    let host = host.trim_end_matches('/');
-    let detail = match (cause(error), error.is_timeout()) {
-        (_, true) if error.is_connect() => format!("no connection to {host} in time"),
-        (_, true) => format!("{host} did not answer in time"),
-        (Cause::Io(io::ErrorKind::ConnectionRefused, _), _) => format!("{host} refused the connection"),
-        (Cause::Tls(tls), _) if tls.contains("InvalidContentType") => {
-            format!("{host} does not speak TLS; for plain HTTP set `plain_http: true`")
-        }
-        (Cause::Tls(tls), _) => format!("TLS with {host}: {tls}"),
-        (_, _) if error.is_dns() => format!("the name of {host} cannot be looked up"),
-        (Cause::Io(_, text) | Cause::Other(text), _) if error.is_connect() => {
-            format!("no connection to {host}: {text}")
-        }
-        (Cause::Io(_, text) | Cause::Other(text), _) => format!("the connection to {host} broke off: {text}"),
-    };
-    if error.is_connect() { Trouble::NotSent(detail) } else { Trouble::Broken(detail) }
-}
-
-/// Says why a body ended too early.
-pub(crate) fn broken_off(error: &reqwest::Error, url: &Url) -> Trouble {
-    match describe(error, url) {
-        Trouble::NotSent(detail) => Trouble::Broken(detail),
-        other => other,
-    }
-}
-
-enum Cause {
-    Io(io::ErrorKind, String),
-    Tls(String),
-    Other(String),
-}
-
-/// The innermost reason, for that is the one that says something.
-fn cause(error: &reqwest::Error) -> Cause {
-    let mut found = Cause::Other("the exchange failed".to_owned());
-    let mut next = error.source();
-    while let Some(error) = next {
-        let text = error.to_string();
-        if text.contains("invalid peer certificate") || text.contains("received corrupt message") {
-            return Cause::Tls(text);
-        }
-        match error.downcast_ref::<io::Error>() {
-            Some(io) => {
-                let inner = io.get_ref().map(ToString::to_string);
-                if let Some(tls) = inner.filter(|text| text.contains("certificate") || text.contains("corrupt message"))
-                {
-                    return Cause::Tls(tls);
-                }
-                found = Cause::Io(io.kind(), text);
-            }
-            None => found = Cause::Other(text),
-        }
-        next = error.source();
-    }
-    found
 }

@@ -90,7 +90,7 @@ impl Repository {
         let location = location(context, answer)?
             .ok_or_else(|| context.error(ErrorKind::Invalid, "the registry opened a session without saying where"))?;
         let least = answer.header(&OCI_CHUNK_MIN_LENGTH).and_then(|length| length.trim().parse::<usize>().ok());
-        let mode = match (UploadMode::of(self.registry.host()), least) {
+        let mode = match (self.registry.upload, least) {
             (UploadMode::Chunked(size), Some(least)) if least > MAX_CHUNK.max(size) => {
                 let detail =
                     format!("the registry wants chunks of {least} bytes, and at most {MAX_CHUNK} are held in memory");
@@ -163,13 +163,13 @@ impl Session {
 
     async fn send_chunks(&mut self, mut bytes: Verified, size: usize) -> Result<(), StoreError> {
         let mut offset = 0;
-        let mut chunk = BytesMut::with_capacity(size.min(usize::try_from(self.blob.size).unwrap_or(size)));
+        let mut chunk = BytesMut::new();
         while let Some(piece) = bytes.next().await {
             let mut piece = piece?;
             while chunk.len() + piece.len() >= size {
                 chunk.extend_from_slice(&piece.split_to(size - chunk.len()));
-                let full = std::mem::replace(&mut chunk, BytesMut::with_capacity(size));
-                self.patch(&mut offset, full.freeze()).await?;
+                // Taken before it is sent: one chunk is held at a time, not two.
+                self.patch(&mut offset, std::mem::take(&mut chunk).freeze()).await?;
             }
             chunk.extend_from_slice(&piece);
         }

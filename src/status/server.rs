@@ -16,10 +16,8 @@ use super::routes::Port;
 
 /// Connections at once. One more ends the oldest, so that idle clients cannot lock a health check out.
 const AT_ONCE: usize = 64;
-/// How long a client may take for its request's head.
-const HEAD_WITHIN: Duration = Duration::from_secs(5);
-/// How long a connection may live in all, the reading of the answer included.
-const CONNECTION_WITHIN: Duration = Duration::from_secs(30);
+/// How long a client may take.
+const LIMITS: Limits = Limits { head: Duration::from_secs(5), whole: Duration::from_secs(30) };
 /// The largest request head, in bytes.
 const HEAD_AT_MOST: usize = 16 << 10;
 /// How long answers under way are waited for at shutdown.
@@ -27,12 +25,21 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How long to wait after a failed accept (out of file descriptors) before the next.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
-/// Answers requests until `shutdown`, then ends within a second. Dropping the future closes every connection.
-pub async fn serve(listener: Listener, port: Port, shutdown: CancellationToken) {
-    serve_within(listener, port, shutdown, HEAD_WITHIN).await;
+/// How long a client may take.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// For its request's head.
+    head: Duration,
+    /// In all, the reading of the answer included.
+    whole: Duration,
 }
 
-async fn serve_within(listener: Listener, port: Port, shutdown: CancellationToken, head_within: Duration) {
+/// Answers requests until `shutdown`, then ends within a second. Dropping the future closes every connection.
+pub async fn serve(listener: Listener, port: Port, shutdown: CancellationToken) {
+    serve_within(listener, port, shutdown, LIMITS).await;
+}
+
+async fn serve_within(listener: Listener, port: Port, shutdown: CancellationToken, limits: Limits) {
     let router = port.router();
     let mut connections = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
@@ -45,7 +52,7 @@ async fn serve_within(listener: Listener, port: Port, shutdown: CancellationToke
         match accepted {
             Ok(connection) => {
                 make_room(&mut oldest_first);
-                oldest_first.push_back(connections.spawn(answer(connection, router.clone(), head_within)));
+                oldest_first.push_back(connections.spawn(answer(connection, router.clone(), limits)));
             }
             Err(error) => {
                 tracing::warn!(%error, "the status port cannot accept a connection");
@@ -69,14 +76,14 @@ fn make_room(oldest_first: &mut VecDeque<AbortHandle>) {
 }
 
 /// One request and its answer. A client that breaks off or breaks the protocol is of no interest to anybody.
-async fn answer(connection: Connection, router: axum::Router, head_within: Duration) {
+async fn answer(connection: Connection, router: axum::Router, limits: Limits) {
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_within)
+        .header_read_timeout(limits.head)
         .max_buf_size(HEAD_AT_MOST)
         .keep_alive(false)
         .serve_connection(TokioIo::new(connection), TowerToHyperService::new(router));
-    let _ = tokio::time::timeout(CONNECTION_WITHIN, serving).await;
+    let _ = tokio::time::timeout(limits.whole, serving).await;
 }
 
 #[cfg(test)]
@@ -103,12 +110,12 @@ mod tests {
         (Port::new(receiver, Arc::new(Metrics::new("0.0.0", at(0))), Arc::new(|| at(1))), sender)
     }
 
-    async fn start(head_within: Duration) -> Running {
+    async fn start(limits: Limits) -> Running {
         let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.address().unwrap();
         let shutdown = CancellationToken::new();
         let (port, snapshots) = port();
-        let task = tokio::spawn(serve_within(listener, port, shutdown.clone(), head_within));
+        let task = tokio::spawn(serve_within(listener, port, shutdown.clone(), limits));
         Running { address, shutdown, task, _snapshots: snapshots }
     }
 
@@ -121,6 +128,15 @@ mod tests {
 
     trait ByteStream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin {}
     impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> ByteStream for T {}
+
+    /// No limit that a test could wait for.
+    const PATIENT: Limits = Limits { head: Duration::from_secs(3600), whole: Duration::from_secs(3600) };
+
+    /// Whether the server ends this connection.
+    async fn is_ended(stream: &mut TcpStream) -> bool {
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut [0; 64])).await;
+        matches!(read, Ok(Ok(0) | Err(_)))
+    }
 
     const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -140,19 +156,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_sends_no_head_is_closed_and_holds_up_nobody() {
-        let server = start(Duration::from_millis(50)).await;
+        let server = start(Limits { head: Duration::from_millis(50), ..PATIENT }).await;
         let mut slow = TcpStream::connect(server.address).await.unwrap();
         slow.write_all(b"GET / HT").await.unwrap();
         let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        let mut rest = Vec::new();
-        let _ = slow.read_to_end(&mut rest).await;
-        assert!(!rest.starts_with(b"HTTP/1.1 200"), "{rest:?}");
+        assert!(is_ended(&mut slow).await);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_is_ended_in_time() {
+        let server = start(Limits { whole: Duration::from_millis(50), ..PATIENT }).await;
+        let mut idle = TcpStream::connect(server.address).await.unwrap();
+        assert!(is_ended(&mut idle).await);
     }
 
     #[tokio::test]
     async fn idle_clients_cannot_lock_a_health_check_out() {
-        let server = start(Duration::from_secs(3600)).await;
+        let server = start(PATIENT).await;
         let mut idle = Vec::new();
         for _ in 0..AT_ONCE + 10 {
             idle.push(TcpStream::connect(server.address).await.unwrap());
@@ -160,12 +181,12 @@ mod tests {
         let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         let mut first = idle.remove(0);
-        assert!(matches!(first.read(&mut [0; 1]).await, Ok(0) | Err(_)), "the oldest was ended");
+        assert!(is_ended(&mut first).await, "the oldest was ended");
     }
 
     #[tokio::test]
     async fn a_head_too_large_is_refused() {
-        let server = start(Duration::from_secs(3600)).await;
+        let server = start(PATIENT).await;
         let mut request = b"GET / HTTP/1.1\r\nHost: x\r\nX: ".to_vec();
         request.resize(HEAD_AT_MOST + 1, b'x');
         let answer = ask(TcpStream::connect(server.address).await.unwrap(), &request).await;
@@ -174,7 +195,7 @@ mod tests {
 
     #[tokio::test]
     async fn shutdown_ends_the_server_although_a_client_idles() {
-        let server = start(Duration::from_secs(3600)).await;
+        let server = start(PATIENT).await;
         let _idle = TcpStream::connect(server.address).await.unwrap();
         server.shutdown.cancel();
         server.task.await.unwrap();

@@ -27,6 +27,7 @@ async fn children_are_written_first_and_the_tag_last_with_the_very_bytes_of_the_
 
     let pushed = target.done(Op::Push);
     assert_eq!(pushed.len(), 4, "each manifest once: {pushed:?}");
+    assert_eq!(target.count(Op::Push), 4, "none was refused for want of a child");
     assert_eq!(pushed.last().unwrap(), "v1");
     assert_before(&pushed, &[&b.manifest], &inner.digest().to_string());
     assert_eq!(to.tag("v1"), Some(outer.digest()));

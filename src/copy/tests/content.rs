@@ -53,5 +53,9 @@ pub(super) fn on(platform: &str, image: &Manifest) -> Descriptor {
 
 /// So many bytes, which differ by `seed`.
 pub(super) fn bytes(seed: u8, length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at as u8).wrapping_mul(31).wrapping_add(seed) ^ (at >> 8) as u8).collect()
+    let mut block: Vec<u8> = (0..=250u8).map(|at| at.wrapping_mul(31).wrapping_add(seed)).collect();
+    block.push(seed);
+    let mut all = block.repeat(length.div_ceil(block.len()));
+    all.truncate(length);
+    all
 }

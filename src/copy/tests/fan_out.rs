@@ -150,3 +150,21 @@ async fn a_blob_that_one_target_has_already_is_sent_to_the_others_only() {
     assert_eq!((arrived[1].blobs.found, arrived[1].blobs.copied), (0, 2));
     assert_eq!(three.targets[0].count_at(Op::Begin, three.layer.digest), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn targets_of_unlike_latency_are_fed_from_one_read_though_memory_is_short() {
+    let source = Registry::new("src");
+    let from = source.repository("app");
+    let layers: Vec<Descriptor> = (0..12).map(|seed| from.put_blob(bytes(seed, 4 << 20))).collect();
+    let image = image(&from.put_blob("{}"), &layers.iter().collect::<Vec<_>>());
+    from.put_manifest(&image, None);
+    let targets = ["t0", "t1", "t2"].map(Registry::new);
+    let to = targets.each_ref().map(|target| target.repository("app"));
+    for (target, wait) in targets.iter().zip([0, 60, 120]) {
+        target.always(Op::Has, Fault::Delay(Duration::from_millis(wait)));
+    }
+    let batch = batch_of(&Copier::new(24 * MIB), &from, &[&to[0], &to[1], &to[2]]);
+    arrivals(within(batch.copy(order("v1", &image, 3))).await);
+    let reads: u64 = layers.iter().map(|layer| source.read(layer)).sum();
+    assert_eq!(reads, layers.iter().map(|layer| layer.size).sum::<u64>());
+}

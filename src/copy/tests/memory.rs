@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::Semaphore;
 
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType, RepositoryName, Tag, referrers_tag};
@@ -18,7 +18,7 @@ use crate::store::{
     Verified,
 };
 
-/// How many bytes a read gives at a time.
+/// The size of a piece of a read, unless told otherwise.
 const PIECE: usize = 1024;
 
 /// What can be asked of a repository.
@@ -41,8 +41,7 @@ pub(super) enum Op {
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) op: Op,
-    pub(super) repository: String,
-    /// The digest; for what has a tag, `TAG`.
+    /// The digest, or the tag where there is one.
     pub(super) subject: String,
     /// Of a read: where it began.
     pub(super) offset: u64,
@@ -102,7 +101,7 @@ pub(super) struct Manner {
     pub(super) mounts: bool,
     /// Whether it lists referrers by itself; else it knows only the fallback tag.
     pub(super) lists_referrers: bool,
-    /// What `referrers` answers although the manifests say otherwise.
+    /// How many bytes a read gives at a time.
     pub(super) piece: usize,
 }
 
@@ -222,7 +221,7 @@ impl Registry {
     ) -> Result<(usize, Vec<Fault>), StoreError> {
         let (at, faults) = {
             let mut state = self.state();
-            let call = Call { op, repository: repository.into(), subject: subject.into(), offset, done: false };
+            let call = Call { op, subject: subject.into(), offset, done: false };
             state.calls.push(call);
             let at = state.calls.len() - 1;
             let mut faults = Vec::new();
@@ -599,7 +598,5 @@ impl Upload for Session {
         Ok(())
     }
 
-    async fn cancel(self: Box<Self>) {
-        std::future::ready(()).boxed().await;
-    }
+    async fn cancel(self: Box<Self>) {}
 }

@@ -4,8 +4,12 @@
 mod closures;
 mod content;
 mod fan_out;
+mod faults;
 mod flights;
+mod limits;
 mod memory;
+mod referrers;
+mod rules;
 
 use std::collections::HashSet;
 use std::future::Future;

@@ -1,0 +1,190 @@
+//! Reads that break off, bytes that are wrong, targets that lose content or lie about it.
+
+use super::content::{bytes, image, index};
+use super::memory::{Fault, Op};
+use super::*;
+use crate::store::{ErrorKind, Side, Step};
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_breaks_off_goes_on_where_it_stood_and_the_whole_is_verified() {
+    let Pair { source, from, target, to } = pair();
+    let one = put_image(&from, 1);
+    let layer = &one.blobs[1];
+    source.once_at(Op::Blob, layer.digest, Fault::BreakAt(2000));
+    source.once_at(Op::Blob, layer.digest, Fault::BreakAt(2000));
+    copy(&batch(&from, &[&to]), "v1", &one.manifest).await.unwrap();
+    let offsets: Vec<u64> = source
+        .calls(Op::Blob)
+        .iter()
+        .filter(|call| call.subject == layer.digest.to_string())
+        .map(|call| call.offset)
+        .collect();
+    assert_eq!(offsets, [0, 2000]);
+    assert_eq!(source.read(layer), layer.size, "no byte twice");
+    assert_eq!(target.count_at(Op::Send, layer.digest), 1, "the target noticed nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_goes_on_with_other_bytes_is_never_committed() {
+    let Pair { source, from, target, to } = pair();
+    let one = put_image(&from, 1);
+    let layer = &one.blobs[1];
+    source.rule(Op::Blob, Some(layer.digest.to_string()), Fault::BreakAt(2000), 1);
+    let batch = batch(&from, &[&to]);
+    // The first read gives 2000 right bytes; what follows is corrupt.
+    let copying = tokio::spawn({
+        let order = order("v1", &one.manifest, 1);
+        async move { batch.copy(order).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    source.always_at(Op::Blob, layer.digest, Fault::Corrupt);
+    let error = within(copying).await.unwrap().remove(0).1.unwrap_err();
+    assert_eq!(error.side(), Some(Side::Source));
+    assert!(error.to_string().contains("the bytes hash to"), "{error}");
+    assert!(!to.holds_blob(layer));
+    assert_eq!(target.count(Op::Push), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_never_gives_a_byte_is_given_up() {
+    let Pair { source, from, to, .. } = pair();
+    let one = put_image(&from, 1);
+    source.always_at(Op::Blob, one.blobs[1].digest, Fault::Fail(ErrorKind::Unavailable));
+    let error = copy(&batch(&from, &[&to]), "v1", &one.manifest).await.unwrap_err();
+    let digest = one.blobs[1].digest;
+    assert_eq!(error.to_string(), format!("source src/app: reading blob {digest}: made to fail"));
+    assert_eq!(to.tag("v1"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrupt_blob_is_never_committed_and_the_error_names_side_step_and_digest() {
+    let Pair { source, from, to, .. } = pair();
+    let one = put_image(&from, 1);
+    let layer = &one.blobs[1];
+    source.always_at(Op::Blob, layer.digest, Fault::Corrupt);
+    let error = copy(&batch(&from, &[&to]), "v1", &one.manifest).await.unwrap_err();
+    assert_eq!((error.side(), error.step()), (Some(Side::Source), Some(Step::ReadBlob)));
+    assert_eq!(error.subject(), Some(layer.digest.to_string()));
+    let start = format!("source src/app: reading blob {}: the bytes hash to sha256:", layer.digest);
+    assert!(error.to_string().starts_with(&start), "{error}");
+    assert!(!to.holds_blob(layer));
+    assert_eq!(to.tag("v1"), None);
+    assert_eq!(source.count_at(Op::Blob, layer.digest), 1, "wrong bytes are not asked for again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrupt_blob_reaches_none_of_several_targets() {
+    let source = Registry::new("src");
+    let from = source.repository("app");
+    let one = put_image(&from, 1);
+    let to = ["a", "b", "c"].map(|name| Registry::new(name).repository("app"));
+    source.always_at(Op::Blob, one.blobs[1].digest, Fault::Corrupt);
+    let outcomes = within(batch(&from, &[&to[0], &to[1], &to[2]]).copy(order("v1", &one.manifest, 3))).await;
+    for (at, result) in outcomes {
+        assert_eq!(result.unwrap_err().step(), Some(Step::ReadBlob));
+        assert!(!to[at].holds_blob(&one.blobs[1]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_the_target_lost_since_is_sent_again_within_the_call() {
+    let Pair { from, target, to, .. } = pair();
+    let one = put_image(&from, 1);
+    let copier = Copier::new(64 * MIB);
+    copy(&batch_of(&copier, &from, &[&to]), "v1", &one.manifest).await.unwrap();
+    to.lose(one.blobs[1].digest);
+    to.lose(one.manifest.digest());
+    let arrival = copy(&batch_of(&copier, &from, &[&to]), "v2", &one.manifest).await.unwrap();
+    assert!(to.holds_blob(&one.blobs[1]));
+    assert_eq!((arrival.blobs.copied, arrival.blobs.found), (1, 2));
+    assert_eq!(target.count_at(Op::Send, one.blobs[0].digest), 1, "what is there is not sent again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_lies_about_a_blob_gets_it_sent() {
+    let Pair { from, target, to, .. } = pair();
+    let one = put_image(&from, 1);
+    target.always_at(Op::Has, one.blobs[1].digest, Fault::Lie);
+    let arrival = copy(&batch(&from, &[&to]), "v1", &one.manifest).await.unwrap();
+    assert!(to.holds_blob(&one.blobs[1]));
+    assert_eq!(to.tag("v1"), Some(one.manifest.digest()));
+    assert_eq!((arrival.blobs.copied, arrival.blobs.found), (3, 0), "each digest counts once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_lies_about_a_mount_gets_the_blob_sent() {
+    let Pair { from, target, to, .. } = pair();
+    let one = put_image(&from, 1);
+    let copier = Copier::new(64 * MIB);
+    let sibling = target.repository("sibling");
+    copy(&batch_of(&copier, &from, &[&sibling]), "v1", &one.manifest).await.unwrap();
+    target.always_at(Op::Mount, one.blobs[1].digest, Fault::Lie);
+    let arrival = copy(&batch_of(&copier, &from, &[&to]), "v1", &one.manifest).await.unwrap();
+    assert!(to.holds_blob(&one.blobs[1]));
+    let counts = arrival.blobs;
+    assert_eq!((counts.copied, counts.mounted, counts.found), (1, 2, 0), "each digest counts once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tags_that_share_a_blob_which_the_target_lies_about_all_arrive() {
+    // Over many distances between the two, so that every step of one meets every step of the other.
+    for late in 0..40 {
+        let Pair { from, target, to, .. } = pair();
+        let layer = from.put_blob(bytes(1, 3000));
+        let images = [1, 2].map(|at| image(&from.put_blob(format!("{at}")), &[&layer]));
+        images.iter().for_each(|image| from.put_manifest(image, None));
+        target.always_at(Op::Has, layer.digest, Fault::Lie);
+        target.always(Op::Push, Fault::Delay(Duration::from_millis(7)));
+        target.always(Op::Has, Fault::Delay(Duration::from_millis(5)));
+        let batch = batch(&from, &[&to]);
+        let second = async {
+            tokio::time::sleep(Duration::from_millis(late)).await;
+            batch.copy(order("v2", &images[1], 1)).await
+        };
+        let (one, other) = within(async { tokio::join!(batch.copy(order("v1", &images[0], 1)), second) }).await;
+        arrivals(one);
+        arrivals(other);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_the_target_lost_is_written_again_with_its_blobs() {
+    let Pair { from, target, to, .. } = pair();
+    let (a, b) = (put_image(&from, 1), put_image(&from, 2));
+    let inner = index(&[&a.manifest.descriptor(), &b.manifest.descriptor()]);
+    let outer = index(&[&inner.descriptor()]);
+    from.put_manifest(&inner, None);
+    from.put_manifest(&outer, None);
+    let batch = batch(&from, &[&to]);
+    copy(&batch, "v1", &outer).await.unwrap();
+    for digest in [inner.digest(), b.manifest.digest(), b.blobs[1].digest] {
+        to.lose(digest);
+    }
+    copy(&batch, "v2", &outer).await.unwrap();
+    assert_eq!(to.tag("v2"), Some(outer.digest()));
+    assert!(to.stored(inner.digest()).is_some() && to.stored(b.manifest.digest()).is_some());
+    assert!(to.holds_blob(&b.blobs[1]));
+    assert_eq!(target.count_at(Op::Send, a.blobs[1].digest), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_never_has_enough_fails_the_tag_and_the_calls_end() {
+    let Pair { from, target, to, .. } = pair();
+    let one = put_image(&from, 1);
+    target.always(Op::Push, Fault::Fail(ErrorKind::MissingContent));
+    let error = copy(&batch(&from, &[&to]), "v1", &one.manifest).await.unwrap_err();
+    assert_eq!(error.step(), Some(Step::WriteManifest));
+    assert_eq!(target.count(Op::Push), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_breaks_off_is_made_again_from_the_start() {
+    let Pair { from, target, to, .. } = pair();
+    let one = put_image(&from, 1);
+    for _ in 0..2 {
+        target.once_at(Op::Send, one.blobs[1].digest, Fault::BreakAt(1500));
+    }
+    let arrival = copy(&batch(&from, &[&to]), "v1", &one.manifest).await.unwrap();
+    assert_eq!(arrival.blobs.copied, 3);
+    assert!((2..=3).contains(&target.count_at(Op::Send, one.blobs[1].digest)));
+}

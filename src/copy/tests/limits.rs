@@ -1,0 +1,263 @@
+//! Memory, hostile manifests, and copies that are dropped.
+
+use futures_util::future::join_all;
+
+use super::content::{bytes, image, index};
+use super::memory::{Fault, Manner, Op};
+use super::*;
+use crate::copy::event::Event;
+use crate::store::Step;
+
+#[tokio::test(start_paused = true)]
+async fn transfers_in_flight_never_exceed_what_memory_allows() {
+    for (memory, most) in [(1, 1), (8 * MIB, 2), (12 * MIB, 3)] {
+        let source = Registry::with("src", Manner { piece: MIB as usize, ..Manner::default() });
+        let target = Registry::new("dst");
+        let (from, to) = (source.repository("app"), target.repository("app"));
+        let layers: Vec<Descriptor> = (0..8).map(|seed| from.put_blob(bytes(seed, 4 << 20))).collect();
+        let image = image(&from.put_blob("{}"), &layers.iter().collect::<Vec<_>>());
+        from.put_manifest(&image, None);
+        target.always(Op::Send, Fault::Slow(Duration::from_secs(1)));
+        copy(&batch_of(&Copier::new(memory), &from, &[&to]), "v1", &image).await.unwrap();
+        assert_eq!(target.most_sending(), most);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_targets_share_a_small_memory_without_waiting_for_ever() {
+    let source = Registry::with("src", Manner { piece: MIB as usize, ..Manner::default() });
+    let from = source.repository("app");
+    let layers: Vec<Descriptor> = (0..4).map(|seed| from.put_blob(bytes(seed, 4 << 20))).collect();
+    let image = image(&from.put_blob("{}"), &layers.iter().collect::<Vec<_>>());
+    from.put_manifest(&image, None);
+    let targets = ["a", "b", "c"].map(Registry::new);
+    let to = targets.each_ref().map(|target| target.repository("app"));
+    let copier = Copier::new(1);
+    let batches = [[&to[0], &to[1], &to[2]], [&to[2], &to[0], &to[1]]].map(|to| batch_of(&copier, &from, &to));
+    let copies = batches.iter().map(|batch| batch.copy(order("v1", &image, 3)));
+    within(join_all(copies)).await.into_iter().for_each(|outcomes| assert_eq!(arrivals(outcomes).len(), 3));
+    let sent: usize = targets.iter().map(|target| target.count(Op::Send)).sum();
+    assert_eq!(sent, 3 * 5, "each blob once to each");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_for_several_targets_runs_ahead_of_them_by_little_whatever_its_pieces() {
+    let source = Registry::with("src", Manner { piece: MIB as usize, ..Manner::default() });
+    let targets = ["a", "b"].map(Registry::new);
+    let from = source.repository("app");
+    let to = targets.each_ref().map(|target| target.repository("app"));
+    let layer = from.put_blob(bytes(1, 8 << 20));
+    let image = image(&from.put_blob("{}"), &[&layer]);
+    from.put_manifest(&image, None);
+    targets.iter().for_each(|target| target.always_at(Op::Send, layer.digest, Fault::HangAt(1)));
+    let batch = batch(&from, &[&to[0], &to[1]]);
+    let copying = tokio::spawn(async move { batch.copy(order("v1", &image, 2)).await });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(source.read(&layer), 2 * MIB);
+    copying.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn mounts_do_not_wait_for_the_memory_of_transfers() {
+    let Pair { from, target, to, .. } = pair();
+    let one = put_image(&from, 1);
+    let copier = Copier::new(1);
+    copy(&batch_of(&copier, &from, &[&target.repository("sibling")]), "v1", &one.manifest).await.unwrap();
+    // Another copy holds all the memory and hangs.
+    let large = from.put_blob(bytes(9, 5 << 20));
+    let huge = image(&one.blobs[0], &[&large]);
+    from.put_manifest(&huge, None);
+    target.always_at(Op::Send, large.digest, Fault::Hang);
+    let hanging = tokio::spawn({
+        let (batch, order) = (batch_of(&copier, &from, &[&to]), order("huge", &huge, 1));
+        async move { batch.copy(order).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(target.sending(), 1);
+    let arrival = copy(&batch_of(&copier, &from, &[&to]), "v1", &one.manifest).await.unwrap();
+    assert_eq!(arrival.blobs.copied, 0);
+    hanging.abort();
+}
+
+/// Indexes in a chain of `length` that ends in an image; the last of the list is the top.
+fn put_chain(from: &Repository, length: usize) -> Vec<Manifest> {
+    let mut chain = vec![put_image(from, 1).manifest];
+    for _ in 0..length {
+        let next = index(&[&chain[chain.len() - 1].descriptor()]);
+        from.put_manifest(&next, None);
+        chain.push(next);
+    }
+    chain
+}
+
+#[tokio::test(start_paused = true)]
+async fn nesting_deeper_than_is_credible_is_refused() {
+    let Pair { from, target, to, .. } = pair();
+    let chain = put_chain(&from, 9);
+    copy(&batch(&from, &[&to]), "v1", &chain[8]).await.unwrap();
+    let error = copy(&batch(&from, &[&to]), "v2", &chain[9]).await.unwrap_err();
+    assert!(matches!(error, CopyError::TooDeep { depth: 8, .. }), "{error}");
+    assert_eq!(error.step(), Some(Step::ReadManifest));
+    assert_eq!(target.count_at(Op::Push, "v2"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deep_chain_that_is_also_listed_flat_is_refused_and_not_recursed_into() {
+    let Pair { source, from, target, to } = pair();
+    let chain = put_chain(&from, 20_000);
+    let mut floor = Vec::new();
+    for (at, some) in chain.chunks(1000).enumerate() {
+        let descriptors: Vec<Descriptor> = some.iter().rev().map(Manifest::descriptor).collect();
+        let list = index(&descriptors.iter().collect::<Vec<_>>());
+        from.put_manifest(&list, None);
+        floor.insert(0, list.descriptor());
+        // Each part of the chain is found flat before the part that leads to it.
+        let wait = Duration::from_millis(10 * at as u64);
+        source.always_at(Op::Manifest, some[0].digest(), Fault::Delay(wait));
+    }
+    let top = index(&floor.iter().collect::<Vec<_>>());
+    from.put_manifest(&top, None);
+    let error = copy(&batch(&from, &[&to]), "v1", &top).await.unwrap_err();
+    assert!(matches!(error, CopyError::TooDeep { .. }), "{error}");
+    assert_eq!(target.count(Op::Push), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_of_too_many_blobs_is_refused() {
+    let Pair { source, from, target, to } = pair();
+    let config = from.put_blob("{}");
+    let layers: Vec<Descriptor> = (0..33_000u32).map(|at| from.put_blob(at.to_be_bytes().to_vec())).collect();
+    let image = image(&config, &layers.iter().collect::<Vec<_>>());
+    from.put_manifest(&image, None);
+    let error = copy(&batch(&from, &[&to]), "v1", &image).await.unwrap_err();
+    let digest = image.digest();
+    let expected = format!("source src/app: manifest {digest}: with it the closure has over 32768 blobs");
+    assert_eq!(error.to_string(), expected);
+    assert_eq!((source.count(Op::Blob), target.count(Op::Has)), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lattice_of_indexes_is_walked_once_and_not_once_a_path() {
+    let Pair { source, from, to, .. } = pair();
+    // Eight ranks of eight that all list the whole rank below: 8^8 paths.
+    let mut below: Vec<Descriptor> = (0..8).map(|seed| put_image(&from, seed).manifest.descriptor()).collect();
+    for _ in 0..6 {
+        below = (0..8)
+            .map(|at| {
+                let mut children: Vec<&Descriptor> = below.iter().collect();
+                children.rotate_left(at);
+                let list = index(&children);
+                from.put_manifest(&list, None);
+                list.descriptor()
+            })
+            .collect();
+    }
+    let top = index(&below.iter().collect::<Vec<_>>());
+    from.put_manifest(&top, None);
+    let arrival = copy(&batch(&from, &[&to]), "v1", &top).await.unwrap();
+    assert_eq!(arrival.manifests, 7 * 8 + 1);
+    assert_eq!(source.count(Op::Manifest), 7 * 8 + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn manifests_are_read_a_few_at_a_time_and_a_closure_of_too_many_bytes_is_refused() {
+    let Pair { source, from, target, to } = pair();
+    let config = from.put_blob("{}");
+    let padding = "x".repeat(4 << 20);
+    let image = image(&config, &[]);
+    let body = std::str::from_utf8(image.bytes()).unwrap().trim_start().strip_prefix('{').unwrap();
+    let children: Vec<Descriptor> = (0..50)
+        .map(|at| {
+            let padded = format!("{{\"annotations\":{{\"a{at}\":\"{padding}\"}},{body}");
+            let child = Manifest::new(image.media_type().clone(), padded.into());
+            from.put_manifest(&child, None);
+            child.descriptor()
+        })
+        .collect();
+    let top = index(&children.iter().collect::<Vec<_>>());
+    from.put_manifest(&top, None);
+    let error = copy(&batch(&from, &[&to]), "v1", &top).await.unwrap_err();
+    assert!(error.to_string().contains("bytes of manifests"), "{error}");
+    assert!(source.count(Op::Manifest) < 45, "the rest is not even read");
+    assert_eq!(target.count(Op::Push), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_is_dropped_leaves_nothing_running() {
+    for (side, op) in [(0, Op::Manifest), (0, Op::Blob), (1, Op::Has), (1, Op::Begin), (1, Op::Send), (1, Op::Push)] {
+        let source = Registry::new("src");
+        let targets = ["a", "b"].map(Registry::new);
+        let from = source.repository("app");
+        let to = targets.each_ref().map(|target| target.repository("app"));
+        let one = put_image(&from, 1);
+        let faulty = if side == 0 { vec![&source] } else { targets.iter().collect() };
+        faulty.iter().for_each(|registry| registry.always(op, Fault::Hang));
+        let copier = Copier::new(64 * MIB);
+        let batch = batch_of(&copier, &from, &[&to[0], &to[1]]);
+        let copying = tokio::spawn({
+            let (batch, order) = (batch.clone(), order("v1", &one.manifest, 2));
+            async move { batch.copy(order).await }
+        });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        copying.abort();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(Arc::strong_count(&batch), 1, "{op:?}");
+        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0, "{op:?}");
+        assert_eq!((source.open_reads(), targets[0].sending(), targets[1].sending()), (0, 0, 0), "{op:?}");
+        // The leads were handed back: the same blobs go over now.
+        [&source, &targets[0], &targets[1]].iter().for_each(|registry| registry.heal());
+        arrivals(within(batch.copy(order("v1", &one.manifest, 2))).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_hangs_half_way_ends_with_the_copy() {
+    let source = Registry::new("src");
+    let targets = ["a", "b"].map(Registry::new);
+    let from = source.repository("app");
+    let to = targets.each_ref().map(|target| target.repository("app"));
+    let one = put_image(&from, 1);
+    source.always_at(Op::Blob, one.blobs[1].digest, Fault::HangAt(2000));
+    let batch = batch(&from, &[&to[0], &to[1]]);
+    let copying = tokio::spawn({
+        let (batch, order) = (batch.clone(), order("v1", &one.manifest, 2));
+        async move { batch.copy(order).await }
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(source.open_reads(), 1);
+    copying.abort();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(source.open_reads(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_transfer_that_is_told_to_begin_is_told_to_end() {
+    let Pair { from, target, to, .. } = pair();
+    let one = put_image(&from, 1);
+    target.always_at(Op::Send, one.blobs[2].digest, Fault::HangAt(1));
+    target.once_at(Op::Send, one.blobs[1].digest, Fault::BreakAt(1));
+    let (events, mut heard) = mpsc::channel(64);
+    let targets = vec![to.clone() as Arc<dyn Target>];
+    let copier = Copier::new(64 * MIB);
+    let batch = Batch::new(&copier, from.clone(), targets, Rules::default(), None, events);
+    let copying = tokio::spawn({
+        let (batch, order) = (batch.clone(), order("v1", &one.manifest, 1));
+        async move { batch.copy(order).await }
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    copying.abort();
+    drop(batch);
+    let (mut begun, mut finished, mut failed) = (0, 0, 0);
+    while let Some(event) = heard.recv().await {
+        match event {
+            Event::TransferStarted(_) => begun += 1,
+            Event::TransferFinished(transfer) => {
+                finished += 1;
+                assert_eq!(transfer.sent(), transfer.size);
+            }
+            Event::TransferFailed(..) => failed += 1,
+            Event::SignatureArrived(_) => panic!("there is none"),
+        }
+    }
+    assert_eq!((begun, finished, failed), (4, 2, 2));
+}

@@ -1,0 +1,267 @@
+//! Signatures, SBOMs and what else belongs to a manifest without being reached from it.
+
+use std::collections::HashSet;
+
+use super::content::{image, index, on, refer, refer_by_index};
+use super::memory::{Fault, Manner, Op};
+use super::*;
+use crate::copy::event::Event;
+use crate::oci::{referrers_tag, signature_tags};
+use crate::store::{ErrorKind, Side, Step};
+
+/// Referrers are found under fallback tags only.
+fn old_fashioned(name: &str) -> Arc<Registry> {
+    Registry::with(name, Manner { lists_referrers: false, ..Manner::default() })
+}
+
+/// An artifact at the source that refers to `subject`, listed as the registry `at` belongs to does it.
+fn put_referrer(at: &Repository, subject: &Manifest, what: &str) -> Manifest {
+    let artifact = refer(&at.put_blob(format!("{{\"what\":\"{what}\"}}")), &[], Some(subject));
+    at.put_manifest(&artifact, None);
+    artifact
+}
+
+fn put_fallback(at: &Repository, subject: &Manifest, referrers: &[&Manifest]) -> Manifest {
+    let descriptors: Vec<Descriptor> = referrers.iter().map(|one| one.descriptor()).collect();
+    let list = index(&descriptors.iter().collect::<Vec<_>>());
+    at.put_manifest(&list, Some(referrers_tag(&subject.digest()).as_str()));
+    list
+}
+
+#[tokio::test(start_paused = true)]
+async fn referrers_of_an_index_its_children_and_of_referrers_arrive_before_the_tag() {
+    let Pair { from, target, to, .. } = pair();
+    let child = put_image(&from, 1);
+    let whole = index(&[&child.manifest.descriptor()]);
+    from.put_manifest(&whole, None);
+    let of_whole = put_referrer(&from, &whole, "signature");
+    let of_child = put_referrer(&from, &child.manifest, "sbom");
+    let nested = put_referrer(&from, &of_child, "signature of the sbom");
+    let arrival = copy(&with_referrers(&from, &[&to]), "v1", &whole).await.unwrap();
+    for artifact in [&of_whole, &of_child, &nested] {
+        assert_eq!(to.stored(artifact.digest()).unwrap().bytes(), artifact.bytes());
+    }
+    assert_eq!(arrival.manifests, 5);
+    assert_eq!(target.done(Op::Push).last().unwrap(), "v1");
+    assert_eq!(target.count(Op::Link), 0, "a target that lists them itself is not told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_rule_nobody_asks_for_referrers() {
+    let Pair { source, from, to, .. } = pair();
+    let one = put_image(&from, 1);
+    let artifact = put_referrer(&from, &one.manifest, "sbom");
+    copy(&batch(&from, &[&to]), "v1", &one.manifest).await.unwrap();
+    assert_eq!((source.count(Op::Referrers), source.count(Op::Resolve)), (0, 0));
+    assert!(to.stored(artifact.digest()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_without_a_list_is_told_once_for_each_subject_before_the_tag_moves() {
+    let (source, target) = (Registry::new("src"), old_fashioned("dst"));
+    let (from, to) = (source.repository("app"), target.repository("app"));
+    let (one, other) = (put_image(&from, 1), put_image(&from, 2));
+    let artifacts = [put_referrer(&from, &one.manifest, "a"), put_referrer(&from, &one.manifest, "b")];
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    target.always(Op::Link, Fault::Gate(gate.clone()));
+    let batch = with_referrers(&from, &[&to]);
+    let copying = tokio::spawn({
+        let (batch, orders) = (batch.clone(), ["v1", "latest"].map(|tag| order(tag, &one.manifest, 1)));
+        async move {
+            let [first, second] = orders;
+            tokio::join!(batch.copy(first), batch.copy(second))
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert_eq!(to.tag("v1"), None, "the referrers cannot be found yet");
+    gate.add_permits(9);
+    let (first, second) = within(copying).await.unwrap();
+    arrivals(first);
+    arrivals(second);
+    copy(&batch, "other", &other.manifest).await.unwrap();
+    assert_eq!(target.done(Op::Link), [one.manifest.digest().to_string()]);
+    let tag = referrers_tag(&one.manifest.digest());
+    let list = to.stored(to.tag(tag.as_str()).unwrap()).unwrap().view().unwrap();
+    let listed: HashSet<_> = list.manifests().iter().map(|one| one.digest).collect();
+    assert_eq!(listed, artifacts.iter().map(Manifest::digest).collect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fallback_list_goes_over_verbatim() {
+    let (source, target) = (old_fashioned("src"), old_fashioned("dst"));
+    let (from, to) = (source.repository("app"), target.repository("app"));
+    let one = put_image(&from, 1);
+    let artifact = put_referrer(&from, &one.manifest, "sbom");
+    let list = put_fallback(&from, &one.manifest, &[&artifact]);
+    copy(&with_referrers(&from, &[&to]), "v1", &one.manifest).await.unwrap();
+    assert_eq!(to.tag(referrers_tag(&one.manifest.digest()).as_str()), Some(list.digest()));
+    assert_eq!(to.stored(list.digest()).unwrap().bytes(), list.bytes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn cosign_tags_go_over_with_what_they_name() {
+    for listed in [false, true] {
+        let Pair { source, from, target, to } = pair();
+        let one = put_image(&from, 1);
+        let [signature_tag, attestation_tag, sbom_tag] = signature_tags(&one.manifest.digest());
+        let signature = image(&from.put_blob("{\"signed\":1}"), &[]);
+        let sbom = index(&[&put_image(&from, 7).manifest.descriptor()]);
+        from.put_manifest(&signature, Some(signature_tag.as_str()));
+        from.put_manifest(&sbom, Some(sbom_tag.as_str()));
+        let known = from.tag_names().iter().map(|tag| tag.parse().unwrap()).collect();
+        let rules = Rules { platforms: None, referrers: true };
+        let copier = Copier::new(64 * MIB);
+        let batch = batch_with(&copier, &from, &[&to], rules, listed.then_some(known));
+        let arrival = copy(&batch, "v1", &one.manifest).await.unwrap();
+        assert_eq!(to.tag(signature_tag.as_str()), Some(signature.digest()));
+        assert_eq!(to.tag(sbom_tag.as_str()), Some(sbom.digest()));
+        assert_eq!(to.tag(attestation_tag.as_str()), None);
+        assert_eq!(source.count_at(Op::Resolve, &attestation_tag), usize::from(!listed));
+        assert_eq!(target.done(Op::Push).last().unwrap(), "v1");
+        assert_eq!(arrival.manifests, 4);
+        // A second copy leaves signature tags alone that are right.
+        copy(&batch, "v2", &one.manifest).await.unwrap();
+        assert_eq!(target.count_at(Op::Push, &signature_tag), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_a_signature_and_a_child_at_once_has_its_own_referrers_copied() {
+    // Whether it is met first as the one or as the other.
+    for late in [Op::Manifest, Op::Resolve] {
+        let Pair { source, from, to, .. } = pair();
+        let (both, plain) = (put_image(&from, 1), put_image(&from, 2));
+        let inner = index(&[&both.manifest.descriptor()]);
+        let whole = index(&[&plain.manifest.descriptor(), &inner.descriptor()]);
+        from.put_manifest(&inner, None);
+        let [tag, ..] = signature_tags(&plain.manifest.digest());
+        from.put_manifest(&both.manifest, Some(tag.as_str()));
+        from.put_manifest(&whole, None);
+        let of_both = put_referrer(&from, &both.manifest, "sbom");
+        let about = if late == Op::Manifest { inner.digest().to_string() } else { tag.to_string() };
+        source.always_at(late, about, Fault::Delay(Duration::from_secs(1)));
+        copy(&with_referrers(&from, &[&to]), "v1", &whole).await.unwrap();
+        assert!(to.stored(of_both.digest()).is_some(), "{late:?}");
+        assert_eq!(to.tag(tag.as_str()), Some(both.manifest.digest()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_lookup_of_referrers_or_signatures_fails_the_tag() {
+    for (op, step) in [(Op::Referrers, Step::ListReferrers), (Op::Resolve, Step::Resolve)] {
+        let Pair { source, from, target, to } = pair();
+        let child = put_image(&from, 1);
+        let whole = index(&[&child.manifest.descriptor()]);
+        from.put_manifest(&whole, None);
+        let [tag, ..] = signature_tags(&child.manifest.digest());
+        let about = if op == Op::Resolve { tag.to_string() } else { child.manifest.digest().to_string() };
+        source.always_at(op, about, Fault::Fail(ErrorKind::Busy(None)));
+        let error = copy(&with_referrers(&from, &[&to]), "v1", &whole).await.unwrap_err();
+        assert_eq!((error.side(), error.step()), (Some(Side::Source), Some(step)));
+        assert_eq!((target.count(Op::Push), to.tag("v1")), (0, None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_referrer_that_is_an_index_of_its_own_subject_arrives() {
+    let Pair { from, target, to, .. } = pair();
+    let one = put_image(&from, 1);
+    let around = refer_by_index(&[&one.manifest.descriptor()], Some(&one.manifest));
+    from.put_manifest(&around, None);
+    let arrival = copy(&with_referrers(&from, &[&to]), "v1", &one.manifest).await.unwrap();
+    assert!(to.stored(around.digest()).is_some());
+    assert_eq!(to.tag("v1"), Some(one.manifest.digest()));
+    assert_eq!(target.done(Op::Push).last().unwrap(), "v1");
+    assert_eq!(arrival.manifests, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn referrers_that_are_claimed_in_a_circle_end() {
+    let Pair { source, from, to, .. } = pair();
+    let (one, other) = (put_image(&from, 1), put_image(&from, 2));
+    source.claim_referrers(one.manifest.digest(), &[&other.manifest]);
+    source.claim_referrers(other.manifest.digest(), &[&one.manifest]);
+    let batch = with_referrers(&from, &[&to]);
+    let (a, b) = within(async {
+        tokio::join!(batch.copy(order("v1", &one.manifest, 1)), batch.copy(order("v2", &other.manifest, 1)))
+    })
+    .await;
+    arrivals(a);
+    arrivals(b);
+    assert_eq!(Arc::strong_count(&batch), 1, "nothing holds the batch");
+    assert_eq!((to.tag("v1"), to.tag("v2")), (Some(one.manifest.digest()), Some(other.manifest.digest())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_root_that_refers_to_something_is_findable_before_its_tag_moves() {
+    let (source, target) = (Registry::new("src"), old_fashioned("dst"));
+    let (from, to) = (source.repository("app"), target.repository("app"));
+    let one = put_image(&from, 1);
+    let artifact = put_referrer(&from, &one.manifest, "sbom");
+    target.always(Op::Link, Fault::Fail(ErrorKind::Denied));
+    let error = copy(&with_referrers(&from, &[&to]), "sbom", &artifact).await.unwrap_err();
+    assert_eq!(error.step(), Some(Step::LinkReferrers));
+    assert_eq!(to.tag("sbom"), None, "an error says that the tag is as it was");
+    target.heal();
+    copy(&with_referrers(&from, &[&to]), "sbom", &artifact).await.unwrap();
+    assert_eq!(target.done(Op::Link), [one.manifest.digest().to_string()]);
+    assert_eq!(to.tag("sbom"), Some(artifact.digest()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn referrers_of_the_whole_index_are_not_attached_to_a_derived_one() {
+    let Pair { source, from, to, .. } = pair();
+    let (amd, arm) = (put_image(&from, 1), put_image(&from, 2));
+    let whole = index(&[&on("linux/amd64", &amd.manifest), &on("linux/arm64", &arm.manifest)]);
+    from.put_manifest(&whole, None);
+    let of_whole = put_referrer(&from, &whole, "signature");
+    let of_child = put_referrer(&from, &arm.manifest, "sbom");
+    let [tag, ..] = signature_tags(&whole.digest());
+    from.put_manifest(&image(&from.put_blob("{\"signed\":1}"), &[]), Some(tag.as_str()));
+    let rules = Rules { platforms: Some(vec!["linux/arm64".parse().unwrap()]), referrers: true };
+    let batch = batch_with(&Copier::new(64 * MIB), &from, &[&to], rules, None);
+    let arrival = copy(&batch, "v1", &whole).await.unwrap();
+    assert_eq!(source.count_at(Op::Referrers, arrival.digest), 0, "the source knows nothing of it");
+    assert!(to.stored(of_whole.digest()).is_none());
+    assert!(to.stored(of_child.digest()).is_some());
+    assert_eq!(to.tag_names(), ["v1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signature_tag_that_is_written_has_evidence_of_its_own() {
+    let Pair { from, to, .. } = pair();
+    let one = put_image(&from, 1);
+    let [signature_tag, ..] = signature_tags(&one.manifest.digest());
+    let signature = image(&from.put_blob("{\"signed\":1}"), &[]);
+    from.put_manifest(&signature, Some(signature_tag.as_str()));
+    let rules = Rules { platforms: None, referrers: true };
+    let (events, mut heard) = tokio::sync::mpsc::channel(64);
+    let targets = vec![to.clone() as Arc<dyn Target>];
+    let batch = Batch::new(&Copier::new(64 * MIB), from.clone(), targets, rules, None, events);
+    let root = copy(&batch, "v1", &one.manifest).await.unwrap();
+    drop(batch);
+    let mut evidence = Vec::new();
+    while let Some(event) = heard.recv().await {
+        if let Event::SignatureArrived(arrival) = event {
+            evidence.push(arrival);
+        }
+    }
+    let [arrival] = evidence.as_slice() else { panic!("{evidence:?}") };
+    assert_eq!((arrival.tag.as_ref(), arrival.digest), (Some(&signature_tag), signature.digest()));
+    assert_eq!(arrival.blobs.copied, 1);
+    assert_eq!(arrival.bytes, signature.bytes().len() as u64 + 12);
+    // By digest in the closure, and by its tag.
+    assert_eq!(root.manifests, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_listed_but_refers_to_something_else_or_is_gone_is_left_out() {
+    let Pair { source, from, to, .. } = pair();
+    let (one, other) = (put_image(&from, 1), put_image(&from, 2));
+    let honest = put_referrer(&from, &one.manifest, "signature");
+    let gone = image(&from.put_blob("gone"), &[]);
+    source.claim_referrers(one.manifest.digest(), &[&honest, &other.manifest, &gone]);
+    copy(&with_referrers(&from, &[&to]), "v1", &one.manifest).await.unwrap();
+    assert!(to.stored(honest.digest()).is_some());
+    assert!(to.stored(other.manifest.digest()).is_none());
+}

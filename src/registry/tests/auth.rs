@@ -1,0 +1,207 @@
+//! Who we are: which credentials go where, and how often a token is asked for.
+
+use futures_util::future::join_all;
+use std::io::Write as _;
+
+use super::scripted::{Asked, Server, answer, blob, me, plain, refusal, session};
+use crate::oci::ManifestRef;
+use crate::registry::{Credentials, Options, Secret};
+use crate::store::{ErrorKind, Source as _, Target as _};
+
+fn latest() -> ManifestRef {
+    ManifestRef::Tag("latest".parse().unwrap())
+}
+
+/// Wants `Bearer good`, and gives it out at `/token`. Manifests and blobs are unknown, mounts succeed.
+fn with_tokens(asked: &Asked) -> axum::response::Response {
+    if asked.path.starts_with("/token") {
+        return answer(200, &[], r#"{"access_token":"good","expires_in":300}"#);
+    }
+    if asked.header("authorization") != Some("Bearer good") {
+        let challenge = format!(r#"Bearer realm="{}/token",service="the service""#, asked.own);
+        return answer(401, &[("www-authenticate", "Negotiate"), ("www-authenticate", &challenge)], "");
+    }
+    if asked.method == "POST" { answer(201, &[], "") } else { answer(404, &[], "") }
+}
+
+#[tokio::test]
+async fn many_cold_calls_ask_for_one_token() {
+    let server = Server::start(with_tokens).await;
+    let repository = server.repository();
+    let tag = latest();
+    let all = join_all((0..32).map(|_| repository.resolve(&tag))).await;
+    assert!(all.into_iter().all(|found| found.unwrap().is_none()));
+    assert_eq!(server.count("GET /token"), 1);
+    assert_eq!(server.count("GET /v2/ "), 0);
+    let token = server.asked().into_iter().find(|asked| asked.path.starts_with("/token")).unwrap();
+    assert_eq!(token.path, "/token?service=the+service&scope=repository%3Aa%2Fb%3Apull");
+    assert_eq!(token.header("authorization"), None);
+}
+
+#[tokio::test]
+async fn a_registry_that_is_known_gets_the_token_ahead() {
+    let server = Server::start(with_tokens).await;
+    let registry = server.registry_as(me());
+    for name in ["a/b", "c/d"] {
+        registry.repository(name.parse().unwrap()).resolve(&latest()).await.unwrap();
+    }
+    assert_eq!(
+        server.lines(),
+        [
+            "HEAD /v2/a/b/manifests/latest",
+            "GET /token?service=the+service&scope=repository%3Aa%2Fb%3Apull",
+            "HEAD /v2/a/b/manifests/latest",
+            "GET /token?service=the+service&scope=repository%3Ac%2Fd%3Apull",
+            "HEAD /v2/c/d/manifests/latest",
+        ]
+    );
+    assert_eq!(server.asked()[1].header("authorization"), Some("Basic bWU6aHVudGVyMg=="));
+    assert_eq!(registry.meter().tokens, 2);
+}
+
+#[tokio::test]
+async fn a_mount_asks_for_both_repositories_in_one_token() {
+    let server = Server::start(with_tokens).await;
+    let repository = server.repository();
+    repository.begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
+    assert_eq!(server.count("GET /token"), 1);
+    assert_eq!(
+        server.count(
+            "GET /token?service=the+service&scope=repository%3Aa%2Fb%3Apull%2Cpush&scope=repository%3Ac%2Fd%3Apull"
+        ),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_token_to_push_serves_to_pull() {
+    let server = Server::start(with_tokens).await;
+    let repository = server.repository();
+    let _ = session(&repository, b"x").await;
+    repository.resolve(&latest()).await.unwrap();
+    assert_eq!(server.count("GET /token"), 1);
+}
+
+#[tokio::test]
+async fn a_token_that_is_no_longer_taken_is_renewed_once() {
+    // The first token is good for two requests, whatever was said; the second for ever.
+    let server = Server::start(|asked| {
+        if asked.path.starts_with("/token") {
+            return answer(200, &[], format!(r#"{{"token":"t{}"}}"#, asked.nth));
+        }
+        let token = asked.header("authorization").unwrap_or_default();
+        if token == "Bearer t1" && asked.nth < 4 || token > "Bearer t1" {
+            return answer(404, &[], "");
+        }
+        answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], "")
+    })
+    .await;
+    let repository = server.repository();
+    for _ in 0..4 {
+        repository.resolve(&latest()).await.unwrap();
+    }
+    assert_eq!(server.count("GET /token"), 2);
+}
+
+#[tokio::test]
+async fn a_refusal_that_stays_is_denied_after_one_new_token() {
+    let server = Server::start(|asked| {
+        if asked.path.starts_with("/token") {
+            return answer(200, &[], r#"{"token":"t"}"#);
+        }
+        let challenge = format!("Bearer realm=\"{}/token\",error=\"insufficient_scope\"", asked.own);
+        answer(401, &[("www-authenticate", &challenge)], r#"{"errors":[{"code":"DENIED","message":"not you, t"}]}"#)
+    })
+    .await;
+    let error = server.repository().manifest(&latest()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Denied);
+    let place = &server.host;
+    assert_eq!(
+        error.to_string(),
+        format!("{place}/a/b: reading manifest latest: 401 Unauthorized, DENIED: no*** you, ***")
+    );
+    assert_eq!(server.lines().len(), 3);
+}
+
+#[tokio::test]
+async fn a_password_is_shown_only_when_asked_and_a_wrong_one_only_once() {
+    let server = Server::start(|asked| match asked.header("authorization") {
+        Some("Basic bWU6aHVudGVyMg==") if asked.path.contains("/good/") => answer(404, &[], ""),
+        _ => answer(401, &[("www-authenticate", "basic realm=\"x\"")], "you said bWU6aHVudGVyMg=="),
+    })
+    .await;
+    let registry = server.registry_as(me());
+    let good = registry.repository("good".parse().unwrap());
+    good.resolve(&latest()).await.unwrap();
+    good.resolve(&latest()).await.unwrap();
+    let sent: Vec<bool> = server.asked().iter().map(|asked| asked.header("authorization").is_some()).collect();
+    assert_eq!(sent, [false, true, true]);
+    let bad = registry.repository("bad".parse().unwrap());
+    let error = bad.manifest(&latest()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert_eq!(server.lines().len(), 4);
+    for shown in [format!("{error:?}"), format!("{registry:?}"), format!("{:?}", me())] {
+        assert!(!shown.contains("hunter2") && !shown.contains("bWU6"), "{shown}");
+    }
+    let error = server.repository().manifest(&latest()).await.unwrap_err();
+    assert!(error.detail.ends_with("asks for a user name and a password, and none are configured"), "{error}");
+    assert_eq!(registry.repository("x".parse().unwrap()).identity(), "me");
+    assert_eq!(server.repository().identity(), "anonymous");
+}
+
+#[tokio::test]
+async fn a_password_in_a_file_is_read_again_when_it_is_refused() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "old").unwrap();
+    let path = file.path().to_owned();
+    let server = Server::start(|asked| match asked.header("authorization") {
+        // me:new
+        Some("Basic bWU6bmV3") => answer(404, &[], ""),
+        _ => answer(401, &[("www-authenticate", "Basic realm=\"x\"")], ""),
+    })
+    .await;
+    let credentials = Credentials { username: "me".into(), password: Secret::File(path.clone()) };
+    let registry = server.registry_as(Options { credentials: Some(credentials), ..plain() });
+    let repository = registry.repository("a/b".parse().unwrap());
+    assert_eq!(repository.resolve(&latest()).await.unwrap_err().kind, ErrorKind::Denied);
+    std::fs::write(&path, "new\r\n").unwrap();
+    repository.resolve(&latest()).await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let credentials = Credentials { username: "me".into(), password: Secret::File(path.clone()) };
+    let registry = server.registry_as(Options { credentials: Some(credentials), ..plain() });
+    let error = registry.repository("a/b".parse().unwrap()).resolve(&latest()).await.unwrap_err();
+    let start = format!("the password of me cannot be read from {}: ", path.display());
+    assert!(error.detail.starts_with(&start), "{error}");
+}
+
+#[tokio::test]
+async fn a_token_service_at_a_metadata_address_is_not_asked() {
+    let server =
+        Server::start(|_| answer(401, &[("www-authenticate", "Bearer realm=\"http://169.254.169.254/t\"")], "")).await;
+    let registry = server.registry_as(me());
+    let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Refused);
+    assert!(error.detail.contains("http://169.254.169.254/t: it is not asked"), "{error}");
+    assert_eq!(registry.meter().tokens, 0);
+}
+
+#[tokio::test]
+async fn a_token_service_that_refuses_is_asked_once_by_all_who_wait() {
+    let server = Server::start(|asked| {
+        if asked.path.starts_with("/token") {
+            return refusal(403, "DENIED");
+        }
+        answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], "")
+    })
+    .await;
+    let repository = server.registry_as(me()).repository("a/b".parse().unwrap());
+    let tag = latest();
+    let all = join_all((0..8).map(|_| repository.manifest(&tag))).await;
+    for error in all.into_iter().map(Result::unwrap_err) {
+        assert_eq!(error.kind, ErrorKind::Denied);
+        let expected =
+            format!("the token service http://{}/token refused me: 403 Forbidden, DENIED: said so", server.host);
+        assert_eq!(error.detail, expected);
+    }
+    assert!(server.count("GET /token") < 8, "{:?}", server.lines());
+}

@@ -1,0 +1,105 @@
+//! Where credentials and bytes go when a registry points elsewhere.
+
+use futures_util::TryStreamExt as _;
+
+use super::scripted::{Server, answer, blob, me, noise, session, verified};
+use crate::oci::{Digest, ManifestRef};
+use crate::store::{ErrorKind, Source as _};
+
+#[tokio::test]
+async fn credentials_do_not_follow_a_redirect_and_do_not_come_back_with_it() {
+    let content = noise(5000);
+    let body = content.clone();
+    let back: std::sync::Arc<std::sync::OnceLock<String>> = std::sync::Arc::default();
+    let to = std::sync::Arc::clone(&back);
+    let storage = Server::start(move |asked| {
+        if asked.path.starts_with("/return") {
+            return answer(302, &[("location", &format!("http://{}/public", to.get().unwrap()))], "");
+        }
+        answer(200, &[], body.clone())
+    })
+    .await;
+    let elsewhere = storage.host.clone();
+    let registry = Server::start(move |asked| {
+        if asked.path == "/public" {
+            return answer(200, &[], noise(5000));
+        }
+        if asked.header("authorization").is_none() {
+            return answer(401, &[("www-authenticate", "Basic realm=x")], "");
+        }
+        let to = if asked.path.contains("/back/") { "return" } else { "blob?signature=1" };
+        answer(307, &[("location", &format!("http://{elsewhere}/{to}")), ("set-cookie", "a=b")], "")
+    })
+    .await;
+    back.set(registry.host.clone()).unwrap();
+    let client = registry.registry_as(me());
+    for name in ["a/b", "back/again"] {
+        let repository = client.repository(name.parse().unwrap());
+        let read: Vec<_> = repository.blob(&blob(&content), 0).await.unwrap().try_collect().await.unwrap();
+        assert_eq!(read.concat(), content);
+    }
+    for asked in storage.asked().into_iter().chain(registry.asked().into_iter().filter(|asked| asked.path == "/public"))
+    {
+        assert_eq!((asked.header("authorization"), asked.header("cookie")), (None, None), "{}", asked.line());
+    }
+    assert_eq!((storage.lines().len(), registry.count("GET /public")), (2, 1));
+}
+
+#[tokio::test]
+async fn a_redirect_in_circles_ends() {
+    let server = Server::start(|asked| answer(302, &[("location", &format!("{}/x", asked.path))], "")).await;
+    let error = server.repository().manifest(&ManifestRef::Digest(Digest::of(b"x"))).await.unwrap_err();
+    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Invalid, "more than 10 redirects"));
+    assert_eq!(server.lines().len(), 11);
+}
+
+#[tokio::test]
+async fn an_upload_elsewhere_gets_the_bytes_and_no_credentials() {
+    let storage = Server::start(|_| answer(201, &[], "")).await;
+    let elsewhere = storage.host.clone();
+    let registry = Server::start(move |asked| match asked.header("authorization") {
+        Some(_) => answer(202, &[("location", &format!("http://{elsewhere}/put/here?state=a%2Fb&c"))], ""),
+        None => answer(401, &[("www-authenticate", "Basic realm=x")], ""),
+    })
+    .await;
+    let client = registry.registry_as(me());
+    for size in [1000, 300_000] {
+        let content = noise(size);
+        let session = session(&client.repository("a/b".parse().unwrap()), &content).await.unwrap();
+        session.send(verified(&content)).await.unwrap();
+        let put = storage.asked().pop().unwrap();
+        let digest = Digest::of(&content).to_string().replace(':', "%3A");
+        assert_eq!(put.line(), format!("PUT /put/here?state=a%2Fb&c&digest={digest}"));
+        assert_eq!(put.header("authorization"), None);
+        assert_eq!(put.header("content-length"), Some(size.to_string().as_str()));
+        assert_eq!(put.header("transfer-encoding"), None);
+        assert_eq!(put.body, content);
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_told_apart_from_one_that_is_not_there() {
+    let server = Server::start(|_| answer(200, &[], "")).await;
+    let client = |host: &str, plain_http| {
+        let options = crate::registry::Options { plain_http, ..Default::default() };
+        let tempo = crate::registry::retry::Tempo { attempts: 1, ..super::scripted::quick() };
+        let registry = crate::registry::Registry::with_tempo(host.parse().unwrap(), options, tempo).unwrap();
+        registry.repository("a/b".parse().unwrap())
+    };
+    let reference = ManifestRef::Digest(Digest::of(b"x"));
+    let detail = async |repository: crate::registry::Repository| {
+        let error = repository.manifest(&reference).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        error.detail
+    };
+    let host = server.host.clone();
+    assert_eq!(
+        detail(client(&host, false)).await,
+        format!("https://{host} does not speak TLS; for plain HTTP set `plain_http: true`")
+    );
+    drop(server);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    assert_eq!(detail(client(&host, true)).await, format!("http://{host} refused the connection"));
+}

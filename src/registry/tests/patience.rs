@@ -1,0 +1,144 @@
+//! Throttling and failure: what is sent again, how often, and who waits.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use super::scripted::{Server, answer, blob, noise, plain, session, verified};
+use crate::oci::{Digest, ManifestRef};
+use crate::registry::{Limits, Options, Rate};
+use crate::store::{ErrorKind, Source as _};
+
+fn some() -> ManifestRef {
+    ManifestRef::Digest(Digest::of(b"x"))
+}
+
+#[tokio::test]
+async fn retry_after_holds_the_whole_registry() {
+    let server = Server::start(|asked| match asked.nth {
+        0 => answer(429, &[("retry-after", "1")], "slow down"),
+        _ => answer(404, &[], ""),
+    })
+    .await;
+    let registry = server.registry();
+    let first = registry.repository("a/b".parse().unwrap());
+    let began = Instant::now();
+    let task = tokio::spawn(async move { first.resolve(&some()).await });
+    while server.lines().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Its answer is on the way; asking on until it has come would be refused.
+    while registry.meter().repeats == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    registry.repository("c/d".parse().unwrap()).resolve(&some()).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert_eq!(task.await.unwrap().unwrap(), None);
+    assert_eq!(server.lines().len(), 3);
+    assert!(registry.meter().throttled > Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_failing_registry_is_asked_five_times() {
+    let server = Server::start(|_| answer(503, &[], "<html>")).await;
+    let registry = server.registry();
+    let error = registry.repository("a/b".parse().unwrap()).resolve(&some()).await.unwrap_err();
+    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Unavailable, "503 Service Unavailable"));
+    assert_eq!(server.lines().len(), 5);
+    let meter = registry.meter();
+    assert_eq!((meter.repeats, meter.requests.len()), (4, 1));
+    assert_eq!((meter.requests[0].method, meter.requests[0].status, meter.requests[0].count), ("HEAD", "5xx", 5));
+}
+
+#[tokio::test]
+async fn a_throttling_registry_is_asked_more_often_and_then_is_busy() {
+    let server = Server::start(|_| answer(429, &[("retry-after", "0")], "")).await;
+    let error = server.repository().manifest(&some()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Busy(Some(Duration::ZERO)));
+    assert_eq!(server.lines().len(), 10);
+}
+
+#[tokio::test]
+async fn an_upload_that_may_have_been_taken_is_not_sent_again() {
+    for size in [1000, 300_000] {
+        let server = Server::start(|asked| match asked.method.as_str() {
+            "POST" => answer(202, &[("location", "/session")], ""),
+            _ => answer(500, &[], ""),
+        })
+        .await;
+        let content = noise(size);
+        let session = session(&server.repository(), &content).await.unwrap();
+        let error = session.send(verified(&content)).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        assert_eq!(server.count("PUT"), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_was_throttled_is_sent_again_while_it_is_in_memory() {
+    let server = Server::start(|asked| match (asked.method.as_str(), asked.nth) {
+        ("POST", _) => answer(202, &[("location", "/session")], ""),
+        (_, 1) => answer(429, &[], ""),
+        _ => answer(201, &[], ""),
+    })
+    .await;
+    let content = noise(1000);
+    session(&server.repository(), &content).await.unwrap().send(verified(&content)).await.unwrap();
+    assert_eq!(server.asked().last().unwrap().body, content);
+}
+
+#[tokio::test]
+async fn requests_come_no_faster_than_the_rate() {
+    let server = Server::start(|_| answer(404, &[], "")).await;
+    let rate = Rate { count: 20, per: Duration::from_secs(1) };
+    let limits = Limits { requests: Some(rate), ..Limits::default() };
+    let registry = server.registry_as(Options { limits, ..plain() });
+    let repository = registry.repository("a/b".parse().unwrap());
+    let began = Instant::now();
+    let reference = some();
+    let all = join_all((0..30).map(|_| repository.resolve(&reference))).await;
+    assert!(all.iter().all(Result::is_ok));
+    // Two at once, then one each nineteenth of a second.
+    assert!(began.elapsed() >= Duration::from_millis(28 * 1000 / 19 - 60), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_blob_holds_its_permit_until_it_is_read_and_leaves_one_for_the_rest() {
+    let server = Server::start(|asked| match asked.method.as_str() {
+        "GET" => answer(200, &[], noise(10_000)),
+        _ => answer(404, &[], ""),
+    })
+    .await;
+    let limits = Limits { concurrent: Some(2), ..Limits::default() };
+    let registry = server.registry_as(Options { limits, ..plain() });
+    let repository = registry.repository("a/b".parse().unwrap());
+    let content = blob(&noise(10_000));
+    let first = repository.blob(&content, 0).await.unwrap();
+    let second = tokio::spawn({
+        let (repository, content) = (repository.clone(), content.clone());
+        async move { repository.blob(&content, 0).await.map(drop) }
+    });
+    for _ in 0..3 {
+        repository.resolve(&some()).await.unwrap();
+    }
+    assert_eq!(server.count("GET"), 1);
+    drop(first);
+    second.await.unwrap().unwrap();
+    assert_eq!(server.count("GET"), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_runs_out_before_the_bytes_are_sent_is_a_failure_that_passes() {
+    let server = Server::start(|asked| match (asked.path.starts_with("/token"), asked.method.as_str()) {
+        (true, _) => answer(200, &[], format!(r#"{{"token":"t{}"}}"#, asked.nth)),
+        (_, "POST") if asked.header("authorization").is_some() => answer(202, &[("location", "/session")], ""),
+        (_, "PUT") if asked.header("authorization") > Some("Bearer t1") => answer(201, &[], ""),
+        _ => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+    })
+    .await;
+    let repository = server.repository();
+    let content = noise(300_000);
+    let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
+}

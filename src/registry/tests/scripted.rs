@@ -1,0 +1,152 @@
+//! A server that answers what a test says, and remembers what it was asked. It knows nothing of registries.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http::{HeaderMap, Method, Request};
+use tokio::task::JoinHandle;
+
+use crate::oci::{Descriptor, Digest, MediaType};
+use crate::registry::retry::Tempo;
+use crate::registry::{Credentials, Options, Registry, Repository, Secret};
+use crate::store::{Begun, StoreError, Target as _, Upload, Verified};
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) method: Method,
+    /// With its query.
+    pub(super) path: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// How many requests came before.
+    pub(super) nth: usize,
+    /// `http://127.0.0.1:PORT` of the server.
+    pub(super) own: String,
+}
+
+impl Asked {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// `GET /v2/…`.
+    pub(super) fn line(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+}
+
+pub(super) struct Server {
+    pub(super) host: String,
+    log: Arc<Mutex<Vec<Asked>>>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    pub(super) async fn start(answer: impl Fn(&Asked) -> Response + Send + Sync + 'static) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let log: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let (seen, own, answer) = (Arc::clone(&log), format!("http://{host}"), Arc::new(answer));
+        let handler = move |request: Request<Body>| {
+            let (seen, own, answer) = (Arc::clone(&seen), own.clone(), Arc::clone(&answer));
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+                let path = parts.uri.path_and_query().unwrap().to_string();
+                let asked = {
+                    let mut seen = seen.lock().unwrap();
+                    let nth = seen.len();
+                    seen.push(Asked { method: parts.method, path, headers: parts.headers, body, nth, own });
+                    seen[nth].clone()
+                };
+                answer(&asked)
+            }
+        };
+        let routes = axum::Router::new().fallback(handler);
+        let task = tokio::spawn(async { axum::serve(listener, routes).await.unwrap() });
+        Self { host, log, task }
+    }
+
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.asked().iter().map(Asked::line).collect()
+    }
+
+    /// How many requests begin so.
+    pub(super) fn count(&self, line: &str) -> usize {
+        self.lines().iter().filter(|asked| asked.starts_with(line)).count()
+    }
+
+    pub(super) fn registry(&self) -> Arc<Registry> {
+        self.registry_as(plain())
+    }
+
+    pub(super) fn registry_as(&self, options: Options) -> Arc<Registry> {
+        Registry::with_tempo(self.host.parse().unwrap(), options, quick()).unwrap()
+    }
+
+    /// The repository `a/b`, asked anonymously.
+    pub(super) fn repository(&self) -> Repository {
+        self.registry().repository("a/b".parse().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+pub(super) fn plain() -> Options {
+    Options { plain_http: true, ..Options::default() }
+}
+
+pub(super) fn me() -> Options {
+    let credentials = Credentials { username: "me".into(), password: Secret::Value("hunter2".to_owned().into()) };
+    Options { credentials: Some(credentials), ..plain() }
+}
+
+/// Short pauses; the limits of time stay, so that a slow machine changes nothing.
+pub(super) fn quick() -> Tempo {
+    let pause = Duration::from_millis(1);
+    Tempo { first_pause: pause, longest_pause: pause, ..Tempo::default() }
+}
+
+pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response {
+    let builder = headers.iter().fold(Response::builder().status(status), |b, (name, value)| b.header(*name, *value));
+    builder.body(body.into()).unwrap()
+}
+
+pub(super) fn refusal(status: u16, code: &str) -> Response {
+    answer(status, &[], format!(r#"{{"errors":[{{"code":"{code}","message":"said so"}}]}}"#))
+}
+
+pub(super) fn blob(content: &[u8]) -> Descriptor {
+    Descriptor::new(MediaType::new("application/octet-stream"), Digest::of(content), content.len() as u64)
+}
+
+/// Content in pieces of 1,000 bytes.
+pub(super) fn verified(content: &[u8]) -> Verified {
+    let pieces: Vec<_> = content.chunks(1000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    Verified::new(stream::iter(pieces).boxed(), blob(content), "elsewhere/x")
+}
+
+pub(super) async fn session(repository: &Repository, content: &[u8]) -> Result<Box<dyn Upload>, StoreError> {
+    match repository.begin_upload(&blob(content), None).await? {
+        Begun::Session(session) => Ok(session),
+        Begun::Mounted => panic!("mounted, unasked"),
+    }
+}
+
+/// So many bytes that are not all alike.
+pub(super) fn noise(length: usize) -> Vec<u8> {
+    (0..length as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}

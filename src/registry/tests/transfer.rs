@@ -1,0 +1,345 @@
+//! Manifests and blobs on their way in and out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::scripted::{Server, answer, blob, noise, plain, quick, refusal, session, verified};
+use crate::oci::{Digest, Manifest, ManifestRef, MediaType};
+use crate::registry::Registry;
+use crate::registry::retry::Tempo;
+use crate::registry::upload::UploadMode;
+use crate::store::{Begun, ErrorKind, ReferrerLink, Source as _, Step, StoreError, Target as _, Verified};
+
+const IMAGE: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
+
+fn v1() -> ManifestRef {
+    ManifestRef::Tag("v1".parse().unwrap())
+}
+
+fn image() -> Manifest {
+    Manifest::new(MediaType::new(MediaType::OCI_MANIFEST), IMAGE.into())
+}
+
+#[tokio::test]
+async fn a_head_that_tells_enough_is_all_that_is_asked() {
+    let digest = image().digest().to_string();
+    let server = Server::start(move |asked| {
+        assert_eq!(asked.header("accept"), Some(MediaType::ACCEPTED.join(", ").as_str()));
+        answer(200, &[("content-type", MediaType::OCI_MANIFEST), ("docker-content-digest", &digest)], IMAGE)
+    })
+    .await;
+    assert_eq!(server.repository().resolve(&v1()).await.unwrap(), Some(image().descriptor()));
+    assert_eq!(server.lines(), ["HEAD /v2/a/b/manifests/v1"]);
+}
+
+#[tokio::test]
+async fn a_head_without_digest_or_without_support_is_followed_by_a_get() {
+    for status in [200, 405] {
+        let server = Server::start(move |asked| {
+            let status = if asked.method == "HEAD" { status } else { 200 };
+            answer(status, &[("content-type", MediaType::OCI_MANIFEST)], IMAGE)
+        })
+        .await;
+        assert_eq!(server.repository().resolve(&v1()).await.unwrap(), Some(image().descriptor()));
+        assert_eq!(server.lines(), ["HEAD /v2/a/b/manifests/v1", "GET /v2/a/b/manifests/v1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_whose_digest_is_a_lie_is_corrupt_and_both_are_named() {
+    let other = Digest::of(b"other");
+    let server = Server::start(move |_| answer(200, &[("docker-content-digest", &other.to_string())], IMAGE)).await;
+    let repository = server.repository();
+    let actual = image().digest();
+    let error = repository.manifest(&v1()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Corrupt);
+    assert_eq!(error.detail, format!("the registry states {other}, and the bytes hash to {actual}"));
+    let error = repository.manifest(&other.into()).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("{}/a/b: reading manifest {other}: the bytes hash to {actual}", server.host));
+    // Asked for by its digest, it is what was asked for, whatever the header says.
+    assert_eq!(repository.manifest(&actual.into()).await.unwrap().digest(), actual);
+}
+
+#[tokio::test]
+async fn a_manifest_without_end_is_not_read() {
+    let server = Server::start(|_| answer(200, &[], vec![b' '; 4 * 1024 * 1024 + 1])).await;
+    let error = server.repository().manifest(&v1()).await.unwrap_err();
+    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Invalid, "the answer is larger than 4194304 bytes"));
+    assert_eq!(server.lines().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_pushed_manifest_misses_is_told_apart_from_other_refusals() {
+    for (code, kind) in [("MANIFEST_BLOB_UNKNOWN", ErrorKind::MissingContent), ("TAG_INVALID", ErrorKind::Refused)] {
+        let server = Server::start(move |_| refusal(400, code)).await;
+        let error = server.repository().push_manifest(&image(), None).await.unwrap_err();
+        assert_eq!(error.kind, kind);
+    }
+    let lie = Digest::of(b"other");
+    let server = Server::start(move |_| answer(201, &[("docker-content-digest", &lie.to_string())], "")).await;
+    let error = server.repository().push_manifest(&image(), None).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_referrer_is_listed_where_the_registry_says_so() {
+    let subject = Digest::of(b"subject");
+    let config = format!(r#"{{"mediaType":"a/b","digest":"{subject}","size":7}}"#);
+    let body = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"subject":{config}}}"#);
+    let referrer = Manifest::new(MediaType::new(MediaType::OCI_MANIFEST), body.into());
+    for (headers, link) in [(&[("oci-subject", "x")][..], ReferrerLink::Listed), (&[][..], ReferrerLink::Unlisted)] {
+        let server = Server::start(move |_| answer(201, headers, "")).await;
+        assert_eq!(server.repository().push_manifest(&referrer, None).await.unwrap(), link);
+        assert_eq!(server.repository().push_manifest(&image(), None).await.unwrap(), ReferrerLink::Listed);
+    }
+}
+
+async fn read(server: &Server, content: &[u8], offset: u64) -> Result<Vec<u8>, StoreError> {
+    let pieces: Vec<Bytes> = server.repository().blob(&blob(content), offset).await?.try_collect().await?;
+    Ok(pieces.concat())
+}
+
+#[tokio::test]
+async fn a_range_is_honoured_ignored_or_wrong() {
+    let content = noise(10_000);
+    let body = content.clone();
+    let ignores = Server::start(move |_| answer(200, &[], body.clone())).await;
+    assert_eq!(read(&ignores, &content, 7777).await.unwrap(), content[7777..]);
+    assert_eq!(ignores.asked()[0].header("range"), Some("bytes=7777-"));
+
+    let body = content.clone();
+    let honours =
+        Server::start(move |_| answer(206, &[("content-range", "bytes 7777-9999/10000")], body[7777..].to_vec())).await;
+    assert_eq!(read(&honours, &content, 7777).await.unwrap(), content[7777..]);
+
+    let wrong = Server::start(|_| answer(206, &[("content-range", "bytes 0-9999/10000")], "")).await;
+    assert_eq!(
+        read(&wrong, &content, 7777).await.unwrap_err().detail,
+        "asked for the bytes from 7777 on, the registry sends \"bytes 0-9999/10000\""
+    );
+}
+
+#[tokio::test]
+async fn a_blob_that_stands_still_or_breaks_off_is_an_error_that_names_it() {
+    let content = noise(10_000);
+    let still = Server::start(|_| {
+        let pieces = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"half"))]).chain(stream::pending());
+        answer(200, &[("content-length", "10000")], Body::from_stream(pieces))
+    })
+    .await;
+    let tempo = Tempo { idle: Duration::from_millis(200), ..quick() };
+    let registry = Registry::with_tempo(still.host.parse().unwrap(), plain(), tempo).unwrap();
+    let stream = registry.repository("a/b".parse().unwrap()).blob(&blob(&content), 0).await.unwrap();
+    let pieces: Vec<_> = stream.collect().await;
+    assert_eq!(pieces.len(), 2);
+    let error = pieces[1].as_ref().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("{}/a/b: reading blob {}: after 4 bytes: no more bytes for 200ms", still.host, Digest::of(&content))
+    );
+
+    let breaks = Server::start(|_| {
+        let pieces = [Ok(Bytes::from_static(b"half")), Err(std::io::Error::other("gone"))];
+        answer(200, &[("content-length", "10000")], Body::from_stream(stream::iter(pieces)))
+    })
+    .await;
+    let error = read(&breaks, &content, 0).await.unwrap_err();
+    assert_eq!((error.kind, error.step), (ErrorKind::Unavailable, Step::ReadBlob));
+}
+
+fn uploads() -> impl Fn(&super::scripted::Asked) -> axum::response::Response {
+    |asked| match asked.method.as_str() {
+        "POST" => answer(202, &[("location", "/session")], ""),
+        "PATCH" => answer(202, &[("location", &format!("/session?n={}", asked.nth))], ""),
+        _ => answer(201, &[], ""),
+    }
+}
+
+#[tokio::test]
+async fn the_sources_own_error_comes_out_of_a_streamed_upload() {
+    let server = Server::start(uploads()).await;
+    let content = noise(400_000);
+    let failed = StoreError::new("elsewhere/x", Step::ReadBlob, "", ErrorKind::Unavailable, "the source broke off");
+    let pieces = vec![Ok(Bytes::from(content[..300_000].to_vec())), Ok(Bytes::from_static(b"x")), Err(failed)];
+    let session = session(&server.repository(), &content).await.unwrap();
+    let error =
+        session.send(Verified::new(stream::iter(pieces).boxed(), blob(&content), "elsewhere/x")).await.unwrap_err();
+    assert_eq!((error.place.as_str(), error.detail.as_str()), ("elsewhere/x", "the source broke off"));
+}
+
+#[tokio::test]
+async fn wrong_bytes_never_make_a_complete_request() {
+    let server = Server::start(uploads()).await;
+    let content = noise(400_000);
+    let mut wrong = content.clone();
+    wrong[399_999] ^= 1;
+    let pieces: Vec<_> = wrong.chunks(1000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    let session = session(&server.repository(), &content).await.unwrap();
+    let error =
+        session.send(Verified::new(stream::iter(pieces).boxed(), blob(&content), "elsewhere/x")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Corrupt);
+    assert!(server.asked().iter().all(|asked| asked.body.len() < content.len()));
+}
+
+#[tokio::test]
+async fn a_registry_that_takes_no_more_bytes_is_given_up() {
+    // Opens the session, and then reads nothing more from that connection or any other.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let task = tokio::spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            if open.is_empty() {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    socket.read_buf(&mut head).await.unwrap();
+                }
+                let answer = b"HTTP/1.1 202 Accepted\r\nlocation: /session\r\ncontent-length: 0\r\n\r\n";
+                socket.write_all(answer).await.unwrap();
+            }
+            open.push(socket);
+        }
+    });
+    let tempo = Tempo { idle: Duration::from_millis(300), attempts: 1, ..quick() };
+    let registry = Registry::with_tempo(host.parse().unwrap(), plain(), tempo).unwrap();
+    let content = noise(20_000_000);
+    let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
+    let error = session.send(verified(&content)).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.detail.as_str()),
+        (ErrorKind::Unavailable, "the registry took no more bytes for 300ms")
+    );
+    task.abort();
+}
+
+#[tokio::test]
+async fn chunks_follow_each_location_and_honour_the_least_length() {
+    let server = Server::start(|asked| match asked.method.as_str() {
+        "POST" => answer(202, &[("location", "/session?n=0"), ("oci-chunk-min-length", "100000")], ""),
+        "PATCH" => {
+            let last = asked.header("content-range").unwrap().split_once('-').unwrap().1;
+            let location = format!("/session?n={}", asked.nth);
+            answer(
+                if asked.nth == 1 { 201 } else { 202 },
+                &[("location", &location), ("range", &format!("0-{last}"))],
+                "",
+            )
+        }
+        _ => answer(201, &[], ""),
+    })
+    .await;
+    let mut registry = server.registry();
+    Arc::get_mut(&mut registry).unwrap().upload = UploadMode::Chunked(5000);
+    let content = noise(250_000);
+    let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
+    session.send(verified(&content)).await.unwrap();
+    let asked = server.asked();
+    let digest = Digest::of(&content).to_string().replace(':', "%3A");
+    assert_eq!(
+        server.lines()[1..],
+        [
+            "PATCH /session?n=0".to_owned(),
+            "PATCH /session?n=1".to_owned(),
+            "PATCH /session?n=2".to_owned(),
+            format!("PUT /session?n=3&digest={digest}"),
+        ]
+    );
+    let ranges: Vec<_> = asked[1..4].iter().map(|asked| asked.header("content-range").unwrap()).collect();
+    assert_eq!(ranges, ["0-99999", "100000-199999", "200000-249999"]);
+    let lengths: Vec<_> = asked[1..].iter().map(|asked| asked.header("content-length").unwrap()).collect();
+    assert_eq!(lengths, ["100000", "100000", "50000", "0"]);
+    assert_eq!(asked[1..4].iter().flat_map(|asked| asked.body.to_vec()).collect::<Vec<_>>(), content);
+}
+
+#[tokio::test]
+async fn a_chunk_that_was_not_stored_whole_is_noticed() {
+    let server = Server::start(|asked| match asked.method.as_str() {
+        "PATCH" => answer(202, &[("range", "0-99")], ""),
+        _ => answer(202, &[("location", "/session")], ""),
+    })
+    .await;
+    let mut registry = server.registry();
+    Arc::get_mut(&mut registry).unwrap().upload = UploadMode::Chunked(100_000);
+    let content = noise(250_000);
+    let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
+    let error = session.send(verified(&content)).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.detail.as_str()),
+        (ErrorKind::Unavailable, "the registry has 100 bytes after 100000 were sent")
+    );
+}
+
+#[tokio::test]
+async fn the_session_of_a_mount_that_did_not_happen_is_used() {
+    let server = Server::start(uploads()).await;
+    let content = noise(100);
+    let begun = server.repository().begin_upload(&blob(&content), Some(&"c/d".parse().unwrap())).await.unwrap();
+    let Begun::Session(session) = begun else { panic!("mounted") };
+    session.send(verified(&content)).await.unwrap();
+    assert_eq!((server.count("POST"), server.count("PUT /session?digest=")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_mount_that_is_refused_is_followed_by_a_session() {
+    let server = Server::start(|asked| match asked.path.contains("mount=") {
+        true => refusal(403, "DENIED"),
+        false => answer(202, &[("location", "/session")], ""),
+    })
+    .await;
+    let from = "c/d".parse().unwrap();
+    let Begun::Session(session) = server.repository().begin_upload(&blob(b"x"), Some(&from)).await.unwrap() else {
+        panic!("mounted")
+    };
+    session.cancel().await;
+    let digest = Digest::of(b"x").to_string().replace(':', "%3A");
+    assert_eq!(
+        server.lines(),
+        [
+            format!("POST /v2/a/b/blobs/uploads/?mount={digest}&from=c%2Fd"),
+            "POST /v2/a/b/blobs/uploads/".to_owned(),
+            "DELETE /session".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn registries_that_want_chunks_are_known_by_name() {
+    let mode = |host: &str| UploadMode::of(&host.parse().unwrap());
+    assert_eq!(mode("prod.azurecr.io"), UploadMode::Chunked(4 * 1024 * 1024));
+    assert_eq!(mode("1.dkr.ecr.eu-west-1.amazonaws.com"), UploadMode::Chunked(8 * 1024 * 1024));
+    assert_eq!(mode("ghcr.io"), UploadMode::Monolithic);
+    assert_eq!(mode("azurecr.io.evil.example"), UploadMode::Monolithic);
+}
+
+#[tokio::test]
+async fn a_refusal_before_the_last_byte_is_heard() {
+    // Answers when the head has come, and reads no body: as a proxy with a limit does.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let task = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        for answer in [
+            "HTTP/1.1 202 Accepted\r\nlocation: /session\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        ] {
+            let mut head = Vec::new();
+            while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                socket.read_buf(&mut head).await.unwrap();
+            }
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+        socket
+    });
+    let registry = Registry::with_tempo(host.parse().unwrap(), plain(), quick()).unwrap();
+    let content = noise(20_000_000);
+    let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
+    let error = session.send(verified(&content)).await.unwrap_err();
+    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Refused, "413 Payload Too Large"));
+    drop(task.await.unwrap());
+}
