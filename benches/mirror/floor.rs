@@ -226,9 +226,11 @@ fn split(answer: Response<Incoming>, targets: usize) -> Vec<Body> {
             }
         }
     });
-    let stream = tokio_stream::wrappers::ReceiverStream::new;
-    let infallible = Ok::<Bytes, std::convert::Infallible>;
-    receivers.into_iter().map(|receiver| Body::from_stream(stream(receiver).map(infallible))).collect()
+    let body = |mut receiver: mpsc::Receiver<Bytes>| {
+        let pieces = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
+        Body::from_stream(pieces.map(Ok::<_, std::convert::Infallible>))
+    };
+    receivers.into_iter().map(body).collect()
 }
 
 async fn wait(there: &watch::Sender<bool>) -> anyhow::Result<()> {
