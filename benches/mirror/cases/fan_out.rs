@@ -1,0 +1,65 @@
+//! Three targets: from one read, and with one of them slow.
+
+use std::time::Duration;
+
+use super::cold::wall;
+use crate::Bench;
+use crate::corpus;
+use crate::meter::Setup;
+use crate::report::{Figure, Report};
+use crate::stage::{Run, Stage};
+use crate::tools::Tool;
+
+pub(super) fn three(bench: &Bench) -> anyhow::Result<Report> {
+    let filled = bench.whole()?;
+    let mut report = Report::new("three-targets");
+    for round in 1..=bench.options.rounds {
+        for tool in [bench.floor()?, Tool::Transship] {
+            let stage = Stage::new(bench, &filled.registry, Setup::default(), vec![Setup::default(); 3])?;
+            report.runs.push(stage.run(&tool, round, &filled.corpus)?);
+        }
+    }
+    let read = report.median("transship", |run| run.source.bytes_read as f64);
+    let floors = report.median("floor", |run| run.source.bytes_read as f64);
+    report.figures = vec![
+        Figure::time("time / floor's", report.ratio("transship", "floor", wall), 1.25),
+        Figure::count("blobs read or written twice", report.median("transship", |run| run.duplicates() as f64), 0),
+        Figure::count("bytes read / floor's", read / floors, 1.01),
+    ];
+    Ok(report)
+}
+
+/// How long two targets take alone, and how long they take while a third is at a tenth of their speed.
+pub(super) fn slow_third(bench: &Bench) -> anyhow::Result<Report> {
+    // A tenth of the speed takes ten times as long.
+    let share = if bench.options.quick { 0.5 } else { 0.25 };
+    let source = bench.filled(corpus::registry(bench.options.seed, bench.options.scale * share))?;
+    let mut report = Report::new("slow-third");
+    for round in 1..=bench.options.rounds {
+        let alone = Stage::new(bench, &source.registry, Setup::default(), vec![Setup::default(); 2])?;
+        let mut run = alone.run(&Tool::Transship, round, &source.corpus)?;
+        let took = committed(&run);
+        run.tool = "transship, two alone".into();
+        report.runs.push(run);
+        let bandwidth = source.corpus.bytes() as f64 / took / 10.0;
+        let slow = Setup { bandwidth: Some(bandwidth as u64), ..Setup::default() };
+        let targets = vec![Setup::default(), Setup::default(), slow];
+        let stage = Stage::new(bench, &source.registry, Setup::default(), targets)?;
+        let mut run = stage.run(&Tool::Transship, round, &source.corpus)?;
+        run.tool = "transship, slow third".into();
+        report.runs.push(run);
+    }
+    let ratio = report.ratio("transship, slow third", "transship, two alone", committed);
+    let all = report.ratio("transship, slow third", "transship, two alone", wall);
+    report.figures = vec![Figure::time("the other two / their time alone", ratio, 1.2)];
+    report.notes.push(format!("all three took {all:.1} times as long as the two alone"));
+    Ok(report)
+}
+
+/// When the last manifest arrived at the later one of the first two targets, in seconds.
+fn committed(run: &Run) -> f64 {
+    let began = run.usage.began;
+    let last = run.targets.iter().take(2).filter_map(|target| target.last_commit).max();
+    let took = began.zip(last).map_or(Duration::ZERO, |(began, last)| last.saturating_duration_since(began));
+    took.as_secs_f64()
+}

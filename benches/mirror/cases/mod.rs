@@ -1,0 +1,40 @@
+//! The cases: each sets its stage, lets tools work, and says which figures hold.
+
+mod cold;
+mod fan_out;
+mod large;
+mod listing;
+mod lost;
+mod shared;
+mod tags;
+mod tls;
+mod warm;
+
+use std::time::Duration;
+
+use crate::Bench;
+use crate::report::Report;
+
+pub(crate) use cold::best_parallel;
+
+type Case = fn(&Bench) -> anyhow::Result<Report>;
+
+/// The round trip of a distant registry.
+const DISTANT: Duration = Duration::from_millis(40);
+
+/// Every case by its name, in the order in which they run.
+pub(crate) const ALL: [(&str, Case); 13] = [
+    ("cold-0ms", cold::near),
+    ("cold-40ms", cold::distant),
+    ("warm-40ms", warm::warm),
+    ("one-changed", tags::one_changed),
+    ("bulk-listing", listing::bulk),
+    ("big-blob", large::big_blob),
+    ("three-targets", fan_out::three),
+    ("slow-third", fan_out::slow_third),
+    ("forty-tags", shared::forty_tags),
+    ("lost-blobs", lost::lost_blobs),
+    ("lost-shared-blobs", lost::lost_shared_blobs),
+    ("tls-h1", tls::http1),
+    ("tls-h2", tls::http2),
+];

@@ -1,0 +1,203 @@
+//! `cargo bench --bench mirror`: what a mirror costs, beside the floor that nobody can go below and beside other tools.
+//!
+//! Each case starts registries, puts a meter before each, lets every tool do the same work in turn, looks whether it was
+//! done, and holds the medians against figures. RESULTS.md, beside this folder, says how to read it.
+
+mod cases;
+mod corpus;
+mod counts;
+mod floor;
+mod meter;
+mod registries;
+mod report;
+mod stage;
+mod tools;
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use serde_json::json;
+
+use corpus::Corpus;
+use registries::Registry;
+use report::{Report, note, say};
+use tools::Tool;
+
+/// Measures transship against the floor and against other tools.
+#[derive(Debug, clap::Parser)]
+struct Options {
+    /// A case to run; may be given more than once [default: all]
+    #[arg(long, value_name = "NAME")]
+    case: Vec<String>,
+    /// Print the names of the cases
+    #[arg(long)]
+    list: bool,
+    /// How often each tool does each case
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Multiplies the bytes of the corpus
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// The seed of the corpus
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// All cases small and once, in under two minutes
+    #[arg(long)]
+    quick: bool,
+    /// Exit with 1 when a figure is missed; with --quick only those that are counts
+    #[arg(long)]
+    check: bool,
+    /// Leave skopeo out of the cases with the whole corpus
+    #[arg(long)]
+    no_skopeo: bool,
+    /// A further tool: NAME='command with {source} {target} {config}'
+    #[arg(long, value_name = "NAME=COMMAND")]
+    tool: Vec<String>,
+    /// Requests at once of the floor [default: the best of 16, 32 and 64]
+    #[arg(long, value_name = "COUNT")]
+    floor_parallel: Option<usize>,
+    /// The folder for the registries' files [default: /dev/shm where it has room, else the temporary folder]
+    #[arg(long, value_name = "FOLDER")]
+    storage: Option<PathBuf>,
+    /// The file for the results
+    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench/mirror.json"))]
+    json: PathBuf,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What all cases share.
+struct Bench {
+    options: Options,
+    runtime: tokio::runtime::Runtime,
+    storage: PathBuf,
+    others: Vec<Tool>,
+    whole: OnceCell<Filled>,
+    parallel: OnceCell<usize>,
+}
+
+/// A registry that has a corpus.
+struct Filled {
+    registry: Registry,
+    corpus: Corpus,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == floor::ARGUMENT) {
+        let file = arguments.next().unwrap_or_default();
+        return floor::perform(Path::new(&file)).map(|()| ExitCode::SUCCESS);
+    }
+    let mut options = Options::parse();
+    if options.list {
+        cases::ALL.iter().for_each(|(name, _)| say(name));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.quick {
+        (options.scale, options.rounds, options.no_skopeo) = (options.scale * 0.1, 1, true);
+    }
+    Bench::new(options)?.run()
+}
+
+impl Bench {
+    fn new(options: Options) -> anyhow::Result<Self> {
+        let others = options.tool.iter().map(|tool| match tool.split_once('=') {
+            Some((name, line)) => Ok(Tool::Other(name.to_owned(), line.to_owned())),
+            None => anyhow::bail!("--tool {tool}: write NAME='command'"),
+        });
+        let others = others.collect::<anyhow::Result<Vec<_>>>()?;
+        // The largest case has its blob at both sides.
+        let room = if options.quick { 2 << 30 } else { 10 << 30 };
+        let storage = options.storage.clone().unwrap_or_else(|| registries::storage(room));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        Ok(Self { options, runtime, storage, others, whole: OnceCell::new(), parallel: OnceCell::new() })
+    }
+
+    fn run(&self) -> anyhow::Result<ExitCode> {
+        let about = self.about();
+        say(&format!("{about:#}"));
+        let wanted = &self.options.case;
+        for name in wanted {
+            anyhow::ensure!(cases::ALL.iter().any(|(case, _)| case == name), "there is no case {name}: see --list");
+        }
+        let mut reports: Vec<Report> = Vec::new();
+        for (name, case) in cases::ALL.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|w| w == name))
+        {
+            note(&format!("{name}:"));
+            let mut report = case(self)?;
+            report.add_common_figures();
+            report.print();
+            reports.push(report);
+        }
+        report::write_json(&self.options.json, &about, &reports)?;
+        let judged = |figure: &&report::Figure| figure.is_count || !self.options.quick;
+        let missed = reports.iter().flat_map(|report| &report.figures).filter(judged).filter(|figure| !figure.is_met());
+        let missed = missed.count();
+        say(&format!("figures missed: {missed}"));
+        Ok(if self.options.check && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    /// The machine and the settings.
+    fn about(&self) -> serde_json::Value {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let cpu = read("/proc/cpuinfo")
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+            .map(|(_, name)| name.to_owned());
+        json!({
+            "date": chrono::Utc::now().format("%Y-%m-%d").to_string(),
+            "cpu": cpu,
+            "cores": std::thread::available_parallelism().map_or(0, usize::from),
+            "kernel": read("/proc/sys/kernel/osrelease").trim(),
+            "registry": registries::program(),
+            "storage": self.storage,
+            "scale": self.options.scale,
+            "seed": self.options.seed,
+            "rounds": self.options.rounds,
+        })
+    }
+
+    fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// A registry with this corpus.
+    fn filled(&self, corpus: Corpus) -> anyhow::Result<Filled> {
+        let registry = Registry::start(&self.storage)?;
+        self.wait(registry.fill(&corpus))?;
+        Ok(Filled { registry, corpus })
+    }
+
+    /// The registry with the whole corpus, which no case changes.
+    fn whole(&self) -> anyhow::Result<&Filled> {
+        if let Some(filled) = self.whole.get() {
+            return Ok(filled);
+        }
+        let corpus = corpus::registry(self.options.seed, self.options.scale);
+        let (blobs, mb) = (corpus.blobs.len(), corpus.bytes() as f64 / 1e6);
+        note(&format!(
+            "the corpus: {} repositories, {} tags, {blobs} blobs, {mb:.1} MB, {} unavoidable requests",
+            corpus.repositories.len(),
+            corpus.tags(),
+            corpus.unavoidable_requests()
+        ));
+        let filled = self.filled(corpus)?;
+        Ok(self.whole.get_or_init(|| filled))
+    }
+
+    /// The floor, as parallel as is best here.
+    fn floor(&self) -> anyhow::Result<Tool> {
+        if let Some(parallel) = self.parallel.get() {
+            return Ok(Tool::Floor(*parallel));
+        }
+        let parallel = match (self.options.floor_parallel, self.options.quick) {
+            (Some(parallel), _) => parallel,
+            (None, true) => 32,
+            (None, false) => cases::best_parallel(self)?,
+        };
+        Ok(Tool::Floor(*self.parallel.get_or_init(|| parallel)))
+    }
+}

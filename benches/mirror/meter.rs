@@ -1,0 +1,256 @@
+//! A proxy before a registry: counts what passes and adds a round trip to each request and to each new connection. Bodies
+//! stream through it as they come. Each meter has one thread of its own, so that two of them do not queue behind each other.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use axum::body::{Body, HttpBody as _};
+use futures_util::StreamExt as _;
+use http::header::{CONNECTION, HOST, RANGE, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::counts::{Asked, Counts};
+
+/// What a meter adds to its registry.
+#[derive(Clone, Default)]
+pub(crate) struct Setup {
+    /// Added to each request, and to each new connection; a TLS handshake is one more.
+    pub(crate) round_trip: Duration,
+    /// Bytes of bodies a second, both ways together.
+    pub(crate) bandwidth: Option<u64>,
+    /// TLS towards the client.
+    pub(crate) tls: Option<TlsAcceptor>,
+}
+
+/// A running meter. Dropping it ends it, with every connection.
+pub(crate) struct Meter {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    upstream: SocketAddr,
+    /// In microseconds.
+    round_trip: AtomicU64,
+    bandwidth: Option<u64>,
+    tls: Option<TlsAcceptor>,
+    /// When the bytes that were let through have all passed.
+    free_at: Mutex<Instant>,
+    counts: Mutex<Counts>,
+    read: AtomicU64,
+    written: AtomicU64,
+    at_once: AtomicU64,
+    most_at_once: AtomicU64,
+    client: Client<HttpConnector, Body>,
+}
+
+impl Meter {
+    pub(crate) fn start(upstream: SocketAddr, setup: Setup) -> anyhow::Result<Self> {
+        let stop = CancellationToken::new();
+        let (ready, started) = mpsc::sync_channel(1);
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new().name("meter".into()).spawn(move || {
+            let served = || -> anyhow::Result<()> {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(async {
+                    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+                    let shared = Arc::new(Shared::new(upstream, setup));
+                    ready.send((listener.local_addr()?, shared.clone())).context("nobody waits for the meter")?;
+                    stopped.run_until_cancelled(accept(listener, shared)).await;
+                    Ok(())
+                })
+            };
+            if let Err(error) = served() {
+                crate::report::note(&format!("a meter ended: {error:#}"));
+            }
+        })?;
+        let (address, shared) = started.recv().context("the meter did not start")?;
+        Ok(Self { shared, address, stop, thread: Some(thread) })
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub(crate) fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub(crate) fn set_round_trip(&self, round_trip: Duration) {
+        self.shared.round_trip.store(round_trip.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// What was seen since the last time this was asked.
+    pub(crate) fn take(&self) -> Counts {
+        let shared = &self.shared;
+        let mut counts = std::mem::take(&mut *lock(&shared.counts));
+        counts.bytes_read = shared.read.swap(0, Ordering::Relaxed);
+        counts.bytes_written = shared.written.swap(0, Ordering::Relaxed);
+        counts.most_at_once = shared.most_at_once.swap(0, Ordering::Relaxed);
+        counts
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn new(upstream: SocketAddr, setup: Setup) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        Self {
+            upstream,
+            round_trip: AtomicU64::new(setup.round_trip.as_micros() as u64),
+            bandwidth: setup.bandwidth,
+            tls: setup.tls,
+            free_at: Mutex::new(Instant::now()),
+            counts: Mutex::default(),
+            read: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            at_once: AtomicU64::new(0),
+            most_at_once: AtomicU64::new(0),
+            client: Client::builder(TokioExecutor::new()).build(connector),
+        }
+    }
+
+    async fn travel(&self) {
+        let round_trip = self.round_trip.load(Ordering::Relaxed);
+        if round_trip > 0 {
+            tokio::time::sleep(Duration::from_micros(round_trip)).await;
+        }
+    }
+
+    /// Waits until so many bytes more have passed.
+    async fn pass(&self, bytes: usize) {
+        let Some(bandwidth) = self.bandwidth else { return };
+        let until = {
+            let mut free_at = lock(&self.free_at);
+            *free_at = (*free_at).max(Instant::now()) + Duration::from_secs_f64(bytes as f64 / bandwidth as f64);
+            *free_at
+        };
+        tokio::time::sleep_until(until.into()).await;
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let _ = stream.set_nodelay(true);
+        lock(&shared.counts).connections += 1;
+        tokio::spawn(greet(stream, shared.clone()));
+    }
+}
+
+async fn greet(stream: TcpStream, shared: Arc<Shared>) {
+    shared.travel().await;
+    match shared.tls.clone() {
+        None => serve(stream, shared).await,
+        Some(tls) => {
+            shared.travel().await;
+            if let Ok(stream) = tls.accept(stream).await {
+                serve(stream, shared).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, shared: Arc<Shared>) {
+    let service = service_fn(move |request| forward(shared.clone(), request));
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new());
+    server.http2().timer(TokioTimer::new()).max_concurrent_streams(250);
+    // A client that goes away is no error of the meter.
+    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn forward(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, hyper::Error> {
+    let at_once = AtOnce::new(&shared);
+    shared.travel().await;
+    let (parts, body) = request.into_parts();
+    let is_continued = parts.headers.get(RANGE).is_some_and(|range| !range.as_bytes().starts_with(b"bytes=0-"));
+    let asked = Asked::read(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default(), is_continued);
+    let answer = shared.client.request(onward(&shared, parts, body)).await;
+    let Ok(answer) = answer else {
+        lock(&shared.counts).answered(asked, StatusCode::BAD_GATEWAY);
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = StatusCode::BAD_GATEWAY;
+        return Ok(answer);
+    };
+    let (mut parts, body) = answer.into_parts();
+    lock(&shared.counts).answered(asked, parts.status);
+    parts.headers.remove(CONNECTION);
+    parts.headers.remove(TRANSFER_ENCODING);
+    parts.version = Version::default();
+    Ok(Response::from_parts(parts, counted(body, shared.clone(), |shared| &shared.read, Some(at_once))))
+}
+
+fn onward(shared: &Arc<Shared>, mut parts: http::request::Parts, body: Incoming) -> Request<Body> {
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    parts.uri = format!("http://{}{path}", shared.upstream).parse::<Uri>().unwrap_or_default();
+    parts.version = Version::HTTP_11;
+    for name in [HOST, CONNECTION, TRANSFER_ENCODING] {
+        parts.headers.remove(name);
+    }
+    parts.extensions.clear();
+    Request::from_parts(parts, counted(body, shared.clone(), |shared| &shared.written, None))
+}
+
+/// The same body, its bytes counted as they pass. `until_end` is dropped at its end.
+fn counted(body: Incoming, shared: Arc<Shared>, into: fn(&Shared) -> &AtomicU64, until_end: Option<AtOnce>) -> Body {
+    if body.is_end_stream() {
+        return Body::empty();
+    }
+    let stream = Body::new(body).into_data_stream();
+    Body::from_stream(stream.then(move |piece| {
+        let _until_end = &until_end;
+        let bytes = piece.as_ref().map_or(0, bytes::Bytes::len);
+        into(&shared).fetch_add(bytes as u64, Ordering::Relaxed);
+        let shared = shared.bandwidth.map(|_| shared.clone());
+        async move {
+            if let Some(shared) = shared {
+                shared.pass(bytes).await;
+            }
+            piece
+        }
+    }))
+}
+
+/// One request in progress.
+struct AtOnce(Arc<Shared>);
+
+impl AtOnce {
+    fn new(shared: &Arc<Shared>) -> Self {
+        let now = shared.at_once.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.most_at_once.fetch_max(now, Ordering::Relaxed);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for AtOnce {
+    fn drop(&mut self) {
+        self.0.at_once.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,228 @@
+//! The registries that are mirrored from and to: Debian's `docker-registry`, or the distribution binary that
+//! `TRANSSHIP_BENCH_REGISTRY` names, each on a loopback port of its own with its files in a folder that goes with it.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use tempfile::TempDir;
+
+use crate::corpus::{Blob, Corpus, Manifest, Repository};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Requests at once while a registry is filled, untimed.
+const FILL_AT_ONCE: usize = 16;
+
+/// A registry that runs until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    child: Child,
+    address: SocketAddr,
+    storage: TempDir,
+    http: reqwest::Client,
+}
+
+/// The program that is used as registry.
+pub(crate) fn program() -> String {
+    std::env::var("TRANSSHIP_BENCH_REGISTRY").unwrap_or_else(|_| "docker-registry".into())
+}
+
+impl Registry {
+    /// Starts an empty one with its files in a new folder within `storage`.
+    pub(crate) fn start(storage: &Path) -> anyhow::Result<Self> {
+        // Between finding a free port and using it another program may take it: then another is tried.
+        for _ in 0..5 {
+            if let Some(registry) = Self::try_start(storage)? {
+                return Ok(registry);
+            }
+        }
+        bail!("no free port within five attempts")
+    }
+
+    fn try_start(storage: &Path) -> anyhow::Result<Option<Self>> {
+        let storage = tempfile::Builder::new().prefix("transship-bench-").tempdir_in(storage)?;
+        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let config = storage.path().join("config.yml");
+        std::fs::write(&config, configuration(&storage.path().join("data"), address))?;
+        let mut command = Command::new(program());
+        command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Its own variables would override the file.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REGISTRY_")) {
+            command.env_remove(name);
+        }
+        let install = || format!("{} cannot be started: apt-get install docker-registry", program());
+        let child = command.spawn().with_context(install)?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let mut registry = Self { child, address, storage, http };
+        let end = Instant::now() + DEADLINE;
+        while TcpStream::connect(address).is_err() {
+            if registry.child.try_wait()?.is_some() {
+                return Ok(None);
+            }
+            ensure!(Instant::now() < end, "{} does not listen", program());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(registry.child.try_wait()?.is_none().then_some(registry))
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}/v2/{path}", self.address)
+    }
+
+    /// Puts everything into it.
+    pub(crate) async fn fill(&self, corpus: &Corpus) -> anyhow::Result<()> {
+        let mut homes = std::collections::BTreeMap::new();
+        for repository in &corpus.repositories {
+            for digest in &repository.blobs {
+                homes.entry(digest.as_str()).or_insert(repository.name.as_str());
+            }
+        }
+        let uploads = homes.iter().map(|(digest, home)| self.upload(home, digest, &corpus.blobs[*digest]));
+        all(uploads, FILL_AT_ONCE).await?;
+        let repositories = corpus.repositories.iter().map(|repository| async {
+            let elsewhere = |digest: &&String| homes[digest.as_str()] != repository.name;
+            for digest in repository.blobs.iter().filter(elsewhere) {
+                self.mount(&repository.name, digest, homes[digest.as_str()]).await?;
+            }
+            for (manifest, reference) in repository.puts() {
+                self.put_manifest(&repository.name, &reference, manifest).await?;
+            }
+            Ok(())
+        });
+        all(repositories, FILL_AT_ONCE).await
+    }
+
+    /// Puts one repository into it again, blobs that are small in one go: what is there already stays.
+    pub(crate) async fn refill(&self, repository: &Repository, corpus: &Corpus) -> anyhow::Result<()> {
+        for digest in &repository.blobs {
+            let head = self.http.head(self.url(&format!("{}/blobs/{digest}", repository.name))).send().await?;
+            if !head.status().is_success() {
+                self.upload(&repository.name, digest, &corpus.blobs[digest]).await?;
+            }
+        }
+        for (manifest, reference) in repository.puts() {
+            self.put_manifest(&repository.name, &reference, manifest).await?;
+        }
+        Ok(())
+    }
+
+    async fn upload(&self, repository: &str, digest: &str, blob: &Blob) -> anyhow::Result<()> {
+        let opened = self.http.post(self.url(&format!("{repository}/blobs/uploads/"))).send().await?;
+        let opened = opened.error_for_status()?;
+        let location = opened.headers().get(LOCATION).context("an upload without a Location")?.to_str()?;
+        let mut url = opened.url().join(location)?;
+        url.query_pairs_mut().append_pair("digest", digest);
+        let pieces = stream::iter(blob.pieces().map(Ok::<_, std::convert::Infallible>));
+        let sent = self.http.put(url).header(CONTENT_LENGTH, blob.size).body(reqwest::Body::wrap_stream(pieces));
+        sent.send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    async fn mount(&self, repository: &str, digest: &str, from: &str) -> anyhow::Result<()> {
+        let url = self.url(&format!("{repository}/blobs/uploads/?mount={digest}&from={from}"));
+        let status = self.http.post(url).send().await?.status();
+        ensure!(status == 201, "a mount of {digest} into {repository} was answered {status}");
+        Ok(())
+    }
+
+    pub(crate) async fn put_manifest(&self, name: &str, reference: &str, manifest: &Manifest) -> anyhow::Result<()> {
+        let url = self.url(&format!("{name}/manifests/{reference}"));
+        let put = self.http.put(url).header(CONTENT_TYPE, &manifest.media_type).body(manifest.bytes.clone());
+        let answer = put.send().await?;
+        let status = answer.status();
+        ensure!(status == 201, "{name}:{reference} was answered {status}: {}", answer.text().await?);
+        Ok(())
+    }
+
+    /// Removes images as a retention rule and a garbage collection would: their manifests, and their blobs from every
+    /// repository. Says how many blobs went.
+    pub(crate) async fn collect(&self, corpus: &Corpus, lost: &[(String, Vec<Manifest>)]) -> anyhow::Result<u64> {
+        let mut blobs = std::collections::BTreeSet::new();
+        for (name, manifest) in lost.iter().flat_map(|(name, all)| all.iter().map(move |manifest| (name, manifest))) {
+            let url = self.url(&format!("{name}/manifests/{}", manifest.digest));
+            self.http.delete(url).send().await?.error_for_status()?;
+            blobs.extend(manifest.needs.iter().filter(|digest| corpus.blobs.contains_key(*digest)));
+        }
+        for digest in &blobs {
+            for repository in corpus.repositories.iter().filter(|repository| repository.blobs.contains(*digest)) {
+                let url = self.url(&format!("{}/blobs/{digest}", repository.name));
+                self.http.delete(url).send().await?.error_for_status()?;
+            }
+            let hex = digest.trim_start_matches("sha256:");
+            let path = format!("data/docker/registry/v2/blobs/sha256/{}/{hex}", &hex[..2]);
+            std::fs::remove_dir_all(self.storage.path().join(path)).context("the blob's folder")?;
+        }
+        Ok(blobs.len() as u64)
+    }
+
+    /// What of a corpus is not there: `repository:tag` with what is there instead. The list of referrers of an image may
+    /// have other bytes, for it is merged with what the registry had.
+    pub(crate) async fn missing(&self, corpus: &Corpus, renamed: fn(&str) -> &str) -> anyhow::Result<Vec<String>> {
+        let tags = corpus.repositories.iter().flat_map(|repository| {
+            repository.tags.iter().map(move |(tag, digest)| (renamed(&repository.name), tag, digest))
+        });
+        let checks = tags.map(|(name, tag, digest)| async move {
+            let there = self.digest(name, tag).await?;
+            let is_list = tag.strip_prefix("sha256-").is_some_and(|hex| hex.len() == 64);
+            let good = if is_list { there.is_some() } else { there.as_ref() == Some(digest) };
+            Ok::<_, anyhow::Error>(
+                (!good).then(|| format!("{name}:{tag} is {}", there.as_deref().unwrap_or("missing"))),
+            )
+        });
+        let found: Vec<Option<String>> = stream::iter(checks).buffer_unordered(FILL_AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The digest of a tag or of a manifest that is there.
+    pub(crate) async fn digest(&self, name: &str, reference: &str) -> anyhow::Result<Option<String>> {
+        let accept = [crate::corpus::MANIFEST, crate::corpus::INDEX].join(", ");
+        let head = self.http.head(self.url(&format!("{name}/manifests/{reference}"))).header("accept", accept);
+        let answer = head.send().await?;
+        let digest = answer.headers().get("docker-content-digest").filter(|_| answer.status().is_success());
+        Ok(digest.and_then(|digest| digest.to_str().ok()).map(str::to_owned))
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn all<T>(jobs: impl Iterator<Item = T>, at_once: usize) -> anyhow::Result<()>
+where
+    T: Future<Output = anyhow::Result<()>>,
+{
+    stream::iter(jobs).buffer_unordered(at_once).try_collect::<Vec<()>>().await.map(|_| ())
+}
+
+/// `relativeurls` keeps uploads on the way through the meter.
+fn configuration(data: &Path, address: SocketAddr) -> String {
+    format!(
+        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}, \
+         maxthreads: 200}}\n  delete: {{enabled: true}}\n  maintenance: {{uploadpurging: {{enabled: false}}}}\nhttp: {{addr: \
+         \"{address}\", relativeurls: true}}\n",
+        data.display()
+    )
+}
+
+/// Where the registries keep their files: memory, if it has so much room, else the folder for temporary files.
+pub(crate) fn storage(room_needed: u64) -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let answer = Command::new("df").args(["--output=avail", "-B1"]).arg(memory).stderr(Stdio::null()).output();
+    let free = answer.ok().and_then(|answer| {
+        let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+        text.lines().nth(1)?.trim().parse::<u64>().ok()
+    });
+    if free.is_some_and(|free| free > room_needed) { memory.to_owned() } else { std::env::temp_dir() }
+}

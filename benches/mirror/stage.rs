@@ -1,0 +1,124 @@
+//! Where a tool is put to work: a source and targets, each behind its meter, and a folder for configuration and journal.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::Bench;
+use crate::corpus::Corpus;
+use crate::counts::Counts;
+use crate::meter::{Meter, Setup};
+use crate::registries::Registry;
+use crate::tools::{Job, Tool, Usage};
+
+/// A source that others may use too, and targets of its own.
+pub(crate) struct Stage<'a> {
+    bench: &'a Bench,
+    pub(crate) source: Meter,
+    pub(crate) targets: Vec<Target>,
+    folder: TempDir,
+    /// The certificate of the meters' TLS.
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// A target and its meter.
+pub(crate) struct Target {
+    pub(crate) registry: Registry,
+    pub(crate) meter: Meter,
+}
+
+/// One run of one tool, and what the meters saw.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Run {
+    pub(crate) tool: String,
+    pub(crate) round: usize,
+    #[serde(flatten)]
+    pub(crate) usage: Usage,
+    pub(crate) source: Counts,
+    pub(crate) targets: Vec<Counts>,
+    /// Tags that are not at a target as they should be.
+    pub(crate) missing: Vec<String>,
+}
+
+impl Run {
+    pub(crate) fn requests(&self) -> u64 {
+        self.source.total() + self.targets.iter().map(Counts::total).sum::<u64>()
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.source.connections + self.targets.iter().map(|target| target.connections).sum::<u64>()
+    }
+
+    pub(crate) fn written(&self) -> u64 {
+        self.targets.iter().map(|target| target.bytes_written).sum()
+    }
+
+    /// Blobs read or written more often than once.
+    pub(crate) fn duplicates(&self) -> u64 {
+        self.source.duplicate("blob GET") + self.targets.iter().map(|target| target.duplicate("blob PUT")).sum::<u64>()
+    }
+
+    pub(crate) fn is_good(&self) -> bool {
+        self.usage.failure.is_none() && self.missing.is_empty()
+    }
+}
+
+impl<'a> Stage<'a> {
+    /// A meter before `source`, and a new empty registry with its meter for each of `targets`.
+    pub(crate) fn new(bench: &'a Bench, source: &Registry, before: Setup, targets: Vec<Setup>) -> anyhow::Result<Self> {
+        let target = |setup| {
+            let registry = Registry::start(&bench.storage)?;
+            Ok(Target { meter: Meter::start(registry.address(), setup)?, registry })
+        };
+        Ok(Self {
+            bench,
+            source: Meter::start(source.address(), before)?,
+            targets: targets.into_iter().map(target).collect::<anyhow::Result<_>>()?,
+            folder: tempfile::Builder::new().prefix("transship-bench-").tempdir()?,
+            ca: None,
+        })
+    }
+
+    /// The same round trip on both sides, one target.
+    pub(crate) fn simple(bench: &'a Bench, source: &Registry, round_trip: Duration) -> anyhow::Result<Self> {
+        let setup = Setup { round_trip, ..Setup::default() };
+        Self::new(bench, source, setup.clone(), vec![setup])
+    }
+
+    pub(crate) fn set_round_trip(&self, round_trip: Duration) {
+        self.source.set_round_trip(round_trip);
+        self.targets.iter().for_each(|target| target.meter.set_round_trip(round_trip));
+    }
+
+    /// Lets a tool work, and looks at what is at the targets afterwards.
+    pub(crate) fn run(&self, tool: &Tool, round: usize, corpus: &Corpus) -> anyhow::Result<Run> {
+        let mut run = self.run_unchecked(tool, round, corpus)?;
+        for target in &self.targets {
+            run.missing.extend(self.bench.wait(target.registry.missing(corpus, tool.renames()))?);
+        }
+        crate::report::progress(&run);
+        Ok(run)
+    }
+
+    pub(crate) fn run_unchecked(&self, tool: &Tool, round: usize, corpus: &Corpus) -> anyhow::Result<Run> {
+        self.source.take();
+        self.targets.iter().for_each(|target| drop(target.meter.take()));
+        let usage = tool.run(&Job {
+            source: self.source.host(),
+            targets: self.targets.iter().map(|target| target.meter.host()).collect(),
+            corpus,
+            folder: self.folder.path(),
+            ca: self.ca.clone(),
+        })?;
+        Ok(Run {
+            tool: tool.name().to_owned(),
+            round,
+            usage,
+            source: self.source.take(),
+            targets: self.targets.iter().map(|target| target.meter.take()).collect(),
+            missing: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,229 @@
+//! What is measured: the floor, transship, skopeo, and tools whose command line is given. Each is one process, measured
+//! from outside.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde::Serialize;
+
+use crate::corpus::Corpus;
+use crate::floor;
+
+/// `daemon.memory` in the `sync.yaml` that transship is given, in MiB.
+pub(crate) const MEMORY_MIB: u64 = 128;
+
+/// How often the peak of memory is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// One that copies.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Tool {
+    /// So many requests at once at each registry.
+    Floor(usize),
+    Transship,
+    Skopeo,
+    /// A name, and a command for `sh` with `{source}`, `{target}` and `{config}`.
+    Other(String, String),
+}
+
+/// What is to be copied, from where to where.
+pub(crate) struct Job<'a> {
+    pub(crate) source: String,
+    pub(crate) targets: Vec<String>,
+    pub(crate) corpus: &'a Corpus,
+    /// Configuration and journal.
+    pub(crate) folder: &'a Path,
+    /// The certificate to trust; `None` is plain HTTP.
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// What one run took.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Usage {
+    #[serde(serialize_with = "seconds")]
+    pub(crate) wall: Duration,
+    /// User and system, of the process and those that it waited for, in ticks of 10 ms.
+    #[serde(serialize_with = "seconds")]
+    pub(crate) cpu: Duration,
+    /// `VmHWM` as it was last seen, at most 5 ms before the end.
+    pub(crate) peak_mib: f64,
+    #[serde(skip)]
+    pub(crate) began: Option<Instant>,
+    /// What it complained of, if it did not end well.
+    pub(crate) failure: Option<String>,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+impl Tool {
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Floor(_) => "floor",
+            Self::Transship => "transship",
+            Self::Skopeo => "skopeo",
+            Self::Other(name, _) => name,
+        }
+    }
+
+    /// Where it puts a repository: `skopeo sync` keeps the last part of a name only.
+    pub(crate) fn renames(&self) -> fn(&str) -> &str {
+        match self {
+            Self::Skopeo => |name| name.rsplit('/').next().unwrap_or(name),
+            _ => |name| name,
+        }
+    }
+
+    pub(crate) fn run(&self, job: &Job<'_>) -> anyhow::Result<Usage> {
+        measure(self.command(job)?)
+    }
+
+    fn command(&self, job: &Job<'_>) -> anyhow::Result<Command> {
+        match self {
+            Self::Floor(parallel) => floor_command(job, *parallel),
+            Self::Transship => transship_command(job),
+            Self::Skopeo => skopeo_command(job),
+            Self::Other(_, line) => {
+                let config = write(job, "sync.yaml", &transship_config(job))?;
+                let line = line.replace("{source}", &job.source).replace("{config}", &config.to_string_lossy());
+                let mut command = Command::new("sh");
+                // `exec`, so that the process measured is the tool.
+                command.arg("-c").arg(format!("exec {}", line.replace("{target}", &job.targets.join(","))));
+                Ok(command)
+            }
+        }
+    }
+}
+
+fn floor_command(job: &Job<'_>, parallel: usize) -> anyhow::Result<Command> {
+    let work =
+        floor::Work { source: job.source.clone(), targets: job.targets.clone(), parallel, corpus: job.corpus.clone() };
+    let file = write(job, "floor.json", &serde_json::to_string(&work)?)?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(floor::ARGUMENT).arg(file);
+    Ok(command)
+}
+
+fn transship_command(job: &Job<'_>) -> anyhow::Result<Command> {
+    let config = write(job, "sync.yaml", &transship_config(job))?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_transship"));
+    for name in ["TRANSSHIP_CONFIG", "STATE_DIRECTORY", "XDG_STATE_HOME", "NOTIFY_SOCKET", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+        command.env_remove(name);
+    }
+    if std::env::var_os("TRANSSHIP_LOG").is_none() {
+        command.env("TRANSSHIP_LOG", "warn");
+    }
+    if let Some(ca) = &job.ca {
+        command.env("SSL_CERT_FILE", ca);
+    }
+    command.arg("once").arg("--config").arg(config);
+    Ok(command)
+}
+
+/// One entry a repository. The limits are raised as one would for registries of one's own.
+fn transship_config(job: &Job<'_>) -> String {
+    let journal = job.folder.join("journal.db");
+    let mut text = format!(
+        "version: 1\ndaemon:\n  journal: {}\n  status: off\n  entries_at_once: 32\n  memory: {MEMORY_MIB}MiB\nregistries:\n",
+        journal.display()
+    );
+    for host in job.targets.iter().chain([&job.source]) {
+        let plain = if job.ca.is_none() { "plain_http: true, " } else { "" };
+        text += &format!("  \"{host}\": {{{plain}limits: {{concurrent: 32}}}}\n");
+    }
+    text += "sync:\n";
+    for repository in &job.corpus.repositories {
+        let name = &repository.name;
+        let targets: Vec<String> = job.targets.iter().map(|target| format!("\"{target}/{name}\"")).collect();
+        let (entry, source) = (name.replace('/', "-"), &job.source);
+        text += &format!("  - {{name: {entry}, source: \"{source}/{name}\", targets: [{}]}}\n", targets.join(", "));
+    }
+    text
+}
+
+fn skopeo_command(job: &Job<'_>) -> anyhow::Result<Command> {
+    let [target] = &job.targets[..] else { anyhow::bail!("skopeo has one target") };
+    let mut text = format!("\"{}\":\n  tls-verify: false\n  images:\n", job.source);
+    for repository in &job.corpus.repositories {
+        text += &format!("    {}: []\n", repository.name);
+    }
+    let file = write(job, "skopeo.yaml", &text)?;
+    let mut command = Command::new("skopeo");
+    command.args([
+        "--insecure-policy",
+        "sync",
+        "--all",
+        "--dest-tls-verify=false",
+        "--src",
+        "yaml",
+        "--dest",
+        "docker",
+    ]);
+    command.arg(file).arg(target);
+    Ok(command)
+}
+
+fn write(job: &Job<'_>, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+    let path = job.folder.join(name);
+    std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+    Ok(path)
+}
+
+/// Runs a command to its end. Its time is that of the clock, its CPU what the kernel added to the children of this process.
+/// No other child of this process may end meanwhile.
+pub(crate) fn measure(mut command: Command) -> anyhow::Result<Usage> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let log = tempfile::NamedTempFile::new()?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.reopen()?);
+    let before = children_cpu()?;
+    let began = Instant::now();
+    let mut child = command.spawn().with_context(|| format!("{program} cannot be started"))?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let looker = {
+        let (ended, process) = (ended.clone(), child.id());
+        std::thread::spawn(move || watch_memory(process, &ended))
+    };
+    let status = child.wait()?;
+    let wall = began.elapsed();
+    ended.store(true, Ordering::Relaxed);
+    let peak_mib = looker.join().unwrap_or_default() as f64 / 1024.0;
+    let cpu = children_cpu()?.saturating_sub(before);
+    let failure = (!status.success()).then(|| {
+        let log = std::fs::read_to_string(log.path()).unwrap_or_default();
+        let last: Vec<&str> = log.lines().rev().take(5).collect();
+        format!("{program}: {status}: {}", last.into_iter().rev().collect::<Vec<_>>().join(" | "))
+    });
+    Ok(Usage { wall, cpu, peak_mib, began: Some(began), failure })
+}
+
+/// The most KiB that a process had resident, as far as it was seen. The kernel keeps the mark, so only what is added in the
+/// last moment before the end can be missed.
+fn watch_memory(process: u32, ended: &AtomicBool) -> u64 {
+    let mut most = 0;
+    while !ended.load(Ordering::Relaxed) {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let mark =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        most = most.max(mark.unwrap_or(0));
+        std::thread::sleep(LOOK);
+    }
+    most
+}
+
+/// The CPU time of all children that were waited for (proc(5), `/proc/self/stat`, fields 16 and 17).
+fn children_cpu() -> anyhow::Result<Duration> {
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').context("/proc/self/stat")?;
+    let ticks: Vec<u32> = fields.split_whitespace().skip(13).take(2).filter_map(|field| field.parse().ok()).collect();
+    ensure!(ticks.len() == 2, "/proc/self/stat has other fields than expected");
+    Ok(TICK * ticks.iter().sum::<u32>())
+}
