@@ -55,6 +55,9 @@ struct Options {
     /// A further tool: NAME='command with {source} {target} {config}'
     #[arg(long, value_name = "NAME=COMMAND")]
     tool: Vec<String>,
+    /// Requests at once that transship may have at each registry
+    #[arg(long, value_name = "COUNT", default_value_t = 32)]
+    concurrent: usize,
     /// Requests at once of the floor [default: the best of 16, 32 and 64]
     #[arg(long, value_name = "COUNT")]
     floor_parallel: Option<usize>,

@@ -78,6 +78,11 @@ impl Registry {
         self.address
     }
 
+    /// Its number.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     fn url(&self, path: &str) -> String {
         format!("http://{}/v2/{path}", self.address)
     }

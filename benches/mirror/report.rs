@@ -112,17 +112,30 @@ impl Report {
             return;
         }
         say(&format!(
-            "{:<22}{:>9}{:>9}{:>8}{:>9}{:>9}{:>7}{:>9}{:>9}{:>6}",
-            "medians", "wall s", "x floor", "cpu s", "peak MiB", "requests", "conns", "read MB", "write MB", "dup"
+            "{:<22}{:>9}{:>9}{:>8}{:>9}{:>9}{:>9}{:>9}{:>7}{:>9}{:>9}{:>6}",
+            "medians",
+            "wall s",
+            "x floor",
+            "cpu s",
+            "regs cpu",
+            "mtrs cpu",
+            "peak MiB",
+            "requests",
+            "conns",
+            "read MB",
+            "write MB",
+            "dup"
         ));
         for tool in self.tools() {
             let median = |value: &dyn Fn(&Run) -> f64| self.median(tool, value);
             let ratio = self.ratio(tool, "floor", |run| run.usage.wall.as_secs_f64());
             say(&format!(
-                "{tool:<22}{:>9.2}{:>9}{:>8.2}{:>9.1}{:>9.0}{:>7.0}{:>9.1}{:>9.1}{:>6.0}",
+                "{tool:<22}{:>9.2}{:>9}{:>8.2}{:>9.2}{:>9.2}{:>9.1}{:>9.0}{:>7.0}{:>9.1}{:>9.1}{:>6.0}",
                 median(&|run| run.usage.wall.as_secs_f64()),
                 if ratio.is_nan() { "-".into() } else { format!("{ratio:.2}") },
                 median(&|run| run.usage.cpu.as_secs_f64()),
+                median(&|run| run.registries_cpu.as_secs_f64()),
+                median(&|run| run.meters_cpu.as_secs_f64()),
                 median(&|run| run.usage.peak_mib),
                 median(&|run| run.requests() as f64),
                 median(&|run| run.connections() as f64),

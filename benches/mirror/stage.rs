@@ -11,12 +11,13 @@ use crate::corpus::Corpus;
 use crate::counts::Counts;
 use crate::meter::{Meter, Setup};
 use crate::registries::Registry;
-use crate::tools::{Job, Tool, Usage};
+use crate::tools::{Job, Tool, Usage, own_cpu, seconds};
 
 /// A source that others may use too, and targets of its own.
 pub(crate) struct Stage<'a> {
     bench: &'a Bench,
     pub(crate) source: Meter,
+    source_process: u32,
     pub(crate) targets: Vec<Target>,
     folder: TempDir,
     /// The certificate of the meters' TLS.
@@ -36,6 +37,11 @@ pub(crate) struct Run {
     pub(crate) round: usize,
     #[serde(flatten)]
     pub(crate) usage: Usage,
+    /// What the registries, and what the meters, took meanwhile.
+    #[serde(serialize_with = "seconds")]
+    pub(crate) registries_cpu: Duration,
+    #[serde(serialize_with = "seconds")]
+    pub(crate) meters_cpu: Duration,
     pub(crate) source: Counts,
     pub(crate) targets: Vec<Counts>,
     /// Tags that are not at a target as they should be.
@@ -75,6 +81,7 @@ impl<'a> Stage<'a> {
         Ok(Self {
             bench,
             source: Meter::start(source.address(), before)?,
+            source_process: source.process(),
             targets: targets.into_iter().map(target).collect::<anyhow::Result<_>>()?,
             folder: tempfile::Builder::new().prefix("transship-bench-").tempdir()?,
             ca: None,
@@ -105,10 +112,12 @@ impl<'a> Stage<'a> {
     pub(crate) fn run_unchecked(&self, tool: &Tool, round: usize, corpus: &Corpus) -> anyhow::Result<Run> {
         self.source.take();
         self.targets.iter().for_each(|target| drop(target.meter.take()));
+        let (registries, meters) = (self.registries_cpu()?, own_cpu("self")?);
         let usage = tool.run(&Job {
             source: self.source.host(),
             targets: self.targets.iter().map(|target| target.meter.host()).collect(),
             corpus,
+            concurrent: self.bench.options.concurrent,
             folder: self.folder.path(),
             ca: self.ca.clone(),
         })?;
@@ -116,9 +125,16 @@ impl<'a> Stage<'a> {
             tool: tool.name().to_owned(),
             round,
             usage,
+            registries_cpu: self.registries_cpu()?.saturating_sub(registries),
+            meters_cpu: own_cpu("self")?.saturating_sub(meters),
             source: self.source.take(),
             targets: self.targets.iter().map(|target| target.meter.take()).collect(),
             missing: Vec::new(),
         })
+    }
+
+    fn registries_cpu(&self) -> anyhow::Result<Duration> {
+        let targets = self.targets.iter().map(|target| target.registry.process());
+        targets.chain([self.source_process]).map(|process| own_cpu(&process.to_string())).sum()
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Job<'a> {
     pub(crate) corpus: &'a Corpus,
     /// Configuration and journal.
     pub(crate) folder: &'a Path,
+    /// Requests at once that transship may have at each registry.
+    pub(crate) concurrent: usize,
     /// The certificate to trust; `None` is plain HTTP.
     pub(crate) ca: Option<PathBuf>,
 }
@@ -57,7 +59,7 @@ pub(crate) struct Usage {
     pub(crate) failure: Option<String>,
 }
 
-fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }
 
@@ -137,7 +139,7 @@ fn transship_config(job: &Job<'_>) -> String {
     );
     for host in job.targets.iter().chain([&job.source]) {
         let plain = if job.ca.is_none() { "plain_http: true, " } else { "" };
-        text += &format!("  \"{host}\": {{{plain}limits: {{concurrent: 32}}}}\n");
+        text += &format!("  \"{host}\": {{{plain}limits: {{concurrent: {}}}}}\n", job.concurrent);
     }
     text += "sync:\n";
     for repository in &job.corpus.repositories {
@@ -218,12 +220,23 @@ fn watch_memory(process: u32, ended: &AtomicBool) -> u64 {
     most
 }
 
-/// The CPU time of all children that were waited for (proc(5), `/proc/self/stat`, fields 16 and 17).
+/// The CPU time of all children that were waited for.
 fn children_cpu() -> anyhow::Result<Duration> {
+    cpu("self", 13)
+}
+
+/// The CPU time of a process itself, by its number or `self`.
+pub(crate) fn own_cpu(process: &str) -> anyhow::Result<Duration> {
+    cpu(process, 11)
+}
+
+/// Two fields of `/proc/PID/stat` that stand next to each other, counted from the process's state on (proc(5)).
+fn cpu(process: &str, first: usize) -> anyhow::Result<Duration> {
     const TICK: Duration = Duration::from_millis(10);
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let (_, fields) = stat.rsplit_once(')').context("/proc/self/stat")?;
-    let ticks: Vec<u32> = fields.split_whitespace().skip(13).take(2).filter_map(|field| field.parse().ok()).collect();
-    ensure!(ticks.len() == 2, "/proc/self/stat has other fields than expected");
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
+    let ticks: Vec<u32> =
+        fields.split_whitespace().skip(first).take(2).filter_map(|field| field.parse().ok()).collect();
+    ensure!(ticks.len() == 2, "/proc/PID/stat has other fields than expected");
     Ok(TICK * ticks.iter().sum::<u32>())
 }

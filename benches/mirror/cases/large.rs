@@ -1,6 +1,7 @@
 //! One large blob, against `curl` piped into `curl`. No meter: with two cores it would be what is measured.
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::Bench;
 use crate::corpus::{self, Corpus};
@@ -23,7 +24,16 @@ pub(super) fn big_blob(bench: &Bench) -> anyhow::Result<Report> {
                 _ => transship(bench, &source.registry, &target, &source.corpus)?,
             };
             let (source, targets) = (Counts::default(), vec![Counts::default()]);
-            let run = Run { tool: tool.into(), round, usage, source, targets, missing };
+            let run = Run {
+                tool: tool.into(),
+                round,
+                usage,
+                registries_cpu: Duration::ZERO,
+                meters_cpu: Duration::ZERO,
+                source,
+                targets,
+                missing,
+            };
             crate::report::progress(&run);
             report.runs.push(run);
         }
@@ -46,6 +56,7 @@ fn transship(
         source: source.address().to_string(),
         targets: vec![target.address().to_string()],
         corpus,
+        concurrent: bench.options.concurrent,
         folder: folder.path(),
         ca: None,
     })?;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -39,11 +40,21 @@ pub(super) fn bulk(bench: &Bench) -> anyhow::Result<Report> {
             source: meters[0].host(),
             targets: vec![meters[1].host()],
             corpus: &corpus,
+            concurrent: bench.options.concurrent,
             folder: folder.path(),
             ca: None,
         })?;
         let (source, targets) = (meters[0].take(), vec![meters[1].take()]);
-        let run = Run { tool: "transship".into(), round, usage, source, targets, missing: Vec::new() };
+        let run = Run {
+            tool: "transship".into(),
+            round,
+            usage,
+            registries_cpu: Duration::ZERO,
+            meters_cpu: Duration::ZERO,
+            source,
+            targets,
+            missing: Vec::new(),
+        };
         crate::report::progress(&run);
         report.runs.push(run);
     }

@@ -42,7 +42,7 @@ fn lost(bench: &Bench, name: &'static str, choose: fn(&Corpus) -> Lost) -> anyho
     let refused = |kind: &'static str| {
         report.median("transship", move |run| {
             let refused = run.targets[0].refused.iter().filter(|(refused, _)| refused.starts_with(kind));
-            refused.map(|(_, count)| *count as f64).sum()
+            refused.map(|(_, count)| *count).sum::<u64>() as f64
         })
     };
     let puts = refused("manifest PUT");

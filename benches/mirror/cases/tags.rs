@@ -24,7 +24,7 @@ pub(super) fn one_changed(bench: &Bench) -> anyhow::Result<Report> {
     let [few, some, many] = sizes;
     // The slopes, so that what every run costs does not hide or mimic a growth.
     let slope = |value: &dyn Fn(usize) -> f64, from: usize, to: usize| (value(to) - value(from)) / (to - from) as f64;
-    let kib = slope(&memory, few, many) * 1024.0;
+    let kib = [slope(&memory, few, some), slope(&memory, some, many)].map(|mib| mib * 1024.0);
     let figures = vec![
         Figure::time(format!("one of {some} found and copied, s"), wall(some), 10.0),
         Figure::time(
@@ -32,12 +32,14 @@ pub(super) fn one_changed(bench: &Bench) -> anyhow::Result<Report> {
             (wall(many) / many as f64) / (wall(few) / few as f64),
             1.1,
         ),
-        Figure::time(format!("memory for each further tag, KiB, {few} to {many}"), kib, 4.0),
+        Figure::time(format!("memory for each further tag, up to {many} / up to {some}"), kib[1] / kib[0], 1.1),
     ];
     let ms = [wall(few) / few as f64, wall(some) / some as f64, wall(many) / many as f64].map(|s| s * 1000.0);
     let mib = [memory(few), memory(some), memory(many)];
     report.figures = figures;
-    report.notes.push(format!("at {few}, {some} and {many} tags: ms a tag {ms:.3?}, peak MiB {mib:.1?}"));
+    report.notes.push(format!(
+        "at {few}, {some} and {many} tags: ms a tag {ms:.3?}, peak MiB {mib:.1?}, KiB for each further tag {kib:.1?}"
+    ));
     Ok(report)
 }
 
