@@ -221,7 +221,7 @@ impl Repository {
 /// A whole registry: 25 repositories, 137 tags, two platforms, shared bases, signatures, SBOMs under fallback tags, a
 /// chart; 535 distinct blobs. `scale` multiplies bytes, never counts.
 pub(crate) fn registry(seed: u64, scale: f64) -> Corpus {
-    Registry { corpus: Corpus::default(), random: Random(seed), seed: seed << 16, scale }.build()
+    Registry { corpus: Corpus::default(), sizes: layer_sizes(seed), seed: seed << 16, scale }.build()
 }
 
 /// How many images (indexes over two platforms), signatures and SBOMs the registry has, over its 24 repositories.
@@ -229,12 +229,25 @@ const IMAGE_REPOSITORIES: usize = 24;
 const IMAGES: usize = 36;
 const SIGNATURES: usize = 19;
 const SBOMS: usize = 8;
+/// The layers that are not of a base.
+const OWN_LAYERS: usize = 402;
+/// The layers of the bases: 24 MB for each platform.
+const BASE_BYTES: f64 = 48.0e6;
 
 struct Registry {
     corpus: Corpus,
-    random: Random,
+    /// Of the layers that are still to be made.
+    sizes: Vec<f64>,
     seed: u64,
     scale: f64,
+}
+
+/// Most layers are small and a few are large, as in most registries: a factor of 400 lies between them.
+fn layer_sizes(seed: u64) -> Vec<f64> {
+    let mut random = Random(seed);
+    let weights: Vec<f64> = (0..OWN_LAYERS).map(|_| (random.fraction() * 6.0).exp()).collect();
+    let unit = (BYTES_AT_SCALE_1 - BASE_BYTES) / weights.iter().sum::<f64>();
+    weights.into_iter().map(|weight| weight * unit).collect()
 }
 
 impl Registry {
@@ -265,10 +278,10 @@ impl Registry {
         let mut children = Vec::new();
         for (at, architecture) in PLATFORMS.into_iter().enumerate() {
             let mut layers = self.base(repository, number % 3, at as u64);
-            // 402 layers over 72 manifests.
+            // All of them over 72 manifests.
             let own = if (2 * image + at) < 42 { 6 } else { 5 };
             for _ in 0..own {
-                let size = self.layer_size();
+                let size = self.sizes.pop().unwrap_or_default();
                 layers.push(self.random_blob(repository, size, LAYER));
             }
             let config = json!({
@@ -304,15 +317,6 @@ impl Registry {
         let blob = |at: usize| (seed | at as u64, (sizes[at] * self.scale).max(32.0) as u64);
         let blobs = [blob(0), blob(1)];
         blobs.into_iter().map(|(seed, size)| self.corpus.add_random(repository, seed, size, LAYER)).collect()
-    }
-
-    /// Most layers are small and a few are large, as in most registries: from 30 kB to about 11 MB. The bases have 48 MB,
-    /// so the 402 layers get the rest.
-    fn layer_size(&mut self) -> f64 {
-        const RANGE: f64 = 6.0;
-        let mean_of_exponential = (RANGE.exp() - 1.0) / RANGE;
-        let mean = (BYTES_AT_SCALE_1 - 48.0e6) / 402.0;
-        mean / mean_of_exponential * (self.random.fraction() * RANGE).exp()
     }
 
     /// A signature as cosign keeps it: under a tag made of the digest.

@@ -112,6 +112,7 @@ impl Bench {
         // The largest case has its blob at both sides.
         let room = if options.quick { 2 << 30 } else { 10 << 30 };
         let storage = options.storage.clone().unwrap_or_else(|| registries::storage(room));
+        registries::sweep(&storage)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         Ok(Self { options, runtime, storage, others, whole: OnceCell::new(), parallel: OnceCell::new() })
     }

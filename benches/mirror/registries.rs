@@ -13,6 +13,9 @@ use tempfile::TempDir;
 
 use crate::corpus::{Blob, Corpus, Manifest, Repository};
 
+/// How the folders of registries begin; the process's number follows.
+const FOLDER: &str = "transship-bench-";
+
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Requests at once while a registry is filled, untimed.
@@ -45,7 +48,8 @@ impl Registry {
     }
 
     fn try_start(storage: &Path) -> anyhow::Result<Option<Self>> {
-        let storage = tempfile::Builder::new().prefix("transship-bench-").tempdir_in(storage)?;
+        let prefix = format!("{FOLDER}{}-", std::process::id());
+        let storage = tempfile::Builder::new().prefix(&prefix).tempdir_in(storage)?;
         let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
         let config = storage.path().join("config.yml");
         std::fs::write(&config, configuration(&storage.path().join("data"), address))?;
@@ -214,6 +218,18 @@ fn configuration(data: &Path, address: SocketAddr) -> String {
          \"{address}\", relativeurls: true}}\n",
         data.display()
     )
+}
+
+/// Removes what a run that was killed has left in the folder.
+pub(crate) fn sweep(storage: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(storage)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix(FOLDER).and_then(|rest| rest.split('-').next());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Where the registries keep their files: memory, if it has so much room, else the folder for temporary files.
