@@ -118,6 +118,11 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// fallback tag: an endpoint that has only that need not be asked where the tag is absent.
     async fn referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError>;
 
+    /// Whether [`Source::tags`] is known to tell digests: then one page spares a HEAD for each of its tags.
+    fn lists_digests(&self) -> bool {
+        false
+    }
+
     /// Whether reading a manifest is counted against a quota while asking for its digest is not (Docker Hub): then it is
     /// asked for first, even where it will be read in any case.
     fn counts_manifest_reads(&self) -> bool {

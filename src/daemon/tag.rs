@@ -55,9 +55,8 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     let entry = &run.errand.entry;
     let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
     let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());
-    let place = opened.source.place();
-    let there =
-        join_all(opened.targets.iter().map(|target| look(run, place, target.as_ref(), selected.tags.len()))).await;
+    let source = opened.source.as_ref();
+    let there = join_all(opened.targets.iter().map(|target| look(run, source, target.as_ref()))).await;
     let targets = opened.targets.iter().cloned().zip(there.iter().map(|there| there.contents)).collect();
     let batch = Batch::new(&run.engine.copier, opened.source.clone(), targets, rules, source_tags, events);
     let derived = Derived::new(run.engine.journal.clone(), entry.platforms.as_deref());

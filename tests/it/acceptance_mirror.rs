@@ -170,23 +170,23 @@ fn what_skopeo_writes_to_a_layout_is_read() {
 #[test]
 fn doing_it_again_costs_one_head_a_tag_at_each_side_and_the_listing() {
     let (source, target) = (Server::start(), Server::start());
-    let images: Vec<_> = (0..20).map(|seed| images::two_platforms(Family::Oci, seed)).collect();
+    let images: Vec<_> = (0..30).map(|seed| images::two_platforms(Family::Oci, seed)).collect();
     for (at, image) in images.iter().enumerate() {
         image.put(&source, "app", Some(&format!("v{at}")));
     }
     images::sbom(&images[3], 1).put(&source, "app", None);
     let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
     let site = Site::with(&[source.host(), target.host()], &entry);
-    assert!(site.once().starts_with("app: 20 copied, "));
+    assert!(site.once().starts_with("app: 30 copied, "));
     assert_eq!(target.store().tags("app"), source.store().tags("app"));
 
     source.log().clear();
     target.log().clear();
     let again = site.once();
-    assert!(again.starts_with("app: nothing changed (20 kept)"), "{again}");
+    assert!(again.starts_with("app: nothing changed (30 kept)"), "{again}");
     let counts = |server: &Server| server.log().counts().into_iter().collect::<Vec<_>>();
-    assert_eq!(counts(&source), [("manifest HEAD".to_owned(), 20), ("tags GET".to_owned(), 1)]);
-    assert_eq!(counts(&target), [("manifest HEAD".to_owned(), 20)]);
+    assert_eq!(counts(&source), [("manifest HEAD".to_owned(), 30), ("tags GET".to_owned(), 1)]);
+    assert_eq!(counts(&target), [("manifest HEAD".to_owned(), 30)]);
 }
 
 #[test]
@@ -230,6 +230,26 @@ fn a_new_target_is_listed_once_and_asked_for_nothing_else() {
     let written: BTreeMap<String, usize> =
         expected(&[("manifest PUT", manifests), ("tags GET", 1), ("upload POST", blobs), ("upload PUT", blobs)]);
     assert_eq!(counts(&target), written);
+}
+
+#[test]
+fn lists_that_tell_digests_spare_every_head() {
+    let (source, target) = (Server::start(), Server::start());
+    source.set(Fault::TagListWithDigests);
+    target.set(Fault::TagListWithDigests);
+    for seed in 0..8 {
+        images::two_platforms(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
+    }
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    site.once();
+    source.log().clear();
+    target.log().clear();
+    let again = site.once();
+    assert!(again.starts_with("app: nothing changed (8 kept)"), "{again}");
+    for server in [&source, &target] {
+        assert_eq!(server.log().counts().into_iter().collect::<Vec<_>>(), [("tags GET".to_owned(), 1)]);
+    }
 }
 
 #[test]
