@@ -167,6 +167,12 @@ pub trait Target: Source {
     /// otherwise see [`Target::link_referrers`].
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError>;
 
+    /// Notes that a manifest that was written by its digest is wanted for itself, not as a part of another: an endpoint that
+    /// keeps a list of what it holds puts it there, and nobody takes it for garbage.
+    async fn keep_root(&self, _manifest: &Manifest) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Makes `referrers` (already pushed) findable from `subject` at an endpoint that does not do so by itself:
     /// adds them to the list under the fallback tag, which is read again and merged under a lock. Where there is no list
     /// yet, `referrers.fallback` is written verbatim; `list` is what is known of that.

@@ -9,7 +9,7 @@ use futures_util::future::{join_all, try_join};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 
-use super::compare::{Contested, compare, source_digest};
+use super::compare::{Contested, compare, overwrite, source_digest};
 use super::derived::Derived;
 use super::journaling::arrived;
 use super::listing::{Listing, list, names};
@@ -133,7 +133,7 @@ impl PairRun<'_> {
                 return self.settle_all(reference, Some(source_digest), None, &outcome).await;
             }
         };
-        let overwrite = self.run.errand.entry.overwrite;
+        let overwrite = overwrite(&self.run.errand.entry, reference);
         let compare = |target, known| compare(target, known, reference, wanted, overwrite, &self.contested);
         let targets = self.pair.targets.iter().map(AsRef::as_ref).zip(known);
         let decided = join_all(targets.map(|(target, known)| compare(target, known))).await;
