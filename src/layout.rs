@@ -330,6 +330,11 @@ impl Target for Layout {
         Ok(ReferrerLink::Listed)
     }
 
+    async fn keep_root(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        let digest = manifest.digest();
+        self.list_manifest(manifest, None).await.map_err(self.telling.doing(Step::WriteManifest, digest))
+    }
+
     /// A manifest's blobs stay: they may be another's too.
     async fn delete(&self, reference: &ManifestRef) -> Result<(), StoreError> {
         self.remove(reference).await.map_err(self.telling.doing(Step::Delete, reference))

@@ -118,6 +118,11 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// fallback tag: an endpoint that has only that need not be asked where the tag is absent.
     async fn referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError>;
 
+    /// Whether [`Source::tags`] is known to tell digests: then one page spares a HEAD for each of its tags.
+    fn lists_digests(&self) -> bool {
+        false
+    }
+
     /// Whether reading a manifest is counted against a quota while asking for its digest is not (Docker Hub): then it is
     /// asked for first, even where it will be read in any case.
     fn counts_manifest_reads(&self) -> bool {
@@ -161,6 +166,12 @@ pub trait Target: Source {
     /// For a manifest with a subject the answer tells whether the endpoint lists it as a referrer by itself;
     /// otherwise see [`Target::link_referrers`].
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError>;
+
+    /// Notes that a manifest that was written by its digest is wanted for itself, not as a part of another: an endpoint that
+    /// keeps a list of what it holds puts it there, and nobody takes it for garbage.
+    async fn keep_root(&self, _manifest: &Manifest) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Makes `referrers` (already pushed) findable from `subject` at an endpoint that does not do so by itself:
     /// adds them to the list under the fallback tag, which is read again and merged under a lock. Where there is no list

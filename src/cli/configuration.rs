@@ -59,6 +59,9 @@ pub(super) fn chosen<'a>(config: &'a Config, names: &[String]) -> Result<Vec<&'a
 
 fn unknown(config: &Config, name: &str) -> anyhow::Error {
     let near = |entry: &&Entry| strsim::damerau_levenshtein(entry.name.as_str(), name);
+    if config.entries.is_empty() {
+        return anyhow!("there is no entry {name:?}: the configuration has none");
+    }
     match config.entries.iter().min_by_key(near).filter(|entry| near(entry) <= 1 + name.len() / 4) {
         Some(entry) => anyhow!("there is no entry {name:?}: did you mean {:?}?", entry.name.as_str()),
         None => {
@@ -94,6 +97,9 @@ mod tests {
 
     #[test]
     fn an_unknown_entry_is_refused_with_a_way_out() {
+        let none = crate::config::parse("f", "{version: 1, daemon: {journal: /j}, sync: []}", &|_| None).unwrap();
+        let refused = super::chosen(&none, &["x".to_owned()]).unwrap_err().to_string();
+        assert_eq!(refused, r#"error: there is no entry "x": the configuration has none"#);
         assert_eq!(
             names(&["pyton-base"]).unwrap_err(),
             r#"error: there is no entry "pyton-base": did you mean "python-base"?"#

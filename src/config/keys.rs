@@ -268,7 +268,8 @@ const SETTINGS: &[Key] = &[
             "overwrite",
             Shape::Word(&Overwrite::NAMES),
             "What happens to a tag that the target has with another digest: move it, refuse, or move it and keep \
-             the old one under a name of its own.",
+             the old one under a name of its own. Signatures that go along with an image (referrers) are not bound by \
+             it: their tags move when a signature is added.",
             r#""never""#,
         ),
         r#""always""#,

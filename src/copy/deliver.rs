@@ -122,6 +122,9 @@ impl Delivery {
         }
         self.link_root(closure).await?;
         self.write(closure, &closure.root, order.tag.as_ref()).await?;
+        if order.tag.is_none() {
+            self.target().keep_root(&closure.root.manifest).await.map_err(CopyError::target)?;
+        }
         Ok(self.arrival(order, closure))
     }
 

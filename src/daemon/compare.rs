@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::TagOutcome;
 use super::listing::Listing;
 use super::there::Known;
-use crate::oci::{Digest, ManifestRef, Tag};
+use crate::config::Entry;
+use crate::oci::{Digest, ManifestRef, SignatureTag, Tag};
 use crate::plan::{Action, Overwrite, decide};
 use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
 
@@ -33,6 +34,15 @@ pub(super) async fn source_digest(
             Err(TagOutcome::failed_at(Side::Source, &error))
         }
         Err(error) => Err(TagOutcome::failed_at(Side::Source, &error)),
+    }
+}
+
+/// The rule for what a tag stood for before. A signature that goes with its image is not bound by the entry's: its tag moves
+/// when a signature is added.
+pub(super) fn overwrite(entry: &Entry, reference: &ManifestRef) -> Overwrite {
+    match reference {
+        ManifestRef::Tag(tag) if entry.referrers && SignatureTag::read(tag).is_some() => Overwrite::Always,
+        _ => entry.overwrite,
     }
 }
 

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 
-use super::compare::{Contested, compare, source_digest};
+use super::compare::{Contested, compare, overwrite, source_digest};
 use super::derived::Derived;
 use super::listing::{list, names};
 use super::pairs::{OpenPair, Pair, pairs};
@@ -166,7 +166,7 @@ impl Asked<'_> {
                 return previews;
             }
         };
-        let overwrite = self.errand.entry.overwrite;
+        let overwrite = overwrite(&self.errand.entry, reference);
         let compare = |target| compare(target, Known::Unknown, reference, wanted, overwrite, self.contested);
         let compared = join_all(self.pair.targets.iter().map(|target| compare(target.as_ref()))).await;
         for (preview, compared) in previews.iter_mut().zip(compared) {

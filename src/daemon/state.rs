@@ -35,6 +35,8 @@ struct Past {
     last_run: Option<LastRun>,
     last_success: Option<DateTime<Utc>>,
     last_failure: Option<DateTime<Utc>>,
+    /// Whether the last run was the daemon's own and was cut off.
+    cut_off: bool,
 }
 
 impl State {
@@ -51,11 +53,10 @@ impl State {
         Ok(Self { snapshot, sender, metrics, transfers: Vec::new(), past, counted: HashMap::new() })
     }
 
-    /// The entries whose last run was cut off.
+    /// The entries whose last run was the daemon's and was cut off. What a person began and interrupted is for a person
+    /// to begin again.
     pub(super) fn interrupted(&self) -> HashSet<String> {
-        let interrupted =
-            |past: &Past| past.last_run.as_ref().is_some_and(|run| run.outcome == Outcome::Interrupted.word());
-        self.past.iter().filter(|(_, past)| interrupted(past)).map(|(name, _)| name.clone()).collect()
+        self.past.iter().filter(|(_, past)| past.cut_off).map(|(name, _)| name.clone()).collect()
     }
 
     /// A configuration is in force.
@@ -215,6 +216,7 @@ impl Past {
             last_run: Some(last_run),
             last_success: well.then_some(ended),
             last_failure: (!well).then_some(ended),
+            cut_off: outcome == Outcome::Interrupted && run.trigger != Trigger::Hand,
         }
     }
 }
@@ -231,5 +233,36 @@ fn shown(transfer: &Transfer) -> TransferState {
         digest: transfer.digest,
         size: transfer.size,
         sent: transfer.sent(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Begun, RunEnd, TagCounts};
+
+    async fn run_cut_off(journal: &Journal, entry: &str, trigger: Trigger, outcome: Outcome) {
+        let now = Utc::now();
+        let Begun::Started(id) = journal.begin_run(entry, trigger, now).await.unwrap() else { panic!("not begun") };
+        let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None };
+        journal.end_run(id, end, now).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_runs_that_the_daemon_began_go_on_after_an_interruption() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let scheduled = Trigger::Schedule { scheduled_at: Utc::now() };
+        run_cut_off(&journal, "by-timer", scheduled, Outcome::Interrupted).await;
+        run_cut_off(&journal, "taken-up", Trigger::Start, Outcome::Interrupted).await;
+        run_cut_off(&journal, "by-hand", Trigger::Hand, Outcome::Interrupted).await;
+        run_cut_off(&journal, "well", scheduled, Outcome::Succeeded).await;
+        let (sender, _) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
+        let state = State::new(Path::new("sync.yaml"), &journal, sender, Arc::new(Metrics::new("0", Utc::now())))
+            .await
+            .unwrap();
+        let mut names: Vec<String> = state.interrupted().into_iter().collect();
+        names.sort();
+        assert_eq!(names, ["by-timer", "taken-up"]);
     }
 }

@@ -9,7 +9,7 @@ use futures_util::future::{join_all, try_join};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 
-use super::compare::{Contested, compare, source_digest};
+use super::compare::{Contested, compare, overwrite, source_digest};
 use super::derived::Derived;
 use super::journaling::arrived;
 use super::listing::{Listing, list, names};
@@ -55,9 +55,8 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     let entry = &run.errand.entry;
     let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
     let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());
-    let place = opened.source.place();
-    let there =
-        join_all(opened.targets.iter().map(|target| look(run, place, target.as_ref(), selected.tags.len()))).await;
+    let source = opened.source.as_ref();
+    let there = join_all(opened.targets.iter().map(|target| look(run, source, target.as_ref()))).await;
     let targets = opened.targets.iter().cloned().zip(there.iter().map(|there| there.contents)).collect();
     let batch = Batch::new(&run.engine.copier, opened.source.clone(), targets, rules, source_tags, events);
     let derived = Derived::new(run.engine.journal.clone(), entry.platforms.as_deref());
@@ -134,7 +133,7 @@ impl PairRun<'_> {
                 return self.settle_all(reference, Some(source_digest), None, &outcome).await;
             }
         };
-        let overwrite = self.run.errand.entry.overwrite;
+        let overwrite = overwrite(&self.run.errand.entry, reference);
         let compare = |target, known| compare(target, known, reference, wanted, overwrite, &self.contested);
         let targets = self.pair.targets.iter().map(AsRef::as_ref).zip(known);
         let decided = join_all(targets.map(|(target, known)| compare(target, known))).await;

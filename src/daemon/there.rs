@@ -1,8 +1,8 @@
 //! What is known of a target before its tags are asked for one by one.
 //!
 //! A run that has been here before asks for each tag: one HEAD, and nothing else where nothing changed. A run that is new here,
-//! or that has many tags to ask for, lists the target first: one request a page, and a tag that is not in the list need not be
-//! asked for, nor one whose digest the list tells.
+//! or whose target's list tells digests, lists it first: one request a page, and a tag that is not in the list need not be asked
+//! for, nor one whose digest the list tells.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,7 @@ use futures_util::StreamExt as _;
 use super::run::Run;
 use crate::copy::Contents;
 use crate::oci::{Digest, ManifestRef, Tag};
-use crate::store::{ErrorKind, StoreError, TagEntry, Target};
-
-/// From how many tags on a listing is cheaper than asking, if it tells digests, and little beside it if it does not.
-const MANY: usize = 20;
+use crate::store::{ErrorKind, Source, StoreError, TagEntry, Target};
 
 /// What is known of one target.
 #[derive(Debug, Default)]
@@ -49,10 +46,11 @@ impl There {
     }
 }
 
-/// Lists a target if that is worth it. A target that cannot be listed is one of which nothing is known.
-pub(super) async fn look(run: &Run<'_>, source: &str, target: &dyn Target, tags: usize) -> There {
-    let past = past(run, source, target.place()).await;
-    if past.seen && tags <= MANY {
+/// Lists a target if that is worth it. One that is of the same kind as a source whose list tells digests may do so too. A
+/// target that cannot be listed is one of which nothing is known.
+pub(super) async fn look(run: &Run<'_>, source: &dyn Source, target: &dyn Target) -> There {
+    let past = past(run, source.place(), target.place()).await;
+    if past.seen && !target.lists_digests() && !source.lists_digests() {
         return There::default();
     }
     match list(target).await {

@@ -11,6 +11,9 @@ use tokio_util::sync::CancellationToken;
 /// Editors write a file in several steps: this long must nothing happen before it is read.
 const QUIET: Duration = Duration::from_millis(250);
 
+/// Something in the folder may never rest (a journal, a log): after this long the file is read all the same.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// How often the file is read without any event.
 const POLL: Duration = Duration::from_secs(30);
 
@@ -36,9 +39,10 @@ pub(super) async fn watch(file: PathBuf, changed: mpsc::Sender<()>, stop: Cancel
     }
 }
 
-/// Waits until nothing has happened for a while.
+/// Waits until nothing has happened for a while, but not for ever.
 async fn settle(noticed: &mut mpsc::Receiver<()>) {
-    while let Ok(Some(())) = tokio::time::timeout(QUIET, noticed.recv()).await {}
+    let quiet = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, noticed.recv()).await {} };
+    let _ = tokio::time::timeout(PATIENCE, quiet).await;
 }
 
 /// The folder is watched, not the file: an editor's rename or a swapped symbolic link replaces the file, and a watch on
@@ -62,6 +66,21 @@ fn folder_watcher(file: &Path, events: mpsc::Sender<()>) -> notify::Result<Recom
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_that_never_rests_delays_the_reading_only_for_a_while() {
+        let (sender, mut noticed) = mpsc::channel(1);
+        let restless = tokio::spawn(async move {
+            while sender.send(()).await.is_ok() {
+                tokio::time::sleep(QUIET / 2).await;
+            }
+        });
+        let started = tokio::time::Instant::now();
+        settle(&mut noticed).await;
+        assert_eq!(started.elapsed(), PATIENCE);
+        drop(noticed);
+        restless.await.unwrap();
+    }
 
     async fn notices(write: impl FnOnce(&Path)) {
         let folder = tempfile::tempdir().unwrap();

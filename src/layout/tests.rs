@@ -574,3 +574,20 @@ async fn changes_that_wait_are_made_together_and_those_of_nobody_are_not() {
         assert_eq!(told(one.await).unwrap_err().kind(), ErrorKind::Invalid);
     }
 }
+
+#[tokio::test]
+async fn a_root_that_was_written_by_digest_is_listed_without_a_name_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::open(folder.path());
+    let manifest = Manifest::new(MediaType::new(MediaType::OCI_INDEX), r#"{"schemaVersion":2,"manifests":[]}"#.into());
+    let listed = || {
+        let index: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.path().join("index.json")).unwrap()).unwrap();
+        index["manifests"].as_array().unwrap().len()
+    };
+    layout.push_manifest(&manifest, None).await.unwrap();
+    assert_eq!(listed(), 0, "a part of something else is not listed");
+    layout.keep_root(&manifest).await.unwrap();
+    layout.keep_root(&manifest).await.unwrap();
+    assert_eq!(listed(), 1);
+}

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use url::Url;
@@ -29,6 +29,8 @@ pub struct Registry {
     pub(crate) tempo: Tempo,
     pub(crate) upload: UploadMode,
     referrers_api: AtomicU8,
+    /// Whether a tag listing has told digests.
+    told_digests: AtomicBool,
     /// Held by the first who asks by the referrers API; then true.
     probed: tokio::sync::Mutex<bool>,
     locks: Mutex<HashMap<(RepositoryName, Digest), Weak<Turn>>>,
@@ -88,6 +90,7 @@ impl Registry {
             meter: Meter::default(),
             tempo,
             referrers_api: AtomicU8::new(ReferrersApi::Unknown as u8),
+            told_digests: AtomicBool::new(false),
             probed: tokio::sync::Mutex::new(false),
             locks: Mutex::default(),
         }))
@@ -117,6 +120,18 @@ impl Registry {
             2 => ReferrersApi::Absent,
             _ => ReferrersApi::Unknown,
         }
+    }
+
+    /// Whether the tag listing tells digests: Google's registries, and any that has done so.
+    pub(crate) fn lists_digests(&self) -> bool {
+        let name = self.host.name();
+        let is_google = name == "gcr.io" || name.ends_with(".gcr.io") || name.ends_with(".pkg.dev");
+        is_google || self.told_digests.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that a tag listing told digests.
+    pub(crate) fn learn_digests_are_listed(&self) {
+        self.told_digests.store(true, Ordering::Relaxed);
     }
 
     /// Until it is known whether there is an API, one asks and the others wait for what it learns. What is returned is held

@@ -83,6 +83,10 @@ impl Source for Repository {
         self.list_referrers(subject, fallback).await
     }
 
+    fn lists_digests(&self) -> bool {
+        self.registry.lists_digests()
+    }
+
     fn counts_manifest_reads(&self) -> bool {
         self.registry.host().is_docker_hub()
     }

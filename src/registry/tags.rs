@@ -70,6 +70,9 @@ impl Repository {
         }
         let list: TagList = serde_json::from_slice(&answer.bytes())
             .map_err(|error| context.error(ErrorKind::Invalid, format!("the list cannot be read: {error}")))?;
+        if list.manifest.is_some() {
+            self.registry.learn_digests_are_listed();
+        }
         let next = pages.after(&url, &answer.headers).map_err(|why| context.error(ErrorKind::Invalid, why))?;
         Ok((entries(list), next))
     }

@@ -1,7 +1,7 @@
 //! The main promise, seen from outside: what skopeo and builds put into one registry is in another one afterwards, byte
 //! for byte, and doing it again costs next to nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,7 +10,7 @@ use transship::registry::{Options, Registry};
 
 use crate::support::images::{self, Family, linux};
 use crate::support::programs::{DEADLINE, DebianRegistry, skopeo, skopeo_copy, skopeo_manifest};
-use crate::support::registry::Server;
+use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::{Site, parse};
 
 /// The examples' layout, from where the tests run.
@@ -170,23 +170,23 @@ fn what_skopeo_writes_to_a_layout_is_read() {
 #[test]
 fn doing_it_again_costs_one_head_a_tag_at_each_side_and_the_listing() {
     let (source, target) = (Server::start(), Server::start());
-    let images: Vec<_> = (0..20).map(|seed| images::two_platforms(Family::Oci, seed)).collect();
+    let images: Vec<_> = (0..30).map(|seed| images::two_platforms(Family::Oci, seed)).collect();
     for (at, image) in images.iter().enumerate() {
         image.put(&source, "app", Some(&format!("v{at}")));
     }
     images::sbom(&images[3], 1).put(&source, "app", None);
     let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
     let site = Site::with(&[source.host(), target.host()], &entry);
-    assert!(site.once().starts_with("app: 20 copied, "));
+    assert!(site.once().starts_with("app: 30 copied, "));
     assert_eq!(target.store().tags("app"), source.store().tags("app"));
 
     source.log().clear();
     target.log().clear();
     let again = site.once();
-    assert!(again.starts_with("app: nothing changed (20 kept)"), "{again}");
+    assert!(again.starts_with("app: nothing changed (30 kept)"), "{again}");
     let counts = |server: &Server| server.log().counts().into_iter().collect::<Vec<_>>();
-    assert_eq!(counts(&source), [("manifest HEAD".to_owned(), 20), ("tags GET".to_owned(), 1)]);
-    assert_eq!(counts(&target), [("manifest HEAD".to_owned(), 20)]);
+    assert_eq!(counts(&source), [("manifest HEAD".to_owned(), 30), ("tags GET".to_owned(), 1)]);
+    assert_eq!(counts(&target), [("manifest HEAD".to_owned(), 30)]);
 }
 
 #[test]
@@ -208,6 +208,63 @@ fn the_first_time_each_manifest_and_blob_is_read_once_and_written_once() {
     assert_eq!(paths.len(), blobs, "each another one");
     assert_eq!(target.log().count("manifest PUT"), source.store().manifests("app").len());
     assert_eq!(target.log().pulls(), 0, "a target is never asked for a manifest's body");
+}
+
+#[test]
+fn a_new_target_is_listed_once_and_asked_for_nothing_else() {
+    let setup = || Server::with(Setup { referrers_api: false, ..Setup::default() });
+    let (source, target) = (setup(), setup());
+    for seed in 0..8 {
+        images::two_platforms(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
+    }
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    Site::with(&[source.host(), target.host()], &entry).once();
+    let (blobs, manifests) = (source.store().blobs("app").len(), source.store().manifests("app").len());
+    let expected = |counts: &[(&str, usize)]| counts.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
+    let counts = |server: &Server| server.log().counts().into_iter().collect::<BTreeMap<_, _>>();
+    // Each tag by one GET without a HEAD before it; whether there is a referrers API is found out once, and no fallback tag
+    // is asked for that the listing does not have.
+    let read: BTreeMap<String, usize> =
+        expected(&[("blob GET", blobs), ("manifest GET", manifests), ("referrers GET", 1), ("tags GET", 1)]);
+    assert_eq!(counts(&source), read);
+    let written: BTreeMap<String, usize> =
+        expected(&[("manifest PUT", manifests), ("tags GET", 1), ("upload POST", blobs), ("upload PUT", blobs)]);
+    assert_eq!(counts(&target), written);
+}
+
+#[test]
+fn lists_that_tell_digests_spare_every_head() {
+    let (source, target) = (Server::start(), Server::start());
+    source.set(Fault::TagListWithDigests);
+    target.set(Fault::TagListWithDigests);
+    for seed in 0..8 {
+        images::two_platforms(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
+    }
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    site.once();
+    source.log().clear();
+    target.log().clear();
+    let again = site.once();
+    assert!(again.starts_with("app: nothing changed (8 kept)"), "{again}");
+    for server in [&source, &target] {
+        assert_eq!(server.log().counts().into_iter().collect::<Vec<_>>(), [("tags GET".to_owned(), 1)]);
+    }
+}
+
+#[test]
+fn a_target_that_a_killed_run_began_to_fill_is_asked_for_its_blobs() {
+    let (source, target) = (Server::start(), Server::start());
+    let image = images::two_platforms(Family::Oci, 1);
+    image.put(&source, "app", Some("v1"));
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    target.set(Fault::ManifestPutFailsFor("v1".into()));
+    assert_eq!(site.run(&["once"]).code(), 1);
+    target.heal();
+    target.log().clear();
+    site.once();
+    assert_eq!(target.log().count("upload POST"), 0, "what arrived before is not sent again");
 }
 
 #[test]

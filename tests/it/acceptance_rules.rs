@@ -401,6 +401,23 @@ fn a_signature_that_appears_later_comes_with_the_next_run() {
 }
 
 #[test]
+fn a_signature_that_changes_goes_along_though_tags_must_not_move() {
+    let pair = Pair::with("tags: {include: [\"v*\"]}, overwrite: never");
+    let image = images::two_platforms(Family::Oci, 1);
+    let tag = images::signature_tag(&image);
+    image.put(&pair.source, "app", Some("v1"));
+    images::small(Family::Oci, 7).put(&pair.target, "app", Some(&tag));
+    let signature = images::signature(&image);
+    signature.put(&pair.source, "app", Some(&tag));
+    pair.site.once();
+    assert_eq!(pair.target.store().tag("app", &tag), Some(signature.digest()));
+    let countersigned = images::small(Family::Oci, 8);
+    countersigned.put(&pair.source, "app", Some(&tag));
+    pair.site.once();
+    assert_eq!(pair.target.store().tag("app", &tag), Some(countersigned.digest()));
+}
+
+#[test]
 fn a_referrer_that_appears_later_under_a_fallback_tag_comes_with_the_next_run() {
     let source = Server::with(Setup { referrers_api: false, ..Setup::default() });
     let target = Server::start();
