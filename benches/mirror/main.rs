@@ -43,7 +43,7 @@ struct Options {
     /// The seed of the corpus
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// All cases small and once, in under two minutes
+    /// The cases small and once, in under two minutes; slow-third only by its name
     #[arg(long)]
     quick: bool,
     /// Exit with 1 when a figure is missed; with --quick only those that are counts

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cold::wall;
 use crate::Bench;
-use crate::corpus;
+use crate::corpus::{self, Corpus};
 use crate::meter::Setup;
 use crate::report::{Figure, Report};
 use crate::stage::{Run, Stage};
@@ -31,11 +31,18 @@ pub(super) fn three(bench: &Bench) -> anyhow::Result<Report> {
 
 /// How long two targets take alone, and how long they take while a third is at a tenth of their speed.
 pub(super) fn slow_third(bench: &Bench) -> anyhow::Result<Report> {
-    // A tenth of the speed takes ten times as long, so this is small.
-    let (seed, scale) = (bench.options.seed, bench.options.scale);
-    let corpus = if bench.options.quick { corpus::forty_tags(scale) } else { corpus::registry(seed, scale / 4.0) };
+    // A tenth of the speed takes ten times as long, so this is a quarter.
+    slow(bench, "slow-third", corpus::registry(bench.options.seed, bench.options.scale / 4.0))
+}
+
+/// The same with one repository, whose tags wait for the same layers.
+pub(super) fn slow_third_shared(bench: &Bench) -> anyhow::Result<Report> {
+    slow(bench, "slow-third-shared", corpus::forty_tags(bench.options.scale))
+}
+
+fn slow(bench: &Bench, name: &'static str, corpus: Corpus) -> anyhow::Result<Report> {
     let source = bench.filled(corpus)?;
-    let mut report = Report::new("slow-third");
+    let mut report = Report::new(name);
     for round in 1..=bench.options.rounds {
         let alone = Stage::new(bench, &source.registry, Setup::default(), vec![Setup::default(); 2])?;
         let mut run = alone.run(&Tool::Transship, round, &source.corpus)?;

@@ -23,7 +23,7 @@ type Case = fn(&Bench) -> anyhow::Result<Report>;
 const DISTANT: Duration = Duration::from_millis(40);
 
 /// Every case by its name, in the order in which they run.
-pub(crate) const ALL: [(&str, Case); 13] = [
+pub(crate) const ALL: [(&str, Case); 14] = [
     ("cold-0ms", cold::near),
     ("cold-40ms", cold::distant),
     ("warm-40ms", warm::warm),
@@ -32,9 +32,13 @@ pub(crate) const ALL: [(&str, Case); 13] = [
     ("big-blob", large::big_blob),
     ("three-targets", fan_out::three),
     ("slow-third", fan_out::slow_third),
+    ("slow-third-shared", fan_out::slow_third_shared),
     ("forty-tags", shared::forty_tags),
     ("lost-blobs", lost::lost_blobs),
     ("lost-shared-blobs", lost::lost_shared_blobs),
     ("tls-h1", tls::http1),
     ("tls-h2", tls::http2),
 ];
+
+/// What cannot be made small, so `--quick` runs it by name only.
+pub(crate) const NOT_QUICK: &str = "slow-third";
