@@ -128,8 +128,9 @@ impl Bench {
             anyhow::ensure!(cases::ALL.iter().any(|(case, _)| case == name), "there is no case {name}: see --list");
         }
         let mut reports: Vec<Report> = Vec::new();
-        for (name, case) in cases::ALL.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|w| w == name))
-        {
+        let is_default = |name: &str| wanted.is_empty() && !(self.options.quick && name == cases::NOT_QUICK);
+        let chosen = |name: &str| is_default(name) || wanted.iter().any(|wanted| wanted == name);
+        for (name, case) in cases::ALL.iter().filter(|(name, _)| chosen(name)) {
             note(&format!("{name}:"));
             let mut report = case(self)?;
             report.add_common_figures();
