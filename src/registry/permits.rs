@@ -1,8 +1,9 @@
 //! How many requests of one registry are in flight.
 //!
 //! A copy reads and writes at once, often within one registry, so permits could wait for each other in a ring.
-//! They cannot here: blob reads never take the last permit, so a write can always begin; a write's own reads began
-//! before it, and a read that goes on in its midst does not queue.
+//! They cannot here: a write enters when its first bytes are here, so who holds a permit to write waits for no permit
+//! to read; a read that goes on in its midst does not queue; a read lets go as soon as its last byte is here; and blob
+//! reads never take the last permit, so a write can always begin.
 
 use std::sync::Arc;
 

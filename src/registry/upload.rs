@@ -147,7 +147,8 @@ impl Session {
         self.commit(Kind::Commit, Payload::Bytes(held.freeze()), self.blob.size).await
     }
 
-    async fn send_streamed(&self, bytes: Verified) -> Result<(), StoreError> {
+    async fn send_streamed(&self, mut bytes: Verified) -> Result<(), StoreError> {
+        bytes.begun().await;
         let outgoing = Outgoing::new(bytes, &self.repository.registry);
         let watch = outgoing.watch();
         let guard = Closing(watch.clone());

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 
 use super::{ByteStream, ErrorKind, Step, StoreError};
 use crate::oci::{Descriptor, Digest, Digester};
@@ -22,7 +22,13 @@ pub struct Verified {
 }
 
 enum State {
-    Flowing { digester: Digester, held: Option<Bytes>, received: u64 },
+    Flowing {
+        digester: Digester,
+        held: Option<Bytes>,
+        received: u64,
+    },
+    /// Ends with this, which nobody has been told yet.
+    Failed(StoreError),
     Ended,
 }
 
@@ -46,6 +52,52 @@ impl Verified {
         self.blob.digest
     }
 
+    /// Waits for the first piece, or for what is there instead. Who sends these bytes through a request of its own has
+    /// something to send then, and does not hold its place among the requests while it waits for the source.
+    pub async fn begun(&mut self) {
+        std::future::poll_fn(|cx| self.poll_begun(cx)).await;
+    }
+
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while matches!(self.state, State::Flowing { held: None, .. }) && !self.is_complete() {
+            match ready!(self.inner.poll_next_unpin(cx)) {
+                Some(Ok(piece)) => drop(self.take_in(piece)),
+                Some(Err(error)) => self.fail(error),
+                None => break,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Takes in a piece, and gives out the one before.
+    fn take_in(&mut self, piece: Bytes) -> Option<Bytes> {
+        let State::Flowing { digester, held, received } = &mut self.state else { return None };
+        if piece.is_empty() {
+            return None;
+        }
+        *received += piece.len() as u64;
+        digester.update(&piece);
+        let previous = held.replace(piece);
+        if *received > self.blob.size {
+            self.fail(self.corrupt(format!("more than the {} bytes of its descriptor", self.blob.size)));
+            return None;
+        }
+        if *received == self.blob.size {
+            // All bytes are here: the source is let go now, not when they have been sent.
+            self.inner = stream::empty().boxed();
+        }
+        previous
+    }
+
+    fn fail(&mut self, error: StoreError) {
+        self.state = State::Failed(error);
+        self.inner = stream::empty().boxed();
+    }
+
+    fn is_complete(&self) -> bool {
+        matches!(&self.state, State::Flowing { received, .. } if *received == self.blob.size)
+    }
+
     fn corrupt(&self, detail: String) -> StoreError {
         StoreError::new(&self.place, Step::ReadBlob, self.blob.digest, ErrorKind::Corrupt, detail)
     }
@@ -62,38 +114,27 @@ impl Stream for Verified {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        loop {
-            let State::Flowing { digester, held, received } = &mut this.state else { return Poll::Ready(None) };
-            let complete = *received == this.blob.size && (held.is_some() || this.blob.size == 0);
-            let next = if complete { None } else { ready!(this.inner.poll_next_unpin(cx)) };
-            match next {
-                Some(Ok(piece)) if piece.is_empty() => {}
+        while matches!(this.state, State::Flowing { .. }) && !this.is_complete() {
+            match ready!(this.inner.poll_next_unpin(cx)) {
                 Some(Ok(piece)) => {
-                    *received += piece.len() as u64;
-                    if *received > this.blob.size {
-                        this.state = State::Ended;
-                        let error = this.corrupt(format!("more than the {} bytes of its descriptor", this.blob.size));
-                        return Poll::Ready(Some(Err(error)));
-                    }
-                    digester.update(&piece);
-                    if let Some(previous) = held.replace(piece) {
+                    if let Some(previous) = this.take_in(piece) {
                         return Poll::Ready(Some(Ok(previous)));
                     }
                 }
-                Some(Err(error)) => {
-                    this.state = State::Ended;
-                    return Poll::Ready(Some(Err(error)));
-                }
-                None => return Poll::Ready(this.end()),
+                Some(Err(error)) => this.fail(error),
+                None => break,
             }
         }
+        Poll::Ready(this.end())
     }
 }
 
 impl Verified {
     fn end(&mut self) -> Option<Result<Bytes, StoreError>> {
-        let State::Flowing { digester, held, received } = std::mem::replace(&mut self.state, State::Ended) else {
-            return None;
+        let (digester, held, received) = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Flowing { digester, held, received } => (digester, held, received),
+            State::Failed(error) => return Some(Err(error)),
+            State::Ended => return None,
         };
         if received != self.blob.size {
             return Some(Err(self.corrupt(format!("{received} bytes instead of {}", self.blob.size))));
@@ -108,8 +149,6 @@ impl Verified {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
-
     use super::*;
     use crate::oci::MediaType;
 
@@ -145,5 +184,33 @@ mod tests {
         assert_eq!(error.unwrap(), format!("h/r: reading blob {digest}: 2 bytes instead of 4"));
         let (_, error) = pass(&["ab", "cde"], "abcd").await;
         assert!(error.unwrap().ends_with("more than the 4 bytes of its descriptor"));
+    }
+
+    #[tokio::test]
+    async fn the_source_is_let_go_when_the_last_byte_is_here() {
+        let blob = Descriptor::new(MediaType::new("x"), Digest::of(b"abcd"), 4);
+        let source = std::sync::Arc::new(());
+        let held = source.clone();
+        let pieces = stream::iter(["ab", "cd"]).map(move |piece| {
+            let _held = &held;
+            Ok(Bytes::from_static(piece.as_bytes()))
+        });
+        let mut verified = Verified::new(pieces.boxed(), blob, "h/r");
+        verified.begun().await;
+        assert_eq!(std::sync::Arc::strong_count(&source), 2);
+        assert_eq!(verified.next().await.unwrap().unwrap(), "ab");
+        assert_eq!(std::sync::Arc::strong_count(&source), 1);
+        assert_eq!(verified.next().await.unwrap().unwrap(), "cd");
+        assert!(verified.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_source_that_fails_before_its_first_piece_fails_the_stream() {
+        let blob = Descriptor::new(MediaType::new("x"), Digest::of(b"abcd"), 4);
+        let error = StoreError::new("h/r", Step::ReadBlob, blob.digest, ErrorKind::Unavailable, "gone");
+        let mut verified = Verified::new(stream::iter([Err(error)]).boxed(), blob, "h/r");
+        verified.begun().await;
+        assert!(verified.next().await.unwrap().unwrap_err().to_string().ends_with("gone"));
+        assert!(verified.next().await.is_none());
     }
 }

@@ -42,6 +42,13 @@ impl Pair {
         (pair, new)
     }
 
+    /// Configures one entry, and so many requests at once at either registry.
+    fn limit(&self, concurrent: usize, entry: &str) {
+        let of = |host: &str| format!("\"{host}\": {{plain_http: true, limits: {{concurrent: {concurrent}}}}}");
+        let registries = [self.source.host(), self.target.host()].map(of).join(", ");
+        self.site.configure_fully("status: off", &registries, &format!("- {{name: app, {entry}}}"));
+    }
+
     fn once(&self) -> Output {
         self.site.run(&["once"])
     }
@@ -321,4 +328,44 @@ fn a_blob_that_the_target_only_claims_to_have_is_sent_after_all() {
     assert!(sent >= layer.len() as u64, "{path}");
     assert_eq!(pair.at_target("v1"), None);
     pair.expect_to_heal();
+}
+
+/// Three images, each with many small and some large layers of its own.
+fn images_of_small_and_large_blobs() -> [Image; 3] {
+    [0, 1, 2].map(|image: u64| {
+        let size = |layer: u64| if layer.is_multiple_of(3) { 400_000 } else { 3_000 };
+        let layers: Vec<_> = (0..12).map(|layer| images::layer(Family::Oci, image * 12 + layer, size(layer))).collect();
+        images::image(Family::Oci, linux("amd64"), &layers)
+    })
+}
+
+#[test]
+fn reads_and_writes_at_a_narrow_limit_do_not_wait_for_each_other() {
+    for concurrent in [1, 2, 3] {
+        let pair = Pair::new();
+        for (image, tag) in images_of_small_and_large_blobs().iter().zip(["v1", "v2", "v3"]) {
+            image.put(&pair.source, "app", Some(tag));
+        }
+        pair.limit(
+            concurrent,
+            &format!("source: \"{}/app\", target: \"{}/app\"", pair.source.host(), pair.target.host()),
+        );
+        pair.site.once();
+        assert_eq!(pair.target.log().count("upload PUT"), 36 + 3, "each layer and each configuration");
+        assert!(pair.target.log().most_at_once() <= concurrent);
+    }
+}
+
+#[test]
+fn a_registry_is_copied_within_at_a_narrow_limit_where_it_does_not_mount() {
+    for concurrent in [1, 2, 3] {
+        let pair = Pair::new();
+        pair.source.set(Fault::MountRefused);
+        for (image, tag) in images_of_small_and_large_blobs().iter().zip(["v1", "v2", "v3"]) {
+            image.put(&pair.source, "app", Some(tag));
+        }
+        pair.limit(concurrent, &format!("source: \"{0}/app\", target: \"{0}/copy\"", pair.source.host()));
+        pair.site.once();
+        assert_eq!(pair.source.store().tags("copy"), pair.source.store().tags("app"));
+    }
 }
