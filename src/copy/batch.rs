@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream, FuturesUnordered};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -151,24 +152,40 @@ impl Batch {
     /// Copies the closure of a digest to the targets of the order and writes its tag there, last. One target's failure
     /// does not touch the others. Dropping the future stops the copy; no tag has moved that was not told.
     pub async fn copy(self: &Arc<Self>, order: Order) -> Vec<Outcome> {
-        // Blobs move in tasks of their own; they end with this call.
+        let mut outcomes: Vec<Outcome> = self.copy_each(order).collect().await;
+        outcomes.sort_by_key(|(at, _)| *at);
+        outcomes
+    }
+
+    /// As [`Batch::copy`], and tells of each target as soon as it is settled: a slow one is told last.
+    pub fn copy_each(self: &Arc<Self>, order: Order) -> BoxStream<'static, Outcome> {
+        stream::once(self.clone().begin(order)).flatten().boxed()
+    }
+
+    async fn begin(self: Arc<Self>, order: Order) -> BoxStream<'static, Outcome> {
+        // Blobs move in tasks of their own; they end with the stream.
         let stop = CancellationToken::new();
-        let _stop_at_return = stop.clone().drop_guard();
+        let stop_at_end = stop.clone().drop_guard();
         let deliveries: Vec<Arc<Delivery>> =
             order.targets.iter().map(|(at, _)| Arc::new(Delivery::new(self.clone(), *at))).collect();
         let closure = match self.survey(&order, &deliveries, &stop).await {
-            Ok(found) => found,
-            Err(error) => return order.targets.iter().map(|(at, _)| (*at, Err(error.clone()))).collect(),
+            Ok(found) => Arc::new(found),
+            Err(error) => return stream::iter(order.targets).map(move |(at, _)| (at, Err(error.clone()))).boxed(),
         };
-        let finish = order.targets.iter().zip(&deliveries).map(|((at, previous), delivery)| {
-            let (order, closure) = (&order, &closure);
+        let order = Arc::new(order);
+        let finish = |(index, delivery): (usize, Arc<Delivery>)| {
+            let (order, closure) = (order.clone(), closure.clone());
             async move {
-                let result = delivery.finish(order, closure, previous.as_ref()).await;
+                let (at, previous) = &order.targets[index];
+                let result = delivery.finish(&order, &closure, previous.as_ref()).await;
                 delivery.give_up();
                 (*at, result)
             }
-        });
-        join_all(finish).await
+        };
+        let finishing: FuturesUnordered<_> = deliveries.into_iter().enumerate().map(finish).collect();
+        let next =
+            async |(mut finishing, stop): (FuturesUnordered<_>, _)| Some((finishing.next().await?, (finishing, stop)));
+        stream::unfold((finishing, stop_at_end), next).boxed()
     }
 
     /// The digest that the targets are to have for this one of the source: its own, or with platforms that of the
