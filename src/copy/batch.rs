@@ -166,8 +166,9 @@ impl Batch {
         // Blobs move in tasks of their own; they end with the stream.
         let stop = CancellationToken::new();
         let stop_at_end = stop.clone().drop_guard();
-        let deliveries: Vec<Arc<Delivery>> =
-            order.targets.iter().map(|(at, _)| Arc::new(Delivery::new(self.clone(), *at))).collect();
+        let has_siblings = order.targets.len() > 1;
+        let delivery = |(at, _): &(usize, _)| Arc::new(Delivery::new(self.clone(), *at, has_siblings));
+        let deliveries: Vec<Arc<Delivery>> = order.targets.iter().map(delivery).collect();
         let closure = match self.survey(&order, &deliveries, &stop).await {
             Ok(found) => Arc::new(found),
             Err(error) => return stream::iter(order.targets).map(move |(at, _)| (at, Err(error.clone()))).boxed(),

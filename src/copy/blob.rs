@@ -13,21 +13,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::closure::Node;
 use super::deliver::Delivery;
-use super::event::{BlobOutcome, Event, Transfer};
-use super::flight::{Claim, Lead};
-use super::share::{Part, Share};
-use super::{Batch, CopyError, reading, tee};
+use super::event::BlobOutcome;
+use super::flight::{Claim, Duty};
+use super::lane::Lane;
+use super::sending::{Wanting, send};
+use super::share::{Share, take_alone};
+use super::{Batch, CopyError, tee};
 use crate::oci::{Descriptor, Digest};
-use crate::store::{Begun, ByteStream, Upload, Verified};
+use crate::store::Begun;
 
-/// How long a target that is ready for a blob's bytes waits for its siblings to join the read.
-const RENDEZVOUS: Duration = Duration::from_millis(250);
+/// How long a target that is ready for a blob's bytes waits at least for its siblings to join the read.
+const RENDEZVOUS: Duration = Duration::from_secs(1);
 
-/// How often the bytes of one blob are sent to one target before the tag fails.
-const ATTEMPTS: u32 = 3;
-
-/// The wait before a blob is sent again; twice as long each time.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// And how many times as long as it has needed itself: where all wait for a busy registry, all wait long.
+const RENDEZVOUS_TIMES: u32 = 4;
 
 /// How much of what is known of a target is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,127 +85,179 @@ impl Told {
     }
 }
 
-/// A target that waits for bytes.
-struct Wanting {
-    delivery: Arc<Delivery>,
-    lead: Lead,
-    upload: Box<dyn Upload>,
-    _memory: Part,
+/// A target that is being readied: settled, failed, or in want of bytes; and which of the targets it is.
+type Readying = BoxFuture<'static, (usize, Result<Option<Wanting>, CopyError>, Told)>;
+
+/// What is known of the blob at each target decides at once and for all of them who is to bring it there: were they asked
+/// one after the other, two orders could each get some of the targets, and both would read the blob.
+async fn bring_to_all(batch: Arc<Batch>, blob: Descriptor, told: Vec<Told>) {
+    let places = told.iter().map(|told| told.delivery.place()).collect::<Vec<_>>();
+    let claims = batch.copier.flights.claim_each(&places, blob.digest);
+    let (mut duties, mut waiting) = (Vec::new(), Vec::new());
+    for (told, claim) in told.into_iter().zip(claims) {
+        match claim {
+            Claim::Present(_) => told.tell(Ok(())),
+            Claim::Lead(lead) => duties.push((Duty::new(lead, told.delivery.lane()), told)),
+            Claim::Wait(ended) => waiting.push((ended, told)),
+        }
+    }
+    let following = waiting.into_iter().map(|(ended, told)| async {
+        ended.await;
+        let brought = bring_again(&told.delivery, &blob, Trust::Memory).await;
+        told.tell(brought);
+    });
+    join(bring_together(&batch, &blob, duties), join_all(following)).await;
 }
 
-/// A target that is being readied: settled, failed, or in want of bytes.
-type Readying = BoxFuture<'static, (Result<Option<Wanting>, CopyError>, Told)>;
+/// Readies all targets, then feeds those that need the bytes from one read. Who is late, or fell behind before, reads alone.
+async fn bring_together(batch: &Arc<Batch>, blob: &Descriptor, duties: Vec<(Duty, Told)>) {
+    let lanes: Vec<_> = duties.iter().map(|(_, told)| told.delivery.lane().cloned()).collect();
+    let share = Share::new(&batch.copier, blob.size, lanes.clone());
+    let (together, late) = gather(blob, duties, lanes, &share).await;
+    share.close();
+    let late = late.into_iter().map(|readying| send_alone(batch, blob, readying));
+    join(send_together(batch, blob, together), join_all(late)).await;
+}
 
-/// Readies all targets, then feeds those that need the bytes from one read. Who is late reads alone.
-async fn bring_to_all(batch: Arc<Batch>, blob: Descriptor, told: Vec<Told>) {
-    let share = Share::new(&batch.copier, blob.size, told.len());
-    let mut preparing: FuturesUnordered<Readying> =
-        told.into_iter().map(|told| ready(told, blob.clone(), share.clone()).boxed()).collect();
+/// Readies targets until all are settled or ready, or those that are ready have waited long enough: for the others it is
+/// noted that they fell behind.
+async fn gather(
+    blob: &Descriptor,
+    duties: Vec<(Duty, Told)>,
+    lanes: Vec<Option<Arc<Lane>>>,
+    share: &Arc<Share>,
+) -> (Vec<(Wanting, Told)>, FuturesUnordered<Readying>) {
+    let mut awaited = lanes;
+    let ready = |(at, (duty, told))| ready(at, told, blob.clone(), duty, share.clone()).boxed();
+    let mut readying: FuturesUnordered<Readying> = duties.into_iter().enumerate().map(ready).collect();
     let mut together = Vec::new();
     let deadline = tokio::time::sleep(Duration::MAX);
     tokio::pin!(deadline);
     loop {
-        tokio::select! {
-            prepared = preparing.next() => match prepared {
-                None => break,
-                Some((Ok(Some(wanting)), told)) => {
-                    if together.is_empty() {
-                        deadline.as_mut().reset(Instant::now() + RENDEZVOUS);
-                    }
-                    together.push((wanting, told));
+        let somebody_waits = !together.is_empty();
+        if somebody_waits && awaited.iter().flatten().all(|lane| lane.is_behind()) {
+            break;
+        }
+        let readied = tokio::select! {
+            readied = readying.next() => readied,
+            () = &mut deadline, if somebody_waits => None,
+        };
+        let Some((at, prepared, told)) = readied else { break };
+        awaited[at] = None;
+        match prepared {
+            Ok(Some(wanting)) => {
+                if together.is_empty() {
+                    deadline.as_mut().reset(rendezvous(share));
                 }
-                Some((settled, told)) => told.tell(settled.map(|_| ())),
-            },
-            () = &mut deadline, if !together.is_empty() => break,
+                together.push((wanting, told));
+            }
+            settled => told.tell(settled.map(|_| ())),
         }
     }
-    share.close();
-    let late = preparing.into_iter().map(|pending| send_alone(&batch, &blob, pending));
-    join(send_together(&batch, &blob, together), join_all(late)).await;
+    awaited.iter().flatten().for_each(|lane| lane.fall_behind());
+    (together, readying)
+}
+
+/// Until when the first that is ready waits for the others.
+fn rendezvous(share: &Share) -> Instant {
+    let now = Instant::now();
+    let needed = share.filled_at().map_or(Duration::ZERO, |filled| now - filled);
+    now + RENDEZVOUS.max(needed * RENDEZVOUS_TIMES)
 }
 
 async fn send_alone(batch: &Arc<Batch>, blob: &Descriptor, pending: Readying) {
     match pending.await {
-        (Ok(Some(wanting)), told) => send_together(batch, blob, vec![(wanting, told)]).await,
-        (settled, told) => told.tell(settled.map(|_| ())),
+        (_, Ok(Some(wanting)), told) => told.tell(send(blob, wanting, tee::alone(&batch.source, blob)).await),
+        (_, settled, told) => told.tell(settled.map(|_| ())),
     }
 }
 
-async fn ready(told: Told, blob: Descriptor, share: Arc<Share>) -> (Result<Option<Wanting>, CopyError>, Told) {
-    (prepare(&told.delivery, &blob, &share, Trust::Memory).await, told)
+async fn ready(
+    at: usize,
+    told: Told,
+    blob: Descriptor,
+    duty: Duty,
+    share: Arc<Share>,
+) -> (usize, Result<Option<Wanting>, CopyError>, Told) {
+    (at, prepare(&told.delivery, &blob, duty, Some(&share), Trust::Memory).await, told)
 }
 
 async fn send_together(batch: &Arc<Batch>, blob: &Descriptor, wanting: Vec<(Wanting, Told)>) {
-    if wanting.is_empty() {
-        return;
-    }
-    let streams = tee::split(&batch.source, blob, wanting.len());
-    let sending = wanting.into_iter().zip(streams).map(|((wanting, told), bytes)| async move {
-        told.tell(send(batch, blob, wanting, bytes).await);
+    let lanes = wanting.iter().map(|(_, told)| told.delivery.lane().cloned()).collect();
+    let branches = tee::split(&batch.source, blob, lanes);
+    let sending = wanting.into_iter().zip(branches).map(|((wanting, told), branch)| async move {
+        told.tell(send(blob, wanting, branch).await);
     });
     join_all(sending).await;
 }
 
-/// Brings one blob to one target alone, with less trust than the first time.
+/// Brings one blob to one target alone.
 pub(super) async fn bring_again(delivery: &Arc<Delivery>, blob: &Descriptor, trust: Trust) -> Result<(), CopyError> {
-    let batch = &delivery.batch;
-    let share = Share::new(&batch.copier, blob.size, 1);
-    let Some(wanting) = prepare(delivery, blob, &share, trust).await? else { return Ok(()) };
-    let bytes = reading::read(batch.source.clone(), blob.clone(), 0);
-    send(batch, blob, wanting, bytes).await
+    match claim(delivery, blob, trust).await {
+        Some(duty) => bring_alone(delivery, blob, duty, trust).await,
+        None => Ok(()),
+    }
 }
 
-/// Finds or mounts the blob; else opens an upload.
+async fn bring_alone(delivery: &Arc<Delivery>, blob: &Descriptor, duty: Duty, trust: Trust) -> Result<(), CopyError> {
+    match prepare(delivery, blob, duty, None, trust).await? {
+        Some(wanting) => send(blob, wanting, tee::alone(&delivery.batch.source, blob)).await,
+        None => Ok(()),
+    }
+}
+
+/// Finds or mounts the blob; else opens an upload. Without a share it is to be read alone.
 async fn prepare(
     delivery: &Arc<Delivery>,
     blob: &Descriptor,
-    share: &Arc<Share>,
+    duty: Duty,
+    share: Option<&Arc<Share>>,
     trust: Trust,
 ) -> Result<Option<Wanting>, CopyError> {
-    let target = delivery.target();
-    let mut lead = match claim(delivery, blob, trust).await {
-        Some(lead) => lead,
-        None => return Ok(None),
-    };
     if delivery.has_given_up() {
         return Err(CopyError::Interrupted);
     }
-    let source = &delivery.batch.source;
-    if trust != Trust::Memory {
+    let (target, source) = (delivery.target(), &delivery.batch.source);
+    let from = match duty.mount_from() {
         // A mount may have been what was not so.
-        lead.mount_from = None;
-    } else if lead.mount_from.is_none() && source.scope() == target.scope() {
-        lead.mount_from = source.repository().cloned();
-    }
-    let from = lead.mount_from.clone();
+        _ if trust != Trust::Memory => None,
+        Some(sibling) => Some(sibling.clone()),
+        None if source.scope() == target.scope() => source.repository().cloned(),
+        None => None,
+    };
     let is_known_absent = delivery.destination().is_empty() && trust == Trust::Memory;
     let must_ask = from.is_none() && trust != Trust::Nothing && !is_known_absent;
     if must_ask && target.has_blob(blob).await.map_err(CopyError::target)? {
-        lead.arrived(BlobOutcome::Found);
+        duty.arrived(BlobOutcome::Found);
         return Ok(None);
     }
+    let take = || async {
+        match share {
+            Some(share) => share.take(delivery.lane()).await,
+            None => take_alone(&delivery.batch.copier, blob.size, delivery.lane()).await,
+        }
+    };
     // A mount moves no bytes, so it does not wait for those who do.
-    let early = if from.is_none() { Some(share.take().await) } else { None };
+    let early = if from.is_none() { Some(take().await) } else { None };
     match target.begin_upload(blob, from.as_ref()).await.map_err(CopyError::target)? {
         Begun::Mounted => {
             delivery.brought(blob, BlobOutcome::Mounted);
-            lead.arrived(BlobOutcome::Mounted);
+            duty.arrived(BlobOutcome::Mounted);
             Ok(None)
         }
         Begun::Session(upload) => {
-            let memory = match early {
-                Some(memory) => memory,
-                None => share.take().await,
+            let part = match early {
+                Some(part) => part,
+                None => take().await,
             };
-            Ok(Some(Wanting { delivery: delivery.clone(), lead, upload, _memory: memory }))
+            Ok(Some(Wanting { delivery: delivery.clone(), duty, upload, part }))
         }
     }
 }
 
 /// The duty to bring the blob, `None` when somebody else did.
-async fn claim(delivery: &Delivery, blob: &Descriptor, trust: Trust) -> Option<Lead> {
-    let target = delivery.target();
-    let (scope, room) = (target.scope(), target.repository().cloned());
+async fn claim(delivery: &Delivery, blob: &Descriptor, trust: Trust) -> Option<Duty> {
+    let (scope, room) = delivery.place();
     let flights = &delivery.batch.copier.flights;
     let begun = Instant::now();
     if trust != Trust::Memory {
@@ -219,81 +270,8 @@ async fn claim(delivery: &Delivery, blob: &Descriptor, trust: Trust) -> Option<L
                 flights.forget(&scope, &room, blob.digest);
             }
             Claim::Present(_) => return None,
-            Claim::Lead(lead) => return Some(lead),
+            Claim::Lead(lead) => return Some(Duty::new(lead, delivery.lane())),
             Claim::Wait(ended) => ended.await,
-        }
-    }
-}
-
-/// Sends the bytes, and once more from the start where the target broke off.
-async fn send(batch: &Arc<Batch>, blob: &Descriptor, wanting: Wanting, bytes: ByteStream) -> Result<(), CopyError> {
-    let Wanting { delivery, lead, upload, _memory } = wanting;
-    let target = delivery.target();
-    let (mut upload, mut bytes, mut failures) = (upload, bytes, 0);
-    loop {
-        let error = match send_once(batch, &delivery, blob, upload, bytes).await {
-            Ok(()) => {
-                delivery.brought(blob, BlobOutcome::Copied);
-                lead.arrived(BlobOutcome::Copied);
-                return Ok(());
-            }
-            Err(error) => error,
-        };
-        failures += 1;
-        if failures == ATTEMPTS || !error.is_transient() || delivery.has_given_up() {
-            return Err(error);
-        }
-        tokio::time::sleep(FIRST_WAIT * 2u32.pow(failures - 1)).await;
-        match target.begin_upload(blob, None).await.map_err(CopyError::target)? {
-            Begun::Mounted => {
-                delivery.brought(blob, BlobOutcome::Mounted);
-                lead.arrived(BlobOutcome::Mounted);
-                return Ok(());
-            }
-            Begun::Session(again) => upload = again,
-        }
-        bytes = reading::read(batch.source.clone(), blob.clone(), 0);
-    }
-}
-
-async fn send_once(
-    batch: &Arc<Batch>,
-    delivery: &Delivery,
-    blob: &Descriptor,
-    upload: Box<dyn Upload>,
-    bytes: ByteStream,
-) -> Result<(), CopyError> {
-    let place = batch.source.place();
-    let transfer = Transfer::new(place, delivery.target().place(), blob.digest, blob.size);
-    batch.tell(Event::TransferStarted(transfer.clone())).await;
-    let mut under_way = UnderWay { batch, transfer: Some(transfer.clone()) };
-    let counted = transfer.clone();
-    let bytes = bytes.inspect(move |piece| {
-        if let Ok(piece) = piece {
-            counted.advance(piece.len() as u64);
-        }
-    });
-    let sent = upload.send(Verified::new(bytes.boxed(), blob.clone(), place)).await.map_err(CopyError::upload);
-    under_way.transfer = None;
-    batch
-        .tell(match &sent {
-            Ok(()) => Event::TransferFinished(transfer),
-            Err(error) => Event::TransferFailed(transfer, error.to_string()),
-        })
-        .await;
-    sent
-}
-
-/// A transfer that is told to have failed when it is dropped.
-struct UnderWay<'a> {
-    batch: &'a Batch,
-    transfer: Option<Arc<Transfer>>,
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        if let Some(transfer) = self.transfer.take() {
-            self.batch.tell_at_once(Event::TransferFailed(transfer, CopyError::Interrupted.to_string()));
         }
     }
 }

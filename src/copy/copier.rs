@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::flight::Flights;
+use super::lane::Lanes;
 
 /// The unit in which memory is handed out.
 const UNIT: u64 = 64 * 1024;
@@ -16,6 +17,7 @@ const PER_TRANSFER: u64 = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Copier {
     pub(super) flights: Arc<Flights>,
+    pub(super) lanes: Lanes,
     memory: Arc<Semaphore>,
     units: u32,
 }
@@ -26,7 +28,7 @@ impl Copier {
     pub fn new(memory: u64) -> Arc<Self> {
         let units = u32::try_from(memory.max(PER_TRANSFER) / UNIT).unwrap_or(u32::MAX);
         let memory = Arc::new(Semaphore::new(units as usize));
-        Arc::new(Self { flights: Arc::default(), memory, units })
+        Arc::new(Self { flights: Arc::default(), lanes: Lanes::default(), memory, units })
     }
 
     /// Waits for the memory that so many transfers of `size` bytes need together, or as many of them as fit at all. First

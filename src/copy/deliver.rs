@@ -13,9 +13,11 @@ use super::batch::{Destination, Order, Previous};
 use super::blob::{Trust, bring_again};
 use super::closure::{Closure, Node};
 use super::event::{Arrival, BlobCounts, BlobOutcome, Event};
+use super::flight::Room;
+use super::lane::Lane;
 use super::{Batch, CopyError};
 use crate::oci::{Descriptor, Digest, Tag};
-use crate::store::{Listed, ReferrerLink, Referrers, Target};
+use crate::store::{Listed, ReferrerLink, Referrers, Scope, Target};
 
 /// How many manifests of one rank are written at a time.
 const AT_ONCE: usize = 16;
@@ -26,6 +28,8 @@ type Awaited = Shared<BoxFuture<'static, Result<(), CopyError>>>;
 pub(super) struct Delivery {
     pub(super) batch: Arc<Batch>,
     at: usize,
+    /// Where the order has several targets.
+    lane: Option<Arc<Lane>>,
     started: DateTime<Utc>,
     blobs: Mutex<HashMap<Digest, Awaited>>,
     tally: Mutex<Tally>,
@@ -47,10 +51,13 @@ impl Tally {
 }
 
 impl Delivery {
-    pub(super) fn new(batch: Arc<Batch>, at: usize) -> Self {
+    /// On its way to one of the batch's targets, beside others or not.
+    pub(super) fn new(batch: Arc<Batch>, at: usize, has_siblings: bool) -> Self {
+        let lane = has_siblings.then(|| batch.copier.lanes.of(batch.targets[at].target.scope()));
         Self {
             batch,
             at,
+            lane,
             started: Utc::now(),
             blobs: Mutex::default(),
             tally: Mutex::default(),
@@ -60,6 +67,15 @@ impl Delivery {
 
     pub(super) fn target(&self) -> &Arc<dyn Target> {
         &self.destination().target
+    }
+
+    /// Where blobs are claimed: the target's scope and its repository there.
+    pub(super) fn place(&self) -> (Scope, Room) {
+        (self.target().scope(), self.target().repository().cloned())
+    }
+
+    pub(super) fn lane(&self) -> Option<&Arc<Lane>> {
+        self.lane.as_ref()
     }
 
     pub(super) fn destination(&self) -> &Destination {

@@ -10,6 +10,7 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use super::event::BlobOutcome;
+use super::lane::{AtWork, Lane};
 use crate::oci::{Digest, RepositoryName};
 use crate::store::Scope;
 
@@ -21,13 +22,15 @@ const BELIEVED_FOR: Duration = Duration::from_secs(600);
 const REMEMBERED: usize = 65_536;
 
 /// A repository of a scope; a layout has just one, without a name.
-type Room = Option<RepositoryName>;
+pub(super) type Room = Option<RepositoryName>;
 
 /// All flights of the process.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
-    table: Mutex<HashMap<(Scope, Digest), Flight>>,
+    table: Mutex<Table>,
 }
+
+type Table = HashMap<(Scope, Digest), Flight>;
 
 #[derive(Debug, Default)]
 struct Flight {
@@ -74,15 +77,24 @@ pub(super) struct Lead {
     sends: bool,
     arrived: Option<BlobOutcome>,
     /// A sibling repository that holds the blob.
-    pub(super) mount_from: Option<RepositoryName>,
+    mount_from: Option<RepositoryName>,
 }
 
 impl Flights {
     /// Asks for the blob in a repository. Never waits: who holds one lead must not wait for another, or two could
     /// wait for each other.
     pub(super) fn claim(self: &Arc<Self>, scope: &Scope, room: &Room, digest: Digest) -> Claim {
+        self.claim_in(&mut self.lock(), scope, room, digest)
+    }
+
+    /// [`Flights::claim`] for several repositories, with nobody else's claim in between.
+    pub(super) fn claim_each(self: &Arc<Self>, places: &[(Scope, Room)], digest: Digest) -> Vec<Claim> {
         let mut table = self.lock();
-        make_room(&mut table);
+        places.iter().map(|(scope, room)| self.claim_in(&mut table, scope, room, digest)).collect()
+    }
+
+    fn claim_in(self: &Arc<Self>, table: &mut Table, scope: &Scope, room: &Room, digest: Digest) -> Claim {
+        make_room(table);
         let flight = table.entry((scope.clone(), digest)).or_default();
         flight.present.retain(|_, known| known.since.elapsed() < BELIEVED_FOR);
         if let Some(known) = flight.present.get(room) {
@@ -107,7 +119,7 @@ impl Flights {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Scope, Digest), Flight>> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -125,7 +137,7 @@ impl Flights {
     }
 }
 
-fn make_room(table: &mut HashMap<(Scope, Digest), Flight>) {
+fn make_room(table: &mut Table) {
     if table.len() >= REMEMBERED {
         table.retain(|_, flight| !flight.working.is_empty());
     }
@@ -135,6 +147,29 @@ impl Lead {
     /// The blob is in the repository.
     pub(super) fn arrived(mut self, how: BlobOutcome) {
         self.arrived = Some(how);
+    }
+}
+
+/// A lead, and the note at its target that there is work.
+#[derive(Debug)]
+pub(super) struct Duty {
+    lead: Lead,
+    _at_work: Option<AtWork>,
+}
+
+impl Duty {
+    pub(super) fn new(lead: Lead, lane: Option<&Arc<Lane>>) -> Self {
+        Self { lead, _at_work: lane.map(Lane::begin) }
+    }
+
+    /// A sibling repository that holds the blob.
+    pub(super) fn mount_from(&self) -> Option<&RepositoryName> {
+        self.lead.mount_from.as_ref()
+    }
+
+    /// The blob is in the repository.
+    pub(super) fn arrived(self, how: BlobOutcome) {
+        self.lead.arrived(how);
     }
 }
 
@@ -187,6 +222,29 @@ mod tests {
         let second = lead(&flights, "b");
         assert!(matches!(claim(&flights, "a"), Claim::Wait(_)), "the second leader sends now");
         drop(second);
+    }
+
+    #[test]
+    fn of_two_who_claim_several_registries_at_once_one_gets_them_all() {
+        let flights = Arc::new(Flights::default());
+        let places = ["h1", "h2", "h3"].map(|host| (Scope::new(host), room("a")));
+        let (both, digests) = (std::sync::Barrier::new(2), 0..500u32);
+        let claims = || {
+            let claim = |at: u32| {
+                both.wait();
+                flights.claim_each(&places, Digest::of(&at.to_be_bytes()))
+            };
+            digests.clone().map(claim).collect::<Vec<_>>()
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(claims);
+            (claims(), other.join().unwrap())
+        });
+        let leads = |claims: &[Claim]| claims.iter().filter(|claim| matches!(claim, Claim::Lead(_))).count();
+        for (one, other) in one.iter().zip(&other) {
+            assert_eq!(leads(one).max(leads(other)), 3);
+            assert_eq!(leads(one).min(leads(other)), 0);
+        }
     }
 
     #[test]

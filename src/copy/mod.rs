@@ -15,7 +15,9 @@ mod deliver;
 mod error;
 pub mod event;
 mod flight;
+mod lane;
 mod reading;
+mod sending;
 mod share;
 mod tee;
 #[cfg(test)]

@@ -4,16 +4,19 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
+use tokio::time::Instant;
 
 use super::Copier;
+use super::lane::{Lane, OwnRead};
 
 /// What is set aside for one blob.
 #[derive(Debug)]
 pub(super) struct Share {
     copier: Arc<Copier>,
     size: u64,
-    transfers: usize,
-    filled: OnceCell<()>,
+    /// Of each target, where it has siblings.
+    lanes: Vec<Option<Arc<Lane>>>,
+    filled: OnceCell<Instant>,
     pot: Mutex<Pot>,
 }
 
@@ -24,40 +27,49 @@ struct Pot {
     closed: bool,
 }
 
-/// The memory of one transfer.
+/// What one transfer needs: memory, and for a read of its own the right to it.
 #[derive(Debug)]
 pub(super) struct Part {
-    share: Arc<Share>,
-    _permit: OwnedSemaphorePermit,
+    share: Option<Arc<Share>>,
+    _memory: OwnedSemaphorePermit,
+    _own_read: Option<OwnRead>,
 }
 
 impl Share {
     /// The share of a blob of `size` bytes that goes to at most so many targets. Nothing is set aside yet.
-    pub(super) fn new(copier: &Arc<Copier>, size: u64, transfers: usize) -> Arc<Self> {
+    pub(super) fn new(copier: &Arc<Copier>, size: u64, lanes: Vec<Option<Arc<Lane>>>) -> Arc<Self> {
         let (filled, pot) = (OnceCell::new(), Mutex::default());
-        Arc::new(Self { copier: copier.clone(), size, transfers, filled, pot })
+        Arc::new(Self { copier: copier.clone(), size, lanes, filled, pot })
     }
 
-    /// Waits for the memory of one transfer. Who comes first waits for that of all.
-    pub(super) async fn take(self: &Arc<Self>) -> Part {
-        let fill = || async {
-            let mut permits = self.copier.reserve(self.size, self.transfers).await;
-            let mut pot = self.pot();
-            if pot.closed {
-                permits.truncate(1);
-            }
-            pot.permits = permits;
-        };
-        if !self.pot().closed {
-            self.filled.get_or_init(fill).await;
+    /// Waits for what one transfer needs. Who comes first waits for the memory of all that keep up; who does not, or comes too
+    /// late, reads alone.
+    pub(super) async fn take(self: &Arc<Self>, lane: Option<&Arc<Lane>>) -> Part {
+        let is_behind = || lane.is_some_and(|lane| lane.is_behind());
+        if !self.pot().closed && !is_behind() {
+            self.filled.get_or_init(|| self.fill()).await;
         }
-        let part = self.pot().permits.pop();
-        let permit = match part {
-            Some(permit) => permit,
-            None => self.copier.reserve_one(self.size).await,
-        };
+        // It may have fallen behind while it waited here.
+        let part = if is_behind() { None } else { self.pot().permits.pop() };
+        let Some(memory) = part else { return take_alone(&self.copier, self.size, lane).await };
         self.pot().holders += 1;
-        Part { share: self.clone(), _permit: permit }
+        Part { share: Some(self.clone()), _memory: memory, _own_read: None }
+    }
+
+    async fn fill(&self) -> Instant {
+        let abreast = self.lanes.iter().filter(|lane| !lane.as_ref().is_some_and(|lane| lane.is_behind())).count();
+        let mut permits = self.copier.reserve(self.size, abreast).await;
+        let mut pot = self.pot();
+        if pot.closed {
+            permits.truncate(1);
+        }
+        pot.permits = permits;
+        Instant::now()
+    }
+
+    /// When the memory was there; nobody was slow before that.
+    pub(super) fn filled_at(&self) -> Option<Instant> {
+        self.filled.get().copied()
     }
 
     /// Gives back what nobody has taken: the read begins, and who comes now reads alone.
@@ -72,10 +84,20 @@ impl Share {
     }
 }
 
+/// Waits for what a transfer needs that reads alone: first for its turn in the lane, where it has siblings, then for memory.
+pub(super) async fn take_alone(copier: &Copier, size: u64, lane: Option<&Arc<Lane>>) -> Part {
+    let own_read = match lane {
+        Some(lane) => Some(lane.own_read(size).await),
+        None => None,
+    };
+    Part { share: None, _memory: copier.reserve_one(size).await, _own_read: own_read }
+}
+
 impl Drop for Part {
     fn drop(&mut self) {
         // Nobody is left who will begin to read soon, and siblings may wait for other copies: memory must not wait with them.
-        let mut pot = self.share.pot();
+        let Some(share) = &self.share else { return };
+        let mut pot = share.pot();
         pot.holders -= 1;
         if pot.holders == 0 {
             pot.permits.clear();

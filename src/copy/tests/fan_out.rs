@@ -1,7 +1,10 @@
 //! One read feeds several targets, and none of them holds the others.
 
 use super::content::{bytes, image};
-use super::memory::{Fault, Op};
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+
+use super::memory::{Fault, Manner, Op};
 use super::*;
 use crate::store::ErrorKind;
 
@@ -167,4 +170,89 @@ async fn targets_of_unlike_latency_are_fed_from_one_read_though_memory_is_short(
     arrivals(within(batch.copy(order("v1", &image, 3))).await);
     let reads: u64 = layers.iter().map(|layer| source.read(layer)).sum();
     assert_eq!(reads, layers.iter().map(|layer| layer.size).sum::<u64>());
+}
+
+/// An image of 240 layers of 132 to 249 KiB on its way to targets, each of which takes a piece in so many milliseconds.
+struct Many {
+    source: Arc<Registry>,
+    targets: Vec<Arc<Registry>>,
+    layers: Vec<Descriptor>,
+    outcomes: BoxStream<'static, Outcome>,
+}
+
+fn layer(seed: u32) -> Vec<u8> {
+    seed.to_be_bytes().repeat(33 * 1024 + seed as usize * 73 % 30_000)
+}
+
+fn many(milliseconds: &[u64]) -> Many {
+    let source = Registry::with("src", Manner { piece: 4 * 1024, ..Manner::default() });
+    let from = source.repository("app");
+    let layers: Vec<Descriptor> = (0..240u32).map(|seed| from.put_blob(layer(seed))).collect();
+    let image = image(&from.put_blob("{}"), &layers.iter().collect::<Vec<_>>());
+    from.put_manifest(&image, None);
+    let targets: Vec<_> = (0..milliseconds.len()).map(|at| Registry::new(&format!("t{at}"))).collect();
+    for (target, milliseconds) in targets.iter().zip(milliseconds) {
+        target.always(Op::Send, Fault::Slow(Duration::from_millis(*milliseconds)));
+    }
+    let to: Vec<_> = targets.iter().map(|target| target.repository("app")).collect();
+    let batch = batch_of(&Copier::new(9 * MIB), &from, &to.iter().collect::<Vec<_>>());
+    let outcomes = batch.copy_each(order("v1", &image, to.len()));
+    Many { source, targets, layers, outcomes }
+}
+
+impl Many {
+    /// Until two targets have everything.
+    async fn two(&mut self) -> Duration {
+        let started = tokio::time::Instant::now();
+        for _ in 0..2 {
+            let (at, outcome) = within(self.outcomes.next()).await.unwrap();
+            assert!(at < 2 && outcome.is_ok(), "{at}: {outcome:?}");
+        }
+        started.elapsed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_at_a_tenth_of_the_speed_costs_its_siblings_next_to_nothing() {
+    let alone = many(&[40, 40]).two().await;
+    let mut three = many(&[40, 40, 400]);
+    let beside = three.two().await;
+    assert!(beside < alone * 6 / 5, "{alone:?} alone, {beside:?} beside a slow one");
+    // It has its reads to itself, and few of them.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((three.source.open_reads(), three.targets[2].sending()), (4, 4));
+    let (at, outcome) = within(three.outcomes.next()).await.unwrap();
+    assert_eq!((at, outcome.unwrap().blobs.copied), (2, 241));
+    let read: u64 = three.layers.iter().map(|layer| three.source.read(layer)).sum();
+    let size: u64 = three.layers.iter().map(|layer| layer.size).sum();
+    assert!(read <= 2 * size, "once for the two, at most once more for the slow one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn targets_of_about_the_same_speed_share_every_read() {
+    let mut three = many(&[40, 50, 60]);
+    while let Some((_, outcome)) = within(three.outcomes.next()).await {
+        outcome.unwrap();
+    }
+    for layer in &three.layers {
+        assert_eq!(three.source.read(layer), layer.size);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn siblings_wait_once_for_a_target_that_is_late_and_share_with_it_again_when_it_has_caught_up() {
+    let mut three = many(&[1, 1, 1]);
+    three.targets[2].always(Op::Begin, Fault::Delay(Duration::from_secs(20)));
+    let took = three.two().await;
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    within(three.outcomes.next()).await.unwrap().1.unwrap();
+    let Many { source, targets, .. } = three;
+    targets[2].heal();
+    let (from, layer) = (source.repository("app"), source.repository("app").put_blob(layer(1000)));
+    let next = image(&layer, &[]);
+    from.put_manifest(&next, None);
+    let to: Vec<_> = targets.iter().map(|target| target.repository("app")).collect();
+    let batch = batch(&from, &to.iter().collect::<Vec<_>>());
+    arrivals(within(batch.copy(order("v2", &next, 3))).await);
+    assert_eq!(source.read(&layer), layer.size);
 }

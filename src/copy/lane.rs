@@ -1,0 +1,127 @@
+//! Targets that are slower than their siblings. They go their own way, so that nobody waits for them, and narrowly: their
+//! reads take places at the source, and memory, that the others need too.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::store::Scope;
+
+/// How many large blobs a target that goes its own way reads at a time.
+const OWN_READS: usize = 4;
+
+/// A blob up to this size is read at once, however slowly it is sent, so its read takes no place from others.
+const SMALL: u64 = 128 * 1024;
+
+/// The lanes of all targets that have siblings, for the whole process.
+#[derive(Debug, Default)]
+pub(super) struct Lanes(Mutex<HashMap<Scope, Arc<Lane>>>);
+
+impl Lanes {
+    /// The lane of one registry or layout. There are as many as the configuration names.
+    pub(super) fn of(&self, scope: Scope) -> Arc<Lane> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(scope).or_default().clone()
+    }
+}
+
+/// Whether a target keeps up with its siblings.
+#[derive(Debug)]
+pub(super) struct Lane {
+    behind: AtomicBool,
+    at_work: AtomicUsize,
+    own_reads: Arc<Semaphore>,
+}
+
+/// A blob that is being brought to the lane's target.
+#[derive(Debug)]
+pub(super) struct AtWork(Arc<Lane>);
+
+/// The right to a read of one's own.
+#[derive(Debug)]
+pub(super) struct OwnRead {
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        let own_reads = Arc::new(Semaphore::new(OWN_READS));
+        Self { behind: AtomicBool::new(false), at_work: AtomicUsize::new(0), own_reads }
+    }
+}
+
+impl Lane {
+    /// Notes that its siblings have waited long enough for it.
+    pub(super) fn fall_behind(&self) {
+        self.behind.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it goes its own way: from when it fell behind until it has nothing left to bring.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a blob is being brought, until what is returned is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> AtWork {
+        self.at_work.fetch_add(1, Ordering::Relaxed);
+        AtWork(self.clone())
+    }
+
+    /// Waits for a read of one's own of `size` bytes.
+    pub(super) async fn own_read(&self, size: u64) -> OwnRead {
+        if size <= SMALL {
+            return OwnRead { _place: None };
+        }
+        let place = self.own_reads.clone().acquire_owned().await;
+        OwnRead { _place: Some(place.expect("the semaphore is never closed")) }
+    }
+
+    /// The same if it can be had at once.
+    pub(super) fn try_own_read(&self, size: u64) -> Option<OwnRead> {
+        if size <= SMALL {
+            return Some(OwnRead { _place: None });
+        }
+        self.own_reads.clone().try_acquire_owned().ok().map(|place| OwnRead { _place: Some(place) })
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        if self.0.at_work.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.behind.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_target_is_behind_until_nothing_is_left_to_bring() {
+        let lanes = Lanes::default();
+        let lane = lanes.of(Scope::new("a"));
+        let (first, second) = (lane.begin(), lane.begin());
+        lane.fall_behind();
+        drop(first);
+        assert!(lanes.of(Scope::new("a")).is_behind());
+        assert!(!lanes.of(Scope::new("b")).is_behind());
+        drop(second);
+        assert!(!lane.is_behind());
+    }
+
+    #[test]
+    fn own_reads_of_large_blobs_are_few() {
+        let lane = Lane::default();
+        let read = || lane.own_read(SMALL + 1).now_or_never();
+        let held = [read(), read(), read(), read()];
+        assert!(held.iter().all(Option::is_some));
+        assert!(read().is_none() && lane.try_own_read(SMALL + 1).is_none());
+        assert!(lane.own_read(SMALL).now_or_never().is_some());
+        drop(held);
+        assert!(lane.try_own_read(SMALL + 1).is_some());
+    }
+}
