@@ -154,7 +154,7 @@ async fn gather(
             settled => told.tell(settled.map(|_| ())),
         }
     }
-    awaited.iter().flatten().for_each(|lane| lane.fall_behind());
+    awaited.iter().flatten().for_each(|lane| lane.fall_behind("it was late to open an upload"));
     (together, readying)
 }
 

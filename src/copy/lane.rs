@@ -22,13 +22,19 @@ pub(super) struct Lanes(Mutex<HashMap<Scope, Arc<Lane>>>);
 impl Lanes {
     /// The lane of one registry or layout. There are as many as the configuration names.
     pub(super) fn of(&self, scope: Scope) -> Arc<Lane> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(scope).or_default().clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(scope.clone())
+            .or_insert_with(|| Arc::new(Lane::new(scope)))
+            .clone()
     }
 }
 
 /// Whether a target keeps up with its siblings.
 #[derive(Debug)]
 pub(super) struct Lane {
+    scope: Scope,
     behind: AtomicBool,
     at_work: AtomicUsize,
     own_reads: Arc<Semaphore>,
@@ -44,17 +50,17 @@ pub(super) struct OwnRead {
     _place: Option<OwnedSemaphorePermit>,
 }
 
-impl Default for Lane {
-    fn default() -> Self {
-        let own_reads = Arc::new(Semaphore::new(OWN_READS));
-        Self { behind: AtomicBool::new(false), at_work: AtomicUsize::new(0), own_reads }
-    }
-}
-
 impl Lane {
-    /// Notes that its siblings have waited long enough for it.
-    pub(super) fn fall_behind(&self) {
-        self.behind.store(true, Ordering::Relaxed);
+    fn new(scope: Scope) -> Self {
+        let own_reads = Arc::new(Semaphore::new(OWN_READS));
+        Self { scope, behind: AtomicBool::new(false), at_work: AtomicUsize::new(0), own_reads }
+    }
+
+    /// Notes that its siblings have waited long enough for it, and for what.
+    pub(super) fn fall_behind(&self, why: &str) {
+        if !self.behind.swap(true, Ordering::Relaxed) {
+            tracing::debug!(registry = %self.scope, why, "slower than its siblings: goes its own way until it has caught up");
+        }
     }
 
     /// Whether it goes its own way: from when it fell behind until it has nothing left to bring.
@@ -105,7 +111,7 @@ mod tests {
         let lanes = Lanes::default();
         let lane = lanes.of(Scope::new("a"));
         let (first, second) = (lane.begin(), lane.begin());
-        lane.fall_behind();
+        lane.fall_behind("test");
         drop(first);
         assert!(lanes.of(Scope::new("a")).is_behind());
         assert!(!lanes.of(Scope::new("b")).is_behind());
@@ -115,7 +121,7 @@ mod tests {
 
     #[test]
     fn own_reads_of_large_blobs_are_few() {
-        let lane = Lane::default();
+        let lane = Lane::new(Scope::new("a"));
         let read = || lane.own_read(SMALL + 1).now_or_never();
         let held = [read(), read(), read(), read()];
         assert!(held.iter().all(Option::is_some));

@@ -170,7 +170,7 @@ async fn give(fed: &mut [Fed], at: usize, piece: &Piece, began: Instant) -> bool
             if target.waited > PATIENCE.max(began.elapsed() / 2)
                 && let Some(lane) = &target.lane
             {
-                lane.fall_behind();
+                lane.fall_behind("it took the bytes too slowly");
             }
         }
     }

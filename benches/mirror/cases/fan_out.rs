@@ -14,7 +14,7 @@ pub(super) fn three(bench: &Bench) -> anyhow::Result<Report> {
     let filled = bench.whole()?;
     let mut report = Report::new("three-targets");
     for round in 1..=bench.options.rounds {
-        for tool in [bench.floor()?, Tool::Transship] {
+        for tool in [bench.floor()?, Tool::Transship].into_iter().chain(bench.others.iter().cloned()) {
             let stage = Stage::new(bench, &filled.registry, Setup::default(), vec![Setup::default(); 3])?;
             report.runs.push(stage.run(&tool, round, &filled.corpus)?);
         }
