@@ -62,7 +62,7 @@ impl Job {
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> (Self, Answer<T>) {
         let (answer, answered) = oneshot::channel();
-        let work = Box::new(Asked { work: Some(work), outcome: None, answer });
+        let work = Box::new(Question { work: Some(work), outcome: None, answer });
         (Self { kind, work }, answered)
     }
 }
@@ -76,13 +76,13 @@ trait Work: Send {
     fn answer(self: Box<Self>, group: Result<()>);
 }
 
-struct Asked<T, W> {
+struct Question<T, W> {
     work: Option<W>,
     outcome: Option<Result<T>>,
     answer: oneshot::Sender<Result<T>>,
 }
 
-impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for Asked<T, W> {
+impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for Question<T, W> {
     fn work(&mut self, db: &Connection) -> Result<()> {
         let Some(work) = self.work.take() else { return Ok(()) };
         match self.outcome.insert(work(db)) {
@@ -104,11 +104,39 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for Asked<T, W> {
     }
 }
 
+/// Where jobs are put for the thread.
+#[derive(Debug)]
+pub(super) struct Asking {
+    /// Let go of before the other: when that one has ended, nothing more comes here.
+    in_passing: mpsc::Sender<Job>,
+    waited_for: mpsc::Sender<Job>,
+}
+
+/// Where the thread finds them.
+pub(super) struct Asked {
+    in_passing: mpsc::Receiver<Job>,
+    waited_for: mpsc::Receiver<Job>,
+}
+
+/// Two queues, so that what nobody waits for does not wake the thread each time.
+pub(super) fn queues() -> (Asking, Asked) {
+    let (pass, in_passing) = mpsc::channel(WAITING);
+    let (wait, waited_for) = mpsc::channel(WAITING);
+    (Asking { in_passing: pass, waited_for: wait }, Asked { in_passing, waited_for })
+}
+
+impl Asking {
+    /// Puts a job into its queue. False if the thread has ended.
+    pub(super) async fn put(&self, job: Job) -> bool {
+        let queue = if job.kind == Kind::Write(Promise::InPassing) { &self.in_passing } else { &self.waited_for };
+        queue.send(job).await.is_ok()
+    }
+}
+
 /// Does what is asked, group by group, until nobody is left to ask. `clock` is this thread's own.
-pub(super) fn serve(connection: &Connection, mut queue: mpsc::Receiver<Job>, clock: &Runtime) {
-    let mut group = Vec::new();
-    let mut durable = None;
-    while clock.block_on(gather(&mut queue, &mut group)) {
+pub(super) fn serve(connection: &Connection, mut asked: Asked, clock: &Runtime) {
+    let (mut group, mut durable) = (Vec::new(), None);
+    while clock.block_on(asked.gather(&mut group)) {
         let (writes, reads) = group.drain(..).partition(|job: &Job| job.kind != Kind::Read);
         write(connection, writes, &mut durable);
         // Behind the writes, so that they see those that were asked for before them.
@@ -120,25 +148,29 @@ pub(super) fn serve(connection: &Connection, mut queue: mpsc::Receiver<Job>, clo
     }
 }
 
-/// Everything that waits; where nobody waits for any of it, also what comes within [`LINGER`], up to the first that
-/// somebody waits for. False at the end.
-async fn gather(queue: &mut mpsc::Receiver<Job>, group: &mut Vec<Job>) -> bool {
-    if queue.recv_many(group, WAITING).await == 0 {
-        return false;
-    }
-    let in_passing = |job: &Job| job.kind == Kind::Write(Promise::InPassing);
-    let waited_for = tokio::time::timeout(LINGER, async {
-        let mut seen = 0;
-        while group.len() < WAITING && group[seen..].iter().all(in_passing) {
-            seen = group.len();
-            if queue.recv_many(group, WAITING - seen).await == 0 {
-                break;
+impl Asked {
+    /// Everything that waits, in an order in which what was asked for first comes first wherever it matters: notes in
+    /// passing before what somebody asked for behind them. False at the end.
+    async fn gather(&mut self, group: &mut Vec<Job>) -> bool {
+        let mut waited_for = Vec::new();
+        tokio::select! {
+            biased;
+            _ = self.waited_for.recv_many(&mut waited_for, WAITING) => {}
+            Some(job) = self.in_passing.recv() => {
+                group.push(job);
+                // Running out of time is as good a reason to write as any.
+                let _ = tokio::time::timeout(LINGER, self.waited_for.recv_many(&mut waited_for, WAITING)).await;
             }
         }
-    });
-    // Running out of time is as good a reason to write as any.
-    let _ = waited_for.await;
-    true
+        // One more than the queue holds: none that was there before what is waited for stays behind.
+        while group.len() <= WAITING
+            && let Ok(job) = self.in_passing.try_recv()
+        {
+            group.push(job);
+        }
+        group.append(&mut waited_for);
+        !group.is_empty()
+    }
 }
 
 /// Writes jobs in one transaction, as durably as the most demanding asks for, and answers them when it is committed.

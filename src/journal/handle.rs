@@ -8,10 +8,9 @@ use std::thread::{self, JoinHandle};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use tokio::sync::mpsc;
 
 use super::file::{connect, create, unopened, write_ahead};
-use super::group::{self, Answer, Job, Promise};
+use super::group::{self, Answer, Asking, Job, Promise};
 use super::owner::{self, Owner};
 use super::queries::{self, OwnedRun, Process};
 use super::record::{
@@ -37,7 +36,7 @@ struct Inner {
     /// This process's row; [`None`] for a reader.
     process: Option<i64>,
     /// [`None`] only while dropping.
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<Asking>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -265,12 +264,12 @@ impl Journal {
         connection: Connection,
         own: Option<(i64, Owner)>,
     ) -> Result<Self, JournalError> {
-        let (jobs, queue) = mpsc::channel::<Job>(group::WAITING);
+        let (jobs, asked) = group::queues();
         let (process, owner) = own.unzip();
         let failed = |source| JournalError::Open { path: path.clone(), source };
         let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
         let work = move || {
-            group::serve(&connection, queue, &clock);
+            group::serve(&connection, asked, &clock);
             // The file is closed before the lock is let go.
             drop(connection);
             drop(owner);
@@ -306,7 +305,7 @@ impl Journal {
     async fn ask(&self, job: Job) -> Result<(), JournalError> {
         let closed = || JournalError::Closed { path: self.inner.path.clone() };
         let jobs = self.inner.jobs.as_ref().ok_or_else(closed)?;
-        jobs.send(job).await.map_err(|_| closed())
+        if jobs.put(job).await { Ok(()) } else { Err(closed()) }
     }
 }
 
