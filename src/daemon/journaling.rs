@@ -17,7 +17,7 @@ const AT_ONCE: usize = 64;
 
 /// Until the last sender is gone. A transfer that cannot be recorded is a problem of the run, told once.
 pub(super) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<Event>) {
-    let mut notes = Notes::of(run);
+    let mut notes = Notes::of(recorder(run), |problem| run.problem(problem));
     let mut taken = Vec::new();
     loop {
         tokio::select! {
@@ -46,20 +46,22 @@ pub(super) async fn arrived(run: &Run<'_>, arrival: &Arrival, outcome: TagOutcom
 
 /// What the journal is to note of transfers, and has not answered yet. A run waits for an answer only at its end.
 struct Notes<'a> {
-    run: &'a Run<'a>,
+    recorder: Option<(&'a Journal, RunId)>,
     unanswered: FuturesUnordered<BoxFuture<'static, Result<(), JournalError>>>,
     /// The targets to which something is sent.
     begun: HashSet<String>,
-    told: bool,
+    /// Who is told of the first error.
+    problem: Option<Box<dyn FnOnce(String) + Send + 'a>>,
 }
 
 impl<'a> Notes<'a> {
-    fn of(run: &'a Run<'a>) -> Self {
-        Self { run, unanswered: FuturesUnordered::new(), begun: HashSet::new(), told: false }
+    fn of(recorder: Option<(&'a Journal, RunId)>, problem: impl FnOnce(String) + Send + 'a) -> Self {
+        let (unanswered, begun) = (FuturesUnordered::new(), HashSet::new());
+        Self { recorder, unanswered, begun, problem: Some(Box::new(problem)) }
     }
 
     async fn take(&mut self, events: &[Event]) {
-        let Some((journal, id)) = recorder(self.run) else { return };
+        let Some((journal, id)) = self.recorder else { return };
         let notes: Vec<TransferNote> = events.iter().filter_map(note).collect();
         if notes.is_empty() {
             return;
@@ -85,7 +87,7 @@ impl<'a> Notes<'a> {
     }
 
     async fn finish(mut self) {
-        if let Some((journal, _)) = recorder(self.run)
+        if let Some((journal, _)) = self.recorder
             && !self.unanswered.is_empty()
         {
             self.tell(journal.write_notes().await);
@@ -97,9 +99,9 @@ impl<'a> Notes<'a> {
 
     fn tell(&mut self, answer: Result<(), JournalError>) {
         if let Err(error) = answer
-            && !std::mem::replace(&mut self.told, true)
+            && let Some(problem) = self.problem.take()
         {
-            self.run.problem(error.to_string());
+            problem(error.to_string());
         }
     }
 }
@@ -129,4 +131,62 @@ async fn pass_on(run: &Run<'_>, events: &mut Vec<Event>) {
         }
     }
     future::join_all(signatures.iter().map(|arrival| arrived(run, arrival, TagOutcome::Copied))).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::copy::event::Transfer;
+    use crate::journal::{Begun, Trigger};
+    use crate::oci::Digest;
+
+    async fn begun(journal: &Journal, entry: &str) -> RunId {
+        let begun = journal.begin_run(entry, Trigger::Hand, Utc::now()).await.unwrap();
+        let Begun::Started(run) = begun else { panic!("{begun:?}") };
+        run
+    }
+
+    /// The outcome of each transfer, read from the file as another process would.
+    fn outcomes(path: &Path) -> Vec<Option<String>> {
+        let db = rusqlite::Connection::open(path).unwrap();
+        let mut statement = db.prepare("SELECT outcome FROM transfers ORDER BY id").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[tokio::test]
+    async fn the_first_transfer_to_a_target_is_noted_at_once_and_the_rest_by_the_end_each_in_its_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let run = begun(&journal, "a").await;
+        let transfers = ["x", "y", "z"].map(|name| Transfer::new("s", "t", Digest::of(name.as_bytes()), 1));
+        let [x, y, z] = &transfers;
+        let mut notes = Notes::of(Some((&journal, run)), |problem| panic!("{problem}"));
+        notes.take(&[Event::TransferStarted(x.clone())]).await;
+        assert_eq!(outcomes(journal.path()), [None]);
+        notes.take(&[Event::TransferStarted(y.clone()), Event::TransferFinished(x.clone())]).await;
+        notes.take(&[Event::TransferStarted(z.clone()), Event::TransferFinished(z.clone())]).await;
+        notes.take(&[Event::TransferFailed(y.clone(), "target: 500".into()), Event::TransferStarted(y.clone())]).await;
+        notes.finish().await;
+        let told = |outcome: &str| Some(outcome.to_owned());
+        assert_eq!(outcomes(journal.path()), [told("finished"), told("failed"), told("finished"), None]);
+    }
+
+    #[tokio::test]
+    async fn transfers_that_cannot_be_noted_are_one_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = |name: &str| Journal::open(&folder.path().join(name)).unwrap();
+        let (journal, other) = (journal("journal.db"), journal("other.db"));
+        let unknown = begun(&other, "a").await;
+        let mut problems = Vec::new();
+        let mut notes = Notes::of(Some((&journal, unknown)), |problem| problems.push(problem));
+        for name in ["x", "y", "z"] {
+            let transfer = Transfer::new("s", name, Digest::of(name.as_bytes()), 1);
+            notes.take(&[Event::TransferStarted(transfer)]).await;
+        }
+        notes.finish().await;
+        let path = journal.path().display();
+        assert_eq!(problems, [format!("the journal {path}: FOREIGN KEY constraint failed")]);
+    }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) const WAITING: usize = 256;
 
 /// How long a write that nobody waits for may wait for another one to be written with.
-const LINGER: Duration = Duration::from_millis(20);
+pub(super) const LINGER: Duration = Duration::from_millis(20);
 
 /// What a power cut may take from a write that was answered, and when the answer comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +151,7 @@ pub(super) fn serve(connection: &Connection, mut asked: Asked, clock: &Runtime) 
 impl Asked {
     /// Everything that waits, in an order in which what was asked for first comes first wherever it matters: notes in
     /// passing before what somebody asked for behind them. False at the end.
-    async fn gather(&mut self, group: &mut Vec<Job>) -> bool {
+    pub(super) async fn gather(&mut self, group: &mut Vec<Job>) -> bool {
         let mut waited_for = Vec::new();
         tokio::select! {
             biased;

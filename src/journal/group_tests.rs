@@ -10,7 +10,7 @@ use std::task::Poll;
 use rusqlite::{Connection, OpenFlags};
 
 use super::file::connect;
-use super::group::Promise;
+use super::group::{self, Job, LINGER, Promise};
 use super::owner::Owner;
 use super::tests::{Place, arrival, at, begun, place};
 use super::*;
@@ -262,4 +262,40 @@ async fn a_write_whose_asker_has_gone_is_written_with_its_group() {
     watched.commits();
     watched.at_once(vec![futures_util::future::join(leaver, stayer)]).await.remove(0).1.unwrap();
     assert_eq!((watched.commits(), watched.count("evidence")), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_lingers_until_somebody_waits_for_something() {
+    let (asking, mut asked) = group::queues();
+    let job = |promise| Job::write(promise, |_| Ok(())).0;
+    let started = tokio::time::Instant::now();
+    let ask = async {
+        for promise in [Promise::InPassing, Promise::InPassing, Promise::Kept] {
+            assert!(asking.put(job(promise)).await);
+            tokio::time::sleep(LINGER / 4).await;
+        }
+    };
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    let gathered = async {
+        assert!(asked.gather(&mut first).await);
+        started.elapsed()
+    };
+    assert_eq!(futures_util::join!(ask, gathered).1, LINGER / 4 * 2);
+    assert_eq!(first.len(), 3);
+
+    let started = tokio::time::Instant::now();
+    assert!(asking.put(job(Promise::InPassing)).await);
+    assert!(asking.put(job(Promise::InPassing)).await);
+    assert!(asked.gather(&mut second).await);
+    assert_eq!(second.len(), 2);
+    let waited = started.elapsed();
+    assert!(waited >= LINGER && waited < LINGER * 2, "{waited:?}");
+
+    let mut last = Vec::new();
+    assert!(asking.put(job(Promise::InPassing)).await);
+    drop(asking);
+    let started = tokio::time::Instant::now();
+    assert!(asked.gather(&mut last).await);
+    assert_eq!((last.len(), started.elapsed().as_nanos()), (1, 0), "nobody can ask any more");
+    assert!(!asked.gather(&mut Vec::new()).await);
 }

@@ -24,7 +24,9 @@ use crate::oci::Digest;
 /// A handle to the journal, cheap to clone. When the last one is dropped, what was asked for is finished, and the file
 /// and the lock of this process are let go.
 ///
-/// Every method ends when its answer is there. Dropping the future takes nothing back: what was asked for is done.
+/// Every method ends when its answer is there; only [`Journal::note_transfers`] gives the answer to be awaited later.
+/// Dropping a future takes nothing back: what was asked for is done. Writes that wait together are one transaction, in
+/// which each succeeds or fails for itself; should the transaction fail, each of them does.
 #[derive(Debug, Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
