@@ -1,33 +1,42 @@
 //! Passes the events of a copy on to the journal and to the front.
 
+use std::collections::HashSet;
+
 use chrono::Utc;
+use futures_util::future::{self, BoxFuture};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 
 use super::run::Run;
 use super::{Happening, TagOutcome, TagReport};
 use crate::copy::event::{Arrival, Event};
+use crate::journal::{Journal, JournalError, RunId, TransferNote, TransferState};
+
+/// How many events are taken at once.
+const AT_ONCE: usize = 64;
 
 /// Until the last sender is gone. A transfer that cannot be recorded is a problem of the run, told once.
 pub(super) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<Event>) {
-    let mut told = false;
-    while let Some(event) = events.recv().await {
-        if let Event::SignatureArrived(arrival) = event {
-            arrived(run, &arrival, TagOutcome::Copied).await;
-            continue;
+    let mut notes = Notes::of(recorder(run), |problem| run.problem(problem));
+    let mut taken = Vec::new();
+    loop {
+        tokio::select! {
+            count = events.recv_many(&mut taken, AT_ONCE) => {
+                if count == 0 {
+                    break;
+                }
+                notes.take(&taken).await;
+                pass_on(run, &mut taken).await;
+            }
+            () = notes.hear() => {}
         }
-        if let Err(error) = record(run, &event).await
-            && !told
-        {
-            run.problem(error.to_string());
-            told = true;
-        }
-        run.front.tell(run.errand.entry.name.as_str(), Happening::Transfer(event)).await;
     }
+    notes.finish().await;
 }
 
 /// Keeps the evidence that a tag or digest arrived, and tells of it.
 pub(super) async fn arrived(run: &Run<'_>, arrival: &Arrival, outcome: TagOutcome) {
-    if let (Some(journal), Some(id)) = (&run.engine.journal, run.id)
+    if let Some((journal, id)) = recorder(run)
         && let Err(error) = journal.record_arrival(id, run.errand.entry.name.as_str(), arrival).await
     {
         run.problem(format!("{}: the evidence is not recorded: {error}", arrival.target));
@@ -35,14 +44,149 @@ pub(super) async fn arrived(run: &Run<'_>, arrival: &Arrival, outcome: TagOutcom
     run.settle(TagReport::arrived(arrival, outcome)).await;
 }
 
-async fn record(run: &Run<'_>, event: &Event) -> Result<(), crate::journal::JournalError> {
-    let (Some(journal), Some(id)) = (&run.engine.journal, run.id) else { return Ok(()) };
-    let now = Utc::now();
-    match event {
-        Event::TransferStarted(transfer) => journal.transfer_started(id, transfer.clone(), now).await,
-        Event::TransferFinished(transfer) => journal.transfer_finished(id, transfer.clone(), now).await,
-        Event::TransferFailed(transfer, why) => journal.transfer_failed(id, transfer.clone(), why, now).await,
+/// What the journal is to note of transfers, and has not answered yet. A run waits for an answer only at its end.
+struct Notes<'a> {
+    recorder: Option<(&'a Journal, RunId)>,
+    unanswered: FuturesUnordered<BoxFuture<'static, Result<(), JournalError>>>,
+    /// The targets to which something is sent.
+    begun: HashSet<String>,
+    /// Who is told of the first error.
+    problem: Option<Box<dyn FnOnce(String) + Send + 'a>>,
+}
+
+impl<'a> Notes<'a> {
+    fn of(recorder: Option<(&'a Journal, RunId)>, problem: impl FnOnce(String) + Send + 'a) -> Self {
+        let (unanswered, begun) = (FuturesUnordered::new(), HashSet::new());
+        Self { recorder, unanswered, begun, problem: Some(Box::new(problem)) }
+    }
+
+    async fn take(&mut self, events: &[Event]) {
+        let Some((journal, id)) = self.recorder else { return };
+        let notes: Vec<TransferNote> = events.iter().filter_map(note).collect();
+        if notes.is_empty() {
+            return;
+        }
+        // A later run asks whether anything was ever sent to a target: should this one be killed, it has to be known.
+        let first = notes.iter().any(|note| !self.begun.contains(&note.transfer.target));
+        self.begun.extend(notes.iter().filter(|_| first).map(|note| note.transfer.target.clone()));
+        match journal.note_transfers(id, notes).await {
+            Ok(answer) => self.unanswered.push(Box::pin(answer)),
+            Err(error) => self.tell(Err(error)),
+        }
+        if first {
+            self.tell(journal.write_notes().await);
+        }
+    }
+
+    /// The next answer; without end while there is none to come.
+    async fn hear(&mut self) {
+        match self.unanswered.next().await {
+            Some(answer) => self.tell(answer),
+            None => future::pending().await,
+        }
+    }
+
+    async fn finish(mut self) {
+        if let Some((journal, _)) = self.recorder
+            && !self.unanswered.is_empty()
+        {
+            self.tell(journal.write_notes().await);
+        }
+        while let Some(answer) = self.unanswered.next().await {
+            self.tell(answer);
+        }
+    }
+
+    fn tell(&mut self, answer: Result<(), JournalError>) {
+        if let Err(error) = answer
+            && let Some(problem) = self.problem.take()
+        {
+            problem(error.to_string());
+        }
+    }
+}
+
+fn recorder<'a>(run: &'a Run<'_>) -> Option<(&'a Journal, RunId)> {
+    Some((run.engine.journal.as_ref()?, run.id?))
+}
+
+fn note(event: &Event) -> Option<TransferNote> {
+    let (transfer, state) = match event {
+        Event::TransferStarted(transfer) => (transfer, TransferState::Started),
+        Event::TransferFinished(transfer) => (transfer, TransferState::Finished),
+        Event::TransferFailed(transfer, why) => (transfer, TransferState::Failed(why.clone())),
         // Told as a tag.
-        Event::SignatureArrived(_) => Ok(()),
+        Event::SignatureArrived(_) => return None,
+    };
+    Some(TransferNote { transfer: transfer.clone(), state, at: Utc::now() })
+}
+
+/// Tells the front of transfers, and settles the signatures among the events, all at once.
+async fn pass_on(run: &Run<'_>, events: &mut Vec<Event>) {
+    let mut signatures = Vec::new();
+    for event in events.drain(..) {
+        match event {
+            Event::SignatureArrived(arrival) => signatures.push(arrival),
+            transfer => run.front.tell(run.errand.entry.name.as_str(), Happening::Transfer(transfer)).await,
+        }
+    }
+    future::join_all(signatures.iter().map(|arrival| arrived(run, arrival, TagOutcome::Copied))).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::copy::event::Transfer;
+    use crate::journal::{Begun, Trigger};
+    use crate::oci::Digest;
+
+    async fn begun(journal: &Journal, entry: &str) -> RunId {
+        let begun = journal.begin_run(entry, Trigger::Hand, Utc::now()).await.unwrap();
+        let Begun::Started(run) = begun else { panic!("{begun:?}") };
+        run
+    }
+
+    /// The outcome of each transfer, read from the file as another process would.
+    fn outcomes(path: &Path) -> Vec<Option<String>> {
+        let db = rusqlite::Connection::open(path).unwrap();
+        let mut statement = db.prepare("SELECT outcome FROM transfers ORDER BY id").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[tokio::test]
+    async fn the_first_transfer_to_a_target_is_noted_at_once_and_the_rest_by_the_end_each_in_its_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let run = begun(&journal, "a").await;
+        let transfers = ["x", "y", "z"].map(|name| Transfer::new("s", "t", Digest::of(name.as_bytes()), 1));
+        let [x, y, z] = &transfers;
+        let mut notes = Notes::of(Some((&journal, run)), |problem| panic!("{problem}"));
+        notes.take(&[Event::TransferStarted(x.clone())]).await;
+        assert_eq!(outcomes(journal.path()), [None]);
+        notes.take(&[Event::TransferStarted(y.clone()), Event::TransferFinished(x.clone())]).await;
+        notes.take(&[Event::TransferStarted(z.clone()), Event::TransferFinished(z.clone())]).await;
+        notes.take(&[Event::TransferFailed(y.clone(), "target: 500".into()), Event::TransferStarted(y.clone())]).await;
+        notes.finish().await;
+        let told = |outcome: &str| Some(outcome.to_owned());
+        assert_eq!(outcomes(journal.path()), [told("finished"), told("failed"), told("finished"), None]);
+    }
+
+    #[tokio::test]
+    async fn transfers_that_cannot_be_noted_are_one_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = |name: &str| Journal::open(&folder.path().join(name)).unwrap();
+        let (journal, other) = (journal("journal.db"), journal("other.db"));
+        let unknown = begun(&other, "a").await;
+        let mut problems = Vec::new();
+        let mut notes = Notes::of(Some((&journal, unknown)), |problem| problems.push(problem));
+        for name in ["x", "y", "z"] {
+            let transfer = Transfer::new("s", name, Digest::of(name.as_bytes()), 1);
+            notes.take(&[Event::TransferStarted(transfer)]).await;
+        }
+        notes.finish().await;
+        let path = journal.path().display();
+        assert_eq!(problems, [format!("the journal {path}: FOREIGN KEY constraint failed")]);
     }
 }

@@ -34,11 +34,15 @@ pub(super) fn unopened(path: &Path, source: io::Error) -> JournalError {
     }
 }
 
+/// How many statements stay parsed: more than there are.
+const STATEMENTS: usize = 64;
+
 pub(super) fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, JournalError> {
     let failed = |error| JournalError::of(path, error);
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
     connection.busy_timeout(PATIENCE).map_err(failed)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
 

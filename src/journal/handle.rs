@@ -1,4 +1,4 @@
-//! The handle to the journal, and the one thread that owns the connection.
+//! The handle to the journal: everything that can be asked of it. The thread that does it is in `group.rs`.
 
 use std::fs;
 use std::io;
@@ -8,26 +8,25 @@ use std::thread::{self, JoinHandle};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
 
 use super::file::{connect, create, unopened, write_ahead};
+use super::group::{self, Answer, Asking, Job, Promise};
 use super::owner::{self, Owner};
-use super::queries::{self, OwnedRun};
+use super::queries::{self, OwnedRun, Process};
 use super::record::{
     Begun, EvidenceFilter, EvidenceRecord, HistoryFilter, Observation, Outcome, RunEnd, RunId, RunRecord, TagRecord,
-    Trigger,
+    TransferNote, Trigger,
 };
 use super::{JournalError, schema};
-use crate::copy::event::{Arrival, Transfer};
+use crate::copy::event::Arrival;
 use crate::oci::Digest;
-
-/// How many questions may wait for the thread before those who ask wait themselves.
-const WAITING: usize = 256;
 
 /// A handle to the journal, cheap to clone. When the last one is dropped, what was asked for is finished, and the file
 /// and the lock of this process are let go.
 ///
-/// Every method ends when its answer is there. Dropping the future takes nothing back: what was asked for is done.
+/// Every method ends when its answer is there; only [`Journal::note_transfers`] gives the answer to be awaited later.
+/// Dropping a future takes nothing back: what was asked for is done. Writes that wait together are one transaction, in
+/// which each succeeds or fails for itself; should the transaction fail, each of them does.
 #[derive(Debug, Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
@@ -39,19 +38,8 @@ struct Inner {
     /// This process's row; [`None`] for a reader.
     process: Option<i64>,
     /// [`None`] only while dropping.
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<Asking>,
     thread: Option<JoinHandle<()>>,
-}
-
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
-
-/// What a power cut may take from a write that was answered.
-#[derive(Clone, Copy)]
-enum Promise {
-    /// Nothing: it is on the disk.
-    Kept,
-    /// The last few: it is a hint, or can be found out again.
-    Hint,
 }
 
 impl Journal {
@@ -77,7 +65,10 @@ impl Journal {
         let owner = Owner::beside(&path).map_err(|error| unopened(&path, error))?;
         let failed = |error| JournalError::of(&path, error);
         let process = queries::register_process(&connection, std::process::id(), owner.name()).map_err(failed)?;
-        in_transaction(&mut connection, |db| bury_the_dead(db, &path, process, now)).map_err(failed)?;
+        in_transaction(&mut connection, |db| {
+            bury_the_dead(db, &path, queries::list_processes_not_known_to_be_gone(db, process)?, now)
+        })
+        .map_err(failed)?;
         Self::start(path, connection, Some((process, owner)))
     }
 
@@ -114,7 +105,7 @@ impl Journal {
         let process = self.process()?;
         let (entry, path) = (entry.to_owned(), self.inner.path.clone());
         self.write(Promise::Kept, move |db| {
-            bury_the_dead(db, &path, process, now)?;
+            bury_the_dead(db, &path, queries::list_processes_with_unfinished_runs(db, process)?, now)?;
             match queries::find_unfinished_run_of(db, &entry)? {
                 Some((pid, since)) => Ok(Begun::AlreadyRunning { pid, since }),
                 None => queries::insert_run(db, process, &entry, trigger, now).map(Begun::Started),
@@ -170,45 +161,31 @@ impl Journal {
         self.read(move |db| queries::find_traces_at(db, &entry, &source, &target)).await
     }
 
-    /// Notes that bytes of a blob begin to move.
+    /// Takes notes of what became of blobs on their way, in this order, and is done when the thread has them. What it
+    /// answers ends when they are written: with whatever is written next, or a moment later. Errors are cut at 2000
+    /// characters.
     ///
     /// # Errors
-    /// [`JournalError`].
-    pub async fn transfer_started(
+    /// [`JournalError`]; from the answer, none of them is noted.
+    pub async fn note_transfers(
         &self,
         run: RunId,
-        transfer: Arc<Transfer>,
-        now: DateTime<Utc>,
-    ) -> Result<(), JournalError> {
-        self.write(Promise::Hint, move |db| queries::insert_transfer(db, run, &transfer, now)).await
+        notes: Vec<TransferNote>,
+    ) -> Result<impl Future<Output = Result<(), JournalError>> + Send + use<>, JournalError> {
+        self.process()?;
+        let work = move |db: &Connection| notes.iter().try_for_each(|note| queries::note_transfer(db, run, note));
+        let (job, answer) = Job::write(Promise::InPassing, work);
+        self.ask(job).await?;
+        let path = self.inner.path.clone();
+        Ok(async move { answered(&path, answer).await })
     }
 
-    /// Notes that a blob is committed at its target.
+    /// Writes the notes that still wait for another write.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn transfer_finished(
-        &self,
-        run: RunId,
-        transfer: Arc<Transfer>,
-        now: DateTime<Utc>,
-    ) -> Result<(), JournalError> {
-        self.write(Promise::Hint, move |db| queries::end_transfer(db, run, &transfer, None, now)).await
-    }
-
-    /// Notes that a blob did not arrive. `error` is cut at 2000 characters.
-    ///
-    /// # Errors
-    /// [`JournalError`].
-    pub async fn transfer_failed(
-        &self,
-        run: RunId,
-        transfer: Arc<Transfer>,
-        error: &str,
-        now: DateTime<Utc>,
-    ) -> Result<(), JournalError> {
-        let error = error.to_owned();
-        self.write(Promise::Hint, move |db| queries::end_transfer(db, run, &transfer, Some(&error), now)).await
+    pub async fn write_notes(&self) -> Result<(), JournalError> {
+        self.write(Promise::Hint, |_| Ok(())).await
     }
 
     /// Records that a digest arrived. When this returns, the evidence is on the disk.
@@ -284,19 +261,22 @@ impl Journal {
         self.write(Promise::Kept, move |db| queries::count_a_probe(db, process)).await
     }
 
-    fn start(path: PathBuf, mut connection: Connection, own: Option<(i64, Owner)>) -> Result<Self, JournalError> {
-        let (jobs, mut queue) = mpsc::channel::<Job>(WAITING);
+    pub(super) fn start(
+        path: PathBuf,
+        connection: Connection,
+        own: Option<(i64, Owner)>,
+    ) -> Result<Self, JournalError> {
+        let (jobs, asked) = group::queues();
         let (process, owner) = own.unzip();
+        let failed = |source| JournalError::Open { path: path.clone(), source };
+        let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
         let work = move || {
-            while let Some(job) = queue.blocking_recv() {
-                job(&mut connection);
-            }
+            group::serve(&connection, asked, &clock);
             // The file is closed before the lock is let go.
             drop(connection);
             drop(owner);
         };
-        let spawned = thread::Builder::new().name("journal".into()).spawn(work);
-        let thread = spawned.map_err(|source| JournalError::Open { path: path.clone(), source })?;
+        let thread = thread::Builder::new().name("journal".into()).spawn(work).map_err(failed)?;
         Ok(Self { inner: Arc::new(Inner { path, process, jobs: Some(jobs), thread: Some(thread) }) })
     }
 
@@ -304,45 +284,36 @@ impl Journal {
         self.inner.process.ok_or_else(|| JournalError::ReadOnly { path: self.inner.path.clone() })
     }
 
-    async fn write<T: Send + 'static>(
+    pub(super) async fn write<T: Send + 'static>(
         &self,
         promise: Promise,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, JournalError> {
         self.process()?;
-        self.ask(move |connection| {
-            let level = match promise {
-                Promise::Kept => "FULL",
-                Promise::Hint => "NORMAL",
-            };
-            connection.pragma_update(None, "synchronous", level)?;
-            in_transaction(connection, work)
-        })
-        .await
+        let (job, answer) = Job::write(promise, work);
+        self.ask(job).await?;
+        answered(&self.inner.path, answer).await
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, JournalError> {
-        self.ask(move |connection| work(connection)).await
+        let (job, answer) = Job::read(work);
+        self.ask(job).await?;
+        answered(&self.inner.path, answer).await
     }
 
-    async fn ask<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, JournalError> {
-        let path = &self.inner.path;
-        let closed = || JournalError::Closed { path: path.clone() };
-        let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            // Who asked may have gone; the work is done all the same.
-            let _ = answer.send(work(connection));
-        });
+    async fn ask(&self, job: Job) -> Result<(), JournalError> {
+        let closed = || JournalError::Closed { path: self.inner.path.clone() };
         let jobs = self.inner.jobs.as_ref().ok_or_else(closed)?;
-        jobs.send(job).await.map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?.map_err(|error| JournalError::of(path, error))
+        if jobs.put(job).await { Ok(()) } else { Err(closed()) }
     }
+}
+
+async fn answered<T>(path: &Path, answer: Answer<T>) -> Result<T, JournalError> {
+    let answer = answer.await.map_err(|_| JournalError::Closed { path: path.to_owned() })?;
+    answer.map_err(|error| JournalError::of(path, error))
 }
 
 impl Drop for Inner {
@@ -366,9 +337,9 @@ fn in_transaction<T>(
     Ok(answer)
 }
 
-/// Ends the runs of processes that are gone. `but` is the asker's own row.
-fn bury_the_dead(db: &Connection, journal: &Path, but: i64, now: DateTime<Utc>) -> rusqlite::Result<()> {
-    for process in queries::list_processes_not_known_to_be_gone(db, but)? {
+/// Ends the runs of those `processes` that are gone.
+fn bury_the_dead(db: &Connection, journal: &Path, processes: Vec<Process>, now: DateTime<Utc>) -> rusqlite::Result<()> {
+    for process in processes {
         if !owner::lives(journal, &process.lock) {
             queries::interrupt_everything_of_process(db, process.id, now)?;
             owner::bury(journal, &process.lock);

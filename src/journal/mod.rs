@@ -5,6 +5,9 @@
 
 mod error;
 mod file;
+mod group;
+#[cfg(test)]
+mod group_tests;
 mod handle;
 mod owner;
 mod queries;
@@ -17,5 +20,5 @@ pub use error::JournalError;
 pub use handle::Journal;
 pub use record::{
     Begun, DigestPrefix, DigestPrefixError, EvidenceFilter, EvidenceRecord, HistoryFilter, Observation, Outcome,
-    RunEnd, RunId, RunRecord, TagCounts, TagRecord, Trigger,
+    RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
 };

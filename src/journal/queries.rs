@@ -5,16 +5,16 @@ use std::str::FromStr;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension as _, Result, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, named_params, params};
 
 use super::record::{
     EvidenceFilter, EvidenceRecord, HistoryFilter, Observation, Outcome, RunEnd, RunId, RunRecord, TagCounts,
-    TagRecord, Trigger,
+    TagRecord, TransferNote, TransferState, Trigger,
 };
 use crate::copy::event::{Arrival, BlobCounts, Transfer};
 use crate::oci::{Digest, ManifestRef, MediaType, Tag};
 
-/// A process that is not known to be gone.
+/// A process that may be gone.
 pub(super) struct Process {
     pub(super) id: i64,
     pub(super) lock: String,
@@ -33,21 +33,33 @@ pub(super) fn register_process(db: &Connection, pid: u32, lock: &str) -> Result<
 
 pub(super) fn list_processes_not_known_to_be_gone(db: &Connection, but: i64) -> Result<Vec<Process>> {
     let mut statement = db.prepare_cached("SELECT id, lock FROM processes WHERE gone = 0 AND id <> ?1")?;
-    let rows = statement.query_map([but], |row| Ok(Process { id: row.get("id")?, lock: row.get("lock")? }))?;
+    let rows = statement.query_map([but], read_process)?;
+    rows.collect()
+}
+
+/// Those other processes that began a run which has not ended: few, however many processes there ever were.
+pub(super) fn list_processes_with_unfinished_runs(db: &Connection, but: i64) -> Result<Vec<Process>> {
+    let mut statement = db.prepare_cached(
+        "SELECT id, lock FROM processes
+         WHERE id <> ?1 AND id IN (SELECT process FROM runs WHERE ended IS NULL)",
+    )?;
+    let rows = statement.query_map([but], read_process)?;
     rows.collect()
 }
 
 pub(super) fn interrupt_everything_of_process(db: &Connection, process: i64, now: DateTime<Utc>) -> Result<()> {
-    db.execute(
+    execute_cached(
+        db,
         "UPDATE transfers SET ended = ?2, outcome = 'interrupted'
          WHERE ended IS NULL AND run IN (SELECT id FROM runs WHERE process = ?1)",
         params![process, text(now)],
     )?;
-    db.execute(
+    execute_cached(
+        db,
         "UPDATE runs SET ended = ?2, outcome = 'interrupted', error = ?3 WHERE process = ?1 AND ended IS NULL",
         params![process, text(now), ENDED_SILENTLY],
     )?;
-    db.execute("UPDATE processes SET gone = 1 WHERE id = ?1", [process])?;
+    execute_cached(db, "UPDATE processes SET gone = 1 WHERE id = ?1", [process])?;
     Ok(())
 }
 
@@ -55,7 +67,7 @@ pub(super) fn interrupt_everything_of_process(db: &Connection, process: i64, now
 pub(super) const ENDED_SILENTLY: &str = "its process ended without ending the run";
 
 pub(super) fn count_a_probe(db: &Connection, process: i64) -> Result<()> {
-    db.execute("UPDATE processes SET probes = probes + 1 WHERE id = ?1", [process])?;
+    execute_cached(db, "UPDATE processes SET probes = probes + 1 WHERE id = ?1", [process])?;
     Ok(())
 }
 
@@ -78,7 +90,8 @@ pub(super) fn insert_run(
         Trigger::Schedule { scheduled_at } => Some(text(scheduled_at)),
         Trigger::Start | Trigger::Hand => None,
     };
-    db.execute(
+    execute_cached(
+        db,
         "INSERT INTO runs (process, entry, trigger, scheduled_at, started) VALUES (?1, ?2, ?3, ?4, ?5)",
         params![process, entry, trigger.word(), scheduled_at, text(now)],
     )?;
@@ -86,11 +99,13 @@ pub(super) fn insert_run(
 }
 
 pub(super) fn end_run(db: &Connection, run: RunId, end: &RunEnd, now: DateTime<Utc>) -> Result<()> {
-    db.execute(
+    execute_cached(
+        db,
         "UPDATE transfers SET ended = ?2, outcome = 'interrupted' WHERE run = ?1 AND ended IS NULL",
         params![run.0, text(now)],
     )?;
-    db.execute(
+    execute_cached(
+        db,
         "UPDATE runs SET ended = :now, outcome = :outcome, copied = :copied, kept = :kept, refused = :refused,
             failed = :failed, bytes = :bytes, error = :error WHERE id = :run",
         named_params! {
@@ -185,7 +200,16 @@ pub(super) fn list_tags_last_seen_of(db: &Connection, entry: &str) -> Result<Vec
     rows.collect()
 }
 
-pub(super) fn insert_transfer(db: &Connection, run: RunId, transfer: &Transfer, now: DateTime<Utc>) -> Result<()> {
+pub(super) fn note_transfer(db: &Connection, run: RunId, note: &TransferNote) -> Result<()> {
+    let TransferNote { transfer, state, at } = note;
+    match state {
+        TransferState::Started => insert_transfer(db, run, transfer, *at),
+        TransferState::Finished => end_transfer(db, run, transfer, None, *at),
+        TransferState::Failed(why) => end_transfer(db, run, transfer, Some(why), *at),
+    }
+}
+
+fn insert_transfer(db: &Connection, run: RunId, transfer: &Transfer, now: DateTime<Utc>) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT INTO transfers (run, source, target, digest, size, started) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
@@ -194,7 +218,7 @@ pub(super) fn insert_transfer(db: &Connection, run: RunId, transfer: &Transfer, 
     Ok(())
 }
 
-pub(super) fn end_transfer(
+fn end_transfer(
     db: &Connection,
     run: RunId,
     transfer: &Transfer,
@@ -212,7 +236,8 @@ pub(super) fn end_transfer(
 }
 
 pub(super) fn insert_evidence(db: &Connection, run: RunId, entry: &str, arrival: &Arrival) -> Result<()> {
-    db.execute(
+    execute_cached(
+        db,
         "INSERT INTO evidence (run, entry, source, source_reference, source_digest, target, tag, digest, media_type,
             manifests, blobs_copied, blobs_mounted, blobs_found, bytes, source_identity, target_identity, started, ended)
          VALUES (:run, :entry, :source, :source_reference, :source_digest, :target, :tag, :digest, :media_type,
@@ -266,6 +291,15 @@ pub(super) fn find_derived(db: &Connection, source: &Digest, platforms: &str) ->
     let mut statement =
         db.prepare_cached("SELECT derived_digest FROM derived WHERE source_digest = ?1 AND platforms = ?2")?;
     statement.query_row(params![source.to_string(), platforms], |row| parsed(row, "derived_digest")).optional()
+}
+
+/// For what is run again and again: the statement is parsed once.
+fn execute_cached(db: &Connection, statement: &str, parameters: impl Params) -> Result<usize> {
+    db.prepare_cached(statement)?.execute(parameters)
+}
+
+fn read_process(row: &Row<'_>) -> Result<Process> {
+    Ok(Process { id: row.get("id")?, lock: row.get("lock")? })
 }
 
 fn read_run(row: &Row<'_>) -> Result<OwnedRun> {

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::copy::event::Arrival;
+use crate::copy::event::{Arrival, Transfer};
 use crate::oci::{Digest, Tag};
 
 /// The number of a run within one journal.
@@ -170,6 +171,28 @@ pub struct RunRecord {
     pub bytes: u64,
     /// The first error, for people.
     pub error: Option<String>,
+}
+
+/// What became of a blob on its way, to be noted.
+#[derive(Debug, Clone)]
+pub struct TransferNote {
+    /// The blob and its way.
+    pub transfer: Arc<Transfer>,
+    /// What became of it.
+    pub state: TransferState,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// What became of a blob on its way.
+#[derive(Debug, Clone)]
+pub enum TransferState {
+    /// Its bytes begin to move.
+    Started,
+    /// It is committed at its target.
+    Finished,
+    /// It did not arrive, for this reason.
+    Failed(String),
 }
 
 /// Evidence, as `evidence` shows it: one tag and digest that arrived.

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::Connection;
@@ -13,18 +14,18 @@ use super::*;
 use crate::copy::event::{Arrival, BlobCounts, Transfer};
 use crate::oci::{Digest, MediaType, Tag};
 
-struct Place {
+pub(super) struct Place {
     _folder: TempDir,
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state/journal.db");
     Place { _folder: folder, path }
 }
 
-fn at(minute: i64) -> DateTime<Utc> {
+pub(super) fn at(minute: i64) -> DateTime<Utc> {
     "2026-05-10T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::minutes(minute)
 }
 
@@ -36,14 +37,20 @@ fn ended(outcome: Outcome) -> RunEnd {
     RunEnd { outcome, tags: TagCounts { copied: 2, kept: 3, refused: 1, failed: 0 }, bytes: 77, error: None }
 }
 
-async fn begun(journal: &Journal, entry: &str, minute: i64) -> RunId {
+pub(super) async fn begun(journal: &Journal, entry: &str, minute: i64) -> RunId {
     match journal.begin_run(entry, Trigger::Hand, at(minute)).await.unwrap() {
         Begun::Started(run) => run,
         already @ Begun::AlreadyRunning { .. } => panic!("{already:?}"),
     }
 }
 
-fn arrival(name: &str, minute: i64) -> Arrival {
+/// Notes what became of a transfer, and waits until it is written.
+async fn note(journal: &Journal, run: RunId, transfer: &Arc<Transfer>, state: TransferState, minute: i64) {
+    let note = TransferNote { transfer: transfer.clone(), state, at: at(minute) };
+    journal.note_transfers(run, vec![note]).await.unwrap().await.unwrap();
+}
+
+pub(super) fn arrival(name: &str, minute: i64) -> Arrival {
     let digest = Digest::of(name.as_bytes());
     Arrival {
         source: "docker.io/library/python".into(),
@@ -157,7 +164,7 @@ async fn a_process_that_only_waits_to_be_killed() {
     let journal = Journal::open(path.as_ref()).unwrap();
     let run = begun(&journal, "a", 0).await;
     let transfer = Transfer::new("source", "target", Digest::of(b"layer"), 5);
-    journal.transfer_started(run, transfer, at(0)).await.unwrap();
+    note(&journal, run, &transfer, TransferState::Started, 0).await;
     std::io::stderr().write_all(b"ready\n").unwrap();
     // Ends with whoever started it, should that one fail to kill it.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
@@ -209,11 +216,11 @@ async fn a_transfer_is_open_until_it_is_finished_or_failed_or_its_run_ends() {
     let run = begun(&journal, "a", 0).await;
     let transfers: Vec<_> = ["x", "y", "z"].map(|n| Transfer::new("s", "t", Digest::of(n.as_bytes()), 1)).into();
     for transfer in &transfers {
-        journal.transfer_started(run, transfer.clone(), at(0)).await.unwrap();
+        note(&journal, run, transfer, TransferState::Started, 0).await;
     }
     assert_eq!(unfinished_transfers(&place), 3);
-    journal.transfer_finished(run, transfers[0].clone(), at(1)).await.unwrap();
-    journal.transfer_failed(run, transfers[1].clone(), "target: 500", at(1)).await.unwrap();
+    note(&journal, run, &transfers[0], TransferState::Finished, 1).await;
+    note(&journal, run, &transfers[1], TransferState::Failed("target: 500".into()), 1).await;
     assert_eq!(unfinished_transfers(&place), 1);
     journal.end_run(run, ended(Outcome::Failed), at(2)).await.unwrap();
     let db = Connection::open(&place.path).unwrap();
