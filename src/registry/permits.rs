@@ -4,6 +4,9 @@
 //! They cannot here: a write enters when its first bytes are here, so who holds a permit to write waits for no permit
 //! to read; a read that goes on in its midst does not queue; a read lets go as soon as its last byte is here; and blob
 //! reads never take the last permit, so a write can always begin, also when the limit has shrunk below the reads in flight.
+//!
+//! The limit follows the registry: halved where it asks for patience, raised by one where it has answered as many requests
+//! as it may have in flight, never above what is configured. Time plays no role.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,7 +49,15 @@ impl Door {
 /// Held until the body is read. The default is held by nobody.
 #[derive(Debug, Default)]
 pub(crate) struct Permit {
+    number: u64,
     held: Option<(Arc<Shared>, Class)>,
+}
+
+impl Permit {
+    /// Its place in the order in which requests entered.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
 }
 
 impl Drop for Permit {
@@ -66,10 +77,18 @@ struct Shared(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// How many requests may be in flight.
+    /// The most that `limit` may be.
+    configured: usize,
+    /// How many requests may be in flight now.
     limit: usize,
+    /// Who entered before this is of the burst that the limit was halved for: its answers say nothing new.
+    halved_at: u64,
+    /// Answers since the limit was last changed.
+    successes: usize,
     reads: usize,
     others: usize,
+    /// How many requests have entered so far.
+    entered: u64,
     /// How many have begun to wait so far.
     tickets: u64,
     continued: VecDeque<Waiter>,
@@ -85,10 +104,15 @@ struct Waiter {
 
 impl Gate {
     pub(crate) fn new(concurrent: Option<usize>) -> Self {
+        let configured = concurrent.unwrap_or(DEFAULT_CONCURRENT).max(1);
         let state = State {
-            limit: concurrent.unwrap_or(DEFAULT_CONCURRENT).max(1),
+            configured,
+            limit: configured,
+            halved_at: 0,
+            successes: 0,
             reads: 0,
             others: 0,
+            entered: 0,
             tickets: 0,
             continued: VecDeque::new(),
             common: VecDeque::new(),
@@ -107,10 +131,21 @@ impl Gate {
             }
             match state.wait(door) {
                 Some((ticket, permit)) => Waiting { shared: &self.0, door, ticket, permit },
-                None => return Permit::default(),
+                None => return state.beside(),
             }
         };
         waiting.permit().await
+    }
+
+    /// Takes in that the request of this number was answered.
+    pub(crate) fn answered(&self, number: u64) {
+        self.0.change(|state| state.answered(number));
+    }
+
+    /// Takes in that the request of this number was asked for patience. Returns the new limit where that lowers it.
+    pub(crate) fn throttled(&self, number: u64) -> Option<usize> {
+        // Nobody enters by that.
+        self.0.lock().throttled(number)
     }
 }
 
@@ -121,7 +156,7 @@ impl Shared {
 
     fn grant(self: &Arc<Self>, state: &mut State, class: Class) -> Permit {
         *state.count(class) += 1;
-        Permit { held: Some((Arc::clone(self), class)) }
+        Permit { held: Some((Arc::clone(self), class)), ..state.beside() }
     }
 
     /// Changes something, and lets in whom the change lets in.
@@ -159,6 +194,35 @@ impl State {
             Class::Read if self.limit == 1 => self.reads == 0,
             Class::Read => self.reads < self.limit - 1 && self.reads + self.others < self.limit,
         }
+    }
+
+    fn answered(&mut self, number: u64) {
+        if number < self.halved_at || self.limit == self.configured {
+            return;
+        }
+        self.successes += 1;
+        if self.successes >= self.limit {
+            self.limit += 1;
+            self.successes = 0;
+        }
+    }
+
+    fn throttled(&mut self, number: u64) -> Option<usize> {
+        if number < self.halved_at {
+            return None;
+        }
+        self.halved_at = self.entered;
+        self.successes = 0;
+        let before = self.limit;
+        self.limit = (before / 2).max(1);
+        (self.limit < before).then_some(self.limit)
+    }
+
+    /// A permit that counts for nothing.
+    fn beside(&mut self) -> Permit {
+        let number = self.entered;
+        self.entered += 1;
+        Permit { number, held: None }
     }
 
     fn queue(&mut self, door: Door) -> Option<&mut VecDeque<Waiter>> {
@@ -339,6 +403,87 @@ mod tests {
         assert!(enter(&gate, Door::Common).is_some());
         let state = gate.0.lock();
         assert_eq!((state.others, state.reads, state.common.len()), (0, 0, 0));
+    }
+
+    fn limit(gate: &Gate) -> usize {
+        gate.0.lock().limit
+    }
+
+    #[test]
+    fn the_limit_is_halved_once_a_burst_and_never_below_one() {
+        let gate = Gate::new(Some(10));
+        let burst: Vec<Permit> = (0..10).map(|_| enter(&gate, Door::Common).unwrap()).collect();
+        assert_eq!(gate.throttled(burst[3].number()), Some(5));
+        for permit in &burst {
+            assert_eq!(gate.throttled(permit.number()), None);
+        }
+        drop(burst);
+        for limits in [(5, Some(2)), (2, Some(1)), (1, None), (1, None)] {
+            let permit = enter(&gate, Door::Common).unwrap();
+            assert_eq!((limit(&gate), gate.throttled(permit.number())), limits);
+        }
+        assert_eq!(limit(&gate), 1);
+    }
+
+    #[test]
+    fn as_many_answers_as_the_limit_raise_it_by_one_up_to_what_is_configured() {
+        let gate = Gate::new(Some(8));
+        let late = enter(&gate, Door::Common).unwrap();
+        gate.throttled(enter(&gate, Door::Common).unwrap().number());
+        let limits: Vec<usize> = (0..30)
+            .map(|_| {
+                // One of the burst counts for nothing.
+                gate.answered(late.number());
+                gate.answered(enter(&gate, Door::Common).unwrap().number());
+                limit(&gate)
+            })
+            .collect();
+        let expected = [[4; 3].as_slice(), &[5; 5], &[6; 6], &[7; 7], &[8; 9]].concat();
+        assert_eq!(limits, expected);
+    }
+
+    #[test]
+    fn answers_before_a_burst_do_not_count_after_it() {
+        let gate = Gate::new(Some(8));
+        let through = |success: bool| {
+            let number = enter(&gate, Door::Common).unwrap().number();
+            if success {
+                gate.answered(number);
+            } else {
+                gate.throttled(number);
+            }
+            limit(&gate)
+        };
+        let answers = [false, true, true, true, false, true, false, true, true];
+        assert_eq!(answers.map(through), [4, 4, 4, 4, 2, 2, 1, 2, 2]);
+    }
+
+    #[test]
+    fn a_lower_limit_lets_nobody_in_and_a_raised_one_does() {
+        let gate = Gate::new(Some(4));
+        let mut held: Vec<Permit> = (0..4).map(|_| enter(&gate, Door::Common).unwrap()).collect();
+        assert_eq!(gate.throttled(held[0].number()), Some(2));
+        let mut waiting = queue(&gate, Door::Common);
+        held.truncate(2);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        held.truncate(1);
+        let first = waiting.now_or_never().unwrap();
+        let mut waiting = queue(&gate, Door::Common);
+        gate.answered(first.number());
+        gate.answered(first.number());
+        assert!(waiting.as_mut().now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_write_enters_beside_more_reads_than_the_limit_has_become() {
+        let gate = Gate::new(Some(4));
+        let reads = [(); 3].map(|()| enter(&gate, Door::BlobRead).unwrap());
+        gate.throttled(reads[0].number());
+        assert_eq!(limit(&gate), 2);
+        let write = enter(&gate, Door::Continued).unwrap();
+        assert!(enter(&gate, Door::Common).is_none());
+        drop(write);
+        assert!(enter(&gate, Door::Common).is_some());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

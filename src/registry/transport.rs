@@ -114,6 +114,7 @@ impl Registry {
         let mut renewed = false;
         loop {
             let permit = self.gate.enter(call.door()).await;
+            let number = permit.number();
             self.meter.throttled(self.pace.admit().await);
             let denied = |error: AuthError| context.error(error.kind, error.detail);
             let grant = self.authorization(&call).await.map_err(denied)?;
@@ -133,7 +134,7 @@ impl Registry {
                     renewed = true;
                     continue;
                 }
-                Ok(answer) => match self.pause_after(&answer, &mut attempts) {
+                Ok(answer) => match self.pause_after(&answer, number, &mut attempts) {
                     Some(pause) => pause,
                     None => return Ok(answer),
                 },
@@ -153,8 +154,16 @@ impl Registry {
 
     /// How long to wait before this request is sent again, `None` when the answer stands. What the registry itself asks for
     /// holds for every other request too.
-    fn pause_after(&self, answer: &Answer, attempts: &mut Attempts) -> Option<Duration> {
-        let failure = retry::failure_of(answer.status, &answer.headers)?;
+    fn pause_after(&self, answer: &Answer, number: u64, attempts: &mut Attempts) -> Option<Duration> {
+        let Some(failure) = retry::failure_of(answer.status, &answer.headers) else {
+            self.gate.answered(number);
+            return None;
+        };
+        if failure == Failure::Throttled
+            && let Some(limit) = self.gate.throttled(number)
+        {
+            tracing::debug!(registry = %self.host(), limit, "the registry asks for patience: fewer requests at once");
+        }
         let asked = retry::retry_after(&answer.headers, chrono::Utc::now());
         if let (Failure::Throttled, Some(asked)) = (failure, asked) {
             self.pace.pause(asked);

@@ -328,6 +328,26 @@ async fn the_catalog_is_listed_over_its_pages_where_there_is_one() {
 }
 
 #[tokio::test]
+async fn a_burst_of_refusals_halves_the_requests_in_flight() {
+    let (server, _) = with_image(Setup::default());
+    server.set(Fault::Delay(Duration::from_millis(100)));
+    let limits = Limits { concurrent: Some(20), ..Limits::default() };
+    let repository = with(&server, Options { limits, ..Options::default() });
+    let most_of = async |requests: usize| {
+        server.log().clear();
+        let references = vec![by_tag("v1"); requests];
+        futures_util::future::try_join_all(references.iter().map(|one| repository.resolve(one))).await.unwrap();
+        server.log().most_at_once()
+    };
+    assert_eq!(most_of(30).await, 20, "nobody asked for patience");
+    server.set(Fault::TooManyRequests { next: 5, retry_after: Some(0) });
+    assert_eq!(most_of(20).await, 20);
+    assert_eq!(server.log().requests().len(), 25, "five came again");
+    // Those five raise the limit half way to eleven; the rest was in flight when it was halved, and counts for nothing.
+    assert_eq!(most_of(14).await, 10);
+}
+
+#[tokio::test]
 async fn no_more_requests_are_in_flight_than_the_limit() {
     let (server, _) = with_image(Setup::default());
     server.set(Fault::Delay(Duration::from_millis(20)));
