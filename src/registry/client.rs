@@ -13,7 +13,7 @@ use super::pace::Pace;
 use super::permits::Gate;
 use super::retry::Tempo;
 use super::upload::UploadMode;
-use super::{MeterSnapshot, Options, Repository, realm};
+use super::{Kind, MeterSnapshot, Options, Repository, realm};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
 /// One registry. Shared by everything that speaks to it, so that its limits hold over all entries.
@@ -27,10 +27,13 @@ pub struct Registry {
     pub(crate) gate: Gate,
     pub(crate) meter: Meter,
     pub(crate) tempo: Tempo,
+    pub(crate) kind: Kind,
     pub(crate) upload: UploadMode,
     referrers_api: AtomicU8,
     /// Whether a tag listing has told digests.
     told_digests: AtomicBool,
+    /// Whether the listing of its own that this kind of registry has was refused, while the standard one was not.
+    own_listing_refused: AtomicBool,
     /// Held by the first who asks by the referrers API; then true.
     probed: tokio::sync::Mutex<bool>,
     locks: Mutex<HashMap<(RepositoryName, Digest), Weak<Turn>>>,
@@ -79,8 +82,10 @@ impl Registry {
         let base: Url = format!("{scheme}://{api_host}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
         let http = http_client(&base, &tempo)
             .map_err(|error| RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() })?;
+        let kind = options.kind.unwrap_or_else(|| Kind::of(&host));
         Ok(Arc::new(Self {
-            upload: UploadMode::of(&host),
+            kind,
+            upload: kind.upload(),
             host,
             base,
             http,
@@ -91,6 +96,7 @@ impl Registry {
             tempo,
             referrers_api: AtomicU8::new(ReferrersApi::Unknown as u8),
             told_digests: AtomicBool::new(false),
+            own_listing_refused: AtomicBool::new(false),
             probed: tokio::sync::Mutex::new(false),
             locks: Mutex::default(),
         }))
@@ -122,11 +128,19 @@ impl Registry {
         }
     }
 
-    /// Whether the tag listing tells digests: Google's registries, and any that has done so.
+    /// Whether the tag listing tells digests: Google's registries, Azure's, and any that has done so.
     pub(crate) fn lists_digests(&self) -> bool {
-        let name = self.host.name();
-        let is_google = name == "gcr.io" || name.ends_with(".gcr.io") || name.ends_with(".pkg.dev");
-        is_google || self.told_digests.load(Ordering::Relaxed)
+        self.kind == Kind::Google || self.has_own_listing() || self.told_digests.load(Ordering::Relaxed)
+    }
+
+    /// Whether tags are listed in a way of this kind of registry alone.
+    pub(crate) fn has_own_listing(&self) -> bool {
+        self.kind == Kind::Acr && !self.own_listing_refused.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that it is no use to ask for that.
+    pub(crate) fn learn_own_listing_is_refused(&self) {
+        self.own_listing_refused.store(true, Ordering::Relaxed);
     }
 
     /// Remembers that a tag listing told digests.

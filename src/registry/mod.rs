@@ -10,6 +10,7 @@ mod blobs;
 mod catalog;
 mod challenge;
 mod client;
+mod kind;
 mod links;
 mod locate;
 mod manifests;
@@ -34,5 +35,5 @@ mod tests;
 
 pub use client::{Registry, RegistryError};
 pub use meter::{MeterSnapshot, RequestCount};
-pub use options::{Credentials, Limits, Options, Rate, Secret};
+pub use options::{Credentials, Kind, KindError, Limits, Options, Rate, Secret};
 pub use repository::Repository;

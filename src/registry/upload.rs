@@ -14,7 +14,7 @@ use super::outgoing::Outgoing;
 use super::retry::Kind;
 use super::scope::Scopes;
 use super::transport::{Call, Payload};
-use crate::oci::{Descriptor, RegistryHost, RepositoryName};
+use crate::oci::{Descriptor, RepositoryName};
 use crate::store::{Begun, ErrorKind, Step, StoreError, Upload, Verified};
 
 /// Blobs up to this size are read whole before they are sent, so that the request can be repeated.
@@ -32,22 +32,6 @@ pub(crate) enum UploadMode {
     Monolithic,
     /// PATCHes of this many bytes, then an empty PUT.
     Chunked(usize),
-}
-
-impl UploadMode {
-    /// What is known of a registry by its name alone.
-    pub(crate) fn of(host: &RegistryHost) -> Self {
-        let name = host.name();
-        if name.ends_with(".azurecr.io") {
-            // A PUT of more than about 20 MB is answered 413.
-            Self::Chunked(4 * 1024 * 1024)
-        } else if name.ends_with(".amazonaws.com") || name.ends_with(".amazonaws.com.cn") {
-            // Parts of less than 5 MB are refused.
-            Self::Chunked(8 * 1024 * 1024)
-        } else {
-            Self::Monolithic
-        }
-    }
 }
 
 impl Repository {

@@ -1,16 +1,18 @@
 //! The registry client against a registry that does what registries do: each fact here is somebody's bug report.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use transship::oci::{Descriptor, Digest, ManifestRef, RepositoryName};
-use transship::registry::{Credentials, Limits, Options, Registry, Repository, Secret};
+use transship::registry::{Credentials, Kind, Limits, Options, Registry, Repository, Secret};
 use transship::store::{Begun, ErrorKind, Source, StoreError, TagEntry, Target, Verified};
 
 use crate::support::images::{self, Family, blob_descriptor, noise, push_blob, verified};
 use crate::support::registry::{Auth, Fault, Server, Setup};
+use crate::support::site::Site;
 
 fn open(server: &Server) -> Repository {
     with(server, Options::default())
@@ -123,6 +125,97 @@ async fn a_listing_tells_false_names_and_digests() {
     let listed = tags(&open(&server)).await.unwrap();
     let v1 = TagEntry::Tag("v1".parse().unwrap(), Some(image.digest()));
     assert_eq!(listed, [TagEntry::Unusable("sha256:bad".into()), v1]);
+}
+
+/// A registry like Azure's with 250 tags on one image under `a/b`, and that image.
+fn like_azures(setup: Setup) -> (Server, images::Image) {
+    let (server, image) = with_image(setup);
+    for number in 2..=250 {
+        server.store().set_tag("a/b", &format!("v{number}"), image.digest());
+    }
+    server.set(Fault::AcrTagList);
+    (server, image)
+}
+
+fn azures(options: Options) -> Options {
+    Options { kind: Some(Kind::Acr), ..options }
+}
+
+#[tokio::test]
+async fn azures_own_listing_tells_the_digests_page_by_page() {
+    let (server, image) = like_azures(Setup::default());
+    let repository = with(&server, azures(Options::default()));
+    assert!(repository.lists_digests());
+    let listed = tags(&repository).await.unwrap();
+    assert_eq!(listed.len(), 250);
+    assert!(listed.iter().all(|entry| matches!(entry, TagEntry::Tag(_, Some(digest)) if *digest == image.digest())));
+    assert_eq!(server.log().counts(), BTreeMap::from([("acr-tags GET".to_owned(), 3)]));
+    server.set(Fault::TagListCut);
+    assert_eq!(tags(&repository).await.unwrap_err().kind, ErrorKind::Invalid);
+    assert_eq!(server.log().count("tags GET"), 0, "a list that breaks off is no refusal");
+}
+
+#[tokio::test]
+async fn azures_listing_has_a_scope_of_its_own() {
+    let user = ("mirror".to_owned(), "s3cret".to_owned());
+    let auth = Auth::Bearer { user, anonymous_pull: true, lifetime: Duration::from_secs(300) };
+    let (server, _) = like_azures(Setup { auth, ..Setup::default() });
+    assert_eq!(tags(&with(&server, azures(as_user("s3cret")))).await.unwrap().len(), 250);
+    assert_eq!(server.log().count("tags GET"), 0);
+    // Who may only pull is refused there, and lists in the standard way.
+    server.log().clear();
+    let repository = with(&server, azures(Options::default()));
+    for _ in 0..2 {
+        assert_eq!(tags(&repository).await.unwrap().len(), 250);
+    }
+    assert!(!repository.lists_digests());
+    assert_eq!((server.log().count("acr-tags GET"), server.log().count("tags GET")), (2, 6));
+}
+
+#[tokio::test]
+async fn a_registry_without_azures_listing_is_asked_for_it_once() {
+    let (server, _) = like_azures(Setup::default());
+    server.heal();
+    let client = client(&server, azures(Options::default()));
+    // One that is in neither list says nothing of the listings.
+    let none = client.repository(name("none"));
+    assert_eq!(tags(&none).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert!(none.lists_digests());
+    for _ in 0..2 {
+        assert_eq!(tags(&client.repository(name("a/b"))).await.unwrap().len(), 250);
+    }
+    assert!(!none.lists_digests());
+    assert_eq!((server.log().count("acr-tags GET"), server.log().count("tags GET")), (2, 7));
+    server.set(Fault::AcrTagList);
+    server.set(Fault::Unavailable { next: 1 });
+    let healthy = with(&server, azures(Options::default()));
+    assert_eq!(tags(&healthy).await.unwrap().len(), 250);
+    assert!(healthy.lists_digests(), "a failure that passes is no refusal");
+}
+
+#[test]
+fn a_mirror_between_registries_of_azures_costs_a_listing_a_side() {
+    let (source, target) = (Server::start(), Server::start());
+    for server in [&source, &target] {
+        let image = images::small(Family::Oci, 1);
+        image.put(server, "app", Some("v1"));
+        for number in 2..=250 {
+            server.store().set_tag("app", &format!("v{number}"), image.digest());
+        }
+        server.set(Fault::AcrTagList);
+    }
+    let site = Site::new();
+    let registries = [&source, &target].map(|server| format!("\"{}\": {{plain_http: true, kind: acr}}", server.host()));
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    site.configure_fully("status: off", &registries.join(", "), &entry);
+    site.once();
+    for server in [&source, &target] {
+        server.log().clear();
+    }
+    assert!(site.once().starts_with("app: nothing changed (250 kept)"));
+    for server in [&source, &target] {
+        assert_eq!(server.log().counts(), BTreeMap::from([("acr-tags GET".to_owned(), 3)]));
+    }
 }
 
 #[tokio::test]
