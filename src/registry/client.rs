@@ -12,6 +12,7 @@ use super::meter::Meter;
 use super::pace::Pace;
 use super::permits::Gate;
 use super::retry::Tempo;
+use super::seek::OwnMount;
 use super::upload::UploadMode;
 use super::{Kind, MeterSnapshot, Options, Repository, realm};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
@@ -29,6 +30,7 @@ pub struct Registry {
     pub(crate) tempo: Tempo,
     pub(crate) kind: Kind,
     pub(crate) upload: UploadMode,
+    pub(crate) own_mount: OwnMount,
     referrers_api: AtomicU8,
     /// Whether a tag listing has told digests.
     told_digests: AtomicBool,
@@ -94,6 +96,7 @@ impl Registry {
             gate: Gate::new(options.limits.concurrent),
             meter: Meter::default(),
             tempo,
+            own_mount: OwnMount::default(),
             referrers_api: AtomicU8::new(ReferrersApi::Unknown as u8),
             told_digests: AtomicBool::new(false),
             own_listing_refused: AtomicBool::new(false),

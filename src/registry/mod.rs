@@ -24,6 +24,7 @@ mod referrers;
 mod repository;
 mod retry;
 mod scope;
+mod seek;
 mod tags;
 mod token;
 mod transport;

@@ -32,6 +32,9 @@ impl Scopes {
     /// To mount a blob of `from` into a repository, in one token.
     pub(crate) fn mount(name: &RepositoryName, from: &RepositoryName) -> Self {
         let mut scopes = Self::push(name);
+        if from == name {
+            return scopes;
+        }
         scopes.grants.insert(format!("repository:{from}:pull"));
         scopes
     }

@@ -41,26 +41,34 @@ impl Repository {
         blob: &Descriptor,
         from: Option<&RepositoryName>,
     ) -> Result<Begun, StoreError> {
-        let context = self.context(Step::BeginUpload, blob.digest);
-        let mut url = self.url(&context, "blobs/uploads/")?;
-        if let Some(from) = from {
-            let mut mount = url.clone();
-            mount.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from.as_str());
-            let answer = self.post(&context, mount, Scopes::mount(&self.name, from)).await?;
-            match answer.status {
-                StatusCode::CREATED => return Ok(Begun::Mounted),
-                StatusCode::ACCEPTED => return self.session(&context, blob, &answer),
-                // It may be the mounting alone that is refused.
-                status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
-                    tracing::debug!(place = %context.place, %from, digest = %blob.digest, "no mount: {}", answer.detail());
-                }
-                _ => return Err(answer.refusal(&context)),
-            }
+        if let Some(from) = from
+            && let Some(begun) = self.mount(blob, from).await?
+        {
+            return Ok(begun);
         }
-        url.set_query(None);
+        let context = self.context(Step::BeginUpload, blob.digest);
+        let url = self.url(&context, "blobs/uploads/")?;
         let answer = self.post(&context, url, Scopes::push(&self.name)).await?;
         match answer.status {
             StatusCode::ACCEPTED => self.session(&context, blob, &answer),
+            _ => Err(answer.refusal(&context)),
+        }
+    }
+
+    /// Tries to mount, and takes the session that is opened where that does not happen. `None` where the registry refuses
+    /// both: it may be the mounting alone.
+    pub(crate) async fn mount(&self, blob: &Descriptor, from: &RepositoryName) -> Result<Option<Begun>, StoreError> {
+        let context = self.context(Step::BeginUpload, blob.digest);
+        let mut url = self.url(&context, "blobs/uploads/")?;
+        url.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from.as_str());
+        let answer = self.post(&context, url, Scopes::mount(&self.name, from)).await?;
+        match answer.status {
+            StatusCode::CREATED => Ok(Some(Begun::Mounted)),
+            StatusCode::ACCEPTED => self.session(&context, blob, &answer).map(Some),
+            status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
+                tracing::debug!(place = %context.place, %from, digest = %blob.digest, "no mount: {}", answer.detail());
+                Ok(None)
+            }
             _ => Err(answer.refusal(&context)),
         }
     }

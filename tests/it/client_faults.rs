@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use transship::oci::{Descriptor, Digest, ManifestRef, RepositoryName};
 use transship::registry::{Credentials, Kind, Limits, Options, Registry, Repository, Secret};
-use transship::store::{Begun, ErrorKind, Source, StoreError, TagEntry, Target, Verified};
+use transship::store::{Begun, ErrorKind, Sought, Source, StoreError, TagEntry, Target, Verified};
 
 use crate::support::images::{self, Family, blob_descriptor, noise, push_blob, verified};
 use crate::support::registry::{Auth, Fault, Server, Setup};
@@ -254,6 +254,30 @@ async fn a_mount_that_does_not_happen_has_opened_the_session() {
     let counts = server.log().counts();
     assert_eq!((counts["mount POST"], counts.get("upload POST"), counts["upload PUT"]), (1, None, 1));
     assert_eq!(server.open_sessions(), 0);
+}
+
+#[tokio::test]
+async fn one_post_finds_or_begins_once_a_registry_has_shown_that_it_can() {
+    for (fault, heads, mounts) in [(None, 1, 4), (Some(Fault::MountRefused), 4, 1)] {
+        let server = bearer(false);
+        server.store().put_blob("a/b", "here".into());
+        fault.into_iter().for_each(|fault| server.set(fault));
+        let repository = with(&server, as_user("s3cret"));
+        for content in ["here", "here", "absent", "here"] {
+            let sought = repository.find_or_begin(&blob_descriptor(content.as_bytes()), None).await.unwrap();
+            match sought {
+                Sought::Found => assert_eq!(content, "here"),
+                Sought::Mounted => panic!("it was nowhere else"),
+                Sought::Session(session) => {
+                    assert_eq!(content, "absent");
+                    session.cancel().await;
+                }
+            }
+        }
+        let count = |kind: &str| server.log().of(kind).iter().filter(|request| request.status != 401).count();
+        assert_eq!((count("blob HEAD"), count("mount POST")), (heads, mounts));
+        assert_eq!(server.open_sessions(), 0);
+    }
 }
 
 #[tokio::test]
