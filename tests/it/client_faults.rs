@@ -11,6 +11,7 @@ use transship::registry::{Credentials, Kind, Limits, Options, Registry, Reposito
 use transship::store::{Begun, ErrorKind, Sought, Source, StoreError, TagEntry, Target, Verified};
 
 use crate::support::images::{self, Family, blob_descriptor, noise, push_blob, verified};
+use crate::support::programs::DEADLINE;
 use crate::support::registry::{Auth, Fault, Server, Setup};
 use crate::support::site::Site;
 
@@ -462,6 +463,31 @@ async fn a_burst_of_refusals_halves_the_requests_in_flight() {
     assert_eq!(server.log().requests().len(), 25, "five came again");
     // Those five raise the limit half way to eleven; the rest was in flight when it was halved, and counts for nothing.
     assert_eq!(most_of(14).await, 10);
+}
+
+/// Reads that are in flight when the limit is halved wait for writes that then have to enter beside them.
+#[test]
+fn a_registry_that_asks_for_patience_can_still_be_copied_within() {
+    for kind in ["plain", "acr"] {
+        let server = Server::start();
+        server.set(Fault::MountRefused);
+        server.set(Fault::Bandwidth(8_000_000));
+        let layers: Vec<_> = (1..=8).map(|seed| images::layer(Family::Oci, seed as u64, 600_000 * seed)).collect();
+        images::image(Family::Oci, images::linux("amd64"), &layers).put(&server, "app", Some("v1"));
+        let host = server.host();
+        let site = Site::new();
+        let registry = format!("\"{host}\": {{plain_http: true, kind: {kind}, limits: {{concurrent: 6}}}}");
+        let entry = format!("- {{name: app, source: \"{host}/app\", target: \"{host}/copy\"}}");
+        site.configure_fully("status: off", &registry, &entry);
+        let (running, began) = (site.start(&["once"]), Instant::now());
+        while server.log().count("blob GET") < 4 {
+            assert!(began.elapsed() < DEADLINE, "no four blobs are read: {:?}", server.log().counts());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server.set(Fault::TooManyRequests { next: 2, retry_after: Some(0) });
+        running.wait(DEADLINE).expect_success();
+        assert_eq!(server.store().tags("copy"), server.store().tags("app"), "{kind}");
+    }
 }
 
 #[tokio::test]
