@@ -138,6 +138,25 @@ pub enum Begun {
     Session(Box<dyn Upload>),
 }
 
+/// What came of looking for a blob that may be there, and of beginning to write it where it is not.
+pub enum Sought {
+    /// The blob was in the repository.
+    Found,
+    /// The blob is in the repository now: it was mounted.
+    Mounted,
+    /// A session waits for the bytes.
+    Session(Box<dyn Upload>),
+}
+
+impl From<Begun> for Sought {
+    fn from(begun: Begun) -> Self {
+        match begun {
+            Begun::Mounted => Self::Mounted,
+            Begun::Session(session) => Self::Session(session),
+        }
+    }
+}
+
 /// An upload in progress. Nothing is in the repository before [`Upload::send`] has returned without error.
 #[async_trait]
 pub trait Upload: Send {
@@ -159,6 +178,15 @@ pub trait Target: Source {
     /// Begins to write a blob. With `from`, the endpoint first tries to mount it from that repository of the
     /// same scope; where that does not happen the session it opened instead is used.
     async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<Begun, StoreError>;
+
+    /// For a blob of which nobody knows whether the repository has it: [`Target::has_blob`], and where it has not,
+    /// [`Target::begin_upload`]. An endpoint that can do both at once does; then the length of what is there is not compared.
+    async fn find_or_begin(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<Sought, StoreError> {
+        if self.has_blob(blob).await? {
+            return Ok(Sought::Found);
+        }
+        Ok(self.begin_upload(blob, from).await?.into())
+    }
 
     /// Writes a manifest under its digest, and under `tag` where one is given. Everything that it points at must be there
     /// already; an endpoint that misses some of it answers [`ErrorKind::MissingContent`].

@@ -16,7 +16,7 @@ use super::report::{Found, Part};
 use super::secrecy::may_show;
 use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar};
 use crate::oci::RegistryHost;
-use crate::registry::{Credentials, Limits, Options, Secret};
+use crate::registry::{Credentials, Kind, Limits, Options, Secret};
 
 const DEFAULT_STATUS: StatusPort = StatusPort::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
 /// What the kernel takes as the path of a socket.
@@ -196,9 +196,15 @@ fn options(reader: &Reader<'_>, value: &Value<'_>) -> Option<Options> {
     let fields = reader.fields(value, &REGISTRY)?;
     let credentials = fields.get("credentials").and_then(|value| credentials(reader, value));
     let plain_http = fields.get("plain_http").and_then(|value| reader.bool(value)).unwrap_or_default();
+    let kind = fields.get("kind").and_then(|value| kind(reader, value));
     let limits = fields.get("limits").and_then(|value| limits(reader, value)).unwrap_or_default();
     fields.done();
-    Some(Options { credentials, plain_http, limits })
+    Some(Options { credentials, plain_http, kind, limits })
+}
+
+fn kind(reader: &Reader<'_>, value: &Value<'_>) -> Option<Kind> {
+    let text = reader.text(value, "acr, ecr, google or plain")?;
+    reader.keep(value, text.parse())
 }
 
 fn limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limits> {

@@ -1,6 +1,7 @@
 //! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
 
 use crate::plan::Overwrite;
+use crate::registry::Kind;
 
 /// The keys of one kind of map.
 #[derive(Debug)]
@@ -144,6 +145,13 @@ pub(super) static REGISTRY: Table = Table {
         with_default(
             key("plain_http", Shape::Bool, "Speak HTTP instead of HTTPS; it is never guessed.", "true"),
             "false",
+        ),
+        key(
+            "kind",
+            Shape::Word(&Kind::NAMES),
+            "Whose registry it is, where the host's name does not tell, as behind a domain of your own: acr (Azure), ecr \
+             (Amazon), google, or plain. Default: by the name.",
+            r#""acr""#,
         ),
         key(
             "limits",

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::keys::{Key, ROOT, Shape, Table};
 use super::*;
-use crate::registry::Secret;
+use crate::registry::{Kind, Secret};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -216,6 +216,8 @@ fn what_the_file_says_is_what_the_configuration_has() {
     assert_eq!(hub.limits.bandwidth, Some(100 << 20));
     assert_eq!(hub.limits.requests.map(|rate| (rate.count, rate.per.as_secs())), Some((600, 60)));
     assert!(config.registries[&"registry.internal:5000".parse().unwrap()].plain_http);
+    assert_eq!(config.registries[&"images.example.com".parse().unwrap()].kind, Some(Kind::Acr));
+    assert_eq!(hub.kind, None);
 
     let [python, team, api, airgap] = config.entries.as_slice() else { panic!("four entries") };
     assert_eq!(python.name.as_str(), "python-base");

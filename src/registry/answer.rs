@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
-use super::permits::Permits;
+use super::permits::Permit;
 use super::retry;
 use crate::oci::Digest;
 use crate::store::{ErrorKind, Step, StoreError};
@@ -54,8 +54,8 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 pub(crate) enum Body {
     Whole(Bytes),
-    /// A blob on its way, and the permits to let go when it has come.
-    Flowing(reqwest::Response, Permits),
+    /// A blob on its way, and the permit to let go when it has come.
+    Flowing(reqwest::Response, Permit),
 }
 
 impl Answer {

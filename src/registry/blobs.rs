@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, StatusCode};
 use std::sync::Arc;
 
 use super::answer::{Answer, Body, Context};
-use super::permits::{Door, Permits};
+use super::permits::{Door, Permit};
 use super::scope::Scopes;
 use super::transport::{Call, Expects};
 use super::trouble::broken_off;
@@ -62,7 +62,7 @@ impl Repository {
             _ => return Err(answer.refusal(&context)),
         };
         match answer.body {
-            Body::Flowing(response, permits) => Ok(flow(Arc::clone(&self.registry), context, response, permits, skip)),
+            Body::Flowing(response, permit) => Ok(flow(Arc::clone(&self.registry), context, response, permit, skip)),
             Body::Whole(bytes) => Ok(stream::iter([Ok(bytes)]).boxed()),
         }
     }
@@ -88,17 +88,17 @@ struct Flow {
     skip: u64,
     received: u64,
     /// Let go with the body.
-    _permits: Permits,
+    _permit: Permit,
 }
 
 fn flow(
     registry: Arc<Registry>,
     context: Context,
     response: reqwest::Response,
-    permits: Permits,
+    permit: Permit,
     skip: u64,
 ) -> ByteStream {
-    let flow = Flow { registry, context, response, skip, received: 0, _permits: permits };
+    let flow = Flow { registry, context, response, skip, received: 0, _permit: permit };
     // `None` after an error: the stream has ended.
     stream::unfold(Some(flow), |flow| async {
         let mut flow = flow?;

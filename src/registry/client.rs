@@ -12,8 +12,9 @@ use super::meter::Meter;
 use super::pace::Pace;
 use super::permits::Gate;
 use super::retry::Tempo;
+use super::seek::OwnMount;
 use super::upload::UploadMode;
-use super::{MeterSnapshot, Options, Repository, realm};
+use super::{Kind, MeterSnapshot, Options, Repository, realm};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
 /// One registry. Shared by everything that speaks to it, so that its limits hold over all entries.
@@ -27,10 +28,14 @@ pub struct Registry {
     pub(crate) gate: Gate,
     pub(crate) meter: Meter,
     pub(crate) tempo: Tempo,
+    pub(crate) kind: Kind,
     pub(crate) upload: UploadMode,
+    pub(crate) own_mount: OwnMount,
     referrers_api: AtomicU8,
     /// Whether a tag listing has told digests.
     told_digests: AtomicBool,
+    /// Whether the listing of its own that this kind of registry has was refused, while the standard one was not.
+    own_listing_refused: AtomicBool,
     /// Held by the first who asks by the referrers API; then true.
     probed: tokio::sync::Mutex<bool>,
     locks: Mutex<HashMap<(RepositoryName, Digest), Weak<Turn>>>,
@@ -79,8 +84,10 @@ impl Registry {
         let base: Url = format!("{scheme}://{api_host}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
         let http = http_client(&base, &tempo)
             .map_err(|error| RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() })?;
+        let kind = options.kind.unwrap_or_else(|| Kind::of(&host));
         Ok(Arc::new(Self {
-            upload: UploadMode::of(&host),
+            kind,
+            upload: kind.upload(),
             host,
             base,
             http,
@@ -89,8 +96,10 @@ impl Registry {
             gate: Gate::new(options.limits.concurrent),
             meter: Meter::default(),
             tempo,
+            own_mount: OwnMount::default(),
             referrers_api: AtomicU8::new(ReferrersApi::Unknown as u8),
             told_digests: AtomicBool::new(false),
+            own_listing_refused: AtomicBool::new(false),
             probed: tokio::sync::Mutex::new(false),
             locks: Mutex::default(),
         }))
@@ -122,11 +131,19 @@ impl Registry {
         }
     }
 
-    /// Whether the tag listing tells digests: Google's registries, and any that has done so.
+    /// Whether the tag listing tells digests: Google's registries, Azure's, and any that has done so.
     pub(crate) fn lists_digests(&self) -> bool {
-        let name = self.host.name();
-        let is_google = name == "gcr.io" || name.ends_with(".gcr.io") || name.ends_with(".pkg.dev");
-        is_google || self.told_digests.load(Ordering::Relaxed)
+        self.kind == Kind::Google || self.has_own_listing() || self.told_digests.load(Ordering::Relaxed)
+    }
+
+    /// Whether tags are listed in a way of this kind of registry alone.
+    pub(crate) fn has_own_listing(&self) -> bool {
+        self.kind == Kind::Acr && !self.own_listing_refused.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that it is no use to ask for that.
+    pub(crate) fn learn_own_listing_is_refused(&self) {
+        self.own_listing_refused.store(true, Ordering::Relaxed);
     }
 
     /// Remembers that a tag listing told digests.
@@ -171,6 +188,16 @@ impl fmt::Debug for Registry {
     }
 }
 
+/// What one blob may have on its way by HTTP/2 before it is taken: 100 MB/s at a round trip of 40 ms.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// What all of one registry may have so by HTTP/2, where they share a connection. It is memory at worst, and not
+/// `daemon.memory`'s.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// The largest piece by HTTP/2: four times the least allowed, and still short beside a small answer that waits behind it.
+const FRAME: u32 = 64 * 1024;
+
 /// Redirects, repetitions and credentials are ours to decide; content encodings stay off, for a decompressed blob has
 /// another digest.
 fn http_client(base: &Url, tempo: &Tempo) -> reqwest::Result<reqwest::Client> {
@@ -180,6 +207,9 @@ fn http_client(base: &Url, tempo: &Tempo) -> reqwest::Result<reqwest::Client> {
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_max_frame_size(FRAME)
             .connect_timeout(tempo.connect)
             .pool_idle_timeout(tempo.idle);
         // As everywhere, a proxy of the environment is not for this machine itself.

@@ -1,6 +1,8 @@
 //! What can be set for one registry, after the configuration has been read.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -12,8 +14,58 @@ pub struct Options {
     pub credentials: Option<Credentials>,
     /// Speak HTTP instead of HTTPS. Never guessed.
     pub plain_http: bool,
+    /// What the registry is, where the host's name does not tell: behind a domain of one's own. `None` goes by the name.
+    pub kind: Option<Kind>,
     /// What the registry may be asked for at most.
     pub limits: Limits,
+}
+
+/// Whose registry it is, as far as that changes how it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Azure Container Registry: takes blobs in chunks, and has a tag listing of its own that tells digests.
+    Acr,
+    /// Amazon's: takes blobs in chunks.
+    Ecr,
+    /// Google's, both of them: their tag listing tells digests.
+    Google,
+    /// Nothing beyond the distribution specification.
+    Plain,
+}
+
+/// A text that is not a [`Kind`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a kind of registry: expected acr, ecr, google or plain")]
+pub struct KindError(String);
+
+impl Kind {
+    /// All kinds, as they are written.
+    pub const NAMES: [&'static str; 4] = ["acr", "ecr", "google", "plain"];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Acr => "acr",
+            Self::Ecr => "ecr",
+            Self::Google => "google",
+            Self::Plain => "plain",
+        })
+    }
+}
+
+impl FromStr for Kind {
+    type Err = KindError;
+
+    fn from_str(text: &str) -> Result<Self, KindError> {
+        match text {
+            "acr" => Ok(Self::Acr),
+            "ecr" => Ok(Self::Ecr),
+            "google" => Ok(Self::Google),
+            "plain" => Ok(Self::Plain),
+            _ => Err(KindError(text.to_owned())),
+        }
+    }
 }
 
 /// A user name and its password.

@@ -11,7 +11,8 @@ use super::Registry;
 use super::answer::Context;
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{
-    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry, Target,
+    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Sought, Source, Step, StoreError, TagEntry,
+    Target,
 };
 
 /// One repository of one registry.
@@ -100,6 +101,10 @@ impl Target for Repository {
 
     async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<Begun, StoreError> {
         self.open_upload(blob, from).await
+    }
+
+    async fn find_or_begin(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<Sought, StoreError> {
+        self.seek_or_begin(blob, from).await
     }
 
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError> {

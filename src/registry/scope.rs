@@ -19,6 +19,11 @@ impl Scopes {
         Self { grants: BTreeSet::from([format!("repository:{name}:pull")]), wider }
     }
 
+    /// To list the tags of a repository of Azure's with what is known of them.
+    pub(crate) fn metadata(name: &RepositoryName) -> Self {
+        Self { grants: BTreeSet::from([format!("repository:{name}:metadata_read")]), wider: None }
+    }
+
     /// To write to a repository.
     pub(crate) fn push(name: &RepositoryName) -> Self {
         Self { grants: BTreeSet::from([format!("repository:{name}:pull,push")]), wider: None }
@@ -27,6 +32,9 @@ impl Scopes {
     /// To mount a blob of `from` into a repository, in one token.
     pub(crate) fn mount(name: &RepositoryName, from: &RepositoryName) -> Self {
         let mut scopes = Self::push(name);
+        if from == name {
+            return scopes;
+        }
         scopes.grants.insert(format!("repository:{from}:pull"));
         scopes
     }

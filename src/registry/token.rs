@@ -12,7 +12,7 @@ use super::Registry;
 use super::answer::{Answer, sensitive};
 use super::auth::AuthError;
 use super::locate;
-use super::permits::Permits;
+use super::permits::Permit;
 use super::retry::{self, Attempts, Kind};
 use super::scope::Scopes;
 use super::transport::Call;
@@ -54,7 +54,7 @@ impl Registry {
             self.meter.asked_for_token();
             let asked = Instant::now();
             let mut call = Call::new(Kind::Token, Method::GET, url.clone(), Scopes::catalog());
-            let outcome = self.attempt(&mut call, realm, credentials.as_ref(), Permits::default()).await;
+            let outcome = self.attempt(&mut call, realm, credentials.as_ref(), Permit::default()).await;
             let (pause, error) = match outcome {
                 Ok(answer) if answer.status.is_success() => return self.read_token(realm, &answer, asked),
                 Ok(answer) => {

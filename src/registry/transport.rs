@@ -1,4 +1,4 @@
-//! One request to one registry: permits, pace, credentials, redirects, repetitions and limits of time and size.
+//! One request to one registry: its permit, pace, credentials, redirects, repetitions and limits of time and size.
 //! What the request means is known to its caller only.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::answer::{Answer, Body, CREDENTIALS, Context, MAX_REFUSAL, scrubbed};
 use super::auth::{AuthError, Grant};
 use super::locate;
 use super::outgoing::Outgoing;
-use super::permits::{Door, Permits};
+use super::permits::{Door, Permit};
 use super::retry::{self, Attempts, Failure, Kind};
 use super::scope::Scopes;
 use super::trouble::{Trouble, broken_off, describe};
@@ -84,9 +84,10 @@ impl Call {
     }
 
     fn door(&self) -> Door {
-        match self.expects {
-            Expects::Small(_) => Door::Common,
-            Expects::Blob(door) => door,
+        match (self.expects, self.kind) {
+            (Expects::Blob(door), _) => door,
+            (Expects::Small(_), Kind::Chunk | Kind::Commit | Kind::Streamed) => Door::Continued,
+            (Expects::Small(_), _) => Door::Common,
         }
     }
 
@@ -112,11 +113,12 @@ impl Registry {
         let mut attempts = Attempts::of(call.kind, &self.tempo);
         let mut renewed = false;
         loop {
-            let permits = self.gate.enter(call.door()).await;
+            let permit = self.gate.enter(call.door()).await;
+            let number = permit.number();
             self.meter.throttled(self.pace.admit().await);
             let denied = |error: AuthError| context.error(error.kind, error.detail);
             let grant = self.authorization(&call).await.map_err(denied)?;
-            let outcome = self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), permits).await;
+            let outcome = self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), permit).await;
             let pause = match outcome {
                 Ok(answer) if self.is_challenge(&answer) => {
                     let again =
@@ -132,7 +134,7 @@ impl Registry {
                     renewed = true;
                     continue;
                 }
-                Ok(answer) => match self.pause_after(&answer, &mut attempts) {
+                Ok(answer) => match self.pause_after(&answer, number, &mut attempts) {
                     Some(pause) => pause,
                     None => return Ok(answer),
                 },
@@ -152,8 +154,16 @@ impl Registry {
 
     /// How long to wait before this request is sent again, `None` when the answer stands. What the registry itself asks for
     /// holds for every other request too.
-    fn pause_after(&self, answer: &Answer, attempts: &mut Attempts) -> Option<Duration> {
-        let failure = retry::failure_of(answer.status, &answer.headers)?;
+    fn pause_after(&self, answer: &Answer, number: u64, attempts: &mut Attempts) -> Option<Duration> {
+        let Some(failure) = retry::failure_of(answer.status, &answer.headers) else {
+            self.gate.answered(number);
+            return None;
+        };
+        if failure == Failure::Throttled
+            && let Some(limit) = self.gate.throttled(number)
+        {
+            tracing::debug!(registry = %self.host(), limit, "the registry asks for patience: fewer requests at once");
+        }
         let asked = retry::retry_after(&answer.headers, chrono::Utc::now());
         if let (Failure::Throttled, Some(asked)) = (failure, asked) {
             self.pace.pause(asked);
@@ -167,7 +177,7 @@ impl Registry {
         call: &mut Call,
         home: &Url,
         credentials: Option<&HeaderValue>,
-        permits: Permits,
+        permit: Permit,
     ) -> Result<Answer, Trouble> {
         let held = call.bytes_held();
         self.meter.throttled(self.pace.spend(held).await);
@@ -189,7 +199,7 @@ impl Registry {
             (_, Expects::Blob(_)) => {
                 let response = within(self.tempo.idle, self.exchange(call, home, credentials)).await?;
                 if response.status().is_success() {
-                    return Ok(flowing(response, permits));
+                    return Ok(flowing(response, permit));
                 }
                 within(self.tempo.idle, self.whole(response, MAX_REFUSAL)).await?
             }
@@ -257,9 +267,9 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Trouble
     tokio::time::timeout(limit, work).await.unwrap_or_else(late)
 }
 
-fn flowing(response: reqwest::Response, permits: Permits) -> Answer {
+fn flowing(response: reqwest::Response, permit: Permit) -> Answer {
     let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
-    Answer { status, headers, url, elsewhere: false, body: Body::Flowing(response, permits) }
+    Answer { status, headers, url, elsewhere: false, body: Body::Flowing(response, permit) }
 }
 
 fn request(call: &mut Call, url: Url, credentials: Option<&HeaderValue>) -> Result<reqwest::Request, Trouble> {

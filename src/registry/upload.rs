@@ -14,7 +14,7 @@ use super::outgoing::Outgoing;
 use super::retry::Kind;
 use super::scope::Scopes;
 use super::transport::{Call, Payload};
-use crate::oci::{Descriptor, RegistryHost, RepositoryName};
+use crate::oci::{Descriptor, RepositoryName};
 use crate::store::{Begun, ErrorKind, Step, StoreError, Upload, Verified};
 
 /// Blobs up to this size are read whole before they are sent, so that the request can be repeated.
@@ -34,22 +34,6 @@ pub(crate) enum UploadMode {
     Chunked(usize),
 }
 
-impl UploadMode {
-    /// What is known of a registry by its name alone.
-    pub(crate) fn of(host: &RegistryHost) -> Self {
-        let name = host.name();
-        if name.ends_with(".azurecr.io") {
-            // A PUT of more than about 20 MB is answered 413.
-            Self::Chunked(4 * 1024 * 1024)
-        } else if name.ends_with(".amazonaws.com") || name.ends_with(".amazonaws.com.cn") {
-            // Parts of less than 5 MB are refused.
-            Self::Chunked(8 * 1024 * 1024)
-        } else {
-            Self::Monolithic
-        }
-    }
-}
-
 impl Repository {
     /// Tries to mount; opens a session where that is not asked for or does not happen.
     pub(crate) async fn open_upload(
@@ -57,26 +41,34 @@ impl Repository {
         blob: &Descriptor,
         from: Option<&RepositoryName>,
     ) -> Result<Begun, StoreError> {
-        let context = self.context(Step::BeginUpload, blob.digest);
-        let mut url = self.url(&context, "blobs/uploads/")?;
-        if let Some(from) = from {
-            let mut mount = url.clone();
-            mount.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from.as_str());
-            let answer = self.post(&context, mount, Scopes::mount(&self.name, from)).await?;
-            match answer.status {
-                StatusCode::CREATED => return Ok(Begun::Mounted),
-                StatusCode::ACCEPTED => return self.session(&context, blob, &answer),
-                // It may be the mounting alone that is refused.
-                status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
-                    tracing::debug!(place = %context.place, %from, digest = %blob.digest, "no mount: {}", answer.detail());
-                }
-                _ => return Err(answer.refusal(&context)),
-            }
+        if let Some(from) = from
+            && let Some(begun) = self.mount(blob, from).await?
+        {
+            return Ok(begun);
         }
-        url.set_query(None);
+        let context = self.context(Step::BeginUpload, blob.digest);
+        let url = self.url(&context, "blobs/uploads/")?;
         let answer = self.post(&context, url, Scopes::push(&self.name)).await?;
         match answer.status {
             StatusCode::ACCEPTED => self.session(&context, blob, &answer),
+            _ => Err(answer.refusal(&context)),
+        }
+    }
+
+    /// Tries to mount, and takes the session that is opened where that does not happen. `None` where the registry refuses
+    /// both: it may be the mounting alone.
+    pub(crate) async fn mount(&self, blob: &Descriptor, from: &RepositoryName) -> Result<Option<Begun>, StoreError> {
+        let context = self.context(Step::BeginUpload, blob.digest);
+        let mut url = self.url(&context, "blobs/uploads/")?;
+        url.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from.as_str());
+        let answer = self.post(&context, url, Scopes::mount(&self.name, from)).await?;
+        match answer.status {
+            StatusCode::CREATED => Ok(Some(Begun::Mounted)),
+            StatusCode::ACCEPTED => self.session(&context, blob, &answer).map(Some),
+            status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
+                tracing::debug!(place = %context.place, %from, digest = %blob.digest, "no mount: {}", answer.detail());
+                Ok(None)
+            }
             _ => Err(answer.refusal(&context)),
         }
     }

@@ -1,16 +1,19 @@
 //! The registry client against a registry that does what registries do: each fact here is somebody's bug report.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use transship::oci::{Descriptor, Digest, ManifestRef, RepositoryName};
-use transship::registry::{Credentials, Limits, Options, Registry, Repository, Secret};
-use transship::store::{Begun, ErrorKind, Source, StoreError, TagEntry, Target, Verified};
+use transship::registry::{Credentials, Kind, Limits, Options, Registry, Repository, Secret};
+use transship::store::{Begun, ErrorKind, Sought, Source, StoreError, TagEntry, Target, Verified};
 
 use crate::support::images::{self, Family, blob_descriptor, noise, push_blob, verified};
+use crate::support::programs::DEADLINE;
 use crate::support::registry::{Auth, Fault, Server, Setup};
+use crate::support::site::Site;
 
 fn open(server: &Server) -> Repository {
     with(server, Options::default())
@@ -125,6 +128,97 @@ async fn a_listing_tells_false_names_and_digests() {
     assert_eq!(listed, [TagEntry::Unusable("sha256:bad".into()), v1]);
 }
 
+/// A registry like Azure's with 250 tags on one image under `a/b`, and that image.
+fn like_azures(setup: Setup) -> (Server, images::Image) {
+    let (server, image) = with_image(setup);
+    for number in 2..=250 {
+        server.store().set_tag("a/b", &format!("v{number}"), image.digest());
+    }
+    server.set(Fault::AcrTagList);
+    (server, image)
+}
+
+fn azures(options: Options) -> Options {
+    Options { kind: Some(Kind::Acr), ..options }
+}
+
+#[tokio::test]
+async fn azures_own_listing_tells_the_digests_page_by_page() {
+    let (server, image) = like_azures(Setup::default());
+    let repository = with(&server, azures(Options::default()));
+    assert!(repository.lists_digests());
+    let listed = tags(&repository).await.unwrap();
+    assert_eq!(listed.len(), 250);
+    assert!(listed.iter().all(|entry| matches!(entry, TagEntry::Tag(_, Some(digest)) if *digest == image.digest())));
+    assert_eq!(server.log().counts(), BTreeMap::from([("acr-tags GET".to_owned(), 3)]));
+    server.set(Fault::TagListCut);
+    assert_eq!(tags(&repository).await.unwrap_err().kind, ErrorKind::Invalid);
+    assert_eq!(server.log().count("tags GET"), 0, "a list that breaks off is no refusal");
+}
+
+#[tokio::test]
+async fn azures_listing_has_a_scope_of_its_own() {
+    let user = ("mirror".to_owned(), "s3cret".to_owned());
+    let auth = Auth::Bearer { user, anonymous_pull: true, lifetime: Duration::from_secs(300) };
+    let (server, _) = like_azures(Setup { auth, ..Setup::default() });
+    assert_eq!(tags(&with(&server, azures(as_user("s3cret")))).await.unwrap().len(), 250);
+    assert_eq!(server.log().count("tags GET"), 0);
+    // Who may only pull is refused there, and lists in the standard way.
+    server.log().clear();
+    let repository = with(&server, azures(Options::default()));
+    for _ in 0..2 {
+        assert_eq!(tags(&repository).await.unwrap().len(), 250);
+    }
+    assert!(!repository.lists_digests());
+    assert_eq!((server.log().count("acr-tags GET"), server.log().count("tags GET")), (2, 6));
+}
+
+#[tokio::test]
+async fn a_registry_without_azures_listing_is_asked_for_it_once() {
+    let (server, _) = like_azures(Setup::default());
+    server.heal();
+    let client = client(&server, azures(Options::default()));
+    // One that is in neither list says nothing of the listings.
+    let none = client.repository(name("none"));
+    assert_eq!(tags(&none).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert!(none.lists_digests());
+    for _ in 0..2 {
+        assert_eq!(tags(&client.repository(name("a/b"))).await.unwrap().len(), 250);
+    }
+    assert!(!none.lists_digests());
+    assert_eq!((server.log().count("acr-tags GET"), server.log().count("tags GET")), (2, 7));
+    server.set(Fault::AcrTagList);
+    server.set(Fault::Unavailable { next: 1 });
+    let healthy = with(&server, azures(Options::default()));
+    assert_eq!(tags(&healthy).await.unwrap().len(), 250);
+    assert!(healthy.lists_digests(), "a failure that passes is no refusal");
+}
+
+#[test]
+fn a_mirror_between_registries_of_azures_costs_a_listing_a_side() {
+    let (source, target) = (Server::start(), Server::start());
+    for server in [&source, &target] {
+        let image = images::small(Family::Oci, 1);
+        image.put(server, "app", Some("v1"));
+        for number in 2..=250 {
+            server.store().set_tag("app", &format!("v{number}"), image.digest());
+        }
+        server.set(Fault::AcrTagList);
+    }
+    let site = Site::new();
+    let registries = [&source, &target].map(|server| format!("\"{}\": {{plain_http: true, kind: acr}}", server.host()));
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    site.configure_fully("status: off", &registries.join(", "), &entry);
+    site.once();
+    for server in [&source, &target] {
+        server.log().clear();
+    }
+    assert!(site.once().starts_with("app: nothing changed (250 kept)"));
+    for server in [&source, &target] {
+        assert_eq!(server.log().counts(), BTreeMap::from([("acr-tags GET".to_owned(), 3)]));
+    }
+}
+
 #[tokio::test]
 async fn credentials_do_not_follow_a_redirect_to_another_origin() {
     let server = Server::with(Setup { auth: Auth::Basic("mirror".into(), "s3cret".into()), ..Setup::default() });
@@ -161,6 +255,30 @@ async fn a_mount_that_does_not_happen_has_opened_the_session() {
     let counts = server.log().counts();
     assert_eq!((counts["mount POST"], counts.get("upload POST"), counts["upload PUT"]), (1, None, 1));
     assert_eq!(server.open_sessions(), 0);
+}
+
+#[tokio::test]
+async fn one_post_finds_or_begins_once_a_registry_has_shown_that_it_can() {
+    for (fault, heads, mounts) in [(None, 1, 4), (Some(Fault::MountRefused), 4, 1)] {
+        let server = bearer(false);
+        server.store().put_blob("a/b", "here".into());
+        fault.into_iter().for_each(|fault| server.set(fault));
+        let repository = with(&server, as_user("s3cret"));
+        for content in ["here", "here", "absent", "here"] {
+            let sought = repository.find_or_begin(&blob_descriptor(content.as_bytes()), None).await.unwrap();
+            match sought {
+                Sought::Found => assert_eq!(content, "here"),
+                Sought::Mounted => panic!("it was nowhere else"),
+                Sought::Session(session) => {
+                    assert_eq!(content, "absent");
+                    session.cancel().await;
+                }
+            }
+        }
+        let count = |kind: &str| server.log().of(kind).iter().filter(|request| request.status != 401).count();
+        assert_eq!((count("blob HEAD"), count("mount POST")), (heads, mounts));
+        assert_eq!(server.open_sessions(), 0);
+    }
 }
 
 #[tokio::test]
@@ -325,6 +443,51 @@ async fn the_catalog_is_listed_over_its_pages_where_there_is_one() {
     server.set(Fault::NoCatalog);
     let error = list(client(&server, Options::default())).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+}
+
+#[tokio::test]
+async fn a_burst_of_refusals_halves_the_requests_in_flight() {
+    let (server, _) = with_image(Setup::default());
+    server.set(Fault::Delay(Duration::from_millis(100)));
+    let limits = Limits { concurrent: Some(20), ..Limits::default() };
+    let repository = with(&server, Options { limits, ..Options::default() });
+    let most_of = async |requests: usize| {
+        server.log().clear();
+        let references = vec![by_tag("v1"); requests];
+        futures_util::future::try_join_all(references.iter().map(|one| repository.resolve(one))).await.unwrap();
+        server.log().most_at_once()
+    };
+    assert_eq!(most_of(30).await, 20, "nobody asked for patience");
+    server.set(Fault::TooManyRequests { next: 5, retry_after: Some(0) });
+    assert_eq!(most_of(20).await, 20);
+    assert_eq!(server.log().requests().len(), 25, "five came again");
+    // Those five raise the limit half way to eleven; the rest was in flight when it was halved, and counts for nothing.
+    assert_eq!(most_of(14).await, 10);
+}
+
+/// Reads that are in flight when the limit is halved wait for writes that then have to enter beside them.
+#[test]
+fn a_registry_that_asks_for_patience_can_still_be_copied_within() {
+    for kind in ["plain", "acr"] {
+        let server = Server::start();
+        server.set(Fault::MountRefused);
+        server.set(Fault::Bandwidth(8_000_000));
+        let layers: Vec<_> = (1..=8).map(|seed| images::layer(Family::Oci, seed as u64, 600_000 * seed)).collect();
+        images::image(Family::Oci, images::linux("amd64"), &layers).put(&server, "app", Some("v1"));
+        let host = server.host();
+        let site = Site::new();
+        let registry = format!("\"{host}\": {{plain_http: true, kind: {kind}, limits: {{concurrent: 6}}}}");
+        let entry = format!("- {{name: app, source: \"{host}/app\", target: \"{host}/copy\"}}");
+        site.configure_fully("status: off", &registry, &entry);
+        let (running, began) = (site.start(&["once"]), Instant::now());
+        while server.log().count("blob GET") < 4 {
+            assert!(began.elapsed() < DEADLINE, "no four blobs are read: {:?}", server.log().counts());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server.set(Fault::TooManyRequests { next: 2, retry_after: Some(0) });
+        running.wait(DEADLINE).expect_success();
+        assert_eq!(server.store().tags("copy"), server.store().tags("app"), "{kind}");
+    }
 }
 
 #[tokio::test]

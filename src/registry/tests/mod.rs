@@ -7,4 +7,5 @@ mod listing;
 mod origins;
 mod patience;
 mod scripted;
+mod seek;
 mod transfer;

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use futures_util::poll;
 
 use super::scripted::{Server, answer, blob, noise, plain, session, verified};
 use crate::oci::{Digest, ManifestRef};
+use crate::registry::permits::Door;
 use crate::registry::{Limits, Options, Rate};
 use crate::store::{ErrorKind, Source as _};
 
@@ -141,4 +143,30 @@ async fn a_token_that_runs_out_before_the_bytes_are_sent_is_a_failure_that_passe
     let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable);
     session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_begun_is_finished_before_anything_else_is_asked() {
+    for size in [1000, 300_000] {
+        let server = Server::start(|asked| match asked.method.as_str() {
+            "POST" => answer(202, &[("location", "/session")], ""),
+            "PUT" => answer(201, &[], ""),
+            _ => answer(404, &[], ""),
+        })
+        .await;
+        let limits = Limits { concurrent: Some(1), ..Limits::default() };
+        let registry = server.registry_as(Options { limits, ..plain() });
+        let repository = registry.repository("a/b".parse().unwrap());
+        let content = noise(size);
+        let session = session(&repository, &content).await.unwrap();
+        let held = registry.gate.enter(Door::Common).await;
+        let reference = some();
+        let (mut asking, mut sending) = (repository.resolve(&reference), session.send(verified(&content)));
+        assert!(poll!(&mut asking).is_pending() && poll!(&mut sending).is_pending());
+        drop(held);
+        let (found, sent) = tokio::join!(asking, sending);
+        assert_eq!((found.unwrap(), sent.unwrap()), (None, ()));
+        let methods: Vec<String> = server.asked().iter().map(|asked| asked.method.to_string()).collect();
+        assert_eq!(methods, ["POST", "PUT", "HEAD"]);
+    }
 }

@@ -308,15 +308,6 @@ async fn a_mount_that_is_refused_is_followed_by_a_session() {
     );
 }
 
-#[test]
-fn registries_that_want_chunks_are_known_by_name() {
-    let mode = |host: &str| UploadMode::of(&host.parse().unwrap());
-    assert_eq!(mode("prod.azurecr.io"), UploadMode::Chunked(4 * 1024 * 1024));
-    assert_eq!(mode("1.dkr.ecr.eu-west-1.amazonaws.com"), UploadMode::Chunked(8 * 1024 * 1024));
-    assert_eq!(mode("ghcr.io"), UploadMode::Monolithic);
-    assert_eq!(mode("azurecr.io.evil.example"), UploadMode::Monolithic);
-}
-
 #[tokio::test]
 async fn a_refusal_before_the_last_byte_is_heard() {
     // Answers when the head has come, and reads no body: as a proxy with a limit does.

@@ -106,7 +106,9 @@ fn needed(object: &Object, asked: &Asked) -> BTreeSet<Grant> {
     let Some(repository) = object.repository() else { return BTreeSet::new() };
     let reads = matches!(asked.method, Method::GET | Method::HEAD) && !matches!(object, Object::Upload(..));
     let deletes = asked.method == Method::DELETE && !matches!(object, Object::Upload(..));
-    let actions: &[&str] = if reads {
+    let actions: &[&str] = if matches!(object, Object::AcrTags(_)) {
+        &["metadata_read"]
+    } else if reads {
         &["pull"]
     } else if deletes {
         &["delete"]

@@ -31,6 +31,8 @@ pub enum Fault {
     TagListHas(String),
     /// Tag lists tell digests, as Google's do.
     TagListWithDigests,
+    /// There is a tag listing as Azure's registries have it, under `/acr/v1`.
+    AcrTagList,
     /// The n-th PUT of a manifest from now on (1 is the next) answers 500, and so do all after it.
     ManifestPutFails { nth: usize },
     /// PUT of a manifest under this tag or digest answers 500.

@@ -37,6 +37,37 @@ pub(super) fn tags(shared: &Shared, repository: &str, asked: &Asked) -> Response
     list(&text, if shared.faults.has(&Fault::TagPagesLoop) { Some(format!("{path}?last=~")) } else { link }, shared)
 }
 
+/// `_tags` of Azure's registries (its REST reference, "Tag - Get List").
+pub(super) fn acr_tags(shared: &Shared, repository: &str, asked: &Asked) -> Response {
+    if !shared.faults.has(&Fault::AcrTagList) {
+        return answer::error(404, "UNSUPPORTED", "there is nothing under this path");
+    }
+    if asked.method != Method::GET {
+        return answer::not_allowed();
+    }
+    let Some(tags) = shared.store.tags(repository) else {
+        return answer::error(404, "NAME_UNKNOWN", repository);
+    };
+    let names: Vec<String> = tags.keys().cloned().collect();
+    let (page, link) = page(shared, &names, asked, &format!("/acr/v1/{repository}/_tags"));
+    let time = "2024-01-02T03:04:05.6789012Z";
+    let enabled = json!({"deleteEnabled": true, "writeEnabled": true, "readEnabled": true, "listEnabled": true});
+    let about = |name: &String| {
+        json!({
+            "name": name, "digest": tags[name].to_string(), "createdTime": time, "lastUpdateTime": time,
+            "signed": false, "changeableAttributes": enabled,
+        })
+    };
+    let tags: Vec<Value> = page.iter().map(about).collect();
+    let mut text = json!({"registry": shared.host, "imageName": repository, "tags": tags}).to_string();
+    if shared.faults.has(&Fault::TagListCut) {
+        text.truncate(text.len() / 2);
+    }
+    let mut stated = vec![("content-type", "application/json; charset=utf-8".to_owned())];
+    stated.extend(link.map(|path| ("link", format!("<{path}&orderby=>; rel=\"next\""))));
+    answer::with(200, &stated, text)
+}
+
 /// The `manifest` map of Google's registries: digest to what is known of it.
 fn digests(shared: &Shared, repository: &str, page: &[String]) -> Value {
     let mut map = serde_json::Map::new();

@@ -19,6 +19,8 @@ pub(super) enum Object {
     Token,
     Catalog,
     Tags(String),
+    /// Azure Container Registry's own list of tags.
+    AcrTags(String),
     Manifest(String, String),
     Blob(String, String),
     /// An upload; the session's name is empty at its opening.
@@ -89,6 +91,7 @@ async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) 
                 Object::Ping => answer::json(&serde_json::json!({})),
                 Object::Catalog => lists::catalog(shared, &asked),
                 Object::Tags(repository) => lists::tags(shared, &repository, &asked),
+                Object::AcrTags(repository) => lists::acr_tags(shared, &repository, &asked),
                 Object::Referrers(repository, subject) => lists::referrers(shared, &repository, &subject, &asked),
                 _ => answer::error(404, "UNSUPPORTED", "there is nothing under this path"),
             };
@@ -116,6 +119,7 @@ impl Object {
             Self::Token => "token",
             Self::Catalog => "catalog",
             Self::Tags(_) => "tags",
+            Self::AcrTags(_) => "acr-tags",
             Self::Manifest(..) => "manifest",
             Self::Blob(..) => "blob",
             Self::Upload(..) => "upload",
@@ -127,7 +131,11 @@ impl Object {
     /// The repository that the path names.
     pub(super) fn repository(&self) -> Option<&str> {
         match self {
-            Self::Tags(name) | Self::Manifest(name, _) | Self::Blob(name, _) | Self::Upload(name, _) => Some(name),
+            Self::Tags(name)
+            | Self::AcrTags(name)
+            | Self::Manifest(name, _)
+            | Self::Blob(name, _)
+            | Self::Upload(name, _) => Some(name),
             Self::Referrers(name, _) => Some(name),
             _ => None,
         }
@@ -137,6 +145,9 @@ impl Object {
 fn read_path(path: &str) -> Object {
     if path == "/token" {
         return Object::Token;
+    }
+    if let Some(name) = path.strip_prefix("/acr/v1/").and_then(|rest| rest.strip_suffix("/_tags")) {
+        return Object::AcrTags(name.to_owned());
     }
     let Some(rest) = path.strip_prefix("/v2/") else {
         return if path == "/v2" { Object::Ping } else { Object::Unknown };

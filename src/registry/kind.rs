@@ -1,0 +1,73 @@
+//! What is known of a registry by its kind: the one place that knows hosts by name, Docker Hub's apart.
+
+use super::Kind;
+use super::upload::UploadMode;
+use crate::oci::RegistryHost;
+
+impl Kind {
+    /// What a host's name alone tells.
+    pub(crate) fn of(host: &RegistryHost) -> Self {
+        let name = host.name();
+        let ends_with = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+        if ends_with(&[".azurecr.io", ".azurecr.cn", ".azurecr.us"]) {
+            Self::Acr
+        } else if ends_with(&[".amazonaws.com", ".amazonaws.com.cn"]) {
+            Self::Ecr
+        } else if name == "gcr.io" || ends_with(&[".gcr.io", ".pkg.dev"]) {
+            Self::Google
+        } else {
+            Self::Plain
+        }
+    }
+
+    /// How the bytes of an upload go.
+    pub(crate) fn upload(self) -> UploadMode {
+        match self {
+            // A PUT of more than about 20 MB is answered 413.
+            Self::Acr => UploadMode::Chunked(4 * 1024 * 1024),
+            // Parts of less than 5 MB are refused.
+            Self::Ecr => UploadMode::Chunked(8 * 1024 * 1024),
+            Self::Google | Self::Plain => UploadMode::Monolithic,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_known_by_the_hosts_name() {
+        for (host, kind) in [
+            ("prod.azurecr.io", Kind::Acr),
+            ("prod.azurecr.cn", Kind::Acr),
+            ("1.dkr.ecr.eu-west-1.amazonaws.com", Kind::Ecr),
+            ("gcr.io", Kind::Google),
+            ("eu.gcr.io", Kind::Google),
+            ("europe-docker.pkg.dev", Kind::Google),
+            ("ghcr.io", Kind::Plain),
+            ("notgcr.io", Kind::Plain),
+            ("azurecr.io.evil.example", Kind::Plain),
+        ] {
+            assert_eq!(Kind::of(&host.parse().unwrap()), kind, "{host}");
+        }
+    }
+
+    #[test]
+    fn blobs_go_in_chunks_where_a_registry_wants_them() {
+        assert_eq!(Kind::Acr.upload(), UploadMode::Chunked(4 * 1024 * 1024));
+        assert_eq!(Kind::Ecr.upload(), UploadMode::Chunked(8 * 1024 * 1024));
+        assert_eq!([Kind::Google, Kind::Plain].map(Kind::upload), [UploadMode::Monolithic; 2]);
+    }
+
+    #[test]
+    fn kinds_print_as_they_are_written() {
+        for name in Kind::NAMES {
+            assert_eq!(name.parse::<Kind>().unwrap().to_string(), name);
+        }
+        assert_eq!(
+            "azure".parse::<Kind>().unwrap_err().to_string(),
+            r#""azure" is not a kind of registry: expected acr, ecr, google or plain"#
+        );
+    }
+}
