@@ -20,7 +20,7 @@ use super::sending::{Wanting, send};
 use super::share::{Share, take_alone};
 use super::{Batch, CopyError, tee};
 use crate::oci::{Descriptor, Digest};
-use crate::store::Begun;
+use crate::store::Sought;
 
 /// How long a target that is ready for a blob's bytes waits at least for its siblings to join the read.
 const RENDEZVOUS: Duration = Duration::from_secs(1);
@@ -227,32 +227,35 @@ async fn prepare(
     };
     let is_known_absent = delivery.destination().is_empty() && trust == Trust::Memory;
     let must_ask = from.is_none() && trust != Trust::Nothing && !is_known_absent;
-    if must_ask && target.has_blob(blob).await.map_err(CopyError::target)? {
-        duty.arrived(BlobOutcome::Found);
-        return Ok(None);
-    }
     let take = || async {
         match share {
             Some(share) => share.take(delivery.lane()).await,
             None => take_alone(&delivery.batch.copier, blob.size, delivery.lane()).await,
         }
     };
-    // A mount moves no bytes, so it does not wait for those who do.
-    let early = if from.is_none() { Some(take().await) } else { None };
-    match target.begin_upload(blob, from.as_ref()).await.map_err(CopyError::target)? {
-        Begun::Mounted => {
-            delivery.brought(blob, BlobOutcome::Mounted);
-            duty.arrived(BlobOutcome::Mounted);
-            Ok(None)
-        }
-        Begun::Session(upload) => {
+    // What moves no bytes in the end does not wait for those who do.
+    let (sought, early) = if must_ask {
+        (target.find_or_begin(blob, None).await, None)
+    } else {
+        let early = if from.is_none() { Some(take().await) } else { None };
+        (target.begin_upload(blob, from.as_ref()).await.map(Sought::from), early)
+    };
+    let how = match sought.map_err(CopyError::target)? {
+        Sought::Session(upload) => {
             let part = match early {
                 Some(part) => part,
                 None => take().await,
             };
-            Ok(Some(Wanting { delivery: delivery.clone(), duty, upload, part }))
+            return Ok(Some(Wanting { delivery: delivery.clone(), duty, upload, part }));
         }
+        Sought::Found => BlobOutcome::Found,
+        Sought::Mounted => BlobOutcome::Mounted,
+    };
+    if how == BlobOutcome::Mounted {
+        delivery.brought(blob, how);
     }
+    duty.arrived(how);
+    Ok(None)
 }
 
 /// The duty to bring the blob, `None` when somebody else did.
