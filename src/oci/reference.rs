@@ -230,8 +230,27 @@ mod tests {
         let shape = |text: &str| format!("{text:?} is not a reference: expected [host/]repository[:tag][@digest]");
         let digest = Digest::of(b"x");
         for text in [
-            "/a", "a/", "a//b", "a b", "é", "-a", "a-", "a..b", "a:b:c", "h:1/a:b:c", "h:x/a", "h:/a", "h:1:2/a", "a..b/c",
-            "-a.b/c", "a-.b/c", "my_host:80/a", "[::1]", "h.example/", &format!("@{digest}"), "a:b]",
+            "/a",
+            "a/",
+            "a//b",
+            "a b",
+            "é",
+            "-a",
+            "a-",
+            "a..b",
+            "a:b:c",
+            "h:1/a:b:c",
+            "h:x/a",
+            "h:/a",
+            "h:1:2/a",
+            "a..b/c",
+            "-a.b/c",
+            "a-.b/c",
+            "my_host:80/a",
+            "[::1]",
+            "h.example/",
+            &format!("@{digest}"),
+            "a:b]",
         ] {
             let error = text.parse::<Reference>().unwrap_err().to_string();
             assert_eq!(error, shape(text));
@@ -275,10 +294,34 @@ mod tests {
     fn of_parts() -> impl Strategy<Value = String> {
         let host = prop_oneof![
             select(vec![
-                "", "", "docker.io/", "index.docker.io/", "registry-1.docker.io/", "Docker.io/", "localhost/", "Localhost/",
-                "localhost:5000/", "10.0.0.5:5000/", "[::1]/", "[::1]:5000/", "[::1/", "h_o.st/", "h_o.st:1/", "ghcr/",
-                "h:0/", "h:65536/", "h:/", "h:1:2/", "/", "a..b/", "-a.b/", "a_.b/", "A_.b/", "A_b/",
-            ]).prop_map(str::to_owned),
+                "",
+                "",
+                "docker.io/",
+                "index.docker.io/",
+                "registry-1.docker.io/",
+                "Docker.io/",
+                "localhost/",
+                "Localhost/",
+                "localhost:5000/",
+                "10.0.0.5:5000/",
+                "[::1]/",
+                "[::1]:5000/",
+                "[::1/",
+                "h_o.st/",
+                "h_o.st:1/",
+                "ghcr/",
+                "h:0/",
+                "h:65536/",
+                "h:/",
+                "h:1:2/",
+                "/",
+                "a..b/",
+                "-a.b/",
+                "a_.b/",
+                "A_.b/",
+                "A_b/",
+            ])
+            .prop_map(str::to_owned),
             "[a-zA-Z0-9.:_-]{1,8}/",
             "[a-z0-9]{1,3}(\\.[a-z0-9-]{1,3}){0,2}(:[0-9]{1,5})?/",
         ];
