@@ -86,3 +86,14 @@ pub(super) async fn draw_on(bars: MultiProgress, mut happenings: mpsc::Receiver<
     }
     progress.end_all();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[should_panic(expected = "of the run")]
+    async fn a_panic_of_a_run_is_one_of_the_command() {
+        joined(tokio::spawn(async { panic!("of the run") })).await
+    }
+}
