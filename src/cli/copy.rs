@@ -215,7 +215,7 @@ impl Single {
                 let _ = front.send((String::new(), Happening::Transfer(event))).await;
             }
         };
-        let (outcomes, (), ()) = futures_util::join!(copy, forward, work::draw_on(context, happenings));
+        let (outcomes, (), ()) = futures_util::join!(copy, forward, work::draw_on(context.bars.clone(), happenings));
         match outcomes.into_iter().next() {
             Some((_, Ok(arrival))) => Ok(arrival),
             Some((_, Err(error))) => Err(TagOutcome::failed(&error)),

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
+use indicatif::MultiProgress;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::exit::Failure;
@@ -42,22 +44,34 @@ pub(super) fn errands(config: &Config, names: &[String]) -> Result<Vec<Errand>, 
 pub(super) async fn run_all(engine: &Engine, errands: &[Errand], at_once: usize, context: &Context) -> Vec<RunReport> {
     let stop = Stop { now: context.interrupted.clone(), ..Stop::default() };
     let (front, happenings) = Front::new();
+    let drawing = tokio::spawn(draw_on(context.bars.clone(), happenings));
     let begun = stream::iter(errands).take_until(stop.now.cancelled());
-    let work = async {
-        let front = front;
-        begun.map(|errand| engine.run(errand, &front, &stop)).buffered(at_once).collect().await
-    };
-    let (reports, ()) = futures_util::join!(work, draw_on(context, happenings));
+    let reports = begun.map(|errand| run(engine, errand, &front, &stop)).buffered(at_once).collect().await;
+    drop(front);
+    joined(drawing).await;
     reports
 }
 
+/// Begins one run as the daemon does: on the threads of the runtime, where most of what wakes it happens. The thread of
+/// the command is none of them, and each wake-up there costs system calls.
+fn run(engine: &Engine, errand: &Errand, front: &Front, stop: &Stop) -> impl Future<Output = RunReport> + use<> {
+    let (engine, errand, front, stop) = (engine.clone(), errand.clone(), front.clone(), stop.clone());
+    joined(tokio::spawn(async move { engine.run(&errand, &front, &stop).await }))
+}
+
+/// The end of work on other threads. A panic there goes on here.
+async fn joined<T>(work: JoinHandle<T>) -> T {
+    // Nobody aborts it.
+    work.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
+}
+
 /// Draws what happens, on a terminal, until the last sender has gone. Elsewhere the log tells enough.
-pub(super) async fn draw_on(context: &Context, mut happenings: mpsc::Receiver<(String, Happening)>) {
+pub(super) async fn draw_on(bars: MultiProgress, mut happenings: mpsc::Receiver<(String, Happening)>) {
     if !output::draws() {
         while happenings.recv().await.is_some() {}
         return;
     }
-    let mut progress = Progress::new(context.bars.clone());
+    let mut progress = Progress::new(bars);
     let mut tick = interval(REFRESH);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -71,4 +85,15 @@ pub(super) async fn draw_on(context: &Context, mut happenings: mpsc::Receiver<(S
         }
     }
     progress.end_all();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[should_panic(expected = "of the run")]
+    async fn a_panic_of_a_run_is_one_of_the_command() {
+        joined(tokio::spawn(async { panic!("of the run") })).await
+    }
 }

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use super::{Digest, DigestError, NameError, RegistryHost, RepositoryName, Tag};
 
+/// Where a name is that begins with no host.
+const DOCKER_HUB: &str = "docker.io";
+
 /// One repository of one registry: `docker.io/library/ubuntu`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Repository {
@@ -119,26 +122,51 @@ impl FromStr for Reference {
     }
 }
 
-/// Docker's rules for host and `library/`, as oci-client knows them, with two mends: an upper-case letter in
-/// the host is no error, and an IPv6 address is a host.
+/// Docker's rules for host and `library/`, with two mends: an upper-case letter in the host is no error, and an IPv6
+/// address is a host.
 fn repository(name: &str, whole: &str) -> Result<Repository, ReferenceError> {
-    if let Some((host, path)) = name.split_once('/')
-        && (host.starts_with('[') || host.bytes().any(|b| b.is_ascii_uppercase()))
-    {
-        return Ok(Repository { host: host.parse()?, name: path.parse()? });
+    let (first, rest) = name.split_once('/').unwrap_or(("", name));
+    if first.starts_with('[') || has_upper_case(first) {
+        return repository_of(first.parse()?, rest).map_err(ReferenceError::from);
     }
-    if let Some(path) = name.split_once('/').map_or(Some(name), |(_, path)| Some(path))
-        && path.bytes().any(|b| b.is_ascii_uppercase())
-    {
-        return Err(NameError::Repository(path.to_owned()).into());
+    if has_upper_case(rest) {
+        return Err(NameError::Repository(rest.to_owned()).into());
     }
-    let parsed: oci_client::Reference = name.parse().map_err(|_| ReferenceError::Shape(whole.to_owned()))?;
-    let host: RegistryHost = parsed.registry().parse()?;
-    let path = match parsed.repository() {
-        path if host.is_docker_hub() && !path.contains('/') => format!("library/{path}"),
-        path => path.to_owned(),
+    let refused = || ReferenceError::Shape(whole.to_owned());
+    let (host, path) = match first {
+        host if host.contains(['.', ':']) || host == "localhost" => (host, rest),
+        _ => (DOCKER_HUB, name),
     };
-    Ok(Repository { host, name: path.parse()? })
+    if !is_domain(host) {
+        return Err(refused());
+    }
+    repository_of(host.parse()?, path).map_err(|_| refused())
+}
+
+/// The repository at this path of a host. What Docker Hub has outside any namespace is in `library`.
+fn repository_of(host: RegistryHost, path: &str) -> Result<Repository, NameError> {
+    let name = if host.is_docker_hub() && !path.contains('/') {
+        RepositoryName::from_str(&format!("library/{path}")).map_err(|_| NameError::Repository(path.to_owned()))
+    } else {
+        path.parse()
+    };
+    Ok(Repository { name: name?, host })
+}
+
+/// Labels of letters, digits and inner `-`, then perhaps the digits of a port. A name with `_` in it is a host as well
+/// where it would do as the first part of a path, which has no port.
+fn is_domain(host: &str) -> bool {
+    let (name, port) = host.split_once(':').unwrap_or((host, "0"));
+    let label = |label: &str| {
+        let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        !label.is_empty() && label.bytes().all(good) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let of_labels = name.split('.').all(label) && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    of_labels || RepositoryName::from_str(host).is_ok()
+}
+
+fn has_upper_case(text: &str) -> bool {
+    text.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 impl fmt::Display for Reference {
@@ -156,6 +184,9 @@ impl fmt::Display for Reference {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
 
     fn read(text: &str) -> String {
@@ -192,5 +223,147 @@ mod tests {
         assert_eq!(message(""), r#""" is not a reference: expected [host/]repository[:tag][@digest]"#);
         assert!(message("ghcr.io/A/b").starts_with(r#""A/b" is not a repository name"#));
         assert!(message("a:b@sha256:1").starts_with(r#""sha256:1" is not a digest"#));
+    }
+
+    #[test]
+    fn a_text_that_docker_refuses_is_refused() {
+        let shape = |text: &str| format!("{text:?} is not a reference: expected [host/]repository[:tag][@digest]");
+        let digest = Digest::of(b"x");
+        for text in [
+            "/a",
+            "a/",
+            "a//b",
+            "a b",
+            "é",
+            "-a",
+            "a-",
+            "a..b",
+            "a:b:c",
+            "h:1/a:b:c",
+            "h:x/a",
+            "h:/a",
+            "h:1:2/a",
+            "a..b/c",
+            "-a.b/c",
+            "a-.b/c",
+            "my_host:80/a",
+            "[::1]",
+            "h.example/",
+            &format!("@{digest}"),
+            "a:b]",
+        ] {
+            let error = text.parse::<Reference>().unwrap_err().to_string();
+            assert_eq!(error, shape(text));
+        }
+        let message = |text: &str| text.parse::<Reference>().unwrap_err().to_string();
+        assert!(message("h:99999/a").starts_with(r#""h:99999" is not a registry host"#));
+        assert!(message("[zz]/a").starts_with(r#""[zz]" is not a registry host"#));
+        assert!(message("GHCR.io/a//b").starts_with(r#""a//b" is not a repository name"#));
+        assert!(message("Docker.io/a..b").starts_with(r#""a..b" is not a repository name"#));
+        assert!(message("a:é").starts_with(r#""é" is not a tag"#));
+    }
+
+    #[test]
+    fn a_host_with_upper_case_letters_has_the_same_rules() {
+        assert_eq!(read("Docker.io/ubuntu"), "docker.io/library/ubuntu");
+        assert_eq!(read("GHCR/a"), "ghcr/a");
+    }
+
+    /// What oci-client makes of a text, with the two mends: it sees a host that it knows in place of one that it does not.
+    fn oracle(text: &str) -> Option<Reference> {
+        let mended = text.split_once('/').filter(|(first, _)| {
+            !first.contains('@') && (first.starts_with('[') || first.bytes().any(|b| b.is_ascii_uppercase()))
+        });
+        let known: oci_client::Reference = match mended {
+            Some((_, rest)) => format!("h.example/{rest}").parse().ok()?,
+            None => text.parse().ok()?,
+        };
+        let host = mended.map_or(known.registry(), |(first, _)| first).parse::<RegistryHost>().ok()?;
+        let path = match known.repository() {
+            path if host.is_docker_hub() && !path.contains('/') => format!("library/{path}"),
+            path => path.to_owned(),
+        };
+        // A tag that nobody wrote.
+        let invented = known.digest().is_none() && known.tag() == Some("latest") && !text.ends_with(":latest");
+        let tag = known.tag().filter(|_| !invented).map(str::parse).transpose().ok()?;
+        let digest = known.digest().map(str::parse).transpose().ok()?;
+        Some(Reference { repository: Repository { host, name: path.parse().ok()? }, tag, digest })
+    }
+
+    /// A reference of good, doubtful and bad parts.
+    fn of_parts() -> impl Strategy<Value = String> {
+        let host = prop_oneof![
+            select(vec![
+                "",
+                "",
+                "docker.io/",
+                "index.docker.io/",
+                "registry-1.docker.io/",
+                "Docker.io/",
+                "localhost/",
+                "Localhost/",
+                "localhost:5000/",
+                "10.0.0.5:5000/",
+                "[::1]/",
+                "[::1]:5000/",
+                "[::1/",
+                "h_o.st/",
+                "h_o.st:1/",
+                "ghcr/",
+                "h:0/",
+                "h:65536/",
+                "h:/",
+                "h:1:2/",
+                "/",
+                "a..b/",
+                "-a.b/",
+                "a_.b/",
+                "A_.b/",
+                "A_b/",
+            ])
+            .prop_map(str::to_owned),
+            "[a-zA-Z0-9.:_-]{1,8}/",
+            "[a-z0-9]{1,3}(\\.[a-z0-9-]{1,3}){0,2}(:[0-9]{1,5})?/",
+        ];
+        let path = prop_oneof![
+            3 => "[a-z0-9]{1,3}([._-]{1,3}[a-z0-9]{1,2}){0,2}(/[a-z0-9]{1,3}){0,2}",
+            1 => "[a-zA-Z0-9._/-]{0,8}",
+            1 => (240_usize..260).prop_map(|length| "a".repeat(length)),
+        ];
+        let tag = prop_oneof![4 => Just(String::new()), 2 => ":[a-zA-Z0-9_][a-zA-Z0-9._-]{0,6}", 1 => ":[a-z:.é-]{0,3}",
+            1 => (126_usize..131).prop_map(|length| format!(":{}", "t".repeat(length)))];
+        let digest = prop_oneof![
+            4 => Just(String::new()), 2 => "@sha256:[0-9a-f]{64}", 1 => "@sha512:[0-9a-f]{128}",
+            1 => "@(sha256|sha384|md5|):?[0-9a-fA-F]{31,65}", 1 => "@[a-z@:]{0,3}",
+        ];
+        (host, path, tag, digest).prop_map(|(host, path, tag, digest)| format!("{host}{path}{tag}{digest}"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 10_000,
+            failure_persistence: None,
+            rng_seed: proptest::test_runner::RngSeed::Fixed(7),
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn references_are_read_as_oci_client_reads_them(text in prop_oneof![
+            8 => of_parts(),
+            4 => "[aB0./:@_\\[\\]é-]{0,9}",
+            1 => any::<String>(),
+            4 => (of_parts(), any::<prop::sample::Index>(), select(vec!['/', ':', '@', '.', '-', '_', 'A', '[', ' ', 'é'])).prop_map(
+                |(text, at, other)| {
+                    let mut characters: Vec<char> = text.chars().collect();
+                    if !characters.is_empty() {
+                        let at = at.index(characters.len());
+                        characters[at] = other;
+                    }
+                    characters.into_iter().collect()
+                },
+            ),
+        ]) {
+            prop_assert_eq!(text.parse::<Reference>().ok(), oracle(&text), "{}", text);
+        }
     }
 }
