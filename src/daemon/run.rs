@@ -18,7 +18,7 @@ use crate::copy::Copier;
 use crate::journal::{Begun, Journal, Outcome, RunEnd, RunId, TagCounts, Trigger};
 
 /// How many repositories of one entry are worked on at once.
-const REPOSITORIES_AT_ONCE: usize = 8;
+const REPOSITORIES_AT_ONCE: usize = 16;
 
 /// What runs need, by one configuration.
 #[derive(Debug, Clone)]

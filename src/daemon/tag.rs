@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use futures_util::future::{join_all, try_join};
-use futures_util::{StreamExt as _, stream};
+use futures_util::future::{join, join_all, try_join, try_join3};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use super::compare::{Contested, compare, overwrite, source_digest};
+use super::compare::{Contested, compare, overwrite, source_digest, target_digest};
 use super::derived::Derived;
 use super::journaling::arrived;
 use super::listing::{Listing, list, names};
 use super::pairs::{OpenPair, Pair};
-use super::rivals::contested_tags;
+use super::rivals::rival_claims;
 use super::run::Run;
 use super::there::{Known, There, look};
 use super::{TagOutcome, TagReport};
@@ -23,7 +24,7 @@ use crate::copy::{Batch, CopyError, Order, Previous, Rules};
 use crate::journal::Observation;
 use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag, signature_tags};
 use crate::plan::{Action, Selected};
-use crate::store::{ErrorKind, Side, Step, StoreError};
+use crate::store::{ErrorKind, Side, Source, Step, StoreError};
 
 /// How many tags of one repository are worked on at once.
 const TAGS_AT_ONCE: usize = 32;
@@ -44,19 +45,25 @@ struct PairRun<'a> {
     seen: Mutex<Vec<(usize, Observation)>>,
 }
 
+/// What the source has for a tag.
+struct SourceSide {
+    digest: Digest,
+    /// The digest that the targets are to have for it.
+    wanted: Digest,
+    /// Whether the manifest has been read by the tag.
+    is_read: bool,
+}
+
 /// Works on one pair until all its tags are settled.
 pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<Event>) {
     let opened = match pair.open(&run.engine.endpoints) {
         Ok(opened) => opened,
         Err(error) => return run.problem(error.to_string()),
     };
-    let Some((listing, selected)) = choose(run, &opened).await else { return };
-    let contested = contested_tags(run.engine, run.errand, pair, &selected.tags).await;
+    let Some(Chosen { listing, selected, there, contested }) = choose(run, pair, &opened).await else { return };
     let entry = &run.errand.entry;
     let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
     let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());
-    let source = opened.source.as_ref();
-    let there = join_all(opened.targets.iter().map(|target| look(run, source, target.as_ref()))).await;
     let targets = opened.targets.iter().cloned().zip(there.iter().map(|there| there.contents)).collect();
     let batch = Batch::new(&run.engine.copier, opened.source.clone(), targets, rules, source_tags, events);
     let derived = Derived::new(run.engine.journal.clone(), entry.platforms.as_deref());
@@ -76,10 +83,35 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     work.remember().await;
 }
 
-/// The source's tags and those that the entry wants. A problem that is told ends the pair.
-async fn choose(run: &Run<'_>, pair: &OpenPair) -> Option<(Listing, Selected)> {
+/// What is known before single tags are asked for.
+struct Chosen {
+    listing: Listing,
+    selected: Selected,
+    there: Vec<There>,
+    contested: Contested,
+}
+
+/// Asks for all of that at once. A problem that is told ends the pair, and what is still being asked then.
+async fn choose(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Option<Chosen> {
+    let source = opened.source.as_ref();
+    let listed = CancellationToken::new();
+    let selected = async {
+        let selected = select(run, source).await;
+        listed.cancel();
+        selected.ok_or(())
+    };
+    let look = |target| look(run, source, target, listed.cancelled());
+    let there = join_all(opened.targets.iter().map(|target| look(target.as_ref()))).map(Ok);
+    let rivals = rival_claims(run.engine, run.errand, pair).map(Ok);
+    let ((listing, selected), there, rivals) = try_join3(selected, there, rivals).await.ok()?;
+    let contested = rivals.contested_with(run.errand, pair, &selected.tags);
+    Some(Chosen { listing, selected, there, contested })
+}
+
+/// The source's tags and those that the entry wants.
+async fn select(run: &Run<'_>, source: &dyn Source) -> Option<(Listing, Selected)> {
     let selection = &run.errand.entry.selection;
-    let listing = match list(pair.source.as_ref(), selection).await {
+    let listing = match list(source, selection).await {
         Ok(listing) => listing,
         Err(error) => {
             run.problem(format!("source {error}"));
@@ -87,12 +119,12 @@ async fn choose(run: &Run<'_>, pair: &OpenPair) -> Option<(Listing, Selected)> {
         }
     };
     for name in &listing.unusable {
-        tracing::warn!(source = pair.source.place(), name, "skipped: the name is not a tag by the specification");
+        tracing::warn!(source = source.place(), name, "skipped: the name is not a tag by the specification");
     }
     match selection.select(names(&listing)).enough() {
         Ok(selected) => Some((listing, selected)),
         Err(shortfall) => {
-            run.problem(format!("source {}: {shortfall}", pair.source.place()));
+            run.problem(format!("source {}: {shortfall}", source.place()));
             None
         }
     }
@@ -122,21 +154,17 @@ impl PairRun<'_> {
     /// Compares one tag or pinned digest at both sides and copies it to the targets that differ.
     async fn one(&self, reference: &ManifestRef) {
         let known: Vec<Known> = self.there.iter().map(|there| there.knows(reference)).collect();
-        let (source_digest, is_read) = match self.source_digest(reference, &known).await {
+        let ask = |(target, known)| target_digest(target, known, reference, &self.contested);
+        let targets = self.pair.targets.iter().map(AsRef::as_ref);
+        let there = join_all(targets.zip(known.iter().copied()).map(ask));
+        let (seen, there) = join(self.source_side(reference, &known), there).await;
+        let SourceSide { digest: source_digest, wanted, is_read } = match seen {
             Ok(seen) => seen,
-            Err(outcome) => return self.settle_all(reference, None, None, &outcome).await,
-        };
-        let wanted = match self.derived.of(&self.batch, source_digest).await {
-            Ok(wanted) => wanted,
-            Err(error) => {
-                let outcome = TagOutcome::failed(&error);
-                return self.settle_all(reference, Some(source_digest), None, &outcome).await;
-            }
+            Err((source_digest, outcome)) => return self.settle_all(reference, source_digest, &outcome).await,
         };
         let overwrite = overwrite(&self.run.errand.entry, reference);
-        let compare = |target, known| compare(target, known, reference, wanted, overwrite, &self.contested);
-        let targets = self.pair.targets.iter().map(AsRef::as_ref).zip(known);
-        let decided = join_all(targets.map(|(target, known)| compare(target, known))).await;
+        let decide = |there: Option<Digest>| (compare(reference, wanted, there, overwrite), there);
+        let decided: Vec<_> = there.into_iter().map(|there| there.map(decide)).collect();
         let mut orders = Vec::new();
         for (at, decision) in decided.into_iter().enumerate() {
             match decision {
@@ -162,6 +190,20 @@ impl PairRun<'_> {
         }
         self.copy(reference, source_digest, orders).await;
         self.late_companions(reference, source_digest, wanted, &kept).await;
+    }
+
+    /// What the source has, and what the targets are to have for it. A failure comes with the source's digest if that is
+    /// known.
+    async fn source_side(
+        &self,
+        reference: &ManifestRef,
+        known: &[Known],
+    ) -> Result<SourceSide, (Option<Digest>, TagOutcome)> {
+        let (digest, is_read) = self.source_digest(reference, known).await.map_err(|outcome| (None, outcome))?;
+        match self.derived.of(&self.batch, digest).await {
+            Ok(wanted) => Ok(SourceSide { digest, wanted, is_read }),
+            Err(error) => Err((Some(digest), TagOutcome::failed(&error))),
+        }
     }
 
     /// What the source has, and whether its manifest has been read by the tag. A tag that is at no target will be read in
@@ -277,15 +319,9 @@ impl PairRun<'_> {
         Ok(())
     }
 
-    async fn settle_all(
-        &self,
-        reference: &ManifestRef,
-        source_digest: Option<Digest>,
-        wanted: Option<Digest>,
-        outcome: &TagOutcome,
-    ) {
+    async fn settle_all(&self, reference: &ManifestRef, source_digest: Option<Digest>, outcome: &TagOutcome) {
         for at in 0..self.pair.targets.len() {
-            self.settle(at, reference, source_digest, wanted, outcome.clone()).await;
+            self.settle(at, reference, source_digest, None, outcome.clone()).await;
         }
     }
 

@@ -190,6 +190,46 @@ fn doing_it_again_costs_one_head_a_tag_at_each_side_and_the_listing() {
 }
 
 #[test]
+fn both_sides_are_asked_for_a_tag_at_once() {
+    let (source, target) = (Server::start(), Server::start());
+    for seed in 0..3 {
+        images::small(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
+    }
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    site.once();
+    for server in [&source, &target] {
+        server.log().clear();
+        server.set(Fault::Held("manifest HEAD"));
+    }
+    let mut run = site.start(&["once"]);
+    // Neither side answers before both were asked for everything.
+    let asked = |server: &Server| server.log().count("manifest HEAD");
+    run.wait_until("both sides to be asked", |_| (asked(&source) == 3 && asked(&target) == 3).then_some(()));
+    source.heal();
+    target.heal();
+    let told = run.wait(DEADLINE).expect_success().stdout;
+    assert!(told.starts_with("app: nothing changed (3 kept)"), "{told}");
+}
+
+#[test]
+fn a_new_target_is_listed_while_the_source_is() {
+    let (source, target) = (Server::start(), Server::start());
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    for server in [&source, &target] {
+        server.set(Fault::Held("tags GET"));
+    }
+    let mut run = site.start(&["once"]);
+    let asked = |server: &Server| server.log().count("tags GET");
+    run.wait_until("both sides to be asked", |_| (asked(&source) == 1 && asked(&target) == 1).then_some(()));
+    source.heal();
+    target.heal();
+    run.wait(DEADLINE).expect_success();
+}
+
+#[test]
 fn the_first_time_each_manifest_and_blob_is_read_once_and_written_once() {
     let (source, target) = (Server::start(), Server::start());
     for seed in 0..8 {
