@@ -6,6 +6,7 @@ use serde_json::Value;
 use transship::oci::{Digest, MediaType};
 
 use crate::support::images::{self, Family, Image, linux};
+use crate::support::programs::DEADLINE;
 use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::{Site, parse};
 
@@ -262,7 +263,7 @@ fn copy(source: &Server, target: &Server, args: &[&str]) -> String {
     let site = Site::new();
     let mut command = site.command(&[&plain[..], args].concat());
     command.env_remove("TRANSSHIP_CONFIG");
-    let output = crate::support::programs::Running::start(&mut command).wait(crate::support::programs::DEADLINE);
+    let output = crate::support::programs::Running::start(&mut command).wait(DEADLINE);
     assert!(!site.journal().exists());
     output.expect_success().stdout
 }
@@ -460,6 +461,24 @@ fn foreign_layers_are_left_where_they_live() {
 }
 
 #[test]
+fn a_tag_that_moves_while_it_is_looked_at_is_looked_at_again() {
+    let pair = Pair::with("");
+    let (before, after) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
+    images::small(Family::Oci, 9).put(&pair.target, "app", Some("v1"));
+    before.put(&pair.source, "app", Some("v1"));
+    pair.target.set(Fault::Held("manifest HEAD"));
+    let mut run = pair.site.start(&["once"]);
+    let answered = |server: &Server| server.log().of("manifest HEAD").iter().any(|request| request.status == 200);
+    run.wait_until("the source's digest", |_| answered(&pair.source).then_some(()));
+    run.wait_until("the target to be asked", |_| (pair.target.log().count("manifest HEAD") == 1).then_some(()));
+    after.put(&pair.source, "app", Some("v1"));
+    pair.target.heal();
+    run.wait(DEADLINE).expect_success();
+    assert_eq!(pair.target.store().tag("app", "v1"), Some(after.digest()));
+    assert_eq!(pair.source.log().count("manifest HEAD"), 2, "once more, and no more than that");
+}
+
+#[test]
 fn every_kind_of_artifact_arrives_as_it_is() {
     let pair = Pair::with("");
     let wasm = images::artifact(
@@ -503,6 +522,30 @@ fn several_targets_are_fed_from_one_read() {
     }
     assert_eq!(source.log().count("blob GET"), image.blobs.len(), "each blob was read once for all");
     assert_eq!(source.log().pulls(), 1);
+}
+
+#[test]
+fn a_target_that_takes_its_time_holds_no_tag_back_from_the_others() {
+    let source = Server::start();
+    let targets = [Server::start(), Server::start(), Server::start()];
+    // More than are worked on at once.
+    for seed in 0..40 {
+        images::small(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
+    }
+    let hosts: Vec<&str> = targets.iter().map(Server::host).chain([source.host()]).collect();
+    let places: Vec<String> = targets.iter().map(|target| format!("\"{}/app\"", target.host())).collect();
+    let entry = format!("- {{name: app, source: \"{}/app\", targets: [{}]}}", source.host(), places.join(", "));
+    let site = Site::with(&hosts, &entry);
+    let [first, second, slow] = &targets;
+    slow.set(Fault::Held("upload PUT"));
+    let mut run = site.start(&["once"]);
+    let arrived = |server: &Server| server.store().tags("app").unwrap_or_default().len();
+    run.wait_until("all tags at two targets", |_| (arrived(first) == 40 && arrived(second) == 40).then_some(()));
+    run.wait_until("the evidence of that", |_| (site.evidence(&[]).len() == 80).then_some(()));
+    assert_eq!(arrived(slow), 0);
+    slow.heal();
+    run.wait(DEADLINE).expect_success();
+    assert_eq!(slow.store().tags("app"), source.store().tags("app"));
 }
 
 #[test]
