@@ -2,9 +2,10 @@
 //! of it.
 
 use futures_util::FutureExt as _;
-use futures_util::future::{join_all, try_join3};
+use futures_util::future::{join_all, try_join4};
 use tokio_util::sync::CancellationToken;
 
+use super::checks::Checks;
 use super::compare::Contested;
 use super::listing::{Listing, list, names};
 use super::pairs::{OpenPair, Pair};
@@ -21,6 +22,7 @@ pub(super) struct Chosen {
     /// For each target.
     pub(super) there: Vec<There>,
     pub(super) contested: Contested,
+    pub(super) checks: Checks,
 }
 
 /// Asks for all of that at once. A problem that is told ends the pair, and what is still being asked then.
@@ -35,9 +37,10 @@ pub(super) async fn choose(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Opt
     let look = |target| look(run, source, target, listed.cancelled());
     let there = join_all(opened.targets.iter().map(|target| look(target.as_ref()))).map(Ok);
     let rivals = rival_claims(run.engine, run.errand, pair).map(Ok);
-    let ((listing, selected), there, rivals) = try_join3(selected, there, rivals).await.ok()?;
+    let checks = Checks::recall(run, source.place()).map(Ok);
+    let ((listing, selected), there, rivals, checks) = try_join4(selected, there, rivals, checks).await.ok()?;
     let contested = rivals.contested_with(run.errand, pair, &selected.tags);
-    Some(Chosen { listing, selected, there, contested })
+    Some(Chosen { listing, selected, there, contested, checks })
 }
 
 /// The source's tags and those that the entry wants.

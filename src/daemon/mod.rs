@@ -1,5 +1,6 @@
 //! The life of the program: what one run of an entry is, and the loop that starts runs, follows edits and ends cleanly.
 
+mod checks;
 mod choice;
 mod compare;
 mod derived;

@@ -9,6 +9,7 @@ use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
+use super::checks::Checks;
 use super::choice::{Chosen, choose};
 use super::compare::{Contested, compare, overwrite, source_digest, target_digest};
 use super::derived::Derived;
@@ -59,6 +60,7 @@ pub(super) struct PairRun<'a> {
     there: Vec<There>,
     pub(super) batch: std::sync::Arc<Batch>,
     pub(super) derived: Derived,
+    pub(super) checks: Checks,
     /// Signatures of unchanged tags that were looked at: tags of one digest have the same ones.
     pub(super) companions: Mutex<HashSet<Tag>>,
     seen: Mutex<Vec<(usize, Observation)>>,
@@ -98,7 +100,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         Ok(opened) => opened,
         Err(error) => return run.problem(error.to_string()),
     };
-    let Some(Chosen { listing, selected, there, contested }) = choose(run, pair, &opened).await else { return };
+    let Some(Chosen { listing, selected, there, contested, checks }) = choose(run, pair, &opened).await else { return };
     let entry = &run.errand.entry;
     let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
     let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());
@@ -114,6 +116,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         there,
         batch,
         derived,
+        checks,
         companions: Mutex::default(),
         seen: Mutex::default(),
     };
@@ -276,7 +279,8 @@ impl PairRun<'_> {
             match result {
                 Ok(arrival) => {
                     let action = orders.iter().find(|(order, _)| *order == at).map(|(_, action)| action);
-                    arrived(self.run, &arrival, outcome_of(action)).await;
+                    let told = arrived(self.run, &arrival, outcome_of(action));
+                    join(told, self.note_referrers_of(reference, &arrival)).await;
                 }
                 Err(error) => {
                     let outcome = TagOutcome::failed(&naming(error, digest));
@@ -327,6 +331,7 @@ impl PairRun<'_> {
 
     /// Writes to the journal which tags were seen.
     async fn remember(self) {
+        self.checks.forget_old().await;
         let Some(journal) = &self.run.engine.journal else { return };
         let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut by_target: BTreeMap<usize, Vec<Observation>> = BTreeMap::new();

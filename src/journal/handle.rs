@@ -47,7 +47,7 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// What a power cut may take from a write that was answered.
 #[derive(Clone, Copy)]
-enum Promise {
+pub(super) enum Promise {
     /// Nothing: it is on the disk.
     Kept,
     /// The last few: it is a hint, or can be found out again.
@@ -304,7 +304,7 @@ impl Journal {
         self.inner.process.ok_or_else(|| JournalError::ReadOnly { path: self.inner.path.clone() })
     }
 
-    async fn write<T: Send + 'static>(
+    pub(super) async fn write<T: Send + 'static>(
         &self,
         promise: Promise,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -321,7 +321,7 @@ impl Journal {
         .await
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, JournalError> {

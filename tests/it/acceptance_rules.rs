@@ -1,6 +1,6 @@
 //! The rules of an entry, seen from outside: which tags go, as what, with what, and what is held back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use transship::oci::{Digest, MediaType};
@@ -434,6 +434,135 @@ fn a_referrer_that_appears_later_under_a_fallback_tag_comes_with_the_next_run() 
     source.log().clear();
     site.once();
     assert_eq!(source.log().pulls(), 0, "what is done is done");
+}
+
+/// Makes all that the journal knows of looks for referrers a day older.
+fn a_day_passes(site: &Site) {
+    let journal = rusqlite::Connection::open(site.journal()).unwrap();
+    let older = "UPDATE referrer_checks SET checked = date(substr(checked, 1, 10), '-1 day') || substr(checked, 11)";
+    assert!(journal.execute(older, []).unwrap() > 0);
+}
+
+/// One more run, and what it asked the two registries for.
+#[track_caller]
+fn once_and_counts(site: &Site, source: &Server, target: &Server) -> [BTreeMap<String, usize>; 2] {
+    source.log().clear();
+    target.log().clear();
+    let told = site.once();
+    assert!(told.contains(": nothing changed ("), "{told}");
+    [source.log().counts(), target.log().counts()]
+}
+
+fn expected(counts: &[(&str, usize)]) -> BTreeMap<String, usize> {
+    counts.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect()
+}
+
+#[test]
+fn a_referrer_that_appears_later_where_only_the_api_tells_comes_on_the_next_day() {
+    let pair = Pair::with("");
+    let image = images::small(Family::Oci, 1);
+    image.put(&pair.source, "app", Some("v1"));
+    pair.site.once();
+    let sbom = images::sbom(&image, 1);
+    sbom.put(&pair.source, "app", None);
+    let once = || once_and_counts(&pair.site, &pair.source, &pair.target);
+    let arrived = || finds(&pair.target, true, "app", &image.digest(), &sbom);
+    let nothing_more = [expected(&[("manifest HEAD", 1), ("tags GET", 1)]), expected(&[("manifest HEAD", 1)])];
+
+    assert_eq!(once(), nothing_more, "the copy was a look, and it holds");
+    assert!(!arrived());
+    a_day_passes(&pair.site);
+    once();
+    assert!(arrived());
+    assert_eq!(once(), nothing_more);
+}
+
+#[test]
+fn a_list_of_referrers_costs_one_request_a_day_and_one_that_grew_what_is_new() {
+    let pair = Pair::with("");
+    let (plain, signed) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
+    plain.put(&pair.source, "app", Some("v1"));
+    signed.put(&pair.source, "app", Some("v2"));
+    signed.put(&pair.source, "app", Some("latest"));
+    images::sbom(&signed, 1).put(&pair.source, "app", None);
+    let once = || once_and_counts(&pair.site, &pair.source, &pair.target);
+    pair.site.once();
+    a_day_passes(&pair.site);
+    // Which list the copy brought is not known: that of `signed` is brought again, and then known.
+    once();
+    let unchanged = |looks| {
+        let mut source = expected(&[("manifest HEAD", 3), ("tags GET", 1)]);
+        source.extend(expected(looks));
+        [source, expected(&[("manifest HEAD", 3)])]
+    };
+    assert_eq!(once(), unchanged(&[]));
+    a_day_passes(&pair.site);
+    assert_eq!(once(), unchanged(&[("referrers GET", 2)]), "one for each digest");
+    assert_eq!(once(), unchanged(&[]));
+
+    let new = images::sbom(&signed, 2);
+    new.put(&pair.source, "app", None);
+    a_day_passes(&pair.site);
+    let manifests = pair.target.store().manifests("app").len();
+    let blobs = pair.target.store().blobs("app").len();
+    once();
+    assert!(finds(&pair.target, true, "app", &signed.digest(), &new));
+    assert_eq!(pair.target.store().manifests("app").len(), manifests + 1);
+    let sent = pair.target.store().blobs("app").len() - blobs;
+    assert_eq!(pair.target.log().count("upload PUT"), sent, "{:?}", pair.target.log().counts());
+    assert_eq!(pair.source.log().count("blob GET"), sent);
+    assert_eq!(once(), unchanged(&[]));
+}
+
+#[test]
+fn a_source_without_the_referrers_api_is_asked_for_it_once() {
+    let source = Server::with(Setup { referrers_api: false, ..Setup::default() });
+    let target = Server::start();
+    for seed in 0..4 {
+        images::small(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
+    }
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    site.once();
+    a_day_passes(&site);
+    let [asked, _] = once_and_counts(&site, &source, &target);
+    assert_eq!(asked, expected(&[("manifest HEAD", 4), ("referrers GET", 1), ("tags GET", 1)]));
+}
+
+#[test]
+fn what_one_entry_saw_of_referrers_is_brought_by_another_to_its_own_target() {
+    let pair = Pair::with("");
+    let image = images::small(Family::Oci, 1);
+    image.put(&pair.source, "app", Some("v1"));
+    let entry = |name| {
+        format!("- {{name: {name}, source: \"{}/app\", target: \"{}/{name}\"}}", pair.source.host(), pair.target.host())
+    };
+    let hosts = [pair.source.host(), pair.target.host()];
+    pair.site.configure(&hosts, &format!("{}\n{}", entry("one"), entry("two")));
+    pair.site.once();
+    let sbom = images::sbom(&image, 1);
+    sbom.put(&pair.source, "app", None);
+    a_day_passes(&pair.site);
+    for name in ["one", "two"] {
+        pair.site.run(&["once", name]).expect_success();
+        assert!(finds(&pair.target, true, name, &image.digest(), &sbom), "{name}");
+    }
+}
+
+#[test]
+fn referrers_that_could_not_be_brought_are_tried_again() {
+    let pair = Pair::with("");
+    let image = images::small(Family::Oci, 1);
+    image.put(&pair.source, "app", Some("v1"));
+    pair.site.once();
+    let sbom = images::sbom(&image, 1);
+    sbom.put(&pair.source, "app", None);
+    a_day_passes(&pair.site);
+    pair.target.set(Fault::ManifestPutFailsFor(sbom.digest().to_string()));
+    assert_eq!(pair.site.run(&["once"]).code(), 1);
+    pair.target.heal();
+    pair.site.once();
+    assert!(finds(&pair.target, true, "app", &image.digest(), &sbom));
 }
 
 #[test]
