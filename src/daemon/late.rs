@@ -2,6 +2,7 @@
 
 use std::sync::PoisonError;
 
+use futures_util::StreamExt as _;
 use futures_util::future::{join_all, try_join};
 
 use super::TagOutcome;
@@ -91,7 +92,8 @@ impl PairRun<'_> {
     async fn bring_referrers(&self, reference: &ManifestRef, subject: Digest, targets: &[usize], look: Look) {
         let targets = targets.iter().map(|at| (*at, None)).collect();
         let order = Order { reference: reference.clone(), digest: subject, tag: None, targets };
-        for (at, result) in self.batch.copy(order).await {
+        let mut copies = self.copies(order).await;
+        while let Some((at, result)) = copies.next().await {
             match result {
                 Ok(_) => self.checks.note(subject, self.pair.targets[at].place(), look).await,
                 Err(error) => {
@@ -128,7 +130,8 @@ impl PairRun<'_> {
             return Ok(());
         }
         let order = Order { reference, digest: subject, tag: None, targets: vec![(at, None)] };
-        for (_, result) in self.batch.copy(order).await {
+        let mut copies = self.copies(order).await;
+        while let Some((_, result)) = copies.next().await {
             result.map_err(|error| TagOutcome::failed(&error))?;
         }
         let now = target.resolve(&ManifestRef::Tag(list.clone())).await;

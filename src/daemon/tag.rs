@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all};
-use futures_util::{StreamExt as _, stream};
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use futures_util::stream::{self, BoxStream};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, mpsc};
 
 use super::checks::Checks;
 use super::choice::{Chosen, choose};
@@ -58,7 +59,9 @@ pub(super) struct PairRun<'a> {
     contested: Contested,
     /// For each target.
     there: Vec<There>,
-    pub(super) batch: std::sync::Arc<Batch>,
+    batch: std::sync::Arc<Batch>,
+    /// The place among the repositories that copy, from the first copy on.
+    copying: OnceCell<Option<SemaphorePermit<'a>>>,
     pub(super) derived: Derived,
     pub(super) checks: Checks,
     /// Signatures of unchanged tags that were looked at: tags of one digest have the same ones.
@@ -115,6 +118,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         contested,
         there,
         batch,
+        copying: OnceCell::new(),
         derived,
         checks,
         companions: Mutex::default(),
@@ -288,13 +292,19 @@ impl PairRun<'_> {
                 }
             }
         };
-        self.batch.copy_each(order).for_each_concurrent(None, record).await;
+        self.copies(order).await.for_each_concurrent(None, record).await;
     }
 
     async fn settle_all(&self, reference: &ManifestRef, source_digest: Option<Digest>, outcome: &TagOutcome) {
         for at in 0..self.pair.targets.len() {
             self.settle(at, reference, source_digest, None, outcome.clone()).await;
         }
+    }
+
+    /// What becomes of an order at each target, as soon as this repository may copy.
+    pub(super) async fn copies(&self, order: Order) -> BoxStream<'static, Outcome> {
+        self.copying.get_or_init(|| self.run.enter_copying()).await;
+        self.batch.copy_each(order)
     }
 
     pub(super) async fn settle(
