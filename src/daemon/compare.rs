@@ -46,32 +46,33 @@ pub(super) fn overwrite(entry: &Entry, reference: &ManifestRef) -> Overwrite {
     }
 }
 
-/// What is to happen at one target, and what it has now; it is asked unless that is known.
-pub(super) async fn compare(
+/// What one target has; it is asked unless that is known, or nothing would be done with the answer.
+pub(super) async fn target_digest(
     target: &dyn Target,
     known: Known,
     reference: &ManifestRef,
-    wanted: Digest,
-    overwrite: Overwrite,
     contested: &Contested,
-) -> Result<(Action, Option<Digest>), TagOutcome> {
+) -> Result<Option<Digest>, TagOutcome> {
     if let ManifestRef::Tag(tag) = reference
         && let Some(entries) = contested.get(&(target.place().to_owned(), tag.clone()))
     {
         return Err(TagOutcome::Contested { entries: entries.clone() });
     }
-    let there = match known {
-        Known::Absent => None,
-        Known::Present(digest) => Some(digest),
-        Known::Unknown => {
-            let there = target.resolve(reference).await;
-            there.map_err(|error| TagOutcome::failed_at(Side::Target, &error))?.map(|descriptor| descriptor.digest)
-        }
-    };
-    let action = match reference {
+    match known {
+        Known::Absent => Ok(None),
+        Known::Present(digest) => Ok(Some(digest)),
+        Known::Unknown => match target.resolve(reference).await {
+            Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
+            Err(error) => Err(TagOutcome::failed_at(Side::Target, &error)),
+        },
+    }
+}
+
+/// What is to happen at a target that has this.
+pub(super) fn compare(reference: &ManifestRef, wanted: Digest, there: Option<Digest>, overwrite: Overwrite) -> Action {
+    match reference {
         ManifestRef::Tag(tag) => decide(tag, wanted, there, overwrite),
         ManifestRef::Digest(_) if there == Some(wanted) => Action::Keep,
         ManifestRef::Digest(_) => Action::Copy,
-    };
-    Ok((action, there))
+    }
 }

@@ -1,10 +1,13 @@
 //! The life of the program: what one run of an entry is, and the loop that starts runs, follows edits and ends cleanly.
 
+mod checks;
+mod choice;
 mod compare;
 mod derived;
 mod endpoints;
 mod front;
 mod journaling;
+mod late;
 mod listing;
 mod pairs;
 mod preview;

@@ -1,13 +1,13 @@
 //! What a run would do, found out by asking only: listings and HEADs, no manifest where that can be helped, no write.
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
 
-use super::compare::{Contested, compare, overwrite, source_digest};
+use super::compare::{Contested, compare, overwrite, source_digest, target_digest};
 use super::derived::Derived;
 use super::listing::{list, names};
 use super::pairs::{OpenPair, Pair, pairs};
-use super::rivals::contested_tags;
+use super::rivals::rival_claims;
 use super::there::Known;
 use super::{Engine, Errand, TagOutcome};
 use crate::copy::{Batch, Contents, Rules};
@@ -105,7 +105,7 @@ async fn preview_pair(engine: &Engine, errand: &Errand, pair: &Pair) -> Result<P
     let entry = &errand.entry;
     let listing = list(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
     let selected = entry.selection.select(names(&listing));
-    let contested = contested_tags(engine, errand, pair, &selected.tags).await;
+    let contested = rival_claims(engine, errand, pair).await.contested_with(errand, pair, &selected.tags);
     // Nobody listens for transfers: a preview has none.
     let (events, _) = tokio::sync::mpsc::channel(1);
     let rules = Rules { platforms: entry.platforms.clone(), referrers: false };
@@ -152,27 +152,30 @@ impl Asked<'_> {
     async fn one(&self, reference: &ManifestRef, listing: &super::listing::Listing) -> Vec<TagPreview> {
         let mut previews: Vec<TagPreview> =
             self.pair.targets.iter().map(|target| blank(target.place(), reference)).collect();
-        let wanted = match source_digest(self.pair.source.as_ref(), listing, reference).await {
-            Ok(digest) => {
-                previews.iter_mut().for_each(|preview| preview.source_digest = Some(digest));
-                self.derived.of(self.batch, digest).await.map_err(|error| TagOutcome::failed(&error))
-            }
-            Err(failure) => Err(failure),
+        let wanted = async {
+            let digest = source_digest(self.pair.source.as_ref(), listing, reference).await;
+            let digest = digest.map_err(|failure| (None, failure))?;
+            let wanted = self.derived.of(self.batch, digest).await;
+            wanted.map(|wanted| (digest, wanted)).map_err(|error| (Some(digest), TagOutcome::failed(&error)))
         };
-        let wanted = match wanted {
-            Ok(wanted) => wanted,
-            Err(failure) => {
-                previews.iter_mut().for_each(|preview| preview.failure = Some(failure.clone()));
+        let ask = |target| target_digest(target, Known::Unknown, reference, self.contested);
+        let there = join_all(self.pair.targets.iter().map(|target| ask(target.as_ref())));
+        let (source_digest, wanted, there) = match join(wanted, there).await {
+            (Ok((digest, wanted)), there) => (digest, wanted, there),
+            (Err((source_digest, failure)), _) => {
+                for preview in &mut previews {
+                    preview.source_digest = source_digest;
+                    preview.failure = Some(failure.clone());
+                }
                 return previews;
             }
         };
         let overwrite = overwrite(&self.errand.entry, reference);
-        let compare = |target| compare(target, Known::Unknown, reference, wanted, overwrite, self.contested);
-        let compared = join_all(self.pair.targets.iter().map(|target| compare(target.as_ref()))).await;
-        for (preview, compared) in previews.iter_mut().zip(compared) {
+        for (preview, there) in previews.iter_mut().zip(there) {
+            preview.source_digest = Some(source_digest);
             preview.digest = Some(wanted);
-            match compared {
-                Ok((action, _)) => preview.action = Some(action),
+            match there {
+                Ok(there) => preview.action = Some(compare(reference, wanted, there, overwrite)),
                 Err(failure) => preview.failure = Some(failure),
             }
         }

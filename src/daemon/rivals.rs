@@ -1,5 +1,7 @@
 //! Which tags of a target other entries claim as well, where only their listings can tell.
 
+use futures_util::future::join_all;
+
 use super::compare::Contested;
 use super::listing::{list, names};
 use super::pairs::{Pair, source_of};
@@ -8,29 +10,43 @@ use crate::config::{Endpoint, Entry};
 use crate::oci::Tag;
 use crate::plan::{Claim, contested};
 
-/// The tags, by target place, that this entry and another one would write from different sources.
+/// What other entries would write to the targets of a pair from other sources.
+#[derive(Debug, Default)]
+pub(super) struct RivalClaims(Vec<Claim>);
+
+/// Asks for that.
 ///
 /// An entry that cannot write to one of the targets costs nothing. The listing of one that can is asked for at each
 /// run; where it fails, what the journal saw it claim last counts.
-pub(super) async fn contested_tags(engine: &Engine, errand: &Errand, pair: &Pair, own: &[Tag]) -> Contested {
-    let mut claims = Vec::new();
+pub(super) async fn rival_claims(engine: &Engine, errand: &Errand, pair: &Pair) -> RivalClaims {
+    let mut asked = Vec::new();
     for target in &pair.targets {
-        let place = target.to_string();
         for entry in errand.entries.iter().filter(|entry| entry.name != errand.entry.name) {
-            let Some(source) = source_of(entry, target).filter(|source| !source.is_same_place(&pair.source)) else {
-                continue;
-            };
-            let tags = claimed_tags(engine, entry, &source).await;
-            let claim =
-                Claim { entry: entry.name.to_string(), source: source.to_string(), target: place.clone(), tags };
-            claims.push(claim);
-        }
-        if claims.iter().any(|claim| claim.target == place) {
-            let (entry, source) = (errand.entry.name.to_string(), pair.source.to_string());
-            claims.push(Claim { entry, source, target: place, tags: own.to_vec() });
+            if let Some(source) = source_of(entry, target).filter(|source| !source.is_same_place(&pair.source)) {
+                asked.push(claim(engine, entry, source, target));
+            }
         }
     }
-    contested(&claims)
+    RivalClaims(join_all(asked).await)
+}
+
+async fn claim(engine: &Engine, entry: &Entry, source: Endpoint, target: &Endpoint) -> Claim {
+    let tags = claimed_tags(engine, entry, &source).await;
+    Claim { entry: entry.name.to_string(), source: source.to_string(), target: target.to_string(), tags }
+}
+
+impl RivalClaims {
+    /// The tags, by target place, that one of them and this entry would write.
+    pub(super) fn contested_with(self, errand: &Errand, pair: &Pair, own: &[Tag]) -> Contested {
+        let Self(mut claims) = self;
+        for target in pair.targets.iter().map(ToString::to_string) {
+            if claims.iter().any(|claim| claim.target == target) {
+                let (entry, source) = (errand.entry.name.to_string(), pair.source.to_string());
+                claims.push(Claim { entry, source, target, tags: own.to_vec() });
+            }
+        }
+        contested(&claims)
+    }
 }
 
 async fn claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<Tag> {

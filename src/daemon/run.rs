@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -17,8 +18,12 @@ use crate::config::Entry;
 use crate::copy::Copier;
 use crate::journal::{Begun, Journal, Outcome, RunEnd, RunId, TagCounts, Trigger};
 
-/// How many repositories of one entry are worked on at once.
-const REPOSITORIES_AT_ONCE: usize = 8;
+/// How many repositories of one entry are asked about at once.
+const REPOSITORIES_AT_ONCE: usize = 32;
+
+/// How many of them copy at once. One that begins to stays among them until it is done: a copy keeps manifests in memory,
+/// and a repository where nothing changed does not.
+const REPOSITORIES_COPYING: usize = 8;
 
 /// What runs need, by one configuration.
 #[derive(Debug, Clone)]
@@ -58,6 +63,7 @@ pub(super) struct Run<'a> {
     pub(super) id: Option<RunId>,
     pub(super) front: &'a Front,
     pub(super) started: DateTime<Utc>,
+    copying: Semaphore,
     drain: &'a CancellationToken,
     left_out: AtomicBool,
     log: Mutex<Log>,
@@ -87,6 +93,7 @@ impl Engine {
             id,
             front,
             started,
+            copying: Semaphore::new(REPOSITORIES_COPYING),
             drain: &stop.drain,
             left_out: AtomicBool::new(false),
             log: Mutex::default(),
@@ -160,6 +167,12 @@ impl Run<'_> {
             Ok(pair) => work_pair(self, &pair, events.clone()).await,
             Err(error) => self.problem(format!("source {error}")),
         }
+    }
+
+    /// Waits until one more repository may copy.
+    pub(super) async fn enter_copying(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes the semaphore; if somebody did, nothing would wait any more.
+        self.copying.acquire().await.ok()
     }
 
     /// Whether no further tag is to be begun.

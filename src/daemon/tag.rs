@@ -5,43 +5,96 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use futures_util::future::{join_all, try_join};
-use futures_util::{StreamExt as _, stream};
-use tokio::sync::mpsc;
+use futures_util::StreamExt as _;
+use futures_util::future::{join, join_all};
+use futures_util::stream::{self, BoxStream};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, mpsc};
 
-use super::compare::{Contested, compare, overwrite, source_digest};
+use super::checks::Checks;
+use super::choice::{Chosen, choose};
+use super::compare::{Contested, compare, overwrite, source_digest, target_digest};
 use super::derived::Derived;
 use super::journaling::arrived;
-use super::listing::{Listing, list, names};
+use super::listing::Listing;
 use super::pairs::{OpenPair, Pair};
-use super::rivals::contested_tags;
 use super::run::Run;
-use super::there::{Known, There, look};
+use super::there::{Known, There};
 use super::{TagOutcome, TagReport};
 use crate::copy::event::{BlobCounts, Event};
-use crate::copy::{Batch, CopyError, Order, Previous, Rules};
+use crate::copy::{Batch, CopyError, Order, Outcome, Previous, Rules};
 use crate::journal::Observation;
-use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag, signature_tags};
+use crate::oci::{Digest, ManifestRef, SignatureTag, Tag};
 use crate::plan::{Action, Selected};
 use crate::store::{ErrorKind, Side, Step, StoreError};
 
-/// How many tags of one repository are worked on at once.
+/// How many tags of one repository are worked on at once, until their first target is settled.
 const TAGS_AT_ONCE: usize = 32;
 
+/// How many tags of one repository may be unfinished in all, those included that wait for slower targets. What is kept
+/// of each meanwhile is bounded: this bounds the whole.
+const TAGS_UNFINISHED: usize = 128;
+
+/// One of the places for tags that are worked on at once.
+pub(super) struct Place<'a>(Mutex<Option<SemaphorePermit<'a>>>);
+
+impl<'a> Place<'a> {
+    /// Waits for a place, first come first served.
+    async fn enter(places: &'a Semaphore) -> Self {
+        // Nobody closes the semaphore; if somebody did, nothing would wait any more.
+        Self(Mutex::new(places.acquire().await.ok()))
+    }
+
+    /// Gives the place to the next tag. What is left to do goes on.
+    fn leave(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
 /// A pair that is worked on.
-struct PairRun<'a> {
-    run: &'a Run<'a>,
-    pair: OpenPair,
-    listing: Listing,
-    selected: HashSet<Tag>,
+pub(super) struct PairRun<'a> {
+    pub(super) run: &'a Run<'a>,
+    pub(super) pair: OpenPair,
+    pub(super) listing: Listing,
+    pub(super) selected: HashSet<Tag>,
     contested: Contested,
     /// For each target.
     there: Vec<There>,
     batch: std::sync::Arc<Batch>,
-    derived: Derived,
+    /// The place among the repositories that copy, from the first copy on.
+    copying: OnceCell<Option<SemaphorePermit<'a>>>,
+    pub(super) derived: Derived,
+    pub(super) checks: Checks,
     /// Signatures of unchanged tags that were looked at: tags of one digest have the same ones.
-    companions: Mutex<HashSet<Tag>>,
+    pub(super) companions: Mutex<HashSet<Tag>>,
     seen: Mutex<Vec<(usize, Observation)>>,
+}
+
+/// A tag or pinned digest at both sides.
+struct Compared {
+    source_digest: Digest,
+    /// The digest that the targets are to have for it.
+    wanted: Digest,
+    /// For each target what is to happen, and what it has.
+    decided: Vec<Result<(Action, Option<Digest>), TagOutcome>>,
+    /// Whether what is to be copied is what the tag stands for.
+    confirmed: Result<(), Unconfirmed>,
+}
+
+/// Why a tag is not copied though it is to be.
+enum Unconfirmed {
+    /// Its bytes have another digest than was stated.
+    Differs(TagOutcome),
+    /// It cannot be read.
+    Unread(TagOutcome),
+}
+
+/// What the source has for a tag.
+struct SourceSide {
+    digest: Digest,
+    /// The digest that the targets are to have for it.
+    wanted: Digest,
+    /// Whether the manifest has been read by the tag.
+    is_read: bool,
 }
 
 /// Works on one pair until all its tags are settled.
@@ -50,13 +103,10 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         Ok(opened) => opened,
         Err(error) => return run.problem(error.to_string()),
     };
-    let Some((listing, selected)) = choose(run, &opened).await else { return };
-    let contested = contested_tags(run.engine, run.errand, pair, &selected.tags).await;
+    let Some(Chosen { listing, selected, there, contested, checks }) = choose(run, pair, &opened).await else { return };
     let entry = &run.errand.entry;
     let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
     let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());
-    let source = opened.source.as_ref();
-    let there = join_all(opened.targets.iter().map(|target| look(run, source, target.as_ref()))).await;
     let targets = opened.targets.iter().cloned().zip(there.iter().map(|there| there.contents)).collect();
     let batch = Batch::new(&run.engine.copier, opened.source.clone(), targets, rules, source_tags, events);
     let derived = Derived::new(run.engine.journal.clone(), entry.platforms.as_deref());
@@ -68,34 +118,14 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         contested,
         there,
         batch,
+        copying: OnceCell::new(),
         derived,
+        checks,
         companions: Mutex::default(),
         seen: Mutex::default(),
     };
     work.all(selected).await;
     work.remember().await;
-}
-
-/// The source's tags and those that the entry wants. A problem that is told ends the pair.
-async fn choose(run: &Run<'_>, pair: &OpenPair) -> Option<(Listing, Selected)> {
-    let selection = &run.errand.entry.selection;
-    let listing = match list(pair.source.as_ref(), selection).await {
-        Ok(listing) => listing,
-        Err(error) => {
-            run.problem(format!("source {error}"));
-            return None;
-        }
-    };
-    for name in &listing.unusable {
-        tracing::warn!(source = pair.source.place(), name, "skipped: the name is not a tag by the specification");
-    }
-    match selection.select(names(&listing)).enough() {
-        Ok(selected) => Some((listing, selected)),
-        Err(shortfall) => {
-            run.problem(format!("source {}: {shortfall}", pair.source.place()));
-            None
-        }
-    }
 }
 
 impl PairRun<'_> {
@@ -110,94 +140,135 @@ impl PairRun<'_> {
     }
 
     async fn each(&self, references: impl Iterator<Item = ManifestRef>) {
+        let places = Semaphore::new(TAGS_AT_ONCE);
+        let places = &places;
         stream::iter(references)
-            .for_each_concurrent(TAGS_AT_ONCE, |reference| async move {
+            .for_each_concurrent(TAGS_UNFINISHED, |reference| async move {
+                let place = Place::enter(places).await;
                 if !self.run.is_draining() {
-                    self.one(&reference).await;
+                    self.one(&reference, &place).await;
                 }
             })
             .await;
     }
 
     /// Compares one tag or pinned digest at both sides and copies it to the targets that differ.
-    async fn one(&self, reference: &ManifestRef) {
-        let known: Vec<Known> = self.there.iter().map(|there| there.knows(reference)).collect();
-        let (source_digest, is_read) = match self.source_digest(reference, &known).await {
-            Ok(seen) => seen,
-            Err(outcome) => return self.settle_all(reference, None, None, &outcome).await,
-        };
-        let wanted = match self.derived.of(&self.batch, source_digest).await {
-            Ok(wanted) => wanted,
-            Err(error) => {
-                let outcome = TagOutcome::failed(&error);
-                return self.settle_all(reference, Some(source_digest), None, &outcome).await;
+    pub(super) async fn one(&self, reference: &ManifestRef, place: &Place<'_>) {
+        let compared = match self.compare_sides(reference, &self.listing).await {
+            // Nothing has been told yet: what a tag that moved meanwhile stands for now is asked for again, once.
+            Ok(Compared { confirmed: Err(Unconfirmed::Differs(_)), .. }) => {
+                self.compare_sides(reference, &Listing::default()).await
             }
+            compared => compared,
         };
-        let overwrite = overwrite(&self.run.errand.entry, reference);
-        let compare = |target, known| compare(target, known, reference, wanted, overwrite, &self.contested);
-        let targets = self.pair.targets.iter().map(AsRef::as_ref).zip(known);
-        let decided = join_all(targets.map(|(target, known)| compare(target, known))).await;
-        let mut orders = Vec::new();
+        let Compared { source_digest, wanted, decided, confirmed } = match compared {
+            Ok(compared) => compared,
+            Err((source_digest, outcome)) => return self.settle_all(reference, source_digest, &outcome).await,
+        };
+        let (mut orders, mut kept) = (Vec::new(), Vec::new());
         for (at, decision) in decided.into_iter().enumerate() {
-            match decision {
+            let settled = match decision {
                 Ok((action, there)) => {
                     self.saw(at, reference, source_digest, there);
-                    match outcome_without_copy(&action) {
-                        Some(outcome) => self.settle(at, reference, Some(source_digest), Some(wanted), outcome).await,
-                        None => orders.push((at, action)),
+                    if action == Action::Keep {
+                        kept.push(at);
+                    }
+                    match (outcome_without_copy(&action), &confirmed) {
+                        (Some(outcome), _) => outcome,
+                        (None, Err(Unconfirmed::Differs(outcome) | Unconfirmed::Unread(outcome))) => outcome.clone(),
+                        (None, Ok(())) => {
+                            orders.push((at, action));
+                            continue;
+                        }
                     }
                 }
-                Err(outcome) => self.settle(at, reference, Some(source_digest), Some(wanted), outcome).await,
-            }
+                Err(outcome) => outcome,
+            };
+            self.settle(at, reference, Some(source_digest), Some(wanted), settled).await;
+            place.leave();
         }
-        let kept: Vec<usize> =
-            (0..self.pair.targets.len()).filter(|at| !orders.iter().any(|(order, _)| order == at)).collect();
-        if !is_read
-            && !orders.is_empty()
-            && let Err(outcome) = self.confirm(reference, source_digest).await
-        {
-            for (at, _) in orders.drain(..) {
-                self.settle(at, reference, Some(source_digest), Some(wanted), outcome.clone()).await;
-            }
+        self.copy(reference, source_digest, orders, place).await;
+        self.late_companions(reference, source_digest, wanted, &kept, place).await;
+    }
+
+    /// Asks both sides at once, and decides. The source is asked for what `listing` does not tell. A failure comes with the
+    /// source's digest if that is known.
+    async fn compare_sides(
+        &self,
+        reference: &ManifestRef,
+        listing: &Listing,
+    ) -> Result<Compared, (Option<Digest>, TagOutcome)> {
+        let known: Vec<Known> = self.there.iter().map(|there| there.knows(reference)).collect();
+        let ask = |(target, known)| target_digest(target, known, reference, &self.contested);
+        let targets = self.pair.targets.iter().map(AsRef::as_ref);
+        let there = join_all(targets.zip(known.iter().copied()).map(ask));
+        let (seen, there) = join(self.source_side(reference, listing, &known), there).await;
+        let SourceSide { digest: source_digest, wanted, is_read } = seen?;
+        let overwrite = overwrite(&self.run.errand.entry, reference);
+        let decide = |there: Option<Digest>| (compare(reference, wanted, there, overwrite), there);
+        let decided: Vec<_> = there.into_iter().map(|there| there.map(decide)).collect();
+        let is_ordered = decided.iter().flatten().any(|(action, _)| outcome_without_copy(action).is_none());
+        let confirmed = if is_ordered && !is_read { self.confirm(reference, source_digest).await } else { Ok(()) };
+        Ok(Compared { source_digest, wanted, decided, confirmed })
+    }
+
+    /// What the source has, and what the targets are to have for it. A failure comes with the source's digest if that is
+    /// known.
+    async fn source_side(
+        &self,
+        reference: &ManifestRef,
+        listing: &Listing,
+        known: &[Known],
+    ) -> Result<SourceSide, (Option<Digest>, TagOutcome)> {
+        let (digest, is_read) =
+            self.source_digest(reference, listing, known).await.map_err(|outcome| (None, outcome))?;
+        match self.derived.of(&self.batch, digest).await {
+            Ok(wanted) => Ok(SourceSide { digest, wanted, is_read }),
+            Err(error) => Err((Some(digest), TagOutcome::failed(&error))),
         }
-        self.copy(reference, source_digest, orders).await;
-        self.late_companions(reference, source_digest, wanted, &kept).await;
     }
 
     /// What the source has, and whether its manifest has been read by the tag. A tag that is at no target will be read in
     /// any case: then one GET tells its digest as well, unless reading is what the source counts.
-    async fn source_digest(&self, reference: &ManifestRef, known: &[Known]) -> Result<(Digest, bool), TagOutcome> {
+    async fn source_digest(
+        &self,
+        reference: &ManifestRef,
+        listing: &Listing,
+        known: &[Known],
+    ) -> Result<(Digest, bool), TagOutcome> {
         let source = self.pair.source.as_ref();
         if let ManifestRef::Tag(tag) = reference
             && !source.counts_manifest_reads()
             && known.iter().all(|known| *known == Known::Absent)
-            && self.listing.tags.get(tag).copied().flatten().is_none()
+            && listing.tags.get(tag).copied().flatten().is_none()
         {
             let read = self.batch.read_tag(tag).await;
             return read.map(|digest| (digest, true)).map_err(|error| TagOutcome::failed(&error));
         }
-        source_digest(source, &self.listing, reference).await.map(|digest| (digest, false))
+        source_digest(source, listing, reference).await.map(|digest| (digest, false))
     }
 
     /// Reads the manifest of a tag that is to be copied by the tag itself. A source whose HEAD or list states the digest
     /// of something else that it has would otherwise move the target's tag to that. Where reading is counted, a digest
     /// that was read once is believed.
-    async fn confirm(&self, reference: &ManifestRef, stated: Digest) -> Result<(), TagOutcome> {
+    async fn confirm(&self, reference: &ManifestRef, stated: Digest) -> Result<(), Unconfirmed> {
         let ManifestRef::Tag(tag) = reference else { return Ok(()) };
         if self.pair.source.counts_manifest_reads() && self.batch.has_read(&stated) {
             return Ok(());
         }
-        let read = self.batch.read_tag(tag).await.map_err(|error| TagOutcome::failed(&error))?;
+        let read = self.batch.read_tag(tag).await;
+        let read = read.map_err(|error| Unconfirmed::Unread(TagOutcome::failed(&error)))?;
         if read == stated {
             return Ok(());
         }
         let detail =
             format!("it was said to be {stated} and is {read}: the tag moved meanwhile, or the source is wrong");
         let error = StoreError::new(self.pair.source.place(), Step::ReadManifest, tag, ErrorKind::Corrupt, detail);
-        Err(TagOutcome::failed_at(Side::Source, &error))
+        Err(Unconfirmed::Differs(TagOutcome::failed_at(Side::Source, &error)))
     }
 
-    async fn copy(&self, reference: &ManifestRef, digest: Digest, orders: Vec<(usize, Action)>) {
+    /// Copies to these targets. What became of each is recorded as soon as it is there, whatever the others do.
+    async fn copy(&self, reference: &ManifestRef, digest: Digest, orders: Vec<(usize, Action)>, place: &Place<'_>) {
         if orders.is_empty() {
             return;
         }
@@ -207,89 +278,36 @@ impl PairRun<'_> {
         };
         let targets = orders.iter().map(|(at, action)| (*at, previous(action))).collect();
         let order = Order { reference: reference.clone(), digest, tag, targets };
-        for (at, result) in self.batch.copy(order).await {
+        let record = async |(at, result): Outcome| {
+            place.leave();
             match result {
                 Ok(arrival) => {
                     let action = orders.iter().find(|(order, _)| *order == at).map(|(_, action)| action);
-                    arrived(self.run, &arrival, outcome_of(action)).await;
+                    let told = arrived(self.run, &arrival, outcome_of(action));
+                    join(told, self.note_referrers_of(reference, &arrival)).await;
                 }
                 Err(error) => {
                     let outcome = TagOutcome::failed(&naming(error, digest));
                     self.settle(at, reference, Some(digest), None, outcome).await;
                 }
             }
-        }
-    }
-
-    /// Signatures and referrers that appeared at the source, under tags of their own, after their image was copied.
-    async fn late_companions(&self, reference: &ManifestRef, source_digest: Digest, wanted: Digest, kept: &[usize]) {
-        if kept.is_empty() || !self.run.errand.entry.referrers || source_digest != wanted {
-            return;
-        }
-        for tag in signature_tags(&source_digest) {
-            if self.is_listed(&tag) && !self.selected.contains(&tag) && self.is_first_to_see(&tag) {
-                Box::pin(self.one(&ManifestRef::Tag(tag))).await;
-            }
-        }
-        let list = referrers_tag(&source_digest);
-        if self.is_listed(&list) && self.is_first_to_see(&list) {
-            let refreshed = join_all(kept.iter().map(|at| self.refresh_referrers(*at, &list, source_digest))).await;
-            for (at, result) in kept.iter().zip(refreshed) {
-                if let Err(error) = result {
-                    self.settle(*at, reference, Some(source_digest), Some(wanted), error).await;
-                }
-            }
-        }
-    }
-
-    fn is_listed(&self, tag: &Tag) -> bool {
-        self.listing.is_complete && self.listing.tags.contains_key(tag)
-    }
-
-    fn is_first_to_see(&self, tag: &Tag) -> bool {
-        self.companions.lock().unwrap_or_else(PoisonError::into_inner).insert(tag.clone())
-    }
-
-    /// Copies what refers to an unchanged digest if its list at the source is another one than when that was last done.
-    async fn refresh_referrers(&self, at: usize, list: &Tag, subject: Digest) -> Result<(), TagOutcome> {
-        let target = &self.pair.targets[at];
-        let reference = ManifestRef::Tag(list.clone());
-        let source = async {
-            self.pair.source.resolve(&reference).await.map_err(|error| TagOutcome::failed_at(Side::Source, &error))
         };
-        let there =
-            async { target.resolve(&reference).await.map_err(|error| TagOutcome::failed_at(Side::Target, &error)) };
-        let (listed, there) = try_join(source, there).await?;
-        let Some(listed) = listed.map(|descriptor| descriptor.digest) else { return Ok(()) };
-        let there = there.map(|descriptor| descriptor.digest);
-        if there == Some(listed)
-            || self.derived.referrers_done(target.place(), listed).await == Some(there.unwrap_or(listed))
-        {
-            return Ok(());
-        }
-        let order = Order { reference, digest: subject, tag: None, targets: vec![(at, None)] };
-        for (_, result) in self.batch.copy(order).await {
-            result.map_err(|error| TagOutcome::failed(&error))?;
-        }
-        let now = target.resolve(&ManifestRef::Tag(list.clone())).await;
-        let now = now.map_err(|error| TagOutcome::failed_at(Side::Target, &error))?.map(|descriptor| descriptor.digest);
-        self.derived.note_referrers(target.place(), listed, now.unwrap_or(listed)).await;
-        Ok(())
+        self.copies(order).await.for_each_concurrent(None, record).await;
     }
 
-    async fn settle_all(
-        &self,
-        reference: &ManifestRef,
-        source_digest: Option<Digest>,
-        wanted: Option<Digest>,
-        outcome: &TagOutcome,
-    ) {
+    async fn settle_all(&self, reference: &ManifestRef, source_digest: Option<Digest>, outcome: &TagOutcome) {
         for at in 0..self.pair.targets.len() {
-            self.settle(at, reference, source_digest, wanted, outcome.clone()).await;
+            self.settle(at, reference, source_digest, None, outcome.clone()).await;
         }
     }
 
-    async fn settle(
+    /// What becomes of an order at each target, as soon as this repository may copy.
+    pub(super) async fn copies(&self, order: Order) -> BoxStream<'static, Outcome> {
+        self.copying.get_or_init(|| self.run.enter_copying()).await;
+        self.batch.copy_each(order)
+    }
+
+    pub(super) async fn settle(
         &self,
         at: usize,
         reference: &ManifestRef,
@@ -323,6 +341,7 @@ impl PairRun<'_> {
 
     /// Writes to the journal which tags were seen.
     async fn remember(self) {
+        self.checks.forget_old().await;
         let Some(journal) = &self.run.engine.journal else { return };
         let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut by_target: BTreeMap<usize, Vec<Observation>> = BTreeMap::new();

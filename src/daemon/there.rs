@@ -46,12 +46,22 @@ impl There {
     }
 }
 
-/// Lists a target if that is worth it. One that is of the same kind as a source whose list tells digests may do so too. A
-/// target that cannot be listed is one of which nothing is known.
-pub(super) async fn look(run: &Run<'_>, source: &dyn Source, target: &dyn Target) -> There {
+/// Lists a target if that is worth it, as soon as that is clear. One that is of the same kind as a source whose list tells
+/// digests may do so too: where only that would be a reason to list it, it waits for `source_listed`. A target that cannot be
+/// listed is one of which nothing is known.
+pub(super) async fn look(
+    run: &Run<'_>,
+    source: &dyn Source,
+    target: &dyn Target,
+    source_listed: impl Future<Output = ()>,
+) -> There {
     let past = past(run, source.place(), target.place()).await;
-    if past.seen && !target.lists_digests() && !source.lists_digests() {
-        return There::default();
+    let tell_digests = || target.lists_digests() || source.lists_digests();
+    if past.seen && !tell_digests() {
+        source_listed.await;
+        if !tell_digests() {
+            return There::default();
+        }
     }
     match list(target).await {
         Ok(tags) => {

@@ -1,6 +1,6 @@
 //! The journal: what ran, what was seen, what is in flight and what arrived, in one SQLite file.
 //!
-//! Every SQL statement of the program stands in `queries.rs` and the schema in `schema.rs`. One thread owns the
+//! Every SQL statement of the program stands in `queries.rs` and `referrer_checks.rs`, and the schema in `schema.rs`. One thread owns the
 //! connection; [`Journal`] is a handle to it. There is no column for a secret: identities are user names.
 
 mod error;
@@ -12,6 +12,7 @@ mod handle;
 mod owner;
 mod queries;
 mod record;
+mod referrer_checks;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -22,3 +23,4 @@ pub use record::{
     Begun, DigestPrefix, DigestPrefixError, EvidenceFilter, EvidenceRecord, HistoryFilter, Observation, Outcome,
     RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
 };
+pub use referrer_checks::ReferrerCheck;

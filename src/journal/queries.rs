@@ -361,12 +361,12 @@ fn read_evidence(row: &Row<'_>) -> Result<EvidenceRecord> {
     Ok(EvidenceRecord { id: row.get("id")?, run: RunId(row.get("run")?), entry: row.get("entry")?, arrival })
 }
 
-fn parsed<T: FromStr<Err: fmt::Display>>(row: &Row<'_>, column: &str) -> Result<T> {
+pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(row: &Row<'_>, column: &str) -> Result<T> {
     let text: String = row.get(column)?;
     text.parse().map_err(|_| unreadable(row, column, &text))
 }
 
-fn parsed_if_any<T: FromStr<Err: fmt::Display>>(row: &Row<'_>, column: &str) -> Result<Option<T>> {
+pub(super) fn parsed_if_any<T: FromStr<Err: fmt::Display>>(row: &Row<'_>, column: &str) -> Result<Option<T>> {
     let text: Option<String> = row.get(column)?;
     text.map(|text| text.parse().map_err(|_| unreadable(row, column, &text))).transpose()
 }
@@ -378,7 +378,7 @@ fn unreadable(row: &Row<'_>, column: &str, text: &str) -> rusqlite::Error {
 }
 
 /// Of one width, so that texts sort as instants do.
-fn text(at: DateTime<Utc>) -> String {
+pub(super) fn text(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 

@@ -102,6 +102,17 @@ CREATE TABLE derived (
     derived_digest TEXT NOT NULL,
     PRIMARY KEY (source_digest, platforms)
 ) STRICT, WITHOUT ROWID;
+", "
+-- When a source was last asked for what refers to a digest, on behalf of a target, and the digest of the list that came there.
+CREATE TABLE referrer_checks (
+    source  TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    target  TEXT NOT NULL,
+    checked TEXT NOT NULL,
+    list    TEXT,
+    PRIMARY KEY (source, subject, target)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX referrer_checks_by_instant ON referrer_checks (checked);
 "];
 
 /// Brings the journal to the top of `ladder`, whole rungs at a time.

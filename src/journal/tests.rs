@@ -433,7 +433,7 @@ fn a_newer_journal_and_a_foreign_file_are_refused_by_name() {
     let shown = place.path.display();
     Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let expected =
-        format!("the journal {shown} is of version 99, this program knows versions up to 1: use a newer transship");
+        format!("the journal {shown} is of version 99, this program knows versions up to 2: use a newer transship");
     assert_eq!(Journal::open(&place.path).unwrap_err().to_string(), expected);
     assert_eq!(Journal::open_existing(&place.path).unwrap_err().to_string(), expected);
 
@@ -457,17 +457,17 @@ fn an_older_journal_climbs_the_ladder_rung_by_rung_and_keeps_its_rows() {
     drop(Journal::open(&place.path).unwrap());
     let mut db = Connection::open(&place.path).unwrap();
     db.execute("INSERT INTO derived VALUES ('s', 'p', 'd')", []).unwrap();
-    let taller = [
-        schema::LADDER[0],
+    let more = [
         "ALTER TABLE derived ADD COLUMN seen TEXT NOT NULL DEFAULT 'then'",
         "UPDATE derived SET seen = seen || ' and now'",
     ];
+    let taller = [schema::LADDER, &more].concat();
     for _ in 0..2 {
         schema::climb(&mut db, &place.path, &taller).unwrap();
         let row: String = db.query_row("SELECT source_digest || seen FROM derived", [], |row| row.get(0)).unwrap();
         assert_eq!(row, "sthen and now", "each rung is climbed once");
     }
-    let broken = [taller[0], taller[1], taller[2], "CREATE TABLE half (x); CREATE TABLE half (x)"];
+    let broken = [&taller[..], &["CREATE TABLE half (x); CREATE TABLE half (x)"]].concat();
     assert!(schema::climb(&mut db, &place.path, &broken).is_err());
     schema::climb(&mut db, &place.path, &taller).unwrap();
     let half: i64 =

@@ -282,7 +282,8 @@ fn a_registry_that_asks_for_patience_is_left_alone_for_as_long() {
     pair.target.set(Fault::TooManyRequests { next: 1, retry_after: Some(2) });
     let began = Instant::now();
     pair.once().expect_success();
-    assert!(began.elapsed() >= Duration::from_secs(4), "{:?}", began.elapsed());
+    // Both are asked at once, so both waits pass at once.
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     let turned_away = |server: &Server| server.log().requests().iter().filter(|request| request.status == 429).count();
     assert_eq!((turned_away(&pair.source), turned_away(&pair.target)), (1, 1));
 }

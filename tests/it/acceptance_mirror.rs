@@ -190,6 +190,74 @@ fn doing_it_again_costs_one_head_a_tag_at_each_side_and_the_listing() {
 }
 
 #[test]
+fn both_sides_are_asked_for_a_tag_at_once() {
+    let (source, target) = (Server::start(), Server::start());
+    for seed in 0..3 {
+        images::small(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
+    }
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    site.once();
+    for server in [&source, &target] {
+        server.log().clear();
+        server.set(Fault::Held("manifest HEAD"));
+    }
+    let mut run = site.start(&["once"]);
+    // Neither side answers before both were asked for everything.
+    let asked = |server: &Server| server.log().count("manifest HEAD");
+    run.wait_until("both sides to be asked", |_| (asked(&source) == 3 && asked(&target) == 3).then_some(()));
+    source.heal();
+    target.heal();
+    let told = run.wait(DEADLINE).expect_success().stdout;
+    assert!(told.starts_with("app: nothing changed (3 kept)"), "{told}");
+}
+
+#[test]
+fn a_new_target_is_listed_while_the_source_is() {
+    let (source, target) = (Server::start(), Server::start());
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    for server in [&source, &target] {
+        server.set(Fault::Held("tags GET"));
+    }
+    let mut run = site.start(&["once"]);
+    let asked = |server: &Server| server.log().count("tags GET");
+    run.wait_until("both sides to be asked", |_| (asked(&source) == 1 && asked(&target) == 1).then_some(()));
+    source.heal();
+    target.heal();
+    run.wait(DEADLINE).expect_success();
+}
+
+#[test]
+fn many_repositories_are_asked_about_at_once_and_eight_of_them_copy() {
+    let (source, target) = (Server::start(), Server::start());
+    let base = images::layer(Family::Oci, 0, 2_000);
+    let names: Vec<String> = (0..20).map(|at| format!("team/r{at}")).collect();
+    for (seed, name) in (1..).zip(&names) {
+        let layers = [base.clone(), images::layer(Family::Oci, seed, 1000)];
+        images::image(Family::Oci, linux("amd64"), &layers).put(&source, name, Some("v1"));
+    }
+    let entry =
+        format!("- {{name: team, source: \"{}/team/**\", target: \"{}/team/**\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    target.set(Fault::Held("upload PUT"));
+    let mut run = site.start(&["once"]);
+    let busy = || {
+        let repository = |path: &str| path.split("/blobs/").next().unwrap_or_default().to_owned();
+        target.log().of("upload POST").iter().map(|opened| repository(&opened.path)).collect::<BTreeSet<_>>().len()
+    };
+    run.wait_until("all to be asked about", |_| (source.log().count("manifest GET") >= 20).then_some(()));
+    run.wait_until("eight to copy", |_| (busy() >= 8).then_some(()));
+    assert_eq!(busy(), 8);
+    target.heal();
+    run.wait(DEADLINE).expect_success();
+    for name in &names {
+        assert_eq!(target.store().tags(name), source.store().tags(name));
+    }
+}
+
+#[test]
 fn the_first_time_each_manifest_and_blob_is_read_once_and_written_once() {
     let (source, target) = (Server::start(), Server::start());
     for seed in 0..8 {

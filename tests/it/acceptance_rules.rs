@@ -1,11 +1,12 @@
 //! The rules of an entry, seen from outside: which tags go, as what, with what, and what is held back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use transship::oci::{Digest, MediaType};
 
 use crate::support::images::{self, Family, Image, linux};
+use crate::support::programs::DEADLINE;
 use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::{Site, parse};
 
@@ -262,7 +263,7 @@ fn copy(source: &Server, target: &Server, args: &[&str]) -> String {
     let site = Site::new();
     let mut command = site.command(&[&plain[..], args].concat());
     command.env_remove("TRANSSHIP_CONFIG");
-    let output = crate::support::programs::Running::start(&mut command).wait(crate::support::programs::DEADLINE);
+    let output = crate::support::programs::Running::start(&mut command).wait(DEADLINE);
     assert!(!site.journal().exists());
     output.expect_success().stdout
 }
@@ -435,6 +436,135 @@ fn a_referrer_that_appears_later_under_a_fallback_tag_comes_with_the_next_run() 
     assert_eq!(source.log().pulls(), 0, "what is done is done");
 }
 
+/// Makes all that the journal knows of looks for referrers a day older.
+fn a_day_passes(site: &Site) {
+    let journal = rusqlite::Connection::open(site.journal()).unwrap();
+    let older = "UPDATE referrer_checks SET checked = date(substr(checked, 1, 10), '-1 day') || substr(checked, 11)";
+    assert!(journal.execute(older, []).unwrap() > 0);
+}
+
+/// One more run, and what it asked the two registries for.
+#[track_caller]
+fn once_and_counts(site: &Site, source: &Server, target: &Server) -> [BTreeMap<String, usize>; 2] {
+    source.log().clear();
+    target.log().clear();
+    let told = site.once();
+    assert!(told.contains(": nothing changed ("), "{told}");
+    [source.log().counts(), target.log().counts()]
+}
+
+fn expected(counts: &[(&str, usize)]) -> BTreeMap<String, usize> {
+    counts.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect()
+}
+
+#[test]
+fn a_referrer_that_appears_later_where_only_the_api_tells_comes_on_the_next_day() {
+    let pair = Pair::with("");
+    let image = images::small(Family::Oci, 1);
+    image.put(&pair.source, "app", Some("v1"));
+    pair.site.once();
+    let sbom = images::sbom(&image, 1);
+    sbom.put(&pair.source, "app", None);
+    let once = || once_and_counts(&pair.site, &pair.source, &pair.target);
+    let arrived = || finds(&pair.target, true, "app", &image.digest(), &sbom);
+    let nothing_more = [expected(&[("manifest HEAD", 1), ("tags GET", 1)]), expected(&[("manifest HEAD", 1)])];
+
+    assert_eq!(once(), nothing_more, "the copy was a look, and it holds");
+    assert!(!arrived());
+    a_day_passes(&pair.site);
+    once();
+    assert!(arrived());
+    assert_eq!(once(), nothing_more);
+}
+
+#[test]
+fn a_list_of_referrers_costs_one_request_a_day_and_one_that_grew_what_is_new() {
+    let pair = Pair::with("");
+    let (plain, signed) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
+    plain.put(&pair.source, "app", Some("v1"));
+    signed.put(&pair.source, "app", Some("v2"));
+    signed.put(&pair.source, "app", Some("latest"));
+    images::sbom(&signed, 1).put(&pair.source, "app", None);
+    let once = || once_and_counts(&pair.site, &pair.source, &pair.target);
+    pair.site.once();
+    a_day_passes(&pair.site);
+    // Which list the copy brought is not known: that of `signed` is brought again, and then known.
+    once();
+    let unchanged = |looks| {
+        let mut source = expected(&[("manifest HEAD", 3), ("tags GET", 1)]);
+        source.extend(expected(looks));
+        [source, expected(&[("manifest HEAD", 3)])]
+    };
+    assert_eq!(once(), unchanged(&[]));
+    a_day_passes(&pair.site);
+    assert_eq!(once(), unchanged(&[("referrers GET", 2)]), "one for each digest");
+    assert_eq!(once(), unchanged(&[]));
+
+    let new = images::sbom(&signed, 2);
+    new.put(&pair.source, "app", None);
+    a_day_passes(&pair.site);
+    let manifests = pair.target.store().manifests("app").len();
+    let blobs = pair.target.store().blobs("app").len();
+    once();
+    assert!(finds(&pair.target, true, "app", &signed.digest(), &new));
+    assert_eq!(pair.target.store().manifests("app").len(), manifests + 1);
+    let sent = pair.target.store().blobs("app").len() - blobs;
+    assert_eq!(pair.target.log().count("upload PUT"), sent, "{:?}", pair.target.log().counts());
+    assert_eq!(pair.source.log().count("blob GET"), sent);
+    assert_eq!(once(), unchanged(&[]));
+}
+
+#[test]
+fn a_source_without_the_referrers_api_is_asked_for_it_once() {
+    let source = Server::with(Setup { referrers_api: false, ..Setup::default() });
+    let target = Server::start();
+    for seed in 0..4 {
+        images::small(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
+    }
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    site.once();
+    a_day_passes(&site);
+    let [asked, _] = once_and_counts(&site, &source, &target);
+    assert_eq!(asked, expected(&[("manifest HEAD", 4), ("referrers GET", 1), ("tags GET", 1)]));
+}
+
+#[test]
+fn what_one_entry_saw_of_referrers_is_brought_by_another_to_its_own_target() {
+    let pair = Pair::with("");
+    let image = images::small(Family::Oci, 1);
+    image.put(&pair.source, "app", Some("v1"));
+    let entry = |name| {
+        format!("- {{name: {name}, source: \"{}/app\", target: \"{}/{name}\"}}", pair.source.host(), pair.target.host())
+    };
+    let hosts = [pair.source.host(), pair.target.host()];
+    pair.site.configure(&hosts, &format!("{}\n{}", entry("one"), entry("two")));
+    pair.site.once();
+    let sbom = images::sbom(&image, 1);
+    sbom.put(&pair.source, "app", None);
+    a_day_passes(&pair.site);
+    for name in ["one", "two"] {
+        pair.site.run(&["once", name]).expect_success();
+        assert!(finds(&pair.target, true, name, &image.digest(), &sbom), "{name}");
+    }
+}
+
+#[test]
+fn referrers_that_could_not_be_brought_are_tried_again() {
+    let pair = Pair::with("");
+    let image = images::small(Family::Oci, 1);
+    image.put(&pair.source, "app", Some("v1"));
+    pair.site.once();
+    let sbom = images::sbom(&image, 1);
+    sbom.put(&pair.source, "app", None);
+    a_day_passes(&pair.site);
+    pair.target.set(Fault::ManifestPutFailsFor(sbom.digest().to_string()));
+    assert_eq!(pair.site.run(&["once"]).code(), 1);
+    pair.target.heal();
+    pair.site.once();
+    assert!(finds(&pair.target, true, "app", &image.digest(), &sbom));
+}
+
 #[test]
 fn schema_1_is_refused_by_name_and_the_rest_arrives() {
     let pair = Pair::with("");
@@ -457,6 +587,24 @@ fn foreign_layers_are_left_where_they_live() {
     let asked =
         |server: &Server| server.log().requests().iter().any(|r| r.path.contains(&layers[1].digest().to_string()));
     assert!(!asked(&pair.source) && !asked(&pair.target), "nobody asked for it");
+}
+
+#[test]
+fn a_tag_that_moves_while_it_is_looked_at_is_looked_at_again() {
+    let pair = Pair::with("");
+    let (before, after) = (images::small(Family::Oci, 1), images::small(Family::Oci, 2));
+    images::small(Family::Oci, 9).put(&pair.target, "app", Some("v1"));
+    before.put(&pair.source, "app", Some("v1"));
+    pair.target.set(Fault::Held("manifest HEAD"));
+    let mut run = pair.site.start(&["once"]);
+    let answered = |server: &Server| server.log().of("manifest HEAD").iter().any(|request| request.status == 200);
+    run.wait_until("the source's digest", |_| answered(&pair.source).then_some(()));
+    run.wait_until("the target to be asked", |_| (pair.target.log().count("manifest HEAD") == 1).then_some(()));
+    after.put(&pair.source, "app", Some("v1"));
+    pair.target.heal();
+    run.wait(DEADLINE).expect_success();
+    assert_eq!(pair.target.store().tag("app", "v1"), Some(after.digest()));
+    assert_eq!(pair.source.log().count("manifest HEAD"), 2, "once more, and no more than that");
 }
 
 #[test]
@@ -503,6 +651,30 @@ fn several_targets_are_fed_from_one_read() {
     }
     assert_eq!(source.log().count("blob GET"), image.blobs.len(), "each blob was read once for all");
     assert_eq!(source.log().pulls(), 1);
+}
+
+#[test]
+fn a_target_that_takes_its_time_holds_no_tag_back_from_the_others() {
+    let source = Server::start();
+    let targets = [Server::start(), Server::start(), Server::start()];
+    // More than are worked on at once.
+    for seed in 0..40 {
+        images::small(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
+    }
+    let hosts: Vec<&str> = targets.iter().map(Server::host).chain([source.host()]).collect();
+    let places: Vec<String> = targets.iter().map(|target| format!("\"{}/app\"", target.host())).collect();
+    let entry = format!("- {{name: app, source: \"{}/app\", targets: [{}]}}", source.host(), places.join(", "));
+    let site = Site::with(&hosts, &entry);
+    let [first, second, slow] = &targets;
+    slow.set(Fault::Held("upload PUT"));
+    let mut run = site.start(&["once"]);
+    let arrived = |server: &Server| server.store().tags("app").unwrap_or_default().len();
+    run.wait_until("all tags at two targets", |_| (arrived(first) == 40 && arrived(second) == 40).then_some(()));
+    run.wait_until("the evidence of that", |_| (site.evidence(&[]).len() == 80).then_some(()));
+    assert_eq!(arrived(slow), 0);
+    slow.heal();
+    run.wait(DEADLINE).expect_success();
+    assert_eq!(slow.store().tags("app"), source.store().tags("app"));
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub enum Fault {
     NoCatalog,
     /// DELETE is answered 405.
     NoDelete,
+    /// Requests of this kind, named as in the log, wait until faults are switched off.
+    Held(&'static str),
     /// Each answer waits this long.
     Delay(Duration),
     /// A body moves at most so many bytes a second, in either direction.
@@ -156,6 +158,13 @@ impl Faults {
             _ => None,
         });
         for_it.is_some() || counted == Some(true)
+    }
+
+    /// Waits while requests of this kind are held.
+    pub(super) async fn hold(&self, kind: &str) {
+        while self.find(|fault| matches!(fault, Fault::Held(held) if *held == kind).then_some(())).is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub(super) fn delay(&self) -> Option<Duration> {

@@ -126,6 +126,10 @@ impl Log {
 }
 
 impl Entry {
+    pub(super) fn kind(&self) -> &str {
+        &self.request.kind
+    }
+
     fn read(&self) -> Request {
         Request {
             status: self.status.load(Ordering::SeqCst),

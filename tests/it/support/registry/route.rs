@@ -74,6 +74,7 @@ async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) 
     if let Some(delay) = shared.faults.delay() {
         tokio::time::sleep(delay).await;
     }
+    shared.faults.hold(asked.progress.entry.kind()).await;
     if object == Object::Token {
         return transmit::counted(auth::token(shared, &asked), asked.progress);
     }

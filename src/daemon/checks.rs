@@ -1,0 +1,123 @@
+//! When it was last looked for what refers to the digests of a source, and what each target got of it: which of them are to
+//! be looked for in this run. Asks the journal, once, and tells it; asks no registry.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::run::Run;
+use crate::journal::{Journal, ReferrerCheck};
+use crate::oci::Digest;
+use crate::store::Referrers;
+
+/// How long a look at the source holds. Less than a day by what the beginnings of daily runs differ in, so that such an
+/// entry looks each day.
+const HOLDS: TimeDelta = TimeDelta::hours(23);
+
+/// What the journal knows of a source. Without a journal nothing is looked for: it would be at every run.
+pub(super) struct Checks {
+    journal: Option<Journal>,
+    source: String,
+    /// The latest first.
+    known: HashMap<Digest, Vec<ReferrerCheck>>,
+    now: DateTime<Utc>,
+    /// The digests that were looked for in this run: tags of one digest have the same referrers.
+    looked: Mutex<HashSet<Digest>>,
+    noted: AtomicBool,
+}
+
+/// The list of what refers to a digest, by one digest, and when the source was asked for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    pub(super) list: Digest,
+    pub(super) at: DateTime<Utc>,
+}
+
+impl Checks {
+    /// Asks the journal, if the entry's referrers are of interest.
+    pub(super) async fn recall(run: &Run<'_>, source: &str) -> Self {
+        let mut checks = Self {
+            journal: run.engine.journal.clone().filter(|_| run.errand.entry.referrers),
+            source: source.to_owned(),
+            known: HashMap::new(),
+            now: run.started,
+            looked: Mutex::default(),
+            noted: AtomicBool::new(false),
+        };
+        let Some(journal) = &checks.journal else { return checks };
+        match journal.referrer_checks(source).await {
+            Ok(known) => known.into_iter().for_each(|one| checks.known.entry(one.subject).or_default().push(one)),
+            Err(error) => {
+                tracing::warn!(%error, "the journal could not be asked; late referrers are not looked for");
+                checks.journal = None;
+            }
+        }
+        checks
+    }
+
+    /// Whether nobody has taken it on in this run to look for this digest's referrers; takes it on.
+    pub(super) fn take_on(&self, subject: Digest) -> bool {
+        self.journal.is_some() && self.looked.lock().unwrap_or_else(PoisonError::into_inner).insert(subject)
+    }
+
+    /// The last look at the source if it still holds. Its list is `None` where a copy looked.
+    pub(super) fn held(&self, subject: &Digest) -> Option<Option<Look>> {
+        let last = self.known.get(subject)?.first()?;
+        let age = self.now - last.checked;
+        let holds = TimeDelta::zero() <= age && age < HOLDS;
+        holds.then(|| last.list.map(|list| Look { list, at: last.checked }))
+    }
+
+    /// A look at the source, now.
+    pub(super) fn look_at(&self, referrers: &Referrers) -> Look {
+        Look { list: digest_of(referrers.manifests.iter().map(|referrer| referrer.digest)), at: self.now }
+    }
+
+    /// Whether a look is one of this run: what it found is not noted yet.
+    pub(super) fn is_of_now(&self, look: Look) -> bool {
+        look.at == self.now
+    }
+
+    /// Whether a target may lack something of a list. Where nothing is known of the target it lacks whatever there is.
+    pub(super) fn lacks(&self, subject: &Digest, target: &str, look: Look) -> bool {
+        let mut known = self.known.get(subject).into_iter().flatten();
+        let had = known.find(|one| one.target == target).and_then(|one| one.list);
+        look.list != had.unwrap_or_else(|| digest_of([].into_iter()))
+    }
+
+    /// Notes that this list has come to a target.
+    pub(super) async fn note(&self, subject: Digest, target: &str, look: Look) {
+        self.write(ReferrerCheck { subject, target: target.to_owned(), checked: look.at, list: Some(look.list) }).await;
+    }
+
+    /// Notes that a digest was copied to a target, with what referred to it then.
+    pub(super) async fn note_copy(&self, subject: Digest, target: &str) {
+        self.write(ReferrerCheck { subject, target: target.to_owned(), checked: self.now, list: None }).await;
+    }
+
+    async fn write(&self, check: ReferrerCheck) {
+        let Some(journal) = &self.journal else { return };
+        self.noted.store(true, Ordering::Relaxed);
+        if let Err(error) = journal.note_referrer_check(&self.source, check).await {
+            tracing::warn!(%error, "the journal could not remember this; it will be looked for anew");
+        }
+    }
+
+    /// Lets the journal forget what is too old, where there was something new.
+    pub(super) async fn forget_old(&self) {
+        let Some(journal) = self.journal.as_ref().filter(|_| self.noted.load(Ordering::Relaxed)) else { return };
+        if let Err(error) = journal.forget_old_referrer_checks(self.now).await {
+            tracing::warn!(%error, "the journal could not forget old looks for referrers");
+        }
+    }
+}
+
+/// One digest for a list, whatever its order.
+fn digest_of(referrers: impl Iterator<Item = Digest>) -> Digest {
+    let mut lines: Vec<String> = referrers.map(|digest| format!("{digest}\n")).collect();
+    lines.sort();
+    lines.dedup();
+    Digest::of(lines.concat().as_bytes())
+}

@@ -1,0 +1,66 @@
+//! What is asked for before the single tags of a pair of repositories: what there is at both sides, and what the entry wants
+//! of it.
+
+use futures_util::FutureExt as _;
+use futures_util::future::{join_all, try_join4};
+use tokio_util::sync::CancellationToken;
+
+use super::checks::Checks;
+use super::compare::Contested;
+use super::listing::{Listing, list, names};
+use super::pairs::{OpenPair, Pair};
+use super::rivals::rival_claims;
+use super::run::Run;
+use super::there::{There, look};
+use crate::plan::Selected;
+use crate::store::Source;
+
+/// What is known before single tags are asked for.
+pub(super) struct Chosen {
+    pub(super) listing: Listing,
+    pub(super) selected: Selected,
+    /// For each target.
+    pub(super) there: Vec<There>,
+    pub(super) contested: Contested,
+    pub(super) checks: Checks,
+}
+
+/// Asks for all of that at once. A problem that is told ends the pair, and what is still being asked then.
+pub(super) async fn choose(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Option<Chosen> {
+    let source = opened.source.as_ref();
+    let listed = CancellationToken::new();
+    let selected = async {
+        let selected = select(run, source).await;
+        listed.cancel();
+        selected.ok_or(())
+    };
+    let look = |target| look(run, source, target, listed.cancelled());
+    let there = join_all(opened.targets.iter().map(|target| look(target.as_ref()))).map(Ok);
+    let rivals = rival_claims(run.engine, run.errand, pair).map(Ok);
+    let checks = Checks::recall(run, source.place()).map(Ok);
+    let ((listing, selected), there, rivals, checks) = try_join4(selected, there, rivals, checks).await.ok()?;
+    let contested = rivals.contested_with(run.errand, pair, &selected.tags);
+    Some(Chosen { listing, selected, there, contested, checks })
+}
+
+/// The source's tags and those that the entry wants.
+async fn select(run: &Run<'_>, source: &dyn Source) -> Option<(Listing, Selected)> {
+    let selection = &run.errand.entry.selection;
+    let listing = match list(source, selection).await {
+        Ok(listing) => listing,
+        Err(error) => {
+            run.problem(format!("source {error}"));
+            return None;
+        }
+    };
+    for name in &listing.unusable {
+        tracing::warn!(source = source.place(), name, "skipped: the name is not a tag by the specification");
+    }
+    match selection.select(names(&listing)).enough() {
+        Ok(selected) => Some((listing, selected)),
+        Err(shortfall) => {
+            run.problem(format!("source {}: {shortfall}", source.place()));
+            None
+        }
+    }
+}

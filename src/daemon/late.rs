@@ -1,0 +1,147 @@
+//! Signatures and referrers that appeared at the source after their image was copied.
+
+use std::sync::PoisonError;
+
+use futures_util::StreamExt as _;
+use futures_util::future::{join_all, try_join};
+
+use super::TagOutcome;
+use super::checks::Look;
+use super::tag::{PairRun, Place};
+use crate::copy::Order;
+use crate::copy::event::Arrival;
+use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag, signature_tags};
+use crate::store::{Listed, Side};
+
+impl PairRun<'_> {
+    /// Signatures and referrers that appeared at the source, under tags of their own, after their image was copied.
+    pub(super) async fn late_companions(
+        &self,
+        reference: &ManifestRef,
+        source_digest: Digest,
+        wanted: Digest,
+        kept: &[usize],
+        place: &Place<'_>,
+    ) {
+        if kept.is_empty() || !self.run.errand.entry.referrers || source_digest != wanted {
+            return;
+        }
+        for tag in signature_tags(&source_digest) {
+            if self.is_listed(&tag) && !self.selected.contains(&tag) && self.is_first_to_see(&tag) {
+                Box::pin(self.one(&ManifestRef::Tag(tag), place)).await;
+            }
+        }
+        let list = referrers_tag(&source_digest);
+        if self.is_listed(&list) && self.is_first_to_see(&list) {
+            let refreshed = join_all(kept.iter().map(|at| self.refresh_referrers(*at, &list, source_digest))).await;
+            for (at, result) in kept.iter().zip(refreshed) {
+                if let Err(error) = result {
+                    self.settle(*at, reference, Some(source_digest), Some(wanted), error).await;
+                }
+            }
+        }
+        if !is_signature(reference) {
+            self.late_referrers(reference, source_digest, kept).await;
+        }
+    }
+
+    /// Notes that a copy has looked for what refers to what it copied.
+    pub(super) async fn note_referrers_of(&self, reference: &ManifestRef, arrival: &Arrival) {
+        if arrival.digest == arrival.source_digest && !is_signature(reference) {
+            self.checks.note_copy(arrival.digest, &arrival.target).await;
+        }
+    }
+
+    /// Referrers that appeared where only the API tells of them: the source is asked about once a day.
+    async fn late_referrers(&self, reference: &ManifestRef, subject: Digest, kept: &[usize]) {
+        if !self.checks.take_on(subject) {
+            return;
+        }
+        let look = match self.checks.held(&subject) {
+            Some(Some(look)) => look,
+            Some(None) => return,
+            None => match self.look_for_referrers(subject).await {
+                Ok(look) => look,
+                Err(outcome) => {
+                    for at in kept {
+                        self.settle(*at, reference, Some(subject), Some(subject), outcome.clone()).await;
+                    }
+                    return;
+                }
+            },
+        };
+        let place = |at: &usize| self.pair.targets[*at].place();
+        let (behind, level): (Vec<usize>, Vec<usize>) =
+            kept.iter().partition(|at| self.checks.lacks(&subject, place(at), look));
+        for at in level.into_iter().filter(|_| self.checks.is_of_now(look)) {
+            self.checks.note(subject, place(&at), look).await;
+        }
+        if !behind.is_empty() {
+            self.bring_referrers(reference, subject, &behind, look).await;
+        }
+    }
+
+    async fn look_for_referrers(&self, subject: Digest) -> Result<Look, TagOutcome> {
+        // A fallback tag that is listed is looked after above; one that is not there need not be asked for.
+        let fallback = if self.listing.is_complete { Listed::Absent } else { Listed::Perhaps };
+        let referrers = self.pair.source.referrers(&subject, fallback).await;
+        referrers.map(|found| self.checks.look_at(&found)).map_err(|error| TagOutcome::failed_at(Side::Source, &error))
+    }
+
+    /// Copies a digest again to where it is already, for what refers to it.
+    async fn bring_referrers(&self, reference: &ManifestRef, subject: Digest, targets: &[usize], look: Look) {
+        let targets = targets.iter().map(|at| (*at, None)).collect();
+        let order = Order { reference: reference.clone(), digest: subject, tag: None, targets };
+        let mut copies = self.copies(order).await;
+        while let Some((at, result)) = copies.next().await {
+            match result {
+                Ok(_) => self.checks.note(subject, self.pair.targets[at].place(), look).await,
+                Err(error) => {
+                    let outcome = TagOutcome::failed(&error);
+                    self.settle(at, reference, Some(subject), Some(subject), outcome).await;
+                }
+            }
+        }
+    }
+
+    fn is_listed(&self, tag: &Tag) -> bool {
+        self.listing.is_complete && self.listing.tags.contains_key(tag)
+    }
+
+    fn is_first_to_see(&self, tag: &Tag) -> bool {
+        self.companions.lock().unwrap_or_else(PoisonError::into_inner).insert(tag.clone())
+    }
+
+    /// Copies what refers to an unchanged digest if its list at the source is another one than when that was last done.
+    async fn refresh_referrers(&self, at: usize, list: &Tag, subject: Digest) -> Result<(), TagOutcome> {
+        let target = &self.pair.targets[at];
+        let reference = ManifestRef::Tag(list.clone());
+        let source = async {
+            self.pair.source.resolve(&reference).await.map_err(|error| TagOutcome::failed_at(Side::Source, &error))
+        };
+        let there =
+            async { target.resolve(&reference).await.map_err(|error| TagOutcome::failed_at(Side::Target, &error)) };
+        let (listed, there) = try_join(source, there).await?;
+        let Some(listed) = listed.map(|descriptor| descriptor.digest) else { return Ok(()) };
+        let there = there.map(|descriptor| descriptor.digest);
+        if there == Some(listed)
+            || self.derived.referrers_done(target.place(), listed).await == Some(there.unwrap_or(listed))
+        {
+            return Ok(());
+        }
+        let order = Order { reference, digest: subject, tag: None, targets: vec![(at, None)] };
+        let mut copies = self.copies(order).await;
+        while let Some((_, result)) = copies.next().await {
+            result.map_err(|error| TagOutcome::failed(&error))?;
+        }
+        let now = target.resolve(&ManifestRef::Tag(list.clone())).await;
+        let now = now.map_err(|error| TagOutcome::failed_at(Side::Target, &error))?.map(|descriptor| descriptor.digest);
+        self.derived.note_referrers(target.place(), listed, now.unwrap_or(listed)).await;
+        Ok(())
+    }
+}
+
+/// Whether this is a signature, which nobody looks for referrers of.
+fn is_signature(reference: &ManifestRef) -> bool {
+    matches!(reference, ManifestRef::Tag(tag) if matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_))))
+}
