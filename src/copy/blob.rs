@@ -15,18 +15,22 @@ use super::closure::Node;
 use super::deliver::Delivery;
 use super::event::BlobOutcome;
 use super::flight::{Claim, Duty};
-use super::lane::Lane;
+use super::lane::{Lane, Race};
 use super::sending::{Wanting, send};
 use super::share::{Share, take_alone};
 use super::{Batch, CopyError, tee};
 use crate::oci::{Descriptor, Digest};
 use crate::store::Sought;
 
-/// How long a target that is ready for a blob's bytes waits at least for its siblings to join the read.
+/// How long a target that is ready for a blob's bytes waits for siblings to join the read before it is looked whether they
+/// keep up.
 const RENDEZVOUS: Duration = Duration::from_secs(1);
 
-/// And how many times as long as it has needed itself: where all wait for a busy registry, all wait long.
-const RENDEZVOUS_TIMES: u32 = 4;
+/// How often it waits on for those that do: the order of requests is not the same at all registries.
+const RENDEZVOUS_TIMES: usize = 10;
+
+/// Why a target is said to be slow that has not opened its upload in time.
+const LATE: &str = "it brought less than half of what another did, and was late to open an upload";
 
 /// How much of what is known of a target is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,8 +123,8 @@ async fn bring_together(batch: &Arc<Batch>, blob: &Descriptor, duties: Vec<(Duty
     join(send_together(batch, blob, together), join_all(late)).await;
 }
 
-/// Readies targets until all are settled or ready, or those that are ready have waited long enough: for the others it is
-/// noted that they fell behind.
+/// Readies targets until all are settled or ready, or those that are ready have waited long enough: whoever does not keep up
+/// then fell behind.
 async fn gather(
     blob: &Descriptor,
     duties: Vec<(Duty, Told)>,
@@ -131,8 +135,9 @@ async fn gather(
     let ready = |(at, (duty, told))| ready(at, told, blob.clone(), duty, share.clone()).boxed();
     let mut readying: FuturesUnordered<Readying> = duties.into_iter().enumerate().map(ready).collect();
     let mut together = Vec::new();
-    let deadline = tokio::time::sleep(Duration::MAX);
-    tokio::pin!(deadline);
+    let mut race = Race::of(awaited.iter().flatten());
+    let (looks, mut looked) = (tokio::time::sleep(Duration::MAX), 0);
+    tokio::pin!(looks);
     loop {
         let somebody_waits = !together.is_empty();
         if somebody_waits && awaited.iter().flatten().all(|lane| lane.is_behind()) {
@@ -140,29 +145,27 @@ async fn gather(
         }
         let readied = tokio::select! {
             readied = readying.next() => readied,
-            () = &mut deadline, if somebody_waits => None,
+            () = &mut looks, if somebody_waits => {
+                awaited.iter().flatten().filter(|lane| race.is_lost_by(lane)).for_each(|lane| lane.fall_behind(LATE));
+                looks.as_mut().reset(Instant::now() + RENDEZVOUS);
+                looked += 1;
+                if looked < RENDEZVOUS_TIMES { continue } else { break }
+            }
         };
         let Some((at, prepared, told)) = readied else { break };
         awaited[at] = None;
         match prepared {
             Ok(Some(wanting)) => {
-                if together.is_empty() {
-                    deadline.as_mut().reset(rendezvous(share));
+                if !somebody_waits {
+                    race.start();
+                    looks.as_mut().reset(Instant::now() + RENDEZVOUS);
                 }
                 together.push((wanting, told));
             }
             settled => told.tell(settled.map(|_| ())),
         }
     }
-    awaited.iter().flatten().for_each(|lane| lane.fall_behind("it was late to open an upload"));
     (together, readying)
-}
-
-/// Until when the first that is ready waits for the others.
-fn rendezvous(share: &Share) -> Instant {
-    let now = Instant::now();
-    let needed = share.filled_at().map_or(Duration::ZERO, |filled| now - filled);
-    now + RENDEZVOUS.max(needed * RENDEZVOUS_TIMES)
 }
 
 async fn send_alone(batch: &Arc<Batch>, blob: &Descriptor, pending: Readying) {

@@ -2,7 +2,7 @@
 //! reads take places at the source, and memory, that the others need too.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -37,6 +37,8 @@ pub(super) struct Lane {
     scope: Scope,
     behind: AtomicBool,
     at_work: AtomicUsize,
+    /// How many blobs it is done with.
+    done: AtomicU64,
     own_reads: Arc<Semaphore>,
 }
 
@@ -53,7 +55,7 @@ pub(super) struct OwnRead {
 impl Lane {
     fn new(scope: Scope) -> Self {
         let own_reads = Arc::new(Semaphore::new(OWN_READS));
-        Self { scope, behind: AtomicBool::new(false), at_work: AtomicUsize::new(0), own_reads }
+        Self { scope, behind: AtomicBool::new(false), at_work: AtomicUsize::new(0), done: AtomicU64::new(0), own_reads }
     }
 
     /// Notes that its siblings have waited long enough for it, and for what.
@@ -92,8 +94,32 @@ impl Lane {
     }
 }
 
+/// How much each of some targets gets done from a moment on.
+#[derive(Debug)]
+pub(super) struct Race(Vec<(Arc<Lane>, u64)>);
+
+impl Race {
+    /// Of these targets, from now on.
+    pub(super) fn of<'a>(lanes: impl Iterator<Item = &'a Arc<Lane>>) -> Self {
+        Self(lanes.map(|lane| (lane.clone(), lane.done.load(Ordering::Relaxed))).collect())
+    }
+
+    /// From now on.
+    pub(super) fn start(&mut self) {
+        *self = Self::of(self.0.iter().map(|(lane, _)| lane));
+    }
+
+    /// Whether a target has done nothing, or less than half of what another has.
+    pub(super) fn is_lost_by(&self, lane: &Arc<Lane>) -> bool {
+        let done = |(lane, before): &(Arc<Lane>, u64)| lane.done.load(Ordering::Relaxed) - before;
+        let own = self.0.iter().find(|(other, _)| Arc::ptr_eq(other, lane)).map_or(0, done);
+        own == 0 || own * 2 < self.0.iter().map(done).max().unwrap_or(0)
+    }
+}
+
 impl Drop for AtWork {
     fn drop(&mut self) {
+        self.0.done.fetch_add(1, Ordering::Relaxed);
         if self.0.at_work.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.behind.store(false, Ordering::Relaxed);
         }
@@ -117,6 +143,22 @@ mod tests {
         assert!(!lanes.of(Scope::new("b")).is_behind());
         drop(second);
         assert!(!lane.is_behind());
+    }
+
+    #[test]
+    fn a_target_that_gets_half_as_much_done_keeps_up() {
+        let lanes = Lanes::default();
+        let (quick, slow) = (lanes.of(Scope::new("a")), lanes.of(Scope::new("b")));
+        let mut race = Race::of([&quick, &slow].into_iter());
+        let work = |lane: &Arc<Lane>, times| (0..times).for_each(|_| drop(lane.begin()));
+        work(&quick, 4);
+        assert!(race.is_lost_by(&slow), "it has done nothing");
+        work(&slow, 1);
+        assert!(race.is_lost_by(&slow));
+        work(&slow, 1);
+        assert!(!race.is_lost_by(&slow) && !race.is_lost_by(&quick));
+        race.start();
+        assert!(race.is_lost_by(&slow));
     }
 
     #[test]

@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
-use tokio::time::Instant;
 
 use super::Copier;
 use super::lane::{Lane, OwnRead};
@@ -16,7 +15,7 @@ pub(super) struct Share {
     size: u64,
     /// Of each target, where it has siblings.
     lanes: Vec<Option<Arc<Lane>>>,
-    filled: OnceCell<Instant>,
+    filled: OnceCell<()>,
     pot: Mutex<Pot>,
 }
 
@@ -56,7 +55,7 @@ impl Share {
         Part { share: Some(self.clone()), _memory: memory, _own_read: None }
     }
 
-    async fn fill(&self) -> Instant {
+    async fn fill(&self) {
         let abreast = self.lanes.iter().filter(|lane| !lane.as_ref().is_some_and(|lane| lane.is_behind())).count();
         let mut permits = self.copier.reserve(self.size, abreast).await;
         let mut pot = self.pot();
@@ -64,12 +63,6 @@ impl Share {
             permits.truncate(1);
         }
         pot.permits = permits;
-        Instant::now()
-    }
-
-    /// When the memory was there; nobody was slow before that.
-    pub(super) fn filled_at(&self) -> Option<Instant> {
-        self.filled.get().copied()
     }
 
     /// Gives back what nobody has taken: the read begins, and who comes now reads alone.

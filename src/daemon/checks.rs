@@ -12,9 +12,13 @@ use crate::journal::{Journal, ReferrerCheck};
 use crate::oci::Digest;
 use crate::store::Referrers;
 
-/// How long a look at the source holds. Less than a day by what the beginnings of daily runs differ in, so that such an
-/// entry looks each day.
+/// How long a look at the source holds at most. Less than a day by what the beginnings of daily runs differ in, so that such
+/// an entry looks each day.
 const HOLDS: TimeDelta = TimeDelta::hours(23);
+
+/// And at least. In between it is each digest's own time, so that an entry that runs often does not look for all of them in
+/// one run.
+const HOLDS_AT_LEAST: TimeDelta = TimeDelta::hours(12);
 
 /// What the journal knows of a source. Without a journal nothing is looked for: it would be at every run.
 pub(super) struct Checks {
@@ -66,7 +70,7 @@ impl Checks {
     pub(super) fn held(&self, subject: &Digest) -> Option<Option<Look>> {
         let last = self.known.get(subject)?.first()?;
         let age = self.now - last.checked;
-        let holds = TimeDelta::zero() <= age && age < HOLDS;
+        let holds = TimeDelta::zero() <= age && age < holds(subject);
         holds.then(|| last.list.map(|list| Look { list, at: last.checked }))
     }
 
@@ -114,10 +118,29 @@ impl Checks {
     }
 }
 
+/// How long a look holds for one digest: always as long.
+fn holds(subject: &Digest) -> TimeDelta {
+    let minutes = (HOLDS - HOLDS_AT_LEAST).num_minutes();
+    let own = subject.hash().iter().take(4).fold(0, |sum, byte| sum * 256 + i64::from(*byte));
+    HOLDS_AT_LEAST + TimeDelta::minutes(own % (minutes + 1))
+}
+
 /// One digest for a list, whatever its order.
 fn digest_of(referrers: impl Iterator<Item = Digest>) -> Digest {
     let mut lines: Vec<String> = referrers.map(|digest| format!("{digest}\n")).collect();
     lines.sort();
     lines.dedup();
     Digest::of(lines.concat().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_hold_for_half_a_day_to_a_day_and_differ_by_digest() {
+        let held: HashSet<TimeDelta> = (0..500u32).map(|at| holds(&Digest::of(&at.to_be_bytes()))).collect();
+        assert!(held.len() > 250, "{}", held.len());
+        assert!(held.iter().all(|held| (HOLDS_AT_LEAST..=HOLDS).contains(held)));
+    }
 }

@@ -62,14 +62,20 @@ impl Digest {
         }
     }
 
+    /// The hash itself, 32 or 64 bytes.
+    #[must_use]
+    pub fn hash(&self) -> &[u8] {
+        match self {
+            Self::Sha256(bytes) => bytes,
+            Self::Sha512(bytes) => bytes,
+        }
+    }
+
     /// The digits alone.
     #[must_use]
     pub fn hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let bytes: &[u8] = match self {
-            Self::Sha256(bytes) => bytes,
-            Self::Sha512(bytes) => bytes,
-        };
+        let bytes = self.hash();
         // Every request and every row of the journal has one, and `hex::encode` costs half as much again.
         let mut hex = String::with_capacity(bytes.len() * 2);
         for byte in bytes {
