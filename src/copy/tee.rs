@@ -22,7 +22,7 @@ const PIECE: usize = 64 * 1024;
 
 /// How long, over one blob, others that have sent all they were given wait at least for a target whose queue is full. Beyond
 /// that they wait for it for half of the time that the read takes, which a target of about their own speed does not use up.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// How often is looked who waits for whom.
 const LOOK: Duration = Duration::from_millis(20);

@@ -38,7 +38,7 @@ pub(super) fn slow_third(bench: &Bench) -> anyhow::Result<Report> {
 
 /// The same with one repository, whose tags wait for the same layers.
 pub(super) fn slow_third_shared(bench: &Bench) -> anyhow::Result<Report> {
-    // Large enough that finding out who is slow, half a second, is not most of it.
+    // Large enough that finding out who is slow, 0.3 s, is not most of it.
     slow(bench, "slow-third-shared", corpus::forty_tags(bench.options.scale * 8.0))
 }
 
