@@ -1,7 +1,6 @@
 //! The ways of uploading against Debian's `docker-registry` (distribution 2.8).
 
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use tempfile::TempDir;
 use super::scripted::{blob, noise, plain, quick, session, verified};
 use crate::oci::{Digest, ManifestRef};
 use crate::registry::Registry;
-use crate::registry::upload::UploadMode;
+use crate::registry::{Options, UploadMode, Uploads};
 use crate::store::{ErrorKind, Source as _, Target as _};
 
 struct Debian {
@@ -57,9 +56,9 @@ impl Drop for Debian {
 #[tokio::test]
 async fn blobs_arrive_held_streamed_and_in_chunks() {
     let debian = Debian::start().await;
-    for (mode, name) in [(UploadMode::Monolithic, "one/piece"), (UploadMode::Chunked(70_000), "in/chunks")] {
-        let mut registry = Registry::with_tempo(debian.host.parse().unwrap(), plain(), quick()).unwrap();
-        Arc::get_mut(&mut registry).unwrap().upload = mode;
+    for (mode, name) in [(UploadMode::Monolithic, "one/piece"), (UploadMode::Chunked, "in/chunks")] {
+        let options = Options { upload: Uploads { mode, chunk: Some(70_000) }, ..plain() };
+        let registry = Registry::with_tempo(debian.host.parse().unwrap(), options, quick()).unwrap();
         let repository = registry.repository(name.parse().unwrap());
         for size in [0, 1, 128 * 1024, 128 * 1024 + 1, 210_000, 3_000_000] {
             let content = noise(size);
