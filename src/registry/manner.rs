@@ -70,6 +70,14 @@ impl Manner {
         if known.in_chunks { Way::Chunks(known.chunk.max(known.least)) } else { Way::Whole }
     }
 
+    /// How many bytes each upload holds in memory.
+    pub(crate) fn holds(&self) -> u64 {
+        match self.way() {
+            Way::Chunks(chunk) => chunk as u64,
+            Way::Whole => 0,
+        }
+    }
+
     /// Takes in the least length of a chunk that the registry has stated.
     ///
     /// # Errors
@@ -209,5 +217,6 @@ mod tests {
         acr.learn_least(16 * MIB).unwrap();
         acr.learn_least(MIB).unwrap();
         assert_eq!(acr.way(), Way::Chunks(16 * MIB));
+        assert_eq!((acr.holds(), auto(Kind::Plain).holds()), (16 * MIB as u64, 0));
     }
 }
