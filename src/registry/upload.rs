@@ -13,7 +13,7 @@ use super::answer::{Answer, Context};
 use super::locate;
 use super::manner::{MAX_CHUNK, Way};
 use super::outgoing::Outgoing;
-use super::retry::Kind;
+use super::retry::{self, Failure, Kind};
 use super::scope::Scopes;
 use super::transport::{Call, Payload};
 use crate::oci::{Descriptor, RepositoryName};
@@ -102,10 +102,7 @@ impl Upload for Session {
         match self.repository.registry.upload.way() {
             _ if self.blob.size <= HELD => self.send_held(bytes).await,
             Way::Whole => self.send_streamed(bytes).await,
-            Way::Chunks(_) => {
-                self.send_chunks(bytes).await?;
-                self.commit(Kind::Commit, Payload::Bytes(Bytes::new()), 0).await
-            }
+            Way::Chunks(_) => self.send_in_chunks(bytes).await,
         }
     }
 
@@ -124,7 +121,8 @@ impl Session {
         while let Some(piece) = bytes.next().await {
             held.extend_from_slice(&piece?);
         }
-        self.commit(Kind::Commit, Payload::Bytes(held.freeze()), self.blob.size).await
+        let outcome = self.commit(Kind::Commit, Payload::Bytes(held.freeze()), self.blob.size).await;
+        outcome.map_err(Uncommitted::error)
     }
 
     async fn send_streamed(&self, mut bytes: Verified) -> Result<(), StoreError> {
@@ -138,12 +136,31 @@ impl Session {
         match (outcome, failure) {
             // The request failed because the source did.
             (_, Some(failure)) => Err(failure),
-            (outcome, None) => outcome,
+            (Err(Uncommitted::Unanswered(error)), None) if watch.given() == self.blob.size => {
+                self.unless_it_is_there(error).await
+            }
+            (outcome, None) => outcome.map_err(Uncommitted::error),
+        }
+    }
+
+    async fn send_in_chunks(&mut self, bytes: Verified) -> Result<(), StoreError> {
+        self.send_chunks(bytes).await?;
+        match self.commit(Kind::Commit, Payload::Bytes(Bytes::new()), 0).await {
+            Err(Uncommitted::Unanswered(error)) => self.unless_it_is_there(error).await,
+            outcome => outcome.map_err(Uncommitted::error),
+        }
+    }
+
+    /// All bytes were sent, and nobody said what became of them: one HEAD may spare them all.
+    async fn unless_it_is_there(&self, error: StoreError) -> Result<(), StoreError> {
+        match self.repository.head_blob(&self.blob).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(error),
         }
     }
 
     /// The PUT that ends the session.
-    async fn commit(&self, kind: Kind, payload: Payload, length: u64) -> Result<(), StoreError> {
+    async fn commit(&self, kind: Kind, payload: Payload, length: u64) -> Result<(), Uncommitted> {
         let context = self.context(Step::CommitBlob);
         let mut url = self.location.clone();
         url.query_pairs_mut().append_pair("digest", &self.blob.digest.to_string());
@@ -152,13 +169,21 @@ impl Session {
             .header(CONTENT_LENGTH, length.into())
             .payload(payload);
         let context = if length > 0 { context.at(Step::SendBlob) } else { context };
-        let answer = self.repository.registry.send(&context, call).await?;
+        let answer = match self.repository.registry.send(&context, call).await {
+            Ok(answer) => answer,
+            Err(error) if error.kind == ErrorKind::Unavailable => return Err(Uncommitted::Unanswered(error)),
+            Err(error) => return Err(Uncommitted::Refused(error)),
+        };
+        if retry::failure_of(answer.status, &answer.headers) == Some(Failure::Failing) {
+            return Err(Uncommitted::Unanswered(answer.refusal(&context)));
+        }
         if !matches!(answer.status, StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT) {
-            return Err(self.whole_refused(&context, &answer, length));
+            return Err(Uncommitted::Refused(self.whole_refused(&context, &answer, length)));
         }
         match answer.content_digest() {
             Some(stored) if stored.algorithm() == self.blob.digest.algorithm() && stored != self.blob.digest => {
-                Err(context.error(ErrorKind::Corrupt, format!("the registry says that it stored {stored}")))
+                let detail = format!("the registry says that it stored {stored}");
+                Err(Uncommitted::Refused(context.error(ErrorKind::Corrupt, detail)))
             }
             _ => Ok(()),
         }
@@ -184,6 +209,22 @@ impl Session {
 
     pub(super) fn scopes(&self) -> Scopes {
         Scopes::push(&self.repository.name)
+    }
+}
+
+/// Why an upload was not ended.
+enum Uncommitted {
+    /// The registry said no.
+    Refused(StoreError),
+    /// It said nothing, or that it failed: it may have the blob.
+    Unanswered(StoreError),
+}
+
+impl Uncommitted {
+    fn error(self) -> StoreError {
+        match self {
+            Self::Refused(error) | Self::Unanswered(error) => error,
+        }
     }
 }
 
