@@ -66,6 +66,10 @@ impl Session {
         let answer = match self.patch(&context, offset, chunk).await {
             Ok(answer) => answer,
             Err(error) if error.kind == ErrorKind::Unavailable => {
+                if offset == 0 && fruitless > 0 {
+                    // Twice: perhaps the answer that it is too large got lost, since the connection was closed behind it.
+                    self.repository.registry.upload.learn_chunk_is_too_large(length);
+                }
                 return self.ask_after(error, offset, length, fruitless).await;
             }
             Err(error) => return Err(error),
@@ -141,7 +145,7 @@ impl Session {
         if offset == 0 && is_too_large && manner.learn_chunk_is_too_large(length) {
             return Ok(Standing { stored: 0, trouble: Some(answer.refusal(context)) });
         }
-        if offset == 0 && takes_no_chunks(answer) && manner.learn_chunks_are_refused() {
+        if takes_no_chunks(answer) && manner.learn_chunks_are_refused(offset == 0) {
             let detail =
                 format!("{}: the registry takes no chunks, and gets blobs in one piece from now on", answer.detail());
             return Err(context.error(ErrorKind::Unavailable, detail));
@@ -155,7 +159,10 @@ fn takes_no_chunks(answer: &Answer) -> bool {
     match answer.status.as_u16() {
         400 | 405 | 416 | 501 => true,
         // Else it is the session alone that is gone.
-        404 => !answer.codes().iter().any(|code| code == "BLOB_UPLOAD_UNKNOWN" || code == "NAME_UNKNOWN"),
+        404 => {
+            let of_session = ["BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "NAME_UNKNOWN"];
+            !answer.codes().iter().any(|code| of_session.contains(&code.as_str()))
+        }
         _ => false,
     }
 }

@@ -1,10 +1,12 @@
 //! How a registry takes the bytes of an upload: as configured, else as its kind is known for, and then as it has shown.
 //! Nothing is sent from here.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Kind;
 use super::options::{UploadMode, Uploads};
+use crate::oci::Digest;
 
 /// The length of a chunk where nobody says otherwise.
 pub(crate) const DEFAULT_CHUNK: usize = 8 * 1024 * 1024;
@@ -15,6 +17,9 @@ pub(crate) const MAX_CHUNK: usize = 64 * 1024 * 1024;
 /// What is tried instead of a chunk that was too large: what GHCR takes at most, and what nginx lets through unless it is
 /// told otherwise. A body no longer than the last is not refused for its length alone.
 const SMALLER: [usize; 2] = [4 * 1024 * 1024, 1024 * 1024];
+
+/// How many blobs that broke off are remembered.
+const MOST_BROKEN: usize = 64;
 
 /// How the bytes of a session go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +38,13 @@ pub(crate) struct Manner {
     known: Mutex<Known>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Known {
     in_chunks: bool,
+    /// Whether that is only because blobs broke off in one piece.
+    is_a_guess: bool,
+    /// Blobs that broke off in one piece, the latest last.
+    broke_off: VecDeque<Digest>,
     chunk: usize,
     /// The least that the registry takes, the last chunk apart.
     least: usize,
@@ -58,6 +67,8 @@ impl Manner {
             },
             chunk: configured.or(of_kind).unwrap_or(DEFAULT_CHUNK),
             least: kind.least_chunk(),
+            is_a_guess: false,
+            broke_off: VecDeque::new(),
             whole_was_refused: false,
             chunks_were_refused: false,
         };
@@ -101,10 +112,29 @@ impl Manner {
         true
     }
 
-    /// Takes in that chunks are not taken at all. Whether one piece is to be tried.
-    pub(crate) fn learn_chunks_are_refused(&self) -> bool {
+    /// Takes in that a blob broke off in the midst of one piece. The second time blobs go in chunks: it may be that the
+    /// answer that it is too large got lost, since the connection was closed behind it, and what breaks off goes on there.
+    pub(crate) fn learn_whole_broke_off(&self, blob: Digest, length: u64) {
         let mut known = self.known();
-        if !self.learns || known.whole_was_refused {
+        if !self.learns || known.in_chunks || known.chunks_were_refused || length <= SMALLER[1] as u64 {
+            return;
+        }
+        if known.broke_off.contains(&blob) {
+            (known.in_chunks, known.is_a_guess) = (true, true);
+            known.broke_off.clear();
+            return;
+        }
+        known.broke_off.push_back(blob);
+        if known.broke_off.len() > MOST_BROKEN {
+            known.broke_off.pop_front();
+        }
+    }
+
+    /// Takes in that a chunk, the first or a later one, was refused as a chunk. Whether one piece is to be tried: where chunks
+    /// are known to be taken, a later one says nothing of that.
+    pub(crate) fn learn_chunks_are_refused(&self, first: bool) -> bool {
+        let mut known = self.known();
+        if !self.learns || known.whole_was_refused || !(first || known.is_a_guess) {
             return false;
         }
         (known.in_chunks, known.chunks_were_refused) = (false, true);
@@ -169,14 +199,31 @@ mod tests {
         assert_eq!(plain.way(), Way::Chunks(8 * MIB));
         // Another upload of the same moment is told the same.
         assert!(plain.learn_whole_is_refused(2 * MIB as u64));
-        assert!(!plain.learn_chunks_are_refused());
+        assert!(!plain.learn_chunks_are_refused(true));
         assert_eq!(plain.way(), Way::Chunks(8 * MIB));
 
         let acr = auto(Kind::Acr);
-        assert!(acr.learn_chunks_are_refused());
+        assert!(acr.learn_chunks_are_refused(true));
         assert_eq!(acr.way(), Way::Whole);
         assert!(!acr.learn_whole_is_refused(2 * MIB as u64));
         assert_eq!(acr.way(), Way::Whole);
+    }
+
+    #[test]
+    fn a_blob_that_breaks_off_twice_makes_chunks_and_a_refused_chunk_one_piece_for_good() {
+        let plain = auto(Kind::Plain);
+        let [one, two] = [Digest::of(b"one"), Digest::of(b"two")];
+        let length = 2 * MIB as u64;
+        plain.learn_whole_broke_off(one, length);
+        plain.learn_whole_broke_off(two, length);
+        assert_eq!(plain.way(), Way::Whole, "each once");
+        plain.learn_whole_broke_off(one, length);
+        assert_eq!(plain.way(), Way::Chunks(8 * MIB));
+        assert!(plain.learn_chunks_are_refused(false));
+        plain.learn_whole_broke_off(one, length);
+        plain.learn_whole_broke_off(one, length);
+        assert_eq!(plain.way(), Way::Whole);
+        assert!(!auto(Kind::Acr).learn_chunks_are_refused(false));
     }
 
     #[test]
@@ -205,7 +252,7 @@ mod tests {
         let whole = manner(Kind::Plain, UploadMode::Monolithic, None);
         assert!(!whole.learn_whole_is_refused(100 * MIB as u64));
         let chunked = manner(Kind::Plain, UploadMode::Chunked, None);
-        assert!(!chunked.learn_chunks_are_refused() && !chunked.learn_chunk_is_too_large(8 * MIB));
+        assert!(!chunked.learn_chunks_are_refused(true) && !chunked.learn_chunk_is_too_large(8 * MIB));
         assert_eq!((whole.way(), chunked.way()), (Way::Whole, Way::Chunks(8 * MIB)));
     }
 

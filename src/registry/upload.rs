@@ -133,30 +133,36 @@ impl Session {
         let outcome = self.commit(Kind::Streamed, Payload::Stream(outgoing), self.blob.size).await;
         let failure = watch.close();
         drop(guard);
-        match (outcome, failure) {
+        if let Some(failure) = failure {
             // The request failed because the source did.
-            (_, Some(failure)) => Err(failure),
-            (Err(Uncommitted::Unanswered(error)), None) if watch.given() == self.blob.size => {
-                self.unless_it_is_there(error).await
-            }
-            (outcome, None) => outcome.map_err(Uncommitted::error),
+            return Err(failure);
         }
+        match outcome {
+            Err(Uncommitted::Unanswered(_)) if watch.given() == 0 => {}
+            Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_)) if self.is_there_after(watch.given()).await => {
+                return Ok(());
+            }
+            Err(Uncommitted::Unanswered(_)) => {
+                self.repository.registry.upload.learn_whole_broke_off(self.blob.digest, self.blob.size);
+            }
+            _ => {}
+        }
+        outcome.map_err(Uncommitted::error)
     }
 
     async fn send_in_chunks(&mut self, bytes: Verified) -> Result<(), StoreError> {
         self.send_chunks(bytes).await?;
         match self.commit(Kind::Commit, Payload::Bytes(Bytes::new()), 0).await {
-            Err(Uncommitted::Unanswered(error)) => self.unless_it_is_there(error).await,
+            Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_)) if self.is_there_after(self.blob.size).await => {
+                Ok(())
+            }
             outcome => outcome.map_err(Uncommitted::error),
         }
     }
 
-    /// All bytes were sent, and nobody said what became of them: one HEAD may spare them all.
-    async fn unless_it_is_there(&self, error: StoreError) -> Result<(), StoreError> {
-        match self.repository.head_blob(&self.blob).await {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(error),
-        }
+    /// Whether the blob was committed although nobody said so. Where all bytes were sent, one HEAD may spare them all.
+    async fn is_there_after(&self, sent: u64) -> bool {
+        sent == self.blob.size && self.repository.head_blob(&self.blob).await.is_ok_and(|there| there)
     }
 
     /// The PUT that ends the session.
@@ -175,7 +181,7 @@ impl Session {
             Err(error) => return Err(Uncommitted::Refused(error)),
         };
         if retry::failure_of(answer.status, &answer.headers) == Some(Failure::Failing) {
-            return Err(Uncommitted::Unanswered(answer.refusal(&context)));
+            return Err(Uncommitted::Failed(answer.refusal(&context)));
         }
         if !matches!(answer.status, StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT) {
             return Err(Uncommitted::Refused(self.whole_refused(&context, &answer, length)));
@@ -216,14 +222,16 @@ impl Session {
 enum Uncommitted {
     /// The registry said no.
     Refused(StoreError),
-    /// It said nothing, or that it failed: it may have the blob.
+    /// It said that it failed: it may have the blob.
+    Failed(StoreError),
+    /// It said nothing: it may have the blob.
     Unanswered(StoreError),
 }
 
 impl Uncommitted {
     fn error(self) -> StoreError {
         match self {
-            Self::Refused(error) | Self::Unanswered(error) => error,
+            Self::Refused(error) | Self::Failed(error) | Self::Unanswered(error) => error,
         }
     }
 }

@@ -191,6 +191,25 @@ async fn a_body_limit_of_a_mebibyte_is_kept_after_having_been_met() {
 }
 
 #[tokio::test]
+async fn a_body_limit_whose_answer_gets_lost_is_found_out_all_the_same() {
+    let server = Server::start();
+    server.set(Fault::UploadBodyCut(4 * MIB));
+    let target = automatic(&server);
+    let (first, second) = (noise(1, 9 * MIB), noise(2, 9 * MIB));
+    assert_eq!(push(&target, &first).await, 3);
+    let log = server.log();
+    let asked = || ["upload POST", "upload PATCH", "upload PUT", "upload GET"].map(|kind| log.count(kind));
+    // Two bodies in one piece and two chunks of 8 MiB came to grief before those of 4 MiB.
+    assert_eq!(asked(), [3, 2 + 3, 2 + 1, 2]);
+    log.clear();
+    assert_eq!(push(&target, &second).await, 1);
+    assert_eq!(asked(), [1, 3, 1, 0]);
+    assert!(
+        [&first, &second].iter().all(|bytes| server.store().blob("a/b", &Digest::of(bytes)).as_ref() == Some(*bytes))
+    );
+}
+
+#[tokio::test]
 async fn a_registry_that_takes_no_chunks_is_asked_once_and_then_gets_one_piece() {
     for fault in [Fault::NoChunks, Fault::ChunkLimit(0)] {
         let server = Server::start();

@@ -47,6 +47,8 @@ pub enum Fault {
     UploadBreaks { after: usize, times: usize },
     /// An upload of more bytes than this in one body is answered 413.
     UploadBodyLimit(usize),
+    /// The connection is closed at an upload of more bytes than this in one body: as if it had been answered 413, unread.
+    UploadBodyCut(usize),
     /// An upload body without a `Content-Length` is answered 411.
     UploadNeedsLength,
     /// Opening an upload states this `OCI-Chunk-Min-Length`.
@@ -145,6 +147,9 @@ impl Faults {
 
     /// After how many bytes an upload's body of this length breaks. A shorter one does not use the fault up.
     pub(super) fn upload_breaks(&self, length: usize) -> Option<usize> {
+        if self.find(|fault| matches!(fault, Fault::UploadBodyCut(limit) if length > *limit).then_some(())).is_some() {
+            return Some(0);
+        }
         self.use_up(|fault| match *fault {
             Fault::UploadBreaks { after, times } if after < length => {
                 let rest = Fault::UploadBreaks { after, times: times.saturating_sub(1) };
