@@ -25,8 +25,9 @@ struct Standing {
 }
 
 impl Session {
-    /// Sends all bytes; the empty PUT that commits them is left.
-    pub(super) async fn send_chunks(&mut self, bytes: Verified) -> Result<(), StoreError> {
+    /// Sends all bytes; the empty PUT that commits them is left. Tells whether all of them went without trouble.
+    pub(super) async fn send_chunks(&mut self, bytes: Verified) -> Result<bool, StoreError> {
+        let mut is_smooth = true;
         let mut feed = Feed { bytes, piece: Bytes::new() };
         let (mut offset, mut fruitless, mut waiting) = (0, 0, Bytes::new());
         loop {
@@ -34,7 +35,7 @@ impl Session {
             let left = usize::try_from(self.blob.size - offset).unwrap_or(usize::MAX);
             waiting = feed.fill(waiting, size.min(left)).await?;
             if waiting.is_empty() {
-                return Ok(());
+                return Ok(is_smooth);
             }
             let chunk = waiting.slice(..size.min(waiting.len()));
             let Standing { stored, trouble } = self.chunk(offset, chunk, fruitless).await?;
@@ -43,6 +44,7 @@ impl Session {
             fruitless = if stored > offset { 0 } else { fruitless + 1 };
             offset = stored;
             if let Some(trouble) = trouble {
+                is_smooth = false;
                 if fruitless > FRUITLESS {
                     return Err(trouble);
                 }

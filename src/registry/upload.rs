@@ -151,10 +151,14 @@ impl Session {
     }
 
     async fn send_in_chunks(&mut self, bytes: Verified) -> Result<(), StoreError> {
-        self.send_chunks(bytes).await?;
+        let is_smooth = self.send_chunks(bytes).await?;
         match self.commit(Kind::Commit, Payload::Bytes(Bytes::new()), 0).await {
             Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_)) if self.is_there_after(self.blob.size).await => {
                 Ok(())
+            }
+            // What was sent is proven: a request that had broken off has still written into the session.
+            Err(Uncommitted::Refused(error)) if error.kind == ErrorKind::Corrupt && !is_smooth => {
+                Err(StoreError { kind: ErrorKind::Unavailable, ..error })
             }
             outcome => outcome.map_err(Uncommitted::error),
         }

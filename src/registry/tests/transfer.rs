@@ -280,6 +280,25 @@ async fn a_chunk_that_was_not_stored_whole_goes_on_and_four_times_in_a_row_witho
 }
 
 #[tokio::test]
+async fn a_session_that_is_wrong_after_a_broken_chunk_is_begun_anew_and_another_is_corrupt() {
+    for (broken, kind) in [(true, ErrorKind::Unavailable), (false, ErrorKind::Corrupt)] {
+        let server = Server::start(move |asked| match asked.method.as_str() {
+            "POST" => answer(202, &[("location", "/session")], ""),
+            "PATCH" if broken && asked.nth == 1 => answer(502, &[], ""),
+            "PATCH" => answer(202, &[], ""),
+            "GET" => answer(204, &[("range", "0-0")], ""),
+            _ => refusal(400, "DIGEST_INVALID"),
+        })
+        .await;
+        let content = noise(250_000);
+        let repository = server.registry_as(chunked(200_000)).repository("a/b".parse().unwrap());
+        let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
+        assert_eq!(error.kind, kind);
+        assert_eq!((server.count("PATCH"), server.count("GET")), if broken { (3, 1) } else { (2, 0) });
+    }
+}
+
+#[tokio::test]
 async fn the_session_of_a_mount_that_did_not_happen_is_used() {
     let server = Server::start(uploads()).await;
     let content = noise(100);
