@@ -188,6 +188,12 @@ pub trait Target: Source {
         Ok(self.begin_upload(blob, from).await?.into())
     }
 
+    /// How many bytes an upload that begins now holds in memory at most: a chunk, where bytes go in chunks. 0 is no more than
+    /// the pieces that it is given.
+    fn upload_holds(&self) -> u64 {
+        0
+    }
+
     /// Writes a manifest under its digest, and under `tag` where one is given. Everything that it points at must be there
     /// already; an endpoint that misses some of it answers [`ErrorKind::MissingContent`].
     ///

@@ -9,14 +9,16 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::expand::{expand, is_name};
-use super::keys::{CREDENTIALS, DAEMON, DEFAULTS, LIMITS, MAX_GRACE, MIN_BANDWIDTH, MIN_MEMORY, REGISTRY, ROOT};
+use super::keys::{
+    CHUNK, CREDENTIALS, DAEMON, DEFAULTS, LIMITS, MAX_GRACE, MIN_BANDWIDTH, MIN_MEMORY, REGISTRY, ROOT, UPLOAD,
+};
 use super::node::Node;
 use super::reader::{Reader, Value};
 use super::report::{Found, Part};
 use super::secrecy::may_show;
 use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar};
 use crate::oci::RegistryHost;
-use crate::registry::{Credentials, Kind, Limits, Options, Secret};
+use crate::registry::{Credentials, Kind, Limits, Options, Secret, UploadMode, Uploads};
 
 const DEFAULT_STATUS: StatusPort = StatusPort::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
 /// What the kernel takes as the path of a socket.
@@ -198,8 +200,30 @@ fn options(reader: &Reader<'_>, value: &Value<'_>) -> Option<Options> {
     let plain_http = fields.get("plain_http").and_then(|value| reader.bool(value)).unwrap_or_default();
     let kind = fields.get("kind").and_then(|value| kind(reader, value));
     let limits = fields.get("limits").and_then(|value| limits(reader, value)).unwrap_or_default();
+    let upload = fields.get("upload").and_then(|value| uploads(reader, value)).unwrap_or_default();
     fields.done();
-    Some(Options { credentials, plain_http, kind, limits })
+    Some(Options { credentials, plain_http, kind, limits, upload })
+}
+
+fn uploads(reader: &Reader<'_>, value: &Value<'_>) -> Option<Uploads> {
+    let fields = reader.fields(value, &UPLOAD)?;
+    let mode = fields.get("mode").and_then(|value| {
+        let text = reader.text(value, "auto, monolithic or chunked")?;
+        reader.keep(value, text.parse::<UploadMode>())
+    });
+    let mode = mode.unwrap_or_default();
+    let chunk = fields.get("chunk").and_then(|value| {
+        let size = reader.size(value, *CHUNK.start())?;
+        if size > *CHUNK.end() {
+            let most = scalar::shown_size(*CHUNK.end());
+            reader.wrong(value, format!("{} is too much: {most} at most", scalar::shown_size(size)));
+        } else if mode == UploadMode::Monolithic {
+            reader.wrong(value, "there are no chunks with `mode: monolithic`");
+        }
+        Some(size)
+    });
+    fields.done();
+    Some(Uploads { mode, chunk })
 }
 
 fn kind(reader: &Reader<'_>, value: &Value<'_>) -> Option<Kind> {

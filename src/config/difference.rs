@@ -93,13 +93,17 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
 }
 
 fn same_options(old: &Options, new: &Options) -> bool {
-    let Options { credentials, plain_http, kind, limits } = old;
+    let Options { credentials, plain_http, kind, limits, upload } = old;
     let same_credentials = match (credentials, &new.credentials) {
         (None, None) => true,
         (Some(a), Some(b)) => a.username == b.username && same_secret(&a.password, &b.password),
         _ => false,
     };
-    same_credentials && *plain_http == new.plain_http && *kind == new.kind && *limits == new.limits
+    same_credentials
+        && *plain_http == new.plain_http
+        && *kind == new.kind
+        && *limits == new.limits
+        && *upload == new.upload
 }
 
 fn same_secret(a: &Secret, b: &Secret) -> bool {

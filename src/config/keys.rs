@@ -1,7 +1,7 @@
 //! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
 
 use crate::plan::Overwrite;
-use crate::registry::Kind;
+use crate::registry::{Kind, UploadMode};
 
 /// The keys of one kind of map.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ pub(super) const MAX_GRACE: u64 = 3600;
 pub(super) const MIN_MEMORY: u64 = 16 << 20;
 /// The least bandwidth, in bytes a second.
 pub(super) const MIN_BANDWIDTH: u64 = 1 << 10;
+/// The bounds of a chunk, in bytes.
+pub(super) const CHUNK: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
 
 /// The most items of any list.
 pub(super) const MAX_ITEMS: u64 = 10_000;
@@ -159,6 +161,7 @@ pub(super) static REGISTRY: Table = Table {
             "What the registry is asked for at most, by all entries together. Default: no limit.",
             "",
         ),
+        key("upload", Shape::Map(&UPLOAD), "How blobs are sent to the registry. Default: as it takes them.", ""),
     ]],
     required: &[],
 };
@@ -193,6 +196,30 @@ pub(super) static LIMITS: Table = Table {
             r#""100MiB/s""#,
         ),
         key("concurrent", Shape::Integer { min: 1, max: 1000 }, "Requests in flight.", "32"),
+    ]],
+    required: &[],
+};
+
+pub(super) static UPLOAD: Table = Table {
+    place: "under `upload`",
+    groups: &[&[
+        with_default(
+            key(
+                "mode",
+                Shape::Word(&UploadMode::NAMES),
+                "In one piece (monolithic), in chunks (chunked), or as the registry is known to take them and the other way \
+                 where it turns out that it does not (auto).",
+                r#""chunked""#,
+            ),
+            r#""auto""#,
+        ),
+        key(
+            "chunk",
+            Shape::Size,
+            "The length of a chunk, 1MiB to 64MiB; each upload in flight holds one in memory. Default: 4MiB for Azure, else \
+             8MiB.",
+            r#""16MiB""#,
+        ),
     ]],
     required: &[],
 };
@@ -318,7 +345,8 @@ pub(super) static TAGS: Table = Table {
 };
 
 /// All tables, for "it belongs under …".
-pub(super) static TABLES: [&Table; 8] = [&ROOT, &DAEMON, &REGISTRY, &CREDENTIALS, &LIMITS, &DEFAULTS, &ENTRY, &TAGS];
+pub(super) static TABLES: [&Table; 9] =
+    [&ROOT, &DAEMON, &REGISTRY, &CREDENTIALS, &LIMITS, &UPLOAD, &DEFAULTS, &ENTRY, &TAGS];
 
 impl Table {
     /// The keys of all groups.

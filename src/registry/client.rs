@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use url::Url;
 
 use super::auth::Auth;
+use super::manner::Manner;
 use super::meter::Meter;
 use super::pace::Pace;
 use super::permits::Gate;
 use super::retry::Tempo;
 use super::seek::OwnMount;
-use super::upload::UploadMode;
 use super::{Kind, MeterSnapshot, Options, Repository, realm};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
@@ -29,7 +29,7 @@ pub struct Registry {
     pub(crate) meter: Meter,
     pub(crate) tempo: Tempo,
     pub(crate) kind: Kind,
-    pub(crate) upload: UploadMode,
+    pub(crate) upload: Manner,
     pub(crate) own_mount: OwnMount,
     referrers_api: AtomicU8,
     /// Whether a tag listing has told digests.
@@ -87,7 +87,7 @@ impl Registry {
         let kind = options.kind.unwrap_or_else(|| Kind::of(&host));
         Ok(Arc::new(Self {
             kind,
-            upload: kind.upload(),
+            upload: Manner::new(kind, options.upload),
             host,
             base,
             http,

@@ -1,7 +1,7 @@
 //! What is known of a registry by its kind: the one place that knows hosts by name, Docker Hub's apart.
 
 use super::Kind;
-use super::upload::UploadMode;
+use super::manner::Way;
 use crate::oci::RegistryHost;
 
 impl Kind {
@@ -20,14 +20,23 @@ impl Kind {
         }
     }
 
-    /// How the bytes of an upload go.
-    pub(crate) fn upload(self) -> UploadMode {
+    /// How the bytes of an upload go, as far as the kind tells.
+    pub(crate) fn upload(self) -> Way {
         match self {
             // A PUT of more than about 20 MB is answered 413.
-            Self::Acr => UploadMode::Chunked(4 * 1024 * 1024),
-            // Parts of less than 5 MB are refused.
-            Self::Ecr => UploadMode::Chunked(8 * 1024 * 1024),
-            Self::Google | Self::Plain => UploadMode::Monolithic,
+            Self::Acr => Way::Chunks(4 * 1024 * 1024),
+            Self::Ecr => Way::Chunks(8 * 1024 * 1024),
+            // Google's take no chunks.
+            Self::Google | Self::Plain => Way::Whole,
+        }
+    }
+
+    /// The least length of a chunk, the last one apart.
+    pub(crate) fn least_chunk(self) -> usize {
+        match self {
+            // Smaller parts are refused: they become parts of S3.
+            Self::Ecr => 5 * 1024 * 1024,
+            Self::Acr | Self::Google | Self::Plain => 1,
         }
     }
 }
@@ -55,9 +64,9 @@ mod tests {
 
     #[test]
     fn blobs_go_in_chunks_where_a_registry_wants_them() {
-        assert_eq!(Kind::Acr.upload(), UploadMode::Chunked(4 * 1024 * 1024));
-        assert_eq!(Kind::Ecr.upload(), UploadMode::Chunked(8 * 1024 * 1024));
-        assert_eq!([Kind::Google, Kind::Plain].map(Kind::upload), [UploadMode::Monolithic; 2]);
+        assert_eq!(Kind::Acr.upload(), Way::Chunks(4 * 1024 * 1024));
+        assert_eq!(Kind::Ecr.upload(), Way::Chunks(8 * 1024 * 1024));
+        assert_eq!([Kind::Google, Kind::Plain].map(Kind::upload), [Way::Whole; 2]);
     }
 
     #[test]

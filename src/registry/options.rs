@@ -18,6 +18,8 @@ pub struct Options {
     pub kind: Option<Kind>,
     /// What the registry may be asked for at most.
     pub limits: Limits,
+    /// How blobs are sent to it.
+    pub upload: Uploads,
 }
 
 /// Whose registry it is, as far as that changes how it is asked.
@@ -64,6 +66,60 @@ impl FromStr for Kind {
             "google" => Ok(Self::Google),
             "plain" => Ok(Self::Plain),
             _ => Err(KindError(text.to_owned())),
+        }
+    }
+}
+
+/// How blobs are sent to one registry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Uploads {
+    /// In one piece or in chunks.
+    pub mode: UploadMode,
+    /// The bytes of a chunk, 64 MiB at most. `None` goes by the kind of the registry, and is 8 MiB where that says nothing.
+    pub chunk: Option<u64>,
+}
+
+/// Whether the bytes of a blob go in one piece or in chunks (distribution-spec, "Pushing blobs").
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UploadMode {
+    /// As the kind of the registry is known to take them, and the other way where it turns out that it does not.
+    #[default]
+    Auto,
+    /// In one piece.
+    Monolithic,
+    /// In chunks.
+    Chunked,
+}
+
+/// A text that is not an [`UploadMode`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a way to upload: expected auto, monolithic or chunked")]
+pub struct UploadModeError(String);
+
+impl UploadMode {
+    /// All modes, as they are written.
+    pub const NAMES: [&'static str; 3] = ["auto", "monolithic", "chunked"];
+}
+
+impl fmt::Display for UploadMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Monolithic => "monolithic",
+            Self::Chunked => "chunked",
+        })
+    }
+}
+
+impl FromStr for UploadMode {
+    type Err = UploadModeError;
+
+    fn from_str(text: &str) -> Result<Self, UploadModeError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "monolithic" => Ok(Self::Monolithic),
+            "chunked" => Ok(Self::Chunked),
+            _ => Err(UploadModeError(text.to_owned())),
         }
     }
 }

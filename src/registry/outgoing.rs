@@ -29,6 +29,8 @@ struct State {
     /// Gone once the request is over: nothing is read from the source for nobody.
     bytes: Option<Verified>,
     failure: Option<StoreError>,
+    /// How many bytes have been given out.
+    given: u64,
     phase: Phase,
 }
 
@@ -45,7 +47,7 @@ enum Phase {
 impl Outgoing {
     pub(crate) fn new(bytes: Verified, registry: &Arc<Registry>) -> Self {
         let phase = Phase::Handed(Instant::now());
-        let watch = Watch(Arc::new(Mutex::new(State { bytes: Some(bytes), failure: None, phase })));
+        let watch = Watch(Arc::new(Mutex::new(State { bytes: Some(bytes), failure: None, given: 0, phase })));
         let (registry, progress) = (Arc::clone(registry), watch.clone());
         let paced = Pieces(watch.clone()).then(move |piece| {
             let (registry, progress) = (Arc::clone(&registry), progress.clone());
@@ -95,6 +97,11 @@ impl Watch {
         })
     }
 
+    /// How many bytes the HTTP client has been given.
+    pub(crate) fn given(&self) -> u64 {
+        self.with(|state| state.given)
+    }
+
     fn enter(&self, phase: Phase) {
         self.with(|state| state.phase = phase);
     }
@@ -126,7 +133,10 @@ impl Stream for Pieces {
             let Some(bytes) = &mut state.bytes else { return Poll::Ready(Some(Err(BrokenOff))) };
             match bytes.poll_next_unpin(cx) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(Some(Ok(piece))) => Poll::Ready(Some(Ok(piece))),
+                Poll::Ready(Some(Ok(piece))) => {
+                    state.given += piece.len() as u64;
+                    Poll::Ready(Some(Ok(piece)))
+                }
                 Poll::Ready(Some(Err(error))) => {
                     state.failure = Some(error);
                     Poll::Ready(Some(Err(BrokenOff)))

@@ -107,6 +107,10 @@ impl Target for Repository {
         self.seek_or_begin(blob, from).await
     }
 
+    fn upload_holds(&self) -> u64 {
+        self.registry.upload.holds()
+    }
+
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError> {
         let reference = tag.map_or_else(|| manifest.digest().into(), |tag| ManifestRef::from(tag.clone()));
         self.put_manifest(&self.context(Step::WriteManifest, &reference), manifest, &reference).await

@@ -1,17 +1,19 @@
-//! Uploads (distribution-spec, "Pushing blobs"): mounting, sessions, and their bytes in one piece or in chunks.
+//! Uploads (distribution-spec, "Pushing blobs"): mounting, sessions, their bytes in one piece, and the PUT that ends them.
+//! Chunks are in [`super::chunks`], which of both it is in [`super::manner`].
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LOCATION, RANGE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
 use url::Url;
 
 use super::Repository;
 use super::answer::{Answer, Context};
 use super::locate;
+use super::manner::{MAX_CHUNK, Way};
 use super::outgoing::Outgoing;
-use super::retry::Kind;
+use super::retry::{self, Failure, Kind};
 use super::scope::Scopes;
 use super::transport::{Call, Payload};
 use crate::oci::{Descriptor, RepositoryName};
@@ -20,19 +22,7 @@ use crate::store::{Begun, ErrorKind, Step, StoreError, Upload, Verified};
 /// Blobs up to this size are read whole before they are sent, so that the request can be repeated.
 const HELD: u64 = 128 * 1024;
 
-/// The largest chunk that a registry may insist on; each upload in flight holds one.
-const MAX_CHUNK: usize = 64 * 1024 * 1024;
-
 const OCI_CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
-
-/// How the bytes of a session go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UploadMode {
-    /// One PUT with all bytes.
-    Monolithic,
-    /// PATCHes of this many bytes, then an empty PUT.
-    Chunked(usize),
-}
 
 impl Repository {
     /// Tries to mount; opens a session where that is not asked for or does not happen.
@@ -82,21 +72,17 @@ impl Repository {
         let location = location(context, answer)?
             .ok_or_else(|| context.error(ErrorKind::Invalid, "the registry opened a session without saying where"))?;
         let least = answer.header(&OCI_CHUNK_MIN_LENGTH).and_then(|length| length.trim().parse::<usize>().ok());
-        let mode = match (self.registry.upload, least) {
-            (UploadMode::Chunked(size), Some(least)) if least > MAX_CHUNK.max(size) => {
-                let detail =
-                    format!("the registry wants chunks of {least} bytes, and at most {MAX_CHUNK} are held in memory");
-                return Err(context.error(ErrorKind::Unsupported, detail));
-            }
-            (UploadMode::Chunked(size), Some(least)) => UploadMode::Chunked(size.max(least)),
-            (mode, _) => mode,
-        };
-        Ok(Begun::Session(Box::new(Session { repository: self.clone(), blob: blob.clone(), location, mode })))
+        if let Some(Err(least)) = least.map(|least| self.registry.upload.learn_least(least)) {
+            let detail =
+                format!("the registry wants chunks of {least} bytes, and at most {MAX_CHUNK} are held in memory");
+            return Err(context.error(ErrorKind::Unsupported, detail));
+        }
+        Ok(Begun::Session(Box::new(Session { repository: self.clone(), blob: blob.clone(), location })))
     }
 }
 
 /// Where an answer says that the session goes on.
-fn location(context: &Context, answer: &Answer) -> Result<Option<Url>, StoreError> {
+pub(super) fn location(context: &Context, answer: &Answer) -> Result<Option<Url>, StoreError> {
     let Some(location) = answer.header(&LOCATION) else { return Ok(None) };
     let url = locate::follow(&answer.url, location);
     url.map(Some).map_err(|astray| context.error(ErrorKind::Refused, format!("the upload's location: {astray}")))
@@ -104,20 +90,19 @@ fn location(context: &Context, answer: &Answer) -> Result<Option<Url>, StoreErro
 
 /// An open session.
 #[derive(Debug)]
-struct Session {
-    repository: Repository,
-    blob: Descriptor,
-    location: Url,
-    mode: UploadMode,
+pub(super) struct Session {
+    pub(super) repository: Repository,
+    pub(super) blob: Descriptor,
+    pub(super) location: Url,
 }
 
 #[async_trait]
 impl Upload for Session {
     async fn send(mut self: Box<Self>, bytes: Verified) -> Result<(), StoreError> {
-        match self.mode {
+        match self.repository.registry.upload.way() {
             _ if self.blob.size <= HELD => self.send_held(bytes).await,
-            UploadMode::Monolithic => self.send_streamed(bytes).await,
-            UploadMode::Chunked(size) => self.send_chunks(bytes, size).await,
+            Way::Whole => self.send_streamed(bytes).await,
+            Way::Chunks(_) => self.send_in_chunks(bytes).await,
         }
     }
 
@@ -136,7 +121,8 @@ impl Session {
         while let Some(piece) = bytes.next().await {
             held.extend_from_slice(&piece?);
         }
-        self.commit(Kind::Commit, Payload::Bytes(held.freeze()), self.blob.size).await
+        let outcome = self.commit(Kind::Commit, Payload::Bytes(held.freeze()), self.blob.size).await;
+        outcome.map_err(Uncommitted::error)
     }
 
     async fn send_streamed(&self, mut bytes: Verified) -> Result<(), StoreError> {
@@ -147,57 +133,44 @@ impl Session {
         let outcome = self.commit(Kind::Streamed, Payload::Stream(outgoing), self.blob.size).await;
         let failure = watch.close();
         drop(guard);
-        match (outcome, failure) {
+        if let Some(failure) = failure {
             // The request failed because the source did.
-            (_, Some(failure)) => Err(failure),
-            (outcome, None) => outcome,
+            return Err(failure);
         }
-    }
-
-    async fn send_chunks(&mut self, mut bytes: Verified, size: usize) -> Result<(), StoreError> {
-        let mut offset = 0;
-        let mut chunk = BytesMut::new();
-        while let Some(piece) = bytes.next().await {
-            let mut piece = piece?;
-            while chunk.len() + piece.len() >= size {
-                chunk.extend_from_slice(&piece.split_to(size - chunk.len()));
-                // Taken before it is sent: one chunk is held at a time, not two.
-                self.patch(&mut offset, std::mem::take(&mut chunk).freeze()).await?;
+        match outcome {
+            Err(Uncommitted::Unanswered(_)) if watch.given() == 0 => {}
+            Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_)) if self.is_there_after(watch.given()).await => {
+                return Ok(());
             }
-            chunk.extend_from_slice(&piece);
+            Err(Uncommitted::Unanswered(_)) => {
+                self.repository.registry.upload.learn_whole_broke_off(self.blob.digest, self.blob.size);
+            }
+            _ => {}
         }
-        if !chunk.is_empty() {
-            self.patch(&mut offset, chunk.freeze()).await?;
-        }
-        self.commit(Kind::Commit, Payload::Bytes(Bytes::new()), 0).await
+        outcome.map_err(Uncommitted::error)
     }
 
-    async fn patch(&mut self, offset: &mut u64, chunk: Bytes) -> Result<(), StoreError> {
-        let context = self.context(Step::SendBlob);
-        let (first, end) = (*offset, *offset + chunk.len() as u64);
-        let call = Call::new(Kind::Chunk, Method::PATCH, self.location.clone(), self.scopes())
-            .header(CONTENT_TYPE, OCTETS)
-            .header(CONTENT_LENGTH, chunk.len().into())
-            .header(CONTENT_RANGE, header(&context, &format!("{first}-{}", end - 1))?)
-            .payload(Payload::Bytes(chunk));
-        let answer = self.repository.registry.send(&context, call).await?;
-        // distribution-spec says 202; ECR says 201, others 204.
-        if !matches!(answer.status, StatusCode::ACCEPTED | StatusCode::CREATED | StatusCode::NO_CONTENT) {
-            return Err(answer.refusal(&context));
+    async fn send_in_chunks(&mut self, bytes: Verified) -> Result<(), StoreError> {
+        let is_smooth = self.send_chunks(bytes).await?;
+        match self.commit(Kind::Commit, Payload::Bytes(Bytes::new()), 0).await {
+            Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_)) if self.is_there_after(self.blob.size).await => {
+                Ok(())
+            }
+            // What was sent is proven: a request that had broken off has still written into the session.
+            Err(Uncommitted::Refused(error)) if error.kind == ErrorKind::Corrupt && !is_smooth => {
+                Err(StoreError { kind: ErrorKind::Unavailable, ..error })
+            }
+            outcome => outcome.map_err(Uncommitted::error),
         }
-        if let Some(stored) = stored(&answer).filter(|stored| *stored != end) {
-            let detail = format!("the registry has {stored} bytes after {end} were sent");
-            return Err(context.error(ErrorKind::Unavailable, detail));
-        }
-        if let Some(next) = location(&context, &answer)? {
-            self.location = next;
-        }
-        *offset = end;
-        Ok(())
+    }
+
+    /// Whether the blob was committed although nobody said so. Where all bytes were sent, one HEAD may spare them all.
+    async fn is_there_after(&self, sent: u64) -> bool {
+        sent == self.blob.size && self.repository.head_blob(&self.blob).await.is_ok_and(|there| there)
     }
 
     /// The PUT that ends the session.
-    async fn commit(&self, kind: Kind, payload: Payload, length: u64) -> Result<(), StoreError> {
+    async fn commit(&self, kind: Kind, payload: Payload, length: u64) -> Result<(), Uncommitted> {
         let context = self.context(Step::CommitBlob);
         let mut url = self.location.clone();
         url.query_pairs_mut().append_pair("digest", &self.blob.digest.to_string());
@@ -206,24 +179,64 @@ impl Session {
             .header(CONTENT_LENGTH, length.into())
             .payload(payload);
         let context = if length > 0 { context.at(Step::SendBlob) } else { context };
-        let answer = self.repository.registry.send(&context, call).await?;
+        let answer = match self.repository.registry.send(&context, call).await {
+            Ok(answer) => answer,
+            Err(error) if error.kind == ErrorKind::Unavailable => return Err(Uncommitted::Unanswered(error)),
+            Err(error) => return Err(Uncommitted::Refused(error)),
+        };
+        if retry::failure_of(answer.status, &answer.headers) == Some(Failure::Failing) {
+            return Err(Uncommitted::Failed(answer.refusal(&context)));
+        }
         if !matches!(answer.status, StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT) {
-            return Err(answer.refusal(&context));
+            return Err(Uncommitted::Refused(self.whole_refused(&context, &answer, length)));
         }
         match answer.content_digest() {
             Some(stored) if stored.algorithm() == self.blob.digest.algorithm() && stored != self.blob.digest => {
-                Err(context.error(ErrorKind::Corrupt, format!("the registry says that it stored {stored}")))
+                let detail = format!("the registry says that it stored {stored}");
+                Err(Uncommitted::Refused(context.error(ErrorKind::Corrupt, detail)))
             }
             _ => Ok(()),
         }
     }
 
-    fn context(&self, step: Step) -> Context {
+    /// A body that is too large for the registry, or for what stands before it, may go in chunks: the caller begins again.
+    fn whole_refused(&self, context: &Context, answer: &Answer, length: u64) -> StoreError {
+        let by_its_length = match answer.status {
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::LENGTH_REQUIRED => true,
+            StatusCode::BAD_REQUEST => answer.codes().iter().any(|code| code == "SIZE_INVALID"),
+            _ => false,
+        };
+        if by_its_length && self.repository.registry.upload.learn_whole_is_refused(length) {
+            let detail = format!("{}: the registry gets large blobs in chunks from now on", answer.detail());
+            return context.error(ErrorKind::Unavailable, detail);
+        }
+        answer.refusal(context)
+    }
+
+    pub(super) fn context(&self, step: Step) -> Context {
         self.repository.context(step, self.blob.digest)
     }
 
-    fn scopes(&self) -> Scopes {
+    pub(super) fn scopes(&self) -> Scopes {
         Scopes::push(&self.repository.name)
+    }
+}
+
+/// Why an upload was not ended.
+enum Uncommitted {
+    /// The registry said no.
+    Refused(StoreError),
+    /// It said that it failed: it may have the blob.
+    Failed(StoreError),
+    /// It said nothing: it may have the blob.
+    Unanswered(StoreError),
+}
+
+impl Uncommitted {
+    fn error(self) -> StoreError {
+        match self {
+            Self::Refused(error) | Self::Failed(error) | Self::Unanswered(error) => error,
+        }
     }
 }
 
@@ -236,15 +249,8 @@ impl Drop for Closing {
     }
 }
 
-const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+pub(super) const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-fn header(context: &Context, text: &str) -> Result<HeaderValue, StoreError> {
+pub(super) fn header(context: &Context, text: &str) -> Result<HeaderValue, StoreError> {
     HeaderValue::from_str(text).map_err(|error| context.error(ErrorKind::Invalid, error))
-}
-
-/// How many bytes a session has by its `Range: 0-<last>`, or `bytes=0-<last>`.
-fn stored(answer: &Answer) -> Option<u64> {
-    let range = answer.header(&RANGE)?.trim();
-    let last = range.strip_prefix("bytes=").unwrap_or(range).strip_prefix("0-")?;
-    last.parse::<u64>().ok()?.checked_add(1)
 }

@@ -1,17 +1,17 @@
 //! The ways of uploading against Debian's `docker-registry` (distribution 2.8).
 
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
 
 use super::scripted::{blob, noise, plain, quick, session, verified};
 use crate::oci::{Digest, ManifestRef};
 use crate::registry::Registry;
-use crate::registry::upload::UploadMode;
+use crate::registry::{Options, UploadMode, Uploads};
 use crate::store::{ErrorKind, Source as _, Target as _};
 
 struct Debian {
@@ -57,9 +57,9 @@ impl Drop for Debian {
 #[tokio::test]
 async fn blobs_arrive_held_streamed_and_in_chunks() {
     let debian = Debian::start().await;
-    for (mode, name) in [(UploadMode::Monolithic, "one/piece"), (UploadMode::Chunked(70_000), "in/chunks")] {
-        let mut registry = Registry::with_tempo(debian.host.parse().unwrap(), plain(), quick()).unwrap();
-        Arc::get_mut(&mut registry).unwrap().upload = mode;
+    for (mode, name) in [(UploadMode::Monolithic, "one/piece"), (UploadMode::Chunked, "in/chunks")] {
+        let options = Options { upload: Uploads { mode, chunk: Some(70_000) }, ..plain() };
+        let registry = Registry::with_tempo(debian.host.parse().unwrap(), options, quick()).unwrap();
         let repository = registry.repository(name.parse().unwrap());
         for size in [0, 1, 128 * 1024, 128 * 1024 + 1, 210_000, 3_000_000] {
             let content = noise(size);
@@ -72,4 +72,49 @@ async fn blobs_arrive_held_streamed_and_in_chunks() {
         assert_eq!(repository.delete(&missing).await.unwrap_err().kind, ErrorKind::Unsupported);
         repository.delete(&ManifestRef::Digest(Digest::of(b"none"))).await.unwrap();
     }
+}
+
+/// Passes connections on to `to`, and breaks the first off that has sent so many bytes.
+async fn relay(to: String, after: u64) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let mut has_broken = false;
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = tokio::net::TcpStream::connect(&to).await.unwrap();
+            let (from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            let back = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+            let limit = if has_broken { u64::MAX } else { after };
+            let mut limited = from_client.take(limit);
+            if !has_broken {
+                // One connection at a time until then: the client has no need of another.
+                has_broken = tokio::io::copy(&mut limited, &mut to_server).await.unwrap_or(0) == after;
+                back.abort();
+                continue;
+            }
+            tokio::spawn(async move {
+                let _ = tokio::io::copy(&mut limited, &mut to_server).await;
+                back.abort();
+            });
+        }
+    });
+    host
+}
+
+#[tokio::test]
+async fn a_chunk_that_broke_off_leaves_an_upload_that_goes_on_or_is_begun_anew() {
+    let debian = Debian::start().await;
+    let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(200_000) };
+    let host = relay(debian.host.clone(), 100_000).await;
+    let registry = Registry::with_tempo(host.parse().unwrap(), Options { upload, ..plain() }, quick()).unwrap();
+    let repository = registry.repository("in/chunks".parse().unwrap());
+    let content = noise(500_000);
+    // It forgets a session whose stored bytes are not those of its `Location`; before it has noticed it goes on.
+    if let Err(error) = session(&repository, &content).await.unwrap().send(verified(&content)).await {
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
+    }
+    assert!(repository.has_blob(&blob(&content)).await.unwrap());
 }

@@ -1,6 +1,5 @@
 //! Manifests and blobs on their way in and out.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,7 +11,7 @@ use super::scripted::{Server, answer, blob, noise, plain, quick, refusal, sessio
 use crate::oci::{Digest, Manifest, ManifestRef, MediaType};
 use crate::registry::Registry;
 use crate::registry::retry::Tempo;
-use crate::registry::upload::UploadMode;
+use crate::registry::{Options, UploadMode, Uploads};
 use crate::store::{Begun, ErrorKind, ReferrerLink, Source as _, Step, StoreError, Target as _, Verified};
 
 const IMAGE: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
@@ -218,6 +217,10 @@ async fn a_registry_that_takes_no_more_bytes_is_given_up() {
     task.abort();
 }
 
+fn chunked(chunk: u64) -> Options {
+    Options { upload: Uploads { mode: UploadMode::Chunked, chunk: Some(chunk) }, ..plain() }
+}
+
 #[tokio::test]
 async fn chunks_follow_each_location_and_honour_the_least_length() {
     let server = Server::start(|asked| match asked.method.as_str() {
@@ -234,8 +237,7 @@ async fn chunks_follow_each_location_and_honour_the_least_length() {
         _ => answer(201, &[], ""),
     })
     .await;
-    let mut registry = server.registry();
-    Arc::get_mut(&mut registry).unwrap().upload = UploadMode::Chunked(5000);
+    let registry = server.registry_as(chunked(5000));
     let content = noise(250_000);
     let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
     session.send(verified(&content)).await.unwrap();
@@ -258,21 +260,42 @@ async fn chunks_follow_each_location_and_honour_the_least_length() {
 }
 
 #[tokio::test]
-async fn a_chunk_that_was_not_stored_whole_is_noticed() {
+async fn a_chunk_that_was_not_stored_whole_goes_on_and_four_times_in_a_row_without_a_byte_is_the_end() {
     let server = Server::start(|asked| match asked.method.as_str() {
         "PATCH" => answer(202, &[("range", "0-99")], ""),
         _ => answer(202, &[("location", "/session")], ""),
     })
     .await;
-    let mut registry = server.registry();
-    Arc::get_mut(&mut registry).unwrap().upload = UploadMode::Chunked(100_000);
+    let registry = server.registry_as(chunked(100_000));
     let content = noise(250_000);
     let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
     let error = session.send(verified(&content)).await.unwrap_err();
     assert_eq!(
         (error.kind, error.detail.as_str()),
-        (ErrorKind::Unavailable, "the registry has 100 bytes after 100000 were sent")
+        (ErrorKind::Unavailable, "the registry has 100 bytes after 100100 were sent")
     );
+    let ranges: Vec<_> =
+        server.asked()[1..].iter().map(|asked| asked.header("content-range").unwrap().to_owned()).collect();
+    assert_eq!(ranges, ["0-99999", "100-100099", "100-100099", "100-100099", "100-100099"]);
+}
+
+#[tokio::test]
+async fn a_session_that_is_wrong_after_a_broken_chunk_is_begun_anew_and_another_is_corrupt() {
+    for (broken, kind) in [(true, ErrorKind::Unavailable), (false, ErrorKind::Corrupt)] {
+        let server = Server::start(move |asked| match asked.method.as_str() {
+            "POST" => answer(202, &[("location", "/session")], ""),
+            "PATCH" if broken && asked.nth == 1 => answer(502, &[], ""),
+            "PATCH" => answer(202, &[], ""),
+            "GET" => answer(204, &[("range", "0-0")], ""),
+            _ => refusal(400, "DIGEST_INVALID"),
+        })
+        .await;
+        let content = noise(250_000);
+        let repository = server.registry_as(chunked(200_000)).repository("a/b".parse().unwrap());
+        let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
+        assert_eq!(error.kind, kind);
+        assert_eq!((server.count("PATCH"), server.count("GET")), if broken { (3, 1) } else { (2, 0) });
+    }
 }
 
 #[tokio::test]
@@ -331,6 +354,7 @@ async fn a_refusal_before_the_last_byte_is_heard() {
     let content = noise(20_000_000);
     let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
     let error = session.send(verified(&content)).await.unwrap_err();
-    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Refused, "413 Payload Too Large"));
+    let detail = "413 Payload Too Large: the registry gets large blobs in chunks from now on";
+    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Unavailable, detail));
     drop(task.await.unwrap());
 }

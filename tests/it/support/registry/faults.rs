@@ -47,12 +47,22 @@ pub enum Fault {
     UploadBreaks { after: usize, times: usize },
     /// An upload of more bytes than this in one body is answered 413.
     UploadBodyLimit(usize),
+    /// The connection is closed at an upload of more bytes than this in one body: as if it had been answered 413, unread.
+    UploadBodyCut(usize),
     /// An upload body without a `Content-Length` is answered 411.
     UploadNeedsLength,
     /// Opening an upload states this `OCI-Chunk-Min-Length`.
     ChunkMinimum(usize),
     /// PATCH is answered 405.
     NoChunks,
+    /// PATCH of more bytes than this is answered 416, without a `Range`.
+    ChunkLimit(usize),
+    /// PATCH stores so many bytes of its body, if it has as many, and is answered 500, so many times.
+    ChunkFails { stores: usize, times: usize },
+    /// A session that has at least so many bytes is forgotten, so many times.
+    SessionForgotten { after: usize, times: usize },
+    /// The PUT that ends an upload stores the blob, and the connection breaks before it is answered, so many times.
+    CommitCut { times: usize },
     /// No mount happens: 202 and a session.
     MountRefused,
     /// `Location` and `Link` are relative. (Otherwise `Location` is absolute.)
@@ -137,6 +147,9 @@ impl Faults {
 
     /// After how many bytes an upload's body of this length breaks. A shorter one does not use the fault up.
     pub(super) fn upload_breaks(&self, length: usize) -> Option<usize> {
+        if self.find(|fault| matches!(fault, Fault::UploadBodyCut(limit) if length > *limit).then_some(())).is_some() {
+            return Some(0);
+        }
         self.use_up(|fault| match *fault {
             Fault::UploadBreaks { after, times } if after < length => {
                 let rest = Fault::UploadBreaks { after, times: times.saturating_sub(1) };
@@ -144,6 +157,38 @@ impl Faults {
             }
             _ => None,
         })
+    }
+
+    /// How many bytes a PATCH stores that fails.
+    pub(super) fn chunk_fails(&self) -> Option<usize> {
+        self.use_up(|fault| match *fault {
+            Fault::ChunkFails { stores, times } => {
+                Some((stores, one_less(times, Fault::ChunkFails { stores, times: times.saturating_sub(1) })))
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether a session of so many bytes is forgotten.
+    pub(super) fn session_forgotten(&self, length: usize) -> bool {
+        let forgotten = self.use_up(|fault| match *fault {
+            Fault::SessionForgotten { after, times } if length >= after => {
+                Some(((), one_less(times, Fault::SessionForgotten { after, times: times.saturating_sub(1) })))
+            }
+            _ => None,
+        });
+        forgotten.is_some()
+    }
+
+    /// Whether the answer to this commit is cut off.
+    pub(super) fn commit_cut(&self) -> bool {
+        let cut = self.use_up(|fault| match *fault {
+            Fault::CommitCut { times } => {
+                Some(((), one_less(times, Fault::CommitCut { times: times.saturating_sub(1) })))
+            }
+            _ => None,
+        });
+        cut.is_some()
     }
 
     /// Whether this PUT of a manifest fails.

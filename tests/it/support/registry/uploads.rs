@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::body::Body;
 use axum::http::{Method, header};
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use transship::oci::Digest;
 
 use super::faults::Fault;
@@ -53,12 +54,16 @@ impl Sessions {
 
 /// Answers a request for an upload.
 pub(super) async fn answer(shared: &Shared, repository: &str, session: &str, asked: Asked, body: Body) -> Response {
+    let length = shared.sessions.with(session, repository, |session| session.bytes.len());
+    if length.is_some_and(|length| shared.faults.session_forgotten(length)) {
+        shared.sessions.end(session);
+    }
     let known = || shared.sessions.with(session, repository, |_| ()).is_some();
     let response = match (&asked.method, session.is_empty()) {
         (&Method::POST, true) => open(shared, repository, &asked, body).await,
         (_, true) => Some(answer::not_allowed()),
         _ if !known() => Some(answer::error(404, "BLOB_UPLOAD_UNKNOWN", session)),
-        (&Method::PATCH, _) if shared.faults.has(&Fault::NoChunks) => Some(answer::not_allowed()),
+        (&Method::PATCH, _) if shared.faults.has(&Fault::NoChunks) => unread(body, answer::not_allowed()).await,
         (&Method::PATCH, _) => patch(shared, repository, session, &asked, body).await,
         (&Method::PUT, _) => put(shared, repository, session, &asked, body).await,
         (&Method::GET, _) => Some(progress(shared, repository, session, 204)),
@@ -103,7 +108,18 @@ fn mount(shared: &Shared, repository: &str, asked: &Asked) -> Option<Response> {
 
 async fn patch(shared: &Shared, repository: &str, session: &str, asked: &Asked, body: Body) -> Option<Response> {
     if let Some(refused) = refuse(shared, repository, session, asked) {
-        return Some(refused);
+        return unread(body, refused).await;
+    }
+    let size = answer::text(&asked.headers, header::CONTENT_LENGTH).parse::<usize>().ok();
+    let limit = shared.faults.find(|fault| if let Fault::ChunkLimit(size) = fault { Some(*size) } else { None });
+    if limit.zip(size).is_some_and(|(limit, size)| size > limit) {
+        return unread(body, answer::error(416, "SIZE_INVALID", "the chunk is too large")).await;
+    }
+    if let Some(stores) = shared.faults.chunk_fails() {
+        let before = shared.sessions.with(session, repository, |session| session.bytes.len())?;
+        take(shared, repository, session, asked, body).await;
+        shared.sessions.with(session, repository, |session| session.bytes.truncate(before + stores));
+        return Some(answer::error(500, "UNKNOWN", "the storage failed"));
     }
     take(shared, repository, session, asked, body).await.then(|| progress(shared, repository, session, 202))
 }
@@ -113,7 +129,7 @@ async fn put(shared: &Shared, repository: &str, session: &str, asked: &Asked, bo
         return Some(answer::error(400, "DIGEST_INVALID", "there is no digest in the query"));
     }
     if let Some(refused) = refuse(shared, repository, session, asked) {
-        return Some(refused);
+        return unread(body, refused).await;
     }
     finish(shared, repository, session, asked, body).await
 }
@@ -121,7 +137,7 @@ async fn put(shared: &Shared, repository: &str, session: &str, asked: &Asked, bo
 /// Takes the last bytes and commits. Nothing is stored whose digest is wrong.
 async fn finish(shared: &Shared, repository: &str, session: &str, asked: &Asked, body: Body) -> Option<Response> {
     if let Some(refused) = refuse_body(shared, asked) {
-        return Some(refused);
+        return unread(body, refused).await;
     }
     if !take(shared, repository, session, asked, body).await {
         return None;
@@ -131,10 +147,22 @@ async fn finish(shared: &Shared, repository: &str, session: &str, asked: &Asked,
     match stated.parse::<Digest>() {
         Ok(digest) if digest.same_algorithm_of(&session.bytes) == digest => {
             shared.store.put_blob_as(repository, digest, session.bytes.into());
+            if shared.faults.commit_cut() {
+                asked.wire.break_off();
+                return None;
+            }
             Some(created(shared, repository, &digest))
         }
         _ => Some(answer::error(400, "DIGEST_INVALID", stated)),
     }
+}
+
+/// Refuses a body, and reads it nevertheless, as nginx and Go do for a while: a connection that is closed at once loses the
+/// answer.
+async fn unread(body: Body, refusal: Response) -> Option<Response> {
+    let mut pieces = body.into_data_stream();
+    while pieces.next().await.is_some_and(|piece| piece.is_ok()) {}
+    Some(refusal)
 }
 
 async fn take(shared: &Shared, repository: &str, session: &str, asked: &Asked, body: Body) -> bool {

@@ -1,0 +1,355 @@
+//! How blobs arrive at registries that do not take every upload: each behaviour here is some registry's, and each test
+//! counts what it costs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use transship::oci::{Digest, RepositoryName};
+use transship::registry::{Kind, Options, Registry, Repository, UploadMode, Uploads};
+use transship::store::{Begun, ErrorKind, StoreError, Target as _};
+
+use crate::support::images::{self, Family, blob_descriptor, linux, noise, verified};
+use crate::support::registry::{Fault, Server};
+use crate::support::site::Site;
+
+const MIB: usize = 1024 * 1024;
+
+fn registry(server: &Server, options: Options) -> Arc<Registry> {
+    Registry::new(server.host().parse().unwrap(), Options { plain_http: true, ..options }).unwrap()
+}
+
+fn repository(registry: &Arc<Registry>) -> Repository {
+    let name: RepositoryName = "a/b".parse().unwrap();
+    registry.repository(name)
+}
+
+/// A client that sends chunks of this many bytes.
+fn chunked(server: &Server, chunk: usize) -> Repository {
+    let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(chunk as u64) };
+    repository(&registry(server, Options { upload, ..Options::default() }))
+}
+
+fn automatic(server: &Server) -> Repository {
+    repository(&registry(server, Options::default()))
+}
+
+async fn send(target: &Repository, bytes: &Bytes) -> Result<(), StoreError> {
+    let blob = blob_descriptor(bytes);
+    let Begun::Session(upload) = target.begin_upload(&blob, None).await? else { panic!("mounted, unasked") };
+    upload.send(verified(&blob, bytes.clone())).await
+}
+
+/// Sends a blob as a copy does, again while that may help; how often it was begun.
+async fn push(target: &Repository, bytes: &Bytes) -> usize {
+    for attempt in 1.. {
+        match send(target, bytes).await {
+            Ok(()) => return attempt,
+            Err(error) => assert!(error.is_transient() && attempt < 3, "{error}"),
+        }
+    }
+    unreachable!()
+}
+
+/// What was asked since the last time: `upload PATCH 202`, with what arrived of its body.
+fn asked(server: &Server) -> Vec<(String, u64)> {
+    let requests = server.log().requests();
+    server.log().clear();
+    requests.iter().map(|one| (format!("{} {}", one.kind, one.status), one.received)).collect()
+}
+
+fn seen(requests: &[(&str, usize)]) -> Vec<(String, u64)> {
+    requests.iter().map(|(kind, bytes)| ((*kind).to_owned(), *bytes as u64)).collect()
+}
+
+/// Only how often each kind was asked, with each status.
+fn counts(server: &Server) -> Vec<(String, usize)> {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for (kind, _) in asked(server) {
+        match counts.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((kind, 1)),
+        }
+    }
+    counts
+}
+
+fn counted(counts: &[(&str, usize)]) -> Vec<(String, usize)> {
+    counts.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect()
+}
+
+#[track_caller]
+fn expect_stored(server: &Server, bytes: &Bytes) {
+    assert!(server.store().blob("a/b", &Digest::of(bytes)).as_ref() == Some(bytes));
+    assert_eq!(server.open_sessions(), 0);
+}
+
+#[tokio::test]
+async fn a_registry_with_a_body_limit_is_met_once_and_then_gets_chunks() {
+    let server = Server::start();
+    server.set(Fault::UploadBodyLimit(9 * MIB));
+    let target = automatic(&server);
+    let (first, second) = (noise(1, 10 * MIB), noise(2, 10 * MIB));
+    assert_eq!(push(&target, &first).await, 2);
+    expect_requests_of_a_fall_back(&server);
+    server.log().clear();
+    assert_eq!(push(&target, &second).await, 1);
+    let chunks =
+        [("upload POST 202", 0), ("upload PATCH 202", 8 * MIB), ("upload PATCH 202", 2 * MIB), ("upload PUT 201", 0)];
+    assert_eq!(asked(&server), seen(&chunks));
+    assert!(server.store().blob("a/b", &Digest::of(&first)).is_some());
+    assert!(server.store().blob("a/b", &Digest::of(&second)).is_some());
+}
+
+fn expect_requests_of_a_fall_back(server: &Server) {
+    let kinds: Vec<_> = server.log().requests().iter().map(|one| format!("{} {}", one.kind, one.status)).collect();
+    assert_eq!(
+        kinds,
+        [
+            "upload POST 202",
+            "upload PUT 413",
+            "upload POST 202",
+            "upload PATCH 202",
+            "upload PATCH 202",
+            "upload PUT 201"
+        ]
+    );
+}
+
+#[test]
+fn a_body_limit_is_met_once_in_a_run_of_several_entries() {
+    let (source, target) = (Server::start(), Server::start());
+    target.set(Fault::UploadBodyLimit(2 * MIB));
+    let mut entries = Vec::new();
+    for seed in [1, 2, 3] {
+        let image = images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, seed, 3 * MIB)]);
+        image.put(&source, &format!("app{seed}"), Some("v1"));
+        let (from, to) = (source.host(), target.host());
+        entries.push(format!("- {{name: app{seed}, source: \"{from}/app{seed}\", target: \"{to}/app{seed}\"}}"));
+    }
+    let site = Site::new();
+    let registries = format!(
+        "\"{}\": {{plain_http: true}}, \"{}\": {{plain_http: true, upload: {{chunk: 1MiB}}}}",
+        source.host(),
+        target.host()
+    );
+    site.configure_fully("status: off, entries_at_once: 1", &registries, &entries.join("\n"));
+    site.once();
+    let statuses = |kind: &str| target.log().of(kind).iter().map(|request| request.status).collect::<Vec<_>>();
+    assert_eq!(statuses("upload PUT").iter().filter(|status| **status == 413).count(), 1);
+    // Three of a MiB each, and one of what a layer's archive adds to them.
+    assert_eq!(statuses("upload PATCH"), [202; 12]);
+    assert!([1, 2, 3].iter().all(|seed| target.store().tag(&format!("app{seed}"), "v1").is_some()));
+}
+
+#[tokio::test]
+async fn a_configured_mode_is_kept_and_a_limit_is_a_refusal() {
+    let server = Server::start();
+    server.set(Fault::UploadBodyLimit(2 * MIB));
+    let bytes = noise(1, 3 * MIB);
+    let upload = Uploads { mode: UploadMode::Monolithic, chunk: None };
+    let target = repository(&registry(&server, Options { upload, ..Options::default() }));
+    assert_eq!(send(&target, &bytes).await.unwrap_err().kind, ErrorKind::Refused);
+    assert_eq!(server.log().count("upload PATCH"), 0);
+    server.set(Fault::NoChunks);
+    assert_eq!(send(&chunked(&server, MIB), &bytes).await.unwrap_err().kind, ErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_too_large_is_sent_again_in_smaller_ones_within_its_session() {
+    // GHCR takes 4 MiB at most.
+    let server = Server::start();
+    server.set(Fault::ChunkLimit(4 * MIB));
+    let upload = Uploads { mode: UploadMode::Auto, chunk: Some(8 * MIB as u64) };
+    let target = repository(&registry(&server, Options { kind: Some(Kind::Acr), upload, ..Options::default() }));
+    let bytes = noise(1, 9 * MIB);
+    assert_eq!(push(&target, &bytes).await, 1);
+    let whole = [("upload POST 202", 1), ("upload PATCH 416", 1), ("upload PATCH 202", 3), ("upload PUT 201", 1)];
+    assert_eq!(counts(&server), counted(&whole));
+    expect_stored(&server, &bytes);
+    assert_eq!(push(&target, &noise(2, 9 * MIB)).await, 1);
+    let whole = [("upload POST 202", 1), ("upload PATCH 202", 3), ("upload PUT 201", 1)];
+    assert_eq!(counts(&server), counted(&whole));
+}
+
+#[tokio::test]
+async fn a_body_limit_of_a_mebibyte_is_kept_after_having_been_met() {
+    // nginx, unless it is told otherwise.
+    let server = Server::start();
+    server.set(Fault::UploadBodyLimit(MIB));
+    let target = automatic(&server);
+    let bytes = noise(1, 9 * MIB);
+    assert_eq!(push(&target, &bytes).await, 2);
+    let whole = [
+        ("upload POST 202", 2),
+        ("upload PUT 413", 1),
+        ("upload PATCH 413", 2),
+        ("upload PATCH 202", 9),
+        ("upload PUT 201", 1),
+    ];
+    assert_eq!(counts(&server), counted(&whole));
+    assert!(server.store().blob("a/b", &Digest::of(&bytes)).as_ref() == Some(&bytes));
+}
+
+#[tokio::test]
+async fn a_body_limit_whose_answer_gets_lost_is_found_out_all_the_same() {
+    let server = Server::start();
+    server.set(Fault::UploadBodyCut(4 * MIB));
+    let target = automatic(&server);
+    let (first, second) = (noise(1, 9 * MIB), noise(2, 9 * MIB));
+    assert_eq!(push(&target, &first).await, 3);
+    let log = server.log();
+    let asked = || ["upload POST", "upload PATCH", "upload PUT", "upload GET"].map(|kind| log.count(kind));
+    // Two bodies in one piece and two chunks of 8 MiB came to grief before those of 4 MiB.
+    assert_eq!(asked(), [3, 2 + 3, 2 + 1, 2]);
+    log.clear();
+    assert_eq!(push(&target, &second).await, 1);
+    assert_eq!(asked(), [1, 3, 1, 0]);
+    assert!(
+        [&first, &second].iter().all(|bytes| server.store().blob("a/b", &Digest::of(bytes)).as_ref() == Some(*bytes))
+    );
+}
+
+#[tokio::test]
+async fn a_registry_that_takes_no_chunks_is_asked_once_and_then_gets_one_piece() {
+    for fault in [Fault::NoChunks, Fault::ChunkLimit(0)] {
+        let server = Server::start();
+        server.set(fault);
+        let target = repository(&registry(&server, Options { kind: Some(Kind::Acr), ..Options::default() }));
+        let bytes = [noise(1, 300_000), noise(2, 300_000)];
+        assert_eq!((push(&target, &bytes[0]).await, push(&target, &bytes[1]).await), (2, 1));
+        assert_eq!(server.log().count("upload PATCH"), 1);
+        assert_eq!(server.log().count("upload POST"), 3);
+        assert_eq!(server.log().of("upload PUT").iter().map(|put| put.status).collect::<Vec<_>>(), [201, 201]);
+        assert!(bytes.iter().all(|bytes| server.store().blob("a/b", &Digest::of(bytes)).as_ref() == Some(bytes)));
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_takes_neither_is_told_so_and_not_asked_in_turns() {
+    let server = Server::start();
+    server.set(Fault::UploadBodyLimit(2 * MIB));
+    server.set(Fault::NoChunks);
+    let target = automatic(&server);
+    let bytes = noise(1, 3 * MIB);
+    assert!(send(&target, &bytes).await.unwrap_err().is_transient());
+    for _ in 0..2 {
+        assert_eq!(send(&target, &bytes).await.unwrap_err().kind, ErrorKind::Unsupported);
+    }
+    assert_eq!((server.log().count("upload PUT"), server.log().count("upload PATCH")), (1, 2));
+}
+
+#[tokio::test]
+async fn a_broken_chunk_goes_on_at_the_byte_that_the_registry_has() {
+    let server = Server::start();
+    server.set(Fault::UploadBreaks { after: 30_000, times: 1 });
+    let bytes = noise(1, 350_000);
+    assert_eq!(push(&chunked(&server, 100_000), &bytes).await, 1);
+    let whole = [
+        ("upload POST 202", 0),
+        ("upload PATCH 500", 30_000),
+        ("upload GET 204", 0),
+        ("upload PATCH 202", 100_000),
+        ("upload PATCH 202", 100_000),
+        ("upload PATCH 202", 100_000),
+        ("upload PATCH 202", 20_000),
+        ("upload PUT 201", 0),
+    ];
+    assert_eq!(asked(&server), seen(&whole), "no byte twice, and each chunk full but the last");
+    expect_stored(&server, &bytes);
+}
+
+#[tokio::test]
+async fn a_chunk_that_failed_is_sent_again_as_far_as_it_was_not_stored() {
+    for (stores, rest) in [(0, 100_000), (40_000, 60_000), (100_000, 0)] {
+        let server = Server::start();
+        server.set(Fault::ChunkFails { stores, times: 1 });
+        let bytes = noise(1, 100_000 + 50_000);
+        assert_eq!(push(&chunked(&server, 100_000), &bytes).await, 1);
+        let sent: u64 = asked(&server).iter().map(|(_, received)| received).sum();
+        assert_eq!(sent, 100_000 + rest + 50_000, "{stores}");
+        expect_stored(&server, &bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_that_never_arrives_is_given_up() {
+    let server = Server::start();
+    server.set(Fault::ChunkFails { stores: 0, times: 100 });
+    let error = send(&chunked(&server, 100_000), &noise(1, 300_000)).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.detail.as_str()),
+        (ErrorKind::Unavailable, "500 Internal Server Error, UNKNOWN: unknown")
+    );
+    assert_eq!(counts(&server), counted(&[("upload POST 202", 1), ("upload PATCH 500", 4), ("upload GET 204", 4)]));
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_begins_anew() {
+    let server = Server::start();
+    server.set(Fault::SessionForgotten { after: 200_000, times: 1 });
+    let bytes = noise(1, 300_000);
+    assert_eq!(push(&chunked(&server, 100_000), &bytes).await, 2);
+    let whole = [("upload POST 202", 2), ("upload PATCH 202", 5), ("upload PATCH 404", 1), ("upload PUT 201", 1)];
+    assert_eq!(counts(&server), counted(&whole));
+    expect_stored(&server, &bytes);
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_answered_is_looked_for_before_the_bytes_are_sent_again() {
+    for (target, patches) in [(automatic as fn(&Server) -> Repository, 0), (|server| chunked(server, 200_000), 2)] {
+        let server = Server::start();
+        server.set(Fault::CommitCut { times: 1 });
+        let bytes = noise(1, 300_000);
+        assert_eq!(push(&target(&server), &bytes).await, 1);
+        let log = server.log();
+        let asked = ["upload POST", "upload PATCH", "upload PUT", "blob HEAD"].map(|kind| log.count(kind));
+        assert_eq!(asked, [1, patches, 1, 1]);
+        expect_stored(&server, &bytes);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_broke_in_its_midst_is_not_looked_for() {
+    let server = Server::start();
+    server.set(Fault::UploadBreaks { after: 10_000, times: 1 });
+    let bytes = noise(1, 30 * MIB);
+    assert!(send(&automatic(&server), &bytes).await.unwrap_err().is_transient());
+    assert_eq!(server.log().count("blob HEAD"), 0);
+}
+
+#[test]
+fn an_upload_holds_a_chunk_where_it_goes_in_chunks() {
+    let server = Server::start();
+    let azure = repository(&registry(&server, Options { kind: Some(Kind::Acr), ..Options::default() }));
+    assert_eq!(azure.upload_holds(), 4 * MIB as u64);
+    assert_eq!((chunked(&server, 16 * MIB).upload_holds(), automatic(&server).upload_holds()), (16 * MIB as u64, 0));
+}
+
+#[test]
+fn a_read_that_breaks_off_goes_on_within_the_same_upload() {
+    for (mode, patches) in [("monolithic", 0), ("chunked, chunk: 1MiB", 4)] {
+        let (source, target) = (Server::start(), Server::start());
+        let image = images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, 1, 3 * MIB)]);
+        image.put(&source, "app", Some("v1"));
+        source.set(Fault::BlobGetBreaks { after: 2_000_000, times: 1 });
+        let site = Site::new();
+        let (from, to) = (source.host(), target.host());
+        let registries =
+            format!("\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true, upload: {{mode: {mode}}}}}");
+        let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"}}");
+        site.configure_fully("status: off", &registries, &entry);
+        site.once();
+        // The configuration and the layer, each begun and committed once.
+        let count = |kind: &str| target.log().count(kind);
+        assert_eq!((count("upload POST"), count("upload PATCH"), count("upload PUT")), (2, patches, 2), "{mode}");
+        let received: u64 =
+            target.log().requests().iter().filter(|one| one.kind.starts_with("upload")).map(|one| one.received).sum();
+        let size: u64 = image.blobs.iter().map(|blob| blob.len() as u64).sum();
+        assert_eq!(received, size, "no byte is sent twice");
+        let reads = source.log().of("blob GET");
+        let ranges: Vec<_> = reads.iter().filter_map(|read| read.headers.get("range")).collect();
+        assert_eq!((reads.len(), ranges), (3, vec![&"bytes=2000000-".to_owned()]));
+        assert_eq!(reads.iter().map(|read| read.sent).sum::<u64>(), size, "no byte is read twice");
+        assert_eq!(target.store().tag("app", "v1"), Some(image.digest()));
+    }
+}
