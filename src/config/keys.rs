@@ -50,10 +50,21 @@ pub(super) enum Shape {
     Secret,
     /// A map of known keys.
     Map(&'static Table),
+    /// A map of known keys that go together in one of these ways.
+    OneOf(&'static Table, &'static [Way]),
     /// A map with keys of the operator's choice.
     MapOf(&'static Table),
     /// A list of maps.
     ListOf(&'static Table),
+}
+
+/// Keys that go together.
+#[derive(Debug)]
+pub(super) struct Way {
+    /// Keys that must be there; the first of them tells that this is the way.
+    pub(super) required: &'static [&'static str],
+    /// Keys that may be there too.
+    pub(super) optional: &'static [&'static str],
 }
 
 const ANY: Shape = Shape::Text { pattern: "^.+$" };
@@ -141,7 +152,7 @@ pub(super) static DAEMON: Table = Table {
 pub(super) static REGISTRY: Table = Table {
     place: "under a registry",
     groups: &[&[
-        key("credentials", Shape::Map(&CREDENTIALS), "Who to be. Default: anonymous.", ""),
+        key("credentials", Shape::OneOf(&CREDENTIALS, CREDENTIAL_WAYS), "Who to be. Default: anonymous.", ""),
         with_default(
             key("plain_http", Shape::Bool, "Speak HTTP instead of HTTPS; it is never guessed.", "true"),
             "false",
@@ -173,9 +184,24 @@ pub(super) static CREDENTIALS: Table = Table {
             "The password or token: text, {env: NAME} or {file: PATH}; it is never shown.",
             r#"{"file": "/run/secrets/registry"}"#,
         ),
+        key(
+            "token",
+            Shape::Secret,
+            "An identity token (or refresh token) for the registry's token service, instead of a user name and a \
+             password: text, {env: NAME} or {file: PATH}; it is never shown.",
+            r#"{"env": "REGISTRY_TOKEN"}"#,
+        ),
+        key("anonymous", Shape::Bool, "Nobody: `true`, or not there.", "true"),
     ]],
-    required: &["username", "password"],
+    required: &[],
 };
+
+/// The ways to say who to be; the first is meant where nothing tells.
+pub(super) const CREDENTIAL_WAYS: &[Way] = &[
+    Way { required: &["username", "password"], optional: &[] },
+    Way { required: &["token"], optional: &[] },
+    Way { required: &["anonymous"], optional: &[] },
+];
 
 pub(super) static LIMITS: Table = Table {
     place: "under `limits`",

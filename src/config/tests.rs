@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::keys::{Key, ROOT, Shape, Table};
 use super::*;
-use crate::registry::{Kind, Secret};
+use crate::registry::{Credentials, Kind, Secret};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -23,6 +23,7 @@ fn environment(name: &str) -> Option<String> {
         "PASSWORD" | "BUILD_REGISTRY_PASSWORD" | "PROD_WEU_PASSWORD" | "PROD_SEA_PASSWORD" | "IMPORTER_PASSWORD" => {
             "hunter2"
         }
+        "IDENTITY_TOKEN" => "hunter2-token",
         "CONCURRENT" => "8",
         "CREDENTIALS_DIRECTORY" => "tests/config/credentials",
         "EMPTY" => "",
@@ -115,6 +116,9 @@ fn the_schema_refuses_unknown_keys_and_impossible_values() {
         "{version: 1, sync: [{name: a, source: b/c, target: d, tags: {include: [3.10]}}]}",
         "{version: 1, sync: [], daemon: {memory: lots}}",
         "{version: 1, sync: [], registries: {ghcr.io: {credentials: {username: me}}}}",
+        "{version: 1, sync: [], registries: {ghcr.io: {credentials: {}}}}",
+        "{version: 1, sync: [], registries: {ghcr.io: {credentials: }}}",
+        "{version: 1, sync: [], registries: {ghcr.io: {credentials: {token: x, anonymous: true}}}}",
         "{version: 1, sync: [], registries: {ghcr.io: {credentials: {username: me, password: {nev: X}}}}}",
         "{version: 1, sync: [], registries: {ghcr.io: {limits: {requests: 10}}}}",
     ] {
@@ -129,7 +133,7 @@ fn keys_below(table: &'static Table, above: &str, keys: &mut Vec<(String, &'stat
     for key in table.keys() {
         let way = format!("{above}{}", key.name);
         match key.shape {
-            Shape::Map(below) => keys_below(below, &format!("{way}."), keys),
+            Shape::Map(below) | Shape::OneOf(below, _) => keys_below(below, &format!("{way}."), keys),
             Shape::MapOf(below) | Shape::ListOf(below) => keys_below(below, &format!("{way}.*."), keys),
             _ => keys.push((way, key)),
         }
@@ -208,11 +212,8 @@ fn what_the_file_says_is_what_the_configuration_has() {
     assert_eq!(config.daemon.status.to_string(), "127.0.0.1:9180");
     assert_eq!(config.daemon.memory, 128 << 20);
     let hub = &config.registries[&"docker.io".parse().unwrap()];
-    let credentials = hub.credentials.as_ref().unwrap();
-    assert_eq!(credentials.username, "mirror-bot");
-    assert!(
-        matches!(&credentials.password, Secret::File(path) if path == Path::new("tests/config/credentials/docker-hub"))
-    );
+    let password = Secret::File("tests/config/credentials/docker-hub".into());
+    assert_eq!(hub.credentials, Some(Credentials::Password { username: "mirror-bot".into(), password }));
     assert_eq!(hub.limits.bandwidth, Some(100 << 20));
     assert_eq!(hub.limits.requests.map(|rate| (rate.count, rate.per.as_secs())), Some((600, 60)));
     assert!(config.registries[&"registry.internal:5000".parse().unwrap()].plain_http);

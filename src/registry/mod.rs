@@ -10,6 +10,7 @@ mod blobs;
 mod catalog;
 mod challenge;
 mod client;
+mod credentials;
 mod kind;
 mod links;
 mod locate;

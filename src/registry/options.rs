@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 /// How to speak to one registry. The default is anonymous HTTPS without limits.
 #[derive(Debug, Clone, Default)]
@@ -68,13 +68,20 @@ impl FromStr for Kind {
     }
 }
 
-/// A user name and its password.
-#[derive(Debug, Clone)]
-pub struct Credentials {
-    /// The user name; may be shown.
-    pub username: String,
-    /// The password or token; never shown.
-    pub password: Secret,
+/// Who to be at a registry, and where that is said.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Credentials {
+    /// Nobody, whatever this machine knows.
+    Anonymous,
+    /// A user name and its password.
+    Password {
+        /// The user name; may be shown.
+        username: String,
+        /// The password or token; never shown.
+        password: Secret,
+    },
+    /// An identity token, or refresh token: the registry's token service gives access tokens for it.
+    Token(Secret),
 }
 
 /// A secret and where it is. `Debug` shows no content.
@@ -84,6 +91,17 @@ pub enum Secret {
     Value(SecretString),
     /// In a file, read when it is needed; one trailing line break is not part of it.
     File(PathBuf),
+}
+
+impl PartialEq for Secret {
+    /// Known secrets by what they are, files by their path.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Value(a), Self::Value(b)) => a.expose_secret() == b.expose_secret(),
+            (Self::File(a), Self::File(b)) => a == b,
+            (Self::Value(_), Self::File(_)) | (Self::File(_), Self::Value(_)) => false,
+        }
+    }
 }
 
 /// The limits of one registry, shared by all entries. `None` is unlimited.

@@ -160,18 +160,121 @@ async fn a_password_in_a_file_is_read_again_when_it_is_refused() {
         _ => answer(401, &[("www-authenticate", "Basic realm=\"x\"")], ""),
     })
     .await;
-    let credentials = Credentials { username: "me".into(), password: Secret::File(path.clone()) };
+    let credentials = Credentials::Password { username: "me".into(), password: Secret::File(path.clone()) };
     let registry = server.registry_as(Options { credentials: Some(credentials), ..plain() });
     let repository = registry.repository("a/b".parse().unwrap());
     assert_eq!(repository.resolve(&latest()).await.unwrap_err().kind, ErrorKind::Denied);
     std::fs::write(&path, "new\r\n").unwrap();
     repository.resolve(&latest()).await.unwrap();
     std::fs::remove_file(&path).unwrap();
-    let credentials = Credentials { username: "me".into(), password: Secret::File(path.clone()) };
+    let credentials = Credentials::Password { username: "me".into(), password: Secret::File(path.clone()) };
     let registry = server.registry_as(Options { credentials: Some(credentials), ..plain() });
     let error = registry.repository("a/b".parse().unwrap()).resolve(&latest()).await.unwrap_err();
     let start = format!("the password of me cannot be read from {}: ", path.display());
     assert!(error.detail.starts_with(&start), "{error}");
+}
+
+/// Wants `Bearer good`, which whoever shows the identity token `idt` gets by POST.
+fn with_identity_tokens(asked: &Asked) -> axum::response::Response {
+    if asked.path.starts_with("/token") {
+        let form: std::collections::HashMap<_, _> = url::form_urlencoded::parse(&asked.body).into_owned().collect();
+        let token = form.get("refresh_token").map(String::as_str);
+        if asked.method != "POST" || token != Some("i d/t") {
+            let said = format!(r#"{{"errors":[{{"code":"DENIED","message":"not {}"}}]}}"#, token.unwrap_or("you"));
+            return answer(401, &[], said);
+        }
+        return answer(200, &[], r#"{"access_token":"good","expires_in":300}"#);
+    }
+    if asked.header("authorization") != Some("Bearer good") {
+        let challenge = format!(r#"Bearer realm="{}/token",service="s""#, asked.own);
+        return answer(401, &[("www-authenticate", &challenge)], "");
+    }
+    answer(404, &[], "")
+}
+
+fn by(credentials: Credentials) -> Options {
+    Options { credentials: Some(credentials), ..plain() }
+}
+
+fn known(secret: &str) -> Secret {
+    Secret::Value(secret.to_owned().into())
+}
+
+#[tokio::test]
+async fn an_identity_token_is_exchanged_for_access_tokens() {
+    let server = Server::start(with_identity_tokens).await;
+    let registry = server.registry_as(by(Credentials::Token(known("i d/t"))));
+    let repository = registry.repository("a/b".parse().unwrap());
+    repository.resolve(&latest()).await.unwrap();
+    assert_eq!(repository.identity(), "token");
+    let asked = &server.asked()[1];
+    assert_eq!((asked.line().as_str(), asked.header("authorization")), ("POST /token", None));
+    assert_eq!(asked.header("content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!(
+        asked.body,
+        "grant_type=refresh_token&client_id=transship&service=s&scope=repository%3Aa%2Fb%3Apull&refresh_token=i+d%2Ft"
+    );
+}
+
+#[tokio::test]
+async fn a_refused_identity_token_is_not_shown_and_not_sent_twice() {
+    let server = Server::start(with_identity_tokens).await;
+    let registry = server.registry_as(by(Credentials::Token(known("hunter2"))));
+    let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
+    let place = &server.host;
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{place}/a/b: reading manifest latest: the token service http://{place}/token refused token: \
+             401 Unauthorized, DENIED: not ***"
+        )
+    );
+    assert_eq!(server.count("POST /token"), 1);
+    assert!(!format!("{registry:?} {error:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn an_identity_token_in_a_file_is_read_again_when_it_is_refused() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "old").unwrap();
+    let path = file.path().to_owned();
+    let renewed = path.clone();
+    // The file is renewed after it was read and before it is refused.
+    let server = Server::start(move |asked| {
+        if asked.body.ends_with(b"=old") {
+            std::fs::write(&renewed, "i d/t").unwrap();
+        }
+        with_identity_tokens(asked)
+    })
+    .await;
+    let registry = server.registry_as(by(Credentials::Token(Secret::File(path))));
+    registry.repository("a/b".parse().unwrap()).resolve(&latest()).await.unwrap();
+    assert_eq!(server.count("POST /token"), 2);
+}
+
+#[tokio::test]
+async fn an_identity_token_follows_no_redirect() {
+    let elsewhere = Server::start(|_| answer(200, &[], r#"{"token":"x"}"#)).await;
+    let to = format!("http://{}/token", elsewhere.host);
+    let server = Server::start(move |asked| match asked.path.as_str() {
+        "/token" => answer(307, &[("location", &to)], ""),
+        _ => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+    })
+    .await;
+    let registry = server.registry_as(by(Credentials::Token(known("hunter2"))));
+    let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
+    assert!(error.detail.ends_with("a redirect (307 Temporary Redirect) that cannot be followed with POST"), "{error}");
+    assert!(elsewhere.lines().is_empty());
+}
+
+#[tokio::test]
+async fn a_token_alone_is_no_password() {
+    let server = Server::start(|_| answer(401, &[("www-authenticate", "Basic realm=x")], "")).await;
+    let registry = server.registry_as(by(Credentials::Token(known("hunter2"))));
+    let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
+    assert_eq!(error.detail, "the registry asks for a user name and a password, and there is a token alone");
+    let registry = server.registry_as(by(Credentials::Anonymous));
+    assert_eq!(registry.repository("a/b".parse().unwrap()).identity(), "anonymous");
 }
 
 #[tokio::test]
