@@ -9,6 +9,7 @@ use super::exit::Failure;
 use super::filter::Filter;
 use crate::config::{Config, Entry, Problems};
 use crate::journal::Journal;
+use crate::registry::Options;
 
 /// Where a configuration is looked for, in this order, when none is named.
 const PLACES: [&str; 2] = ["/etc/transship/sync.yaml", "sync.yaml"];
@@ -30,6 +31,11 @@ pub(super) fn find_if_any(global: &Global) -> Option<PathBuf> {
 /// Reads a configuration with the environment of the process.
 pub(super) fn read(path: &Path) -> Result<Config, Problems> {
     crate::config::load(path, &|name| std::env::var(name).ok())
+}
+
+/// How registries are spoken to that no configuration names, by the environment of the process.
+pub(super) fn unlisted() -> Options {
+    Options::unlisted(&|name| std::env::var(name).ok())
 }
 
 /// Finds and reads the configuration.

@@ -10,7 +10,7 @@ use super::expand::{expand, is_name};
 use super::keys::{CREDENTIAL_WAYS, CREDENTIALS};
 use super::node::Node;
 use super::reader::{Fields, Reader, Value};
-use crate::registry::{Credentials, Secret};
+use crate::registry::{Credentials, DockerConfig, Secret};
 
 /// Who to be; `None` where something is wrong, which has been kept.
 pub(super) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {
@@ -23,10 +23,12 @@ pub(super) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Cred
     let username = fields.get("username").and_then(|value| username(reader, value));
     let password = fields.get("password").and_then(|value| secret(reader, value));
     let token = fields.get("token").and_then(|value| secret(reader, value));
+    let docker = fields.get("docker_config").and_then(|value| docker_config(reader, value));
     let anonymous = fields.get("anonymous").and_then(|value| anonymous(reader, value));
     fields.done();
     match way? {
         "token" => token.map(Credentials::Token),
+        "docker_config" => docker.map(Credentials::DockerConfig),
         "anonymous" => anonymous,
         _ => Some(Credentials::Password { username: username?, password: password? }),
     }
@@ -62,6 +64,12 @@ fn username(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
         return None;
     }
     Some(text)
+}
+
+fn docker_config(reader: &Reader<'_>, value: &Value<'_>) -> Option<DockerConfig> {
+    let file = path(reader, value, "the path of a file like docker's config.json")?;
+    reader.keep(value, readable(&file))?;
+    Some(DockerConfig { files: vec![file], required: true })
 }
 
 fn anonymous(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {

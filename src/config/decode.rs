@@ -192,7 +192,10 @@ fn registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, 
 
 fn options(reader: &Reader<'_>, value: &Value<'_>) -> Option<Options> {
     let fields = reader.fields(value, &REGISTRY)?;
-    let credentials = fields.get("credentials").and_then(|value| credentials(reader, value));
+    let credentials = match fields.get("credentials") {
+        Some(value) => credentials(reader, value),
+        None => Options::unlisted(reader.environment).credentials,
+    };
     let plain_http = fields.get("plain_http").and_then(|value| reader.bool(value)).unwrap_or_default();
     let kind = fields.get("kind").and_then(|value| kind(reader, value));
     let limits = fields.get("limits").and_then(|value| limits(reader, value)).unwrap_or_default();

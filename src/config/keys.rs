@@ -152,7 +152,13 @@ pub(super) static DAEMON: Table = Table {
 pub(super) static REGISTRY: Table = Table {
     place: "under a registry",
     groups: &[&[
-        key("credentials", Shape::OneOf(&CREDENTIALS, CREDENTIAL_WAYS), "Who to be. Default: anonymous.", ""),
+        key(
+            "credentials",
+            Shape::OneOf(&CREDENTIALS, CREDENTIAL_WAYS),
+            "Who to be, in one of several ways. Default: as docker's configuration of this machine says \
+             ($DOCKER_CONFIG/config.json, else ~/.docker/config.json, then $REGISTRY_AUTH_FILE), else nobody.",
+            "",
+        ),
         with_default(
             key("plain_http", Shape::Bool, "Speak HTTP instead of HTTPS; it is never guessed.", "true"),
             "false",
@@ -191,6 +197,12 @@ pub(super) static CREDENTIALS: Table = Table {
              password: text, {env: NAME} or {file: PATH}; it is never shown.",
             r#"{"env": "REGISTRY_TOKEN"}"#,
         ),
+        key(
+            "docker_config",
+            ANY,
+            "A file like docker's config.json or podman's auth.json: its auths, credHelpers and credsStore.",
+            r#""/etc/transship/config.json""#,
+        ),
         key("anonymous", Shape::Bool, "Nobody: `true`, or not there.", "true"),
     ]],
     required: &[],
@@ -200,6 +212,7 @@ pub(super) static CREDENTIALS: Table = Table {
 pub(super) const CREDENTIAL_WAYS: &[Way] = &[
     Way { required: &["username", "password"], optional: &[] },
     Way { required: &["token"], optional: &[] },
+    Way { required: &["docker_config"], optional: &[] },
     Way { required: &["anonymous"], optional: &[] },
 ];
 

@@ -88,7 +88,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
                 if !may_show(key, secret) {
                     secrets.push(found(path, Part::Key, key));
                 }
-                let names = matches!(key.as_str(), "username" | "env" | "file" | "anonymous");
+                let names = matches!(key.as_str(), "username" | "env" | "file" | "anonymous" | "docker_config");
                 let names_only = names && !matches!(value, Node::Map(_));
                 collect(value, path, !names_only && (secret || sounds_secret(key)), secrets);
                 path.pop();

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::keys::{Key, ROOT, Shape, Table};
 use super::*;
-use crate::registry::{Credentials, Kind, Secret};
+use crate::registry::{Credentials, DockerConfig, Kind, Secret};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -219,6 +219,12 @@ fn what_the_file_says_is_what_the_configuration_has() {
     assert!(config.registries[&"registry.internal:5000".parse().unwrap()].plain_http);
     assert_eq!(config.registries[&"images.example.com".parse().unwrap()].kind, Some(Kind::Acr));
     assert_eq!(hub.kind, None);
+    let config_json =
+        |file: &str, required| Some(Credentials::DockerConfig(DockerConfig { files: vec![file.into()], required }));
+    let quay = &config.registries[&"quay.example.com".parse().unwrap()];
+    assert_eq!(quay.credentials, config_json("tests/config/credentials/config.json", true));
+    let internal = &config.registries[&"registry.internal:5000".parse().unwrap()];
+    assert_eq!(internal.credentials, config_json("/home/me/.docker/config.json", false));
 
     let [python, team, api, airgap] = config.entries.as_slice() else { panic!("four entries") };
     assert_eq!(python.name.as_str(), "python-base");

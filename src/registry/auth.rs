@@ -11,11 +11,12 @@ use url::Url;
 
 use super::answer::Answer;
 use super::challenge::{self, Challenge};
-use super::credentials::{Login, Source};
+use super::credentials::{Login, Programs, Source};
 use super::scope::Scopes;
 use super::token::Token;
 use super::transport::Call;
 use super::{Credentials, Registry, locate, realm};
+use crate::oci::RegistryHost;
 use crate::store::ErrorKind;
 
 /// The most scopes whose tokens are kept.
@@ -84,9 +85,9 @@ impl SlotState {
 }
 
 impl Auth {
-    pub(crate) fn new(credentials: Option<Credentials>) -> Self {
+    pub(crate) fn new(host: RegistryHost, credentials: Option<Credentials>) -> Self {
         Self {
-            source: Source::new(credentials),
+            source: Source::new(host, credentials, Programs::default()),
             scheme: Mutex::default(),
             login: tokio::sync::Mutex::default(),
             slots: Mutex::default(),

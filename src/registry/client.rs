@@ -88,10 +88,10 @@ impl Registry {
         Ok(Arc::new(Self {
             kind,
             upload: kind.upload(),
+            auth: Auth::new(host.clone(), options.credentials),
             host,
             base,
             http,
-            auth: Auth::new(options.credentials),
             pace: Pace::new(&options.limits),
             gate: Gate::new(options.limits.concurrent),
             meter: Meter::default(),

@@ -20,6 +20,15 @@ pub struct Options {
     pub limits: Limits,
 }
 
+impl Options {
+    /// How a registry is spoken to that no configuration names: as who docker's configuration of this environment says.
+    #[must_use]
+    pub fn unlisted(environment: &dyn Fn(&str) -> Option<String>) -> Self {
+        let credentials = DockerConfig::of(environment).map(Credentials::DockerConfig);
+        Self { credentials, ..Self::default() }
+    }
+}
+
 /// Whose registry it is, as far as that changes how it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -82,6 +91,30 @@ pub enum Credentials {
     },
     /// An identity token, or refresh token: the registry's token service gives access tokens for it.
     Token(Secret),
+    /// What `docker login` and its kin left on this machine.
+    DockerConfig(DockerConfig),
+}
+
+/// Files in the form of docker's `config.json`, which podman's `auth.json` has too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerConfig {
+    /// The first of them that knows a registry counts.
+    pub files: Vec<PathBuf>,
+    /// Whether it is an error that one is not there.
+    pub required: bool,
+}
+
+impl DockerConfig {
+    /// Where docker and podman have it, by this environment: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`,
+    /// then `$REGISTRY_AUTH_FILE`. `None` where the environment tells of no place.
+    #[must_use]
+    pub fn of(environment: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
+        let place = |name: &str| environment(name).filter(|text| !text.is_empty()).map(PathBuf::from);
+        let docker = place("DOCKER_CONFIG").or_else(|| Some(place("HOME")?.join(".docker")));
+        let docker = docker.map(|folder| folder.join("config.json"));
+        let files: Vec<PathBuf> = docker.into_iter().chain(place("REGISTRY_AUTH_FILE")).collect();
+        (!files.is_empty()).then_some(Self { files, required: false })
+    }
 }
 
 /// A secret and where it is. `Debug` shows no content.

@@ -1,21 +1,32 @@
 //! Who we are to one registry, as the configuration or this machine says: one file a source, asked when a registry wants
 //! to know, and asked again after a refusal. How a login is shown to a registry is `auth` and `token`.
 
+mod docker;
+mod helper;
+mod program;
 mod secret;
+#[cfg(test)]
+mod tests;
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
+pub(crate) use self::program::Programs;
 use super::Credentials;
 use super::answer::sensitive;
 use super::auth::AuthError;
+use crate::oci::RegistryHost;
 
 /// An answer so young is not asked for again when it is refused: it would be the same.
 const YOUNG: Duration = Duration::from_secs(10);
+
+/// How long the answer of a program is taken for true, unless it is refused.
+const KEPT: Duration = Duration::from_secs(300);
 
 /// Who to be.
 #[derive(Debug, Clone)]
@@ -52,9 +63,13 @@ impl Login {
 /// Where the login of one registry comes from.
 #[derive(Debug)]
 pub(crate) struct Source {
+    host: RegistryHost,
     credentials: Option<Credentials>,
+    programs: Programs,
     /// The last answer. Its lock is held while the source is asked: that is what makes it one flight.
     last: tokio::sync::Mutex<Last>,
+    /// Who we were last, where the configuration does not tell.
+    name: Mutex<Option<String>>,
 }
 
 /// What a source said last.
@@ -71,19 +86,25 @@ struct Known {
     login: Option<Login>,
     asked: Instant,
     until: Instant,
+    /// When the files that it came from were written.
+    written: Vec<Option<SystemTime>>,
 }
 
 impl Source {
-    pub(crate) fn new(credentials: Option<Credentials>) -> Self {
-        Self { credentials, last: tokio::sync::Mutex::default() }
+    pub(crate) fn new(host: RegistryHost, credentials: Option<Credentials>, programs: Programs) -> Self {
+        let (last, name) = (tokio::sync::Mutex::default(), Mutex::default());
+        Self { host, credentials, programs, last, name }
     }
 
     /// Who we are, for people: a user name where it is known, else the source.
     pub(crate) fn identity(&self) -> String {
+        let name = self.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match &self.credentials {
             None | Some(Credentials::Anonymous) => "anonymous".to_owned(),
             Some(Credentials::Password { username, .. }) => username.clone(),
             Some(Credentials::Token(_)) => "token".to_owned(),
+            // Nobody, as long as nothing was asked for or nothing was found.
+            Some(Credentials::DockerConfig(_)) => name.unwrap_or_else(|| "anonymous".to_owned()),
         }
     }
 
@@ -92,7 +113,7 @@ impl Source {
         let came = Instant::now();
         let mut last = self.last.lock().await;
         if let Some(known) = &last.answer
-            && known.until > came
+            && self.holds(known, came).await
         {
             return Ok(known.login.clone());
         }
@@ -104,7 +125,7 @@ impl Source {
         let came = Instant::now();
         let mut last = self.last.lock().await;
         if let Some(known) = &last.answer
-            && known.until > came
+            && self.holds(known, came).await
         {
             if known.login.as_ref() != Some(refused) {
                 return Ok(known.login.clone());
@@ -117,17 +138,23 @@ impl Source {
         Ok(login.filter(|login| login != refused))
     }
 
+    /// Whether an answer is still to be believed by one who came then.
+    async fn holds(&self, known: &Known, came: Instant) -> bool {
+        known.until > came && known.written == self.written().await
+    }
+
     async fn renew(&self, last: &mut Last, came: Instant) -> Result<Option<Login>, AuthError> {
         if let Some((at, failure)) = &last.failure
             && *at > came
         {
             return Err(failure.clone());
         }
-        let asked = Instant::now();
+        let (asked, written) = (Instant::now(), self.written().await);
         match self.ask().await {
             Ok((login, kept)) => {
-                let until = Instant::now() + kept;
-                *last = Last { answer: Some(Known { login: login.clone(), asked, until }), failure: None };
+                *self.name.lock().unwrap_or_else(PoisonError::into_inner) = self.name_of(login.as_ref());
+                let known = Known { login: login.clone(), asked, until: Instant::now() + kept, written };
+                *last = Last { answer: Some(known), failure: None };
                 Ok(login)
             }
             Err(failure) => {
@@ -146,7 +173,30 @@ impl Source {
                 Some(Login::Password { username: username.clone(), password })
             }
             Some(Credentials::Token(token)) => Some(Login::Token(secret::read("the token", token).await?)),
+            Some(Credentials::DockerConfig(config)) => {
+                let (login, ran) = docker::login(config, &self.host, &self.programs).await?;
+                return Ok((login, if ran { KEPT } else { Duration::ZERO }));
+            }
         };
         Ok((login, Duration::ZERO))
+    }
+
+    fn name_of(&self, login: Option<&Login>) -> Option<String> {
+        match (login?, &self.credentials) {
+            (Login::Password { username, .. }, _) => Some(username.clone()),
+            (Login::Token(_), Some(Credentials::DockerConfig(_))) => Some("docker config".to_owned()),
+            (Login::Token(_), _) => None,
+        }
+    }
+
+    /// When the files were written that an answer depends on though it is kept.
+    async fn written(&self) -> Vec<Option<SystemTime>> {
+        let Some(Credentials::DockerConfig(config)) = &self.credentials else { return Vec::new() };
+        let mut written = Vec::new();
+        for file in &config.files {
+            let metadata = tokio::fs::metadata(file).await;
+            written.push(metadata.and_then(|metadata| metadata.modified()).ok());
+        }
+        written
     }
 }

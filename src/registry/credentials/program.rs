@@ -1,12 +1,14 @@
 //! Runs a program that knows a secret: for a limited time, with a limited output, and without a word of it in an error.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{Error, ErrorKind};
+use std::io::{Error, ErrorKind as Io};
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
+
+use crate::store::ErrorKind;
 
 /// The most that a program may print: no secret comes near.
 const MAX_OUTPUT: u64 = 64 * 1024;
@@ -36,15 +38,21 @@ pub(super) struct Ended {
 }
 
 impl Programs {
-    /// Runs `program` with `input` to read, to its end. The error is a fragment: "cannot be started: …".
-    pub(super) async fn run(&self, program: &OsStr, arguments: &[String], input: &str) -> Result<Ended, String> {
+    /// Runs `program` with `input` to read, to its end. What is wrong comes as a fragment: "cannot be started: …".
+    pub(super) async fn run(
+        &self,
+        program: &OsStr,
+        arguments: &[String],
+        input: &str,
+    ) -> Result<Ended, (ErrorKind, String)> {
         let mut child = self.start(program, arguments).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => "is not installed, or not in PATH".to_owned(),
-            _ => format!("cannot be started: {error}"),
+            Io::NotFound => (ErrorKind::Denied, "is not installed, or not in PATH".to_owned()),
+            _ => (ErrorKind::Denied, format!("cannot be started: {error}")),
         })?;
         let late = |_| format!("did not end within {}", humantime::format_duration(self.limit));
         // The child is killed when it is dropped.
-        tokio::time::timeout(self.limit, finish(&mut child, input)).await.map_err(late)?
+        let finished = tokio::time::timeout(self.limit, finish(&mut child, input)).await.map_err(late);
+        finished.flatten().map_err(|reason| (ErrorKind::Unavailable, reason))
     }
 
     async fn start(&self, program: &OsStr, arguments: &[String]) -> Result<Child, Error> {
@@ -56,7 +64,7 @@ impl Programs {
         for _ in 0..10 {
             match command.spawn() {
                 // It is being replaced just now.
-                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                Err(error) if error.kind() == Io::ExecutableFileBusy => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 started => return started,

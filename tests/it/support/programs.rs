@@ -192,12 +192,17 @@ pub fn transship_command(args: &[&str]) -> Command {
         "NOTIFY_SOCKET",
         "RUST_LOG",
         "NO_COLOR",
+        // Where docker's and podman's credentials are.
+        "DOCKER_CONFIG",
+        "REGISTRY_AUTH_FILE",
     ] {
         command.env_remove(name);
     }
     for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
         command.env_remove(name);
     }
+    // The home of whoever runs the tests has credentials too.
+    command.env("HOME", "/nonexistent");
     command.args(args);
     command
 }
