@@ -24,11 +24,16 @@ pub(super) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Cred
     let password = fields.get("password").and_then(|value| secret(reader, value));
     let token = fields.get("token").and_then(|value| secret(reader, value));
     let docker = fields.get("docker_config").and_then(|value| docker_config(reader, value));
+    let helper = fields.get("helper").and_then(|value| helper(reader, value));
+    let command = fields.get("command").and_then(|value| command(reader, value));
     let anonymous = fields.get("anonymous").and_then(|value| anonymous(reader, value));
     fields.done();
     match way? {
         "token" => token.map(Credentials::Token),
         "docker_config" => docker.map(Credentials::DockerConfig),
+        "helper" => helper.map(Credentials::Helper),
+        "command" if fields.has("username") => Some(Credentials::Command { line: command?, username: Some(username?) }),
+        "command" => Some(Credentials::Command { line: command?, username: None }),
         "anonymous" => anonymous,
         _ => Some(Credentials::Password { username: username?, password: password? }),
     }
@@ -37,6 +42,7 @@ pub(super) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Cred
 /// The key that tells the way, once all that the way needs is there and nothing else.
 fn way(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<&'static str> {
     let said = |key: &&str| fields.has(key);
+    // Of the first way one key alone may belong to another.
     let meant = CREDENTIAL_WAYS.iter().rev().find(|way| way.required.iter().any(|key| said(&key)));
     let Some(way) = meant else {
         let ways: Vec<String> = CREDENTIAL_WAYS.iter().map(|way| way.required.join(" and ")).collect();
@@ -70,6 +76,29 @@ fn docker_config(reader: &Reader<'_>, value: &Value<'_>) -> Option<DockerConfig>
     let file = path(reader, value, "the path of a file like docker's config.json")?;
     reader.keep(value, readable(&file))?;
     Some(DockerConfig { files: vec![file], required: true })
+}
+
+fn helper(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
+    let name = reader.text(value, "the name of a credential helper")?;
+    let name = name.strip_prefix("docker-credential-").unwrap_or(&name).to_owned();
+    let good = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if !good || name.is_empty() {
+        let message = "a credential helper's name has letters, digits, `.`, `_` and `-` alone";
+        reader.wrong_with_hint(value, message, "write `ecr-login` for the program docker-credential-ecr-login");
+        return None;
+    }
+    Some(name)
+}
+
+fn command(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<String>> {
+    let items = reader.items(value, "a list of a program and its arguments")?;
+    let line: Option<Vec<String>> = items.iter().map(|item| reader.text(item, "a word of a command")).collect();
+    let line = line?;
+    if line.first().is_none_or(String::is_empty) {
+        reader.wrong(value, "a command begins with a program");
+        return None;
+    }
+    Some(line)
 }
 
 fn anonymous(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {

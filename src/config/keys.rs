@@ -68,6 +68,8 @@ pub(super) struct Way {
 }
 
 const ANY: Shape = Shape::Text { pattern: "^.+$" };
+/// The last part of the name of a credential helper.
+const HELPER: &str = "^[a-zA-Z0-9._-]+$";
 const DURATION: Shape = Shape::Text { pattern: "^[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*$" };
 /// The most that jitter can be, in seconds: a day.
 pub(super) const MAX_JITTER: u64 = 24 * 3600;
@@ -203,6 +205,19 @@ pub(super) static CREDENTIALS: Table = Table {
             "A file like docker's config.json or podman's auth.json: its auths, credHelpers and credsStore.",
             r#""/etc/transship/config.json""#,
         ),
+        key(
+            "helper",
+            Shape::Text { pattern: HELPER },
+            "A credential helper of docker's, by the last part of its name: `ecr-login` runs docker-credential-ecr-login.",
+            r#""ecr-login""#,
+        ),
+        key(
+            "command",
+            Shape::List,
+            "A program and its arguments that print the password of `username`; without it USER:PASSWORD, or an identity \
+             token where there is no colon. It has 30 s.",
+            r#"["pass", "show", "registry"]"#,
+        ),
         key("anonymous", Shape::Bool, "Nobody: `true`, or not there.", "true"),
     ]],
     required: &[],
@@ -213,6 +228,8 @@ pub(super) const CREDENTIAL_WAYS: &[Way] = &[
     Way { required: &["username", "password"], optional: &[] },
     Way { required: &["token"], optional: &[] },
     Way { required: &["docker_config"], optional: &[] },
+    Way { required: &["helper"], optional: &[] },
+    Way { required: &["command"], optional: &["username"] },
     Way { required: &["anonymous"], optional: &[] },
 ];
 

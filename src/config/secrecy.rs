@@ -13,6 +13,8 @@ use super::report::{Part, token};
 /// A file with more secrets than this shows no lines at all.
 const MOST: usize = 200;
 const COVER: &str = "***";
+/// What says who to be or where a secret is, and is none.
+const NAMES_ONLY: [&str; 6] = ["username", "env", "file", "anonymous", "docker_config", "helper"];
 
 /// Something that may be a secret, and where it is.
 struct Secret<'n> {
@@ -88,7 +90,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
                 if !may_show(key, secret) {
                     secrets.push(found(path, Part::Key, key));
                 }
-                let names = matches!(key.as_str(), "username" | "env" | "file" | "anonymous" | "docker_config");
+                let names = NAMES_ONLY.contains(&key.as_str());
                 let names_only = names && !matches!(value, Node::Map(_));
                 collect(value, path, !names_only && (secret || sounds_secret(key)), secrets);
                 path.pop();

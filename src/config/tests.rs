@@ -223,6 +223,11 @@ fn what_the_file_says_is_what_the_configuration_has() {
         |file: &str, required| Some(Credentials::DockerConfig(DockerConfig { files: vec![file.into()], required }));
     let quay = &config.registries[&"quay.example.com".parse().unwrap()];
     assert_eq!(quay.credentials, config_json("tests/config/credentials/config.json", true));
+    let [ecr, vault] = ["1234.dkr.ecr.eu-west-1.amazonaws.com", "vault.example.com"]
+        .map(|host| config.registries[&host.parse().unwrap()].credentials.clone().unwrap());
+    assert_eq!(ecr, Credentials::Helper("ecr-login".into()));
+    let line = ["vault", "read", "-field=password", "kv/registry"].map(str::to_owned).to_vec();
+    assert_eq!(vault, Credentials::Command { line, username: Some("mirror-bot".into()) });
     let internal = &config.registries[&"registry.internal:5000".parse().unwrap()];
     assert_eq!(internal.credentials, config_json("/home/me/.docker/config.json", false));
 

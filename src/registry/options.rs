@@ -93,6 +93,16 @@ pub enum Credentials {
     Token(Secret),
     /// What `docker login` and its kin left on this machine.
     DockerConfig(DockerConfig),
+    /// What docker's credential helper of this name says: the program `docker-credential-NAME`.
+    Helper(String),
+    /// What a command prints.
+    Command {
+        /// The program and its arguments: one at least.
+        line: Vec<String>,
+        /// With a user name the output is the password; without, `USER:PASSWORD`, or an identity token where there is no
+        /// colon.
+        username: Option<String>,
+    },
 }
 
 /// Files in the form of docker's `config.json`, which podman's `auth.json` has too.

@@ -1,6 +1,7 @@
 //! Who we are to one registry, as the configuration or this machine says: one file a source, asked when a registry wants
 //! to know, and asked again after a refusal. How a login is shown to a registry is `auth` and `token`.
 
+mod command;
 mod docker;
 mod helper;
 mod program;
@@ -105,6 +106,10 @@ impl Source {
             Some(Credentials::Token(_)) => "token".to_owned(),
             // Nobody, as long as nothing was asked for or nothing was found.
             Some(Credentials::DockerConfig(_)) => name.unwrap_or_else(|| "anonymous".to_owned()),
+            Some(Credentials::Helper(helper)) => name.unwrap_or_else(|| format!("helper {helper}")),
+            Some(Credentials::Command { username, .. }) => {
+                username.clone().or(name).unwrap_or_else(|| "command".to_owned())
+            }
         }
     }
 
@@ -176,6 +181,13 @@ impl Source {
             Some(Credentials::DockerConfig(config)) => {
                 let (login, ran) = docker::login(config, &self.host, &self.programs).await?;
                 return Ok((login, if ran { KEPT } else { Duration::ZERO }));
+            }
+            Some(Credentials::Helper(name)) => {
+                return Ok((helper::login(name, &self.host, &self.programs).await?, KEPT));
+            }
+            Some(Credentials::Command { line, username }) => {
+                let login = command::login(line, username.as_deref(), &self.programs).await?;
+                return Ok((Some(login), KEPT));
             }
         };
         Ok((login, Duration::ZERO))

@@ -203,3 +203,118 @@ async fn what_a_program_said_is_kept_for_all_who_ask_until_its_file_changes() {
     login(&source).await.unwrap();
     assert_eq!(place.runs(), 2);
 }
+
+fn helper(name: &str) -> Credentials {
+    Credentials::Helper(name.to_owned())
+}
+
+fn command(line: &[&str], username: Option<&str>) -> Credentials {
+    let line = line.iter().map(|word| (*word).to_owned()).collect();
+    Credentials::Command { line, username: username.map(str::to_owned) }
+}
+
+#[tokio::test]
+async fn a_helper_names_a_user_an_identity_token_or_nobody() {
+    let place = Place::new();
+    place.program(
+        "docker-credential-user",
+        r#"[ "$1" = get ] && echo '{"ServerURL":"a","Username":"me","Secret":"s"}'"#,
+    );
+    place.program("docker-credential-token", r#"echo '{"ServerURL":"a","Username":"<token>","Secret":"s"}'"#);
+    place.program("docker-credential-none", "echo 'credentials not found in native keychain'; exit 1");
+    place.program("docker-credential-empty", r#"echo '{"ServerURL":"a","Username":"","Secret":""}'"#);
+    for (name, expected, identity) in [
+        ("user", "me:s", "me"),
+        ("token", "token:s", "helper token"),
+        ("none", "nobody", "helper none"),
+        ("empty", "nobody", "helper empty"),
+    ] {
+        let source = place.source("a.example", helper(name));
+        assert_eq!(source.identity(), format!("helper {name}"));
+        assert_eq!(login(&source).await.unwrap(), expected);
+        assert_eq!(source.identity(), identity);
+    }
+}
+
+#[tokio::test]
+async fn a_helper_that_fails_is_named_and_nothing_that_it_said_is_shown() {
+    let place = Place::new();
+    place.program("docker-credential-fails", "echo hunter2; echo hunter2 >&2; exit 3");
+    place.program("docker-credential-talks", "echo 'Username hunter2'");
+    place.program("docker-credential-floods", "head -c 70000 /dev/zero");
+    for (name, expected) in [
+        ("fails", "failed (exit status: 3)"),
+        ("talks", "printed something else than credentials"),
+        ("floods", "printed more than 65536 bytes"),
+        ("missing", "is not installed, or not in PATH"),
+    ] {
+        let error = login(&place.source("a.example", helper(name))).await.unwrap_err();
+        assert_eq!(error, format!("the credential helper docker-credential-{name} {expected}"));
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_end_is_ended() {
+    let place = Place::new();
+    let pid = place.path("pid");
+    place.program("docker-credential-slow", &format!("echo $$ > '{}'; exec sleep 600", pid.display()));
+    let programs = Programs { limit: Duration::from_secs(1), ..place.programs() };
+    let source = Source::new("a.example".parse().unwrap(), Some(helper("slow")), programs);
+    let error = login(&source).await.unwrap_err();
+    assert_eq!(error, "the credential helper docker-credential-slow did not end within 1s");
+    // On a machine under load it may not have come that far.
+    let Ok(pid) = fs::read_to_string(pid) else { return };
+    let is_there = || fs::read_to_string(format!("/proc/{}/comm", pid.trim())).is_ok_and(|name| name.trim() == "sleep");
+    while is_there() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_command_prints_a_password_a_login_or_a_token() {
+    let place = Place::new();
+    for (printed, username, expected) in
+        [("se:cret\n", Some("me"), "me:se:cret"), ("you:se:cret\r\n", None, "you:se:cret"), ("idt", None, "token:idt")]
+    {
+        let source = place.source("a.example", command(&["printf", printed], username));
+        assert_eq!(login(&source).await.unwrap(), expected);
+    }
+    assert_eq!(place.source("a.example", command(&["x"], Some("me"))).identity(), "me");
+    assert_eq!(place.source("a.example", command(&["x"], None)).identity(), "command");
+    for (line, expected) in [
+        (&["false", "hunter2"][..], "the command false failed (exit status: 1)"),
+        (&["printf", ""], "the command printf printed no single line"),
+        (&["printf", "hunter2\nhunter2\n"], "the command printf printed no single line"),
+        (&["printf", "\\377"], "the command printf printed no text"),
+        (&["no-such-program"], "the command no-such-program is not installed, or not in PATH"),
+    ] {
+        assert_eq!(login(&place.source("a.example", command(line, None))).await.unwrap_err(), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_is_asked_for_again_but_not_at_once() {
+    let place = Place::new();
+    let secret = place.file("secret", "old");
+    place.program("print", &format!("cat '{}'", secret.display()));
+    let source = place.source("a.example", command(&["print"], Some("me")));
+    let old = source.login().await.unwrap().unwrap();
+    fs::write(&secret, "new").unwrap();
+    // So soon after it was asked it would say the same.
+    assert_eq!(source.another(&old).await.unwrap(), None);
+    assert_eq!(place.runs(), 1);
+    source.last.lock().await.answer.as_mut().unwrap().asked -= super::YOUNG;
+    let all = join_all((0..8).map(|_| source.another(&old))).await;
+    assert!(all.into_iter().all(|login| shown(login.unwrap().as_ref()) == "me:new"));
+    assert_eq!(place.runs(), 2);
+}
+
+#[tokio::test]
+async fn a_program_that_fails_is_asked_once_by_all_who_wait() {
+    let place = Place::new();
+    place.program("fail", "sleep 0.3; exit 1");
+    let source = place.source("a.example", command(&["fail"], None));
+    let all = join_all((0..8).map(|_| login(&source))).await;
+    assert!(all.iter().all(Result::is_err));
+    assert_eq!(place.runs(), 1);
+}
