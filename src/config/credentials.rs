@@ -114,6 +114,10 @@ fn secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
     let pairs: Vec<(&str, Value<'_>)> = value.pairs().collect();
     match (value.node, pairs.as_slice()) {
         (Node::Text(text), _) => {
+            if !text.contains("${") {
+                let message = "a secret stands in the file itself: {env: NAME} or {file: PATH} keep it out";
+                reader.doubt(value, message);
+            }
             let text = reader.keep(value, expand(text, reader.environment))?;
             known(reader, value, text, "the secret")
         }

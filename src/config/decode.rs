@@ -20,13 +20,13 @@ const DEFAULT_STATUS: StatusPort = StatusPort::Tcp(SocketAddr::new(IpAddr::V4(Ip
 /// What the kernel takes as the path of a socket.
 const MAX_SOCKET_PATH: usize = 107;
 
-/// The whole file, or all that is wrong with it.
-pub(super) fn config(root: &Node, environment: Environment<'_>) -> Result<Config, Vec<Found>> {
+/// The whole file and what is in doubt about it, or all that is wrong with it.
+pub(super) fn config(root: &Node, environment: Environment<'_>) -> Result<(Config, Vec<Found>), Vec<Found>> {
     let reader = Reader::new(environment);
     let config = read(&reader, root);
-    let found = reader.finish();
+    let (found, doubts) = reader.finish();
     match config {
-        Some(config) if found.is_empty() => Ok(config),
+        Some(config) if found.is_empty() => Ok((config, doubts)),
         _ => Err(found),
     }
 }
@@ -63,7 +63,7 @@ fn read(reader: &Reader<'_>, root: &Node) -> Option<Config> {
     across::check(reader, &drafts);
     fields.done();
     let entries = drafts.into_iter().map(entry::Draft::entry).collect::<Option<_>>()?;
-    Some(Config { daemon: daemon?, registries, entries })
+    Some(Config { daemon: daemon?, registries, entries, warnings: Vec::new() })
 }
 
 fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> Option<Daemon> {

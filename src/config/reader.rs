@@ -26,6 +26,8 @@ pub(super) struct Value<'n> {
 pub(super) struct Reader<'e> {
     pub(super) environment: Environment<'e>,
     found: RefCell<Vec<Found>>,
+    /// What is not wrong, but should not be so.
+    doubts: RefCell<Vec<Found>>,
 }
 
 /// A map of known keys.
@@ -59,11 +61,17 @@ impl<'n> Value<'n> {
 
 impl<'e> Reader<'e> {
     pub(super) fn new(environment: Environment<'e>) -> Self {
-        Self { environment, found: RefCell::default() }
+        Self { environment, found: RefCell::default(), doubts: RefCell::default() }
     }
 
-    pub(super) fn finish(self) -> Vec<Found> {
-        self.found.into_inner()
+    /// All that is wrong, and all that is in doubt.
+    pub(super) fn finish(self) -> (Vec<Found>, Vec<Found>) {
+        (self.found.into_inner(), self.doubts.into_inner())
+    }
+
+    /// Something works, and should not be so.
+    pub(super) fn doubt(&self, value: &Value<'_>, message: impl Display) {
+        self.doubts.borrow_mut().push(Found::new(&value.path, Part::Value, message));
     }
 
     pub(super) fn add(&self, found: Found) {

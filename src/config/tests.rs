@@ -265,6 +265,19 @@ sync:
 }
 
 #[test]
+fn a_secret_in_the_file_itself_works_and_is_warned_about() {
+    let text = r#"version: 1
+registries:
+  a.example: {credentials: {username: me, password: hunter2}}
+  b.example: {credentials: {token: "${PASSWORD}"}}
+  c.example: {credentials: {username: me, password: {env: PASSWORD}}}
+sync: []
+"#;
+    let warning = "sync.yaml:3:53: a secret stands in the file itself: {env: NAME} or {file: PATH} keep it out";
+    assert_eq!(read(text).unwrap().warnings, [warning]);
+}
+
+#[test]
 fn the_journal_has_its_place_by_the_environment() {
     let journal = |known: &[(&str, &str)]| {
         let environment =

@@ -261,6 +261,9 @@ impl Service {
 
     async fn reconfigure(&mut self, config: Config) {
         let now = Utc::now();
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
         let difference = config::difference(&self.config, &config);
         let later: Vec<&str> =
             difference.daemon.iter().copied().filter(|key| matches!(*key, "journal" | "status" | "memory")).collect();
