@@ -5,6 +5,7 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
+use super::azure;
 use super::decode::path;
 use super::expand::{expand, is_name};
 use super::keys::{CREDENTIAL_WAYS, CREDENTIALS};
@@ -26,6 +27,7 @@ pub(super) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Cred
     let docker = fields.get("docker_config").and_then(|value| docker_config(reader, value));
     let helper = fields.get("helper").and_then(|value| helper(reader, value));
     let command = fields.get("command").and_then(|value| command(reader, value));
+    let azure = fields.get("azure").and_then(|value| azure::azure(reader, value));
     let anonymous = fields.get("anonymous").and_then(|value| anonymous(reader, value));
     fields.done();
     match way? {
@@ -34,6 +36,7 @@ pub(super) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Cred
         "helper" => helper.map(Credentials::Helper),
         "command" if fields.has("username") => Some(Credentials::Command { line: command?, username: Some(username?) }),
         "command" => Some(Credentials::Command { line: command?, username: None }),
+        "azure" => azure.map(Credentials::Azure),
         "anonymous" => anonymous,
         _ => Some(Credentials::Password { username: username?, password: password? }),
     }
@@ -43,7 +46,7 @@ pub(super) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Cred
 fn way(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<&'static str> {
     let said = |key: &&str| fields.has(key);
     // Of the first way one key alone may belong to another.
-    let meant = CREDENTIAL_WAYS.iter().rev().find(|way| way.required.iter().any(|key| said(&key)));
+    let meant = CREDENTIAL_WAYS.iter().rev().find(|way| way.required.iter().any(said));
     let Some(way) = meant else {
         let ways: Vec<String> = CREDENTIAL_WAYS.iter().map(|way| way.required.join(" and ")).collect();
         reader.wrong(value, format!("this says nobody: write {}", ways.join(", or ")));
@@ -110,7 +113,7 @@ fn anonymous(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {
 }
 
 /// No message here repeats what was written: it may be the secret.
-fn secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
+pub(super) fn secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
     let pairs: Vec<(&str, Value<'_>)> = value.pairs().collect();
     match (value.node, pairs.as_slice()) {
         (Node::Text(text), _) => {
@@ -159,7 +162,7 @@ fn known(reader: &Reader<'_>, value: &Value<'_>, text: String, what: &str) -> Op
     Some(Secret::Value(SecretString::from(text)))
 }
 
-fn readable(path: &Path) -> Result<(), String> {
+pub(super) fn readable(path: &Path) -> Result<(), String> {
     let cannot = |reason: &dyn std::fmt::Display| format!("the file {} cannot be read: {reason}", path.display());
     let kind = std::fs::metadata(path).map_err(|error| cannot(&error))?;
     if kind.is_dir() {

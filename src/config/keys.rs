@@ -50,6 +50,8 @@ pub(super) enum Shape {
     Secret,
     /// A map of known keys.
     Map(&'static Table),
+    /// One of these words, or a map of known keys.
+    WordOr(&'static [&'static str], &'static Table),
     /// A map of known keys that go together in one of these ways.
     OneOf(&'static Table, &'static [Way]),
     /// A map with keys of the operator's choice.
@@ -218,6 +220,13 @@ pub(super) static CREDENTIALS: Table = Table {
              token where there is no colon. It has 30 s.",
             r#"["pass", "show", "registry"]"#,
         ),
+        key(
+            "azure",
+            Shape::WordOr(&AZURE_WORDS, &AZURE),
+            "An identity of Entra's for Azure Container Registry: managed_identity, workload_identity (by the variables that \
+             its webhook sets), or a map: with client_secret an application, else a managed identity.",
+            r#""managed_identity""#,
+        ),
         key("anonymous", Shape::Bool, "Nobody: `true`, or not there.", "true"),
     ]],
     required: &[],
@@ -230,8 +239,45 @@ pub(super) const CREDENTIAL_WAYS: &[Way] = &[
     Way { required: &["docker_config"], optional: &[] },
     Way { required: &["helper"], optional: &[] },
     Way { required: &["command"], optional: &["username"] },
+    Way { required: &["azure"], optional: &[] },
     Way { required: &["anonymous"], optional: &[] },
 ];
+
+/// The identities of Azure's that need no more words.
+pub(super) const AZURE_WORDS: [&str; 2] = ["managed_identity", "workload_identity"];
+
+pub(super) static AZURE: Table = Table {
+    place: "under `azure`",
+    groups: &[&[
+        key(
+            "client_id",
+            ANY,
+            "The application; without client_secret, which of the machine's identities.",
+            r#""00000000-0000-0000-0000-000000000000""#,
+        ),
+        key("tenant_id", ANY, "The directory of the application.", r#""00000000-0000-0000-0000-000000000000""#),
+        key(
+            "client_secret",
+            Shape::Secret,
+            "The application's secret; it is never shown.",
+            r#"{"env": "AZURE_SECRET"}"#,
+        ),
+        with_default(
+            key(
+                "authority",
+                ANY,
+                "Entra's address, another one in sovereign clouds.",
+                r#""https://login.microsoftonline.us""#,
+            ),
+            r#""https://login.microsoftonline.com""#,
+        ),
+        with_default(
+            key("imds", ANY, "The address of the instance metadata service.", r#""http://127.0.0.1:8080""#),
+            r#""http://169.254.169.254""#,
+        ),
+    ]],
+    required: &[],
+};
 
 pub(super) static LIMITS: Table = Table {
     place: "under `limits`",
@@ -374,7 +420,8 @@ pub(super) static TAGS: Table = Table {
 };
 
 /// All tables, for "it belongs under …".
-pub(super) static TABLES: [&Table; 8] = [&ROOT, &DAEMON, &REGISTRY, &CREDENTIALS, &LIMITS, &DEFAULTS, &ENTRY, &TAGS];
+pub(super) static TABLES: [&Table; 9] =
+    [&ROOT, &DAEMON, &REGISTRY, &CREDENTIALS, &AZURE, &LIMITS, &DEFAULTS, &ENTRY, &TAGS];
 
 impl Table {
     /// The keys of all groups.

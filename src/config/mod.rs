@@ -6,6 +6,7 @@
 //! JSON Schema is made from the same table. The environment is the caller's; nothing here starts or watches anything.
 
 mod across;
+mod azure;
 mod credentials;
 mod decode;
 mod difference;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Environment;
 use super::expand::expand;
-use super::keys::{CREDENTIALS, Key, MAX_ITEMS, Shape, TABLES, Table};
+use super::keys::{AZURE, CREDENTIALS, Key, MAX_ITEMS, Shape, TABLES, Table};
 use super::node::{Node, Path};
 use super::report::{Found, Part};
 use super::scalar;
@@ -323,8 +323,8 @@ impl<'n> Fields<'n> {
 
 /// The problem of an unknown key, with the near miss, else the place where it belongs, else what is known here.
 fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Found {
-    let key =
-        if may_show(name, std::ptr::eq(table, &CREDENTIALS)) { format!("key `{name}`") } else { "key".to_owned() };
+    let among_credentials = std::ptr::eq(table, &CREDENTIALS) || std::ptr::eq(table, &AZURE);
+    let key = if may_show(name, among_credentials) { format!("key `{name}`") } else { "key".to_owned() };
     let found = Found::new(&child.path, Part::Key, format!("unknown {key} {}", table.place));
     if name == "<<" {
         return found.hint("YAML merge keys are not read: write the keys out, or use `defaults`");

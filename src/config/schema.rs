@@ -107,6 +107,11 @@ fn shape(shape: &Shape) -> Value {
         Shape::List => list(1),
         Shape::Secret => json!({ "$ref": "#/$defs/secret" }),
         Shape::Map(keys) => table(keys),
+        Shape::WordOr(words, keys) => {
+            let mut map = table(keys);
+            map["type"] = "object".into();
+            json!({ "anyOf": [{ "enum": words }, variable, map] })
+        }
         Shape::OneOf(keys, ways) => one_of(keys, ways),
         Shape::MapOf(keys) => json!({ "type": ["object", "null"], "additionalProperties": table(keys) }),
         Shape::ListOf(keys) => json!({ "type": "array", "maxItems": MAX_ITEMS, "items": entry(keys) }),

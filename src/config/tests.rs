@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::keys::{Key, ROOT, Shape, Table};
 use super::*;
-use crate::registry::{Credentials, DockerConfig, Kind, Secret};
+use crate::registry::{AzureIdentity, Credentials, DockerConfig, Kind, Secret};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -23,6 +23,9 @@ fn environment(name: &str) -> Option<String> {
         "PASSWORD" | "BUILD_REGISTRY_PASSWORD" | "PROD_WEU_PASSWORD" | "PROD_SEA_PASSWORD" | "IMPORTER_PASSWORD" => {
             "hunter2"
         }
+        "AZURE_SECRET" => "hunter2",
+        "AZURE_CLIENT_ID" | "AZURE_TENANT_ID" => "id",
+        "AZURE_FEDERATED_TOKEN_FILE" => "/run/secrets/token",
         "IDENTITY_TOKEN" => "hunter2-token",
         "CONCURRENT" => "8",
         "CREDENTIALS_DIRECTORY" => "tests/config/credentials",
@@ -262,6 +265,40 @@ sync:
     assert_eq!((b.referrers, b.platforms.as_ref(), b.selection.newest), (true, None, None));
     assert!(b.selection.exclude.is_empty(), "tags are one key");
     assert_eq!(a.timeout, b.timeout);
+}
+
+#[test]
+fn an_identity_of_azure_is_a_word_or_keys() {
+    let azure = |written: &str| {
+        let text =
+            format!("{{version: 1, sync: [], registries: {{a.example: {{credentials: {{azure: {written}}}}}}}}}");
+        let config = read(&text).map_err(|problems| problems.to_string())?;
+        match config.registries.into_values().next().and_then(|options| options.credentials) {
+            Some(Credentials::Azure(azure)) => Ok(azure),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    let managed = |client_id: Option<&str>| AzureIdentity::Managed { client_id: client_id.map(str::to_owned) };
+    let plain = azure("managed_identity").unwrap();
+    assert_eq!((&plain.identity, plain.imds.as_str()), (&managed(None), "http://169.254.169.254/"));
+    assert_eq!(plain.authority.as_str(), "https://login.microsoftonline.com/");
+    assert_eq!(azure("{}").unwrap(), plain);
+    let mine = azure("{client_id: mine, imds: 'http://127.0.0.1:1'}").unwrap();
+    assert_eq!((mine.identity, mine.imds.as_str()), (managed(Some("mine")), "http://127.0.0.1:1/"));
+    let token = Secret::File("/run/secrets/token".into());
+    let workload = AzureIdentity::Workload { client_id: "id".into(), tenant_id: "id".into(), token };
+    assert_eq!(azure("workload_identity").unwrap().identity, workload);
+    for (wrong, message) in [
+        ("hunter2", "expected managed_identity, workload_identity or a map"),
+        ("{client_secret: hunter2}", "an application needs client_id, tenant_id and client_secret"),
+        ("{client_id: a, tenant_id: ../b, client_secret: hunter2}", "a tenant_id has letters"),
+        ("{imds: 'http://me:hunter2@h'}", "expected an address like"),
+        ("{authority: 'http://login.example'}", "it is asked by https alone"),
+        ("{client_sekret: hunter2}", "unknown key `client_sekret` under `azure`"),
+    ] {
+        let problems = azure(wrong).unwrap_err();
+        assert!(problems.contains(message) && !problems.contains("hunter2"), "{problems}");
+    }
 }
 
 #[test]

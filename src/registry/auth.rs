@@ -11,7 +11,7 @@ use url::Url;
 
 use super::answer::Answer;
 use super::challenge::{self, Challenge};
-use super::credentials::{Login, Programs, Source};
+use super::credentials::{Login, Programs, Source, Wire};
 use super::scope::Scopes;
 use super::token::Token;
 use super::transport::Call;
@@ -85,9 +85,9 @@ impl SlotState {
 }
 
 impl Auth {
-    pub(crate) fn new(host: RegistryHost, credentials: Option<Credentials>) -> Self {
+    pub(crate) fn new(host: RegistryHost, credentials: Option<Credentials>, wire: Wire) -> Self {
         Self {
-            source: Source::new(host, credentials, Programs::default()),
+            source: Source::new(host, credentials, Programs::default()).over(wire),
             scheme: Mutex::default(),
             login: tokio::sync::Mutex::default(),
             slots: Mutex::default(),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use url::Url;
 
 use super::auth::Auth;
+use super::credentials::Wire;
 use super::meter::Meter;
 use super::pace::Pace;
 use super::permits::Gate;
@@ -88,7 +89,7 @@ impl Registry {
         Ok(Arc::new(Self {
             kind,
             upload: kind.upload(),
-            auth: Auth::new(host.clone(), options.credentials),
+            auth: Auth::new(host.clone(), options.credentials, Wire { http: http.clone(), registry: base.clone() }),
             host,
             base,
             http,

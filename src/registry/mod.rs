@@ -37,5 +37,5 @@ mod tests;
 
 pub use client::{Registry, RegistryError};
 pub use meter::{MeterSnapshot, RequestCount};
-pub use options::{Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret};
+pub use options::{Azure, AzureIdentity, Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret};
 pub use repository::Repository;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
 
 /// How to speak to one registry. The default is anonymous HTTPS without limits.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +103,47 @@ pub enum Credentials {
         /// With a user name the output is the password; without, `USER:PASSWORD`, or an identity token where there is no
         /// colon.
         username: Option<String>,
+    },
+    /// An identity of Entra's, for Azure Container Registry.
+    Azure(Azure),
+}
+
+/// An identity of Entra's, and where it is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Azure {
+    /// Who to be.
+    pub identity: AzureIdentity,
+    /// The instance metadata service.
+    pub imds: Url,
+    /// Entra's own address.
+    pub authority: Url,
+}
+
+/// Who to be at Azure.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AzureIdentity {
+    /// The machine that this runs on, or the one of its identities with this client id.
+    Managed {
+        /// `None` is the machine's own.
+        client_id: Option<String>,
+    },
+    /// What a cluster vouches for.
+    Workload {
+        /// The application.
+        client_id: String,
+        /// Its directory.
+        tenant_id: String,
+        /// The cluster's word for it.
+        token: Secret,
+    },
+    /// An application with a secret.
+    Application {
+        /// The application.
+        client_id: String,
+        /// Its directory.
+        tenant_id: String,
+        /// Never shown.
+        client_secret: Secret,
     },
 }
 

@@ -1,6 +1,7 @@
 //! Who we are to one registry, as the configuration or this machine says: one file a source, asked when a registry wants
 //! to know, and asked again after a refusal. How a login is shown to a registry is `auth` and `token`.
 
+mod azure;
 mod command;
 mod docker;
 mod helper;
@@ -17,10 +18,11 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
+pub(crate) use self::azure::Wire;
 pub(crate) use self::program::Programs;
-use super::Credentials;
 use super::answer::sensitive;
 use super::auth::AuthError;
+use super::{Azure, AzureIdentity, Credentials};
 use crate::oci::RegistryHost;
 
 /// An answer so young is not asked for again when it is refused: it would be the same.
@@ -67,6 +69,8 @@ pub(crate) struct Source {
     host: RegistryHost,
     credentials: Option<Credentials>,
     programs: Programs,
+    /// `None` where nothing is asked over the network.
+    wire: Option<Wire>,
     /// The last answer. Its lock is held while the source is asked: that is what makes it one flight.
     last: tokio::sync::Mutex<Last>,
     /// Who we were last, where the configuration does not tell.
@@ -94,7 +98,12 @@ struct Known {
 impl Source {
     pub(crate) fn new(host: RegistryHost, credentials: Option<Credentials>, programs: Programs) -> Self {
         let (last, name) = (tokio::sync::Mutex::default(), Mutex::default());
-        Self { host, credentials, programs, last, name }
+        Self { host, credentials, programs, wire: None, last, name }
+    }
+
+    /// With what is needed to ask over the network.
+    pub(crate) fn over(self, wire: Wire) -> Self {
+        Self { wire: Some(wire), ..self }
     }
 
     /// Who we are, for people: a user name where it is known, else the source.
@@ -107,6 +116,12 @@ impl Source {
             // Nobody, as long as nothing was asked for or nothing was found.
             Some(Credentials::DockerConfig(_)) => name.unwrap_or_else(|| "anonymous".to_owned()),
             Some(Credentials::Helper(helper)) => name.unwrap_or_else(|| format!("helper {helper}")),
+            Some(Credentials::Azure(Azure { identity, .. })) => match identity {
+                AzureIdentity::Managed { client_id: None } => "managed identity".to_owned(),
+                AzureIdentity::Managed { client_id: Some(client_id) }
+                | AzureIdentity::Workload { client_id, .. }
+                | AzureIdentity::Application { client_id, .. } => client_id.clone(),
+            },
             Some(Credentials::Command { username, .. }) => {
                 username.clone().or(name).unwrap_or_else(|| "command".to_owned())
             }
@@ -184,6 +199,12 @@ impl Source {
             }
             Some(Credentials::Helper(name)) => {
                 return Ok((helper::login(name, &self.host, &self.programs).await?, KEPT));
+            }
+            Some(Credentials::Azure(azure)) => {
+                let no_wire = || AuthError::denied("Azure cannot be asked from here");
+                let wire = self.wire.as_ref().ok_or_else(no_wire)?;
+                let (login, good) = azure::login(azure, self.host.as_str(), wire).await?;
+                return Ok((Some(login), good));
             }
             Some(Credentials::Command { line, username }) => {
                 let login = command::login(line, username.as_deref(), &self.programs).await?;

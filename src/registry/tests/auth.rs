@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use super::scripted::{Asked, Server, answer, blob, me, plain, refusal, session};
 use crate::oci::ManifestRef;
-use crate::registry::{Credentials, Options, Secret};
+use crate::registry::{Azure, AzureIdentity, Credentials, Options, Secret};
 use crate::store::{ErrorKind, Source as _, Target as _};
 
 fn latest() -> ManifestRef {
@@ -307,4 +307,73 @@ async fn a_token_service_that_refuses_is_asked_once_by_all_who_wait() {
         assert_eq!(error.detail, expected);
     }
     assert!(server.count("GET /token") < 8, "{:?}", server.lines());
+}
+
+fn azure(server: &Server, identity: AzureIdentity) -> Options {
+    let own: url::Url = format!("http://{}/elsewhere", server.host).parse().unwrap();
+    by(Credentials::Azure(Azure { identity, imds: own.clone(), authority: own }))
+}
+
+/// Azure's registry, its metadata service and Entra in one: an Entra token `entra`, a refresh token `refresh` and access
+/// tokens `good`.
+fn with_azure(asked: &Asked) -> axum::response::Response {
+    let body = String::from_utf8_lossy(&asked.body).into_owned();
+    let managed = "/elsewhere/metadata/identity/oauth2/token?api-version=2018-02-01\
+                   &resource=https%3A%2F%2Fmanagement.azure.com%2F";
+    match asked.path.as_str() {
+        path if path.starts_with(managed) && asked.header("metadata") == Some("true") => {
+            answer(200, &[], r#"{"access_token":"entra","expires_in":"3600"}"#)
+        }
+        "/elsewhere/t/oauth2/v2.0/token" if body.contains("=hunter2") => {
+            answer(200, &[], r#"{"access_token":"entra","expires_in":3600}"#)
+        }
+        "/elsewhere/t/oauth2/v2.0/token" => {
+            answer(401, &[], format!(r#"{{"error":"invalid_client","error_description":"{body}"}}"#))
+        }
+        "/oauth2/exchange" if body.contains("access_token=entra") => answer(200, &[], r#"{"refresh_token":"refresh"}"#),
+        "/oauth2/token" if body.contains("refresh_token=refresh") => answer(200, &[], r#"{"access_token":"good"}"#),
+        _ if asked.header("authorization") == Some("Bearer good") => answer(404, &[], ""),
+        _ => {
+            let challenge = format!(r#"Bearer realm="{}/oauth2/token",service="s""#, asked.own);
+            answer(401, &[("www-authenticate", &challenge)], "")
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_identity_of_azure_becomes_a_refresh_token_once_for_all_repositories() {
+    let application = |secret: &str| AzureIdentity::Application {
+        client_id: "app".into(),
+        tenant_id: "t".into(),
+        client_secret: known(secret),
+    };
+    let workload = AzureIdentity::Workload { client_id: "app".into(), tenant_id: "t".into(), token: known("hunter2") };
+    for (identity, name, first) in [
+        (
+            AzureIdentity::Managed { client_id: None },
+            "managed identity",
+            "GET /elsewhere/metadata/identity/oauth2/token",
+        ),
+        (
+            AzureIdentity::Managed { client_id: Some("mine".into()) },
+            "mine",
+            "GET /elsewhere/metadata/identity/oauth2/token",
+        ),
+        (workload, "app", "POST /elsewhere/t/oauth2/v2.0/token"),
+        (application("hunter2"), "app", "POST /elsewhere/t/oauth2/v2.0/token"),
+    ] {
+        let server = Server::start(with_azure).await;
+        let registry = server.registry_as(azure(&server, identity));
+        for repository in ["a/b", "c/d"] {
+            registry.repository(repository.parse().unwrap()).resolve(&latest()).await.unwrap();
+        }
+        assert_eq!((server.count(first), server.count("POST /oauth2/exchange")), (1, 1), "{:?}", server.lines());
+        assert_eq!(server.count("POST /oauth2/token"), 2);
+        assert_eq!(registry.repository("x".parse().unwrap()).identity(), name);
+    }
+    let server = Server::start(with_azure).await;
+    let registry = server.registry_as(azure(&server, application("canary")));
+    let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
+    let place = format!("http://{}/elsewhere/t/oauth2/v2.0/token", server.host);
+    assert_eq!(error.detail, format!("{place} refused: 401 Unauthorized, invalid_client"));
 }
