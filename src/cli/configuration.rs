@@ -9,6 +9,7 @@ use super::exit::Failure;
 use super::filter::Filter;
 use crate::config::{Config, Entry, Problems};
 use crate::journal::Journal;
+use crate::registry::Options;
 
 /// Where a configuration is looked for, in this order, when none is named.
 const PLACES: [&str; 2] = ["/etc/transship/sync.yaml", "sync.yaml"];
@@ -27,9 +28,18 @@ pub(super) fn find_if_any(global: &Global) -> Option<PathBuf> {
     global.config.clone().or_else(there)
 }
 
-/// Reads a configuration with the environment of the process.
+/// Reads a configuration with the environment of the process, and warns of what should not be so.
 pub(super) fn read(path: &Path) -> Result<Config, Problems> {
-    crate::config::load(path, &|name| std::env::var(name).ok())
+    let config = crate::config::load(path, &|name| std::env::var(name).ok())?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(config)
+}
+
+/// How registries are spoken to that no configuration names, by the environment of the process.
+pub(super) fn unlisted() -> Options {
+    Options::unlisted(&|name| std::env::var(name).ok())
 }
 
 /// Finds and reads the configuration.

@@ -25,11 +25,11 @@ pub struct Connection {
 impl Connection {
     /// Endpoints by the options of the configuration, where there is one, and these arguments.
     pub(super) fn endpoints(&self, context: &Context) -> Result<Arc<Endpoints>, Failure> {
-        let mut options = configured(context)?;
+        let (mut options, unlisted) = (configured(context)?, configuration::unlisted());
         for host in &self.plain_http {
-            options.entry(host.clone()).or_default().plain_http = true;
+            options.entry(host.clone()).or_insert_with(|| unlisted.clone()).plain_http = true;
         }
-        Ok(Arc::new(Endpoints::new(options)))
+        Ok(Arc::new(Endpoints::new(options, unlisted)))
     }
 
     /// Opens a place for reading.
@@ -44,7 +44,7 @@ fn configured(context: &Context) -> Result<BTreeMap<RegistryHost, Options>, Fail
     let Some(path) = configuration::find_if_any(&context.global) else { return Ok(BTreeMap::new()) };
     let may_not = std::fs::File::open(&path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
     if may_not && context.global.config.is_none() {
-        tracing::warn!(path = %path.display(), "may not be read: registries are asked anonymously");
+        tracing::warn!(path = %path.display(), "may not be read: registries are asked as if nothing were configured");
         return Ok(BTreeMap::new());
     }
     Ok(configuration::read(&path).map_err(Failure::usage)?.registries)

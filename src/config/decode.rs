@@ -3,34 +3,30 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
-use super::expand::{expand, is_name};
-use super::keys::{
-    CHUNK, CREDENTIALS, DAEMON, DEFAULTS, LIMITS, MAX_GRACE, MIN_BANDWIDTH, MIN_MEMORY, REGISTRY, ROOT, UPLOAD,
-};
+use super::credentials::credentials;
+use super::keys::{CHUNK, DAEMON, DEFAULTS, LIMITS, MAX_GRACE, MIN_BANDWIDTH, MIN_MEMORY, REGISTRY, ROOT, UPLOAD};
 use super::node::Node;
 use super::reader::{Reader, Value};
 use super::report::{Found, Part};
 use super::secrecy::may_show;
 use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar};
 use crate::oci::RegistryHost;
-use crate::registry::{Credentials, Kind, Limits, Options, Secret, UploadMode, Uploads};
+use crate::registry::{Kind, Limits, Options, UploadMode, Uploads};
 
 const DEFAULT_STATUS: StatusPort = StatusPort::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
 /// What the kernel takes as the path of a socket.
 const MAX_SOCKET_PATH: usize = 107;
 
-/// The whole file, or all that is wrong with it.
-pub(super) fn config(root: &Node, environment: Environment<'_>) -> Result<Config, Vec<Found>> {
+/// The whole file and what is in doubt about it, or all that is wrong with it.
+pub(super) fn config(root: &Node, environment: Environment<'_>) -> Result<(Config, Vec<Found>), Vec<Found>> {
     let reader = Reader::new(environment);
     let config = read(&reader, root);
-    let found = reader.finish();
+    let (found, doubts) = reader.finish();
     match config {
-        Some(config) if found.is_empty() => Ok(config),
+        Some(config) if found.is_empty() => Ok((config, doubts)),
         _ => Err(found),
     }
 }
@@ -67,7 +63,7 @@ fn read(reader: &Reader<'_>, root: &Node) -> Option<Config> {
     across::check(reader, &drafts);
     fields.done();
     let entries = drafts.into_iter().map(entry::Draft::entry).collect::<Option<_>>()?;
-    Some(Config { daemon: daemon?, registries, entries })
+    Some(Config { daemon: daemon?, registries, entries, warnings: Vec::new() })
 }
 
 fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> Option<Daemon> {
@@ -113,7 +109,7 @@ fn default_journal(environment: Environment<'_>) -> Option<PathBuf> {
     Some(folder.join("journal.db"))
 }
 
-fn path(reader: &Reader<'_>, value: &Value<'_>, expected: &str) -> Option<PathBuf> {
+pub(super) fn path(reader: &Reader<'_>, value: &Value<'_>, expected: &str) -> Option<PathBuf> {
     let text = reader.text(value, expected)?;
     if text.is_empty() {
         reader.wrong(value, format!("expected {expected}, found nothing in it"));
@@ -196,7 +192,10 @@ fn registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, 
 
 fn options(reader: &Reader<'_>, value: &Value<'_>) -> Option<Options> {
     let fields = reader.fields(value, &REGISTRY)?;
-    let credentials = fields.get("credentials").and_then(|value| credentials(reader, value));
+    let credentials = match fields.get("credentials") {
+        Some(value) => credentials(reader, value),
+        None => Options::unlisted(reader.environment).credentials,
+    };
     let plain_http = fields.get("plain_http").and_then(|value| reader.bool(value)).unwrap_or_default();
     let kind = fields.get("kind").and_then(|value| kind(reader, value));
     let limits = fields.get("limits").and_then(|value| limits(reader, value)).unwrap_or_default();
@@ -244,83 +243,4 @@ fn limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limits> {
     let concurrent = fields.integer(reader, "concurrent");
     fields.done();
     Some(Limits { requests, bandwidth, concurrent })
-}
-
-fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {
-    if !matches!(value.node, Node::Map(_)) {
-        // Not repeated in the message: it may be a secret.
-        reader.wrong(value, "expected a map of the keys username and password");
-        return None;
-    }
-    let fields = reader.fields(value, &CREDENTIALS)?;
-    let username = fields.get("username").and_then(|value| {
-        let text = reader.text(value, "a user name")?;
-        if text.is_empty() || text.contains(':') {
-            reader.wrong(value, "a user name cannot be empty, nor have a colon in it");
-            return None;
-        }
-        Some(text)
-    });
-    let password = fields.get("password").and_then(|value| secret(reader, value));
-    fields.done();
-    Some(Credentials { username: username?, password: password? })
-}
-
-/// No message here repeats what was written: it may be the secret.
-fn secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
-    let pairs: Vec<(&str, Value<'_>)> = value.pairs().collect();
-    match (value.node, pairs.as_slice()) {
-        (Node::Text(text), _) => {
-            let text = reader.keep(value, expand(text, reader.environment))?;
-            known(reader, value, text, "the secret")
-        }
-        (_, [("env", name)]) => {
-            let name_text = reader.text(name, "the name of an environment variable")?;
-            if !is_name(&name_text) {
-                reader.wrong(name, "this is not the name of an environment variable: letters, digits and `_`");
-                return None;
-            }
-            match (reader.environment)(&name_text) {
-                Some(text) => known(reader, name, text, &format!("the environment variable {name_text}")),
-                None => {
-                    reader.wrong(name, format!("the environment variable {name_text} is not set"));
-                    None
-                }
-            }
-        }
-        (_, [("file", file)]) => {
-            let path = path(reader, file, "the path of a file")?;
-            reader.keep(file, readable(&path))?;
-            Some(Secret::File(path))
-        }
-        (Node::Number(_) | Node::Bool(_), _) => {
-            reader.wrong_with_hint(value, "a secret is text", "quote it");
-            None
-        }
-        _ => {
-            reader.wrong(value, "a secret is text, {env: NAME} or {file: PATH}");
-            None
-        }
-    }
-}
-
-fn known(reader: &Reader<'_>, value: &Value<'_>, text: String, what: &str) -> Option<Secret> {
-    if text.is_empty() {
-        reader.wrong(value, format!("{what} is empty"));
-        return None;
-    }
-    Some(Secret::Value(SecretString::from(text)))
-}
-
-fn readable(path: &Path) -> Result<(), String> {
-    let cannot = |reason: &dyn std::fmt::Display| format!("the file {} cannot be read: {reason}", path.display());
-    let kind = std::fs::metadata(path).map_err(|error| cannot(&error))?;
-    if kind.is_dir() {
-        return Err(cannot(&"it is a directory"));
-    }
-    // A pipe would wait for its writer; it is opened when the secret is needed.
-    if kind.is_file() {
-        std::fs::File::open(path).map_err(|error| cannot(&error))?;
-    }
-    Ok(())
 }

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use secrecy::ExposeSecret;
-
 use super::{Config, Daemon, Entry, EntryName};
 use crate::oci::RegistryHost;
-use crate::registry::{Options, Secret};
+use crate::registry::Options;
 
 /// What is new in one configuration against another; every list is in the order of its names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,24 +92,11 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
 
 fn same_options(old: &Options, new: &Options) -> bool {
     let Options { credentials, plain_http, kind, limits, upload } = old;
-    let same_credentials = match (credentials, &new.credentials) {
-        (None, None) => true,
-        (Some(a), Some(b)) => a.username == b.username && same_secret(&a.password, &b.password),
-        _ => false,
-    };
-    same_credentials
+    *credentials == new.credentials
         && *plain_http == new.plain_http
         && *kind == new.kind
         && *limits == new.limits
         && *upload == new.upload
-}
-
-fn same_secret(a: &Secret, b: &Secret) -> bool {
-    match (a, b) {
-        (Secret::Value(a), Secret::Value(b)) => a.expose_secret() == b.expose_secret(),
-        (Secret::File(a), Secret::File(b)) => a == b,
-        _ => false,
-    }
 }
 
 #[cfg(test)]

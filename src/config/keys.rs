@@ -50,13 +50,28 @@ pub(super) enum Shape {
     Secret,
     /// A map of known keys.
     Map(&'static Table),
+    /// One of these words, or a map of known keys.
+    WordOr(&'static [&'static str], &'static Table),
+    /// A map of known keys that go together in one of these ways.
+    OneOf(&'static Table, &'static [Way]),
     /// A map with keys of the operator's choice.
     MapOf(&'static Table),
     /// A list of maps.
     ListOf(&'static Table),
 }
 
+/// Keys that go together.
+#[derive(Debug)]
+pub(super) struct Way {
+    /// Keys that must be there; the first of them tells that this is the way.
+    pub(super) required: &'static [&'static str],
+    /// Keys that may be there too.
+    pub(super) optional: &'static [&'static str],
+}
+
 const ANY: Shape = Shape::Text { pattern: "^.+$" };
+/// The last part of the name of a credential helper.
+const HELPER: &str = "^[a-zA-Z0-9._-]+$";
 const DURATION: Shape = Shape::Text { pattern: "^[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*$" };
 /// The most that jitter can be, in seconds: a day.
 pub(super) const MAX_JITTER: u64 = 24 * 3600;
@@ -143,7 +158,13 @@ pub(super) static DAEMON: Table = Table {
 pub(super) static REGISTRY: Table = Table {
     place: "under a registry",
     groups: &[&[
-        key("credentials", Shape::Map(&CREDENTIALS), "Who to be. Default: anonymous.", ""),
+        key(
+            "credentials",
+            Shape::OneOf(&CREDENTIALS, CREDENTIAL_WAYS),
+            "Who to be, in one of several ways. Default: as docker's configuration of this machine says \
+             ($DOCKER_CONFIG/config.json, else ~/.docker/config.json, then $REGISTRY_AUTH_FILE), else nobody.",
+            "",
+        ),
         with_default(
             key("plain_http", Shape::Bool, "Speak HTTP instead of HTTPS; it is never guessed.", "true"),
             "false",
@@ -176,8 +197,89 @@ pub(super) static CREDENTIALS: Table = Table {
             "The password or token: text, {env: NAME} or {file: PATH}; it is never shown.",
             r#"{"file": "/run/secrets/registry"}"#,
         ),
+        key(
+            "token",
+            Shape::Secret,
+            "An identity token (or refresh token) for the registry's token service, instead of a user name and a \
+             password: text, {env: NAME} or {file: PATH}; it is never shown.",
+            r#"{"env": "REGISTRY_TOKEN"}"#,
+        ),
+        key(
+            "docker_config",
+            ANY,
+            "A file like docker's config.json or podman's auth.json: its auths, credHelpers and credsStore.",
+            r#""/etc/transship/config.json""#,
+        ),
+        key(
+            "helper",
+            Shape::Text { pattern: HELPER },
+            "A credential helper of docker's, by the last part of its name: `ecr-login` runs docker-credential-ecr-login.",
+            r#""ecr-login""#,
+        ),
+        key(
+            "command",
+            Shape::List,
+            "A program and its arguments that print the password of `username`; without it USER:PASSWORD, or an identity \
+             token where there is no colon. It has 30 s.",
+            r#"["pass", "show", "registry"]"#,
+        ),
+        key(
+            "azure",
+            Shape::WordOr(&AZURE_WORDS, &AZURE),
+            "An identity of Entra's for Azure Container Registry: managed_identity, workload_identity (by the variables that \
+             its webhook sets), or a map: with client_secret an application, else a managed identity.",
+            r#""managed_identity""#,
+        ),
+        key("anonymous", Shape::Bool, "Nobody: `true`, or not there.", "true"),
     ]],
-    required: &["username", "password"],
+    required: &[],
+};
+
+/// The ways to say who to be; the first is meant where nothing tells.
+pub(super) const CREDENTIAL_WAYS: &[Way] = &[
+    Way { required: &["username", "password"], optional: &[] },
+    Way { required: &["token"], optional: &[] },
+    Way { required: &["docker_config"], optional: &[] },
+    Way { required: &["helper"], optional: &[] },
+    Way { required: &["command"], optional: &["username"] },
+    Way { required: &["azure"], optional: &[] },
+    Way { required: &["anonymous"], optional: &[] },
+];
+
+/// The identities of Azure's that need no more words.
+pub(super) const AZURE_WORDS: [&str; 2] = ["managed_identity", "workload_identity"];
+
+pub(super) static AZURE: Table = Table {
+    place: "under `azure`",
+    groups: &[&[
+        key(
+            "client_id",
+            ANY,
+            "The application; without client_secret, which of the machine's identities.",
+            r#""00000000-0000-0000-0000-000000000000""#,
+        ),
+        key("tenant_id", ANY, "The directory of the application.", r#""00000000-0000-0000-0000-000000000000""#),
+        key(
+            "client_secret",
+            Shape::Secret,
+            "The application's secret; it is never shown.",
+            r#"{"env": "AZURE_SECRET"}"#,
+        ),
+        with_default(
+            key(
+                "authority",
+                ANY,
+                "Entra's address, another one in sovereign clouds.",
+                r#""https://login.microsoftonline.us""#,
+            ),
+            r#""https://login.microsoftonline.com""#,
+        ),
+        with_default(
+            key("imds", ANY, "The address of the instance metadata service.", r#""http://127.0.0.1:8080""#),
+            r#""http://169.254.169.254""#,
+        ),
+    ]],
+    required: &[],
 };
 
 pub(super) static LIMITS: Table = Table {
@@ -345,8 +447,8 @@ pub(super) static TAGS: Table = Table {
 };
 
 /// All tables, for "it belongs under …".
-pub(super) static TABLES: [&Table; 9] =
-    [&ROOT, &DAEMON, &REGISTRY, &CREDENTIALS, &LIMITS, &UPLOAD, &DEFAULTS, &ENTRY, &TAGS];
+pub(super) static TABLES: [&Table; 10] =
+    [&ROOT, &DAEMON, &REGISTRY, &CREDENTIALS, &AZURE, &LIMITS, &UPLOAD, &DEFAULTS, &ENTRY, &TAGS];
 
 impl Table {
     /// The keys of all groups.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use super::{Config, Environment, Problems, decode, node, report, syntax};
+use super::{Config, Environment, Problem, Problems, decode, node, report, syntax};
 
 /// The largest file that is read, in bytes; no honest one comes near.
 const MAX_FILE: u64 = 1 << 20;
@@ -36,8 +36,12 @@ pub fn load(path: &Path, environment: Environment<'_>) -> Result<Config, Problem
 pub fn parse(name: &str, text: &str, environment: Environment<'_>) -> Result<Config, Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let root = node::read(text).map_err(|error| syntax::problem(name, text, &error))?;
-    decode::config(&root, environment).map_err(|found| {
+    let (config, doubts) = decode::config(&root, environment).map_err(|found| {
         report::problems(name, text, &root, found)
             .unwrap_or_else(|| Problems::whole_file(name, "cannot be resolved".to_owned()))
-    })
+    })?;
+    let doubts = report::problems(name, text, &root, doubts);
+    let warning = |doubt: &Problem| format!("{name}:{}:{}: {}", doubt.line, doubt.column, doubt.message);
+    let warnings = doubts.iter().flat_map(Problems::all).map(warning).collect();
+    Ok(Config { warnings, ..config })
 }

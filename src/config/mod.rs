@@ -6,6 +6,8 @@
 //! JSON Schema is made from the same table. The environment is the caller's; nothing here starts or watches anything.
 
 mod across;
+mod azure;
+mod credentials;
 mod decode;
 mod difference;
 mod endpoint;

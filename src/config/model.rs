@@ -25,6 +25,8 @@ pub struct Config {
     pub registries: BTreeMap<RegistryHost, Options>,
     /// What to keep in step, in the order of the file; names are unique.
     pub entries: Vec<Entry>,
+    /// What works and should not be so, each with its place: `sync.yaml:5:30: …`.
+    pub warnings: Vec<String>,
 }
 
 /// Settings of the process itself.

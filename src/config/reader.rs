@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Environment;
 use super::expand::expand;
-use super::keys::{CREDENTIALS, Key, MAX_ITEMS, Shape, TABLES, Table};
+use super::keys::{AZURE, CREDENTIALS, Key, MAX_ITEMS, Shape, TABLES, Table};
 use super::node::{Node, Path};
 use super::report::{Found, Part};
 use super::scalar;
@@ -26,6 +26,8 @@ pub(super) struct Value<'n> {
 pub(super) struct Reader<'e> {
     pub(super) environment: Environment<'e>,
     found: RefCell<Vec<Found>>,
+    /// What is not wrong, but should not be so.
+    doubts: RefCell<Vec<Found>>,
 }
 
 /// A map of known keys.
@@ -59,11 +61,17 @@ impl<'n> Value<'n> {
 
 impl<'e> Reader<'e> {
     pub(super) fn new(environment: Environment<'e>) -> Self {
-        Self { environment, found: RefCell::default() }
+        Self { environment, found: RefCell::default(), doubts: RefCell::default() }
     }
 
-    pub(super) fn finish(self) -> Vec<Found> {
-        self.found.into_inner()
+    /// All that is wrong, and all that is in doubt.
+    pub(super) fn finish(self) -> (Vec<Found>, Vec<Found>) {
+        (self.found.into_inner(), self.doubts.into_inner())
+    }
+
+    /// Something works, and should not be so.
+    pub(super) fn doubt(&self, value: &Value<'_>, message: impl Display) {
+        self.doubts.borrow_mut().push(Found::new(&value.path, Part::Value, message));
     }
 
     pub(super) fn add(&self, found: Found) {
@@ -315,8 +323,8 @@ impl<'n> Fields<'n> {
 
 /// The problem of an unknown key, with the near miss, else the place where it belongs, else what is known here.
 fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Found {
-    let key =
-        if may_show(name, std::ptr::eq(table, &CREDENTIALS)) { format!("key `{name}`") } else { "key".to_owned() };
+    let among_credentials = std::ptr::eq(table, &CREDENTIALS) || std::ptr::eq(table, &AZURE);
+    let key = if may_show(name, among_credentials) { format!("key `{name}`") } else { "key".to_owned() };
     let found = Found::new(&child.path, Part::Key, format!("unknown {key} {}", table.place));
     if name == "<<" {
         return found.hint("YAML merge keys are not read: write the keys out, or use `defaults`");

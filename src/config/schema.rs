@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Key, MAX_ITEMS, ROOT, Shape, Table};
+use super::keys::{Key, MAX_ITEMS, ROOT, Shape, Table, Way};
 
 /// What an unexpanded value of any kind may be.
 const VARIABLE: &str = r"\$\{";
@@ -40,6 +40,19 @@ fn entry(keys: &Table) -> Value {
     let mut entry = table(keys);
     entry["oneOf"] = json!([{ "required": ["target"] }, { "required": ["targets"] }]);
     entry
+}
+
+/// A map with the keys of one way; those of the others are not to be there.
+fn one_of(keys: &Table, ways: &[Way]) -> Value {
+    let way = |way: &Way| {
+        let others = keys.keys().filter(|key| !way.required.contains(&key.name) && !way.optional.contains(&key.name));
+        let others: Map<String, Value> = others.map(|key| (key.name.to_owned(), false.into())).collect();
+        json!({ "required": way.required, "properties": others })
+    };
+    let mut map = table(keys);
+    map["type"] = "object".into();
+    map["oneOf"] = ways.iter().map(way).collect();
+    map
 }
 
 fn secret() -> Value {
@@ -94,6 +107,12 @@ fn shape(shape: &Shape) -> Value {
         Shape::List => list(1),
         Shape::Secret => json!({ "$ref": "#/$defs/secret" }),
         Shape::Map(keys) => table(keys),
+        Shape::WordOr(words, keys) => {
+            let mut map = table(keys);
+            map["type"] = "object".into();
+            json!({ "anyOf": [{ "enum": words }, variable, map] })
+        }
+        Shape::OneOf(keys, ways) => one_of(keys, ways),
         Shape::MapOf(keys) => json!({ "type": ["object", "null"], "additionalProperties": table(keys) }),
         Shape::ListOf(keys) => json!({ "type": "array", "maxItems": MAX_ITEMS, "items": entry(keys) }),
     }

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::endpoint::has_user_info;
+use super::keys::{AZURE, CREDENTIALS};
 use super::node::{Node, Path, affordable, locate};
 use super::problem::Excerpt;
 use super::reader::nearest;
@@ -12,6 +13,8 @@ use super::report::{Part, token};
 /// A file with more secrets than this shows no lines at all.
 const MOST: usize = 200;
 const COVER: &str = "***";
+/// What says who to be or where a secret is, and is none.
+const NAMES_ONLY: [&str; 6] = ["username", "env", "file", "anonymous", "docker_config", "helper"];
 
 /// Something that may be a secret, and where it is.
 struct Secret<'n> {
@@ -87,7 +90,8 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
                 if !may_show(key, secret) {
                     secrets.push(found(path, Part::Key, key));
                 }
-                let names_only = matches!(key.as_str(), "username" | "env" | "file") && !matches!(value, Node::Map(_));
+                let names = NAMES_ONLY.contains(&key.as_str());
+                let names_only = names && !matches!(value, Node::Map(_));
                 collect(value, path, !names_only && (secret || sounds_secret(key)), secrets);
                 path.pop();
             }
@@ -111,7 +115,8 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
 /// Whether an unknown key can be shown: among credentials when it is nearly a known one, elsewhere when it is a word.
 pub(super) fn may_show(key: &str, among_credentials: bool) -> bool {
     if among_credentials {
-        return nearest(key, ["username", "password", "env", "file"].into_iter()).is_some();
+        let known = CREDENTIALS.keys().chain(AZURE.keys()).map(|key| key.name).chain(["env", "file"]);
+        return nearest(key, known).is_some();
     }
     !sounds_secret(key) || key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::keys::{Key, ROOT, Shape, Table};
 use super::*;
-use crate::registry::{Kind, Secret};
+use crate::registry::{AzureIdentity, Credentials, DockerConfig, Kind, Secret};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -23,6 +23,10 @@ fn environment(name: &str) -> Option<String> {
         "PASSWORD" | "BUILD_REGISTRY_PASSWORD" | "PROD_WEU_PASSWORD" | "PROD_SEA_PASSWORD" | "IMPORTER_PASSWORD" => {
             "hunter2"
         }
+        "AZURE_SECRET" => "hunter2",
+        "AZURE_CLIENT_ID" | "AZURE_TENANT_ID" => "id",
+        "AZURE_FEDERATED_TOKEN_FILE" => "/run/secrets/token",
+        "IDENTITY_TOKEN" => "hunter2-token",
         "CONCURRENT" => "8",
         "CREDENTIALS_DIRECTORY" => "tests/config/credentials",
         "EMPTY" => "",
@@ -115,6 +119,9 @@ fn the_schema_refuses_unknown_keys_and_impossible_values() {
         "{version: 1, sync: [{name: a, source: b/c, target: d, tags: {include: [3.10]}}]}",
         "{version: 1, sync: [], daemon: {memory: lots}}",
         "{version: 1, sync: [], registries: {ghcr.io: {credentials: {username: me}}}}",
+        "{version: 1, sync: [], registries: {ghcr.io: {credentials: {}}}}",
+        "{version: 1, sync: [], registries: {ghcr.io: {credentials: }}}",
+        "{version: 1, sync: [], registries: {ghcr.io: {credentials: {token: x, anonymous: true}}}}",
         "{version: 1, sync: [], registries: {ghcr.io: {credentials: {username: me, password: {nev: X}}}}}",
         "{version: 1, sync: [], registries: {ghcr.io: {limits: {requests: 10}}}}",
     ] {
@@ -129,7 +136,7 @@ fn keys_below(table: &'static Table, above: &str, keys: &mut Vec<(String, &'stat
     for key in table.keys() {
         let way = format!("{above}{}", key.name);
         match key.shape {
-            Shape::Map(below) => keys_below(below, &format!("{way}."), keys),
+            Shape::Map(below) | Shape::OneOf(below, _) => keys_below(below, &format!("{way}."), keys),
             Shape::MapOf(below) | Shape::ListOf(below) => keys_below(below, &format!("{way}.*."), keys),
             _ => keys.push((way, key)),
         }
@@ -208,16 +215,24 @@ fn what_the_file_says_is_what_the_configuration_has() {
     assert_eq!(config.daemon.status.to_string(), "127.0.0.1:9180");
     assert_eq!(config.daemon.memory, 128 << 20);
     let hub = &config.registries[&"docker.io".parse().unwrap()];
-    let credentials = hub.credentials.as_ref().unwrap();
-    assert_eq!(credentials.username, "mirror-bot");
-    assert!(
-        matches!(&credentials.password, Secret::File(path) if path == Path::new("tests/config/credentials/docker-hub"))
-    );
+    let password = Secret::File("tests/config/credentials/docker-hub".into());
+    assert_eq!(hub.credentials, Some(Credentials::Password { username: "mirror-bot".into(), password }));
     assert_eq!(hub.limits.bandwidth, Some(100 << 20));
     assert_eq!(hub.limits.requests.map(|rate| (rate.count, rate.per.as_secs())), Some((600, 60)));
     assert!(config.registries[&"registry.internal:5000".parse().unwrap()].plain_http);
     assert_eq!(config.registries[&"images.example.com".parse().unwrap()].kind, Some(Kind::Acr));
     assert_eq!(hub.kind, None);
+    let config_json =
+        |file: &str, required| Some(Credentials::DockerConfig(DockerConfig { files: vec![file.into()], required }));
+    let quay = &config.registries[&"quay.example.com".parse().unwrap()];
+    assert_eq!(quay.credentials, config_json("tests/config/credentials/config.json", true));
+    let [ecr, vault] = ["1234.dkr.ecr.eu-west-1.amazonaws.com", "vault.example.com"]
+        .map(|host| config.registries[&host.parse().unwrap()].credentials.clone().unwrap());
+    assert_eq!(ecr, Credentials::Helper("ecr-login".into()));
+    let line = ["vault", "read", "-field=password", "kv/registry"].map(str::to_owned).to_vec();
+    assert_eq!(vault, Credentials::Command { line, username: Some("mirror-bot".into()) });
+    let internal = &config.registries[&"registry.internal:5000".parse().unwrap()];
+    assert_eq!(internal.credentials, config_json("/home/me/.docker/config.json", false));
 
     let [python, team, api, airgap] = config.entries.as_slice() else { panic!("four entries") };
     assert_eq!(python.name.as_str(), "python-base");
@@ -250,6 +265,53 @@ sync:
     assert_eq!((b.referrers, b.platforms.as_ref(), b.selection.newest), (true, None, None));
     assert!(b.selection.exclude.is_empty(), "tags are one key");
     assert_eq!(a.timeout, b.timeout);
+}
+
+#[test]
+fn an_identity_of_azure_is_a_word_or_keys() {
+    let azure = |written: &str| {
+        let text =
+            format!("{{version: 1, sync: [], registries: {{a.example: {{credentials: {{azure: {written}}}}}}}}}");
+        let config = read(&text).map_err(|problems| problems.to_string())?;
+        match config.registries.into_values().next().and_then(|options| options.credentials) {
+            Some(Credentials::Azure(azure)) => Ok(azure),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    let managed = |client_id: Option<&str>| AzureIdentity::Managed { client_id: client_id.map(str::to_owned) };
+    let plain = azure("managed_identity").unwrap();
+    assert_eq!((&plain.identity, plain.imds.as_str()), (&managed(None), "http://169.254.169.254/"));
+    assert_eq!(plain.authority.as_str(), "https://login.microsoftonline.com/");
+    assert_eq!(azure("{}").unwrap(), plain);
+    let mine = azure("{client_id: mine, imds: 'http://127.0.0.1:1'}").unwrap();
+    assert_eq!((mine.identity, mine.imds.as_str()), (managed(Some("mine")), "http://127.0.0.1:1/"));
+    let token = Secret::File("/run/secrets/token".into());
+    let workload = AzureIdentity::Workload { client_id: "id".into(), tenant_id: "id".into(), token };
+    assert_eq!(azure("workload_identity").unwrap().identity, workload);
+    for (wrong, message) in [
+        ("hunter2", "expected managed_identity, workload_identity or a map"),
+        ("{client_secret: hunter2}", "an application needs client_id, tenant_id and client_secret"),
+        ("{client_id: a, tenant_id: ../b, client_secret: hunter2}", "a tenant_id has letters"),
+        ("{imds: 'http://me:hunter2@h'}", "expected an address like"),
+        ("{authority: 'http://login.example'}", "it is asked by https alone"),
+        ("{client_sekret: hunter2}", "unknown key `client_sekret` under `azure`"),
+    ] {
+        let problems = azure(wrong).unwrap_err();
+        assert!(problems.contains(message) && !problems.contains("hunter2"), "{problems}");
+    }
+}
+
+#[test]
+fn a_secret_in_the_file_itself_works_and_is_warned_about() {
+    let text = r#"version: 1
+registries:
+  a.example: {credentials: {username: me, password: hunter2}}
+  b.example: {credentials: {token: "${PASSWORD}"}}
+  c.example: {credentials: {username: me, password: {env: PASSWORD}}}
+sync: []
+"#;
+    let warning = "sync.yaml:3:53: a secret stands in the file itself: {env: NAME} or {file: PATH} keep it out";
+    assert_eq!(read(text).unwrap().warnings, [warning]);
 }
 
 #[test]

@@ -14,6 +14,8 @@ use crate::store::{Source, StoreError, Target};
 #[derive(Debug, Default)]
 pub struct Endpoints {
     options: BTreeMap<RegistryHost, Options>,
+    /// For registries that are not among these.
+    unlisted: Options,
     registries: Mutex<HashMap<RegistryHost, Arc<Registry>>>,
     layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
 }
@@ -38,10 +40,10 @@ pub enum OpenError {
 }
 
 impl Endpoints {
-    /// Endpoints by these options.
+    /// Endpoints by these options, and `unlisted` for a registry that is not among them.
     #[must_use]
-    pub fn new(options: BTreeMap<RegistryHost, Options>) -> Self {
-        Self { options, ..Self::default() }
+    pub fn new(options: BTreeMap<RegistryHost, Options>, unlisted: Options) -> Self {
+        Self { options, unlisted, ..Self::default() }
     }
 
     /// Endpoints by other options. Registries whose options did not change, and layouts, go on as they are.
@@ -50,7 +52,8 @@ impl Endpoints {
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner).clone();
         registries.retain(|host, _| !changed.contains(host));
         let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Self { options, registries: Mutex::new(registries), layouts: Mutex::new(layouts) }
+        let unlisted = self.unlisted.clone();
+        Self { options, unlisted, registries: Mutex::new(registries), layouts: Mutex::new(layouts) }
     }
 
     /// The client of a registry.
@@ -62,7 +65,7 @@ impl Endpoints {
         if let Some(registry) = registries.get(host) {
             return Ok(registry.clone());
         }
-        let options = self.options.get(host).cloned().unwrap_or_default();
+        let options = self.options.get(host).unwrap_or(&self.unlisted).clone();
         let registry = Registry::new(host.clone(), options)
             .map_err(|error| OpenError::Client { host: host.clone(), reason: error.to_string() })?;
         registries.insert(host.clone(), registry.clone());

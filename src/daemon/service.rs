@@ -19,6 +19,7 @@ use crate::config::{self, Config, Entry, Problems};
 use crate::copy::Copier;
 use crate::journal::{Journal, JournalError, Trigger};
 use crate::oci::Digest;
+use crate::registry::Options;
 use crate::schedule::{Timetable, Timing, jitter_of};
 use crate::status::{Metrics, Snapshot};
 
@@ -116,7 +117,7 @@ impl Service {
     ) -> Self {
         let engine = Engine {
             copier: Copier::new(config.daemon.memory),
-            endpoints: Arc::new(Endpoints::new(config.registries.clone())),
+            endpoints: Arc::new(Endpoints::new(config.registries.clone(), Options::unlisted(&environment))),
             journal: Some(journal),
         };
         Self {
@@ -260,6 +261,9 @@ impl Service {
 
     async fn reconfigure(&mut self, config: Config) {
         let now = Utc::now();
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
         let difference = config::difference(&self.config, &config);
         let later: Vec<&str> =
             difference.daemon.iter().copied().filter(|key| matches!(*key, "journal" | "status" | "memory")).collect();

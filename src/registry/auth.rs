@@ -2,22 +2,21 @@
 //! nothing is asked for before a registry has shown that it wants to know.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine as _;
 use http::HeaderValue;
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use url::Url;
 
-use super::answer::{Answer, sensitive};
+use super::answer::Answer;
 use super::challenge::{self, Challenge};
+use super::credentials::{Login, Programs, Source, Wire};
 use super::scope::Scopes;
 use super::token::Token;
 use super::transport::Call;
-use super::{Credentials, Registry, Secret, locate, realm};
+use super::{Credentials, Registry, locate, realm};
+use crate::oci::RegistryHost;
 use crate::store::ErrorKind;
 
 /// The most scopes whose tokens are kept.
@@ -59,9 +58,10 @@ enum Scheme {
 /// The authorization of one registry.
 #[derive(Debug)]
 pub(crate) struct Auth {
-    credentials: Option<Credentials>,
+    pub(crate) source: Source,
     scheme: Mutex<Option<Scheme>>,
-    login: tokio::sync::Mutex<Option<Grant>>,
+    /// What is shown to a registry that asks for a password.
+    login: tokio::sync::Mutex<Option<(Grant, Login)>>,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     generations: AtomicU64,
 }
@@ -85,9 +85,9 @@ impl SlotState {
 }
 
 impl Auth {
-    pub(crate) fn new(credentials: Option<Credentials>) -> Self {
+    pub(crate) fn new(host: RegistryHost, credentials: Option<Credentials>, wire: Wire) -> Self {
         Self {
-            credentials,
+            source: Source::new(host, credentials, Programs::default()).over(wire),
             scheme: Mutex::default(),
             login: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
@@ -95,19 +95,9 @@ impl Auth {
         }
     }
 
-    /// A user name or `anonymous`.
+    /// A user name where it is known, else where the login comes from, or `anonymous`.
     pub(crate) fn identity(&self) -> String {
-        self.credentials.as_ref().map_or_else(|| "anonymous".to_owned(), |credentials| credentials.username.clone())
-    }
-
-    /// The credentials as a Basic header, `None` for nobody. The password is read anew each time.
-    pub(crate) async fn basic(&self) -> Result<Option<HeaderValue>, AuthError> {
-        let Some(Credentials { username, password }) = &self.credentials else { return Ok(None) };
-        let password = read(username, password).await?;
-        let login =
-            base64::engine::general_purpose::STANDARD.encode(format!("{username}:{}", password.expose_secret()));
-        let value = HeaderValue::from_str(&format!("Basic {login}"));
-        Ok(Some(sensitive(value.map_err(|_| AuthError::denied("the credentials do not fit into a header"))?)))
+        self.source.identity()
     }
 
     fn numbered(&self, header: HeaderValue) -> Grant {
@@ -150,11 +140,13 @@ impl Registry {
     }
 
     async fn login(&self) -> Result<Option<Grant>, AuthError> {
-        let mut login = self.auth.login.lock().await;
-        if login.is_none() {
-            *login = self.auth.basic().await?.map(|header| self.auth.numbered(header));
+        let mut shown = self.auth.login.lock().await;
+        if shown.is_none()
+            && let Some(login) = self.auth.source.login().await?
+        {
+            *shown = Some((self.auth.numbered(password_of(&login)?), login));
         }
-        Ok(login.clone())
+        Ok(shown.as_ref().map(|(grant, _)| grant.clone()))
     }
 
     async fn bearer(&self, realm: &Url, service: Option<&str>, scopes: &Scopes) -> Result<Grant, AuthError> {
@@ -204,17 +196,23 @@ impl Registry {
         if of("basic").is_none() {
             return Ok(false);
         }
-        let Some(credentials) = &self.auth.credentials else {
-            return Err(AuthError::denied("the registry asks for a user name and a password, and none are configured"));
-        };
         *self.auth.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(Scheme::Basic);
-        let mut login = self.auth.login.lock().await;
-        let is_the_one_used = used.map(|used| used.generation) == login.as_ref().map(|login| login.generation);
-        if used.is_some() && is_the_one_used {
-            *login = None;
-            // A password in a file may have been renewed; a known one is wrong, and asking on would lock the account.
-            return Ok(matches!(credentials.password, Secret::File(_)));
-        }
+        let Some(used) = used else {
+            let none = "the registry asks for a user name and a password, and none are configured";
+            return self.login().await?.map(|_| true).ok_or_else(|| AuthError::denied(none));
+        };
+        self.refused(used).await
+    }
+
+    /// Takes in that a password was refused. Where it was renewed since it was read, there is a point in asking again; a
+    /// wrong one is shown once: asking on would lock the account.
+    async fn refused(&self, used: &Grant) -> Result<bool, AuthError> {
+        let mut shown = self.auth.login.lock().await;
+        let Some((_, refused)) = shown.take_if(|(grant, _)| grant.generation == used.generation) else {
+            return Ok(true);
+        };
+        let Some(login) = self.auth.source.another(&refused).await? else { return Ok(false) };
+        *shown = Some((self.auth.numbered(password_of(&login)?), login));
         Ok(true)
     }
 
@@ -252,18 +250,7 @@ impl Registry {
     }
 }
 
-async fn read(username: &str, secret: &Secret) -> Result<SecretString, AuthError> {
-    match secret {
-        Secret::Value(value) => Ok(value.clone()),
-        Secret::File(path) => {
-            let failed = |reason: &str| unreadable(username, path, reason);
-            let text = tokio::fs::read_to_string(path).await.map_err(|error| failed(&error.to_string()))?;
-            let text = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-            if text.is_empty() { Err(failed("it is empty")) } else { Ok(text.into()) }
-        }
-    }
-}
-
-fn unreadable(username: &str, path: &Path, reason: &str) -> AuthError {
-    AuthError::denied(format!("the password of {username} cannot be read from {}: {reason}", path.display()))
+fn password_of(login: &Login) -> Result<HeaderValue, AuthError> {
+    let token = "the registry asks for a user name and a password, and there is a token alone";
+    login.basic()?.ok_or_else(|| AuthError::denied(token))
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use url::Url;
 
 use super::auth::Auth;
+use super::credentials::Wire;
 use super::manner::Manner;
 use super::meter::Meter;
 use super::pace::Pace;
@@ -88,10 +89,10 @@ impl Registry {
         Ok(Arc::new(Self {
             kind,
             upload: Manner::new(kind, options.upload),
+            auth: Auth::new(host.clone(), options.credentials, Wire { http: http.clone(), registry: base.clone() }),
             host,
             base,
             http,
-            auth: Auth::new(options.credentials),
             pace: Pace::new(&options.limits),
             gate: Gate::new(options.limits.concurrent),
             meter: Meter::default(),

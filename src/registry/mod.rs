@@ -11,6 +11,7 @@ mod catalog;
 mod challenge;
 mod chunks;
 mod client;
+mod credentials;
 mod kind;
 mod links;
 mod locate;
@@ -38,5 +39,8 @@ mod tests;
 
 pub use client::{Registry, RegistryError};
 pub use meter::{MeterSnapshot, RequestCount};
-pub use options::{Credentials, Kind, KindError, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads};
+pub use options::{
+    Azure, AzureIdentity, Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode,
+    UploadModeError, Uploads,
+};
 pub use repository::Repository;

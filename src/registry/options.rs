@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
 
 /// How to speak to one registry. The default is anonymous HTTPS without limits.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,15 @@ pub struct Options {
     pub limits: Limits,
     /// How blobs are sent to it.
     pub upload: Uploads,
+}
+
+impl Options {
+    /// How a registry is spoken to that no configuration names: as who docker's configuration of this environment says.
+    #[must_use]
+    pub fn unlisted(environment: &dyn Fn(&str) -> Option<String>) -> Self {
+        let credentials = DockerConfig::of(environment).map(Credentials::DockerConfig);
+        Self { credentials, ..Self::default() }
+    }
 }
 
 /// Whose registry it is, as far as that changes how it is asked.
@@ -124,13 +134,95 @@ impl FromStr for UploadMode {
     }
 }
 
-/// A user name and its password.
-#[derive(Debug, Clone)]
-pub struct Credentials {
-    /// The user name; may be shown.
-    pub username: String,
-    /// The password or token; never shown.
-    pub password: Secret,
+/// Who to be at a registry, and where that is said.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Credentials {
+    /// Nobody, whatever this machine knows.
+    Anonymous,
+    /// A user name and its password.
+    Password {
+        /// The user name; may be shown.
+        username: String,
+        /// The password or token; never shown.
+        password: Secret,
+    },
+    /// An identity token, or refresh token: the registry's token service gives access tokens for it.
+    Token(Secret),
+    /// What `docker login` and its kin left on this machine.
+    DockerConfig(DockerConfig),
+    /// What docker's credential helper of this name says: the program `docker-credential-NAME`.
+    Helper(String),
+    /// What a command prints.
+    Command {
+        /// The program and its arguments: one at least.
+        line: Vec<String>,
+        /// With a user name the output is the password; without, `USER:PASSWORD`, or an identity token where there is no
+        /// colon.
+        username: Option<String>,
+    },
+    /// An identity of Entra's, for Azure Container Registry.
+    Azure(Azure),
+}
+
+/// An identity of Entra's, and where it is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Azure {
+    /// Who to be.
+    pub identity: AzureIdentity,
+    /// The instance metadata service.
+    pub imds: Url,
+    /// Entra's own address.
+    pub authority: Url,
+}
+
+/// Who to be at Azure.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AzureIdentity {
+    /// The machine that this runs on, or the one of its identities with this client id.
+    Managed {
+        /// `None` is the machine's own.
+        client_id: Option<String>,
+    },
+    /// What a cluster vouches for.
+    Workload {
+        /// The application.
+        client_id: String,
+        /// Its directory.
+        tenant_id: String,
+        /// The cluster's word for it.
+        token: Secret,
+    },
+    /// An application with a secret.
+    Application {
+        /// The application.
+        client_id: String,
+        /// Its directory.
+        tenant_id: String,
+        /// Never shown.
+        client_secret: Secret,
+    },
+}
+
+/// Files in the form of docker's `config.json`, which podman's `auth.json` has too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerConfig {
+    /// The first of them that knows a registry counts.
+    pub files: Vec<PathBuf>,
+    /// Whether it is an error that one is not there.
+    pub required: bool,
+}
+
+impl DockerConfig {
+    /// Where docker and podman have it, by this environment: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`,
+    /// then `$REGISTRY_AUTH_FILE`. `None` where the environment tells of no place.
+    #[must_use]
+    pub fn of(environment: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
+        let place = |name: &str| environment(name).filter(|text| !text.is_empty()).map(PathBuf::from);
+        let docker = place("DOCKER_CONFIG").or_else(|| Some(place("HOME")?.join(".docker")));
+        let docker = docker.map(|folder| folder.join("config.json"));
+        let files: Vec<PathBuf> = docker.into_iter().chain(place("REGISTRY_AUTH_FILE")).collect();
+        (!files.is_empty()).then_some(Self { files, required: false })
+    }
 }
 
 /// A secret and where it is. `Debug` shows no content.
@@ -140,6 +232,17 @@ pub enum Secret {
     Value(SecretString),
     /// In a file, read when it is needed; one trailing line break is not part of it.
     File(PathBuf),
+}
+
+impl PartialEq for Secret {
+    /// Known secrets by what they are, files by their path.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Value(a), Self::Value(b)) => a.expose_secret() == b.expose_secret(),
+            (Self::File(a), Self::File(b)) => a == b,
+            (Self::Value(_), Self::File(_)) | (Self::File(_), Self::Value(_)) => false,
+        }
+    }
 }
 
 /// The limits of one registry, shared by all entries. `None` is unlimited.

@@ -3,19 +3,23 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
 use super::Registry;
-use super::answer::{Answer, sensitive};
+use super::answer::{Answer, Body, scrubbed, sensitive};
 use super::auth::AuthError;
+use super::credentials::Login;
 use super::locate;
 use super::permits::Permit;
 use super::retry::{self, Attempts, Kind};
 use super::scope::Scopes;
-use super::transport::Call;
+use super::transport::{Call, Payload};
 use super::trouble::Trouble;
 use crate::store::ErrorKind;
 
@@ -37,27 +41,48 @@ struct TokenAnswer {
     expires_in: Option<serde_json::Value>,
 }
 
+/// What is asked of the token service, but for who asks.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    realm: &'a Url,
+    service: Option<&'a str>,
+    grants: &'a BTreeSet<&'a str>,
+}
+
 impl Registry {
+    /// A token for these grants. Where the login is refused and its source has another by now, that one is tried too.
     pub(crate) async fn fetch_token(
         &self,
         realm: &Url,
         service: Option<&str>,
         grants: &BTreeSet<&str>,
     ) -> Result<Token, AuthError> {
-        let mut url = realm.clone();
-        url.query_pairs_mut()
-            .extend_pairs(service.map(|service| ("service", service)))
-            .extend_pairs(grants.iter().map(|grant| ("scope", *grant)));
-        let credentials = self.auth.basic().await?;
+        let wanted = Wanted { realm, service, grants };
+        let login = self.auth.source.login().await?;
+        let refusal = match self.ask_for_token(wanted, login.as_ref()).await {
+            Err(refusal) if refusal.kind == ErrorKind::Denied => refusal,
+            outcome => return outcome,
+        };
+        let Some(login) = &login else { return Err(refusal) };
+        match self.auth.source.another(login).await? {
+            Some(login) => self.ask_for_token(wanted, Some(&login)).await,
+            None => Err(refusal),
+        }
+    }
+
+    async fn ask_for_token(&self, wanted: Wanted<'_>, login: Option<&Login>) -> Result<Token, AuthError> {
+        let realm = wanted.realm;
+        let credentials = login.map_or(Ok(None), Login::basic)?;
         let mut attempts = Attempts::of(Kind::Token, &self.tempo);
         loop {
             self.meter.asked_for_token();
             let asked = Instant::now();
-            let mut call = Call::new(Kind::Token, Method::GET, url.clone(), Scopes::catalog());
+            let mut call = wanted.call(login);
             let outcome = self.attempt(&mut call, realm, credentials.as_ref(), Permit::default()).await;
             let (pause, error) = match outcome {
                 Ok(answer) if answer.status.is_success() => return self.read_token(realm, &answer, asked),
                 Ok(answer) => {
+                    let answer = without(login, answer);
                     let pause =
                         retry::failure_of(answer.status, &answer.headers).and_then(|failure| attempts.again(failure));
                     let asked = retry::retry_after(&answer.headers, chrono::Utc::now()).unwrap_or_default();
@@ -99,6 +124,43 @@ impl Registry {
         };
         AuthError { kind, detail: format!("the token service {at} refused {}: {detail}", self.auth.identity()) }
     }
+}
+
+impl Wanted<'_> {
+    /// A GET with a user name or without, a POST with an identity token (distribution, "OAuth2 Token Authentication").
+    fn call(&self, login: Option<&Login>) -> Call {
+        let call = |method, url| Call::new(Kind::Token, method, url, Scopes::catalog());
+        if let Some(Login::Token(token)) = login {
+            let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+            let call = call(Method::POST, self.realm.clone()).header(CONTENT_TYPE, form);
+            return call.payload(Payload::Bytes(self.form(token)));
+        }
+        let mut url = self.realm.clone();
+        url.query_pairs_mut()
+            .extend_pairs(self.service.map(|service| ("service", service)))
+            .extend_pairs(self.grants.iter().map(|grant| ("scope", *grant)));
+        call(Method::GET, url)
+    }
+
+    fn form(&self, token: &SecretString) -> Bytes {
+        let scope = self.grants.iter().copied().collect::<Vec<_>>().join(" ");
+        url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("grant_type", "refresh_token")
+            .append_pair("client_id", "transship")
+            .extend_pairs(self.service.map(|service| ("service", service)))
+            .append_pair("scope", &scope)
+            .append_pair("refresh_token", token.expose_secret())
+            .finish()
+            .into()
+    }
+}
+
+/// A refusal without the identity token, should the service have sent it back.
+fn without(login: Option<&Login>, answer: Answer) -> Answer {
+    let Some(Login::Token(token)) = login else { return answer };
+    let sent = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok();
+    let body = Body::Whole(scrubbed(answer.bytes(), sent.as_ref()));
+    Answer { body, ..answer }
 }
 
 fn unanswered(realm: &Url, trouble: &Trouble) -> AuthError {

@@ -232,7 +232,8 @@ impl Registry {
             let Some(location) = redirect_of(&response) else { return Ok(response) };
             let kept = matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
             let reads = matches!(call.method, Method::GET | Method::HEAD);
-            let follows = reads || (kept && call.can_be_sent_again());
+            // What asks for a token with a body has the login in it, which goes to nobody else.
+            let follows = reads || (kept && call.can_be_sent_again() && call.kind != Kind::Token);
             if !follows {
                 let detail = format!("a redirect ({}) that cannot be followed with {}", response.status(), call.method);
                 return Err(Trouble::Unusable(detail));

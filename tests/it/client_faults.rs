@@ -36,7 +36,8 @@ fn by_tag(text: &str) -> ManifestRef {
 }
 
 fn as_user(password: &str) -> Options {
-    let credentials = Credentials { username: "mirror".into(), password: Secret::Value(password.to_owned().into()) };
+    let credentials =
+        Credentials::Password { username: "mirror".into(), password: Secret::Value(password.to_owned().into()) };
     Options { credentials: Some(credentials), ..Options::default() }
 }
 

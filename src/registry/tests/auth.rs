@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use super::scripted::{Asked, Server, answer, blob, me, plain, refusal, session};
 use crate::oci::ManifestRef;
-use crate::registry::{Credentials, Options, Secret};
+use crate::registry::{Azure, AzureIdentity, Credentials, Options, Secret};
 use crate::store::{ErrorKind, Source as _, Target as _};
 
 fn latest() -> ManifestRef {
@@ -160,18 +160,121 @@ async fn a_password_in_a_file_is_read_again_when_it_is_refused() {
         _ => answer(401, &[("www-authenticate", "Basic realm=\"x\"")], ""),
     })
     .await;
-    let credentials = Credentials { username: "me".into(), password: Secret::File(path.clone()) };
+    let credentials = Credentials::Password { username: "me".into(), password: Secret::File(path.clone()) };
     let registry = server.registry_as(Options { credentials: Some(credentials), ..plain() });
     let repository = registry.repository("a/b".parse().unwrap());
     assert_eq!(repository.resolve(&latest()).await.unwrap_err().kind, ErrorKind::Denied);
     std::fs::write(&path, "new\r\n").unwrap();
     repository.resolve(&latest()).await.unwrap();
     std::fs::remove_file(&path).unwrap();
-    let credentials = Credentials { username: "me".into(), password: Secret::File(path.clone()) };
+    let credentials = Credentials::Password { username: "me".into(), password: Secret::File(path.clone()) };
     let registry = server.registry_as(Options { credentials: Some(credentials), ..plain() });
     let error = registry.repository("a/b".parse().unwrap()).resolve(&latest()).await.unwrap_err();
     let start = format!("the password of me cannot be read from {}: ", path.display());
     assert!(error.detail.starts_with(&start), "{error}");
+}
+
+/// Wants `Bearer good`, which whoever shows the identity token `idt` gets by POST.
+fn with_identity_tokens(asked: &Asked) -> axum::response::Response {
+    if asked.path.starts_with("/token") {
+        let form: std::collections::HashMap<_, _> = url::form_urlencoded::parse(&asked.body).into_owned().collect();
+        let token = form.get("refresh_token").map(String::as_str);
+        if asked.method != "POST" || token != Some("i d/t") {
+            let said = format!(r#"{{"errors":[{{"code":"DENIED","message":"not {}"}}]}}"#, token.unwrap_or("you"));
+            return answer(401, &[], said);
+        }
+        return answer(200, &[], r#"{"access_token":"good","expires_in":300}"#);
+    }
+    if asked.header("authorization") != Some("Bearer good") {
+        let challenge = format!(r#"Bearer realm="{}/token",service="s""#, asked.own);
+        return answer(401, &[("www-authenticate", &challenge)], "");
+    }
+    answer(404, &[], "")
+}
+
+fn by(credentials: Credentials) -> Options {
+    Options { credentials: Some(credentials), ..plain() }
+}
+
+fn known(secret: &str) -> Secret {
+    Secret::Value(secret.to_owned().into())
+}
+
+#[tokio::test]
+async fn an_identity_token_is_exchanged_for_access_tokens() {
+    let server = Server::start(with_identity_tokens).await;
+    let registry = server.registry_as(by(Credentials::Token(known("i d/t"))));
+    let repository = registry.repository("a/b".parse().unwrap());
+    repository.resolve(&latest()).await.unwrap();
+    assert_eq!(repository.identity(), "token");
+    let asked = &server.asked()[1];
+    assert_eq!((asked.line().as_str(), asked.header("authorization")), ("POST /token", None));
+    assert_eq!(asked.header("content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!(
+        asked.body,
+        "grant_type=refresh_token&client_id=transship&service=s&scope=repository%3Aa%2Fb%3Apull&refresh_token=i+d%2Ft"
+    );
+}
+
+#[tokio::test]
+async fn a_refused_identity_token_is_not_shown_and_not_sent_twice() {
+    let server = Server::start(with_identity_tokens).await;
+    let registry = server.registry_as(by(Credentials::Token(known("hunter2"))));
+    let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
+    let place = &server.host;
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{place}/a/b: reading manifest latest: the token service http://{place}/token refused token: \
+             401 Unauthorized, DENIED: not ***"
+        )
+    );
+    assert_eq!(server.count("POST /token"), 1);
+    assert!(!format!("{registry:?} {error:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn an_identity_token_in_a_file_is_read_again_when_it_is_refused() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "old").unwrap();
+    let path = file.path().to_owned();
+    let renewed = path.clone();
+    // The file is renewed after it was read and before it is refused.
+    let server = Server::start(move |asked| {
+        if asked.body.ends_with(b"=old") {
+            std::fs::write(&renewed, "i d/t").unwrap();
+        }
+        with_identity_tokens(asked)
+    })
+    .await;
+    let registry = server.registry_as(by(Credentials::Token(Secret::File(path))));
+    registry.repository("a/b".parse().unwrap()).resolve(&latest()).await.unwrap();
+    assert_eq!(server.count("POST /token"), 2);
+}
+
+#[tokio::test]
+async fn an_identity_token_follows_no_redirect() {
+    let elsewhere = Server::start(|_| answer(200, &[], r#"{"token":"x"}"#)).await;
+    let to = format!("http://{}/token", elsewhere.host);
+    let server = Server::start(move |asked| match asked.path.as_str() {
+        "/token" => answer(307, &[("location", &to)], ""),
+        _ => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+    })
+    .await;
+    let registry = server.registry_as(by(Credentials::Token(known("hunter2"))));
+    let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
+    assert!(error.detail.ends_with("a redirect (307 Temporary Redirect) that cannot be followed with POST"), "{error}");
+    assert!(elsewhere.lines().is_empty());
+}
+
+#[tokio::test]
+async fn a_token_alone_is_no_password() {
+    let server = Server::start(|_| answer(401, &[("www-authenticate", "Basic realm=x")], "")).await;
+    let registry = server.registry_as(by(Credentials::Token(known("hunter2"))));
+    let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
+    assert_eq!(error.detail, "the registry asks for a user name and a password, and there is a token alone");
+    let registry = server.registry_as(by(Credentials::Anonymous));
+    assert_eq!(registry.repository("a/b".parse().unwrap()).identity(), "anonymous");
 }
 
 #[tokio::test]
@@ -204,4 +307,73 @@ async fn a_token_service_that_refuses_is_asked_once_by_all_who_wait() {
         assert_eq!(error.detail, expected);
     }
     assert!(server.count("GET /token") < 8, "{:?}", server.lines());
+}
+
+fn azure(server: &Server, identity: AzureIdentity) -> Options {
+    let own: url::Url = format!("http://{}/elsewhere", server.host).parse().unwrap();
+    by(Credentials::Azure(Azure { identity, imds: own.clone(), authority: own }))
+}
+
+/// Azure's registry, its metadata service and Entra in one: an Entra token `entra`, a refresh token `refresh` and access
+/// tokens `good`.
+fn with_azure(asked: &Asked) -> axum::response::Response {
+    let body = String::from_utf8_lossy(&asked.body).into_owned();
+    let managed = "/elsewhere/metadata/identity/oauth2/token?api-version=2018-02-01\
+                   &resource=https%3A%2F%2Fmanagement.azure.com%2F";
+    match asked.path.as_str() {
+        path if path.starts_with(managed) && asked.header("metadata") == Some("true") => {
+            answer(200, &[], r#"{"access_token":"entra","expires_in":"3600"}"#)
+        }
+        "/elsewhere/t/oauth2/v2.0/token" if body.contains("=hunter2") => {
+            answer(200, &[], r#"{"access_token":"entra","expires_in":3600}"#)
+        }
+        "/elsewhere/t/oauth2/v2.0/token" => {
+            answer(401, &[], format!(r#"{{"error":"invalid_client","error_description":"{body}"}}"#))
+        }
+        "/oauth2/exchange" if body.contains("access_token=entra") => answer(200, &[], r#"{"refresh_token":"refresh"}"#),
+        "/oauth2/token" if body.contains("refresh_token=refresh") => answer(200, &[], r#"{"access_token":"good"}"#),
+        _ if asked.header("authorization") == Some("Bearer good") => answer(404, &[], ""),
+        _ => {
+            let challenge = format!(r#"Bearer realm="{}/oauth2/token",service="s""#, asked.own);
+            answer(401, &[("www-authenticate", &challenge)], "")
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_identity_of_azure_becomes_a_refresh_token_once_for_all_repositories() {
+    let application = |secret: &str| AzureIdentity::Application {
+        client_id: "app".into(),
+        tenant_id: "t".into(),
+        client_secret: known(secret),
+    };
+    let workload = AzureIdentity::Workload { client_id: "app".into(), tenant_id: "t".into(), token: known("hunter2") };
+    for (identity, name, first) in [
+        (
+            AzureIdentity::Managed { client_id: None },
+            "managed identity",
+            "GET /elsewhere/metadata/identity/oauth2/token",
+        ),
+        (
+            AzureIdentity::Managed { client_id: Some("mine".into()) },
+            "mine",
+            "GET /elsewhere/metadata/identity/oauth2/token",
+        ),
+        (workload, "app", "POST /elsewhere/t/oauth2/v2.0/token"),
+        (application("hunter2"), "app", "POST /elsewhere/t/oauth2/v2.0/token"),
+    ] {
+        let server = Server::start(with_azure).await;
+        let registry = server.registry_as(azure(&server, identity));
+        for repository in ["a/b", "c/d"] {
+            registry.repository(repository.parse().unwrap()).resolve(&latest()).await.unwrap();
+        }
+        assert_eq!((server.count(first), server.count("POST /oauth2/exchange")), (1, 1), "{:?}", server.lines());
+        assert_eq!(server.count("POST /oauth2/token"), 2);
+        assert_eq!(registry.repository("x".parse().unwrap()).identity(), name);
+    }
+    let server = Server::start(with_azure).await;
+    let registry = server.registry_as(azure(&server, application("canary")));
+    let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
+    let place = format!("http://{}/elsewhere/t/oauth2/v2.0/token", server.host);
+    assert_eq!(error.detail, format!("{place} refused: 401 Unauthorized, invalid_client"));
 }

@@ -110,7 +110,8 @@ pub(super) fn plain() -> Options {
 }
 
 pub(super) fn me() -> Options {
-    let credentials = Credentials { username: "me".into(), password: Secret::Value("hunter2".to_owned().into()) };
+    let credentials =
+        Credentials::Password { username: "me".into(), password: Secret::Value("hunter2".to_owned().into()) };
     Options { credentials: Some(credentials), ..plain() }
 }
 

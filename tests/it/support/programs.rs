@@ -192,12 +192,17 @@ pub fn transship_command(args: &[&str]) -> Command {
         "NOTIFY_SOCKET",
         "RUST_LOG",
         "NO_COLOR",
+        // Where docker's and podman's credentials are.
+        "DOCKER_CONFIG",
+        "REGISTRY_AUTH_FILE",
     ] {
         command.env_remove(name);
     }
     for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
         command.env_remove(name);
     }
+    // The home of whoever runs the tests has credentials too.
+    command.env("HOME", "/nonexistent");
     command.args(args);
     command
 }
@@ -233,11 +238,20 @@ pub struct DebianRegistry {
 impl DebianRegistry {
     /// Starts it and waits until it answers.
     pub fn start() -> Self {
-        // Between finding a free port and using it another program may take it: then another is tried.
-        (0..5).find_map(|_| Self::try_start()).expect("a free port within five attempts")
+        Self::with(None)
     }
 
-    fn try_start() -> Option<Self> {
+    /// Starts it for the users of this `htpasswd` file alone, by Basic; passwords as bcrypt has them.
+    pub fn guarded(htpasswd: &str) -> Self {
+        Self::with(Some(htpasswd))
+    }
+
+    fn with(htpasswd: Option<&str>) -> Self {
+        // Between finding a free port and using it another program may take it: then another is tried.
+        (0..5).find_map(|_| Self::try_start(htpasswd)).expect("a free port within five attempts")
+    }
+
+    fn try_start(htpasswd: Option<&str>) -> Option<Self> {
         let storage = TempDir::new().expect("a temporary folder");
         let address = free_address();
         let config = storage.path().join("config.yml");
@@ -246,7 +260,12 @@ impl DebianRegistry {
              delete: {{enabled: true}}\nvalidation: {{manifests: {{urls: {{allow: [\"^https://\"]}}}}}}\nhttp: {{addr: \"{address}\"}}\n",
             storage.path().join("data").display()
         );
-        std::fs::write(&config, text).expect("a file in a temporary folder");
+        let auth = htpasswd.map(|users| {
+            let file = storage.path().join("htpasswd");
+            std::fs::write(&file, users).expect("a file in a temporary folder");
+            format!("auth: {{htpasswd: {{realm: registry, path: {}}}}}\n", file.display())
+        });
+        std::fs::write(&config, text + &auth.unwrap_or_default()).expect("a file in a temporary folder");
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config);
         // Its own variables would override the file.

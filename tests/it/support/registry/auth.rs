@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::http::{Method, header};
 use axum::response::Response;
 use base64::Engine as _;
@@ -123,25 +124,36 @@ fn needed(object: &Object, asked: &Asked) -> BTreeSet<Grant> {
     needed
 }
 
-/// The token endpoint (distribution, "Token Authentication Specification").
-pub(super) fn token(shared: &Shared, asked: &Asked) -> Response {
+/// The token endpoint (distribution, "Token Authentication Specification"), and its POST form for an identity token
+/// ("OAuth2 Token Authentication"), which is the user's password here.
+pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Response {
     let Auth::Bearer { user, anonymous_pull, lifetime } = &shared.setup.auth else {
         return answer::error(404, "UNSUPPORTED", "this registry gives no tokens");
     };
-    if asked.method != Method::GET {
-        return answer::not_allowed();
-    }
-    if asked.parameter("service") != Some("test-registry") {
+    let form = axum::body::to_bytes(body, 64 * 1024).await.unwrap_or_default();
+    let form: Vec<(String, String)> = url::form_urlencoded::parse(&form).into_owned().collect();
+    let parameters = match asked.method {
+        Method::GET => &asked.query,
+        Method::POST => &form,
+        _ => return answer::not_allowed(),
+    };
+    let parameter = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    if parameter("service") != Some("test-registry") {
         return answer::error(400, "DENIED", "the service is unknown");
     }
-    let known = match basic(asked) {
-        Some(given) if given == *user => true,
-        Some(_) => return answer::error(401, "UNAUTHORIZED", "wrong user name or password"),
-        None => false,
+    let known = match (basic(asked), parameter("refresh_token")) {
+        (Some(given), _) if given == *user => true,
+        (_, Some(token)) if token == user.1 && parameter("grant_type") == Some("refresh_token") => true,
+        (None, None) => false,
+        // Some services send back what they were sent.
+        (_, token) => {
+            let message = format!("wrong user name, password or token: {}", token.unwrap_or_default());
+            return answer::error(401, "UNAUTHORIZED", &message);
+        }
     };
     let mut grants = BTreeSet::new();
     // Several scopes come as several parameters or as one with spaces.
-    let scopes = asked.query.iter().filter(|(key, _)| key == "scope").flat_map(|(_, value)| value.split(' '));
+    let scopes = parameters.iter().filter(|(key, _)| key == "scope").flat_map(|(_, value)| value.split(' '));
     for scope in scopes.filter(|scope| !scope.is_empty()) {
         let Some((name, actions)) = scope.split_once(':').and_then(|(_, rest)| rest.rsplit_once(':')) else {
             return answer::error(400, "DENIED", "a scope that is none");

@@ -76,7 +76,7 @@ async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) 
     }
     shared.faults.hold(asked.progress.entry.kind()).await;
     if object == Object::Token {
-        return transmit::counted(auth::token(shared, &asked), asked.progress);
+        return transmit::counted(auth::token(shared, &asked, body).await, asked.progress);
     }
     if let Some(response) = turned_away(shared).or_else(|| auth::refuse(shared, &object, &asked)) {
         return transmit::counted(response, asked.progress);

@@ -1,0 +1,176 @@
+//! `credentials` under a registry: who to be, in one of several ways. No message here repeats what was written: it may be
+//! a secret.
+
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use super::azure;
+use super::decode::path;
+use super::expand::{expand, is_name};
+use super::keys::{CREDENTIAL_WAYS, CREDENTIALS};
+use super::node::Node;
+use super::reader::{Fields, Reader, Value};
+use crate::registry::{Credentials, DockerConfig, Secret};
+
+/// Who to be; `None` where something is wrong, which has been kept.
+pub(super) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {
+    if !matches!(value.node, Node::Map(_)) {
+        reader.wrong(value, "expected a map of keys like username and password");
+        return None;
+    }
+    let fields = reader.fields(value, &CREDENTIALS)?;
+    let way = way(reader, value, &fields);
+    let username = fields.get("username").and_then(|value| username(reader, value));
+    let password = fields.get("password").and_then(|value| secret(reader, value));
+    let token = fields.get("token").and_then(|value| secret(reader, value));
+    let docker = fields.get("docker_config").and_then(|value| docker_config(reader, value));
+    let helper = fields.get("helper").and_then(|value| helper(reader, value));
+    let command = fields.get("command").and_then(|value| command(reader, value));
+    let azure = fields.get("azure").and_then(|value| azure::azure(reader, value));
+    let anonymous = fields.get("anonymous").and_then(|value| anonymous(reader, value));
+    fields.done();
+    match way? {
+        "token" => token.map(Credentials::Token),
+        "docker_config" => docker.map(Credentials::DockerConfig),
+        "helper" => helper.map(Credentials::Helper),
+        "command" if fields.has("username") => Some(Credentials::Command { line: command?, username: Some(username?) }),
+        "command" => Some(Credentials::Command { line: command?, username: None }),
+        "azure" => azure.map(Credentials::Azure),
+        "anonymous" => anonymous,
+        _ => Some(Credentials::Password { username: username?, password: password? }),
+    }
+}
+
+/// The key that tells the way, once all that the way needs is there and nothing else.
+fn way(reader: &Reader<'_>, value: &Value<'_>, fields: &Fields<'_>) -> Option<&'static str> {
+    let said = |key: &&str| fields.has(key);
+    // Of the first way one key alone may belong to another.
+    let meant = CREDENTIAL_WAYS.iter().rev().find(|way| way.required.iter().any(said));
+    let Some(way) = meant else {
+        let ways: Vec<String> = CREDENTIAL_WAYS.iter().map(|way| way.required.join(" and ")).collect();
+        reader.wrong(value, format!("this says nobody: write {}", ways.join(", or ")));
+        return None;
+    };
+    let mut good = true;
+    for key in way.required.iter().filter(|key| !said(key)) {
+        reader.wrong(value, format!("`{key}` is missing under `credentials`"));
+        good = false;
+    }
+    let name = way.required[0];
+    let others = CREDENTIALS.keys().map(|key| key.name);
+    for other in others.filter(|other| !way.required.contains(other) && !way.optional.contains(other)).filter(said) {
+        reader.wrong(value, format!("`{name}` and `{other}` do not go together: one of them is enough"));
+        good = false;
+    }
+    good.then_some(name)
+}
+
+fn username(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
+    let text = reader.text(value, "a user name")?;
+    if text.is_empty() || text.contains(':') {
+        reader.wrong(value, "a user name cannot be empty, nor have a colon in it");
+        return None;
+    }
+    Some(text)
+}
+
+fn docker_config(reader: &Reader<'_>, value: &Value<'_>) -> Option<DockerConfig> {
+    let file = path(reader, value, "the path of a file like docker's config.json")?;
+    reader.keep(value, readable(&file))?;
+    Some(DockerConfig { files: vec![file], required: true })
+}
+
+fn helper(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
+    let name = reader.text(value, "the name of a credential helper")?;
+    let name = name.strip_prefix("docker-credential-").unwrap_or(&name).to_owned();
+    let good = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if !good || name.is_empty() {
+        let message = "a credential helper's name has letters, digits, `.`, `_` and `-` alone";
+        reader.wrong_with_hint(value, message, "write `ecr-login` for the program docker-credential-ecr-login");
+        return None;
+    }
+    Some(name)
+}
+
+fn command(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<String>> {
+    let items = reader.items(value, "a list of a program and its arguments")?;
+    let line: Option<Vec<String>> = items.iter().map(|item| reader.text(item, "a word of a command")).collect();
+    let line = line?;
+    if line.first().is_none_or(String::is_empty) {
+        reader.wrong(value, "a command begins with a program");
+        return None;
+    }
+    Some(line)
+}
+
+fn anonymous(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {
+    if reader.bool(value)? {
+        return Some(Credentials::Anonymous);
+    }
+    reader.wrong_with_hint(value, "`anonymous: false` says nobody else", "write who to be instead");
+    None
+}
+
+/// No message here repeats what was written: it may be the secret.
+pub(super) fn secret(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
+    let pairs: Vec<(&str, Value<'_>)> = value.pairs().collect();
+    match (value.node, pairs.as_slice()) {
+        (Node::Text(text), _) => {
+            if !text.contains("${") {
+                let message = "a secret stands in the file itself: {env: NAME} or {file: PATH} keep it out";
+                reader.doubt(value, message);
+            }
+            let text = reader.keep(value, expand(text, reader.environment))?;
+            known(reader, value, text, "the secret")
+        }
+        (_, [("env", name)]) => {
+            let name_text = reader.text(name, "the name of an environment variable")?;
+            if !is_name(&name_text) {
+                reader.wrong(name, "this is not the name of an environment variable: letters, digits and `_`");
+                return None;
+            }
+            match (reader.environment)(&name_text) {
+                Some(text) => known(reader, name, text, &format!("the environment variable {name_text}")),
+                None => {
+                    reader.wrong(name, format!("the environment variable {name_text} is not set"));
+                    None
+                }
+            }
+        }
+        (_, [("file", file)]) => {
+            let path = path(reader, file, "the path of a file")?;
+            reader.keep(file, readable(&path))?;
+            Some(Secret::File(path))
+        }
+        (Node::Number(_) | Node::Bool(_), _) => {
+            reader.wrong_with_hint(value, "a secret is text", "quote it");
+            None
+        }
+        _ => {
+            reader.wrong(value, "a secret is text, {env: NAME} or {file: PATH}");
+            None
+        }
+    }
+}
+
+fn known(reader: &Reader<'_>, value: &Value<'_>, text: String, what: &str) -> Option<Secret> {
+    if text.is_empty() {
+        reader.wrong(value, format!("{what} is empty"));
+        return None;
+    }
+    Some(Secret::Value(SecretString::from(text)))
+}
+
+pub(super) fn readable(path: &Path) -> Result<(), String> {
+    let cannot = |reason: &dyn std::fmt::Display| format!("the file {} cannot be read: {reason}", path.display());
+    let kind = std::fs::metadata(path).map_err(|error| cannot(&error))?;
+    if kind.is_dir() {
+        return Err(cannot(&"it is a directory"));
+    }
+    // A pipe would wait for its writer; it is opened when the secret is needed.
+    if kind.is_file() {
+        std::fs::File::open(path).map_err(|error| cannot(&error))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,320 @@
+//! The sources, with files and programs of the tests' own.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use secrecy::ExposeSecret as _;
+use tempfile::TempDir;
+
+use super::{Login, Programs, Source};
+use crate::registry::{Credentials, DockerConfig};
+
+/// A folder with files, and with programs that are found there and nowhere else but in the system's own folders.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        fs::write(self.path(name), text).unwrap();
+        self.path(name)
+    }
+
+    /// A shell script. It notes each of its runs in the file `runs`.
+    fn program(&self, name: &str, script: &str) {
+        let runs = self.path("runs");
+        let path = self.file(name, &format!("#!/bin/sh\necho run >> '{}'\n{script}\n", runs.display()));
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn runs(&self) -> usize {
+        fs::read_to_string(self.path("runs")).unwrap_or_default().lines().count()
+    }
+
+    fn programs(&self) -> Programs {
+        let path = format!("{}:/usr/bin:/bin", self.0.path().display());
+        Programs { path: Some(path.into()), ..Programs::default() }
+    }
+
+    fn source(&self, host: &str, credentials: Credentials) -> Source {
+        Source::new(host.parse().unwrap(), Some(credentials), self.programs())
+    }
+
+    /// By a `config.json` of this text, where a missing one is none.
+    fn docker(&self, host: &str, text: &str) -> Source {
+        let files = vec![self.file("config.json", text)];
+        self.source(host, Credentials::DockerConfig(DockerConfig { files, required: false }))
+    }
+}
+
+/// `user:password`, `token:…` or `nobody`.
+fn shown(login: Option<&Login>) -> String {
+    match login {
+        None => "nobody".to_owned(),
+        Some(Login::Password { username, password }) => format!("{username}:{}", password.expose_secret()),
+        Some(Login::Token(token)) => format!("token:{}", token.expose_secret()),
+    }
+}
+
+async fn login(source: &Source) -> Result<String, String> {
+    source.login().await.map(|login| shown(login.as_ref())).map_err(|error| error.detail)
+}
+
+#[tokio::test]
+async fn the_entry_of_a_registry_is_found_as_docker_and_podman_write_it() {
+    // Of `a:secret`, `b:se:cret` and `wrong:wrong`.
+    let text = r#"{"auths": {
+        "https://index.docker.io/v1/": {"auth": "YTpzZWNyZXQ="},
+        "a.example/team": {"auth": "d3Jvbmc6d3Jvbmc="},
+        "https://a.example/v2/": {"auth": "Yjpz\u005a\u0054pjcmV0"},
+        "localhost:5000": {"username": "c", "password": "plain", "email": "x"},
+        "id.example": {"auth": "YTpzZWNyZXQ=", "identitytoken": "idt"},
+        "empty.example": {},
+        "only.example/team": {"auth": "d3Jvbmc6d3Jvbmc="}
+    }, "HttpHeaders": {"User-Agent": "x"}, "credHelpers": null}"#;
+    let place = Place::new();
+    for (host, expected) in [
+        ("docker.io", "a:secret"),
+        ("a.example", "b:se:cret"),
+        ("localhost:5000", "c:plain"),
+        ("localhost:5001", "nobody"),
+        ("id.example", "token:idt"),
+        ("empty.example", "nobody"),
+        ("only.example", "nobody"),
+    ] {
+        assert_eq!(login(&place.docker(host, text)).await.unwrap(), expected, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_file_is_named_and_none_of_it_is_shown() {
+    let place = Place::new();
+    let path = place.path("config.json").display().to_string();
+    for (text, expected) in [
+        ("{\"auths\": {\n\"a.example\": \"hunter2\"}}", ": it is not docker's configuration (line 2, column 22)"),
+        ("hunter2", ": it is not docker's configuration (line 1, column 1)"),
+        (r#"{"auths": {"a.example": {"auth": "aHVudGVyMg=="}}}"#, ": an `auth` is no user name and password in base64"),
+        (r#"{"auths": {"a.example": {"auth": "hunter2"}}}"#, ": an `auth` is no user name and password in base64"),
+        (
+            r#"{"credsStore": "../x"}"#,
+            ": the name of the credential helper has other characters than letters, digits, `.`, `_` and `-`",
+        ),
+    ] {
+        assert_eq!(login(&place.docker("a.example", text)).await, Err(format!("{path}{expected}")), "{text}");
+    }
+    assert_eq!(login(&place.docker("a.example", " \n")).await.unwrap(), "nobody");
+}
+
+#[tokio::test]
+async fn a_missing_file_is_nobody_unless_it_was_named() {
+    let place = Place::new();
+    let by = |required| {
+        let files = vec![place.path("none.json"), place.file("file", "").join("beneath.json")];
+        place.source("a.example", Credentials::DockerConfig(DockerConfig { files, required }))
+    };
+    let source = by(false);
+    assert_eq!(login(&source).await.unwrap(), "nobody");
+    assert_eq!(source.identity(), "anonymous");
+    let expected =
+        format!("{} cannot be read: No such file or directory (os error 2)", place.path("none.json").display());
+    assert_eq!(login(&by(true)).await, Err(expected));
+}
+
+#[tokio::test]
+async fn the_second_file_counts_where_the_first_knows_nothing() {
+    let place = Place::new();
+    let files = vec![
+        place.file("docker.json", r#"{"auths": {"a.example": {}, "b.example": {"auth": "YTpzZWNyZXQ="}}}"#),
+        place.file(
+            "podman.json",
+            r#"{"auths": {"a.example": {"auth": "YjpzZWNyZXQ="}, "b.example": {"auth": "eDp4"}}}"#,
+        ),
+    ];
+    let by = |host: &str| {
+        place.source(host, Credentials::DockerConfig(DockerConfig { files: files.clone(), required: false }))
+    };
+    assert_eq!(login(&by("a.example")).await.unwrap(), "b:secret");
+    assert_eq!(login(&by("b.example")).await.unwrap(), "a:secret");
+}
+
+#[test]
+fn the_places_of_the_files_are_docker_s_and_podman_s() {
+    let found = |known: &[(&str, &str)]| {
+        let environment = |name: &str| known.iter().find(|(is, _)| *is == name).map(|(_, text)| (*text).to_owned());
+        DockerConfig::of(&environment).map(|config| config.files)
+    };
+    let all = [("DOCKER_CONFIG", "/d"), ("HOME", "/h"), ("REGISTRY_AUTH_FILE", "/r/auth.json")];
+    assert_eq!(found(&all).unwrap(), ["/d/config.json", "/r/auth.json"].map(PathBuf::from));
+    assert_eq!(found(&all[1..2]).unwrap(), [PathBuf::from("/h/.docker/config.json")]);
+    assert_eq!(found(&[("HOME", ""), ("DOCKER_CONFIG", "")]), None);
+}
+
+#[tokio::test]
+async fn a_file_that_changed_is_read_again() {
+    let place = Place::new();
+    let source = place.docker("a.example", r#"{"auths": {"a.example": {"auth": "YTpzZWNyZXQ="}}}"#);
+    assert_eq!(login(&source).await.unwrap(), "a:secret");
+    assert_eq!(source.identity(), "a");
+    place.file("config.json", r#"{"auths": {"a.example": {"identitytoken": "idt"}}}"#);
+    assert_eq!(login(&source).await.unwrap(), "token:idt");
+    assert_eq!(source.identity(), "docker config");
+}
+
+#[tokio::test]
+async fn the_helper_of_a_registry_goes_before_that_of_all_and_the_file_comes_last() {
+    let place = Place::new();
+    place.program(
+        "docker-credential-one",
+        r#"read host; echo "{\"ServerURL\": \"$host\", \"Username\": \"$host\", \"Secret\": \"one\"}""#,
+    );
+    place.program("docker-credential-all", "echo 'credentials not found in native keychain'; exit 1");
+    let text = r#"{"credHelpers": {"a.example": "one", "docker.io": "one"}, "credsStore": "all",
+        "auths": {"a.example": {"auth": "eDp4"}, "b.example": {"auth": "YTpzZWNyZXQ="}}}"#;
+    for (host, expected) in [
+        ("a.example", "a.example:one"),
+        ("docker.io", "https://index.docker.io/v1/:one"),
+        ("b.example", "a:secret"),
+        ("c.example", "nobody"),
+    ] {
+        assert_eq!(login(&place.docker(host, text)).await.unwrap(), expected, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_program_said_is_kept_for_all_who_ask_until_its_file_changes() {
+    let place = Place::new();
+    place.program("docker-credential-one", r#"echo '{"Username": "me", "Secret": "s"}'"#);
+    let source = place.docker("a.example", r#"{"credsStore": "one"}"#);
+    for found in join_all((0..16).map(|_| login(&source))).await {
+        assert_eq!(found.unwrap(), "me:s");
+    }
+    assert_eq!(place.runs(), 1);
+    let file = fs::File::options().write(true).open(place.path("config.json")).unwrap();
+    file.set_modified(std::time::SystemTime::now() + Duration::from_secs(5)).unwrap();
+    login(&source).await.unwrap();
+    assert_eq!(place.runs(), 2);
+}
+
+fn helper(name: &str) -> Credentials {
+    Credentials::Helper(name.to_owned())
+}
+
+fn command(line: &[&str], username: Option<&str>) -> Credentials {
+    let line = line.iter().map(|word| (*word).to_owned()).collect();
+    Credentials::Command { line, username: username.map(str::to_owned) }
+}
+
+#[tokio::test]
+async fn a_helper_names_a_user_an_identity_token_or_nobody() {
+    let place = Place::new();
+    place.program(
+        "docker-credential-user",
+        r#"[ "$1" = get ] && echo '{"ServerURL":"a","Username":"me","Secret":"s"}'"#,
+    );
+    place.program("docker-credential-token", r#"echo '{"ServerURL":"a","Username":"<token>","Secret":"s"}'"#);
+    place.program("docker-credential-none", "echo 'credentials not found in native keychain'; exit 1");
+    place.program("docker-credential-empty", r#"echo '{"ServerURL":"a","Username":"","Secret":""}'"#);
+    for (name, expected, identity) in [
+        ("user", "me:s", "me"),
+        ("token", "token:s", "helper token"),
+        ("none", "nobody", "helper none"),
+        ("empty", "nobody", "helper empty"),
+    ] {
+        let source = place.source("a.example", helper(name));
+        assert_eq!(source.identity(), format!("helper {name}"));
+        assert_eq!(login(&source).await.unwrap(), expected);
+        assert_eq!(source.identity(), identity);
+    }
+}
+
+#[tokio::test]
+async fn a_helper_that_fails_is_named_and_nothing_that_it_said_is_shown() {
+    let place = Place::new();
+    place.program("docker-credential-fails", "echo hunter2; echo hunter2 >&2; exit 3");
+    place.program("docker-credential-talks", "echo 'Username hunter2'");
+    place.program("docker-credential-floods", "head -c 70000 /dev/zero");
+    for (name, expected) in [
+        ("fails", "failed (exit status: 3)"),
+        ("talks", "printed something else than credentials"),
+        ("floods", "printed more than 65536 bytes"),
+        ("missing", "is not installed, or not in PATH"),
+    ] {
+        let error = login(&place.source("a.example", helper(name))).await.unwrap_err();
+        assert_eq!(error, format!("the credential helper docker-credential-{name} {expected}"));
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_end_is_ended() {
+    let place = Place::new();
+    let pid = place.path("pid");
+    place.program("docker-credential-slow", &format!("echo $$ > '{}'; exec sleep 600", pid.display()));
+    let programs = Programs { limit: Duration::from_secs(1), ..place.programs() };
+    let source = Source::new("a.example".parse().unwrap(), Some(helper("slow")), programs);
+    let error = login(&source).await.unwrap_err();
+    assert_eq!(error, "the credential helper docker-credential-slow did not end within 1s");
+    // On a machine under load it may not have come that far.
+    let Ok(pid) = fs::read_to_string(pid) else { return };
+    let is_there = || fs::read_to_string(format!("/proc/{}/comm", pid.trim())).is_ok_and(|name| name.trim() == "sleep");
+    while is_there() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_command_prints_a_password_a_login_or_a_token() {
+    let place = Place::new();
+    for (printed, username, expected) in
+        [("se:cret\n", Some("me"), "me:se:cret"), ("you:se:cret\r\n", None, "you:se:cret"), ("idt", None, "token:idt")]
+    {
+        let source = place.source("a.example", command(&["printf", printed], username));
+        assert_eq!(login(&source).await.unwrap(), expected);
+    }
+    assert_eq!(place.source("a.example", command(&["x"], Some("me"))).identity(), "me");
+    assert_eq!(place.source("a.example", command(&["x"], None)).identity(), "command");
+    for (line, expected) in [
+        (&["false", "hunter2"][..], "the command false failed (exit status: 1)"),
+        (&["printf", ""], "the command printf printed no single line"),
+        (&["printf", "hunter2\nhunter2\n"], "the command printf printed no single line"),
+        (&["printf", "\\377"], "the command printf printed no text"),
+        (&["no-such-program"], "the command no-such-program is not installed, or not in PATH"),
+    ] {
+        assert_eq!(login(&place.source("a.example", command(line, None))).await.unwrap_err(), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_is_asked_for_again_but_not_at_once() {
+    let place = Place::new();
+    let secret = place.file("secret", "old");
+    place.program("print", &format!("cat '{}'", secret.display()));
+    let source = place.source("a.example", command(&["print"], Some("me")));
+    let old = source.login().await.unwrap().unwrap();
+    fs::write(&secret, "new").unwrap();
+    // So soon after it was asked it would say the same.
+    assert_eq!(source.another(&old).await.unwrap(), None);
+    assert_eq!(place.runs(), 1);
+    source.last.lock().await.answer.as_mut().unwrap().asked -= super::YOUNG;
+    let all = join_all((0..8).map(|_| source.another(&old))).await;
+    assert!(all.into_iter().all(|login| shown(login.unwrap().as_ref()) == "me:new"));
+    assert_eq!(place.runs(), 2);
+}
+
+#[tokio::test]
+async fn a_program_that_fails_is_asked_once_by_all_who_wait() {
+    let place = Place::new();
+    place.program("fail", "sleep 0.3; exit 1");
+    let source = place.source("a.example", command(&["fail"], None));
+    let all = join_all((0..8).map(|_| login(&source))).await;
+    assert!(all.iter().all(Result::is_err));
+    assert_eq!(place.runs(), 1);
+}

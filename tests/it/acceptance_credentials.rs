@@ -1,0 +1,243 @@
+//! Where credentials come from, seen from outside: each source lets transship in where it must be let in, evidence names
+//! who it was, and no secret is in anything that it says or keeps.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine as _;
+
+use crate::support::http;
+use crate::support::images::{self, Family};
+use crate::support::programs::{DEADLINE, DebianRegistry, Running};
+use crate::support::registry::{Auth, Server, Setup};
+use crate::support::site::{Site, parse};
+
+const PASSWORD: &str = "c4nary-p4ss";
+/// Of `mirror` and the password above.
+const HTPASSWD: &str = "mirror:$2y$05$abcdefghijklmnopqrstuuXvrSL3Pi/EvKlC12beLQZLHpQxc1wUa\n";
+const WRONG: &str = "c4nary-that-is-wrong";
+
+fn base64(text: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// A registry with tokens; the password of `mirror` is its identity token too.
+fn bearer(anonymous_pull: bool) -> Server {
+    let user = ("mirror".to_owned(), PASSWORD.to_owned());
+    let auth = Auth::Bearer { user, anonymous_pull, lifetime: Duration::from_secs(300) };
+    Server::with(Setup { auth, ..Setup::default() })
+}
+
+/// A program in the folder `bin` of a place.
+fn program(site: &Site, name: &str, script: &str) {
+    let path = site.path("bin").join(name);
+    fs::create_dir_all(site.path("bin")).unwrap();
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A place with all that the sources need: files, programs and variables.
+struct Scene {
+    site: Site,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Scene {
+    /// Copies `app` from an open registry into the one at `host`, as `credentials` say (empty: nothing is said).
+    fn new(source: &Server, host: &str, credentials: &str) -> Self {
+        let site = Site::new();
+        let of = if credentials.is_empty() { String::new() } else { format!(", credentials: {credentials}") };
+        let registries = format!("\"{}\": {{plain_http: true}}, \"{host}\": {{plain_http: true{of}}}", source.host());
+        let entry = format!("- {{name: app, source: \"{}/app\", target: \"{host}/app\"}}", source.host());
+        site.configure_fully("status: \"127.0.0.1:0\"", &registries, &entry);
+        let folder = |name: &str| site.path(name).display().to_string();
+        let variables = vec![("PATH", format!("{}:/usr/bin:/bin", folder("bin"))), ("TRANSSHIP_LOG", "trace".into())];
+        Self { site, variables }
+    }
+
+    fn variable(mut self, name: &'static str, value: impl AsRef<Path>) -> Self {
+        self.variables.push((name, value.as_ref().display().to_string()));
+        self
+    }
+
+    fn start(&self, args: &[&str]) -> Running {
+        let mut command = self.site.command(args);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        Running::start(&mut command)
+    }
+
+    /// Runs `once`, which must end with this code; all that it said and all that was kept of it.
+    #[track_caller]
+    fn once(&self, code: i32) -> String {
+        let output = self.start(&["once", "--json"]).wait(DEADLINE);
+        assert_eq!(output.code(), code, "{}\n{}", output.stdout, output.stderr);
+        let journal: Vec<u8> = ["journal.db", "journal.db-wal"]
+            .iter()
+            .filter_map(|name| fs::read(self.site.path(name)).ok())
+            .flatten()
+            .collect();
+        assert!(journal.len() > 1000, "the journal was found");
+        format!("{}{}{}", output.stdout, output.stderr, String::from_utf8_lossy(&journal))
+    }
+
+    /// Who the evidence says it was at the target.
+    #[track_caller]
+    fn identity(&self) -> String {
+        let evidence = self.start(&["evidence", "--json"]).wait(DEADLINE).expect_success();
+        let evidence = parse(&evidence.stdout);
+        assert_eq!(evidence.as_array().map(Vec::len), Some(1), "{evidence:#}");
+        evidence[0]["target_identity"].as_str().unwrap().to_owned()
+    }
+}
+
+#[track_caller]
+fn has_no_secret(text: &str) {
+    for secret in [PASSWORD, WRONG] {
+        for form in [secret.to_owned(), base64(&format!("mirror:{secret}"))] {
+            let at = text.find(&form);
+            assert!(at.is_none(), "{form} is shown: {:?}", at.map(|at| text.get(at.saturating_sub(200)..at + 60)));
+        }
+    }
+}
+
+/// Every source of a password, with what evidence says of it, in a scene that has all that it needs.
+fn sources(source: &Server, host: &str, password: &str) -> Vec<(Scene, &'static str)> {
+    let scene = |credentials: &str| Scene::new(source, host, credentials);
+    let config = format!(r#"{{"auths": {{"{host}": {{"auth": "{}"}}}}}}"#, base64(&format!("mirror:{password}")));
+    let with_file = |scene: Scene, name: &str, text: &str| {
+        fs::create_dir_all(scene.site.path(name).parent().unwrap()).unwrap();
+        scene.site.write(name, text);
+        scene
+    };
+    let by_file = with_file(scene("{username: mirror, password: {file: secret}}"), "secret", password);
+    let by_default = with_file(scene(""), "config.json", &config);
+    let folder = by_default.site.folder().to_owned();
+    let by_podman = with_file(scene(""), "auth.json", &config);
+    let auth_file = by_podman.site.path("auth.json");
+    let by_home = scene("");
+    fs::create_dir_all(by_home.site.path(".docker")).unwrap();
+    fs::write(by_home.site.path(".docker/config.json"), &config).unwrap();
+    let home = by_home.site.folder().to_owned();
+    let by_helper = scene("{helper: test}");
+    let json = format!(r#"{{\"ServerURL\": \"$host\", \"Username\": \"mirror\", \"Secret\": \"{password}\"}}"#);
+    let script = format!("read host; [ \"$1 $host\" = 'get {host}' ] && echo \"{json}\"");
+    program(&by_helper.site, "docker-credential-test", &script);
+    let by_command = scene("{command: [print-login]}");
+    program(&by_command.site, "print-login", &format!("echo 'mirror:{password}'; echo '{password}' >&2"));
+    let by_store = with_file(scene("{docker_config: config.json}"), "config.json", r#"{"credsStore": "test"}"#);
+    program(&by_store.site, "docker-credential-test", &script);
+    vec![
+        (by_file, "mirror"),
+        (by_default.variable("DOCKER_CONFIG", folder), "mirror"),
+        (by_podman.variable("REGISTRY_AUTH_FILE", auth_file), "mirror"),
+        (by_home.variable("HOME", home), "mirror"),
+        (by_helper, "mirror"),
+        (by_command, "mirror"),
+        (by_store, "mirror"),
+    ]
+}
+
+#[test]
+fn every_source_lets_us_into_debians_registry_and_evidence_names_the_user() {
+    let (source, debian) = (Server::start(), DebianRegistry::guarded(HTPASSWD));
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    for (at, (scene, user)) in sources(&source, debian.host(), PASSWORD).into_iter().enumerate() {
+        // Each has something to do.
+        images::small(Family::Oci, 10 + at as u64).put(&source, "app", Some("v1"));
+        has_no_secret(&scene.once(0));
+        assert_eq!(scene.identity(), user);
+    }
+}
+
+#[test]
+fn every_source_lets_us_in_where_tokens_are_asked_for() {
+    let source = Server::start();
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    let host_of = bearer(false);
+    for (at, (scene, user)) in sources(&source, host_of.host(), PASSWORD).into_iter().enumerate() {
+        images::small(Family::Oci, 10 + at as u64).put(&source, "app", Some("v1"));
+        has_no_secret(&scene.once(0));
+        assert_eq!(scene.identity(), user);
+    }
+}
+
+#[test]
+fn a_wrong_secret_of_any_source_is_refused_and_not_shown() {
+    let source = Server::start();
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    let user = ("mirror".to_owned(), PASSWORD.to_owned());
+    let basic = Server::with(Setup { auth: Auth::Basic(user.0, user.1), ..Setup::default() });
+    for server in [bearer(false), basic] {
+        for (scene, _) in sources(&source, server.host(), WRONG) {
+            has_no_secret(&scene.once(1));
+        }
+        assert!(server.store().repositories().is_empty());
+    }
+}
+
+#[test]
+fn an_identity_token_lets_us_in_and_a_wrong_one_is_not_shown() {
+    let (source, target) = (Server::start(), bearer(false));
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    let wrong = Scene::new(&source, target.host(), "{token: {env: TOKEN}}").variable("TOKEN", WRONG);
+    let said = wrong.once(1);
+    assert!(said.contains("refused token: 401 Unauthorized"), "{said}");
+    has_no_secret(&said);
+    let right = Scene::new(&source, target.host(), "{token: {env: TOKEN}}").variable("TOKEN", PASSWORD);
+    has_no_secret(&right.once(0));
+    assert_eq!(right.identity(), "token");
+    assert!(
+        target.log().count("token POST") >= 2 && target.log().count("token GET") == 0,
+        "{:?}",
+        target.log().counts()
+    );
+}
+
+#[test]
+fn anonymous_is_nobody_whatever_this_machine_knows() {
+    let (source, target) = (bearer(true), Server::start());
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    let config = format!(r#"{{"auths": {{"{}": {{"auth": "{}"}}}}}}"#, source.host(), base64("mirror:wrong"));
+    let run = |credentials: &str| {
+        let site = Site::new();
+        site.write("config.json", &config);
+        let registries = format!(
+            "\"{}\": {{plain_http: true{credentials}}}, \"{}\": {{plain_http: true}}",
+            source.host(),
+            target.host()
+        );
+        let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+        site.configure_fully("status: off", &registries, &entry);
+        let mut command = site.command(&["once"]);
+        command.env("DOCKER_CONFIG", site.folder());
+        Running::start(&mut command).wait(DEADLINE).code()
+    };
+    assert_eq!(run(""), 1);
+    assert_eq!(run(", credentials: {anonymous: true}"), 0);
+}
+
+#[test]
+fn the_status_port_shows_no_secret() {
+    let (source, target) = (Server::start(), bearer(false));
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    let scene = Scene::new(&source, target.host(), "{command: [print-token]}");
+    program(&scene.site, "print-token", &format!("echo '{WRONG}'"));
+    // What a run failed of is shown later too.
+    has_no_secret(&scene.once(1));
+    let mut daemon = scene.start(&["run"]);
+    let address = daemon.wait_until("the status port", |daemon| {
+        let log = daemon.stderr();
+        let (_, rest) = log.split_once("the status port answers address=")?;
+        rest.split_whitespace().next().map(str::to_owned)
+    });
+    for path in ["/status", "/metrics", "/"] {
+        let (status, body) = http::get(&address, path).unwrap();
+        assert_eq!(status, 200);
+        has_no_secret(&body);
+    }
+    daemon.signal("TERM");
+    let output = daemon.wait(DEADLINE);
+    has_no_secret(&(output.stdout + &output.stderr));
+}
