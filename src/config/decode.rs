@@ -14,7 +14,7 @@ use super::node::Node;
 use super::reader::{Reader, Value};
 use super::report::{Found, Part};
 use super::secrecy::may_show;
-use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar};
+use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar, transport};
 use crate::oci::RegistryHost;
 use crate::registry::{Credentials, Kind, Limits, Options, Secret};
 
@@ -111,7 +111,7 @@ fn default_journal(environment: Environment<'_>) -> Option<PathBuf> {
     Some(folder.join("journal.db"))
 }
 
-fn path(reader: &Reader<'_>, value: &Value<'_>, expected: &str) -> Option<PathBuf> {
+pub(super) fn path(reader: &Reader<'_>, value: &Value<'_>, expected: &str) -> Option<PathBuf> {
     let text = reader.text(value, expected)?;
     if text.is_empty() {
         reader.wrong(value, format!("expected {expected}, found nothing in it"));
@@ -198,8 +198,9 @@ fn options(reader: &Reader<'_>, value: &Value<'_>) -> Option<Options> {
     let plain_http = fields.get("plain_http").and_then(|value| reader.bool(value)).unwrap_or_default();
     let kind = fields.get("kind").and_then(|value| kind(reader, value));
     let limits = fields.get("limits").and_then(|value| limits(reader, value)).unwrap_or_default();
+    let transport = transport::transport(reader, &fields, plain_http);
     fields.done();
-    Some(Options { credentials, plain_http, kind, limits })
+    Some(Options { credentials, plain_http, kind, limits, transport })
 }
 
 fn kind(reader: &Reader<'_>, value: &Value<'_>) -> Option<Kind> {

@@ -93,13 +93,14 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
 }
 
 fn same_options(old: &Options, new: &Options) -> bool {
-    let Options { credentials, plain_http, kind, limits } = old;
+    let Options { credentials, plain_http, kind, limits, transport } = old;
     let same_credentials = match (credentials, &new.credentials) {
         (None, None) => true,
         (Some(a), Some(b)) => a.username == b.username && same_secret(&a.password, &b.password),
         _ => false,
     };
-    same_credentials && *plain_http == new.plain_http && *kind == new.kind && *limits == new.limits
+    let same_transport = *plain_http == new.plain_http && *transport == new.transport;
+    same_credentials && same_transport && *kind == new.kind && *limits == new.limits
 }
 
 fn same_secret(a: &Secret, b: &Secret) -> bool {

@@ -140,24 +140,70 @@ pub(super) static DAEMON: Table = Table {
 
 pub(super) static REGISTRY: Table = Table {
     place: "under a registry",
-    groups: &[&[
-        key("credentials", Shape::Map(&CREDENTIALS), "Who to be. Default: anonymous.", ""),
-        with_default(
-            key("plain_http", Shape::Bool, "Speak HTTP instead of HTTPS; it is never guessed.", "true"),
-            "false",
-        ),
-        key(
-            "kind",
-            Shape::Word(&Kind::NAMES),
-            "Whose registry it is, where the host's name does not tell, as behind a domain of your own: acr (Azure), ecr \
+    groups: &[
+        &[
+            key("credentials", Shape::Map(&CREDENTIALS), "Who to be. Default: anonymous.", ""),
+            with_default(
+                key("plain_http", Shape::Bool, "Speak HTTP instead of HTTPS; it is never guessed.", "true"),
+                "false",
+            ),
+            key(
+                "kind",
+                Shape::Word(&Kind::NAMES),
+                "Whose registry it is, where the host's name does not tell, as behind a domain of your own: acr (Azure), ecr \
              (Amazon), google, or plain. Default: by the name.",
-            r#""acr""#,
+                r#""acr""#,
+            ),
+            key(
+                "limits",
+                Shape::Map(&LIMITS),
+                "What the registry is asked for at most, by all entries together. Default: no limit.",
+                "",
+            ),
+        ],
+        TRANSPORT,
+    ],
+    required: &[],
+};
+
+/// The keys of a registry that are about connections.
+const TRANSPORT: &[Key] = &[key(
+    "tls",
+    Shape::Map(&TLS),
+    "Whom to believe, and who to be, where the system's authorities are not enough.",
+    "",
+)];
+
+pub(super) static TLS: Table = Table {
+    place: "under `tls`",
+    groups: &[&[
+        key(
+            "ca",
+            ANY,
+            "A PEM file with authorities that are believed beside the system's.",
+            r#""/etc/transship/ca.pem""#,
         ),
         key(
-            "limits",
-            Shape::Map(&LIMITS),
-            "What the registry is asked for at most, by all entries together. Default: no limit.",
-            "",
+            "certificate",
+            ANY,
+            "A PEM file with a certificate to show to servers that ask for one.",
+            r#""/etc/transship/me.pem""#,
+        ),
+        key(
+            "key",
+            ANY,
+            "The PEM file with its private key. Default: in the file of the certificate.",
+            r#""/etc/transship/me.key""#,
+        ),
+        with_default(
+            key(
+                "insecure_skip_verify",
+                Shape::Bool,
+                "Believe whoever answers, as this registry, its token service or its storage: credentials may be stolen and \
+                 images changed on their way. Each start warns of it.",
+                "true",
+            ),
+            "false",
         ),
     ]],
     required: &[],
@@ -318,7 +364,8 @@ pub(super) static TAGS: Table = Table {
 };
 
 /// All tables, for "it belongs under …".
-pub(super) static TABLES: [&Table; 8] = [&ROOT, &DAEMON, &REGISTRY, &CREDENTIALS, &LIMITS, &DEFAULTS, &ENTRY, &TAGS];
+pub(super) static TABLES: [&Table; 9] =
+    [&ROOT, &DAEMON, &REGISTRY, &TLS, &CREDENTIALS, &LIMITS, &DEFAULTS, &ENTRY, &TAGS];
 
 impl Table {
     /// The keys of all groups.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::oci::{Platform, RegistryHost};
 use crate::plan;
-use crate::registry::Options;
+use crate::registry::{INSECURE, Options};
 use crate::schedule::Schedule;
 
 use super::Endpoint;
@@ -25,6 +25,15 @@ pub struct Config {
     pub registries: BTreeMap<RegistryHost, Options>,
     /// What to keep in step, in the order of the file; names are unique.
     pub entries: Vec<Entry>,
+}
+
+impl Config {
+    /// What is allowed and yet not well, a sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let insecure = self.registries.iter().filter(|(_, options)| options.transport.tls.insecure_skip_verify);
+        insecure.map(|(host, _)| format!("{host}: {INSECURE}")).collect()
+    }
 }
 
 /// Settings of the process itself.

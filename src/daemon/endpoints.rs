@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::Endpoint;
 use crate::layout::Layout;
 use crate::oci::{RegistryHost, Repository};
-use crate::registry::{Options, Registry};
+use crate::registry::{INSECURE, Options, Registry};
 use crate::store::{Source, StoreError, Target};
 
 /// All registries and layouts that have been asked for, by one configuration.
@@ -37,10 +37,17 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
+fn warn((host, options): (&RegistryHost, &Options)) {
+    if options.transport.tls.insecure_skip_verify {
+        tracing::warn!(registry = %host, "{INSECURE}");
+    }
+}
+
 impl Endpoints {
     /// Endpoints by these options.
     #[must_use]
     pub fn new(options: BTreeMap<RegistryHost, Options>) -> Self {
+        options.iter().for_each(warn);
         Self { options, ..Self::default() }
     }
 
@@ -49,6 +56,7 @@ impl Endpoints {
     pub fn reconfigured(&self, options: BTreeMap<RegistryHost, Options>, changed: &[RegistryHost]) -> Self {
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner).clone();
         registries.retain(|host, _| !changed.contains(host));
+        options.iter().filter(|(host, _)| changed.contains(host)).for_each(warn);
         let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Self { options, registries: Mutex::new(registries), layouts: Mutex::new(layouts) }
     }

@@ -14,7 +14,7 @@ use super::permits::Gate;
 use super::retry::Tempo;
 use super::seek::OwnMount;
 use super::upload::UploadMode;
-use super::{Kind, MeterSnapshot, Options, Repository, realm};
+use super::{Kind, MeterSnapshot, Options, Repository, Transport, realm};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
 /// One registry. Shared by everything that speaks to it, so that its limits hold over all entries.
@@ -82,7 +82,7 @@ impl Registry {
         let scheme = if options.plain_http { "http" } else { "https" };
         let api_host = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
         let base: Url = format!("{scheme}://{api_host}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
-        let http = http_client(&base, &tempo)
+        let http = http_client(&base, &tempo, &options.transport)
             .map_err(|error| RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() })?;
         let kind = options.kind.unwrap_or_else(|| Kind::of(&host));
         Ok(Arc::new(Self {
@@ -200,7 +200,7 @@ const FRAME: u32 = 64 * 1024;
 
 /// Redirects, repetitions and credentials are ours to decide; content encodings stay off, for a decompressed blob has
 /// another digest.
-fn http_client(base: &Url, tempo: &Tempo) -> reqwest::Result<reqwest::Client> {
+fn http_client(base: &Url, tempo: &Tempo, transport: &Transport) -> reqwest::Result<reqwest::Client> {
     let builder = || {
         let builder = reqwest::Client::builder()
             .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
@@ -213,12 +213,13 @@ fn http_client(base: &Url, tempo: &Tempo) -> reqwest::Result<reqwest::Client> {
             .connect_timeout(tempo.connect)
             .pool_idle_timeout(tempo.idle);
         // As everywhere, a proxy of the environment is not for this machine itself.
-        if realm::is_loopback(base) { builder.no_proxy() } else { builder }
+        let builder = if realm::is_loopback(base) { builder.no_proxy() } else { builder };
+        transport.tls.apply(builder)
     };
-    let client = builder().build();
+    let client = builder()?.build();
     if base.scheme() == "http" {
         // Without any authorities plain HTTP still works.
-        return client.or_else(|_| builder().tls_certs_only([]).build());
+        return client.or_else(|_| builder()?.tls_certs_only([]).build());
     }
     client
 }

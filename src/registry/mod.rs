@@ -26,6 +26,7 @@ mod retry;
 mod scope;
 mod seek;
 mod tags;
+mod tls;
 mod token;
 mod transport;
 mod trouble;
@@ -36,5 +37,6 @@ mod tests;
 
 pub use client::{Registry, RegistryError};
 pub use meter::{MeterSnapshot, RequestCount};
-pub use options::{Credentials, Kind, KindError, Limits, Options, Rate, Secret};
+pub use options::{Credentials, Kind, KindError, Limits, Options, Rate, Secret, Transport};
 pub use repository::Repository;
+pub use tls::{INSECURE, Pem, PemError, Tls};

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::Tls;
+
 /// How to speak to one registry. The default is anonymous HTTPS without limits.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -18,6 +20,15 @@ pub struct Options {
     pub kind: Option<Kind>,
     /// What the registry may be asked for at most.
     pub limits: Limits,
+    /// How connections are made.
+    pub transport: Transport,
+}
+
+/// How connections to one registry are made. The default is what the system and the environment say.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Transport {
+    /// Whom to believe by TLS, and who to be.
+    pub tls: Tls,
 }
 
 /// Whose registry it is, as far as that changes how it is asked.

@@ -1,0 +1,56 @@
+//! From nodes to how connections to one registry are made: `tls` and its like.
+
+use super::decode::path;
+use super::keys::TLS;
+use super::node::Node;
+use super::reader::{Fields, Reader, Value};
+use crate::registry::{Pem, Tls, Transport};
+
+/// The keys of a registry that are about connections.
+pub(super) fn transport(reader: &Reader<'_>, fields: &Fields<'_>, plain_http: bool) -> Transport {
+    let tls = fields.get("tls");
+    if let Some(value) = tls.filter(|_| plain_http) {
+        reader.wrong_with_hint(value, "there is no TLS by plain_http", "leave one of the two out");
+    }
+    Transport { tls: tls.and_then(|value| read_tls(reader, value)).unwrap_or_default() }
+}
+
+fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {
+    let fields = reader.fields(value, &TLS)?;
+    let ca = fields.get("ca").and_then(|value| certificates(reader, value));
+    let certificate = fields.get("certificate");
+    // Many keep both in one file.
+    let key = fields.get("key").or(certificate);
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => identity(reader, certificate, key),
+        (None, Some(key)) => {
+            reader.wrong_with_hint(key, "a key alone proves nothing", "write the certificate's file to `certificate`");
+            None
+        }
+        _ => None,
+    };
+    let insecure = fields.get("insecure_skip_verify").and_then(|value| reader.bool(value));
+    fields.done();
+    Some(Tls { ca, identity, insecure_skip_verify: insecure.unwrap_or_default() })
+}
+
+fn identity(reader: &Reader<'_>, certificate: &Value<'_>, key: &Value<'_>) -> Option<(Pem, Pem)> {
+    let certificate = certificates(reader, certificate)?;
+    let path = file(reader, key)?;
+    let key = reader.keep(key, Pem::key(&path, &certificate))?;
+    Some((certificate, key))
+}
+
+fn certificates(reader: &Reader<'_>, value: &Value<'_>) -> Option<Pem> {
+    let path = file(reader, value)?;
+    reader.keep(value, Pem::certificates(&path))
+}
+
+fn file(reader: &Reader<'_>, value: &Value<'_>) -> Option<std::path::PathBuf> {
+    // Not repeated: it can be the key itself.
+    if matches!(value.node, Node::Text(text) if text.contains("-----BEGIN")) {
+        reader.wrong_with_hint(value, "expected the path of a file, found what should be in it", "write it to a file");
+        return None;
+    }
+    path(reader, value, "the path of a file")
+}

@@ -1,0 +1,242 @@
+//! Who is believed at the other end of TLS, and who we are there: files in PEM form, read and checked once, when the
+//! configuration is. Neither the connections (`client.rs`) nor what goes wrong with them (`trouble.rs`).
+
+use std::error::Error as _;
+use std::fmt;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file with certificates is not larger than this, in bytes.
+const MAX_PEM: u64 = 4 * 1024 * 1024;
+
+/// What [`Tls::insecure_skip_verify`] means, for whoever starts us or looks at the configuration.
+pub const INSECURE: &str = "its certificate is not verified (tls.insecure_skip_verify): whoever is in between can read \
+                            the credentials and change the images";
+
+/// The TLS of one registry, and of the token service and the stores that it points at. The default believes the
+/// authorities of the system, and shows no certificate of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Authorities that are believed beside the system's.
+    pub ca: Option<Pem>,
+    /// Our own certificate with those that lead to its authority, and its key, for servers that ask for one.
+    pub identity: Option<(Pem, Pem)>,
+    /// Believe whoever answers. Nothing is safe then, credentials least of all.
+    pub insecure_skip_verify: bool,
+}
+
+/// A file in PEM form as it was when it was read. `Debug` shows where it is, not what is in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pem {
+    path: PathBuf,
+    bytes: Arc<[u8]>,
+}
+
+/// What is wrong with a file in PEM form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PemError {
+    /// It is not there, or not for us.
+    #[error("the file {} cannot be read: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// It is something else.
+    #[error("the file {} has no certificate: PEM is expected, with a line -----BEGIN CERTIFICATE-----", .0.display())]
+    NoCertificate(PathBuf),
+    /// It is damaged.
+    #[error("the file {} has a certificate that cannot be read: {reason}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// It is something else.
+    #[error("the file {} has no private key: PEM is expected, with a line -----BEGIN PRIVATE KEY-----", .0.display())]
+    NoKey(PathBuf),
+    /// A passphrase would be needed.
+    #[error("the private key in the file {} is encrypted: write it without a passphrase", .0.display())]
+    EncryptedKey(PathBuf),
+    /// They are not of one pair, or the key is damaged.
+    #[error("the private key in the file {} does not belong to the certificate in {}: {reason}", key.display(), certificate.display())]
+    Pair {
+        /// The file with the certificate.
+        certificate: PathBuf,
+        /// The file with the key.
+        key: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Pem {
+    /// Reads a file with one certificate at least.
+    ///
+    /// # Errors
+    /// [`PemError`] where it cannot be read or has none that can be used.
+    pub fn certificates(path: &Path) -> Result<Self, PemError> {
+        let pem = Self::read(path)?;
+        let broken = |error: reqwest::Error| PemError::Certificate { path: path.to_owned(), reason: innermost(&error) };
+        if !pem.has("-----BEGIN CERTIFICATE-----") {
+            return Err(PemError::NoCertificate(path.to_owned()));
+        }
+        let certificates = pem.parsed().map_err(broken)?;
+        // Only a client looks at what is in them.
+        reqwest::Client::builder().tls_certs_only(certificates).build().map_err(broken)?;
+        Ok(pem)
+    }
+
+    /// Reads a file with the private key of the first certificate in `certificate`.
+    ///
+    /// # Errors
+    /// [`PemError`] where it cannot be read, has none that can be used, or another one.
+    pub fn key(path: &Path, certificate: &Self) -> Result<Self, PemError> {
+        let pem = Self::read(path)?;
+        if pem.has("-----BEGIN ENCRYPTED PRIVATE KEY-----") || pem.has("Proc-Type: 4,ENCRYPTED") {
+            return Err(PemError::EncryptedKey(path.to_owned()));
+        }
+        if !pem.has("PRIVATE KEY-----") {
+            return Err(PemError::NoKey(path.to_owned()));
+        }
+        let builder = reqwest::Client::builder().tls_certs_only([]);
+        identity(certificate, &pem).and_then(|identity| builder.identity(identity).build()).map_err(|error| {
+            let (certificate, key) = (certificate.path.clone(), path.to_owned());
+            PemError::Pair { certificate, key, reason: innermost(&error) }
+        })?;
+        Ok(pem)
+    }
+
+    fn read(path: &Path) -> Result<Self, PemError> {
+        let unreadable = |reason: String| PemError::Unreadable { path: path.to_owned(), reason };
+        let read = || {
+            let mut bytes = Vec::new();
+            std::fs::File::open(path)?.take(MAX_PEM + 1).read_to_end(&mut bytes)?;
+            Ok::<_, std::io::Error>(bytes)
+        };
+        // A pipe would wait for its writer.
+        let kind = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+        if !kind.is_file() {
+            return Err(unreadable("it is not a regular file".to_owned()));
+        }
+        let bytes = read().map_err(|error| unreadable(error.to_string()))?;
+        if bytes.len() as u64 > MAX_PEM {
+            return Err(unreadable("it is larger than 4 MiB".to_owned()));
+        }
+        Ok(Self { path: path.to_owned(), bytes: bytes.into() })
+    }
+
+    fn has(&self, line: &str) -> bool {
+        self.bytes.windows(line.len()).any(|window| window == line.as_bytes())
+    }
+
+    fn parsed(&self) -> reqwest::Result<Vec<reqwest::Certificate>> {
+        reqwest::Certificate::from_pem_bundle(&self.bytes)
+    }
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pem({})", self.path.display())
+    }
+}
+
+impl Tls {
+    /// The same builder with this TLS.
+    pub(crate) fn apply(&self, mut builder: reqwest::ClientBuilder) -> reqwest::Result<reqwest::ClientBuilder> {
+        if let Some(ca) = &self.ca {
+            builder = builder.tls_certs_merge(ca.parsed()?);
+        }
+        if let Some((certificate, key)) = &self.identity {
+            builder = builder.identity(identity(certificate, key)?);
+        }
+        Ok(if self.insecure_skip_verify { builder.tls_danger_accept_invalid_certs(true) } else { builder })
+    }
+}
+
+fn identity(certificate: &Pem, key: &Pem) -> reqwest::Result<reqwest::Identity> {
+    reqwest::Identity::from_pem(&[&certificate.bytes[..], b"\n", &key.bytes].concat())
+}
+
+/// The innermost reason says what is wrong; those around it, that something is.
+fn innermost(error: &reqwest::Error) -> String {
+    let (mut reason, mut next) = ("it cannot be used".to_owned(), error.source());
+    while let Some(error) = next {
+        (reason, next) = (error.to_string(), error.source());
+    }
+    reason
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of the configuration's tests: `me.pem` and `me.key` are a pair, `ca.pem` is another certificate.
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/credentials").join(name)
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_named_with_what_they_should_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let encrypted = made("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n");
+        let damaged = made("damaged.pem", "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n");
+        let said = |error: PemError| {
+            let text = error.to_string().replace(folder.path().to_str().unwrap(), "");
+            text.replace(fixture("").to_str().unwrap(), "/")
+        };
+        let certificates = |path: &Path| Pem::certificates(path).map_err(said);
+        let me = certificates(&fixture("me.pem")).unwrap();
+        let with_key = |path: &Path| Pem::key(path, &me).map_err(said);
+        assert!(with_key(&fixture("me.key")).is_ok());
+        assert_eq!(
+            certificates(&folder.path().join("none.pem")).unwrap_err(),
+            "the file /none.pem cannot be read: No such file or directory (os error 2)"
+        );
+        assert_eq!(certificates(folder.path()).unwrap_err(), "the file  cannot be read: it is not a regular file");
+        assert_eq!(
+            certificates(&fixture("me.key")).unwrap_err(),
+            "the file /me.key has no certificate: PEM is expected, with a line -----BEGIN CERTIFICATE-----"
+        );
+        assert_eq!(
+            certificates(&damaged).unwrap_err(),
+            "the file /damaged.pem has a certificate that cannot be read: invalid peer certificate: BadEncoding"
+        );
+        assert_eq!(
+            with_key(&fixture("me.pem")).unwrap_err(),
+            "the file /me.pem has no private key: PEM is expected, with a line -----BEGIN PRIVATE KEY-----"
+        );
+        assert_eq!(
+            with_key(&encrypted).unwrap_err(),
+            "the private key in the file /encrypted.key is encrypted: write it without a passphrase"
+        );
+        let other = certificates(&fixture("ca.pem")).unwrap();
+        assert_eq!(
+            Pem::key(&fixture("me.key"), &other).map_err(said).unwrap_err(),
+            "the private key in the file /me.key does not belong to the certificate in /ca.pem: \
+             keys may not be consistent: KeyMismatch"
+        );
+    }
+
+    #[test]
+    fn a_key_is_never_shown_and_another_content_is_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("me.pem");
+        let both =
+            std::fs::read_to_string(fixture("me.key")).unwrap() + &std::fs::read_to_string(fixture("me.pem")).unwrap();
+        std::fs::write(&path, both).unwrap();
+        let before = Pem::certificates(&path).unwrap();
+        assert!(Pem::key(&path, &before).is_ok(), "both in one file");
+        assert_eq!(format!("{before:?}"), format!("Pem({})", path.display()));
+        std::fs::copy(fixture("me.pem"), &path).unwrap();
+        assert_ne!(Pem::certificates(&path).unwrap(), before);
+    }
+}
