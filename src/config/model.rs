@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::oci::{Platform, RegistryHost};
 use crate::plan;
-use crate::registry::{INSECURE, Options};
+use crate::registry::Options;
 use crate::schedule::Schedule;
 
 use super::Endpoint;
@@ -31,8 +31,9 @@ impl Config {
     /// What is allowed and yet not well, a sentence each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let insecure = self.registries.iter().filter(|(_, options)| options.transport.tls.insecure_skip_verify);
-        insecure.map(|(host, _)| format!("{host}: {INSECURE}")).collect()
+        let of =
+            |(host, options): (&RegistryHost, &Options)| Some(format!("{host}: {}", options.transport.tls.warning()?));
+        self.registries.iter().filter_map(of).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::Endpoint;
 use crate::layout::Layout;
 use crate::oci::{RegistryHost, Repository};
-use crate::registry::{INSECURE, Options, Registry};
+use crate::registry::{Options, Registry};
 use crate::store::{Source, StoreError, Target};
 
 /// All registries and layouts that have been asked for, by one configuration.
@@ -38,8 +38,8 @@ pub enum OpenError {
 }
 
 fn warn((host, options): (&RegistryHost, &Options)) {
-    if options.transport.tls.insecure_skip_verify {
-        tracing::warn!(registry = %host, "{INSECURE}");
+    if let Some(warning) = options.transport.tls.warning() {
+        tracing::warn!(registry = %host, "{warning}");
     }
 }
 

@@ -14,7 +14,7 @@ use super::permits::Gate;
 use super::retry::Tempo;
 use super::seek::OwnMount;
 use super::upload::UploadMode;
-use super::{Kind, MeterSnapshot, Options, Repository, Transport, realm};
+use super::{Kind, MeterSnapshot, Options, Repository, connect};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
 /// One registry. Shared by everything that speaks to it, so that its limits hold over all entries.
@@ -82,7 +82,7 @@ impl Registry {
         let scheme = if options.plain_http { "http" } else { "https" };
         let api_host = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
         let base: Url = format!("{scheme}://{api_host}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
-        let http = http_client(&base, &tempo, &options.transport)
+        let http = connect::http_client(&base, &tempo, &options.transport)
             .map_err(|error| RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() })?;
         let kind = options.kind.unwrap_or_else(|| Kind::of(&host));
         Ok(Arc::new(Self {
@@ -186,40 +186,4 @@ impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Registry({} as {})", self.host, self.auth.identity())
     }
-}
-
-/// What one blob may have on its way by HTTP/2 before it is taken: 100 MB/s at a round trip of 40 ms.
-const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
-
-/// What all of one registry may have so by HTTP/2, where they share a connection. It is memory at worst, and not
-/// `daemon.memory`'s.
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
-
-/// The largest piece by HTTP/2: four times the least allowed, and still short beside a small answer that waits behind it.
-const FRAME: u32 = 64 * 1024;
-
-/// Redirects, repetitions and credentials are ours to decide; content encodings stay off, for a decompressed blob has
-/// another digest.
-fn http_client(base: &Url, tempo: &Tempo, transport: &Transport) -> reqwest::Result<reqwest::Client> {
-    let builder = || {
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .http2_initial_stream_window_size(STREAM_WINDOW)
-            .http2_initial_connection_window_size(CONNECTION_WINDOW)
-            .http2_max_frame_size(FRAME)
-            .connect_timeout(tempo.connect)
-            .pool_idle_timeout(tempo.idle);
-        // As everywhere, a proxy of the environment is not for this machine itself.
-        let builder = if realm::is_loopback(base) { builder.no_proxy() } else { builder };
-        transport.tls.apply(builder)
-    };
-    let client = builder()?.build();
-    if base.scheme() == "http" {
-        // Without any authorities plain HTTP still works.
-        return client.or_else(|_| builder()?.tls_certs_only([]).build());
-    }
-    client
 }

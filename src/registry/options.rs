@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::Tls;
+use super::Transport;
 
 /// How to speak to one registry. The default is anonymous HTTPS without limits.
 #[derive(Debug, Clone, Default)]
@@ -22,13 +22,6 @@ pub struct Options {
     pub limits: Limits,
     /// How connections are made.
     pub transport: Transport,
-}
-
-/// How connections to one registry are made. The default is what the system and the environment say.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Transport {
-    /// Whom to believe by TLS, and who to be.
-    pub tls: Tls,
 }
 
 /// Whose registry it is, as far as that changes how it is asked.

@@ -16,7 +16,7 @@ use super::outgoing::Outgoing;
 use super::permits::{Door, Permit};
 use super::retry::{self, Attempts, Failure, Kind};
 use super::scope::Scopes;
-use super::trouble::{Trouble, broken_off, describe};
+use super::trouble::{Trouble, broken_off, describe, wants_tls};
 use crate::store::{ErrorKind, StoreError};
 
 /// The most redirects that one request follows.
@@ -207,6 +207,9 @@ impl Registry {
         self.meter.sent(held);
         let body = answer.bytes();
         self.meter.throttled(self.pace.spend(body.len()).await);
+        if let Some(trouble) = wants_tls(answer.status, &body, &answer.url) {
+            return Err(trouble);
+        }
         let refused = answer.status.is_client_error() || answer.status.is_server_error();
         let body = if refused { scrubbed(body, credentials) } else { body };
         let elsewhere = !locate::same_origin(&answer.url, home);

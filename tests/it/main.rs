@@ -7,6 +7,7 @@ mod acceptance_journal;
 mod acceptance_mirror;
 mod acceptance_readme;
 mod acceptance_rules;
+mod acceptance_transport;
 mod architecture;
 mod client_faults;
 mod conformance;

@@ -1,5 +1,5 @@
-//! Who is believed at the other end of TLS, and who we are there: files in PEM form, read and checked once, when the
-//! configuration is. Neither the connections (`client.rs`) nor what goes wrong with them (`trouble.rs`).
+//! How connections to one registry are made, after the configuration has been read: who is believed at the other end of
+//! TLS, and who we are there. Files in PEM form are read and checked once, when the configuration is.
 
 use std::error::Error as _;
 use std::fmt;
@@ -10,9 +10,12 @@ use std::sync::Arc;
 /// A file with certificates is not larger than this, in bytes.
 const MAX_PEM: u64 = 4 * 1024 * 1024;
 
-/// What [`Tls::insecure_skip_verify`] means, for whoever starts us or looks at the configuration.
-pub const INSECURE: &str = "its certificate is not verified (tls.insecure_skip_verify): whoever is in between can read \
-                            the credentials and change the images";
+/// How connections to one registry are made. The default is what the system and the environment say.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Transport {
+    /// Whom to believe by TLS, and who to be.
+    pub tls: Tls,
+}
 
 /// The TLS of one registry, and of the token service and the stores that it points at. The default believes the
 /// authorities of the system, and shows no certificate of ours.
@@ -71,6 +74,17 @@ pub enum PemError {
         /// What is wrong.
         reason: String,
     },
+}
+
+impl Tls {
+    /// What is allowed by this and yet not well, for whoever starts us or looks at the configuration.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        self.insecure_skip_verify.then_some(
+            "its certificate is not verified (tls.insecure_skip_verify): whoever is in between can read the credentials and \
+             change the images",
+        )
+    }
 }
 
 impl Pem {
@@ -133,7 +147,7 @@ impl Pem {
         self.bytes.windows(line.len()).any(|window| window == line.as_bytes())
     }
 
-    fn parsed(&self) -> reqwest::Result<Vec<reqwest::Certificate>> {
+    pub(super) fn parsed(&self) -> reqwest::Result<Vec<reqwest::Certificate>> {
         reqwest::Certificate::from_pem_bundle(&self.bytes)
     }
 }
@@ -144,20 +158,7 @@ impl fmt::Debug for Pem {
     }
 }
 
-impl Tls {
-    /// The same builder with this TLS.
-    pub(crate) fn apply(&self, mut builder: reqwest::ClientBuilder) -> reqwest::Result<reqwest::ClientBuilder> {
-        if let Some(ca) = &self.ca {
-            builder = builder.tls_certs_merge(ca.parsed()?);
-        }
-        if let Some((certificate, key)) = &self.identity {
-            builder = builder.identity(identity(certificate, key)?);
-        }
-        Ok(if self.insecure_skip_verify { builder.tls_danger_accept_invalid_certs(true) } else { builder })
-    }
-}
-
-fn identity(certificate: &Pem, key: &Pem) -> reqwest::Result<reqwest::Identity> {
+pub(super) fn identity(certificate: &Pem, key: &Pem) -> reqwest::Result<reqwest::Identity> {
     reqwest::Identity::from_pem(&[&certificate.bytes[..], b"\n", &key.bytes].concat())
 }
 
