@@ -167,12 +167,20 @@ pub(super) static REGISTRY: Table = Table {
 };
 
 /// The keys of a registry that are about connections.
-const TRANSPORT: &[Key] = &[key(
-    "tls",
-    Shape::Map(&TLS),
-    "Whom to believe, and who to be, where the system's authorities are not enough.",
-    "",
-)];
+const TRANSPORT: &[Key] = &[
+    key("tls", Shape::Map(&TLS), "Whom to believe, and who to be, where the system's authorities are not enough.", ""),
+    with_default(
+        key("http1_only", Shape::Bool, "Offer no HTTP/2, for servers and proxies that are at odds with it.", "true"),
+        "false",
+    ),
+    key(
+        "proxy",
+        Shape::Text { pattern: "^(none|https?://.+)$" },
+        "The proxy to go through: http://HOST:PORT, http://USER:PASSWORD@HOST:PORT (percent-encoded, never shown), or none. \
+         Default: what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say.",
+        r#""http://proxy.example.com:3128""#,
+    ),
+];
 
 pub(super) static TLS: Table = Table {
     place: "under `tls`",

@@ -4,7 +4,7 @@ use super::decode::path;
 use super::keys::TLS;
 use super::node::Node;
 use super::reader::{Fields, Reader, Value};
-use crate::registry::{Pem, Tls, Transport};
+use crate::registry::{Pem, Proxy, Tls, Transport};
 
 /// The keys of a registry that are about connections.
 pub(super) fn transport(reader: &Reader<'_>, fields: &Fields<'_>, plain_http: bool) -> Transport {
@@ -12,7 +12,18 @@ pub(super) fn transport(reader: &Reader<'_>, fields: &Fields<'_>, plain_http: bo
     if let Some(value) = tls.filter(|_| plain_http) {
         reader.wrong_with_hint(value, "there is no TLS by plain_http", "leave one of the two out");
     }
-    Transport { tls: tls.and_then(|value| read_tls(reader, value)).unwrap_or_default() }
+    let tls = tls.and_then(|value| read_tls(reader, value)).unwrap_or_default();
+    let http1_only = fields.get("http1_only").and_then(|value| reader.bool(value)).unwrap_or_default();
+    let proxy = fields.get("proxy").and_then(|value| proxy(reader, value));
+    Transport { tls, http1_only, proxy: proxy.unwrap_or_default() }
+}
+
+fn proxy(reader: &Reader<'_>, value: &Value<'_>) -> Option<Proxy> {
+    if *value.node == Node::Bool(false) {
+        reader.wrong_with_hint(value, "expected http://HOST:PORT or none, found the boolean false", "write none");
+        return None;
+    }
+    reader.parsed(value, "http://HOST:PORT or none")
 }
 
 fn read_tls(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tls> {

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use url::Url;
 
 use super::auth::Auth;
+use super::connect::{self, Via};
 use super::meter::Meter;
 use super::pace::Pace;
 use super::permits::Gate;
 use super::retry::Tempo;
 use super::seek::OwnMount;
 use super::upload::UploadMode;
-use super::{Kind, MeterSnapshot, Options, Repository, connect};
+use super::{Kind, MeterSnapshot, Options, Repository};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
 /// One registry. Shared by everything that speaks to it, so that its limits hold over all entries.
@@ -23,6 +24,7 @@ pub struct Registry {
     /// Scheme and authority of the API, with the path `/`.
     pub(crate) base: Url,
     pub(crate) http: reqwest::Client,
+    pub(crate) via: Via,
     pub(crate) auth: Auth,
     pub(crate) pace: Pace,
     pub(crate) gate: Gate,
@@ -89,6 +91,7 @@ impl Registry {
             kind,
             upload: kind.upload(),
             host,
+            via: Via::new(&base, &options.transport),
             base,
             http,
             auth: Auth::new(options.credentials),

@@ -231,7 +231,7 @@ impl Registry {
             }
             let sent = self.http.execute(request(call, url.clone(), credentials)?).await;
             self.meter.answered(&call.method, sent.as_ref().ok().map(reqwest::Response::status));
-            let response = sent.map_err(|error| describe(&error, &url))?;
+            let response = sent.map_err(|error| describe(&error, &url, self.via.to(&url)))?;
             let Some(location) = redirect_of(&response) else { return Ok(response) };
             let kept = matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
             let reads = matches!(call.method, Method::GET | Method::HEAD);

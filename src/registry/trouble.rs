@@ -46,36 +46,44 @@ impl Trouble {
     }
 }
 
-/// Says in words why a request got no answer. What a person must change first is not tried again.
-pub(crate) fn describe(error: &reqwest::Error, url: &Url) -> Trouble {
+/// Says in words why a request got no answer, `via` a proxy. What a person must change first is not tried again.
+pub(crate) fn describe(error: &reqwest::Error, url: &Url, via: Option<String>) -> Trouble {
     let host = locate::site(url);
     let cause = cause(error);
-    if let Some(lasting) = lasting(&cause, error, url) {
+    // Behind a proxy, that is whom we look up and connect to.
+    let met = via.as_ref().map_or_else(|| host.clone(), |proxy| format!("the proxy {proxy}"));
+    if let Some(lasting) = lasting(&cause, error, url, &met) {
         return Trouble::Unusable(lasting);
     }
     let detail = match (cause, error.is_timeout()) {
-        (_, true) if error.is_connect() => format!("no connection to {host} in time"),
+        (_, true) if error.is_connect() => format!("no connection to {met} in time"),
         (_, true) => format!("{host} did not answer in time"),
-        (Cause::Io(io::ErrorKind::ConnectionRefused, _), _) => format!("{host} refused the connection"),
+        (Cause::Io(io::ErrorKind::ConnectionRefused, _), _) => format!("{met} refused the connection"),
         (Cause::Tls(tls), _) => format!("TLS with {host}: {tls}"),
         (Cause::Io(_, text) | Cause::Other(text), _) if error.is_dns() => {
-            format!("the name of {host} cannot be looked up now: {text}")
+            format!("the name of {met} cannot be looked up now: {text}")
+        }
+        (Cause::Other(text), _) if text == "tunnel error: unsuccessful" => {
+            format!("{met} makes no connection to {host}")
         }
         (Cause::Io(_, text) | Cause::Other(text), _) if error.is_connect() => {
-            format!("no connection to {host}: {text}")
+            format!("no connection to {met}: {text}")
         }
-        (Cause::Io(_, text) | Cause::Other(text), _) => format!("the connection to {host} broke off: {text}"),
+        (Cause::Io(_, text) | Cause::Other(text), _) => format!("the connection to {met} broke off: {text}"),
     };
     if error.is_connect() { Trouble::NotSent(detail) } else { Trouble::Broken(detail) }
 }
 
 /// What will be the same however often it is tried.
-fn lasting(cause: &Cause, error: &reqwest::Error, url: &Url) -> Option<String> {
+fn lasting(cause: &Cause, error: &reqwest::Error, url: &Url, met: &str) -> Option<String> {
     let host = locate::site(url);
     match cause {
         Cause::Tls(tls) => lasting_tls(tls, url),
         Cause::Io(_, text) | Cause::Other(text) if error.is_dns() && !is_passing(text) => {
-            Some(format!("the name of {host} is not known: {text}"))
+            Some(format!("the name of {met} is not known: {text}"))
+        }
+        Cause::Other(text) if text == "tunnel error: proxy authorization required" => {
+            Some(format!("{met} wants a user and a password, or others"))
         }
         Cause::Other(_) if url.scheme() == "http" && is_no_http(error) => {
             Some(format!("{host} does not speak HTTP; if it speaks TLS, leave `plain_http` out"))
@@ -171,7 +179,8 @@ pub(crate) fn wants_tls(status: StatusCode, body: &[u8], url: &Url) -> Option<Tr
 
 /// Says why a body ended too early.
 pub(crate) fn broken_off(error: &reqwest::Error, url: &Url) -> Trouble {
-    match describe(error, url) {
+    // The connection was made, so who made it does not count.
+    match describe(error, url, None) {
         Trouble::NotSent(detail) => Trouble::Broken(detail),
         other => other,
     }
@@ -229,7 +238,7 @@ mod tests {
         let asked = async |text| {
             let builder = reqwest::Client::builder().no_proxy().tls_certs_only([]).dns_resolver(Arc::new(Silent(text)));
             let error = builder.build().unwrap().get(url.clone()).send().await.unwrap_err();
-            describe(&error, &url)
+            describe(&error, &url, None)
         };
         let unknown = asked("failed to lookup address information: Name or service not known").await;
         assert_eq!(

@@ -1,8 +1,10 @@
 //! How connections are made: authorities, certificates of ours, and in which words what fails there is told.
 
+use std::process::Command;
+
 use crate::support::front::{Authority, Certified, Front};
 use crate::support::images::{self, Family};
-use crate::support::programs::{DEADLINE, Output};
+use crate::support::programs::{DEADLINE, Output, Running};
 use crate::support::registry::Server;
 use crate::support::site::Site;
 
@@ -40,10 +42,14 @@ impl Scene {
     }
 
     fn command(&self, host: &str, options: &str, args: &[&str]) -> Output {
+        Running::start(&mut self.prepared(host, options, args)).wait(DEADLINE)
+    }
+
+    fn prepared(&self, host: &str, options: &str, args: &[&str]) -> Command {
         self.site.configure_fully("status: off", &format!("\"{host}\": {options}"), "  []");
         let mut command = self.site.command(args);
         command.env("SSL_CERT_FILE", self.site.path("system.pem")).env_remove("SSL_CERT_DIR");
-        crate::support::programs::Running::start(&mut command).wait(DEADLINE)
+        command
     }
 
     /// What the last line says of the tags that could not be listed.
@@ -162,4 +168,63 @@ fn tls_and_plain_http_are_told_apart_both_ways() {
     let told = format!("http://{host} does not speak HTTP; if it speaks TLS, leave `plain_http` out");
     assert_eq!(scene.refusal(&host, "{plain_http: true}"), told);
     assert_eq!(front.seen(), ["refused"], "it is tried once");
+}
+
+#[test]
+fn no_http2_is_offered_where_it_is_not_wanted() {
+    let scene = Scene::new();
+    let own = scene.authority.certify("127.0.0.1", LATER);
+    let front = Front::tls(scene.registry.host(), &own, None, &["h2", "http/1.1"]);
+    let host = front.host();
+    let output = scene.tags(&host, "{http1_only: true, tls: {ca: ca.pem}}").expect_success();
+    assert!(output.stdout.contains("v1"), "{}", output.stdout);
+    let seen = front.seen();
+    assert!(!seen.is_empty() && seen.iter().all(|protocol| protocol == "http/1.1"), "{seen:?}");
+}
+
+#[test]
+fn http2_is_offered_by_default() {
+    let scene = Scene::new();
+    let own = scene.authority.certify("127.0.0.1", LATER);
+    let front = Front::tls(scene.registry.host(), &own, None, &["h2"]);
+    let host = front.host();
+    // What is behind the front speaks HTTP/1.1 alone, so that no more than the greeting can be seen.
+    let _ = scene.tags(&host, "{tls: {ca: ca.pem}}");
+    assert_eq!(front.seen().first().map(String::as_str), Some("h2"));
+}
+
+#[test]
+fn a_registry_is_reached_through_its_proxy_whose_password_is_never_shown() {
+    let scene = Scene::new();
+    let (front, proxy) = (scene.good_front(), Front::proxy("mover:c4n4ry p4ss"));
+    let (host, port) = (front.host(), proxy.port());
+    let with = |password: &str| format!("{{tls: {{ca: ca.pem}}, proxy: \"http://mover:{password}@127.0.0.1:{port}\"}}");
+    let mut command = scene.prepared(&host, &with("c4n4ry%20p4ss"), &["tags", &format!("{host}/a/b")]);
+    let output = Running::start(command.env("TRANSSHIP_LOG", "trace")).wait(DEADLINE).expect_success();
+    assert!(output.stdout.contains("v1"), "{}", output.stdout);
+    let tunnel = format!("CONNECT {host} HTTP/1.1");
+    assert!(proxy.seen().contains(&tunnel), "{:?}", proxy.seen());
+    // As it was written, as it is, and as it is sent.
+    for secret in ["c4n4ry", "bW92ZXI6YzRuNHJ5"] {
+        assert!(!output.stderr.contains(secret), "{}", output.stderr);
+    }
+    assert!(output.stderr.contains("TRACE"), "{}", output.stderr);
+    assert_eq!(
+        scene.refusal(&host, &with("wr0ng")),
+        format!("the proxy http://127.0.0.1:{port} wants a user and a password, or others")
+    );
+    drop(proxy);
+    let told = scene.tags(&host, &with("c4n4ry%20p4ss")).stderr;
+    assert!(told.contains(&format!("the proxy http://127.0.0.1:{port} refused the connection")), "{told}");
+}
+
+#[test]
+fn a_registry_without_a_proxy_is_reached_straight_whatever_the_environment_says() {
+    let scene = Scene::new();
+    let front = scene.good_front();
+    let host = front.host().replace("127.0.0.1", "localhost");
+    let mut command = scene.prepared(&host, "{proxy: none, tls: {ca: ca.pem}}", &["tags", &format!("{host}/a/b")]);
+    let output = Running::start(command.env("HTTPS_PROXY", "http://127.0.0.1:1")).wait(DEADLINE);
+    let told = format!("the certificate of https://{host} is for 127.0.0.1, and localhost is asked for");
+    assert!(output.stderr.contains(&told), "it got as far as the registry: {}", output.stderr);
 }

@@ -3,12 +3,13 @@
 
 mod options;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
 
-pub use options::{Pem, PemError, Tls, Transport};
+pub use options::{Pem, PemError, Proxy, ProxyAddress, ProxyError, Tls, Transport};
 
-use super::realm;
 use super::retry::Tempo;
+use super::{locate, realm};
 
 /// What one blob may have on its way by HTTP/2 before it is taken: 100 MB/s at a round trip of 40 ms.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
@@ -34,8 +35,14 @@ pub(crate) fn http_client(base: &Url, tempo: &Tempo, transport: &Transport) -> r
             .http2_max_frame_size(FRAME)
             .connect_timeout(tempo.connect)
             .pool_idle_timeout(tempo.idle);
-        // As everywhere, a proxy of the environment is not for this machine itself.
-        let builder = if realm::is_loopback(base) { builder.no_proxy() } else { builder };
+        let builder = match &transport.proxy {
+            Proxy::Through(address) => builder.proxy(reqwest::Proxy::all(address.url().clone())?),
+            Proxy::None => builder.no_proxy(),
+            // As everywhere, a proxy of the environment is not for this machine itself.
+            Proxy::Environment if realm::is_loopback(base) => builder.no_proxy(),
+            Proxy::Environment => builder,
+        };
+        let builder = if transport.http1_only { builder.http1_only() } else { builder };
         with_tls(builder, &transport.tls)
     };
     let client = builder()?.build();
@@ -54,4 +61,33 @@ fn with_tls(mut builder: reqwest::ClientBuilder, tls: &Tls) -> reqwest::Result<r
         builder = builder.identity(options::identity(certificate, key)?);
     }
     Ok(if tls.insecure_skip_verify { builder.tls_danger_accept_invalid_certs(true) } else { builder })
+}
+
+/// Which proxy a request goes through, for messages.
+pub(crate) enum Via {
+    Direct,
+    Fixed(String),
+    Environment(Matcher),
+}
+
+impl Via {
+    pub(crate) fn new(base: &Url, transport: &Transport) -> Self {
+        match &transport.proxy {
+            Proxy::Through(address) => Self::Fixed(locate::site(address.url())),
+            Proxy::Environment if !realm::is_loopback(base) => Self::Environment(Matcher::from_env()),
+            Proxy::Environment | Proxy::None => Self::Direct,
+        }
+    }
+
+    /// The proxy on the way to `url`, as it may be shown.
+    pub(crate) fn to(&self, url: &Url) -> Option<String> {
+        match self {
+            Self::Direct => None,
+            Self::Fixed(proxy) => Some(proxy.clone()),
+            Self::Environment(matcher) => {
+                let proxy = matcher.intercept(&url.as_str().parse().ok()?)?;
+                Some(locate::site(&proxy.uri().to_string().parse().ok()?))
+            }
+        }
+    }
 }

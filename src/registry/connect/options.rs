@@ -5,7 +5,12 @@ use std::error::Error as _;
 use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
+
+use url::Url;
+
+use crate::registry::locate;
 
 /// A file with certificates is not larger than this, in bytes.
 const MAX_PEM: u64 = 4 * 1024 * 1024;
@@ -15,6 +20,56 @@ const MAX_PEM: u64 = 4 * 1024 * 1024;
 pub struct Transport {
     /// Whom to believe by TLS, and who to be.
     pub tls: Tls,
+    /// Offer no HTTP/2 by TLS. Without TLS it is never spoken.
+    pub http1_only: bool,
+    /// What connections go through.
+    pub proxy: Proxy,
+}
+
+/// The proxy of one registry, and of the token service and the stores that it points at.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Proxy {
+    /// As `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say, but never to this machine itself.
+    #[default]
+    Environment,
+    /// None, whatever the environment says.
+    None,
+    /// This one, whatever the environment says.
+    Through(ProxyAddress),
+}
+
+/// Where a proxy is, perhaps with a user and a password for it, which are not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyAddress(Url);
+
+/// A text that is not a [`Proxy`]. It is not repeated, for it may hold a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is no proxy: expected http://HOST:PORT, https://HOST:PORT, or none")]
+pub struct ProxyError;
+
+impl FromStr for Proxy {
+    type Err = ProxyError;
+
+    fn from_str(text: &str) -> Result<Self, ProxyError> {
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        let url: Url = text.parse().map_err(|_| ProxyError)?;
+        let good = matches!(url.scheme(), "http" | "https") && url.path() == "/" && url.query().is_none();
+        if good { Ok(Self::Through(ProxyAddress(url))) } else { Err(ProxyError) }
+    }
+}
+
+impl ProxyAddress {
+    pub(super) fn url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ProxyAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&locate::site(&self.0))
+    }
 }
 
 /// The TLS of one registry, and of the token service and the stores that it points at. The default believes the
@@ -225,6 +280,16 @@ mod tests {
             "the private key in the file /me.key does not belong to the certificate in /ca.pem: \
              keys may not be consistent: KeyMismatch"
         );
+    }
+
+    #[test]
+    fn a_proxy_is_read_and_its_password_is_not_shown() {
+        let proxy: Proxy = "http://me:hunter2@proxy.example:3128".parse().unwrap();
+        assert_eq!(format!("{proxy:?}"), "Through(http://proxy.example:3128)");
+        assert_eq!("none".parse(), Ok(Proxy::None));
+        for text in ["proxy.example:3128", "socks5://p:1080", "http://me:hunter2@p/path", "http://p/?x", "", "off"] {
+            assert_eq!(text.parse::<Proxy>(), Err(ProxyError), "{text}");
+        }
     }
 
     #[test]
