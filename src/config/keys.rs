@@ -180,6 +180,12 @@ const TRANSPORT: &[Key] = &[
          Default: what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say.",
         r#""http://proxy.example.com:3128""#,
     ),
+    key(
+        "path_prefix",
+        Shape::Text { pattern: "^/[A-Za-z0-9._~/-]+$" },
+        "What stands before /v2/ in the addresses of the API, where a registry is not at the top of its host.",
+        r#""/artifactory/api/docker/images""#,
+    ),
 ];
 
 pub(super) static TLS: Table = Table {

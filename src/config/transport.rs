@@ -15,7 +15,9 @@ pub(super) fn transport(reader: &Reader<'_>, fields: &Fields<'_>, plain_http: bo
     let tls = tls.and_then(|value| read_tls(reader, value)).unwrap_or_default();
     let http1_only = fields.get("http1_only").and_then(|value| reader.bool(value)).unwrap_or_default();
     let proxy = fields.get("proxy").and_then(|value| proxy(reader, value));
-    Transport { tls, http1_only, proxy: proxy.unwrap_or_default() }
+    let path_prefix =
+        fields.get("path_prefix").and_then(|value| reader.parsed(value, "a path like /artifactory/api/docker/x"));
+    Transport { tls, http1_only, proxy: proxy.unwrap_or_default(), path_prefix }
 }
 
 fn proxy(reader: &Reader<'_>, value: &Value<'_>) -> Option<Proxy> {

@@ -21,7 +21,7 @@ use crate::oci::{Digest, RegistryHost, RepositoryName};
 /// One registry. Shared by everything that speaks to it, so that its limits hold over all entries.
 pub struct Registry {
     host: RegistryHost,
-    /// Scheme and authority of the API, with the path `/`.
+    /// Scheme and authority of the API, with the path before `v2/`: `/`, unless there is a prefix.
     pub(crate) base: Url,
     pub(crate) http: reqwest::Client,
     pub(crate) via: Via,
@@ -83,7 +83,9 @@ impl Registry {
     pub(crate) fn with_tempo(host: RegistryHost, options: Options, tempo: Tempo) -> Result<Arc<Self>, RegistryError> {
         let scheme = if options.plain_http { "http" } else { "https" };
         let api_host = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
-        let base: Url = format!("{scheme}://{api_host}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
+        let prefix = options.transport.path_prefix.as_ref().map_or("", |prefix| prefix.as_str());
+        let base: Url =
+            format!("{scheme}://{api_host}{prefix}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
         let http = connect::http_client(&base, &tempo, &options.transport)
             .map_err(|error| RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() })?;
         let kind = options.kind.unwrap_or_else(|| Kind::of(&host));
@@ -118,6 +120,11 @@ impl Registry {
     #[must_use]
     pub fn repository(self: &Arc<Self>, name: RepositoryName) -> Repository {
         Repository::new(Arc::clone(self), name)
+    }
+
+    /// The address of `path` at this registry, which begins with `/`: `/v2/…`.
+    pub(crate) fn address(&self, path: &str) -> Result<Url, url::ParseError> {
+        self.base.join(path.trim_start_matches('/'))
     }
 
     /// What it was asked so far.

@@ -231,7 +231,10 @@ impl Registry {
             }
             let sent = self.http.execute(request(call, url.clone(), credentials)?).await;
             self.meter.answered(&call.method, sent.as_ref().ok().map(reqwest::Response::status));
-            let response = sent.map_err(|error| describe(&error, &url, self.via.to(&url)))?;
+            let mut response = sent.map_err(|error| describe(&error, &url, self.via.to(&url)))?;
+            if locate::same_origin(&url, &self.base) {
+                locate::put_prefix(&self.base, response.headers_mut());
+            }
             let Some(location) = redirect_of(&response) else { return Ok(response) };
             let kept = matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
             let reads = matches!(call.method, Method::GET | Method::HEAD);

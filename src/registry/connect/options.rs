@@ -24,6 +24,40 @@ pub struct Transport {
     pub http1_only: bool,
     /// What connections go through.
     pub proxy: Proxy,
+    /// What stands before `/v2/` in the addresses of the API.
+    pub path_prefix: Option<PathPrefix>,
+}
+
+/// A path below which a registry's API stands: `/artifactory/api/docker/x`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathPrefix(String);
+
+/// A text that is not a [`PathPrefix`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no path before the API: expected one like /artifactory/api/docker/x, to which /v2/ is added")]
+pub struct PathPrefixError(String);
+
+impl FromStr for PathPrefix {
+    type Err = PathPrefixError;
+
+    fn from_str(text: &str) -> Result<Self, PathPrefixError> {
+        let segment = |segment: &str| {
+            let plain = segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-'));
+            plain && !matches!(segment, "" | "." | "..")
+        };
+        let path = text.strip_suffix('/').unwrap_or(text);
+        let good = path.strip_prefix('/').is_some_and(|path| path.split('/').all(segment));
+        // It is written as addresses are, down to the API, by mistake.
+        if good && !path.ends_with("/v2") { Ok(Self(path.to_owned())) } else { Err(PathPrefixError(text.to_owned())) }
+    }
+}
+
+impl PathPrefix {
+    /// The path, with a slash before it and none after it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// The proxy of one registry, and of the token service and the stores that it points at.
@@ -280,6 +314,16 @@ mod tests {
             "the private key in the file /me.key does not belong to the certificate in /ca.pem: \
              keys may not be consistent: KeyMismatch"
         );
+    }
+
+    #[test]
+    fn a_path_prefix_is_a_plain_path_without_the_api() {
+        for (text, path) in [("/a/b.c_d~e-1", "/a/b.c_d~e-1"), ("/a/", "/a"), ("/v2x", "/v2x")] {
+            assert_eq!(text.parse::<PathPrefix>().unwrap().as_str(), path);
+        }
+        for text in ["", "/", "a", "//a", "/a//b", "/../a", "/a?b", "/a b", "/a%2Fb", "/a/v2", "/v2/", "https://h/a"] {
+            assert!(text.parse::<PathPrefix>().is_err(), "{text}");
+        }
     }
 
     #[test]
