@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::support::front::{Authority, Certified, Front};
 use crate::support::images::{self, Family};
-use crate::support::programs::{DEADLINE, Output, Running};
+use crate::support::programs::{DEADLINE, DebianRegistry, Nginx, Output, Running};
 use crate::support::registry::Server;
 use crate::support::site::Site;
 
@@ -48,8 +48,13 @@ impl Scene {
     fn prepared(&self, host: &str, options: &str, args: &[&str]) -> Command {
         self.site.configure_fully("status: off", &format!("\"{host}\": {options}"), "  []");
         let mut command = self.site.command(args);
-        command.env("SSL_CERT_FILE", self.site.path("system.pem")).env_remove("SSL_CERT_DIR");
+        self.trusting(&mut command);
         command
+    }
+
+    /// The command, with the authorities of a system that does not know the test's.
+    fn trusting<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.env("SSL_CERT_FILE", self.site.path("system.pem")).env_remove("SSL_CERT_DIR")
     }
 
     /// What the last line says of the tags that could not be listed.
@@ -227,4 +232,33 @@ fn a_registry_without_a_proxy_is_reached_straight_whatever_the_environment_says(
     let output = Running::start(command.env("HTTPS_PROXY", "http://127.0.0.1:1")).wait(DEADLINE);
     let told = format!("the certificate of https://{host} is for 127.0.0.1, and localhost is asked for");
     assert!(output.stderr.contains(&told), "it got as far as the registry: {}", output.stderr);
+}
+
+#[test]
+fn debians_registry_is_filled_and_read_through_nginx_by_tls_below_a_path() {
+    let scene = Scene::new();
+    let own = scene.authority.certify("127.0.0.1", LATER);
+    let registry = DebianRegistry::start();
+    let nginx = Nginx::start(registry.host(), &own.certificate, &own.key);
+    let (from, through) = (scene.registry.host(), nginx.host());
+    let image = images::small(Family::Oci, 1);
+    for tag in ["v2", "v3"] {
+        image.put(&scene.registry, "a/b", Some(tag));
+    }
+    let below = "{tls: {ca: ca.pem}, path_prefix: /art/images}";
+    let registries = format!("\"{from}\": {{plain_http: true}}, \"{through}\": {below}");
+    let entries = format!(
+        "  - {{name: there, source: {from}/a/b, target: {through}/a/b}}\n  \
+         - {{name: back, source: {through}/a/**, target: {from}/back/**}}"
+    );
+    let run = |name: &str| {
+        scene.site.configure_fully("status: off", &registries, &entries);
+        let output = Running::start(scene.trusting(&mut scene.site.command(&["once", name]))).wait(DEADLINE);
+        assert!(output.status.success(), "{}\n{}\n{}", output.stdout, output.stderr, nginx.log());
+    };
+    run("there");
+    run("back");
+    assert_eq!(scene.registry.store().tag("back/b", "v1"), Some(image.digest()));
+    let told = scene.refusal(through, "{plain_http: true}");
+    assert_eq!(told, format!("http://{through} speaks TLS; leave `plain_http` out"));
 }
