@@ -64,6 +64,8 @@ pub(super) const MAX_JITTER: u64 = 24 * 3600;
 pub(super) const MAX_TIMEOUT: u64 = 7 * 24 * 3600;
 /// The longest grace at the end, in seconds: an hour.
 pub(super) const MAX_GRACE: u64 = 3600;
+/// The longest wait for a registry, in seconds: an hour.
+pub(super) const MAX_WAIT: u64 = 3600;
 /// The least memory for transfers, in bytes.
 pub(super) const MIN_MEMORY: u64 = 16 << 20;
 /// The least bandwidth, in bytes a second.
@@ -186,7 +188,18 @@ const TRANSPORT: &[Key] = &[
         "What stands before /v2/ in the addresses of the API, where a registry is not at the top of its host.",
         r#""/artifactory/api/docker/images""#,
     ),
+    key("timeouts", Shape::Map(&TIMEOUTS), "How long to wait, each from 1s to 1h.", ""),
 ];
+
+pub(super) static TIMEOUTS: Table = Table {
+    place: "under `timeouts`",
+    groups: &[&[
+        with_default(key("connect", DURATION, "For a connection, with TLS.", r#""5s""#), r#""15s""#),
+        with_default(key("idle", DURATION, "Without a single byte in the midst of a blob.", r#""2m""#), r#""1m""#),
+        with_default(key("header", DURATION, "For an answer to begin.", r#""2m""#), r#""1m""#),
+    ]],
+    required: &[],
+};
 
 pub(super) static TLS: Table = Table {
     place: "under `tls`",
@@ -378,8 +391,8 @@ pub(super) static TAGS: Table = Table {
 };
 
 /// All tables, for "it belongs under …".
-pub(super) static TABLES: [&Table; 9] =
-    [&ROOT, &DAEMON, &REGISTRY, &TLS, &CREDENTIALS, &LIMITS, &DEFAULTS, &ENTRY, &TAGS];
+pub(super) static TABLES: [&Table; 10] =
+    [&ROOT, &DAEMON, &REGISTRY, &TLS, &TIMEOUTS, &CREDENTIALS, &LIMITS, &DEFAULTS, &ENTRY, &TAGS];
 
 impl Table {
     /// The keys of all groups.

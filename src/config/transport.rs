@@ -1,10 +1,10 @@
 //! From nodes to how connections to one registry are made: `tls` and its like.
 
 use super::decode::path;
-use super::keys::TLS;
+use super::keys::{MAX_WAIT, TIMEOUTS, TLS};
 use super::node::Node;
 use super::reader::{Fields, Reader, Value};
-use crate::registry::{Pem, Proxy, Tls, Transport};
+use crate::registry::{Pem, Proxy, Timeouts, Tls, Transport};
 
 /// The keys of a registry that are about connections.
 pub(super) fn transport(reader: &Reader<'_>, fields: &Fields<'_>, plain_http: bool) -> Transport {
@@ -17,7 +17,16 @@ pub(super) fn transport(reader: &Reader<'_>, fields: &Fields<'_>, plain_http: bo
     let proxy = fields.get("proxy").and_then(|value| proxy(reader, value));
     let path_prefix =
         fields.get("path_prefix").and_then(|value| reader.parsed(value, "a path like /artifactory/api/docker/x"));
-    Transport { tls, http1_only, proxy: proxy.unwrap_or_default(), path_prefix }
+    let timeouts = fields.get("timeouts").and_then(|value| timeouts(reader, value)).unwrap_or_default();
+    Transport { tls, http1_only, proxy: proxy.unwrap_or_default(), path_prefix, timeouts }
+}
+
+fn timeouts(reader: &Reader<'_>, value: &Value<'_>) -> Option<Timeouts> {
+    let fields = reader.fields(value, &TIMEOUTS)?;
+    let of = |key| fields.get(key).and_then(|value| reader.duration(value, 1..=MAX_WAIT));
+    let timeouts = Timeouts { connect: of("connect"), idle: of("idle"), header: of("header") };
+    fields.done();
+    Some(timeouts)
 }
 
 fn proxy(reader: &Reader<'_>, value: &Value<'_>) -> Option<Proxy> {

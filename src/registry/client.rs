@@ -81,6 +81,7 @@ impl Registry {
     }
 
     pub(crate) fn with_tempo(host: RegistryHost, options: Options, tempo: Tempo) -> Result<Arc<Self>, RegistryError> {
+        let tempo = tempo.with(options.transport.timeouts);
         let scheme = if options.plain_http { "http" } else { "https" };
         let api_host = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
         let prefix = options.transport.path_prefix.as_ref().map_or("", |prefix| prefix.as_str());

@@ -36,7 +36,9 @@ mod upload;
 mod tests;
 
 pub use client::{Registry, RegistryError};
-pub use connect::{PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Tls, Transport};
+pub use connect::{
+    PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
+};
 pub use meter::{MeterSnapshot, RequestCount};
 pub use options::{Credentials, Kind, KindError, Limits, Options, Rate, Secret};
 pub use repository::Repository;

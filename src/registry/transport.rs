@@ -197,7 +197,8 @@ impl Registry {
                 within(limit, whole).await?
             }
             (_, Expects::Blob(_)) => {
-                let response = within(self.tempo.idle, self.exchange(call, home, credentials)).await?;
+                let begins = self.tempo.header.unwrap_or(self.tempo.idle);
+                let response = within(begins, self.exchange(call, home, credentials)).await?;
                 if response.status().is_success() {
                     return Ok(flowing(response, permit));
                 }

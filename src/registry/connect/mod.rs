@@ -6,7 +6,9 @@ mod options;
 use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
 
-pub use options::{PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Tls, Transport};
+pub use options::{
+    PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
+};
 
 use super::retry::Tempo;
 use super::{locate, realm};

@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use url::Url;
 
@@ -26,6 +27,19 @@ pub struct Transport {
     pub proxy: Proxy,
     /// What stands before `/v2/` in the addresses of the API.
     pub path_prefix: Option<PathPrefix>,
+    /// How long to wait.
+    pub timeouts: Timeouts,
+}
+
+/// How long to wait for a registry; `None` is the client's own default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection, with TLS. Default 15 s.
+    pub connect: Option<Duration>,
+    /// Without a single byte in the midst of a blob. Default 60 s.
+    pub idle: Option<Duration>,
+    /// For an answer to begin. Default 60 s.
+    pub header: Option<Duration>,
 }
 
 /// A path below which a registry's API stands: `/artifactory/api/docker/x`.

@@ -116,3 +116,25 @@ async fn a_server_that_speaks_tls_where_plain_http_was_tried_is_told_apart() {
         assert_eq!(server.asked().len(), 1);
     }
 }
+
+#[tokio::test]
+async fn nobody_waits_longer_than_was_set_for_a_connection_or_an_answer() {
+    use crate::registry::{Options, Registry, Timeouts, Transport};
+    let short = Some(std::time::Duration::from_millis(50));
+    // Connections are taken by the system, and nobody says anything there.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = silent.local_addr().unwrap().to_string();
+    let detail = async |plain_http, timeouts| {
+        let transport = Transport { timeouts, ..Transport::default() };
+        let options = Options { plain_http, transport, ..Options::default() };
+        let registry = Registry::with_tempo(host.parse().unwrap(), options, super::scripted::quick()).unwrap();
+        let repository = registry.repository("a/b".parse().unwrap());
+        let error = repository.blob(&super::scripted::blob(b"x"), 0).await.map(|_| ()).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        error.detail
+    };
+    let connect = Timeouts { connect: short, ..Timeouts::default() };
+    assert_eq!(detail(false, connect).await, format!("no connection to https://{host} in time"));
+    let header = Timeouts { header: short, ..Timeouts::default() };
+    assert_eq!(detail(true, header).await, "no complete answer within 50ms");
+}
