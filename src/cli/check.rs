@@ -24,6 +24,8 @@ struct Report<'a> {
     problems: Vec<Line<'a>>,
     /// How many problems there are beyond those in `problems`.
     more_problems: usize,
+    /// What is allowed and yet not well.
+    warnings: Vec<String>,
 }
 
 /// One problem; line and column are 0 where it is about the file as a whole.
@@ -48,6 +50,9 @@ impl Check {
             return Ok(if read.is_ok() { Exit::Ok } else { Exit::Usage });
         }
         let config = read.map_err(Failure::usage)?;
+        for warning in config.unverified() {
+            output.line(format!("{file}: warning: {warning}"))?;
+        }
         let count = config.entries.len();
         output.line(format!("{file}: all is well, {count} {}", if count == 1 { "entry" } else { "entries" }))?;
         Ok(Exit::Ok)
@@ -56,7 +61,9 @@ impl Check {
 
 impl<'a> Report<'a> {
     fn of(file: &str, read: &'a Result<Config, Problems>) -> Self {
-        let mut report = Report { file: file.to_owned(), entries: Vec::new(), problems: Vec::new(), more_problems: 0 };
+        let warnings = read.as_ref().map(Config::unverified).unwrap_or_default();
+        let file = file.to_owned();
+        let mut report = Report { file, entries: Vec::new(), problems: Vec::new(), more_problems: 0, warnings };
         match read {
             Ok(config) => report.entries = config.entries.iter().map(|entry| entry.name.as_str()).collect(),
             Err(problems) => {
@@ -92,6 +99,17 @@ mod tests {
     #[test]
     fn a_good_configuration_is_told_in_one_line() {
         assert_eq!(checked(false, GOOD), (Ok(Exit::Ok), "sync.yaml: all is well, 1 entry\n".into()));
+    }
+
+    #[test]
+    fn what_is_allowed_and_yet_not_well_is_said() {
+        let text = format!("{GOOD}registries: {{h.example: {{tls: {{insecure_skip_verify: true}}}}}}\n");
+        let warning = "h.example: its certificate is not verified (tls.insecure_skip_verify): whoever is in between can \
+                       read the credentials and change the images";
+        let said = format!("sync.yaml: warning: {warning}\nsync.yaml: all is well, 1 entry\n");
+        assert_eq!(checked(false, &text), (Ok(Exit::Ok), said));
+        let json: serde_json::Value = serde_json::from_str(&checked(true, &text).1).unwrap();
+        assert_eq!(json["warnings"], serde_json::json!([warning]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::node::Node;
 use super::reader::{Reader, Value};
 use super::report::{Found, Part};
 use super::secrecy::may_show;
-use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar};
+use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar, transport};
 use crate::oci::RegistryHost;
 use crate::registry::{Kind, Limits, Options, UploadMode, Uploads};
 
@@ -200,8 +200,9 @@ fn options(reader: &Reader<'_>, value: &Value<'_>) -> Option<Options> {
     let kind = fields.get("kind").and_then(|value| kind(reader, value));
     let limits = fields.get("limits").and_then(|value| limits(reader, value)).unwrap_or_default();
     let upload = fields.get("upload").and_then(|value| uploads(reader, value)).unwrap_or_default();
+    let transport = transport::transport(reader, &fields, plain_http);
     fields.done();
-    Some(Options { credentials, plain_http, kind, limits, upload })
+    Some(Options { credentials, plain_http, kind, limits, upload, transport })
 }
 
 fn uploads(reader: &Reader<'_>, value: &Value<'_>) -> Option<Uploads> {

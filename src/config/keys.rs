@@ -79,6 +79,8 @@ pub(super) const MAX_JITTER: u64 = 24 * 3600;
 pub(super) const MAX_TIMEOUT: u64 = 7 * 24 * 3600;
 /// The longest grace at the end, in seconds: an hour.
 pub(super) const MAX_GRACE: u64 = 3600;
+/// The longest wait for a registry, in seconds: an hour.
+pub(super) const MAX_WAIT: u64 = 3600;
 /// The least memory for transfers, in bytes.
 pub(super) const MIN_MEMORY: u64 = 16 << 20;
 /// The least bandwidth, in bytes a second.
@@ -157,32 +159,103 @@ pub(super) static DAEMON: Table = Table {
 
 pub(super) static REGISTRY: Table = Table {
     place: "under a registry",
+    groups: &[
+        &[
+            key(
+                "credentials",
+                Shape::OneOf(&CREDENTIALS, CREDENTIAL_WAYS),
+                "Who to be, in one of several ways. Default: as docker's configuration of this machine says \
+                 ($DOCKER_CONFIG/config.json, else ~/.docker/config.json, then $REGISTRY_AUTH_FILE), else nobody.",
+                "",
+            ),
+            with_default(
+                key("plain_http", Shape::Bool, "Speak HTTP instead of HTTPS; it is never guessed.", "true"),
+                "false",
+            ),
+            key(
+                "kind",
+                Shape::Word(&Kind::NAMES),
+                "Whose registry it is, where the host's name does not tell, as behind a domain of your own: acr (Azure), ecr \
+             (Amazon), google, or plain. Default: by the name.",
+                r#""acr""#,
+            ),
+            key(
+                "limits",
+                Shape::Map(&LIMITS),
+                "What the registry is asked for at most, by all entries together. Default: no limit.",
+                "",
+            ),
+            key("upload", Shape::Map(&UPLOAD), "How blobs are sent to the registry. Default: as it takes them.", ""),
+        ],
+        TRANSPORT,
+    ],
+    required: &[],
+};
+
+/// The keys of a registry that are about connections.
+const TRANSPORT: &[Key] = &[
+    key("tls", Shape::Map(&TLS), "Whom to believe, and who to be, where the system's authorities are not enough.", ""),
+    with_default(
+        key("http1_only", Shape::Bool, "Offer no HTTP/2, for servers and proxies that are at odds with it.", "true"),
+        "false",
+    ),
+    key(
+        "proxy",
+        Shape::Text { pattern: "^(none|https?://.+)$" },
+        "The proxy to go through: http://HOST:PORT, http://USER:PASSWORD@HOST:PORT (percent-encoded, never shown), or none. \
+         Default: what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say.",
+        r#""http://proxy.example.com:3128""#,
+    ),
+    key(
+        "path_prefix",
+        Shape::Text { pattern: "^/[A-Za-z0-9._~/-]+$" },
+        "What stands before /v2/ in the addresses of the API, where a registry is not at the top of its host.",
+        r#""/artifactory/api/docker/images""#,
+    ),
+    key("timeouts", Shape::Map(&TIMEOUTS), "How long to wait, each from 1s to 1h.", ""),
+];
+
+pub(super) static TIMEOUTS: Table = Table {
+    place: "under `timeouts`",
+    groups: &[&[
+        with_default(key("connect", DURATION, "For a connection, with TLS.", r#""5s""#), r#""15s""#),
+        with_default(key("idle", DURATION, "Without a single byte in the midst of a blob.", r#""2m""#), r#""1m""#),
+        with_default(key("header", DURATION, "For an answer to begin.", r#""2m""#), r#""1m""#),
+    ]],
+    required: &[],
+};
+
+pub(super) static TLS: Table = Table {
+    place: "under `tls`",
     groups: &[&[
         key(
-            "credentials",
-            Shape::OneOf(&CREDENTIALS, CREDENTIAL_WAYS),
-            "Who to be, in one of several ways. Default: as docker's configuration of this machine says \
-             ($DOCKER_CONFIG/config.json, else ~/.docker/config.json, then $REGISTRY_AUTH_FILE), else nobody.",
-            "",
+            "ca",
+            ANY,
+            "A PEM file with authorities that are believed beside the system's.",
+            r#""/etc/transship/ca.pem""#,
+        ),
+        key(
+            "certificate",
+            ANY,
+            "A PEM file with a certificate to show to servers that ask for one.",
+            r#""/etc/transship/me.pem""#,
+        ),
+        key(
+            "key",
+            ANY,
+            "The PEM file with its private key. Default: in the file of the certificate.",
+            r#""/etc/transship/me.key""#,
         ),
         with_default(
-            key("plain_http", Shape::Bool, "Speak HTTP instead of HTTPS; it is never guessed.", "true"),
+            key(
+                "insecure_skip_verify",
+                Shape::Bool,
+                "Believe whoever answers, as this registry, its token service or its storage: credentials may be stolen and \
+                 images changed on their way. Each start warns of it.",
+                "true",
+            ),
             "false",
         ),
-        key(
-            "kind",
-            Shape::Word(&Kind::NAMES),
-            "Whose registry it is, where the host's name does not tell, as behind a domain of your own: acr (Azure), ecr \
-             (Amazon), google, or plain. Default: by the name.",
-            r#""acr""#,
-        ),
-        key(
-            "limits",
-            Shape::Map(&LIMITS),
-            "What the registry is asked for at most, by all entries together. Default: no limit.",
-            "",
-        ),
-        key("upload", Shape::Map(&UPLOAD), "How blobs are sent to the registry. Default: as it takes them.", ""),
     ]],
     required: &[],
 };
@@ -447,8 +520,8 @@ pub(super) static TAGS: Table = Table {
 };
 
 /// All tables, for "it belongs under …".
-pub(super) static TABLES: [&Table; 10] =
-    [&ROOT, &DAEMON, &REGISTRY, &CREDENTIALS, &AZURE, &LIMITS, &UPLOAD, &DEFAULTS, &ENTRY, &TAGS];
+pub(super) static TABLES: [&Table; 12] =
+    [&ROOT, &DAEMON, &REGISTRY, &TLS, &TIMEOUTS, &CREDENTIALS, &AZURE, &LIMITS, &UPLOAD, &DEFAULTS, &ENTRY, &TAGS];
 
 impl Table {
     /// The keys of all groups.

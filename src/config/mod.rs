@@ -26,6 +26,7 @@ mod secrecy;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 pub use difference::{Difference, difference};
 pub use endpoint::{Endpoint, EndpointError};

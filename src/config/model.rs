@@ -29,6 +29,16 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
+impl Config {
+    /// The registries whose certificates are not looked at, a sentence each.
+    #[must_use]
+    pub fn unverified(&self) -> Vec<String> {
+        let of =
+            |(host, options): (&RegistryHost, &Options)| Some(format!("{host}: {}", options.transport.tls.warning()?));
+        self.registries.iter().filter_map(of).collect()
+    }
+}
+
 /// Settings of the process itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Daemon {

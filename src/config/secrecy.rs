@@ -103,7 +103,9 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
                 path.pop();
             }
         }
-        Node::Text(text) if secret || has_user_info(text) || swallows_secret(text) => {
+        Node::Text(text)
+            if secret || has_user_info(text) || swallows_secret(text) || text.contains("PRIVATE KEY-----") =>
+        {
             secrets.push(found(path, Part::Value, text))
         }
         Node::Number(text) if secret => secrets.push(found(path, Part::Value, text)),

@@ -150,7 +150,19 @@ fn the_example_shows_every_key_after_a_comment() {
     let mut keys = Vec::new();
     keys_below(&ROOT, "", &mut keys);
     let mut names: BTreeSet<&str> = keys.iter().map(|(_, key)| key.name).collect();
-    names.extend(["env", "file", "daemon", "registries", "credentials", "limits", "defaults", "tags", "sync"]);
+    names.extend([
+        "env",
+        "file",
+        "daemon",
+        "registries",
+        "tls",
+        "timeouts",
+        "credentials",
+        "limits",
+        "defaults",
+        "tags",
+        "sync",
+    ]);
     let lines: Vec<&str> = text.lines().collect();
     for name in names {
         let shown = lines.windows(2).any(|pair| {
@@ -221,6 +233,11 @@ fn what_the_file_says_is_what_the_configuration_has() {
     assert_eq!(hub.limits.requests.map(|rate| (rate.count, rate.per.as_secs())), Some((600, 60)));
     assert!(config.registries[&"registry.internal:5000".parse().unwrap()].plain_http);
     assert_eq!(config.registries[&"images.example.com".parse().unwrap()].kind, Some(Kind::Acr));
+    let inside = &config.registries[&"inside.example.com".parse().unwrap()].transport;
+    let (tls, waits) = (&inside.tls, inside.timeouts);
+    let seconds = |seconds| Some(std::time::Duration::from_secs(seconds));
+    assert_eq!((waits.connect, waits.idle, waits.header), (seconds(5), seconds(120), seconds(120)));
+    assert!(tls.ca.is_some() && tls.identity.is_some() && !tls.insecure_skip_verify);
     assert_eq!(hub.kind, None);
     let config_json =
         |file: &str, required| Some(Credentials::DockerConfig(DockerConfig { files: vec![file.into()], required }));

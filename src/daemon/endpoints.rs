@@ -39,10 +39,17 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
+fn warn((host, options): (&RegistryHost, &Options)) {
+    if let Some(warning) = options.transport.tls.warning() {
+        tracing::warn!(registry = %host, "{warning}");
+    }
+}
+
 impl Endpoints {
     /// Endpoints by these options, and `unlisted` for a registry that is not among them.
     #[must_use]
     pub fn new(options: BTreeMap<RegistryHost, Options>, unlisted: Options) -> Self {
+        options.iter().for_each(warn);
         Self { options, unlisted, ..Self::default() }
     }
 
@@ -51,6 +58,7 @@ impl Endpoints {
     pub fn reconfigured(&self, options: BTreeMap<RegistryHost, Options>, changed: &[RegistryHost]) -> Self {
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner).clone();
         registries.retain(|host, _| !changed.contains(host));
+        options.iter().filter(|(host, _)| changed.contains(host)).for_each(warn);
         let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let unlisted = self.unlisted.clone();
         Self { options, unlisted, registries: Mutex::new(registries), layouts: Mutex::new(layouts) }

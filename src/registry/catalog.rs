@@ -38,7 +38,7 @@ impl Registry {
         if self.host().is_docker_hub() {
             return stream::iter([Err(context.error(ErrorKind::Unsupported, NONE))]).boxed();
         }
-        let first = match self.base.join(FIRST_PAGE) {
+        let first = match self.address(FIRST_PAGE) {
             Ok(url) => url,
             Err(error) => return stream::iter([Err(context.error(ErrorKind::Invalid, error))]).boxed(),
         };

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use url::Url;
 
 use super::auth::Auth;
+use super::connect::{self, Via};
 use super::credentials::Wire;
 use super::manner::Manner;
 use super::meter::Meter;
@@ -15,15 +16,16 @@ use super::pace::Pace;
 use super::permits::Gate;
 use super::retry::Tempo;
 use super::seek::OwnMount;
-use super::{Kind, MeterSnapshot, Options, Repository, realm};
+use super::{Kind, MeterSnapshot, Options, Repository};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
 /// One registry. Shared by everything that speaks to it, so that its limits hold over all entries.
 pub struct Registry {
     host: RegistryHost,
-    /// Scheme and authority of the API, with the path `/`.
+    /// Scheme and authority of the API, with the path before `v2/`: `/`, unless there is a prefix.
     pub(crate) base: Url,
     pub(crate) http: reqwest::Client,
+    pub(crate) via: Via,
     pub(crate) auth: Auth,
     pub(crate) pace: Pace,
     pub(crate) gate: Gate,
@@ -80,10 +82,13 @@ impl Registry {
     }
 
     pub(crate) fn with_tempo(host: RegistryHost, options: Options, tempo: Tempo) -> Result<Arc<Self>, RegistryError> {
+        let tempo = tempo.with(options.transport.timeouts);
         let scheme = if options.plain_http { "http" } else { "https" };
         let api_host = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
-        let base: Url = format!("{scheme}://{api_host}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
-        let http = http_client(&base, &tempo)
+        let prefix = options.transport.path_prefix.as_ref().map_or("", |prefix| prefix.as_str());
+        let base: Url =
+            format!("{scheme}://{api_host}{prefix}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
+        let http = connect::http_client(&base, &tempo, &options.transport)
             .map_err(|error| RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() })?;
         let kind = options.kind.unwrap_or_else(|| Kind::of(&host));
         Ok(Arc::new(Self {
@@ -91,6 +96,7 @@ impl Registry {
             upload: Manner::new(kind, options.upload),
             auth: Auth::new(host.clone(), options.credentials, Wire { http: http.clone(), registry: base.clone() }),
             host,
+            via: Via::new(&base, &options.transport),
             base,
             http,
             pace: Pace::new(&options.limits),
@@ -116,6 +122,11 @@ impl Registry {
     #[must_use]
     pub fn repository(self: &Arc<Self>, name: RepositoryName) -> Repository {
         Repository::new(Arc::clone(self), name)
+    }
+
+    /// The address of `path` at this registry, which begins with `/`: `/v2/…`.
+    pub(crate) fn address(&self, path: &str) -> Result<Url, url::ParseError> {
+        self.base.join(path.trim_start_matches('/'))
     }
 
     /// What it was asked so far.
@@ -187,39 +198,4 @@ impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Registry({} as {})", self.host, self.auth.identity())
     }
-}
-
-/// What one blob may have on its way by HTTP/2 before it is taken: 100 MB/s at a round trip of 40 ms.
-const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
-
-/// What all of one registry may have so by HTTP/2, where they share a connection. It is memory at worst, and not
-/// `daemon.memory`'s.
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
-
-/// The largest piece by HTTP/2: four times the least allowed, and still short beside a small answer that waits behind it.
-const FRAME: u32 = 64 * 1024;
-
-/// Redirects, repetitions and credentials are ours to decide; content encodings stay off, for a decompressed blob has
-/// another digest.
-fn http_client(base: &Url, tempo: &Tempo) -> reqwest::Result<reqwest::Client> {
-    let builder = || {
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .http2_initial_stream_window_size(STREAM_WINDOW)
-            .http2_initial_connection_window_size(CONNECTION_WINDOW)
-            .http2_max_frame_size(FRAME)
-            .connect_timeout(tempo.connect)
-            .pool_idle_timeout(tempo.idle);
-        // As everywhere, a proxy of the environment is not for this machine itself.
-        if realm::is_loopback(base) { builder.no_proxy() } else { builder }
-    };
-    let client = builder().build();
-    if base.scheme() == "http" {
-        // Without any authorities plain HTTP still works.
-        return client.or_else(|_| builder().tls_certs_only([]).build());
-    }
-    client
 }

@@ -1,6 +1,8 @@
 //! Addresses that a registry hands out (`Location`, `Link`, redirects): where they lead, and whether we go there.
 //! Nothing is sent from here.
 
+use http::HeaderMap;
+use http::header::{LINK, LOCATION};
 use url::Url;
 
 /// Why an address is not followed.
@@ -27,6 +29,41 @@ pub(crate) fn follow(base: &Url, location: &str) -> Result<Url, Astray> {
     url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| Astray::Unreadable)?;
     url.set_fragment(None);
     Ok(url)
+}
+
+/// A registry behind a path prefix may not know of it, and gives `/v2/…` for `PREFIX/v2/…`: sets that right in an answer's
+/// `Location` and `Link`. Does nothing where `base`, the address above the API, has no prefix.
+pub(crate) fn put_prefix(base: &Url, headers: &mut HeaderMap) {
+    if base.path() == "/" {
+        return;
+    }
+    for (name, restored) in [(LOCATION, prefixed as fn(&Url, &str) -> Option<String>), (LINK, prefixed_link)] {
+        for value in headers.get_all(&name).iter().cloned().collect::<Vec<_>>() {
+            let new = value.to_str().ok().and_then(|text| restored(base, text)?.parse().ok());
+            if let Some(new) = new {
+                headers.insert(&name, new);
+            }
+        }
+    }
+}
+
+/// The address with the prefix, where it stands for one that lacks it.
+fn prefixed(base: &Url, target: &str) -> Option<String> {
+    let whole = target.starts_with("/v2/") || target.contains("://");
+    let mut url = base.join(target).ok().filter(|url| whole && same_origin(url, base))?;
+    if url.path().starts_with(base.path()) || !url.path().starts_with("/v2/") {
+        return None;
+    }
+    let path = base.path().trim_end_matches('/').to_owned() + url.path();
+    url.set_path(&path);
+    Some(url.into())
+}
+
+/// The same for the first link of a header's value.
+fn prefixed_link(base: &Url, value: &str) -> Option<String> {
+    let (before, rest) = value.split_once('<')?;
+    let (target, after) = rest.split_once('>')?;
+    Some(format!("{before}<{}>{after}", prefixed(base, target.trim())?))
 }
 
 /// Whether two addresses have one scheme, host and port.
@@ -62,6 +99,25 @@ mod tests {
         assert_eq!(at(base, "//other:8443/x").unwrap(), "https://other:8443/x");
         assert_eq!(at(base, "https://user:pass@h/x#f").unwrap(), "https://h/x");
         assert_eq!(at("http://h/", "https://h/x").unwrap(), "https://h/x");
+    }
+
+    #[test]
+    fn a_prefix_that_the_registry_does_not_know_of_is_put_before_what_it_gives() {
+        let base: Url = "https://h/art/x/".parse().unwrap();
+        let location = |text| prefixed(&base, text);
+        assert_eq!(location("/v2/a/b?c=%2F").as_deref(), Some("https://h/art/x/v2/a/b?c=%2F"));
+        assert_eq!(location("https://h/v2/a").as_deref(), Some("https://h/art/x/v2/a"));
+        for right in ["/art/x/v2/a", "https://h/art/x/v2/a", "https://cdn/v2/a", "1?s", "?s", "/other", "http://h/v2/a"]
+        {
+            assert_eq!(location(right), None, "{right}");
+        }
+        let link = prefixed_link(&base, r#"</v2/a/tags/list?last=b>; rel="next""#);
+        assert_eq!(link.as_deref(), Some(r#"<https://h/art/x/v2/a/tags/list?last=b>; rel="next""#));
+        let mut headers = HeaderMap::from_iter([(LOCATION, "/v2/a".parse().unwrap())]);
+        put_prefix(&"https://h/".parse().unwrap(), &mut headers);
+        assert_eq!(headers[LOCATION], "/v2/a");
+        put_prefix(&base, &mut headers);
+        assert_eq!(headers[LOCATION], "https://h/art/x/v2/a");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod catalog;
 mod challenge;
 mod chunks;
 mod client;
+mod connect;
 mod credentials;
 mod kind;
 mod links;
@@ -38,6 +39,9 @@ mod upload;
 mod tests;
 
 pub use client::{Registry, RegistryError};
+pub use connect::{
+    PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
+};
 pub use meter::{MeterSnapshot, RequestCount};
 pub use options::{
     Azure, AzureIdentity, Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode,

@@ -8,6 +8,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
+use super::Transport;
+
 /// How to speak to one registry. The default is anonymous HTTPS without limits.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -21,6 +23,8 @@ pub struct Options {
     pub limits: Limits,
     /// How blobs are sent to it.
     pub upload: Uploads,
+    /// How connections are made.
+    pub transport: Transport,
 }
 
 impl Options {

@@ -36,7 +36,7 @@ impl Repository {
     /// The address of something below this repository: `manifests/latest`.
     pub(crate) fn url(&self, context: &Context, below: &str) -> Result<Url, StoreError> {
         let path = format!("/v2/{}/{below}", self.name);
-        self.registry.base.join(&path).map_err(|error| context.error(ErrorKind::Invalid, error))
+        self.registry.address(&path).map_err(|error| context.error(ErrorKind::Invalid, error))
     }
 }
 

@@ -7,6 +7,8 @@ use chrono::{DateTime, Utc};
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 
+use super::Timeouts;
+
 /// A `Retry-After` beyond this is believed to be a mistake.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -100,6 +102,8 @@ pub(crate) struct Tempo {
     pub(crate) connect: Duration,
     /// Without a single byte in either direction.
     pub(crate) idle: Duration,
+    /// For the answer with a blob to begin; `None` is as `idle`.
+    pub(crate) header: Option<Duration>,
     /// For a whole exchange with a small answer.
     pub(crate) total: Duration,
     /// For a registry to store a blob after its last byte.
@@ -115,8 +119,24 @@ impl Default for Tempo {
             patience: 10,
             connect: Duration::from_secs(15),
             idle: Duration::from_secs(60),
+            header: None,
             total: Duration::from_secs(90),
             commit: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Tempo {
+    /// The same with what an operator set.
+    pub(crate) fn with(self, timeouts: Timeouts) -> Self {
+        let Timeouts { connect, idle, header } = timeouts;
+        Self {
+            connect: connect.unwrap_or(self.connect),
+            idle: idle.unwrap_or(self.idle),
+            header: header.or(self.header),
+            // By default half a minute more than an answer has to begin.
+            total: header.map_or(self.total, |header| header + Duration::from_secs(30)),
+            ..self
         }
     }
 }
@@ -197,6 +217,16 @@ mod tests {
         let throttled = std::iter::from_fn(|| attempts.again(Failure::Throttled)).count();
         let failed = std::iter::from_fn(|| attempts.again(Failure::Broken)).count();
         assert_eq!((throttled, failed), (3, 2));
+    }
+
+    #[test]
+    fn what_an_operator_sets_counts_and_the_rest_stays() {
+        let seconds = Duration::from_secs;
+        let set = Tempo::default().with(Timeouts { connect: Some(seconds(1)), idle: None, header: Some(seconds(120)) });
+        assert_eq!((set.connect, set.idle, set.header), (seconds(1), seconds(60), Some(seconds(120))));
+        assert_eq!((set.total, set.commit), (seconds(150), seconds(300)));
+        let unset = Tempo::default().with(Timeouts::default());
+        assert_eq!((unset.connect, unset.header, unset.total), (seconds(15), None, seconds(90)));
     }
 
     #[test]

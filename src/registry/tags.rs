@@ -101,7 +101,7 @@ impl Repository {
     }
 
     fn begin(&self, context: &Context, listing: Listing) -> Result<Walk, StoreError> {
-        let next = self.registry.base.join(&listing.path(&self.name));
+        let next = self.registry.address(&listing.path(&self.name));
         let next = next.map_err(|error| context.error(ErrorKind::Invalid, error))?;
         Ok(Walk { listing, pages: Pages::starting_at(&next), next })
     }

@@ -16,7 +16,7 @@ use super::outgoing::Outgoing;
 use super::permits::{Door, Permit};
 use super::retry::{self, Attempts, Failure, Kind};
 use super::scope::Scopes;
-use super::trouble::{Trouble, broken_off, describe};
+use super::trouble::{Trouble, broken_off, describe, wants_tls};
 use crate::store::{ErrorKind, StoreError};
 
 /// The most redirects that one request follows.
@@ -197,7 +197,8 @@ impl Registry {
                 within(limit, whole).await?
             }
             (_, Expects::Blob(_)) => {
-                let response = within(self.tempo.idle, self.exchange(call, home, credentials)).await?;
+                let begins = self.tempo.header.unwrap_or(self.tempo.idle);
+                let response = within(begins, self.exchange(call, home, credentials)).await?;
                 if response.status().is_success() {
                     return Ok(flowing(response, permit));
                 }
@@ -207,6 +208,9 @@ impl Registry {
         self.meter.sent(held);
         let body = answer.bytes();
         self.meter.throttled(self.pace.spend(body.len()).await);
+        if let Some(trouble) = wants_tls(answer.status, &body, &answer.url) {
+            return Err(trouble);
+        }
         let refused = answer.status.is_client_error() || answer.status.is_server_error();
         let body = if refused { scrubbed(body, credentials) } else { body };
         let elsewhere = !locate::same_origin(&answer.url, home);
@@ -228,7 +232,10 @@ impl Registry {
             }
             let sent = self.http.execute(request(call, url.clone(), credentials)?).await;
             self.meter.answered(&call.method, sent.as_ref().ok().map(reqwest::Response::status));
-            let response = sent.map_err(|error| describe(&error, &url))?;
+            let mut response = sent.map_err(|error| describe(&error, &url, self.via.to(&url)))?;
+            if locate::same_origin(&url, &self.base) {
+                locate::put_prefix(&self.base, response.headers_mut());
+            }
             let Some(location) = redirect_of(&response) else { return Ok(response) };
             let kept = matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
             let reads = matches!(call.method, Method::GET | Method::HEAD);

@@ -1,8 +1,11 @@
 //! Requests without an answer: why, in words that a person can act upon, and whether they may have been done.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::io;
 
+use chrono::{DateTime, SecondsFormat};
+use http::StatusCode;
+use rustls::CertificateError;
 use url::Url;
 
 use super::locate;
@@ -43,29 +46,141 @@ impl Trouble {
     }
 }
 
-/// Says in words why a request got no answer.
-pub(crate) fn describe(error: &reqwest::Error, url: &Url) -> Trouble {
+/// Says in words why a request got no answer, `via` a proxy. What a person must change first is not tried again.
+pub(crate) fn describe(error: &reqwest::Error, url: &Url, via: Option<String>) -> Trouble {
     let host = locate::site(url);
-    let detail = match (cause(error), error.is_timeout()) {
-        (_, true) if error.is_connect() => format!("no connection to {host} in time"),
+    let cause = cause(error);
+    // Behind a proxy, that is whom we look up and connect to.
+    let met = via.as_ref().map_or_else(|| host.clone(), |proxy| format!("the proxy {proxy}"));
+    if let Some(lasting) = lasting(&cause, error, url, &met) {
+        return Trouble::Unusable(lasting);
+    }
+    let detail = match (cause, error.is_timeout()) {
+        (_, true) if error.is_connect() => format!("no connection to {met} in time"),
         (_, true) => format!("{host} did not answer in time"),
-        (Cause::Io(io::ErrorKind::ConnectionRefused, _), _) => format!("{host} refused the connection"),
-        (Cause::Tls(tls), _) if tls.contains("InvalidContentType") => {
-            format!("{host} does not speak TLS; for plain HTTP set `plain_http: true`")
-        }
+        (Cause::Io(io::ErrorKind::ConnectionRefused, _), _) => format!("{met} refused the connection"),
         (Cause::Tls(tls), _) => format!("TLS with {host}: {tls}"),
-        (_, _) if error.is_dns() => format!("the name of {host} cannot be looked up"),
-        (Cause::Io(_, text) | Cause::Other(text), _) if error.is_connect() => {
-            format!("no connection to {host}: {text}")
+        (Cause::Io(_, text) | Cause::Other(text), _) if error.is_dns() => {
+            format!("the name of {met} cannot be looked up now: {text}")
         }
-        (Cause::Io(_, text) | Cause::Other(text), _) => format!("the connection to {host} broke off: {text}"),
+        (Cause::Other(text), _) if text == "tunnel error: unsuccessful" => {
+            format!("{met} makes no connection to {host}")
+        }
+        (Cause::Io(_, text) | Cause::Other(text), _) if error.is_connect() => {
+            format!("no connection to {met}: {text}")
+        }
+        (Cause::Io(_, text) | Cause::Other(text), _) => format!("the connection to {met} broke off: {text}"),
     };
     if error.is_connect() { Trouble::NotSent(detail) } else { Trouble::Broken(detail) }
 }
 
+/// What will be the same however often it is tried.
+fn lasting(cause: &Cause, error: &reqwest::Error, url: &Url, met: &str) -> Option<String> {
+    let host = locate::site(url);
+    match cause {
+        Cause::Tls(tls) => lasting_tls(tls, url),
+        Cause::Io(_, text) | Cause::Other(text) if error.is_dns() && !is_passing(text) => {
+            Some(format!("the name of {met} is not known: {text}"))
+        }
+        Cause::Other(text) if text == "tunnel error: proxy authorization required" => {
+            Some(format!("{met} wants a user and a password, or others"))
+        }
+        Cause::Other(_) if url.scheme() == "http" && is_no_http(error) => {
+            Some(format!("{host} does not speak HTTP; if it speaks TLS, leave `plain_http` out"))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the resolver itself says that it may know better later (`EAI_AGAIN`, in the words of the C libraries).
+fn is_passing(text: &str) -> bool {
+    text.contains("emporary failure") || text.contains("Try again")
+}
+
+fn is_no_http(error: &reqwest::Error) -> bool {
+    causes(error).filter_map(|error| error.downcast_ref::<hyper::Error>()).any(hyper::Error::is_parse)
+}
+
+fn lasting_tls(tls: &rustls::Error, url: &Url) -> Option<String> {
+    use rustls::AlertDescription as Alert;
+    let host = locate::site(url);
+    Some(match tls {
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            format!("{host} does not speak TLS; for plain HTTP set `plain_http: true`")
+        }
+        rustls::Error::InvalidCertificate(why) => format!("the certificate of {host} {}", certificate(why, url)),
+        rustls::Error::AlertReceived(Alert::CertificateRequired | Alert::NoCertificate) => {
+            format!("{host} wants a certificate of ours; name its file in `tls.certificate`")
+        }
+        rustls::Error::AlertReceived(
+            alert @ (Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied),
+        ) => format!("{host} does not take our certificate or the lack of one ({alert:?}); see `tls.certificate`"),
+        rustls::Error::AlertReceived(alert) => format!("{host} refuses TLS with us: {alert:?}"),
+        rustls::Error::PeerIncompatible(why) => format!("{host} speaks no TLS that we do: {why:?}"),
+        _ => return None,
+    })
+}
+
+/// What is wrong with a certificate, after "the certificate of HOST".
+fn certificate(why: &CertificateError, url: &Url) -> String {
+    let date = |time: rustls::pki_types::UnixTime| {
+        let date = i64::try_from(time.as_secs()).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+        date.map_or_else(|| "a time out of bounds".to_owned(), |date| date.to_rfc3339_opts(SecondsFormat::Secs, true))
+    };
+    match why {
+        CertificateError::UnknownIssuer => {
+            "is of an authority that is not known here; name the authority's file in `tls.ca`".to_owned()
+        }
+        CertificateError::BadSignature => {
+            "is not signed by the authority that is known here by that name; name the right \
+                                           one's file in `tls.ca`"
+                .to_owned()
+        }
+        CertificateError::ExpiredContext { not_after, .. } => format!("expired at {}", date(*not_after)),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!("is not valid before {}, by the clock of this machine", date(*not_before))
+        }
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            let asked = url.host_str().unwrap_or_default();
+            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+            match names.as_slice() {
+                [] => format!("has no name in it, and {asked} is asked for"),
+                names => format!("is for {}, and {asked} is asked for", names.join(", ")),
+            }
+        }
+        CertificateError::Revoked => "is revoked".to_owned(),
+        other if other.to_string().contains("CaUsedAsEndEntity") => {
+            "is an authority's own, which may not stand for a server".to_owned()
+        }
+        other => format!("cannot be believed: {other}"),
+    }
+}
+
+/// `x.example` of `DnsName("x.example")`.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"')
+}
+
+/// Whether a refusal by plain HTTP says that TLS was expected, in the words of Go's server and of nginx.
+pub(crate) fn wants_tls(status: StatusCode, body: &[u8], url: &Url) -> Option<Trouble> {
+    let says = |text: &str| body.windows(text.len()).any(|window| window == text.as_bytes());
+    let wants = status == StatusCode::BAD_REQUEST
+        && url.scheme() == "http"
+        && (says("HTTP request to an HTTPS server") || says("plain HTTP request was sent to HTTPS port"));
+    wants.then(|| Trouble::Unusable(format!("{} speaks TLS; leave `plain_http` out", locate::site(url))))
+}
+
 /// Says why a body ended too early.
 pub(crate) fn broken_off(error: &reqwest::Error, url: &Url) -> Trouble {
-    match describe(error, url) {
+    // The connection was made, so who made it does not count.
+    match describe(error, url, None) {
         Trouble::NotSent(detail) => Trouble::Broken(detail),
         other => other,
     }
@@ -73,31 +188,71 @@ pub(crate) fn broken_off(error: &reqwest::Error, url: &Url) -> Trouble {
 
 enum Cause {
     Io(io::ErrorKind, String),
-    Tls(String),
+    Tls(rustls::Error),
     Other(String),
 }
 
 /// The innermost reason, for that is the one that says something.
 fn cause(error: &reqwest::Error) -> Cause {
     let mut found = Cause::Other("the exchange failed".to_owned());
-    let mut next = error.source();
-    while let Some(error) = next {
-        let text = error.to_string();
-        if text.contains("invalid peer certificate") || text.contains("received corrupt message") {
-            return Cause::Tls(text);
+    for error in causes(error) {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return Cause::Tls(tls.clone());
         }
-        match error.downcast_ref::<io::Error>() {
-            Some(io) => {
-                let inner = io.get_ref().map(ToString::to_string);
-                if let Some(tls) = inner.filter(|text| text.contains("certificate") || text.contains("corrupt message"))
-                {
-                    return Cause::Tls(tls);
-                }
-                found = Cause::Io(io.kind(), text);
-            }
-            None => found = Cause::Other(text),
-        }
-        next = error.source();
+        found = match error.downcast_ref::<io::Error>() {
+            Some(io) => Cause::Io(io.kind(), error.to_string()),
+            None => Cause::Other(error.to_string()),
+        };
     }
     found
+}
+
+/// What an error comes from, outermost first. An I/O error hides that it holds another one.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&error| {
+        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        held.map(|held| held as &(dyn Error + 'static)).or_else(|| error.source())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use reqwest::dns::{Name, Resolve, Resolving};
+
+    use super::*;
+
+    struct Silent(&'static str);
+
+    impl Resolve for Silent {
+        fn resolve(&self, _: Name) -> Resolving {
+            let text = self.0;
+            Box::pin(async move { Err(io::Error::other(text).into()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_known_is_asked_for_once_and_a_resolver_in_trouble_again() {
+        let url: Url = "http://registry.example:5000/v2/".parse().unwrap();
+        let asked = async |text| {
+            let builder = reqwest::Client::builder().no_proxy().tls_certs_only([]).dns_resolver(Arc::new(Silent(text)));
+            let error = builder.build().unwrap().get(url.clone()).send().await.unwrap_err();
+            describe(&error, &url, None)
+        };
+        let unknown = asked("failed to lookup address information: Name or service not known").await;
+        assert_eq!(
+            unknown.detail(),
+            "the name of http://registry.example:5000 is not known: failed to lookup address information: Name or service \
+             not known"
+        );
+        assert_eq!((unknown.failure(), unknown.kind()), (None, ErrorKind::Invalid));
+        let later = asked("failed to lookup address information: Temporary failure in name resolution").await;
+        assert_eq!(
+            later.detail(),
+            "the name of http://registry.example:5000 cannot be looked up now: failed to lookup address information: \
+             Temporary failure in name resolution"
+        );
+        assert_eq!((later.failure(), later.kind()), (Some(Failure::NotSent), ErrorKind::Unavailable));
+    }
 }

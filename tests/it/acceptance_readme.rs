@@ -85,6 +85,9 @@ fn every_example_passes_the_check() {
     files.push(root().join("sync.yaml.example"));
     std::fs::write(folder.path().join("docker-hub"), "secret\n").unwrap();
     std::fs::write(folder.path().join("config.json"), "{}").unwrap();
+    for name in ["ca.pem", "me.pem", "me.key"] {
+        std::fs::copy(root().join("tests/config/credentials").join(name), folder.path().join(name)).unwrap();
+    }
     for file in files {
         let mut command = transship_command(&["check", "--config", file.to_str().unwrap()]);
         command.current_dir(folder.path()).env("CREDENTIALS_DIRECTORY", folder.path());

@@ -6,6 +6,7 @@ mod debian;
 mod listing;
 mod origins;
 mod patience;
+mod prefix;
 mod scripted;
 mod seek;
 mod transfer;

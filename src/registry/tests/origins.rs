@@ -82,24 +82,59 @@ async fn a_server_without_tls_is_told_apart_from_one_that_is_not_there() {
     let server = Server::start(|_| answer(200, &[], "")).await;
     let client = |host: &str, plain_http| {
         let options = crate::registry::Options { plain_http, ..Default::default() };
-        let tempo = crate::registry::retry::Tempo { attempts: 1, ..super::scripted::quick() };
+        let tempo = super::scripted::quick();
         let registry = crate::registry::Registry::with_tempo(host.parse().unwrap(), options, tempo).unwrap();
         registry.repository("a/b".parse().unwrap())
     };
     let reference = ManifestRef::Digest(Digest::of(b"x"));
     let detail = async |repository: crate::registry::Repository| {
         let error = repository.manifest(&reference).await.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Unavailable);
-        error.detail
+        (error.kind, error.detail)
     };
     let host = server.host.clone();
     assert_eq!(
         detail(client(&host, false)).await,
-        format!("https://{host} does not speak TLS; for plain HTTP set `plain_http: true`")
+        (ErrorKind::Invalid, format!("https://{host} does not speak TLS; for plain HTTP set `plain_http: true`"))
     );
     drop(server);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     drop(listener);
-    assert_eq!(detail(client(&host, true)).await, format!("http://{host} refused the connection"));
+    let refused = (ErrorKind::Unavailable, format!("http://{host} refused the connection"));
+    assert_eq!(detail(client(&host, true)).await, refused);
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_tls_where_plain_http_was_tried_is_told_apart() {
+    let reference = ManifestRef::Digest(Digest::of(b"x"));
+    for words in
+        ["Client sent an HTTP request to an HTTPS server.", "<h1>The plain HTTP request was sent to HTTPS port</h1>"]
+    {
+        let server = Server::start(move |_| answer(400, &[], words)).await;
+        let error = server.repository().manifest(&reference).await.unwrap_err();
+        assert_eq!(error.detail, format!("http://{} speaks TLS; leave `plain_http` out", server.host));
+        assert_eq!(server.asked().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_longer_than_was_set_for_a_connection_or_an_answer() {
+    use crate::registry::{Options, Registry, Timeouts, Transport};
+    let short = Some(std::time::Duration::from_millis(50));
+    // Connections are taken by the system, and nobody says anything there.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = silent.local_addr().unwrap().to_string();
+    let detail = async |plain_http, timeouts| {
+        let transport = Transport { timeouts, ..Transport::default() };
+        let options = Options { plain_http, transport, ..Options::default() };
+        let registry = Registry::with_tempo(host.parse().unwrap(), options, super::scripted::quick()).unwrap();
+        let repository = registry.repository("a/b".parse().unwrap());
+        let error = repository.blob(&super::scripted::blob(b"x"), 0).await.map(|_| ()).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        error.detail
+    };
+    let connect = Timeouts { connect: short, ..Timeouts::default() };
+    assert_eq!(detail(false, connect).await, format!("no connection to https://{host} in time"));
+    let header = Timeouts { header: short, ..Timeouts::default() };
+    assert_eq!(detail(true, header).await, "no complete answer within 50ms");
 }

@@ -172,7 +172,7 @@ impl Drop for Running {
 
 fn missing(command: &Command, error: &std::io::Error) -> ! {
     let program = command.get_program().to_string_lossy();
-    panic!("{program} cannot be started ({error}): install it: apt-get install docker-registry skopeo")
+    panic!("{program} cannot be started ({error}): install it: apt-get install docker-registry nginx-light skopeo")
 }
 
 /// Runs transship to its end.
@@ -303,4 +303,61 @@ impl DebianRegistry {
 fn free_address() -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
     listener.local_addr().expect("a bound listener has an address")
+}
+
+/// Debian's nginx before a registry: TLS, and the API below `/art/images/`, of which the registry does not know.
+#[derive(Debug)]
+pub struct Nginx {
+    running: Running,
+    host: String,
+    _folder: TempDir,
+}
+
+impl Nginx {
+    /// Starts it before the registry at `upstream` with this certificate and key, and waits until it answers.
+    pub fn start(upstream: &str, certificate: &str, key: &str) -> Self {
+        (0..5).find_map(|_| Self::try_start(upstream, certificate, key)).expect("a free port within five attempts")
+    }
+
+    fn try_start(upstream: &str, certificate: &str, key: &str) -> Option<Self> {
+        let folder = TempDir::new().expect("a temporary folder");
+        let address = free_address();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a temporary file");
+        write("server.pem", certificate);
+        write("server.key", key);
+        let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+        let temporary: String = kinds.iter().map(|kind| format!("{kind}_temp_path {kind};\n")).collect();
+        write(
+            "nginx.conf",
+            &format!(
+                "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\
+                 server {{\nlisten {address} ssl http2;\nssl_certificate server.pem;\nssl_certificate_key server.key;\n\
+                 client_max_body_size 0;\nlocation /art/images/ {{\nproxy_pass http://{upstream}/;\nproxy_redirect off;\n\
+                 proxy_set_header Host $http_host;\nproxy_set_header X-Forwarded-Proto https;\n\
+                 proxy_request_buffering off;\n}}\n}}\n}}\n"
+            ),
+        );
+        let mut command = Command::new("/usr/sbin/nginx");
+        command.arg("-p").arg(folder.path()).arg("-c").arg("nginx.conf").arg("-e").arg("stderr");
+        let mut running = Running::start(&mut command);
+        let end = Instant::now() + DEADLINE;
+        while TcpStream::connect(address).is_err() {
+            if !running.is_running() {
+                return None;
+            }
+            assert!(Instant::now() < end, "nginx does not listen: {}", running.stderr());
+            std::thread::sleep(PAUSE);
+        }
+        running.is_running().then(|| Self { running, host: address.to_string(), _folder: folder })
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.running.stderr()
+    }
 }

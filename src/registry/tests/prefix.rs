@@ -1,0 +1,41 @@
+//! A registry whose API stands below a path, and that gives addresses as if it did not.
+
+use futures_util::TryStreamExt as _;
+
+use super::scripted::{Asked, Server, answer, noise, plain, session, verified};
+use crate::oci::RepositoryName;
+use crate::registry::{Options, Transport};
+use crate::store::{Source as _, TagEntry};
+
+/// Answers as what is behind a proxy that takes the prefix away.
+fn behind_a_prefix(asked: &Asked) -> axum::response::Response {
+    let whole = asked.own.clone() + "/v2/a/b/tags/list?n=1&last=v1";
+    match asked.line().as_str() {
+        "POST /art/x/v2/a/b/blobs/uploads/" => answer(202, &[("location", "/v2/a/b/blobs/uploads/1?_state=s")], ""),
+        line if line.starts_with("PUT /art/x/v2/a/b/blobs/uploads/1?_state=s&digest=") => answer(201, &[], ""),
+        "GET /art/x/v2/_catalog?n=1000" => {
+            answer(200, &[("link", "</v2/_catalog?last=a>; rel=next")], r#"{"repositories":["a"]}"#)
+        }
+        "GET /art/x/v2/_catalog?last=a" => answer(200, &[], r#"{"repositories":["b"]}"#),
+        "GET /art/x/v2/a/b/tags/list?n=1&last=v1" => answer(200, &[], r#"{"tags":["v2"]}"#),
+        line if line.starts_with("GET /art/x/v2/a/b/tags/list?n=") => {
+            answer(200, &[("link", &format!("<{whole}>; rel=next"))], r#"{"tags":["v1"]}"#)
+        }
+        _ => answer(404, &[], ""),
+    }
+}
+
+#[tokio::test]
+async fn uploads_and_listings_stay_below_the_prefix() {
+    let server = Server::start(behind_a_prefix).await;
+    let transport = Transport { path_prefix: Some("/art/x".parse().unwrap()), ..Transport::default() };
+    let registry = server.registry_as(Options { transport, ..plain() });
+    let repository = registry.repository("a/b".parse().unwrap());
+    let content = noise(1000);
+    session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
+    let tags: Vec<TagEntry> = repository.tags().try_collect().await.unwrap();
+    assert_eq!(tags.len(), 2, "{tags:?}");
+    let names: Vec<RepositoryName> = registry.catalog().try_collect().await.unwrap();
+    assert_eq!(names.iter().map(RepositoryName::as_str).collect::<Vec<_>>(), ["a", "b"]);
+    assert!(server.lines().iter().all(|line| line.contains(" /art/x/v2/")), "{:?}", server.lines());
+}

@@ -1,0 +1,264 @@
+//! How connections are made: authorities, certificates of ours, and in which words what fails there is told.
+
+use std::process::Command;
+
+use crate::support::front::{Authority, Certified, Front};
+use crate::support::images::{self, Family};
+use crate::support::programs::{DEADLINE, DebianRegistry, Nginx, Output, Running};
+use crate::support::registry::Server;
+use crate::support::site::Site;
+
+/// A year that no test will see the end of.
+const LATER: i32 = 4000;
+
+/// A registry with one image under `a/b:v1`, and a place with the files of an authority.
+struct Scene {
+    registry: Server,
+    authority: Authority,
+    site: Site,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (registry, authority, site) = (Server::start(), Authority::new("an authority"), Site::new());
+        images::small(Family::Oci, 1).put(&registry, "a/b", Some("v1"));
+        site.write("ca.pem", &authority.pem());
+        // The authorities of the system, which may be none on this machine: any one that is not the test's.
+        site.write("system.pem", &Authority::new("another authority").pem());
+        Self { registry, authority, site }
+    }
+
+    fn front(&self, own: &Certified) -> Front {
+        Front::tls(self.registry.host(), own, None, &["http/1.1"])
+    }
+
+    fn good_front(&self) -> Front {
+        self.front(&self.authority.certify("127.0.0.1", LATER))
+    }
+
+    /// Lists the tags of `a/b` at `host` by these options of the registry.
+    fn tags(&self, host: &str, options: &str) -> Output {
+        self.command(host, options, &["tags", &format!("{host}/a/b")])
+    }
+
+    fn command(&self, host: &str, options: &str, args: &[&str]) -> Output {
+        Running::start(&mut self.prepared(host, options, args)).wait(DEADLINE)
+    }
+
+    fn prepared(&self, host: &str, options: &str, args: &[&str]) -> Command {
+        self.site.configure_fully("status: off", &format!("\"{host}\": {options}"), "  []");
+        let mut command = self.site.command(args);
+        self.trusting(&mut command);
+        command
+    }
+
+    /// The command, with the authorities of a system that does not know the test's.
+    fn trusting<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.env("SSL_CERT_FILE", self.site.path("system.pem")).env_remove("SSL_CERT_DIR")
+    }
+
+    /// What the last line says of the tags that could not be listed.
+    #[track_caller]
+    fn refusal(&self, host: &str, options: &str) -> String {
+        let output = self.tags(host, options);
+        assert_ne!(output.code(), 0, "{}", output.stdout);
+        let last = output.stderr.lines().last().unwrap_or_default().to_owned();
+        let told = last.split_once("listing tags: ").map(|(_, told)| told.to_owned());
+        told.unwrap_or_else(|| panic!("{}", output.stderr))
+    }
+}
+
+#[test]
+fn an_authority_of_ones_own_is_believed_where_it_is_named_and_only_there() {
+    let scene = Scene::new();
+    let front = scene.good_front();
+    let host = front.host();
+    let output = scene.tags(&host, "{tls: {ca: ca.pem}}").expect_success();
+    assert!(output.stdout.contains("v1"), "{}", output.stdout);
+    assert_eq!(
+        scene.refusal(&host, "{}"),
+        format!(
+            "the certificate of https://{host} is of an authority that is not known here; name the authority's file in \
+             `tls.ca`"
+        )
+    );
+    assert_eq!(
+        front.seen().iter().filter(|seen| *seen == "refused").count(),
+        1,
+        "it is tried once: {:?}",
+        front.seen()
+    );
+}
+
+#[test]
+fn a_certificate_for_another_name_or_of_another_time_is_told_with_its_names_and_its_end() {
+    let scene = Scene::new();
+    let trusted = "{tls: {ca: ca.pem}}";
+    let other = scene.front(&scene.authority.certify("registry.example", LATER));
+    assert_eq!(
+        scene.refusal(&other.host(), trusted),
+        format!("the certificate of https://{0} is for registry.example, and 127.0.0.1 is asked for", other.host())
+    );
+    let old = scene.front(&scene.authority.certify("127.0.0.1", 2001));
+    let host = old.host();
+    assert_eq!(
+        scene.refusal(&host, trusted),
+        format!("the certificate of https://{host} expired at 2001-12-31T00:00:00Z")
+    );
+    assert_eq!(old.seen(), ["refused"], "it is tried once");
+}
+
+#[test]
+fn a_server_that_asks_for_a_certificate_of_ours_gets_it() {
+    let scene = Scene::new();
+    let own = scene.authority.certify("127.0.0.1", LATER);
+    let front = Front::tls(scene.registry.host(), &own, Some(&scene.authority), &["http/1.1"]);
+    let host = front.host();
+    let me = scene.authority.certify("me", LATER);
+    scene.site.write("me.pem", &me.certificate);
+    scene.site.write("me.key", &me.key);
+    let shown = "{tls: {ca: ca.pem, certificate: me.pem, key: me.key}}";
+    assert!(scene.tags(&host, shown).expect_success().stdout.contains("v1"));
+    assert_eq!(
+        scene.refusal(&host, "{tls: {ca: ca.pem}}"),
+        format!("https://{host} wants a certificate of ours; name its file in `tls.certificate`")
+    );
+    let strange = Authority::new("another authority").certify("me", LATER);
+    scene.site.write("me.pem", &strange.certificate);
+    scene.site.write("me.key", &strange.key);
+    assert_eq!(
+        scene.refusal(&host, shown),
+        format!("https://{host} does not take our certificate or the lack of one (UnknownCA); see `tls.certificate`")
+    );
+}
+
+#[test]
+fn who_wants_no_verification_gets_none_and_is_warned_at_each_start() {
+    let scene = Scene::new();
+    let front = scene.front(&Authority::new("an authority").certify("registry.example", 2001));
+    let host = front.host();
+    let insecure = "{tls: {insecure_skip_verify: true}}";
+    let output = scene.tags(&host, insecure).expect_success();
+    assert!(output.stdout.contains("v1"), "{}", output.stdout);
+    let warning = "its certificate is not verified (tls.insecure_skip_verify): whoever is in between can read the \
+                   credentials and change the images";
+    assert!(output.stderr.contains(warning) && output.stderr.contains(&host), "{}", output.stderr);
+    for args in [&["once"][..], &["check"]] {
+        let output = scene.command(&host, insecure, args);
+        assert!((output.stdout.clone() + &output.stderr).contains(warning), "{args:?}: {output:?}");
+    }
+    assert!(!scene.tags(&host, "{tls: {ca: ca.pem}}").stderr.contains("tls.insecure_skip_verify"));
+}
+
+#[test]
+fn a_file_that_cannot_be_used_fails_check_and_the_start_by_its_name() {
+    let scene = Scene::new();
+    scene.site.write("empty.pem", "");
+    for args in [&["check"][..], &["once"]] {
+        let output = scene.command("registry.example", "{tls: {ca: empty.pem}}", args);
+        assert_eq!(output.code(), 2, "{output:?}");
+        let told = "the file empty.pem has no certificate: PEM is expected, with a line -----BEGIN CERTIFICATE-----";
+        assert!(output.stderr.contains(told), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn tls_and_plain_http_are_told_apart_both_ways() {
+    let scene = Scene::new();
+    let plain = scene.registry.host().to_owned();
+    let told = format!("https://{plain} does not speak TLS; for plain HTTP set `plain_http: true`");
+    assert_eq!(scene.refusal(&plain, "{}"), told);
+    let front = scene.good_front();
+    let host = front.host();
+    let told = format!("http://{host} does not speak HTTP; if it speaks TLS, leave `plain_http` out");
+    assert_eq!(scene.refusal(&host, "{plain_http: true}"), told);
+    assert_eq!(front.seen(), ["refused"], "it is tried once");
+}
+
+#[test]
+fn no_http2_is_offered_where_it_is_not_wanted() {
+    let scene = Scene::new();
+    let own = scene.authority.certify("127.0.0.1", LATER);
+    let front = Front::tls(scene.registry.host(), &own, None, &["h2", "http/1.1"]);
+    let host = front.host();
+    let output = scene.tags(&host, "{http1_only: true, tls: {ca: ca.pem}}").expect_success();
+    assert!(output.stdout.contains("v1"), "{}", output.stdout);
+    let seen = front.seen();
+    assert!(!seen.is_empty() && seen.iter().all(|protocol| protocol == "http/1.1"), "{seen:?}");
+}
+
+#[test]
+fn http2_is_offered_by_default() {
+    let scene = Scene::new();
+    let own = scene.authority.certify("127.0.0.1", LATER);
+    let front = Front::tls(scene.registry.host(), &own, None, &["h2"]);
+    let host = front.host();
+    // What is behind the front speaks HTTP/1.1 alone, so that no more than the greeting can be seen.
+    let _ = scene.tags(&host, "{tls: {ca: ca.pem}}");
+    assert_eq!(front.seen().first().map(String::as_str), Some("h2"));
+}
+
+#[test]
+fn a_registry_is_reached_through_its_proxy_whose_password_is_never_shown() {
+    let scene = Scene::new();
+    let (front, proxy) = (scene.good_front(), Front::proxy("mover:c4n4ry p4ss"));
+    let (host, port) = (front.host(), proxy.port());
+    let with = |password: &str| format!("{{tls: {{ca: ca.pem}}, proxy: \"http://mover:{password}@127.0.0.1:{port}\"}}");
+    let mut command = scene.prepared(&host, &with("c4n4ry%20p4ss"), &["tags", &format!("{host}/a/b")]);
+    let output = Running::start(command.env("TRANSSHIP_LOG", "trace")).wait(DEADLINE).expect_success();
+    assert!(output.stdout.contains("v1"), "{}", output.stdout);
+    let tunnel = format!("CONNECT {host} HTTP/1.1");
+    assert!(proxy.seen().contains(&tunnel), "{:?}", proxy.seen());
+    // As it was written, as it is, and as it is sent.
+    for secret in ["c4n4ry", "bW92ZXI6YzRuNHJ5"] {
+        assert!(!output.stderr.contains(secret), "{}", output.stderr);
+    }
+    assert!(output.stderr.contains("TRACE"), "{}", output.stderr);
+    assert_eq!(
+        scene.refusal(&host, &with("wr0ng")),
+        format!("the proxy http://127.0.0.1:{port} wants a user and a password, or others")
+    );
+    drop(proxy);
+    let told = scene.tags(&host, &with("c4n4ry%20p4ss")).stderr;
+    assert!(told.contains(&format!("the proxy http://127.0.0.1:{port} refused the connection")), "{told}");
+}
+
+#[test]
+fn a_registry_without_a_proxy_is_reached_straight_whatever_the_environment_says() {
+    let scene = Scene::new();
+    let front = scene.good_front();
+    let host = front.host().replace("127.0.0.1", "localhost");
+    let mut command = scene.prepared(&host, "{proxy: none, tls: {ca: ca.pem}}", &["tags", &format!("{host}/a/b")]);
+    let output = Running::start(command.env("HTTPS_PROXY", "http://127.0.0.1:1")).wait(DEADLINE);
+    let told = format!("the certificate of https://{host} is for 127.0.0.1, and localhost is asked for");
+    assert!(output.stderr.contains(&told), "it got as far as the registry: {}", output.stderr);
+}
+
+#[test]
+fn debians_registry_is_filled_and_read_through_nginx_by_tls_below_a_path() {
+    let scene = Scene::new();
+    let own = scene.authority.certify("127.0.0.1", LATER);
+    let registry = DebianRegistry::start();
+    let nginx = Nginx::start(registry.host(), &own.certificate, &own.key);
+    let (from, through) = (scene.registry.host(), nginx.host());
+    let image = images::small(Family::Oci, 1);
+    for tag in ["v2", "v3"] {
+        image.put(&scene.registry, "a/b", Some(tag));
+    }
+    let below = "{tls: {ca: ca.pem}, path_prefix: /art/images}";
+    let registries = format!("\"{from}\": {{plain_http: true}}, \"{through}\": {below}");
+    let entries = format!(
+        "  - {{name: there, source: {from}/a/b, target: {through}/a/b}}\n  \
+         - {{name: back, source: {through}/a/**, target: {from}/back/**}}"
+    );
+    let run = |name: &str| {
+        scene.site.configure_fully("status: off", &registries, &entries);
+        let output = Running::start(scene.trusting(&mut scene.site.command(&["once", name]))).wait(DEADLINE);
+        assert!(output.status.success(), "{}\n{}\n{}", output.stdout, output.stderr, nginx.log());
+    };
+    run("there");
+    run("back");
+    assert_eq!(scene.registry.store().tag("back/b", "v1"), Some(image.digest()));
+    let told = scene.refusal(through, "{plain_http: true}");
+    assert_eq!(told, format!("http://{through} speaks TLS; leave `plain_http` out"));
+}
