@@ -116,7 +116,8 @@ async fn bring_to_all(batch: Arc<Batch>, blob: Descriptor, told: Vec<Told>) {
 /// Readies all targets, then feeds those that need the bytes from one read. Who is late, or fell behind before, reads alone.
 async fn bring_together(batch: &Arc<Batch>, blob: &Descriptor, duties: Vec<(Duty, Told)>) {
     let lanes: Vec<_> = duties.iter().map(|(_, told)| told.delivery.lane().cloned()).collect();
-    let share = Share::new(&batch.copier, blob.size, lanes.clone());
+    let chunk = duties.iter().map(|(_, told)| told.delivery.target().upload_holds()).max().unwrap_or_default();
+    let share = Share::new(&batch.copier, blob.size, chunk, lanes.clone());
     let (together, late) = gather(blob, duties, lanes, &share).await;
     share.close();
     let late = late.into_iter().map(|readying| send_alone(batch, blob, readying));
@@ -233,7 +234,7 @@ async fn prepare(
     let take = || async {
         match share {
             Some(share) => share.take(delivery.lane()).await,
-            None => take_alone(&delivery.batch.copier, blob.size, delivery.lane()).await,
+            None => take_alone(&delivery.batch.copier, blob.size, target.upload_holds(), delivery.lane()).await,
         }
     };
     // What moves no bytes in the end does not wait for those who do.

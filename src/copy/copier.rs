@@ -10,8 +10,11 @@ use super::lane::Lanes;
 /// The unit in which memory is handed out.
 const UNIT: u64 = 64 * 1024;
 
-/// What one transfer may hold: the queue of a fan-out, the piece that is kept back, a chunk of an upload.
+/// What one transfer may hold: the queue of a fan-out, the pieces that are kept back, what the connections buffer.
 const PER_TRANSFER: u64 = 4 * 1024 * 1024;
+
+/// What a transfer holds beside the chunk of its upload, where that goes in chunks.
+const BESIDE_CHUNK: u64 = 1024 * 1024;
 
 /// The engine. One for the whole process, shared by all entries.
 #[derive(Debug)]
@@ -31,10 +34,10 @@ impl Copier {
         Arc::new(Self { flights: Arc::default(), lanes: Lanes::default(), memory, units })
     }
 
-    /// Waits for the memory that so many transfers of `size` bytes need together, or as many of them as fit at all. First
-    /// come, first served.
-    pub(super) async fn reserve(&self, size: u64, transfers: usize) -> Vec<OwnedSemaphorePermit> {
-        let each = self.units_of(size);
+    /// Waits for the memory that so many transfers of `size` bytes need together, or as many of them as fit at all, to targets
+    /// whose uploads hold at most `chunk` bytes each. First come, first served.
+    pub(super) async fn reserve(&self, size: u64, chunk: u64, transfers: usize) -> Vec<OwnedSemaphorePermit> {
+        let each = self.units_of(size, chunk);
         let fit = u32::try_from(transfers).unwrap_or(u32::MAX).min(self.units / each).max(1);
         let permit = self.memory.clone().acquire_many_owned(each * fit).await;
         let mut whole = permit.expect("the semaphore is never closed");
@@ -44,13 +47,36 @@ impl Copier {
     }
 
     /// Waits for the memory that one transfer of `size` bytes needs.
-    pub(super) async fn reserve_one(&self, size: u64) -> OwnedSemaphorePermit {
-        let permit = self.memory.clone().acquire_many_owned(self.units_of(size)).await;
+    pub(super) async fn reserve_one(&self, size: u64, chunk: u64) -> OwnedSemaphorePermit {
+        let permit = self.memory.clone().acquire_many_owned(self.units_of(size, chunk)).await;
         permit.expect("the semaphore is never closed")
     }
 
-    fn units_of(&self, size: u64) -> u32 {
-        let units = size.min(PER_TRANSFER).div_ceil(UNIT).clamp(1, u64::from(self.units));
+    fn units_of(&self, size: u64, chunk: u64) -> u32 {
+        let most = PER_TRANSFER.max(chunk.saturating_add(BESIDE_CHUNK));
+        let units = size.min(most).div_ceil(UNIT).clamp(1, u64::from(self.units));
         u32::try_from(units).unwrap_or(self.units)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_transfer_takes_the_memory_of_its_chunk() {
+        let (mib, copier) = (1 << 20, Copier::new(64 << 20));
+        let taken = || (copier.units as usize - copier.memory.available_permits()) as u64 * UNIT;
+        let plain = copier.reserve_one(100 * mib, 0).await;
+        assert_eq!(taken(), 4 * mib);
+        drop(plain);
+        let two = copier.reserve(100 * mib, 8 * mib, 2).await;
+        assert_eq!((two.len(), taken()), (2, 18 * mib));
+        drop(two);
+        let small = copier.reserve_one(mib, 8 * mib).await;
+        assert_eq!(taken(), mib);
+        drop(small);
+        let _all = copier.reserve_one(1000 * mib, 999 * mib).await;
+        assert_eq!(taken(), 64 * mib, "more than there is cannot be waited for");
     }
 }

@@ -50,7 +50,7 @@ pub(super) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) ->
             was_left = true;
             // The memory is for those who can use it now.
             drop(part);
-            part = take_alone(copier, blob.size, delivery.lane()).await;
+            part = take_alone(copier, blob.size, target.upload_holds(), delivery.lane()).await;
         } else {
             failures += 1;
             if failures == ATTEMPTS || !error.is_transient() {

@@ -13,6 +13,8 @@ use super::lane::{Lane, OwnRead};
 pub(super) struct Share {
     copier: Arc<Copier>,
     size: u64,
+    /// What an upload to any of the targets holds at most.
+    chunk: u64,
     /// Of each target, where it has siblings.
     lanes: Vec<Option<Arc<Lane>>>,
     filled: OnceCell<()>,
@@ -36,9 +38,9 @@ pub(super) struct Part {
 
 impl Share {
     /// The share of a blob of `size` bytes that goes to at most so many targets. Nothing is set aside yet.
-    pub(super) fn new(copier: &Arc<Copier>, size: u64, lanes: Vec<Option<Arc<Lane>>>) -> Arc<Self> {
+    pub(super) fn new(copier: &Arc<Copier>, size: u64, chunk: u64, lanes: Vec<Option<Arc<Lane>>>) -> Arc<Self> {
         let (filled, pot) = (OnceCell::new(), Mutex::default());
-        Arc::new(Self { copier: copier.clone(), size, lanes, filled, pot })
+        Arc::new(Self { copier: copier.clone(), size, chunk, lanes, filled, pot })
     }
 
     /// Waits for what one transfer needs. Who comes first waits for the memory of all that keep up; who does not, or comes too
@@ -50,14 +52,14 @@ impl Share {
         }
         // It may have fallen behind while it waited here.
         let part = if is_behind() { None } else { self.pot().permits.pop() };
-        let Some(memory) = part else { return take_alone(&self.copier, self.size, lane).await };
+        let Some(memory) = part else { return take_alone(&self.copier, self.size, self.chunk, lane).await };
         self.pot().holders += 1;
         Part { share: Some(self.clone()), _memory: memory, _own_read: None }
     }
 
     async fn fill(&self) {
         let abreast = self.lanes.iter().filter(|lane| !lane.as_ref().is_some_and(|lane| lane.is_behind())).count();
-        let mut permits = self.copier.reserve(self.size, abreast).await;
+        let mut permits = self.copier.reserve(self.size, self.chunk, abreast).await;
         let mut pot = self.pot();
         if pot.closed {
             permits.truncate(1);
@@ -78,12 +80,12 @@ impl Share {
 }
 
 /// Waits for what a transfer needs that reads alone: first for its turn in the lane, where it has siblings, then for memory.
-pub(super) async fn take_alone(copier: &Copier, size: u64, lane: Option<&Arc<Lane>>) -> Part {
+pub(super) async fn take_alone(copier: &Copier, size: u64, chunk: u64, lane: Option<&Arc<Lane>>) -> Part {
     let own_read = match lane {
         Some(lane) => Some(lane.own_read(size).await),
         None => None,
     };
-    Part { share: None, _memory: copier.reserve_one(size).await, _own_read: own_read }
+    Part { share: None, _memory: copier.reserve_one(size, chunk).await, _own_read: own_read }
 }
 
 impl Drop for Part {
