@@ -180,12 +180,12 @@ pub trait Target: Source {
     async fn begin_upload(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<Begun, StoreError>;
 
     /// For a blob of which nobody knows whether the repository has it: [`Target::has_blob`], and where it has not,
-    /// [`Target::begin_upload`]. An endpoint that can do both at once does; then the length of what is there is not compared.
-    async fn find_or_begin(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<Sought, StoreError> {
+    /// [`Target::begin_upload`] without a mount. An endpoint that can do both at once does; then the length of what is there is not compared.
+    async fn find_or_begin(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
         if self.has_blob(blob).await? {
             return Ok(Sought::Found);
         }
-        Ok(self.begin_upload(blob, from).await?.into())
+        Ok(self.begin_upload(blob, None).await?.into())
     }
 
     /// How many bytes an upload that begins now holds in memory at most: a chunk, where bytes go in chunks. 0 is no more than

@@ -239,7 +239,7 @@ async fn prepare(
     };
     // What moves no bytes in the end does not wait for those who do.
     let (sought, early) = if must_ask {
-        (target.find_or_begin(blob, None).await, None)
+        (target.find_or_begin(blob).await, None)
     } else {
         let early = if from.is_none() { Some(take().await) } else { None };
         (target.begin_upload(blob, from.as_ref()).await.map(Sought::from), early)

@@ -16,7 +16,7 @@ use super::pace::Pace;
 use super::permits::Gate;
 use super::retry::Tempo;
 use super::seek::OwnMount;
-use super::{Kind, MeterSnapshot, Options, Repository};
+use super::{Credentials, Kind, MeterSnapshot, Options, Repository, Transport};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
 /// One registry. Shared by everything that speaks to it, so that its limits hold over all entries.
@@ -88,13 +88,21 @@ impl Registry {
         let prefix = options.transport.path_prefix.as_ref().map_or("", |prefix| prefix.as_str());
         let base: Url =
             format!("{scheme}://{api_host}{prefix}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
-        let http = connect::http_client(&base, &tempo, &options.transport)
-            .map_err(|error| RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() })?;
+        let client = |transport: &Transport| {
+            connect::http_client(&base, &tempo, transport)
+                .map_err(|error| RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() })
+        };
+        let http = client(&options.transport)?;
+        let authority = match options.transport.verifying() {
+            Some(transport) if matches!(options.credentials, Some(Credentials::Azure(_))) => client(&transport)?,
+            _ => http.clone(),
+        };
+        let wire = Wire { http: http.clone(), authority, registry: base.clone() };
         let kind = options.kind.unwrap_or_else(|| Kind::of(&host));
         Ok(Arc::new(Self {
             kind,
             upload: Manner::new(kind, options.upload),
-            auth: Auth::new(host.clone(), options.credentials, Wire { http: http.clone(), registry: base.clone() }),
+            auth: Auth::new(host.clone(), options.credentials, wire),
             host,
             via: Via::new(&base, &options.transport),
             base,

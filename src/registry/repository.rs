@@ -103,8 +103,8 @@ impl Target for Repository {
         self.open_upload(blob, from).await
     }
 
-    async fn find_or_begin(&self, blob: &Descriptor, from: Option<&RepositoryName>) -> Result<Sought, StoreError> {
-        self.seek_or_begin(blob, from).await
+    async fn find_or_begin(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
+        self.seek_or_begin(blob).await
     }
 
     fn upload_holds(&self) -> u64 {

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::{Kind, Repository};
-use crate::oci::{Descriptor, RepositoryName};
+use crate::oci::Descriptor;
 use crate::store::{Begun, Sought, StoreError};
 
 /// Whether to mount a blob from the very repository that it is to be in tells that it is there (201), and opens a session
@@ -33,57 +33,31 @@ impl OwnMount {
 }
 
 impl Repository {
-    pub(crate) async fn seek_or_begin(
-        &self,
-        blob: &Descriptor,
-        from: Option<&RepositoryName>,
-    ) -> Result<Sought, StoreError> {
+    pub(crate) async fn seek_or_begin(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
         // Azure counts a POST as a write, which it allows far fewer of; Amazon mounts only what a manifest refers to, and
         // allows few uploads to begin: there a HEAD is the cheaper question.
         let posts_are_dear = matches!(self.registry.kind, Kind::Acr | Kind::Ecr);
         if posts_are_dear || !self.registry.own_mount.works() {
-            return self.look_then_begin(blob, from, !posts_are_dear).await;
+            return self.look_then_begin(blob, !posts_are_dear).await;
         }
-        match from.filter(|from| **from != self.name) {
-            Some(from) => self.begin_then_look(blob, from).await,
-            None => match self.mount(blob, &self.name).await? {
-                Some(Begun::Mounted) => Ok(Sought::Found),
-                Some(Begun::Session(session)) => Ok(Sought::Session(session)),
-                None => {
-                    self.registry.own_mount.learn(false);
-                    self.look_then_begin(blob, from, false).await
-                }
-            },
+        match self.mount(blob, &self.name).await? {
+            Some(Begun::Mounted) => Ok(Sought::Found),
+            Some(Begun::Session(session)) => Ok(Sought::Session(session)),
+            None => {
+                self.registry.own_mount.learn(false);
+                self.look_then_begin(blob, false).await
+            }
         }
     }
 
-    async fn look_then_begin(
-        &self,
-        blob: &Descriptor,
-        from: Option<&RepositoryName>,
-        learns: bool,
-    ) -> Result<Sought, StoreError> {
+    async fn look_then_begin(&self, blob: &Descriptor, learns: bool) -> Result<Sought, StoreError> {
         if !self.head_blob(blob).await? {
-            return Ok(self.open_upload(blob, from).await?.into());
+            return Ok(self.open_upload(blob, None).await?.into());
         }
         if learns && self.registry.own_mount.is_to_be_tried() {
             self.try_own_mount(blob).await;
         }
         Ok(Sought::Found)
-    }
-
-    /// A mount from elsewhere that does not happen leaves open whether the blob is here already; a HEAD is nothing beside
-    /// its bytes.
-    async fn begin_then_look(&self, blob: &Descriptor, from: &RepositoryName) -> Result<Sought, StoreError> {
-        let session = match self.open_upload(blob, Some(from)).await? {
-            Begun::Mounted => return Ok(Sought::Mounted),
-            Begun::Session(session) => session,
-        };
-        if self.head_blob(blob).await? {
-            session.cancel().await;
-            return Ok(Sought::Found);
-        }
-        Ok(Sought::Session(session))
     }
 
     /// Finds out with a blob that is here. A failure is an answer as well: it is not tried again.

@@ -30,7 +30,7 @@ mod tests {
         assert!(many.iter().all(|jitter| *jitter < five));
         for fifth in 0..5 {
             let within = Duration::from_secs(60 * fifth)..Duration::from_secs(60 * (fifth + 1));
-            let count = many.iter().filter(|jitter| within.contains(jitter)).count();
+            let count = many.iter().filter(|jitter| within.contains(*jitter)).count();
             assert!((150..250).contains(&count), "{count} in {within:?}");
         }
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::support::front::{Authority, Certified, Front};
 use crate::support::images::{self, Family};
 use crate::support::programs::{DEADLINE, DebianRegistry, Nginx, Output, Running};
-use crate::support::registry::Server;
+use crate::support::registry::{Auth, Server, Setup};
 use crate::support::site::Site;
 
 /// A year that no test will see the end of.
@@ -148,6 +148,25 @@ fn who_wants_no_verification_gets_none_and_is_warned_at_each_start() {
         assert!((output.stdout.clone() + &output.stderr).contains(warning), "{args:?}: {output:?}");
     }
     assert!(!scene.tags(&host, "{tls: {ca: ca.pem}}").stderr.contains("tls.insecure_skip_verify"));
+}
+
+#[test]
+fn an_application_shows_its_secret_to_nobody_unverified_whatever_its_registry_is_allowed() {
+    let scene = Scene::new();
+    let guarded = Server::with(Setup { auth: Auth::Basic("me".into(), "x".into()), ..Setup::default() });
+    let own = scene.authority.certify("127.0.0.1", LATER);
+    let registry = Front::tls(guarded.host(), &own, None, &["http/1.1"]);
+    let entra = scene.front(&own);
+    let options = |tls: &str| {
+        let azure = format!("client_id: a, tenant_id: b, client_secret: x, authority: \"https://{}\"", entra.host());
+        format!("{{tls: {{{tls}}}, credentials: {{azure: {{{azure}}}}}}}")
+    };
+    let told = scene.refusal(&registry.host(), &options("insecure_skip_verify: true"));
+    assert!(told.contains("cannot be reached"), "{told}");
+    assert_eq!(scene.registry.log().requests().len(), 0, "what stands for Entra here");
+    // By an authority that is named it is verified, and asked.
+    scene.refusal(&registry.host(), &options("insecure_skip_verify: true, ca: ca.pem"));
+    assert_eq!(scene.registry.log().requests().len(), 1);
 }
 
 #[test]

@@ -266,7 +266,7 @@ async fn one_post_finds_or_begins_once_a_registry_has_shown_that_it_can() {
         fault.into_iter().for_each(|fault| server.set(fault));
         let repository = with(&server, as_user("s3cret"));
         for content in ["here", "here", "absent", "here"] {
-            let sought = repository.find_or_begin(&blob_descriptor(content.as_bytes()), None).await.unwrap();
+            let sought = repository.find_or_begin(&blob_descriptor(content.as_bytes())).await.unwrap();
             match sought {
                 Sought::Found => assert_eq!(content, "here"),
                 Sought::Mounted => panic!("it was nowhere else"),

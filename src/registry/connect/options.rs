@@ -31,6 +31,14 @@ pub struct Transport {
     pub timeouts: Timeouts,
 }
 
+impl Transport {
+    /// The same with certificates looked at, where they are not.
+    pub(crate) fn verifying(&self) -> Option<Self> {
+        let tls = Tls { insecure_skip_verify: false, ..self.tls.clone() };
+        self.tls.insecure_skip_verify.then(|| Self { tls, ..self.clone() })
+    }
+}
+
 /// How long to wait for a registry; `None` is the client's own default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timeouts {

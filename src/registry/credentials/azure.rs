@@ -29,6 +29,8 @@ const LONGEST: Duration = Duration::from_secs(3 * 3600);
 pub(crate) struct Wire {
     /// The registry's own client.
     pub(crate) http: reqwest::Client,
+    /// For Entra: the same, but it believes nobody unseen, whatever the registry is allowed. An application's secret is shown there.
+    pub(crate) authority: reqwest::Client,
     /// The registry's address.
     pub(crate) registry: Url,
 }
@@ -94,7 +96,7 @@ async fn entra(
     let scope = format!("{AUDIENCE}.default");
     let mut form = vec![("grant_type", "client_credentials"), ("client_id", client_id), ("scope", &scope)];
     form.extend(proof);
-    let told = ask(wire.http.post(url.clone()).body(encoded(&form)), &url).await?;
+    let told = ask(wire.authority.post(url.clone()).body(encoded(&form)), &url).await?;
     filled(told.access_token, &url)
 }
 

@@ -6,11 +6,10 @@ use axum::response::Response;
 use futures_util::future::join_all;
 
 use super::scripted::{Asked, Server, answer, blob, plain, quick, refusal, verified};
-use crate::oci::RepositoryName;
 use crate::registry::{Kind, Options, Registry, Repository};
 use crate::store::{Sought, Target as _};
 
-/// Has the blob `here` in each repository, and `there` in `c/d`. How it answers a mount from the repository itself is the
+/// Has the blob `here`. How it answers a mount from the repository itself is the
 /// test's affair.
 fn registry(asked: &Asked, own_mount: impl Fn(bool) -> Response) -> Response {
     let names = |content: &str| asked.path.contains(&blob(content.as_bytes()).digest.to_string().replace(':', "%3A"));
@@ -20,7 +19,6 @@ fn registry(asked: &Asked, own_mount: impl Fn(bool) -> Response) -> Response {
         "HEAD" if is_here => answer(200, &[("content-length", "4")], ""),
         "HEAD" => answer(404, &[], ""),
         "POST" if asked.path.contains("from=a%2Fb") => own_mount(is_here),
-        "POST" if asked.path.contains("from=c%2Fd") && names("there") => answer(201, &[], ""),
         "POST" => session(),
         "PUT" => answer(201, &[], ""),
         _ => answer(204, &[], ""),
@@ -32,9 +30,8 @@ fn mounts(is_here: bool) -> Response {
     if is_here { answer(201, &[], "") } else { answer(202, &[("location", "/session")], "") }
 }
 
-async fn seek(repository: &Repository, content: &str, from: Option<&str>) -> &'static str {
-    let from: Option<RepositoryName> = from.map(|from| from.parse().unwrap());
-    match repository.find_or_begin(&blob(content.as_bytes()), from.as_ref()).await.unwrap() {
+async fn seek(repository: &Repository, content: &str) -> &'static str {
+    match repository.find_or_begin(&blob(content.as_bytes())).await.unwrap() {
         Sought::Found => "found",
         Sought::Mounted => "mounted",
         Sought::Session(session) => {
@@ -45,9 +42,9 @@ async fn seek(repository: &Repository, content: &str, from: Option<&str>) -> &'s
 }
 
 /// The methods of the requests that this took.
-async fn cost(server: &Server, repository: &Repository, content: &str, from: Option<&str>) -> (&'static str, String) {
+async fn cost(server: &Server, repository: &Repository, content: &str) -> (&'static str, String) {
     let before = server.asked().len();
-    let came = seek(repository, content, from).await;
+    let came = seek(repository, content).await;
     let methods: Vec<String> = server.asked()[before..].iter().map(|asked| asked.method.to_string()).collect();
     (came, methods.join(" "))
 }
@@ -62,7 +59,7 @@ async fn one_request_finds_or_begins_where_the_registry_has_shown_that_it_can() 
         ("here", ("found", "POST")),
         ("absent", ("sent", "POST PUT")),
     ] {
-        let (came, methods) = cost(&server, &repository, content, None).await;
+        let (came, methods) = cost(&server, &repository, content).await;
         assert_eq!((came, methods.as_str()), expected, "{content}");
     }
 }
@@ -77,7 +74,7 @@ async fn a_registry_that_opens_a_session_for_a_blob_that_it_has_is_asked_by_head
         ("absent", ("sent", "HEAD POST PUT")),
         ("here", ("found", "HEAD")),
     ] {
-        let (came, methods) = cost(&server, &repository, content, None).await;
+        let (came, methods) = cost(&server, &repository, content).await;
         assert_eq!((came, methods.as_str()), expected, "{content}");
     }
 }
@@ -87,7 +84,7 @@ async fn a_registry_that_refuses_such_a_mount_is_asked_by_head() {
     let server = Server::start(|asked| registry(asked, |_| refusal(400, "UNSUPPORTED"))).await;
     let repository = server.repository();
     for expected in ["HEAD POST", "HEAD", "HEAD"] {
-        assert_eq!(cost(&server, &repository, "here", None).await, ("found", expected.to_owned()));
+        assert_eq!(cost(&server, &repository, "here").await, ("found", expected.to_owned()));
     }
 }
 
@@ -99,7 +96,7 @@ async fn a_registry_that_refuses_later_on_is_asked_by_head_again() {
     .await;
     let repository = server.repository();
     for expected in ["HEAD POST", "POST HEAD", "HEAD"] {
-        assert_eq!(cost(&server, &repository, "here", None).await, ("found", expected.to_owned()));
+        assert_eq!(cost(&server, &repository, "here").await, ("found", expected.to_owned()));
     }
 }
 
@@ -107,25 +104,9 @@ async fn a_registry_that_refuses_later_on_is_asked_by_head_again() {
 async fn many_at_once_try_it_once() {
     let server = Server::start(|asked| registry(asked, |_| mounts(false))).await;
     let repository = server.repository();
-    let all = join_all((0..16).map(|_| seek(&repository, "here", None))).await;
+    let all = join_all((0..16).map(|_| seek(&repository, "here"))).await;
     assert!(all.iter().all(|came| *came == "found"));
     assert_eq!((server.count("HEAD"), server.count("POST"), server.count("DELETE")), (16, 1, 1));
-}
-
-#[tokio::test]
-async fn a_mount_from_elsewhere_goes_first_where_it_is_worth_a_try() {
-    let server = Server::start(|asked| registry(asked, mounts)).await;
-    let repository = server.repository();
-    for (content, expected) in [
-        ("there", ("mounted", "HEAD POST")),
-        ("here", ("found", "HEAD POST")),
-        ("there", ("mounted", "POST")),
-        ("absent", ("sent", "POST HEAD PUT")),
-        ("here", ("found", "POST HEAD DELETE")),
-    ] {
-        let (came, methods) = cost(&server, &repository, content, Some("c/d")).await;
-        assert_eq!((came, methods.as_str()), expected, "{content}");
-    }
 }
 
 #[tokio::test]
@@ -136,7 +117,7 @@ async fn a_registry_where_a_post_is_dear_is_asked_by_head() {
         let registry: Arc<Registry> = Registry::with_tempo(server.host.parse().unwrap(), options, quick()).unwrap();
         let repository = registry.repository("a/b".parse().unwrap());
         for _ in 0..3 {
-            assert_eq!(cost(&server, &repository, "here", None).await, ("found", "HEAD".to_owned()));
+            assert_eq!(cost(&server, &repository, "here").await, ("found", "HEAD".to_owned()));
         }
     }
 }
