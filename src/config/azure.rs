@@ -3,9 +3,9 @@
 use url::{Host, Url};
 
 use super::credentials::secret;
-use super::keys::AZURE;
 use super::node::Node;
 use super::reader::{Fields, Reader, Value};
+use super::registry_keys::AZURE;
 use crate::registry::{Azure, AzureIdentity, Secret};
 
 const AUTHORITY: &str = "https://login.microsoftonline.com";

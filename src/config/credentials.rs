@@ -8,9 +8,9 @@ use secrecy::SecretString;
 use super::azure;
 use super::decode::path;
 use super::expand::{expand, is_name};
-use super::keys::{CREDENTIAL_WAYS, CREDENTIALS};
 use super::node::Node;
 use super::reader::{Fields, Reader, Value};
+use super::registry_keys::{CREDENTIAL_WAYS, CREDENTIALS};
 use crate::registry::{Credentials, DockerConfig, Secret};
 
 /// Who to be; `None` where something is wrong, which has been kept.

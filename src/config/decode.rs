@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::credentials::credentials;
-use super::keys::{CHUNK, DAEMON, DEFAULTS, LIMITS, MAX_GRACE, MIN_BANDWIDTH, MIN_MEMORY, REGISTRY, ROOT, UPLOAD};
+use super::keys::{CHUNK, DAEMON, DEFAULTS, MAX_GRACE, MIN_BANDWIDTH, MIN_MEMORY, ROOT};
 use super::node::Node;
 use super::reader::{Reader, Value};
+use super::registry_keys::{LIMITS, REGISTRY, UPLOAD};
 use super::report::{Found, Part};
 use super::secrecy::may_show;
 use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar, transport};

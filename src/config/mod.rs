@@ -19,6 +19,7 @@ mod model;
 mod node;
 mod problem;
 mod reader;
+mod registry_keys;
 mod report;
 mod scalar;
 mod schema;

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::Environment;
 use super::expand::expand;
-use super::keys::{AZURE, CREDENTIALS, Key, MAX_ITEMS, Shape, TABLES, Table};
+use super::keys::{Key, MAX_ITEMS, Shape, TABLES, Table};
 use super::node::{Node, Path};
+use super::registry_keys::{AZURE, CREDENTIALS};
 use super::report::{Found, Part};
 use super::scalar;
 use super::secrecy::{may_show, swallows_secret};

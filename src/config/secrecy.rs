@@ -4,10 +4,10 @@
 use std::ops::Range;
 
 use super::endpoint::has_user_info;
-use super::keys::{AZURE, CREDENTIALS};
 use super::node::{Node, Path, affordable, locate};
 use super::problem::Excerpt;
 use super::reader::nearest;
+use super::registry_keys::{AZURE, CREDENTIALS};
 use super::report::{Part, token};
 
 /// A file with more secrets than this shows no lines at all.

@@ -1,9 +1,10 @@
 //! From nodes to how connections to one registry are made: `tls` and its like.
 
 use super::decode::path;
-use super::keys::{MAX_WAIT, TIMEOUTS, TLS};
+use super::keys::MAX_WAIT;
 use super::node::Node;
 use super::reader::{Fields, Reader, Value};
+use super::registry_keys::{TIMEOUTS, TLS};
 use crate::registry::{Pem, Proxy, Timeouts, Tls, Transport};
 
 /// The keys of a registry that are about connections.
