@@ -17,6 +17,7 @@ use super::pace::Pace;
 use super::permits::Gate;
 use super::retry::Tempo;
 use super::seek::OwnMount;
+use super::unmountable::Unmountable;
 use super::{Credentials, Kind, MeterSnapshot, Options, Repository, Transport};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
@@ -26,6 +27,7 @@ pub struct Registry {
     pub(crate) auth: Auth,
     /// Whether the listing of its own that this kind of registry has was refused to us, while the standard one was not.
     own_listing_refused: AtomicBool,
+    pub(crate) unmountable: Unmountable,
 }
 
 /// What is true of a registry whoever asks: how it is reached, what was learnt of it, and what it is asked for in all, so
@@ -105,7 +107,12 @@ impl Registry {
     fn of(server: Arc<Server>, credentials: Option<Credentials>) -> Result<Arc<Self>, RegistryError> {
         let wire = server.wire(credentials.as_ref())?;
         let auth = Auth::new(server.host.clone(), credentials, wire);
-        Ok(Arc::new(Self { server, auth, own_listing_refused: AtomicBool::new(false) }))
+        Ok(Arc::new(Self {
+            server,
+            auth,
+            own_listing_refused: AtomicBool::new(false),
+            unmountable: Unmountable::default(),
+        }))
     }
 
     /// One of its repositories. Cheap, and contacts nobody.
