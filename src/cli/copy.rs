@@ -11,7 +11,7 @@ use super::open::Connection;
 use super::place::Place;
 use super::start::Context;
 use super::{summary, work};
-use crate::config::Entry;
+use crate::config::{Entry, EntryCredentials};
 use crate::copy::event::{Arrival, BlobCounts};
 use crate::copy::{Batch, Contents, Copier, Order, Rules};
 use crate::daemon::{Endpoints, Engine, Errand, Happening, RunOutcome, RunReport, TagOutcome, TagReport};
@@ -83,6 +83,7 @@ impl Copy {
             name: "copy".parse()?,
             source: self.source.home.endpoint(),
             targets: vec![self.target.home.endpoint()],
+            credentials: EntryCredentials::default(),
             selection: Selection::default(),
             platforms: self.wanted_platforms(),
             referrers: !self.no_referrers,
@@ -123,8 +124,8 @@ impl Copy {
         }
         let tag = self.tag(reference)?;
         let errand = Single {
-            source: endpoints.source(&self.source.home.endpoint())?,
-            target: endpoints.target(&self.target.home.endpoint())?,
+            source: endpoints.source(&self.source.home.endpoint(), None)?,
+            target: endpoints.target(&self.target.home.endpoint(), None)?,
             reference: reference.clone(),
             tag,
             rules: Rules { platforms: self.wanted_platforms(), referrers: !self.no_referrers },

@@ -34,7 +34,7 @@ impl Connection {
 
     /// Opens a place for reading.
     pub(super) fn source(&self, place: &Place, context: &Context) -> Result<Arc<dyn Source>, Failure> {
-        Ok(self.endpoints(context)?.source(&place.home.endpoint())?)
+        Ok(self.endpoints(context)?.source(&place.home.endpoint(), None)?)
     }
 }
 

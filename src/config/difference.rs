@@ -135,6 +135,18 @@ sync:
     }
 
     #[test]
+    fn other_credentials_of_an_entry_change_it_and_no_registry() {
+        let who = |username: &str| {
+            let credentials = format!("{{source: {{username: {username}, password: one}}}}");
+            read(&BEFORE.replace("target: b.example/x", &format!("target: b.example/x, credentials: {credentials}")))
+        };
+        let found = difference(&who("me"), &who("you"));
+        assert_eq!(found.changed.iter().map(EntryName::as_str).collect::<Vec<_>>(), ["x"]);
+        assert!(found.registries.is_empty());
+        assert!(difference(&who("me"), &who("me")).is_empty());
+    }
+
+    #[test]
     fn what_came_went_and_changed_is_named() {
         let after = r#"
 version: 1

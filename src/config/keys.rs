@@ -1,6 +1,6 @@
 //! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
 
-use super::registry_keys::{AZURE, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD};
+use super::registry_keys::{AZURE, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD};
 use crate::plan::Overwrite;
 
 /// The keys of one kind of map.
@@ -185,10 +185,36 @@ pub(super) static ENTRY: Table = Table {
                 "Where to write, when it is several places: one read, many writes.",
                 r#"["a.example.com/python", "b.example.com/python"]"#,
             ),
+            key(
+                "credentials",
+                Shape::Map(&SIDES),
+                "Who to be for this entry alone, where that is not who the registry's own credentials say.",
+                "",
+            ),
         ],
         SETTINGS,
     ],
     required: &["name", "source"],
+};
+
+/// Not in `defaults`: what is meant for one registry would be shown to those of all entries.
+pub(super) static SIDES: Table = Table {
+    place: "under an entry's `credentials`",
+    groups: &[&[
+        key(
+            "source",
+            Shape::OneOf(&CREDENTIALS, CREDENTIAL_WAYS),
+            "Who reads, in the same ways as under a registry.",
+            r#"{"username": "reader", "password": {"env": "READER_PASSWORD"}}"#,
+        ),
+        key(
+            "target",
+            Shape::OneOf(&CREDENTIALS, CREDENTIAL_WAYS),
+            "Who writes; all targets of the entry are at one registry then.",
+            r#"{"username": "writer", "password": {"file": "/run/secrets/writer"}}"#,
+        ),
+    ]],
+    required: &[],
 };
 
 /// The keys that `defaults` and an entry share.
@@ -276,8 +302,21 @@ pub(super) static TAGS: Table = Table {
 };
 
 /// All tables, for "it belongs under …".
-pub(super) static TABLES: [&Table; 12] =
-    [&ROOT, &DAEMON, &REGISTRY, &TLS, &TIMEOUTS, &CREDENTIALS, &AZURE, &LIMITS, &UPLOAD, &DEFAULTS, &ENTRY, &TAGS];
+pub(super) static TABLES: [&Table; 13] = [
+    &ROOT,
+    &DAEMON,
+    &REGISTRY,
+    &TLS,
+    &TIMEOUTS,
+    &CREDENTIALS,
+    &AZURE,
+    &LIMITS,
+    &UPLOAD,
+    &DEFAULTS,
+    &ENTRY,
+    &SIDES,
+    &TAGS,
+];
 
 impl Table {
     /// The keys of all groups.

@@ -24,6 +24,7 @@ mod report;
 mod scalar;
 mod schema;
 mod secrecy;
+mod sides;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ mod transport;
 pub use difference::{Difference, difference};
 pub use endpoint::{Endpoint, EndpointError};
 pub use load::{load, parse};
-pub use model::{Config, Daemon, Entry, EntryName, EntryNameError, StatusPort};
+pub use model::{Config, Daemon, Entry, EntryCredentials, EntryName, EntryNameError, StatusPort};
 pub use problem::{Problem, Problems};
 pub use schema::schema;
 

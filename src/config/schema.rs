@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{Key, MAX_ITEMS, ROOT, Shape, Table, Way};
+use super::registry_keys::{CREDENTIAL_WAYS, CREDENTIALS};
 
 /// What an unexpanded value of any kind may be.
 const VARIABLE: &str = r"\$\{";
@@ -19,7 +20,10 @@ pub fn schema() -> Value {
     });
     if let (Value::Object(schema), Value::Object(about)) = (&mut schema, about) {
         schema.extend(about);
-        schema.insert("$defs".into(), json!({ "secret": secret() }));
+        schema.insert(
+            "$defs".into(),
+            json!({ "secret": secret(), "credentials": one_of(&CREDENTIALS, CREDENTIAL_WAYS) }),
+        );
     }
     schema
 }
@@ -112,6 +116,8 @@ fn shape(shape: &Shape) -> Value {
             map["type"] = "object".into();
             json!({ "anyOf": [{ "enum": words }, variable, map] })
         }
+        // They stand in several places.
+        Shape::OneOf(keys, _) if std::ptr::eq(*keys, &CREDENTIALS) => json!({ "$ref": "#/$defs/credentials" }),
         Shape::OneOf(keys, ways) => one_of(keys, ways),
         Shape::MapOf(keys) => json!({ "type": ["object", "null"], "additionalProperties": table(keys) }),
         Shape::ListOf(keys) => json!({ "type": "array", "maxItems": MAX_ITEMS, "items": entry(keys) }),

@@ -124,6 +124,8 @@ fn the_schema_refuses_unknown_keys_and_impossible_values() {
         "{version: 1, sync: [], registries: {ghcr.io: {credentials: {token: x, anonymous: true}}}}",
         "{version: 1, sync: [], registries: {ghcr.io: {credentials: {username: me, password: {nev: X}}}}}",
         "{version: 1, sync: [], registries: {ghcr.io: {limits: {requests: 10}}}}",
+        "{version: 1, sync: [{name: a, source: b/c, target: d, credentials: {username: me, password: x}}]}",
+        "{version: 1, sync: [{name: a, source: b/c, target: d, credentials: {target: {username: me}}}]}",
     ] {
         let value: Value = serde_yaml::from_str(text).unwrap();
         assert!(!schema.is_valid(&value), "the schema takes {text}");
@@ -204,6 +206,9 @@ fn the_examples_in_the_table_of_keys_fit_the_schema() {
         let example: Value = serde_json::from_str(key.example).unwrap_or_else(|e| panic!("{way}: {e}"));
         let mut at = &schema;
         for step in way.split('.') {
+            if at["$ref"] == "#/$defs/credentials" {
+                at = &schema["$defs"]["credentials"];
+            }
             at = if step == "*" {
                 at.get("items").unwrap_or_else(|| &at["additionalProperties"])
             } else {

@@ -1,13 +1,13 @@
-//! Opens endpoints: one client a registry and one handle a layout, shared by all entries.
+//! Opens endpoints: one client for each identity at a registry and one handle a layout, shared by all entries.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::Endpoint;
+use crate::config::{Config, Endpoint};
 use crate::layout::Layout;
 use crate::oci::{RegistryHost, Repository};
-use crate::registry::{Options, Registry};
+use crate::registry::{Credentials, Options, Registry, RegistryError};
 use crate::store::{Source, StoreError, Target};
 
 /// All registries and layouts that have been asked for, by one configuration.
@@ -16,8 +16,30 @@ pub struct Endpoints {
     options: BTreeMap<RegistryHost, Options>,
     /// For registries that are not among these.
     unlisted: Options,
-    registries: Mutex<HashMap<RegistryHost, Arc<Registry>>>,
+    registries: Mutex<HashMap<RegistryHost, Clients>>,
     layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
+}
+
+/// The clients of one registry, which share all but who they are.
+#[derive(Debug, Clone)]
+struct Clients {
+    /// As who the registry's own options say.
+    own: Arc<Registry>,
+    /// As who entries say. A short list: they are as many as the entries write.
+    others: Vec<(Credentials, Arc<Registry>)>,
+}
+
+impl Clients {
+    /// The client of who is to be there.
+    fn of(&mut self, credentials: Option<&Credentials>) -> Result<Arc<Registry>, RegistryError> {
+        let Some(credentials) = credentials else { return Ok(Arc::clone(&self.own)) };
+        if let Some((_, known)) = self.others.iter().find(|(other, _)| other == credentials) {
+            return Ok(Arc::clone(known));
+        }
+        let registry = self.own.as_other(Some(credentials.clone()))?;
+        self.others.push((credentials.clone(), Arc::clone(&registry)));
+        Ok(registry)
+    }
 }
 
 /// Why an endpoint cannot be opened.
@@ -53,69 +75,124 @@ impl Endpoints {
         Self { options, unlisted, ..Self::default() }
     }
 
-    /// Endpoints by other options. Registries whose options did not change, and layouts, go on as they are.
+    /// Endpoints by another configuration. Registries whose options did not change, and layouts, go on as they are.
     #[must_use]
-    pub fn reconfigured(&self, options: BTreeMap<RegistryHost, Options>, changed: &[RegistryHost]) -> Self {
+    pub fn reconfigured(&self, config: &Config, changed: &[RegistryHost]) -> Self {
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner).clone();
         registries.retain(|host, _| !changed.contains(host));
+        let named: Vec<&Credentials> = config.entries.iter().flat_map(|entry| entry.credentials.both()).collect();
+        for clients in registries.values_mut() {
+            clients.others.retain(|(credentials, _)| named.contains(&credentials));
+        }
+        let options = config.registries.clone();
         options.iter().filter(|(host, _)| changed.contains(host)).for_each(warn);
         let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let unlisted = self.unlisted.clone();
         Self { options, unlisted, registries: Mutex::new(registries), layouts: Mutex::new(layouts) }
     }
 
-    /// The client of a registry.
+    /// The client of a registry: as who `credentials` says, else as who its own options say. Limits hold over all of them.
     ///
     /// # Errors
     /// [`OpenError::Client`] where it cannot be made.
-    pub fn registry(&self, host: &RegistryHost) -> Result<Arc<Registry>, OpenError> {
+    pub fn registry(&self, host: &RegistryHost, credentials: Option<&Credentials>) -> Result<Arc<Registry>, OpenError> {
+        let no_client = |error: RegistryError| OpenError::Client { host: host.clone(), reason: error.to_string() };
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(registry) = registries.get(host) {
-            return Ok(registry.clone());
+        if let Some(clients) = registries.get_mut(host) {
+            return clients.of(credentials).map_err(no_client);
         }
         let options = self.options.get(host).unwrap_or(&self.unlisted).clone();
-        let registry = Registry::new(host.clone(), options)
-            .map_err(|error| OpenError::Client { host: host.clone(), reason: error.to_string() })?;
-        registries.insert(host.clone(), registry.clone());
-        Ok(registry)
+        let own = Registry::new(host.clone(), options).map_err(no_client)?;
+        let clients = registries.entry(host.clone()).or_insert(Clients { own, others: Vec::new() });
+        clients.of(credentials).map_err(no_client)
     }
 
-    /// Every client that has been made, for the metrics.
+    /// Every registry that has been asked, once, for the metrics: they count what it is asked in any name.
     #[must_use]
     pub fn registries(&self) -> Vec<Arc<Registry>> {
-        self.registries.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        registries.values().map(|clients| Arc::clone(&clients.own)).collect()
     }
 
-    /// An endpoint to read from.
+    /// An endpoint to read from, as who `credentials` says, else as who its registry's options say.
     ///
     /// # Errors
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
-    pub fn source(&self, endpoint: &Endpoint) -> Result<Arc<dyn Source>, OpenError> {
+    pub fn source(&self, endpoint: &Endpoint, credentials: Option<&Credentials>) -> Result<Arc<dyn Source>, OpenError> {
         match endpoint {
-            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository)?)),
+            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, credentials)?)),
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }
     }
 
-    /// An endpoint to write to.
+    /// An endpoint to write to, as who `credentials` says, else as who its registry's options say.
     ///
     /// # Errors
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
-    pub fn target(&self, endpoint: &Endpoint) -> Result<Arc<dyn Target>, OpenError> {
+    pub fn target(&self, endpoint: &Endpoint, credentials: Option<&Credentials>) -> Result<Arc<dyn Target>, OpenError> {
         match endpoint {
-            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository)?)),
+            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, credentials)?)),
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }
     }
 
-    fn repository(&self, repository: &Repository) -> Result<crate::registry::Repository, OpenError> {
-        Ok(self.registry(&repository.host)?.repository(repository.name.clone()))
+    fn repository(
+        &self,
+        repository: &Repository,
+        credentials: Option<&Credentials>,
+    ) -> Result<crate::registry::Repository, OpenError> {
+        Ok(self.registry(&repository.host, credentials)?.repository(repository.name.clone()))
     }
 
     fn layout(&self, path: &Path) -> Arc<Layout> {
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
         layouts.entry(path.to_owned()).or_insert_with(|| Layout::open(path)).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(reader: &str, more: &str) -> Config {
+        let text = format!(
+            "{{version: 1, daemon: {{journal: /tmp/x}}, registries: {{a.example: {{{more}}}}}, sync: [\
+             {{name: x, source: a.example/x, target: b.example/x, \
+             credentials: {{source: {{username: {reader}, password: one}}}}}}]}}"
+        );
+        crate::config::parse("sync.yaml", &text, &|_| None).unwrap()
+    }
+
+    fn as_entry(endpoints: &Endpoints, config: &Config) -> Arc<Registry> {
+        let entry = &config.entries[0];
+        endpoints.registry(entry.source.host().unwrap(), entry.credentials.source.as_ref()).unwrap()
+    }
+
+    #[test]
+    fn identities_of_one_host_are_clients_of_their_own_and_one_registry() {
+        let config = config("me", "");
+        let host: RegistryHost = "a.example".parse().unwrap();
+        let endpoints = Endpoints::new(config.registries.clone(), Options::default());
+        let (own, me) = (endpoints.registry(&host, None).unwrap(), as_entry(&endpoints, &config));
+        assert!(!Arc::ptr_eq(&own, &me) && Arc::ptr_eq(&me, &as_entry(&endpoints, &config)));
+        assert!(Arc::ptr_eq(&own, &endpoints.registry(&host, None).unwrap()));
+        assert_eq!(endpoints.registries().len(), 1);
+        assert_eq!(format!("{own:?} {me:?}"), "Registry(a.example as anonymous) Registry(a.example as me)");
+    }
+
+    #[test]
+    fn another_configuration_keeps_the_clients_that_it_still_names() {
+        let before = config("me", "");
+        let endpoints = Endpoints::new(before.registries.clone(), Options::default());
+        let me = as_entry(&endpoints, &before);
+        let same = endpoints.reconfigured(&before, &[]);
+        assert!(Arc::ptr_eq(&me, &as_entry(&same, &before)));
+        let other = endpoints.reconfigured(&config("you", ""), &[]);
+        assert!(other.registries.lock().unwrap().values().all(|clients| clients.others.is_empty()));
+        let after = config("me", "plain_http: true");
+        let other = endpoints.reconfigured(&after, &["a.example".parse().unwrap()]);
+        assert!(!Arc::ptr_eq(&me, &as_entry(&other, &after)));
     }
 }

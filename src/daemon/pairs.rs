@@ -6,7 +6,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 
 use super::{Endpoints, OpenError};
-use crate::config::{Endpoint, Entry};
+use crate::config::{Endpoint, Entry, EntryCredentials};
 use crate::oci::{Repository, RepositoryName};
 use crate::store::{Source, Target};
 
@@ -25,9 +25,12 @@ pub(super) struct OpenPair {
 }
 
 impl Pair {
-    pub(super) fn open(&self, endpoints: &Endpoints) -> Result<OpenPair, OpenError> {
-        let source = endpoints.source(&self.source)?;
-        let targets = self.targets.iter().map(|target| endpoints.target(target)).collect::<Result<_, _>>()?;
+    /// Opens both sides, as who `entry` wants to be there.
+    pub(super) fn open(&self, entry: &Entry, endpoints: &Endpoints) -> Result<OpenPair, OpenError> {
+        let EntryCredentials { source, target: writer } = &entry.credentials;
+        let source = endpoints.source(&self.source, source.as_ref())?;
+        let target = |target| endpoints.target(target, writer.as_ref());
+        let targets = self.targets.iter().map(target).collect::<Result<_, _>>()?;
         Ok(OpenPair { source, targets })
     }
 }
@@ -38,7 +41,7 @@ pub(super) fn pairs<'a>(entry: &'a Entry, endpoints: &'a Endpoints) -> BoxStream
         let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
         return stream::iter([Ok(pair)]).boxed();
     };
-    let registry = match endpoints.registry(host) {
+    let registry = match endpoints.registry(host, entry.credentials.source.as_ref()) {
         Ok(registry) => registry,
         Err(error) => return stream::iter([Err(error)]).boxed(),
     };

@@ -50,7 +50,7 @@ impl RivalClaims {
 }
 
 async fn claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<Tag> {
-    let Ok(opened) = engine.endpoints.source(source) else { return Vec::new() };
+    let Ok(opened) = engine.endpoints.source(source, entry.credentials.source.as_ref()) else { return Vec::new() };
     match list(opened.as_ref(), &entry.selection).await {
         Ok(listing) => entry.selection.select(names(&listing)).tags,
         Err(error) => {

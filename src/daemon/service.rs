@@ -270,7 +270,7 @@ impl Service {
         if !later.is_empty() {
             tracing::warn!(keys = later.join(", "), "these settings of the daemon change at its next start");
         }
-        let endpoints = self.engine.endpoints.reconfigured(config.registries.clone(), &difference.registries);
+        let endpoints = self.engine.endpoints.reconfigured(&config, &difference.registries);
         self.engine.endpoints = Arc::new(endpoints);
         self.entries = shared(&config);
         self.config = config;

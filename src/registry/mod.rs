@@ -33,6 +33,7 @@ mod tags;
 mod token;
 mod transport;
 mod trouble;
+mod unmountable;
 mod upload;
 
 #[cfg(test)]

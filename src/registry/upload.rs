@@ -31,10 +31,14 @@ impl Repository {
         blob: &Descriptor,
         from: Option<&RepositoryName>,
     ) -> Result<Begun, StoreError> {
-        if let Some(from) = from
-            && let Some(begun) = self.mount(blob, from).await?
-        {
-            return Ok(begun);
+        if let Some(from) = from {
+            if let Some(begun) = self.mount(blob, from).await? {
+                return Ok(begun);
+            }
+            // Nobody has looked for the blob: a mount would have told. Who may not look either sends it.
+            if matches!(self.head_blob(blob).await, Ok(true)) {
+                return Ok(Begun::Mounted);
+            }
         }
         let context = self.context(Step::BeginUpload, blob.digest);
         let url = self.url(&context, "blobs/uploads/")?;
@@ -46,17 +50,32 @@ impl Repository {
     }
 
     /// Tries to mount, and takes the session that is opened where that does not happen. `None` where the registry refuses
-    /// both: it may be the mounting alone.
+    /// both: it may be the mounting alone. Then it is not asked for that again for a while.
     pub(crate) async fn mount(&self, blob: &Descriptor, from: &RepositoryName) -> Result<Option<Begun>, StoreError> {
+        if self.registry.unmountable.knows(from, &self.name) {
+            return Ok(None);
+        }
         let context = self.context(Step::BeginUpload, blob.digest);
         let mut url = self.url(&context, "blobs/uploads/")?;
         url.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from.as_str());
-        let answer = self.post(&context, url, Scopes::mount(&self.name, from)).await?;
+        let answer = match self.post(&context, url, Scopes::mount(&self.name, from)).await {
+            Ok(answer) => answer,
+            // Some token services give none at all to who may do part of what is asked.
+            Err(error) if error.kind == ErrorKind::Denied => {
+                tracing::debug!(place = %context.place, %from, digest = %blob.digest, "no mount: {error}");
+                self.registry.unmountable.learn(from, &self.name);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         match answer.status {
             StatusCode::CREATED => Ok(Some(Begun::Mounted)),
             StatusCode::ACCEPTED => self.session(&context, blob, &answer).map(Some),
             status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
                 tracing::debug!(place = %context.place, %from, digest = %blob.digest, "no mount: {}", answer.detail());
+                if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                    self.registry.unmountable.learn(from, &self.name);
+                }
                 Ok(None)
             }
             _ => Err(answer.refusal(&context)),

@@ -5,6 +5,7 @@ mod acceptance_credentials;
 mod acceptance_daemon;
 mod acceptance_faults;
 mod acceptance_journal;
+mod acceptance_login;
 mod acceptance_mirror;
 mod acceptance_readme;
 mod acceptance_rules;

@@ -3,6 +3,7 @@
 
 mod auth;
 mod debian;
+mod identities;
 mod listing;
 mod origins;
 mod patience;

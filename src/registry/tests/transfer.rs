@@ -312,23 +312,42 @@ async fn the_session_of_a_mount_that_did_not_happen_is_used() {
 async fn a_mount_that_is_refused_is_followed_by_a_session() {
     let server = Server::start(|asked| match asked.path.contains("mount=") {
         true => refusal(403, "DENIED"),
+        false if asked.method == "HEAD" => answer(404, &[], ""),
         false => answer(202, &[("location", "/session")], ""),
     })
     .await;
-    let from = "c/d".parse().unwrap();
-    let Begun::Session(session) = server.repository().begin_upload(&blob(b"x"), Some(&from)).await.unwrap() else {
-        panic!("mounted")
-    };
-    session.cancel().await;
+    let (from, repository) = ("c/d".parse().unwrap(), server.repository());
+    for _ in 0..2 {
+        let Begun::Session(session) = repository.begin_upload(&blob(b"x"), Some(&from)).await.unwrap() else {
+            panic!("mounted")
+        };
+        session.cancel().await;
+    }
     let digest = Digest::of(b"x").to_string().replace(':', "%3A");
     assert_eq!(
         server.lines(),
         [
             format!("POST /v2/a/b/blobs/uploads/?mount={digest}&from=c%2Fd"),
+            format!("HEAD /v2/a/b/blobs/{}", Digest::of(b"x")),
+            "POST /v2/a/b/blobs/uploads/".to_owned(),
+            "DELETE /session".to_owned(),
+            // The next one does not ask for the mount.
+            format!("HEAD /v2/a/b/blobs/{}", Digest::of(b"x")),
             "POST /v2/a/b/blobs/uploads/".to_owned(),
             "DELETE /session".to_owned(),
         ]
     );
+}
+
+#[tokio::test]
+async fn a_blob_that_a_refused_mount_would_have_brought_is_looked_for() {
+    let server = Server::start(|asked| match asked.method.as_str() {
+        "HEAD" => answer(200, &[("content-length", "1")], "x"),
+        _ => refusal(401, "DENIED"),
+    })
+    .await;
+    let begun = server.repository().begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
+    assert!(matches!(begun, Begun::Mounted));
 }
 
 #[tokio::test]

@@ -28,6 +28,47 @@ pub enum Auth {
         /// How long a token lives, and is said to live. Whole seconds.
         lifetime: Duration,
     },
+    /// Several users, each with rights of its own.
+    Users {
+        /// Who they are.
+        users: Vec<User>,
+        /// What they show.
+        by: By,
+    },
+}
+
+/// One of several users.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// The name.
+    pub name: &'static str,
+    /// The password.
+    pub password: &'static str,
+    /// What may be done below which part of the names: `("build", "pull")`, `("catalog", "*")`.
+    pub may: Vec<(&'static str, &'static str)>,
+}
+
+/// What users show to a registry that has several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The password itself.
+    Passwords,
+    /// Tokens for as much of what they ask for as they may do.
+    Tokens,
+    /// Tokens, and none at all where they ask for more than they may do (as GitLab's token service).
+    WholeTokens,
+}
+
+impl User {
+    fn is(&self, given: &(String, String)) -> bool {
+        *self.name == given.0 && *self.password == given.1
+    }
+
+    fn may(&self, (name, action): &Grant) -> bool {
+        let covers =
+            |above: &str| name.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        self.may.iter().any(|(above, allowed)| covers(above) && action == allowed)
+    }
 }
 
 /// One thing that may be done: a repository (or `catalog`) and an action.
@@ -65,7 +106,15 @@ pub(super) fn refuse(shared: &Shared, object: &Object, asked: &Asked) -> Option<
             let known = basic(asked) == Some((user.clone(), password.clone()));
             (!known).then(|| unauthorized("Basic realm=\"registry\""))
         }
-        Auth::Bearer { .. } => {
+        Auth::Users { users, by: By::Passwords } => {
+            let given = basic(asked);
+            let Some(user) = users.iter().find(|user| given.as_ref().is_some_and(|given| user.is(given))) else {
+                return Some(unauthorized("Basic realm=\"registry\""));
+            };
+            let enough = needed(object, asked).iter().all(|grant| user.may(grant));
+            (!enough).then(|| answer::error(403, "DENIED", "requested access to the resource is denied"))
+        }
+        Auth::Bearer { .. } | Auth::Users { .. } => {
             let needed = needed(object, asked);
             let token = answer::text(&asked.headers, header::AUTHORIZATION).strip_prefix("Bearer ");
             let grants = token.and_then(|token| shared.tokens.grants(token));
@@ -127,8 +176,10 @@ fn needed(object: &Object, asked: &Asked) -> BTreeSet<Grant> {
 /// The token endpoint (distribution, "Token Authentication Specification"), and its POST form for an identity token
 /// ("OAuth2 Token Authentication"), which is the user's password here.
 pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Response {
-    let Auth::Bearer { user, anonymous_pull, lifetime } = &shared.setup.auth else {
-        return answer::error(404, "UNSUPPORTED", "this registry gives no tokens");
+    let lifetime = match &shared.setup.auth {
+        Auth::Bearer { lifetime, .. } => *lifetime,
+        Auth::Users { by: By::Tokens | By::WholeTokens, .. } => Duration::from_secs(300),
+        _ => return answer::error(404, "UNSUPPORTED", "this registry gives no tokens"),
     };
     let form = axum::body::to_bytes(body, 64 * 1024).await.unwrap_or_default();
     let form: Vec<(String, String)> = url::form_urlencoded::parse(&form).into_owned().collect();
@@ -141,12 +192,19 @@ pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Respons
     if parameter("service") != Some("test-registry") {
         return answer::error(400, "DENIED", "the service is unknown");
     }
-    let known = match (basic(asked), parameter("refresh_token")) {
-        (Some(given), _) if given == *user => true,
-        (_, Some(token)) if token == user.1 && parameter("grant_type") == Some("refresh_token") => true,
-        (None, None) => false,
+    let known = match (&shared.setup.auth, basic(asked), parameter("refresh_token")) {
+        (Auth::Bearer { user, .. }, Some(given), _) if given == *user => Some(None),
+        (Auth::Bearer { user, .. }, _, Some(token))
+            if token == user.1 && parameter("grant_type") == Some("refresh_token") =>
+        {
+            Some(None)
+        }
+        (Auth::Users { users, .. }, Some(given), _) if users.iter().any(|user| user.is(&given)) => {
+            Some(users.iter().find(|user| user.is(&given)))
+        }
+        (_, None, None) => None,
         // Some services send back what they were sent.
-        (_, token) => {
+        (_, _, token) => {
             let message = format!("wrong user name, password or token: {}", token.unwrap_or_default());
             return answer::error(401, "UNAUTHORIZED", &message);
         }
@@ -159,12 +217,21 @@ pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Respons
             return answer::error(400, "DENIED", "a scope that is none");
         };
         for action in actions.split(',') {
-            if known || (*anonymous_pull && action == "pull") {
-                grants.insert((name.to_owned(), action.to_owned()));
+            let grant = (name.to_owned(), action.to_owned());
+            let granted = match (&shared.setup.auth, &known) {
+                (_, Some(None)) => true,
+                (_, Some(Some(user))) => user.may(&grant),
+                (Auth::Bearer { anonymous_pull, .. }, None) => *anonymous_pull && action == "pull",
+                (_, None) => false,
+            };
+            if granted {
+                grants.insert(grant);
+            } else if matches!(shared.setup.auth, Auth::Users { by: By::WholeTokens, .. }) {
+                return answer::error(403, "DENIED", "access forbidden");
             }
         }
     }
-    let token = shared.tokens.give(grants, *lifetime);
+    let token = shared.tokens.give(grants, lifetime);
     answer::json(&serde_json::json!({"token": token, "expires_in": lifetime.as_secs()}))
 }
 
