@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::Endpoint;
+use crate::config::{Endpoint, differ_in_limits_alone};
 use crate::layout::Layout;
 use crate::oci::{RegistryHost, Repository};
-use crate::registry::{Options, Registry};
+use crate::registry::{Bandwidth, Options, Party, Registry, Throttle};
 use crate::store::{Source, StoreError, Target};
 
 /// All registries and layouts that have been asked for, by one configuration.
@@ -16,6 +16,8 @@ pub struct Endpoints {
     options: BTreeMap<RegistryHost, Options>,
     /// For registries that are not among these.
     unlisted: Options,
+    /// Of all registries together.
+    bandwidth: Arc<Throttle>,
     registries: Mutex<HashMap<RegistryHost, Arc<Registry>>>,
     layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
 }
@@ -53,15 +55,28 @@ impl Endpoints {
         Self { options, unlisted, ..Self::default() }
     }
 
-    /// Endpoints by other options. Registries whose options did not change, and layouts, go on as they are.
+    /// The same within this bandwidth of all registries together.
+    #[must_use]
+    pub fn within(self, bandwidth: Option<Bandwidth>) -> Self {
+        self.bandwidth.set(bandwidth);
+        self
+    }
+
+    /// Endpoints by other options. Registries whose options did not change, and layouts, go on as they are. Other limits
+    /// hold at once, also for what was opened before. What else changed at a registry holds for what is opened from now on;
+    /// until the last of the old ones is done, each of both has these limits for itself.
     #[must_use]
     pub fn reconfigured(&self, options: BTreeMap<RegistryHost, Options>, changed: &[RegistryHost]) -> Self {
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        registries.retain(|host, _| !changed.contains(host));
+        registries.retain(|host, registry| {
+            let [old, new] = [&self.options, &options].map(|options| options.get(host).unwrap_or(&self.unlisted));
+            registry.set_limits(&new.limits);
+            !changed.contains(host) || differ_in_limits_alone(old, new)
+        });
         options.iter().filter(|(host, _)| changed.contains(host)).for_each(warn);
         let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let unlisted = self.unlisted.clone();
-        Self { options, unlisted, registries: Mutex::new(registries), layouts: Mutex::new(layouts) }
+        let (unlisted, bandwidth) = (self.unlisted.clone(), Arc::clone(&self.bandwidth));
+        Self { options, unlisted, bandwidth, registries: Mutex::new(registries), layouts: Mutex::new(layouts) }
     }
 
     /// The client of a registry.
@@ -76,6 +91,7 @@ impl Endpoints {
         let options = self.options.get(host).unwrap_or(&self.unlisted).clone();
         let registry = Registry::new(host.clone(), options)
             .map_err(|error| OpenError::Client { host: host.clone(), reason: error.to_string() })?;
+        registry.share_bandwidth(Arc::clone(&self.bandwidth));
         registries.insert(host.clone(), registry.clone());
         Ok(registry)
     }
@@ -86,25 +102,41 @@ impl Endpoints {
         self.registries.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// An endpoint to read from.
+    /// An endpoint to read from, on nobody's behalf in particular.
+    ///
+    /// # Errors
+    /// As [`Endpoints::source_for`].
+    pub fn source(&self, endpoint: &Endpoint) -> Result<Arc<dyn Source>, OpenError> {
+        self.source_for(Party::default(), endpoint)
+    }
+
+    /// An endpoint to write to, on nobody's behalf in particular.
+    ///
+    /// # Errors
+    /// As [`Endpoints::target_for`].
+    pub fn target(&self, endpoint: &Endpoint) -> Result<Arc<dyn Target>, OpenError> {
+        self.target_for(Party::default(), endpoint)
+    }
+
+    /// An endpoint to read from, on behalf of this party.
     ///
     /// # Errors
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
-    pub fn source(&self, endpoint: &Endpoint) -> Result<Arc<dyn Source>, OpenError> {
+    pub fn source_for(&self, party: Party, endpoint: &Endpoint) -> Result<Arc<dyn Source>, OpenError> {
         match endpoint {
-            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository)?)),
+            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository)?.for_party(party))),
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }
     }
 
-    /// An endpoint to write to.
+    /// An endpoint to write to, on behalf of this party.
     ///
     /// # Errors
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
-    pub fn target(&self, endpoint: &Endpoint) -> Result<Arc<dyn Target>, OpenError> {
+    pub fn target_for(&self, party: Party, endpoint: &Endpoint) -> Result<Arc<dyn Target>, OpenError> {
         match endpoint {
-            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository)?)),
+            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository)?.for_party(party))),
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }

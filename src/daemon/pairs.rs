@@ -6,8 +6,9 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 
 use super::{Endpoints, OpenError};
-use crate::config::{Endpoint, Entry};
+use crate::config::{Endpoint, Entry, EntryName};
 use crate::oci::{Repository, RepositoryName};
+use crate::registry::Party;
 use crate::store::{Source, Target};
 
 /// One source repository and where it goes.
@@ -25,9 +26,12 @@ pub(super) struct OpenPair {
 }
 
 impl Pair {
-    pub(super) fn open(&self, endpoints: &Endpoints) -> Result<OpenPair, OpenError> {
-        let source = endpoints.source(&self.source)?;
-        let targets = self.targets.iter().map(|target| endpoints.target(target)).collect::<Result<_, _>>()?;
+    /// Opens both sides on behalf of an entry.
+    pub(super) fn open(&self, endpoints: &Endpoints, entry: &EntryName) -> Result<OpenPair, OpenError> {
+        let party = Party::of(entry.as_str());
+        let source = endpoints.source_for(party, &self.source)?;
+        let targets = self.targets.iter().map(|target| endpoints.target_for(party, target));
+        let targets = targets.collect::<Result<_, _>>()?;
         Ok(OpenPair { source, targets })
     }
 }

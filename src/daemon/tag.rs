@@ -99,7 +99,7 @@ struct SourceSide {
 
 /// Works on one pair until all its tags are settled.
 pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<Event>) {
-    let opened = match pair.open(&run.engine.endpoints) {
+    let opened = match pair.open(&run.engine.endpoints, &run.errand.entry.name) {
         Ok(opened) => opened,
         Err(error) => return run.problem(error.to_string()),
     };
