@@ -1,6 +1,8 @@
 //! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
 
-use super::registry_keys::{AZURE, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD};
+use super::registry_keys::{
+    AZURE, BANDWIDTH, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD, WINDOW,
+};
 use crate::plan::Overwrite;
 
 /// The keys of one kind of map.
@@ -48,6 +50,8 @@ pub(super) enum Shape {
     List,
     /// Text, `{env: NAME}` or `{file: PATH}`.
     Secret,
+    /// Text, a map of known keys, or a list of such maps.
+    TextOrMaps { pattern: &'static str, keys: &'static Table },
     /// A map of known keys.
     Map(&'static Table),
     /// One of these words, or a map of known keys.
@@ -146,6 +150,13 @@ pub(super) static DAEMON: Table = Table {
                 r#""256MiB""#,
             ),
             r#""128MiB""#,
+        ),
+        key(
+            "bandwidth",
+            BANDWIDTH,
+            "Bytes a second of all registries together, in both directions: a rate, or windows of the day as under `limits`. \
+             Default: no limit.",
+            r#""200MiB/s""#,
         ),
         with_default(
             key("shutdown_grace", DURATION, "How long transfers may go on after SIGTERM, an hour at most.", r#""1m""#),
@@ -302,7 +313,7 @@ pub(super) static TAGS: Table = Table {
 };
 
 /// All tables, for "it belongs under …".
-pub(super) static TABLES: [&Table; 13] = [
+pub(super) static TABLES: &[&Table] = &[
     &ROOT,
     &DAEMON,
     &REGISTRY,
@@ -316,6 +327,7 @@ pub(super) static TABLES: [&Table; 13] = [
     &ENTRY,
     &SIDES,
     &TAGS,
+    &WINDOW,
 ];
 
 impl Table {

@@ -14,6 +14,7 @@ mod endpoint;
 mod entry;
 mod expand;
 mod keys;
+mod limits;
 mod load;
 mod model;
 mod node;
@@ -30,7 +31,7 @@ mod syntax;
 mod tests;
 mod transport;
 
-pub use difference::{Difference, difference};
+pub use difference::{Difference, differ_in_limits_alone, difference};
 pub use endpoint::{Endpoint, EndpointError};
 pub use load::{load, parse};
 pub use model::{Config, Daemon, Entry, EntryCredentials, EntryName, EntryNameError, StatusPort};

@@ -31,7 +31,7 @@ pub(super) static REGISTRY: Table = Table {
             key(
                 "limits",
                 Shape::Map(&LIMITS),
-                "What the registry is asked for at most, by all entries together. Default: no limit.",
+                "What the registry is asked for at most, by all entries together, in turn. Default: by `profile`.",
                 "",
             ),
             key("upload", Shape::Map(&UPLOAD), "How blobs are sent to the registry. Default: as it takes them.", ""),
@@ -208,20 +208,71 @@ pub(super) static LIMITS: Table = Table {
     place: "under `limits`",
     groups: &[&[
         key(
-            "requests",
-            Shape::Text { pattern: "^[0-9]+ */ *(s|min|h)$" },
-            "Requests in a time: 10/s, 600/min or 5000/h.",
-            r#""600/min""#,
+            "profile",
+            Shape::Word(&[
+                "docker-hub",
+                "acr-basic",
+                "acr-standard",
+                "acr-premium",
+                "ecr",
+                "ghcr",
+                "gar",
+                "quay",
+                "none",
+            ]),
+            "The figures of a well-known registry, for whatever is not set here. Default: by the host's name or the kind, but \
+             for Azure's, whose tier they do not tell.",
+            r#""acr-premium""#,
+        ),
+        key("requests", RATE, "All requests in a time: 10/s, 600/min, 5000/h, or none.", r#""600/min""#),
+        key("reads", RATE, "The requests that read.", r#""1000/min""#),
+        key(
+            "writes",
+            RATE,
+            "The requests that write; those that delete too, where `deletes` has no figure.",
+            r#""100/min""#,
+        ),
+        key("uploads", RATE, "The writes that begin an upload or mount a blob.", r#""10/s""#),
+        key("deletes", RATE, "The requests that delete a manifest.", r#""100/min""#),
+        key(
+            "referrer_lists",
+            RATE,
+            "The reads by the referrers API; without a figure they count as reads.",
+            r#""250/min""#,
         ),
         key(
             "bandwidth",
-            Shape::Text { pattern: "^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB|TiB)? */s$" },
-            "Bytes a second, both directions together.",
-            r#""100MiB/s""#,
+            BANDWIDTH,
+            "Bytes a second, both directions together: a rate, or windows of the day, of which the first that holds counts.",
+            r#"[{"rate": "50MiB/s", "between": "08:00-18:00"}, {"rate": "200MiB/s"}]"#,
         ),
         key("concurrent", Shape::Integer { min: 1, max: 1000 }, "Requests in flight.", "32"),
     ]],
     required: &[],
+};
+
+const RATE: Shape = Shape::Text { pattern: "^(none|[0-9]+ */ *(s|min|h))$" };
+
+const BYTES_A_SECOND: &str = "^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB|TiB)? */s$";
+
+pub(super) const BANDWIDTH: Shape = Shape::TextOrMaps { pattern: BYTES_A_SECOND, keys: &WINDOW };
+
+pub(super) static WINDOW: Table = Table {
+    place: "in a window of `bandwidth`",
+    groups: &[&[
+        key("rate", Shape::Text { pattern: BYTES_A_SECOND }, "Bytes a second.", r#""50MiB/s""#),
+        key(
+            "between",
+            Shape::Text { pattern: "^[0-9]{1,2}:[0-9]{2} *- *[0-9]{1,2}:[0-9]{2}$" },
+            "From one time of day to another, over midnight too. Default: always.",
+            r#""08:00-18:00""#,
+        ),
+        with_default(
+            key("timezone", ANY, "The time zone of `between`, by its name.", r#""Europe/Berlin""#),
+            r#""UTC""#,
+        ),
+    ]],
+    required: &["rate"],
 };
 
 pub(super) static UPLOAD: Table = Table {

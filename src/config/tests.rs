@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::keys::{Key, ROOT, Shape, Table};
 use super::*;
-use crate::registry::{AzureIdentity, Credentials, DockerConfig, Kind, Secret};
+use crate::registry::{AzureIdentity, Bandwidth, Credentials, DockerConfig, Figure, Kind, Profile, Rate, Secret};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -28,6 +28,8 @@ fn environment(name: &str) -> Option<String> {
         "AZURE_FEDERATED_TOKEN_FILE" => "/run/secrets/token",
         "IDENTITY_TOKEN" => "hunter2-token",
         "CONCURRENT" => "8",
+        "RATE" => "10MiB/s",
+        "RATE_OF_LISTS" => "5/s",
         "CREDENTIALS_DIRECTORY" => "tests/config/credentials",
         "EMPTY" => "",
         _ => return None,
@@ -126,6 +128,11 @@ fn the_schema_refuses_unknown_keys_and_impossible_values() {
         "{version: 1, sync: [], registries: {ghcr.io: {limits: {requests: 10}}}}",
         "{version: 1, sync: [{name: a, source: b/c, target: d, credentials: {username: me, password: x}}]}",
         "{version: 1, sync: [{name: a, source: b/c, target: d, credentials: {target: {username: me}}}]}",
+        "{version: 1, sync: [], registries: {ghcr.io: {limits: {profile: acr}}}}",
+        "{version: 1, sync: [], registries: {ghcr.io: {limits: {writes: never}}}}",
+        "{version: 1, sync: [], daemon: {bandwidth: []}}",
+        "{version: 1, sync: [], daemon: {bandwidth: {between: '08:00-18:00'}}}",
+        "{version: 1, sync: [], daemon: {bandwidth: [{rate: 1MiB/s, between: 8-18}]}}",
     ] {
         let value: Value = serde_yaml::from_str(text).unwrap();
         assert!(!schema.is_valid(&value), "the schema takes {text}");
@@ -234,8 +241,16 @@ fn what_the_file_says_is_what_the_configuration_has() {
     let hub = &config.registries[&"docker.io".parse().unwrap()];
     let password = Secret::File("tests/config/credentials/docker-hub".into());
     assert_eq!(hub.credentials, Some(Credentials::Password { username: "mirror-bot".into(), password }));
-    assert_eq!(hub.limits.bandwidth, Some(100 << 20));
-    assert_eq!(hub.limits.requests.map(|rate| (rate.count, rate.per.as_secs())), Some((600, 60)));
+    let rate = |count| Figure::Set(Rate { count, per: std::time::Duration::from_secs(60) });
+    assert_eq!(hub.limits.bandwidth, Some(Bandwidth::always(100 << 20)));
+    assert_eq!((hub.limits.requests, hub.limits.profile), (rate(600), Figure::Unsaid));
+    let premium = &config.registries[&"prod.azurecr.io".parse().unwrap()].limits;
+    assert_eq!((premium.profile, premium.writes), (Figure::Set(Profile::AcrPremium), rate(500)));
+    assert_eq!((premium.deletes, premium.concurrent), (Figure::Lifted, Figure::Set(16)));
+    let total = config.daemon.bandwidth.as_ref().unwrap().windows();
+    let [(day, hours), (night, always)] = [0, 1].map(|at| (total[at].rate, total[at].between));
+    assert_eq!((day, night, always), (50 << 20, 200 << 20, None));
+    assert_eq!((hours.unwrap().to_string(), total[0].timezone), ("08:00-18:00".into(), chrono_tz::Europe::Berlin));
     assert!(config.registries[&"registry.internal:5000".parse().unwrap()].plain_http);
     assert_eq!(config.registries[&"images.example.com".parse().unwrap()].kind, Some(Kind::Acr));
     let inside = &config.registries[&"inside.example.com".parse().unwrap()].transport;

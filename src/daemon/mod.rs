@@ -21,7 +21,7 @@ mod tag;
 mod there;
 mod watch;
 
-pub use endpoints::{Endpoints, OpenError};
+pub use endpoints::{Behalf, Endpoints, OpenError};
 pub use front::{Front, Happening};
 pub use preview::{EntryPreview, PairPreview, TagPreview, preview};
 pub use report::{RunOutcome, RunReport, TagOutcome, TagReport};

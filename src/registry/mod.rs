@@ -6,6 +6,7 @@
 
 mod answer;
 mod auth;
+mod bandwidth;
 mod blobs;
 mod catalog;
 mod challenge;
@@ -23,6 +24,7 @@ mod options;
 mod outgoing;
 mod pace;
 mod permits;
+mod profile;
 mod realm;
 mod referrers;
 mod repository;
@@ -33,12 +35,14 @@ mod tags;
 mod token;
 mod transport;
 mod trouble;
+mod turns;
 mod unmountable;
 mod upload;
 
 #[cfg(test)]
 mod tests;
 
+pub use bandwidth::{Bandwidth, Hours, HoursError, Window};
 pub use client::{Registry, RegistryError};
 pub use connect::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
@@ -48,4 +52,7 @@ pub use options::{
     Azure, AzureIdentity, Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode,
     UploadModeError, Uploads,
 };
+pub use pace::Throttle;
+pub use profile::{Bucket, Figure, InForce, LimitsInForce, Origin, Profile, ProfileError};
 pub use repository::Repository;
+pub use turns::Party;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::Transport;
+use super::{Bandwidth, Bucket, Figure, Profile, Transport};
 
 /// How to speak to one registry. The default is anonymous HTTPS without limits.
 #[derive(Debug, Clone, Default)]
@@ -249,15 +249,55 @@ impl PartialEq for Secret {
     }
 }
 
-/// The limits of one registry, shared by all entries. `None` is unlimited.
+/// The limits of one registry as they are set, shared by all entries. What holds in the end is
+/// [`in_force`](Limits::in_force).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
-    /// Requests.
-    pub requests: Option<Rate>,
-    /// Bytes a second of bodies, in both directions together.
-    pub bandwidth: Option<u64>,
-    /// Requests in flight. `None` is the client's own default.
-    pub concurrent: Option<usize>,
+    /// Whose figures hold where none is set. Unsaid, the registry's own where its host tells.
+    pub profile: Figure<Profile>,
+    /// All requests.
+    pub requests: Figure<Rate>,
+    /// Reads.
+    pub reads: Figure<Rate>,
+    /// Writes.
+    pub writes: Figure<Rate>,
+    /// Writes that open an upload.
+    pub uploads: Figure<Rate>,
+    /// Deletions.
+    pub deletes: Figure<Rate>,
+    /// Reads by the referrers API.
+    pub referrer_lists: Figure<Rate>,
+    /// Bytes a second of bodies, in both directions together, by the time of day. `None` is unlimited.
+    pub bandwidth: Option<Bandwidth>,
+    /// Requests in flight.
+    pub concurrent: Figure<usize>,
+}
+
+impl Limits {
+    /// What is set for a bucket.
+    #[must_use]
+    pub fn figure(&self, bucket: Bucket) -> Figure<Rate> {
+        match bucket {
+            Bucket::Requests => self.requests,
+            Bucket::Reads => self.reads,
+            Bucket::Writes => self.writes,
+            Bucket::Uploads => self.uploads,
+            Bucket::Deletes => self.deletes,
+            Bucket::ReferrerLists => self.referrer_lists,
+        }
+    }
+
+    /// The same, to be set.
+    pub fn figure_mut(&mut self, bucket: Bucket) -> &mut Figure<Rate> {
+        match bucket {
+            Bucket::Requests => &mut self.requests,
+            Bucket::Reads => &mut self.reads,
+            Bucket::Writes => &mut self.writes,
+            Bucket::Uploads => &mut self.uploads,
+            Bucket::Deletes => &mut self.deletes,
+            Bucket::ReferrerLists => &mut self.referrer_lists,
+        }
+    }
 }
 
 /// So many in such a time: `600/min`.
@@ -267,4 +307,15 @@ pub struct Rate {
     pub count: u32,
     /// A second, a minute or an hour.
     pub per: Duration,
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.per.as_secs() {
+            1 => write!(f, "{}/s", self.count),
+            60 => write!(f, "{}/min", self.count),
+            3600 => write!(f, "{}/h", self.count),
+            _ => write!(f, "{} in {}", self.count, humantime::format_duration(self.per)),
+        }
+    }
 }

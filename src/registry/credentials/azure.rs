@@ -1,6 +1,7 @@
 //! Azure's registries: a token of Entra, for this machine or for an application, is exchanged at the registry for a refresh
 //! token, which the registry's token service then takes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,7 +12,9 @@ use url::Url;
 
 use super::{KEPT, Login, secret};
 use crate::registry::auth::AuthError;
-use crate::registry::{Azure, AzureIdentity, locate};
+use crate::registry::pace::{Class, Pace};
+use crate::registry::retry::{self, Failure};
+use crate::registry::{Azure, AzureIdentity, Party, locate};
 use crate::store::ErrorKind;
 
 /// For whom Entra's tokens are: what registries take.
@@ -33,6 +36,8 @@ pub(crate) struct Wire {
     pub(crate) authority: reqwest::Client,
     /// The registry's address.
     pub(crate) registry: Url,
+    /// Its pace: the exchange is one more request of it.
+    pub(crate) pace: Arc<Pace>,
 }
 
 /// No `Debug`: it would show tokens.
@@ -66,7 +71,8 @@ pub(super) async fn login(azure: &Azure, service: &str, wire: &Wire) -> Result<(
     let mut form = vec![("grant_type", "access_token"), ("service", service), ("access_token", token.expose_secret())];
     form.extend(tenant.map(|tenant| ("tenant", tenant.as_str())));
     let url = at(&wire.registry, "oauth2/exchange")?;
-    let told = ask(wire.http.post(url.clone()).body(encoded(&form)), &url).await?;
+    wire.pace.admit(Party::default(), Class::Token).await;
+    let told = ask(wire.http.post(url.clone()).body(encoded(&form)), &url, Some(&wire.pace)).await?;
     let token = filled(told.refresh_token, &url)?;
     let good = lifetime(token.expose_secret(), chrono::Utc::now().timestamp());
     Ok((Login::Token(token), good))
@@ -81,7 +87,7 @@ async fn managed(imds: &Url, client_id: Option<&str>) -> Result<SecretString, Au
     url.query_pairs_mut()
         .extend_pairs([("api-version", "2018-02-01"), ("resource", AUDIENCE)])
         .extend_pairs(client_id.map(|id| ("client_id", id)));
-    let told = ask(client.get(url.clone()).header("Metadata", "true"), &url).await?;
+    let told = ask(client.get(url.clone()).header("Metadata", "true"), &url, None).await?;
     filled(told.access_token, &url)
 }
 
@@ -96,7 +102,7 @@ async fn entra(
     let scope = format!("{AUDIENCE}.default");
     let mut form = vec![("grant_type", "client_credentials"), ("client_id", client_id), ("scope", &scope)];
     form.extend(proof);
-    let told = ask(wire.authority.post(url.clone()).body(encoded(&form)), &url).await?;
+    let told = ask(wire.authority.post(url.clone()).body(encoded(&form)), &url, None).await?;
     filled(told.access_token, &url)
 }
 
@@ -115,8 +121,9 @@ fn filled(token: String, url: &Url) -> Result<SecretString, AuthError> {
     if token.is_empty() { Err(AuthError { kind: ErrorKind::Invalid, detail: detail() }) } else { Ok(token.into()) }
 }
 
-/// Sends a request and reads its answer. Of a refusal, only the status and the code are told.
-async fn ask(request: reqwest::RequestBuilder, url: &Url) -> Result<Told, AuthError> {
+/// Sends a request and reads its answer. Of a refusal, only the status and the code are told. What a registry asks for with
+/// it holds for its pace.
+async fn ask(request: reqwest::RequestBuilder, url: &Url, pace: Option<&Pace>) -> Result<Told, AuthError> {
     let shown = locate::shown(url);
     let failed = |kind: ErrorKind, what: String| AuthError { kind, detail: format!("{shown} {what}") };
     let form = "application/x-www-form-urlencoded";
@@ -127,6 +134,12 @@ async fn ask(request: reqwest::RequestBuilder, url: &Url) -> Result<Told, AuthEr
     };
     let mut response = answered.map_err(unanswered)?;
     let status = response.status();
+    let asked = retry::retry_after(response.headers(), chrono::Utc::now());
+    if let (Some(pace), Some(asked), Some(Failure::Throttled)) =
+        (pace, asked, retry::failure_of(status, response.headers()))
+    {
+        pace.pause(asked);
+    }
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(unanswered)? {
         body.extend_from_slice(&piece);
