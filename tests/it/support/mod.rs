@@ -1,5 +1,6 @@
 //! What the tests share: servers, programs, images.
 
+pub mod canary;
 pub mod front;
 pub mod http;
 pub mod images;
