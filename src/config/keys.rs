@@ -1,5 +1,6 @@
 //! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
 
+use super::cloud_keys::{AWS, GCP};
 use super::registry_keys::{AZURE, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD};
 use crate::plan::Overwrite;
 
@@ -276,8 +277,22 @@ pub(super) static TAGS: Table = Table {
 };
 
 /// All tables, for "it belongs under …".
-pub(super) static TABLES: [&Table; 12] =
-    [&ROOT, &DAEMON, &REGISTRY, &TLS, &TIMEOUTS, &CREDENTIALS, &AZURE, &LIMITS, &UPLOAD, &DEFAULTS, &ENTRY, &TAGS];
+pub(super) static TABLES: [&Table; 14] = [
+    &ROOT,
+    &DAEMON,
+    &REGISTRY,
+    &TLS,
+    &TIMEOUTS,
+    &CREDENTIALS,
+    &AZURE,
+    &AWS,
+    &GCP,
+    &LIMITS,
+    &UPLOAD,
+    &DEFAULTS,
+    &ENTRY,
+    &TAGS,
+];
 
 impl Table {
     /// The keys of all groups.

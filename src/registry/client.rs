@@ -94,10 +94,12 @@ impl Registry {
         };
         let http = client(&options.transport)?;
         let authority = match options.transport.verifying() {
-            Some(transport) if matches!(options.credentials, Some(Credentials::Azure(_))) => client(&transport)?,
+            Some(transport) if options.credentials.as_ref().is_some_and(Credentials::are_by_cloud) => {
+                client(&transport)?
+            }
             _ => http.clone(),
         };
-        let wire = Wire { http: http.clone(), authority, registry: base.clone() };
+        let wire = Wire { http: http.clone(), authority, registry: base.clone(), tempo: tempo.clone() };
         let kind = options.kind.unwrap_or_else(|| Kind::of(&host));
         Ok(Arc::new(Self {
             kind,
