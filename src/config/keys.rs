@@ -1,5 +1,6 @@
 //! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
 
+use super::cloud_keys::{AWS, GCP};
 use super::registry_keys::{
     AZURE, BANDWIDTH, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD, WINDOW,
 };
@@ -321,6 +322,8 @@ pub(super) static TABLES: &[&Table] = &[
     &TIMEOUTS,
     &CREDENTIALS,
     &AZURE,
+    &AWS,
+    &GCP,
     &LIMITS,
     &UPLOAD,
     &DEFAULTS,

@@ -7,6 +7,8 @@
 
 mod across;
 mod azure;
+mod cloud;
+mod cloud_keys;
 mod credentials;
 mod decode;
 mod difference;

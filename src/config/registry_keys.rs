@@ -1,5 +1,6 @@
 //! The keys of one registry in `sync.yaml`, a part of the table of [`super::keys`].
 
+use super::cloud_keys::{AWS, GCP};
 use super::keys::{ANY, DURATION, Key, Shape, Table, Way, key, with_default};
 use crate::registry::{Kind, UploadMode};
 
@@ -149,8 +150,22 @@ pub(super) static CREDENTIALS: Table = Table {
             "azure",
             Shape::WordOr(&AZURE_WORDS, &AZURE),
             "An identity of Entra's for Azure Container Registry: managed_identity, workload_identity (by the variables that \
-             its webhook sets), or a map: with client_secret an application, else a managed identity.",
+             its webhook sets), or a map: with client_secret or certificate an application, else a managed identity.",
             r#""managed_identity""#,
+        ),
+        key(
+            "aws",
+            Shape::Map(&AWS),
+            "An identity at Amazon's, for Elastic Container Registry: `{}` is who this machine is, as Amazon's own tools find \
+             out.",
+            "{}",
+        ),
+        key(
+            "gcp",
+            Shape::Map(&GCP),
+            "An identity at Google's, for Artifact Registry: `{}` is the service account of this machine, or of \
+             $GOOGLE_APPLICATION_CREDENTIALS.",
+            "{}",
         ),
         key("anonymous", Shape::Bool, "Nobody: `true`, or not there.", "true"),
     ]],
@@ -165,6 +180,8 @@ pub(super) const CREDENTIAL_WAYS: &[Way] = &[
     Way { required: &["helper"], optional: &[] },
     Way { required: &["command"], optional: &["username"] },
     Way { required: &["azure"], optional: &[] },
+    Way { required: &["aws"], optional: &[] },
+    Way { required: &["gcp"], optional: &[] },
     Way { required: &["anonymous"], optional: &[] },
 ];
 
@@ -177,7 +194,7 @@ pub(super) static AZURE: Table = Table {
         key(
             "client_id",
             ANY,
-            "The application; without client_secret, which of the machine's identities.",
+            "The application; without client_secret and certificate, which of the machine's identities.",
             r#""00000000-0000-0000-0000-000000000000""#,
         ),
         key("tenant_id", ANY, "The directory of the application.", r#""00000000-0000-0000-0000-000000000000""#),
@@ -186,6 +203,18 @@ pub(super) static AZURE: Table = Table {
             Shape::Secret,
             "The application's secret; it is never shown.",
             r#"{"env": "AZURE_SECRET"}"#,
+        ),
+        key(
+            "certificate",
+            ANY,
+            "A PEM file with the application's certificate, instead of a secret.",
+            r#""/etc/transship/azure.pem""#,
+        ),
+        key(
+            "key",
+            ANY,
+            "The PEM file with its private key, an RSA key. Default: in the file of the certificate.",
+            r#""/etc/transship/azure.key""#,
         ),
         with_default(
             key(

@@ -188,15 +188,21 @@ impl Server {
         })
     }
 
-    /// How these credentials reach who is to be asked for them. An application's secret goes to a verified authority only.
+    /// How these credentials reach who is to be asked for them. What a cloud is shown goes to a verified authority only.
     fn wire(&self, credentials: Option<&Credentials>) -> Result<Wire, RegistryError> {
         let authority = match self.transport.verifying() {
-            Some(transport) if matches!(credentials, Some(Credentials::Azure(_))) => {
+            Some(transport) if credentials.is_some_and(Credentials::are_by_cloud) => {
                 client(&self.host, &self.base, &self.tempo, &transport)?
             }
             _ => self.http.clone(),
         };
-        Ok(Wire { http: self.http.clone(), authority, registry: self.base.clone(), pace: Arc::clone(&self.pace) })
+        Ok(Wire {
+            http: self.http.clone(),
+            authority,
+            registry: self.base.clone(),
+            pace: Arc::clone(&self.pace),
+            tempo: self.tempo.clone(),
+        })
     }
 
     /// The address of `path` at this registry, which begins with `/`: `/v2/…`.

@@ -47,10 +47,10 @@ pub use client::{Registry, RegistryError};
 pub use connect::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
 };
+pub use credentials::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub use meter::{MeterSnapshot, RequestCount};
 pub use options::{
-    Azure, AzureIdentity, Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode,
-    UploadModeError, Uploads,
+    Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads,
 };
 pub use pace::Throttle;
 pub use profile::{Bucket, Figure, InForce, LimitsInForce, Origin, Profile, ProfileError};

@@ -6,9 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use url::Url;
 
-use super::{Bandwidth, Bucket, Figure, Profile, Transport};
+use super::{Aws, Azure, Bandwidth, Bucket, Figure, Gcp, Profile, Transport};
 
 /// How to speak to one registry. The default is anonymous HTTPS without limits.
 #[derive(Debug, Clone, Default)]
@@ -166,45 +165,17 @@ pub enum Credentials {
     },
     /// An identity of Entra's, for Azure Container Registry.
     Azure(Azure),
+    /// An identity at Amazon's, for Elastic Container Registry.
+    Aws(Aws),
+    /// An identity at Google's, for Artifact Registry.
+    Gcp(Gcp),
 }
 
-/// An identity of Entra's, and where it is asked for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Azure {
-    /// Who to be.
-    pub identity: AzureIdentity,
-    /// The instance metadata service.
-    pub imds: Url,
-    /// Entra's own address.
-    pub authority: Url,
-}
-
-/// Who to be at Azure.
-#[derive(Debug, Clone, PartialEq)]
-pub enum AzureIdentity {
-    /// The machine that this runs on, or the one of its identities with this client id.
-    Managed {
-        /// `None` is the machine's own.
-        client_id: Option<String>,
-    },
-    /// What a cluster vouches for.
-    Workload {
-        /// The application.
-        client_id: String,
-        /// Its directory.
-        tenant_id: String,
-        /// The cluster's word for it.
-        token: Secret,
-    },
-    /// An application with a secret.
-    Application {
-        /// The application.
-        client_id: String,
-        /// Its directory.
-        tenant_id: String,
-        /// Never shown.
-        client_secret: Secret,
-    },
+impl Credentials {
+    /// Whether a cloud is asked over the network.
+    pub(crate) fn are_by_cloud(&self) -> bool {
+        matches!(self, Self::Azure(_) | Self::Aws(_) | Self::Gcp(_))
+    }
 }
 
 /// Files in the form of docker's `config.json`, which podman's `auth.json` has too.
