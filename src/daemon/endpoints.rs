@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::Endpoint;
 use crate::layout::Layout;
 use crate::oci::{RegistryHost, Repository};
-use crate::registry::{Options, Registry};
+use crate::registry::{Mirror, MirrorHealth, Mirrored, Options, Registry};
 use crate::store::{Source, StoreError, Target};
 
 /// All registries and layouts that have been asked for, by one configuration.
@@ -18,6 +18,8 @@ pub struct Endpoints {
     unlisted: Options,
     registries: Mutex<HashMap<RegistryHost, Arc<Registry>>>,
     layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
+    /// Of this configuration alone: who mends a mirror and says so wants it to be asked again.
+    mirrors: Arc<MirrorHealth>,
 }
 
 /// Why an endpoint cannot be opened.
@@ -61,7 +63,8 @@ impl Endpoints {
         options.iter().filter(|(host, _)| changed.contains(host)).for_each(warn);
         let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let unlisted = self.unlisted.clone();
-        Self { options, unlisted, registries: Mutex::new(registries), layouts: Mutex::new(layouts) }
+        let mirrors = Arc::default();
+        Self { options, unlisted, registries: Mutex::new(registries), layouts: Mutex::new(layouts), mirrors }
     }
 
     /// The client of a registry.
@@ -92,10 +95,29 @@ impl Endpoints {
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
     pub fn source(&self, endpoint: &Endpoint) -> Result<Arc<dyn Source>, OpenError> {
         match endpoint {
-            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository)?)),
+            Endpoint::Repository(repository) => self.readable(repository),
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }
+    }
+
+    /// A repository to read from, by way of its mirrors where it has some. Mirrors of a mirror do not count.
+    fn readable(&self, repository: &Repository) -> Result<Arc<dyn Source>, OpenError> {
+        let origin = self.repository(repository)?;
+        let mirrors = self.options.get(&repository.host).unwrap_or(&self.unlisted).transport.mirrors.iter();
+        let copy = |mirror: &Mirror| Some((mirror.clone(), self.copy_at(mirror, repository)?));
+        let copies: Vec<_> = mirrors.filter_map(copy).collect();
+        if copies.is_empty() {
+            return Ok(Arc::new(origin));
+        }
+        Ok(Arc::new(Mirrored::new(origin, copies, self.mirrors.clone())))
+    }
+
+    /// What a repository is at a mirror. One that cannot be opened is done without.
+    fn copy_at(&self, mirror: &Mirror, repository: &Repository) -> Option<crate::registry::Repository> {
+        let name = mirror.name_of(&repository.name)?;
+        let opened = self.repository(&Repository { host: mirror.host.clone(), name });
+        opened.inspect_err(|error| tracing::warn!(%mirror, %error, "a mirror cannot be opened")).ok()
     }
 
     /// An endpoint to write to.

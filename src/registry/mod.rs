@@ -19,6 +19,7 @@ mod locate;
 mod manifests;
 mod manner;
 mod meter;
+mod mirrors;
 mod options;
 mod outgoing;
 mod pace;
@@ -43,6 +44,7 @@ pub use connect::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
 };
 pub use meter::{MeterSnapshot, RequestCount};
+pub use mirrors::{Mirror, MirrorError, MirrorHealth, Mirrored};
 pub use options::{
     Azure, AzureIdentity, Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode,
     UploadModeError, Uploads,

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::Registry;
 use super::answer::Context;
+use super::retry::Kind;
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{
     Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Sought, Source, Step, StoreError, TagEntry,
@@ -21,12 +22,19 @@ pub struct Repository {
     pub(crate) registry: Arc<Registry>,
     pub(crate) name: RepositoryName,
     place: Arc<str>,
+    /// What reading by digest is, as far as repeating it is concerned.
+    pub(crate) reads: Kind,
 }
 
 impl Repository {
     pub(crate) fn new(registry: Arc<Registry>, name: RepositoryName) -> Self {
         let place = format!("{}/{name}", registry.host()).into();
-        Self { registry, name, place }
+        Self { registry, name, place, reads: Kind::Read }
+    }
+
+    /// The same repository as a mirror of another one: what fails is not tried again, for others can be asked.
+    pub(crate) fn standing_in(self) -> Self {
+        Self { reads: Kind::StandIn, ..self }
     }
 
     pub(crate) fn context(&self, step: Step, subject: impl fmt::Display) -> Context {
