@@ -9,6 +9,7 @@ mod acceptance_mirror;
 mod acceptance_mirrors;
 mod acceptance_readme;
 mod acceptance_rules;
+mod acceptance_servers;
 mod acceptance_transport;
 mod acceptance_uploads;
 mod architecture;
