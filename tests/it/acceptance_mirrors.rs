@@ -7,8 +7,10 @@ use transship::oci::Digest;
 
 use crate::support::images::{self, Family, Image};
 use crate::support::programs::{DEADLINE, Output, Running};
-use crate::support::registry::{Fault, Server};
+use crate::support::registry::{Auth, Fault, Server, Setup};
 use crate::support::site::Site;
+
+const NO_CREDENTIALS: &str = "the registry asks for a user name and a password, and none are configured";
 
 /// A registry, the servers that mirror it below `hub`, and a target, with an entry `app` from the first to the last.
 struct Scene {
@@ -206,6 +208,49 @@ fn a_tag_is_what_the_registry_says_however_far_behind_a_mirror_is() {
     for kind in ["tags GET", "manifest HEAD", "referrers GET"] {
         assert_eq!(scene.mirrors[0].log().count(kind), 0, "{kind}");
     }
+}
+
+#[test]
+fn each_of_several_targets_gets_right_bytes_where_a_mirror_gave_all_of_them_wrong_ones() {
+    let scene = Scene::mirrored(1);
+    let (origin, mirror) = (scene.origin.host(), scene.mirrors[0].host());
+    let second = Server::start();
+    let (layer, _) = layer_of(&scene.images[0]);
+    scene.mirrors[0].set(Fault::BlobBytesWrong(layer));
+    let of = |host: &str| format!("\"{host}\": {{plain_http: true}}");
+    let registries = format!(
+        "\"{origin}\": {{plain_http: true, mirrors: [\"{mirror}/hub\"]}}, {}, {}, {}",
+        of(mirror),
+        of(scene.target.host()),
+        of(second.host())
+    );
+    let targets = format!("[{}/app, {}/app]", scene.target.host(), second.host());
+    scene.site.configure_fully(
+        "status: off",
+        &registries,
+        &format!("- {{name: app, source: {origin}/app, targets: {targets}}}"),
+    );
+    scene.expect_all(scene.site.run(&["once"]));
+    for (at, image) in scene.images.iter().enumerate() {
+        assert_eq!(second.store().tag("app", &format!("v{}", at + 1)), Some(image.digest()));
+    }
+    assert_eq!(asked_for(&scene.mirrors[0], &layer), 1);
+}
+
+#[test]
+fn a_mirror_is_who_its_own_host_says_and_refuses_the_one_repository_where_that_is_nobody() {
+    let scene = Scene::new(0);
+    let guarded = Server::with(Setup { auth: Auth::Basic("reader".into(), "c4nary".into()), ..Setup::default() });
+    scene.images.iter().for_each(|image| image.put(&guarded, "hub/app", None));
+    let log = scene.expect_all(scene.once_by(&[guarded.host()], ""));
+    let told = format!("a mirror failed and is left alone for a while mirror=\"{}/hub/app\"", guarded.host());
+    assert!(log.contains(&told) && log.contains(NO_CREDENTIALS), "{log}");
+    assert_eq!(scene.read_at_origin().0, 9);
+    let scene = Scene::new(0);
+    let known = ", credentials: {username: reader, password: c4nary}";
+    let log = scene.expect_all(scene.once_by(&[guarded.host()], known));
+    assert_eq!(scene.read_at_origin(), (0, 0));
+    assert!(!log.contains("c4nary"), "{log}");
 }
 
 #[test]

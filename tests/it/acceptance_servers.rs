@@ -2,7 +2,7 @@
 //! limits and prefixes. What arrived is judged by skopeo.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use transship::oci::Digest;
 
@@ -272,6 +272,47 @@ fn debians_registry_is_filled_and_read_by_password_over_its_own_tls() {
     assert_eq!(scene.judged(host, "team/app:v1", &["--creds", "mirror:c4nary-p4ss"]), scene.image.digest());
     scene.run(&["once", "back"]).expect_success();
     assert_eq!(scene.source.store().tag("back/app", "v1"), Some(scene.image.digest()));
+}
+
+#[test]
+fn debians_registry_as_a_cache_is_a_mirror_that_spares_the_registry_each_further_pull() {
+    let scene = Scene::new();
+    let cache = DebianRegistry::with(Guard { cache_of: Some(&scene.source.url("")), ..Guard::default() });
+    let (from, to) = (scene.source.host(), Server::start());
+    // Two places that know nothing of each other, as two machines would.
+    for site in [Site::new(), Site::new()] {
+        let registries = format!(
+            "\"{from}\": {{plain_http: true, mirrors: [\"{}\"]}}, \"{}\": {{plain_http: true}}, \"{}\": {{plain_http: true}}",
+            cache.host(),
+            cache.host(),
+            to.host()
+        );
+        let target = format!("{}/app{}", to.host(), to.store().repositories().len());
+        site.configure_fully(
+            "status: off",
+            &registries,
+            &format!("- {{{}}}", entry("app", &format!("{from}/public/app"), &target)),
+        );
+        scene.source.log().clear();
+        let output = site.run(&["once"]).expect_success();
+        assert!(!output.stderr.contains("left alone"), "{}", output.stderr);
+        // What it passed on it stores a little later.
+        let layers = cache.storage().join("data/docker/registry/v2/repositories/public/app/_layers/sha256");
+        let stored = || {
+            std::fs::read_dir(&layers).map_or(0, |folders| {
+                folders.filter(|folder| folder.as_ref().is_ok_and(|folder| folder.path().join("link").exists())).count()
+            })
+        };
+        let end = Instant::now() + DEADLINE;
+        while stored() < scene.image.all_blobs().len() {
+            assert!(Instant::now() < end, "{} blobs in {}", stored(), layers.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    for name in ["app0", "app1"] {
+        assert_eq!(to.store().tag(name, "v1"), Some(scene.image.digest()), "{name}");
+    }
+    assert_eq!((scene.source.log().pulls(), scene.source.log().count("blob GET")), (0, 0), "the second time");
 }
 
 #[test]

@@ -247,6 +247,8 @@ pub struct Guard<'a> {
     pub tokens: Option<Tokens<'a>>,
     /// Its own TLS.
     pub tls: Option<&'a Certified>,
+    /// The address of the registry that it is a pull-through cache of; then nothing can be written to it.
+    pub cache_of: Option<&'a str>,
 }
 
 /// Whose tokens a registry believes.
@@ -292,6 +294,9 @@ impl DebianRegistry {
         if let Some(Certified { certificate, key }) = guard.tls {
             let (certificate, key) = (file("server.pem", certificate), file("server.key", key));
             text += &format!("  tls: {{certificate: {certificate}, key: {key}}}\n");
+        }
+        if let Some(remote) = guard.cache_of {
+            text += &format!("proxy: {{remoteurl: \"{remote}\"}}\n");
         }
         if let Some(users) = guard.htpasswd {
             text += &format!("auth: {{htpasswd: {{realm: registry, path: {}}}}}\n", file("htpasswd", users));
