@@ -12,7 +12,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::permits::Permit;
-use super::{Party, retry};
+use super::{Party, challenge, retry};
 use crate::oci::Digest;
 use crate::store::{ErrorKind, Step, StoreError};
 
@@ -107,10 +107,20 @@ impl Answer {
                 let _ = write!(detail, ": {}", clean(&error.message));
             }
         }
+        if let Some(scope) = self.not_granted() {
+            let _ = write!(detail, "; the token that we were given does not grant {}", clean(&scope));
+        }
         if self.elsewhere {
             let _ = write!(detail, ", from {}", super::locate::site(&self.url));
         }
         detail
+    }
+
+    /// What a token lacks that was good otherwise (RFC 6750, section 3.1).
+    fn not_granted(&self) -> Option<String> {
+        let challenges = challenge::challenges(&self.headers);
+        let lacking = challenges.iter().find(|challenge| challenge.get("error") == Some("insufficient_scope"))?;
+        Some(lacking.get("scope")?.to_owned())
     }
 }
 
@@ -217,6 +227,14 @@ mod tests {
         assert_eq!(error.kind, ErrorKind::Denied);
         let error = refusal(Step::ReadManifest, 500, "<html>\u{1b}[31m");
         assert_eq!(error.to_string(), "h/r: reading manifest v1: 500 Internal Server Error");
+    }
+
+    #[test]
+    fn a_refusal_for_lack_of_a_grant_names_it() {
+        let challenge = r#"Bearer realm="https://h/t",scope="repository:r:push",error="insufficient_scope""#;
+        let headers = HeaderMap::from_iter([(http::header::WWW_AUTHENTICATE, challenge.parse().unwrap())]);
+        let told = Answer { headers, ..answer(401, "") }.detail();
+        assert_eq!(told, "401 Unauthorized; the token that we were given does not grant repository:r:push");
     }
 
     #[test]

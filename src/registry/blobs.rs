@@ -45,7 +45,7 @@ impl Repository {
         let context = self.context(Step::ReadBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest))?;
         let door = if offset > 0 { Door::BlobResumed } else { Door::BlobRead };
-        let mut call = Call::read(Method::GET, url, Scopes::pull(&self.name)).expects(Expects::Blob(door));
+        let mut call = Call::new(self.reads, Method::GET, url, Scopes::pull(&self.name)).expects(Expects::Blob(door));
         call = call.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if offset > 0 {
             let range = HeaderValue::from_str(&format!("bytes={offset}-"));

@@ -66,7 +66,7 @@ impl Repository {
         let url = self.url(context, &format!("manifests/{reference}"))?;
         let accepted = HeaderValue::from_str(&MediaType::ACCEPTED.join(", "));
         let accepted = accepted.map_err(|error| context.error(ErrorKind::Invalid, error))?;
-        let call = Call::read(method, url, Scopes::pull(&self.name));
+        let call = Call::new(self.reads, method, url, Scopes::pull(&self.name));
         Ok(call.header(ACCEPT, accepted).expects(Expects::Small(MAX_MANIFEST)))
     }
 

@@ -20,6 +20,7 @@ mod locate;
 mod manifests;
 mod manner;
 mod meter;
+mod mirrors;
 mod options;
 mod outgoing;
 mod pace;
@@ -49,6 +50,7 @@ pub use connect::{
 };
 pub use credentials::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub use meter::{MeterSnapshot, RequestCount};
+pub use mirrors::{Mirror, MirrorError, MirrorHealth, Mirrored};
 pub use options::{
     Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads,
 };

@@ -220,7 +220,7 @@ impl Registry {
             }
             (_, Expects::Small(most)) => {
                 // A large body gets its time, at 16 KiB/s.
-                let limit = self.tempo.total + Duration::from_secs(held as u64 / 16_384);
+                let limit = self.tempo.whole(call.kind) + Duration::from_secs(held as u64 / 16_384);
                 let whole = async { self.whole(self.exchange(call, home, credentials).await?, most).await };
                 within(limit, whole).await?
             }
