@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
+use super::hint;
 use super::permits::Permit;
 use super::retry;
 use crate::oci::Digest;
@@ -83,13 +84,21 @@ impl Answer {
 
     /// The error that this answer is.
     pub(crate) fn refusal(&self, context: &Context) -> StoreError {
+        self.refusal_with(context, hint::of_refusal(context.step, self.status, &self.codes()))
+    }
+
+    /// The same with a way out, where there is one.
+    pub(crate) fn refusal_with(&self, context: &Context, hint: Option<&str>) -> StoreError {
         let kind = kind_of(context.step, self.status, &self.headers, &self.codes());
         let kind = match kind {
             // Our credentials do not count there; most often a signed address ran out, and another one will do.
             ErrorKind::Denied if self.elsewhere => ErrorKind::Unavailable,
             kind => kind,
         };
-        context.error(kind, self.detail())
+        match hint.filter(|_| !self.elsewhere) {
+            Some(hint) => context.error(kind, format!("{}; {hint}", self.detail())),
+            None => context.error(kind, self.detail()),
+        }
     }
 
     /// `404 NAME_UNKNOWN: repository name not known to registry`, or the status alone.

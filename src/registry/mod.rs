@@ -13,6 +13,7 @@ mod chunks;
 mod client;
 mod connect;
 mod credentials;
+mod hint;
 mod kind;
 mod links;
 mod locate;

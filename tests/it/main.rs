@@ -3,6 +3,7 @@
 
 mod acceptance_credentials;
 mod acceptance_daemon;
+mod acceptance_facts;
 mod acceptance_faults;
 mod acceptance_journal;
 mod acceptance_mirror;
@@ -13,6 +14,7 @@ mod acceptance_uploads;
 mod architecture;
 mod client_faults;
 mod conformance;
+mod facts;
 mod programs_themselves;
 mod registry_itself;
 mod support;

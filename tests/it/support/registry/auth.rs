@@ -9,6 +9,7 @@ use axum::http::{Method, header};
 use axum::response::Response;
 use base64::Engine as _;
 
+use super::faults::Fault;
 use super::route::{Asked, Object};
 use super::{Shared, answer};
 
@@ -154,7 +155,12 @@ pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Respons
     let mut grants = BTreeSet::new();
     // Several scopes come as several parameters or as one with spaces.
     let scopes = parameters.iter().filter(|(key, _)| key == "scope").flat_map(|(_, value)| value.split(' '));
-    for scope in scopes.filter(|scope| !scope.is_empty()) {
+    let scopes: Vec<&str> = scopes.filter(|scope| !scope.is_empty()).collect();
+    let limit = shared.faults.find(|fault| if let Fault::ScopeLimit(limit) = fault { Some(*limit) } else { None });
+    if limit.is_some_and(|limit| scopes.len() > limit) {
+        return answer::with(431, &[("content-type", "text/html".into())], "<html>Request Header Too Large</html>");
+    }
+    for scope in scopes {
         let Some((name, actions)) = scope.split_once(':').and_then(|(_, rest)| rest.rsplit_once(':')) else {
             return answer::error(400, "DENIED", "a scope that is none");
         };

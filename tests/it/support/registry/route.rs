@@ -8,9 +8,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 
+use super::faults::Fault;
 use super::log::InProgress;
 use super::wire::Wire;
-use super::{Shared, answer, auth, blobs, lists, manifests, transmit, uploads};
+use super::{Shared, answer, auth, blobs, lists, manifests, quirks, transmit, uploads};
 
 /// What a path names (distribution-spec, "Endpoints").
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +82,9 @@ async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) 
     if let Some(response) = turned_away(shared).or_else(|| auth::refuse(shared, &object, &asked)) {
         return transmit::counted(response, asked.progress);
     }
+    if let Some(response) = quirks::refuse(shared, &object, &asked) {
+        return transmit::counted(response, asked.progress);
+    }
     match object {
         Object::Blob(repository, digest) => blobs::answer(shared, &repository, &digest, asked),
         Object::Manifest(repository, reference) => {
@@ -104,6 +108,9 @@ async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) 
 fn turned_away(shared: &Shared) -> Option<Response> {
     let (status, retry_after) = shared.faults.turned_away()?;
     let mut response = match status {
+        429 if shared.faults.has(&Fault::PlainTextRefusals) => {
+            answer::with(429, &[("content-type", "text/plain".into())], "You have reached your pull rate limit\n")
+        }
         429 => answer::error(429, "TOOMANYREQUESTS", "slow down"),
         status => answer::with(status, &[("content-type", "text/html".into())], "<html><h1>Unavailable</h1></html>"),
     };
