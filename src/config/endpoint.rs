@@ -104,7 +104,7 @@ impl FromStr for Endpoint {
 }
 
 /// Whether `text` is a URL with something before an `@` in its authority.
-pub(crate) fn has_user_info(text: &str) -> bool {
+fn has_user_info(text: &str) -> bool {
     let authority = text.split_once("://").map_or("", |(_, rest)| rest).split('/').next().unwrap_or_default();
     authority.contains('@')
 }

@@ -29,6 +29,7 @@ mod referrers;
 mod repository;
 mod retry;
 mod scope;
+mod scrub;
 mod seek;
 mod tags;
 mod token;

@@ -9,6 +9,7 @@ mod acceptance_journal;
 mod acceptance_mirror;
 mod acceptance_readme;
 mod acceptance_rules;
+mod acceptance_secrets;
 mod acceptance_transport;
 mod acceptance_uploads;
 mod architecture;

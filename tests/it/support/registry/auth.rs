@@ -43,11 +43,11 @@ impl Tokens {
         self.0.lock().unwrap().clear();
     }
 
-    fn give(&self, grants: BTreeSet<Grant>, lifetime: Duration) -> String {
+    fn give(&self, grants: BTreeSet<Grant>, lifetime: Duration, beginning: &str) -> String {
         let mut tokens = self.0.lock().unwrap();
         // As long as a real one, and never the same one twice, also after `expire`.
         let number = tokens.len();
-        let token = hex::encode(format!("{number}-{:?}-{grants:?}", Instant::now()));
+        let token = format!("{beginning}{}", hex::encode(format!("{number}-{:?}-{grants:?}", Instant::now())));
         tokens.insert(token.clone(), (grants, Instant::now() + lifetime));
         token
     }
@@ -170,7 +170,8 @@ pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Respons
             }
         }
     }
-    let token = shared.tokens.give(grants, *lifetime);
+    let begin = shared.faults.find(|fault| if let Fault::TokensBegin(text) = fault { Some(*text) } else { None });
+    let token = shared.tokens.give(grants, *lifetime, begin.unwrap_or_default());
     answer::json(&serde_json::json!({"token": token, "expires_in": lifetime.as_secs()}))
 }
 

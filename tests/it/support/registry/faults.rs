@@ -101,6 +101,15 @@ pub enum Fault {
     PlainTextRefusals,
     /// GET and HEAD of a manifest are answered 403, with 9 MB of HTML.
     HugeRefusals,
+    /// Requests of this kind, named as in the log, are answered with this status, and with all that was sent: credentials,
+    /// query and path, in the error's message.
+    Echoes(&'static str, u16),
+    /// Tokens that are given out begin with this.
+    TokensBegin(&'static str),
+    /// The `Location` of an upload has this signature in its query, without which a chunk or a commit is refused.
+    UploadSignature(&'static str),
+    /// GET of a blob is redirected to this address.
+    BlobRedirectTo(String),
     /// Requests of this kind, named as in the log, wait until faults are switched off.
     Held(&'static str),
     /// Each answer waits this long.

@@ -1,8 +1,9 @@
 //! What single registries do beyond or against the specification: each a fault that can be switched on, and a row of
 //! `docs/registries.md`.
 
-use axum::http::Method;
+use axum::http::{HeaderMap, Method, header};
 use axum::response::Response;
+use base64::Engine as _;
 use serde_json::Value;
 use transship::oci::{Digest, MediaType};
 
@@ -29,6 +30,36 @@ pub(super) fn refuse(shared: &Shared, object: &Object, asked: &Asked) -> Option<
         return Some(answer::with(403, &[("content-type", "text/html".into())], page));
     }
     None
+}
+
+/// The status of an answer that sends back what was sent.
+pub(super) fn echoes(shared: &Shared, kind: &str) -> Option<u16> {
+    shared.faults.find(|fault| match fault {
+        Fault::Echoes(of, status) if *of == kind => Some(*status),
+        _ => None,
+    })
+}
+
+/// The answer of a registry that sends back what it was sent.
+pub(super) fn echo(shared: &Shared, kind: &str, headers: &HeaderMap, address: &str) -> Option<Response> {
+    let status = echoes(shared, kind)?;
+    let sent = answer::text(headers, header::AUTHORIZATION);
+    let decoded =
+        sent.strip_prefix("Basic ").and_then(|login| base64::engine::general_purpose::STANDARD.decode(login).ok());
+    let login = decoded.map(|login| String::from_utf8_lossy(&login).into_owned()).unwrap_or_default();
+    let query: Vec<String> = address.split_once('?').into_iter().flat_map(|(_, query)| pairs(query)).collect();
+    let message = format!("you sent {sent} {login} for {address} {}", query.join(" "));
+    let body = serde_json::json!({"errors": [{"code": message, "message": message, "detail": message}]});
+    Some(answer::with(status, &[("content-type", "application/json".into())], body.to_string()))
+}
+
+fn pairs(query: &str) -> Vec<String> {
+    url::form_urlencoded::parse(query.as_bytes()).map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// What an upload's `Location` has beside its state.
+pub(super) fn signature(shared: &Shared) -> Option<&'static str> {
+    shared.faults.find(|fault| if let Fault::UploadSignature(signature) = fault { Some(*signature) } else { None })
 }
 
 /// The refusal of a manifest that such a registry does not take.

@@ -36,6 +36,8 @@ pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
     pub(super) query: Vec<(String, String)>,
+    /// Path and query.
+    pub(super) address: String,
     pub(super) wire: Wire,
     pub(super) progress: InProgress,
 }
@@ -68,7 +70,8 @@ fn asked(shared: &Shared, object: &Object, parts: &Parts, wire: Wire) -> Asked {
     let is_mount = parts.method == Method::POST && query.iter().any(|(key, _)| key == "mount");
     let noun = if is_mount { "mount" } else { object.noun() };
     let progress = shared.log.begin(noun, &parts.method, parts.uri.path(), &parts.headers);
-    Asked { method: parts.method.clone(), headers: parts.headers.clone(), query, wire, progress }
+    let address = parts.uri.to_string();
+    Asked { method: parts.method.clone(), headers: parts.headers.clone(), query, address, wire, progress }
 }
 
 async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) -> Response {
@@ -76,6 +79,17 @@ async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) 
         tokio::time::sleep(delay).await;
     }
     shared.faults.hold(asked.progress.entry.kind()).await;
+    let mut body = body;
+    let kind = asked.progress.entry.kind();
+    if quirks::echoes(shared, kind).is_some() {
+        let mut sent = asked.address.clone();
+        if object == Object::Token {
+            let form = axum::body::to_bytes(std::mem::take(&mut body), 64 * 1024).await.unwrap_or_default();
+            sent = format!("{sent}?{}", String::from_utf8_lossy(&form));
+        }
+        let response = quirks::echo(shared, kind, &asked.headers, &sent).expect("it echoes");
+        return transmit::counted(response, asked.progress);
+    }
     if object == Object::Token {
         return transmit::counted(auth::token(shared, &asked, body).await, asked.progress);
     }

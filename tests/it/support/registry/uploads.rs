@@ -180,6 +180,9 @@ async fn take(shared: &Shared, repository: &str, session: &str, asked: &Asked, b
 /// Why a PATCH or PUT is not taken.
 fn refuse(shared: &Shared, repository: &str, session: &str, asked: &Asked) -> Option<Response> {
     let (length, state) = shared.sessions.with(session, repository, |session| (session.bytes.len(), session.state))?;
+    if asked.parameter("sig") != quirks::signature(shared) {
+        return Some(answer::error(403, "DENIED", "the signature is missing or wrong"));
+    }
     if asked.parameter("_state") != Some(&state.to_string()) {
         return Some(answer::error(400, "BLOB_UPLOAD_INVALID", "this is not the newest Location of the upload"));
     }
@@ -215,6 +218,11 @@ fn progress(shared: &Shared, repository: &str, session: &str, status: u16) -> Re
     let Some((length, state)) = shared.sessions.with(session, repository, next) else {
         return answer::error(404, "BLOB_UPLOAD_UNKNOWN", session);
     };
+    let signature = quirks::signature(shared).map(|signature| {
+        let signature: String = url::form_urlencoded::byte_serialize(signature.as_bytes()).collect();
+        format!("&sig={signature}")
+    });
+    let state = format!("{state}{}", signature.unwrap_or_default());
     answer::empty(
         status,
         &[
