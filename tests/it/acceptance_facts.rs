@@ -4,9 +4,9 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use transship::oci::Digest;
+use transship::oci::{Digest, ManifestRef};
 use transship::registry::{Options, Registry, Uploads};
-use transship::store::{Begun, Target as _};
+use transship::store::{Begun, ErrorKind, Source as _, Target as _};
 
 use crate::support::images::{self, Family, Image, linux};
 use crate::support::programs::DEADLINE;
@@ -277,13 +277,20 @@ fn manifests_of_dockers_are_refused_with_the_way_out_and_the_rest_arrives() {
 fn a_fallback_tag_that_answers_with_the_image_is_no_list() {
     let setup = || Setup { referrers_api: false, ..Setup::default() };
     let pair = Pair::of(Server::with(setup()), Server::with(setup()), "");
+    // Tags that are named one by one are not listed, so the fallback tags are asked for.
+    let text = std::fs::read_to_string(pair.site.path("sync.yaml")).unwrap();
+    pair.site.write("sync.yaml", &text.replace("{name: app,", "{name: app, tags: {include: [image, index]},"));
     let images = [images::small(Family::Oci, 1), images::two_platforms(Family::Oci, 2)];
     pair.put(&images[0], "image");
     pair.put(&images[1], "index");
     pair.source.set(Fault::FallbackTagIsTheImage);
     pair.target.set(Fault::FallbackTagIsTheImage);
     pair.site.once();
-    assert_eq!(pair.target.store().tags("team/app").unwrap().into_keys().collect::<Vec<_>>(), ["image", "index"]);
+    let asked = pair.source.log().of("manifest GET").into_iter().filter(|request| request.path.contains("/sha256-"));
+    assert!(asked.filter(|request| request.status == 200).count() >= 2, "{:?}", pair.source.log().counts());
+    let tags = pair.target.store().tags("team/app").unwrap();
+    assert_eq!(tags.into_keys().collect::<Vec<_>>(), ["image", "index"]);
+    assert_eq!(pair.target.store().manifests("team/app").len(), 4);
 }
 
 #[test]
@@ -340,13 +347,18 @@ fn a_throttle_in_plain_text_is_a_throttle() {
     assert_eq!(refused, 2);
 }
 
-#[test]
-fn of_a_huge_refusal_only_the_beginning_is_read() {
-    let pair = Pair::new("");
-    pair.put(&images::small(Family::Oci, 1), "v1");
-    pair.source.set(Fault::HugeRefusals);
-    let told = pair.refusal();
-    assert!(told.ends_with("403 Forbidden"), "{told}");
+#[tokio::test]
+async fn of_a_huge_refusal_only_the_beginning_is_read() {
+    let server = Server::start();
+    images::small(Family::Oci, 1).put(&server, "a/b", Some("v1"));
+    server.set(Fault::HugeRefusals);
+    let options = Options { plain_http: true, ..Options::default() };
+    let registry = Registry::new(server.host().parse().unwrap(), options).unwrap();
+    let repository = registry.repository("a/b".parse().unwrap());
+    let error = repository.manifest(&ManifestRef::Tag("v1".parse().unwrap())).await.unwrap_err();
+    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Denied, "403 Forbidden"));
+    let received = registry.meter().bytes_in;
+    assert!(received > 0 && received < MIB as u64, "{received}");
 }
 
 /// Stands before a registry and ends the connection after each answer, which it gives as HTTP/1.0 where that is wanted.
