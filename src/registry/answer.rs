@@ -1,16 +1,16 @@
-//! What a registry answered, and what its refusals mean. The text of a refusal comes from outside: it is cut,
-//! cleaned of control characters and of our own credentials before anyone sees it.
+//! What a registry answered, and what its refusals mean. The text of a refusal comes from outside: it is cut and
+//! cleaned of control characters before anyone sees it, and of secrets by [`super::scrub`].
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use base64::Engine as _;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
+use super::hint;
 use super::permits::Permit;
 use super::{Party, challenge, retry};
 use crate::oci::Digest;
@@ -85,13 +85,21 @@ impl Answer {
 
     /// The error that this answer is.
     pub(crate) fn refusal(&self, context: &Context) -> StoreError {
+        self.refusal_with(context, hint::of_refusal(context.step, self.status, &self.codes()))
+    }
+
+    /// The same with a way out, where there is one.
+    pub(crate) fn refusal_with(&self, context: &Context, hint: Option<&str>) -> StoreError {
         let kind = kind_of(context.step, self.status, &self.headers, &self.codes());
         let kind = match kind {
             // Our credentials do not count there; most often a signed address ran out, and another one will do.
             ErrorKind::Denied if self.elsewhere => ErrorKind::Unavailable,
             kind => kind,
         };
-        context.error(kind, self.detail())
+        match hint.filter(|_| !self.elsewhere) {
+            Some(hint) => context.error(kind, format!("{}; {hint}", self.detail())),
+            None => context.error(kind, self.detail()),
+        }
     }
 
     /// `404 NAME_UNKNOWN: repository name not known to registry`, or the status alone.
@@ -176,20 +184,6 @@ fn kind_of(step: Step, status: StatusCode, headers: &HeaderMap, codes: &[String]
     }
 }
 
-/// The body of a refusal without the credentials that the request carried: some registries send them back.
-pub(crate) fn scrubbed(body: Bytes, authorization: Option<&HeaderValue>) -> Bytes {
-    let Some(value) = authorization.and_then(|value| value.to_str().ok()) else { return body };
-    let token = value.split_once(' ').map_or(value, |(_, token)| token);
-    let decoded = base64::engine::general_purpose::STANDARD.decode(token).ok();
-    let login = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-    let password = login.as_deref().and_then(|login| login.split_once(':')).map(|(_, password)| password);
-    let mut text = String::from_utf8_lossy(&body).into_owned();
-    for secret in [Some(token), password].into_iter().flatten().filter(|secret| !secret.is_empty()) {
-        text = text.replace(secret, "***");
-    }
-    text.into()
-}
-
 /// Marks a header so that no `Debug` shows it.
 pub(crate) fn sensitive(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
@@ -270,14 +264,5 @@ mod tests {
             (error.kind, error.detail.as_str()),
             (ErrorKind::Unavailable, "403 Forbidden, from https://cdn.example:8443")
         );
-    }
-
-    #[test]
-    fn credentials_that_come_back_are_not_shown() {
-        let basic = HeaderValue::from_static("Basic bWU6aHVudGVyMg==");
-        let echo = Bytes::from_static(b"you sent bWU6aHVudGVyMg== which is hunter2");
-        assert_eq!(scrubbed(echo, Some(&basic)), "you sent *** which is ***");
-        let bearer = HeaderValue::from_static("Bearer a.b.c");
-        assert_eq!(scrubbed(Bytes::from_static(b"bad a.b.c"), Some(&bearer)), "bad ***");
     }
 }
