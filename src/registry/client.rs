@@ -13,7 +13,7 @@ use super::credentials::Wire;
 use super::manner::Manner;
 use super::meter::Meter;
 use super::pace::Pace;
-use super::permits::{DEFAULT_CONCURRENT, Gate};
+use super::permits::Gate;
 use super::retry::Tempo;
 use super::seek::OwnMount;
 use super::{Credentials, Kind, MeterSnapshot, Options, Repository, Transport};
@@ -27,7 +27,7 @@ pub struct Registry {
     pub(crate) http: reqwest::Client,
     pub(crate) via: Via,
     pub(crate) auth: Auth,
-    pub(crate) pace: Arc<Pace>,
+    pub(crate) pace: Pace,
     pub(crate) gate: Gate,
     pub(crate) meter: Meter,
     pub(crate) tempo: Tempo,
@@ -98,8 +98,8 @@ impl Registry {
             _ => http.clone(),
         };
         let limits = options.limits.in_force(&host, options.kind);
-        let pace = Arc::new(Pace::new(&limits));
-        let wire = Wire { http: http.clone(), authority, registry: base.clone(), pace: Arc::clone(&pace) };
+        let gate = Gate::new(&limits);
+        let wire = Wire { http: http.clone(), authority, registry: base.clone(), gate: gate.clone() };
         let kind = options.kind.unwrap_or_else(|| Kind::of(&host));
         Ok(Arc::new(Self {
             kind,
@@ -109,8 +109,8 @@ impl Registry {
             via: Via::new(&base, &options.transport),
             base,
             http,
-            pace,
-            gate: Gate::new(limits.concurrent.value.unwrap_or(DEFAULT_CONCURRENT)),
+            pace: Pace::new(&limits),
+            gate,
             meter: Meter::default(),
             tempo,
             own_mount: OwnMount::default(),

@@ -15,6 +15,7 @@ mod client;
 mod connect;
 mod credentials;
 mod kind;
+mod line;
 mod links;
 mod locate;
 mod manifests;

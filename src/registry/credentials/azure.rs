@@ -1,7 +1,6 @@
 //! Azure's registries: a token of Entra, for this machine or for an application, is exchanged at the registry for a refresh
 //! token, which the registry's token service then takes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -12,7 +11,8 @@ use url::Url;
 
 use super::{KEPT, Login, secret};
 use crate::registry::auth::AuthError;
-use crate::registry::pace::{Class, Pace};
+use crate::registry::pace::Class;
+use crate::registry::permits::{Door, Gate};
 use crate::registry::retry::{self, Failure};
 use crate::registry::{Azure, AzureIdentity, Party, locate};
 use crate::store::ErrorKind;
@@ -36,8 +36,8 @@ pub(crate) struct Wire {
     pub(crate) authority: reqwest::Client,
     /// The registry's address.
     pub(crate) registry: Url,
-    /// Its pace: the exchange is one more request of it.
-    pub(crate) pace: Arc<Pace>,
+    /// Its gate: the exchange is one more request of it.
+    pub(crate) gate: Gate,
 }
 
 /// No `Debug`: it would show tokens.
@@ -71,8 +71,8 @@ pub(super) async fn login(azure: &Azure, service: &str, wire: &Wire) -> Result<(
     let mut form = vec![("grant_type", "access_token"), ("service", service), ("access_token", token.expose_secret())];
     form.extend(tenant.map(|tenant| ("tenant", tenant.as_str())));
     let url = at(&wire.registry, "oauth2/exchange")?;
-    wire.pace.admit(Party::default(), Class::Token).await;
-    let told = ask(wire.http.post(url.clone()).body(encoded(&form)), &url, Some(&wire.pace)).await?;
+    let _entered = wire.gate.enter(Party::default(), Door::Token, Class::Token).await;
+    let told = ask(wire.http.post(url.clone()).body(encoded(&form)), &url, Some(&wire.gate)).await?;
     let token = filled(told.refresh_token, &url)?;
     let good = lifetime(token.expose_secret(), chrono::Utc::now().timestamp());
     Ok((Login::Token(token), good))
@@ -122,8 +122,8 @@ fn filled(token: String, url: &Url) -> Result<SecretString, AuthError> {
 }
 
 /// Sends a request and reads its answer. Of a refusal, only the status and the code are told. What a registry asks for with
-/// it holds for its pace.
-async fn ask(request: reqwest::RequestBuilder, url: &Url, pace: Option<&Pace>) -> Result<Told, AuthError> {
+/// it holds for its gate.
+async fn ask(request: reqwest::RequestBuilder, url: &Url, gate: Option<&Gate>) -> Result<Told, AuthError> {
     let shown = locate::shown(url);
     let failed = |kind: ErrorKind, what: String| AuthError { kind, detail: format!("{shown} {what}") };
     let form = "application/x-www-form-urlencoded";
@@ -135,10 +135,10 @@ async fn ask(request: reqwest::RequestBuilder, url: &Url, pace: Option<&Pace>) -
     let mut response = answered.map_err(unanswered)?;
     let status = response.status();
     let asked = retry::retry_after(response.headers(), chrono::Utc::now());
-    if let (Some(pace), Some(asked), Some(Failure::Throttled)) =
-        (pace, asked, retry::failure_of(status, response.headers()))
+    if let (Some(gate), Some(asked), Some(Failure::Throttled)) =
+        (gate, asked, retry::failure_of(status, response.headers()))
     {
-        pace.pause(asked);
+        gate.pause(asked);
     }
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(unanswered)? {
