@@ -5,6 +5,7 @@ mod auth;
 mod debian;
 mod listing;
 mod origins;
+mod pace;
 mod patience;
 mod prefix;
 mod scripted;
