@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::logging::LogFormat;
-use super::{check, completions, copy, evidence, history, inspect, man, once, plan, run, schema, status, tags};
+use super::{check, completions, copy, evidence, history, inspect, limits, man, once, plan, run, schema, status, tags};
 
 /// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
 #[derive(Debug, Parser)]
@@ -49,6 +49,8 @@ pub enum Command {
     Tags(tags::Tags),
     /// Show what a manifest reaches, with sizes
     Inspect(inspect::Inspect),
+    /// Show what each registry is asked for at most, and who says so
+    Limits(limits::Limits),
     /// Show the runs of the journal
     History(history::History),
     /// Show what arrived, when, from where and under which digest
