@@ -7,8 +7,8 @@ mod command;
 mod docker;
 mod gcp;
 mod helper;
-mod identities;
 mod jwt;
+mod options;
 mod program;
 mod secret;
 #[cfg(test)]
@@ -23,8 +23,8 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
-pub use self::identities::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub(crate) use self::jwt::rsa_key;
+pub use self::options::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub(crate) use self::program::Programs;
 pub(crate) use self::wire::Wire;
 use super::Credentials;
