@@ -2,6 +2,7 @@
 //! registry.
 
 mod auth;
+mod clouds;
 mod debian;
 mod identities;
 mod listing;
