@@ -13,6 +13,7 @@ mod filter;
 mod history;
 mod inspect;
 mod logging;
+mod login_check;
 mod man;
 mod once;
 mod open;

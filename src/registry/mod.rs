@@ -23,6 +23,7 @@ mod options;
 mod outgoing;
 mod pace;
 mod permits;
+mod probe;
 mod realm;
 mod referrers;
 mod repository;
@@ -48,4 +49,5 @@ pub use options::{
     Azure, AzureIdentity, Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode,
     UploadModeError, Uploads,
 };
+pub use probe::{Greeting, LetIn, Proof, Readable, Scheme, StatedLimits};
 pub use repository::Repository;

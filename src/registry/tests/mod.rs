@@ -8,6 +8,7 @@ mod listing;
 mod origins;
 mod patience;
 mod prefix;
+mod probe;
 mod scripted;
 mod seek;
 mod transfer;
