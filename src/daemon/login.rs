@@ -177,6 +177,7 @@ impl Asker {
         let told = let_in.map(|let_in| match let_in {
             LetIn::Anonymous => "there are no credentials".to_owned(),
             LetIn::As(_) => "let in".to_owned(),
+            LetIn::Unasked => "the credentials were not asked for".to_owned(),
             LetIn::Perhaps(_) => "a token, as good as the repositories say".to_owned(),
         });
         LoginAnswer::new("login", told.map_err(|failure| failure.told(&self.registry, "check the credentials")))

@@ -75,6 +75,8 @@ pub enum LetIn {
     Anonymous,
     /// Somebody of this name.
     As(String),
+    /// Anybody: it was not asked for the credentials that there are.
+    Unasked,
     /// Who has a token, which is good for what it is asked for alone: what the repositories answer will tell.
     Perhaps(String),
 }
@@ -137,7 +139,8 @@ impl Registry {
         let answer = self.send(&context, Call::read(Method::GET, url, Scopes::none())).await?;
         match answer.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(answer.refusal(&context)),
-            _ => Ok(LetIn::As(self.identity())),
+            _ if self.auth.was_asked() => Ok(LetIn::As(self.identity())),
+            _ => Ok(LetIn::Unasked),
         }
     }
 

@@ -110,6 +110,23 @@ fn a_tree_is_listed_and_copied_as_who_its_entry_says() {
     assert_eq!(server.store().repositories(), ["build/a", "build/b/c", "prod/a", "prod/b/c"]);
 }
 
+#[test]
+fn a_rival_is_listed_as_who_its_own_entry_says() {
+    let server = shared(By::Tokens);
+    for (seed, name) in [(1, "one"), (2, "two")] {
+        images::small(Family::Oci, seed).put(&server, &format!("build/{name}"), Some("v1"));
+    }
+    let (site, host) = (Site::new(), server.host());
+    let entry = |name: &str, more: &str| {
+        let (source, target) = (format!("{host}/build/{name}"), format!("{host}/prod/app"));
+        format!("- {{name: {name}, source: \"{source}\", target: \"{target}\"{more}}}\n")
+    };
+    let registries = format!("\"{host}\": {{plain_http: true, credentials: {{anonymous: true}}}}");
+    site.configure_fully("status: off", &registries, &(entry("one", &both()) + &entry("two", &both())));
+    assert_eq!(site.run(&["once", "one"]).code(), 1);
+    assert_eq!(server.store().tag("prod/app", "v1"), None, "two entries claim it");
+}
+
 /// What `login-check` prints at trace level, which must end with this code.
 #[track_caller]
 fn login_check(site: &Site, args: &[&str], code: i32) -> String {

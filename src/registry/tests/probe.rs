@@ -119,5 +119,7 @@ async fn an_identity_token_is_tried_without_a_scope_only_where_nothing_else_trie
     assert_eq!(registry.log_in(true).await.unwrap(), LetIn::Perhaps("token".to_owned()));
     assert_eq!(server.lines().len(), 0);
     assert_eq!(registry.log_in(false).await.unwrap_err().kind, ErrorKind::Denied);
+    let open = Server::start(|_| answer(200, &[], "")).await;
+    assert_eq!(open.registry_as(me()).log_in(true).await.unwrap(), LetIn::Unasked);
     assert_eq!(server.registry().log_in(true).await.unwrap(), LetIn::Anonymous);
 }
