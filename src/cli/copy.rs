@@ -14,7 +14,7 @@ use super::{summary, work};
 use crate::config::{Entry, EntryCredentials};
 use crate::copy::event::{Arrival, BlobCounts};
 use crate::copy::{Batch, Contents, Copier, Order, Rules};
-use crate::daemon::{Endpoints, Engine, Errand, Happening, RunOutcome, RunReport, TagOutcome, TagReport};
+use crate::daemon::{Behalf, Endpoints, Engine, Errand, Happening, RunOutcome, RunReport, TagOutcome, TagReport};
 use crate::journal::Trigger;
 use crate::oci::{Digest, ManifestRef, Platform, Tag};
 use crate::plan::{Overwrite, Selection};
@@ -124,8 +124,8 @@ impl Copy {
         }
         let tag = self.tag(reference)?;
         let errand = Single {
-            source: endpoints.source(&self.source.home.endpoint(), None)?,
-            target: endpoints.target(&self.target.home.endpoint(), None)?,
+            source: endpoints.source(&self.source.home.endpoint(), Behalf::default())?,
+            target: endpoints.target(&self.target.home.endpoint(), Behalf::default())?,
             reference: reference.clone(),
             tag,
             rules: Rules { platforms: self.wanted_platforms(), referrers: !self.no_referrers },

@@ -7,15 +7,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::credentials::credentials;
-use super::keys::{CHUNK, DAEMON, DEFAULTS, MAX_GRACE, MIN_BANDWIDTH, MIN_MEMORY, ROOT};
+use super::keys::{CHUNK, DAEMON, DEFAULTS, MAX_GRACE, MIN_MEMORY, ROOT};
+use super::limits::{bandwidth, limits};
 use super::node::Node;
 use super::reader::{Reader, Value};
-use super::registry_keys::{LIMITS, REGISTRY, UPLOAD};
+use super::registry_keys::{REGISTRY, UPLOAD};
 use super::report::{Found, Part};
 use super::secrecy::may_show;
 use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar, transport};
 use crate::oci::RegistryHost;
-use crate::registry::{Kind, Limits, Options, UploadMode, Uploads};
+use crate::registry::{Kind, Options, UploadMode, Uploads};
 
 const DEFAULT_STATUS: StatusPort = StatusPort::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
 /// What the kernel takes as the path of a socket.
@@ -87,6 +88,7 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
     };
     let at_once = fields.integer(reader, "entries_at_once").unwrap_or(4);
     let memory = fields.get("memory").map_or(Some(128 << 20), |value| reader.size(value, MIN_MEMORY));
+    let bandwidth = fields.get("bandwidth").and_then(|value| bandwidth(reader, value));
     let grace = fields.get("shutdown_grace");
     let grace = grace.map_or(Some(Duration::from_secs(30)), |value| reader.duration(value, 0..=MAX_GRACE));
     fields.done();
@@ -95,6 +97,7 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
         status: status?,
         entries_at_once: at_once,
         memory: memory?,
+        bandwidth,
         shutdown_grace: grace?,
     })
 }
@@ -230,19 +233,4 @@ fn uploads(reader: &Reader<'_>, value: &Value<'_>) -> Option<Uploads> {
 fn kind(reader: &Reader<'_>, value: &Value<'_>) -> Option<Kind> {
     let text = reader.text(value, "acr, ecr, google or plain")?;
     reader.keep(value, text.parse())
-}
-
-fn limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limits> {
-    let fields = reader.fields(value, &LIMITS)?;
-    let requests = fields.get("requests").and_then(|value| {
-        let text = match value.node {
-            Node::Number(text) => text.clone(),
-            _ => reader.text(value, "a rate like 600/min")?,
-        };
-        reader.keep(value, scalar::requests(&text))
-    });
-    let bandwidth = fields.get("bandwidth").and_then(|value| reader.bandwidth(value, MIN_BANDWIDTH));
-    let concurrent = fields.integer(reader, "concurrent");
-    fields.done();
-    Some(Limits { requests, bandwidth, concurrent })
 }

@@ -77,17 +77,24 @@ fn by_name(config: &Config) -> BTreeMap<&EntryName, &Entry> {
 
 fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     // Taken apart, so that a setting added later cannot be forgotten here.
-    let Daemon { journal, status, entries_at_once, memory, shutdown_grace } = old;
+    let Daemon { journal, status, entries_at_once, memory, bandwidth, shutdown_grace } = old;
     [
         ("journal", *journal == new.journal),
         ("status", *status == new.status),
         ("entries_at_once", *entries_at_once == new.entries_at_once),
         ("memory", *memory == new.memory),
+        ("bandwidth", *bandwidth == new.bandwidth),
         ("shutdown_grace", *shutdown_grace == new.shutdown_grace),
     ]
     .into_iter()
     .filter_map(|(key, same)| (!same).then_some(key))
     .collect()
+}
+
+/// Whether nothing but the limits of a registry differs.
+#[must_use]
+pub fn differ_in_limits_alone(old: &Options, new: &Options) -> bool {
+    same_options(&Options { limits: new.limits.clone(), ..old.clone() }, new)
 }
 
 fn same_options(old: &Options, new: &Options) -> bool {
@@ -150,7 +157,7 @@ sync:
     fn what_came_went_and_changed_is_named() {
         let after = r#"
 version: 1
-daemon: {memory: 64MiB, status: off}
+daemon: {memory: 64MiB, status: off, bandwidth: 1MiB/s}
 registries:
   a.example: {credentials: {username: me, password: two}}
   c.example: {plain_http: true}
@@ -165,6 +172,6 @@ sync:
         assert_eq!(names(&found.changed), ["y"]);
         let hosts: Vec<&str> = found.registries.iter().map(RegistryHost::as_str).collect();
         assert_eq!(hosts, ["a.example", "b.example", "c.example"]);
-        assert_eq!(found.daemon, ["status", "memory"]);
+        assert_eq!(found.daemon, ["status", "memory", "bandwidth"]);
     }
 }

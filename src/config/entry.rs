@@ -166,7 +166,7 @@ fn platforms(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Vec<Platfo
     Some(Some(platforms))
 }
 
-fn timezone(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tz> {
+pub(super) fn timezone(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tz> {
     let text = reader.text(value, "a time zone like Europe/Berlin")?;
     if let Ok(zone) = text.parse() {
         return Some(zone);

@@ -1,6 +1,9 @@
 //! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
 
-use super::registry_keys::{AZURE, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD};
+use super::cloud_keys::{AWS, GCP};
+use super::registry_keys::{
+    AZURE, BANDWIDTH, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD, WINDOW,
+};
 use crate::plan::Overwrite;
 
 /// The keys of one kind of map.
@@ -48,6 +51,8 @@ pub(super) enum Shape {
     List,
     /// Text, `{env: NAME}` or `{file: PATH}`.
     Secret,
+    /// Text, a map of known keys, or a list of such maps.
+    TextOrMaps { pattern: &'static str, keys: &'static Table },
     /// A map of known keys.
     Map(&'static Table),
     /// One of these words, or a map of known keys.
@@ -146,6 +151,13 @@ pub(super) static DAEMON: Table = Table {
                 r#""256MiB""#,
             ),
             r#""128MiB""#,
+        ),
+        key(
+            "bandwidth",
+            BANDWIDTH,
+            "Bytes a second of all registries together, in both directions: a rate, or windows of the day as under `limits`. \
+             Default: no limit.",
+            r#""200MiB/s""#,
         ),
         with_default(
             key("shutdown_grace", DURATION, "How long transfers may go on after SIGTERM, an hour at most.", r#""1m""#),
@@ -302,7 +314,7 @@ pub(super) static TAGS: Table = Table {
 };
 
 /// All tables, for "it belongs under …".
-pub(super) static TABLES: [&Table; 13] = [
+pub(super) static TABLES: &[&Table] = &[
     &ROOT,
     &DAEMON,
     &REGISTRY,
@@ -310,12 +322,15 @@ pub(super) static TABLES: [&Table; 13] = [
     &TIMEOUTS,
     &CREDENTIALS,
     &AZURE,
+    &AWS,
+    &GCP,
     &LIMITS,
     &UPLOAD,
     &DEFAULTS,
     &ENTRY,
     &SIDES,
     &TAGS,
+    &WINDOW,
 ];
 
 impl Table {

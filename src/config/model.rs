@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::oci::{Platform, RegistryHost};
 use crate::plan;
-use crate::registry::{Credentials, Options};
+use crate::registry::{Bandwidth, Credentials, Options};
 use crate::schedule::Schedule;
 
 use super::Endpoint;
@@ -50,6 +50,8 @@ pub struct Daemon {
     pub entries_at_once: usize,
     /// Ceiling in bytes for buffers of transfers in flight, 16 MiB at least. Default 128 MiB.
     pub memory: u64,
+    /// Bytes a second of all registries together, by the time of day. Default no limit.
+    pub bandwidth: Option<Bandwidth>,
     /// How long running transfers may go on after SIGTERM, up to an hour. Default 30 s.
     pub shutdown_grace: Duration,
 }

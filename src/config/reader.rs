@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::Environment;
+use super::cloud_keys::{AWS, GCP};
 use super::expand::expand;
 use super::keys::{Key, MAX_ITEMS, SIDES, Shape, TABLES, Table};
 use super::node::{Node, Path};
@@ -324,7 +325,7 @@ impl<'n> Fields<'n> {
 
 /// The problem of an unknown key, with the near miss, else the place where it belongs, else what is known here.
 fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Found {
-    let among_credentials = [&CREDENTIALS, &AZURE, &SIDES].iter().any(|other| std::ptr::eq(table, *other));
+    let among_credentials = [&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES].iter().any(|among| std::ptr::eq(table, *among));
     let key = if may_show(name, among_credentials) { format!("key `{name}`") } else { "key".to_owned() };
     let found = Found::new(&child.path, Part::Key, format!("unknown {key} {}", table.place));
     if name == "<<" {

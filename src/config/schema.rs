@@ -110,6 +110,12 @@ fn shape(shape: &Shape) -> Value {
         }
         Shape::List => list(1),
         Shape::Secret => json!({ "$ref": "#/$defs/secret" }),
+        Shape::TextOrMaps { pattern, keys } => {
+            let mut map = table(keys);
+            map["type"] = "object".into();
+            let maps = json!({ "type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": map });
+            json!({ "anyOf": [text(pattern), map, maps] })
+        }
         Shape::Map(keys) => table(keys),
         Shape::WordOr(words, keys) => {
             let mut map = table(keys);

@@ -3,8 +3,9 @@
 
 use std::ops::Range;
 
+use super::cloud_keys::{AWS, GCP};
 use super::endpoint::has_user_info;
-use super::keys::SIDES;
+use super::keys::{SIDES, Table};
 use super::node::{Node, Path, affordable, locate};
 use super::problem::Excerpt;
 use super::reader::nearest;
@@ -118,8 +119,8 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
 /// Whether an unknown key can be shown: among credentials when it is nearly a known one, elsewhere when it is a word.
 pub(super) fn may_show(key: &str, among_credentials: bool) -> bool {
     if among_credentials {
-        let known =
-            CREDENTIALS.keys().chain(AZURE.keys()).chain(SIDES.keys()).map(|key| key.name).chain(["env", "file"]);
+        let tables = [&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES];
+        let known = tables.into_iter().flat_map(Table::keys).map(|key| key.name).chain(["env", "file"]);
         return nearest(key, known).is_some();
     }
     !sounds_secret(key) || key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))

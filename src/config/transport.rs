@@ -69,7 +69,8 @@ fn certificates(reader: &Reader<'_>, value: &Value<'_>) -> Option<Pem> {
     reader.keep(value, Pem::certificates(&path))
 }
 
-fn file(reader: &Reader<'_>, value: &Value<'_>) -> Option<std::path::PathBuf> {
+/// The path of a file in PEM form.
+pub(super) fn file(reader: &Reader<'_>, value: &Value<'_>) -> Option<std::path::PathBuf> {
     // Not repeated: it can be the key itself.
     if matches!(value.node, Node::Text(text) if text.contains("-----BEGIN")) {
         reader.wrong_with_hint(value, "expected the path of a file, found what should be in it", "write it to a file");

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, Entry, differ_in_limits_alone};
 use crate::layout::Layout;
 use crate::oci::{RegistryHost, Repository};
-use crate::registry::{Credentials, Options, Registry, RegistryError};
+use crate::registry::{Bandwidth, Credentials, Options, Party, Registry, RegistryError, Throttle};
 use crate::store::{Source, StoreError, Target};
 
 /// All registries and layouts that have been asked for, by one configuration.
@@ -16,8 +16,32 @@ pub struct Endpoints {
     options: BTreeMap<RegistryHost, Options>,
     /// For registries that are not among these.
     unlisted: Options,
+    /// Of all registries together.
+    bandwidth: Arc<Throttle>,
     registries: Mutex<HashMap<RegistryHost, Clients>>,
     layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
+}
+
+/// On whose behalf an endpoint is opened. By default nobody's in particular, as who its registry's options say.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Behalf<'a> {
+    party: Party,
+    /// Who to be there, where that is not for the registry's options to say.
+    credentials: Option<&'a Credentials>,
+}
+
+impl<'a> Behalf<'a> {
+    /// That of an entry at its source.
+    #[must_use]
+    pub fn at_source(entry: &'a Entry) -> Self {
+        Self { party: Party::of(entry.name.as_str()), credentials: entry.credentials.source.as_ref() }
+    }
+
+    /// That of an entry at its targets.
+    #[must_use]
+    pub fn at_target(entry: &'a Entry) -> Self {
+        Self { party: Party::of(entry.name.as_str()), credentials: entry.credentials.target.as_ref() }
+    }
 }
 
 /// The clients of one registry, which share all but who they are.
@@ -75,20 +99,33 @@ impl Endpoints {
         Self { options, unlisted, ..Self::default() }
     }
 
-    /// Endpoints by another configuration. Registries whose options did not change, and layouts, go on as they are.
+    /// The same within this bandwidth of all registries together.
+    #[must_use]
+    pub fn within(self, bandwidth: Option<Bandwidth>) -> Self {
+        self.bandwidth.set(bandwidth);
+        self
+    }
+
+    /// Endpoints by another configuration. Registries whose options did not change, and layouts, go on as they are. Other
+    /// limits hold at once, also for what was opened before. What else changed at a registry holds for what is opened from
+    /// now on; until the last of the old ones is done, each of both has these limits for itself.
     #[must_use]
     pub fn reconfigured(&self, config: &Config, changed: &[RegistryHost]) -> Self {
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        registries.retain(|host, _| !changed.contains(host));
+        let options = config.registries.clone();
+        registries.retain(|host, clients| {
+            let [old, new] = [&self.options, &options].map(|options| options.get(host).unwrap_or(&self.unlisted));
+            clients.own.set_limits(&new.limits);
+            !changed.contains(host) || differ_in_limits_alone(old, new)
+        });
         let named: Vec<&Credentials> = config.entries.iter().flat_map(|entry| entry.credentials.both()).collect();
         for clients in registries.values_mut() {
             clients.others.retain(|(credentials, _)| named.contains(&credentials));
         }
-        let options = config.registries.clone();
         options.iter().filter(|(host, _)| changed.contains(host)).for_each(warn);
         let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let unlisted = self.unlisted.clone();
-        Self { options, unlisted, registries: Mutex::new(registries), layouts: Mutex::new(layouts) }
+        let (unlisted, bandwidth) = (self.unlisted.clone(), Arc::clone(&self.bandwidth));
+        Self { options, unlisted, bandwidth, registries: Mutex::new(registries), layouts: Mutex::new(layouts) }
     }
 
     /// The client of a registry: as who `credentials` says, else as who its own options say. Limits hold over all of them.
@@ -103,6 +140,7 @@ impl Endpoints {
         }
         let options = self.options.get(host).unwrap_or(&self.unlisted).clone();
         let own = Registry::new(host.clone(), options).map_err(no_client)?;
+        own.share_bandwidth(Arc::clone(&self.bandwidth));
         let clients = registries.entry(host.clone()).or_insert(Clients { own, others: Vec::new() });
         clients.of(credentials).map_err(no_client)
     }
@@ -114,25 +152,25 @@ impl Endpoints {
         registries.values().map(|clients| Arc::clone(&clients.own)).collect()
     }
 
-    /// An endpoint to read from, as who `credentials` says, else as who its registry's options say.
+    /// An endpoint to read from.
     ///
     /// # Errors
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
-    pub fn source(&self, endpoint: &Endpoint, credentials: Option<&Credentials>) -> Result<Arc<dyn Source>, OpenError> {
+    pub fn source(&self, endpoint: &Endpoint, behalf: Behalf<'_>) -> Result<Arc<dyn Source>, OpenError> {
         match endpoint {
-            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, credentials)?)),
+            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, behalf)?)),
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }
     }
 
-    /// An endpoint to write to, as who `credentials` says, else as who its registry's options say.
+    /// An endpoint to write to.
     ///
     /// # Errors
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
-    pub fn target(&self, endpoint: &Endpoint, credentials: Option<&Credentials>) -> Result<Arc<dyn Target>, OpenError> {
+    pub fn target(&self, endpoint: &Endpoint, behalf: Behalf<'_>) -> Result<Arc<dyn Target>, OpenError> {
         match endpoint {
-            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, credentials)?)),
+            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, behalf)?)),
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }
@@ -141,9 +179,10 @@ impl Endpoints {
     fn repository(
         &self,
         repository: &Repository,
-        credentials: Option<&Credentials>,
+        behalf: Behalf<'_>,
     ) -> Result<crate::registry::Repository, OpenError> {
-        Ok(self.registry(&repository.host, credentials)?.repository(repository.name.clone()))
+        let registry = self.registry(&repository.host, behalf.credentials)?;
+        Ok(registry.repository(repository.name.clone()).for_party(behalf.party))
     }
 
     fn layout(&self, path: &Path) -> Arc<Layout> {

@@ -23,7 +23,7 @@ mod there;
 mod watch;
 mod wishes;
 
-pub use endpoints::{Endpoints, OpenError};
+pub use endpoints::{Behalf, Endpoints, OpenError};
 pub use front::{Front, Happening};
 pub use login::{LoginAnswer, LoginReport, UnknownHost, login_check};
 pub use preview::{EntryPreview, PairPreview, TagPreview, preview};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 
-use super::{Endpoints, OpenError};
-use crate::config::{Endpoint, Entry, EntryCredentials};
+use super::{Behalf, Endpoints, OpenError};
+use crate::config::{Endpoint, Entry};
 use crate::oci::{Repository, RepositoryName};
 use crate::store::{Source, Target};
 
@@ -25,11 +25,10 @@ pub(super) struct OpenPair {
 }
 
 impl Pair {
-    /// Opens both sides, as who `entry` wants to be there.
+    /// Opens both sides, on behalf of `entry` and as who it wants to be there.
     pub(super) fn open(&self, entry: &Entry, endpoints: &Endpoints) -> Result<OpenPair, OpenError> {
-        let EntryCredentials { source, target: writer } = &entry.credentials;
-        let source = endpoints.source(&self.source, source.as_ref())?;
-        let target = |target| endpoints.target(target, writer.as_ref());
+        let source = endpoints.source(&self.source, Behalf::at_source(entry))?;
+        let target = |target| endpoints.target(target, Behalf::at_target(entry));
         let targets = self.targets.iter().map(target).collect::<Result<_, _>>()?;
         Ok(OpenPair { source, targets })
     }

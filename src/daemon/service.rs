@@ -117,7 +117,10 @@ impl Service {
     ) -> Self {
         let engine = Engine {
             copier: Copier::new(config.daemon.memory),
-            endpoints: Arc::new(Endpoints::new(config.registries.clone(), Options::unlisted(&environment))),
+            endpoints: Arc::new(
+                Endpoints::new(config.registries.clone(), Options::unlisted(&environment))
+                    .within(config.daemon.bandwidth.clone()),
+            ),
             journal: Some(journal),
         };
         Self {
@@ -271,7 +274,7 @@ impl Service {
             tracing::warn!(keys = later.join(", "), "these settings of the daemon change at its next start");
         }
         let endpoints = self.engine.endpoints.reconfigured(&config, &difference.registries);
-        self.engine.endpoints = Arc::new(endpoints);
+        self.engine.endpoints = Arc::new(endpoints.within(config.daemon.bandwidth.clone()));
         self.entries = shared(&config);
         self.config = config;
         for (name, stop) in &self.running {

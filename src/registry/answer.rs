@@ -12,7 +12,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::permits::Permit;
-use super::retry;
+use super::{Party, retry};
 use crate::oci::Digest;
 use crate::store::{ErrorKind, Step, StoreError};
 
@@ -25,6 +25,8 @@ pub(crate) struct Context {
     pub(crate) place: Arc<str>,
     pub(crate) step: Step,
     pub(crate) subject: String,
+    /// On whose behalf.
+    pub(crate) party: Party,
 }
 
 impl Context {
@@ -202,7 +204,7 @@ mod tests {
     }
 
     fn refusal(step: Step, status: u16, body: &str) -> StoreError {
-        let context = Context { place: "h/r".into(), step, subject: "v1".into() };
+        let context = Context { place: "h/r".into(), step, subject: "v1".into(), party: Party::default() };
         answer(status, body).refusal(&context)
     }
 
@@ -242,7 +244,8 @@ mod tests {
 
     #[test]
     fn a_refusal_of_a_store_elsewhere_names_it_and_may_pass() {
-        let context = Context { place: "h/r".into(), step: Step::ReadBlob, subject: String::new() };
+        let context =
+            Context { place: "h/r".into(), step: Step::ReadBlob, subject: String::new(), party: Party::default() };
         let url = "https://cdn.example:8443/x?signature=1".parse().unwrap();
         let error = Answer { url, elsewhere: true, ..answer(403, "<xml>") }.refusal(&context);
         assert_eq!(

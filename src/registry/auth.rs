@@ -146,7 +146,7 @@ impl Registry {
 
     async fn login(&self) -> Result<Option<Grant>, AuthError> {
         let mut shown = self.auth.login.lock().await;
-        if shown.is_none()
+        if (shown.is_none() || self.auth.source.has_ended())
             && let Some(login) = self.auth.source.login().await?
         {
             *shown = Some((self.auth.numbered(password_of(&login)?), login));

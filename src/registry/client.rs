@@ -14,7 +14,7 @@ use super::credentials::Wire;
 use super::manner::Manner;
 use super::meter::Meter;
 use super::pace::Pace;
-use super::permits::Gate;
+use super::permits::{DEFAULT_CONCURRENT, Gate};
 use super::retry::Tempo;
 use super::seek::OwnMount;
 use super::unmountable::Unmountable;
@@ -39,7 +39,7 @@ pub struct Server {
     pub(crate) http: reqwest::Client,
     pub(crate) via: Via,
     transport: Transport,
-    pub(crate) pace: Pace,
+    pub(crate) pace: Arc<Pace>,
     pub(crate) gate: Gate,
     pub(crate) meter: Meter,
     pub(crate) tempo: Tempo,
@@ -167,6 +167,7 @@ impl Server {
         let base: Url =
             format!("{scheme}://{api_host}{prefix}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
         let kind = options.kind.unwrap_or_else(|| Kind::of(&host));
+        let limits = options.limits.in_force(&host, options.kind);
         Ok(Self {
             kind,
             upload: Manner::new(kind, options.upload),
@@ -175,8 +176,8 @@ impl Server {
             via: Via::new(&base, &options.transport),
             transport: options.transport.clone(),
             base,
-            pace: Pace::new(&options.limits),
-            gate: Gate::new(options.limits.concurrent),
+            pace: Arc::new(Pace::new(&limits)),
+            gate: Gate::new(limits.concurrent.value.unwrap_or(DEFAULT_CONCURRENT)),
             meter: Meter::default(),
             tempo,
             own_mount: OwnMount::default(),
@@ -187,15 +188,21 @@ impl Server {
         })
     }
 
-    /// How these credentials reach who is to be asked for them. An application's secret goes to a verified authority only.
+    /// How these credentials reach who is to be asked for them. What a cloud is shown goes to a verified authority only.
     fn wire(&self, credentials: Option<&Credentials>) -> Result<Wire, RegistryError> {
         let authority = match self.transport.verifying() {
-            Some(transport) if matches!(credentials, Some(Credentials::Azure(_))) => {
+            Some(transport) if credentials.is_some_and(Credentials::are_by_cloud) => {
                 client(&self.host, &self.base, &self.tempo, &transport)?
             }
             _ => self.http.clone(),
         };
-        Ok(Wire { http: self.http.clone(), authority, registry: self.base.clone() })
+        Ok(Wire {
+            http: self.http.clone(),
+            authority,
+            registry: self.base.clone(),
+            pace: Arc::clone(&self.pace),
+            tempo: self.tempo.clone(),
+        })
     }
 
     /// The address of `path` at this registry, which begins with `/`: `/v2/…`.

@@ -6,6 +6,7 @@
 
 mod answer;
 mod auth;
+mod bandwidth;
 mod blobs;
 mod catalog;
 mod challenge;
@@ -24,6 +25,7 @@ mod outgoing;
 mod pace;
 mod permits;
 mod probe;
+mod profile;
 mod realm;
 mod referrers;
 mod repository;
@@ -34,20 +36,25 @@ mod tags;
 mod token;
 mod transport;
 mod trouble;
+mod turns;
 mod unmountable;
 mod upload;
 
 #[cfg(test)]
 mod tests;
 
+pub use bandwidth::{Bandwidth, Hours, HoursError, Window};
 pub use client::{Registry, RegistryError};
 pub use connect::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
 };
+pub use credentials::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub use meter::{MeterSnapshot, RequestCount};
 pub use options::{
-    Azure, AzureIdentity, Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode,
-    UploadModeError, Uploads,
+    Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads,
 };
+pub use pace::Throttle;
 pub use probe::{Greeting, LetIn, Proof, Readable, Scheme, StatedLimits};
+pub use profile::{Bucket, Figure, InForce, LimitsInForce, Origin, Profile, ProfileError};
 pub use repository::Repository;
+pub use turns::Party;

@@ -5,13 +5,16 @@
 //! to read; a read that goes on in its midst does not queue; a read lets go as soon as its last byte is here; and blob
 //! reads never take the last permit, so a write can always begin, also when the limit has shrunk below the reads in flight.
 //!
+//! Parties take turns at the doors, and within a party who came first goes first.
+//!
 //! The limit follows the registry: halved where it asks for patience, raised by one where it has answered as many requests
 //! as it may have in flight, never above what is configured. Time plays no role.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
+
+use super::turns::{Party, Ticket, Turns};
 
 /// Requests in flight where nothing is configured.
 pub(crate) const DEFAULT_CONCURRENT: usize = 32;
@@ -38,6 +41,23 @@ enum Class {
 }
 
 impl Door {
+    /// How many doors have a queue.
+    const QUEUES: usize = 3;
+
+    /// Where one waits at this door, if one waits.
+    fn lane(self) -> Option<usize> {
+        match self {
+            Self::Continued => Some(0),
+            Self::Common => Some(1),
+            Self::BlobRead => Some(2),
+            Self::BlobResumed => None,
+        }
+    }
+
+    /// What is waited for in each lane.
+    const LANES: [(Self, Class); Self::QUEUES] =
+        [(Self::Continued, Class::Other), (Self::Common, Class::Other), (Self::BlobRead, Class::Read)];
+
     fn class(self) -> Class {
         match self {
             Self::BlobRead | Self::BlobResumed => Class::Read,
@@ -89,22 +109,14 @@ struct State {
     others: usize,
     /// How many requests have entered so far.
     entered: u64,
-    /// How many have begun to wait so far.
-    tickets: u64,
-    continued: VecDeque<Waiter>,
-    common: VecDeque<Waiter>,
-    blob_reads: VecDeque<Waiter>,
+    waiting: Turns<Waiter, { Door::QUEUES }>,
 }
 
-#[derive(Debug)]
-struct Waiter {
-    ticket: u64,
-    permit: oneshot::Sender<Permit>,
-}
+type Waiter = oneshot::Sender<Permit>;
 
 impl Gate {
-    pub(crate) fn new(concurrent: Option<usize>) -> Self {
-        let configured = concurrent.unwrap_or(DEFAULT_CONCURRENT).max(1);
+    pub(crate) fn new(concurrent: usize) -> Self {
+        let configured = concurrent.max(1);
         let state = State {
             configured,
             limit: configured,
@@ -113,28 +125,30 @@ impl Gate {
             reads: 0,
             others: 0,
             entered: 0,
-            tickets: 0,
-            continued: VecDeque::new(),
-            common: VecDeque::new(),
-            blob_reads: VecDeque::new(),
+            waiting: Turns::default(),
         };
         Self(Arc::new(Shared(Mutex::new(state))))
     }
 
-    /// Waits for a permit: first come first served at each door. Cancel safe: a permit that nobody takes any more goes to
-    /// the next.
-    pub(crate) async fn enter(&self, door: Door) -> Permit {
+    /// Waits for a permit: by party in turn, and within a party first come first served. Cancel safe: a permit that nobody
+    /// takes any more goes to the next.
+    pub(crate) async fn enter(&self, party: Party, door: Door) -> Permit {
         let waiting = {
             let mut state = self.0.lock();
             if state.admits(door.class()) {
                 return self.0.grant(&mut state, door.class());
             }
-            match state.wait(door) {
-                Some((ticket, permit)) => Waiting { shared: &self.0, door, ticket, permit },
-                None => return state.beside(),
-            }
+            let Some(lane) = door.lane() else { return state.beside() };
+            let (waiter, permit) = oneshot::channel();
+            let ticket = state.waiting.push(party, lane, waiter);
+            Waiting { shared: &self.0, party, lane, ticket, permit }
         };
         waiting.permit().await
+    }
+
+    /// Lets so many in at most from now on. Those who are in stay.
+    pub(crate) fn set(&self, concurrent: usize) {
+        self.0.change(|state| state.configure(concurrent.max(1)));
     }
 
     /// Takes in that the request of this number was answered.
@@ -166,7 +180,7 @@ impl Shared {
             let mut state = self.lock();
             let changed = change(&mut state);
             while let Some((waiter, class)) = state.next() {
-                granted.push((waiter.permit, self.grant(&mut state, class)));
+                granted.push((waiter, self.grant(&mut state, class)));
             }
             changed
         };
@@ -225,44 +239,29 @@ impl State {
         Permit { number, held: None }
     }
 
-    fn queue(&mut self, door: Door) -> Option<&mut VecDeque<Waiter>> {
-        match door {
-            Door::Continued => Some(&mut self.continued),
-            Door::Common => Some(&mut self.common),
-            Door::BlobRead => Some(&mut self.blob_reads),
-            Door::BlobResumed => None,
-        }
+    /// Another limit. One that was lowered for the registry's sake stays as low, and goes up to the new one in time.
+    fn configure(&mut self, configured: usize) {
+        let untouched = self.limit == self.configured;
+        self.limit = if untouched { configured } else { self.limit.min(configured) };
+        self.configured = configured;
     }
 
-    /// Queues at a door, if there is a queue.
-    fn wait(&mut self, door: Door) -> Option<(u64, oneshot::Receiver<Permit>)> {
-        let ticket = self.tickets;
-        self.tickets += 1;
-        let (permit, granted) = oneshot::channel();
-        self.queue(door)?.push_back(Waiter { ticket, permit });
-        Some((ticket, granted))
-    }
-
-    /// Takes the next who may enter out of its queue.
+    /// Takes the next who may enter out of its queue. What is begun goes before all else.
     fn next(&mut self) -> Option<(Waiter, Class)> {
-        let common = self.common.front().filter(|_| self.admits(Class::Other)).map(|waiter| waiter.ticket);
-        let read = self.blob_reads.front().filter(|_| self.admits(Class::Read)).map(|waiter| waiter.ticket);
-        let door = match (common, read) {
-            _ if !self.continued.is_empty() && self.admits(Class::Other) => Door::Continued,
-            (Some(common), Some(read)) if read < common => Door::BlobRead,
-            (Some(_), _) => Door::Common,
-            (None, Some(_)) => Door::BlobRead,
-            (None, None) => return None,
-        };
-        Some((self.queue(door)?.pop_front()?, door.class()))
+        let open = Door::LANES.map(|(_, class)| self.admits(class));
+        let begun = |lane: usize| Door::LANES[lane].0 == Door::Continued;
+        let next = self.waiting.next(|lane, _| open[lane] && begun(lane));
+        let (lane, waiter) = next.or_else(|| self.waiting.next(|lane, _| open[lane]))?;
+        Some((waiter, Door::LANES[lane].1))
     }
 }
 
 /// One who waits. Dropped, it leaves its queue.
 struct Waiting<'a> {
     shared: &'a Arc<Shared>,
-    door: Door,
-    ticket: u64,
+    party: Party,
+    lane: usize,
+    ticket: Ticket,
     permit: oneshot::Receiver<Permit>,
 }
 
@@ -275,12 +274,7 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        if let Some(queue) = state.queue(self.door)
-            && let Ok(at) = queue.binary_search_by_key(&self.ticket, |waiter| waiter.ticket)
-        {
-            queue.remove(at);
-        }
+        self.shared.lock().waiting.remove(self.party, self.lane, self.ticket);
     }
 }
 
@@ -296,18 +290,18 @@ mod tests {
 
     /// Stands at a door, and must find it closed.
     fn queue(gate: &Gate, door: Door) -> Entering<'_> {
-        let mut entering: Entering<'_> = Box::pin(gate.enter(door));
+        let mut entering: Entering<'_> = Box::pin(gate.enter(Party::default(), door));
         assert!(entering.as_mut().now_or_never().is_none(), "{door:?} is open");
         entering
     }
 
     fn enter(gate: &Gate, door: Door) -> Option<Permit> {
-        gate.enter(door).now_or_never()
+        gate.enter(Party::default(), door).now_or_never()
     }
 
     #[test]
     fn blob_reads_leave_a_permit_for_a_write() {
-        let gate = Gate::new(Some(3));
+        let gate = Gate::new(3);
         let read = || enter(&gate, Door::BlobRead);
         let (first, second) = (read().unwrap(), read().unwrap());
         assert!(read().is_none());
@@ -321,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_read_that_goes_on_leaves_the_last_permit_too() {
-        let gate = Gate::new(Some(2));
+        let gate = Gate::new(2);
         let _read = enter(&gate, Door::BlobRead).unwrap();
         let _resumed = enter(&gate, Door::BlobResumed).unwrap();
         assert!(enter(&gate, Door::Continued).is_some());
@@ -329,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_registry_with_one_permit_can_be_copied_within() {
-        let gate = Gate::new(Some(1));
+        let gate = Gate::new(1);
         let _read = enter(&gate, Door::BlobRead).unwrap();
         let _write = enter(&gate, Door::Common).unwrap();
         assert!(enter(&gate, Door::Common).is_none());
@@ -338,7 +332,7 @@ mod tests {
 
     #[test]
     fn who_waits_enters_in_the_order_of_coming() {
-        let gate = Gate::new(Some(2));
+        let gate = Gate::new(2);
         let held = [(); 2].map(|()| enter(&gate, Door::Common).unwrap());
         let doors = [Door::Common, Door::BlobRead, Door::Common, Door::BlobRead, Door::Common];
         let mut waiting: Vec<_> = doors.into_iter().map(|door| Some(queue(&gate, door))).collect();
@@ -358,8 +352,64 @@ mod tests {
     }
 
     #[test]
+    fn parties_enter_in_turn_also_at_different_doors() {
+        let gate = Gate::new(2);
+        let (keep, first) = (enter(&gate, Door::Common).unwrap(), enter(&gate, Door::Common).unwrap());
+        let (big, small) = (Party::of("big"), Party::of("small"));
+        let doors = [
+            (big, Door::BlobRead),
+            (big, Door::Common),
+            (big, Door::BlobRead),
+            (small, Door::Common),
+            (small, Door::Common),
+        ];
+        let mut waiting: Vec<_> =
+            doors.into_iter().map(|(party, door)| Some(Box::pin(gate.enter(party, door)))).collect();
+        for entering in waiting.iter_mut().flatten() {
+            assert!(entering.as_mut().now_or_never().is_none());
+        }
+        drop(first);
+        let mut order = Vec::new();
+        while order.len() < doors.len() {
+            let at = waiting
+                .iter_mut()
+                .position(|one| one.as_mut().is_some_and(|entering| entering.as_mut().now_or_never().is_some()));
+            let at = at.expect("one goes in when one comes out");
+            waiting[at] = None;
+            order.push(at);
+        }
+        assert_eq!(order, [0, 3, 1, 4, 2]);
+        drop(keep);
+    }
+
+    #[test]
+    fn another_limit_holds_at_once() {
+        let gate = Gate::new(2);
+        let held = [(); 2].map(|()| enter(&gate, Door::Common).unwrap());
+        let mut waiting = [queue(&gate, Door::Common), queue(&gate, Door::Common)];
+        gate.set(3);
+        let third = waiting[0].as_mut().now_or_never().unwrap();
+        assert!(waiting[1].as_mut().now_or_never().is_none());
+        gate.set(1);
+        drop(held);
+        assert!(waiting[1].as_mut().now_or_never().is_none());
+        drop(third);
+        assert!(waiting[1].as_mut().now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_limit_that_the_registry_lowered_is_not_raised_by_another_configuration() {
+        let gate = Gate::new(8);
+        gate.throttled(enter(&gate, Door::Common).unwrap().number());
+        gate.set(20);
+        assert_eq!(limit(&gate), 4);
+        gate.set(2);
+        assert_eq!(limit(&gate), 2);
+    }
+
+    #[test]
     fn what_is_begun_goes_before_all_else() {
-        let gate = Gate::new(Some(2));
+        let gate = Gate::new(2);
         let (first, _second) = (enter(&gate, Door::Common).unwrap(), enter(&gate, Door::Common).unwrap());
         let mut read = queue(&gate, Door::BlobRead);
         let mut common = queue(&gate, Door::Common);
@@ -375,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_blob_read_that_waits_for_another_holds_nobody_up() {
-        let gate = Gate::new(Some(3));
+        let gate = Gate::new(3);
         let reads = [(); 2].map(|()| enter(&gate, Door::BlobRead).unwrap());
         let mut third = queue(&gate, Door::BlobRead);
         let write = enter(&gate, Door::Common).unwrap();
@@ -389,7 +439,7 @@ mod tests {
 
     #[test]
     fn who_goes_away_before_or_after_its_turn_passes_it_on() {
-        let gate = Gate::new(Some(1));
+        let gate = Gate::new(1);
         let held = enter(&gate, Door::Common).unwrap();
         let [gone, granted, mut last] = [(); 3].map(|()| queue(&gate, Door::Common));
         drop(gone);
@@ -402,7 +452,7 @@ mod tests {
         drop(permit);
         assert!(enter(&gate, Door::Common).is_some());
         let state = gate.0.lock();
-        assert_eq!((state.others, state.reads, state.common.len()), (0, 0, 0));
+        assert_eq!((state.others, state.reads, state.waiting.is_empty()), (0, 0, true));
     }
 
     fn limit(gate: &Gate) -> usize {
@@ -411,7 +461,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_halved_once_a_burst_and_never_below_one() {
-        let gate = Gate::new(Some(10));
+        let gate = Gate::new(10);
         let burst: Vec<Permit> = (0..10).map(|_| enter(&gate, Door::Common).unwrap()).collect();
         assert_eq!(gate.throttled(burst[3].number()), Some(5));
         for permit in &burst {
@@ -427,7 +477,7 @@ mod tests {
 
     #[test]
     fn as_many_answers_as_the_limit_raise_it_by_one_up_to_what_is_configured() {
-        let gate = Gate::new(Some(8));
+        let gate = Gate::new(8);
         let late = enter(&gate, Door::Common).unwrap();
         gate.throttled(enter(&gate, Door::Common).unwrap().number());
         let limits: Vec<usize> = (0..30)
@@ -444,7 +494,7 @@ mod tests {
 
     #[test]
     fn answers_before_a_burst_do_not_count_after_it() {
-        let gate = Gate::new(Some(8));
+        let gate = Gate::new(8);
         let through = |success: bool| {
             let number = enter(&gate, Door::Common).unwrap().number();
             if success {
@@ -460,7 +510,7 @@ mod tests {
 
     #[test]
     fn a_lower_limit_lets_nobody_in_and_a_raised_one_does() {
-        let gate = Gate::new(Some(4));
+        let gate = Gate::new(4);
         let mut held: Vec<Permit> = (0..4).map(|_| enter(&gate, Door::Common).unwrap()).collect();
         assert_eq!(gate.throttled(held[0].number()), Some(2));
         let mut waiting = queue(&gate, Door::Common);
@@ -476,7 +526,7 @@ mod tests {
 
     #[test]
     fn a_write_enters_beside_more_reads_than_the_limit_has_become() {
-        let gate = Gate::new(Some(4));
+        let gate = Gate::new(4);
         let reads = [(); 3].map(|()| enter(&gate, Door::BlobRead).unwrap());
         gate.throttled(reads[0].number());
         assert_eq!(limit(&gate), 2);
@@ -488,13 +538,14 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn nobody_is_forgotten_where_many_come_and_go() {
-        let gate = Arc::new(Gate::new(Some(3)));
+        let gate = Arc::new(Gate::new(3));
         let doors = [Door::Common, Door::BlobRead, Door::Continued, Door::BlobResumed];
         let tasks = (0..400_usize).map(|n| {
             let gate = Arc::clone(&gate);
             tokio::spawn(async move {
                 for round in 0..50 {
-                    let entering = gate.enter(doors[(n + round) % doors.len()]);
+                    let party = Party::of(["a", "b", "c"][n % 3]);
+                    let entering = gate.enter(party, doors[(n + round) % doors.len()]);
                     // Every third goes away after having been looked at once.
                     let permit = if (n + round) % 3 == 0 { entering.now_or_never() } else { Some(entering.await) };
                     tokio::task::yield_now().await;
@@ -507,6 +558,6 @@ mod tests {
         }
         let state = gate.0.lock();
         assert_eq!((state.others, state.reads), (0, 0));
-        assert!(state.common.is_empty() && state.blob_reads.is_empty() && state.continued.is_empty());
+        assert!(state.waiting.is_empty());
     }
 }

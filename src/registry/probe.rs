@@ -14,11 +14,12 @@ use url::Url;
 use super::answer::{Answer, Context};
 use super::challenge::challenges;
 use super::credentials::Login;
+use super::pace::Class;
 use super::scope::Scopes;
 use super::tags::MAX_PAGE;
 use super::transport::{Call, Expects, SMALL};
 use super::trouble::{describe, wants_tls};
-use super::{Registry, Repository, connect, locate, realm, retry};
+use super::{Party, Registry, Repository, connect, locate, realm, retry};
 use crate::oci::{Descriptor, Digest, ManifestRef, MediaType, Tag};
 use crate::store::{Begun, ErrorKind, Step, StoreError};
 
@@ -101,7 +102,7 @@ impl Registry {
         let url = self.address(API).map_err(|error| invalid(error.to_string()))?;
         let http = connect::examining_client(&self.base, &self.tempo, self.transport())
             .map_err(|error| invalid(error.without_url().to_string()))?;
-        self.meter.throttled(self.pace.admit().await);
+        self.meter.throttled(self.pace.admit(context.party, Class::Read).await);
         let sent = tokio::time::timeout(self.tempo.total, http.get(url.clone()).send()).await;
         let sent = sent.map_err(|_| context.error(ErrorKind::Unavailable, "no answer in time"))?;
         self.meter.answered(&Method::GET, sent.as_ref().ok().map(reqwest::Response::status));
@@ -151,7 +152,8 @@ impl Registry {
     }
 
     fn knocking(&self) -> Context {
-        Context { place: self.host().as_str().into(), step: Step::Connect, subject: String::new() }
+        let party = Party::default();
+        Context { place: self.host().as_str().into(), step: Step::Connect, subject: String::new(), party }
     }
 
     fn proof(&self, response: &reqwest::Response) -> Proof {

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use url::Url;
 
-use super::Registry;
 use super::answer::Context;
+use super::{Party, Registry};
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{
     Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Sought, Source, Step, StoreError, TagEntry,
@@ -20,17 +20,25 @@ use crate::store::{
 pub struct Repository {
     pub(crate) registry: Arc<Registry>,
     pub(crate) name: RepositoryName,
+    /// On whose behalf it is read and written.
+    pub(crate) party: Party,
     place: Arc<str>,
 }
 
 impl Repository {
     pub(crate) fn new(registry: Arc<Registry>, name: RepositoryName) -> Self {
         let place = format!("{}/{name}", registry.host()).into();
-        Self { registry, name, place }
+        Self { registry, name, party: Party::default(), place }
+    }
+
+    /// The same on behalf of this party, which shares the registry's limits fairly with others.
+    #[must_use]
+    pub fn for_party(self, party: Party) -> Self {
+        Self { party, ..self }
     }
 
     pub(crate) fn context(&self, step: Step, subject: impl fmt::Display) -> Context {
-        Context { place: Arc::clone(&self.place), step, subject: subject.to_string() }
+        Context { place: Arc::clone(&self.place), step, subject: subject.to_string(), party: self.party }
     }
 
     /// The address of something below this repository: `manifests/latest`.

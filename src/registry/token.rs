@@ -11,16 +11,17 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
-use super::Registry;
 use super::answer::{Answer, Body, scrubbed, sensitive};
 use super::auth::AuthError;
 use super::credentials::Login;
 use super::locate;
+use super::pace::Class;
 use super::permits::Permit;
 use super::retry::{self, Attempts, Kind};
 use super::scope::Scopes;
 use super::transport::{Call, Payload};
 use super::trouble::Trouble;
+use super::{Party, Registry};
 use crate::store::ErrorKind;
 
 /// A token without `expires_in` is good for so long.
@@ -76,9 +77,14 @@ impl Registry {
         let mut attempts = Attempts::of(Kind::Token, &self.tempo);
         loop {
             self.meter.asked_for_token();
+            // Where the registry is its own token service, this is one request more of it.
+            if locate::same_origin(realm, &self.base) {
+                self.meter.throttled(self.pace.admit(Party::default(), Class::Token).await);
+            }
             let asked = Instant::now();
             let mut call = wanted.call(login);
-            let outcome = self.attempt(&mut call, realm, credentials.as_ref(), Permit::default()).await;
+            let nobody = (Party::default(), Permit::default());
+            let outcome = self.attempt(&mut call, realm, credentials.as_ref(), nobody).await;
             let (pause, error) = match outcome {
                 Ok(answer) if answer.status.is_success() => return self.read_token(realm, &answer, asked),
                 Ok(answer) => {

@@ -13,10 +13,12 @@ use super::answer::{Answer, Body, CREDENTIALS, Context, MAX_REFUSAL, scrubbed};
 use super::auth::{AuthError, Grant};
 use super::locate;
 use super::outgoing::Outgoing;
+use super::pace::Class;
 use super::permits::{Door, Permit};
 use super::retry::{self, Attempts, Failure, Kind};
 use super::scope::Scopes;
 use super::trouble::{Trouble, broken_off, describe, wants_tls};
+use super::turns::Party;
 use crate::store::{ErrorKind, StoreError};
 
 /// The most redirects that one request follows.
@@ -35,6 +37,8 @@ pub(crate) struct Call {
     pub(crate) payload: Payload,
     pub(crate) scopes: Scopes,
     pub(crate) expects: Expects,
+    /// Whether it asks the referrers API.
+    pub(crate) lists_referrers: bool,
 }
 
 /// The body to send.
@@ -60,7 +64,7 @@ impl Call {
     /// A request without a body and with a small answer.
     pub(crate) fn new(kind: Kind, method: Method, url: Url, scopes: Scopes) -> Self {
         let (headers, payload, expects) = (HeaderMap::new(), Payload::Empty, Expects::Small(SMALL));
-        Self { kind, method, url, headers, payload, scopes, expects }
+        Self { kind, method, url, headers, payload, scopes, expects, lists_referrers: false }
     }
 
     /// A GET or HEAD.
@@ -81,6 +85,11 @@ impl Call {
     pub(crate) fn expects(mut self, expects: Expects) -> Self {
         self.expects = expects;
         self
+    }
+
+    /// Says that it asks the referrers API.
+    pub(crate) fn that_lists_referrers(self) -> Self {
+        Self { lists_referrers: true, ..self }
     }
 
     fn door(&self) -> Door {
@@ -113,12 +122,12 @@ impl Registry {
         let mut attempts = Attempts::of(call.kind, &self.tempo);
         let mut renewed = false;
         loop {
-            let permit = self.gate.enter(call.door()).await;
+            let permit = self.gate.enter(context.party, call.door()).await;
             let number = permit.number();
-            self.meter.throttled(self.pace.admit().await);
             let denied = |error: AuthError| context.error(error.kind, error.detail);
-            let grant = self.authorization(&call).await.map_err(denied)?;
-            let outcome = self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), permit).await;
+            let grant = self.admitted(context.party, &call).await.map_err(denied)?;
+            let outcome =
+                self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), (context.party, permit)).await;
             let pause = match outcome {
                 Ok(answer) if self.is_challenge(&answer) => {
                     let again =
@@ -148,12 +157,25 @@ impl Registry {
         }
     }
 
+    /// Waits until a request may go, by the bandwidth for what it holds, by the rates and by the registry's own wish, and
+    /// gives what it needs to be believed.
+    async fn admitted(&self, party: Party, call: &Call) -> Result<Option<Grant>, AuthError> {
+        self.meter.throttled(self.pace.spend(party, call.bytes_held()).await);
+        loop {
+            self.meter.throttled(self.pace.admit(party, Class::of(call.kind, call.lists_referrers)).await);
+            let grant = self.authorization(call).await?;
+            // While a token was fetched, the registry may have asked for patience.
+            if !self.pace.is_paused() {
+                return Ok(grant);
+            }
+        }
+    }
+
     fn is_challenge(&self, answer: &Answer) -> bool {
         answer.status == StatusCode::UNAUTHORIZED && locate::same_origin(&answer.url, &self.base)
     }
 
-    /// How long to wait before this request is sent again, `None` when the answer stands. What the registry itself asks for
-    /// holds for every other request too.
+    /// How long to wait before this request is sent again, `None` when the answer stands.
     fn pause_after(&self, answer: &Answer, number: u64, attempts: &mut Attempts) -> Option<Duration> {
         let Some(failure) = retry::failure_of(answer.status, &answer.headers) else {
             self.gate.answered(number);
@@ -165,25 +187,31 @@ impl Registry {
             tracing::debug!(registry = %self.host(), limit, "the registry asks for patience: fewer requests at once");
         }
         let asked = retry::retry_after(&answer.headers, chrono::Utc::now());
-        if let (Failure::Throttled, Some(asked)) = (failure, asked) {
-            self.pace.pause(asked);
-        }
         Some(attempts.again(failure)? + asked.unwrap_or_default())
     }
 
-    /// One exchange, redirects included, and the body of its answer. Credentials go to the origin of `home` only.
+    /// What the registry asks for with an answer holds for every other request too, and at once: before the body is read.
+    fn heed(&self, response: &reqwest::Response) {
+        let throttled = retry::failure_of(response.status(), response.headers()) == Some(Failure::Throttled);
+        if let Some(asked) = retry::retry_after(response.headers(), chrono::Utc::now()).filter(|_| throttled) {
+            self.pace.pause(asked);
+        }
+    }
+
+    /// One exchange, redirects included, and the body of its answer. Credentials go to the origin of `home` only. It begins
+    /// at once: who asks has waited for the pace.
     pub(crate) async fn attempt(
         &self,
         call: &mut Call,
         home: &Url,
         credentials: Option<&HeaderValue>,
-        permit: Permit,
+        (party, permit): (Party, Permit),
     ) -> Result<Answer, Trouble> {
         let held = call.bytes_held();
-        self.meter.throttled(self.pace.spend(held).await);
         let answer = match (&call.payload, call.expects) {
             (Payload::Stream(outgoing), _) => {
                 let watch = outgoing.watch();
+                watch.begin();
                 let sent = async { self.whole(self.exchange(call, home, credentials).await?, SMALL).await };
                 tokio::select! {
                     answer = sent => answer?,
@@ -207,7 +235,7 @@ impl Registry {
         };
         self.meter.sent(held);
         let body = answer.bytes();
-        self.meter.throttled(self.pace.spend(body.len()).await);
+        self.meter.throttled(self.pace.spend(party, body.len()).await);
         if let Some(trouble) = wants_tls(answer.status, &body, &answer.url) {
             return Err(trouble);
         }
@@ -233,6 +261,9 @@ impl Registry {
             let sent = self.http.execute(request(call, url.clone(), credentials)?).await;
             self.meter.answered(&call.method, sent.as_ref().ok().map(reqwest::Response::status));
             let mut response = sent.map_err(|error| describe(&error, &url, self.via.to(&url)))?;
+            if locate::same_origin(home, &self.base) {
+                self.heed(&response);
+            }
             if locate::same_origin(&url, &self.base) {
                 locate::put_prefix(&self.base, response.headers_mut());
             }

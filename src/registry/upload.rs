@@ -146,7 +146,7 @@ impl Session {
 
     async fn send_streamed(&self, mut bytes: Verified) -> Result<(), StoreError> {
         bytes.begun().await;
-        let outgoing = Outgoing::new(bytes, &self.repository.registry);
+        let outgoing = Outgoing::new(bytes, &self.repository.registry, self.repository.party);
         let watch = outgoing.watch();
         let guard = Closing(watch.clone());
         let outcome = self.commit(Kind::Streamed, Payload::Stream(outgoing), self.blob.size).await;

@@ -2,14 +2,16 @@
 //! counts what it costs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use transship::oci::{Digest, RepositoryName};
-use transship::registry::{Kind, Options, Registry, Repository, UploadMode, Uploads};
-use transship::store::{Begun, ErrorKind, StoreError, Target as _};
+use transship::registry::{Credentials, Kind, Options, Registry, Repository, Secret, UploadMode, Uploads};
+use transship::store::{Begun, ErrorKind, StoreError, Target as _, Verified};
 
 use crate::support::images::{self, Family, blob_descriptor, linux, noise, verified};
-use crate::support::registry::{Fault, Server};
+use crate::support::registry::{Auth, Fault, Server, Setup};
 use crate::support::site::Site;
 
 const MIB: usize = 1024 * 1024;
@@ -315,6 +317,39 @@ async fn an_upload_that_broke_in_its_midst_is_not_looked_for() {
     let bytes = noise(1, 30 * MIB);
     assert!(send(&automatic(&server), &bytes).await.unwrap_err().is_transient());
     assert_eq!(server.log().count("blob HEAD"), 0);
+}
+
+#[tokio::test]
+async fn a_token_that_is_no_longer_taken_in_the_midst_of_an_upload_costs_two_requests_and_no_byte() {
+    let user = ("mirror".to_owned(), "s3cret".to_owned());
+    let auth = Auth::Bearer { user, anonymous_pull: false, lifetime: Duration::from_secs(300) };
+    let server = Arc::new(Server::with(Setup { auth, ..Setup::default() }));
+    let password = Secret::Value("s3cret".to_owned().into());
+    let credentials = Some(Credentials::Password { username: "mirror".into(), password });
+    let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(100_000) };
+    let target = repository(&registry(&server, Options { credentials, upload, ..Options::default() }));
+    let bytes = noise(1, 350_000);
+    let blob = blob_descriptor(&bytes);
+    let Begun::Session(session) = target.begin_upload(&blob, None).await.unwrap() else { panic!("mounted, unasked") };
+    let (expiring, pieces) = (Arc::clone(&server), bytes.clone());
+    let pieces = (0..35).map(move |piece| {
+        if piece == 15 {
+            expiring.expire_tokens();
+        }
+        Ok(pieces.slice(piece * 10_000..(piece + 1) * 10_000))
+    });
+    session.send(Verified::new(stream::iter(pieces).boxed(), blob, "the test")).await.unwrap();
+    let whole = [
+        ("upload POST 401", 1),
+        ("token GET 200", 2),
+        ("upload POST 202", 1),
+        ("upload PATCH 202", 4),
+        ("upload PATCH 401", 1),
+        ("upload PUT 201", 1),
+    ];
+    let received: u64 = server.log().requests().iter().map(|request| request.received).sum();
+    assert_eq!((counts(&server), received), (counted(&whole), 350_000));
+    expect_stored(&server, &bytes);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::registry::credentials::rsa_key;
 use crate::registry::locate;
 
 /// A file with certificates is not larger than this, in bytes.
@@ -252,6 +253,16 @@ impl Pem {
             return Err(unreadable("it is larger than 4 MiB".to_owned()));
         }
         Ok(Self { path: path.to_owned(), bytes: bytes.into() })
+    }
+
+    /// Whether it has an RSA key: Azure takes no other by which to prove who we are.
+    #[must_use]
+    pub fn has_rsa_key(&self) -> bool {
+        rsa_key(&self.bytes).is_some()
+    }
+
+    pub(in crate::registry) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     fn has(&self, line: &str) -> bool {

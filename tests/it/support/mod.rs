@@ -1,5 +1,7 @@
 //! What the tests share: servers, programs, images.
 
+pub mod canary;
+pub mod cloud;
 pub mod front;
 pub mod http;
 pub mod images;

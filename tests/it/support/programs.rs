@@ -198,6 +198,12 @@ pub fn transship_command(args: &[&str]) -> Command {
     ] {
         command.env_remove(name);
     }
+    // Who this machine is in a cloud.
+    for (name, _) in std::env::vars_os() {
+        if ["AWS_", "AZURE_", "GOOGLE_", "GCE_"].iter().any(|begin| name.to_string_lossy().starts_with(begin)) {
+            command.env_remove(name);
+        }
+    }
     for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
         command.env_remove(name);
     }

@@ -1,7 +1,7 @@
 //! Who may do what: nobody asked, Basic, or Bearer with tokens of the registry's own endpoint `/token`.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -35,6 +35,18 @@ pub enum Auth {
         /// What they show.
         by: By,
     },
+    /// Whom a cloud lets in.
+    Cloud(Arc<dyn Gate>),
+}
+
+/// A cloud before its registry: whom it lets in, and what it answers itself.
+pub trait Gate: std::fmt::Debug + Send + Sync {
+    /// The challenge (`WWW-Authenticate`) to one who shows this `Authorization` and needs these scopes, `None` where it may
+    /// come in. `host` is the registry's.
+    fn challenge(&self, authorization: &str, host: &str, scopes: &[String]) -> Option<String>;
+
+    /// The status and the JSON with which a path of its own is answered to a posted form.
+    fn answer(&self, path: &str, form: &[(String, String)]) -> (u16, String);
 }
 
 /// One of several users.
@@ -121,6 +133,11 @@ pub(super) fn refuse(shared: &Shared, object: &Object, asked: &Asked) -> Option<
             let enough = grants.as_ref().is_some_and(|grants| grants.is_superset(&needed));
             (!enough).then(|| unauthorized(&challenge(shared, &needed, grants.is_some())))
         }
+        Auth::Cloud(gate) => {
+            let authorization = answer::text(&asked.headers, header::AUTHORIZATION);
+            let scopes = scopes(&needed(object, asked));
+            gate.challenge(authorization, &shared.host, &scopes).map(|challenge| unauthorized(&challenge))
+        }
     }
 }
 
@@ -130,14 +147,19 @@ fn unauthorized(challenge: &str) -> Response {
     response
 }
 
-fn challenge(shared: &Shared, needed: &BTreeSet<Grant>, insufficient: bool) -> String {
-    let mut scopes: Vec<String> = Vec::new();
+/// The scopes of grants, as a token is asked for: `repository:NAME:pull,push`.
+fn scopes(needed: &BTreeSet<Grant>) -> Vec<String> {
     let names: BTreeSet<&String> = needed.iter().map(|(name, _)| name).collect();
-    for name in names {
+    let scope = |name: &String| {
         let actions = needed.iter().filter(|(of, _)| of == name).map(|(_, action)| action.as_str());
         let kind = if name == "catalog" { "registry" } else { "repository" };
-        scopes.push(format!("{kind}:{name}:{}", actions.collect::<Vec<_>>().join(",")));
-    }
+        format!("{kind}:{name}:{}", actions.collect::<Vec<_>>().join(","))
+    };
+    names.into_iter().map(scope).collect()
+}
+
+fn challenge(shared: &Shared, needed: &BTreeSet<Grant>, insufficient: bool) -> String {
+    let scopes = scopes(needed);
     let mut challenge = format!("Bearer realm=\"http://{}/token\",service=\"test-registry\"", shared.host);
     if !scopes.is_empty() {
         challenge += &format!(",scope=\"{}\"", scopes.join(" "));
@@ -233,6 +255,17 @@ pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Respons
     }
     let token = shared.tokens.give(grants, lifetime);
     answer::json(&serde_json::json!({"token": token, "expires_in": lifetime.as_secs()}))
+}
+
+/// A path of a cloud's own.
+pub(super) async fn of_cloud(shared: &Shared, path: &str, body: Body) -> Response {
+    let Auth::Cloud(gate) = &shared.setup.auth else {
+        return answer::error(404, "UNSUPPORTED", "this registry is in no cloud");
+    };
+    let form = axum::body::to_bytes(body, 64 * 1024).await.unwrap_or_default();
+    let form: Vec<(String, String)> = url::form_urlencoded::parse(&form).into_owned().collect();
+    let (status, json) = gate.answer(path, &form);
+    answer::with(status, &[("content-type", "application/json".into())], json)
 }
 
 fn basic(asked: &Asked) -> Option<(String, String)> {

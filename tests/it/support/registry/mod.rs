@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 
-pub use auth::{Auth, By, User};
+pub use auth::{Auth, By, Gate, User};
 pub use faults::Fault;
 pub use log::Log;
 pub use store::Store;

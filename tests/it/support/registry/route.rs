@@ -17,6 +17,8 @@ use super::{Shared, answer, auth, blobs, lists, manifests, transmit, uploads};
 pub(super) enum Object {
     Ping,
     Token,
+    /// A path under `/oauth2/`, which is a cloud's own.
+    Cloud(String),
     Catalog,
     Tags(String),
     /// Azure Container Registry's own list of tags.
@@ -78,6 +80,9 @@ async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) 
     if object == Object::Token {
         return transmit::counted(auth::token(shared, &asked, body).await, asked.progress);
     }
+    if let Object::Cloud(path) = &object {
+        return transmit::counted(auth::of_cloud(shared, path, body).await, asked.progress);
+    }
     if let Some(response) = turned_away(shared).or_else(|| auth::refuse(shared, &object, &asked)) {
         return transmit::counted(response, asked.progress);
     }
@@ -118,6 +123,7 @@ impl Object {
         match self {
             Self::Ping => "ping",
             Self::Token => "token",
+            Self::Cloud(_) => "cloud",
             Self::Catalog => "catalog",
             Self::Tags(_) => "tags",
             Self::AcrTags(_) => "acr-tags",
@@ -146,6 +152,9 @@ impl Object {
 fn read_path(path: &str) -> Object {
     if path == "/token" {
         return Object::Token;
+    }
+    if path.starts_with("/oauth2/") {
+        return Object::Cloud(path.to_owned());
     }
     if let Some(name) = path.strip_prefix("/acr/v1/").and_then(|rest| rest.strip_suffix("/_tags")) {
         return Object::AcrTags(name.to_owned());
