@@ -128,6 +128,12 @@ pub trait Source: Send + Sync + fmt::Debug {
     fn counts_manifest_reads(&self) -> bool {
         false
     }
+
+    /// Whether what is addressed by a digest comes from somebody else than who knows the tags, if it can (mirrors). Then a
+    /// tag's manifest is read by its digest alone, and bytes that were wrong are worth reading again: from elsewhere.
+    fn is_mirrored(&self) -> bool {
+        false
+    }
 }
 
 /// How an upload begins.

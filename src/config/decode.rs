@@ -173,8 +173,9 @@ fn registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, 
     let mut registries = BTreeMap::new();
     let mut places: BTreeMap<RegistryHost, Vec<usize>> = BTreeMap::new();
     for (name, value) in value.pairs() {
-        let options = options(reader, &value);
-        let host: RegistryHost = match name.parse() {
+        let host: Result<RegistryHost, _> = name.parse();
+        let options = options(reader, &value, host.as_ref().ok());
+        let host = match host {
             Ok(host) => host,
             Err(error) => {
                 let message = if may_show(name, false) { error.to_string() } else { "not a registry host".to_owned() };
@@ -194,7 +195,8 @@ fn registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, 
     registries
 }
 
-fn options(reader: &Reader<'_>, value: &Value<'_>) -> Option<Options> {
+/// The options of the registry at `host`, which is `None` where that is no host.
+fn options(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHost>) -> Option<Options> {
     let fields = reader.fields(value, &REGISTRY)?;
     let credentials = match fields.get("credentials") {
         Some(value) => credentials(reader, value),
@@ -204,7 +206,7 @@ fn options(reader: &Reader<'_>, value: &Value<'_>) -> Option<Options> {
     let kind = fields.get("kind").and_then(|value| kind(reader, value));
     let limits = fields.get("limits").and_then(|value| limits(reader, value)).unwrap_or_default();
     let upload = fields.get("upload").and_then(|value| uploads(reader, value)).unwrap_or_default();
-    let transport = transport::transport(reader, &fields, plain_http);
+    let transport = transport::transport(reader, &fields, plain_http, host);
     fields.done();
     Some(Options { credentials, plain_http, kind, limits, upload, transport })
 }

@@ -63,6 +63,14 @@ const TRANSPORT: &[Key] = &[
         r#""/artifactory/api/docker/images""#,
     ),
     key("timeouts", Shape::Map(&TIMEOUTS), "How long to wait, each from 1s to 1h.", ""),
+    key(
+        "mirrors",
+        Shape::Texts { filled: false },
+        "Where manifests and blobs are read first, in this order, each HOST or HOST/PREFIX (the prefix goes before the \
+         repository's name), 8 at most; what none of them has is read here. Tags are always asked for here. How to speak to \
+         a mirror stands under its own host, but for `mirrors` there, which count for who reads from that host itself.",
+        r#"["mirror.example.com:5000", "harbor.example.com/hub-proxy"]"#,
+    ),
 ];
 
 pub(super) static TIMEOUTS: Table = Table {

@@ -106,7 +106,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
             }
         }
         Node::Text(text)
-            if secret || has_user_info(text) || swallows_secret(text) || text.contains("PRIVATE KEY-----") =>
+            if secret || may_have_user_info(text) || swallows_secret(text) || text.contains("PRIVATE KEY-----") =>
         {
             secrets.push(found(path, Part::Value, text))
         }
@@ -124,6 +124,12 @@ pub(super) fn may_show(key: &str, among_credentials: bool) -> bool {
         return nearest(key, known).is_some();
     }
     !sounds_secret(key) || key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
+/// Whether a text is an address with a user name before its host, or one that was meant to be so: a password may have a
+/// slash in it that ends the host's part.
+fn may_have_user_info(text: &str) -> bool {
+    has_user_info(text) || text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 
 /// Whether a text is so long by a forgotten quote that keys with secrets may be in it.

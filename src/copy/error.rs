@@ -107,6 +107,10 @@ impl CopyError {
         matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::NotFound)
     }
 
+    pub(super) fn is_corrupt(&self) -> bool {
+        matches!(self, Self::Store { side: Side::Source, error } if error.kind == ErrorKind::Corrupt)
+    }
+
     pub(super) fn is_transient(&self) -> bool {
         matches!(self, Self::Store { error, .. } if error.is_transient())
     }

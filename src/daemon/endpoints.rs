@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::{Config, Endpoint, Entry, differ_in_limits_alone};
 use crate::layout::Layout;
 use crate::oci::{RegistryHost, Repository};
-use crate::registry::{Bandwidth, Credentials, Options, Party, Registry, RegistryError, Throttle};
+use crate::registry::{
+    Bandwidth, Credentials, Mirror, MirrorHealth, Mirrored, Options, Party, Registry, RegistryError, Throttle,
+};
 use crate::store::{Source, StoreError, Target};
 
 /// All registries and layouts that have been asked for, by one configuration.
@@ -20,6 +22,8 @@ pub struct Endpoints {
     bandwidth: Arc<Throttle>,
     registries: Mutex<HashMap<RegistryHost, Clients>>,
     layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
+    /// Of this configuration alone: who mends a mirror and says so wants it to be asked again.
+    mirrors: Arc<MirrorHealth>,
 }
 
 /// On whose behalf an endpoint is opened. By default nobody's in particular, as who its registry's options say.
@@ -124,8 +128,14 @@ impl Endpoints {
         }
         options.iter().filter(|(host, _)| changed.contains(host)).for_each(warn);
         let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (unlisted, bandwidth) = (self.unlisted.clone(), Arc::clone(&self.bandwidth));
-        Self { options, unlisted, bandwidth, registries: Mutex::new(registries), layouts: Mutex::new(layouts) }
+        Self {
+            options,
+            unlisted: self.unlisted.clone(),
+            bandwidth: Arc::clone(&self.bandwidth),
+            registries: Mutex::new(registries),
+            layouts: Mutex::new(layouts),
+            mirrors: Arc::default(),
+        }
     }
 
     /// The client of a registry: as who `credentials` says, else as who its own options say. Limits hold over all of them.
@@ -158,10 +168,36 @@ impl Endpoints {
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
     pub fn source(&self, endpoint: &Endpoint, behalf: Behalf<'_>) -> Result<Arc<dyn Source>, OpenError> {
         match endpoint {
-            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, behalf)?)),
+            Endpoint::Repository(repository) => self.readable(repository, behalf),
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }
+    }
+
+    /// A repository to read from, by way of its mirrors where it has some. Mirrors of a mirror do not count.
+    fn readable(&self, repository: &Repository, behalf: Behalf<'_>) -> Result<Arc<dyn Source>, OpenError> {
+        let origin = self.repository(repository, behalf)?;
+        let mirrors = self.options.get(&repository.host).unwrap_or(&self.unlisted).transport.mirrors.iter();
+        // Who to be at a mirror stands with the mirror: what an entry says is for the registry alone.
+        let behalf = Behalf { credentials: None, ..behalf };
+        let copy = |mirror: &Mirror| Some((mirror.clone(), self.copy_at(mirror, repository, behalf)?));
+        let copies: Vec<_> = mirrors.filter_map(copy).collect();
+        if copies.is_empty() {
+            return Ok(Arc::new(origin));
+        }
+        Ok(Arc::new(Mirrored::new(origin, copies, self.mirrors.clone())))
+    }
+
+    /// What a repository is at a mirror. One that cannot be opened is done without.
+    fn copy_at(
+        &self,
+        mirror: &Mirror,
+        repository: &Repository,
+        behalf: Behalf<'_>,
+    ) -> Option<crate::registry::Repository> {
+        let name = mirror.name_of(&repository.name)?;
+        let opened = self.repository(&Repository { host: mirror.host.clone(), name }, behalf);
+        opened.inspect_err(|error| tracing::warn!(%mirror, %error, "a mirror cannot be opened")).ok()
     }
 
     /// An endpoint to write to.

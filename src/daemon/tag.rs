@@ -229,7 +229,7 @@ impl PairRun<'_> {
     }
 
     /// What the source has, and whether its manifest has been read by the tag. A tag that is at no target will be read in
-    /// any case: then one GET tells its digest as well, unless reading is what the source counts.
+    /// any case: then one GET tells its digest as well, unless reading is what the source counts, or mirrors are for.
     async fn source_digest(
         &self,
         reference: &ManifestRef,
@@ -239,6 +239,7 @@ impl PairRun<'_> {
         let source = self.pair.source.as_ref();
         if let ManifestRef::Tag(tag) = reference
             && !source.counts_manifest_reads()
+            && !source.is_mirrored()
             && known.iter().all(|known| *known == Known::Absent)
             && listing.tags.get(tag).copied().flatten().is_none()
         {
@@ -250,10 +251,11 @@ impl PairRun<'_> {
 
     /// Reads the manifest of a tag that is to be copied by the tag itself. A source whose HEAD or list states the digest
     /// of something else that it has would otherwise move the target's tag to that. Where reading is counted, a digest
-    /// that was read once is believed.
+    /// that was read once is believed; where there are mirrors, what the registry states is, for it is they who are read.
     async fn confirm(&self, reference: &ManifestRef, stated: Digest) -> Result<(), Unconfirmed> {
         let ManifestRef::Tag(tag) = reference else { return Ok(()) };
-        if self.pair.source.counts_manifest_reads() && self.batch.has_read(&stated) {
+        let source = &self.pair.source;
+        if source.is_mirrored() || source.counts_manifest_reads() && self.batch.has_read(&stated) {
             return Ok(());
         }
         let read = self.batch.read_tag(tag).await;

@@ -1,18 +1,18 @@
-//! What a registry answered, and what its refusals mean. The text of a refusal comes from outside: it is cut,
-//! cleaned of control characters and of our own credentials before anyone sees it.
+//! What a registry answered, and what its refusals mean. The text of a refusal comes from outside: it is cut and
+//! cleaned of control characters before anyone sees it, and of secrets by [`super::scrub`].
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use base64::Engine as _;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
+use super::hint;
 use super::permits::Permit;
-use super::{Party, retry};
+use super::{Party, challenge, retry};
 use crate::oci::Digest;
 use crate::store::{ErrorKind, Step, StoreError};
 
@@ -85,13 +85,21 @@ impl Answer {
 
     /// The error that this answer is.
     pub(crate) fn refusal(&self, context: &Context) -> StoreError {
+        self.refusal_with(context, hint::of_refusal(context.step, self.status, &self.codes()))
+    }
+
+    /// The same with a way out, where there is one.
+    pub(crate) fn refusal_with(&self, context: &Context, hint: Option<&str>) -> StoreError {
         let kind = kind_of(context.step, self.status, &self.headers, &self.codes());
         let kind = match kind {
             // Our credentials do not count there; most often a signed address ran out, and another one will do.
             ErrorKind::Denied if self.elsewhere => ErrorKind::Unavailable,
             kind => kind,
         };
-        context.error(kind, self.detail())
+        match hint.filter(|_| !self.elsewhere) {
+            Some(hint) => context.error(kind, format!("{}; {hint}", self.detail())),
+            None => context.error(kind, self.detail()),
+        }
     }
 
     /// `404 NAME_UNKNOWN: repository name not known to registry`, or the status alone.
@@ -107,10 +115,20 @@ impl Answer {
                 let _ = write!(detail, ": {}", clean(&error.message));
             }
         }
+        if let Some(scope) = self.not_granted() {
+            let _ = write!(detail, "; the token that we were given does not grant {}", clean(&scope));
+        }
         if self.elsewhere {
             let _ = write!(detail, ", from {}", super::locate::site(&self.url));
         }
         detail
+    }
+
+    /// What a token lacks that was good otherwise (RFC 6750, section 3.1).
+    fn not_granted(&self) -> Option<String> {
+        let challenges = challenge::challenges(&self.headers);
+        let lacking = challenges.iter().find(|challenge| challenge.get("error") == Some("insufficient_scope"))?;
+        Some(lacking.get("scope")?.to_owned())
     }
 }
 
@@ -166,20 +184,6 @@ fn kind_of(step: Step, status: StatusCode, headers: &HeaderMap, codes: &[String]
     }
 }
 
-/// The body of a refusal without the credentials that the request carried: some registries send them back.
-pub(crate) fn scrubbed(body: Bytes, authorization: Option<&HeaderValue>) -> Bytes {
-    let Some(value) = authorization.and_then(|value| value.to_str().ok()) else { return body };
-    let token = value.split_once(' ').map_or(value, |(_, token)| token);
-    let decoded = base64::engine::general_purpose::STANDARD.decode(token).ok();
-    let login = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-    let password = login.as_deref().and_then(|login| login.split_once(':')).map(|(_, password)| password);
-    let mut text = String::from_utf8_lossy(&body).into_owned();
-    for secret in [Some(token), password].into_iter().flatten().filter(|secret| !secret.is_empty()) {
-        text = text.replace(secret, "***");
-    }
-    text.into()
-}
-
 /// Marks a header so that no `Debug` shows it.
 pub(crate) fn sensitive(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
@@ -220,6 +224,14 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_for_lack_of_a_grant_names_it() {
+        let challenge = r#"Bearer realm="https://h/t",scope="repository:r:push",error="insufficient_scope""#;
+        let headers = HeaderMap::from_iter([(http::header::WWW_AUTHENTICATE, challenge.parse().unwrap())]);
+        let told = Answer { headers, ..answer(401, "") }.detail();
+        assert_eq!(told, "401 Unauthorized; the token that we were given does not grant repository:r:push");
+    }
+
+    #[test]
     fn a_refusal_has_the_kind_that_a_caller_can_act_upon() {
         let said = |code: &str| format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#);
         for (step, status, code, kind) in [
@@ -252,14 +264,5 @@ mod tests {
             (error.kind, error.detail.as_str()),
             (ErrorKind::Unavailable, "403 Forbidden, from https://cdn.example:8443")
         );
-    }
-
-    #[test]
-    fn credentials_that_come_back_are_not_shown() {
-        let basic = HeaderValue::from_static("Basic bWU6aHVudGVyMg==");
-        let echo = Bytes::from_static(b"you sent bWU6aHVudGVyMg== which is hunter2");
-        assert_eq!(scrubbed(echo, Some(&basic)), "you sent *** which is ***");
-        let bearer = HeaderValue::from_static("Bearer a.b.c");
-        assert_eq!(scrubbed(Bytes::from_static(b"bad a.b.c"), Some(&bearer)), "bad ***");
     }
 }

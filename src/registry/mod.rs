@@ -14,12 +14,14 @@ mod chunks;
 mod client;
 mod connect;
 mod credentials;
+mod hint;
 mod kind;
 mod links;
 mod locate;
 mod manifests;
 mod manner;
 mod meter;
+mod mirrors;
 mod options;
 mod outgoing;
 mod pace;
@@ -31,6 +33,7 @@ mod referrers;
 mod repository;
 mod retry;
 mod scope;
+mod scrub;
 mod seek;
 mod tags;
 mod token;
@@ -50,6 +53,7 @@ pub use connect::{
 };
 pub use credentials::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub use meter::{MeterSnapshot, RequestCount};
+pub use mirrors::{Mirror, MirrorError, MirrorHealth, Mirrored};
 pub use options::{
     Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads,
 };

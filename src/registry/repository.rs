@@ -8,6 +8,7 @@ use futures_util::stream::BoxStream;
 use url::Url;
 
 use super::answer::Context;
+use super::retry::Kind;
 use super::{Party, Registry};
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{
@@ -23,18 +24,25 @@ pub struct Repository {
     /// On whose behalf it is read and written.
     pub(crate) party: Party,
     place: Arc<str>,
+    /// What reading by digest is, as far as repeating it is concerned.
+    pub(crate) reads: Kind,
 }
 
 impl Repository {
     pub(crate) fn new(registry: Arc<Registry>, name: RepositoryName) -> Self {
         let place = format!("{}/{name}", registry.host()).into();
-        Self { registry, name, party: Party::default(), place }
+        Self { registry, name, party: Party::default(), place, reads: Kind::Read }
     }
 
     /// The same on behalf of this party, which shares the registry's limits fairly with others.
     #[must_use]
     pub fn for_party(self, party: Party) -> Self {
         Self { party, ..self }
+    }
+
+    /// The same repository as a mirror of another one: what fails is not tried again, for others can be asked.
+    pub(crate) fn standing_in(self) -> Self {
+        Self { reads: Kind::StandIn, ..self }
     }
 
     pub(crate) fn context(&self, step: Step, subject: impl fmt::Display) -> Context {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
-use super::answer::{Answer, Body, scrubbed, sensitive};
+use super::answer::{Answer, Body, sensitive};
 use super::auth::AuthError;
 use super::credentials::Login;
 use super::locate;
@@ -19,6 +19,7 @@ use super::pace::Class;
 use super::permits::Permit;
 use super::retry::{self, Attempts, Kind};
 use super::scope::Scopes;
+use super::scrub::Secrets;
 use super::transport::{Call, Payload};
 use super::trouble::Trouble;
 use super::{Party, Registry};
@@ -165,7 +166,7 @@ impl Wanted<'_> {
 fn without(login: Option<&Login>, answer: Answer) -> Answer {
     let Some(Login::Token(token)) = login else { return answer };
     let sent = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok();
-    let body = Body::Whole(scrubbed(answer.bytes(), sent.as_ref()));
+    let body = Body::Whole(Secrets::default().of_header(sent.as_ref()).cut_out_of(answer.bytes()));
     Answer { body, ..answer }
 }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use url::Url;
 
 use super::Registry;
-use super::answer::{Answer, Body, CREDENTIALS, Context, MAX_REFUSAL, scrubbed};
+use super::answer::{Answer, Body, CREDENTIALS, Context, MAX_REFUSAL};
 use super::auth::{AuthError, Grant};
 use super::locate;
 use super::outgoing::Outgoing;
@@ -17,6 +17,7 @@ use super::pace::Class;
 use super::permits::{Door, Permit};
 use super::retry::{self, Attempts, Failure, Kind};
 use super::scope::Scopes;
+use super::scrub::Secrets;
 use super::trouble::{Trouble, broken_off, describe, wants_tls};
 use super::turns::Party;
 use crate::store::{ErrorKind, StoreError};
@@ -220,7 +221,7 @@ impl Registry {
             }
             (_, Expects::Small(most)) => {
                 // A large body gets its time, at 16 KiB/s.
-                let limit = self.tempo.total + Duration::from_secs(held as u64 / 16_384);
+                let limit = self.tempo.whole(call.kind) + Duration::from_secs(held as u64 / 16_384);
                 let whole = async { self.whole(self.exchange(call, home, credentials).await?, most).await };
                 within(limit, whole).await?
             }
@@ -240,7 +241,8 @@ impl Registry {
             return Err(trouble);
         }
         let refused = answer.status.is_client_error() || answer.status.is_server_error();
-        let body = if refused { scrubbed(body, credentials) } else { body };
+        let secrets = || Secrets::default().of_header(credentials).of_query(&call.url).of_query(&answer.url);
+        let body = if refused { secrets().cut_out_of(body) } else { body };
         let elsewhere = !locate::same_origin(&answer.url, home);
         Ok(Answer { body: Body::Whole(body), elsewhere, ..answer })
     }

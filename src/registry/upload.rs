@@ -10,6 +10,7 @@ use url::Url;
 
 use super::Repository;
 use super::answer::{Answer, Context};
+use super::chunks::Sent;
 use super::locate;
 use super::manner::{MAX_CHUNK, Way};
 use super::outgoing::Outgoing;
@@ -118,11 +119,12 @@ pub(super) struct Session {
 #[async_trait]
 impl Upload for Session {
     async fn send(mut self: Box<Self>, bytes: Verified) -> Result<(), StoreError> {
-        match self.repository.registry.upload.way() {
-            _ if self.blob.size <= HELD => self.send_held(bytes).await,
-            Way::Whole => self.send_streamed(bytes).await,
+        let chunks = match self.repository.registry.upload.way() {
+            _ if self.blob.size <= HELD => self.send_held(bytes).await.map(|()| 1),
+            Way::Whole => self.send_streamed(bytes).await.map(|()| 1),
             Way::Chunks(_) => self.send_in_chunks(bytes).await,
-        }
+        };
+        self.prove(chunks?).await
     }
 
     async fn cancel(self: Box<Self>) {
@@ -169,18 +171,41 @@ impl Session {
         outcome.map_err(Uncommitted::error)
     }
 
-    async fn send_in_chunks(&mut self, bytes: Verified) -> Result<(), StoreError> {
-        let is_smooth = self.send_chunks(bytes).await?;
-        match self.commit(Kind::Commit, Payload::Bytes(Bytes::new()), 0).await {
+    /// In how many chunks they went; in one where the whole has been seen.
+    async fn send_in_chunks(&mut self, bytes: Verified) -> Result<u32, StoreError> {
+        let Sent { chunks, is_smooth } = self.send_chunks(bytes).await?;
+        let outcome = match self.commit(Kind::Commit, Payload::Bytes(Bytes::new()), 0).await {
             Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_)) if self.is_there_after(self.blob.size).await => {
-                Ok(())
+                return Ok(1);
             }
             // What was sent is proven: a request that had broken off has still written into the session.
             Err(Uncommitted::Refused(error)) if error.kind == ErrorKind::Corrupt && !is_smooth => {
                 Err(StoreError { kind: ErrorKind::Unavailable, ..error })
             }
             outcome => outcome.map_err(Uncommitted::error),
+        };
+        outcome.map(|()| chunks)
+    }
+
+    /// Looks whether what is said to be stored is stored, where that is in doubt. A blob that cannot be seen yet is left to
+    /// the manifest, which a registry does not take without it.
+    async fn prove(&self, chunks: u32) -> Result<(), StoreError> {
+        let (repository, blob) = (&self.repository, &self.blob);
+        let manner = &repository.registry.upload;
+        if !manner.is_to_be_proven(chunks) {
+            return Ok(());
         }
+        let Some(stored) = repository.stored_length(blob).await.filter(|stored| *stored != blob.size) else {
+            return Ok(());
+        };
+        let lie =
+            format!("the registry says that it stored the blob, and has {stored} bytes of it instead of {}", blob.size);
+        let context = self.context(Step::CommitBlob);
+        if chunks > 1 && manner.learn_chunks_are_lost() {
+            let detail = format!("{lie}: it gets blobs in one piece from now on");
+            return Err(context.error(ErrorKind::Unavailable, detail));
+        }
+        Err(context.error(ErrorKind::Corrupt, lie))
     }
 
     /// Whether the blob was committed although nobody said so. Where all bytes were sent, one HEAD may spare them all.

@@ -91,6 +91,20 @@ fn an_authority_of_ones_own_is_believed_where_it_is_named_and_only_there() {
 }
 
 #[test]
+fn what_is_wrong_with_a_certificate_is_said_once_and_in_the_verifiers_words_at_debug() {
+    let scene = Scene::new();
+    let front = scene.good_front();
+    let host = front.host();
+    let verifier = "failed to verify TLS certificate";
+    let output = scene.tags(&host, "{}");
+    assert!(!output.stderr.contains(verifier), "{}", output.stderr);
+    assert_eq!(output.stderr.matches("is of an authority that is not known here").count(), 1, "{}", output.stderr);
+    let mut command = scene.prepared(&host, "{}", &["tags", &format!("{host}/a/b")]);
+    let output = Running::start(command.env("TRANSSHIP_LOG", "debug")).wait(DEADLINE);
+    assert!(output.stderr.contains(verifier), "{}", output.stderr);
+}
+
+#[test]
 fn a_certificate_for_another_name_or_of_another_time_is_told_with_its_names_and_its_end() {
     let scene = Scene::new();
     let trusted = "{tls: {ca: ca.pem}}";

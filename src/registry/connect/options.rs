@@ -12,7 +12,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::registry::credentials::rsa_key;
-use crate::registry::locate;
+use crate::registry::{Mirror, locate};
 
 /// A file with certificates is not larger than this, in bytes.
 const MAX_PEM: u64 = 4 * 1024 * 1024;
@@ -30,6 +30,8 @@ pub struct Transport {
     pub path_prefix: Option<PathPrefix>,
     /// How long to wait.
     pub timeouts: Timeouts,
+    /// Where what is addressed by its digest is read first, in this order.
+    pub mirrors: Vec<Mirror>,
 }
 
 impl Transport {

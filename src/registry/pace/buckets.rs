@@ -30,8 +30,8 @@ impl Class {
     /// The class of a request.
     pub(crate) fn of(kind: Kind, lists_referrers: bool) -> Self {
         match kind {
-            Kind::Read if lists_referrers => Self::ReferrerList,
-            Kind::Read => Self::Read,
+            Kind::Read | Kind::StandIn if lists_referrers => Self::ReferrerList,
+            Kind::Read | Kind::StandIn => Self::Read,
             Kind::Token => Self::Token,
             Kind::Delete => Self::Delete,
             Kind::OpenUpload => Self::Upload,

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM form.
+#[derive(Debug)]
 pub struct Certified {
     /// The certificate.
     pub certificate: String,
@@ -60,6 +61,15 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = parameters.signed_by(&key, &self.0).unwrap();
         Certified { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+}
+
+impl Authority {
+    /// A certificate for whoever signs tokens, in DER form, and its key.
+    pub fn signer(&self) -> (Vec<u8>, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let parameters = CertificateParams::new(vec!["tokens".to_owned()]).unwrap();
+        (parameters.signed_by(&key, &self.0).unwrap().der().to_vec(), key)
     }
 }
 

@@ -9,3 +9,4 @@ pub mod programs;
 pub mod registry;
 pub mod rust_source;
 pub mod site;
+pub mod token_server;

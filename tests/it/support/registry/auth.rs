@@ -9,6 +9,7 @@ use axum::http::{Method, header};
 use axum::response::Response;
 use base64::Engine as _;
 
+use super::faults::Fault;
 use super::route::{Asked, Object};
 use super::{Shared, answer};
 
@@ -95,11 +96,11 @@ impl Tokens {
         self.0.lock().unwrap().clear();
     }
 
-    fn give(&self, grants: BTreeSet<Grant>, lifetime: Duration) -> String {
+    fn give(&self, grants: BTreeSet<Grant>, lifetime: Duration, beginning: &str) -> String {
         let mut tokens = self.0.lock().unwrap();
         // As long as a real one, and never the same one twice, also after `expire`.
         let number = tokens.len();
-        let token = hex::encode(format!("{number}-{:?}-{grants:?}", Instant::now()));
+        let token = format!("{beginning}{}", hex::encode(format!("{number}-{:?}-{grants:?}", Instant::now())));
         tokens.insert(token.clone(), (grants, Instant::now() + lifetime));
         token
     }
@@ -234,7 +235,12 @@ pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Respons
     let mut grants = BTreeSet::new();
     // Several scopes come as several parameters or as one with spaces.
     let scopes = parameters.iter().filter(|(key, _)| key == "scope").flat_map(|(_, value)| value.split(' '));
-    for scope in scopes.filter(|scope| !scope.is_empty()) {
+    let scopes: Vec<&str> = scopes.filter(|scope| !scope.is_empty()).collect();
+    let limit = shared.faults.find(|fault| if let Fault::ScopeLimit(limit) = fault { Some(*limit) } else { None });
+    if limit.is_some_and(|limit| scopes.len() > limit) {
+        return answer::with(431, &[("content-type", "text/html".into())], "<html>Request Header Too Large</html>");
+    }
+    for scope in scopes {
         let Some((name, actions)) = scope.split_once(':').and_then(|(_, rest)| rest.rsplit_once(':')) else {
             return answer::error(400, "DENIED", "a scope that is none");
         };
@@ -253,7 +259,8 @@ pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Respons
             }
         }
     }
-    let token = shared.tokens.give(grants, lifetime);
+    let begin = shared.faults.find(|fault| if let Fault::TokensBegin(text) = fault { Some(*text) } else { None });
+    let token = shared.tokens.give(grants, lifetime, begin.unwrap_or_default());
     answer::json(&serde_json::json!({"token": token, "expires_in": lifetime.as_secs()}))
 }
 

@@ -11,6 +11,7 @@ mod faults;
 mod lists;
 mod log;
 mod manifests;
+mod quirks;
 mod route;
 mod store;
 mod transmit;
