@@ -14,6 +14,7 @@ mod history;
 mod inspect;
 mod limits;
 mod logging;
+mod login_check;
 mod man;
 mod once;
 mod open;

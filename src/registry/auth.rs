@@ -100,6 +100,11 @@ impl Auth {
         self.source.identity()
     }
 
+    /// Whether the registry has wanted to know who we are.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.scheme().is_some()
+    }
+
     fn numbered(&self, header: HeaderValue) -> Grant {
         Grant { header, generation: self.generations.fetch_add(1, Ordering::Relaxed) }
     }

@@ -210,6 +210,11 @@ impl Server {
         self.base.join(path.trim_start_matches('/'))
     }
 
+    /// How connections to it are made.
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
     pub(crate) fn referrers_api(&self) -> ReferrersApi {
         match self.referrers_api.load(Ordering::Relaxed) {
             1 => ReferrersApi::Present,

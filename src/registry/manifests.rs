@@ -67,7 +67,12 @@ impl Repository {
         }
     }
 
-    fn manifest_call(&self, context: &Context, method: Method, reference: &ManifestRef) -> Result<Call, StoreError> {
+    pub(crate) fn manifest_call(
+        &self,
+        context: &Context,
+        method: Method,
+        reference: &ManifestRef,
+    ) -> Result<Call, StoreError> {
         let url = self.url(context, &format!("manifests/{reference}"))?;
         let accepted = HeaderValue::from_str(&MediaType::ACCEPTED.join(", "));
         let accepted = accepted.map_err(|error| context.error(ErrorKind::Invalid, error))?;

@@ -27,6 +27,7 @@ mod options;
 mod outgoing;
 mod pace;
 mod permits;
+mod probe;
 mod profile;
 mod realm;
 mod referrers;
@@ -58,6 +59,7 @@ pub use options::{
     Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads,
 };
 pub use pace::Throttle;
+pub use probe::{Greeting, LetIn, Proof, Readable, Scheme, StatedLimits};
 pub use profile::{Bucket, Figure, InForce, LimitsInForce, Origin, Profile, ProfileError};
 pub use repository::Repository;
 pub use turns::Party;

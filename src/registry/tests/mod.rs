@@ -10,6 +10,7 @@ mod origins;
 mod pace;
 mod patience;
 mod prefix;
+mod probe;
 mod scripted;
 mod seek;
 mod transfer;
