@@ -4,6 +4,7 @@
 mod auth;
 mod debian;
 mod listing;
+mod mirrors;
 mod origins;
 mod patience;
 mod prefix;
