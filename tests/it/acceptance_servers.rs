@@ -317,7 +317,7 @@ fn debians_registry_as_a_cache_is_a_mirror_that_spares_the_registry_each_further
 }
 
 #[test]
-fn tokens_and_uploads_work_where_both_the_registry_and_its_token_service_stand_below_a_path() {
+fn tokens_uploads_and_pages_work_where_both_the_registry_and_its_token_service_stand_below_a_path() {
     let scene = Scene::new();
     let tokens = scene.tokens(300, 300);
     let own = scene.authority.certify("127.0.0.1", LATER);
@@ -331,6 +331,11 @@ fn tokens_and_uploads_work_where_both_the_registry_and_its_token_service_stand_b
     let there = entry("there", &format!("{from}/public/app"), &format!("{host}/team/app"));
     let back = entry("back", &format!("{host}/team/**"), &format!("{from}/back/**"));
     scene.configure(&[(host, tls(&format!("{AS_MIRROR}, path_prefix: /art/images")))], &[there, back]);
+    // So many that the catalog has a second page, whose address the registry gives without the path.
+    let repositories = registry.storage().join("data/docker/registry/v2/repositories/many");
+    for number in 0..1001 {
+        std::fs::create_dir_all(repositories.join(format!("r{number:04}/_layers"))).unwrap();
+    }
     for name in ["there", "back"] {
         let output = scene.run(&["once", name]);
         assert!(output.status.success(), "{}\n{}\n{}", output.stdout, output.stderr, nginx.log());
