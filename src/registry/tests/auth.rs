@@ -118,7 +118,10 @@ async fn a_refusal_that_stays_is_denied_after_one_new_token() {
     let place = &server.host;
     assert_eq!(
         error.to_string(),
-        format!("{place}/a/b: reading manifest latest: 401 Unauthorized, DENIED: no*** you, ***")
+        format!(
+            "{place}/a/b: reading manifest latest: 401 Unauthorized, DENIED: no*** you, ***; the token that we were given \
+             does not grant this"
+        )
     );
     assert_eq!(server.lines().len(), 3);
 }

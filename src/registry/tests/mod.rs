@@ -6,6 +6,7 @@ mod clouds;
 mod debian;
 mod identities;
 mod listing;
+mod mirrors;
 mod origins;
 mod pace;
 mod patience;
