@@ -91,12 +91,13 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
 }
 
 fn same_options(old: &Options, new: &Options) -> bool {
-    let Options { credentials, plain_http, kind, limits, upload, transport } = old;
+    let Options { credentials, plain_http, kind, limits, upload, max_manifest, transport } = old;
     *credentials == new.credentials
         && *plain_http == new.plain_http
         && *kind == new.kind
         && *limits == new.limits
         && *upload == new.upload
+        && *max_manifest == new.max_manifest
         && *transport == new.transport
 }
 

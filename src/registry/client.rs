@@ -10,6 +10,7 @@ use url::Url;
 use super::auth::Auth;
 use super::connect::{self, Via};
 use super::credentials::Wire;
+use super::manifests;
 use super::manner::Manner;
 use super::meter::Meter;
 use super::pace::Pace;
@@ -33,6 +34,8 @@ pub struct Registry {
     pub(crate) tempo: Tempo,
     pub(crate) kind: Kind,
     pub(crate) upload: Manner,
+    /// The largest manifest that is read, in bytes.
+    pub(crate) max_manifest: usize,
     pub(crate) own_mount: OwnMount,
     referrers_api: AtomicU8,
     /// Whether a tag listing has told digests.
@@ -102,6 +105,7 @@ impl Registry {
         Ok(Arc::new(Self {
             kind,
             upload: Manner::new(kind, options.upload),
+            max_manifest: manifests::most(options.max_manifest),
             auth: Auth::new(host.clone(), options.credentials, wire),
             host,
             via: Via::new(&base, &options.transport),

@@ -70,6 +70,9 @@ async fn a_manifest_without_end_is_not_read() {
     let error = server.repository().manifest(&v1()).await.unwrap_err();
     assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Invalid, "the answer is larger than 4194304 bytes"));
     assert_eq!(server.lines().len(), 1);
+    let more = Options { max_manifest: Some(8 * 1024 * 1024), ..plain() };
+    let repository = server.registry_as(more).repository("a/b".parse().unwrap());
+    assert_eq!(repository.manifest(&v1()).await.unwrap().bytes().len(), 4 * 1024 * 1024 + 1);
 }
 
 #[tokio::test]
