@@ -127,6 +127,16 @@ async fn a_range_is_honoured_ignored_or_wrong() {
 }
 
 #[tokio::test]
+async fn a_blob_is_asked_for_as_it_is_and_taken_as_it_comes() {
+    let content = noise(10_000);
+    let body = content.clone();
+    // Whatever is said of its encoding: undone, it would have another digest.
+    let server = Server::start(move |_| answer(200, &[("content-encoding", "gzip")], body.clone())).await;
+    assert_eq!(read(&server, &content, 0).await.unwrap(), content);
+    assert_eq!(server.asked()[0].header("accept-encoding"), Some("identity"));
+}
+
+#[tokio::test]
 async fn a_blob_that_stands_still_or_breaks_off_is_an_error_that_names_it() {
     let content = noise(10_000);
     let still = Server::start(|_| {
