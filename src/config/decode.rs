@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::credentials::credentials;
-use super::keys::{CHUNK, DAEMON, DEFAULTS, MAX_GRACE, MIN_MEMORY, ROOT};
+use super::keys::{CHUNK, DAEMON, DEFAULTS, MAX_GRACE, MAX_MANIFEST, MIN_MEMORY, ROOT};
 use super::limits::{bandwidth, limits};
 use super::node::Node;
 use super::reader::{Reader, Value};
@@ -206,9 +206,10 @@ fn options(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHost>) 
     let kind = fields.get("kind").and_then(|value| kind(reader, value));
     let limits = fields.get("limits").and_then(|value| limits(reader, value)).unwrap_or_default();
     let upload = fields.get("upload").and_then(|value| uploads(reader, value)).unwrap_or_default();
+    let max_manifest = fields.get("max_manifest").and_then(|value| max_manifest(reader, value));
     let transport = transport::transport(reader, &fields, plain_http, host);
     fields.done();
-    Some(Options { credentials, plain_http, kind, limits, upload, transport })
+    Some(Options { credentials, plain_http, kind, limits, upload, max_manifest, transport })
 }
 
 fn uploads(reader: &Reader<'_>, value: &Value<'_>) -> Option<Uploads> {
@@ -230,6 +231,16 @@ fn uploads(reader: &Reader<'_>, value: &Value<'_>) -> Option<Uploads> {
     });
     fields.done();
     Some(Uploads { mode, chunk })
+}
+
+fn max_manifest(reader: &Reader<'_>, value: &Value<'_>) -> Option<u64> {
+    let size = reader.size(value, *MAX_MANIFEST.start())?;
+    if size > *MAX_MANIFEST.end() {
+        let most = scalar::shown_size(*MAX_MANIFEST.end());
+        reader.wrong(value, format!("{} is too much: {most} at most", scalar::shown_size(size)));
+    }
+    // The least is the default.
+    Some(size).filter(|size| size > MAX_MANIFEST.start())
 }
 
 fn kind(reader: &Reader<'_>, value: &Value<'_>) -> Option<Kind> {

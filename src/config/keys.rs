@@ -91,6 +91,9 @@ pub(super) const MIN_BANDWIDTH: u64 = 1 << 10;
 /// The bounds of a chunk, in bytes.
 pub(super) const CHUNK: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
 
+/// The bytes of the largest manifest that is read.
+pub(super) const MAX_MANIFEST: std::ops::RangeInclusive<u64> = 4 << 20..=8 << 20;
+
 /// The most items of any list.
 pub(super) const MAX_ITEMS: u64 = 10_000;
 

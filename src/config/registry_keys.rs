@@ -35,6 +35,15 @@ pub(super) static REGISTRY: Table = Table {
                 "What the registry is asked for at most, by all entries together, in turn. Default: by `profile`.",
                 "",
             ),
+            with_default(
+                key(
+                    "max_manifest",
+                    Shape::Size,
+                    "The largest manifest that is read from the registry, 4MiB to 8MiB; larger ones are refused.",
+                    r#""8MiB""#,
+                ),
+                r#""4MiB""#,
+            ),
             key("upload", Shape::Map(&UPLOAD), "How blobs are sent to the registry. Default: as it takes them.", ""),
         ],
         TRANSPORT,

@@ -11,6 +11,7 @@ use url::Url;
 use super::auth::Auth;
 use super::connect::{self, Via};
 use super::credentials::Wire;
+use super::manifests;
 use super::manner::Manner;
 use super::meter::Meter;
 use super::pace::Pace;
@@ -45,6 +46,8 @@ pub struct Server {
     pub(crate) tempo: Tempo,
     pub(crate) kind: Kind,
     pub(crate) upload: Manner,
+    /// The largest manifest that is read, in bytes.
+    pub(crate) max_manifest: usize,
     pub(crate) own_mount: OwnMount,
     referrers_api: AtomicU8,
     /// Whether a tag listing has told digests.
@@ -171,6 +174,7 @@ impl Server {
         Ok(Self {
             kind,
             upload: Manner::new(kind, options.upload),
+            max_manifest: manifests::most(options.max_manifest),
             http: client(&host, &base, &tempo, &options.transport)?,
             host,
             via: Via::new(&base, &options.transport),

@@ -14,8 +14,16 @@ use super::transport::{Call, Expects, Payload};
 use crate::oci::{Children, Descriptor, Digest, Manifest, ManifestRef, MediaType};
 use crate::store::{ErrorKind, ReferrerLink, Step, StoreError};
 
-/// The largest manifest that is read (distribution-spec asks registries for 4 MiB at least).
+/// The largest manifest that is read unless more is set (distribution-spec asks registries for 4 MiB at least).
 pub(crate) const MAX_MANIFEST: usize = 4 * 1024 * 1024;
+
+/// The most that can be set.
+const LARGEST: usize = 8 * 1024 * 1024;
+
+/// The largest manifest that is read, as it is set.
+pub(crate) fn most(set: Option<u64>) -> usize {
+    set.map_or(MAX_MANIFEST, |set| usize::try_from(set).unwrap_or(LARGEST).min(LARGEST))
+}
 
 /// How often a manifest is written again while a replica may lag, after pauses of 0.25 s to 4 s.
 const REPLICA_PAUSES: u32 = 5;
@@ -77,7 +85,7 @@ impl Repository {
         let accepted = HeaderValue::from_str(&MediaType::ACCEPTED.join(", "));
         let accepted = accepted.map_err(|error| context.error(ErrorKind::Invalid, error))?;
         let call = Call::new(self.reads, method, url, Scopes::pull(&self.name));
-        Ok(call.header(ACCEPT, accepted).expects(Expects::Small(MAX_MANIFEST)))
+        Ok(call.header(ACCEPT, accepted).expects(Expects::Small(self.registry.max_manifest)))
     }
 
     pub(crate) async fn put_manifest(

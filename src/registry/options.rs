@@ -22,6 +22,8 @@ pub struct Options {
     pub limits: Limits,
     /// How blobs are sent to it.
     pub upload: Uploads,
+    /// The largest manifest that is read, in bytes, 8 MiB at most. `None` is 4 MiB.
+    pub max_manifest: Option<u64>,
     /// How connections are made.
     pub transport: Transport,
 }

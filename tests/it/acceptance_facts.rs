@@ -2,12 +2,15 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use transship::oci::{Digest, ManifestRef};
 use transship::registry::{Options, Registry, Uploads};
 use transship::store::{Begun, ErrorKind, Source as _, Target as _};
 
+use crate::support::front::{Authority, Front};
 use crate::support::images::{self, Family, Image, linux};
 use crate::support::programs::DEADLINE;
 use crate::support::registry::{Auth, Fault, Server, Setup};
@@ -401,6 +404,44 @@ fn relay(client: TcpStream, upstream: &str, version: &str) -> Option<()> {
     let mut client = client;
     client.write_all(version.as_bytes()).ok()?;
     client.write_all(rest).ok()
+}
+
+/// Speaks just enough HTTP/2 to end each connection with `ENHANCE_YOUR_CALM` (RFC 9113, 7), and counts them.
+fn without_calm() -> (String, Arc<AtomicUsize>) {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb];
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let (host, count) = (listener.local_addr().unwrap().to_string(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            counted.fetch_add(1, Ordering::SeqCst);
+            std::thread::spawn(move || {
+                let mut preface = [0; 24];
+                stream.read_exact(&mut preface).ok()?;
+                stream.write_all(&[&SETTINGS[..], &GOAWAY].concat()).ok()?;
+                std::io::copy(&mut stream, &mut std::io::sink()).ok()
+            });
+        }
+    });
+    (host, count)
+}
+
+#[test]
+fn a_registry_that_ends_http_2_under_load_is_asked_again_later_and_named_with_the_way_out() {
+    let authority = Authority::new("An authority of the tests");
+    let own = authority.certify("127.0.0.1", 2099);
+    let (upstream, connections) = without_calm();
+    let front = Front::tls(&upstream, &own, None, &["h2"]);
+    let site = Site::new();
+    site.write("ca.pem", &authority.pem());
+    let host = front.host();
+    let entry = format!("- {{name: app, source: \"{host}/a/b\", target: \"oci-layout:out\"}}");
+    site.configure_fully("status: off", &format!("\"{host}\": {{tls: {{ca: ca.pem}}}}"), &entry);
+    let output = site.run(&["tags", &format!("{host}/a/b")]);
+    let told = format!("https://{host} ended HTTP/2 with ENHANCE_YOUR_CALM; `http1_only: true` does without HTTP/2");
+    assert!(output.code() == 1 && output.stderr.contains(&told), "{}", output.stderr);
+    assert_eq!(connections.load(Ordering::SeqCst), 5, "after pauses");
 }
 
 #[test]

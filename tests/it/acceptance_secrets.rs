@@ -543,7 +543,7 @@ fn a_secret_is_found_in_every_form_and_place() {
             format!("cut {}…", &secret[..8]),
             format!("Authorization: Basic {}", base64(&format!("{USER}:{secret}"))),
             format!("Proxy-Authorization: Basic {}", base64(&format!("{PROXY_USER}:{secret}"))),
-            format!("{}", base64(secret)),
+            base64(secret),
             format!("http://h/x?sig={percent}&x"),
             format!("{:?}", format!("?sig={}", percent.to_lowercase())),
             hex::encode(secret),

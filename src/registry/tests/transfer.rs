@@ -70,6 +70,9 @@ async fn a_manifest_without_end_is_not_read() {
     let error = server.repository().manifest(&v1()).await.unwrap_err();
     assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Invalid, "the answer is larger than 4194304 bytes"));
     assert_eq!(server.lines().len(), 1);
+    let more = Options { max_manifest: Some(8 * 1024 * 1024), ..plain() };
+    let repository = server.registry_as(more).repository("a/b".parse().unwrap());
+    assert_eq!(repository.manifest(&v1()).await.unwrap().bytes().len(), 4 * 1024 * 1024 + 1);
 }
 
 #[tokio::test]
@@ -121,6 +124,16 @@ async fn a_range_is_honoured_ignored_or_wrong() {
         read(&wrong, &content, 7777).await.unwrap_err().detail,
         "asked for the bytes from 7777 on, the registry sends \"bytes 0-9999/10000\""
     );
+}
+
+#[tokio::test]
+async fn a_blob_is_asked_for_as_it_is_and_taken_as_it_comes() {
+    let content = noise(10_000);
+    let body = content.clone();
+    // Whatever is said of its encoding: undone, it would have another digest.
+    let server = Server::start(move |_| answer(200, &[("content-encoding", "gzip")], body.clone())).await;
+    assert_eq!(read(&server, &content, 0).await.unwrap(), content);
+    assert_eq!(server.asked()[0].header("accept-encoding"), Some("identity"));
 }
 
 #[tokio::test]
