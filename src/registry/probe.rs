@@ -16,7 +16,6 @@ use super::challenge::challenges;
 use super::credentials::Login;
 use super::pace::Class;
 use super::permits::Door;
-use super::permits::Door;
 use super::scope::Scopes;
 use super::tags::MAX_PAGE;
 use super::transport::{Call, Expects, SMALL};
