@@ -6,33 +6,9 @@ use std::str::FromStr;
 use chrono::{DateTime, Timelike as _, Utc};
 use chrono_tz::Tz;
 
+use super::{Bandwidth, Hours, Window};
+
 const DAY: u32 = 24 * 60;
-
-/// Which rate holds when. Outside of all windows there is no limit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bandwidth(Vec<Window>);
-
-/// A rate, and when it holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Window {
-    /// Bytes a second of bodies, in both directions together.
-    pub rate: u64,
-    /// `None` is always.
-    pub between: Option<Hours>,
-    /// Where `between` is the time of day.
-    pub timezone: Tz,
-}
-
-/// From one time of day to another, the second of which is not part of it: `08:00-18:00`; over midnight, `22:00-06:00`.
-///
-/// They are times on the wall. An hour that the clock skips in spring is in no window, and one that it shows twice in autumn
-/// is in its window twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hours {
-    /// In minutes of the day.
-    from: u32,
-    to: u32,
-}
 
 /// A text that is not [`Hours`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -47,7 +47,7 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
-pub use bandwidth::{Bandwidth, Hours, HoursError, Window};
+pub use bandwidth::HoursError;
 pub use client::{Registry, RegistryError};
 pub use connect::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
@@ -58,8 +58,8 @@ pub use mirrors::{Mirror, MirrorError, MirrorHealth, Mirrored};
 pub use options::{
     Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads,
 };
-pub use pace::Throttle;
+pub use pace::{Bandwidth, Bucket, Figure, Hours, Profile, Throttle, Window};
 pub use probe::{Greeting, LetIn, Proof, Readable, Scheme, StatedLimits};
-pub use profile::{Bucket, Figure, InForce, LimitsInForce, Origin, Profile, ProfileError};
+pub use profile::{InForce, LimitsInForce, Origin, ProfileError};
 pub use repository::Repository;
 pub use turns::Party;

@@ -3,6 +3,7 @@
 
 mod buckets;
 mod flow;
+mod options;
 mod rate;
 
 use std::sync::{Arc, OnceLock};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 pub(crate) use buckets::{Buckets, Class};
 pub use flow::Throttle;
+pub use options::{Bandwidth, Bucket, Figure, Hours, Profile, Window};
 
 use super::turns::Party;
 use super::{Limits, LimitsInForce, Registry};
