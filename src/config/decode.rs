@@ -243,6 +243,7 @@ fn limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limits> {
     });
     let bandwidth = fields.get("bandwidth").and_then(|value| reader.bandwidth(value, MIN_BANDWIDTH));
     let concurrent = fields.integer(reader, "concurrent");
+    let keep = fields.integer(reader, "keep").map_or(0, |keep| keep as u64);
     fields.done();
-    Some(Limits { requests, bandwidth, concurrent })
+    Some(Limits { requests, bandwidth, concurrent, keep })
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::quotas::Quotas;
 use crate::config::Endpoint;
 use crate::layout::Layout;
 use crate::oci::{RegistryHost, Repository};
@@ -18,6 +19,7 @@ pub struct Endpoints {
     unlisted: Options,
     registries: Mutex<HashMap<RegistryHost, Arc<Registry>>>,
     layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
+    quotas: Arc<Quotas>,
 }
 
 /// Why an endpoint cannot be opened.
@@ -61,7 +63,8 @@ impl Endpoints {
         options.iter().filter(|(host, _)| changed.contains(host)).for_each(warn);
         let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let unlisted = self.unlisted.clone();
-        Self { options, unlisted, registries: Mutex::new(registries), layouts: Mutex::new(layouts) }
+        let quotas = self.quotas.clone();
+        Self { options, unlisted, registries: Mutex::new(registries), layouts: Mutex::new(layouts), quotas }
     }
 
     /// The client of a registry.
@@ -76,6 +79,7 @@ impl Endpoints {
         let options = self.options.get(host).unwrap_or(&self.unlisted).clone();
         let registry = Registry::new(host.clone(), options)
             .map_err(|error| OpenError::Client { host: host.clone(), reason: error.to_string() })?;
+        self.quotas.tell(&registry);
         registries.insert(host.clone(), registry.clone());
         Ok(registry)
     }
@@ -108,6 +112,10 @@ impl Endpoints {
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }
+    }
+
+    pub(super) fn quotas(&self) -> &Quotas {
+        &self.quotas
     }
 
     fn repository(&self, repository: &Repository) -> Result<crate::registry::Repository, OpenError> {

@@ -102,7 +102,7 @@ impl Registry {
         Ok(Arc::new(Self {
             kind,
             upload: Manner::new(kind, options.upload),
-            auth: Auth::new(host.clone(), options.credentials, wire),
+            auth: Auth::new(host.clone(), options.credentials, wire).keeping(options.limits.keep),
             host,
             via: Via::new(&base, &options.transport),
             base,

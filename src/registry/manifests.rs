@@ -6,6 +6,7 @@ use http::{HeaderValue, Method, StatusCode};
 
 use super::Repository;
 use super::answer::{Answer, Context};
+use super::quota::Reads;
 use super::retry::Kind;
 use super::scope::Scopes;
 use super::transport::{Call, Expects, Payload};
@@ -66,8 +67,14 @@ impl Repository {
         let url = self.url(context, &format!("manifests/{reference}"))?;
         let accepted = HeaderValue::from_str(&MediaType::ACCEPTED.join(", "));
         let accepted = accepted.map_err(|error| context.error(ErrorKind::Invalid, error))?;
+        let is_head = method == Method::HEAD;
         let call = Call::read(method, url, Scopes::pull(&self.name));
-        Ok(call.header(ACCEPT, accepted).expects(Expects::Small(MAX_MANIFEST)))
+        let reads = match reference {
+            _ if is_head => Reads::Free,
+            ManifestRef::Tag(_) => Reads::Counted(None),
+            ManifestRef::Digest(digest) => Reads::Counted(Some(*digest)),
+        };
+        Ok(call.header(ACCEPT, accepted).expects(Expects::Small(MAX_MANIFEST)).reads(reads))
     }
 
     pub(crate) async fn put_manifest(

@@ -23,6 +23,7 @@ mod options;
 mod outgoing;
 mod pace;
 mod permits;
+mod quota;
 mod realm;
 mod referrers;
 mod repository;
@@ -47,4 +48,5 @@ pub use options::{
     Azure, AzureIdentity, Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode,
     UploadModeError, Uploads,
 };
+pub use quota::QuotaState;
 pub use repository::Repository;

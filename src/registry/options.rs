@@ -258,6 +258,8 @@ pub struct Limits {
     pub bandwidth: Option<u64>,
     /// Requests in flight. `None` is the client's own default.
     pub concurrent: Option<usize>,
+    /// How many reads of a window are left to others where the registry counts them (Docker Hub).
+    pub keep: u64,
 }
 
 /// So many in such a time: `600/min`.

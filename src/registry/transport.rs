@@ -14,6 +14,7 @@ use super::auth::{AuthError, Grant};
 use super::locate;
 use super::outgoing::Outgoing;
 use super::permits::{Door, Permit};
+use super::quota::Reads;
 use super::retry::{self, Attempts, Failure, Kind};
 use super::scope::Scopes;
 use super::trouble::{Trouble, broken_off, describe, wants_tls};
@@ -35,6 +36,8 @@ pub(crate) struct Call {
     pub(crate) payload: Payload,
     pub(crate) scopes: Scopes,
     pub(crate) expects: Expects,
+    /// What it is to a registry that counts reads.
+    pub(crate) reads: Reads,
 }
 
 /// The body to send.
@@ -60,7 +63,7 @@ impl Call {
     /// A request without a body and with a small answer.
     pub(crate) fn new(kind: Kind, method: Method, url: Url, scopes: Scopes) -> Self {
         let (headers, payload, expects) = (HeaderMap::new(), Payload::Empty, Expects::Small(SMALL));
-        Self { kind, method, url, headers, payload, scopes, expects }
+        Self { kind, method, url, headers, payload, scopes, expects, reads: Reads::Nothing }
     }
 
     /// A GET or HEAD.
@@ -80,6 +83,21 @@ impl Call {
 
     pub(crate) fn expects(mut self, expects: Expects) -> Self {
         self.expects = expects;
+        self
+    }
+
+    pub(crate) fn reads(mut self, reads: Reads) -> Self {
+        self.reads = reads;
+        self
+    }
+
+    /// The HEAD of what this GET is for.
+    pub(crate) fn as_look(&self) -> Self {
+        Self::read(Method::HEAD, self.url.clone(), self.scopes.clone()).headers(self.headers.clone()).reads(Reads::Free)
+    }
+
+    fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
         self
     }
 
@@ -112,13 +130,19 @@ impl Registry {
     pub(crate) async fn send(&self, context: &Context, mut call: Call) -> Result<Answer, StoreError> {
         let mut attempts = Attempts::of(call.kind, &self.tempo);
         let mut renewed = false;
+        let mut alone = self.find_out_quota(context, &call).await;
         loop {
+            let mut attempt = self.attempt_within_quota(context, &call).await?;
             let permit = self.gate.enter(call.door()).await;
             let number = permit.number();
             self.meter.throttled(self.pace.admit().await);
             let denied = |error: AuthError| context.error(error.kind, error.detail);
             let grant = self.authorization(&call).await.map_err(denied)?;
+            attempt.goes();
             let outcome = self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), permit).await;
+            attempt.ended(context, &outcome)?;
+            // A challenge is answered before anything else is told.
+            alone = alone.filter(|_| outcome.as_ref().is_ok_and(|answer| self.is_challenge(answer)));
             let pause = match outcome {
                 Ok(answer) if self.is_challenge(&answer) => {
                     let again =

@@ -3,6 +3,7 @@
 
 mod acceptance_credentials;
 mod acceptance_daemon;
+mod acceptance_docker_hub;
 mod acceptance_faults;
 mod acceptance_journal;
 mod acceptance_mirror;
