@@ -133,9 +133,9 @@ pub trait Source: Send + Sync + fmt::Debug {
         false
     }
 
-    /// How many manifests may still be read where that is counted; `None` where it is not, or nothing is known.
+    /// How many manifests may still be read where that is counted; [`u64::MAX`] where it is not, `None` where nothing is known.
     fn manifest_reads_left(&self) -> Option<u64> {
-        None
+        Some(u64::MAX)
     }
 
     /// Sets aside the reads of manifests that are worth nothing without each other, all or none; where there are not

@@ -192,7 +192,7 @@ impl State {
         let mut quotas: Vec<Quota> =
             registries.iter().filter_map(|registry| registry.quota()).map(shown_quota).collect();
         quotas.sort_by(|a, b| (&a.registry, &a.identity).cmp(&(&b.registry, &b.identity)));
-        self.metrics.quotas(&quotas);
+        self.metrics.quotas(&quotas, &self.snapshot.quotas);
         self.snapshot.quotas = quotas;
     }
 

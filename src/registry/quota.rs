@@ -97,12 +97,13 @@ impl Quota {
 
     /// Whether reads are counted, as far as is known.
     pub(crate) fn counts(&self) -> bool {
-        self.inner.registry.is_docker_hub() || self.left().is_some()
+        self.inner.registry.is_docker_hub() || self.inner.lock().budget.left(Utc::now()).is_some()
     }
 
-    /// How many reads are left to us; `None` where they are not counted or nothing is known.
+    /// How many reads are left to us: [`u64::MAX`] where they are not counted, `None` where nothing is known.
     pub(crate) fn left(&self) -> Option<u64> {
-        self.inner.lock().budget.left(Utc::now())
+        let state = self.inner.lock();
+        state.budget.left(Utc::now()).or((!state.budget.knows_nothing()).then_some(u64::MAX))
     }
 
     fn state(&self) -> Option<QuotaState> {

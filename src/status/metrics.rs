@@ -260,8 +260,15 @@ impl Metrics {
         self.bytes.get_or_create(&BytesLabels { registry: registry.to_owned(), direction }).inc_by(bytes);
     }
 
-    /// What registries that count reads of manifests told last.
-    pub fn quotas(&self, quotas: &[Quota]) {
+    /// What registries that count reads of manifests told last. Series of others go.
+    pub fn quotas(&self, quotas: &[Quota], before: &[Quota]) {
+        for gone in before {
+            if !quotas.iter().any(|quota| (&quota.registry, &quota.identity) == (&gone.registry, &gone.identity)) {
+                let label = QuotaLabels { registry: gone.registry.clone(), identity: gone.identity.clone() };
+                self.quota_limit.remove(&label);
+                self.quota_remaining.remove(&label);
+            }
+        }
         for quota in quotas {
             let label = QuotaLabels { registry: quota.registry.clone(), identity: quota.identity.clone() };
             self.quota_limit.get_or_create(&label).set(i64::try_from(quota.limit).unwrap_or(i64::MAX));
@@ -337,6 +344,15 @@ mod tests {
     }
 
     #[test]
+    fn a_quota_that_is_told_no_more_has_no_series() {
+        let metrics = Metrics::new("0", at(0));
+        let quotas = super::super::snapshot::tests::working().quotas;
+        metrics.quotas(&quotas, &[]);
+        metrics.quotas(&[], &quotas);
+        assert!(!metrics.encode().contains("mirror-bot"));
+    }
+
+    #[test]
     fn facts_are_told_under_stable_names_in_base_units() {
         let metrics = with_a_run();
         let (duration, counts) = (Duration::from_secs(2), TagCounts::default());
@@ -346,8 +362,12 @@ mod tests {
         metrics.throttled("docker.io", Duration::from_millis(1500));
         metrics.bytes_moved("docker.io", Direction::Received, 17);
         metrics.in_flight(1, 3);
+        let quotas = super::super::snapshot::tests::working().quotas;
+        metrics.quotas(&quotas, &[]);
         let text = metrics.encode();
         for line in [
+            r#"transship_quota_remaining{registry="docker.io",identity="mirror-bot"} 76"#,
+            r#"transship_quota_limit{registry="docker.io",identity="mirror-bot"} 200"#,
             r#"transship_build_info{version="1.2.3"} 1"#,
             "transship_start_time_seconds 1800000000.0",
             "transship_configuration_last_reload_successful 1",

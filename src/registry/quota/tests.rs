@@ -1,4 +1,4 @@
-//! The arithmetic against a simulated hub, and the client against a scripted registry.
+//! The arithmetic, step by step and against a simulated hub.
 
 use chrono::{TimeDelta, TimeZone as _};
 use proptest::prelude::*;

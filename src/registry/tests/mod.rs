@@ -7,6 +7,7 @@ mod listing;
 mod origins;
 mod patience;
 mod prefix;
+mod quota;
 mod scripted;
 mod seek;
 mod transfer;
