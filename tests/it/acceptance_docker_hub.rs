@@ -247,3 +247,16 @@ fn docker_hub_is_asked_what_is_left_before_the_first_pull() {
     assert_eq!(tags(&target, "app"), versions(30..40).collect(), "ten of ten pulls each");
     assert_eq!((hub.log().pulls(), hub.pulls_beyond()), (100, 0));
 }
+
+#[test]
+fn a_new_process_asks_what_is_left_before_it_reads_where_the_journal_knows_of_a_limit() {
+    let (hub, target) = (hub(3, true), Server::start());
+    put_images(&hub, "one", versions(0..3));
+    let site = site_of(&hub, &target, &["one"], "");
+    site.once();
+    put_images(&hub, "two", versions(0..3));
+    let entry = format!("- {{name: two, source: \"{}/two\", target: \"{}/two\"}}", hub.host(), target.host());
+    site.configure(&[hub.host(), target.host()], &entry);
+    assert_eq!(site.report(4).0["outcome"], "postponed");
+    assert_eq!((hub.log().pulls(), hub.pulls_beyond()), (3, 0));
+}
