@@ -312,7 +312,7 @@ impl Inner {
 
     /// Others who share the account or the address may have used the quota up.
     fn heard_of_429(&self, told: Option<Told>, headers: &HeaderMap) -> Heard {
-        let is_counting = self.lock().budget.told(Utc::now()).is_some();
+        let is_counting = self.registry.is_docker_hub() || self.lock().budget.told(Utc::now()).is_some();
         let asked = retry::retry_after(headers, Utc::now());
         match told {
             Some(told) if told.remaining > 0 => Heard::Told(told),
