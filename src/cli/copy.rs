@@ -138,6 +138,7 @@ impl Copy {
         let outcome = match &tag {
             None => RunOutcome::Interrupted,
             Some(tag) if tag.outcome.is_failure() => RunOutcome::Failed,
+            Some(tag) if matches!(tag.outcome, TagOutcome::Postponed { .. }) => RunOutcome::Postponed,
             Some(_) => RunOutcome::Succeeded,
         };
         let tags = tag.into_iter().collect();

@@ -283,6 +283,15 @@ pub(super) static LIMITS: Table = Table {
             r#"[{"rate": "50MiB/s", "between": "08:00-18:00"}, {"rate": "200MiB/s"}]"#,
         ),
         key("concurrent", Shape::Integer { min: 1, max: 1000 }, "Requests in flight.", "32"),
+        with_default(
+            key(
+                "keep",
+                Shape::Integer { min: 0, max: 1_000_000 },
+                "Pulls of each window that are left to people, where the registry counts pulls (Docker Hub).",
+                "20",
+            ),
+            "0",
+        ),
     ]],
     required: &[],
 };

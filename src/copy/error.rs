@@ -1,5 +1,7 @@
 //! Why a digest did not arrive: which side, doing what, with which content.
 
+use std::time::Duration;
+
 use crate::oci::{Digest, ManifestError};
 use crate::store::{ErrorKind, Side, Step, StoreError};
 
@@ -96,6 +98,15 @@ impl CopyError {
                 Some(digest.to_string())
             }
             Self::Interrupted => None,
+        }
+    }
+
+    /// How long to wait before it is tried again, where the endpoint counts what is read and as much as is allowed has been.
+    #[must_use]
+    pub fn quota_spent(&self) -> Option<Duration> {
+        match self {
+            Self::Store { error, .. } => error.quota_spent(),
+            _ => None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::quotas::Quotas;
 use crate::config::{Config, Endpoint, Entry, differ_in_limits_alone};
 use crate::layout::Layout;
 use crate::oci::{RegistryHost, Repository};
@@ -24,6 +25,7 @@ pub struct Endpoints {
     layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
     /// Of this configuration alone: who mends a mirror and says so wants it to be asked again.
     mirrors: Arc<MirrorHealth>,
+    quotas: Arc<Quotas>,
 }
 
 /// On whose behalf an endpoint is opened. By default nobody's in particular, as who its registry's options say.
@@ -58,13 +60,18 @@ struct Clients {
 }
 
 impl Clients {
+    fn all(&self) -> impl Iterator<Item = &Arc<Registry>> {
+        std::iter::once(&self.own).chain(self.others.iter().map(|(_, other)| other))
+    }
+
     /// The client of who is to be there.
-    fn of(&mut self, credentials: Option<&Credentials>) -> Result<Arc<Registry>, RegistryError> {
+    fn of(&mut self, credentials: Option<&Credentials>, quotas: &Quotas) -> Result<Arc<Registry>, RegistryError> {
         let Some(credentials) = credentials else { return Ok(Arc::clone(&self.own)) };
         if let Some((_, known)) = self.others.iter().find(|(other, _)| other == credentials) {
             return Ok(Arc::clone(known));
         }
         let registry = self.own.as_other(Some(credentials.clone()))?;
+        quotas.tell(&registry);
         self.others.push((credentials.clone(), Arc::clone(&registry)));
         Ok(registry)
     }
@@ -119,7 +126,7 @@ impl Endpoints {
         let options = config.registries.clone();
         registries.retain(|host, clients| {
             let [old, new] = [&self.options, &options].map(|options| options.get(host).unwrap_or(&self.unlisted));
-            clients.own.set_limits(&new.limits);
+            clients.all().for_each(|client| client.set_limits(&new.limits));
             !changed.contains(host) || differ_in_limits_alone(old, new)
         });
         let named: Vec<&Credentials> = config.entries.iter().flat_map(|entry| entry.credentials.both()).collect();
@@ -135,6 +142,7 @@ impl Endpoints {
             registries: Mutex::new(registries),
             layouts: Mutex::new(layouts),
             mirrors: Arc::default(),
+            quotas: Arc::clone(&self.quotas),
         }
     }
 
@@ -146,13 +154,14 @@ impl Endpoints {
         let no_client = |error: RegistryError| OpenError::Client { host: host.clone(), reason: error.to_string() };
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(clients) = registries.get_mut(host) {
-            return clients.of(credentials).map_err(no_client);
+            return clients.of(credentials, &self.quotas).map_err(no_client);
         }
         let options = self.options.get(host).unwrap_or(&self.unlisted).clone();
         let own = Registry::new(host.clone(), options).map_err(no_client)?;
         own.share_bandwidth(Arc::clone(&self.bandwidth));
+        self.quotas.tell(&own);
         let clients = registries.entry(host.clone()).or_insert(Clients { own, others: Vec::new() });
-        clients.of(credentials).map_err(no_client)
+        clients.of(credentials, &self.quotas).map_err(no_client)
     }
 
     /// Every registry that has been asked, once, for the metrics: they count what it is asked in any name.
@@ -160,6 +169,12 @@ impl Endpoints {
     pub fn registries(&self) -> Vec<Arc<Registry>> {
         let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
         registries.values().map(|clients| Arc::clone(&clients.own)).collect()
+    }
+
+    /// Every client that has been made, of each identity.
+    pub(super) fn clients(&self) -> Vec<Arc<Registry>> {
+        let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        registries.values().flat_map(Clients::all).cloned().collect()
     }
 
     /// An endpoint to read from.
@@ -210,6 +225,10 @@ impl Endpoints {
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }
+    }
+
+    pub(super) fn quotas(&self) -> &Quotas {
+        &self.quotas
     }
 
     fn repository(

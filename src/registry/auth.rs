@@ -12,6 +12,7 @@ use url::Url;
 use super::answer::Answer;
 use super::challenge::{self, Challenge};
 use super::credentials::{Login, Programs, Source, Wire};
+use super::quota::Quota;
 use super::scope::Scopes;
 use super::token::Token;
 use super::transport::Call;
@@ -59,6 +60,8 @@ enum Scheme {
 #[derive(Debug)]
 pub(crate) struct Auth {
     pub(crate) source: Source,
+    /// What this identity may read, where that is counted.
+    pub(crate) quota: Quota,
     scheme: Mutex<Option<Scheme>>,
     /// What is shown to a registry that asks for a password.
     login: tokio::sync::Mutex<Option<(Grant, Login)>>,
@@ -86,8 +89,10 @@ impl SlotState {
 
 impl Auth {
     pub(crate) fn new(host: RegistryHost, credentials: Option<Credentials>, wire: Wire) -> Self {
+        let source = Source::new(host.clone(), credentials, Programs::default()).over(wire);
         Self {
-            source: Source::new(host, credentials, Programs::default()).over(wire),
+            quota: Quota::new(host, source.identity()),
+            source,
             scheme: Mutex::default(),
             login: tokio::sync::Mutex::default(),
             slots: Mutex::default(),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use url::Url;
@@ -40,6 +40,8 @@ pub struct Server {
     pub(crate) http: reqwest::Client,
     pub(crate) via: Via,
     transport: Transport,
+    /// How many counted reads of a window are left to others.
+    keep: AtomicU64,
     pub(crate) pace: Pace,
     pub(crate) gate: Gate,
     pub(crate) meter: Meter,
@@ -110,6 +112,7 @@ impl Registry {
     fn of(server: Arc<Server>, credentials: Option<Credentials>) -> Result<Arc<Self>, RegistryError> {
         let wire = server.wire(credentials.as_ref())?;
         let auth = Auth::new(server.host.clone(), credentials, wire);
+        auth.quota.keep(server.keep.load(Ordering::Relaxed));
         Ok(Arc::new(Self {
             server,
             auth,
@@ -122,6 +125,12 @@ impl Registry {
     #[must_use]
     pub fn repository(self: &Arc<Self>, name: RepositoryName) -> Repository {
         Repository::new(Arc::clone(self), name)
+    }
+
+    /// Leaves so many counted reads of a window to others, in this name and in those that are yet to come.
+    pub(crate) fn keep(&self, reads: u64) {
+        self.server.keep.store(reads, Ordering::Relaxed);
+        self.auth.quota.keep(reads);
     }
 
     /// The registry's name, as people write it.
@@ -179,6 +188,7 @@ impl Server {
             host,
             via: Via::new(&base, &options.transport),
             transport: options.transport.clone(),
+            keep: AtomicU64::new(options.limits.keep),
             base,
             pace: Pace::new(&limits),
             gate: Gate::new(&limits),

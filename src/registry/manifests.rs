@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, StatusCode};
 use super::Repository;
 use super::answer::{Answer, Context};
 use super::hint;
+use super::quota::Reads;
 use super::retry::Kind;
 use super::scope::Scopes;
 use super::transport::{Call, Expects, Payload};
@@ -84,7 +85,12 @@ impl Repository {
         let url = self.url(context, &format!("manifests/{reference}"))?;
         let accepted = HeaderValue::from_str(&MediaType::ACCEPTED.join(", "));
         let accepted = accepted.map_err(|error| context.error(ErrorKind::Invalid, error))?;
-        let call = Call::new(self.reads, method, url, Scopes::pull(&self.name));
+        let reads = match reference {
+            _ if method == Method::HEAD => Reads::Free,
+            ManifestRef::Tag(_) => Reads::Counted(None),
+            ManifestRef::Digest(digest) => Reads::Counted(Some(*digest)),
+        };
+        let call = Call::new(self.reads, method, url, Scopes::pull(&self.name)).reads(reads);
         Ok(call.header(ACCEPT, accepted).expects(Expects::Small(self.registry.max_manifest)))
     }
 

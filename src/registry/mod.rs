@@ -29,6 +29,7 @@ mod pace;
 mod permits;
 mod probe;
 mod profile;
+mod quota;
 mod realm;
 mod referrers;
 mod repository;
@@ -61,5 +62,6 @@ pub use options::{
 pub use pace::{Bandwidth, Bucket, Figure, Hours, Profile, Throttle, Window};
 pub use probe::{Greeting, LetIn, Proof, Readable, Scheme, StatedLimits};
 pub use profile::{InForce, LimitsInForce, Origin, ProfileError};
+pub use quota::QuotaState;
 pub use repository::Repository;
 pub use turns::Party;

@@ -245,6 +245,8 @@ pub struct Limits {
     pub bandwidth: Option<Bandwidth>,
     /// Requests in flight.
     pub concurrent: Figure<usize>,
+    /// How many reads of a window are left to others where the registry counts them (Docker Hub).
+    pub keep: u64,
 }
 
 impl Limits {

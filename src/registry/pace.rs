@@ -42,6 +42,7 @@ impl Pace {
 impl Registry {
     /// Other limits from now on, for what runs already too. What went by a rate that stays is remembered.
     pub fn set_limits(&self, limits: &Limits) {
+        self.keep(limits.keep);
         let limits = limits.in_force(self.host(), Some(self.kind));
         self.gate.set(&limits);
         self.pace.bandwidth.set(limits.bandwidth);

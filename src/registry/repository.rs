@@ -12,8 +12,8 @@ use super::retry::Kind;
 use super::{Party, Registry};
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{
-    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Sought, Source, Step, StoreError, TagEntry,
-    Target,
+    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Reservation, Scope, Sought, Source, Step,
+    StoreError, TagEntry, Target,
 };
 
 /// One repository of one registry.
@@ -105,7 +105,15 @@ impl Source for Repository {
     }
 
     fn counts_manifest_reads(&self) -> bool {
-        self.registry.host().is_docker_hub()
+        self.registry.auth.quota.counts()
+    }
+
+    fn manifest_reads_left(&self) -> Option<u64> {
+        self.registry.auth.quota.left()
+    }
+
+    async fn reserve_manifest_reads(&self, manifests: &[Digest]) -> Result<Reservation, StoreError> {
+        self.registry.auth.quota.reserve(&self.context(Step::ReadManifest, ""), manifests).await
     }
 }
 

@@ -15,6 +15,7 @@ use super::locate;
 use super::outgoing::Outgoing;
 use super::pace::Class;
 use super::permits::{Door, Permit};
+use super::quota::Reads;
 use super::retry::{self, Attempts, Failure, Kind};
 use super::scope::Scopes;
 use super::scrub::Secrets;
@@ -40,6 +41,8 @@ pub(crate) struct Call {
     pub(crate) expects: Expects,
     /// Whether it asks the referrers API.
     pub(crate) lists_referrers: bool,
+    /// What it is to a registry that counts reads.
+    pub(crate) reads: Reads,
 }
 
 /// The body to send.
@@ -65,7 +68,8 @@ impl Call {
     /// A request without a body and with a small answer.
     pub(crate) fn new(kind: Kind, method: Method, url: Url, scopes: Scopes) -> Self {
         let (headers, payload, expects) = (HeaderMap::new(), Payload::Empty, Expects::Small(SMALL));
-        Self { kind, method, url, headers, payload, scopes, expects, lists_referrers: false }
+        let (lists_referrers, reads) = (false, Reads::Nothing);
+        Self { kind, method, url, headers, payload, scopes, expects, lists_referrers, reads }
     }
 
     /// A GET or HEAD.
@@ -91,6 +95,21 @@ impl Call {
     /// Says that it asks the referrers API.
     pub(crate) fn that_lists_referrers(self) -> Self {
         Self { lists_referrers: true, ..self }
+    }
+
+    pub(crate) fn reads(mut self, reads: Reads) -> Self {
+        self.reads = reads;
+        self
+    }
+
+    /// The HEAD of what this GET is for.
+    pub(crate) fn as_look(&self) -> Self {
+        Self::read(Method::HEAD, self.url.clone(), self.scopes.clone()).headers(self.headers.clone()).reads(Reads::Free)
+    }
+
+    fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
+        self
     }
 
     fn door(&self) -> Door {
@@ -122,13 +141,19 @@ impl Registry {
     pub(crate) async fn send(&self, context: &Context, mut call: Call) -> Result<Answer, StoreError> {
         let mut attempts = Attempts::of(call.kind, &self.tempo);
         let mut renewed = false;
+        let mut alone = self.find_out_quota(context, &call).await;
         loop {
+            let mut attempt = self.attempt_within_quota(context, &call).await?;
             self.meter.throttled(self.pace.spend(context.party, call.bytes_held()).await);
             let denied = |error: AuthError| context.error(error.kind, error.detail);
             let (permit, grant) = self.admitted(context.party, &call).await.map_err(denied)?;
             let number = permit.number();
+            attempt.goes();
             let outcome =
                 self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), (context.party, permit)).await;
+            attempt.ended(context, &outcome)?;
+            // A challenge is answered before anything else is told.
+            alone = alone.filter(|_| outcome.as_ref().is_ok_and(|answer| self.is_challenge(answer)));
             let pause = match outcome {
                 Ok(answer) if self.is_challenge(&answer) => {
                     let again =
@@ -263,7 +288,8 @@ impl Registry {
             let sent = self.http.execute(request(call, url.clone(), credentials)?).await;
             self.meter.answered(&call.method, sent.as_ref().ok().map(reqwest::Response::status));
             let mut response = sent.map_err(|error| describe(&error, &url, self.via.to(&url)))?;
-            if locate::same_origin(home, &self.base) {
+            let is_spent = self.auth.quota.refuses(call.reads, response.status(), response.headers());
+            if locate::same_origin(home, &self.base) && !is_spent {
                 self.heed(&response);
             }
             if locate::same_origin(&url, &self.base) {

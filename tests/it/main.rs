@@ -4,6 +4,7 @@
 mod acceptance_cloud;
 mod acceptance_credentials;
 mod acceptance_daemon;
+mod acceptance_docker_hub;
 mod acceptance_facts;
 mod acceptance_faults;
 mod acceptance_journal;

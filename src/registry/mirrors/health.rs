@@ -99,6 +99,7 @@ impl MirrorHealth {
                 self.rest(place, Duration::ZERO, error);
             }
             ErrorKind::Busy(patience) => self.rest(&mirror.to_string(), patience.unwrap_or_default(), error),
+            ErrorKind::QuotaSpent(patience) => self.rest(&mirror.to_string(), patience, error),
             ErrorKind::Unavailable | ErrorKind::Invalid => self.rest(&mirror.to_string(), Duration::ZERO, error),
         }
     }

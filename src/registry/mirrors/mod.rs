@@ -18,7 +18,7 @@ pub use options::{Mirror, MirrorError};
 
 use super::Repository;
 use crate::oci::{Descriptor, Digest, Digester, Manifest, ManifestRef, RepositoryName};
-use crate::store::{ByteStream, ErrorKind, Listed, Referrers, Scope, Source, Step, StoreError, TagEntry};
+use crate::store::{ByteStream, ErrorKind, Listed, Referrers, Reservation, Scope, Source, Step, StoreError, TagEntry};
 
 /// A repository that is read by way of its mirrors.
 #[derive(Clone)]
@@ -112,6 +112,15 @@ impl Source for Mirrored {
 
     fn counts_manifest_reads(&self) -> bool {
         self.0.origin.counts_manifest_reads()
+    }
+
+    // What mirrors have costs the registry nothing, so nothing is set aside there; what they lack is counted as it is read.
+    fn manifest_reads_left(&self) -> Option<u64> {
+        Some(u64::MAX)
+    }
+
+    async fn reserve_manifest_reads(&self, _manifests: &[Digest]) -> Result<Reservation, StoreError> {
+        Ok(None)
     }
 
     fn is_mirrored(&self) -> bool {

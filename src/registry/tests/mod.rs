@@ -12,6 +12,7 @@ mod pace;
 mod patience;
 mod prefix;
 mod probe;
+mod quota;
 mod scripted;
 mod seek;
 mod transfer;

@@ -52,12 +52,21 @@ fn get(shared: &Shared, repository: &str, reference: &str, headers: &HeaderMap, 
         vec![("content-type", manifest.media_type.clone()), ("content-length", manifest.bytes.len().to_string())];
     let wrong =
         shared.faults.find(|fault| if let Fault::TagDigestWrong(digest) = fault { Some(*digest) } else { None });
+    if let Some(limit) = shared.setup.pulls.filter(|_| !is_head)
+        && let Some(turned_away) = shared.pulls.pull(&limit)
+    {
+        return turned_away;
+    }
     let by_tag = reference.parse::<Digest>().is_err();
     if !shared.faults.has(&Fault::TagDigestMissing) {
         let digest = wrong.filter(|_| by_tag).unwrap_or(manifest.digest);
         stated.push(("docker-content-digest", digest.to_string()));
     }
-    answer::with(200, &stated, if is_head { Bytes::new() } else { manifest.bytes })
+    let mut response = answer::with(200, &stated, if is_head { Bytes::new() } else { manifest.bytes });
+    if let Some(limit) = &shared.setup.pulls {
+        shared.pulls.state(limit, response.headers_mut());
+    }
+    response
 }
 
 fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
