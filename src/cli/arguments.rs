@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::logging::LogFormat;
 use super::{
-    check, completions, copy, evidence, history, inspect, login_check, man, once, plan, run, schema, status, tags,
+    check, completions, copy, evidence, history, inspect, limits, login_check, man, once, plan, run, schema, status,
+    tags,
 };
 
 /// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
@@ -53,6 +54,8 @@ pub enum Command {
     Tags(tags::Tags),
     /// Show what a manifest reaches, with sizes
     Inspect(inspect::Inspect),
+    /// Show what each registry is asked for at most, and who says so
+    Limits(limits::Limits),
     /// Show the runs of the journal
     History(history::History),
     /// Show what arrived, when, from where and under which digest

@@ -12,6 +12,7 @@ mod exit;
 mod filter;
 mod history;
 mod inspect;
+mod limits;
 mod logging;
 mod login_check;
 mod man;

@@ -2,7 +2,7 @@
 
 use super::cloud_keys::{AWS, GCP};
 use super::keys::{ANY, DURATION, Key, Shape, Table, Way, key, with_default};
-use crate::registry::{Kind, UploadMode};
+use crate::registry::{Kind, Profile, UploadMode};
 
 /// The last part of the name of a credential helper.
 const HELPER: &str = "^[a-zA-Z0-9._-]+$";
@@ -246,17 +246,7 @@ pub(super) static LIMITS: Table = Table {
     groups: &[&[
         key(
             "profile",
-            Shape::Word(&[
-                "docker-hub",
-                "acr-basic",
-                "acr-standard",
-                "acr-premium",
-                "ecr",
-                "ghcr",
-                "gar",
-                "quay",
-                "none",
-            ]),
+            Shape::Word(&PROFILES),
             "The figures of a well-known registry, for whatever is not set here. Default: by the host's name or the kind, but \
              for Azure's, whose tier they do not tell.",
             r#""acr-premium""#,
@@ -286,6 +276,17 @@ pub(super) static LIMITS: Table = Table {
         key("concurrent", Shape::Integer { min: 1, max: 1000 }, "Requests in flight.", "32"),
     ]],
     required: &[],
+};
+
+/// The profiles, and the word for none.
+static PROFILES: [&str; Profile::NAMES.len() + 1] = {
+    let mut words = ["none"; Profile::NAMES.len() + 1];
+    let mut at = 0;
+    while at < Profile::NAMES.len() {
+        words[at] = Profile::NAMES[at];
+        at += 1;
+    }
+    words
 };
 
 const RATE: Shape = Shape::Text { pattern: "^(none|[0-9]+ */ *(s|min|h))$" };

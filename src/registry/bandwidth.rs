@@ -71,6 +71,38 @@ impl Bandwidth {
     }
 }
 
+impl fmt::Display for Bandwidth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, window) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str(", else ")?;
+            }
+            write!(f, "{window}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(&str, u64); 6] = [
+            ("GiB", 1 << 30),
+            ("MiB", 1 << 20),
+            ("KiB", 1 << 10),
+            ("GB", 1_000_000_000),
+            ("MB", 1_000_000),
+            ("kB", 1000),
+        ];
+        let exact = UNITS.iter().find(|(_, factor)| self.rate.is_multiple_of(*factor));
+        let (unit, factor) = exact.copied().unwrap_or(("B", 1));
+        write!(f, "{}{unit}/s", self.rate / factor)?;
+        match self.between {
+            Some(hours) => write!(f, " {hours} {}", self.timezone),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Window {
     /// This rate at any time.
     #[must_use]

@@ -14,7 +14,7 @@ use super::credentials::Wire;
 use super::manner::Manner;
 use super::meter::Meter;
 use super::pace::Pace;
-use super::permits::{DEFAULT_CONCURRENT, Gate};
+use super::permits::Gate;
 use super::retry::Tempo;
 use super::seek::OwnMount;
 use super::unmountable::Unmountable;
@@ -39,7 +39,7 @@ pub struct Server {
     pub(crate) http: reqwest::Client,
     pub(crate) via: Via,
     transport: Transport,
-    pub(crate) pace: Arc<Pace>,
+    pub(crate) pace: Pace,
     pub(crate) gate: Gate,
     pub(crate) meter: Meter,
     pub(crate) tempo: Tempo,
@@ -176,8 +176,8 @@ impl Server {
             via: Via::new(&base, &options.transport),
             transport: options.transport.clone(),
             base,
-            pace: Arc::new(Pace::new(&limits)),
-            gate: Gate::new(limits.concurrent.value.unwrap_or(DEFAULT_CONCURRENT)),
+            pace: Pace::new(&limits),
+            gate: Gate::new(&limits),
             meter: Meter::default(),
             tempo,
             own_mount: OwnMount::default(),
@@ -200,7 +200,7 @@ impl Server {
             http: self.http.clone(),
             authority,
             registry: self.base.clone(),
-            pace: Arc::clone(&self.pace),
+            gate: self.gate.clone(),
             tempo: self.tempo.clone(),
         })
     }

@@ -16,6 +16,7 @@ mod connect;
 mod credentials;
 mod hint;
 mod kind;
+mod line;
 mod links;
 mod locate;
 mod manifests;

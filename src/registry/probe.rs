@@ -15,6 +15,7 @@ use super::answer::{Answer, Context};
 use super::challenge::challenges;
 use super::credentials::Login;
 use super::pace::Class;
+use super::permits::Door;
 use super::scope::Scopes;
 use super::tags::MAX_PAGE;
 use super::transport::{Call, Expects, SMALL};
@@ -102,7 +103,8 @@ impl Registry {
         let url = self.address(API).map_err(|error| invalid(error.to_string()))?;
         let http = connect::examining_client(&self.base, &self.tempo, self.transport())
             .map_err(|error| invalid(error.without_url().to_string()))?;
-        self.meter.throttled(self.pace.admit(context.party, Class::Read).await);
+        let (_permit, waited) = self.gate.enter(context.party, Door::Common, Class::Read).await;
+        self.meter.throttled(waited);
         let sent = tokio::time::timeout(self.tempo.total, http.get(url.clone()).send()).await;
         let sent = sent.map_err(|_| context.error(ErrorKind::Unavailable, "no answer in time"))?;
         self.meter.answered(&Method::GET, sent.as_ref().ok().map(reqwest::Response::status));

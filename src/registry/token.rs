@@ -16,7 +16,7 @@ use super::auth::AuthError;
 use super::credentials::Login;
 use super::locate;
 use super::pace::Class;
-use super::permits::Permit;
+use super::permits::{Door, Permit};
 use super::retry::{self, Attempts, Kind};
 use super::scope::Scopes;
 use super::scrub::Secrets;
@@ -80,7 +80,7 @@ impl Registry {
             self.meter.asked_for_token();
             // Where the registry is its own token service, this is one request more of it.
             if locate::same_origin(realm, &self.base) {
-                self.meter.throttled(self.pace.admit(Party::default(), Class::Token).await);
+                self.meter.throttled(self.gate.enter(Party::default(), Door::Token, Class::Token).await.1);
             }
             let asked = Instant::now();
             let mut call = wanted.call(login);

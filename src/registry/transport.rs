@@ -123,10 +123,10 @@ impl Registry {
         let mut attempts = Attempts::of(call.kind, &self.tempo);
         let mut renewed = false;
         loop {
-            let permit = self.gate.enter(context.party, call.door()).await;
-            let number = permit.number();
+            self.meter.throttled(self.pace.spend(context.party, call.bytes_held()).await);
             let denied = |error: AuthError| context.error(error.kind, error.detail);
-            let grant = self.admitted(context.party, &call).await.map_err(denied)?;
+            let (permit, grant) = self.admitted(context.party, &call).await.map_err(denied)?;
+            let number = permit.number();
             let outcome =
                 self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), (context.party, permit)).await;
             let pause = match outcome {
@@ -158,16 +158,16 @@ impl Registry {
         }
     }
 
-    /// Waits until a request may go, by the bandwidth for what it holds, by the rates and by the registry's own wish, and
-    /// gives what it needs to be believed.
-    async fn admitted(&self, party: Party, call: &Call) -> Result<Option<Grant>, AuthError> {
-        self.meter.throttled(self.pace.spend(party, call.bytes_held()).await);
+    /// Waits until a request may go; its permit, and what it needs to be believed.
+    async fn admitted(&self, party: Party, call: &Call) -> Result<(Permit, Option<Grant>), AuthError> {
         loop {
-            self.meter.throttled(self.pace.admit(party, Class::of(call.kind, call.lists_referrers)).await);
+            let class = Class::of(call.kind, call.lists_referrers);
+            let (permit, waited) = self.gate.enter(party, call.door(), class).await;
+            self.meter.throttled(waited);
             let grant = self.authorization(call).await?;
-            // While a token was fetched, the registry may have asked for patience.
-            if !self.pace.is_paused() {
-                return Ok(grant);
+            // While it woke up or a token was fetched, the registry may have asked for patience.
+            if !self.gate.is_paused() {
+                return Ok((permit, grant));
             }
         }
     }
@@ -195,7 +195,7 @@ impl Registry {
     fn heed(&self, response: &reqwest::Response) {
         let throttled = retry::failure_of(response.status(), response.headers()) == Some(Failure::Throttled);
         if let Some(asked) = retry::retry_after(response.headers(), chrono::Utc::now()).filter(|_| throttled) {
-            self.pace.pause(asked);
+            self.gate.pause(asked);
         }
     }
 

@@ -72,15 +72,15 @@ impl<W, const LANES: usize> Turns<W, LANES> {
     }
 
     /// Takes one out who waits no longer.
-    pub(crate) fn remove(&mut self, party: Party, lane: usize, ticket: Ticket) {
-        let Some(at) = self.parties.iter().position(|queues| queues.party == party) else { return };
+    pub(crate) fn remove(&mut self, party: Party, lane: usize, ticket: Ticket) -> Option<W> {
+        let at = self.parties.iter().position(|queues| queues.party == party)?;
         let queue = &mut self.parties[at].lanes[lane];
-        if let Ok(place) = queue.binary_search_by_key(&ticket, |(ticket, _)| *ticket) {
-            queue.remove(place);
-        }
+        let place = queue.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
+        let (_, waiter) = queue.remove(place)?;
         if self.parties[at].is_empty() {
             self.parties.remove(at);
         }
+        Some(waiter)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Small questions to the services of a cloud, asked over the network: how they are repeated, how much is read, and what is
 //! told of a refusal. No redirect is followed, and nothing that was answered is ever told but a code.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -11,7 +10,8 @@ use url::Url;
 
 use super::sensitive;
 use crate::registry::auth::AuthError;
-use crate::registry::pace::{Class, Pace};
+use crate::registry::pace::Class;
+use crate::registry::permits::{Door, Gate};
 use crate::registry::retry::{self, Attempts, Failure, Kind, Tempo};
 use crate::registry::trouble::{self, Trouble};
 use crate::registry::{Party, locate};
@@ -38,8 +38,8 @@ pub(crate) struct Wire {
     pub(crate) authority: reqwest::Client,
     /// The registry's address.
     pub(crate) registry: Url,
-    /// Its pace: what is asked of the registry itself is one more request of it.
-    pub(crate) pace: Arc<Pace>,
+    /// Its gate: what is asked of the registry itself is one more request of it.
+    pub(crate) gate: Gate,
     pub(crate) tempo: Tempo,
 }
 
@@ -69,20 +69,22 @@ impl Wire {
         passing: &[StatusCode],
     ) -> Result<Answered, AuthError> {
         let began = Instant::now();
-        let pace = locate::same_origin(url, &self.registry).then_some(&self.pace);
+        let gate = locate::same_origin(url, &self.registry).then_some(&self.gate);
         let mut attempts = Attempts::of(Kind::Token, &self.tempo);
         loop {
             let once = request.try_clone().ok_or_else(|| AuthError::denied("a request cannot be sent again"))?;
-            if let Some(pace) = pace {
-                pace.admit(Party::default(), Class::Token).await;
-            }
+            let entered = match gate {
+                Some(gate) => Some(gate.enter(Party::default(), Door::Token, Class::Token).await),
+                None => None,
+            };
             let outcome = exchange(once, url).await;
+            drop(entered);
             let (failure, wait) = match &outcome {
                 Ok(answered) => (answered.failure(passing), retry::retry_after(&answered.headers, chrono::Utc::now())),
                 Err(trouble) => (trouble.failure(), None),
             };
-            if let (Some(pace), Some(Failure::Throttled), Some(wait)) = (pace, failure, wait) {
-                pace.pause(wait);
+            if let (Some(gate), Some(Failure::Throttled), Some(wait)) = (gate, failure, wait) {
+                gate.pause(wait);
             }
             let pause =
                 failure.and_then(|failure| attempts.again(failure)).map(|pause| pause + wait.unwrap_or_default());

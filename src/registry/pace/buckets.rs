@@ -4,7 +4,6 @@ use std::num::NonZeroU32;
 
 use tokio::time::Instant;
 
-use super::line::Supply;
 use super::rate::{Limiter, quota_of};
 use crate::registry::retry::Kind;
 use crate::registry::{Bucket, LimitsInForce, Rate};
@@ -25,8 +24,6 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    pub(super) const COUNT: usize = 6;
-
     /// The class of a request.
     pub(crate) fn of(kind: Kind, lists_referrers: bool) -> Self {
         match kind {
@@ -51,27 +48,24 @@ impl Class {
             Self::Delete => &[&[Requests], &[Deletes, Writes]],
         }
     }
-
-    const ALL: [Self; Self::COUNT] =
-        [Self::Token, Self::Read, Self::ReferrerList, Self::Write, Self::Upload, Self::Delete];
 }
 
 /// The rates of one registry, and until when it wants to be left alone.
 #[derive(Debug)]
-pub(super) struct Buckets {
+pub(crate) struct Buckets {
     held: [Option<(Rate, Limiter)>; Bucket::ALL.len()],
     paused_until: Option<Instant>,
 }
 
 impl Buckets {
-    pub(super) fn new(limits: &LimitsInForce) -> Self {
+    pub(crate) fn new(limits: &LimitsInForce) -> Self {
         let mut buckets = Self { held: [const { None }; Bucket::ALL.len()], paused_until: None };
         buckets.set(limits);
         buckets
     }
 
     /// Other rates from now on. One that stays remembers what went by it.
-    pub(super) fn set(&mut self, limits: &LimitsInForce) {
+    pub(crate) fn set(&mut self, limits: &LimitsInForce) {
         for bucket in Bucket::ALL {
             let held = &mut self.held[bucket as usize];
             let wanted = limits.rate(bucket).value;
@@ -82,38 +76,37 @@ impl Buckets {
     }
 
     /// Lets nothing go until then.
-    pub(super) fn pause(&mut self, until: Instant) {
+    pub(crate) fn pause(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
     /// Until when nothing may go, if so.
-    pub(super) fn paused(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn paused(&self, now: Instant) -> Option<Instant> {
         self.paused_until.filter(|until| *until > now)
     }
 
-    fn limiters(&self, class: Class) -> impl Iterator<Item = &Limiter> {
-        let held = |bucket: &Bucket| self.held[*bucket as usize].as_ref().map(|(_, limiter)| limiter);
-        class.counts_in().iter().filter_map(move |either| either.iter().find_map(held))
-    }
-}
-
-impl Supply for Buckets {
-    fn take(&mut self, lane: usize, amount: NonZeroU32, now: Instant) -> Result<(), Instant> {
+    /// Counts one request in all its buckets, or in none, and says when there may be room.
+    pub(crate) fn take(&self, class: Class, now: Instant) -> Result<(), Instant> {
         if let Some(until) = self.paused(now) {
             return Err(until);
         }
         let mut taken = [None; Bucket::ALL.len()];
-        for (at, limiter) in self.limiters(Class::ALL[lane]).enumerate() {
-            match limiter.take(amount) {
+        for (at, limiter) in self.limiters(class).enumerate() {
+            match limiter.take(NonZeroU32::MIN) {
                 Ok(before) => taken[at] = Some(before),
                 Err(not_before) => {
-                    let others = self.limiters(Class::ALL[lane]).zip(taken);
+                    let others = self.limiters(class).zip(taken);
                     others.for_each(|(limiter, before)| before.into_iter().for_each(|before| limiter.put_back(before)));
                     return Err(not_before);
                 }
             }
         }
         Ok(())
+    }
+
+    fn limiters(&self, class: Class) -> impl Iterator<Item = &Limiter> {
+        let held = |bucket: &Bucket| self.held[*bucket as usize].as_ref().map(|(_, limiter)| limiter);
+        class.counts_in().iter().filter_map(move |either| either.iter().find_map(held))
     }
 }
 
@@ -134,7 +127,7 @@ mod tests {
 
     /// How many of these go at once.
     fn at_once(buckets: &mut Buckets, class: Class) -> usize {
-        (0..100).take_while(|_| buckets.take(class as usize, NonZeroU32::MIN, Instant::now()).is_ok()).count()
+        (0..100).take_while(|_| buckets.take(class, Instant::now()).is_ok()).count()
     }
 
     #[test]
@@ -153,7 +146,6 @@ mod tests {
             assert_eq!(Class::of(kind, false), class, "{kind:?}");
         }
         assert_eq!(Class::of(Kind::Read, true), Class::ReferrerList);
-        assert!(Class::ALL.iter().enumerate().all(|(at, class)| *class as usize == at));
     }
 
     #[tokio::test(start_paused = true)]
@@ -179,7 +171,7 @@ mod tests {
         let mut both = buckets(&[(Bucket::Requests, 40), (Bucket::Writes, 10)]);
         assert_eq!(at_once(&mut both, Class::Write), 1);
         for _ in 0..50 {
-            assert!(both.take(Class::Write as usize, NonZeroU32::MIN, Instant::now()).is_err());
+            assert!(both.take(Class::Write, Instant::now()).is_err());
         }
         assert_eq!(at_once(&mut both, Class::Read), 3);
     }

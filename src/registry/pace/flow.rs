@@ -1,6 +1,7 @@
 //! Bytes: how many may pass, by the bandwidth that holds now.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use chrono::{DateTime, Utc};
 use governor::Quota;
 use tokio::time::Instant;
 
-use super::line::{Line, Supply};
 use super::rate::Limiter;
 use crate::registry::Bandwidth;
+use crate::registry::line::{Closed, Line, Supply};
 use crate::registry::turns::Party;
 
 /// The cell of the limiter. Single bytes round badly at high rates.
@@ -25,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A bandwidth that several share, such as that of all registries together.
 #[derive(Debug)]
 pub struct Throttle {
-    line: Line<Flow, 1>,
+    line: Arc<Line<Flow, 1>>,
     /// Whether there is any limit at all.
     limited: AtomicBool,
     /// The bytes that have passed. What does not fill a cell waits for the next.
@@ -51,7 +52,7 @@ impl Throttle {
     fn by_clock(bandwidth: Option<Bandwidth>, clock: fn() -> DateTime<Utc>) -> Self {
         let limited = AtomicBool::new(bandwidth.is_some());
         let flow = Flow { bandwidth, clock, looked: None, rate: None, cells: None };
-        Self { line: Line::new(flow), limited, passed: AtomicU64::new(0) }
+        Self { line: Line::new(|_| flow), limited, passed: AtomicU64::new(0) }
     }
 
     /// Another bandwidth from now on, for what waits already too.
@@ -71,13 +72,12 @@ impl Throttle {
         }
         let before = self.passed.fetch_add(bytes as u64, Ordering::Relaxed);
         let mut cells = (before + bytes as u64) / CELL - before / CELL;
-        let began = Instant::now();
-        let mut waited = false;
+        let mut waited = Duration::ZERO;
         while let Some(slice) = NonZeroU32::new(u32::try_from(cells).unwrap_or(u32::MAX).min(self.slice().get())) {
-            waited |= self.line.pass(party, 0, slice).await;
+            waited += self.line.pass(party, 0, slice).await.1;
             cells -= u64::from(slice.get());
         }
-        if waited { began.elapsed() } else { Duration::ZERO }
+        waited
     }
 
     /// The most cells that can be taken at once.
@@ -112,10 +112,12 @@ impl Flow {
 }
 
 impl Supply for Flow {
-    fn take(&mut self, _: usize, amount: NonZeroU32, now: Instant) -> Result<(), Instant> {
+    type Grant = ();
+
+    fn take(&mut self, _: usize, amount: NonZeroU32, now: Instant) -> Result<(), Closed> {
         self.look(now);
         let Some(cells) = &self.cells else { return Ok(()) };
-        cells.take(amount).map(drop).map_err(|not_before| not_before.min(now + LOOK))
+        cells.take(amount).map(drop).map_err(|not_before| Closed::Until(not_before.min(now + LOOK)))
     }
 }
 
@@ -128,8 +130,6 @@ fn quota_of(bytes_per_second: u64) -> Quota {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     const MIB: u64 = 1024 * 1024;

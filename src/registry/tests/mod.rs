@@ -6,6 +6,7 @@ mod debian;
 mod identities;
 mod listing;
 mod origins;
+mod pace;
 mod patience;
 mod prefix;
 mod probe;

@@ -7,6 +7,7 @@ use futures_util::poll;
 
 use super::scripted::{Server, answer, blob, noise, plain, session, verified};
 use crate::oci::{Digest, ManifestRef};
+use crate::registry::pace::Class;
 use crate::registry::permits::Door;
 use crate::registry::{Figure, Limits, Options, Party, Rate};
 use crate::store::{ErrorKind, Source as _};
@@ -159,7 +160,7 @@ async fn what_is_begun_is_finished_before_anything_else_is_asked() {
         let repository = registry.repository("a/b".parse().unwrap());
         let content = noise(size);
         let session = session(&repository, &content).await.unwrap();
-        let held = registry.gate.enter(Party::default(), Door::Common).await;
+        let held = registry.gate.enter(Party::default(), Door::Common, Class::Read).await;
         let reference = some();
         let (mut asking, mut sending) = (repository.resolve(&reference), session.send(verified(&content)));
         assert!(poll!(&mut asking).is_pending() && poll!(&mut sending).is_pending());

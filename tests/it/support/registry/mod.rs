@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use auth::{Auth, By, Gate, User};
 pub use faults::Fault;
-pub use log::Log;
+pub use log::{Log, Request};
 pub use store::Store;
 
 /// What a server is from its start.
