@@ -15,7 +15,7 @@ pub(super) static REGISTRY: Table = Table {
                 "credentials",
                 Shape::OneOf(&CREDENTIALS, CREDENTIAL_WAYS),
                 "Who to be, in one of several ways. Default: as docker's configuration of this machine says \
-                 ($DOCKER_CONFIG/config.json, else ~/.docker/config.json, then $REGISTRY_AUTH_FILE), else nobody.",
+                 ($DOCKER_CONFIG/config.json, else ~/.docker/config.json, then $REGISTRY_AUTH_FILE, else podman's), else nobody.",
                 "",
             ),
             with_default(

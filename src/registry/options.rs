@@ -189,13 +189,14 @@ pub struct DockerConfig {
 
 impl DockerConfig {
     /// Where docker and podman have it, by this environment: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`,
-    /// then `$REGISTRY_AUTH_FILE`. `None` where the environment tells of no place.
+    /// then `$REGISTRY_AUTH_FILE`, else `$XDG_RUNTIME_DIR/containers/auth.json` (containers-auth.json(5)). `None` where the environment tells of no place.
     #[must_use]
     pub fn of(environment: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
         let place = |name: &str| environment(name).filter(|text| !text.is_empty()).map(PathBuf::from);
         let docker = place("DOCKER_CONFIG").or_else(|| Some(place("HOME")?.join(".docker")));
         let docker = docker.map(|folder| folder.join("config.json"));
-        let files: Vec<PathBuf> = docker.into_iter().chain(place("REGISTRY_AUTH_FILE")).collect();
+        let podman = || Some(place("XDG_RUNTIME_DIR")?.join("containers/auth.json"));
+        let files: Vec<PathBuf> = docker.into_iter().chain(place("REGISTRY_AUTH_FILE").or_else(podman)).collect();
         (!files.is_empty()).then_some(Self { files, required: false })
     }
 }

@@ -61,6 +61,9 @@ impl Registry {
     ) -> Result<Token, AuthError> {
         let wanted = Wanted { realm, service, grants };
         let login = self.auth.source.login().await?;
+        if let Some(Login::Access(token)) = &login {
+            return self.own_token(realm, token);
+        }
         let refusal = match self.ask_for_token(wanted, login.as_ref()).await {
             Err(refusal) if refusal.kind == ErrorKind::Denied => refusal,
             outcome => return outcome,
@@ -104,6 +107,14 @@ impl Registry {
             self.meter.repeated();
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// An access token that we have, without anybody being asked. Where the registry refuses it, it is read again.
+    fn own_token(&self, realm: &Url, token: &SecretString) -> Result<Token, AuthError> {
+        let header = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
+        let what = format!("the access token for {} does not fit into a header", locate::shown(realm));
+        let header = header.map_err(|_| AuthError::denied(what))?;
+        Ok(Token { header: sensitive(header), renew_at: Instant::now() + Duration::from_secs(DEFAULT_LIFETIME) })
     }
 
     fn read_token(&self, realm: &Url, answer: &Answer, asked: Instant) -> Result<Token, AuthError> {

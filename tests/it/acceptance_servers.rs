@@ -25,6 +25,8 @@ const READER: User = User { name: "reader", password: PASSWORD, may: &[("public/
 /// The credentials of the first.
 const AS_MIRROR: &str = "credentials: {username: mirror, password: c4nary-p4ss}";
 
+const LACKING: &str = "UNAUTHORIZED: authentication required; the token that we were given does not grant this";
+
 /// An authority that the test alone knows, an open registry with an image, and a place to run.
 struct Scene {
     authority: Authority,
@@ -202,8 +204,7 @@ fn what_a_token_does_not_grant_is_told_by_who_was_refused_what() {
     let there = entry("there", &format!("{from}/public/app"), &format!("{host}/public/app"));
     scene.configure(&[(host, tls(&AS_MIRROR.replace("mirror", "reader")))], std::slice::from_ref(&there));
     let told = scene.refusal();
-    // The registry gives the actions in any order.
-    assert!(told.contains("the token that we were given does not grant repository:public/app:pu"), "{told}");
+    assert!(told.contains(LACKING), "{told}");
     scene.configure(&[(host, tls(&AS_MIRROR.replace("c4nary-p4ss", "c4nary-wrong")))], std::slice::from_ref(&there));
     let told = scene.refusal();
     let refused = format!("the token service {} refused mirror: 401 Unauthorized", tokens.realm());
@@ -253,7 +254,7 @@ fn nobody_gets_tokens_to_pull_where_that_is_allowed_and_none_to_push() {
     images::small(Family::Oci, 9).put(&scene.source, "public/app", Some("v1"));
     scene.configure(&[(host, anonymous)], &[there]);
     let told = scene.refusal();
-    assert!(told.contains("the token that we were given does not grant repository:team/app:pu"), "{told}");
+    assert!(told.contains(LACKING), "{told}");
 }
 
 #[test]
@@ -316,7 +317,7 @@ fn debians_registry_as_a_cache_is_a_mirror_that_spares_the_registry_each_further
 }
 
 #[test]
-fn tokens_and_uploads_work_where_both_the_registry_and_its_token_service_stand_below_a_path() {
+fn tokens_uploads_and_pages_work_where_both_the_registry_and_its_token_service_stand_below_a_path() {
     let scene = Scene::new();
     let tokens = scene.tokens(300, 300);
     let own = scene.authority.certify("127.0.0.1", LATER);
@@ -330,6 +331,11 @@ fn tokens_and_uploads_work_where_both_the_registry_and_its_token_service_stand_b
     let there = entry("there", &format!("{from}/public/app"), &format!("{host}/team/app"));
     let back = entry("back", &format!("{host}/team/**"), &format!("{from}/back/**"));
     scene.configure(&[(host, tls(&format!("{AS_MIRROR}, path_prefix: /art/images")))], &[there, back]);
+    // So many that the catalog has a second page, whose address the registry gives without the path.
+    let repositories = registry.storage().join("data/docker/registry/v2/repositories/many");
+    for number in 0..1001 {
+        std::fs::create_dir_all(repositories.join(format!("r{number:04}/_layers"))).unwrap();
+    }
     for name in ["there", "back"] {
         let output = scene.run(&["once", name]);
         assert!(output.status.success(), "{}\n{}\n{}", output.stdout, output.stderr, nginx.log());

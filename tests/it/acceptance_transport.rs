@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::support::front::{Authority, Certified, Front};
 use crate::support::images::{self, Family};
 use crate::support::programs::{DEADLINE, DebianRegistry, Nginx, Output, Running};
-use crate::support::registry::{Auth, Server, Setup};
+use crate::support::registry::{Auth, Fault, Server, Setup};
 use crate::support::site::Site;
 
 /// A year that no test will see the end of.
@@ -229,6 +229,44 @@ fn http2_is_offered_by_default() {
     // What is behind the front speaks HTTP/1.1 alone, so that no more than the greeting can be seen.
     let _ = scene.tags(&host, "{tls: {ca: ca.pem}}");
     assert_eq!(front.seen().first().map(String::as_str), Some("h2"));
+}
+
+/// Fills one registry and empties it again through a front that ends two HTTP/2 connections after eight requests each; what it saw.
+fn through_one_who_wants_calm(options: &str) -> Vec<String> {
+    let (scene, target) = (Scene::new(), Server::start());
+    let image = images::two_platforms(Family::Oci, 2);
+    for tag in ["v2", "v3", "v4", "v5", "v6", "v7", "v8"] {
+        image.put(&scene.registry, "a/b", Some(tag));
+    }
+    // What it says of itself would lead past the front.
+    target.set(Fault::RelativeLocation);
+    let front = Front::wanting_calm(target.host(), &scene.authority.certify("127.0.0.1", LATER), 8);
+    let (from, host) = (scene.registry.host(), front.host());
+    let registries = format!(
+        "\"{from}\": {{plain_http: true}}, \"{host}\": {{tls: {{ca: ca.pem}}, limits: {{concurrent: 9}}{options}}}"
+    );
+    let entries = format!(
+        "  - {{name: there, source: {from}/a/b, target: \"{host}/a/b\"}}\n  \
+         - {{name: back, source: \"{host}/a/b\", target: {from}/back}}"
+    );
+    scene.site.configure_fully("status: off", &registries, &entries);
+    for name in ["there", "back"] {
+        Running::start(scene.trusting(&mut scene.site.command(&["once", name]))).wait(DEADLINE).expect_success();
+    }
+    assert_eq!(scene.registry.store().tag("back", "v8"), Some(image.digest()));
+    front.seen()
+}
+
+#[test]
+fn what_a_server_that_wants_calm_broke_off_is_asked_for_again() {
+    let seen = through_one_who_wants_calm("");
+    assert!(seen.iter().filter(|seen| *seen == "calm").count() >= 2, "{seen:?}");
+}
+
+#[test]
+fn nobody_wants_calm_of_http1() {
+    let seen = through_one_who_wants_calm(", http1_only: true");
+    assert!(!seen.is_empty() && seen.iter().all(|seen| seen == "http/1.1"), "{seen:?}");
 }
 
 #[test]

@@ -20,8 +20,10 @@ use super::{KEPT, Login, jwt, secret, spared};
 use crate::registry::auth::AuthError;
 use crate::registry::{Azure, AzureIdentity, Pem};
 
-/// For whom Entra's tokens are: what registries take.
-const AUDIENCE: &str = "https://management.azure.com/";
+/// For whom Entra's tokens are: registries, in all of Azure's clouds. A token for Azure's management would do too, where a
+/// registry has not been told to refuse such ("Configure registry acceptance of Microsoft Entra authentication scopes"); but the
+/// registry is shown it, and it opens far more.
+const AUDIENCE: &str = "https://containerregistry.azure.net";
 /// A refresh token is not used for longer than this.
 const LONGEST: Duration = Duration::from_secs(3 * 3600);
 /// How long an assertion holds: Entra's documentation of certificate credentials asks for 5 to 10 minutes.
@@ -90,7 +92,7 @@ async fn entra(
     wire: &Wire,
 ) -> Result<SecretString, AuthError> {
     let url = token_endpoint(azure, tenant)?;
-    let scope = format!("{AUDIENCE}.default");
+    let scope = format!("{AUDIENCE}/.default");
     let mut pairs = vec![("grant_type", "client_credentials"), ("client_id", client_id), ("scope", &scope)];
     pairs.extend(proof);
     let answered = wire.ask(form(&wire.authority, &url, &pairs), &url, &[]).await?.good(code)?;

@@ -7,8 +7,8 @@ mod command;
 mod docker;
 mod gcp;
 mod helper;
-mod identities;
 mod jwt;
+mod options;
 mod program;
 mod secret;
 #[cfg(test)]
@@ -23,8 +23,8 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
-pub use self::identities::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub(crate) use self::jwt::rsa_key;
+pub use self::options::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub(crate) use self::program::Programs;
 pub(crate) use self::wire::Wire;
 use super::Credentials;
@@ -51,6 +51,8 @@ pub(crate) enum Login {
     Password { username: String, password: SecretString },
     /// An identity token, to be given to the token service.
     Token(SecretString),
+    /// An access token, to be shown to the registry itself.
+    Access(SecretString),
 }
 
 impl PartialEq for Login {
@@ -59,8 +61,10 @@ impl PartialEq for Login {
             (Self::Password { username: a, password: x }, Self::Password { username: b, password: y }) => {
                 a == b && x.expose_secret() == y.expose_secret()
             }
-            (Self::Token(a), Self::Token(b)) => a.expose_secret() == b.expose_secret(),
-            (Self::Password { .. }, Self::Token(_)) | (Self::Token(_), Self::Password { .. }) => false,
+            (Self::Token(a), Self::Token(b)) | (Self::Access(a), Self::Access(b)) => {
+                a.expose_secret() == b.expose_secret()
+            }
+            (Self::Password { .. } | Self::Token(_) | Self::Access(_), _) => false,
         }
     }
 }
@@ -272,8 +276,10 @@ impl Source {
     fn name_of(&self, login: Option<&Login>) -> Option<String> {
         match (login?, &self.credentials) {
             (Login::Password { username, .. }, _) => Some(username.clone()),
-            (Login::Token(_), Some(Credentials::DockerConfig(_))) => Some("docker config".to_owned()),
-            (Login::Token(_), _) => None,
+            (Login::Token(_) | Login::Access(_), Some(Credentials::DockerConfig(_))) => {
+                Some("docker config".to_owned())
+            }
+            (Login::Token(_) | Login::Access(_), _) => None,
         }
     }
 

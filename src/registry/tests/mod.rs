@@ -2,9 +2,11 @@
 //! registry.
 
 mod auth;
+mod clouds;
 mod debian;
 mod identities;
 mod listing;
+mod mirrors;
 mod origins;
 mod pace;
 mod patience;

@@ -198,6 +198,7 @@ pub fn transship_command(args: &[&str]) -> Command {
         // Where docker's and podman's credentials are.
         "DOCKER_CONFIG",
         "REGISTRY_AUTH_FILE",
+        "XDG_RUNTIME_DIR",
     ] {
         command.env_remove(name);
     }

@@ -94,6 +94,10 @@ fn service(aws: &Aws, host: &RegistryHost) -> Result<Service, AuthError> {
     let region = region.ok_or_else(|| {
         AuthError::denied(format!("the name {} tells no region of Amazon's: set `region` under `aws`", host.name()))
     })?;
+    // What the environment says becomes a part of an address too.
+    if !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        return Err(AuthError::denied("the region has other characters than small letters, digits and `-`"));
+    }
     let endpoint = match (&aws.endpoint, known) {
         (Some(endpoint), _) => Ok(endpoint.clone()),
         (None, Some((of, endpoint))) if of == region => format!("https://{endpoint}/").parse(),
@@ -204,6 +208,7 @@ mod tests {
             let set = service(&aws(Some("cn-north-1"), &[("AWS_REGION", "eu-west-1")]), &host).unwrap();
             assert_eq!(set.endpoint.as_str(), "https://api.ecr.cn-north-1.amazonaws.com.cn/");
             let told = service(&aws(None, &[("AWS_REGION", "eu-west-1")]), &host).unwrap();
+            assert!(service(&aws(None, &[("AWS_REGION", "x.evil.example/")]), &host).is_err());
             assert_eq!(told.endpoint.as_str(), "https://api.ecr.eu-west-1.amazonaws.com/");
         }
     }

@@ -135,7 +135,7 @@ impl State {
                 }
                 let said = |name: &str| asked.query.get(name).map_or("", String::as_str);
                 asked.header("metadata") == "true"
-                    && (said("api-version"), said("resource")) == ("2018-02-01", "https://management.azure.com/")
+                    && (said("api-version"), said("resource")) == ("2018-02-01", "https://containerregistry.azure.net")
             }
             ("POST", path) if path == entra => self.is_known(asked),
             _ => return refused(404),
@@ -154,7 +154,7 @@ impl State {
         let form = asked.form();
         let said = |name: &str| form.get(name).map_or("", String::as_str);
         let whole = (said("grant_type"), said("client_id"), said("scope"))
-            == ("client_credentials", CLIENT, "https://management.azure.com/.default");
+            == ("client_credentials", CLIENT, "https://containerregistry.azure.net/.default");
         let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
         let assertion = said("client_assertion");
         let proven = if assertion.is_empty() {
