@@ -181,7 +181,7 @@ fn login_check_fails_where_a_right_is_missing_and_names_it() {
             "  ok      login as reader: let in",
             "  ok      pull of build/app as reader (entry app): granted",
             "  failed  push to prod/app as reader (entry app): 401 Unauthorized, UNAUTHORIZED: unauthorized; \
-             the token that we were given does not grant repository:prod/app:pull; grant it, or write other credentials",
+             the token that we were given does not grant this; grant it, or write other credentials",
         ]
     );
     // Pull without push.
@@ -199,7 +199,7 @@ fn login_check_fails_where_a_right_is_missing_and_names_it() {
             "  ok      login as anonymous: there are no credentials",
             "  ok      pull of build/app as anonymous (entry app): granted",
             "  failed  push to prod/app as anonymous (entry app): 401 Unauthorized, UNAUTHORIZED: unauthorized; \
-             the token that we were given does not grant repository:prod/app:pull,push; some registries say \
+             the token that we were given does not grant this; some registries say \
              so of a project that does not exist, too; write `credentials`",
         ]
     );
@@ -374,7 +374,7 @@ fn login_check_looks_into_trees_up_to_a_bound() {
             format!(
                 "  failed  catalog as writer (entry app): {host}: listing repositories: this registry has no catalog for \
                  writer (401 Unauthorized, UNAUTHORIZED: unauthorized; the token that we were given does not grant \
-                 registry:catalog:*); list the repositories in sync.yaml"
+                 this); list the repositories in sync.yaml"
             ),
             format!(
                 "  failed  push as writer (entry app): what goes to {host}/prod/** is not known without the catalog of \

@@ -360,6 +360,7 @@ async fn a_token_that_is_no_longer_taken_in_the_midst_of_an_upload_costs_two_req
         ("upload PATCH 202", 4),
         ("upload PATCH 401", 1),
         ("upload PUT 201", 1),
+        ("blob HEAD 200", 1),
     ];
     let received: u64 = server.log().requests().iter().map(|request| request.received).sum();
     assert_eq!((counts(&server), received), (counted(&whole), 350_000));
