@@ -1,6 +1,7 @@
 //! The integration tests, one binary. Every server here is bound to a loopback address.
 #![expect(unreachable_pub, reason = "one binary: what its modules share is `pub`, and nothing leaves it")]
 
+mod acceptance_acr;
 mod acceptance_cloud;
 mod acceptance_credentials;
 mod acceptance_daemon;

@@ -7,6 +7,7 @@
 mod answer;
 mod auth;
 mod blobs;
+mod buckets;
 mod faults;
 mod lists;
 mod log;
@@ -27,6 +28,7 @@ use axum::Router;
 use tokio_util::sync::CancellationToken;
 
 pub use auth::{Auth, By, Gate, User};
+pub use buckets::Buckets;
 pub use faults::Fault;
 pub use log::{Log, Request};
 pub use pulls::PullLimit;
@@ -43,11 +45,13 @@ pub struct Setup {
     pub page: usize,
     /// How many pulls it allows, if it counts them.
     pub pulls: Option<PullLimit>,
+    /// How many requests it allows in a minute, if it counts them.
+    pub buckets: Option<Buckets>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { referrers_api: true, auth: Auth::None, page: 100, pulls: None }
+        Self { referrers_api: true, auth: Auth::None, page: 100, pulls: None, buckets: None }
     }
 }
 
@@ -62,6 +66,7 @@ struct Shared {
     tokens: auth::Tokens,
     faults: faults::Faults,
     pulls: pulls::Pulls,
+    room: buckets::Room,
     log: Log,
 }
 
@@ -175,6 +180,7 @@ async fn serve(setup: Setup, ready: &mpsc::SyncSender<Arc<Shared>>, stop: Cancel
         tokens: auth::Tokens::default(),
         faults: faults::Faults::default(),
         pulls: pulls::Pulls::default(),
+        room: buckets::Room::default(),
         log: Log::default(),
     });
     let api_routes = Router::new().fallback(route::handle).with_state(shared.clone());

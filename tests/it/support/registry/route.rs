@@ -98,7 +98,13 @@ async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) 
     if let Object::Cloud(path) = &object {
         return transmit::counted(auth::of_cloud(shared, path, body).await, asked.progress);
     }
-    if let Some(response) = turned_away(shared).or_else(|| auth::refuse(shared, &object, &asked)) {
+    let room = || shared.room.enter(shared.setup.buckets.as_ref()?, &asked.method);
+    if let Some(response) = turned_away(shared).or_else(room) {
+        // Taken in first, as nginx does: a connection that ends with bytes unread may take the answer along.
+        drop(axum::body::to_bytes(body, usize::MAX).await);
+        return transmit::counted(response, asked.progress);
+    }
+    if let Some(response) = auth::refuse(shared, &object, &asked) {
         return transmit::counted(response, asked.progress);
     }
     if let Some(response) = quirks::refuse(shared, &object, &asked) {
