@@ -244,6 +244,6 @@ fn max_manifest(reader: &Reader<'_>, value: &Value<'_>) -> Option<u64> {
 }
 
 fn kind(reader: &Reader<'_>, value: &Value<'_>) -> Option<Kind> {
-    let text = reader.text(value, "acr, ecr, google or plain")?;
+    let text = reader.text(value, "acr, ecr, google, ghcr or plain")?;
     reader.keep(value, text.parse())
 }

@@ -26,7 +26,7 @@ pub(super) static REGISTRY: Table = Table {
                 "kind",
                 Shape::Word(&Kind::NAMES),
                 "Whose registry it is, where the host's name does not tell, as behind a domain of your own: acr (Azure), ecr \
-             (Amazon), google, or plain. Default: by the name.",
+             (Amazon), google, ghcr (GitHub), or plain. Default: by the name.",
                 r#""acr""#,
             ),
             key(

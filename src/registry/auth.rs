@@ -49,6 +49,17 @@ impl Grant {
     }
 }
 
+/// What is at hand for a request.
+#[derive(Debug)]
+pub(crate) enum AtHand {
+    /// This, or nothing where nothing is needed.
+    Grant(Option<Grant>),
+    /// What was seen to before is still good.
+    AsPrepared,
+    /// It is to be seen to first.
+    Nothing,
+}
+
 /// What a registry asked for.
 #[derive(Debug, Clone)]
 enum Scheme {
@@ -145,6 +156,24 @@ impl Registry {
             Some(Scheme::Basic) => self.login().await,
             Some(Scheme::Bearer { realm, service }) => {
                 self.bearer(&realm, service.as_deref(), &call.scopes).await.map(Some)
+            }
+        }
+    }
+
+    /// What [`Registry::authorization`] would give, without waiting. `was_asked` is whether the registry had wanted to know who we
+    /// are when that was asked.
+    pub(crate) fn at_hand(&self, call: &Call, was_asked: bool) -> AtHand {
+        if !locate::same_origin(&call.url, &self.base) {
+            return AtHand::Grant(None);
+        }
+        match self.auth.scheme() {
+            None => AtHand::Grant(None),
+            Some(_) if !was_asked => AtHand::Nothing,
+            Some(Scheme::Basic) => AtHand::AsPrepared,
+            Some(Scheme::Bearer { .. }) => {
+                let slot = self.auth.slot(&call.scopes.key());
+                let fresh = || slot.try_lock().ok()?.fresh();
+                self.auth.wider(&call.scopes).or_else(fresh).map_or(AtHand::Nothing, |grant| AtHand::Grant(Some(grant)))
             }
         }
     }

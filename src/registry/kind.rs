@@ -1,6 +1,6 @@
 //! What is known of a registry by its kind: the one place that knows hosts by name, Docker Hub's apart.
 
-use super::manner::Way;
+use super::manner::DEFAULT_CHUNK;
 use super::{Kind, Profile};
 use crate::oci::RegistryHost;
 
@@ -15,19 +15,29 @@ impl Kind {
             Self::Ecr
         } else if name == "gcr.io" || ends_with(&[".gcr.io", ".pkg.dev"]) {
             Self::Google
+        } else if name == "ghcr.io" {
+            Self::Ghcr
         } else {
             Self::Plain
         }
     }
 
-    /// How the bytes of an upload go, as far as the kind tells.
-    pub(crate) fn upload(self) -> Way {
+    /// Whether the bytes of an upload go in chunks, as far as the kind tells.
+    pub(crate) fn wants_chunks(self) -> bool {
         match self {
-            // A PUT of more than about 20 MB is answered 413.
-            Self::Acr => Way::Chunks(4 * 1024 * 1024),
-            Self::Ecr => Way::Chunks(8 * 1024 * 1024),
-            // Google's take no chunks.
-            Self::Google | Self::Plain => Way::Whole,
+            // Azure's answer a PUT of more than about 20 MB with 413.
+            Self::Acr | Self::Ecr => true,
+            // Google's take no chunks, and some say that GitHub's takes one alone.
+            Self::Google | Self::Ghcr | Self::Plain => false,
+        }
+    }
+
+    /// The length of a chunk where nobody says otherwise.
+    pub(crate) fn chunk(self) -> usize {
+        match self {
+            // GitHub's answers longer ones with 416.
+            Self::Acr | Self::Ghcr => 4 * 1024 * 1024,
+            Self::Ecr | Self::Google | Self::Plain => DEFAULT_CHUNK,
         }
     }
 
@@ -36,7 +46,7 @@ impl Kind {
         match self {
             // Smaller parts are refused: they become parts of S3.
             Self::Ecr => 5 * 1024 * 1024,
-            Self::Acr | Self::Google | Self::Plain => 1,
+            Self::Acr | Self::Google | Self::Ghcr | Self::Plain => 1,
         }
     }
 }
@@ -50,7 +60,7 @@ impl Profile {
             (Kind::Ecr, _) => Some(Self::Ecr),
             (Kind::Google, _) => Some(Self::Gar),
             (Kind::Plain, _) if host.is_docker_hub() => Some(Self::DockerHub),
-            (Kind::Plain, "ghcr.io") => Some(Self::Ghcr),
+            (Kind::Ghcr, _) => Some(Self::Ghcr),
             (Kind::Plain, "quay.io") => Some(Self::Quay),
             (Kind::Plain, _) => None,
         }
@@ -89,7 +99,7 @@ mod tests {
             ("gcr.io", Kind::Google),
             ("eu.gcr.io", Kind::Google),
             ("europe-docker.pkg.dev", Kind::Google),
-            ("ghcr.io", Kind::Plain),
+            ("ghcr.io", Kind::Ghcr),
             ("notgcr.io", Kind::Plain),
             ("azurecr.io.evil.example", Kind::Plain),
         ] {
@@ -99,9 +109,9 @@ mod tests {
 
     #[test]
     fn blobs_go_in_chunks_where_a_registry_wants_them() {
-        assert_eq!(Kind::Acr.upload(), Way::Chunks(4 * 1024 * 1024));
-        assert_eq!(Kind::Ecr.upload(), Way::Chunks(8 * 1024 * 1024));
-        assert_eq!([Kind::Google, Kind::Plain].map(Kind::upload), [Way::Whole; 2]);
+        let chunks = |kind: Kind| (kind.wants_chunks(), kind.chunk() >> 20);
+        assert_eq!([Kind::Acr, Kind::Ecr].map(chunks), [(true, 4), (true, 8)]);
+        assert_eq!([Kind::Google, Kind::Ghcr, Kind::Plain].map(chunks), [(false, 8), (false, 4), (false, 8)]);
     }
 
     #[test]
@@ -111,7 +121,7 @@ mod tests {
         }
         assert_eq!(
             "azure".parse::<Kind>().unwrap_err().to_string(),
-            r#""azure" is not a kind of registry: expected acr, ecr, google or plain"#
+            r#""azure" is not a kind of registry: expected acr, ecr, google, ghcr or plain"#
         );
     }
 }

@@ -33,7 +33,7 @@ pub(crate) enum Way {
 /// The way of one registry, which all of its uploads share: what one of them learns, none finds out again.
 #[derive(Debug)]
 pub(crate) struct Manner {
-    /// What the operator has chosen stays.
+    /// What the operator has chosen stays: whether there are chunks.
     learns: bool,
     /// Whether the kind of registry is known to store what it says that it stored.
     is_known: bool,
@@ -58,18 +58,14 @@ struct Known {
 
 impl Manner {
     pub(crate) fn new(kind: Kind, uploads: Uploads) -> Self {
-        let of_kind = match kind.upload() {
-            Way::Chunks(chunk) => Some(chunk),
-            Way::Whole => None,
-        };
         let configured = uploads.chunk.map(|chunk| usize::try_from(chunk).unwrap_or(MAX_CHUNK).clamp(1, MAX_CHUNK));
         let known = Known {
             in_chunks: match uploads.mode {
-                UploadMode::Auto => of_kind.is_some(),
+                UploadMode::Auto => kind.wants_chunks(),
                 UploadMode::Monolithic => false,
                 UploadMode::Chunked => true,
             },
-            chunk: configured.or(of_kind).unwrap_or(DEFAULT_CHUNK),
+            chunk: configured.unwrap_or_else(|| kind.chunk()),
             least: kind.least_chunk(),
             is_a_guess: false,
             broke_off: VecDeque::new(),
@@ -173,11 +169,11 @@ impl Manner {
         let mut known = self.known();
         let smaller = SMALLER.into_iter().find(|smaller| *smaller < length && *smaller >= known.least);
         match smaller {
-            Some(smaller) if self.learns => {
+            Some(smaller) => {
                 known.chunk = known.chunk.min(smaller);
                 true
             }
-            _ => false,
+            None => false,
         }
     }
 
@@ -213,6 +209,8 @@ mod tests {
             (Kind::Google, Auto, Some(MIB), Way::Whole),
             (Kind::Plain, Auto, None, Way::Whole),
             (Kind::Plain, Chunked, None, Way::Chunks(8 * MIB)),
+            (Kind::Ghcr, Auto, None, Way::Whole),
+            (Kind::Ghcr, Chunked, None, Way::Chunks(4 * MIB)),
             (Kind::Plain, Chunked, Some(3), Way::Chunks(3)),
         ] {
             assert_eq!(manner(kind, mode, chunk).way(), way, "{kind} {mode} {chunk:?}");
@@ -279,8 +277,11 @@ mod tests {
         let whole = manner(Kind::Plain, UploadMode::Monolithic, None);
         assert!(!whole.learn_whole_is_refused(100 * MIB as u64));
         let chunked = manner(Kind::Plain, UploadMode::Chunked, None);
-        assert!(!chunked.learn_chunks_are_refused(true) && !chunked.learn_chunk_is_too_large(8 * MIB));
+        assert!(!chunked.learn_chunks_are_refused(true));
         assert_eq!((whole.way(), chunked.way()), (Way::Whole, Way::Chunks(8 * MIB)));
+        // How long a chunk may be is the registry's affair all the same.
+        assert!(chunked.learn_chunk_is_too_large(8 * MIB));
+        assert_eq!(chunked.way(), Way::Chunks(4 * MIB));
     }
 
     #[test]

@@ -46,18 +46,20 @@ pub enum Kind {
     Ecr,
     /// Google's, both of them: their tag listing tells digests.
     Google,
+    /// GitHub's: takes short chunks only.
+    Ghcr,
     /// Nothing beyond the distribution specification.
     Plain,
 }
 
 /// A text that is not a [`Kind`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a kind of registry: expected acr, ecr, google or plain")]
+#[error("{0:?} is not a kind of registry: expected acr, ecr, google, ghcr or plain")]
 pub struct KindError(String);
 
 impl Kind {
     /// All kinds, as they are written.
-    pub const NAMES: [&'static str; 4] = ["acr", "ecr", "google", "plain"];
+    pub const NAMES: [&'static str; 5] = ["acr", "ecr", "google", "ghcr", "plain"];
 }
 
 impl fmt::Display for Kind {
@@ -66,6 +68,7 @@ impl fmt::Display for Kind {
             Self::Acr => "acr",
             Self::Ecr => "ecr",
             Self::Google => "google",
+            Self::Ghcr => "ghcr",
             Self::Plain => "plain",
         })
     }
@@ -79,6 +82,7 @@ impl FromStr for Kind {
             "acr" => Ok(Self::Acr),
             "ecr" => Ok(Self::Ecr),
             "google" => Ok(Self::Google),
+            "ghcr" => Ok(Self::Ghcr),
             "plain" => Ok(Self::Plain),
             _ => Err(KindError(text.to_owned())),
         }

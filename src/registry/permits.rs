@@ -156,7 +156,13 @@ impl Gate {
 
     /// Whether nothing may go now: to be asked right before a request is sent that has entered a while ago.
     pub(crate) fn is_paused(&self) -> bool {
-        self.0.look(|state| state.buckets.paused(Instant::now()).is_some())
+        self.paused_for().is_some()
+    }
+
+    /// How long nothing may go yet, if so.
+    pub(crate) fn paused_for(&self) -> Option<Duration> {
+        let now = Instant::now();
+        self.0.look(|state| state.buckets.paused(now).map(|until| until - now))
     }
 
     /// Other limits from now on, for who waits already too. Who is in stays, and what went by a rate that stays is remembered.

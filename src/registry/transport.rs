@@ -10,7 +10,7 @@ use url::Url;
 
 use super::Registry;
 use super::answer::{Answer, Body, CREDENTIALS, Context, MAX_REFUSAL};
-use super::auth::{AuthError, Grant};
+use super::auth::{AtHand, AuthError, Grant};
 use super::locate;
 use super::outgoing::Outgoing;
 use super::pace::Class;
@@ -25,6 +25,9 @@ use crate::store::{ErrorKind, StoreError};
 
 /// The most redirects that one request follows.
 const MAX_REDIRECTS: usize = 10;
+
+/// How often what a request needs to be believed is seen to before it goes with what there is.
+const MOST_TRIES: usize = 2;
 
 /// An answer that is not a blob is small.
 pub(crate) const SMALL: usize = 64 * 1024;
@@ -143,6 +146,7 @@ impl Registry {
         let mut renewed = false;
         let mut alone = self.find_out_quota(context, &call).await;
         loop {
+            self.refuse_if_paused(context, &call)?;
             let mut attempt = self.attempt_within_quota(context, &call).await?;
             self.meter.throttled(self.pace.spend(context.party, call.bytes_held()).await);
             let denied = |error: AuthError| context.error(error.kind, error.detail);
@@ -183,18 +187,53 @@ impl Registry {
         }
     }
 
+    /// Who can be done without is not waited for while it wants to be left alone.
+    fn refuse_if_paused(&self, context: &Context, call: &Call) -> Result<(), StoreError> {
+        match self.gate.paused_for() {
+            Some(wait) if call.kind == Kind::StandIn => {
+                Err(context.error(ErrorKind::Busy(Some(wait)), "the registry has asked for patience"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until a request may go; its permit, and what it needs to be believed.
     async fn admitted(&self, party: Party, call: &Call) -> Result<(Permit, Option<Grant>), AuthError> {
+        let class = Class::of(call.kind, call.lists_referrers);
+        let mut tries = 0;
         loop {
-            let class = Class::of(call.kind, call.lists_referrers);
+            tries += 1;
+            // Getting a token may take long. Who holds a permit meanwhile would hold up other identities, and uploads.
+            let was_asked = self.auth.was_asked();
+            let prepared = self.prepared(call).await?;
             let (permit, waited) = self.gate.enter(party, call.door(), class).await;
             self.meter.throttled(waited);
-            let grant = self.authorization(call).await?;
-            // While it woke up or a token was fetched, the registry may have asked for patience.
+            // Meanwhile the registry may have asked for patience or for the first time who we are, or a token ran out. One that
+            // runs out as soon as it is there is good for this.
+            let grant = match self.at_hand(call, was_asked) {
+                AtHand::Grant(grant) => grant,
+                AtHand::Nothing if tries > MOST_TRIES => prepared,
+                AtHand::AsPrepared => prepared,
+                AtHand::Nothing => continue,
+            };
             if !self.gate.is_paused() {
                 return Ok((permit, grant));
             }
         }
+    }
+
+    /// Sees to it that what a request needs to be believed is at hand. Nobody waits long for the token of a stand-in.
+    async fn prepared(&self, call: &Call) -> Result<Option<Grant>, AuthError> {
+        let authorization = self.authorization(call);
+        if call.kind != Kind::StandIn {
+            return authorization.await;
+        }
+        let limit = self.tempo.whole(call.kind);
+        let late = |_| {
+            let detail = format!("no token within {}", humantime::format_duration(limit));
+            Err(AuthError { kind: ErrorKind::Unavailable, detail })
+        };
+        tokio::time::timeout(limit, authorization).await.unwrap_or_else(late)
     }
 
     fn is_challenge(&self, answer: &Answer) -> bool {
@@ -289,7 +328,7 @@ impl Registry {
             self.meter.answered(&call.method, sent.as_ref().ok().map(reqwest::Response::status));
             let mut response = sent.map_err(|error| describe(&error, &url, self.via.to(&url)))?;
             let is_spent = self.auth.quota.refuses(call.reads, response.status(), response.headers());
-            if locate::same_origin(home, &self.base) && !is_spent {
+            if locate::same_origin(&url, &self.base) && !is_spent {
                 self.heed(&response);
             }
             if locate::same_origin(&url, &self.base) {

@@ -167,8 +167,8 @@ async fn a_chunk_that_is_too_large_is_sent_again_in_smaller_ones_within_its_sess
     // GHCR takes 4 MiB at most.
     let server = Server::start();
     server.set(Fault::ChunkLimit(4 * MIB));
-    let upload = Uploads { mode: UploadMode::Auto, chunk: Some(8 * MIB as u64) };
-    let target = repository(&registry(&server, Options { kind: Some(Kind::Acr), upload, ..Options::default() }));
+    let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(8 * MIB as u64) };
+    let target = repository(&registry(&server, Options { kind: Some(Kind::Ghcr), upload, ..Options::default() }));
     let bytes = noise(1, 9 * MIB);
     assert_eq!(push(&target, &bytes).await, 1);
     let whole = [("upload POST 202", 1), ("upload PATCH 416", 1), ("upload PATCH 202", 3), ("upload PUT 201", 1)];

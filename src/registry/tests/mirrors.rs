@@ -107,3 +107,20 @@ async fn a_mirror_is_asked_once_where_the_registry_would_be_asked_again() {
     }
     assert_eq!((mirror.asked().len(), origin.asked().len()), (1, 10));
 }
+
+#[tokio::test]
+async fn a_mirror_that_asks_for_patience_is_left_alone_and_holds_nobody_up() {
+    let away = |_: &Asked| answer(503, &[("retry-after", "3600")], "");
+    let (origin, mirror) = (honest(b"").await, Server::start(away).await);
+    let client = mirror.registry();
+    let digest = Digest::of(MANIFEST);
+    for _ in 0..2 {
+        // Each knows nothing of the mirror's rest, as after it has ended.
+        let name = format!("{}/hub", mirror.host).parse().unwrap();
+        let copy = client.repository("hub/a/b".parse().unwrap());
+        let source = Mirrored::new(origin.repository(), vec![(name, copy)], Arc::<MirrorHealth>::default());
+        let read = tokio::time::timeout(std::time::Duration::from_secs(20), source.manifest(&digest.into())).await;
+        read.expect("nobody waits for the mirror").unwrap();
+    }
+    assert_eq!((mirror.asked().len(), origin.count("GET /v2/a/b/manifests/")), (1, 2));
+}
