@@ -2,6 +2,7 @@
 //! identity. A read beyond that is not sent. The arithmetic is in `budget.rs`; nothing here knows which tag is worth a read.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a window is taken for that nobody told.
 const WINDOW: Duration = Duration::from_secs(6 * 3600);
+
+/// The windows of quotas, in seconds. Any gateway tells a limit for each second, minute or month under the same names: that is about
+/// the rate of requests, or about another thing.
+const WINDOWS: RangeInclusive<u64> = 600..=86_400;
 
 /// What a registry that counts reads of manifests told last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -301,7 +306,7 @@ impl Drop for Attempt<'_> {
 
 impl Inner {
     fn heard(&self, status: StatusCode, headers: &HeaderMap, counted: bool) -> Heard {
-        let told = told(headers);
+        let told = self.told(headers);
         if status == StatusCode::TOO_MANY_REQUESTS && counted {
             return self.heard_of_429(told, headers);
         }
@@ -329,9 +334,13 @@ impl Inner {
         }
     }
 
+    fn told(&self, headers: &HeaderMap) -> Option<Told> {
+        told(headers, self.registry.is_docker_hub().then_some(WINDOW))
+    }
+
     /// Whether a 429 with these headers is the quota's.
     fn refuses(&self, headers: &HeaderMap) -> bool {
-        if let Some(told) = told(headers) {
+        if let Some(told) = self.told(headers) {
             return told.remaining == 0;
         }
         let is_counting = self.registry.is_docker_hub() || self.lock().budget.told(Utc::now()).is_some();
@@ -339,17 +348,22 @@ impl Inner {
     }
 }
 
-/// What the headers tell: `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`.
-fn told(headers: &HeaderMap) -> Option<Told> {
+/// What the headers tell: `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`; of a window of `unstated` length where
+/// they state none.
+fn told(headers: &HeaderMap, unstated: Option<Duration>) -> Option<Told> {
     let read = |name: &str| {
         let text = headers.get(name)?.to_str().ok()?;
         let (count, parameters) = text.split_once(';').unwrap_or((text, ""));
-        let window = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("w=")?.parse().ok());
+        let window =
+            parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("w=")?.parse::<u64>().ok());
         Some((count.trim().parse::<u64>().ok()?, window))
     };
     let (limit, window) = read("ratelimit-limit")?;
     let (remaining, _) = read("ratelimit-remaining")?;
-    let window = window.filter(|window| (1..=31 * 86_400).contains(window)).map_or(WINDOW, Duration::from_secs);
+    let window = match window {
+        Some(seconds) => WINDOWS.contains(&seconds).then_some(Duration::from_secs(seconds)),
+        None => unstated,
+    }?;
     Some(Told { limit, window, remaining })
 }
 

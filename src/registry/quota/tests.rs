@@ -122,19 +122,21 @@ fn no_word_of_a_quota_means_that_there_is_none() {
 
 #[test]
 fn headers_are_read_as_docker_hub_writes_them() {
-    let headers = |limit: &str, remaining: &str| {
+    let read = |limit: &str, remaining: &str, unstated| {
         let mut headers = HeaderMap::new();
         headers.insert("ratelimit-limit", limit.parse().unwrap());
         headers.insert("ratelimit-remaining", remaining.parse().unwrap());
-        super::told(&headers)
+        super::told(&headers, unstated)
     };
+    let headers = |limit: &str, remaining: &str| read(limit, remaining, Some(Duration::from_secs(6 * HOUR)));
     let told = |seconds, remaining| Some(Told { limit: 100, window: Duration::from_secs(seconds), remaining });
     assert_eq!(headers("100;w=21600", "76;w=21600"), told(21_600, 76));
-    assert_eq!(headers("100; w=60", "0"), told(60, 0));
+    assert_eq!(headers("100; w=600", "0"), told(600, 0));
     assert_eq!(headers("100", "7;w=9"), told(21_600, 7));
-    assert_eq!(headers("100;w=0", "7"), told(21_600, 7));
+    assert_eq!(["100;w=0", "100;w=60", "100;w=599", "100;w=86401"].map(|limit| headers(limit, "7")), [None; 4]);
+    assert_eq!(read("100", "7", None), None, "any gateway says so of its rate");
     assert_eq!(headers("many", "7"), None);
-    assert_eq!(super::told(&HeaderMap::new()), None);
+    assert_eq!(super::told(&HeaderMap::new(), None), None);
 }
 
 /// A hub that counts, with or without a window that slides.

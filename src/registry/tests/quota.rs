@@ -20,15 +20,31 @@ fn tag(name: &str) -> ManifestRef {
 
 /// A manifest, and what is left.
 fn counted(remaining: i64) -> Response {
-    let left = format!("{remaining};w=21600");
+    limited("100;w=21600", &format!("{remaining};w=21600"))
+}
+
+fn limited(limit: &str, remaining: &str) -> Response {
     let digest = Digest::of(BODY.as_bytes()).to_string();
     let headers = [
         ("content-type", MediaType::OCI_MANIFEST),
         ("docker-content-digest", digest.as_str()),
-        ("ratelimit-limit", "100;w=21600"),
-        ("ratelimit-remaining", left.as_str()),
+        ("ratelimit-limit", limit),
+        ("ratelimit-remaining", remaining),
     ];
     answer(200, &headers, BODY)
+}
+
+/// What was told by this server before.
+fn recalled(server: &Server, remaining: u64) -> QuotaState {
+    QuotaState {
+        registry: server.host.parse().unwrap(),
+        identity: "anonymous".into(),
+        limit: 100,
+        window: Duration::from_secs(21_600),
+        remaining,
+        kept: 0,
+        told: Utc::now(),
+    }
 }
 
 /// A registry with so many reads left.
@@ -81,15 +97,7 @@ async fn what_is_known_from_before_is_asked_for_first_by_one() {
     let server = Server::start(with_left(2)).await;
     let limits = Limits { keep: 1, ..Limits::default() };
     let registry = server.registry_as(Options { limits, ..plain() });
-    let state = QuotaState {
-        registry: server.host.parse().unwrap(),
-        identity: "anonymous".into(),
-        limit: 100,
-        window: Duration::from_secs(21_600),
-        remaining: 50,
-        kept: 0,
-        told: Utc::now(),
-    };
+    let state = recalled(&server, 50);
     registry.recall_quota(&QuotaState { identity: "somebody else".into(), ..state.clone() });
     assert_eq!(registry.quota(), None);
     registry.recall_quota(&state);
@@ -163,4 +171,15 @@ async fn a_registry_without_a_quota_is_asked_as_ever() {
     assert!(read.into_iter().all(|read| read.unwrap_err().kind == ErrorKind::NotFound));
     assert_eq!((server.count("GET"), server.count("HEAD")), (5, 0));
     assert_eq!((repository.counts_manifest_reads(), repository.manifest_reads_left()), (false, Some(u64::MAX)));
+}
+
+#[tokio::test]
+async fn a_limit_of_the_rate_of_requests_is_no_quota() {
+    for limit in ["5", "5;w=60", "5;w=2678400"] {
+        let server = Server::start(|_| limited(limit, "0")).await;
+        let registry = server.registry();
+        let read = read_many(&registry.repository("a/b".parse().unwrap()), 5).await;
+        assert!(read.iter().all(Result::is_ok), "{limit}");
+        assert_eq!((registry.quota(), server.count("HEAD")), (None, 0), "{limit}");
+    }
 }
