@@ -22,13 +22,10 @@ mod budget;
 #[cfg(test)]
 mod tests;
 
-use budget::{Budget, Heard, Told, Verdict};
+use budget::{Budget, Heard, Told, Verdict, WINDOW};
 
 /// A 429 that asks for more patience than this is the quota's. One that asks for less is about the rate of requests.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What a window is taken for that nobody told.
-const WINDOW: Duration = Duration::from_secs(6 * 3600);
 
 /// The windows of quotas, in seconds. Any gateway tells a limit for each second, minute or month under the same names: that is about
 /// the rate of requests, or about another thing.

@@ -8,6 +8,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// What was told this long ago may be asked for again before a read is held back. For short windows, a twelfth of them.
 const FRESH: Duration = Duration::from_secs(60);
 
+/// What a window is taken for that nobody told.
+pub(crate) const WINDOW: Duration = Duration::from_secs(6 * 3600);
+
 /// What the headers of one answer say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Told {
@@ -57,6 +60,8 @@ pub(crate) struct Budget {
     reserved: u64,
     /// Reads whose end is not known.
     flying: u64,
+    /// When a read was last refused where nothing is told, until an answer shows that they are given.
+    refused: Option<DateTime<Utc>>,
     /// When somebody last tried to find out.
     tried: Option<DateTime<Utc>>,
     /// How many requests were sent so far.
@@ -120,9 +125,12 @@ impl Budget {
         matches!(self.known, Known::Nothing)
     }
 
-    /// What may be read, where there is a quota, if nothing is under way.
+    /// What may be read, where there is a quota, if nothing is under way. After a refusal that tells nothing: none for a while, and then
+    /// one at a time, which shows whether there are more.
     pub(crate) fn left(&self, now: DateTime<Utc>) -> Option<u64> {
-        let (told, _) = self.told(now)?;
+        let Some((told, _)) = self.told(now) else {
+            return self.refused.map(|at| u64::from(!is_within(WINDOW / 12, at, now)));
+        };
         let left = told.remaining.saturating_sub(self.keep);
         Some(if left < self.wanted { 0 } else { left })
     }
@@ -131,10 +139,12 @@ impl Budget {
     /// nothing is left by what is not fresh. Not again where somebody has just tried.
     pub(crate) fn needs_look(&self, now: DateTime<Utc>) -> bool {
         let fresh = |at: Option<DateTime<Utc>>, window: Duration| {
-            let fresh = TimeDelta::from_std(FRESH.min(window / 12)).unwrap_or_default();
-            at.is_some_and(|at| now - at < fresh)
+            at.is_some_and(|at| is_within(FRESH.min(window / 12), at, now))
         };
         match self.known {
+            Known::Nothing | Known::NoQuota if self.refused.is_some() => {
+                self.left(now) > Some(0) && !fresh(self.tried, WINDOW)
+            }
             Known::Nothing => self.tried.is_none(),
             Known::NoQuota => false,
             Known::Quota(Quota { told, heard, .. }) => {
@@ -159,6 +169,9 @@ impl Budget {
     /// Sets reads aside that are worth nothing without each other.
     pub(crate) fn reserve(&mut self, reads: u64, now: DateTime<Utc>) -> Verdict {
         let Some((told, _)) = self.told(now) else {
+            if self.left(now) == Some(0) {
+                return Verdict::Spent;
+            }
             self.reserved += reads;
             return Verdict::Taken;
         };
@@ -195,6 +208,11 @@ impl Budget {
     /// Takes in the end of the request of this number; `counted` is whether it was taken as a read.
     pub(crate) fn ended(&mut self, number: u64, counted: bool, heard: Heard, now: DateTime<Utc>) {
         self.flying = self.flying.saturating_sub(u64::from(counted));
+        // What was sent before the refusal may have been dealt with before it.
+        let is_news = number > self.heard;
+        if matches!(heard, Heard::Told(_)) || (heard == Heard::Silent && is_news) {
+            self.refused = None;
+        }
         match heard {
             Heard::Told(told) => self.hear(number, told, now),
             Heard::Silent if counted || self.knows_nothing() => self.known = Known::NoQuota,
@@ -205,7 +223,7 @@ impl Budget {
             }
             Heard::Uncounted => {}
             Heard::Lost => self.lower(|remaining| remaining.saturating_sub(u64::from(counted)), now),
-            Heard::Refused => self.lower(|_| 0, now),
+            Heard::Refused => self.refuse(now),
         }
         if self.left(now).is_some_and(|left| left >= self.wanted && left > 0) {
             self.wanted = 0;
@@ -221,6 +239,13 @@ impl Budget {
         };
         self.known = Known::Quota(Quota { told: Told { remaining, ..told }, at: now, heard: Some(now) });
         self.heard = self.sent;
+    }
+
+    fn refuse(&mut self, now: DateTime<Utc>) {
+        match self.known {
+            Known::Quota(_) => self.lower(|_| 0, now),
+            _ => (self.refused, self.heard) = (Some(now), self.sent),
+        }
     }
 
     fn lower(&mut self, change: impl FnOnce(u64) -> u64, now: DateTime<Utc>) {
@@ -241,4 +266,10 @@ impl Budget {
             Verdict::Spent
         }
     }
+}
+
+/// Whether `then` is no longer ago than so. What is said to be yet to come is not: the clock was set back.
+fn is_within(span: Duration, then: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    let ago = now - then;
+    ago < TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)
 }

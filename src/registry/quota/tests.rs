@@ -107,6 +107,31 @@ fn the_registry_is_asked_first_after_a_restart_and_when_nothing_is_left_by_old_n
 }
 
 #[test]
+fn a_refusal_is_remembered_where_nothing_is_told() {
+    let mut budget = Budget::default();
+    let send = |budget: &mut Budget| {
+        assert_eq!(budget.take(at(0)), Verdict::Taken);
+        budget.sends()
+    };
+    let (early, refused) = (send(&mut budget), send(&mut budget));
+    budget.tried(at(0));
+    budget.ended(refused, true, Heard::Refused, at(0));
+    budget.ended(early, true, Heard::Silent, at(1));
+    let spent = [budget.take(at(2)), budget.take(at(1799)), budget.reserve(2, at(1799))];
+    assert_eq!((spent, budget.left(at(2))), ([Verdict::Spent; 3], Some(0)));
+    assert!(!budget.needs_look(at(1799)) && budget.needs_look(at(1800)));
+    assert_eq!([budget.take(at(1800)), budget.take(at(1800))], [Verdict::Taken, Verdict::Later], "one shows more");
+    let number = budget.sends();
+    budget.ended(number, true, Heard::Silent, at(1801));
+    assert_eq!([budget.take(at(1801)), budget.take(at(1801))], [Verdict::Taken; 2]);
+    let number = budget.sends();
+    budget.ended(number, true, Heard::Refused, at(1802));
+    let number = budget.sends();
+    budget.ended(number, false, Heard::Told(left(3)), at(1803));
+    assert_eq!(budget.left(at(1803)), Some(3));
+}
+
+#[test]
 fn no_word_of_a_quota_means_that_there_is_none() {
     let mut budget = told(0, 0);
     let head = budget.sends();
