@@ -24,7 +24,8 @@ mod tests;
 
 use budget::{Budget, Heard, Told, Verdict, WINDOW};
 
-/// A 429 that asks for more patience than this is the quota's. One that asks for less is about the rate of requests.
+/// A 429 that asks for more patience than this is the quota's. One that asks for less is about the rate of requests. One that says
+/// nothing is the quota's where it answers a read that counts.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The windows of quotas, in seconds. Any gateway tells a limit for each second, minute or month under the same names: that is about
@@ -100,7 +101,8 @@ impl Quota {
 
     /// Whether this answer means that the quota is spent: then nothing else is to wait for what it asks.
     pub(crate) fn refuses(&self, reads: Reads, status: StatusCode, headers: &HeaderMap) -> bool {
-        status == StatusCode::TOO_MANY_REQUESTS && matches!(reads, Reads::Counted(_)) && self.inner.refuses(headers)
+        let counted = matches!(reads, Reads::Counted(_));
+        status == StatusCode::TOO_MANY_REQUESTS && reads != Reads::Nothing && self.inner.refuses(headers, counted)
     }
 
     /// Whether reads are counted, as far as is known.
@@ -304,8 +306,8 @@ impl Drop for Attempt<'_> {
 impl Inner {
     fn heard(&self, status: StatusCode, headers: &HeaderMap, counted: bool) -> Heard {
         let told = self.told(headers);
-        if status == StatusCode::TOO_MANY_REQUESTS && counted {
-            return self.heard_of_429(told, headers);
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            return self.heard_of_429(told, headers, counted);
         }
         match told {
             Some(told) => Heard::Told(told),
@@ -319,14 +321,14 @@ impl Inner {
     }
 
     /// Others who share the account or the address may have used the quota up.
-    fn heard_of_429(&self, told: Option<Told>, headers: &HeaderMap) -> Heard {
+    fn heard_of_429(&self, told: Option<Told>, headers: &HeaderMap, counted: bool) -> Heard {
         match told {
             Some(told) if told.remaining > 0 => Heard::Told(told),
             Some(told) => {
                 self.lock().budget.recall(told, Utc::now());
                 Heard::Refused
             }
-            None if self.refuses(headers) => Heard::Refused,
+            None if self.refuses(headers, counted) => Heard::Refused,
             None => Heard::Uncounted,
         }
     }
@@ -336,12 +338,12 @@ impl Inner {
     }
 
     /// Whether a 429 with these headers is the quota's.
-    fn refuses(&self, headers: &HeaderMap) -> bool {
+    fn refuses(&self, headers: &HeaderMap, counted: bool) -> bool {
         if let Some(told) = self.told(headers) {
             return told.remaining == 0;
         }
         let is_counting = self.registry.is_docker_hub() || self.lock().budget.told(Utc::now()).is_some();
-        is_counting && retry::retry_after(headers, Utc::now()).is_none_or(|asked| asked > PATIENCE)
+        is_counting && retry::retry_after(headers, Utc::now()).map_or(counted, |asked| asked > PATIENCE)
     }
 }
 

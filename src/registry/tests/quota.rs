@@ -183,3 +183,20 @@ async fn a_limit_of_the_rate_of_requests_is_no_quota() {
         assert_eq!((registry.quota(), server.count("HEAD")), (None, 0), "{limit}");
     }
 }
+
+#[tokio::test]
+async fn a_head_that_is_refused_for_long_holds_up_nothing_else() {
+    let server = Server::start(|asked| match asked.method.as_str() {
+        "HEAD" => answer(429, &[("retry-after", "3600")], ""),
+        _ => counted(50),
+    })
+    .await;
+    let registry = server.registry();
+    let repository = registry.repository("a/b".parse().unwrap());
+    repository.manifest(&tag("v1")).await.unwrap();
+    let head = tokio::time::timeout(Duration::from_secs(30), repository.resolve(&tag("v1"))).await;
+    let error = head.expect("an answer at once").unwrap_err();
+    assert_eq!(error.kind, ErrorKind::QuotaSpent(Duration::from_secs(1800)));
+    assert!(!registry.gate.is_paused());
+    assert_eq!(server.count("HEAD"), 1);
+}
