@@ -68,8 +68,23 @@ pub(crate) struct Budget {
     sent: u64,
     /// How many had been sent when an answer was last taken in: what was sent before is older news.
     heard: u64,
-    /// How many reads were asked for together that there were not: until there are, nothing smaller goes before them.
-    wanted: u64,
+    wanted: Option<Wanted>,
+}
+
+/// Reads that were asked for together and did not fit: until they do, nothing smaller goes before them. But only while they are asked
+/// for, and in one window of two: where others use the quota too, they may never fit.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    reads: u64,
+    since: DateTime<Utc>,
+    asked: DateTime<Utc>,
+}
+
+impl Wanted {
+    fn is_heeded(&self, window: Duration, now: DateTime<Utc>) -> bool {
+        // Who is told to wait asks again after a twelfth.
+        is_within(window, self.since, now) && is_within(window / 6, self.asked, now)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -132,7 +147,8 @@ impl Budget {
             return self.refused.map(|at| u64::from(!is_within(WINDOW / 12, at, now)));
         };
         let left = told.remaining.saturating_sub(self.keep);
-        Some(if left < self.wanted { 0 } else { left })
+        let wanted = self.wanted.filter(|wanted| wanted.is_heeded(told.window, now));
+        Some(if wanted.is_some_and(|wanted| left < wanted.reads) { 0 } else { left })
     }
 
     /// Whether the registry should be asked before a read is taken: where nothing is known, where all is from the journal, and where
@@ -182,10 +198,15 @@ impl Budget {
         match verdict {
             Verdict::Taken => self.reserved += reads,
             // With the read that showed how many they are.
-            Verdict::Spent => self.wanted = (reads + 1).min(told.limit.saturating_sub(self.keep)),
+            Verdict::Spent => self.want((reads + 1).min(told.limit.saturating_sub(self.keep)), told.window, now),
             _ => {}
         }
         verdict
+    }
+
+    fn want(&mut self, reads: u64, window: Duration, now: DateTime<Utc>) {
+        let before = self.wanted.filter(|wanted| is_within(2 * window, wanted.since, now));
+        self.wanted = Some(Wanted { reads, since: before.map_or(now, |wanted| wanted.since), asked: now });
     }
 
     /// A read that was set aside is about to be sent.
@@ -225,9 +246,8 @@ impl Budget {
             Heard::Lost => self.lower(|remaining| remaining.saturating_sub(u64::from(counted)), now),
             Heard::Refused => self.refuse(now),
         }
-        if self.left(now).is_some_and(|left| left >= self.wanted && left > 0) {
-            self.wanted = 0;
-        }
+        let left = self.told(now).map(|(told, _)| told.remaining.saturating_sub(self.keep));
+        self.wanted = self.wanted.filter(|wanted| left.is_none_or(|left| left < wanted.reads.max(1)));
     }
 
     /// What an answer tells holds for the time when its request was dealt with. It may raise what is left if the request was

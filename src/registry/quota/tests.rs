@@ -107,6 +107,33 @@ fn the_registry_is_asked_first_after_a_restart_and_when_nothing_is_left_by_old_n
 }
 
 #[test]
+fn what_did_not_fit_is_waited_for_while_it_is_asked_for_and_for_one_window_of_two() {
+    let hours = |hours: i64| at(hours * 3600);
+    let tell = |budget: &mut Budget, now| {
+        let number = budget.sends();
+        budget.ended(number, false, Heard::Told(left(3)), now);
+    };
+    let mut budget = told(0, 3);
+    assert_eq!(budget.reserve(5, hours(0)), Verdict::Spent);
+    let mut read = |hour: i64, asks: bool| {
+        tell(&mut budget, hours(hour));
+        if asks {
+            assert_eq!(budget.reserve(5, hours(hour)), Verdict::Spent);
+        }
+        budget.left(hours(hour)).unwrap()
+    };
+    assert_eq!(
+        [(0, false), (1, true), (2, true), (3, true), (4, true), (5, true)].map(|(h, asks)| read(h, asks)),
+        [0; 6]
+    );
+    assert_eq!([6, 9, 11].map(|hour| read(hour, true)), [3; 3], "a window of others' follows");
+    assert_eq!([read(12, true), read(12, false)], [0; 2]);
+    assert_eq!(read(14, false), 3, "nobody has asked for it any more");
+    assert_eq!(read(26, true), 0);
+    assert_eq!(read(25, false), 3, "the clock was set back");
+}
+
+#[test]
 fn a_refusal_is_remembered_where_nothing_is_told() {
     let mut budget = Budget::default();
     let send = |budget: &mut Budget| {
