@@ -82,8 +82,16 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     budget: Budget,
-    /// The manifests that reads are set aside for, and how many.
-    reserved: HashMap<Digest, u64>,
+    /// The manifests that reads are set aside for.
+    reserved: HashMap<Digest, SetAside>,
+}
+
+/// The reads of one manifest that are set aside. Which of the reservations that name it a read belongs to, nobody knows; so there are at
+/// most as many as there are reservations.
+#[derive(Debug, Default)]
+struct SetAside {
+    reservations: u64,
+    reads: u64,
 }
 
 impl Quota {
@@ -142,28 +150,41 @@ impl State {
     fn reserve(&mut self, manifests: &[Digest]) -> Verdict {
         let verdict = self.budget.reserve(manifests.len() as u64, Utc::now());
         if verdict == Verdict::Taken {
-            manifests.iter().for_each(|digest| *self.reserved.entry(*digest).or_default() += 1);
+            for digest in manifests {
+                let aside = self.reserved.entry(*digest).or_default();
+                aside.reservations += 1;
+                aside.reads += 1;
+            }
         }
         verdict
     }
 
-    /// Takes back what was set aside for a manifest, unless that has been used.
-    fn unreserve(&mut self, digest: &Digest) -> bool {
-        let Some(count) = self.reserved.get_mut(digest) else { return false };
-        *count -= 1;
-        if *count == 0 {
-            self.reserved.remove(digest);
+    /// Ends a reservation, and gives back what no other one may need.
+    fn release(&mut self, manifests: &[Digest]) {
+        for digest in manifests {
+            let Some(aside) = self.reserved.get_mut(digest) else { continue };
+            aside.reservations -= 1;
+            let unused = aside.reads.saturating_sub(aside.reservations);
+            aside.reads -= unused;
+            self.budget.give_back(unused);
+            if aside.reservations == 0 {
+                self.reserved.remove(digest);
+            }
         }
-        true
+    }
+
+    fn set_aside(&mut self, digest: Option<&Digest>) -> Option<&mut SetAside> {
+        self.reserved.get_mut(digest?)
     }
 
     fn needs_look(&self, digest: Option<&Digest>) -> bool {
-        let is_reserved = digest.is_some_and(|digest| self.reserved.contains_key(digest));
+        let is_reserved = digest.and_then(|digest| self.reserved.get(digest)).is_some_and(|aside| aside.reads > 0);
         !is_reserved && self.budget.needs_look(Utc::now())
     }
 
     fn take(&mut self, digest: Option<&Digest>) -> Verdict {
-        if digest.is_some_and(|digest| self.unreserve(digest)) {
+        if let Some(aside) = self.set_aside(digest).filter(|aside| aside.reads > 0) {
+            aside.reads -= 1;
             self.budget.take_reserved();
             return Verdict::Taken;
         }
@@ -242,9 +263,7 @@ struct Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        let mut state = self.inner.lock();
-        let unused = self.manifests.iter().filter(|digest| state.unreserve(digest)).count();
-        state.budget.give_back(unused as u64);
+        self.inner.lock().release(&self.manifests);
     }
 }
 

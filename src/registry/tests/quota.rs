@@ -200,3 +200,20 @@ async fn a_head_that_is_refused_for_long_holds_up_nothing_else() {
     assert!(!registry.gate.is_paused());
     assert_eq!(server.count("HEAD"), 1);
 }
+
+#[tokio::test]
+async fn reads_set_aside_for_two_who_share_one_are_given_back_by_each_alone() {
+    let digest = Digest::of(BODY.as_bytes());
+    let server = Server::start(with_left(4)).await;
+    let repository = server.repository();
+    repository.manifest(&tag("v1")).await.unwrap();
+    let one = repository.reserve_manifest_reads(&[digest]).await.unwrap();
+    let two = repository.reserve_manifest_reads(&[digest, Digest::of(b"another")]).await.unwrap();
+    repository.manifest(&digest.into()).await.unwrap();
+    drop(one);
+    let error = repository.manifest(&tag("v2")).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::QuotaSpent(_)), "{error}");
+    repository.manifest(&digest.into()).await.unwrap();
+    drop(two);
+    repository.manifest(&tag("v2")).await.unwrap();
+}
