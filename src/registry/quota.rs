@@ -173,6 +173,14 @@ impl State {
         }
     }
 
+    /// Sets a read aside again that was not counted, as long as somebody may need it.
+    fn put_back(&mut self, digest: &Digest) {
+        if let Some(aside) = self.set_aside(Some(digest)).filter(|aside| aside.reads < aside.reservations) {
+            aside.reads += 1;
+            self.budget.put_back();
+        }
+    }
+
     fn set_aside(&mut self, digest: Option<&Digest>) -> Option<&mut SetAside> {
         self.reserved.get_mut(digest?)
     }
@@ -182,13 +190,14 @@ impl State {
         !is_reserved && self.budget.needs_look(Utc::now())
     }
 
-    fn take(&mut self, digest: Option<&Digest>) -> Verdict {
+    /// Also says whether the read was set aside.
+    fn take(&mut self, digest: Option<&Digest>) -> (Verdict, bool) {
         if let Some(aside) = self.set_aside(digest).filter(|aside| aside.reads > 0) {
             aside.reads -= 1;
             self.budget.take_reserved();
-            return Verdict::Taken;
+            return (Verdict::Taken, true);
         }
-        self.budget.take(Utc::now())
+        (self.budget.take(Utc::now()), false)
     }
 }
 
@@ -272,6 +281,8 @@ impl Drop for Reserved {
 pub(crate) struct Attempt<'a> {
     quota: Option<&'a Inner>,
     counted: bool,
+    /// The manifest, where its read was set aside.
+    reserved: Option<Digest>,
     /// 0 before it is sent.
     number: u64,
 }
@@ -310,7 +321,13 @@ impl Attempt<'_> {
 
     fn end(&mut self, heard: Heard) {
         if let Some(quota) = self.quota.take() {
-            quota.lock().budget.ended(self.number, self.counted, heard, Utc::now());
+            let mut state = quota.lock();
+            state.budget.ended(self.number, self.counted, heard, Utc::now());
+            // It may be sent again, and soon: after a long pause it was counted, or refused.
+            if let Some(digest) = self.reserved.filter(|_| heard == Heard::Uncounted) {
+                state.put_back(&digest);
+            }
+            drop(state);
             quota.ended.notify_waiters();
         }
     }
@@ -426,13 +443,19 @@ impl Registry {
     /// Waits until this request may be sent. One that counts is not sent beyond the quota.
     pub(crate) async fn attempt_within_quota(&self, context: &Context, call: &Call) -> Result<Attempt<'_>, StoreError> {
         let inner = self.auth.quota.inner.as_ref();
-        let attempt = |counted| Attempt { quota: Some(inner), counted, number: 0 };
+        let attempt = |counted, reserved| Attempt { quota: Some(inner), counted, reserved, number: 0 };
         match &call.reads {
             Reads::Nothing => Ok(Attempt::default()),
-            Reads::Free => Ok(attempt(false)),
+            Reads::Free => Ok(attempt(false, None)),
             Reads::Counted(digest) => {
-                inner.settled(context, 1, |state| state.take(digest.as_ref())).await?;
-                Ok(attempt(true))
+                let mut was_reserved = false;
+                let take = |state: &mut State| {
+                    let (verdict, reserved) = state.take(digest.as_ref());
+                    was_reserved = reserved;
+                    verdict
+                };
+                inner.settled(context, 1, take).await?;
+                Ok(attempt(true, digest.filter(|_| was_reserved)))
             }
         }
     }

@@ -215,6 +215,11 @@ impl Budget {
         self.flying += 1;
     }
 
+    /// A read that was set aside, and was not counted, is set aside again.
+    pub(crate) fn put_back(&mut self) {
+        self.reserved += 1;
+    }
+
     /// Reads that were set aside are not needed.
     pub(crate) fn give_back(&mut self, reads: u64) {
         self.reserved = self.reserved.saturating_sub(reads);

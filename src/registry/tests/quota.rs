@@ -1,6 +1,7 @@
 //! Reads that a registry counts: which are sent, which are not, and who waits for whom.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use axum::response::Response;
@@ -199,6 +200,26 @@ async fn a_head_that_is_refused_for_long_holds_up_nothing_else() {
     assert_eq!(error.kind, ErrorKind::QuotaSpent(Duration::from_secs(1800)));
     assert!(!registry.gate.is_paused());
     assert_eq!(server.count("HEAD"), 1);
+}
+
+#[tokio::test]
+async fn a_read_that_was_not_counted_is_still_set_aside() {
+    let (hub, denies) = (with_left(3), Arc::new(AtomicBool::default()));
+    let denying = Arc::clone(&denies);
+    let server = Server::start(move |asked| match denying.load(Ordering::SeqCst) {
+        true => answer(401, &[], ""),
+        false => hub(asked),
+    })
+    .await;
+    let (repository, digest) = (server.repository(), Digest::of(BODY.as_bytes()));
+    repository.manifest(&tag("v1")).await.unwrap();
+    let _reserved = repository.reserve_manifest_reads(&[digest, Digest::of(b"another")]).await.unwrap();
+    denies.store(true, Ordering::SeqCst);
+    repository.manifest(&digest.into()).await.unwrap_err();
+    denies.store(false, Ordering::SeqCst);
+    let error = repository.manifest(&tag("v2")).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::QuotaSpent(_)), "{error}");
+    repository.manifest(&digest.into()).await.unwrap();
 }
 
 #[tokio::test]
