@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 
 use super::scripted::{Asked, Server, answer, me, plain, refusal};
 use crate::oci::{Digest, Manifest, ManifestRef, MediaType};
-use crate::registry::{Limits, Options, QuotaState, Repository};
+use crate::registry::{Limits, MirrorHealth, Mirrored, Options, QuotaState, Repository};
 use crate::store::{ErrorKind, Source as _, StoreError};
 
 const BODY: &str = r#"{"schemaVersion":2}"#;
@@ -237,4 +237,17 @@ async fn reads_set_aside_for_two_who_share_one_are_given_back_by_each_alone() {
     repository.manifest(&digest.into()).await.unwrap();
     drop(two);
     repository.manifest(&tag("v2")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_mirror_is_asked_once_what_is_left() {
+    let origin = Server::start(with_left(9)).await;
+    let mirror = Server::start(|_| answer(500, &[], "")).await;
+    let copy = mirror.registry();
+    copy.recall_quota(&recalled(&mirror, 5));
+    let copy = copy.repository("hub/a/b".parse().unwrap());
+    let name = format!("{}/hub", mirror.host).parse().unwrap();
+    let source = Mirrored::new(origin.repository(), vec![(name, copy)], Arc::<MirrorHealth>::default());
+    source.manifest(&Digest::of(BODY.as_bytes()).into()).await.unwrap();
+    assert_eq!((mirror.count("HEAD"), mirror.count("GET")), (1, 1));
 }
