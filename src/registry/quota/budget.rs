@@ -295,6 +295,6 @@ impl Budget {
 
 /// Whether `then` is no longer ago than so. What is said to be yet to come is not: the clock was set back.
 fn is_within(span: Duration, then: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-    let ago = now - then;
-    ago < TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)
+    let span = TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
+    (TimeDelta::zero()..span).contains(&(now - then))
 }

@@ -159,6 +159,14 @@ fn a_refusal_is_remembered_where_nothing_is_told() {
 }
 
 #[test]
+fn what_was_told_before_the_clock_was_set_back_is_not_fresh() {
+    let mut budget = told(0, 0);
+    assert!(!budget.needs_look(at(1)) && budget.needs_look(at(-1)));
+    budget.tried(at(-1));
+    assert!(!budget.needs_look(at(0)));
+}
+
+#[test]
 fn no_word_of_a_quota_means_that_there_is_none() {
     let mut budget = told(0, 0);
     let head = budget.sends();
