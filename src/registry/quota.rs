@@ -37,7 +37,7 @@ const WINDOWS: RangeInclusive<u64> = 600..=86_400;
 pub struct QuotaState {
     /// The registry.
     pub registry: RegistryHost,
-    /// Who we are there, as far as the configuration says: a user name or `anonymous`, never a secret.
+    /// Who we are there, as far as is known: a user name or `anonymous`, never a secret.
     pub identity: String,
     /// Reads in a window.
     pub limit: u64,
@@ -74,7 +74,6 @@ pub(crate) struct Quota {
 #[derive(Debug)]
 struct Inner {
     registry: RegistryHost,
-    identity: String,
     state: Mutex<State>,
     ended: Notify,
 }
@@ -95,8 +94,8 @@ struct SetAside {
 }
 
 impl Quota {
-    pub(crate) fn new(registry: RegistryHost, identity: String) -> Self {
-        let inner = Inner { registry, identity, state: Mutex::default(), ended: Notify::new() };
+    pub(crate) fn new(registry: RegistryHost) -> Self {
+        let inner = Inner { registry, state: Mutex::default(), ended: Notify::new() };
         Self { inner: Arc::new(inner), finding_out: tokio::sync::Mutex::default() }
     }
 
@@ -124,12 +123,12 @@ impl Quota {
         state.budget.left(Utc::now()).or((!state.budget.knows_nothing()).then_some(u64::MAX))
     }
 
-    fn state(&self) -> Option<QuotaState> {
+    fn state(&self, identity: String) -> Option<QuotaState> {
         let state = self.inner.lock();
         let (told, at) = state.budget.told(Utc::now())?;
         Some(QuotaState {
             registry: self.inner.registry.clone(),
-            identity: self.inner.identity.clone(),
+            identity,
             limit: told.limit,
             window: told.window,
             remaining: told.remaining,
@@ -406,13 +405,13 @@ impl Registry {
     /// What is left of the quota, where the registry has told of one.
     #[must_use]
     pub fn quota(&self) -> Option<QuotaState> {
-        self.auth.quota.state()
+        self.auth.quota.state(self.auth.identity())
     }
 
     /// Takes in what was told earlier, of this registry and identity. What it tells itself holds from then on.
     pub fn recall_quota(&self, state: &QuotaState) {
         let inner = &self.auth.quota.inner;
-        if (&state.registry, &state.identity) == (&inner.registry, &inner.identity) {
+        if (&state.registry, &state.identity) == (&inner.registry, &self.auth.identity()) {
             let told = Told { limit: state.limit, window: state.window, remaining: state.remaining };
             inner.lock().budget.recall(told, state.told);
         }

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 
 use super::scripted::{Asked, Server, answer, me, plain, refusal};
 use crate::oci::{Digest, Manifest, ManifestRef, MediaType};
-use crate::registry::{Limits, MirrorHealth, Mirrored, Options, QuotaState, Repository};
+use crate::registry::{Credentials, Limits, MirrorHealth, Mirrored, Options, QuotaState, Repository};
 use crate::store::{ErrorKind, Source as _, StoreError};
 
 const BODY: &str = r#"{"schemaVersion":2}"#;
@@ -250,4 +250,19 @@ async fn a_mirror_is_asked_once_what_is_left() {
     let source = Mirrored::new(origin.repository(), vec![(name, copy)], Arc::<MirrorHealth>::default());
     source.manifest(&Digest::of(BODY.as_bytes()).into()).await.unwrap();
     assert_eq!((mirror.count("HEAD"), mirror.count("GET")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_quota_is_told_of_who_we_turned_out_to_be() {
+    let hub = with_left(3);
+    let server = Server::start(move |asked| match asked.header("authorization") {
+        Some(_) => hub(asked),
+        None => answer(401, &[("www-authenticate", "Basic realm=\"x\"")], ""),
+    })
+    .await;
+    let line = vec!["echo".to_owned(), "bot:hunter2".to_owned()];
+    let credentials = Some(Credentials::Command { line, username: None });
+    let registry = server.registry_as(Options { credentials, ..plain() });
+    registry.repository("a/b".parse().unwrap()).manifest(&tag("v1")).await.unwrap();
+    assert_eq!(registry.quota().unwrap().identity, "bot");
 }
