@@ -69,6 +69,8 @@ pub(crate) struct Budget {
     /// How many had been sent when an answer was last taken in: what was sent before is older news.
     heard: u64,
     wanted: Option<Wanted>,
+    /// Reads that may have been counted and whose answers were lost, since an answer was last taken in that counts them for sure.
+    lost: u64,
 }
 
 /// Reads that were asked for together and did not fit: until they do, nothing smaller goes before them. But only while they are asked
@@ -248,7 +250,10 @@ impl Budget {
                 }
             }
             Heard::Uncounted => {}
-            Heard::Lost => self.lower(|remaining| remaining.saturating_sub(u64::from(counted)), now),
+            Heard::Lost => {
+                self.lost += u64::from(counted);
+                self.lower(|remaining| remaining.saturating_sub(u64::from(counted)), now);
+            }
             Heard::Refused => self.refuse(now),
         }
         let left = self.told(now).map(|(told, _)| told.remaining.saturating_sub(self.keep));
@@ -259,8 +264,13 @@ impl Budget {
     /// sent after everything that is known came; else a later one may be counted in what is known, and not in this.
     fn hear(&mut self, number: u64, told: Told, now: DateTime<Utc>) {
         let remaining = match &self.known {
-            Known::Quota(quota) if number <= self.heard => told.remaining.min(quota.remaining(now)),
-            _ => told.remaining,
+            Known::Quota(quota) if number <= self.heard => {
+                told.remaining.saturating_sub(self.lost).min(quota.remaining(now))
+            }
+            _ => {
+                self.lost = 0;
+                told.remaining
+            }
         };
         self.known = Known::Quota(Quota { told: Told { remaining, ..told }, at: now, heard: Some(now) });
         self.heard = self.sent;

@@ -43,6 +43,19 @@ fn an_answer_to_what_was_sent_before_the_last_one_came_only_lowers() {
 }
 
 #[test]
+fn an_answer_that_may_be_older_than_a_lost_read_does_not_count_it() {
+    let mut budget = told(0, 9);
+    assert_eq!([budget.take(at(1)), budget.take(at(1))], [Verdict::Taken; 2]);
+    let (early, lost) = (budget.sends(), budget.sends());
+    budget.ended(lost, true, Heard::Lost, at(1));
+    budget.ended(early, true, Heard::Told(left(8)), at(1));
+    assert_eq!(budget.left(at(1)), Some(7));
+    let next = budget.sends();
+    budget.ended(next, false, Heard::Told(left(8)), at(2));
+    assert_eq!(budget.left(at(2)), Some(8), "it was not counted");
+}
+
+#[test]
 fn what_is_under_way_is_waited_for_and_what_is_kept_is_not_touched() {
     let mut budget = told(2, 4);
     assert_eq!([budget.take(at(1)), budget.take(at(1))], [Verdict::Taken; 2]);
