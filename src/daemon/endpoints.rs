@@ -66,7 +66,10 @@ impl Clients {
 
     /// The client of who is to be there.
     fn of(&mut self, credentials: Option<&Credentials>, quotas: &Quotas) -> Result<Arc<Registry>, RegistryError> {
-        let Some(credentials) = credentials else { return Ok(Arc::clone(&self.own)) };
+        // Two clients of one identity would hold two quotas.
+        let Some(credentials) = credentials.filter(|credentials| !self.own.is(credentials)) else {
+            return Ok(Arc::clone(&self.own));
+        };
         if let Some((_, known)) = self.others.iter().find(|(other, _)| other == credentials) {
             return Ok(Arc::clone(known));
         }
@@ -274,6 +277,20 @@ mod tests {
         assert!(Arc::ptr_eq(&own, &endpoints.registry(&host, None).unwrap()));
         assert_eq!(endpoints.registries().len(), 1);
         assert_eq!(format!("{own:?} {me:?}"), "Registry(a.example as anonymous) Registry(a.example as me)");
+    }
+
+    #[test]
+    fn who_is_named_as_at_the_registry_is_the_same_client() {
+        let nobody = config("me", "");
+        let endpoints = Endpoints::new(nobody.registries.clone(), Options::default());
+        let own = endpoints.registry(&"a.example".parse().unwrap(), None).unwrap();
+        let anonymous = endpoints.registry(own.host(), Some(&Credentials::Anonymous)).unwrap();
+        assert!(Arc::ptr_eq(&own, &anonymous), "one quota for one identity");
+        let me = config("me", "credentials: {username: me, password: one}");
+        let endpoints = Endpoints::new(me.registries.clone(), Options::default());
+        let own = endpoints.registry(own.host(), None).unwrap();
+        assert!(Arc::ptr_eq(&own, &as_entry(&endpoints, &me)));
+        assert!(!Arc::ptr_eq(&own, &endpoints.registry(own.host(), Some(&Credentials::Anonymous)).unwrap()));
     }
 
     #[test]

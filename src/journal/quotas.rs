@@ -35,7 +35,7 @@ impl Journal {
         self.read(list_quotas).await
     }
 
-    /// Notes what was told of a quota, unless something later is noted already. A hint: the registry is asked again before it is
+    /// Notes what was told of a quota, unless something later is noted already that the clock allows. A hint: the registry is asked again before it is
     /// relied upon.
     ///
     /// # Errors
@@ -64,11 +64,11 @@ fn note_quota(db: &Connection, quota: &QuotaRecord) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT INTO quotas (registry, identity, allowed, seconds, remaining, told) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT DO UPDATE SET allowed = excluded.allowed, seconds = excluded.seconds,
-            remaining = excluded.remaining, told = excluded.told WHERE excluded.told >= told",
+            remaining = excluded.remaining, told = excluded.told WHERE excluded.told >= told OR told > ?7",
     )?;
     let QuotaRecord { registry, identity, limit, window, remaining, told } = quota;
     let (limit, window, remaining) = (number(*limit), number(window.as_secs()), number(*remaining));
-    statement.execute(params![registry, identity, limit, window, remaining, text(*told)])?;
+    statement.execute(params![registry, identity, limit, window, remaining, text(*told), text(Utc::now())])?;
     Ok(())
 }
 
@@ -99,5 +99,15 @@ mod tests {
         drop(journal);
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         assert_eq!(journal.quotas().await.unwrap(), [quota("anonymous", 9, 1), quota("bot", 75, 5)]);
+    }
+
+    #[tokio::test]
+    async fn a_word_from_the_future_keeps_no_other_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        for told in [quota("bot", 76, 50 * 365 * 86_400), quota("bot", 80, 4)] {
+            journal.note_quota(told).await.unwrap();
+        }
+        assert_eq!(journal.quotas().await.unwrap(), [quota("bot", 80, 4)]);
     }
 }

@@ -102,7 +102,7 @@ impl Auth {
     pub(crate) fn new(host: RegistryHost, credentials: Option<Credentials>, wire: Wire) -> Self {
         let source = Source::new(host.clone(), credentials, Programs::default()).over(wire);
         Self {
-            quota: Quota::new(host, source.identity()),
+            quota: Quota::new(host),
             source,
             scheme: Mutex::default(),
             login: tokio::sync::Mutex::default(),

@@ -121,6 +121,12 @@ impl Registry {
         }))
     }
 
+    /// Whether it is asked in the name of these credentials. Who has none is anonymous.
+    #[must_use]
+    pub fn is(&self, credentials: &Credentials) -> bool {
+        self.auth.source.credentials().unwrap_or(&Credentials::Anonymous) == credentials
+    }
+
     /// One of its repositories. Cheap, and contacts nobody.
     #[must_use]
     pub fn repository(self: &Arc<Self>, name: RepositoryName) -> Repository {

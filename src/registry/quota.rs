@@ -2,6 +2,7 @@
 //! identity. A read beyond that is not sent. The arithmetic is in `budget.rs`; nothing here knows which tag is worth a read.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,20 +22,22 @@ mod budget;
 #[cfg(test)]
 mod tests;
 
-use budget::{Budget, Heard, Told, Verdict};
+use budget::{Budget, Heard, Told, Verdict, WINDOW};
 
-/// A 429 that asks for more patience than this is the quota's. One that asks for less is about the rate of requests.
+/// A 429 that asks for more patience than this is the quota's. One that asks for less is about the rate of requests. One that says
+/// nothing is the quota's where it answers a read that counts.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a window is taken for that nobody told.
-const WINDOW: Duration = Duration::from_secs(6 * 3600);
+/// The windows of quotas, in seconds. Any gateway tells a limit for each second, minute or month under the same names: that is about
+/// the rate of requests, or about another thing.
+const WINDOWS: RangeInclusive<u64> = 600..=86_400;
 
 /// What a registry that counts reads of manifests told last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuotaState {
     /// The registry.
     pub registry: RegistryHost,
-    /// Who we are there, as far as the configuration says: a user name or `anonymous`, never a secret.
+    /// Who we are there, as far as is known: a user name or `anonymous`, never a secret.
     pub identity: String,
     /// Reads in a window.
     pub limit: u64,
@@ -71,7 +74,6 @@ pub(crate) struct Quota {
 #[derive(Debug)]
 struct Inner {
     registry: RegistryHost,
-    identity: String,
     state: Mutex<State>,
     ended: Notify,
 }
@@ -79,13 +81,21 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     budget: Budget,
-    /// The manifests that reads are set aside for, and how many.
-    reserved: HashMap<Digest, u64>,
+    /// The manifests that reads are set aside for.
+    reserved: HashMap<Digest, SetAside>,
+}
+
+/// The reads of one manifest that are set aside. Which of the reservations that name it a read belongs to, nobody knows; so there are at
+/// most as many as there are reservations.
+#[derive(Debug, Default)]
+struct SetAside {
+    reservations: u64,
+    reads: u64,
 }
 
 impl Quota {
-    pub(crate) fn new(registry: RegistryHost, identity: String) -> Self {
-        let inner = Inner { registry, identity, state: Mutex::default(), ended: Notify::new() };
+    pub(crate) fn new(registry: RegistryHost) -> Self {
+        let inner = Inner { registry, state: Mutex::default(), ended: Notify::new() };
         Self { inner: Arc::new(inner), finding_out: tokio::sync::Mutex::default() }
     }
 
@@ -98,7 +108,8 @@ impl Quota {
 
     /// Whether this answer means that the quota is spent: then nothing else is to wait for what it asks.
     pub(crate) fn refuses(&self, reads: Reads, status: StatusCode, headers: &HeaderMap) -> bool {
-        status == StatusCode::TOO_MANY_REQUESTS && matches!(reads, Reads::Counted(_)) && self.inner.refuses(headers)
+        let counted = matches!(reads, Reads::Counted(_));
+        status == StatusCode::TOO_MANY_REQUESTS && reads != Reads::Nothing && self.inner.refuses(headers, counted)
     }
 
     /// Whether reads are counted, as far as is known.
@@ -112,12 +123,12 @@ impl Quota {
         state.budget.left(Utc::now()).or((!state.budget.knows_nothing()).then_some(u64::MAX))
     }
 
-    fn state(&self) -> Option<QuotaState> {
+    fn state(&self, identity: String) -> Option<QuotaState> {
         let state = self.inner.lock();
         let (told, at) = state.budget.told(Utc::now())?;
         Some(QuotaState {
             registry: self.inner.registry.clone(),
-            identity: self.inner.identity.clone(),
+            identity,
             limit: told.limit,
             window: told.window,
             remaining: told.remaining,
@@ -138,32 +149,54 @@ impl State {
     fn reserve(&mut self, manifests: &[Digest]) -> Verdict {
         let verdict = self.budget.reserve(manifests.len() as u64, Utc::now());
         if verdict == Verdict::Taken {
-            manifests.iter().for_each(|digest| *self.reserved.entry(*digest).or_default() += 1);
+            for digest in manifests {
+                let aside = self.reserved.entry(*digest).or_default();
+                aside.reservations += 1;
+                aside.reads += 1;
+            }
         }
         verdict
     }
 
-    /// Takes back what was set aside for a manifest, unless that has been used.
-    fn unreserve(&mut self, digest: &Digest) -> bool {
-        let Some(count) = self.reserved.get_mut(digest) else { return false };
-        *count -= 1;
-        if *count == 0 {
-            self.reserved.remove(digest);
+    /// Ends a reservation, and gives back what no other one may need.
+    fn release(&mut self, manifests: &[Digest]) {
+        for digest in manifests {
+            let Some(aside) = self.reserved.get_mut(digest) else { continue };
+            aside.reservations -= 1;
+            let unused = aside.reads.saturating_sub(aside.reservations);
+            aside.reads -= unused;
+            self.budget.give_back(unused);
+            if aside.reservations == 0 {
+                self.reserved.remove(digest);
+            }
         }
-        true
+    }
+
+    /// Sets a read aside again that was not counted, as long as somebody may need it.
+    fn put_back(&mut self, digest: &Digest) {
+        if let Some(aside) = self.set_aside(Some(digest)).filter(|aside| aside.reads < aside.reservations) {
+            aside.reads += 1;
+            self.budget.put_back();
+        }
+    }
+
+    fn set_aside(&mut self, digest: Option<&Digest>) -> Option<&mut SetAside> {
+        self.reserved.get_mut(digest?)
     }
 
     fn needs_look(&self, digest: Option<&Digest>) -> bool {
-        let is_reserved = digest.is_some_and(|digest| self.reserved.contains_key(digest));
+        let is_reserved = digest.and_then(|digest| self.reserved.get(digest)).is_some_and(|aside| aside.reads > 0);
         !is_reserved && self.budget.needs_look(Utc::now())
     }
 
-    fn take(&mut self, digest: Option<&Digest>) -> Verdict {
-        if digest.is_some_and(|digest| self.unreserve(digest)) {
+    /// Also says whether the read was set aside.
+    fn take(&mut self, digest: Option<&Digest>) -> (Verdict, bool) {
+        if let Some(aside) = self.set_aside(digest).filter(|aside| aside.reads > 0) {
+            aside.reads -= 1;
             self.budget.take_reserved();
-            return Verdict::Taken;
+            return (Verdict::Taken, true);
         }
-        self.budget.take(Utc::now())
+        (self.budget.take(Utc::now()), false)
     }
 }
 
@@ -238,9 +271,7 @@ struct Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        let mut state = self.inner.lock();
-        let unused = self.manifests.iter().filter(|digest| state.unreserve(digest)).count();
-        state.budget.give_back(unused as u64);
+        self.inner.lock().release(&self.manifests);
     }
 }
 
@@ -249,6 +280,8 @@ impl Drop for Reserved {
 pub(crate) struct Attempt<'a> {
     quota: Option<&'a Inner>,
     counted: bool,
+    /// The manifest, where its read was set aside.
+    reserved: Option<Digest>,
     /// 0 before it is sent.
     number: u64,
 }
@@ -287,7 +320,13 @@ impl Attempt<'_> {
 
     fn end(&mut self, heard: Heard) {
         if let Some(quota) = self.quota.take() {
-            quota.lock().budget.ended(self.number, self.counted, heard, Utc::now());
+            let mut state = quota.lock();
+            state.budget.ended(self.number, self.counted, heard, Utc::now());
+            // It may be sent again, and soon: after a long pause it was counted, or refused.
+            if let Some(digest) = self.reserved.filter(|_| heard == Heard::Uncounted) {
+                state.put_back(&digest);
+            }
+            drop(state);
             quota.ended.notify_waiters();
         }
     }
@@ -301,9 +340,9 @@ impl Drop for Attempt<'_> {
 
 impl Inner {
     fn heard(&self, status: StatusCode, headers: &HeaderMap, counted: bool) -> Heard {
-        let told = told(headers);
-        if status == StatusCode::TOO_MANY_REQUESTS && counted {
-            return self.heard_of_429(told, headers);
+        let told = self.told(headers);
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            return self.heard_of_429(told, headers, counted);
         }
         match told {
             Some(told) => Heard::Told(told),
@@ -317,39 +356,48 @@ impl Inner {
     }
 
     /// Others who share the account or the address may have used the quota up.
-    fn heard_of_429(&self, told: Option<Told>, headers: &HeaderMap) -> Heard {
+    fn heard_of_429(&self, told: Option<Told>, headers: &HeaderMap, counted: bool) -> Heard {
         match told {
             Some(told) if told.remaining > 0 => Heard::Told(told),
             Some(told) => {
                 self.lock().budget.recall(told, Utc::now());
                 Heard::Refused
             }
-            None if self.refuses(headers) => Heard::Refused,
+            None if self.refuses(headers, counted) => Heard::Refused,
             None => Heard::Uncounted,
         }
     }
 
+    fn told(&self, headers: &HeaderMap) -> Option<Told> {
+        told(headers, self.registry.is_docker_hub().then_some(WINDOW))
+    }
+
     /// Whether a 429 with these headers is the quota's.
-    fn refuses(&self, headers: &HeaderMap) -> bool {
-        if let Some(told) = told(headers) {
+    fn refuses(&self, headers: &HeaderMap, counted: bool) -> bool {
+        if let Some(told) = self.told(headers) {
             return told.remaining == 0;
         }
         let is_counting = self.registry.is_docker_hub() || self.lock().budget.told(Utc::now()).is_some();
-        is_counting && retry::retry_after(headers, Utc::now()).is_none_or(|asked| asked > PATIENCE)
+        is_counting && retry::retry_after(headers, Utc::now()).map_or(counted, |asked| asked > PATIENCE)
     }
 }
 
-/// What the headers tell: `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`.
-fn told(headers: &HeaderMap) -> Option<Told> {
+/// What the headers tell: `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`; of a window of `unstated` length where
+/// they state none.
+fn told(headers: &HeaderMap, unstated: Option<Duration>) -> Option<Told> {
     let read = |name: &str| {
         let text = headers.get(name)?.to_str().ok()?;
         let (count, parameters) = text.split_once(';').unwrap_or((text, ""));
-        let window = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("w=")?.parse().ok());
+        let window =
+            parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("w=")?.parse::<u64>().ok());
         Some((count.trim().parse::<u64>().ok()?, window))
     };
     let (limit, window) = read("ratelimit-limit")?;
     let (remaining, _) = read("ratelimit-remaining")?;
-    let window = window.filter(|window| (1..=31 * 86_400).contains(window)).map_or(WINDOW, Duration::from_secs);
+    let window = match window {
+        Some(seconds) => WINDOWS.contains(&seconds).then_some(Duration::from_secs(seconds)),
+        None => unstated,
+    }?;
     Some(Told { limit, window, remaining })
 }
 
@@ -357,13 +405,13 @@ impl Registry {
     /// What is left of the quota, where the registry has told of one.
     #[must_use]
     pub fn quota(&self) -> Option<QuotaState> {
-        self.auth.quota.state()
+        self.auth.quota.state(self.auth.identity())
     }
 
     /// Takes in what was told earlier, of this registry and identity. What it tells itself holds from then on.
     pub fn recall_quota(&self, state: &QuotaState) {
         let inner = &self.auth.quota.inner;
-        if (&state.registry, &state.identity) == (&inner.registry, &inner.identity) {
+        if (&state.registry, &state.identity) == (&inner.registry, &self.auth.identity()) {
             let told = Told { limit: state.limit, window: state.window, remaining: state.remaining };
             inner.lock().budget.recall(told, state.told);
         }
@@ -394,13 +442,19 @@ impl Registry {
     /// Waits until this request may be sent. One that counts is not sent beyond the quota.
     pub(crate) async fn attempt_within_quota(&self, context: &Context, call: &Call) -> Result<Attempt<'_>, StoreError> {
         let inner = self.auth.quota.inner.as_ref();
-        let attempt = |counted| Attempt { quota: Some(inner), counted, number: 0 };
+        let attempt = |counted, reserved| Attempt { quota: Some(inner), counted, reserved, number: 0 };
         match &call.reads {
             Reads::Nothing => Ok(Attempt::default()),
-            Reads::Free => Ok(attempt(false)),
+            Reads::Free => Ok(attempt(false, None)),
             Reads::Counted(digest) => {
-                inner.settled(context, 1, |state| state.take(digest.as_ref())).await?;
-                Ok(attempt(true))
+                let mut was_reserved = false;
+                let take = |state: &mut State| {
+                    let (verdict, reserved) = state.take(digest.as_ref());
+                    was_reserved = reserved;
+                    verdict
+                };
+                inner.settled(context, 1, take).await?;
+                Ok(attempt(true, digest.filter(|_| was_reserved)))
             }
         }
     }

@@ -105,9 +105,10 @@ impl Call {
         self
     }
 
-    /// The HEAD of what this GET is for.
+    /// The HEAD of what this GET is for, repeated as that is.
     pub(crate) fn as_look(&self) -> Self {
-        Self::read(Method::HEAD, self.url.clone(), self.scopes.clone()).headers(self.headers.clone()).reads(Reads::Free)
+        let (url, scopes) = (self.url.clone(), self.scopes.clone());
+        Self::new(self.kind, Method::HEAD, url, scopes).headers(self.headers.clone()).reads(Reads::Free)
     }
 
     fn headers(mut self, headers: HeaderMap) -> Self {

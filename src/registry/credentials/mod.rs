@@ -143,6 +143,11 @@ impl Source {
         Self { wire: Some(wire), ..self }
     }
 
+    /// Where the login comes from; `None` for nobody.
+    pub(crate) fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
+    }
+
     /// Who we are, for people: a user name where it is known, else the source.
     pub(crate) fn identity(&self) -> String {
         let name = self.name.lock().unwrap_or_else(PoisonError::into_inner).clone();

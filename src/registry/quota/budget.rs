@@ -8,6 +8,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// What was told this long ago may be asked for again before a read is held back. For short windows, a twelfth of them.
 const FRESH: Duration = Duration::from_secs(60);
 
+/// What a window is taken for that nobody told.
+pub(crate) const WINDOW: Duration = Duration::from_secs(6 * 3600);
+
 /// What the headers of one answer say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Told {
@@ -57,14 +60,33 @@ pub(crate) struct Budget {
     reserved: u64,
     /// Reads whose end is not known.
     flying: u64,
+    /// When a read was last refused where nothing is told, until an answer shows that they are given.
+    refused: Option<DateTime<Utc>>,
     /// When somebody last tried to find out.
     tried: Option<DateTime<Utc>>,
     /// How many requests were sent so far.
     sent: u64,
     /// How many had been sent when an answer was last taken in: what was sent before is older news.
     heard: u64,
-    /// How many reads were asked for together that there were not: until there are, nothing smaller goes before them.
-    wanted: u64,
+    wanted: Option<Wanted>,
+    /// Reads that may have been counted and whose answers were lost, since an answer was last taken in that counts them for sure.
+    lost: u64,
+}
+
+/// Reads that were asked for together and did not fit: until they do, nothing smaller goes before them. But only while they are asked
+/// for, and in one window of two: where others use the quota too, they may never fit.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    reads: u64,
+    since: DateTime<Utc>,
+    asked: DateTime<Utc>,
+}
+
+impl Wanted {
+    fn is_heeded(&self, window: Duration, now: DateTime<Utc>) -> bool {
+        // Who is told to wait asks again after a twelfth.
+        is_within(window, self.since, now) && is_within(window / 6, self.asked, now)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -120,21 +142,27 @@ impl Budget {
         matches!(self.known, Known::Nothing)
     }
 
-    /// What may be read, where there is a quota, if nothing is under way.
+    /// What may be read, where there is a quota, if nothing is under way. After a refusal that tells nothing: none for a while, and then
+    /// one at a time, which shows whether there are more.
     pub(crate) fn left(&self, now: DateTime<Utc>) -> Option<u64> {
-        let (told, _) = self.told(now)?;
+        let Some((told, _)) = self.told(now) else {
+            return self.refused.map(|at| u64::from(!is_within(WINDOW / 12, at, now)));
+        };
         let left = told.remaining.saturating_sub(self.keep);
-        Some(if left < self.wanted { 0 } else { left })
+        let wanted = self.wanted.filter(|wanted| wanted.is_heeded(told.window, now));
+        Some(if wanted.is_some_and(|wanted| left < wanted.reads) { 0 } else { left })
     }
 
     /// Whether the registry should be asked before a read is taken: where nothing is known, where all is from the journal, and where
     /// nothing is left by what is not fresh. Not again where somebody has just tried.
     pub(crate) fn needs_look(&self, now: DateTime<Utc>) -> bool {
         let fresh = |at: Option<DateTime<Utc>>, window: Duration| {
-            let fresh = TimeDelta::from_std(FRESH.min(window / 12)).unwrap_or_default();
-            at.is_some_and(|at| now - at < fresh)
+            at.is_some_and(|at| is_within(FRESH.min(window / 12), at, now))
         };
         match self.known {
+            Known::Nothing | Known::NoQuota if self.refused.is_some() => {
+                self.left(now) > Some(0) && !fresh(self.tried, WINDOW)
+            }
             Known::Nothing => self.tried.is_none(),
             Known::NoQuota => false,
             Known::Quota(Quota { told, heard, .. }) => {
@@ -159,6 +187,9 @@ impl Budget {
     /// Sets reads aside that are worth nothing without each other.
     pub(crate) fn reserve(&mut self, reads: u64, now: DateTime<Utc>) -> Verdict {
         let Some((told, _)) = self.told(now) else {
+            if self.left(now) == Some(0) {
+                return Verdict::Spent;
+            }
             self.reserved += reads;
             return Verdict::Taken;
         };
@@ -169,16 +200,26 @@ impl Budget {
         match verdict {
             Verdict::Taken => self.reserved += reads,
             // With the read that showed how many they are.
-            Verdict::Spent => self.wanted = (reads + 1).min(told.limit.saturating_sub(self.keep)),
+            Verdict::Spent => self.want((reads + 1).min(told.limit.saturating_sub(self.keep)), told.window, now),
             _ => {}
         }
         verdict
+    }
+
+    fn want(&mut self, reads: u64, window: Duration, now: DateTime<Utc>) {
+        let before = self.wanted.filter(|wanted| is_within(2 * window, wanted.since, now));
+        self.wanted = Some(Wanted { reads, since: before.map_or(now, |wanted| wanted.since), asked: now });
     }
 
     /// A read that was set aside is about to be sent.
     pub(crate) fn take_reserved(&mut self) {
         self.reserved = self.reserved.saturating_sub(1);
         self.flying += 1;
+    }
+
+    /// A read that was set aside, and was not counted, is set aside again.
+    pub(crate) fn put_back(&mut self) {
+        self.reserved += 1;
     }
 
     /// Reads that were set aside are not needed.
@@ -195,6 +236,11 @@ impl Budget {
     /// Takes in the end of the request of this number; `counted` is whether it was taken as a read.
     pub(crate) fn ended(&mut self, number: u64, counted: bool, heard: Heard, now: DateTime<Utc>) {
         self.flying = self.flying.saturating_sub(u64::from(counted));
+        // What was sent before the refusal may have been dealt with before it.
+        let is_news = number > self.heard;
+        if matches!(heard, Heard::Told(_)) || (heard == Heard::Silent && is_news) {
+            self.refused = None;
+        }
         match heard {
             Heard::Told(told) => self.hear(number, told, now),
             Heard::Silent if counted || self.knows_nothing() => self.known = Known::NoQuota,
@@ -204,23 +250,37 @@ impl Budget {
                 }
             }
             Heard::Uncounted => {}
-            Heard::Lost => self.lower(|remaining| remaining.saturating_sub(u64::from(counted)), now),
-            Heard::Refused => self.lower(|_| 0, now),
+            Heard::Lost => {
+                self.lost += u64::from(counted);
+                self.lower(|remaining| remaining.saturating_sub(u64::from(counted)), now);
+            }
+            Heard::Refused => self.refuse(now),
         }
-        if self.left(now).is_some_and(|left| left >= self.wanted && left > 0) {
-            self.wanted = 0;
-        }
+        let left = self.told(now).map(|(told, _)| told.remaining.saturating_sub(self.keep));
+        self.wanted = self.wanted.filter(|wanted| left.is_none_or(|left| left < wanted.reads.max(1)));
     }
 
     /// What an answer tells holds for the time when its request was dealt with. It may raise what is left if the request was
     /// sent after everything that is known came; else a later one may be counted in what is known, and not in this.
     fn hear(&mut self, number: u64, told: Told, now: DateTime<Utc>) {
         let remaining = match &self.known {
-            Known::Quota(quota) if number <= self.heard => told.remaining.min(quota.remaining(now)),
-            _ => told.remaining,
+            Known::Quota(quota) if number <= self.heard => {
+                told.remaining.saturating_sub(self.lost).min(quota.remaining(now))
+            }
+            _ => {
+                self.lost = 0;
+                told.remaining
+            }
         };
         self.known = Known::Quota(Quota { told: Told { remaining, ..told }, at: now, heard: Some(now) });
         self.heard = self.sent;
+    }
+
+    fn refuse(&mut self, now: DateTime<Utc>) {
+        match self.known {
+            Known::Quota(_) => self.lower(|_| 0, now),
+            _ => (self.refused, self.heard) = (Some(now), self.sent),
+        }
     }
 
     fn lower(&mut self, change: impl FnOnce(u64) -> u64, now: DateTime<Utc>) {
@@ -241,4 +301,10 @@ impl Budget {
             Verdict::Spent
         }
     }
+}
+
+/// Whether `then` is no longer ago than so. What is said to be yet to come is not: the clock was set back.
+fn is_within(span: Duration, then: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    let span = TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
+    (TimeDelta::zero()..span).contains(&(now - then))
 }

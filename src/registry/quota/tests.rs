@@ -43,6 +43,19 @@ fn an_answer_to_what_was_sent_before_the_last_one_came_only_lowers() {
 }
 
 #[test]
+fn an_answer_that_may_be_older_than_a_lost_read_does_not_count_it() {
+    let mut budget = told(0, 9);
+    assert_eq!([budget.take(at(1)), budget.take(at(1))], [Verdict::Taken; 2]);
+    let (early, lost) = (budget.sends(), budget.sends());
+    budget.ended(lost, true, Heard::Lost, at(1));
+    budget.ended(early, true, Heard::Told(left(8)), at(1));
+    assert_eq!(budget.left(at(1)), Some(7));
+    let next = budget.sends();
+    budget.ended(next, false, Heard::Told(left(8)), at(2));
+    assert_eq!(budget.left(at(2)), Some(8), "it was not counted");
+}
+
+#[test]
 fn what_is_under_way_is_waited_for_and_what_is_kept_is_not_touched() {
     let mut budget = told(2, 4);
     assert_eq!([budget.take(at(1)), budget.take(at(1))], [Verdict::Taken; 2]);
@@ -107,6 +120,66 @@ fn the_registry_is_asked_first_after_a_restart_and_when_nothing_is_left_by_old_n
 }
 
 #[test]
+fn what_did_not_fit_is_waited_for_while_it_is_asked_for_and_for_one_window_of_two() {
+    let hours = |hours: i64| at(hours * 3600);
+    let tell = |budget: &mut Budget, now| {
+        let number = budget.sends();
+        budget.ended(number, false, Heard::Told(left(3)), now);
+    };
+    let mut budget = told(0, 3);
+    assert_eq!(budget.reserve(5, hours(0)), Verdict::Spent);
+    let mut read = |hour: i64, asks: bool| {
+        tell(&mut budget, hours(hour));
+        if asks {
+            assert_eq!(budget.reserve(5, hours(hour)), Verdict::Spent);
+        }
+        budget.left(hours(hour)).unwrap()
+    };
+    assert_eq!(
+        [(0, false), (1, true), (2, true), (3, true), (4, true), (5, true)].map(|(h, asks)| read(h, asks)),
+        [0; 6]
+    );
+    assert_eq!([6, 9, 11].map(|hour| read(hour, true)), [3; 3], "a window of others' follows");
+    assert_eq!([read(12, true), read(12, false)], [0; 2]);
+    assert_eq!(read(14, false), 3, "nobody has asked for it any more");
+    assert_eq!(read(26, true), 0);
+    assert_eq!(read(25, false), 3, "the clock was set back");
+}
+
+#[test]
+fn a_refusal_is_remembered_where_nothing_is_told() {
+    let mut budget = Budget::default();
+    let send = |budget: &mut Budget| {
+        assert_eq!(budget.take(at(0)), Verdict::Taken);
+        budget.sends()
+    };
+    let (early, refused) = (send(&mut budget), send(&mut budget));
+    budget.tried(at(0));
+    budget.ended(refused, true, Heard::Refused, at(0));
+    budget.ended(early, true, Heard::Silent, at(1));
+    let spent = [budget.take(at(2)), budget.take(at(1799)), budget.reserve(2, at(1799))];
+    assert_eq!((spent, budget.left(at(2))), ([Verdict::Spent; 3], Some(0)));
+    assert!(!budget.needs_look(at(1799)) && budget.needs_look(at(1800)));
+    assert_eq!([budget.take(at(1800)), budget.take(at(1800))], [Verdict::Taken, Verdict::Later], "one shows more");
+    let number = budget.sends();
+    budget.ended(number, true, Heard::Silent, at(1801));
+    assert_eq!([budget.take(at(1801)), budget.take(at(1801))], [Verdict::Taken; 2]);
+    let number = budget.sends();
+    budget.ended(number, true, Heard::Refused, at(1802));
+    let number = budget.sends();
+    budget.ended(number, false, Heard::Told(left(3)), at(1803));
+    assert_eq!(budget.left(at(1803)), Some(3));
+}
+
+#[test]
+fn what_was_told_before_the_clock_was_set_back_is_not_fresh() {
+    let mut budget = told(0, 0);
+    assert!(!budget.needs_look(at(1)) && budget.needs_look(at(-1)));
+    budget.tried(at(-1));
+    assert!(!budget.needs_look(at(0)));
+}
+
+#[test]
 fn no_word_of_a_quota_means_that_there_is_none() {
     let mut budget = told(0, 0);
     let head = budget.sends();
@@ -122,19 +195,21 @@ fn no_word_of_a_quota_means_that_there_is_none() {
 
 #[test]
 fn headers_are_read_as_docker_hub_writes_them() {
-    let headers = |limit: &str, remaining: &str| {
+    let read = |limit: &str, remaining: &str, unstated| {
         let mut headers = HeaderMap::new();
         headers.insert("ratelimit-limit", limit.parse().unwrap());
         headers.insert("ratelimit-remaining", remaining.parse().unwrap());
-        super::told(&headers)
+        super::told(&headers, unstated)
     };
+    let headers = |limit: &str, remaining: &str| read(limit, remaining, Some(Duration::from_secs(6 * HOUR)));
     let told = |seconds, remaining| Some(Told { limit: 100, window: Duration::from_secs(seconds), remaining });
     assert_eq!(headers("100;w=21600", "76;w=21600"), told(21_600, 76));
-    assert_eq!(headers("100; w=60", "0"), told(60, 0));
+    assert_eq!(headers("100; w=600", "0"), told(600, 0));
     assert_eq!(headers("100", "7;w=9"), told(21_600, 7));
-    assert_eq!(headers("100;w=0", "7"), told(21_600, 7));
+    assert_eq!(["100;w=0", "100;w=60", "100;w=599", "100;w=86401"].map(|limit| headers(limit, "7")), [None; 4]);
+    assert_eq!(read("100", "7", None), None, "any gateway says so of its rate");
     assert_eq!(headers("many", "7"), None);
-    assert_eq!(super::told(&HeaderMap::new()), None);
+    assert_eq!(super::told(&HeaderMap::new(), None), None);
 }
 
 /// A hub that counts, with or without a window that slides.

@@ -1,6 +1,7 @@
 //! Reads that a registry counts: which are sent, which are not, and who waits for whom.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use axum::response::Response;
@@ -9,7 +10,7 @@ use futures_util::future::join_all;
 
 use super::scripted::{Asked, Server, answer, me, plain, refusal};
 use crate::oci::{Digest, Manifest, ManifestRef, MediaType};
-use crate::registry::{Limits, Options, QuotaState, Repository};
+use crate::registry::{Credentials, Limits, MirrorHealth, Mirrored, Options, QuotaState, Repository};
 use crate::store::{ErrorKind, Source as _, StoreError};
 
 const BODY: &str = r#"{"schemaVersion":2}"#;
@@ -20,15 +21,31 @@ fn tag(name: &str) -> ManifestRef {
 
 /// A manifest, and what is left.
 fn counted(remaining: i64) -> Response {
-    let left = format!("{remaining};w=21600");
+    limited("100;w=21600", &format!("{remaining};w=21600"))
+}
+
+fn limited(limit: &str, remaining: &str) -> Response {
     let digest = Digest::of(BODY.as_bytes()).to_string();
     let headers = [
         ("content-type", MediaType::OCI_MANIFEST),
         ("docker-content-digest", digest.as_str()),
-        ("ratelimit-limit", "100;w=21600"),
-        ("ratelimit-remaining", left.as_str()),
+        ("ratelimit-limit", limit),
+        ("ratelimit-remaining", remaining),
     ];
     answer(200, &headers, BODY)
+}
+
+/// What was told by this server before.
+fn recalled(server: &Server, remaining: u64) -> QuotaState {
+    QuotaState {
+        registry: server.host.parse().unwrap(),
+        identity: "anonymous".into(),
+        limit: 100,
+        window: Duration::from_secs(21_600),
+        remaining,
+        kept: 0,
+        told: Utc::now(),
+    }
 }
 
 /// A registry with so many reads left.
@@ -81,15 +98,7 @@ async fn what_is_known_from_before_is_asked_for_first_by_one() {
     let server = Server::start(with_left(2)).await;
     let limits = Limits { keep: 1, ..Limits::default() };
     let registry = server.registry_as(Options { limits, ..plain() });
-    let state = QuotaState {
-        registry: server.host.parse().unwrap(),
-        identity: "anonymous".into(),
-        limit: 100,
-        window: Duration::from_secs(21_600),
-        remaining: 50,
-        kept: 0,
-        told: Utc::now(),
-    };
+    let state = recalled(&server, 50);
     registry.recall_quota(&QuotaState { identity: "somebody else".into(), ..state.clone() });
     assert_eq!(registry.quota(), None);
     registry.recall_quota(&state);
@@ -163,4 +172,97 @@ async fn a_registry_without_a_quota_is_asked_as_ever() {
     assert!(read.into_iter().all(|read| read.unwrap_err().kind == ErrorKind::NotFound));
     assert_eq!((server.count("GET"), server.count("HEAD")), (5, 0));
     assert_eq!((repository.counts_manifest_reads(), repository.manifest_reads_left()), (false, Some(u64::MAX)));
+}
+
+#[tokio::test]
+async fn a_limit_of_the_rate_of_requests_is_no_quota() {
+    for limit in ["5", "5;w=60", "5;w=2678400"] {
+        let server = Server::start(|_| limited(limit, "0")).await;
+        let registry = server.registry();
+        let read = read_many(&registry.repository("a/b".parse().unwrap()), 5).await;
+        assert!(read.iter().all(Result::is_ok), "{limit}");
+        assert_eq!((registry.quota(), server.count("HEAD")), (None, 0), "{limit}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_refused_for_long_holds_up_nothing_else() {
+    let server = Server::start(|asked| match asked.method.as_str() {
+        "HEAD" => answer(429, &[("retry-after", "3600")], ""),
+        _ => counted(50),
+    })
+    .await;
+    let registry = server.registry();
+    let repository = registry.repository("a/b".parse().unwrap());
+    repository.manifest(&tag("v1")).await.unwrap();
+    let head = tokio::time::timeout(Duration::from_secs(30), repository.resolve(&tag("v1"))).await;
+    let error = head.expect("an answer at once").unwrap_err();
+    assert_eq!(error.kind, ErrorKind::QuotaSpent(Duration::from_secs(1800)));
+    assert!(!registry.gate.is_paused());
+    assert_eq!(server.count("HEAD"), 1);
+}
+
+#[tokio::test]
+async fn a_read_that_was_not_counted_is_still_set_aside() {
+    let (hub, denies) = (with_left(3), Arc::new(AtomicBool::default()));
+    let denying = Arc::clone(&denies);
+    let server = Server::start(move |asked| match denying.load(Ordering::SeqCst) {
+        true => answer(401, &[], ""),
+        false => hub(asked),
+    })
+    .await;
+    let (repository, digest) = (server.repository(), Digest::of(BODY.as_bytes()));
+    repository.manifest(&tag("v1")).await.unwrap();
+    let _reserved = repository.reserve_manifest_reads(&[digest, Digest::of(b"another")]).await.unwrap();
+    denies.store(true, Ordering::SeqCst);
+    repository.manifest(&digest.into()).await.unwrap_err();
+    denies.store(false, Ordering::SeqCst);
+    let error = repository.manifest(&tag("v2")).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::QuotaSpent(_)), "{error}");
+    repository.manifest(&digest.into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn reads_set_aside_for_two_who_share_one_are_given_back_by_each_alone() {
+    let digest = Digest::of(BODY.as_bytes());
+    let server = Server::start(with_left(4)).await;
+    let repository = server.repository();
+    repository.manifest(&tag("v1")).await.unwrap();
+    let one = repository.reserve_manifest_reads(&[digest]).await.unwrap();
+    let two = repository.reserve_manifest_reads(&[digest, Digest::of(b"another")]).await.unwrap();
+    repository.manifest(&digest.into()).await.unwrap();
+    drop(one);
+    let error = repository.manifest(&tag("v2")).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::QuotaSpent(_)), "{error}");
+    repository.manifest(&digest.into()).await.unwrap();
+    drop(two);
+    repository.manifest(&tag("v2")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_mirror_is_asked_once_what_is_left() {
+    let origin = Server::start(with_left(9)).await;
+    let mirror = Server::start(|_| answer(500, &[], "")).await;
+    let copy = mirror.registry();
+    copy.recall_quota(&recalled(&mirror, 5));
+    let copy = copy.repository("hub/a/b".parse().unwrap());
+    let name = format!("{}/hub", mirror.host).parse().unwrap();
+    let source = Mirrored::new(origin.repository(), vec![(name, copy)], Arc::<MirrorHealth>::default());
+    source.manifest(&Digest::of(BODY.as_bytes()).into()).await.unwrap();
+    assert_eq!((mirror.count("HEAD"), mirror.count("GET")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_quota_is_told_of_who_we_turned_out_to_be() {
+    let hub = with_left(3);
+    let server = Server::start(move |asked| match asked.header("authorization") {
+        Some(_) => hub(asked),
+        None => answer(401, &[("www-authenticate", "Basic realm=\"x\"")], ""),
+    })
+    .await;
+    let line = vec!["echo".to_owned(), "bot:hunter2".to_owned()];
+    let credentials = Some(Credentials::Command { line, username: None });
+    let registry = server.registry_as(Options { credentials, ..plain() });
+    registry.repository("a/b".parse().unwrap()).manifest(&tag("v1")).await.unwrap();
+    assert_eq!(registry.quota().unwrap().identity, "bot");
 }
