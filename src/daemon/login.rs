@@ -103,15 +103,23 @@ async fn ask(wanted: &Wanted<'_>, endpoints: &Endpoints) -> LoginReport {
         Ok(own) => own,
         Err(error) => return report(vec![LoginAnswer::new("reach", Err(error.to_string()))]),
     };
-    let greeting = match own.greet().await {
+    let greeting = match greeted(&own, PATIENCE).await {
         Ok(greeting) => greeting,
-        Err(error) => return report(vec![LoginAnswer::new("reach", Err(error.detail))]),
+        Err(why) => return report(vec![LoginAnswer::new("reach", Err(why))]),
     };
     let mut checks =
         vec![LoginAnswer::new("reach", Ok(way(&greeting))), LoginAnswer::new("auth", Ok(asked_for(&greeting.scheme)))];
     let by = wanted.by.iter().map(|wishes| by_one(&wanted.host, wishes, &greeting, endpoints));
     checks.extend(join_all(by).await.into_iter().flatten());
     report(checks)
+}
+
+/// How it answers who just connects, within this time with all that there is to wait for; or what is wrong.
+async fn greeted(registry: &Registry, patience: Duration) -> Result<Greeting, String> {
+    match tokio::time::timeout(patience, registry.greet()).await {
+        Ok(greeting) => greeting.map_err(|error| error.detail),
+        Err(_) => Err(late(patience)),
+    }
 }
 
 fn way(greeting: &Greeting) -> String {
@@ -229,7 +237,7 @@ impl Failure {
     /// What is wrong, and the way out where it is about who we are.
     fn told(&self, registry: &Registry, way_out: &str) -> String {
         match self {
-            Self::Late => late(),
+            Self::Late => late(PATIENCE),
             Self::Told(error) if error.kind == ErrorKind::Denied && registry.identity() == "anonymous" => {
                 format!("{}; write `credentials`", error.detail)
             }
@@ -239,7 +247,33 @@ impl Failure {
     }
 }
 
-/// That [`PATIENCE`] was not enough.
-pub(super) fn late() -> String {
-    format!("not answered within {}", humantime::format_duration(PATIENCE))
+/// That this time was not enough.
+pub(super) fn late(patience: Duration) -> String {
+    format!("not answered within {}", humantime::format_duration(patience))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+    use crate::registry::Options;
+
+    #[tokio::test]
+    async fn a_registry_whose_answer_drips_without_end_is_told_as_late() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = socket.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            let (mut stream, _) = socket.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            let begun = stream.write_all(b"HTTP/1.1 500 Oh\r\ncontent-length: 60000\r\n\r\n");
+            while begun.is_ok() && stream.write_all(b".").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let options = Options { plain_http: true, ..Options::default() };
+        let registry = Registry::new(host.parse().unwrap(), options).unwrap();
+        let told = greeted(&registry, Duration::from_millis(300)).await;
+        assert_eq!(told, Err("not answered within 300ms".to_owned()));
+    }
 }

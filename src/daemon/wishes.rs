@@ -106,7 +106,7 @@ struct Pairs {
 async fn expanded<'a>(entries: impl Iterator<Item = &'a Entry>, endpoints: &Endpoints) -> Vec<(&'a Entry, Expanded)> {
     let expand = |entry: &'a Entry| async move {
         let found = pairs(entry, endpoints).take(OF_A_TREE + 1).collect::<Vec<_>>();
-        let Ok(found) = tokio::time::timeout(PATIENCE, found).await else { return (entry, Err(late())) };
+        let Ok(found) = tokio::time::timeout(PATIENCE, found).await else { return (entry, Err(late(PATIENCE))) };
         let found: Result<Vec<Pair>, String> =
             found.into_iter().map(|pair| pair.map_err(|error| error.to_string())).collect();
         let cut = |mut pairs: Vec<Pair>| {

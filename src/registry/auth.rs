@@ -4,8 +4,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
@@ -22,6 +23,9 @@ use crate::store::ErrorKind;
 
 /// The most scopes whose tokens are kept.
 const MAX_SLOTS: usize = 1024;
+
+/// For so long a password that was refused, and never taken, is not shown again: registries lock accounts.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// Why there is no authorization.
 #[derive(Debug, Clone)]
@@ -76,6 +80,9 @@ pub(crate) struct Auth {
     scheme: Mutex<Option<Scheme>>,
     /// What is shown to a registry that asks for a password.
     login: tokio::sync::Mutex<Option<(Grant, Login)>>,
+    /// The last of these that was taken, and the last that was refused without ever having been taken.
+    taken: Mutex<Option<HeaderValue>>,
+    wrong: Mutex<Option<(HeaderValue, Instant)>>,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     generations: AtomicU64,
 }
@@ -106,6 +113,8 @@ impl Auth {
             source,
             scheme: Mutex::default(),
             login: tokio::sync::Mutex::default(),
+            taken: Mutex::default(),
+            wrong: Mutex::default(),
             slots: Mutex::default(),
             generations: AtomicU64::new(0),
         }
@@ -127,6 +136,29 @@ impl Auth {
 
     fn scheme(&self) -> Option<Scheme> {
         self.scheme.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes in what the registry answered who showed it this. Most refusals say nothing of who it was.
+    pub(crate) fn answered(&self, shown: &HeaderValue, status: StatusCode) {
+        if !matches!(self.scheme(), Some(Scheme::Basic)) || self.has_taken(shown) {
+            return;
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = Some((shown.clone(), Instant::now()));
+        } else if status.is_success() || status.is_redirection() || status == StatusCode::NOT_FOUND {
+            *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown.clone());
+        }
+    }
+
+    /// For how long this has been known to be wrong.
+    fn wrong_for(&self, shown: &HeaderValue) -> Option<Duration> {
+        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (_, at) = wrong.filter(|(wrong, _)| wrong == shown && !self.has_taken(shown))?;
+        Some(at.elapsed())
+    }
+
+    fn has_taken(&self, shown: &HeaderValue) -> bool {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(shown)
     }
 
     fn slot(&self, key: &str) -> Arc<Slot> {
@@ -180,12 +212,24 @@ impl Registry {
 
     async fn login(&self) -> Result<Option<Grant>, AuthError> {
         let mut shown = self.auth.login.lock().await;
-        if (shown.is_none() || self.auth.source.has_ended())
-            && let Some(login) = self.auth.source.login().await?
-        {
+        let wrong_for = shown.as_ref().and_then(|(grant, _)| self.auth.wrong_for(grant.header()));
+        let login = match (&*shown, wrong_for) {
+            (Some((_, refused)), Some(wrong_for)) if wrong_for < REFUSED_FOR => Some(self.other_than(refused).await?),
+            (Some(_), None) if !self.auth.source.has_ended() => None,
+            _ => self.auth.source.login().await?,
+        };
+        if let Some(login) = login {
             *shown = Some((self.auth.numbered(password_of(&login)?), login));
         }
         Ok(shown.as_ref().map(|(grant, _)| grant.clone()))
+    }
+
+    async fn other_than(&self, refused: &Login) -> Result<Login, AuthError> {
+        self.auth.source.another(refused).await?.ok_or_else(|| {
+            let who = self.auth.identity();
+            let again = "the same password is not shown to it again for a minute";
+            AuthError::denied(format!("the registry has just refused {who}: {again}"))
+        })
     }
 
     async fn bearer(&self, realm: &Url, service: Option<&str>, scopes: &Scopes) -> Result<Grant, AuthError> {
@@ -244,12 +288,17 @@ impl Registry {
     }
 
     /// Takes in that a password was refused. Where it was renewed since it was read, there is a point in asking again; a
-    /// wrong one is shown once: asking on would lock the account.
+    /// wrong one is shown once, and not again for a while: asking on would lock the account. One that was taken before is
+    /// right, and what was refused is something else.
     async fn refused(&self, used: &Grant) -> Result<bool, AuthError> {
         let mut shown = self.auth.login.lock().await;
-        let Some((_, refused)) = shown.take_if(|(grant, _)| grant.generation == used.generation) else {
-            return Ok(true);
+        let refused = match &*shown {
+            Some((grant, login)) if grant.generation == used.generation => login.clone(),
+            _ => return Ok(true),
         };
+        if self.auth.has_taken(used.header()) {
+            *shown = None;
+        }
         let Some(login) = self.auth.source.another(&refused).await? else { return Ok(false) };
         *shown = Some((self.auth.numbered(password_of(&login)?), login));
         Ok(true)

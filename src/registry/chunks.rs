@@ -13,7 +13,8 @@ use super::transport::{Call, Payload};
 use super::upload::{OCTETS, Session, header, location};
 use crate::store::{ErrorKind, Step, StoreError, Verified};
 
-/// How often in a row a chunk may come to grief without a byte of it having been stored.
+/// How often in a row a chunk may come to grief without half of it having been stored: who stores a byte of each would be
+/// sent chunks without end.
 const FRUITLESS: u32 = 3;
 
 /// Where a session stands after a chunk.
@@ -46,11 +47,13 @@ impl Session {
                 return Ok(sent);
             }
             let chunk = waiting.slice(..size.min(waiting.len()));
+            let half = chunk.len().div_ceil(2) as u64;
             sent.chunks = sent.chunks.saturating_add(1);
             let Standing { stored, trouble } = self.chunk(offset, chunk, fruitless).await?;
             // Never beyond what was sent: see `within`.
             waiting.advance(usize::try_from(stored - offset).unwrap_or(usize::MAX).min(waiting.len()));
-            fruitless = if stored > offset { 0 } else { fruitless + 1 };
+            let gets_on = stored - offset >= half || stored == self.blob.size;
+            fruitless = if gets_on { 0 } else { fruitless + 1 };
             offset = stored;
             if let Some(trouble) = trouble {
                 sent.is_smooth = false;

@@ -47,7 +47,7 @@ fn nearness(url: &Url) -> Option<Nearness> {
             let name = name.trim_end_matches('.');
             if name == "localhost" || name.ends_with(".localhost") {
                 Some(Nearness::Loopback)
-            } else if name == "metadata.google.internal" || name == "metadata" {
+            } else if METADATA_NAMES.contains(&name) {
                 Some(Nearness::Metadata)
             } else {
                 None
@@ -57,6 +57,10 @@ fn nearness(url: &Url) -> Option<Nearness> {
         Host::Ipv6(address) => nearness_of(address.to_canonical()),
     }
 }
+
+/// Google's and Amazon's metadata services by their names.
+const METADATA_NAMES: [&str; 4] =
+    ["metadata.google.internal", "metadata.goog", "metadata", "instance-data.ec2.internal"];
 
 /// Metadata services outside the link-local range: Azure's wire server, Alibaba's and the IPv6 one of EC2.
 const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200)];
@@ -110,6 +114,8 @@ mod tests {
             "https://[fe80::1]/t",
             "https://[fd00:ec2::254]/t",
             "https://metadata.google.internal/t",
+            "https://metadata.goog/t",
+            "https://Instance-Data.ec2.internal./t",
             "https://168.63.129.16/t",
         ] {
             assert!(matches!(at("https://registry.example/", realm), Err(RealmError::Local(_))), "{realm}");

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use http::HeaderValue;
+use serde_json::Value;
 use url::Url;
 
 use crate::oci::Digest;
@@ -13,6 +14,12 @@ pub(crate) struct Secrets(Vec<String>);
 
 /// A value of a query that is shorter names something; a signature is longer.
 const LEAST: usize = 8;
+
+/// What stands in the place of a secret.
+const CUT: &str = "***";
+
+/// JSON in a string of JSON is read so deep; what is written deeper is not told.
+const DEEPEST: usize = 8;
 
 /// The parameters of our own requests, which say what was asked and are no secret.
 const PLAIN: [&str; 9] = ["digest", "mount", "from", "n", "last", "scope", "service", "account", "client_id"];
@@ -62,16 +69,77 @@ impl Secrets {
         self.0.extend([secret.to_owned(), percent.replace('+', "%20"), percent, encoded]);
     }
 
-    /// The text without them.
+    /// The body without them. Of JSON every string is searched as it reads, whatever way it is written in.
     pub(crate) fn cut_out_of(mut self, body: Bytes) -> Bytes {
         if self.0.is_empty() {
             return body;
         }
         // The longest first: one may be a part of another.
         self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        let text = String::from_utf8_lossy(&body).into_owned();
-        self.0.iter().fold(text, |text, secret| text.replace(secret, "***")).into()
+        let text = String::from_utf8_lossy(&body);
+        match serde_json::from_str::<Value>(&text) {
+            Ok(json) => self.cut_json(json).to_string().into(),
+            Err(_) => self.cut(&text).into(),
+        }
     }
+
+    fn cut_json(&self, json: Value) -> Value {
+        match json {
+            Value::String(text) => self.cut(&text).into(),
+            Value::Array(items) => items.into_iter().map(|item| self.cut_json(item)).collect(),
+            Value::Object(pairs) => {
+                pairs.into_iter().map(|(key, value)| (self.cut(&key), self.cut_json(value))).collect()
+            }
+            // A number is never told.
+            other => other,
+        }
+    }
+
+    /// A text that still hides one behind escapes is not told at all.
+    fn cut(&self, text: &str) -> String {
+        let left = self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, CUT));
+        let mut read = left.clone();
+        for _ in 0..DEEPEST {
+            let plainer = unescaped(&read);
+            if plainer == read {
+                return left;
+            }
+            if self.0.iter().any(|secret| plainer.contains(secret)) {
+                break;
+            }
+            read = plainer;
+        }
+        CUT.to_owned()
+    }
+}
+
+/// What a text with JSON's escapes reads (RFC 8259, section 7); what is no escape stays.
+fn unescaped(text: &str) -> String {
+    let (mut read, mut rest) = (Vec::new(), text);
+    while let Some((before, after)) = rest.split_once('\\') {
+        read.extend(before.encode_utf16());
+        let unit = after.strip_prefix('u').and_then(|after| u16::from_str_radix(after.get(..4)?, 16).ok());
+        let mut escaped = after.chars();
+        match (unit, escaped.next()) {
+            (Some(unit), _) => {
+                read.push(unit);
+                rest = &after[5..];
+                continue;
+            }
+            (None, Some(one @ ('"' | '\\' | '/'))) => read.push(one as u16),
+            (None, Some('n')) => read.push(u16::from(b'\n')),
+            (None, Some('r')) => read.push(u16::from(b'\r')),
+            (None, Some('t')) => read.push(u16::from(b'\t')),
+            (None, _) => {
+                read.push(u16::from(b'\\'));
+                rest = after;
+                continue;
+            }
+        }
+        rest = escaped.as_str();
+    }
+    read.extend(rest.encode_utf16());
+    String::from_utf16_lossy(&read)
 }
 
 #[cfg(test)]
@@ -95,6 +163,29 @@ mod tests {
         let odd = || header("Basic bWU6YStiL2MgZA==");
         assert_eq!(cut(odd(), "p=a%2Bb%2Fc+d a%2Bb%2Fc%20d YStiL2MgZA== a+b/c d"), "p=*** *** *** ***");
         assert_eq!(cut(Secrets::default().of_header(None), "nothing"), "nothing");
+    }
+
+    #[test]
+    fn a_secret_that_json_escapes_is_not_shown() {
+        // Of `me:a&b"c/d`.
+        let odd = || header("Basic bWU6YSZiImMvZA==");
+        for (body, left) in [
+            (
+                r#"{"errors":[{"code":"X","message":"not a\u0026b\"c/d"}]}"#,
+                r#"{"errors":[{"code":"X","message":"not ***"}]}"#,
+            ),
+            (r#"{"message":"not a&b\"c\/d, \u0061&b\u0022c/d"}"#, r#"{"message":"not ***, ***"}"#),
+            (r#"{"a\u0026b\"c/d":["bWU6YSZiImMvZA\u003d="]}"#, r#"{"***":["***"]}"#),
+            // JSON in a string of JSON, and of that once more.
+            (r#"{"message":"{\"password\":\"a\\u0026b\\\"c/d\"}"}"#, r#"{"message":"***"}"#),
+            (r#"["\"{\\\"a\\\\u0026b\\\\\\\"c/d\\\"}\""]"#, r#"["***"]"#),
+            // What is broken, or too much for a reader, may be read by another.
+            (r#"{"errors":[{"message":"a\u0026b\"c/d"}], "n": 1e999}"#, "***"),
+            (r#"{"message":"a\u0026b\"c/d"#, "***"),
+            (r#"{"message":"50\u0025 of \"all\" in C:\\dir"}"#, r#"{"message":"50% of \"all\" in C:\\dir"}"#),
+        ] {
+            assert_eq!(cut(odd(), body), left, "{body}");
+        }
     }
 
     #[test]

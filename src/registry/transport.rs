@@ -328,6 +328,9 @@ impl Registry {
             let sent = self.http.execute(request(call, url.clone(), credentials)?).await;
             self.meter.answered(&call.method, sent.as_ref().ok().map(reqwest::Response::status));
             let mut response = sent.map_err(|error| describe(&error, &url, self.via.to(&url)))?;
+            if let Some(shown) = credentials.filter(|_| locate::same_origin(&url, &self.base)) {
+                self.auth.answered(shown, response.status());
+            }
             let is_spent = self.auth.quota.refuses(call.reads, response.status(), response.headers());
             if locate::same_origin(&url, &self.base) && !is_spent {
                 self.heed(&response);

@@ -151,7 +151,8 @@ fn lifetime(token: &str, now: i64) -> Duration {
     let claims = token.split('.').nth(1);
     let claims = claims.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
     let claims = claims.and_then(|json| serde_json::from_slice::<Claims>(&json).ok());
-    let left = claims.map(|claims| Duration::from_secs(u64::try_from(claims.exp - now).unwrap_or_default()));
+    let left =
+        claims.map(|claims| Duration::from_secs(u64::try_from(claims.exp.saturating_sub(now)).unwrap_or_default()));
     left.map_or(KEPT, |left| spared(left).min(LONGEST))
 }
 
@@ -166,6 +167,8 @@ mod tests {
         assert_eq!(lifetime(&token(r#"{"exp": 1010}"#), 1000), Duration::from_secs(5));
         assert_eq!(lifetime(&token(r#"{"exp": 10}"#), 1000), Duration::ZERO);
         assert_eq!(lifetime(&token(r#"{"exp": 99999999}"#), 1000), LONGEST);
+        assert_eq!(lifetime(&token(&format!(r#"{{"exp": {}}}"#, i64::MIN)), 1000), Duration::ZERO);
+        assert_eq!(lifetime(&token(&format!(r#"{{"exp": {}}}"#, i64::MAX)), -1000), LONGEST);
         assert_eq!(lifetime("opaque", 1000), KEPT);
     }
 }

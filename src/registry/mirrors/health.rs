@@ -69,12 +69,7 @@ impl MirrorHealth {
             }
             tokio::select! {
                 biased;
-                answer = &mut answer => {
-                    if answer.is_ok() {
-                        self.lock().rests.retain(|name, _| *name != mirror && name != place);
-                    }
-                    return Some(answer);
-                }
+                answer = &mut answer => return Some(answer),
                 () = rested => {}
             }
         }
@@ -84,6 +79,12 @@ impl MirrorHealth {
         let (state, now) = (self.lock(), Instant::now());
         let rests = |name: &str| state.rests.get(name).is_some_and(|rest| rest.until > now);
         rests(mirror) || rests(place) || state.wrong.contains(&(place.to_owned(), *digest))
+    }
+
+    /// Takes in that a mirror gave something whole: its next rest is a short one again.
+    pub(super) fn served(&self, mirror: &Mirror, place: &str) {
+        let mirror = mirror.to_string();
+        self.lock().rests.retain(|name, _| *name != mirror && name != place);
     }
 
     /// Takes in that a mirror failed to give what this digest names.
@@ -175,6 +176,7 @@ mod tests {
 
     async fn serves(health: &MirrorHealth) {
         assert!(health.ask(&mirror(), PLACE, &digest(), ready(Ok(()))).await.is_some());
+        health.served(&mirror(), PLACE);
     }
 
     #[tokio::test(start_paused = true)]

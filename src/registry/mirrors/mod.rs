@@ -44,6 +44,7 @@ impl Mirrored {
             let health = &self.0.health;
             match health.ask(mirror, copy.place(), &digest, copy.manifest(&digest.into())).await {
                 Some(Ok(manifest)) => {
+                    health.served(mirror, copy.place());
                     tracing::debug!(place = self.place(), mirror = copy.place(), %digest, "a mirror had the manifest");
                     return Some(manifest);
                 }
@@ -220,6 +221,12 @@ impl Reading {
         {
             return Err(self.wrong(format!("the bytes hash to {actual}")));
         }
+        if self.from_mirror
+            && self.at == self.blob.size
+            && let Some((mirror, copy)) = self.giver()
+        {
+            self.source.0.health.served(mirror, copy.place());
+        }
         Ok(piece)
     }
 
@@ -234,16 +241,19 @@ impl Reading {
     }
 
     fn blame(&self, error: &StoreError) {
-        let Inner { mirrors, health, .. } = &*self.source.0;
-        if let Some((mirror, copy)) = self.gave.last().and_then(|at| mirrors.get(*at)) {
-            health.failed(mirror, copy.place(), &self.blob.digest, error);
+        if let Some((mirror, copy)) = self.giver() {
+            self.source.0.health.failed(mirror, copy.place(), &self.blob.digest, error);
         }
+    }
+
+    /// The mirror that is being read, or was last.
+    fn giver(&self) -> Option<&(Mirror, Repository)> {
+        self.source.0.mirrors.get(*self.gave.last()?)
     }
 
     /// An error at the mirror that is being read.
     fn error(&self, kind: ErrorKind, detail: String) -> StoreError {
-        let mirror = self.gave.last().and_then(|at| self.source.0.mirrors.get(*at));
-        let place = mirror.map_or(self.source.place(), |(_, copy)| copy.place());
+        let place = self.giver().map_or(self.source.place(), |(_, copy)| copy.place());
         StoreError::new(place, Step::ReadBlob, self.blob.digest, kind, detail)
     }
 }

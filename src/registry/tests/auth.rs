@@ -194,6 +194,43 @@ async fn a_password_is_shown_only_when_asked_and_a_wrong_one_only_once() {
 }
 
 #[tokio::test]
+async fn a_password_that_was_never_taken_is_not_shown_again_for_a_minute_and_one_that_was_is() {
+    let server = Server::start(|asked| match asked.header("authorization") {
+        Some("Basic bWU6aHVudGVyMg==") if asked.path.contains("/good/") => answer(404, &[], ""),
+        _ => answer(401, &[("www-authenticate", "basic realm=\"x\"")], ""),
+    })
+    .await;
+    let shown = || server.asked().iter().filter(|asked| asked.header("authorization").is_some()).count();
+    let registry = server.registry_as(me());
+    let [bad, good] = ["bad", "good"].map(|name| registry.repository(name.parse().unwrap()));
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        let error = bad.resolve(&latest()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Denied);
+        told.push(error.detail);
+    }
+    let again = "the registry has just refused me: the same password is not shown to it again for a minute";
+    assert_eq!(
+        (shown(), told),
+        (1, [&["401 Unauthorized"][..], &[again; 4]].concat().iter().map(|&t| t.into()).collect())
+    );
+    later(61).await;
+    good.resolve(&latest()).await.unwrap();
+    assert_eq!(shown(), 2);
+    for _ in 0..3 {
+        assert_eq!(bad.resolve(&latest()).await.unwrap_err().detail, "401 Unauthorized");
+    }
+    assert_eq!(shown(), 5, "it is right, and only this is denied");
+}
+
+/// So many seconds later.
+async fn later(seconds: u64) {
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(seconds)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
 async fn a_password_in_a_file_is_read_again_when_it_is_refused() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "old").unwrap();

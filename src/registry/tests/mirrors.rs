@@ -72,6 +72,22 @@ async fn a_blob_that_a_mirror_ends_too_early_goes_on_at_the_next_byte() {
 }
 
 #[tokio::test]
+async fn a_mirror_that_breaks_off_every_blob_rests_longer_each_time() {
+    let content: &'static [u8] = noise(5000).leak();
+    let (origin, mirror) =
+        (honest(content).await, Server::start(move |_| answer(200, &[], flowing(&content[..3000]))).await);
+    let source = mirrored(&origin, &mirror);
+    // After 30 s it is asked again, and then not for 60 s.
+    for (seconds, asked) in [(0, 1), (31, 2), (31, 2), (31, 3), (61, 3), (61, 4)] {
+        tokio::time::pause();
+        tokio::time::advance(std::time::Duration::from_secs(seconds)).await;
+        tokio::time::resume();
+        assert_eq!(read(&source, content).await.unwrap(), content);
+        assert_eq!(mirror.asked().len(), asked, "{seconds}");
+    }
+}
+
+#[tokio::test]
 async fn wrong_bytes_end_with_an_error_and_come_from_elsewhere_when_they_are_read_again() {
     let content: &'static [u8] = noise(5000).leak();
     let longer: &'static [u8] = noise(6000).leak();

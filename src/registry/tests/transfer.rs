@@ -274,9 +274,9 @@ async fn chunks_follow_each_location_and_honour_the_least_length() {
 }
 
 #[tokio::test]
-async fn a_chunk_that_was_not_stored_whole_goes_on_and_four_times_in_a_row_without_a_byte_is_the_end() {
+async fn a_chunk_that_was_not_stored_whole_goes_on_and_four_times_in_a_row_without_half_of_it_is_the_end() {
     let server = Server::start(|asked| match asked.method.as_str() {
-        "PATCH" => answer(202, &[("range", "0-99")], ""),
+        "PATCH" => answer(202, &[("range", "0-49999")], ""),
         _ => answer(202, &[("location", "/session")], ""),
     })
     .await;
@@ -286,11 +286,28 @@ async fn a_chunk_that_was_not_stored_whole_goes_on_and_four_times_in_a_row_witho
     let error = session.send(verified(&content)).await.unwrap_err();
     assert_eq!(
         (error.kind, error.detail.as_str()),
-        (ErrorKind::Unavailable, "the registry has 100 bytes after 100100 were sent")
+        (ErrorKind::Unavailable, "the registry has 50000 bytes after 150000 were sent")
     );
     let ranges: Vec<_> =
         server.asked()[1..].iter().map(|asked| asked.header("content-range").unwrap().to_owned()).collect();
-    assert_eq!(ranges, ["0-99999", "100-100099", "100-100099", "100-100099", "100-100099"]);
+    assert_eq!(ranges, ["0-99999", "50000-149999", "50000-149999", "50000-149999", "50000-149999"]);
+}
+
+#[tokio::test]
+async fn a_registry_that_stores_one_byte_of_each_chunk_is_given_up() {
+    let one_more = |asked: &super::scripted::Asked| match asked.method.as_str() {
+        "PATCH" if asked.nth > 20 => refusal(400, "ENOUGH"),
+        "PATCH" => {
+            let first = asked.header("content-range").unwrap().split_once('-').unwrap().0.to_owned();
+            answer(202, &[("range", &format!("0-{first}"))], "")
+        }
+        "POST" => answer(202, &[("location", "/session")], ""),
+        _ => answer(201, &[], ""),
+    };
+    let (server, content) = (Server::start(one_more).await, noise(250_000));
+    let repository = server.registry_as(chunked(100_000)).repository("a/b".parse().unwrap());
+    let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
+    assert_eq!((server.count("PATCH"), error.kind), (4, ErrorKind::Unavailable), "{error}");
 }
 
 #[tokio::test]
