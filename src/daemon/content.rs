@@ -22,7 +22,7 @@ impl Content {
     }
 
     /// With the certificates as they were when `config` was read: what was exchanged since shows in the next comparison.
-    pub(super) fn as_read(self, config: &Config) -> Self {
+    pub(super) fn having_read(self, config: &Config) -> Self {
         Self { certificates: pems(config).cloned().map(Some).collect(), ..self }
     }
 }

@@ -126,7 +126,7 @@ impl Service {
             journal: Some(journal),
         };
         Self {
-            looked_at: Content::now(&path, &config).as_read(&config),
+            looked_at: Content::now(&path, &config).having_read(&config),
             path,
             environment,
             entries: shared(&config),
@@ -273,7 +273,7 @@ impl Service {
         }
         match config::load(&self.path, &*self.environment) {
             Ok(config) => {
-                self.looked_at = content.as_read(&config);
+                self.looked_at = content.having_read(&config);
                 self.reconfigure(config).await;
             }
             Err(problems) => {
