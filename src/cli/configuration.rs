@@ -9,7 +9,7 @@ use super::exit::Failure;
 use super::filter::Filter;
 use crate::config::{Config, Entry, Problems};
 use crate::journal::Journal;
-use crate::registry::Options;
+use crate::registry::{Options, false_proxies};
 
 /// Where a configuration is looked for, in this order, when none is named.
 const PLACES: [&str; 2] = ["/etc/transship/sync.yaml", "sync.yaml"];
@@ -30,7 +30,11 @@ pub(super) fn find_if_any(global: &Global) -> Option<PathBuf> {
 
 /// Reads a configuration with the environment of the process, and warns of what should not be so.
 pub(super) fn read(path: &Path) -> Result<Config, Problems> {
-    let config = crate::config::load(path, &|name| std::env::var(name).ok())?;
+    let environment = |name: &str| std::env::var(name).ok();
+    let config = crate::config::load(path, &environment)?;
+    for name in false_proxies(&environment) {
+        tracing::warn!("the environment variable {name} names no proxy and is passed over: write http://HOST:PORT");
+    }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -5,6 +5,11 @@ use super::Environment;
 /// Why a text cannot be expanded. No message repeats the text around the name: it may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ExpandError {
+    #[error(
+        "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; to check by hand: \
+         `CREDENTIALS_DIRECTORY=/path/of/the/secrets transship check`"
+    )]
+    Credentials,
     #[error("the environment variable {0} is not set: set it, or write `$$` for a plain `$`")]
     Unset(String),
     #[error("`${{` is not closed: write ${{NAME}}, or `$$` for a plain `$`")]
@@ -31,7 +36,7 @@ pub(super) fn expand(text: &str, environment: Environment<'_>) -> Result<String,
             if !is_name(name) {
                 return Err(ExpandError::Name);
             }
-            expanded.push_str(&environment(name).ok_or_else(|| ExpandError::Unset(name.to_owned()))?);
+            expanded.push_str(&environment(name).ok_or_else(|| unset(name))?);
             rest = after;
         } else {
             expanded.push('$');
@@ -39,6 +44,10 @@ pub(super) fn expand(text: &str, environment: Environment<'_>) -> Result<String,
     }
     expanded.push_str(rest);
     Ok(expanded)
+}
+
+fn unset(name: &str) -> ExpandError {
+    if name == "CREDENTIALS_DIRECTORY" { ExpandError::Credentials } else { ExpandError::Unset(name.to_owned()) }
 }
 
 /// Whether a text can name an environment variable.
@@ -76,6 +85,11 @@ mod tests {
     fn what_cannot_be_replaced_is_refused_with_a_way_out() {
         let message = |text: &str| read(text).unwrap_err();
         assert_eq!(message("${NO}"), "the environment variable NO is not set: set it, or write `$$` for a plain `$`");
+        assert_eq!(
+            message("${CREDENTIALS_DIRECTORY}/x"),
+            "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; to check by hand: \
+             `CREDENTIALS_DIRECTORY=/path/of/the/secrets transship check`"
+        );
         assert_eq!(message("${A_1"), "`${` is not closed: write ${NAME}, or `$$` for a plain `$`");
         for bad in ["${}", "${1A}", "${A_1:-x}", "${A B}"] {
             assert!(message(bad).starts_with("what stands in `${…}` is not the name"), "{bad}");

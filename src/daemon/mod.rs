@@ -3,6 +3,7 @@
 mod checks;
 mod choice;
 mod compare;
+mod content;
 mod derived;
 mod endpoints;
 mod front;

@@ -13,12 +13,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::content::Content;
 use super::state::State;
 use super::{Endpoints, Engine, Errand, Front, Happening, RunReport, Stop, systemd, watch as watcher};
 use crate::config::{self, Config, Entry, Problems};
 use crate::copy::Copier;
 use crate::journal::{Journal, JournalError, Trigger};
-use crate::oci::Digest;
 use crate::registry::Options;
 use crate::schedule::{Postponed, Timetable, Timing, jitter_of};
 use crate::status::{Metrics, Snapshot};
@@ -60,8 +60,8 @@ struct Service {
     path: PathBuf,
     environment: Environment,
     config: Config,
-    /// The digest of the file that was last looked at, good or bad.
-    looked_at: Option<Digest>,
+    /// What was last looked at, good or bad.
+    looked_at: Content,
     entries: Arc<Vec<Arc<Entry>>>,
     engine: Engine,
     timetable: Timetable,
@@ -126,7 +126,7 @@ impl Service {
             journal: Some(journal),
         };
         Self {
-            looked_at: content_of(&path),
+            looked_at: Content::now(&path, &config).having_read(&config),
             path,
             environment,
             entries: shared(&config),
@@ -265,16 +265,21 @@ impl Service {
         systemd::alive();
     }
 
-    /// Reads the file again if its content is another one, or if it is asked for.
+    /// Reads the file again if its content or that of a certificate is another one, or if it is asked for.
     async fn look_again(&mut self, asked: bool) {
-        let content = content_of(&self.path);
+        let content = Content::now(&self.path, &self.config);
         if content == self.looked_at && !asked {
             return;
         }
-        self.looked_at = content;
         match config::load(&self.path, &*self.environment) {
-            Ok(config) => self.reconfigure(config).await,
-            Err(problems) => self.refuse(&problems),
+            Ok(config) => {
+                self.looked_at = content.having_read(&config);
+                self.reconfigure(config).await;
+            }
+            Err(problems) => {
+                self.looked_at = content;
+                self.refuse(&problems);
+            }
         }
     }
 
@@ -347,11 +352,6 @@ impl Service {
 
 fn shared(config: &Config) -> Arc<Vec<Arc<Entry>>> {
     Arc::new(config.entries.iter().cloned().map(Arc::new).collect())
-}
-
-/// A file that cannot be read is another one than any that could.
-fn content_of(path: &std::path::Path) -> Option<Digest> {
-    std::fs::read(path).ok().map(|content| Digest::of(&content))
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ pub use bandwidth::HoursError;
 pub use client::{Registry, RegistryError};
 pub use connect::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
+    false_proxies,
 };
 pub use credentials::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub use meter::{MeterSnapshot, RequestCount};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::front::{Authority, Front};
 use crate::support::http;
 use crate::support::images::{self, Family, Image, linux};
 use crate::support::programs::{DEADLINE, Running};
@@ -245,4 +246,41 @@ fn a_broken_configuration_keeps_it_from_starting_and_shows_every_mistake() {
     assert_eq!(output.code(), 2, "{}", output.stdout);
     assert!(output.stderr.matches("sync.yaml:5:").count() >= 2, "{}", output.stderr);
     assert!(!harbour.site.journal().exists());
+}
+
+#[test]
+fn an_authority_that_is_exchanged_is_believed_from_the_next_run_on() {
+    let harbour = Harbour::new();
+    // What it says of itself would lead past the front.
+    harbour.source.set(Fault::RelativeLocation);
+    let authority = Authority::new("the new authority");
+    let front = Front::tls(harbour.source.host(), &authority.certify("127.0.0.1", 4000), None, &["http/1.1"]);
+    let (from, to) = (front.host(), harbour.target.host());
+    let registries = format!("\"{from}\": {{tls: {{ca: ca.pem}}}}, \"{to}\": {{plain_http: true}}");
+    let line = "- {name: first, source: \"FROM/first\", target: \"TO/first\", schedule: \"* * * * *\"}";
+    let line = line.replace("FROM", &from).replace("TO", to);
+    harbour.site.write("ca.pem", &Authority::new("the old authority").pem());
+    harbour.site.configure_fully("status: \"127.0.0.1:0\"", &registries, &line);
+    assert_eq!(harbour.site.run(&["once"]).code(), 1);
+    harbour.age_runs("first");
+    let (mut daemon, address) = start(&harbour.site);
+    daemon.wait_until("the run that was missed", |_| {
+        let state = entry(&address, "first")?;
+        (state["last_run"]["outcome"] == "failed").then_some(())
+    });
+    assert!(!harbour.has_arrived("first"));
+
+    harbour.site.write("ca.pem", "half a file");
+    daemon.wait_until("the refusal of half a file", |daemon| {
+        daemon.stderr().contains("the file ca.pem has no certificate").then_some(())
+    });
+    harbour.site.write("ca.pem", &authority.pem());
+    daemon.wait_until("the new file", |daemon| {
+        daemon.stderr().contains("the configuration was read again").then_some(())
+    });
+    daemon.wait_until_within(NEXT_MINUTE, "the next run", |_| succeeded(&address, "first"));
+    assert!(harbour.has_arrived("first"));
+    daemon.signal("TERM");
+    let log = daemon.wait(DEADLINE).expect_success().stderr;
+    assert_eq!(log.matches("the configuration was read again").count(), 1, "{log}");
 }

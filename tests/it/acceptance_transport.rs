@@ -295,6 +295,44 @@ fn a_registry_is_reached_through_its_proxy_whose_password_is_never_shown() {
 }
 
 #[test]
+fn a_proxy_of_the_environment_leads_to_registries_that_only_it_can_find() {
+    let scene = Scene::new();
+    let host = "registry.invalid";
+    let front = scene.front(&scene.authority.certify(host, LATER));
+    for (variable, options, upstream, asked) in [
+        ("HTTP_PROXY", "{plain_http: true}", scene.registry.host(), format!("GET http://{host}/v2/")),
+        ("HTTPS_PROXY", "{tls: {ca: ca.pem}}", &front.host(), format!("CONNECT {host}:443 HTTP/1.1")),
+        ("all_proxy", "{tls: {ca: ca.pem}}", &front.host(), format!("CONNECT {host}:443 HTTP/1.1")),
+    ] {
+        let proxy = Front::leading_to(upstream);
+        let mut command = scene.prepared(host, options, &["tags", &format!("{host}/a/b")]);
+        command.env(variable, format!("http://{}", proxy.host())).env_remove("NO_PROXY").env_remove("no_proxy");
+        let output = Running::start(&mut command).wait(DEADLINE).expect_success();
+        assert!(output.stdout.contains("v1"), "{}", output.stdout);
+        let seen = proxy.seen();
+        assert!(seen.iter().any(|seen| seen.starts_with(&asked)), "{variable}: {seen:?}");
+        // Where no proxy is wanted, nobody finds it.
+        let output = Running::start(command.env("NO_PROXY", "other.example,.invalid")).wait(DEADLINE);
+        assert_ne!(output.code(), 0, "{}", output.stdout);
+        assert_eq!(proxy.seen(), seen, "{variable}");
+    }
+}
+
+#[test]
+fn a_variable_that_names_no_proxy_is_warned_of_and_not_shown() {
+    let scene = Scene::new();
+    let host = scene.registry.host();
+    for args in [&["tags", &format!("{host}/a/b")][..], &["once"]] {
+        let mut command = scene.prepared(host, "{plain_http: true}", args);
+        command.env("HTTPS_PROXY", "garbage:c4n4ry:::").env("HTTP_PROXY", "proxy.example:3128").env("ALL_PROXY", "");
+        let output = Running::start(&mut command).wait(DEADLINE).expect_success();
+        let told = "the environment variable HTTPS_PROXY names no proxy and is passed over: write http://HOST:PORT";
+        assert_eq!(output.stderr.matches(told).count(), 1, "{}", output.stderr);
+        assert!(!output.stderr.contains("HTTP_PROXY names") && !output.stderr.contains("c4n4ry"), "{}", output.stderr);
+    }
+}
+
+#[test]
 fn a_registry_without_a_proxy_is_reached_straight_whatever_the_environment_says() {
     let scene = Scene::new();
     let front = scene.good_front();

@@ -23,6 +23,9 @@ const SECTIONS: [&str; 14] = [
     "Security floor",
 ];
 
+/// The files of tests that are about registries alone: the page leaves out none of them.
+const TOLD_WHOLLY: [&str; 4] = ["acceptance_acr", "acceptance_cloud", "acceptance_docker_hub", "acceptance_mirrors"];
+
 /// What follows has no tests, and says so.
 const APART: &str = "Not used yet";
 
@@ -58,7 +61,12 @@ fn exists(root: &Path, test: &str) -> bool {
     let Some((module, function)) = test.rsplit_once("::") else { return false };
     let path = module.replace("::", "/");
     let within = path.strip_suffix("/tests").unwrap_or(&path);
-    let files = [format!("tests/it/{path}.rs"), format!("src/{path}.rs"), format!("src/{within}.rs")];
+    let files = [
+        format!("tests/it/{path}.rs"),
+        format!("src/{path}.rs"),
+        format!("src/{within}.rs"),
+        format!("src/{within}/mod.rs"),
+    ];
     let texts = files.iter().filter_map(|file| std::fs::read_to_string(root.join(file)).ok());
     texts.into_iter().any(|text| rust_source::tests(&text).contains(function))
 }
@@ -82,6 +90,20 @@ fn every_fact_names_a_test_that_is_there() {
         wrong.extend(missing.map(|test| format!("{}: there is no test {test}: {}", row.section, row.fact)));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_is_tested_of_registries_alone_stands_on_the_page() {
+    let named: BTreeSet<String> = rows(&page()).into_iter().flat_map(|row| row.tests).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let tests = |module: &str| {
+        let text = std::fs::read_to_string(folder.join(format!("{module}.rs"))).expect("a file of tests");
+        rust_source::tests(&text).into_iter().map(move |test| format!("{module}::{test}")).collect::<Vec<String>>()
+    };
+    let all: Vec<String> = TOLD_WHOLLY.into_iter().flat_map(tests).collect();
+    assert!(all.len() > 30, "the tests were found: {}", all.len());
+    let lacking: Vec<&String> = all.iter().filter(|test| !named.contains(*test)).collect();
+    assert_eq!(lacking, Vec::<&String>::new(), "no row names these");
 }
 
 #[test]

@@ -75,6 +75,19 @@ fn with_tls(mut builder: reqwest::ClientBuilder, tls: &Tls) -> reqwest::Result<r
     Ok(if tls.insecure_skip_verify { builder.tls_danger_accept_invalid_certs(true) } else { builder })
 }
 
+/// The variables of the environment that should name a proxy and do not: whatever they say, connections go as if they were
+/// not set. What they say may hold a password.
+#[must_use]
+pub fn false_proxies(environment: &dyn Fn(&str) -> Option<String>) -> Vec<&'static str> {
+    let somewhere = http::Uri::from_static("http://registry.example/");
+    let is_false =
+        |value: &str| !value.is_empty() && Matcher::builder().all(value).build().intercept(&somewhere).is_none();
+    // The first one of a pair that is set counts, as for whoever makes the connections.
+    let pairs = [["HTTPS_PROXY", "https_proxy"], ["HTTP_PROXY", "http_proxy"], ["ALL_PROXY", "all_proxy"]];
+    let set = pairs.into_iter().filter_map(|pair| pair.into_iter().find_map(|name| Some((name, environment(name)?))));
+    set.filter(|(_, value)| is_false(value)).map(|(name, _)| name).collect()
+}
+
 /// Which proxy a request goes through, for messages.
 pub(crate) enum Via {
     Direct,

@@ -1,5 +1,6 @@
 //! How connections to one registry are made, after the configuration has been read: who is believed at the other end of
-//! TLS, and who we are there. Files in PEM form are read and checked once, when the configuration is.
+//! TLS, and who we are there. Files in PEM form are read and checked when the
+//! configuration is.
 
 use std::error::Error as _;
 use std::fmt;
@@ -191,6 +192,12 @@ pub enum PemError {
 }
 
 impl Tls {
+    /// The files that this was read from.
+    pub fn files(&self) -> impl Iterator<Item = &Pem> {
+        let ours = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        self.ca.iter().chain(ours)
+    }
+
     /// What is allowed by this and yet not well, for whoever starts us or looks at the configuration.
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
@@ -236,6 +243,14 @@ impl Pem {
             PemError::Pair { certificate, key, reason: innermost(&error) }
         })?;
         Ok(pem)
+    }
+
+    /// What the file has now, whatever that is: it is not checked.
+    ///
+    /// # Errors
+    /// [`PemError::Unreadable`].
+    pub fn read_again(&self) -> Result<Self, PemError> {
+        Self::read(&self.path)
     }
 
     fn read(path: &Path) -> Result<Self, PemError> {

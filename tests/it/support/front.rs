@@ -107,6 +107,12 @@ impl Front {
         Self::start(move |stream, seen| tunnel(stream, expected.clone(), seen))
     }
 
+    /// A proxy that leads whoever asks for any host to the server at `upstream`.
+    pub fn leading_to(upstream: &str) -> Self {
+        let upstream: SocketAddr = upstream.parse().unwrap();
+        Self::start(move |stream, seen| lead(stream, upstream, seen))
+    }
+
     fn start<W>(work: impl Fn(TcpStream, Seen) -> W + Send + 'static) -> Self
     where
         W: Future<Output = ()> + Send + 'static,
@@ -194,15 +200,29 @@ async fn greet(stream: TcpStream, acceptor: TlsAcceptor, upstream: SocketAddr, s
     }
 }
 
-async fn tunnel(mut stream: TcpStream, expected: String, seen: Seen) {
+/// The first request of a connection to a proxy, without a body.
+async fn head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => return,
-        }
+        head.push(stream.read_u8().await.ok()?);
     }
-    let head = String::from_utf8_lossy(&head).into_owned();
+    Some(String::from_utf8_lossy(&head).into_owned())
+}
+
+async fn lead(mut stream: TcpStream, upstream: SocketAddr, seen: Seen) {
+    let Some(head) = head(&mut stream).await else { return };
+    seen.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
+    let Ok(mut upstream) = TcpStream::connect(upstream).await else { return };
+    // Servers take addresses with the host in them as well.
+    let _ = match head.starts_with("CONNECT ") {
+        true => stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await,
+        false => upstream.write_all(head.as_bytes()).await,
+    };
+    let _ = copy_bidirectional(&mut stream, &mut upstream).await;
+}
+
+async fn tunnel(mut stream: TcpStream, expected: String, seen: Seen) {
+    let Some(head) = head(&mut stream).await else { return };
     let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
     let authorized = head
         .lines()

@@ -1,0 +1,32 @@
+//! What a configuration is read from, to be compared: its file, and the files of certificates that it names. Not the
+//! files of secrets: those are read when they are needed.
+
+use std::path::Path;
+
+use crate::config::Config;
+use crate::oci::Digest;
+use crate::registry::Pem;
+
+/// The content of all those files. One that cannot be read is another one than any that could.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    file: Option<Digest>,
+    certificates: Vec<Option<Pem>>,
+}
+
+impl Content {
+    /// As it is now: the file at `path`, and those that `config` names. Blocking.
+    pub(super) fn now(path: &Path, config: &Config) -> Self {
+        let file = std::fs::read(path).ok().map(|content| Digest::of(&content));
+        Self { file, certificates: pems(config).map(|pem| pem.read_again().ok()).collect() }
+    }
+
+    /// With the certificates as they were when `config` was read: what was exchanged since shows in the next comparison.
+    pub(super) fn having_read(self, config: &Config) -> Self {
+        Self { certificates: pems(config).cloned().map(Some).collect(), ..self }
+    }
+}
+
+fn pems(config: &Config) -> impl Iterator<Item = &Pem> {
+    config.registries.values().flat_map(|options| options.transport.tls.files())
+}
