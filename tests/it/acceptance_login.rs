@@ -285,6 +285,33 @@ fn login_check_tells_open_guarded_and_unreachable_registries_apart() {
 }
 
 #[test]
+fn login_check_asks_for_the_rights_at_an_open_registry_though_there_are_no_credentials_where_they_should_be() {
+    let (server, site) = (Server::start(), Site::new());
+    images::small(Family::Oci, 1).put(&server, "a", Some("v1"));
+    let host = server.host();
+    site.write("config.json", r#"{"credsStore": "not-installed"}"#);
+    let registries = format!("\"{host}\": {{plain_http: true, credentials: {{docker_config: config.json}}}}");
+    let entry = format!("- {{name: x, source: \"{host}/a\", target: \"{host}/b\"}}");
+    site.configure_fully("status: off", &registries, &entry);
+    site.once();
+    server.store().remove_manifest("b", "v1");
+    let said = login_check(&site, &[], 0);
+    let lines: Vec<&str> = said.lines().skip(3).collect();
+    assert_eq!(
+        lines,
+        [
+            "  warn    login as anonymous: config.json: the credential helper docker-credential-not-installed is not \
+             installed, or not in PATH",
+            "  ok      pull of a as anonymous (entry x): granted",
+            "  ok      push to b as anonymous (entry x): granted",
+        ]
+    );
+    let json = parse(&login_check(&site, &["--json"], 0));
+    let login = &json[0]["checks"][2];
+    assert_eq!((&login["ok"], &login["warning"]), (&true.into(), &true.into()), "{json}");
+}
+
+#[test]
 fn login_check_tells_until_when_a_certificate_is_good_and_why_one_is_not_believed() {
     let (server, authority, site) = (Server::start(), Authority::new("an authority"), Site::new());
     images::small(Family::Oci, 1).put(&server, "a", Some("v1"));

@@ -2,7 +2,7 @@
 
 use super::scripted::{Asked, Server, answer, me, refusal};
 use crate::registry::{Credentials, Registry};
-use crate::registry::{LetIn, Options, Proof, Readable, Scheme, Secret, StatedLimits};
+use crate::registry::{LetIn, LoginError, Options, Proof, Readable, Scheme, Secret, StatedLimits};
 use crate::store::ErrorKind;
 
 async fn greeted(server: &Server) -> Result<Scheme, (ErrorKind, String)> {
@@ -118,7 +118,8 @@ async fn an_identity_token_is_tried_without_a_scope_only_where_nothing_else_trie
     let registry: std::sync::Arc<Registry> = server.registry_as(Options { credentials: Some(token), ..me() });
     assert_eq!(registry.log_in(true).await.unwrap(), LetIn::Perhaps("token".to_owned()));
     assert_eq!(server.lines().len(), 0);
-    assert_eq!(registry.log_in(false).await.unwrap_err().kind, ErrorKind::Denied);
+    let Err(LoginError::Registry(error)) = registry.log_in(false).await else { panic!("it was let in") };
+    assert_eq!(error.kind, ErrorKind::Denied);
     let open = Server::start(|_| answer(200, &[], "")).await;
     assert_eq!(open.registry_as(me()).log_in(true).await.unwrap(), LetIn::Unasked);
     assert_eq!(server.registry().log_in(true).await.unwrap(), LetIn::Anonymous);
