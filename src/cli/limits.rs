@@ -72,7 +72,7 @@ impl Limits {
     }
 }
 
-/// The registries that have options of their own, and those of the entries.
+/// The registries that have options of their own, those of the entries, and the mirrors.
 fn named(config: &Config) -> BTreeSet<RegistryHost> {
     let entries = config.entries.iter().flat_map(|entry| entry.targets.iter().chain([&entry.source]));
     let of_entries = entries.filter_map(|endpoint| match endpoint {
@@ -80,7 +80,8 @@ fn named(config: &Config) -> BTreeSet<RegistryHost> {
         Endpoint::Tree { host, .. } => Some(host),
         Endpoint::Layout(_) => None,
     });
-    config.registries.keys().chain(of_entries).cloned().collect()
+    let mirrors = config.mirrors().map(|mirror| &mirror.host);
+    config.registries.keys().chain(of_entries).chain(mirrors).cloned().collect()
 }
 
 fn lines(host: &RegistryHost, options: &Options) -> Vec<Line> {

@@ -62,6 +62,7 @@ fn subject(check: &LoginAnswer) -> String {
     let what = match (check.check, &check.repository) {
         ("push", Some(repository)) => format!("push to {repository}"),
         ("pull", Some(repository)) => format!("pull of {repository}"),
+        ("mirror", Some(repository)) => format!("mirrored pull of {repository}"),
         ("auth", _) => "asks for".to_owned(),
         (other, _) => other.to_owned(),
     };

@@ -39,7 +39,7 @@ pub struct LoginAnswer {
     /// Whether something is not as it should be all the same.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub warning: bool,
-    /// `reach`, `auth`, `login`, `catalog`, `pull`, `push` or `limits`.
+    /// `reach`, `auth`, `login`, `catalog`, `pull`, `push`, `mirror` or `limits`.
     pub check: &'static str,
     /// As whom.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,7 +106,11 @@ pub async fn login_check(
 }
 
 async fn ask(wanted: &Wanted<'_>, endpoints: &Endpoints) -> LoginReport {
-    let report = |checks| LoginReport { registry: wanted.host.clone(), checks };
+    let as_it_counts = |check: LoginAnswer| if wanted.is_dispensable() { check.dispensable() } else { check };
+    let report = |checks: Vec<LoginAnswer>| {
+        let checks = checks.into_iter().map(as_it_counts).collect();
+        LoginReport { registry: wanted.host.clone(), checks }
+    };
     let own = match endpoints.registry(&wanted.host, None) {
         Ok(own) => own,
         Err(error) => return report(vec![LoginAnswer::new("reach", Err(error.to_string()))]),
@@ -117,7 +121,11 @@ async fn ask(wanted: &Wanted<'_>, endpoints: &Endpoints) -> LoginReport {
     };
     let mut checks =
         vec![LoginAnswer::new("reach", Ok(way(&greeting))), LoginAnswer::new("auth", Ok(asked_for(&greeting.scheme)))];
-    let by = wanted.by.iter().map(|wishes| by_one(&wanted.host, wishes, &greeting, endpoints));
+    let by = wanted.by.iter().map(|wishes| async {
+        let checks = by_one(&wanted.host, wishes, &greeting, endpoints).await;
+        let dispensable = wanted.is_dispensable_as(wishes);
+        checks.into_iter().map(|check| if dispensable { check.dispensable() } else { check }).collect::<Vec<_>>()
+    });
     checks.extend(join_all(by).await.into_iter().flatten());
     report(checks)
 }
@@ -167,7 +175,11 @@ async fn by_one(
     if checks[0].ok {
         let rights = stream::iter(&wishes.rights).map(|(name, right, entries)| async {
             let found = asker.right(name, *right).await;
-            let check = LoginAnswer::new(if *right == Right::Pull { "pull" } else { "push" }, found);
+            let check = match right {
+                Right::Pull => LoginAnswer::new("pull", found),
+                Right::Push => LoginAnswer::new("push", found),
+                Right::Mirror => LoginAnswer::new("mirror", found).dispensable(),
+            };
             let identity = Some(asker.registry.identity());
             LoginAnswer { identity, repository: Some(name.to_string()), entries: entries.clone(), ..check }
         });
@@ -234,6 +246,8 @@ impl Asker {
             (Right::Pull, false) => {
                 return Err("it is not there; many registries say so too of what we may not see".to_owned());
             }
+            (Right::Mirror, true) => return Ok("granted".to_owned()),
+            (Right::Mirror, false) => return Err("it is not there: the registry itself will be read".to_owned()),
             (Right::Push, _) => {}
         }
         self.in_time(repository.may_push()).await.map_err(told)?;
