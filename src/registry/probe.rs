@@ -247,7 +247,8 @@ impl Repository {
         if !listed.status.is_success() {
             return Err(listed.refusal(&context));
         }
-        if let Some(tag) = first_tag(&listed) {
+        let first = first_tag(&listed).map_err(|error| context.error(ErrorKind::Invalid, listed.unreadable(&error)))?;
+        if let Some(tag) = first {
             let reference = ManifestRef::Tag(tag);
             let context = self.context(Step::Resolve, &reference);
             let head = self.registry.send(&context, self.manifest_call(&context, Method::HEAD, &reference)?).await?;
@@ -274,13 +275,13 @@ impl Repository {
     }
 }
 
-fn first_tag(listed: &Answer) -> Option<Tag> {
+fn first_tag(listed: &Answer) -> serde_json::Result<Option<Tag>> {
     #[derive(Deserialize)]
     struct List {
         tags: Option<Vec<String>>,
     }
-    let list: List = serde_json::from_slice(&listed.bytes()).ok()?;
-    list.tags?.iter().find_map(|tag| tag.parse().ok())
+    let list: List = serde_json::from_slice(&listed.bytes())?;
+    Ok(list.tags.unwrap_or_default().iter().find_map(|tag| tag.parse().ok()))
 }
 
 fn shown(version: Version) -> String {
