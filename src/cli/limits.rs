@@ -1,7 +1,8 @@
-//! `transship limits [HOST…]`: what each registry is asked for at most, and who says so. Offline: what a registry states in its
-//! answers is not here.
+//! `transship limits [HOST…]`: what each registry is asked for at most, and who says so. Offline: of what a registry states in its
+//! answers only the pulls that are left are here, where the journal knows of them.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -11,7 +12,9 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::start::Context;
 use super::table::{Align, Table};
+use super::units;
 use crate::config::{Config, Endpoint};
+use crate::journal::{Journal, QuotaRecord};
 use crate::oci::RegistryHost;
 use crate::registry::{Bandwidth, Bucket, InForce, LimitsInForce, Options, Origin};
 
@@ -28,37 +31,40 @@ pub struct Limits {
 
 /// One limit of a registry.
 struct Line {
-    limit: &'static str,
+    limit: String,
     /// `None` is no limit.
     figure: Option<String>,
-    from: &'static str,
+    from: String,
 }
 
 /// What is printed as JSON for one limit.
 #[derive(Serialize)]
 struct Shown<'a> {
     figure: Option<&'a str>,
-    from: &'static str,
+    from: &'a str,
 }
 
 impl Limits {
-    pub(super) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+    pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let config = configuration::load(&context.global)?;
-        self.print(&config, &mut context.output)
+        let quotas = told(&config.daemon.journal).await;
+        self.print(&config, &quotas, &mut context.output)
     }
 
-    fn print(&self, config: &Config, output: &mut Output) -> Result<Exit, Failure> {
+    fn print(&self, config: &Config, quotas: &[QuotaRecord], output: &mut Output) -> Result<Exit, Failure> {
         let hosts = if self.hosts.is_empty() { named(config) } else { self.hosts.iter().cloned().collect() };
         let lines = |host: &RegistryHost| {
             let unnamed = Options::default();
-            lines(host, config.registries.get(host).unwrap_or(&unnamed))
+            let mut lines = lines(host, config.registries.get(host).unwrap_or(&unnamed));
+            lines.extend(quotas.iter().filter(|quota| quota.registry == host.as_str()).map(pulls));
+            lines
         };
         let registries: Vec<(RegistryHost, Vec<Line>)> =
             hosts.into_iter().map(|host| (host.clone(), lines(&host))).collect();
         let total = together(config.daemon.bandwidth.as_ref());
         if self.json {
             let registries: Vec<Value> = registries.iter().map(|(host, lines)| object(host, lines)).collect();
-            output.json(&json!({ "all": { total.limit: total.shown() }, "registries": registries }))?;
+            output.json(&json!({ "all": { total.limit.as_str(): total.shown() }, "registries": registries }))?;
             return Ok(Exit::Ok);
         }
         let columns = ["REGISTRY", "LIMIT", "FIGURE", "FROM"].map(|name| (name, Align::Left));
@@ -72,7 +78,7 @@ impl Limits {
     }
 }
 
-/// The registries that have options of their own, and those of the entries.
+/// The registries that have options of their own, those of the entries, and the mirrors.
 fn named(config: &Config) -> BTreeSet<RegistryHost> {
     let entries = config.entries.iter().flat_map(|entry| entry.targets.iter().chain([&entry.source]));
     let of_entries = entries.filter_map(|endpoint| match endpoint {
@@ -80,7 +86,8 @@ fn named(config: &Config) -> BTreeSet<RegistryHost> {
         Endpoint::Tree { host, .. } => Some(host),
         Endpoint::Layout(_) => None,
     });
-    config.registries.keys().chain(of_entries).cloned().collect()
+    let mirrors = config.mirrors().map(|mirror| &mirror.host);
+    config.registries.keys().chain(of_entries).chain(mirrors).cloned().collect()
 }
 
 fn lines(host: &RegistryHost, options: &Options) -> Vec<Line> {
@@ -90,37 +97,56 @@ fn lines(host: &RegistryHost, options: &Options) -> Vec<Line> {
     lines.extend(Bucket::ALL.map(|bucket| Line::of(bucket.name(), limits.rate(bucket), known)));
     lines.push(together(limits.bandwidth.as_ref()));
     lines.push(Line::of("concurrent", limits.concurrent, known));
+    lines.push(kept(options.limits.keep));
     lines
+}
+
+/// What the journal knows of pulls that are left. Nothing where there is none, or none that can be read: it is not needed.
+async fn told(journal: &Path) -> Vec<QuotaRecord> {
+    let Ok(journal) = Journal::open_existing(journal) else { return Vec::new() };
+    journal.quotas().await.unwrap_or_default()
+}
+
+fn pulls(quota: &QuotaRecord) -> Line {
+    let QuotaRecord { registry: _, identity, limit, window, remaining, told } = quota;
+    let figure = format!("{remaining} of {limit} left in {}", humantime::format_duration(*window));
+    let from = format!("told {}", units::moment(*told));
+    Line { limit: format!("pulls as {identity}"), figure: Some(figure), from }
+}
+
+fn kept(reads: u64) -> Line {
+    let (figure, from) = if reads > 0 { (Some(reads.to_string()), "set") } else { (None, "default") };
+    Line { limit: "keep".to_owned(), figure, from: from.to_owned() }
 }
 
 fn together(bandwidth: Option<&Bandwidth>) -> Line {
     let from = if bandwidth.is_some() { "set" } else { "default" };
-    Line { limit: "bandwidth", figure: bandwidth.map(ToString::to_string), from }
+    Line { limit: "bandwidth".to_owned(), figure: bandwidth.map(ToString::to_string), from: from.to_owned() }
 }
 
 impl Line {
-    fn of<T: ToString>(limit: &'static str, held: InForce<T>, known: &'static str) -> Self {
+    fn of<T: ToString>(limit: &str, held: InForce<T>, known: &str) -> Self {
         let from = match held.origin {
             Origin::Set => "set",
             Origin::Profile => "profile",
             Origin::Known => known,
             Origin::Default => "default",
         };
-        Self { limit, figure: held.value.map(|value| value.to_string()), from }
+        Self { limit: limit.to_owned(), figure: held.value.map(|value| value.to_string()), from: from.to_owned() }
     }
 
     fn cells(&self, registry: &str) -> [String; 4] {
         let figure = self.figure.as_deref().unwrap_or("none");
-        [registry, self.limit, figure, self.from].map(str::to_owned)
+        [registry, &self.limit, figure, &self.from].map(str::to_owned)
     }
 
     fn shown(&self) -> Shown<'_> {
-        Shown { figure: self.figure.as_deref(), from: self.from }
+        Shown { figure: self.figure.as_deref(), from: &self.from }
     }
 }
 
 fn object(host: &RegistryHost, lines: &[Line]) -> Value {
-    let limits: Map<String, Value> = lines.iter().map(|line| (line.limit.to_owned(), json!(line.shown()))).collect();
+    let limits: Map<String, Value> = lines.iter().map(|line| (line.limit.clone(), json!(line.shown()))).collect();
     json!({ "registry": host.as_str(), "limits": limits })
 }
 
@@ -136,6 +162,7 @@ daemon:
 registries:
   prod.azurecr.io: {limits: {profile: acr-premium, writes: 500/min, reads: none, bandwidth: 200MiB/s, concurrent: 16}}
   images.example.com: {kind: ecr}
+  docker.io: {mirrors: [mirror.example], limits: {keep: 20}}
 sync:
   - {name: api, source: docker.io/library/alpine, targets: [prod.azurecr.io/alpine, "oci-layout:/x"]}
   - {name: team, source: quay.io/team/**, target: images.example.com/**}
@@ -145,7 +172,15 @@ sync:
         let config = crate::config::parse("sync.yaml", CONFIG, &|_| Some("/tmp".into())).unwrap();
         let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
         let paper = Paper::default();
-        Limits { hosts, json }.print(&config, &mut paper.output()).unwrap();
+        let quota = QuotaRecord {
+            registry: "docker.io".into(),
+            identity: "bot".into(),
+            limit: 100,
+            window: std::time::Duration::from_secs(21_600),
+            remaining: 24,
+            told: "2026-05-10T08:00:00Z".parse().unwrap(),
+        };
+        Limits { hosts, json }.print(&config, &[quota], &mut paper.output()).unwrap();
         paper.text()
     }
 
@@ -162,6 +197,8 @@ docker.io           deletes         none                                        
 docker.io           referrer_lists  none                                           default
 docker.io           bandwidth       none                                           default
 docker.io           concurrent      16                                             profile
+docker.io           keep            20                                             set
+docker.io           pulls as bot    24 of 100 left in 6h                           told 2026-05-10T08:00:00Z
 images.example.com  profile         ecr                                            kind
 images.example.com  requests        none                                           default
 images.example.com  reads           none                                           default
@@ -171,6 +208,17 @@ images.example.com  deletes         none                                        
 images.example.com  referrer_lists  none                                           default
 images.example.com  bandwidth       none                                           default
 images.example.com  concurrent      32                                             default
+images.example.com  keep            none                                           default
+mirror.example      profile         none                                           default
+mirror.example      requests        none                                           default
+mirror.example      reads           none                                           default
+mirror.example      writes          none                                           default
+mirror.example      uploads         none                                           default
+mirror.example      deletes         none                                           default
+mirror.example      referrer_lists  none                                           default
+mirror.example      bandwidth       none                                           default
+mirror.example      concurrent      32                                             default
+mirror.example      keep            none                                           default
 prod.azurecr.io     profile         acr-premium                                    set
 prod.azurecr.io     requests        none                                           default
 prod.azurecr.io     reads           none                                           set
@@ -180,6 +228,7 @@ prod.azurecr.io     deletes         none                                        
 prod.azurecr.io     referrer_lists  1000/min                                       profile
 prod.azurecr.io     bandwidth       200MiB/s                                       set
 prod.azurecr.io     concurrent      16                                             set
+prod.azurecr.io     keep            none                                           default
 quay.io             profile         quay                                           host
 quay.io             requests        none                                           default
 quay.io             reads           none                                           default
@@ -189,6 +238,7 @@ quay.io             deletes         none                                        
 quay.io             referrer_lists  none                                           default
 quay.io             bandwidth       none                                           default
 quay.io             concurrent      8                                              profile
+quay.io             keep            none                                           default
 all together        bandwidth       50MiB/s 08:00-18:00 Europe/Berlin, else 1GB/s  set
 ";
         assert_eq!(printed(&[], false), expected);

@@ -43,15 +43,18 @@ fn print(reports: &[LoginReport], output: &mut Output) -> std::io::Result<()> {
         }
         output.line(&report.registry)?;
         for check in &report.checks {
-            output.line(format!(
-                "  {:<6}  {}: {}",
-                if check.ok { "ok" } else { "failed" },
-                subject(check),
-                check.detail
-            ))?;
+            output.line(format!("  {:<6}  {}: {}", verdict(check), subject(check), check.detail))?;
         }
     }
     Ok(())
+}
+
+fn verdict(check: &LoginAnswer) -> &'static str {
+    match (check.ok, check.warning) {
+        (true, false) => "ok",
+        (true, true) => "warn",
+        (false, _) => "failed",
+    }
 }
 
 /// `push to a/b as me (entry x)`.
@@ -59,6 +62,7 @@ fn subject(check: &LoginAnswer) -> String {
     let what = match (check.check, &check.repository) {
         ("push", Some(repository)) => format!("push to {repository}"),
         ("pull", Some(repository)) => format!("pull of {repository}"),
+        ("mirror", Some(repository)) => format!("mirrored pull of {repository}"),
         ("auth", _) => "asks for".to_owned(),
         (other, _) => other.to_owned(),
     };

@@ -38,12 +38,27 @@ fn profile(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<Profile>> {
         return Some(Figure::Lifted);
     }
     let read: Result<Profile, _> = text.parse();
+    if let (Err(error), Some(names)) = (&read, beginning_with(&text)) {
+        reader.wrong_with_hint(value, error, format!("did you mean {names}?"));
+        return None;
+    }
     match (&read, nearest(&text, Profile::NAMES.into_iter())) {
         (Err(error), Some(near)) => reader.wrong_with_hint(value, error, format!("did you mean `{near}`?")),
         (Err(error), None) => reader.wrong(value, error),
         (Ok(_), _) => {}
     }
     read.ok().map(Figure::Set)
+}
+
+/// `acr` is no misspelt `ecr`, but one of several.
+fn beginning_with(written: &str) -> Option<String> {
+    let begins = |name: &&str| !written.is_empty() && name.starts_with(&written.to_lowercase());
+    let names: Vec<String> = Profile::NAMES.into_iter().filter(begins).map(|name| format!("`{name}`")).collect();
+    match names.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        [others @ .., last] => Some(format!("{} or {last}", others.join(", "))),
+    }
 }
 
 fn rate(reader: &Reader<'_>, value: &Value<'_>) -> Option<Figure<Rate>> {

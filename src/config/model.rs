@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::oci::{Platform, RegistryHost};
 use crate::plan;
-use crate::registry::{Bandwidth, Credentials, Options};
+use crate::registry::{Bandwidth, Credentials, Mirror, Options};
 use crate::schedule::Schedule;
 
 use super::Endpoint;
@@ -36,6 +36,17 @@ impl Config {
         let of =
             |(host, options): (&RegistryHost, &Options)| Some(format!("{host}: {}", options.transport.tls.warning()?));
         self.registries.iter().filter_map(of).collect()
+    }
+
+    /// Where a registry's content can be read as well.
+    #[must_use]
+    pub fn mirrors_of(&self, host: &RegistryHost) -> &[Mirror] {
+        self.registries.get(host).map_or(&[], |options| &options.transport.mirrors)
+    }
+
+    /// All mirrors of all registries.
+    pub fn mirrors(&self) -> impl Iterator<Item = &Mirror> {
+        self.registries.values().flat_map(|options| &options.transport.mirrors)
     }
 }
 

@@ -13,7 +13,7 @@ use super::Endpoints;
 use super::wishes::{Right, Wanted, Wishes, add_wishes, registries};
 use crate::config::Config;
 use crate::oci::{RegistryHost, RepositoryName};
-use crate::registry::{Greeting, LetIn, Proof, Registry, Scheme, StatedLimits};
+use crate::registry::{Greeting, LetIn, LoginError, Proof, Registry, Scheme, StatedLimits};
 use crate::store::{ErrorKind, StoreError};
 
 /// How many questions one registry is asked at once; its own limits apply below this.
@@ -34,9 +34,12 @@ pub struct LoginReport {
 /// One question and its answer.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct LoginAnswer {
-    /// Whether all is well.
+    /// Whether a run gets what it needs.
     pub ok: bool,
-    /// `reach`, `auth`, `login`, `catalog`, `pull`, `push` or `limits`.
+    /// Whether something is not as it should be all the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub warning: bool,
+    /// `reach`, `auth`, `login`, `catalog`, `pull`, `push`, `mirror` or `limits`.
     pub check: &'static str,
     /// As whom.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,11 +71,16 @@ impl LoginAnswer {
     pub(super) fn new(check: &'static str, found: Result<String, String>) -> Self {
         let ok = found.is_ok();
         let detail = found.unwrap_or_else(|why| why);
-        Self { ok, check, identity: None, repository: None, entries: Vec::new(), detail }
+        Self { ok, warning: false, check, identity: None, repository: None, entries: Vec::new(), detail }
     }
 
     fn of(self, identity: String) -> Self {
         Self { identity: Some(identity), ..self }
+    }
+
+    /// The same where runs go on without it.
+    fn dispensable(self) -> Self {
+        Self { ok: true, warning: self.warning || !self.ok, ..self }
     }
 }
 
@@ -98,7 +106,11 @@ pub async fn login_check(
 }
 
 async fn ask(wanted: &Wanted<'_>, endpoints: &Endpoints) -> LoginReport {
-    let report = |checks| LoginReport { registry: wanted.host.clone(), checks };
+    let as_it_counts = |check: LoginAnswer| if wanted.is_dispensable() { check.dispensable() } else { check };
+    let report = |checks: Vec<LoginAnswer>| {
+        let checks = checks.into_iter().map(as_it_counts).collect();
+        LoginReport { registry: wanted.host.clone(), checks }
+    };
     let own = match endpoints.registry(&wanted.host, None) {
         Ok(own) => own,
         Err(error) => return report(vec![LoginAnswer::new("reach", Err(error.to_string()))]),
@@ -109,7 +121,11 @@ async fn ask(wanted: &Wanted<'_>, endpoints: &Endpoints) -> LoginReport {
     };
     let mut checks =
         vec![LoginAnswer::new("reach", Ok(way(&greeting))), LoginAnswer::new("auth", Ok(asked_for(&greeting.scheme)))];
-    let by = wanted.by.iter().map(|wishes| by_one(&wanted.host, wishes, &greeting, endpoints));
+    let by = wanted.by.iter().map(|wishes| async {
+        let checks = by_one(&wanted.host, wishes, &greeting, endpoints).await;
+        let dispensable = wanted.is_dispensable_as(wishes);
+        checks.into_iter().map(|check| if dispensable { check.dispensable() } else { check }).collect::<Vec<_>>()
+    });
     checks.extend(join_all(by).await.into_iter().flatten());
     report(checks)
 }
@@ -153,15 +169,25 @@ async fn by_one(
         Ok(registry) => registry,
         Err(error) => return vec![LoginAnswer::new("login", Err(error.to_string()))],
     };
-    let asker = Asker { registry, limits: Mutex::new(greeting.limits.clone()), silent: AtomicBool::new(false) };
+    let limits = Mutex::new(greeting.limits.clone());
+    let asker = Asker { registry, limits, silent: AtomicBool::new(false), has_no_login: AtomicBool::new(false) };
     let login = asker.login(!wishes.rights.is_empty()).await;
+    let login = match greeting.scheme {
+        // A run asks for credentials no sooner than the registry does: what it grants will tell.
+        Scheme::Nothing => login.dispensable(),
+        Scheme::Basic | Scheme::Bearer(_) => login,
+    };
     let identity = asker.registry.identity();
     let mut checks = vec![login.of(identity.clone())];
     checks.extend(wishes.trees.iter().cloned().map(|check| check.of(identity.clone())));
     if checks[0].ok {
         let rights = stream::iter(&wishes.rights).map(|(name, right, entries)| async {
             let found = asker.right(name, *right).await;
-            let check = LoginAnswer::new(if *right == Right::Pull { "pull" } else { "push" }, found);
+            let check = match right {
+                Right::Pull => LoginAnswer::new("pull", found),
+                Right::Push => LoginAnswer::new("push", found),
+                Right::Mirror => LoginAnswer::new("mirror", found).dispensable(),
+            };
             let identity = Some(asker.registry.identity());
             LoginAnswer { identity, repository: Some(name.to_string()), entries: entries.clone(), ..check }
         });
@@ -177,6 +203,8 @@ struct Asker {
     limits: Mutex<StatedLimits>,
     /// It did not answer in time: the rest is not asked.
     silent: AtomicBool,
+    /// Where the credentials come from has none.
+    has_no_login: AtomicBool,
 }
 
 impl Asker {
@@ -188,7 +216,29 @@ impl Asker {
             LetIn::Unasked => "the credentials were not asked for".to_owned(),
             LetIn::Perhaps(_) => "a token, as good as the repositories say".to_owned(),
         });
-        LoginAnswer::new("login", told.map_err(|failure| failure.told(&self.registry, "check the credentials")))
+        LoginAnswer::new("login", told.map_err(|failure| self.told(failure, "check the credentials")))
+    }
+
+    /// What is wrong, and the way out where it is about who we are.
+    fn told(&self, failure: Failure, way_out: &str) -> String {
+        let error = match failure {
+            Failure::Late => return late(PATIENCE),
+            // It says itself what to do.
+            Failure::Source(error) => {
+                self.has_no_login.store(true, Ordering::Relaxed);
+                return error.detail;
+            }
+            Failure::Told(error) => error,
+        };
+        let has_login = !self.has_no_login.load(Ordering::Relaxed);
+        match error.kind {
+            ErrorKind::Denied if !has_login => error.detail,
+            ErrorKind::Denied if self.registry.identity() == "anonymous" => {
+                format!("{}; write `credentials`", error.detail)
+            }
+            ErrorKind::Denied => format!("{}; {way_out}", error.detail),
+            _ => error.detail,
+        }
     }
 
     async fn right(&self, name: &RepositoryName, right: Right) -> Result<String, String> {
@@ -196,7 +246,7 @@ impl Asker {
             return Err("not asked, since the registry did not answer in time".to_owned());
         }
         let repository = self.registry.repository(name.clone());
-        let told = |failure: Failure| failure.told(&self.registry, "grant it, or write other credentials");
+        let told = |failure: Failure| self.told(failure, "grant it, or write other credentials");
         let found = self.in_time(repository.may_pull()).await.map_err(told)?;
         self.limits.lock().unwrap_or_else(PoisonError::into_inner).extend(found.limits);
         match (right, found.exists) {
@@ -204,15 +254,17 @@ impl Asker {
             (Right::Pull, false) => {
                 return Err("it is not there; many registries say so too of what we may not see".to_owned());
             }
+            (Right::Mirror, true) => return Ok("granted".to_owned()),
+            (Right::Mirror, false) => return Err("it is not there: the registry itself will be read".to_owned()),
             (Right::Push, _) => {}
         }
         self.in_time(repository.may_push()).await.map_err(told)?;
         Ok(if found.exists { "granted".to_owned() } else { "granted; it is not there yet".to_owned() })
     }
 
-    async fn in_time<T>(&self, asking: impl Future<Output = Result<T, StoreError>>) -> Result<T, Failure> {
+    async fn in_time<T, E: Into<Failure>>(&self, asking: impl Future<Output = Result<T, E>>) -> Result<T, Failure> {
         match tokio::time::timeout(PATIENCE, asking).await {
-            Ok(answered) => answered.map_err(Failure::Told),
+            Ok(answered) => answered.map_err(Into::into),
             Err(_) => {
                 self.silent.store(true, Ordering::Relaxed);
                 Err(Failure::Late)
@@ -229,20 +281,23 @@ impl Asker {
 }
 
 enum Failure {
+    /// There are no credentials where they should come from.
+    Source(StoreError),
     Told(StoreError),
     Late,
 }
 
-impl Failure {
-    /// What is wrong, and the way out where it is about who we are.
-    fn told(&self, registry: &Registry, way_out: &str) -> String {
-        match self {
-            Self::Late => late(PATIENCE),
-            Self::Told(error) if error.kind == ErrorKind::Denied && registry.identity() == "anonymous" => {
-                format!("{}; write `credentials`", error.detail)
-            }
-            Self::Told(error) if error.kind == ErrorKind::Denied => format!("{}; {way_out}", error.detail),
-            Self::Told(error) => error.detail.clone(),
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Told(error)
+    }
+}
+
+impl From<LoginError> for Failure {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Source(error) => Self::Source(error),
+            LoginError::Registry(error) => Self::Told(error),
         }
     }
 }

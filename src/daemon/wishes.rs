@@ -18,6 +18,8 @@ const OF_A_TREE: usize = 20;
 pub(super) enum Right {
     Pull,
     Push,
+    /// Reading what a mirror has, without which runs go on.
+    Mirror,
 }
 
 /// What is wanted of one registry by who is to be somebody there.
@@ -33,9 +35,21 @@ pub(super) struct Wishes<'a> {
 pub(super) struct Wanted<'a> {
     pub(super) host: RegistryHost,
     pub(super) by: Vec<Wishes<'a>>,
+    /// Whether it stands under `mirrors` of another.
+    mirrors: bool,
 }
 
 impl<'a> Wanted<'a> {
+    /// Whether runs go on without the registry.
+    pub(super) fn is_dispensable(&self) -> bool {
+        self.mirrors && self.by.iter().all(Wishes::are_of_a_mirror)
+    }
+
+    /// Whether runs go on without being this one there.
+    pub(super) fn is_dispensable_as(&self, wishes: &Wishes<'_>) -> bool {
+        self.mirrors && wishes.are_of_a_mirror()
+    }
+
     fn by(&mut self, credentials: Option<&'a Credentials>) -> &mut Wishes<'a> {
         let at = self.by.iter().position(|wishes| wishes.credentials == credentials).unwrap_or(self.by.len());
         if at == self.by.len() {
@@ -46,6 +60,10 @@ impl<'a> Wanted<'a> {
 }
 
 impl Wishes<'_> {
+    fn are_of_a_mirror(&self) -> bool {
+        self.trees.is_empty() && self.rights.iter().all(|(_, right, _)| *right == Right::Mirror)
+    }
+
     fn want(&mut self, repository: &RepositoryName, right: Right, entry: &Entry) {
         let name = entry.name.to_string();
         match self.rights.iter_mut().find(|(known, of, _)| known == repository && *of == right) {
@@ -63,9 +81,12 @@ pub(super) async fn add_wishes<'a>(
     endpoints: &Endpoints,
     is_asked: impl Fn(&RegistryHost) -> bool,
 ) {
-    let touches = |entry: &&Entry| places(entry).filter_map(Endpoint::host).any(&is_asked);
+    let touches = |entry: &&Entry| {
+        let mirrors = entry.source.host().map_or(&[][..], |host| config.mirrors_of(host));
+        places(entry).filter_map(Endpoint::host).chain(mirrors.iter().map(|mirror| &mirror.host)).any(&is_asked)
+    };
     for (entry, found) in expanded(config.entries.iter().filter(touches), endpoints).await {
-        note(wanted, entry, found);
+        note(wanted, config, entry, found);
     }
 }
 
@@ -74,7 +95,7 @@ fn places(entry: &Entry) -> impl Iterator<Item = &Endpoint> {
 }
 
 /// The registries in the order of the configuration, each with who is to be somebody there: those that it lists by their
-/// names, then those of entries alone.
+/// names, then those of entries alone, then those that are mirrors alone.
 pub(super) fn registries(config: &Config) -> Vec<Wanted<'_>> {
     let listed = config.registries.keys().map(|host| (host, None));
     let of_entries = config.entries.iter().flat_map(|entry| {
@@ -83,10 +104,13 @@ pub(super) fn registries(config: &Config) -> Vec<Wanted<'_>> {
         sides.filter_map(|(place, credentials)| Some((place.host()?, credentials)))
     });
     let mut wanted: Vec<Wanted<'_>> = Vec::new();
-    for (host, credentials) in listed.chain(of_entries) {
+    let mirrors: Vec<&RegistryHost> = config.mirrors().map(|mirror| &mirror.host).collect();
+    // Who to be at a mirror stands with the mirror.
+    let of_mirrors = mirrors.iter().map(|host| (*host, None));
+    for (host, credentials) in listed.chain(of_entries).chain(of_mirrors) {
         let at = wanted.iter().position(|known| known.host == *host).unwrap_or(wanted.len());
         if at == wanted.len() {
-            wanted.push(Wanted { host: host.clone(), by: Vec::new() });
+            wanted.push(Wanted { host: host.clone(), by: Vec::new(), mirrors: mirrors.contains(&host) });
         }
         wanted[at].by(credentials);
     }
@@ -120,12 +144,13 @@ async fn expanded<'a>(entries: impl Iterator<Item = &'a Entry>, endpoints: &Endp
 }
 
 /// Writes down what an entry wants of its registries.
-fn note<'a>(wanted: &mut [Wanted<'a>], entry: &'a Entry, found: Expanded) {
+fn note<'a>(wanted: &mut [Wanted<'a>], config: &Config, entry: &'a Entry, found: Expanded) {
     if let Endpoint::Tree { .. } = entry.source {
         note_tree(wanted, entry, &found);
     }
     let (source_as, target_as) = (entry.credentials.source.as_ref(), entry.credentials.target.as_ref());
     for Pair { source, targets } in found.unwrap_or_default().pairs {
+        note_mirrors(wanted, config, entry, &source);
         let source = std::iter::once((&source, source_as, Right::Pull));
         let sides = source.chain(targets.iter().map(|target| (target, target_as, Right::Push)));
         for (place, as_whom, right) in sides {
@@ -134,6 +159,16 @@ fn note<'a>(wanted: &mut [Wanted<'a>], entry: &'a Entry, found: Expanded) {
             {
                 wanted.by(as_whom).want(&repository.name, right, entry);
             }
+        }
+    }
+}
+
+/// Writes down where else a source is read.
+fn note_mirrors(wanted: &mut [Wanted<'_>], config: &Config, entry: &Entry, source: &Endpoint) {
+    let Endpoint::Repository(source) = source else { return };
+    for mirror in config.mirrors_of(&source.host) {
+        if let (Some(name), Some(wanted)) = (mirror.name_of(&source.name), at(wanted, &mirror.host)) {
+            wanted.by(None).want(&name, Right::Mirror, entry);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderName};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use url::Url;
@@ -99,6 +99,18 @@ impl Answer {
         match hint.filter(|_| !self.elsewhere) {
             Some(hint) => context.error(kind, format!("{}; {hint}", self.detail())),
             None => context.error(kind, self.detail()),
+        }
+    }
+
+    /// What to say of a success whose body is no list: whoever answers pages to everything is no registry.
+    pub(crate) fn unreadable(&self, error: &serde_json::Error) -> String {
+        let kind = self.header(&CONTENT_TYPE).map(clean).filter(|kind| !kind.contains("json"));
+        let is_page = !self.bytes().trim_ascii_start().starts_with(b"{");
+        match kind.filter(|_| is_page) {
+            Some(kind) => {
+                format!("it answers {} with {kind}: there is no registry; see `path_prefix`", self.status.as_u16())
+            }
+            None => format!("the list cannot be read: {error}"),
         }
     }
 

@@ -4,6 +4,17 @@ use super::manner::DEFAULT_CHUNK;
 use super::{Kind, Profile};
 use crate::oci::RegistryHost;
 
+/// The domains of Amazon's services, but for those by IPv6 too (`on.aws`).
+pub(crate) const AMAZONS: [&str; 3] = ["amazonaws.com", "amazonaws.com.cn", "amazonaws.eu"];
+
+/// Whether a name is that of a private registry of Amazon's, also by way of a VPC endpoint. Other hosts below these domains are
+/// anybody's. `public.ecr.aws` is none: what is special is how they are written to, and of that one most are readers.
+fn is_amazons(name: &str) -> bool {
+    let classic = AMAZONS.iter().any(|domain| name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')));
+    (classic && (name.contains(".dkr.ecr.") || name.contains(".dkr.ecr-fips.")))
+        || (name.ends_with(".on.aws") && (name.contains(".dkr-ecr.") || name.contains(".dkr-ecr-fips.")))
+}
+
 impl Kind {
     /// What a host's name alone tells.
     pub(crate) fn of(host: &RegistryHost) -> Self {
@@ -11,7 +22,7 @@ impl Kind {
         let ends_with = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
         if ends_with(&[".azurecr.io", ".azurecr.cn", ".azurecr.us"]) {
             Self::Acr
-        } else if ends_with(&[".amazonaws.com", ".amazonaws.com.cn"]) {
+        } else if is_amazons(name) {
             Self::Ecr
         } else if name == "gcr.io" || ends_with(&[".gcr.io", ".pkg.dev"]) {
             Self::Google
@@ -96,6 +107,18 @@ mod tests {
             ("prod.azurecr.io", Kind::Acr),
             ("prod.azurecr.cn", Kind::Acr),
             ("1.dkr.ecr.eu-west-1.amazonaws.com", Kind::Ecr),
+            ("1.dkr.ecr.cn-north-1.amazonaws.com.cn", Kind::Ecr),
+            ("1.dkr.ecr-fips.us-east-2.amazonaws.com", Kind::Ecr),
+            ("1.dkr.ecr.eusc-de-east-1.amazonaws.eu", Kind::Ecr),
+            ("1.dkr-ecr.us-east-2.on.aws", Kind::Ecr),
+            ("1.dkr-ecr-fips.us-east-2.on.aws", Kind::Ecr),
+            ("vpce-0a1-b2.dkr.ecr.eu-west-1.vpce.amazonaws.com", Kind::Ecr),
+            // Somebody's own.
+            ("ec2-1-2-3-4.eu-west-1.compute.amazonaws.com", Kind::Plain),
+            ("x1.lambda-url.us-east-1.on.aws", Kind::Plain),
+            ("1.dkr.ecr.eu-west-1.evilamazonaws.com", Kind::Plain),
+            // It is read as any other; who pushes there may set `kind: ecr`.
+            ("public.ecr.aws", Kind::Plain),
             ("gcr.io", Kind::Google),
             ("eu.gcr.io", Kind::Google),
             ("europe-docker.pkg.dev", Kind::Google),

@@ -61,7 +61,7 @@ pub use options::{
     Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads,
 };
 pub use pace::{Bandwidth, Bucket, Figure, Hours, Profile, Throttle, Window};
-pub use probe::{Greeting, LetIn, Proof, Readable, Scheme, StatedLimits};
+pub use probe::{Greeting, LetIn, LoginError, Proof, Readable, Scheme, StatedLimits};
 pub use profile::{InForce, LimitsInForce, Origin, ProfileError};
 pub use quota::QuotaState;
 pub use repository::Repository;

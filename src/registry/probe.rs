@@ -83,6 +83,17 @@ pub enum LetIn {
     Perhaps(String),
 }
 
+/// Why it cannot be said who a registry lets in.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LoginError {
+    /// Where the credentials come from has none: the registry was not shown any.
+    #[error(transparent)]
+    Source(StoreError),
+    /// The registry, or its token service, refuses them or has no answer.
+    #[error(transparent)]
+    Registry(StoreError),
+}
+
 /// What reading from a repository showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readable {
@@ -129,19 +140,21 @@ impl Registry {
     /// where there are repositories to try it with (`tries_follow`): some services give nothing for it without a scope.
     ///
     /// # Errors
-    /// Where there are credentials and they cannot be had, or are refused.
-    pub async fn log_in(&self, tries_follow: bool) -> Result<LetIn, StoreError> {
+    /// [`LoginError`].
+    pub async fn log_in(&self, tries_follow: bool) -> Result<LetIn, LoginError> {
         let context = self.knocking();
-        let login = self.auth.source.login().await.map_err(|error| context.error(error.kind, error.detail))?;
+        let login = self.auth.source.login().await;
+        let login = login.map_err(|error| LoginError::Source(context.error(error.kind, error.detail)))?;
         match login {
             None => return Ok(LetIn::Anonymous),
             Some(Login::Token(_)) if tries_follow => return Ok(LetIn::Perhaps(self.identity())),
             Some(_) => {}
         }
-        let url = self.address(API).map_err(|error| context.error(ErrorKind::Invalid, error))?;
-        let answer = self.send(&context, Call::read(Method::GET, url, Scopes::none())).await?;
+        let url = self.address(API).map_err(|error| LoginError::Registry(context.error(ErrorKind::Invalid, error)))?;
+        let answer = self.send(&context, Call::read(Method::GET, url, Scopes::none())).await;
+        let answer = answer.map_err(LoginError::Registry)?;
         match answer.status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(answer.refusal(&context)),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(LoginError::Registry(answer.refusal(&context))),
             _ if self.auth.was_asked() => Ok(LetIn::As(self.identity())),
             _ => Ok(LetIn::Unasked),
         }
@@ -234,7 +247,8 @@ impl Repository {
         if !listed.status.is_success() {
             return Err(listed.refusal(&context));
         }
-        if let Some(tag) = first_tag(&listed) {
+        let first = first_tag(&listed).map_err(|error| context.error(ErrorKind::Invalid, listed.unreadable(&error)))?;
+        if let Some(tag) = first {
             let reference = ManifestRef::Tag(tag);
             let context = self.context(Step::Resolve, &reference);
             let head = self.registry.send(&context, self.manifest_call(&context, Method::HEAD, &reference)?).await?;
@@ -261,13 +275,13 @@ impl Repository {
     }
 }
 
-fn first_tag(listed: &Answer) -> Option<Tag> {
+fn first_tag(listed: &Answer) -> serde_json::Result<Option<Tag>> {
     #[derive(Deserialize)]
     struct List {
         tags: Option<Vec<String>>,
     }
-    let list: List = serde_json::from_slice(&listed.bytes()).ok()?;
-    list.tags?.iter().find_map(|tag| tag.parse().ok())
+    let list: List = serde_json::from_slice(&listed.bytes())?;
+    Ok(list.tags.unwrap_or_default().iter().find_map(|tag| tag.parse().ok()))
 }
 
 fn shown(version: Version) -> String {

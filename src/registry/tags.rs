@@ -115,7 +115,7 @@ impl Repository {
         }
         let entries = self
             .read_tags(listing, &answer.bytes())
-            .map_err(|error| context.error(ErrorKind::Invalid, format!("the list cannot be read: {error}")))?;
+            .map_err(|error| context.error(ErrorKind::Invalid, answer.unreadable(&error)))?;
         let next = pages.after(&url, &answer.headers).map_err(|why| context.error(ErrorKind::Invalid, why))?;
         Ok((entries, next.map(|next| Walk { listing, pages, next })))
     }

@@ -135,6 +135,11 @@ impl Registry {
 
     fn refused_token(&self, realm: &Url, answer: &Answer) -> AuthError {
         let (at, detail) = (locate::shown(realm), answer.detail());
+        let is_refusal = matches!(answer.status.as_u16(), 400 | 401 | 403 | 429);
+        if answer.status.is_client_error() && !is_refusal {
+            let detail = format!("the token service {at} answers {detail}: is that the right address?");
+            return AuthError { kind: ErrorKind::Invalid, detail };
+        }
         let kind = match answer.status {
             StatusCode::TOO_MANY_REQUESTS => ErrorKind::Busy(retry::retry_after(&answer.headers, chrono::Utc::now())),
             status if status.is_server_error() => ErrorKind::Unavailable,

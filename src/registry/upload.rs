@@ -46,6 +46,9 @@ impl Repository {
         let answer = self.post(&context, url, Scopes::push(&self.name)).await?;
         match answer.status {
             StatusCode::ACCEPTED => self.session(&context, blob, &answer),
+            status if status.is_success() => {
+                Err(context.error(ErrorKind::Invalid, format!("{}, expected 202", answer.detail())))
+            }
             _ => Err(answer.refusal(&context)),
         }
     }

@@ -285,6 +285,77 @@ fn login_check_tells_open_guarded_and_unreachable_registries_apart() {
 }
 
 #[test]
+fn login_check_asks_for_the_rights_at_an_open_registry_though_there_are_no_credentials_where_they_should_be() {
+    let (server, site) = (Server::start(), Site::new());
+    images::small(Family::Oci, 1).put(&server, "a", Some("v1"));
+    let host = server.host();
+    site.write("config.json", r#"{"credsStore": "not-installed"}"#);
+    let registries = format!("\"{host}\": {{plain_http: true, credentials: {{docker_config: config.json}}}}");
+    let entry = format!("- {{name: x, source: \"{host}/a\", target: \"{host}/b\"}}");
+    site.configure_fully("status: off", &registries, &entry);
+    site.once();
+    server.store().remove_manifest("b", "v1");
+    let said = login_check(&site, &[], 0);
+    let lines: Vec<&str> = said.lines().skip(3).collect();
+    assert_eq!(
+        lines,
+        [
+            "  warn    login as anonymous: config.json: the credential helper docker-credential-not-installed is not \
+             installed, or not in PATH",
+            "  ok      pull of a as anonymous (entry x): granted",
+            "  ok      push to b as anonymous (entry x): granted",
+        ]
+    );
+    let json = parse(&login_check(&site, &["--json"], 0));
+    let login = &json[0]["checks"][2];
+    assert_eq!((&login["ok"], &login["warning"]), (&true.into(), &true.into()), "{json}");
+}
+
+#[test]
+fn login_check_asks_mirrors_too_and_warns_of_one_that_does_not_help() {
+    let (origin, mirror, guarded, target) = (Server::start(), Server::start(), shared(By::Passwords), Server::start());
+    let image = images::small(Family::Oci, 1);
+    image.put(&origin, "app", Some("v1"));
+    image.put(&mirror, "hub/app", Some("v1"));
+    let gone = {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.local_addr().unwrap().to_string()
+    };
+    let (mirrors, site) = ([mirror.host(), guarded.host(), &gone], Site::new());
+    let registries = format!(
+        "\"{0}\": {{plain_http: true, mirrors: [\"{1}/hub\", \"{1}/lacks\", \"{2}\", \"{gone}\"]}}, \
+         \"{2}\": {{plain_http: true, credentials: {{username: reader, password: {WRITER}}}}}, \
+         \"{3}\": {{plain_http: true}}, \"{1}\": {{plain_http: true}}",
+        origin.host(),
+        mirror.host(),
+        guarded.host(),
+        target.host(),
+    );
+    let entry = format!("- {{name: x, source: \"{}/app\", target: \"{}/app\"}}", origin.host(), target.host());
+    site.configure_fully("status: off", &registries, &entry);
+    let said = |host: &str, code: i32| login_check(&site, &[host], code).lines().skip(1).collect::<Vec<_>>().join("\n");
+    assert_eq!(
+        said(mirror.host(), 0),
+        "  ok      reach: HTTP/1.1, without TLS\n  \
+         ok      asks for: nothing, at first\n  \
+         ok      login as anonymous: there are no credentials\n  \
+         ok      mirrored pull of hub/app as anonymous (entry x): granted\n  \
+         warn    mirrored pull of lacks/app as anonymous (entry x): it is not there: the registry itself will be read"
+    );
+    assert!(
+        said(guarded.host(), 0).ends_with(
+            "\n  warn    login as reader: 401 Unauthorized, UNAUTHORIZED: unauthorized; check the credentials"
+        ),
+        "{}",
+        said(guarded.host(), 0)
+    );
+    // It has no options of its own, so it is taken to speak TLS.
+    assert_eq!(said(&gone, 0), format!("  warn    reach: https://{gone} refused the connection"));
+    let all = login_check(&site, &[], 0);
+    assert!(mirrors.iter().all(|host| all.contains(&format!("{host}\n"))), "{all}");
+}
+
+#[test]
 fn login_check_tells_until_when_a_certificate_is_good_and_why_one_is_not_believed() {
     let (server, authority, site) = (Server::start(), Authority::new("an authority"), Site::new());
     images::small(Family::Oci, 1).put(&server, "a", Some("v1"));

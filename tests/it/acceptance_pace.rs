@@ -255,6 +255,7 @@ a.example     deletes         none       default
 a.example     referrer_lists  250/min    profile
 a.example     bandwidth       none       default
 a.example     concurrent      32         default
+a.example     keep            none       default
 all together  bandwidth       none       default
 ";
     assert_eq!(shown, expected);

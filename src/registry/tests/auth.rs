@@ -458,3 +458,20 @@ async fn an_identity_of_azure_becomes_a_refresh_token_once_for_all_repositories(
     let place = format!("http://{}/elsewhere/t/oauth2/v2.0/token", server.host);
     assert_eq!(error.detail, format!("{place} refused: 401 Unauthorized, invalid_client"));
 }
+
+#[tokio::test]
+async fn a_token_service_that_is_not_there_is_no_refusal_of_who_we_are() {
+    let server = Server::start(|asked| match asked.path.as_str() {
+        path if path.starts_with("/token") => answer(404, &[], ""),
+        _ => {
+            let challenge = format!("Bearer realm=\"{}/token\",service=\"s\"", asked.own);
+            answer(401, &[("www-authenticate", &challenge)], "")
+        }
+    })
+    .await;
+    let registry = server.registry_as(me());
+    let error = registry.repository("a/b".parse().unwrap()).resolve(&latest()).await.unwrap_err();
+    let expected =
+        format!("the token service http://{}/token answers 404 Not Found: is that the right address?", server.host);
+    assert_eq!((error.kind, error.detail), (ErrorKind::Invalid, expected));
+}

@@ -1,8 +1,10 @@
 //! What `login-check` asks, against servers that answer as some registry does.
 
+use futures_util::StreamExt as _;
+
 use super::scripted::{Asked, Server, answer, me, refusal};
 use crate::registry::{Credentials, Registry};
-use crate::registry::{LetIn, Options, Proof, Readable, Scheme, Secret, StatedLimits};
+use crate::registry::{LetIn, LoginError, Options, Proof, Readable, Scheme, Secret, StatedLimits};
 use crate::store::ErrorKind;
 
 async fn greeted(server: &Server) -> Result<Scheme, (ErrorKind, String)> {
@@ -118,8 +120,23 @@ async fn an_identity_token_is_tried_without_a_scope_only_where_nothing_else_trie
     let registry: std::sync::Arc<Registry> = server.registry_as(Options { credentials: Some(token), ..me() });
     assert_eq!(registry.log_in(true).await.unwrap(), LetIn::Perhaps("token".to_owned()));
     assert_eq!(server.lines().len(), 0);
-    assert_eq!(registry.log_in(false).await.unwrap_err().kind, ErrorKind::Denied);
+    let Err(LoginError::Registry(error)) = registry.log_in(false).await else { panic!("it was let in") };
+    assert_eq!(error.kind, ErrorKind::Denied);
     let open = Server::start(|_| answer(200, &[], "")).await;
     assert_eq!(open.registry_as(me()).log_in(true).await.unwrap(), LetIn::Unasked);
     assert_eq!(server.registry().log_in(true).await.unwrap(), LetIn::Anonymous);
+}
+
+#[tokio::test]
+async fn a_web_server_that_answers_everything_is_no_registry() {
+    let server = Server::start(|_| answer(200, &[("content-type", "text/html; charset=utf-8")], "<html></html>")).await;
+    let registry = server.registry();
+    let repository = registry.repository("a/b".parse().unwrap());
+    let pull = repository.may_pull().await.unwrap_err();
+    let page = "it answers 200 with text/html; charset=utf-8: there is no registry; see `path_prefix`";
+    assert_eq!((pull.kind, pull.detail.as_str()), (ErrorKind::Invalid, page));
+    let push = repository.may_push().await.unwrap_err();
+    assert_eq!((push.kind, push.detail.as_str()), (ErrorKind::Invalid, "200 OK, expected 202"));
+    let listed = repository.list_tags().next().await.unwrap().unwrap_err();
+    assert_eq!(listed.detail, page);
 }

@@ -18,6 +18,7 @@ use super::{Cloud, Login, spared};
 use crate::oci::RegistryHost;
 use crate::registry::Aws;
 use crate::registry::auth::AuthError;
+use crate::registry::kind::AMAZONS;
 
 /// Where to ask for the password of a registry.
 #[derive(Debug, PartialEq)]
@@ -115,7 +116,7 @@ fn of(host: &str) -> Option<(&str, String)> {
     }
     let classic = |prefix: &str| {
         let (region, domain) = rest.strip_prefix(prefix)?.split_once('.')?;
-        matches!(domain, "amazonaws.com" | "amazonaws.com.cn" | "amazonaws.eu").then_some((region, domain))
+        AMAZONS.contains(&domain).then_some((region, domain))
     };
     let dual = |prefix: &str| rest.strip_prefix(prefix)?.strip_suffix(".on.aws").filter(|region| !region.contains('.'));
     if let Some((region, domain)) = classic("dkr.ecr.") {
