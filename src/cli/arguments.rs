@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::logging::LogFormat;
-use super::{check, completions, copy, evidence, history, inspect, man, once, plan, run, schema, status, tags};
+use super::{check, completions, copy, evidence, history, inspect, man, next, once, plan, run, schema, status, tags};
 
 /// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
 #[derive(Debug, Parser)]
@@ -41,6 +41,8 @@ pub enum Command {
     Once(once::Once),
     /// Show what a run would change; change nothing
     Plan(plan::Plan),
+    /// Show when entries will run by themselves, offline
+    Next(next::Next),
     /// Check the configuration, offline
     Check(check::Check),
     /// Copy one tag, one digest or one repository, without a configuration

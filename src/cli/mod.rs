@@ -14,6 +14,7 @@ mod history;
 mod inspect;
 mod logging;
 mod man;
+mod next;
 mod once;
 mod open;
 mod output;

@@ -213,10 +213,15 @@ const SETTINGS: &[Key] = &[
         key(
             "schedule",
             ANY,
-            "When to run: five fields of cron in quotes, @hourly and its like, or never (by hand only).",
+            "When to run: five fields of cron in quotes, @hourly and its like, `every 15m` (a minute to 31 days), or never \
+             (by hand only).",
             r#""*/10 * * * *""#,
         ),
         r#""never""#,
+    ),
+    with_default(
+        key("on_start", Shape::Bool, "Run at each start of the daemon too, whatever the schedule says.", "true"),
+        "false",
     ),
     with_default(key("timezone", ANY, "The time zone of the schedule, by its name.", r#""Europe/Berlin""#), r#""UTC""#),
     with_default(
