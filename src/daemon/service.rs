@@ -20,7 +20,7 @@ use crate::copy::Copier;
 use crate::journal::{Journal, JournalError, Trigger};
 use crate::oci::Digest;
 use crate::registry::Options;
-use crate::schedule::{Timetable, Timing, jitter_of};
+use crate::schedule::{Timetable, Timing, backoff, jitter_of};
 use crate::status::{Metrics, Snapshot};
 
 /// How often the loop turns at least. The status port calls it dead after a minute.
@@ -146,8 +146,34 @@ impl Service {
             tracing::info!(entry = %entry.name, "the last run was interrupted; it goes on");
             self.waiting.push_back((entry.name.to_string(), Trigger::Start));
         }
+        let on_start = self.entries.iter().filter(|entry| entry.on_start);
+        let begun: Vec<String> =
+            on_start.map(|entry| entry.name.to_string()).filter(|name| !self.waits(name)).collect();
+        self.waiting.extend(begun.into_iter().map(|name| (name, Trigger::Start)));
+        for entry in self.entries.clone().iter() {
+            self.back_off(entry.name.as_str());
+        }
         self.state.loaded(&self.entries, now);
         Ok(())
+    }
+
+    fn waits(&self, name: &str) -> bool {
+        self.waiting.iter().any(|(waiting, _)| *waiting == name)
+    }
+
+    /// Leaves an entry that keeps failing alone for a while. Whoever starts it by hand is not held up.
+    fn back_off(&mut self, name: &str) {
+        let (failures, Some(last)) = self.state.failures(name) else { return };
+        let wait = backoff(failures);
+        let until = last + wait;
+        if wait.is_zero() || until <= Utc::now() {
+            return;
+        }
+        let planned = self.timetable.next_firing(name, Utc::now());
+        self.timetable.hold(name, until);
+        if planned.is_some_and(|planned| planned <= until) {
+            tracing::warn!(entry = name, failures, until = %until, "failed again and again: its firings until then are left out");
+        }
     }
 
     async fn set_timetable(&mut self, now: DateTime<Utc>) -> Result<(), JournalError> {
@@ -176,7 +202,7 @@ impl Service {
     fn start_due(&mut self) {
         for firing in self.timetable.due(Utc::now()) {
             let name = firing.entry;
-            if self.running.contains_key(&name) || self.waiting.iter().any(|(waiting, _)| *waiting == name) {
+            if self.running.contains_key(&name) || self.waits(&name) {
                 tracing::info!(entry = name, "due while it still runs; this firing is left out");
                 continue;
             }
@@ -212,6 +238,7 @@ impl Service {
             Ok(report) => {
                 self.running.remove(&report.entry);
                 self.state.ended(&report);
+                self.back_off(&report.entry);
             }
             // A bug in a run is not the end of the daemon; which entry it was shows in the journal.
             Err(error) => {

@@ -35,6 +35,8 @@ struct Past {
     last_run: Option<LastRun>,
     last_success: Option<DateTime<Utc>>,
     last_failure: Option<DateTime<Utc>>,
+    /// How many runs in a row failed.
+    failures: u32,
     /// Whether the last run was the daemon's own and was cut off.
     cut_off: bool,
 }
@@ -49,7 +51,11 @@ impl State {
         let mut snapshot = Snapshot::starting(Utc::now());
         snapshot.configuration.path = path.display().to_string();
         snapshot.journal.path = journal.path().display().to_string();
-        let past = journal.last_runs().await?.into_iter().map(|run| (run.entry.clone(), Past::of(&run))).collect();
+        let past = journal.last_runs().await?.into_iter().map(|run| (run.entry.clone(), Past::of(&run)));
+        let mut past: BTreeMap<String, Past> = past.collect();
+        for streak in journal.failure_streaks().await? {
+            past.entry(streak.entry).or_default().failures = streak.failures;
+        }
         Ok(Self { snapshot, sender, metrics, transfers: Vec::new(), past, counted: HashMap::new() })
     }
 
@@ -81,6 +87,7 @@ impl State {
             last_run: past.last_run,
             last_success: past.last_success,
             last_failure: past.last_failure,
+            failures: past.failures,
         }
     }
 
@@ -111,6 +118,12 @@ impl State {
             });
             let last = if well { &mut past.last_success } else { &mut past.last_failure };
             *last = Some(report.ended);
+            past.failures = match outcome {
+                Outcome::Failed | Outcome::TimedOut => past.failures.saturating_add(1),
+                // Says nothing.
+                Outcome::Interrupted => past.failures,
+                Outcome::Succeeded => 0,
+            };
             self.metrics.run_ended(
                 &report.entry,
                 &EndedRun {
@@ -125,6 +138,11 @@ impl State {
         self.show(&report.entry);
     }
 
+    /// How many runs of an entry failed in a row, and when it last failed.
+    pub(super) fn failures(&self, entry: &str) -> (u32, Option<DateTime<Utc>>) {
+        self.past.get(entry).map_or((0, None), |past| (past.failures, past.last_failure))
+    }
+
     pub(super) fn is_running(&self, entry: &str) -> bool {
         self.past.get(entry).is_some_and(|past| past.running.is_some())
     }
@@ -136,6 +154,7 @@ impl State {
             state.last_run = past.last_run;
             state.last_success = past.last_success;
             state.last_failure = past.last_failure;
+            state.failures = past.failures;
         }
     }
 
@@ -216,6 +235,7 @@ impl Past {
             last_run: Some(last_run),
             last_success: well.then_some(ended),
             last_failure: (!well).then_some(ended),
+            failures: 0,
             cut_off: outcome == Outcome::Interrupted && run.trigger != Trigger::Hand,
         }
     }

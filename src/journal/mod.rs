@@ -14,6 +14,7 @@ mod queries;
 mod record;
 mod referrer_checks;
 mod schema;
+mod streaks;
 #[cfg(test)]
 mod tests;
 
@@ -24,3 +25,4 @@ pub use record::{
     RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
 };
 pub use referrer_checks::ReferrerCheck;
+pub use streaks::FailureStreak;
