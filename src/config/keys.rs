@@ -101,6 +101,12 @@ pub(super) static ROOT: Table = Table {
     place: "at the top level",
     groups: &[&[
         key("version", Shape::Exactly(1), "The version of this format.", "1"),
+        key(
+            "include",
+            Shape::Texts { filled: false },
+            "Files with `registries` and `sync` of their own, as paths or globs from this file's folder on.",
+            r#""conf.d/*.yaml""#,
+        ),
         key("daemon", Shape::Map(&DAEMON), "Settings of the process itself.", ""),
         key("registries", Shape::MapOf(&REGISTRY), "How to speak to registries, by host or host:port.", ""),
         key(
@@ -280,9 +286,9 @@ pub(super) static TAGS: Table = Table {
     required: &[],
 };
 
-/// All tables, for "it belongs under …".
+/// All tables, for "it belongs under …": of two that have a key the first is meant.
 pub(super) static TABLES: [&Table; 12] =
-    [&ROOT, &DAEMON, &REGISTRY, &TLS, &TIMEOUTS, &CREDENTIALS, &AZURE, &LIMITS, &UPLOAD, &DEFAULTS, &ENTRY, &TAGS];
+    [&DAEMON, &REGISTRY, &TLS, &TIMEOUTS, &CREDENTIALS, &AZURE, &LIMITS, &UPLOAD, &DEFAULTS, &ENTRY, &TAGS, &ROOT];
 
 impl Table {
     /// The keys of all groups.

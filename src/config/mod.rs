@@ -13,6 +13,7 @@ mod difference;
 mod endpoint;
 mod entry;
 mod expand;
+mod files;
 mod keys;
 mod load;
 mod model;
@@ -31,6 +32,7 @@ mod transport;
 
 pub use difference::{Difference, difference};
 pub use endpoint::{Endpoint, EndpointError};
+pub use files::content;
 pub use load::{load, parse};
 pub use model::{Config, Daemon, Entry, EntryName, EntryNameError, StatusPort};
 pub use problem::{Problem, Problems};

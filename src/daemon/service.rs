@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::state::State;
 use super::{Endpoints, Engine, Errand, Front, Happening, RunReport, Stop, systemd, watch as watcher};
@@ -60,8 +60,12 @@ struct Service {
     path: PathBuf,
     environment: Environment,
     config: Config,
-    /// The digest of the file that was last looked at, good or bad.
+    /// What the files said when they were last looked at, good or bad.
     looked_at: Option<Digest>,
+    /// The folders that are watched; none of them any more when the guard is dropped.
+    watching: Option<(Vec<PathBuf>, DropGuard)>,
+    /// A value for each edit that may have happened.
+    edits: mpsc::Sender<()>,
     entries: Arc<Vec<Arc<Entry>>>,
     engine: Engine,
     timetable: Timetable,
@@ -82,12 +86,8 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     let Setup { path, config, journal, environment, snapshots, metrics, mut reload, shutdown } = setup;
     let (front, mut happenings) = Front::new();
     let (edit, mut edits) = mpsc::channel(1);
-    let watching = CancellationToken::new();
-    let _watching = watching.clone().drop_guard();
-    tokio::spawn(watcher::watch(path.clone(), edit, watching));
-
     let state = State::new(&path, &journal, snapshots, metrics).await?;
-    let mut service = Service::new(path, config, journal, environment, front, state);
+    let mut service = Service::new(path, config, journal, environment, front, state, edit);
     service.take_up().await?;
     systemd::ready(&service.state.summary());
     loop {
@@ -114,14 +114,17 @@ impl Service {
         environment: Environment,
         front: Front,
         state: State,
+        edits: mpsc::Sender<()>,
     ) -> Self {
         let engine = Engine {
             copier: Copier::new(config.daemon.memory),
             endpoints: Arc::new(Endpoints::new(config.registries.clone(), Options::unlisted(&environment))),
             journal: Some(journal),
         };
-        Self {
-            looked_at: content_of(&path),
+        let mut service = Self {
+            looked_at: None,
+            watching: None,
+            edits,
             path,
             environment,
             entries: shared(&config),
@@ -134,7 +137,20 @@ impl Service {
             front,
             state,
             probed: None,
+        };
+        service.looked_at = service.content();
+        service
+    }
+
+    /// What the files of the configuration say now. From now on the folders are watched in which they are.
+    fn content(&mut self) -> Option<Digest> {
+        let (content, folders) = config::content(&self.path, &*self.environment)?;
+        if self.watching.as_ref().is_none_or(|(watched, _)| *watched != folders) {
+            let watching = CancellationToken::new();
+            tokio::spawn(watcher::watch(folders.clone(), self.edits.clone(), watching.clone()));
+            self.watching = Some((folders, watching.drop_guard()));
         }
+        Some(content)
     }
 
     /// Fills the timetable from the journal: what was missed fires once, what was interrupted goes on.
@@ -268,7 +284,7 @@ impl Service {
 
     /// Reads the file again if its content is another one, or if it is asked for.
     async fn look_again(&mut self, asked: bool) {
-        let content = content_of(&self.path);
+        let content = self.content();
         if content == self.looked_at && !asked {
             return;
         }
@@ -347,9 +363,4 @@ impl Service {
 
 fn shared(config: &Config) -> Arc<Vec<Arc<Entry>>> {
     Arc::new(config.entries.iter().cloned().map(Arc::new).collect())
-}
-
-/// A file that cannot be read is another one than any that could.
-fn content_of(path: &std::path::Path) -> Option<Digest> {
-    std::fs::read(path).ok().map(|content| Digest::of(&content))
 }
