@@ -7,6 +7,8 @@
 
 mod across;
 mod azure;
+mod cloud;
+mod cloud_keys;
 mod credentials;
 mod decode;
 mod difference;
@@ -15,6 +17,7 @@ mod entry;
 mod expand;
 mod files;
 mod keys;
+mod limits;
 mod load;
 mod model;
 mod node;
@@ -25,16 +28,17 @@ mod report;
 mod scalar;
 mod schema;
 mod secrecy;
+mod sides;
 mod syntax;
 #[cfg(test)]
 mod tests;
 mod transport;
 
-pub use difference::{Difference, difference};
+pub use difference::{Difference, differ_in_limits_alone, difference};
 pub use endpoint::{Endpoint, EndpointError};
 pub use files::content;
 pub use load::{load, parse};
-pub use model::{Config, Daemon, Entry, EntryName, EntryNameError, StatusPort};
+pub use model::{Config, Daemon, Entry, EntryCredentials, EntryName, EntryNameError, StatusPort};
 pub use problem::{Problem, Problems};
 pub use schema::schema;
 

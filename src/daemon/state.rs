@@ -11,8 +11,8 @@ use super::RunReport;
 use crate::config::Entry;
 use crate::copy::event::{Event, Transfer};
 use crate::journal::{Journal, JournalError, Outcome, RunRecord, Trigger};
-use crate::registry::{MeterSnapshot, Registry, RequestCount};
-use crate::status::{Direction, EndedRun, EntryState, LastRun, Metrics, RunningState, Snapshot, TransferState};
+use crate::registry::{MeterSnapshot, QuotaState, Registry, RequestCount};
+use crate::status::{Direction, EndedRun, EntryState, LastRun, Metrics, Quota, RunningState, Snapshot, TransferState};
 
 /// How many transfers in flight the snapshot lists.
 const LISTED: usize = 64;
@@ -39,6 +39,8 @@ struct Past {
     failures: u32,
     /// Whether the last run was the daemon's own and was cut off.
     cut_off: bool,
+    /// When the last run ended and when it is to go on, where it was the daemon's own and left tags for later.
+    postponed: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
 impl State {
@@ -63,6 +65,11 @@ impl State {
     /// to begin again.
     pub(super) fn interrupted(&self) -> HashSet<String> {
         self.past.iter().filter(|(_, past)| past.cut_off).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The entries whose last run was the daemon's and left tags for later: when it ended, and when they go on.
+    pub(super) fn postponed(&self) -> impl Iterator<Item = (&str, DateTime<Utc>, DateTime<Utc>)> {
+        self.past.iter().filter_map(|(name, past)| past.postponed.map(|(ended, until)| (name.as_str(), ended, until)))
     }
 
     /// A configuration is in force.
@@ -105,7 +112,7 @@ impl State {
 
     pub(super) fn ended(&mut self, report: &RunReport) {
         let outcome = report.journal_outcome();
-        let well = outcome == Outcome::Succeeded;
+        let well = is_well(outcome);
         let past = self.past.entry(report.entry.clone()).or_default();
         past.running = None;
         if let Some(run) = report.run {
@@ -116,13 +123,16 @@ impl State {
                 counts: report.counts(),
                 error: report.first_problem(),
             });
-            let last = if well { &mut past.last_success } else { &mut past.last_failure };
-            *last = Some(report.ended);
+            match well {
+                Some(true) => past.last_success = Some(report.ended),
+                Some(false) => past.last_failure = Some(report.ended),
+                None => {}
+            }
             past.failures = match outcome {
                 Outcome::Failed | Outcome::TimedOut => past.failures.saturating_add(1),
                 // Says nothing.
                 Outcome::Interrupted => past.failures,
-                Outcome::Succeeded => 0,
+                Outcome::Succeeded | Outcome::Postponed => 0,
             };
             self.metrics.run_ended(
                 &report.entry,
@@ -200,6 +210,14 @@ impl State {
         }
     }
 
+    /// Takes in what is left of the quotas of all identities.
+    pub(super) fn count_quotas(&mut self, clients: &[Arc<Registry>]) {
+        let mut quotas: Vec<Quota> = clients.iter().filter_map(|client| client.quota()).map(shown_quota).collect();
+        quotas.sort_by(|a, b| (&a.registry, &a.identity).cmp(&(&b.registry, &b.identity)));
+        self.metrics.quotas(&quotas, &self.snapshot.quotas);
+        self.snapshot.quotas = quotas;
+    }
+
     pub(super) fn stopping(&mut self) {
         self.snapshot.ready = false;
     }
@@ -229,21 +247,38 @@ impl Past {
             counts: run.tags,
             error: run.error.clone(),
         };
-        let well = outcome == Outcome::Succeeded;
+        let well = is_well(outcome);
+        let own = run.trigger != Trigger::Hand;
         Self {
             running: None,
             last_run: Some(last_run),
-            last_success: well.then_some(ended),
-            last_failure: (!well).then_some(ended),
+            last_success: (well == Some(true)).then_some(ended),
+            last_failure: (well == Some(false)).then_some(ended),
             failures: 0,
-            cut_off: outcome == Outcome::Interrupted && run.trigger != Trigger::Hand,
+            cut_off: outcome == Outcome::Interrupted && own,
+            postponed: run.postponed_until.filter(|_| own).map(|until| (ended, until)),
         }
+    }
+}
+
+/// Whether that is a success or a failure; tags that wait are neither.
+fn is_well(outcome: Outcome) -> Option<bool> {
+    match outcome {
+        Outcome::Succeeded => Some(true),
+        Outcome::Postponed => None,
+        Outcome::Failed | Outcome::Interrupted | Outcome::TimedOut => Some(false),
     }
 }
 
 /// By how much a counter grew; one that is smaller than before began anew (a client made anew by a reload).
 fn grown(before: u64, now: u64) -> u64 {
     now.checked_sub(before).unwrap_or(now)
+}
+
+fn shown_quota(quota: QuotaState) -> Quota {
+    let QuotaState { registry, identity, limit, window, remaining, kept, told } = quota;
+    let (registry, window_seconds) = (registry.to_string(), window.as_secs());
+    Quota { registry, identity, limit, window_seconds, remaining, kept, told }
 }
 
 fn shown(transfer: &Transfer) -> TransferState {
@@ -264,7 +299,7 @@ mod tests {
     async fn run_cut_off(journal: &Journal, entry: &str, trigger: Trigger, outcome: Outcome) {
         let now = Utc::now();
         let Begun::Started(id) = journal.begin_run(entry, trigger, now).await.unwrap() else { panic!("not begun") };
-        let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None };
+        let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
         journal.end_run(id, end, now).await.unwrap();
     }
 

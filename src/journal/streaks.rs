@@ -51,7 +51,7 @@ mod tests {
         let Begun::Started(id) = journal.begin_run(entry, Trigger::Hand, at).await.unwrap() else {
             panic!("not begun")
         };
-        let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None };
+        let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
         journal.end_run(id, end, at).await.unwrap();
     }
 

@@ -12,6 +12,7 @@ use url::Url;
 use super::answer::Answer;
 use super::challenge::{self, Challenge};
 use super::credentials::{Login, Programs, Source, Wire};
+use super::quota::Quota;
 use super::scope::Scopes;
 use super::token::Token;
 use super::transport::Call;
@@ -48,6 +49,17 @@ impl Grant {
     }
 }
 
+/// What is at hand for a request.
+#[derive(Debug)]
+pub(crate) enum AtHand {
+    /// This, or nothing where nothing is needed.
+    Grant(Option<Grant>),
+    /// What was seen to before is still good.
+    AsPrepared,
+    /// It is to be seen to first.
+    Nothing,
+}
+
 /// What a registry asked for.
 #[derive(Debug, Clone)]
 enum Scheme {
@@ -59,6 +71,8 @@ enum Scheme {
 #[derive(Debug)]
 pub(crate) struct Auth {
     pub(crate) source: Source,
+    /// What this identity may read, where that is counted.
+    pub(crate) quota: Quota,
     scheme: Mutex<Option<Scheme>>,
     /// What is shown to a registry that asks for a password.
     login: tokio::sync::Mutex<Option<(Grant, Login)>>,
@@ -86,8 +100,10 @@ impl SlotState {
 
 impl Auth {
     pub(crate) fn new(host: RegistryHost, credentials: Option<Credentials>, wire: Wire) -> Self {
+        let source = Source::new(host.clone(), credentials, Programs::default()).over(wire);
         Self {
-            source: Source::new(host, credentials, Programs::default()).over(wire),
+            quota: Quota::new(host, source.identity()),
+            source,
             scheme: Mutex::default(),
             login: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
@@ -98,6 +114,11 @@ impl Auth {
     /// A user name where it is known, else where the login comes from, or `anonymous`.
     pub(crate) fn identity(&self) -> String {
         self.source.identity()
+    }
+
+    /// Whether the registry has wanted to know who we are.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.scheme().is_some()
     }
 
     fn numbered(&self, header: HeaderValue) -> Grant {
@@ -139,9 +160,27 @@ impl Registry {
         }
     }
 
+    /// What [`Registry::authorization`] would give, without waiting. `was_asked` is whether the registry had wanted to know who we
+    /// are when that was asked.
+    pub(crate) fn at_hand(&self, call: &Call, was_asked: bool) -> AtHand {
+        if !locate::same_origin(&call.url, &self.base) {
+            return AtHand::Grant(None);
+        }
+        match self.auth.scheme() {
+            None => AtHand::Grant(None),
+            Some(_) if !was_asked => AtHand::Nothing,
+            Some(Scheme::Basic) => AtHand::AsPrepared,
+            Some(Scheme::Bearer { .. }) => {
+                let slot = self.auth.slot(&call.scopes.key());
+                let fresh = || slot.try_lock().ok()?.fresh();
+                self.auth.wider(&call.scopes).or_else(fresh).map_or(AtHand::Nothing, |grant| AtHand::Grant(Some(grant)))
+            }
+        }
+    }
+
     async fn login(&self) -> Result<Option<Grant>, AuthError> {
         let mut shown = self.auth.login.lock().await;
-        if shown.is_none()
+        if (shown.is_none() || self.auth.source.has_ended())
             && let Some(login) = self.auth.source.login().await?
         {
             *shown = Some((self.auth.numbered(password_of(&login)?), login));

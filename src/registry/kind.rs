@@ -1,7 +1,7 @@
 //! What is known of a registry by its kind: the one place that knows hosts by name, Docker Hub's apart.
 
-use super::Kind;
-use super::manner::Way;
+use super::manner::DEFAULT_CHUNK;
+use super::{Kind, Profile};
 use crate::oci::RegistryHost;
 
 impl Kind {
@@ -15,19 +15,29 @@ impl Kind {
             Self::Ecr
         } else if name == "gcr.io" || ends_with(&[".gcr.io", ".pkg.dev"]) {
             Self::Google
+        } else if name == "ghcr.io" {
+            Self::Ghcr
         } else {
             Self::Plain
         }
     }
 
-    /// How the bytes of an upload go, as far as the kind tells.
-    pub(crate) fn upload(self) -> Way {
+    /// Whether the bytes of an upload go in chunks, as far as the kind tells.
+    pub(crate) fn wants_chunks(self) -> bool {
         match self {
-            // A PUT of more than about 20 MB is answered 413.
-            Self::Acr => Way::Chunks(4 * 1024 * 1024),
-            Self::Ecr => Way::Chunks(8 * 1024 * 1024),
-            // Google's take no chunks.
-            Self::Google | Self::Plain => Way::Whole,
+            // Azure's answer a PUT of more than about 20 MB with 413.
+            Self::Acr | Self::Ecr => true,
+            // Google's take no chunks, and some say that GitHub's takes one alone.
+            Self::Google | Self::Ghcr | Self::Plain => false,
+        }
+    }
+
+    /// The length of a chunk where nobody says otherwise.
+    pub(crate) fn chunk(self) -> usize {
+        match self {
+            // GitHub's answers longer ones with 416.
+            Self::Acr | Self::Ghcr => 4 * 1024 * 1024,
+            Self::Ecr | Self::Google | Self::Plain => DEFAULT_CHUNK,
         }
     }
 
@@ -36,7 +46,23 @@ impl Kind {
         match self {
             // Smaller parts are refused: they become parts of S3.
             Self::Ecr => 5 * 1024 * 1024,
-            Self::Acr | Self::Google | Self::Plain => 1,
+            Self::Acr | Self::Google | Self::Ghcr | Self::Plain => 1,
+        }
+    }
+}
+
+impl Profile {
+    /// Whose limits hold where none are named: by the host's name, or by the kind where one was set. None at Azure's, since
+    /// nothing tells their tier.
+    pub(crate) fn of(host: &RegistryHost, kind: Option<Kind>) -> Option<Self> {
+        match (kind.unwrap_or_else(|| Kind::of(host)), host.name()) {
+            (Kind::Acr, _) => None,
+            (Kind::Ecr, _) => Some(Self::Ecr),
+            (Kind::Google, _) => Some(Self::Gar),
+            (Kind::Plain, _) if host.is_docker_hub() => Some(Self::DockerHub),
+            (Kind::Ghcr, _) => Some(Self::Ghcr),
+            (Kind::Plain, "quay.io") => Some(Self::Quay),
+            (Kind::Plain, _) => None,
         }
     }
 }
@@ -44,6 +70,25 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limits_of_a_registry_are_known_by_its_hosts_name_or_by_its_kind() {
+        for (host, kind, profile) in [
+            ("docker.io", None, Some(Profile::DockerHub)),
+            ("1.dkr.ecr.eu-west-1.amazonaws.com", None, Some(Profile::Ecr)),
+            ("ghcr.io", None, Some(Profile::Ghcr)),
+            ("quay.io", None, Some(Profile::Quay)),
+            ("gcr.io", None, Some(Profile::Gar)),
+            ("europe-docker.pkg.dev", None, Some(Profile::Gar)),
+            // Its tier is not known.
+            ("prod.azurecr.io", None, None),
+            ("a.example", None, None),
+            ("a.example", Some(Kind::Ecr), Some(Profile::Ecr)),
+            ("1.dkr.ecr.eu-west-1.amazonaws.com", Some(Kind::Plain), None),
+        ] {
+            assert_eq!(Profile::of(&host.parse().unwrap(), kind), profile, "{host}");
+        }
+    }
 
     #[test]
     fn a_kind_is_known_by_the_hosts_name() {
@@ -54,7 +99,7 @@ mod tests {
             ("gcr.io", Kind::Google),
             ("eu.gcr.io", Kind::Google),
             ("europe-docker.pkg.dev", Kind::Google),
-            ("ghcr.io", Kind::Plain),
+            ("ghcr.io", Kind::Ghcr),
             ("notgcr.io", Kind::Plain),
             ("azurecr.io.evil.example", Kind::Plain),
         ] {
@@ -64,9 +109,9 @@ mod tests {
 
     #[test]
     fn blobs_go_in_chunks_where_a_registry_wants_them() {
-        assert_eq!(Kind::Acr.upload(), Way::Chunks(4 * 1024 * 1024));
-        assert_eq!(Kind::Ecr.upload(), Way::Chunks(8 * 1024 * 1024));
-        assert_eq!([Kind::Google, Kind::Plain].map(Kind::upload), [Way::Whole; 2]);
+        let chunks = |kind: Kind| (kind.wants_chunks(), kind.chunk() >> 20);
+        assert_eq!([Kind::Acr, Kind::Ecr].map(chunks), [(true, 4), (true, 8)]);
+        assert_eq!([Kind::Google, Kind::Ghcr, Kind::Plain].map(chunks), [(false, 8), (false, 4), (false, 8)]);
     }
 
     #[test]
@@ -76,7 +121,7 @@ mod tests {
         }
         assert_eq!(
             "azure".parse::<Kind>().unwrap_err().to_string(),
-            r#""azure" is not a kind of registry: expected acr, ecr, google or plain"#
+            r#""azure" is not a kind of registry: expected acr, ecr, google, ghcr or plain"#
         );
     }
 }

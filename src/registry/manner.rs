@@ -33,8 +33,10 @@ pub(crate) enum Way {
 /// The way of one registry, which all of its uploads share: what one of them learns, none finds out again.
 #[derive(Debug)]
 pub(crate) struct Manner {
-    /// What the operator has chosen stays.
+    /// What the operator has chosen stays: whether there are chunks.
     learns: bool,
+    /// Whether the kind of registry is known to store what it says that it stored.
+    is_known: bool,
     known: Mutex<Known>,
 }
 
@@ -50,29 +52,28 @@ struct Known {
     least: usize,
     whole_was_refused: bool,
     chunks_were_refused: bool,
+    /// Whether it had a blob in another length than it should have.
+    lied: bool,
 }
 
 impl Manner {
     pub(crate) fn new(kind: Kind, uploads: Uploads) -> Self {
-        let of_kind = match kind.upload() {
-            Way::Chunks(chunk) => Some(chunk),
-            Way::Whole => None,
-        };
         let configured = uploads.chunk.map(|chunk| usize::try_from(chunk).unwrap_or(MAX_CHUNK).clamp(1, MAX_CHUNK));
         let known = Known {
             in_chunks: match uploads.mode {
-                UploadMode::Auto => of_kind.is_some(),
+                UploadMode::Auto => kind.wants_chunks(),
                 UploadMode::Monolithic => false,
                 UploadMode::Chunked => true,
             },
-            chunk: configured.or(of_kind).unwrap_or(DEFAULT_CHUNK),
+            chunk: configured.unwrap_or_else(|| kind.chunk()),
             least: kind.least_chunk(),
             is_a_guess: false,
             broke_off: VecDeque::new(),
             whole_was_refused: false,
             chunks_were_refused: false,
+            lied: false,
         };
-        Self { learns: uploads.mode == UploadMode::Auto, known: Mutex::new(known) }
+        Self { learns: uploads.mode == UploadMode::Auto, is_known: kind != Kind::Plain, known: Mutex::new(known) }
     }
 
     /// The way that the next upload goes.
@@ -141,16 +142,38 @@ impl Manner {
         true
     }
 
+    /// Whether a blob that is said to be stored, and went in so many chunks, is to be looked for. Some have stored the last
+    /// chunk alone (Artifactory); a body in one piece is hashed as it is, unless there was a lie already.
+    pub(crate) fn is_to_be_proven(&self, chunks: u32) -> bool {
+        self.known().lied || (chunks > 1 && !self.is_known)
+    }
+
+    /// Takes in that the registry has a blob in another length than it should have.
+    pub(crate) fn learn_it_lies(&self) {
+        self.known().lied = true;
+    }
+
+    /// Takes in that chunks were not put together. Whether one piece is to be tried.
+    pub(crate) fn learn_chunks_are_lost(&self) -> bool {
+        let mut known = self.known();
+        known.lied = true;
+        if !self.learns || known.whole_was_refused {
+            return false;
+        }
+        (known.in_chunks, known.chunks_were_refused) = (false, true);
+        true
+    }
+
     /// Takes in that a chunk of this length was too large. Whether a smaller one is to be tried.
     pub(crate) fn learn_chunk_is_too_large(&self, length: usize) -> bool {
         let mut known = self.known();
         let smaller = SMALLER.into_iter().find(|smaller| *smaller < length && *smaller >= known.least);
         match smaller {
-            Some(smaller) if self.learns => {
+            Some(smaller) => {
                 known.chunk = known.chunk.min(smaller);
                 true
             }
-            _ => false,
+            None => false,
         }
     }
 
@@ -186,6 +209,8 @@ mod tests {
             (Kind::Google, Auto, Some(MIB), Way::Whole),
             (Kind::Plain, Auto, None, Way::Whole),
             (Kind::Plain, Chunked, None, Way::Chunks(8 * MIB)),
+            (Kind::Ghcr, Auto, None, Way::Whole),
+            (Kind::Ghcr, Chunked, None, Way::Chunks(4 * MIB)),
             (Kind::Plain, Chunked, Some(3), Way::Chunks(3)),
         ] {
             assert_eq!(manner(kind, mode, chunk).way(), way, "{kind} {mode} {chunk:?}");
@@ -252,8 +277,11 @@ mod tests {
         let whole = manner(Kind::Plain, UploadMode::Monolithic, None);
         assert!(!whole.learn_whole_is_refused(100 * MIB as u64));
         let chunked = manner(Kind::Plain, UploadMode::Chunked, None);
-        assert!(!chunked.learn_chunks_are_refused(true) && !chunked.learn_chunk_is_too_large(8 * MIB));
+        assert!(!chunked.learn_chunks_are_refused(true));
         assert_eq!((whole.way(), chunked.way()), (Way::Whole, Way::Chunks(8 * MIB)));
+        // How long a chunk may be is the registry's affair all the same.
+        assert!(chunked.learn_chunk_is_too_large(8 * MIB));
+        assert_eq!(chunked.way(), Way::Chunks(4 * MIB));
     }
 
     #[test]

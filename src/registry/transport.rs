@@ -9,18 +9,25 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use url::Url;
 
 use super::Registry;
-use super::answer::{Answer, Body, CREDENTIALS, Context, MAX_REFUSAL, scrubbed};
-use super::auth::{AuthError, Grant};
+use super::answer::{Answer, Body, CREDENTIALS, Context, MAX_REFUSAL};
+use super::auth::{AtHand, AuthError, Grant};
 use super::locate;
 use super::outgoing::Outgoing;
+use super::pace::Class;
 use super::permits::{Door, Permit};
+use super::quota::Reads;
 use super::retry::{self, Attempts, Failure, Kind};
 use super::scope::Scopes;
+use super::scrub::Secrets;
 use super::trouble::{Trouble, broken_off, describe, wants_tls};
+use super::turns::Party;
 use crate::store::{ErrorKind, StoreError};
 
 /// The most redirects that one request follows.
 const MAX_REDIRECTS: usize = 10;
+
+/// How often what a request needs to be believed is seen to before it goes with what there is.
+const MOST_TRIES: usize = 2;
 
 /// An answer that is not a blob is small.
 pub(crate) const SMALL: usize = 64 * 1024;
@@ -35,6 +42,10 @@ pub(crate) struct Call {
     pub(crate) payload: Payload,
     pub(crate) scopes: Scopes,
     pub(crate) expects: Expects,
+    /// Whether it asks the referrers API.
+    pub(crate) lists_referrers: bool,
+    /// What it is to a registry that counts reads.
+    pub(crate) reads: Reads,
 }
 
 /// The body to send.
@@ -60,7 +71,8 @@ impl Call {
     /// A request without a body and with a small answer.
     pub(crate) fn new(kind: Kind, method: Method, url: Url, scopes: Scopes) -> Self {
         let (headers, payload, expects) = (HeaderMap::new(), Payload::Empty, Expects::Small(SMALL));
-        Self { kind, method, url, headers, payload, scopes, expects }
+        let (lists_referrers, reads) = (false, Reads::Nothing);
+        Self { kind, method, url, headers, payload, scopes, expects, lists_referrers, reads }
     }
 
     /// A GET or HEAD.
@@ -80,6 +92,26 @@ impl Call {
 
     pub(crate) fn expects(mut self, expects: Expects) -> Self {
         self.expects = expects;
+        self
+    }
+
+    /// Says that it asks the referrers API.
+    pub(crate) fn that_lists_referrers(self) -> Self {
+        Self { lists_referrers: true, ..self }
+    }
+
+    pub(crate) fn reads(mut self, reads: Reads) -> Self {
+        self.reads = reads;
+        self
+    }
+
+    /// The HEAD of what this GET is for.
+    pub(crate) fn as_look(&self) -> Self {
+        Self::read(Method::HEAD, self.url.clone(), self.scopes.clone()).headers(self.headers.clone()).reads(Reads::Free)
+    }
+
+    fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
         self
     }
 
@@ -112,13 +144,20 @@ impl Registry {
     pub(crate) async fn send(&self, context: &Context, mut call: Call) -> Result<Answer, StoreError> {
         let mut attempts = Attempts::of(call.kind, &self.tempo);
         let mut renewed = false;
+        let mut alone = self.find_out_quota(context, &call).await;
         loop {
-            let permit = self.gate.enter(call.door()).await;
-            let number = permit.number();
-            self.meter.throttled(self.pace.admit().await);
+            self.refuse_if_paused(context, &call)?;
+            let mut attempt = self.attempt_within_quota(context, &call).await?;
+            self.meter.throttled(self.pace.spend(context.party, call.bytes_held()).await);
             let denied = |error: AuthError| context.error(error.kind, error.detail);
-            let grant = self.authorization(&call).await.map_err(denied)?;
-            let outcome = self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), permit).await;
+            let (permit, grant) = self.admitted(context.party, &call).await.map_err(denied)?;
+            let number = permit.number();
+            attempt.goes();
+            let outcome =
+                self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), (context.party, permit)).await;
+            attempt.ended(context, &outcome)?;
+            // A challenge is answered before anything else is told.
+            alone = alone.filter(|_| outcome.as_ref().is_ok_and(|answer| self.is_challenge(answer)));
             let pause = match outcome {
                 Ok(answer) if self.is_challenge(&answer) => {
                     let again =
@@ -148,12 +187,60 @@ impl Registry {
         }
     }
 
+    /// Who can be done without is not waited for while it wants to be left alone.
+    fn refuse_if_paused(&self, context: &Context, call: &Call) -> Result<(), StoreError> {
+        match self.gate.paused_for() {
+            Some(wait) if call.kind == Kind::StandIn => {
+                Err(context.error(ErrorKind::Busy(Some(wait)), "the registry has asked for patience"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until a request may go; its permit, and what it needs to be believed.
+    async fn admitted(&self, party: Party, call: &Call) -> Result<(Permit, Option<Grant>), AuthError> {
+        let class = Class::of(call.kind, call.lists_referrers);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            // Getting a token may take long. Who holds a permit meanwhile would hold up other identities, and uploads.
+            let was_asked = self.auth.was_asked();
+            let prepared = self.prepared(call).await?;
+            let (permit, waited) = self.gate.enter(party, call.door(), class).await;
+            self.meter.throttled(waited);
+            // Meanwhile the registry may have asked for patience or for the first time who we are, or a token ran out. One that
+            // runs out as soon as it is there is good for this.
+            let grant = match self.at_hand(call, was_asked) {
+                AtHand::Grant(grant) => grant,
+                AtHand::Nothing if tries > MOST_TRIES => prepared,
+                AtHand::AsPrepared => prepared,
+                AtHand::Nothing => continue,
+            };
+            if !self.gate.is_paused() {
+                return Ok((permit, grant));
+            }
+        }
+    }
+
+    /// Sees to it that what a request needs to be believed is at hand. Nobody waits long for the token of a stand-in.
+    async fn prepared(&self, call: &Call) -> Result<Option<Grant>, AuthError> {
+        let authorization = self.authorization(call);
+        if call.kind != Kind::StandIn {
+            return authorization.await;
+        }
+        let limit = self.tempo.whole(call.kind);
+        let late = |_| {
+            let detail = format!("no token within {}", humantime::format_duration(limit));
+            Err(AuthError { kind: ErrorKind::Unavailable, detail })
+        };
+        tokio::time::timeout(limit, authorization).await.unwrap_or_else(late)
+    }
+
     fn is_challenge(&self, answer: &Answer) -> bool {
         answer.status == StatusCode::UNAUTHORIZED && locate::same_origin(&answer.url, &self.base)
     }
 
-    /// How long to wait before this request is sent again, `None` when the answer stands. What the registry itself asks for
-    /// holds for every other request too.
+    /// How long to wait before this request is sent again, `None` when the answer stands.
     fn pause_after(&self, answer: &Answer, number: u64, attempts: &mut Attempts) -> Option<Duration> {
         let Some(failure) = retry::failure_of(answer.status, &answer.headers) else {
             self.gate.answered(number);
@@ -165,25 +252,31 @@ impl Registry {
             tracing::debug!(registry = %self.host(), limit, "the registry asks for patience: fewer requests at once");
         }
         let asked = retry::retry_after(&answer.headers, chrono::Utc::now());
-        if let (Failure::Throttled, Some(asked)) = (failure, asked) {
-            self.pace.pause(asked);
-        }
         Some(attempts.again(failure)? + asked.unwrap_or_default())
     }
 
-    /// One exchange, redirects included, and the body of its answer. Credentials go to the origin of `home` only.
+    /// What the registry asks for with an answer holds for every other request too, and at once: before the body is read.
+    fn heed(&self, response: &reqwest::Response) {
+        let throttled = retry::failure_of(response.status(), response.headers()) == Some(Failure::Throttled);
+        if let Some(asked) = retry::retry_after(response.headers(), chrono::Utc::now()).filter(|_| throttled) {
+            self.gate.pause(asked);
+        }
+    }
+
+    /// One exchange, redirects included, and the body of its answer. Credentials go to the origin of `home` only. It begins
+    /// at once: who asks has waited for the pace.
     pub(crate) async fn attempt(
         &self,
         call: &mut Call,
         home: &Url,
         credentials: Option<&HeaderValue>,
-        permit: Permit,
+        (party, permit): (Party, Permit),
     ) -> Result<Answer, Trouble> {
         let held = call.bytes_held();
-        self.meter.throttled(self.pace.spend(held).await);
         let answer = match (&call.payload, call.expects) {
             (Payload::Stream(outgoing), _) => {
                 let watch = outgoing.watch();
+                watch.begin();
                 let sent = async { self.whole(self.exchange(call, home, credentials).await?, SMALL).await };
                 tokio::select! {
                     answer = sent => answer?,
@@ -192,7 +285,7 @@ impl Registry {
             }
             (_, Expects::Small(most)) => {
                 // A large body gets its time, at 16 KiB/s.
-                let limit = self.tempo.total + Duration::from_secs(held as u64 / 16_384);
+                let limit = self.tempo.whole(call.kind) + Duration::from_secs(held as u64 / 16_384);
                 let whole = async { self.whole(self.exchange(call, home, credentials).await?, most).await };
                 within(limit, whole).await?
             }
@@ -207,12 +300,13 @@ impl Registry {
         };
         self.meter.sent(held);
         let body = answer.bytes();
-        self.meter.throttled(self.pace.spend(body.len()).await);
+        self.meter.throttled(self.pace.spend(party, body.len()).await);
         if let Some(trouble) = wants_tls(answer.status, &body, &answer.url) {
             return Err(trouble);
         }
         let refused = answer.status.is_client_error() || answer.status.is_server_error();
-        let body = if refused { scrubbed(body, credentials) } else { body };
+        let secrets = || Secrets::default().of_header(credentials).of_query(&call.url).of_query(&answer.url);
+        let body = if refused { secrets().cut_out_of(body) } else { body };
         let elsewhere = !locate::same_origin(&answer.url, home);
         Ok(Answer { body: Body::Whole(body), elsewhere, ..answer })
     }
@@ -233,6 +327,10 @@ impl Registry {
             let sent = self.http.execute(request(call, url.clone(), credentials)?).await;
             self.meter.answered(&call.method, sent.as_ref().ok().map(reqwest::Response::status));
             let mut response = sent.map_err(|error| describe(&error, &url, self.via.to(&url)))?;
+            let is_spent = self.auth.quota.refuses(call.reads, response.status(), response.headers());
+            if locate::same_origin(&url, &self.base) && !is_spent {
+                self.heed(&response);
+            }
             if locate::same_origin(&url, &self.base) {
                 locate::put_prefix(&self.base, response.headers_mut());
             }

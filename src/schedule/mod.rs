@@ -6,6 +6,7 @@ mod every;
 mod expression;
 mod fields;
 mod jitter;
+mod postponed;
 mod timetable;
 
 pub use backoff::backoff;
@@ -13,4 +14,5 @@ pub use cron::{Cron, CronError};
 pub use every::{Every, EveryError};
 pub use expression::{Schedule, ScheduleError};
 pub use jitter::jitter_of;
+pub use postponed::Postponed;
 pub use timetable::{Firing, Timetable, Timing};

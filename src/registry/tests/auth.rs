@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use super::scripted::{Asked, Server, answer, blob, me, plain, refusal, session};
 use crate::oci::ManifestRef;
-use crate::registry::{Azure, AzureIdentity, Credentials, Options, Secret};
+use crate::registry::{Azure, AzureIdentity, Credentials, Figure, Limits, Options, Secret};
 use crate::store::{ErrorKind, Source as _, Target as _};
 
 fn latest() -> ManifestRef {
@@ -36,6 +36,47 @@ async fn many_cold_calls_ask_for_one_token() {
     let token = server.asked().into_iter().find(|asked| asked.path.starts_with("/token")).unwrap();
     assert_eq!(token.path, "/token?service=the+service&scope=repository%3Aa%2Fb%3Apull");
     assert_eq!(token.header("authorization"), None);
+}
+
+/// Wants a token that a service elsewhere gives to nobody but to "you".
+async fn with_a_busy_token_service() -> (Server, Server) {
+    let tokens = Server::start(|asked| match asked.header("authorization") {
+        Some("Basic eW91OnNlY3JldA==") => answer(200, &[], r#"{"access_token":"good","expires_in":300}"#),
+        _ => answer(429, &[("retry-after", "3600")], ""),
+    })
+    .await;
+    let realm = format!("http://{}/token", tokens.host);
+    let registry = Server::start(move |asked| {
+        let challenge = format!(r#"Bearer realm="{realm}",service="x""#);
+        match asked.header("authorization") {
+            Some("Bearer good") => answer(404, &[], ""),
+            _ => answer(401, &[("www-authenticate", &challenge)], ""),
+        }
+    })
+    .await;
+    (registry, tokens)
+}
+
+#[tokio::test]
+async fn who_waits_for_a_token_holds_up_nobody_else() {
+    let (server, tokens) = with_a_busy_token_service().await;
+    let limits = Limits { concurrent: Figure::Set(1), ..Limits::default() };
+    let mine = server.registry_as(Options { limits, ..me() });
+    let password = Secret::Value("secret".to_owned().into());
+    let yours = mine.as_other(Some(Credentials::Password { username: "you".into(), password })).unwrap();
+    let waiting = tokio::spawn(async move {
+        let (one, other) = ("a/b".parse().unwrap(), "c/d".parse().unwrap());
+        let (tag, here, there) = (latest(), mine.repository(one), mine.repository(other));
+        drop(futures_util::join!(here.resolve(&tag), there.resolve(&tag)));
+    });
+    while tokens.asked().len() < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    let (tag, repository) = (latest(), yours.repository("a/b".parse().unwrap()));
+    let found = tokio::time::timeout(std::time::Duration::from_secs(20), repository.resolve(&tag)).await;
+    assert_eq!(found.expect("the permit is free").unwrap(), None);
+    assert!(!waiting.is_finished());
+    waiting.abort();
 }
 
 #[tokio::test]
@@ -118,7 +159,10 @@ async fn a_refusal_that_stays_is_denied_after_one_new_token() {
     let place = &server.host;
     assert_eq!(
         error.to_string(),
-        format!("{place}/a/b: reading manifest latest: 401 Unauthorized, DENIED: no*** you, ***")
+        format!(
+            "{place}/a/b: reading manifest latest: 401 Unauthorized, DENIED: no*** you, ***; the token that we were given \
+             does not grant this"
+        )
     );
     assert_eq!(server.lines().len(), 3);
 }
@@ -319,7 +363,7 @@ fn azure(server: &Server, identity: AzureIdentity) -> Options {
 fn with_azure(asked: &Asked) -> axum::response::Response {
     let body = String::from_utf8_lossy(&asked.body).into_owned();
     let managed = "/elsewhere/metadata/identity/oauth2/token?api-version=2018-02-01\
-                   &resource=https%3A%2F%2Fmanagement.azure.com%2F";
+                   &resource=https%3A%2F%2Fcontainerregistry.azure.net";
     match asked.path.as_str() {
         path if path.starts_with(managed) && asked.header("metadata") == Some("true") => {
             answer(200, &[], r#"{"access_token":"entra","expires_in":"3600"}"#)

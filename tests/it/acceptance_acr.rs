@@ -1,0 +1,71 @@
+//! A registry like Azure's with all that is its own at once: who the machine is, tokens that end soon, uploads in chunks, and buckets
+//! that fill up.
+
+use std::time::{Duration, Instant};
+
+use crate::support::canary;
+use crate::support::cloud::azure::{Azure, Lifetimes};
+use crate::support::images::{self, Family, linux};
+use crate::support::programs::DEADLINE;
+use crate::support::registry::{Auth, Buckets, Fault, Request, Server, Setup};
+use crate::support::site::Site;
+
+/// What is refused as one body.
+const BODY_LIMIT: usize = 20 * 1000 * 1000;
+
+/// How long the registry wants to be left alone in the midst.
+const WAIT: Duration = Duration::from_secs(4);
+
+/// A registry of the Basic tier whose bucket for writes is nearly full already.
+fn registry(azure: &Azure) -> Server {
+    let buckets = Buckets { reads: 1000.0, writes: 100.0, writes_left: 12.0 };
+    let auth = Auth::Cloud(azure.registry.clone());
+    let registry = Server::with(Setup { auth, buckets: Some(buckets), ..Setup::default() });
+    for fact in [Fault::UploadBodyLimit(BODY_LIMIT), Fault::UploadNeedsLength, Fault::AcrTagList] {
+        registry.set(fact);
+    }
+    registry
+}
+
+#[test]
+fn a_managed_identity_pushes_64_megabytes_to_basic_without_a_refusal_and_waits_as_long_as_it_is_told_to() {
+    let azure = Azure::start(Lifetimes { refresh: 10, access: 10, revoke_at: None });
+    let (source, target) = (Server::start(), registry(&azure));
+    let image = images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, 1, 64 * 1000 * 1000)]);
+    image.put(&source, "app", Some("v1"));
+    let site = Site::new();
+    let (from, to) = (source.host(), target.host());
+    let registries = format!(
+        "\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true, kind: acr, limits: {{profile: acr-basic}}, \
+         credentials: {{azure: {{imds: \"{}\"}}}}}}",
+        azure.services.url("/imds")
+    );
+    let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"}}");
+    site.configure_fully("status: off", &registries, &entry);
+    let (running, began) = (site.start(&["once"]), Instant::now());
+    while target.log().count("upload PATCH") < 6 {
+        assert!(began.elapsed() < DEADLINE, "no six chunks: {:?}", target.log().counts());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    target.set(Fault::TooManyRequests { next: 1, retry_after: Some(WAIT.as_secs()) });
+    let output = running.wait(DEADLINE).expect_success();
+
+    assert_eq!(target.store().tag("app", "v1"), Some(image.digest()));
+    let requests = target.log().requests();
+    let of = |status: u16| requests.iter().filter(|request| request.status == status).collect::<Vec<&Request>>();
+    let chunks = of(202).iter().filter(|request| request.kind == "upload PATCH").count();
+    assert_eq!((of(413).len(), of(411).len(), chunks), (0, 0, 16), "{:?}", target.log().counts());
+    let refused = of(429);
+    assert_eq!(refused.len(), 1, "but for the one that was asked for: {:?}", target.log().counts());
+    // What was in flight when it was refused may still come in.
+    let quiet = refused[0].began + Duration::from_millis(500)..refused[0].began + WAIT;
+    let early: Vec<&Request> = requests.iter().filter(|request| quiet.contains(&request.began)).collect();
+    assert!(early.is_empty(), "after {:#?}: {early:#?}", refused[0]);
+    // More than ten seconds went by: tokens were renewed, each before its end.
+    assert!(azure.registry.exchanged() > 1 && azure.registry.access_tokens() > 2, "{}", azure.registry.exchanged());
+    assert_eq!(azure.registry.refusals(), [""; 0]);
+    let given = azure.given.all();
+    let secrets: Vec<(&str, &str)> = given.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let journal = canary::journal(&site);
+    canary::nowhere(&secrets, &[("the log", output.stderr.as_bytes()), ("the journal", &journal)]);
+}

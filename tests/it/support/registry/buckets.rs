@@ -1,0 +1,54 @@
+//! Requests counted as Azure's registries do: reads and writes fill buckets of their own, which empty at a steady rate; a request
+//! for which there is no room is turned away.
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use axum::http::Method;
+use axum::response::Response;
+
+use super::answer;
+
+/// How much room a minute makes, which is also the most that there is.
+#[derive(Debug, Clone, Copy)]
+pub struct Buckets {
+    /// For GET and HEAD.
+    pub reads: f64,
+    /// For all else.
+    pub writes: f64,
+    /// The room for writes at the start: others have used the rest.
+    pub writes_left: f64,
+}
+
+/// The room that is left.
+#[derive(Debug, Default)]
+pub(super) struct Room(Mutex<Option<State>>);
+
+#[derive(Debug)]
+struct State {
+    reads: f64,
+    writes: f64,
+    since: Instant,
+}
+
+impl Room {
+    /// The refusal of a request that does not fit.
+    pub(super) fn enter(&self, buckets: &Buckets, method: &Method) -> Option<Response> {
+        let mut state = self.0.lock().unwrap();
+        let now = Instant::now();
+        let fresh = || State { reads: buckets.reads, writes: buckets.writes_left, since: now };
+        let state = state.get_or_insert_with(fresh);
+        let minutes = (now - state.since).as_secs_f64() / 60.0;
+        state.reads = (state.reads + minutes * buckets.reads).min(buckets.reads);
+        state.writes = (state.writes + minutes * buckets.writes).min(buckets.writes);
+        state.since = now;
+        let room = if matches!(*method, Method::GET | Method::HEAD) { &mut state.reads } else { &mut state.writes };
+        if *room < 1.0 {
+            let mut response = answer::error(429, "TOOMANYREQUESTS", "too many requests");
+            answer::add(response.headers_mut(), &[("retry-after", "1".into())]);
+            return Some(response);
+        }
+        *room -= 1.0;
+        None
+    }
+}
