@@ -6,6 +6,7 @@ mod acceptance_daemon;
 mod acceptance_faults;
 mod acceptance_journal;
 mod acceptance_mirror;
+mod acceptance_packaging;
 mod acceptance_readme;
 mod acceptance_rules;
 mod acceptance_transport;
