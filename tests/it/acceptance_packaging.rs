@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::support::programs::{Output, Running};
 
+mod debian;
 mod systemd;
 
 /// How long such a program may take on a busy machine.
