@@ -49,7 +49,12 @@ impl State {
         let mut snapshot = Snapshot::starting(Utc::now());
         snapshot.configuration.path = path.display().to_string();
         snapshot.journal.path = journal.path().display().to_string();
-        let past = journal.last_runs().await?.into_iter().map(|run| (run.entry.clone(), Past::of(&run))).collect();
+        let runs = journal.last_runs().await?;
+        let mut past: BTreeMap<_, _> = runs.into_iter().map(|run| (run.entry.clone(), Past::of(&run))).collect();
+        for ends in journal.last_ends().await? {
+            let past: &mut Past = past.entry(ends.entry).or_default();
+            (past.last_success, past.last_failure) = (ends.success, ends.failure);
+        }
         Ok(Self { snapshot, sender, metrics, transfers: Vec::new(), past, counted: HashMap::new() })
     }
 
@@ -66,6 +71,9 @@ impl State {
         self.snapshot.ready = true;
         self.snapshot.entries = entries.iter().map(|entry| self.entry_state(entry)).collect();
         self.metrics.configuration_loaded(now, entries.iter().map(|entry| entry.name.as_str()));
+        for entry in &self.snapshot.entries {
+            self.metrics.ended_before(&entry.name, entry.last_success, entry.last_failure);
+        }
     }
 
     fn entry_state(&self, entry: &Entry) -> EntryState {
@@ -210,14 +218,8 @@ impl Past {
             counts: run.tags,
             error: run.error.clone(),
         };
-        let well = outcome == Outcome::Succeeded;
-        Self {
-            running: None,
-            last_run: Some(last_run),
-            last_success: well.then_some(ended),
-            last_failure: (!well).then_some(ended),
-            cut_off: outcome == Outcome::Interrupted && run.trigger != Trigger::Hand,
-        }
+        let cut_off = outcome == Outcome::Interrupted && run.trigger != Trigger::Hand;
+        Self { last_run: Some(last_run), cut_off, ..Self::default() }
     }
 }
 

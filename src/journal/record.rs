@@ -173,6 +173,17 @@ pub struct RunRecord {
     pub error: Option<String>,
 }
 
+/// When the runs of an entry last ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastEnds {
+    /// The entry's name.
+    pub entry: String,
+    /// When one last succeeded.
+    pub success: Option<DateTime<Utc>>,
+    /// When one last ended otherwise.
+    pub failure: Option<DateTime<Utc>>,
+}
+
 /// What became of a blob on its way, to be noted.
 #[derive(Debug, Clone)]
 pub struct TransferNote {
