@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::support::programs::{Output, Running};
 
 mod debian;
+mod prometheus;
 mod systemd;
 
 /// How long such a program may take on a busy machine.
