@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::support::programs::{Output, Running};
 
+mod container;
 mod debian;
+mod kubernetes;
 mod prometheus;
 mod systemd;
 
