@@ -145,15 +145,15 @@ pub(super) fn list_last_run_of_each_entry(db: &Connection) -> Result<Vec<OwnedRu
 
 pub(super) fn list_last_ends_of_each_entry(db: &Connection) -> Result<Vec<LastEnds>> {
     let mut statement = db.prepare_cached(
-        "SELECT entry, max(ended) FILTER (WHERE outcome = :well) AS success,
-                max(ended) FILTER (WHERE outcome <> :well) AS failure
+        "SELECT entry, max(ended) FILTER (WHERE outcome = 'succeeded') AS success,
+                max(ended) FILTER (WHERE outcome IN ('failed', 'interrupted', 'timed_out')) AS failure
          FROM runs WHERE ended IS NOT NULL GROUP BY entry ORDER BY entry",
     )?;
     let read = |row: &Row<'_>| {
         let (success, failure) = (parsed_if_any(row, "success")?, parsed_if_any(row, "failure")?);
         Ok(LastEnds { entry: row.get("entry")?, success, failure })
     };
-    statement.query_map(named_params! { ":well": Outcome::Succeeded.word() }, read)?.collect()
+    statement.query_map([], read)?.collect()
 }
 
 pub(super) fn find_last_scheduled_instant_of(db: &Connection, entry: &str) -> Result<Option<DateTime<Utc>>> {

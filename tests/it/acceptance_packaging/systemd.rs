@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use tempfile::TempDir;
 
@@ -97,13 +98,16 @@ impl Manager {
     #[track_caller]
     fn heard(&self, wanted: &str) -> Vec<String> {
         let mut buffer = [0; 4096];
-        loop {
+        // The loop's turns are told every second, so the socket alone would never be silent.
+        let end = Instant::now() + DEADLINE;
+        while Instant::now() < end {
             let length = self.socket.recv(&mut buffer).unwrap_or_else(|error| panic!("waiting for {wanted}: {error}"));
             let lines: Vec<String> = String::from_utf8_lossy(&buffer[..length]).lines().map(str::to_owned).collect();
             if lines.iter().any(|line| line == wanted) {
                 return lines;
             }
         }
+        panic!("waiting for {wanted}: time is up")
     }
 
     /// The times of a reload's beginning and the status at its end, which must follow each other.
