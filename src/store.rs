@@ -4,6 +4,7 @@
 //! traits and nothing of HTTP or of files; `registry` and `layout` implement them and know nothing of copies.
 //! A power that not every endpoint has is a method with a default, never a downcast.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -72,6 +73,9 @@ pub enum Listed {
     Perhaps,
 }
 
+/// Reads that are set aside until it is dropped: see [`Source::reserve_manifest_reads`].
+pub type Reservation = Option<Box<dyn Any + Send + Sync>>;
+
 /// What refers to a manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Referrers {
@@ -127,6 +131,23 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// asked for first, even where it will be read in any case.
     fn counts_manifest_reads(&self) -> bool {
         false
+    }
+
+    /// Whether what is addressed by a digest comes from somebody else than who knows the tags, if it can (mirrors). Then a
+    /// tag's manifest is read by its digest alone, and bytes that were wrong are worth reading again: from elsewhere.
+    fn is_mirrored(&self) -> bool {
+        false
+    }
+
+    /// How many manifests may still be read where that is counted; [`u64::MAX`] where it is not, `None` where nothing is known.
+    fn manifest_reads_left(&self) -> Option<u64> {
+        Some(u64::MAX)
+    }
+
+    /// Sets aside the reads of manifests that are worth nothing without each other, all or none; where there are not
+    /// enough it is [`ErrorKind::QuotaSpent`]. What was set aside and not read is given back when the reservation is dropped.
+    async fn reserve_manifest_reads(&self, _manifests: &[Digest]) -> Result<Reservation, StoreError> {
+        Ok(None)
     }
 }
 

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::logging::LogFormat;
-use super::{check, completions, copy, evidence, history, inspect, man, once, plan, run, schema, status, tags};
+use super::{
+    check, completions, copy, evidence, history, inspect, limits, login_check, man, once, plan, run, schema, status,
+    tags,
+};
 
 /// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
 #[derive(Debug, Parser)]
@@ -43,12 +46,16 @@ pub enum Command {
     Plan(plan::Plan),
     /// Check the configuration, offline
     Check(check::Check),
+    /// Ask each registry whether it lets us in and grants what the entries need
+    LoginCheck(login_check::LoginCheck),
     /// Copy one tag, one digest or one repository, without a configuration
     Copy(copy::Copy),
     /// Show the tags of a repository with their digests
     Tags(tags::Tags),
     /// Show what a manifest reaches, with sizes
     Inspect(inspect::Inspect),
+    /// Show what each registry is asked for at most, and who says so
+    Limits(limits::Limits),
     /// Show the runs of the journal
     History(history::History),
     /// Show what arrived, when, from where and under which digest

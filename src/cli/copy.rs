@@ -11,10 +11,10 @@ use super::open::Connection;
 use super::place::Place;
 use super::start::Context;
 use super::{summary, work};
-use crate::config::Entry;
+use crate::config::{Entry, EntryCredentials};
 use crate::copy::event::{Arrival, BlobCounts};
 use crate::copy::{Batch, Contents, Copier, Order, Rules};
-use crate::daemon::{Endpoints, Engine, Errand, Happening, RunOutcome, RunReport, TagOutcome, TagReport};
+use crate::daemon::{Behalf, Endpoints, Engine, Errand, Happening, RunOutcome, RunReport, TagOutcome, TagReport};
 use crate::journal::Trigger;
 use crate::oci::{Digest, ManifestRef, Platform, Tag};
 use crate::plan::{Overwrite, Selection};
@@ -83,6 +83,7 @@ impl Copy {
             name: "copy".parse()?,
             source: self.source.home.endpoint(),
             targets: vec![self.target.home.endpoint()],
+            credentials: EntryCredentials::default(),
             selection: Selection::default(),
             platforms: self.wanted_platforms(),
             referrers: !self.no_referrers,
@@ -123,8 +124,8 @@ impl Copy {
         }
         let tag = self.tag(reference)?;
         let errand = Single {
-            source: endpoints.source(&self.source.home.endpoint())?,
-            target: endpoints.target(&self.target.home.endpoint())?,
+            source: endpoints.source(&self.source.home.endpoint(), Behalf::default())?,
+            target: endpoints.target(&self.target.home.endpoint(), Behalf::default())?,
             reference: reference.clone(),
             tag,
             rules: Rules { platforms: self.wanted_platforms(), referrers: !self.no_referrers },
@@ -137,6 +138,7 @@ impl Copy {
         let outcome = match &tag {
             None => RunOutcome::Interrupted,
             Some(tag) if tag.outcome.is_failure() => RunOutcome::Failed,
+            Some(tag) if matches!(tag.outcome, TagOutcome::Postponed { .. }) => RunOutcome::Postponed,
             Some(_) => RunOutcome::Succeeded,
         };
         let tags = tag.into_iter().collect();

@@ -120,7 +120,7 @@ pub(super) mod tests {
             }
             let outcome = if error.is_none() { Outcome::Succeeded } else { Outcome::Failed };
             let tags = TagCounts { copied: u64::from(error.is_none()), ..TagCounts::default() };
-            let end = RunEnd { outcome, tags, bytes: 2048, error };
+            let end = RunEnd { outcome, tags, bytes: 2048, error, postponed_until: None };
             journal.end_run(run, end, started + TimeDelta::seconds(15)).await.unwrap();
         }
         journal

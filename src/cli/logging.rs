@@ -42,7 +42,7 @@ pub(super) fn start(format: LogFormat, by_default: Level, bars: &MultiProgress) 
     let filter = match std::env::var(FILTER_VARIABLE) {
         Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)?,
         Err(std::env::VarError::NotUnicode(_)) => return Err(LoggingError::NotText),
-        _ => EnvFilter::new(by_default.as_str()),
+        _ => EnvFilter::new(default_filter(by_default)),
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(AroundBars(bars.clone()));
     // A second call within one process (tests) keeps the first subscriber.
@@ -55,6 +55,15 @@ pub(super) fn start(format: LogFormat, by_default: Level, bars: &MultiProgress) 
         }
     };
     Ok(())
+}
+
+/// What is let through unless the variable says otherwise. The verifier of certificates logs as an error what our own error
+/// says with a way out; who looks for more asks for it by the variable.
+fn default_filter(level: Level) -> String {
+    match level {
+        Level::DEBUG | Level::TRACE => level.to_string(),
+        Level::ERROR | Level::WARN | Level::INFO => format!("{level},rustls_platform_verifier=off"),
+    }
 }
 
 fn resolved(format: LogFormat) -> LogFormat {

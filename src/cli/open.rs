@@ -9,7 +9,7 @@ use super::configuration;
 use super::exit::Failure;
 use super::place::Place;
 use super::start::Context;
-use crate::daemon::Endpoints;
+use crate::daemon::{Behalf, Endpoints};
 use crate::oci::RegistryHost;
 use crate::registry::Options;
 use crate::store::Source;
@@ -34,7 +34,7 @@ impl Connection {
 
     /// Opens a place for reading.
     pub(super) fn source(&self, place: &Place, context: &Context) -> Result<Arc<dyn Source>, Failure> {
-        Ok(self.endpoints(context)?.source(&place.home.endpoint())?)
+        Ok(self.endpoints(context)?.source(&place.home.endpoint(), Behalf::default())?)
     }
 }
 

@@ -138,6 +138,7 @@ fn trouble(tag: &TagPreview) -> Option<String> {
     }
     match tag.failure.as_ref()? {
         TagOutcome::Failed { message, .. } => Some(format!("failed {what} at {target}: {message}")),
+        TagOutcome::Postponed { reason, .. } => Some(format!("postponed {what} at {target}: {reason}")),
         TagOutcome::Contested { entries } => {
             let entries = entries.join(" and ");
             Some(format!("failed {what} at {target}: the entries {entries} claim it for different sources"))

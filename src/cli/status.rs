@@ -12,7 +12,7 @@ use super::table::{Align, Table};
 use super::{configuration, history, units};
 use crate::config::StatusPort;
 use crate::journal::Journal;
-use crate::status::{EntryState, Snapshot, TransferState};
+use crate::status::{EntryState, Quota, Snapshot, TransferState};
 
 /// How long the daemon may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -78,11 +78,23 @@ fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::i
             output.line(format!("{}: {error}", entry.name))?;
         }
     }
+    for quota in &snapshot.quotas {
+        output.line(pulls_left(quota))?;
+    }
     if !snapshot.in_flight.is_empty() {
         output.line("")?;
         output.table(&transfers(&snapshot.in_flight))?;
     }
     Ok(())
+}
+
+/// `docker.io as mirror-bot: 76 of 200 pulls left in 6h, 20 kept back (told 2026-11-21T09:00:00Z)`.
+fn pulls_left(quota: &Quota) -> String {
+    let Quota { registry, identity, limit, window_seconds, remaining, kept, told } = quota;
+    let window = humantime::format_duration(Duration::from_secs(*window_seconds));
+    let kept = if *kept > 0 { format!(", {kept} kept back") } else { String::new() };
+    let told = units::moment(*told);
+    format!("{registry} as {identity}: {remaining} of {limit} pulls left in {window}{kept} (told {told})")
 }
 
 fn entries(entries: &[EntryState]) -> Table {
@@ -199,7 +211,17 @@ mod tests {
             size: 2048,
             sent: 1024,
         };
-        Snapshot { configuration, entries: vec![entry], in_flight: vec![transfer], ..Snapshot::starting(at(0)) }
+        let quota = Quota {
+            registry: "docker.io".into(),
+            identity: "mirror-bot".into(),
+            limit: 200,
+            window_seconds: 21_600,
+            remaining: 76,
+            kept: 20,
+            told: at(0),
+        };
+        let quotas = vec![quota];
+        Snapshot { configuration, entries: vec![entry], in_flight: vec![transfer], quotas, ..Snapshot::starting(at(0)) }
     }
 
     #[test]
@@ -212,7 +234,8 @@ mod tests {
              the last edit was refused, the configuration before it goes on:\nsync.yaml:3:1: unknown key\n\n\
              ENTRY  NOW   LAST RUN              OUTCOME  TAGS              NEXT RUN\n\
              api    idle  2027-01-15T08:00:30Z  failed   2 kept, 1 failed  by hand only\n\
-             api: source: listing tags: denied\n\n\
+             api: source: listing tags: denied\n\
+             docker.io as mirror-bot: 76 of 200 pulls left in 6h, 20 kept back (told 2027-01-15T08:00:00Z)\n\n\
              BLOB             SENT       OF  FROM  TO\n{}  1.0 KiB  2.0 KiB  h/a   t/a\n",
             Digest::of(b"x").short()
         );

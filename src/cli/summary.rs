@@ -24,6 +24,9 @@ pub(super) fn print(report: &RunReport, output: &mut Output) -> io::Result<()> {
     for trouble in report.tags.iter().filter_map(trouble) {
         output.line(format!("  {trouble}"))?;
     }
+    if let Some(waits) = waits(report) {
+        output.line(format!("  {waits}"))?;
+    }
     report.problems.iter().try_for_each(|problem| output.line(format!("  failed: {problem}")))
 }
 
@@ -52,7 +55,7 @@ fn headline(report: &RunReport) -> String {
         RunOutcome::Interrupted => format!("interrupted after {took}"),
         RunOutcome::TimedOut => format!("timed out after {took}"),
         RunOutcome::Failed if report.tags.is_empty() => format!("failed after {took}"),
-        RunOutcome::Failed | RunOutcome::Succeeded => format!("in {took}"),
+        RunOutcome::Failed | RunOutcome::Postponed | RunOutcome::Succeeded => format!("in {took}"),
     };
     let counts = counts(report);
     if report.outcome == RunOutcome::Succeeded && report.tags.iter().all(|tag| tag.outcome == TagOutcome::Kept) {
@@ -69,7 +72,7 @@ fn headline(report: &RunReport) -> String {
 
 fn counts(report: &RunReport) -> String {
     let count = |word: &str| report.tags.iter().filter(|tag| told(&tag.outcome) == word).count();
-    let counted = ["copied", "replaced", "kept", "refused", "failed"].map(|word| (count(word), word));
+    let counted = ["copied", "replaced", "kept", "refused", "postponed", "failed"].map(|word| (count(word), word));
     let shown = counted.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     shown.collect::<Vec<_>>().join(", ")
 }
@@ -116,11 +119,24 @@ fn trouble(tag: &TagReport) -> Option<String> {
             let entries = entries.join(" and ");
             Some(format!("failed {what} at {target}: the entries {entries} claim it for different sources"))
         }
+        // As one line for all of them.
+        TagOutcome::Postponed { .. } => None,
         TagOutcome::Replaced { previous, kept_as: Some(under) } => {
             Some(format!("{what} at {target}: {} is kept as {under}", previous.short()))
         }
         TagOutcome::Copied | TagOutcome::Replaced { kept_as: None, .. } | TagOutcome::Kept => None,
     }
+}
+
+/// How many tags wait, until when at least, and why: that of the first stands for all.
+fn waits(report: &RunReport) -> Option<String> {
+    let reason = report.tags.iter().find_map(|tag| match &tag.outcome {
+        TagOutcome::Postponed { reason, .. } => Some(reason),
+        _ => None,
+    })?;
+    let (count, until) = (report.counts().postponed, units::moment(report.postponed_until()?));
+    let wait = if count == 1 { "waits" } else { "wait" };
+    Some(format!("{count} {wait} until {until} at least: {reason}"))
 }
 
 fn told(outcome: &TagOutcome) -> &'static str {
@@ -129,6 +145,7 @@ fn told(outcome: &TagOutcome) -> &'static str {
         TagOutcome::Replaced { .. } => "replaced",
         TagOutcome::Kept => "kept",
         TagOutcome::Refused { .. } => "refused",
+        TagOutcome::Postponed { .. } => "postponed",
         TagOutcome::Contested { .. } | TagOutcome::Failed { .. } => "failed",
     }
 }

@@ -21,7 +21,10 @@ use crate::journal::{Journal, Trigger};
 pub(super) fn engine(config: &Config, journal: Option<Journal>) -> Engine {
     Engine {
         copier: Copier::new(config.daemon.memory),
-        endpoints: Arc::new(Endpoints::new(config.registries.clone(), configuration::unlisted())),
+        endpoints: Arc::new(
+            Endpoints::new(config.registries.clone(), configuration::unlisted())
+                .within(config.daemon.bandwidth.clone()),
+        ),
         journal,
     }
 }

@@ -6,7 +6,7 @@ use super::entry::{Draft, Placed};
 use super::node::Path;
 use super::reader::Reader;
 use super::report::{Found, Part};
-use super::{Endpoint, EntryName};
+use super::{Endpoint, EntryName, sides};
 use crate::oci::{RepositoryName, Tag};
 
 /// Adds all problems between the values of `drafts`.
@@ -19,6 +19,7 @@ pub(super) fn check(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
                 target_fits(reader, source, target);
             }
         }
+        sides::check(reader, draft);
     }
     names_differ(reader, drafts);
     literal_tags_have_one_source(reader, drafts);

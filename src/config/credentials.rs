@@ -6,6 +6,7 @@ use std::path::Path;
 use secrecy::SecretString;
 
 use super::azure;
+use super::cloud;
 use super::decode::path;
 use super::expand::{expand, is_name};
 use super::node::Node;
@@ -28,6 +29,8 @@ pub(super) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Cred
     let helper = fields.get("helper").and_then(|value| helper(reader, value));
     let command = fields.get("command").and_then(|value| command(reader, value));
     let azure = fields.get("azure").and_then(|value| azure::azure(reader, value));
+    let aws = fields.get("aws").and_then(|value| cloud::aws(reader, value));
+    let gcp = fields.get("gcp").and_then(|value| cloud::gcp(reader, value));
     let anonymous = fields.get("anonymous").and_then(|value| anonymous(reader, value));
     fields.done();
     match way? {
@@ -37,6 +40,8 @@ pub(super) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Cred
         "command" if fields.has("username") => Some(Credentials::Command { line: command?, username: Some(username?) }),
         "command" => Some(Credentials::Command { line: command?, username: None }),
         "azure" => azure.map(Credentials::Azure),
+        "aws" => aws.map(Credentials::Aws),
+        "gcp" => gcp.map(Credentials::Gcp),
         "anonymous" => anonymous,
         _ => Some(Credentials::Password { username: username?, password: password? }),
     }

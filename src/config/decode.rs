@@ -7,15 +7,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::credentials::credentials;
-use super::keys::{CHUNK, DAEMON, DEFAULTS, MAX_GRACE, MIN_BANDWIDTH, MIN_MEMORY, ROOT};
+use super::keys::{CHUNK, DAEMON, DEFAULTS, MAX_GRACE, MAX_MANIFEST, MIN_MEMORY, ROOT};
+use super::limits::{bandwidth, limits};
 use super::node::Node;
 use super::reader::{Reader, Value};
-use super::registry_keys::{LIMITS, REGISTRY, UPLOAD};
+use super::registry_keys::{REGISTRY, UPLOAD};
 use super::report::{Found, Part};
 use super::secrecy::may_show;
 use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar, transport};
 use crate::oci::RegistryHost;
-use crate::registry::{Kind, Limits, Options, UploadMode, Uploads};
+use crate::registry::{Kind, Options, UploadMode, Uploads};
 
 const DEFAULT_STATUS: StatusPort = StatusPort::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
 /// What the kernel takes as the path of a socket.
@@ -87,6 +88,7 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
     };
     let at_once = fields.integer(reader, "entries_at_once").unwrap_or(4);
     let memory = fields.get("memory").map_or(Some(128 << 20), |value| reader.size(value, MIN_MEMORY));
+    let bandwidth = fields.get("bandwidth").and_then(|value| bandwidth(reader, value));
     let grace = fields.get("shutdown_grace");
     let grace = grace.map_or(Some(Duration::from_secs(30)), |value| reader.duration(value, 0..=MAX_GRACE));
     fields.done();
@@ -95,6 +97,7 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
         status: status?,
         entries_at_once: at_once,
         memory: memory?,
+        bandwidth,
         shutdown_grace: grace?,
     })
 }
@@ -170,8 +173,9 @@ fn registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, 
     let mut registries = BTreeMap::new();
     let mut places: BTreeMap<RegistryHost, Vec<usize>> = BTreeMap::new();
     for (name, value) in value.pairs() {
-        let options = options(reader, &value);
-        let host: RegistryHost = match name.parse() {
+        let host: Result<RegistryHost, _> = name.parse();
+        let options = options(reader, &value, host.as_ref().ok());
+        let host = match host {
             Ok(host) => host,
             Err(error) => {
                 let message = if may_show(name, false) { error.to_string() } else { "not a registry host".to_owned() };
@@ -191,7 +195,8 @@ fn registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, 
     registries
 }
 
-fn options(reader: &Reader<'_>, value: &Value<'_>) -> Option<Options> {
+/// The options of the registry at `host`, which is `None` where that is no host.
+fn options(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHost>) -> Option<Options> {
     let fields = reader.fields(value, &REGISTRY)?;
     let credentials = match fields.get("credentials") {
         Some(value) => credentials(reader, value),
@@ -201,9 +206,10 @@ fn options(reader: &Reader<'_>, value: &Value<'_>) -> Option<Options> {
     let kind = fields.get("kind").and_then(|value| kind(reader, value));
     let limits = fields.get("limits").and_then(|value| limits(reader, value)).unwrap_or_default();
     let upload = fields.get("upload").and_then(|value| uploads(reader, value)).unwrap_or_default();
-    let transport = transport::transport(reader, &fields, plain_http);
+    let max_manifest = fields.get("max_manifest").and_then(|value| max_manifest(reader, value));
+    let transport = transport::transport(reader, &fields, plain_http, host);
     fields.done();
-    Some(Options { credentials, plain_http, kind, limits, upload, transport })
+    Some(Options { credentials, plain_http, kind, limits, upload, max_manifest, transport })
 }
 
 fn uploads(reader: &Reader<'_>, value: &Value<'_>) -> Option<Uploads> {
@@ -227,22 +233,17 @@ fn uploads(reader: &Reader<'_>, value: &Value<'_>) -> Option<Uploads> {
     Some(Uploads { mode, chunk })
 }
 
+fn max_manifest(reader: &Reader<'_>, value: &Value<'_>) -> Option<u64> {
+    let size = reader.size(value, *MAX_MANIFEST.start())?;
+    if size > *MAX_MANIFEST.end() {
+        let most = scalar::shown_size(*MAX_MANIFEST.end());
+        reader.wrong(value, format!("{} is too much: {most} at most", scalar::shown_size(size)));
+    }
+    // The least is the default.
+    Some(size).filter(|size| size > MAX_MANIFEST.start())
+}
+
 fn kind(reader: &Reader<'_>, value: &Value<'_>) -> Option<Kind> {
     let text = reader.text(value, "acr, ecr, google or plain")?;
     reader.keep(value, text.parse())
-}
-
-fn limits(reader: &Reader<'_>, value: &Value<'_>) -> Option<Limits> {
-    let fields = reader.fields(value, &LIMITS)?;
-    let requests = fields.get("requests").and_then(|value| {
-        let text = match value.node {
-            Node::Number(text) => text.clone(),
-            _ => reader.text(value, "a rate like 600/min")?,
-        };
-        reader.keep(value, scalar::requests(&text))
-    });
-    let bandwidth = fields.get("bandwidth").and_then(|value| reader.bandwidth(value, MIN_BANDWIDTH));
-    let concurrent = fields.integer(reader, "concurrent");
-    fields.done();
-    Some(Limits { requests, bandwidth, concurrent })
 }

@@ -77,12 +77,13 @@ fn by_name(config: &Config) -> BTreeMap<&EntryName, &Entry> {
 
 fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     // Taken apart, so that a setting added later cannot be forgotten here.
-    let Daemon { journal, status, entries_at_once, memory, shutdown_grace } = old;
+    let Daemon { journal, status, entries_at_once, memory, bandwidth, shutdown_grace } = old;
     [
         ("journal", *journal == new.journal),
         ("status", *status == new.status),
         ("entries_at_once", *entries_at_once == new.entries_at_once),
         ("memory", *memory == new.memory),
+        ("bandwidth", *bandwidth == new.bandwidth),
         ("shutdown_grace", *shutdown_grace == new.shutdown_grace),
     ]
     .into_iter()
@@ -90,13 +91,20 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     .collect()
 }
 
+/// Whether nothing but the limits of a registry differs.
+#[must_use]
+pub fn differ_in_limits_alone(old: &Options, new: &Options) -> bool {
+    same_options(&Options { limits: new.limits.clone(), ..old.clone() }, new)
+}
+
 fn same_options(old: &Options, new: &Options) -> bool {
-    let Options { credentials, plain_http, kind, limits, upload, transport } = old;
+    let Options { credentials, plain_http, kind, limits, upload, max_manifest, transport } = old;
     *credentials == new.credentials
         && *plain_http == new.plain_http
         && *kind == new.kind
         && *limits == new.limits
         && *upload == new.upload
+        && *max_manifest == new.max_manifest
         && *transport == new.transport
 }
 
@@ -135,10 +143,22 @@ sync:
     }
 
     #[test]
+    fn other_credentials_of_an_entry_change_it_and_no_registry() {
+        let who = |username: &str| {
+            let credentials = format!("{{source: {{username: {username}, password: one}}}}");
+            read(&BEFORE.replace("target: b.example/x", &format!("target: b.example/x, credentials: {credentials}")))
+        };
+        let found = difference(&who("me"), &who("you"));
+        assert_eq!(found.changed.iter().map(EntryName::as_str).collect::<Vec<_>>(), ["x"]);
+        assert!(found.registries.is_empty());
+        assert!(difference(&who("me"), &who("me")).is_empty());
+    }
+
+    #[test]
     fn what_came_went_and_changed_is_named() {
         let after = r#"
 version: 1
-daemon: {memory: 64MiB, status: off}
+daemon: {memory: 64MiB, status: off, bandwidth: 1MiB/s}
 registries:
   a.example: {credentials: {username: me, password: two}}
   c.example: {plain_http: true}
@@ -153,6 +173,6 @@ sync:
         assert_eq!(names(&found.changed), ["y"]);
         let hosts: Vec<&str> = found.registries.iter().map(RegistryHost::as_str).collect();
         assert_eq!(hosts, ["a.example", "b.example", "c.example"]);
-        assert_eq!(found.daemon, ["status", "memory"]);
+        assert_eq!(found.daemon, ["status", "memory", "bandwidth"]);
     }
 }

@@ -103,10 +103,13 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Whether `text` is a URL with something before an `@` in its authority.
+/// Whether `text` is a URL with something before an `@` in its authority, or `USER:PASSWORD@HOST` without a scheme (and not
+/// `NAME:TAG@DIGEST`).
 pub(crate) fn has_user_info(text: &str) -> bool {
-    let authority = text.split_once("://").map_or("", |(_, rest)| rest).split('/').next().unwrap_or_default();
-    authority.contains('@')
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let (before, after) = authority.rsplit_once('@').unwrap_or_default();
+    if scheme.is_empty() { before.contains(':') && !after.starts_with("sha") } else { authority.contains('@') }
 }
 
 fn repository(text: &str) -> Result<Endpoint, EndpointError> {
@@ -182,8 +185,10 @@ mod tests {
         );
         assert!(message("ghcr.io/**/b").contains("wrong place"));
         assert!(message("**").contains("wrong place"));
-        let secret = message("https://me:hunter2@ghcr.io/a");
-        assert!(!secret.contains("hunter2"), "{secret}");
+        for secret in ["https://me:hunter2@ghcr.io/a", "me:hunter2@ghcr.io/a", "https://me@ghcr.io/a"] {
+            assert!(message(secret).starts_with("a user name or password does not belong here"));
+        }
+        assert!(message("alpine:3.20@sha256:12").contains("sha256:12"));
     }
 
     #[test]

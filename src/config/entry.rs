@@ -9,6 +9,7 @@ use chrono_tz::Tz;
 use super::keys::{ENTRY, MAX_JITTER, MAX_TIMEOUT, TAGS};
 use super::node::Node;
 use super::reader::{Fields, Reader, Value, nearest};
+use super::sides::{Sides, sides};
 use super::{Endpoint, Entry, EntryName};
 use crate::oci::Platform;
 use crate::plan::{Overwrite, Pattern, Selection};
@@ -22,6 +23,7 @@ pub(super) struct Draft<'n> {
     pub(super) name: Option<Placed<'n, EntryName>>,
     pub(super) source: Option<Placed<'n, Endpoint>>,
     pub(super) targets: Vec<Placed<'n, Endpoint>>,
+    pub(super) credentials: Sides<'n>,
     pub(super) settings: Settings<'n>,
 }
 
@@ -52,9 +54,10 @@ pub(super) fn draft<'n>(reader: &Reader<'_>, value: &Value<'n>, defaults: &Setti
     let name = fields.get("name").and_then(|value| placed(reader, value, "a name"));
     let source = fields.get("source").and_then(|value| placed(reader, value, "a repository"));
     let targets = targets(reader, value, &fields);
+    let credentials = fields.get("credentials").map(|value| sides(reader, value)).unwrap_or_default();
     let settings = settings(reader, &fields).over(defaults);
     fields.done();
-    Some(Draft { name, source, targets, settings })
+    Some(Draft { name, source, targets, credentials, settings })
 }
 
 fn placed<'n, T>(reader: &Reader<'_>, value: &Value<'n>, expected: &str) -> Option<Placed<'n, T>>
@@ -163,7 +166,7 @@ fn platforms(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Vec<Platfo
     Some(Some(platforms))
 }
 
-fn timezone(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tz> {
+pub(super) fn timezone(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tz> {
     let text = reader.text(value, "a time zone like Europe/Berlin")?;
     if let Ok(zone) = text.parse() {
         return Some(zone);
@@ -214,6 +217,7 @@ impl Draft<'_> {
             name: self.name?.0,
             source: self.source?.0,
             targets: self.targets.into_iter().map(|(target, _)| target).collect(),
+            credentials: self.credentials.into(),
             selection: tags.unwrap_or_default().selection,
             platforms: platforms.flatten(),
             referrers: referrers.unwrap_or(true),

@@ -1,6 +1,9 @@
 //! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
 
-use super::registry_keys::{AZURE, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD};
+use super::cloud_keys::{AWS, GCP};
+use super::registry_keys::{
+    AZURE, BANDWIDTH, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD, WINDOW,
+};
 use crate::plan::Overwrite;
 
 /// The keys of one kind of map.
@@ -48,6 +51,8 @@ pub(super) enum Shape {
     List,
     /// Text, `{env: NAME}` or `{file: PATH}`.
     Secret,
+    /// Text, a map of known keys, or a list of such maps.
+    TextOrMaps { pattern: &'static str, keys: &'static Table },
     /// A map of known keys.
     Map(&'static Table),
     /// One of these words, or a map of known keys.
@@ -85,6 +90,9 @@ pub(super) const MIN_MEMORY: u64 = 16 << 20;
 pub(super) const MIN_BANDWIDTH: u64 = 1 << 10;
 /// The bounds of a chunk, in bytes.
 pub(super) const CHUNK: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
+
+/// The bytes of the largest manifest that is read.
+pub(super) const MAX_MANIFEST: std::ops::RangeInclusive<u64> = 4 << 20..=8 << 20;
 
 /// The most items of any list.
 pub(super) const MAX_ITEMS: u64 = 10_000;
@@ -147,6 +155,13 @@ pub(super) static DAEMON: Table = Table {
             ),
             r#""128MiB""#,
         ),
+        key(
+            "bandwidth",
+            BANDWIDTH,
+            "Bytes a second of all registries together, in both directions: a rate, or windows of the day as under `limits`. \
+             Default: no limit.",
+            r#""200MiB/s""#,
+        ),
         with_default(
             key("shutdown_grace", DURATION, "How long transfers may go on after SIGTERM, an hour at most.", r#""1m""#),
             r#""30s""#,
@@ -185,10 +200,36 @@ pub(super) static ENTRY: Table = Table {
                 "Where to write, when it is several places: one read, many writes.",
                 r#"["a.example.com/python", "b.example.com/python"]"#,
             ),
+            key(
+                "credentials",
+                Shape::Map(&SIDES),
+                "Who to be for this entry alone, where that is not who the registry's own credentials say.",
+                "",
+            ),
         ],
         SETTINGS,
     ],
     required: &["name", "source"],
+};
+
+/// Not in `defaults`: what is meant for one registry would be shown to those of all entries.
+pub(super) static SIDES: Table = Table {
+    place: "under an entry's `credentials`",
+    groups: &[&[
+        key(
+            "source",
+            Shape::OneOf(&CREDENTIALS, CREDENTIAL_WAYS),
+            "Who reads, in the same ways as under a registry.",
+            r#"{"username": "reader", "password": {"env": "READER_PASSWORD"}}"#,
+        ),
+        key(
+            "target",
+            Shape::OneOf(&CREDENTIALS, CREDENTIAL_WAYS),
+            "Who writes; all targets of the entry are at one registry then.",
+            r#"{"username": "writer", "password": {"file": "/run/secrets/writer"}}"#,
+        ),
+    ]],
+    required: &[],
 };
 
 /// The keys that `defaults` and an entry share.
@@ -276,8 +317,24 @@ pub(super) static TAGS: Table = Table {
 };
 
 /// All tables, for "it belongs under …".
-pub(super) static TABLES: [&Table; 12] =
-    [&ROOT, &DAEMON, &REGISTRY, &TLS, &TIMEOUTS, &CREDENTIALS, &AZURE, &LIMITS, &UPLOAD, &DEFAULTS, &ENTRY, &TAGS];
+pub(super) static TABLES: &[&Table] = &[
+    &ROOT,
+    &DAEMON,
+    &REGISTRY,
+    &TLS,
+    &TIMEOUTS,
+    &CREDENTIALS,
+    &AZURE,
+    &AWS,
+    &GCP,
+    &LIMITS,
+    &UPLOAD,
+    &DEFAULTS,
+    &ENTRY,
+    &SIDES,
+    &TAGS,
+    &WINDOW,
+];
 
 impl Table {
     /// The keys of all groups.

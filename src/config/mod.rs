@@ -7,6 +7,8 @@
 
 mod across;
 mod azure;
+mod cloud;
+mod cloud_keys;
 mod credentials;
 mod decode;
 mod difference;
@@ -14,6 +16,7 @@ mod endpoint;
 mod entry;
 mod expand;
 mod keys;
+mod limits;
 mod load;
 mod model;
 mod node;
@@ -24,15 +27,16 @@ mod report;
 mod scalar;
 mod schema;
 mod secrecy;
+mod sides;
 mod syntax;
 #[cfg(test)]
 mod tests;
 mod transport;
 
-pub use difference::{Difference, difference};
+pub use difference::{Difference, differ_in_limits_alone, difference};
 pub use endpoint::{Endpoint, EndpointError};
 pub use load::{load, parse};
-pub use model::{Config, Daemon, Entry, EntryName, EntryNameError, StatusPort};
+pub use model::{Config, Daemon, Entry, EntryCredentials, EntryName, EntryNameError, StatusPort};
 pub use problem::{Problem, Problems};
 pub use schema::schema;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::oci::{Platform, RegistryHost};
 use crate::plan;
-use crate::registry::Options;
+use crate::registry::{Bandwidth, Credentials, Options};
 use crate::schedule::Schedule;
 
 use super::Endpoint;
@@ -50,6 +50,8 @@ pub struct Daemon {
     pub entries_at_once: usize,
     /// Ceiling in bytes for buffers of transfers in flight, 16 MiB at least. Default 128 MiB.
     pub memory: u64,
+    /// Bytes a second of all registries together, by the time of day. Default no limit.
+    pub bandwidth: Option<Bandwidth>,
     /// How long running transfers may go on after SIGTERM, up to an hour. Default 30 s.
     pub shutdown_grace: Duration,
 }
@@ -84,6 +86,8 @@ pub struct Entry {
     pub source: Endpoint,
     /// Where to write: one at least, all different, none the source.
     pub targets: Vec<Endpoint>,
+    /// Who to be, where that is not who the registries' own options say.
+    pub credentials: EntryCredentials,
     /// Which tags. Default all.
     pub selection: plan::Selection,
     /// Which platforms of an index; `None` is all of them, the index verbatim.
@@ -100,6 +104,22 @@ pub struct Entry {
     pub timeout: Option<Duration>,
     /// What happens to a tag that the target has with another digest. Default always.
     pub overwrite: plan::Overwrite,
+}
+
+/// Who one entry is to be at its registries; `None` is who the registry's own options say.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EntryCredentials {
+    /// At the source's registry.
+    pub source: Option<Credentials>,
+    /// At the registry of all targets, which is one where this is said.
+    pub target: Option<Credentials>,
+}
+
+impl EntryCredentials {
+    /// Those that are said, source before target.
+    pub fn both(&self) -> impl Iterator<Item = &Credentials> {
+        self.source.iter().chain(&self.target)
+    }
 }
 
 /// The name of an entry: up to 64 letters, digits, `.`, `_` and `-`.

@@ -8,8 +8,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::Environment;
+use super::cloud_keys::{AWS, GCP};
 use super::expand::expand;
-use super::keys::{Key, MAX_ITEMS, Shape, TABLES, Table};
+use super::keys::{Key, MAX_ITEMS, SIDES, Shape, TABLES, Table};
 use super::node::{Node, Path};
 use super::registry_keys::{AZURE, CREDENTIALS};
 use super::report::{Found, Part};
@@ -324,7 +325,7 @@ impl<'n> Fields<'n> {
 
 /// The problem of an unknown key, with the near miss, else the place where it belongs, else what is known here.
 fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Found {
-    let among_credentials = std::ptr::eq(table, &CREDENTIALS) || std::ptr::eq(table, &AZURE);
+    let among_credentials = [&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES].iter().any(|among| std::ptr::eq(table, *among));
     let key = if may_show(name, among_credentials) { format!("key `{name}`") } else { "key".to_owned() };
     let found = Found::new(&child.path, Part::Key, format!("unknown {key} {}", table.place));
     if name == "<<" {
@@ -336,6 +337,9 @@ fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Found {
     }
     if let Some(near) = nearest(name, names.iter().copied()) {
         return found.hint(format!("did you mean `{near}`?"));
+    }
+    if std::ptr::eq(table, &SIDES) && CREDENTIALS.find(name).is_some() {
+        return found.hint(format!("write `source: {{{name}: …}}`, `target: {{{name}: …}}` or both"));
     }
     if let Some(other) = TABLES.iter().find(|other| other.find(name).is_some()) {
         return found.hint(format!("it belongs {}", other.place));

@@ -1,7 +1,8 @@
 //! The keys of one registry in `sync.yaml`, a part of the table of [`super::keys`].
 
+use super::cloud_keys::{AWS, GCP};
 use super::keys::{ANY, DURATION, Key, Shape, Table, Way, key, with_default};
-use crate::registry::{Kind, UploadMode};
+use crate::registry::{Kind, Profile, UploadMode};
 
 /// The last part of the name of a credential helper.
 const HELPER: &str = "^[a-zA-Z0-9._-]+$";
@@ -14,7 +15,7 @@ pub(super) static REGISTRY: Table = Table {
                 "credentials",
                 Shape::OneOf(&CREDENTIALS, CREDENTIAL_WAYS),
                 "Who to be, in one of several ways. Default: as docker's configuration of this machine says \
-                 ($DOCKER_CONFIG/config.json, else ~/.docker/config.json, then $REGISTRY_AUTH_FILE), else nobody.",
+                 ($DOCKER_CONFIG/config.json, else ~/.docker/config.json, then $REGISTRY_AUTH_FILE, else podman's), else nobody.",
                 "",
             ),
             with_default(
@@ -31,8 +32,17 @@ pub(super) static REGISTRY: Table = Table {
             key(
                 "limits",
                 Shape::Map(&LIMITS),
-                "What the registry is asked for at most, by all entries together. Default: no limit.",
+                "What the registry is asked for at most, by all entries together, in turn. Default: by `profile`.",
                 "",
+            ),
+            with_default(
+                key(
+                    "max_manifest",
+                    Shape::Size,
+                    "The largest manifest that is read from the registry, 4MiB to 8MiB; larger ones are refused.",
+                    r#""8MiB""#,
+                ),
+                r#""4MiB""#,
             ),
             key("upload", Shape::Map(&UPLOAD), "How blobs are sent to the registry. Default: as it takes them.", ""),
         ],
@@ -62,6 +72,14 @@ const TRANSPORT: &[Key] = &[
         r#""/artifactory/api/docker/images""#,
     ),
     key("timeouts", Shape::Map(&TIMEOUTS), "How long to wait, each from 1s to 1h.", ""),
+    key(
+        "mirrors",
+        Shape::Texts { filled: false },
+        "Where manifests and blobs are read first, in this order, each HOST or HOST/PREFIX (the prefix goes before the \
+         repository's name), 8 at most; what none of them has is read here. Tags are always asked for here. How to speak to \
+         a mirror stands under its own host, but for `mirrors` there, which count for who reads from that host itself.",
+        r#"["mirror.example.com:5000", "harbor.example.com/hub-proxy"]"#,
+    ),
 ];
 
 pub(super) static TIMEOUTS: Table = Table {
@@ -149,8 +167,22 @@ pub(super) static CREDENTIALS: Table = Table {
             "azure",
             Shape::WordOr(&AZURE_WORDS, &AZURE),
             "An identity of Entra's for Azure Container Registry: managed_identity, workload_identity (by the variables that \
-             its webhook sets), or a map: with client_secret an application, else a managed identity.",
+             its webhook sets), or a map: with client_secret or certificate an application, else a managed identity.",
             r#""managed_identity""#,
+        ),
+        key(
+            "aws",
+            Shape::Map(&AWS),
+            "An identity at Amazon's, for Elastic Container Registry: `{}` is who this machine is, as Amazon's own tools find \
+             out.",
+            "{}",
+        ),
+        key(
+            "gcp",
+            Shape::Map(&GCP),
+            "An identity at Google's, for Artifact Registry: `{}` is the service account of this machine, or of \
+             $GOOGLE_APPLICATION_CREDENTIALS.",
+            "{}",
         ),
         key("anonymous", Shape::Bool, "Nobody: `true`, or not there.", "true"),
     ]],
@@ -165,6 +197,8 @@ pub(super) const CREDENTIAL_WAYS: &[Way] = &[
     Way { required: &["helper"], optional: &[] },
     Way { required: &["command"], optional: &["username"] },
     Way { required: &["azure"], optional: &[] },
+    Way { required: &["aws"], optional: &[] },
+    Way { required: &["gcp"], optional: &[] },
     Way { required: &["anonymous"], optional: &[] },
 ];
 
@@ -177,7 +211,7 @@ pub(super) static AZURE: Table = Table {
         key(
             "client_id",
             ANY,
-            "The application; without client_secret, which of the machine's identities.",
+            "The application; without client_secret and certificate, which of the machine's identities.",
             r#""00000000-0000-0000-0000-000000000000""#,
         ),
         key("tenant_id", ANY, "The directory of the application.", r#""00000000-0000-0000-0000-000000000000""#),
@@ -186,6 +220,18 @@ pub(super) static AZURE: Table = Table {
             Shape::Secret,
             "The application's secret; it is never shown.",
             r#"{"env": "AZURE_SECRET"}"#,
+        ),
+        key(
+            "certificate",
+            ANY,
+            "A PEM file with the application's certificate, instead of a secret.",
+            r#""/etc/transship/azure.pem""#,
+        ),
+        key(
+            "key",
+            ANY,
+            "The PEM file with its private key, an RSA key. Default: in the file of the certificate.",
+            r#""/etc/transship/azure.key""#,
         ),
         with_default(
             key(
@@ -208,20 +254,81 @@ pub(super) static LIMITS: Table = Table {
     place: "under `limits`",
     groups: &[&[
         key(
-            "requests",
-            Shape::Text { pattern: "^[0-9]+ */ *(s|min|h)$" },
-            "Requests in a time: 10/s, 600/min or 5000/h.",
-            r#""600/min""#,
+            "profile",
+            Shape::Word(&PROFILES),
+            "The figures of a well-known registry, for whatever is not set here. Default: by the host's name or the kind, but \
+             for Azure's, whose tier they do not tell.",
+            r#""acr-premium""#,
+        ),
+        key("requests", RATE, "All requests in a time: 10/s, 600/min, 5000/h, or none.", r#""600/min""#),
+        key("reads", RATE, "The requests that read.", r#""1000/min""#),
+        key(
+            "writes",
+            RATE,
+            "The requests that write; those that delete too, where `deletes` has no figure.",
+            r#""100/min""#,
+        ),
+        key("uploads", RATE, "The writes that begin an upload or mount a blob.", r#""10/s""#),
+        key("deletes", RATE, "The requests that delete a manifest.", r#""100/min""#),
+        key(
+            "referrer_lists",
+            RATE,
+            "The reads by the referrers API; without a figure they count as reads.",
+            r#""250/min""#,
         ),
         key(
             "bandwidth",
-            Shape::Text { pattern: "^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB|TiB)? */s$" },
-            "Bytes a second, both directions together.",
-            r#""100MiB/s""#,
+            BANDWIDTH,
+            "Bytes a second, both directions together: a rate, or windows of the day, of which the first that holds counts.",
+            r#"[{"rate": "50MiB/s", "between": "08:00-18:00"}, {"rate": "200MiB/s"}]"#,
         ),
         key("concurrent", Shape::Integer { min: 1, max: 1000 }, "Requests in flight.", "32"),
+        with_default(
+            key(
+                "keep",
+                Shape::Integer { min: 0, max: 1_000_000 },
+                "Pulls of each window that are left to people, where the registry counts pulls (Docker Hub).",
+                "20",
+            ),
+            "0",
+        ),
     ]],
     required: &[],
+};
+
+/// The profiles, and the word for none.
+static PROFILES: [&str; Profile::NAMES.len() + 1] = {
+    let mut words = ["none"; Profile::NAMES.len() + 1];
+    let mut at = 0;
+    while at < Profile::NAMES.len() {
+        words[at] = Profile::NAMES[at];
+        at += 1;
+    }
+    words
+};
+
+const RATE: Shape = Shape::Text { pattern: "^(none|[0-9]+ */ *(s|min|h))$" };
+
+const BYTES_A_SECOND: &str = "^[0-9]+ *(B|kB|KB|KiB|MB|MiB|GB|GiB|TiB)? */s$";
+
+pub(super) const BANDWIDTH: Shape = Shape::TextOrMaps { pattern: BYTES_A_SECOND, keys: &WINDOW };
+
+pub(super) static WINDOW: Table = Table {
+    place: "in a window of `bandwidth`",
+    groups: &[&[
+        key("rate", Shape::Text { pattern: BYTES_A_SECOND }, "Bytes a second.", r#""50MiB/s""#),
+        key(
+            "between",
+            Shape::Text { pattern: "^[0-9]{1,2}:[0-9]{2} *- *[0-9]{1,2}:[0-9]{2}$" },
+            "From one time of day to another, over midnight too. Default: always.",
+            r#""08:00-18:00""#,
+        ),
+        with_default(
+            key("timezone", ANY, "The time zone of `between`, by its name.", r#""Europe/Berlin""#),
+            r#""UTC""#,
+        ),
+    ]],
+    required: &["rate"],
 };
 
 pub(super) static UPLOAD: Table = Table {

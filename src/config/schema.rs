@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{Key, MAX_ITEMS, ROOT, Shape, Table, Way};
+use super::registry_keys::{CREDENTIAL_WAYS, CREDENTIALS};
 
 /// What an unexpanded value of any kind may be.
 const VARIABLE: &str = r"\$\{";
@@ -19,7 +20,10 @@ pub fn schema() -> Value {
     });
     if let (Value::Object(schema), Value::Object(about)) = (&mut schema, about) {
         schema.extend(about);
-        schema.insert("$defs".into(), json!({ "secret": secret() }));
+        schema.insert(
+            "$defs".into(),
+            json!({ "secret": secret(), "credentials": one_of(&CREDENTIALS, CREDENTIAL_WAYS) }),
+        );
     }
     schema
 }
@@ -106,12 +110,20 @@ fn shape(shape: &Shape) -> Value {
         }
         Shape::List => list(1),
         Shape::Secret => json!({ "$ref": "#/$defs/secret" }),
+        Shape::TextOrMaps { pattern, keys } => {
+            let mut map = table(keys);
+            map["type"] = "object".into();
+            let maps = json!({ "type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": map });
+            json!({ "anyOf": [text(pattern), map, maps] })
+        }
         Shape::Map(keys) => table(keys),
         Shape::WordOr(words, keys) => {
             let mut map = table(keys);
             map["type"] = "object".into();
             json!({ "anyOf": [{ "enum": words }, variable, map] })
         }
+        // They stand in several places.
+        Shape::OneOf(keys, _) if std::ptr::eq(*keys, &CREDENTIALS) => json!({ "$ref": "#/$defs/credentials" }),
         Shape::OneOf(keys, ways) => one_of(keys, ways),
         Shape::MapOf(keys) => json!({ "type": ["object", "null"], "additionalProperties": table(keys) }),
         Shape::ListOf(keys) => json!({ "type": "array", "maxItems": MAX_ITEMS, "items": entry(keys) }),

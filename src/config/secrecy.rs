@@ -3,7 +3,9 @@
 
 use std::ops::Range;
 
+use super::cloud_keys::{AWS, GCP};
 use super::endpoint::has_user_info;
+use super::keys::{SIDES, Table};
 use super::node::{Node, Path, affordable, locate};
 use super::problem::Excerpt;
 use super::reader::nearest;
@@ -104,7 +106,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
             }
         }
         Node::Text(text)
-            if secret || has_user_info(text) || swallows_secret(text) || text.contains("PRIVATE KEY-----") =>
+            if secret || may_have_user_info(text) || swallows_secret(text) || text.contains("PRIVATE KEY-----") =>
         {
             secrets.push(found(path, Part::Value, text))
         }
@@ -117,10 +119,17 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
 /// Whether an unknown key can be shown: among credentials when it is nearly a known one, elsewhere when it is a word.
 pub(super) fn may_show(key: &str, among_credentials: bool) -> bool {
     if among_credentials {
-        let known = CREDENTIALS.keys().chain(AZURE.keys()).map(|key| key.name).chain(["env", "file"]);
+        let tables = [&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES];
+        let known = tables.into_iter().flat_map(Table::keys).map(|key| key.name).chain(["env", "file"]);
         return nearest(key, known).is_some();
     }
     !sounds_secret(key) || key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
+/// Whether a text is an address with a user name before its host, or one that was meant to be so: a password may have a
+/// slash in it that ends the host's part.
+fn may_have_user_info(text: &str) -> bool {
+    has_user_info(text) || text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 
 /// Whether a text is so long by a forgotten quote that keys with secrets may be in it.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::keys::{Key, ROOT, Shape, Table};
 use super::*;
-use crate::registry::{AzureIdentity, Credentials, DockerConfig, Kind, Secret};
+use crate::registry::{AzureIdentity, Bandwidth, Credentials, DockerConfig, Figure, Kind, Profile, Rate, Secret};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -28,6 +28,8 @@ fn environment(name: &str) -> Option<String> {
         "AZURE_FEDERATED_TOKEN_FILE" => "/run/secrets/token",
         "IDENTITY_TOKEN" => "hunter2-token",
         "CONCURRENT" => "8",
+        "RATE" => "10MiB/s",
+        "RATE_OF_LISTS" => "5/s",
         "CREDENTIALS_DIRECTORY" => "tests/config/credentials",
         "EMPTY" => "",
         _ => return None,
@@ -124,6 +126,13 @@ fn the_schema_refuses_unknown_keys_and_impossible_values() {
         "{version: 1, sync: [], registries: {ghcr.io: {credentials: {token: x, anonymous: true}}}}",
         "{version: 1, sync: [], registries: {ghcr.io: {credentials: {username: me, password: {nev: X}}}}}",
         "{version: 1, sync: [], registries: {ghcr.io: {limits: {requests: 10}}}}",
+        "{version: 1, sync: [{name: a, source: b/c, target: d, credentials: {username: me, password: x}}]}",
+        "{version: 1, sync: [{name: a, source: b/c, target: d, credentials: {target: {username: me}}}]}",
+        "{version: 1, sync: [], registries: {ghcr.io: {limits: {profile: acr}}}}",
+        "{version: 1, sync: [], registries: {ghcr.io: {limits: {writes: never}}}}",
+        "{version: 1, sync: [], daemon: {bandwidth: []}}",
+        "{version: 1, sync: [], daemon: {bandwidth: {between: '08:00-18:00'}}}",
+        "{version: 1, sync: [], daemon: {bandwidth: [{rate: 1MiB/s, between: 8-18}]}}",
     ] {
         let value: Value = serde_yaml::from_str(text).unwrap();
         assert!(!schema.is_valid(&value), "the schema takes {text}");
@@ -204,6 +213,9 @@ fn the_examples_in_the_table_of_keys_fit_the_schema() {
         let example: Value = serde_json::from_str(key.example).unwrap_or_else(|e| panic!("{way}: {e}"));
         let mut at = &schema;
         for step in way.split('.') {
+            if at["$ref"] == "#/$defs/credentials" {
+                at = &schema["$defs"]["credentials"];
+            }
             at = if step == "*" {
                 at.get("items").unwrap_or_else(|| &at["additionalProperties"])
             } else {
@@ -229,8 +241,16 @@ fn what_the_file_says_is_what_the_configuration_has() {
     let hub = &config.registries[&"docker.io".parse().unwrap()];
     let password = Secret::File("tests/config/credentials/docker-hub".into());
     assert_eq!(hub.credentials, Some(Credentials::Password { username: "mirror-bot".into(), password }));
-    assert_eq!(hub.limits.bandwidth, Some(100 << 20));
-    assert_eq!(hub.limits.requests.map(|rate| (rate.count, rate.per.as_secs())), Some((600, 60)));
+    let rate = |count| Figure::Set(Rate { count, per: std::time::Duration::from_secs(60) });
+    assert_eq!(hub.limits.bandwidth, Some(Bandwidth::always(100 << 20)));
+    assert_eq!((hub.limits.requests, hub.limits.profile), (rate(600), Figure::Unsaid));
+    let premium = &config.registries[&"prod.azurecr.io".parse().unwrap()].limits;
+    assert_eq!((premium.profile, premium.writes), (Figure::Set(Profile::AcrPremium), rate(500)));
+    assert_eq!((premium.deletes, premium.concurrent), (Figure::Lifted, Figure::Set(16)));
+    let total = config.daemon.bandwidth.as_ref().unwrap().windows();
+    let [(day, hours), (night, always)] = [0, 1].map(|at| (total[at].rate, total[at].between));
+    assert_eq!((day, night, always), (50 << 20, 200 << 20, None));
+    assert_eq!((hours.unwrap().to_string(), total[0].timezone), ("08:00-18:00".into(), chrono_tz::Europe::Berlin));
     assert!(config.registries[&"registry.internal:5000".parse().unwrap()].plain_http);
     assert_eq!(config.registries[&"images.example.com".parse().unwrap()].kind, Some(Kind::Acr));
     let inside = &config.registries[&"inside.example.com".parse().unwrap()].transport;
@@ -305,9 +325,20 @@ fn an_identity_of_azure_is_a_word_or_keys() {
     let token = Secret::File("/run/secrets/token".into());
     let workload = AzureIdentity::Workload { client_id: "id".into(), tenant_id: "id".into(), token };
     assert_eq!(azure("workload_identity").unwrap().identity, workload);
+    let pem = "tests/config/credentials/azure.pem";
+    let certified = AzureIdentity::Certified {
+        client_id: "a".into(),
+        tenant_id: "b".into(),
+        certificate: pem.into(),
+        key: pem.into(),
+    };
+    assert_eq!(azure(&format!("{{client_id: a, tenant_id: b, certificate: {pem}}}")).unwrap().identity, certified);
     for (wrong, message) in [
         ("hunter2", "expected managed_identity, workload_identity or a map"),
-        ("{client_secret: hunter2}", "an application needs client_id, tenant_id and client_secret"),
+        (
+            "{client_secret: hunter2}",
+            "an application needs client_id, tenant_id, and either client_secret or certificate",
+        ),
         ("{client_id: a, tenant_id: ../b, client_secret: hunter2}", "a tenant_id has letters"),
         ("{imds: 'http://me:hunter2@h'}", "expected an address like"),
         ("{authority: 'http://login.example'}", "it is asked by https alone"),
@@ -316,6 +347,66 @@ fn an_identity_of_azure_is_a_word_or_keys() {
         let problems = azure(wrong).unwrap_err();
         assert!(problems.contains(message) && !problems.contains("hunter2"), "{problems}");
     }
+}
+
+/// What `credentials` of these words are, in an environment with these variables.
+fn credentials_in(written: &str, variables: &[(&str, &str)]) -> Result<Credentials, String> {
+    let environment = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    let text = format!(
+        "{{version: 1, daemon: {{journal: j}}, sync: [], registries: {{a.example: {{credentials: {written}}}}}}}"
+    );
+    let config = parse("sync.yaml", &text, &environment).map_err(|problems| problems.to_string())?;
+    let credentials = config.registries.into_values().next().and_then(|options| options.credentials);
+    credentials.ok_or_else(|| "nobody".to_owned())
+}
+
+#[test]
+fn an_authority_of_the_environment_is_shown_secrets_by_tls_alone() {
+    let authority = |host: &str| {
+        let variables = [
+            ("AZURE_CLIENT_ID", "id"),
+            ("AZURE_TENANT_ID", "id"),
+            ("AZURE_FEDERATED_TOKEN_FILE", "/run/secrets/token"),
+            ("AZURE_AUTHORITY_HOST", host),
+        ];
+        match credentials_in("{azure: workload_identity}", &variables)? {
+            Credentials::Azure(azure) => Ok(azure.authority.to_string()),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    assert_eq!(authority("").as_deref(), Ok("https://login.microsoftonline.com/"));
+    assert_eq!(authority("https://login.microsoftonline.us/").as_deref(), Ok("https://login.microsoftonline.us/"));
+    assert_eq!(authority("http://127.0.0.1:1/").as_deref(), Ok("http://127.0.0.1:1/"));
+    let refused = authority("http://login.example/").unwrap_err();
+    let why =
+        "the environment variable AZURE_AUTHORITY_HOST: this address is shown secrets: it is asked by https alone";
+    assert!(refused.contains(why), "{refused}");
+}
+
+#[test]
+fn an_identity_of_google_follows_the_variables_of_googles_own_tools() {
+    let gcp = |written: &str, variables: &[(&str, &str)]| match credentials_in(written, variables)? {
+        Credentials::Gcp(gcp) => Ok((gcp.key.map(|path| path.display().to_string()), gcp.metadata.to_string())),
+        other => Err(format!("{other:?}")),
+    };
+    let both = [("GOOGLE_APPLICATION_CREDENTIALS", "/run/key.json"), ("GCE_METADATA_HOST", "127.0.0.1:9")];
+    let plain = "http://metadata.google.internal/".to_owned();
+    assert_eq!(gcp("{gcp: {}}", &[]), Ok((None, plain)));
+    assert_eq!(gcp("{gcp: {}}", &both), Ok((Some("/run/key.json".into()), "http://127.0.0.1:9/".into())));
+    let metadata = "{gcp: {metadata: 'http://169.254.169.254'}}";
+    assert_eq!(gcp(metadata, &both), Ok((None, "http://169.254.169.254/".into())));
+    let far = gcp("{gcp: {}}", &[("GCE_METADATA_HOST", "metadata.example")]).unwrap_err();
+    assert!(far.contains("the environment variable GCE_METADATA_HOST: a metadata service gives secrets"), "{far}");
+}
+
+#[test]
+fn an_identity_of_amazon_keeps_the_variables_and_shows_none() {
+    let secret = [("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "hunter2"), ("PATH", "/bin")];
+    let found = credentials_in("{aws: {}}", &secret).unwrap();
+    let shown = format!("{found:?}");
+    assert!(shown.contains(r#"variables: {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}"#), "{shown}");
+    assert_eq!(found, credentials_in("{aws: {}}", &secret[..2]).unwrap());
+    assert_ne!(found, credentials_in("{aws: {}}", &secret[..1]).unwrap());
 }
 
 #[test]

@@ -5,10 +5,20 @@ use super::keys::MAX_WAIT;
 use super::node::Node;
 use super::reader::{Fields, Reader, Value};
 use super::registry_keys::{TIMEOUTS, TLS};
-use crate::registry::{Pem, Proxy, Timeouts, Tls, Transport};
+use super::report::{Found, Part};
+use crate::oci::RegistryHost;
+use crate::registry::{Mirror, Pem, Proxy, Timeouts, Tls, Transport};
+
+/// Each may cost a request for what none of them has.
+const MAX_MIRRORS: usize = 8;
 
 /// The keys of a registry that are about connections.
-pub(super) fn transport(reader: &Reader<'_>, fields: &Fields<'_>, plain_http: bool) -> Transport {
+pub(super) fn transport(
+    reader: &Reader<'_>,
+    fields: &Fields<'_>,
+    plain_http: bool,
+    host: Option<&RegistryHost>,
+) -> Transport {
     let tls = fields.get("tls");
     if let Some(value) = tls.filter(|_| plain_http) {
         reader.wrong_with_hint(value, "there is no TLS by plain_http", "leave one of the two out");
@@ -19,7 +29,30 @@ pub(super) fn transport(reader: &Reader<'_>, fields: &Fields<'_>, plain_http: bo
     let path_prefix =
         fields.get("path_prefix").and_then(|value| reader.parsed(value, "a path like /artifactory/api/docker/x"));
     let timeouts = fields.get("timeouts").and_then(|value| timeouts(reader, value)).unwrap_or_default();
-    Transport { tls, http1_only, proxy: proxy.unwrap_or_default(), path_prefix, timeouts }
+    let mirrors = fields.get("mirrors").and_then(|value| mirrors(reader, value, host)).unwrap_or_default();
+    Transport { tls, http1_only, proxy: proxy.unwrap_or_default(), path_prefix, timeouts, mirrors }
+}
+
+/// The mirrors of the registry at `host`, which is `None` where that is no host.
+fn mirrors(reader: &Reader<'_>, value: &Value<'_>, host: Option<&RegistryHost>) -> Option<Vec<Mirror>> {
+    let items = reader.texts(value, "a list of mirrors, each HOST or HOST/PREFIX")?;
+    if items.len() > MAX_MIRRORS {
+        reader.wrong(value, format!("these are {} mirrors: {MAX_MIRRORS} at most", items.len()));
+        return None;
+    }
+    let mut mirrors: Vec<(Mirror, &Value<'_>)> = Vec::new();
+    for item in &items {
+        let Some(mirror) = reader.parsed::<Mirror>(item, "HOST or HOST/PREFIX") else { continue };
+        if host == Some(&mirror.host) {
+            reader.wrong(item, format!("{mirror} is the registry itself: a mirror is another one"));
+        } else if let Some((_, first)) = mirrors.iter().find(|(other, _)| *other == mirror) {
+            let message = format!("the mirror {mirror} is here twice");
+            reader.add(Found::new(&item.path, Part::Value, message).first(&first.path, Part::Value));
+        } else {
+            mirrors.push((mirror, item));
+        }
+    }
+    Some(mirrors.into_iter().map(|(mirror, _)| mirror).collect())
 }
 
 fn timeouts(reader: &Reader<'_>, value: &Value<'_>) -> Option<Timeouts> {
@@ -69,7 +102,8 @@ fn certificates(reader: &Reader<'_>, value: &Value<'_>) -> Option<Pem> {
     reader.keep(value, Pem::certificates(&path))
 }
 
-fn file(reader: &Reader<'_>, value: &Value<'_>) -> Option<std::path::PathBuf> {
+/// The path of a file in PEM form.
+pub(super) fn file(reader: &Reader<'_>, value: &Value<'_>) -> Option<std::path::PathBuf> {
     // Not repeated: it can be the key itself.
     if matches!(value.node, Node::Text(text) if text.contains("-----BEGIN")) {
         reader.wrong_with_hint(value, "expected the path of a file, found what should be in it", "write it to a file");

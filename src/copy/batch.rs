@@ -14,7 +14,7 @@ use super::deliver::Delivery;
 use super::event::{Arrival, Event};
 use super::{Copier, CopyError};
 use crate::oci::{DerivedIndex, Digest, ManifestRef, Platform, Tag, derive_index};
-use crate::store::{Listed, ReferrerLink, Source, Target};
+use crate::store::{Listed, ReferrerLink, Reservation, Source, Target};
 
 /// What belongs to a digest, for all tags of a batch.
 #[derive(Debug, Clone, Default)]
@@ -247,6 +247,15 @@ impl Batch {
 
     pub(super) async fn node(&self, digest: Digest) -> Result<Arc<Node>, CopyError> {
         self.nodes.get(self.source.as_ref(), digest).await
+    }
+
+    /// Sets aside the reads of those manifests that are not at hand.
+    pub(super) async fn reserve(&self, manifests: impl Iterator<Item = Digest>) -> Result<Reservation, CopyError> {
+        let unread: Vec<Digest> = manifests.filter(|digest| !self.nodes.has(digest)).collect();
+        if unread.is_empty() {
+            return Ok(None);
+        }
+        self.source.reserve_manifest_reads(&unread).await.map_err(CopyError::source)
     }
 
     pub(super) async fn companions(&self, node: &Node) -> Result<Arc<Companions>, CopyError> {

@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 
 use super::{Batch, CopyError};
 use crate::oci::{Descriptor, Digest, Manifest, ManifestView, Tag, referrers_tag, signature_tags};
-use crate::store::{Listed, Referrers, Source};
+use crate::store::{Listed, Referrers, Reservation, Source};
 
 /// How deep indexes and referrers may be nested.
 const MAX_DEPTH: usize = 8;
@@ -149,12 +149,15 @@ impl Closure {
 
 /// Something to be read from the source, at some depth below the root.
 enum Ask {
+    /// The right to read these, all of them or none: a part of a closure is worth nothing.
+    Reads(Vec<(usize, Digest)>),
     Manifest(Digest),
     Companions(Arc<Node>),
 }
 
 /// What was read.
 enum Answer {
+    Reads(Vec<(usize, Digest)>, Reservation),
     Manifest(Arc<Node>),
     Companions(Digest, Arc<Companions>),
 }
@@ -164,6 +167,8 @@ struct Survey<'a> {
     place: &'a str,
     with_companions: bool,
     to_ask: VecDeque<(usize, Ask)>,
+    /// Manifests that were met, and are to be asked for together.
+    just_met: Vec<(usize, Digest)>,
     /// Every digest that was met, and whether its companions are wanted.
     met: HashMap<Digest, bool>,
     nodes: HashMap<Digest, Arc<Node>>,
@@ -182,6 +187,7 @@ pub(super) async fn survey(
     found: impl Fn(&Arc<Node>) + Send + Sync,
 ) -> Result<Closure, CopyError> {
     let mut survey = Survey::new(batch);
+    let mut reservations = Vec::new();
     let mut asked = FuturesUnordered::new();
     survey.met.insert(root.digest(), batch.rules.referrers && !derived);
     survey.take_in(&root, 0)?;
@@ -193,6 +199,11 @@ pub(super) async fn survey(
             asked.push(answer(batch, depth, ask));
         }
         match asked.next().await.transpose()? {
+            Some((_, Answer::Reads(manifests, reservation))) => {
+                reservations.push(reservation);
+                let manifests = manifests.into_iter().map(|(depth, digest)| (depth, Ask::Manifest(digest)));
+                survey.to_ask.extend(manifests);
+            }
             Some((depth, Answer::Manifest(node))) => {
                 survey.take_in(&node, depth)?;
                 found(&node);
@@ -206,6 +217,10 @@ pub(super) async fn survey(
 fn answer(batch: &Batch, depth: usize, ask: Ask) -> BoxFuture<'_, Result<(usize, Answer), CopyError>> {
     Box::pin(async move {
         Ok(match ask {
+            Ask::Reads(manifests) => {
+                let reservation = batch.reserve(manifests.iter().map(|(_, digest)| *digest)).await?;
+                (depth, Answer::Reads(manifests, reservation))
+            }
             Ask::Manifest(digest) => (depth, Answer::Manifest(batch.node(digest).await?)),
             Ask::Companions(node) => (depth, Answer::Companions(node.digest(), batch.companions(&node).await?)),
         })
@@ -218,6 +233,7 @@ impl<'a> Survey<'a> {
             place: batch.source.place(),
             with_companions: batch.rules.referrers,
             to_ask: VecDeque::new(),
+            just_met: Vec::new(),
             met: HashMap::new(),
             nodes: HashMap::new(),
             tags: HashMap::new(),
@@ -241,6 +257,7 @@ impl<'a> Survey<'a> {
         for child in node.view.manifests() {
             self.meet(child.digest, depth + 1, self.with_companions)?;
         }
+        self.ask_for_those_met(depth);
         if self.met.get(&node.digest()) == Some(&true) {
             self.to_ask.push_back((depth, Ask::Companions(node.clone())));
         }
@@ -256,20 +273,21 @@ impl<'a> Survey<'a> {
             self.tags.entry(*digest).or_default().push(tag.clone());
             self.meet(*digest, depth + 1, false)?;
         }
+        self.ask_for_those_met(depth);
         if !companions.list.manifests.is_empty() {
             self.referrers.push((of, companions));
         }
         Ok(())
     }
 
-    /// Asks for a manifest that something leads to, unless that has been done.
+    /// Takes in a manifest that something leads to, to be asked for unless that has been done.
     fn meet(&mut self, digest: Digest, depth: usize, with_companions: bool) -> Result<(), CopyError> {
         let Some(wanted) = self.met.get_mut(&digest) else {
             if depth > MAX_DEPTH {
                 return Err(self.too_deep(digest));
             }
             self.met.insert(digest, with_companions);
-            self.to_ask.push_back((depth, Ask::Manifest(digest)));
+            self.just_met.push((depth, digest));
             return Ok(());
         };
         // Met first as a signature, whose companions are of no interest, and now as more than that.
@@ -280,6 +298,13 @@ impl<'a> Survey<'a> {
             }
         }
         Ok(())
+    }
+
+    fn ask_for_those_met(&mut self, depth: usize) {
+        if !self.just_met.is_empty() {
+            let met = std::mem::take(&mut self.just_met);
+            self.to_ask.push_back((depth, Ask::Reads(met)));
+        }
     }
 
     fn refuse(&self, node: &Node, reason: String) -> CopyError {
@@ -340,6 +365,7 @@ pub(super) async fn find_companions(batch: &Batch, node: &Node) -> Result<Compan
 /// The list without what cannot be believed. Under the fallback tag some registries keep other things, and a referrer that
 /// was deleted may still be listed.
 async fn believed(batch: &Batch, subject: Digest, mut list: Referrers) -> Result<Referrers, CopyError> {
+    let _reads = batch.reserve(list.manifests.iter().map(|listed| listed.digest)).await?;
     let checks = list.manifests.iter().map(|listed| refers_to(batch, listed.digest, subject));
     let believed = try_join_all(checks).await?;
     let listed = list.manifests.len();

@@ -1,5 +1,7 @@
 //! Why a digest did not arrive: which side, doing what, with which content.
 
+use std::time::Duration;
+
 use crate::oci::{Digest, ManifestError};
 use crate::store::{ErrorKind, Side, Step, StoreError};
 
@@ -99,12 +101,25 @@ impl CopyError {
         }
     }
 
+    /// How long to wait before it is tried again, where the endpoint counts what is read and as much as is allowed has been.
+    #[must_use]
+    pub fn quota_spent(&self) -> Option<Duration> {
+        match self {
+            Self::Store { error, .. } => error.quota_spent(),
+            _ => None,
+        }
+    }
+
     pub(super) fn is_missing_content(&self) -> bool {
         matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::MissingContent)
     }
 
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::NotFound)
+    }
+
+    pub(super) fn is_corrupt(&self) -> bool {
+        matches!(self, Self::Store { side: Side::Source, error } if error.kind == ErrorKind::Corrupt)
     }
 
     pub(super) fn is_transient(&self) -> bool {

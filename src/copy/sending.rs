@@ -28,7 +28,8 @@ pub(super) struct Wanting {
     pub(super) part: Part,
 }
 
-/// Sends the bytes. Once more from the start where the target broke off, and where it fell behind its siblings.
+/// Sends the bytes. Once more from the start where the target broke off, where it fell behind its siblings, and where a
+/// mirror of the source gave wrong ones.
 pub(super) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
     let Wanting { delivery, duty, mut upload, mut part } = wanting;
     let Branch { mut bytes, standing } = branch;
@@ -53,7 +54,9 @@ pub(super) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) ->
             part = take_alone(copier, blob.size, target.upload_holds(), delivery.lane()).await;
         } else {
             failures += 1;
-            if failures == ATTEMPTS || !error.is_transient() {
+            // A mirror that was wrong is not asked again.
+            let was_misled = error.is_corrupt() && delivery.batch.source.is_mirrored();
+            if failures == ATTEMPTS || !(error.is_transient() || was_misled) {
                 return Err(error);
             }
             tokio::time::sleep(FIRST_WAIT * 2u32.pow(failures - 1)).await;

@@ -1,13 +1,16 @@
-//! Opens endpoints: one client a registry and one handle a layout, shared by all entries.
+//! Opens endpoints: one client for each identity at a registry and one handle a layout, shared by all entries.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::Endpoint;
+use super::quotas::Quotas;
+use crate::config::{Config, Endpoint, Entry, differ_in_limits_alone};
 use crate::layout::Layout;
 use crate::oci::{RegistryHost, Repository};
-use crate::registry::{Options, Registry};
+use crate::registry::{
+    Bandwidth, Credentials, Mirror, MirrorHealth, Mirrored, Options, Party, Registry, RegistryError, Throttle,
+};
 use crate::store::{Source, StoreError, Target};
 
 /// All registries and layouts that have been asked for, by one configuration.
@@ -16,8 +19,62 @@ pub struct Endpoints {
     options: BTreeMap<RegistryHost, Options>,
     /// For registries that are not among these.
     unlisted: Options,
-    registries: Mutex<HashMap<RegistryHost, Arc<Registry>>>,
+    /// Of all registries together.
+    bandwidth: Arc<Throttle>,
+    registries: Mutex<HashMap<RegistryHost, Clients>>,
     layouts: Mutex<HashMap<PathBuf, Arc<Layout>>>,
+    /// Of this configuration alone: who mends a mirror and says so wants it to be asked again.
+    mirrors: Arc<MirrorHealth>,
+    quotas: Arc<Quotas>,
+}
+
+/// On whose behalf an endpoint is opened. By default nobody's in particular, as who its registry's options say.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Behalf<'a> {
+    party: Party,
+    /// Who to be there, where that is not for the registry's options to say.
+    credentials: Option<&'a Credentials>,
+}
+
+impl<'a> Behalf<'a> {
+    /// That of an entry at its source.
+    #[must_use]
+    pub fn at_source(entry: &'a Entry) -> Self {
+        Self { party: Party::of(entry.name.as_str()), credentials: entry.credentials.source.as_ref() }
+    }
+
+    /// That of an entry at its targets.
+    #[must_use]
+    pub fn at_target(entry: &'a Entry) -> Self {
+        Self { party: Party::of(entry.name.as_str()), credentials: entry.credentials.target.as_ref() }
+    }
+}
+
+/// The clients of one registry, which share all but who they are.
+#[derive(Debug, Clone)]
+struct Clients {
+    /// As who the registry's own options say.
+    own: Arc<Registry>,
+    /// As who entries say. A short list: they are as many as the entries write.
+    others: Vec<(Credentials, Arc<Registry>)>,
+}
+
+impl Clients {
+    fn all(&self) -> impl Iterator<Item = &Arc<Registry>> {
+        std::iter::once(&self.own).chain(self.others.iter().map(|(_, other)| other))
+    }
+
+    /// The client of who is to be there.
+    fn of(&mut self, credentials: Option<&Credentials>, quotas: &Quotas) -> Result<Arc<Registry>, RegistryError> {
+        let Some(credentials) = credentials else { return Ok(Arc::clone(&self.own)) };
+        if let Some((_, known)) = self.others.iter().find(|(other, _)| other == credentials) {
+            return Ok(Arc::clone(known));
+        }
+        let registry = self.own.as_other(Some(credentials.clone()))?;
+        quotas.tell(&registry);
+        self.others.push((credentials.clone(), Arc::clone(&registry)));
+        Ok(registry)
+    }
 }
 
 /// Why an endpoint cannot be opened.
@@ -53,69 +110,183 @@ impl Endpoints {
         Self { options, unlisted, ..Self::default() }
     }
 
-    /// Endpoints by other options. Registries whose options did not change, and layouts, go on as they are.
+    /// The same within this bandwidth of all registries together.
     #[must_use]
-    pub fn reconfigured(&self, options: BTreeMap<RegistryHost, Options>, changed: &[RegistryHost]) -> Self {
-        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        registries.retain(|host, _| !changed.contains(host));
-        options.iter().filter(|(host, _)| changed.contains(host)).for_each(warn);
-        let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let unlisted = self.unlisted.clone();
-        Self { options, unlisted, registries: Mutex::new(registries), layouts: Mutex::new(layouts) }
+    pub fn within(self, bandwidth: Option<Bandwidth>) -> Self {
+        self.bandwidth.set(bandwidth);
+        self
     }
 
-    /// The client of a registry.
+    /// Endpoints by another configuration. Registries whose options did not change, and layouts, go on as they are. Other
+    /// limits hold at once, also for what was opened before. What else changed at a registry holds for what is opened from
+    /// now on; until the last of the old ones is done, each of both has these limits for itself.
+    #[must_use]
+    pub fn reconfigured(&self, config: &Config, changed: &[RegistryHost]) -> Self {
+        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let options = config.registries.clone();
+        registries.retain(|host, clients| {
+            let [old, new] = [&self.options, &options].map(|options| options.get(host).unwrap_or(&self.unlisted));
+            clients.all().for_each(|client| client.set_limits(&new.limits));
+            !changed.contains(host) || differ_in_limits_alone(old, new)
+        });
+        let named: Vec<&Credentials> = config.entries.iter().flat_map(|entry| entry.credentials.both()).collect();
+        for clients in registries.values_mut() {
+            clients.others.retain(|(credentials, _)| named.contains(&credentials));
+        }
+        options.iter().filter(|(host, _)| changed.contains(host)).for_each(warn);
+        let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self {
+            options,
+            unlisted: self.unlisted.clone(),
+            bandwidth: Arc::clone(&self.bandwidth),
+            registries: Mutex::new(registries),
+            layouts: Mutex::new(layouts),
+            mirrors: Arc::default(),
+            quotas: Arc::clone(&self.quotas),
+        }
+    }
+
+    /// The client of a registry: as who `credentials` says, else as who its own options say. Limits hold over all of them.
     ///
     /// # Errors
     /// [`OpenError::Client`] where it cannot be made.
-    pub fn registry(&self, host: &RegistryHost) -> Result<Arc<Registry>, OpenError> {
+    pub fn registry(&self, host: &RegistryHost, credentials: Option<&Credentials>) -> Result<Arc<Registry>, OpenError> {
+        let no_client = |error: RegistryError| OpenError::Client { host: host.clone(), reason: error.to_string() };
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(registry) = registries.get(host) {
-            return Ok(registry.clone());
+        if let Some(clients) = registries.get_mut(host) {
+            return clients.of(credentials, &self.quotas).map_err(no_client);
         }
         let options = self.options.get(host).unwrap_or(&self.unlisted).clone();
-        let registry = Registry::new(host.clone(), options)
-            .map_err(|error| OpenError::Client { host: host.clone(), reason: error.to_string() })?;
-        registries.insert(host.clone(), registry.clone());
-        Ok(registry)
+        let own = Registry::new(host.clone(), options).map_err(no_client)?;
+        own.share_bandwidth(Arc::clone(&self.bandwidth));
+        self.quotas.tell(&own);
+        let clients = registries.entry(host.clone()).or_insert(Clients { own, others: Vec::new() });
+        clients.of(credentials, &self.quotas).map_err(no_client)
     }
 
-    /// Every client that has been made, for the metrics.
+    /// Every registry that has been asked, once, for the metrics: they count what it is asked in any name.
     #[must_use]
     pub fn registries(&self) -> Vec<Arc<Registry>> {
-        self.registries.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        registries.values().map(|clients| Arc::clone(&clients.own)).collect()
+    }
+
+    /// Every client that has been made, of each identity.
+    pub(super) fn clients(&self) -> Vec<Arc<Registry>> {
+        let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        registries.values().flat_map(Clients::all).cloned().collect()
     }
 
     /// An endpoint to read from.
     ///
     /// # Errors
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
-    pub fn source(&self, endpoint: &Endpoint) -> Result<Arc<dyn Source>, OpenError> {
+    pub fn source(&self, endpoint: &Endpoint, behalf: Behalf<'_>) -> Result<Arc<dyn Source>, OpenError> {
         match endpoint {
-            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository)?)),
+            Endpoint::Repository(repository) => self.readable(repository, behalf),
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }
+    }
+
+    /// A repository to read from, by way of its mirrors where it has some. Mirrors of a mirror do not count.
+    fn readable(&self, repository: &Repository, behalf: Behalf<'_>) -> Result<Arc<dyn Source>, OpenError> {
+        let origin = self.repository(repository, behalf)?;
+        let mirrors = self.options.get(&repository.host).unwrap_or(&self.unlisted).transport.mirrors.iter();
+        // Who to be at a mirror stands with the mirror: what an entry says is for the registry alone.
+        let behalf = Behalf { credentials: None, ..behalf };
+        let copy = |mirror: &Mirror| Some((mirror.clone(), self.copy_at(mirror, repository, behalf)?));
+        let copies: Vec<_> = mirrors.filter_map(copy).collect();
+        if copies.is_empty() {
+            return Ok(Arc::new(origin));
+        }
+        Ok(Arc::new(Mirrored::new(origin, copies, self.mirrors.clone())))
+    }
+
+    /// What a repository is at a mirror. One that cannot be opened is done without.
+    fn copy_at(
+        &self,
+        mirror: &Mirror,
+        repository: &Repository,
+        behalf: Behalf<'_>,
+    ) -> Option<crate::registry::Repository> {
+        let name = mirror.name_of(&repository.name)?;
+        let opened = self.repository(&Repository { host: mirror.host.clone(), name }, behalf);
+        opened.inspect_err(|error| tracing::warn!(%mirror, %error, "a mirror cannot be opened")).ok()
     }
 
     /// An endpoint to write to.
     ///
     /// # Errors
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
-    pub fn target(&self, endpoint: &Endpoint) -> Result<Arc<dyn Target>, OpenError> {
+    pub fn target(&self, endpoint: &Endpoint, behalf: Behalf<'_>) -> Result<Arc<dyn Target>, OpenError> {
         match endpoint {
-            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository)?)),
+            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, behalf)?)),
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }
     }
 
-    fn repository(&self, repository: &Repository) -> Result<crate::registry::Repository, OpenError> {
-        Ok(self.registry(&repository.host)?.repository(repository.name.clone()))
+    pub(super) fn quotas(&self) -> &Quotas {
+        &self.quotas
+    }
+
+    fn repository(
+        &self,
+        repository: &Repository,
+        behalf: Behalf<'_>,
+    ) -> Result<crate::registry::Repository, OpenError> {
+        let registry = self.registry(&repository.host, behalf.credentials)?;
+        Ok(registry.repository(repository.name.clone()).for_party(behalf.party))
     }
 
     fn layout(&self, path: &Path) -> Arc<Layout> {
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
         layouts.entry(path.to_owned()).or_insert_with(|| Layout::open(path)).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(reader: &str, more: &str) -> Config {
+        let text = format!(
+            "{{version: 1, daemon: {{journal: /tmp/x}}, registries: {{a.example: {{{more}}}}}, sync: [\
+             {{name: x, source: a.example/x, target: b.example/x, \
+             credentials: {{source: {{username: {reader}, password: one}}}}}}]}}"
+        );
+        crate::config::parse("sync.yaml", &text, &|_| None).unwrap()
+    }
+
+    fn as_entry(endpoints: &Endpoints, config: &Config) -> Arc<Registry> {
+        let entry = &config.entries[0];
+        endpoints.registry(entry.source.host().unwrap(), entry.credentials.source.as_ref()).unwrap()
+    }
+
+    #[test]
+    fn identities_of_one_host_are_clients_of_their_own_and_one_registry() {
+        let config = config("me", "");
+        let host: RegistryHost = "a.example".parse().unwrap();
+        let endpoints = Endpoints::new(config.registries.clone(), Options::default());
+        let (own, me) = (endpoints.registry(&host, None).unwrap(), as_entry(&endpoints, &config));
+        assert!(!Arc::ptr_eq(&own, &me) && Arc::ptr_eq(&me, &as_entry(&endpoints, &config)));
+        assert!(Arc::ptr_eq(&own, &endpoints.registry(&host, None).unwrap()));
+        assert_eq!(endpoints.registries().len(), 1);
+        assert_eq!(format!("{own:?} {me:?}"), "Registry(a.example as anonymous) Registry(a.example as me)");
+    }
+
+    #[test]
+    fn another_configuration_keeps_the_clients_that_it_still_names() {
+        let before = config("me", "");
+        let endpoints = Endpoints::new(before.registries.clone(), Options::default());
+        let me = as_entry(&endpoints, &before);
+        let same = endpoints.reconfigured(&before, &[]);
+        assert!(Arc::ptr_eq(&me, &as_entry(&same, &before)));
+        let other = endpoints.reconfigured(&config("you", ""), &[]);
+        assert!(other.registries.lock().unwrap().values().all(|clients| clients.others.is_empty()));
+        let after = config("me", "plain_http: true");
+        let other = endpoints.reconfigured(&after, &["a.example".parse().unwrap()]);
+        assert!(!Arc::ptr_eq(&me, &as_entry(&other, &after)));
     }
 }

@@ -7,7 +7,8 @@ use futures_util::future::{join_all, try_join};
 
 use super::TagOutcome;
 use super::checks::Look;
-use super::tag::{PairRun, Place};
+use super::places::Place;
+use super::tag::PairRun;
 use crate::copy::Order;
 use crate::copy::event::Arrival;
 use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag, signature_tags};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 
-use super::{Endpoints, OpenError};
+use super::{Behalf, Endpoints, OpenError};
 use crate::config::{Endpoint, Entry};
 use crate::oci::{Repository, RepositoryName};
 use crate::store::{Source, Target};
@@ -25,9 +25,11 @@ pub(super) struct OpenPair {
 }
 
 impl Pair {
-    pub(super) fn open(&self, endpoints: &Endpoints) -> Result<OpenPair, OpenError> {
-        let source = endpoints.source(&self.source)?;
-        let targets = self.targets.iter().map(|target| endpoints.target(target)).collect::<Result<_, _>>()?;
+    /// Opens both sides, on behalf of `entry` and as who it wants to be there.
+    pub(super) fn open(&self, entry: &Entry, endpoints: &Endpoints) -> Result<OpenPair, OpenError> {
+        let source = endpoints.source(&self.source, Behalf::at_source(entry))?;
+        let target = |target| endpoints.target(target, Behalf::at_target(entry));
+        let targets = self.targets.iter().map(target).collect::<Result<_, _>>()?;
         Ok(OpenPair { source, targets })
     }
 }
@@ -38,7 +40,7 @@ pub(super) fn pairs<'a>(entry: &'a Entry, endpoints: &'a Endpoints) -> BoxStream
         let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
         return stream::iter([Ok(pair)]).boxed();
     };
-    let registry = match endpoints.registry(host) {
+    let registry = match endpoints.registry(host, entry.credentials.source.as_ref()) {
         Ok(registry) => registry,
         Err(error) => return stream::iter([Err(error)]).boxed(),
     };

@@ -101,7 +101,7 @@ pub async fn preview(engine: &Engine, errand: &Errand) -> EntryPreview {
 }
 
 async fn preview_pair(engine: &Engine, errand: &Errand, pair: &Pair) -> Result<PairPreview, String> {
-    let opened = pair.open(&engine.endpoints).map_err(|error| error.to_string())?;
+    let opened = pair.open(&errand.entry, &engine.endpoints).map_err(|error| error.to_string())?;
     let entry = &errand.entry;
     let listing = list(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
     let selected = entry.selection.select(names(&listing));

@@ -1,5 +1,7 @@
 //! What a run has to say when it is over, for the summary, `--json`, the journal and the status port.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 
 use crate::copy::CopyError;
@@ -35,6 +37,8 @@ pub enum RunOutcome {
     Succeeded,
     /// A tag failed, or something else did.
     Failed,
+    /// All went well, and some tags wait until their source may be read again.
+    Postponed,
     /// The entry's `timeout` passed first.
     TimedOut,
     /// The process was told to end first.
@@ -90,6 +94,13 @@ pub enum TagOutcome {
         /// Which, and why.
         reason: String,
     },
+    /// It waits: its source counts what is read, and as much as is allowed has been.
+    Postponed {
+        /// When to look whether more may be read.
+        until: DateTime<Utc>,
+        /// What was told of the limit.
+        reason: String,
+    },
     /// Two entries claim it for different sources, and neither gets it.
     Contested {
         /// Both, and perhaps more, by name.
@@ -109,21 +120,31 @@ pub enum TagOutcome {
 }
 
 impl TagOutcome {
-    /// A failure of a copy.
+    /// A failure of a copy, or that it is to wait.
     #[must_use]
     pub fn failed(error: &CopyError) -> Self {
+        if let Some(wait) = error.quota_spent() {
+            return Self::postponed(wait, error.to_string());
+        }
         Self::Failed { side: error.side(), step: error.step(), subject: error.subject(), message: error.to_string() }
     }
 
-    /// A failure of an endpoint before the copy.
+    /// A failure of an endpoint before the copy, or that it is to wait.
     #[must_use]
     pub fn failed_at(side: Side, error: &StoreError) -> Self {
+        if let Some(wait) = error.quota_spent() {
+            return Self::postponed(wait, format!("{side} {error}"));
+        }
         Self::Failed {
             side: Some(side),
             step: Some(error.step),
             subject: Some(error.subject.clone()).filter(|subject| !subject.is_empty()),
             message: format!("{side} {error}"),
         }
+    }
+
+    fn postponed(wait: Duration, reason: String) -> Self {
+        Self::Postponed { until: Utc::now() + wait, reason }
     }
 
     /// Whether the tag is not as the entry wants it for a reason other than the entry's own rule.
@@ -155,16 +176,27 @@ impl TagReport {
 }
 
 impl RunReport {
-    /// Whether every tag is as the entry wants it, or was held back by the entry's own rule.
+    /// Whether every tag is as the entry wants it, was held back by the entry's own rule, or waits.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        matches!(self.outcome, RunOutcome::Succeeded | RunOutcome::AlreadyRunning { .. })
+        matches!(self.outcome, RunOutcome::Succeeded | RunOutcome::Postponed | RunOutcome::AlreadyRunning { .. })
     }
 
-    /// Whether a rule held a tag back.
+    /// Whether a rule held a tag back, or the limit of a source that counts what is read.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.tags.iter().any(|tag| matches!(tag.outcome, TagOutcome::Refused { .. }))
+        let holds = |outcome: &TagOutcome| matches!(outcome, TagOutcome::Refused { .. } | TagOutcome::Postponed { .. });
+        self.tags.iter().any(|tag| holds(&tag.outcome))
+    }
+
+    /// When to go on, where tags wait.
+    #[must_use]
+    pub fn postponed_until(&self) -> Option<DateTime<Utc>> {
+        let until = |tag: &TagReport| match tag.outcome {
+            TagOutcome::Postponed { until, .. } => Some(until),
+            _ => None,
+        };
+        self.tags.iter().filter_map(until).max()
     }
 
     /// Bytes sent in all.
@@ -173,7 +205,7 @@ impl RunReport {
         self.tags.iter().map(|tag| tag.bytes).sum()
     }
 
-    /// The first thing that went wrong, in words.
+    /// The first thing that went wrong, in words; else why tags wait.
     #[must_use]
     pub fn first_problem(&self) -> Option<String> {
         let of_tag = |tag: &TagReport| match &tag.outcome {
@@ -186,7 +218,15 @@ impl RunReport {
             RunOutcome::Interrupted => Some("the run was interrupted".to_owned()),
             _ => None,
         };
-        self.problems.first().cloned().or_else(|| self.tags.iter().find_map(of_tag)).or(cut_short)
+        let waits = || self.tags.iter().find_map(waits);
+        self.problems.first().cloned().or_else(|| self.tags.iter().find_map(of_tag)).or(cut_short).or_else(waits)
+    }
+}
+
+fn waits(tag: &TagReport) -> Option<String> {
+    match &tag.outcome {
+        TagOutcome::Postponed { reason, .. } => Some(reason.clone()),
+        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 
+use super::Behalf;
 use super::compare::Contested;
 use super::listing::{list, names};
 use super::pairs::{Pair, source_of};
@@ -50,7 +51,7 @@ impl RivalClaims {
 }
 
 async fn claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<Tag> {
-    let Ok(opened) = engine.endpoints.source(source) else { return Vec::new() };
+    let Ok(opened) = engine.endpoints.source(source, Behalf::at_source(entry)) else { return Vec::new() };
     match list(opened.as_ref(), &entry.selection).await {
         Ok(listing) => entry.selection.select(names(&listing)).tags,
         Err(error) => {

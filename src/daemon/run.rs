@@ -86,6 +86,7 @@ impl Engine {
             Ok(Err(already)) => return empty_report(entry, started, already, None),
             Err(problem) => return empty_report(entry, started, RunOutcome::Failed, Some(problem)),
         };
+        self.recall_quotas().await;
         let span = tracing::info_span!("run", entry, run = id.map(tracing::field::display));
         let run = Run {
             engine: self,
@@ -113,6 +114,7 @@ impl Engine {
     }
 
     async fn end(&self, id: Option<RunId>, mut report: RunReport) -> RunReport {
+        self.note_quotas().await;
         if let (Some(journal), Some(id)) = (&self.journal, id)
             && let Err(error) = journal.end_run(id, report.to_journal(), report.ended).await
         {
@@ -120,12 +122,14 @@ impl Engine {
             report.outcome = RunOutcome::Failed;
         }
         let (counts, bytes) = (report.counts(), report.bytes());
-        let TagCounts { copied, kept, refused, failed } = counts;
-        if report.is_well() {
+        let TagCounts { copied, kept, refused, postponed, failed } = counts;
+        if let (RunOutcome::Postponed, Some(reason)) = (&report.outcome, report.first_problem()) {
+            tracing::warn!(copied, kept, refused, postponed, bytes, reason, "run ended; what is left waits");
+        } else if report.is_well() {
             tracing::info!(copied, kept, refused, bytes, "run ended");
         } else {
             let problem = report.first_problem().unwrap_or_default();
-            tracing::warn!(copied, kept, refused, failed, bytes, problem, outcome = ?report.outcome, "run ended");
+            tracing::warn!(copied, kept, refused, postponed, failed, bytes, problem, outcome = ?report.outcome, "run ended");
         }
         report
     }
@@ -191,6 +195,9 @@ impl Run<'_> {
     /// Notes what became of a tag.
     pub(super) async fn settle(&self, report: TagReport) {
         log_tag(&report);
+        if report.outcome.is_change() {
+            self.engine.note_quotas().await;
+        }
         self.front.tell(self.errand.entry.name.as_str(), Happening::Tag(Box::new(report.clone()))).await;
         self.log.lock().unwrap_or_else(PoisonError::into_inner).tags.push(report);
     }
@@ -199,7 +206,12 @@ impl Run<'_> {
         let Log { mut tags, problems } = self.log.into_inner().unwrap_or_else(PoisonError::into_inner);
         tags.sort_by(|a, b| (&a.source, &a.target, &a.tag, &a.digest).cmp(&(&b.source, &b.target, &b.tag, &b.digest)));
         let failed = !problems.is_empty() || tags.iter().any(|tag| tag.outcome.is_failure());
-        let outcome = cut_short.unwrap_or(if failed { RunOutcome::Failed } else { RunOutcome::Succeeded });
+        let waits = tags.iter().any(|tag| matches!(tag.outcome, TagOutcome::Postponed { .. }));
+        let outcome = cut_short.unwrap_or(match (failed, waits) {
+            (true, _) => RunOutcome::Failed,
+            (false, true) => RunOutcome::Postponed,
+            (false, false) => RunOutcome::Succeeded,
+        });
         RunReport {
             entry: self.errand.entry.name.to_string(),
             run: self.id.map(|id| id.number()),
@@ -224,6 +236,7 @@ fn log_tag(report: &TagReport) {
         }
         TagOutcome::Kept => tracing::debug!(source, target, tag, digest, "unchanged"),
         TagOutcome::Refused { reason } => tracing::warn!(source, target, tag, digest, reason, "refused"),
+        TagOutcome::Postponed { reason, .. } => tracing::debug!(source, target, tag, digest, reason, "postponed"),
         TagOutcome::Contested { entries } => {
             tracing::error!(source, target, tag, problem = contested_message(report, entries), "failed");
         }
@@ -259,6 +272,7 @@ impl RunReport {
                 TagOutcome::Copied | TagOutcome::Replaced { .. } => counts.copied += 1,
                 TagOutcome::Kept => counts.kept += 1,
                 TagOutcome::Refused { .. } => counts.refused += 1,
+                TagOutcome::Postponed { .. } => counts.postponed += 1,
                 TagOutcome::Contested { .. } | TagOutcome::Failed { .. } => counts.failed += 1,
             }
         }
@@ -271,6 +285,7 @@ impl RunReport {
         match self.outcome {
             RunOutcome::Succeeded | RunOutcome::AlreadyRunning { .. } => Outcome::Succeeded,
             RunOutcome::Failed => Outcome::Failed,
+            RunOutcome::Postponed => Outcome::Postponed,
             RunOutcome::TimedOut => Outcome::TimedOut,
             RunOutcome::Interrupted => Outcome::Interrupted,
         }
@@ -282,6 +297,7 @@ impl RunReport {
             tags: self.counts(),
             bytes: self.bytes(),
             error: self.first_problem(),
+            postponed_until: self.postponed_until(),
         }
     }
 }

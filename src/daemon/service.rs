@@ -20,7 +20,7 @@ use crate::copy::Copier;
 use crate::journal::{Journal, JournalError, Trigger};
 use crate::oci::Digest;
 use crate::registry::Options;
-use crate::schedule::{Timetable, Timing, jitter_of};
+use crate::schedule::{Postponed, Timetable, Timing, jitter_of};
 use crate::status::{Metrics, Snapshot};
 
 /// How often the loop turns at least. The status port calls it dead after a minute.
@@ -65,6 +65,8 @@ struct Service {
     entries: Arc<Vec<Arc<Entry>>>,
     engine: Engine,
     timetable: Timetable,
+    /// Entries with tags that wait until their source may be read again.
+    postponed: Postponed,
     /// Due, and waiting for one of the `entries_at_once` places.
     waiting: VecDeque<(String, Trigger)>,
     running: BTreeMap<String, Stop>,
@@ -91,7 +93,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     service.take_up().await?;
     systemd::ready(&service.state.summary());
     loop {
-        service.start_due();
+        service.start_due(Utc::now());
         service.turn().await;
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -117,7 +119,10 @@ impl Service {
     ) -> Self {
         let engine = Engine {
             copier: Copier::new(config.daemon.memory),
-            endpoints: Arc::new(Endpoints::new(config.registries.clone(), Options::unlisted(&environment))),
+            endpoints: Arc::new(
+                Endpoints::new(config.registries.clone(), Options::unlisted(&environment))
+                    .within(config.daemon.bandwidth.clone()),
+            ),
             journal: Some(journal),
         };
         Self {
@@ -128,6 +133,7 @@ impl Service {
             config,
             engine,
             timetable: Timetable::new(),
+            postponed: Postponed::default(),
             waiting: VecDeque::new(),
             running: BTreeMap::new(),
             runs: JoinSet::new(),
@@ -137,7 +143,7 @@ impl Service {
         }
     }
 
-    /// Fills the timetable from the journal: what was missed fires once, what was interrupted goes on.
+    /// Fills the timetable from the journal: what was missed fires once, what was interrupted or postponed goes on.
     async fn take_up(&mut self) -> Result<(), JournalError> {
         let now = Utc::now();
         self.set_timetable(now).await?;
@@ -146,6 +152,10 @@ impl Service {
             tracing::info!(entry = %entry.name, "the last run was interrupted; it goes on");
             self.waiting.push_back((entry.name.to_string(), Trigger::Start));
         }
+        for (entry, ended, until) in self.state.postponed().filter(|(entry, ..)| !interrupted.contains(*entry)) {
+            self.postponed.set(entry, ended, until);
+        }
+        self.postponed.retain(|name| self.entries.iter().any(|entry| entry.name.as_str() == name));
         self.state.loaded(&self.entries, now);
         Ok(())
     }
@@ -173,10 +183,10 @@ impl Service {
     }
 
     /// Queues what is due and starts what has a place. An entry that runs or waits already is not queued again.
-    fn start_due(&mut self) {
-        for firing in self.timetable.due(Utc::now()) {
+    fn start_due(&mut self, now: DateTime<Utc>) {
+        for firing in self.timetable.due(now) {
             let name = firing.entry;
-            if self.running.contains_key(&name) || self.waiting.iter().any(|(waiting, _)| *waiting == name) {
+            if self.is_under_way(&name) {
                 tracing::info!(entry = name, "due while it still runs; this firing is left out");
                 continue;
             }
@@ -185,13 +195,24 @@ impl Service {
             }
             self.waiting.push_back((name, Trigger::Schedule { scheduled_at: firing.scheduled_at }));
         }
+        for name in self.postponed.due(now) {
+            if !self.is_under_way(&name) {
+                tracing::info!(entry = name, "goes on with the tags that wait");
+                self.waiting.push_back((name, Trigger::Continued));
+            }
+        }
         while self.running.len() < self.config.daemon.entries_at_once {
             let Some((name, trigger)) = self.waiting.pop_front() else { break };
             self.start(&name, trigger);
         }
     }
 
+    fn is_under_way(&self, name: &str) -> bool {
+        self.running.contains_key(name) || self.waiting.iter().any(|(waiting, _)| waiting == name)
+    }
+
     fn start(&mut self, name: &str, trigger: Trigger) {
+        self.postponed.remove(name);
         let Some(entry) = self.entries.iter().find(|entry| entry.name.as_str() == name).cloned() else { return };
         let stop = Stop::default();
         let errand = Errand { entry, entries: self.entries.clone(), trigger };
@@ -212,6 +233,9 @@ impl Service {
             Ok(report) => {
                 self.running.remove(&report.entry);
                 self.state.ended(&report);
+                if let Some(until) = report.postponed_until().filter(|_| self.has(&report.entry)) {
+                    self.postponed.set(&report.entry, report.ended, until);
+                }
             }
             // A bug in a run is not the end of the daemon; which entry it was shows in the journal.
             Err(error) => {
@@ -231,9 +255,11 @@ impl Service {
         }
         let now = Utc::now();
         self.state.count_registries(&self.engine.endpoints.registries());
+        self.state.count_quotas(&self.engine.endpoints.clients());
         for entry in self.entries.iter() {
             let name = entry.name.as_str();
-            self.state.fires_next(name, self.timetable.next_firing(name, now));
+            let next = [self.timetable.next_firing(name, now), self.postponed.at(name)];
+            self.state.fires_next(name, next.into_iter().flatten().min());
         }
         self.state.publish(now);
         systemd::alive();
@@ -271,8 +297,8 @@ impl Service {
         if !later.is_empty() {
             tracing::warn!(keys = later.join(", "), "these settings of the daemon change at its next start");
         }
-        let endpoints = self.engine.endpoints.reconfigured(config.registries.clone(), &difference.registries);
-        self.engine.endpoints = Arc::new(endpoints);
+        let endpoints = self.engine.endpoints.reconfigured(&config, &difference.registries);
+        self.engine.endpoints = Arc::new(endpoints.within(config.daemon.bandwidth.clone()));
         self.entries = shared(&config);
         self.config = config;
         for (name, stop) in &self.running {
@@ -281,6 +307,7 @@ impl Service {
             }
         }
         let entries = self.entries.clone();
+        self.postponed.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
         self.waiting.retain(|(name, _)| entries.iter().any(|entry| entry.name.as_str() == name));
         if let Err(error) = self.set_timetable(now).await {
             tracing::error!(%error, "the journal cannot tell when new entries last fired");
@@ -326,4 +353,84 @@ fn shared(config: &Config) -> Arc<Vec<Arc<Entry>>> {
 /// A file that cannot be read is another one than any that could.
 fn content_of(path: &std::path::Path) -> Option<Digest> {
     std::fs::read(path).ok().map(|content| Digest::of(&content))
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::super::{RunOutcome, TagOutcome, TagReport};
+    use super::*;
+    use crate::copy::event::BlobCounts;
+    use crate::journal::{Begun, RunEnd};
+
+    /// The service of one entry, `app`, whose source and target are layouts in the folder.
+    async fn service(folder: &std::path::Path, journal: &Journal) -> Service {
+        let layout = |name: &str| format!("oci-layout:{}", folder.join(name).display());
+        let entry = format!("{{name: app, source: \"{}\", target: \"{}\"}}", layout("a"), layout("b"));
+        let config = config::parse("sync.yaml", &format!("version: 1\nsync: [{entry}]\n"), &|_| Some("/tmp".into()));
+        let (sender, _) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
+        let path = folder.join("sync.yaml");
+        let state = State::new(&path, journal, sender, Arc::new(Metrics::new("0", Utc::now()))).await.unwrap();
+        let (front, _) = Front::new();
+        Service::new(path, config.unwrap(), journal.clone(), Box::new(|_| None), front, state)
+    }
+
+    fn postponed(ended: DateTime<Utc>, until: DateTime<Utc>) -> RunReport {
+        let tag = TagReport {
+            source: "docker.io/library/app".into(),
+            target: "prod.example/app".into(),
+            tag: Some("v1".parse().unwrap()),
+            digest: None,
+            source_digest: None,
+            outcome: TagOutcome::Postponed { until, reason: "the pull limit of docker.io".into() },
+            blobs: BlobCounts::default(),
+            bytes: 0,
+        };
+        let (entry, outcome) = ("app".into(), RunOutcome::Postponed);
+        RunReport { entry, run: Some(1), started: ended, ended, outcome, tags: vec![tag], problems: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn an_entry_with_tags_that_wait_goes_on_by_itself_at_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let mut service = service(folder.path(), &journal).await;
+        let now = Utc::now();
+        let until = now + TimeDelta::minutes(30);
+        service.ended(Ok(postponed(now, until)));
+        service.start_due(until - TimeDelta::seconds(1));
+        assert!(service.running.is_empty());
+        service.start_due(until + TimeDelta::minutes(8));
+        assert!(service.running.contains_key("app"));
+        service.runs.join_next().await.unwrap().unwrap();
+        let history = journal.history(&crate::journal::HistoryFilter::default()).await.unwrap();
+        assert_eq!(history[0].trigger, Trigger::Continued);
+    }
+
+    #[tokio::test]
+    async fn what_waited_before_a_restart_goes_on_after_it_unless_a_person_began_it() {
+        for (trigger, goes_on) in [(Trigger::Continued, true), (Trigger::Hand, false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+            let now = Utc::now();
+            let report = postponed(now, now + TimeDelta::minutes(30));
+            let Begun::Started(run) = journal.begin_run("app", trigger, now).await.unwrap() else { panic!("runs") };
+            let end = RunEnd {
+                outcome: report.journal_outcome(),
+                tags: report.counts(),
+                bytes: 0,
+                error: report.first_problem(),
+                postponed_until: report.postponed_until(),
+            };
+            journal.end_run(run, end, now).await.unwrap();
+            let mut service = service(folder.path(), &journal).await;
+            service.take_up().await.unwrap();
+            assert_eq!(service.state.postponed().count(), usize::from(goes_on));
+            service.start_due(now + TimeDelta::minutes(29));
+            assert!(service.running.is_empty());
+            service.start_due(now + TimeDelta::minutes(38));
+            assert_eq!(service.running.contains_key("app"), goes_on, "{trigger:?}");
+        }
+    }
 }

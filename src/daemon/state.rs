@@ -11,8 +11,8 @@ use super::RunReport;
 use crate::config::Entry;
 use crate::copy::event::{Event, Transfer};
 use crate::journal::{Journal, JournalError, Outcome, RunRecord, Trigger};
-use crate::registry::{MeterSnapshot, Registry, RequestCount};
-use crate::status::{Direction, EndedRun, EntryState, LastRun, Metrics, RunningState, Snapshot, TransferState};
+use crate::registry::{MeterSnapshot, QuotaState, Registry, RequestCount};
+use crate::status::{Direction, EndedRun, EntryState, LastRun, Metrics, Quota, RunningState, Snapshot, TransferState};
 
 /// How many transfers in flight the snapshot lists.
 const LISTED: usize = 64;
@@ -37,6 +37,8 @@ struct Past {
     last_failure: Option<DateTime<Utc>>,
     /// Whether the last run was the daemon's own and was cut off.
     cut_off: bool,
+    /// When the last run ended and when it is to go on, where it was the daemon's own and left tags for later.
+    postponed: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
 impl State {
@@ -62,6 +64,11 @@ impl State {
     /// to begin again.
     pub(super) fn interrupted(&self) -> HashSet<String> {
         self.past.iter().filter(|(_, past)| past.cut_off).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The entries whose last run was the daemon's and left tags for later: when it ended, and when they go on.
+    pub(super) fn postponed(&self) -> impl Iterator<Item = (&str, DateTime<Utc>, DateTime<Utc>)> {
+        self.past.iter().filter_map(|(name, past)| past.postponed.map(|(ended, until)| (name.as_str(), ended, until)))
     }
 
     /// A configuration is in force.
@@ -106,7 +113,7 @@ impl State {
 
     pub(super) fn ended(&mut self, report: &RunReport) {
         let outcome = report.journal_outcome();
-        let well = outcome == Outcome::Succeeded;
+        let well = is_well(outcome);
         let past = self.past.entry(report.entry.clone()).or_default();
         past.running = None;
         if let Some(run) = report.run {
@@ -117,8 +124,11 @@ impl State {
                 counts: report.counts(),
                 error: report.first_problem(),
             });
-            let last = if well { &mut past.last_success } else { &mut past.last_failure };
-            *last = Some(report.ended);
+            match well {
+                Some(true) => past.last_success = Some(report.ended),
+                Some(false) => past.last_failure = Some(report.ended),
+                None => {}
+            }
             self.metrics.run_ended(
                 &report.entry,
                 &EndedRun {
@@ -189,6 +199,14 @@ impl State {
         }
     }
 
+    /// Takes in what is left of the quotas of all identities.
+    pub(super) fn count_quotas(&mut self, clients: &[Arc<Registry>]) {
+        let mut quotas: Vec<Quota> = clients.iter().filter_map(|client| client.quota()).map(shown_quota).collect();
+        quotas.sort_by(|a, b| (&a.registry, &a.identity).cmp(&(&b.registry, &b.identity)));
+        self.metrics.quotas(&quotas, &self.snapshot.quotas);
+        self.snapshot.quotas = quotas;
+    }
+
     pub(super) fn stopping(&mut self) {
         self.snapshot.ready = false;
     }
@@ -218,14 +236,34 @@ impl Past {
             counts: run.tags,
             error: run.error.clone(),
         };
-        let cut_off = outcome == Outcome::Interrupted && run.trigger != Trigger::Hand;
-        Self { last_run: Some(last_run), cut_off, ..Self::default() }
+        let own = run.trigger != Trigger::Hand;
+        Self {
+            last_run: Some(last_run),
+            cut_off: outcome == Outcome::Interrupted && own,
+            postponed: run.postponed_until.filter(|_| own).map(|until| (ended, until)),
+            ..Self::default()
+        }
+    }
+}
+
+/// Whether that is a success or a failure; tags that wait are neither.
+fn is_well(outcome: Outcome) -> Option<bool> {
+    match outcome {
+        Outcome::Succeeded => Some(true),
+        Outcome::Postponed => None,
+        Outcome::Failed | Outcome::Interrupted | Outcome::TimedOut => Some(false),
     }
 }
 
 /// By how much a counter grew; one that is smaller than before began anew (a client made anew by a reload).
 fn grown(before: u64, now: u64) -> u64 {
     now.checked_sub(before).unwrap_or(now)
+}
+
+fn shown_quota(quota: QuotaState) -> Quota {
+    let QuotaState { registry, identity, limit, window, remaining, kept, told } = quota;
+    let (registry, window_seconds) = (registry.to_string(), window.as_secs());
+    Quota { registry, identity, limit, window_seconds, remaining, kept, told }
 }
 
 fn shown(transfer: &Transfer) -> TransferState {
@@ -246,7 +284,7 @@ mod tests {
     async fn run_cut_off(journal: &Journal, entry: &str, trigger: Trigger, outcome: Outcome) {
         let now = Utc::now();
         let Begun::Started(id) = journal.begin_run(entry, trigger, now).await.unwrap() else { panic!("not begun") };
-        let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None };
+        let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
         journal.end_run(id, end, now).await.unwrap();
     }
 

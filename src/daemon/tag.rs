@@ -1,14 +1,13 @@
 //! One pair of repositories during a run: choose its tags, compare each at both sides, copy those that differ. All tags
 //! go their ways at once.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all};
 use futures_util::stream::{self, BoxStream};
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::{OnceCell, SemaphorePermit, mpsc};
 
 use super::checks::Checks;
 use super::choice::{Chosen, choose};
@@ -17,6 +16,7 @@ use super::derived::Derived;
 use super::journaling::arrived;
 use super::listing::Listing;
 use super::pairs::{OpenPair, Pair};
+use super::places::{Place, Places};
 use super::run::Run;
 use super::there::{Known, There};
 use super::{TagOutcome, TagReport};
@@ -27,28 +27,9 @@ use crate::oci::{Digest, ManifestRef, SignatureTag, Tag};
 use crate::plan::{Action, Selected};
 use crate::store::{ErrorKind, Side, Step, StoreError};
 
-/// How many tags of one repository are worked on at once, until their first target is settled.
-const TAGS_AT_ONCE: usize = 32;
-
 /// How many tags of one repository may be unfinished in all, those included that wait for slower targets. What is kept
 /// of each meanwhile is bounded: this bounds the whole.
 const TAGS_UNFINISHED: usize = 128;
-
-/// One of the places for tags that are worked on at once.
-pub(super) struct Place<'a>(Mutex<Option<SemaphorePermit<'a>>>);
-
-impl<'a> Place<'a> {
-    /// Waits for a place, first come first served.
-    async fn enter(places: &'a Semaphore) -> Self {
-        // Nobody closes the semaphore; if somebody did, nothing would wait any more.
-        Self(Mutex::new(places.acquire().await.ok()))
-    }
-
-    /// Gives the place to the next tag. What is left to do goes on.
-    fn leave(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-}
 
 /// A pair that is worked on.
 pub(super) struct PairRun<'a> {
@@ -59,13 +40,15 @@ pub(super) struct PairRun<'a> {
     contested: Contested,
     /// For each target.
     there: Vec<There>,
-    batch: std::sync::Arc<Batch>,
+    batch: Arc<Batch>,
     /// The place among the repositories that copy, from the first copy on.
     copying: OnceCell<Option<SemaphorePermit<'a>>>,
     pub(super) derived: Derived,
     pub(super) checks: Checks,
     /// Signatures of unchanged tags that were looked at: tags of one digest have the same ones.
     pub(super) companions: Mutex<HashSet<Tag>>,
+    /// Whose turn it is to read a digest where that is counted.
+    reading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     seen: Mutex<Vec<(usize, Observation)>>,
 }
 
@@ -99,7 +82,7 @@ struct SourceSide {
 
 /// Works on one pair until all its tags are settled.
 pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<Event>) {
-    let opened = match pair.open(&run.engine.endpoints) {
+    let opened = match pair.open(&run.errand.entry, &run.engine.endpoints) {
         Ok(opened) => opened,
         Err(error) => return run.problem(error.to_string()),
     };
@@ -122,6 +105,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         derived,
         checks,
         companions: Mutex::default(),
+        reading: Mutex::default(),
         seen: Mutex::default(),
     };
     work.all(selected).await;
@@ -133,18 +117,31 @@ impl PairRun<'_> {
         let is_signature = |tag: &Tag| matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_)));
         let (signatures, tags): (Vec<Tag>, Vec<Tag>) = selected.tags.into_iter().partition(is_signature);
         let digests = selected.digests.into_iter().map(ManifestRef::Digest);
+        self.ask_what_is_left(tags.first()).await;
         self.each(tags.into_iter().map(ManifestRef::Tag).chain(digests)).await;
         // Most have come with what they belong to.
         let left = signatures.into_iter().filter(|tag| !self.batch.has_signed(tag));
         self.each(left.map(ManifestRef::Tag)).await;
     }
 
+    /// How many tags are worked on at once depends on what may be read of them. Where that is counted, a HEAD tells, free.
+    async fn ask_what_is_left(&self, tag: Option<&Tag>) {
+        let source = self.pair.source.as_ref();
+        if let Some(tag) = tag
+            && source.counts_manifest_reads()
+            && source.manifest_reads_left().is_none()
+        {
+            // What goes wrong with it goes wrong with the tag too, which is told.
+            let _ = source.resolve(&tag.clone().into()).await;
+        }
+    }
+
     async fn each(&self, references: impl Iterator<Item = ManifestRef>) {
-        let places = Semaphore::new(TAGS_AT_ONCE);
-        let places = &places;
+        let places = &Places::new();
+        let reads_left = || self.pair.source.manifest_reads_left();
         stream::iter(references)
             .for_each_concurrent(TAGS_UNFINISHED, |reference| async move {
-                let place = Place::enter(places).await;
+                let place = places.enter(reads_left).await;
                 if !self.run.is_draining() {
                     self.one(&reference, &place).await;
                 }
@@ -229,7 +226,7 @@ impl PairRun<'_> {
     }
 
     /// What the source has, and whether its manifest has been read by the tag. A tag that is at no target will be read in
-    /// any case: then one GET tells its digest as well, unless reading is what the source counts.
+    /// any case: then one GET tells its digest as well, unless reading is what the source counts, or mirrors are for.
     async fn source_digest(
         &self,
         reference: &ManifestRef,
@@ -239,6 +236,7 @@ impl PairRun<'_> {
         let source = self.pair.source.as_ref();
         if let ManifestRef::Tag(tag) = reference
             && !source.counts_manifest_reads()
+            && !source.is_mirrored()
             && known.iter().all(|known| *known == Known::Absent)
             && listing.tags.get(tag).copied().flatten().is_none()
         {
@@ -250,10 +248,20 @@ impl PairRun<'_> {
 
     /// Reads the manifest of a tag that is to be copied by the tag itself. A source whose HEAD or list states the digest
     /// of something else that it has would otherwise move the target's tag to that. Where reading is counted, a digest
-    /// that was read once is believed.
+    /// that was read once is believed; where there are mirrors, what the registry states is, for it is they who are read.
     async fn confirm(&self, reference: &ManifestRef, stated: Digest) -> Result<(), Unconfirmed> {
         let ManifestRef::Tag(tag) = reference else { return Ok(()) };
-        if self.pair.source.counts_manifest_reads() && self.batch.has_read(&stated) {
+        let source = &self.pair.source;
+        if source.is_mirrored() {
+            return Ok(());
+        }
+        // Tags of one digest wait for the first of them.
+        let turn = source.counts_manifest_reads().then(|| self.turn_to_read(stated));
+        let _turn = match &turn {
+            Some(turn) => Some(turn.lock().await),
+            None => None,
+        };
+        if turn.is_some() && self.batch.has_read(&stated) {
             return Ok(());
         }
         let read = self.batch.read_tag(tag).await;
@@ -265,6 +273,10 @@ impl PairRun<'_> {
             format!("it was said to be {stated} and is {read}: the tag moved meanwhile, or the source is wrong");
         let error = StoreError::new(self.pair.source.place(), Step::ReadManifest, tag, ErrorKind::Corrupt, detail);
         Err(Unconfirmed::Differs(TagOutcome::failed_at(Side::Source, &error)))
+    }
+
+    fn turn_to_read(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default().clone()
     }
 
     /// Copies to these targets. What became of each is recorded as soon as it is there, whatever the others do.

@@ -111,7 +111,13 @@ async fn writes_that_wait_together_are_one_commit() {
     watched.at_once(records).await.into_iter().for_each(Result::unwrap);
     assert_eq!((watched.commits(), watched.count("evidence")), (1, 100));
 
-    let end = || RunEnd { outcome: Outcome::Succeeded, tags: TagCounts::default(), bytes: 0, error: None };
+    let end = || RunEnd {
+        outcome: Outcome::Succeeded,
+        tags: TagCounts::default(),
+        bytes: 0,
+        error: None,
+        postponed_until: None,
+    };
     let ends = runs.iter().map(|run| journal.end_run(*run, end(), at(2))).collect();
     watched.at_once(ends).await.into_iter().for_each(Result::unwrap);
     assert_eq!(watched.commits(), 1);

@@ -88,7 +88,7 @@ pub(super) fn insert_run(
 ) -> Result<RunId> {
     let scheduled_at = match trigger {
         Trigger::Schedule { scheduled_at } => Some(text(scheduled_at)),
-        Trigger::Start | Trigger::Hand => None,
+        Trigger::Start | Trigger::Continued | Trigger::Hand => None,
     };
     execute_cached(
         db,
@@ -107,12 +107,14 @@ pub(super) fn end_run(db: &Connection, run: RunId, end: &RunEnd, now: DateTime<U
     execute_cached(
         db,
         "UPDATE runs SET ended = :now, outcome = :outcome, copied = :copied, kept = :kept, refused = :refused,
-            failed = :failed, bytes = :bytes, error = :error WHERE id = :run",
+            failed = :failed, bytes = :bytes, error = :error, postponed = :postponed, postponed_until = :postponed_until
+         WHERE id = :run",
         named_params! {
             ":run": run.0, ":now": text(now), ":outcome": end.outcome.word(),
             ":copied": number(end.tags.copied), ":kept": number(end.tags.kept),
             ":refused": number(end.tags.refused), ":failed": number(end.tags.failed),
             ":bytes": number(end.bytes), ":error": end.error.as_deref().map(bounded),
+            ":postponed": number(end.tags.postponed), ":postponed_until": end.postponed_until.map(text),
         },
     )?;
     Ok(())
@@ -320,6 +322,7 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
     let trigger = match (word.as_str(), parsed_if_any(row, "scheduled_at")?) {
         ("schedule", Some(scheduled_at)) => Trigger::Schedule { scheduled_at },
         ("start", None) => Trigger::Start,
+        ("continued", None) => Trigger::Continued,
         ("hand", None) => Trigger::Hand,
         _ => return Err(unreadable(row, "trigger", &word)),
     };
@@ -337,10 +340,12 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
             copied: count(row, "copied")?,
             kept: count(row, "kept")?,
             refused: count(row, "refused")?,
+            postponed: count(row, "postponed")?,
             failed: count(row, "failed")?,
         },
         bytes: count(row, "bytes")?,
         error: row.get("error")?,
+        postponed_until: parsed_if_any(row, "postponed_until")?,
     };
     Ok(OwnedRun { run, lock: row.get("lock")? })
 }
@@ -396,11 +401,11 @@ pub(super) fn text(at: DateTime<Utc>) -> String {
 }
 
 /// SQLite's integers are signed; nothing that is counted here comes near the difference.
-fn number(count: u64) -> i64 {
+pub(super) fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn count(row: &Row<'_>, column: &str) -> Result<u64> {
+pub(super) fn count(row: &Row<'_>, column: &str) -> Result<u64> {
     row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or_default())
 }
 

@@ -38,17 +38,20 @@ pub enum Trigger {
     },
     /// The daemon started.
     Start,
+    /// Tags waited until their source could be read again.
+    Continued,
     /// A person asked for it.
     Hand,
 }
 
 impl Trigger {
-    /// The word for it: `schedule`, `start` or `hand`.
+    /// The word for it: `schedule`, `start`, `continued` or `hand`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
             Self::Schedule { .. } => "schedule",
             Self::Start => "start",
+            Self::Continued => "continued",
             Self::Hand => "hand",
         }
     }
@@ -76,6 +79,8 @@ pub enum Outcome {
     Succeeded,
     /// At least one tag, or the run as a whole, failed.
     Failed,
+    /// All went well, and some tags wait until their source may be read again.
+    Postponed,
     /// It was stopped, or its process ended without saying so.
     Interrupted,
     /// It took longer than the entry's `timeout`.
@@ -89,13 +94,15 @@ impl Outcome {
         match self {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
+            Self::Postponed => "postponed",
             Self::Interrupted => "interrupted",
             Self::TimedOut => "timed_out",
         }
     }
 
     pub(super) fn read(word: &str) -> Option<Self> {
-        [Self::Succeeded, Self::Failed, Self::Interrupted, Self::TimedOut].into_iter().find(|it| it.word() == word)
+        let all = [Self::Succeeded, Self::Failed, Self::Postponed, Self::Interrupted, Self::TimedOut];
+        all.into_iter().find(|it| it.word() == word)
     }
 }
 
@@ -108,6 +115,9 @@ pub struct TagCounts {
     pub kept: u64,
     /// Left as they were by a rule.
     pub refused: u64,
+    /// Left as they were for now: their source may not be read until later.
+    #[serde(default)]
+    pub postponed: u64,
     /// Left as they were by an error.
     pub failed: u64,
 }
@@ -115,8 +125,14 @@ pub struct TagCounts {
 impl TagCounts {
     /// The counts with the word for each, in the order in which they are shown.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 4] {
-        [("copied", self.copied), ("kept", self.kept), ("refused", self.refused), ("failed", self.failed)]
+    pub fn named(&self) -> [(&'static str, u64); 5] {
+        [
+            ("copied", self.copied),
+            ("kept", self.kept),
+            ("refused", self.refused),
+            ("postponed", self.postponed),
+            ("failed", self.failed),
+        ]
     }
 }
 
@@ -143,8 +159,10 @@ pub struct RunEnd {
     pub tags: TagCounts,
     /// Bytes of blobs and manifests that it sent.
     pub bytes: u64,
-    /// The first error, for people.
+    /// The first error, for people; else why tags wait.
     pub error: Option<String>,
+    /// When to go on, where tags wait.
+    pub postponed_until: Option<DateTime<Utc>>,
 }
 
 /// A run, as `history` shows it.
@@ -169,8 +187,10 @@ pub struct RunRecord {
     pub tags: TagCounts,
     /// Bytes of blobs and manifests that it sent.
     pub bytes: u64,
-    /// The first error, for people.
+    /// The first error, for people; else why tags wait.
     pub error: Option<String>,
+    /// When to go on, where tags wait.
+    pub postponed_until: Option<DateTime<Utc>>,
 }
 
 /// When the runs of an entry last ended.

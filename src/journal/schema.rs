@@ -113,6 +113,20 @@ CREATE TABLE referrer_checks (
     PRIMARY KEY (source, subject, target)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX referrer_checks_by_instant ON referrer_checks (checked);
+", "
+-- What a registry that counts reads of manifests told last: how many are left of a window (in seconds).
+CREATE TABLE quotas (
+    registry  TEXT NOT NULL,
+    identity  TEXT NOT NULL,
+    allowed   INTEGER NOT NULL,
+    seconds   INTEGER NOT NULL,
+    remaining INTEGER NOT NULL,
+    told      TEXT NOT NULL,
+    PRIMARY KEY (registry, identity)
+) STRICT, WITHOUT ROWID;
+-- Tags that wait until their source may be read again, and until when.
+ALTER TABLE runs ADD COLUMN postponed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN postponed_until TEXT;
 "];
 
 /// Brings the journal to the top of `ladder`, whole rungs at a time.

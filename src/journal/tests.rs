@@ -34,7 +34,8 @@ fn tag(text: &str) -> Tag {
 }
 
 fn ended(outcome: Outcome) -> RunEnd {
-    RunEnd { outcome, tags: TagCounts { copied: 2, kept: 3, refused: 1, failed: 0 }, bytes: 77, error: None }
+    let tags = TagCounts { copied: 2, kept: 3, refused: 1, postponed: 4, failed: 0 };
+    RunEnd { outcome, tags, bytes: 77, error: None, postponed_until: Some(at(30)) }
 }
 
 pub(super) async fn begun(journal: &Journal, entry: &str, minute: i64) -> RunId {
@@ -88,9 +89,10 @@ async fn a_run_is_told_as_it_was_recorded() {
         started: at(1),
         ended: Some(at(2)),
         outcome: Some(Outcome::Failed),
-        tags: TagCounts { copied: 2, kept: 3, refused: 1, failed: 0 },
+        tags: TagCounts { copied: 2, kept: 3, refused: 1, postponed: 4, failed: 0 },
         bytes: 77,
         error: Some("target: 500".into()),
+        postponed_until: Some(at(30)),
     };
     assert_eq!(journal.history(&HistoryFilter::default()).await.unwrap(), std::slice::from_ref(&expected));
     assert_eq!(journal.last_scheduled("a").await.unwrap(), Some(at(0)));
@@ -343,7 +345,7 @@ async fn history_is_found_by_entry_and_time_and_each_entry_has_a_last_run() {
 async fn the_last_success_of_an_entry_is_known_after_it_has_failed() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
-    let outcomes = [Outcome::Succeeded, Outcome::Succeeded, Outcome::Failed, Outcome::Interrupted];
+    let outcomes = [Outcome::Succeeded, Outcome::Succeeded, Outcome::Failed, Outcome::Interrupted, Outcome::Postponed];
     for (minute, outcome) in outcomes.into_iter().enumerate() {
         let run = begun(&journal, "a", i64::try_from(minute).unwrap()).await;
         journal.end_run(run, ended(outcome), at(i64::try_from(minute).unwrap())).await.unwrap();
@@ -447,7 +449,7 @@ fn a_newer_journal_and_a_foreign_file_are_refused_by_name() {
     let shown = place.path.display();
     Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let expected =
-        format!("the journal {shown} is of version 99, this program knows versions up to 2: use a newer transship");
+        format!("the journal {shown} is of version 99, this program knows versions up to 3: use a newer transship");
     assert_eq!(Journal::open(&place.path).unwrap_err().to_string(), expected);
     assert_eq!(Journal::open_existing(&place.path).unwrap_err().to_string(), expected);
 

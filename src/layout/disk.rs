@@ -13,8 +13,8 @@ use super::index::{Index, IndexError, Pointer};
 use super::temporary::{self, Temporary};
 use crate::oci::{Children, Descriptor, Digest, Manifest, MediaType};
 
-/// The most bytes of a manifest that are read (the limit of Azure's registry).
-const MAX_MANIFEST: u64 = 4 << 20;
+/// The most bytes of a manifest that are read: as much as can be set for a registry.
+const MAX_MANIFEST: u64 = 8 << 20;
 /// The most bytes of `index.json` that are read: some two hundred thousand tags.
 const MAX_INDEX: u64 = 64 << 20;
 /// How the names of all files begin that are nobody else's.

@@ -35,7 +35,7 @@ pub struct Selection {
 /// What a [`Selection`] chose of some tags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selected {
-    /// The chosen tags, in the order in which they were given.
+    /// The chosen tags, the newest first, as `newest` orders them.
     pub tags: Vec<Tag>,
     /// The pinned digests.
     pub digests: Vec<Digest>,
@@ -93,11 +93,12 @@ impl Selection {
             keep_newest(&mut judged, newest);
         }
         let digests = self.pinned();
+        let mut newest_first: Vec<Tag> = chosen(&judged).cloned().collect();
+        newest_first.sort_by_cached_key(age);
         let counted = |tag: &Tag| SignatureTag::read(tag).is_none();
-        let chosen = || judged.iter().filter(|(_, judgement)| judgement.is_ok()).map(|(tag, _)| tag);
-        let found = chosen().filter(|tag| counted(tag)).count() + digests.len();
+        let found = newest_first.iter().filter(|tag| counted(tag)).count() + digests.len();
         Selected {
-            tags: chosen().cloned().collect(),
+            tags: newest_first,
             digests,
             shortfall: self.at_least.filter(|wanted| found < *wanted).map(|wanted| Shortfall { found, wanted }),
             verdicts: judged.into_iter().map(Verdict::from).collect(),
@@ -146,6 +147,10 @@ impl Selection {
         }
         Ok(why)
     }
+}
+
+fn chosen(judged: &[(Tag, Result<String, String>)]) -> impl Iterator<Item = &Tag> {
+    judged.iter().filter(|(_, judgement)| judgement.is_ok()).map(|(tag, _)| tag)
 }
 
 fn within(range: &VersionRange, tag: &Tag) -> Result<String, String> {
@@ -238,12 +243,12 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_are_counted_by_version_and_then_by_name() {
+    fn the_newest_are_counted_and_told_first_by_version_and_then_by_name() {
         let newest = |newest| Selection { newest: Some(newest), ..Selection::default() };
         let given = ["nightly", "v1.9", "edge", "v1.10", "v1.10-slim", "v1.10-rc1"];
         assert_eq!(chosen(&newest(1), &given), ["v1.10"]);
         assert_eq!(chosen(&newest(3), &given), ["v1.10", "v1.10-slim", "v1.10-rc1"]);
-        assert_eq!(chosen(&newest(5), &given), ["nightly", "v1.9", "v1.10", "v1.10-slim", "v1.10-rc1"]);
+        assert_eq!(chosen(&newest(5), &given), ["v1.10", "v1.10-slim", "v1.10-rc1", "v1.9", "nightly"]);
         assert_eq!(chosen(&newest(0), &given), Vec::<String>::new());
     }
 
@@ -261,7 +266,7 @@ mod tests {
     fn cosigns_tags_are_ordinary_but_never_count() {
         let [signature, ..] = signature_tags(&Digest::of(b"image"));
         let given = [signature.as_str(), "v1"];
-        assert_eq!(chosen(&Selection::default(), &given), given);
+        assert_eq!(chosen(&Selection::default(), &given), ["v1", signature.as_str()]);
         let two = Selection { at_least: Some(2), ..Selection::default() };
         assert_eq!(two.select(tags(&given)).shortfall, Some(Shortfall { found: 1, wanted: 2 }));
         let newest = Selection { newest: Some(2), ..Selection::default() };

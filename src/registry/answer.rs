@@ -1,18 +1,18 @@
-//! What a registry answered, and what its refusals mean. The text of a refusal comes from outside: it is cut,
-//! cleaned of control characters and of our own credentials before anyone sees it.
+//! What a registry answered, and what its refusals mean. The text of a refusal comes from outside: it is cut and
+//! cleaned of control characters before anyone sees it, and of secrets by [`super::scrub`].
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use base64::Engine as _;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
+use super::hint;
 use super::permits::Permit;
-use super::retry;
+use super::{Party, challenge, retry};
 use crate::oci::Digest;
 use crate::store::{ErrorKind, Step, StoreError};
 
@@ -25,6 +25,8 @@ pub(crate) struct Context {
     pub(crate) place: Arc<str>,
     pub(crate) step: Step,
     pub(crate) subject: String,
+    /// On whose behalf.
+    pub(crate) party: Party,
 }
 
 impl Context {
@@ -83,13 +85,21 @@ impl Answer {
 
     /// The error that this answer is.
     pub(crate) fn refusal(&self, context: &Context) -> StoreError {
+        self.refusal_with(context, hint::of_refusal(context.step, self.status, &self.codes()))
+    }
+
+    /// The same with a way out, where there is one.
+    pub(crate) fn refusal_with(&self, context: &Context, hint: Option<&str>) -> StoreError {
         let kind = kind_of(context.step, self.status, &self.headers, &self.codes());
         let kind = match kind {
             // Our credentials do not count there; most often a signed address ran out, and another one will do.
             ErrorKind::Denied if self.elsewhere => ErrorKind::Unavailable,
             kind => kind,
         };
-        context.error(kind, self.detail())
+        match hint.filter(|_| !self.elsewhere) {
+            Some(hint) => context.error(kind, format!("{}; {hint}", self.detail())),
+            None => context.error(kind, self.detail()),
+        }
     }
 
     /// `404 NAME_UNKNOWN: repository name not known to registry`, or the status alone.
@@ -105,10 +115,20 @@ impl Answer {
                 let _ = write!(detail, ": {}", clean(&error.message));
             }
         }
+        if self.lacks_a_grant() {
+            detail += "; the token that we were given does not grant this";
+        }
         if self.elsewhere {
             let _ = write!(detail, ", from {}", super::locate::site(&self.url));
         }
         detail
+    }
+
+    /// Whether a token was good but for what it grants (RFC 6750, section 3.1). What it lacks is not repeated from the
+    /// challenge: what was done says it, and nothing from there needs to be trusted to hold no secret.
+    fn lacks_a_grant(&self) -> bool {
+        let challenges = challenge::challenges(&self.headers);
+        challenges.iter().any(|challenge| challenge.get("error") == Some("insufficient_scope"))
     }
 }
 
@@ -164,20 +184,6 @@ fn kind_of(step: Step, status: StatusCode, headers: &HeaderMap, codes: &[String]
     }
 }
 
-/// The body of a refusal without the credentials that the request carried: some registries send them back.
-pub(crate) fn scrubbed(body: Bytes, authorization: Option<&HeaderValue>) -> Bytes {
-    let Some(value) = authorization.and_then(|value| value.to_str().ok()) else { return body };
-    let token = value.split_once(' ').map_or(value, |(_, token)| token);
-    let decoded = base64::engine::general_purpose::STANDARD.decode(token).ok();
-    let login = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-    let password = login.as_deref().and_then(|login| login.split_once(':')).map(|(_, password)| password);
-    let mut text = String::from_utf8_lossy(&body).into_owned();
-    for secret in [Some(token), password].into_iter().flatten().filter(|secret| !secret.is_empty()) {
-        text = text.replace(secret, "***");
-    }
-    text.into()
-}
-
 /// Marks a header so that no `Debug` shows it.
 pub(crate) fn sensitive(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
@@ -202,7 +208,7 @@ mod tests {
     }
 
     fn refusal(step: Step, status: u16, body: &str) -> StoreError {
-        let context = Context { place: "h/r".into(), step, subject: "v1".into() };
+        let context = Context { place: "h/r".into(), step, subject: "v1".into(), party: Party::default() };
         answer(status, body).refusal(&context)
     }
 
@@ -215,6 +221,14 @@ mod tests {
         assert_eq!(error.kind, ErrorKind::Denied);
         let error = refusal(Step::ReadManifest, 500, "<html>\u{1b}[31m");
         assert_eq!(error.to_string(), "h/r: reading manifest v1: 500 Internal Server Error");
+    }
+
+    #[test]
+    fn a_refusal_for_lack_of_a_grant_says_so_and_repeats_no_challenge() {
+        let challenge = r#"Bearer realm="https://h/t",scope="hunter2",error="insufficient_scope""#;
+        let headers = HeaderMap::from_iter([(http::header::WWW_AUTHENTICATE, challenge.parse().unwrap())]);
+        let told = Answer { headers, ..answer(401, "") }.detail();
+        assert_eq!(told, "401 Unauthorized; the token that we were given does not grant this");
     }
 
     #[test]
@@ -242,21 +256,13 @@ mod tests {
 
     #[test]
     fn a_refusal_of_a_store_elsewhere_names_it_and_may_pass() {
-        let context = Context { place: "h/r".into(), step: Step::ReadBlob, subject: String::new() };
+        let context =
+            Context { place: "h/r".into(), step: Step::ReadBlob, subject: String::new(), party: Party::default() };
         let url = "https://cdn.example:8443/x?signature=1".parse().unwrap();
         let error = Answer { url, elsewhere: true, ..answer(403, "<xml>") }.refusal(&context);
         assert_eq!(
             (error.kind, error.detail.as_str()),
             (ErrorKind::Unavailable, "403 Forbidden, from https://cdn.example:8443")
         );
-    }
-
-    #[test]
-    fn credentials_that_come_back_are_not_shown() {
-        let basic = HeaderValue::from_static("Basic bWU6aHVudGVyMg==");
-        let echo = Bytes::from_static(b"you sent bWU6aHVudGVyMg== which is hunter2");
-        assert_eq!(scrubbed(echo, Some(&basic)), "you sent *** which is ***");
-        let bearer = HeaderValue::from_static("Bearer a.b.c");
-        assert_eq!(scrubbed(Bytes::from_static(b"bad a.b.c"), Some(&bearer)), "bad ***");
     }
 }

@@ -12,6 +12,7 @@ use url::Url;
 use super::answer::Answer;
 use super::challenge::{self, Challenge};
 use super::credentials::{Login, Programs, Source, Wire};
+use super::quota::Quota;
 use super::scope::Scopes;
 use super::token::Token;
 use super::transport::Call;
@@ -59,6 +60,8 @@ enum Scheme {
 #[derive(Debug)]
 pub(crate) struct Auth {
     pub(crate) source: Source,
+    /// What this identity may read, where that is counted.
+    pub(crate) quota: Quota,
     scheme: Mutex<Option<Scheme>>,
     /// What is shown to a registry that asks for a password.
     login: tokio::sync::Mutex<Option<(Grant, Login)>>,
@@ -86,8 +89,10 @@ impl SlotState {
 
 impl Auth {
     pub(crate) fn new(host: RegistryHost, credentials: Option<Credentials>, wire: Wire) -> Self {
+        let source = Source::new(host.clone(), credentials, Programs::default()).over(wire);
         Self {
-            source: Source::new(host, credentials, Programs::default()).over(wire),
+            quota: Quota::new(host, source.identity()),
+            source,
             scheme: Mutex::default(),
             login: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
@@ -98,6 +103,11 @@ impl Auth {
     /// A user name where it is known, else where the login comes from, or `anonymous`.
     pub(crate) fn identity(&self) -> String {
         self.source.identity()
+    }
+
+    /// Whether the registry has wanted to know who we are.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.scheme().is_some()
     }
 
     fn numbered(&self, header: HeaderValue) -> Grant {
@@ -141,7 +151,7 @@ impl Registry {
 
     async fn login(&self) -> Result<Option<Grant>, AuthError> {
         let mut shown = self.auth.login.lock().await;
-        if shown.is_none()
+        if (shown.is_none() || self.auth.source.has_ended())
             && let Some(login) = self.auth.source.login().await?
         {
             *shown = Some((self.auth.numbered(password_of(&login)?), login));

@@ -17,7 +17,7 @@ use crate::oci::Descriptor;
 use crate::store::{ByteStream, ErrorKind, Step, StoreError};
 
 impl Repository {
-    /// Whether the blob is here, with the length that it should have.
+    /// Whether the blob is here, with the length that it should have. With another one it is not, and is to be sent again.
     pub(crate) async fn head_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest))?;
@@ -25,17 +25,26 @@ impl Repository {
         match answer.status {
             StatusCode::NOT_FOUND => Ok(false),
             status if status.is_success() => {
-                let stored = answer.header(&CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
-                match stored.filter(|stored| *stored != blob.size) {
-                    Some(stored) => {
-                        let detail = format!("the registry has {stored} bytes of it instead of {}", blob.size);
-                        Err(context.error(ErrorKind::Corrupt, detail))
-                    }
-                    None => Ok(true),
-                }
+                let Some(stored) = length(&answer).filter(|stored| *stored != blob.size) else { return Ok(true) };
+                tracing::warn!(
+                    place = %context.place, digest = %blob.digest, stored, wanted = blob.size,
+                    "the registry has a blob in another length than it should have"
+                );
+                self.registry.upload.learn_it_lies();
+                Ok(false)
             }
             _ => Err(answer.refusal(&context)),
         }
+    }
+
+    /// What a registry says that it has, after it has said that it stored the blob. `None` where it does not say.
+    pub(crate) async fn stored_length(&self, blob: &Descriptor) -> Option<u64> {
+        let context = self.context(Step::FindBlob, blob.digest);
+        let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
+        let answer =
+            self.registry.send(&context, Call::read(Method::HEAD, url, Scopes::pull(&self.name))).await.ok()?;
+        // Some send no length with a HEAD, and who says nothing else says 0.
+        length(&answer).filter(|stored| answer.status.is_success() && *stored > 0)
     }
 
     pub(crate) async fn get_blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
@@ -45,7 +54,7 @@ impl Repository {
         let context = self.context(Step::ReadBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest))?;
         let door = if offset > 0 { Door::BlobResumed } else { Door::BlobRead };
-        let mut call = Call::read(Method::GET, url, Scopes::pull(&self.name)).expects(Expects::Blob(door));
+        let mut call = Call::new(self.reads, Method::GET, url, Scopes::pull(&self.name)).expects(Expects::Blob(door));
         call = call.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if offset > 0 {
             let range = HeaderValue::from_str(&format!("bytes={offset}-"));
@@ -66,6 +75,10 @@ impl Repository {
             Body::Whole(bytes) => Ok(stream::iter([Ok(bytes)]).boxed()),
         }
     }
+}
+
+fn length(answer: &Answer) -> Option<u64> {
+    answer.header(&CONTENT_LENGTH)?.trim().parse().ok()
 }
 
 /// A range that begins elsewhere would go unnoticed until the whole blob has been sent.
@@ -132,7 +145,7 @@ impl Flow {
             let Some(mut piece) = next else { return Ok(None) };
             self.received += piece.len() as u64;
             self.registry.meter.received(piece.len());
-            self.registry.meter.throttled(self.registry.pace.spend(piece.len()).await);
+            self.registry.meter.throttled(self.registry.pace.spend(self.context.party, piece.len()).await);
             let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(piece.len());
             self.skip -= skipped as u64;
             let piece = piece.split_off(skipped);

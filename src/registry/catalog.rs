@@ -8,12 +8,12 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
-use super::Registry;
 use super::answer::Context;
 use super::links::Pages;
 use super::scope::Scopes;
 use super::tags::MAX_PAGE;
 use super::transport::{Call, Expects};
+use super::{Party, Registry};
 use crate::oci::RepositoryName;
 use crate::store::{ErrorKind, Step, StoreError};
 
@@ -33,8 +33,12 @@ impl Registry {
     ///
     /// A registry without a catalog, or that does not show it to us, is an error that says so.
     pub fn catalog(self: &Arc<Self>) -> BoxStream<'static, Result<RepositoryName, StoreError>> {
-        let context =
-            Context { place: self.host().as_str().into(), step: Step::ListRepositories, subject: String::new() };
+        let context = Context {
+            place: self.host().as_str().into(),
+            step: Step::ListRepositories,
+            subject: String::new(),
+            party: Party::default(),
+        };
         if self.host().is_docker_hub() {
             return stream::iter([Err(context.error(ErrorKind::Unsupported, NONE))]).boxed();
         }

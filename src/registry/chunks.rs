@@ -24,10 +24,18 @@ struct Standing {
     trouble: Option<StoreError>,
 }
 
+/// How the bytes went.
+pub(super) struct Sent {
+    /// In so many chunks.
+    pub(super) chunks: u32,
+    /// All of them without trouble.
+    pub(super) is_smooth: bool,
+}
+
 impl Session {
-    /// Sends all bytes; the empty PUT that commits them is left. Tells whether all of them went without trouble.
-    pub(super) async fn send_chunks(&mut self, bytes: Verified) -> Result<bool, StoreError> {
-        let mut is_smooth = true;
+    /// Sends all bytes; the empty PUT that commits them is left.
+    pub(super) async fn send_chunks(&mut self, bytes: Verified) -> Result<Sent, StoreError> {
+        let mut sent = Sent { chunks: 0, is_smooth: true };
         let mut feed = Feed { bytes, piece: Bytes::new() };
         let (mut offset, mut fruitless, mut waiting) = (0, 0, Bytes::new());
         loop {
@@ -35,16 +43,17 @@ impl Session {
             let left = usize::try_from(self.blob.size - offset).unwrap_or(usize::MAX);
             waiting = feed.fill(waiting, size.min(left)).await?;
             if waiting.is_empty() {
-                return Ok(is_smooth);
+                return Ok(sent);
             }
             let chunk = waiting.slice(..size.min(waiting.len()));
+            sent.chunks = sent.chunks.saturating_add(1);
             let Standing { stored, trouble } = self.chunk(offset, chunk, fruitless).await?;
             // Never beyond what was sent: see `within`.
             waiting.advance(usize::try_from(stored - offset).unwrap_or(usize::MAX).min(waiting.len()));
             fruitless = if stored > offset { 0 } else { fruitless + 1 };
             offset = stored;
             if let Some(trouble) = trouble {
-                is_smooth = false;
+                sent.is_smooth = false;
                 if fruitless > FRUITLESS {
                     return Err(trouble);
                 }

@@ -1,8 +1,9 @@
-//! What all repositories of one registry share: connections, tokens, pace, and what was learnt of the registry.
+//! What all repositories of one registry share: what it is and how much it is asked, whoever asks, and who we are there.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use url::Url;
@@ -10,35 +11,49 @@ use url::Url;
 use super::auth::Auth;
 use super::connect::{self, Via};
 use super::credentials::Wire;
+use super::manifests;
 use super::manner::Manner;
 use super::meter::Meter;
 use super::pace::Pace;
 use super::permits::Gate;
 use super::retry::Tempo;
 use super::seek::OwnMount;
+use super::unmountable::Unmountable;
 use super::{Credentials, Kind, MeterSnapshot, Options, Repository, Transport};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
-/// One registry. Shared by everything that speaks to it, so that its limits hold over all entries.
+/// One registry, as who somebody is there. Shared by all that speak to it in that name; its server is shared by all.
 pub struct Registry {
+    server: Arc<Server>,
+    pub(crate) auth: Auth,
+    /// Whether the listing of its own that this kind of registry has was refused to us, while the standard one was not.
+    own_listing_refused: AtomicBool,
+    pub(crate) unmountable: Unmountable,
+}
+
+/// What is true of a registry whoever asks: how it is reached, what was learnt of it, and what it is asked for in all, so
+/// that its limits hold over all entries and identities.
+pub struct Server {
     host: RegistryHost,
     /// Scheme and authority of the API, with the path before `v2/`: `/`, unless there is a prefix.
     pub(crate) base: Url,
     pub(crate) http: reqwest::Client,
     pub(crate) via: Via,
-    pub(crate) auth: Auth,
+    transport: Transport,
+    /// How many counted reads of a window are left to others.
+    keep: AtomicU64,
     pub(crate) pace: Pace,
     pub(crate) gate: Gate,
     pub(crate) meter: Meter,
     pub(crate) tempo: Tempo,
     pub(crate) kind: Kind,
     pub(crate) upload: Manner,
+    /// The largest manifest that is read, in bytes.
+    pub(crate) max_manifest: usize,
     pub(crate) own_mount: OwnMount,
     referrers_api: AtomicU8,
     /// Whether a tag listing has told digests.
     told_digests: AtomicBool,
-    /// Whether the listing of its own that this kind of registry has was refused, while the standard one was not.
-    own_listing_refused: AtomicBool,
     /// Held by the first who asks by the referrers API; then true.
     probed: tokio::sync::Mutex<bool>,
     locks: Mutex<HashMap<(RepositoryName, Digest), Weak<Turn>>>,
@@ -82,48 +97,28 @@ impl Registry {
     }
 
     pub(crate) fn with_tempo(host: RegistryHost, options: Options, tempo: Tempo) -> Result<Arc<Self>, RegistryError> {
-        let tempo = tempo.with(options.transport.timeouts);
-        let scheme = if options.plain_http { "http" } else { "https" };
-        let api_host = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
-        let prefix = options.transport.path_prefix.as_ref().map_or("", |prefix| prefix.as_str());
-        let base: Url =
-            format!("{scheme}://{api_host}{prefix}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
-        let client = |transport: &Transport| {
-            connect::http_client(&base, &tempo, transport)
-                .map_err(|error| RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() })
-        };
-        let http = client(&options.transport)?;
-        let authority = match options.transport.verifying() {
-            Some(transport) if matches!(options.credentials, Some(Credentials::Azure(_))) => client(&transport)?,
-            _ => http.clone(),
-        };
-        let wire = Wire { http: http.clone(), authority, registry: base.clone() };
-        let kind = options.kind.unwrap_or_else(|| Kind::of(&host));
-        Ok(Arc::new(Self {
-            kind,
-            upload: Manner::new(kind, options.upload),
-            auth: Auth::new(host.clone(), options.credentials, wire),
-            host,
-            via: Via::new(&base, &options.transport),
-            base,
-            http,
-            pace: Pace::new(&options.limits),
-            gate: Gate::new(options.limits.concurrent),
-            meter: Meter::default(),
-            tempo,
-            own_mount: OwnMount::default(),
-            referrers_api: AtomicU8::new(ReferrersApi::Unknown as u8),
-            told_digests: AtomicBool::new(false),
-            own_listing_refused: AtomicBool::new(false),
-            probed: tokio::sync::Mutex::new(false),
-            locks: Mutex::default(),
-        }))
+        let credentials = options.credentials.clone();
+        Self::of(Arc::new(Server::new(host, &options, tempo)?), credentials)
     }
 
-    /// The registry's name, as people write it.
-    #[must_use]
-    pub fn host(&self) -> &RegistryHost {
-        &self.host
+    /// The same registry in another name. Requests, pace and what was learnt of it are shared; logins and tokens are not.
+    ///
+    /// # Errors
+    /// [`RegistryError`] when the HTTP client cannot be set up.
+    pub fn as_other(&self, credentials: Option<Credentials>) -> Result<Arc<Self>, RegistryError> {
+        Self::of(Arc::clone(&self.server), credentials)
+    }
+
+    fn of(server: Arc<Server>, credentials: Option<Credentials>) -> Result<Arc<Self>, RegistryError> {
+        let wire = server.wire(credentials.as_ref())?;
+        let auth = Auth::new(server.host.clone(), credentials, wire);
+        auth.quota.keep(server.keep.load(Ordering::Relaxed));
+        Ok(Arc::new(Self {
+            server,
+            auth,
+            own_listing_refused: AtomicBool::new(false),
+            unmountable: Unmountable::default(),
+        }))
     }
 
     /// One of its repositories. Cheap, and contacts nobody.
@@ -132,23 +127,22 @@ impl Registry {
         Repository::new(Arc::clone(self), name)
     }
 
-    /// The address of `path` at this registry, which begins with `/`: `/v2/…`.
-    pub(crate) fn address(&self, path: &str) -> Result<Url, url::ParseError> {
-        self.base.join(path.trim_start_matches('/'))
+    /// Leaves so many counted reads of a window to others, in this name and in those that are yet to come.
+    pub(crate) fn keep(&self, reads: u64) {
+        self.server.keep.store(reads, Ordering::Relaxed);
+        self.auth.quota.keep(reads);
     }
 
-    /// What it was asked so far.
+    /// The registry's name, as people write it.
+    #[must_use]
+    pub fn host(&self) -> &RegistryHost {
+        &self.server.host
+    }
+
+    /// What it was asked so far, in whatever name.
     #[must_use]
     pub fn meter(&self) -> MeterSnapshot {
-        self.meter.snapshot()
-    }
-
-    pub(crate) fn referrers_api(&self) -> ReferrersApi {
-        match self.referrers_api.load(Ordering::Relaxed) {
-            1 => ReferrersApi::Present,
-            2 => ReferrersApi::Absent,
-            _ => ReferrersApi::Unknown,
-        }
+        self.server.meter.snapshot()
     }
 
     /// Whether the tag listing tells digests: Google's registries, Azure's, and any that has done so.
@@ -161,9 +155,86 @@ impl Registry {
         self.kind == Kind::Acr && !self.own_listing_refused.load(Ordering::Relaxed)
     }
 
-    /// Remembers that it is no use to ask for that.
+    /// Remembers that it is no use to ask for that in our name: it needs a right of its own.
     pub(crate) fn learn_own_listing_is_refused(&self) {
         self.own_listing_refused.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What is true whoever asks is at hand for everybody who asks.
+impl Deref for Registry {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl Server {
+    fn new(host: RegistryHost, options: &Options, tempo: Tempo) -> Result<Self, RegistryError> {
+        let tempo = tempo.with(options.transport.timeouts);
+        let scheme = if options.plain_http { "http" } else { "https" };
+        let api_host = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
+        let prefix = options.transport.path_prefix.as_ref().map_or("", |prefix| prefix.as_str());
+        let base: Url =
+            format!("{scheme}://{api_host}{prefix}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
+        let kind = options.kind.unwrap_or_else(|| Kind::of(&host));
+        let limits = options.limits.in_force(&host, options.kind);
+        Ok(Self {
+            kind,
+            upload: Manner::new(kind, options.upload),
+            max_manifest: manifests::most(options.max_manifest),
+            http: client(&host, &base, &tempo, &options.transport)?,
+            host,
+            via: Via::new(&base, &options.transport),
+            transport: options.transport.clone(),
+            keep: AtomicU64::new(options.limits.keep),
+            base,
+            pace: Pace::new(&limits),
+            gate: Gate::new(&limits),
+            meter: Meter::default(),
+            tempo,
+            own_mount: OwnMount::default(),
+            referrers_api: AtomicU8::new(ReferrersApi::Unknown as u8),
+            told_digests: AtomicBool::new(false),
+            probed: tokio::sync::Mutex::new(false),
+            locks: Mutex::default(),
+        })
+    }
+
+    /// How these credentials reach who is to be asked for them. What a cloud is shown goes to a verified authority only.
+    fn wire(&self, credentials: Option<&Credentials>) -> Result<Wire, RegistryError> {
+        let authority = match self.transport.verifying() {
+            Some(transport) if credentials.is_some_and(Credentials::are_by_cloud) => {
+                client(&self.host, &self.base, &self.tempo, &transport)?
+            }
+            _ => self.http.clone(),
+        };
+        Ok(Wire {
+            http: self.http.clone(),
+            authority,
+            registry: self.base.clone(),
+            gate: self.gate.clone(),
+            tempo: self.tempo.clone(),
+        })
+    }
+
+    /// The address of `path` at this registry, which begins with `/`: `/v2/…`.
+    pub(crate) fn address(&self, path: &str) -> Result<Url, url::ParseError> {
+        self.base.join(path.trim_start_matches('/'))
+    }
+
+    /// How connections to it are made.
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    pub(crate) fn referrers_api(&self) -> ReferrersApi {
+        match self.referrers_api.load(Ordering::Relaxed) {
+            1 => ReferrersApi::Present,
+            2 => ReferrersApi::Absent,
+            _ => ReferrersApi::Unknown,
+        }
     }
 
     /// Remembers that a tag listing told digests.
@@ -202,8 +273,13 @@ impl Registry {
     }
 }
 
+fn client(host: &RegistryHost, base: &Url, tempo: &Tempo, to: &Transport) -> Result<reqwest::Client, RegistryError> {
+    connect::http_client(base, tempo, to)
+        .map_err(|error| RegistryError::Client { host: host.clone(), reason: error.without_url().to_string() })
+}
+
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Registry({} as {})", self.host, self.auth.identity())
+        write!(f, "Registry({} as {})", self.host(), self.auth.identity())
     }
 }

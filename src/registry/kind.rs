@@ -1,7 +1,7 @@
 //! What is known of a registry by its kind: the one place that knows hosts by name, Docker Hub's apart.
 
-use super::Kind;
 use super::manner::Way;
+use super::{Kind, Profile};
 use crate::oci::RegistryHost;
 
 impl Kind {
@@ -41,9 +41,44 @@ impl Kind {
     }
 }
 
+impl Profile {
+    /// Whose limits hold where none are named: by the host's name, or by the kind where one was set. None at Azure's, since
+    /// nothing tells their tier.
+    pub(crate) fn of(host: &RegistryHost, kind: Option<Kind>) -> Option<Self> {
+        match (kind.unwrap_or_else(|| Kind::of(host)), host.name()) {
+            (Kind::Acr, _) => None,
+            (Kind::Ecr, _) => Some(Self::Ecr),
+            (Kind::Google, _) => Some(Self::Gar),
+            (Kind::Plain, _) if host.is_docker_hub() => Some(Self::DockerHub),
+            (Kind::Plain, "ghcr.io") => Some(Self::Ghcr),
+            (Kind::Plain, "quay.io") => Some(Self::Quay),
+            (Kind::Plain, _) => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limits_of_a_registry_are_known_by_its_hosts_name_or_by_its_kind() {
+        for (host, kind, profile) in [
+            ("docker.io", None, Some(Profile::DockerHub)),
+            ("1.dkr.ecr.eu-west-1.amazonaws.com", None, Some(Profile::Ecr)),
+            ("ghcr.io", None, Some(Profile::Ghcr)),
+            ("quay.io", None, Some(Profile::Quay)),
+            ("gcr.io", None, Some(Profile::Gar)),
+            ("europe-docker.pkg.dev", None, Some(Profile::Gar)),
+            // Its tier is not known.
+            ("prod.azurecr.io", None, None),
+            ("a.example", None, None),
+            ("a.example", Some(Kind::Ecr), Some(Profile::Ecr)),
+            ("1.dkr.ecr.eu-west-1.amazonaws.com", Some(Kind::Plain), None),
+        ] {
+            assert_eq!(Profile::of(&host.parse().unwrap(), kind), profile, "{host}");
+        }
+    }
 
     #[test]
     fn a_kind_is_known_by_the_hosts_name() {

@@ -1,19 +1,33 @@
 //! Manifests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Deleting Manifests"): found, read, written and
 //! deleted, their bytes untouched and their digests compared with what the registry claims.
 
+use futures_util::future::try_join_all;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Method, StatusCode};
 
 use super::Repository;
 use super::answer::{Answer, Context};
+use super::hint;
+use super::quota::Reads;
 use super::retry::Kind;
 use super::scope::Scopes;
 use super::transport::{Call, Expects, Payload};
-use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType};
+use crate::oci::{Children, Descriptor, Digest, Manifest, ManifestRef, MediaType};
 use crate::store::{ErrorKind, ReferrerLink, Step, StoreError};
 
-/// The largest manifest that is read (distribution-spec asks registries for 4 MiB at least).
+/// The largest manifest that is read unless more is set (distribution-spec asks registries for 4 MiB at least).
 pub(crate) const MAX_MANIFEST: usize = 4 * 1024 * 1024;
+
+/// The most that can be set.
+const LARGEST: usize = 8 * 1024 * 1024;
+
+/// The largest manifest that is read, as it is set.
+pub(crate) fn most(set: Option<u64>) -> usize {
+    set.map_or(MAX_MANIFEST, |set| usize::try_from(set).unwrap_or(LARGEST).min(LARGEST))
+}
+
+/// How often a manifest is written again while a replica may lag, after pauses of 0.25 s to 4 s.
+const REPLICA_PAUSES: u32 = 5;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
@@ -62,12 +76,22 @@ impl Repository {
         }
     }
 
-    fn manifest_call(&self, context: &Context, method: Method, reference: &ManifestRef) -> Result<Call, StoreError> {
+    pub(crate) fn manifest_call(
+        &self,
+        context: &Context,
+        method: Method,
+        reference: &ManifestRef,
+    ) -> Result<Call, StoreError> {
         let url = self.url(context, &format!("manifests/{reference}"))?;
         let accepted = HeaderValue::from_str(&MediaType::ACCEPTED.join(", "));
         let accepted = accepted.map_err(|error| context.error(ErrorKind::Invalid, error))?;
-        let call = Call::read(method, url, Scopes::pull(&self.name));
-        Ok(call.header(ACCEPT, accepted).expects(Expects::Small(MAX_MANIFEST)))
+        let reads = match reference {
+            _ if method == Method::HEAD => Reads::Free,
+            ManifestRef::Tag(_) => Reads::Counted(None),
+            ManifestRef::Digest(digest) => Reads::Counted(Some(*digest)),
+        };
+        let call = Call::new(self.reads, method, url, Scopes::pull(&self.name)).reads(reads);
+        Ok(call.header(ACCEPT, accepted).expects(Expects::Small(self.registry.max_manifest)))
     }
 
     pub(crate) async fn put_manifest(
@@ -76,15 +100,23 @@ impl Repository {
         manifest: &Manifest,
         reference: &ManifestRef,
     ) -> Result<ReferrerLink, StoreError> {
-        let url = self.url(context, &format!("manifests/{reference}"))?;
-        let media_type = HeaderValue::from_str(manifest.media_type().as_str())
-            .map_err(|_| context.error(ErrorKind::Invalid, "its media type does not fit into a header"))?;
-        let call = Call::new(Kind::WriteManifest, Method::PUT, url, Scopes::push(&self.name))
-            .header(CONTENT_TYPE, media_type)
-            .payload(Payload::Bytes(manifest.bytes().clone()));
-        let answer = self.registry.send(context, call).await?;
+        let mut answer = self.send_manifest(context, manifest, reference).await?;
+        for lag in 0..REPLICA_PAUSES {
+            if !self.may_be_a_replica(context, manifest, &answer).await {
+                break;
+            }
+            tracing::debug!(place = %context.place, "a replica may lag: the manifest is written again soon");
+            tokio::time::sleep(self.registry.tempo.first_pause * 2u32.pow(lag)).await;
+            answer = self.send_manifest(context, manifest, reference).await?;
+        }
         if !answer.status.is_success() {
-            return Err(answer.refusal(context));
+            if self.stands_already(manifest, reference, answer.status).await {
+                return Ok(link_of(manifest, false));
+            }
+            let codes = answer.codes();
+            let hint = hint::of_manifest(manifest, answer.status, &codes);
+            let hint = hint.or_else(|| hint::of_refusal(context.step, answer.status, &codes));
+            return Err(answer.refusal_with(context, hint));
         }
         if let Some(stored) = answer.content_digest() {
             let sent = stored.same_algorithm_of(manifest.bytes());
@@ -93,9 +125,50 @@ impl Repository {
                 return Err(context.error(ErrorKind::Corrupt, detail));
             }
         }
-        let has_subject = manifest.view().is_ok_and(|view| view.subject.is_some());
-        let listed = !has_subject || answer.headers.contains_key(OCI_SUBJECT);
-        Ok(if listed { ReferrerLink::Listed } else { ReferrerLink::Unlisted })
+        Ok(link_of(manifest, answer.headers.contains_key(OCI_SUBJECT)))
+    }
+
+    async fn send_manifest(
+        &self,
+        context: &Context,
+        manifest: &Manifest,
+        reference: &ManifestRef,
+    ) -> Result<Answer, StoreError> {
+        let url = self.url(context, &format!("manifests/{reference}"))?;
+        let media_type = HeaderValue::from_str(manifest.media_type().as_str())
+            .map_err(|_| context.error(ErrorKind::Invalid, "its media type does not fit into a header"))?;
+        let call = Call::new(Kind::WriteManifest, Method::PUT, url, Scopes::push(&self.name))
+            .header(CONTENT_TYPE, media_type)
+            .payload(Payload::Bytes(manifest.bytes().clone()));
+        self.registry.send(context, call).await
+    }
+
+    /// Whether a manifest was refused for content that is there all the same. Azure's geo-replicas are reached by the name
+    /// alone, and what one has just got another one lacks for a while (Azure/acr, issue 588).
+    async fn may_be_a_replica(&self, context: &Context, manifest: &Manifest, answer: &Answer) -> bool {
+        let lacks = self.registry.kind == super::Kind::Acr
+            && !answer.status.is_success()
+            && answer.refusal(context).kind == ErrorKind::MissingContent;
+        let (true, Ok(view)) = (lacks, manifest.view()) else { return false };
+        let blobs = view.blobs().into_iter().filter(|blob| !blob.is_foreign()).map(|blob| self.head_blob(blob));
+        if !try_join_all(blobs).await.is_ok_and(|found| found.into_iter().all(|found| found)) {
+            return false;
+        }
+        let Children::Manifests(children) = &view.children else { return true };
+        let children: Vec<ManifestRef> = children.iter().map(|child| child.digest.into()).collect();
+        let found = try_join_all(children.iter().map(|child| self.head_manifest(child))).await;
+        found.is_ok_and(|found| found.iter().all(Option::is_some))
+    }
+
+    /// Whether a tag that may not be written says already what it is to say. Amazon's refuse to write an immutable tag
+    /// again, with the same digest too: as when the answer to the first time was lost.
+    async fn stands_already(&self, manifest: &Manifest, reference: &ManifestRef, status: StatusCode) -> bool {
+        let is_refusal = matches!(status.as_u16(), 400 | 403 | 409 | 412);
+        if !is_refusal || matches!(reference, ManifestRef::Digest(_)) {
+            return false;
+        }
+        let there = self.head_manifest(reference).await;
+        there.is_ok_and(|there| there.is_some_and(|there| there.digest == manifest.digest()))
     }
 
     pub(crate) async fn delete_manifest(&self, reference: &ManifestRef) -> Result<(), StoreError> {
@@ -115,6 +188,11 @@ impl Repository {
             _ => Err(answer.refusal(&context)),
         }
     }
+}
+
+fn link_of(manifest: &Manifest, lists_referrers: bool) -> ReferrerLink {
+    let has_subject = manifest.view().is_ok_and(|view| view.subject.is_some());
+    if !has_subject || lists_referrers { ReferrerLink::Listed } else { ReferrerLink::Unlisted }
 }
 
 /// The descriptor that the headers of a HEAD make, if they are enough for one.

@@ -35,6 +35,8 @@ pub(crate) enum Way {
 pub(crate) struct Manner {
     /// What the operator has chosen stays.
     learns: bool,
+    /// Whether the kind of registry is known to store what it says that it stored.
+    is_known: bool,
     known: Mutex<Known>,
 }
 
@@ -50,6 +52,8 @@ struct Known {
     least: usize,
     whole_was_refused: bool,
     chunks_were_refused: bool,
+    /// Whether it had a blob in another length than it should have.
+    lied: bool,
 }
 
 impl Manner {
@@ -71,8 +75,9 @@ impl Manner {
             broke_off: VecDeque::new(),
             whole_was_refused: false,
             chunks_were_refused: false,
+            lied: false,
         };
-        Self { learns: uploads.mode == UploadMode::Auto, known: Mutex::new(known) }
+        Self { learns: uploads.mode == UploadMode::Auto, is_known: kind != Kind::Plain, known: Mutex::new(known) }
     }
 
     /// The way that the next upload goes.
@@ -135,6 +140,28 @@ impl Manner {
     pub(crate) fn learn_chunks_are_refused(&self, first: bool) -> bool {
         let mut known = self.known();
         if !self.learns || known.whole_was_refused || !(first || known.is_a_guess) {
+            return false;
+        }
+        (known.in_chunks, known.chunks_were_refused) = (false, true);
+        true
+    }
+
+    /// Whether a blob that is said to be stored, and went in so many chunks, is to be looked for. Some have stored the last
+    /// chunk alone (Artifactory); a body in one piece is hashed as it is, unless there was a lie already.
+    pub(crate) fn is_to_be_proven(&self, chunks: u32) -> bool {
+        self.known().lied || (chunks > 1 && !self.is_known)
+    }
+
+    /// Takes in that the registry has a blob in another length than it should have.
+    pub(crate) fn learn_it_lies(&self) {
+        self.known().lied = true;
+    }
+
+    /// Takes in that chunks were not put together. Whether one piece is to be tried.
+    pub(crate) fn learn_chunks_are_lost(&self) -> bool {
+        let mut known = self.known();
+        known.lied = true;
+        if !self.learns || known.whole_was_refused {
             return false;
         }
         (known.in_chunks, known.chunks_were_refused) = (false, true);

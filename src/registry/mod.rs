@@ -6,6 +6,7 @@
 
 mod answer;
 mod auth;
+mod bandwidth;
 mod blobs;
 mod catalog;
 mod challenge;
@@ -13,38 +14,54 @@ mod chunks;
 mod client;
 mod connect;
 mod credentials;
+mod hint;
 mod kind;
+mod line;
 mod links;
 mod locate;
 mod manifests;
 mod manner;
 mod meter;
+mod mirrors;
 mod options;
 mod outgoing;
 mod pace;
 mod permits;
+mod probe;
+mod profile;
+mod quota;
 mod realm;
 mod referrers;
 mod repository;
 mod retry;
 mod scope;
+mod scrub;
 mod seek;
 mod tags;
 mod token;
 mod transport;
 mod trouble;
+mod turns;
+mod unmountable;
 mod upload;
 
 #[cfg(test)]
 mod tests;
 
+pub use bandwidth::HoursError;
 pub use client::{Registry, RegistryError};
 pub use connect::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
 };
+pub use credentials::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub use meter::{MeterSnapshot, RequestCount};
+pub use mirrors::{Mirror, MirrorError, MirrorHealth, Mirrored};
 pub use options::{
-    Azure, AzureIdentity, Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode,
-    UploadModeError, Uploads,
+    Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads,
 };
+pub use pace::{Bandwidth, Bucket, Figure, Hours, Profile, Throttle, Window};
+pub use probe::{Greeting, LetIn, Proof, Readable, Scheme, StatedLimits};
+pub use profile::{InForce, LimitsInForce, Origin, ProfileError};
+pub use quota::QuotaState;
 pub use repository::Repository;
+pub use turns::Party;

@@ -6,9 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use url::Url;
 
-use super::Transport;
+use super::{Aws, Azure, Bandwidth, Bucket, Figure, Gcp, Profile, Transport};
 
 /// How to speak to one registry. The default is anonymous HTTPS without limits.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +22,8 @@ pub struct Options {
     pub limits: Limits,
     /// How blobs are sent to it.
     pub upload: Uploads,
+    /// The largest manifest that is read, in bytes, 8 MiB at most. `None` is 4 MiB.
+    pub max_manifest: Option<u64>,
     /// How connections are made.
     pub transport: Transport,
 }
@@ -166,45 +167,17 @@ pub enum Credentials {
     },
     /// An identity of Entra's, for Azure Container Registry.
     Azure(Azure),
+    /// An identity at Amazon's, for Elastic Container Registry.
+    Aws(Aws),
+    /// An identity at Google's, for Artifact Registry.
+    Gcp(Gcp),
 }
 
-/// An identity of Entra's, and where it is asked for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Azure {
-    /// Who to be.
-    pub identity: AzureIdentity,
-    /// The instance metadata service.
-    pub imds: Url,
-    /// Entra's own address.
-    pub authority: Url,
-}
-
-/// Who to be at Azure.
-#[derive(Debug, Clone, PartialEq)]
-pub enum AzureIdentity {
-    /// The machine that this runs on, or the one of its identities with this client id.
-    Managed {
-        /// `None` is the machine's own.
-        client_id: Option<String>,
-    },
-    /// What a cluster vouches for.
-    Workload {
-        /// The application.
-        client_id: String,
-        /// Its directory.
-        tenant_id: String,
-        /// The cluster's word for it.
-        token: Secret,
-    },
-    /// An application with a secret.
-    Application {
-        /// The application.
-        client_id: String,
-        /// Its directory.
-        tenant_id: String,
-        /// Never shown.
-        client_secret: Secret,
-    },
+impl Credentials {
+    /// Whether a cloud is asked over the network.
+    pub(crate) fn are_by_cloud(&self) -> bool {
+        matches!(self, Self::Azure(_) | Self::Aws(_) | Self::Gcp(_))
+    }
 }
 
 /// Files in the form of docker's `config.json`, which podman's `auth.json` has too.
@@ -218,13 +191,14 @@ pub struct DockerConfig {
 
 impl DockerConfig {
     /// Where docker and podman have it, by this environment: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`,
-    /// then `$REGISTRY_AUTH_FILE`. `None` where the environment tells of no place.
+    /// then `$REGISTRY_AUTH_FILE`, else `$XDG_RUNTIME_DIR/containers/auth.json` (containers-auth.json(5)). `None` where the environment tells of no place.
     #[must_use]
     pub fn of(environment: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
         let place = |name: &str| environment(name).filter(|text| !text.is_empty()).map(PathBuf::from);
         let docker = place("DOCKER_CONFIG").or_else(|| Some(place("HOME")?.join(".docker")));
         let docker = docker.map(|folder| folder.join("config.json"));
-        let files: Vec<PathBuf> = docker.into_iter().chain(place("REGISTRY_AUTH_FILE")).collect();
+        let podman = || Some(place("XDG_RUNTIME_DIR")?.join("containers/auth.json"));
+        let files: Vec<PathBuf> = docker.into_iter().chain(place("REGISTRY_AUTH_FILE").or_else(podman)).collect();
         (!files.is_empty()).then_some(Self { files, required: false })
     }
 }
@@ -249,15 +223,57 @@ impl PartialEq for Secret {
     }
 }
 
-/// The limits of one registry, shared by all entries. `None` is unlimited.
+/// The limits of one registry as they are set, shared by all entries. What holds in the end is
+/// [`in_force`](Limits::in_force).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
-    /// Requests.
-    pub requests: Option<Rate>,
-    /// Bytes a second of bodies, in both directions together.
-    pub bandwidth: Option<u64>,
-    /// Requests in flight. `None` is the client's own default.
-    pub concurrent: Option<usize>,
+    /// Whose figures hold where none is set. Unsaid, the registry's own where its host tells.
+    pub profile: Figure<Profile>,
+    /// All requests.
+    pub requests: Figure<Rate>,
+    /// Reads.
+    pub reads: Figure<Rate>,
+    /// Writes.
+    pub writes: Figure<Rate>,
+    /// Writes that open an upload.
+    pub uploads: Figure<Rate>,
+    /// Deletions.
+    pub deletes: Figure<Rate>,
+    /// Reads by the referrers API.
+    pub referrer_lists: Figure<Rate>,
+    /// Bytes a second of bodies, in both directions together, by the time of day. `None` is unlimited.
+    pub bandwidth: Option<Bandwidth>,
+    /// Requests in flight.
+    pub concurrent: Figure<usize>,
+    /// How many reads of a window are left to others where the registry counts them (Docker Hub).
+    pub keep: u64,
+}
+
+impl Limits {
+    /// What is set for a bucket.
+    #[must_use]
+    pub fn figure(&self, bucket: Bucket) -> Figure<Rate> {
+        match bucket {
+            Bucket::Requests => self.requests,
+            Bucket::Reads => self.reads,
+            Bucket::Writes => self.writes,
+            Bucket::Uploads => self.uploads,
+            Bucket::Deletes => self.deletes,
+            Bucket::ReferrerLists => self.referrer_lists,
+        }
+    }
+
+    /// The same, to be set.
+    pub fn figure_mut(&mut self, bucket: Bucket) -> &mut Figure<Rate> {
+        match bucket {
+            Bucket::Requests => &mut self.requests,
+            Bucket::Reads => &mut self.reads,
+            Bucket::Writes => &mut self.writes,
+            Bucket::Uploads => &mut self.uploads,
+            Bucket::Deletes => &mut self.deletes,
+            Bucket::ReferrerLists => &mut self.referrer_lists,
+        }
+    }
 }
 
 /// So many in such a time: `600/min`.
@@ -267,4 +283,15 @@ pub struct Rate {
     pub count: u32,
     /// A second, a minute or an hour.
     pub per: Duration,
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.per.as_secs() {
+            1 => write!(f, "{}/s", self.count),
+            60 => write!(f, "{}/min", self.count),
+            3600 => write!(f, "{}/h", self.count),
+            _ => write!(f, "{} in {}", self.count, humantime::format_duration(self.per)),
+        }
+    }
 }

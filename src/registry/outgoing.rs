@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tokio::time::Instant;
 
-use super::Registry;
+use super::{Party, Registry};
 use crate::store::{StoreError, Verified};
 
 /// A body that can be sent once.
@@ -45,7 +45,7 @@ enum Phase {
 }
 
 impl Outgoing {
-    pub(crate) fn new(bytes: Verified, registry: &Arc<Registry>) -> Self {
+    pub(crate) fn new(bytes: Verified, registry: &Arc<Registry>, party: Party) -> Self {
         let phase = Phase::Handed(Instant::now());
         let watch = Watch(Arc::new(Mutex::new(State { bytes: Some(bytes), failure: None, given: 0, phase })));
         let (registry, progress) = (Arc::clone(registry), watch.clone());
@@ -53,7 +53,7 @@ impl Outgoing {
             let (registry, progress) = (Arc::clone(&registry), progress.clone());
             async move {
                 let piece = piece?;
-                registry.meter.throttled(registry.pace.spend(piece.len()).await);
+                registry.meter.throttled(registry.pace.spend(party, piece.len()).await);
                 registry.meter.sent(piece.len());
                 progress.enter(Phase::Handed(Instant::now()));
                 Ok::<Bytes, BrokenOff>(piece)
@@ -87,6 +87,11 @@ impl Watch {
                 _ => tokio::time::sleep_until(deadline).await,
             }
         }
+    }
+
+    /// The request begins now: what it waited for until here was no standstill.
+    pub(crate) fn begin(&self) {
+        self.enter(Phase::Handed(Instant::now()));
     }
 
     /// Ends the reading, and gives the source's error if that is what ended it.

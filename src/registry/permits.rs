@@ -1,17 +1,26 @@
-//! How many requests of one registry are in flight, and who goes next.
+//! The gate of a registry: how many requests are in flight, what goes by the rates, and who goes next.
 //!
 //! A copy reads and writes at once, often within one registry, so permits could wait for each other in a ring.
 //! They cannot here: a write enters when its first bytes are here, so who holds a permit to write waits for no permit
-//! to read; a read that goes on in its midst does not queue; a read lets go as soon as its last byte is here; and blob
+//! to read; a read that goes on in its midst waits for no permit; a read lets go as soon as its last byte is here; and blob
 //! reads never take the last permit, so a write can always begin, also when the limit has shrunk below the reads in flight.
 //!
+//! Who waits for a rate, or for the end of a pause, holds no permit: writes that are over their rate hold up no reads.
+//! Parties take turns, and within a party who came first goes first.
+//!
 //! The limit follows the registry: halved where it asks for patience, raised by one where it has answered as many requests
-//! as it may have in flight, never above what is configured. Time plays no role.
+//! as it may have in flight, never above what is configured. Time plays no role in that.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::LimitsInForce;
+use super::line::{Closed, Line, Supply};
+use super::pace::{Buckets, Class};
+use super::turns::Party;
 
 /// Requests in flight where nothing is configured.
 pub(crate) const DEFAULT_CONCURRENT: usize = 32;
@@ -23,34 +32,59 @@ pub(crate) enum Door {
     Common,
     /// A blob read from its start: its body waits for whoever writes it.
     BlobRead,
-    /// A blob read that goes on in the midst of a write. It does not wait.
+    /// A blob read that goes on in the midst of a write. It waits for no permit.
     BlobResumed,
     /// The bytes or the end of an upload that has begun. It goes before all that wait at another door: what is begun holds
     /// memory and a read at the source.
     Continued,
+    /// Asking for a token, on behalf of a request that holds a permit. It needs none.
+    Token,
 }
 
 /// What a permit counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
+enum Place {
     Read,
     Other,
 }
 
 impl Door {
-    fn class(self) -> Class {
-        match self {
-            Self::BlobRead | Self::BlobResumed => Class::Read,
-            Self::Common | Self::Continued => Class::Other,
+    /// The queue of requests of a class at this door.
+    fn lane(self, class: Class) -> usize {
+        match (self, class) {
+            (Self::Continued, _) => 0,
+            (Self::BlobResumed, _) => 1,
+            (Self::Token, _) => 2,
+            (Self::Common, Class::Read | Class::Token) => 3,
+            (Self::Common, Class::ReferrerList) => 4,
+            (Self::Common, Class::Write) => 5,
+            (Self::Common, Class::Upload) => 6,
+            (Self::Common, Class::Delete) => 7,
+            (Self::BlobRead, _) => 8,
         }
     }
 }
+
+/// What waits in each lane.
+const LANES: [(Door, Class); 9] = [
+    (Door::Continued, Class::Write),
+    (Door::BlobResumed, Class::Read),
+    (Door::Token, Class::Token),
+    (Door::Common, Class::Read),
+    (Door::Common, Class::ReferrerList),
+    (Door::Common, Class::Write),
+    (Door::Common, Class::Upload),
+    (Door::Common, Class::Delete),
+    (Door::BlobRead, Class::Read),
+];
+
+type Queue = Line<State, { LANES.len() }>;
 
 /// Held until the body is read. The default is held by nobody.
 #[derive(Debug, Default)]
 pub(crate) struct Permit {
     number: u64,
-    held: Option<(Arc<Shared>, Class)>,
+    held: Option<(Arc<Queue>, Place)>,
 }
 
 impl Permit {
@@ -62,21 +96,19 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some((shared, class)) = self.held.take() {
-            shared.change(|state| *state.count(class) -= 1);
+        if let Some((queue, place)) = self.held.take() {
+            queue.change(|state| *state.count(place) -= 1);
         }
     }
 }
 
 /// The gate of one registry.
-#[derive(Debug)]
-pub(crate) struct Gate(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared(Mutex<State>);
+#[derive(Debug, Clone)]
+pub(crate) struct Gate(Arc<Queue>);
 
 #[derive(Debug)]
 struct State {
+    own: Weak<Queue>,
     /// The most that `limit` may be.
     configured: usize,
     /// How many requests may be in flight now.
@@ -89,23 +121,14 @@ struct State {
     others: usize,
     /// How many requests have entered so far.
     entered: u64,
-    /// How many have begun to wait so far.
-    tickets: u64,
-    continued: VecDeque<Waiter>,
-    common: VecDeque<Waiter>,
-    blob_reads: VecDeque<Waiter>,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    ticket: u64,
-    permit: oneshot::Sender<Permit>,
+    buckets: Buckets,
 }
 
 impl Gate {
-    pub(crate) fn new(concurrent: Option<usize>) -> Self {
-        let configured = concurrent.unwrap_or(DEFAULT_CONCURRENT).max(1);
-        let state = State {
+    pub(crate) fn new(limits: &LimitsInForce) -> Self {
+        let configured = in_flight(limits);
+        Self(Line::new(|own| State {
+            own: own.clone(),
             configured,
             limit: configured,
             halved_at: 0,
@@ -113,28 +136,35 @@ impl Gate {
             reads: 0,
             others: 0,
             entered: 0,
-            tickets: 0,
-            continued: VecDeque::new(),
-            common: VecDeque::new(),
-            blob_reads: VecDeque::new(),
-        };
-        Self(Arc::new(Shared(Mutex::new(state))))
+            buckets: Buckets::new(limits),
+        }))
     }
 
-    /// Waits for a permit: first come first served at each door. Cancel safe: a permit that nobody takes any more goes to
-    /// the next.
-    pub(crate) async fn enter(&self, door: Door) -> Permit {
-        let waiting = {
-            let mut state = self.0.lock();
-            if state.admits(door.class()) {
-                return self.0.grant(&mut state, door.class());
-            }
-            match state.wait(door) {
-                Some((ticket, permit)) => Waiting { shared: &self.0, door, ticket, permit },
-                None => return state.beside(),
-            }
-        };
-        waiting.permit().await
+    /// Waits until a request of this class may be sent: for a permit and for all rates that it counts in at once. Also how long
+    /// the rates or a pause let wait. Cancel safe: a permit that nobody takes any more goes to the next.
+    pub(crate) async fn enter(&self, party: Party, door: Door, class: Class) -> (Permit, Duration) {
+        let (permit, waited) = self.0.pass(party, door.lane(class), NonZeroU32::MIN).await;
+        // A waiter leaves its queue with a permit only; were it lost, passing beside is better than standing still.
+        (permit.unwrap_or_default(), waited)
+    }
+
+    /// Lets nothing go for this long.
+    pub(crate) fn pause(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        self.0.change(|state| state.buckets.pause(until));
+    }
+
+    /// Whether nothing may go now: to be asked right before a request is sent that has entered a while ago.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.0.look(|state| state.buckets.paused(Instant::now()).is_some())
+    }
+
+    /// Other limits from now on, for who waits already too. Who is in stays, and what went by a rate that stays is remembered.
+    pub(crate) fn set(&self, limits: &LimitsInForce) {
+        self.0.change(|state| {
+            state.configure(in_flight(limits));
+            state.buckets.set(limits);
+        });
     }
 
     /// Takes in that the request of this number was answered.
@@ -145,55 +175,63 @@ impl Gate {
     /// Takes in that the request of this number was asked for patience. Returns the new limit where that lowers it.
     pub(crate) fn throttled(&self, number: u64) -> Option<usize> {
         // Nobody enters by that.
-        self.0.lock().throttled(number)
+        self.0.look(|state| state.throttled(number))
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn in_flight(limits: &LimitsInForce) -> usize {
+    limits.concurrent.value.unwrap_or(DEFAULT_CONCURRENT).max(1)
+}
 
-    fn grant(self: &Arc<Self>, state: &mut State, class: Class) -> Permit {
-        *state.count(class) += 1;
-        Permit { held: Some((Arc::clone(self), class)), ..state.beside() }
-    }
+impl Supply for State {
+    type Grant = Permit;
 
-    /// Changes something, and lets in whom the change lets in.
-    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut granted = Vec::new();
-        let changed = {
-            let mut state = self.lock();
-            let changed = change(&mut state);
-            while let Some((waiter, class)) = state.next() {
-                granted.push((waiter.permit, self.grant(&mut state, class)));
-            }
-            changed
+    /// What is begun, and what is on behalf of what is begun.
+    const FIRST: usize = 3;
+
+    fn take(&mut self, lane: usize, _: NonZeroU32, now: Instant) -> Result<Permit, Closed> {
+        let (door, class) = LANES[lane];
+        let place = match door {
+            Door::Common | Door::Continued => Some(Place::Other),
+            Door::BlobRead => Some(Place::Read),
+            Door::BlobResumed => Some(Place::Read).filter(|place| self.admits(*place)),
+            Door::Token => None,
         };
-        for (waiter, permit) in granted {
-            // Who has just gone away gives it back: dropped, it goes to the next.
-            drop(waiter.send(permit));
+        if place.is_some_and(|place| !self.admits(place)) {
+            return Err(Closed::UntilChanged);
         }
-        changed
+        self.buckets.take(class, now).map_err(Closed::Until)?;
+        Ok(self.permit(place))
     }
 }
 
 impl State {
-    fn count(&mut self, class: Class) -> &mut usize {
-        match class {
-            Class::Read => &mut self.reads,
-            Class::Other => &mut self.others,
+    fn count(&mut self, place: Place) -> &mut usize {
+        match place {
+            Place::Read => &mut self.reads,
+            Place::Other => &mut self.others,
         }
     }
 
-    /// Whether one more may enter. Nobody who waits at the same door may, or it would have.
-    fn admits(&self, class: Class) -> bool {
-        match class {
-            Class::Other => self.others < self.limit.saturating_sub(self.reads).max(1),
+    /// Whether one more may be in flight.
+    fn admits(&self, place: Place) -> bool {
+        match place {
+            Place::Other => self.others < self.limit.saturating_sub(self.reads).max(1),
             // With a single permit, a blob read passes beside it: else nothing could be copied within the registry.
-            Class::Read if self.limit == 1 => self.reads == 0,
-            Class::Read => self.reads < self.limit - 1 && self.reads + self.others < self.limit,
+            Place::Read if self.limit == 1 => self.reads == 0,
+            Place::Read => self.reads < self.limit - 1 && self.reads + self.others < self.limit,
         }
+    }
+
+    /// A permit that counts here, or for nothing.
+    fn permit(&mut self, place: Option<Place>) -> Permit {
+        let number = self.entered;
+        self.entered += 1;
+        let held = place.and_then(|place| Some((self.own.upgrade()?, place)));
+        if let Some((_, place)) = held {
+            *self.count(place) += 1;
+        }
+        Permit { number, held }
     }
 
     fn answered(&mut self, number: u64) {
@@ -218,69 +256,11 @@ impl State {
         (self.limit < before).then_some(self.limit)
     }
 
-    /// A permit that counts for nothing.
-    fn beside(&mut self) -> Permit {
-        let number = self.entered;
-        self.entered += 1;
-        Permit { number, held: None }
-    }
-
-    fn queue(&mut self, door: Door) -> Option<&mut VecDeque<Waiter>> {
-        match door {
-            Door::Continued => Some(&mut self.continued),
-            Door::Common => Some(&mut self.common),
-            Door::BlobRead => Some(&mut self.blob_reads),
-            Door::BlobResumed => None,
-        }
-    }
-
-    /// Queues at a door, if there is a queue.
-    fn wait(&mut self, door: Door) -> Option<(u64, oneshot::Receiver<Permit>)> {
-        let ticket = self.tickets;
-        self.tickets += 1;
-        let (permit, granted) = oneshot::channel();
-        self.queue(door)?.push_back(Waiter { ticket, permit });
-        Some((ticket, granted))
-    }
-
-    /// Takes the next who may enter out of its queue.
-    fn next(&mut self) -> Option<(Waiter, Class)> {
-        let common = self.common.front().filter(|_| self.admits(Class::Other)).map(|waiter| waiter.ticket);
-        let read = self.blob_reads.front().filter(|_| self.admits(Class::Read)).map(|waiter| waiter.ticket);
-        let door = match (common, read) {
-            _ if !self.continued.is_empty() && self.admits(Class::Other) => Door::Continued,
-            (Some(common), Some(read)) if read < common => Door::BlobRead,
-            (Some(_), _) => Door::Common,
-            (None, Some(_)) => Door::BlobRead,
-            (None, None) => return None,
-        };
-        Some((self.queue(door)?.pop_front()?, door.class()))
-    }
-}
-
-/// One who waits. Dropped, it leaves its queue.
-struct Waiting<'a> {
-    shared: &'a Arc<Shared>,
-    door: Door,
-    ticket: u64,
-    permit: oneshot::Receiver<Permit>,
-}
-
-impl Waiting<'_> {
-    async fn permit(mut self) -> Permit {
-        // A waiter leaves its queue with a permit only; were it lost, passing beside is better than standing still.
-        (&mut self.permit).await.unwrap_or_default()
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        if let Some(queue) = state.queue(self.door)
-            && let Ok(at) = queue.binary_search_by_key(&self.ticket, |waiter| waiter.ticket)
-        {
-            queue.remove(at);
-        }
+    /// Another limit. One that was lowered for the registry's sake stays as low, and goes up to the new one in time.
+    fn configure(&mut self, configured: usize) {
+        let untouched = self.limit == self.configured;
+        self.limit = if untouched { configured } else { self.limit.min(configured) };
+        self.configured = configured;
     }
 }
 
@@ -291,23 +271,38 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+    use crate::registry::{Figure, Limits, Rate};
 
     type Entering<'a> = Pin<Box<dyn Future<Output = Permit> + 'a>>;
 
     /// Stands at a door, and must find it closed.
     fn queue(gate: &Gate, door: Door) -> Entering<'_> {
-        let mut entering: Entering<'_> = Box::pin(gate.enter(door));
+        let mut entering: Entering<'_> = Box::pin(entered(gate, Party::default(), door));
         assert!(entering.as_mut().now_or_never().is_none(), "{door:?} is open");
         entering
     }
 
+    fn limits(concurrent: usize) -> LimitsInForce {
+        let limits = Limits { concurrent: Figure::Set(concurrent), ..Limits::default() };
+        limits.in_force(&"a.example".parse().unwrap(), None)
+    }
+
+    fn gate(concurrent: usize) -> Gate {
+        Gate::new(&limits(concurrent))
+    }
+
+    async fn entered(gate: &Gate, party: Party, door: Door) -> Permit {
+        let class = LANES.iter().find(|(known, _)| *known == door).map_or(Class::Read, |(_, class)| *class);
+        gate.enter(party, door, class).await.0
+    }
+
     fn enter(gate: &Gate, door: Door) -> Option<Permit> {
-        gate.enter(door).now_or_never()
+        entered(gate, Party::default(), door).now_or_never()
     }
 
     #[test]
     fn blob_reads_leave_a_permit_for_a_write() {
-        let gate = Gate::new(Some(3));
+        let gate = gate(3);
         let read = || enter(&gate, Door::BlobRead);
         let (first, second) = (read().unwrap(), read().unwrap());
         assert!(read().is_none());
@@ -321,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_read_that_goes_on_leaves_the_last_permit_too() {
-        let gate = Gate::new(Some(2));
+        let gate = gate(2);
         let _read = enter(&gate, Door::BlobRead).unwrap();
         let _resumed = enter(&gate, Door::BlobResumed).unwrap();
         assert!(enter(&gate, Door::Continued).is_some());
@@ -329,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_registry_with_one_permit_can_be_copied_within() {
-        let gate = Gate::new(Some(1));
+        let gate = gate(1);
         let _read = enter(&gate, Door::BlobRead).unwrap();
         let _write = enter(&gate, Door::Common).unwrap();
         assert!(enter(&gate, Door::Common).is_none());
@@ -338,7 +333,7 @@ mod tests {
 
     #[test]
     fn who_waits_enters_in_the_order_of_coming() {
-        let gate = Gate::new(Some(2));
+        let gate = gate(2);
         let held = [(); 2].map(|()| enter(&gate, Door::Common).unwrap());
         let doors = [Door::Common, Door::BlobRead, Door::Common, Door::BlobRead, Door::Common];
         let mut waiting: Vec<_> = doors.into_iter().map(|door| Some(queue(&gate, door))).collect();
@@ -358,8 +353,64 @@ mod tests {
     }
 
     #[test]
+    fn parties_enter_in_turn_also_at_different_doors() {
+        let gate = gate(2);
+        let (keep, first) = (enter(&gate, Door::Common).unwrap(), enter(&gate, Door::Common).unwrap());
+        let (big, small) = (Party::of("big"), Party::of("small"));
+        let doors = [
+            (big, Door::BlobRead),
+            (big, Door::Common),
+            (big, Door::BlobRead),
+            (small, Door::Common),
+            (small, Door::Common),
+        ];
+        let mut waiting: Vec<_> =
+            doors.into_iter().map(|(party, door)| Some(Box::pin(entered(&gate, party, door)))).collect();
+        for entering in waiting.iter_mut().flatten() {
+            assert!(entering.as_mut().now_or_never().is_none());
+        }
+        drop(first);
+        let mut order = Vec::new();
+        while order.len() < doors.len() {
+            let at = waiting
+                .iter_mut()
+                .position(|one| one.as_mut().is_some_and(|entering| entering.as_mut().now_or_never().is_some()));
+            let at = at.expect("one goes in when one comes out");
+            waiting[at] = None;
+            order.push(at);
+        }
+        assert_eq!(order, [0, 3, 1, 4, 2]);
+        drop(keep);
+    }
+
+    #[test]
+    fn another_limit_holds_at_once() {
+        let gate = gate(2);
+        let held = [(); 2].map(|()| enter(&gate, Door::Common).unwrap());
+        let mut waiting = [queue(&gate, Door::Common), queue(&gate, Door::Common)];
+        gate.set(&limits(3));
+        let third = waiting[0].as_mut().now_or_never().unwrap();
+        assert!(waiting[1].as_mut().now_or_never().is_none());
+        gate.set(&limits(1));
+        drop(held);
+        assert!(waiting[1].as_mut().now_or_never().is_none());
+        drop(third);
+        assert!(waiting[1].as_mut().now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_limit_that_the_registry_lowered_is_not_raised_by_another_configuration() {
+        let gate = gate(8);
+        gate.throttled(enter(&gate, Door::Common).unwrap().number());
+        gate.set(&limits(20));
+        assert_eq!(limit(&gate), 4);
+        gate.set(&limits(2));
+        assert_eq!(limit(&gate), 2);
+    }
+
+    #[test]
     fn what_is_begun_goes_before_all_else() {
-        let gate = Gate::new(Some(2));
+        let gate = gate(2);
         let (first, _second) = (enter(&gate, Door::Common).unwrap(), enter(&gate, Door::Common).unwrap());
         let mut read = queue(&gate, Door::BlobRead);
         let mut common = queue(&gate, Door::Common);
@@ -375,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_blob_read_that_waits_for_another_holds_nobody_up() {
-        let gate = Gate::new(Some(3));
+        let gate = gate(3);
         let reads = [(); 2].map(|()| enter(&gate, Door::BlobRead).unwrap());
         let mut third = queue(&gate, Door::BlobRead);
         let write = enter(&gate, Door::Common).unwrap();
@@ -389,7 +440,7 @@ mod tests {
 
     #[test]
     fn who_goes_away_before_or_after_its_turn_passes_it_on() {
-        let gate = Gate::new(Some(1));
+        let gate = gate(1);
         let held = enter(&gate, Door::Common).unwrap();
         let [gone, granted, mut last] = [(); 3].map(|()| queue(&gate, Door::Common));
         drop(gone);
@@ -401,17 +452,102 @@ mod tests {
         assert!(enter(&gate, Door::Common).is_none());
         drop(permit);
         assert!(enter(&gate, Door::Common).is_some());
-        let state = gate.0.lock();
-        assert_eq!((state.others, state.reads, state.common.len()), (0, 0, 0));
+        assert_eq!(gate.0.look(|state| (state.others, state.reads)), (0, 0));
+    }
+
+    fn with_rate(concurrent: usize, writes: u32) -> Gate {
+        let writes = Figure::Set(Rate { count: writes, per: Duration::from_secs(3600) });
+        let limits = Limits { concurrent: Figure::Set(concurrent), writes, ..Limits::default() };
+        Gate::new(&limits.in_force(&"a.example".parse().unwrap(), None))
+    }
+
+    #[test]
+    fn the_lane_of_each_door_is_the_one_that_is_meant() {
+        for (lane, (door, class)) in LANES.into_iter().enumerate() {
+            assert_eq!(door.lane(class), lane, "{door:?} {class:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_rate_holds_no_permit() {
+        let gate = with_rate(2, 10);
+        let write = || gate.enter(Party::default(), Door::Common, Class::Write);
+        drop(write().await);
+        let mut waiting = [(); 5].map(|()| Box::pin(write()));
+        for one in &mut waiting {
+            assert!(one.as_mut().now_or_never().is_none());
+        }
+        let reads = [(); 2].map(|()| enter(&gate, Door::Common).unwrap());
+        assert!(enter(&gate, Door::Common).is_none());
+        drop(reads);
+        let (_, waited) = waiting[0].as_mut().await;
+        assert_eq!(waited.as_secs(), 360);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_waits_for_a_permit_has_used_up_no_rate() {
+        let gate = with_rate(1, 10);
+        let held = enter(&gate, Door::Common).unwrap();
+        let mut gone = Box::pin(gate.enter(Party::default(), Door::Common, Class::Write));
+        assert!(gone.as_mut().now_or_never().is_none());
+        drop((gone, held));
+        assert!(gate.enter(Party::default(), Door::Common, Class::Write).now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn entries_share_a_rate_fairly_however_many_permits_there_are() {
+        let gate = with_rate(1000, 3600);
+        for _ in 0..32 {
+            drop(gate.enter(Party::default(), Door::Common, Class::Write).await);
+        }
+        let (sender, mut went) = tokio::sync::mpsc::unbounded_channel();
+        for name in std::iter::repeat_n("big", 100).chain(["small"; 2]) {
+            let (gate, sender) = (gate.clone(), sender.clone());
+            tokio::spawn(async move {
+                drop(gate.enter(Party::of(name), Door::Common, Class::Write).await);
+                sender.send(name).unwrap();
+            });
+            tokio::task::yield_now().await;
+        }
+        let first: Vec<_> = [went.recv().await, went.recv().await, went.recv().await, went.recv().await].into();
+        assert_eq!(first, [Some("big"), Some("small"), Some("big"), Some("small")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_everything_and_a_shorter_one_does_not_end_it() {
+        let gate = gate(4);
+        let began = Instant::now();
+        gate.pause(Duration::from_secs(30));
+        gate.pause(Duration::from_secs(1));
+        assert!(gate.is_paused());
+        let all = LANES.map(|(door, class)| gate.enter(Party::default(), door, class));
+        let entered = futures_util::future::join_all(all.map(|entering| async { drop(entering.await) }));
+        entered.await;
+        assert!(began.elapsed() >= Duration::from_secs(30) && began.elapsed() < Duration::from_secs(31));
+        assert!(!gate.is_paused());
+        assert_eq!(gate.enter(Party::default(), Door::Common, Class::Read).await.1, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_who_waits_for_a_rate_already() {
+        let gate = with_rate(4, 10);
+        drop(gate.enter(Party::default(), Door::Common, Class::Write).await);
+        let waiting = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.enter(Party::default(), Door::Common, Class::Write).await.1 }
+        });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        gate.pause(Duration::from_secs(600));
+        assert_eq!(waiting.await.unwrap().as_secs(), 605);
     }
 
     fn limit(gate: &Gate) -> usize {
-        gate.0.lock().limit
+        gate.0.look(|state| state.limit)
     }
 
     #[test]
     fn the_limit_is_halved_once_a_burst_and_never_below_one() {
-        let gate = Gate::new(Some(10));
+        let gate = gate(10);
         let burst: Vec<Permit> = (0..10).map(|_| enter(&gate, Door::Common).unwrap()).collect();
         assert_eq!(gate.throttled(burst[3].number()), Some(5));
         for permit in &burst {
@@ -427,7 +563,7 @@ mod tests {
 
     #[test]
     fn as_many_answers_as_the_limit_raise_it_by_one_up_to_what_is_configured() {
-        let gate = Gate::new(Some(8));
+        let gate = gate(8);
         let late = enter(&gate, Door::Common).unwrap();
         gate.throttled(enter(&gate, Door::Common).unwrap().number());
         let limits: Vec<usize> = (0..30)
@@ -444,7 +580,7 @@ mod tests {
 
     #[test]
     fn answers_before_a_burst_do_not_count_after_it() {
-        let gate = Gate::new(Some(8));
+        let gate = gate(8);
         let through = |success: bool| {
             let number = enter(&gate, Door::Common).unwrap().number();
             if success {
@@ -460,7 +596,7 @@ mod tests {
 
     #[test]
     fn a_lower_limit_lets_nobody_in_and_a_raised_one_does() {
-        let gate = Gate::new(Some(4));
+        let gate = gate(4);
         let mut held: Vec<Permit> = (0..4).map(|_| enter(&gate, Door::Common).unwrap()).collect();
         assert_eq!(gate.throttled(held[0].number()), Some(2));
         let mut waiting = queue(&gate, Door::Common);
@@ -476,7 +612,7 @@ mod tests {
 
     #[test]
     fn a_write_enters_beside_more_reads_than_the_limit_has_become() {
-        let gate = Gate::new(Some(4));
+        let gate = gate(4);
         let reads = [(); 3].map(|()| enter(&gate, Door::BlobRead).unwrap());
         gate.throttled(reads[0].number());
         assert_eq!(limit(&gate), 2);
@@ -488,13 +624,14 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn nobody_is_forgotten_where_many_come_and_go() {
-        let gate = Arc::new(Gate::new(Some(3)));
+        let gate = Arc::new(gate(3));
         let doors = [Door::Common, Door::BlobRead, Door::Continued, Door::BlobResumed];
         let tasks = (0..400_usize).map(|n| {
             let gate = Arc::clone(&gate);
             tokio::spawn(async move {
                 for round in 0..50 {
-                    let entering = gate.enter(doors[(n + round) % doors.len()]);
+                    let party = Party::of(["a", "b", "c"][n % 3]);
+                    let entering = entered(&gate, party, doors[(n + round) % doors.len()]);
                     // Every third goes away after having been looked at once.
                     let permit = if (n + round) % 3 == 0 { entering.now_or_never() } else { Some(entering.await) };
                     tokio::task::yield_now().await;
@@ -505,8 +642,7 @@ mod tests {
         for task in tasks.collect::<Vec<_>>() {
             task.await.unwrap();
         }
-        let state = gate.0.lock();
-        assert_eq!((state.others, state.reads), (0, 0));
-        assert!(state.common.is_empty() && state.blob_reads.is_empty() && state.continued.is_empty());
+        assert_eq!(gate.0.look(|state| (state.others, state.reads)), (0, 0));
+        assert!(gate.0.is_empty());
     }
 }

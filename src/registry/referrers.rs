@@ -71,6 +71,7 @@ impl Repository {
 
     fn referrers_call(&self, url: Url) -> Call {
         Call::read(Method::GET, url, Scopes::pull(&self.name))
+            .that_lists_referrers()
             .header(ACCEPT, HeaderValue::from_static(MediaType::OCI_INDEX))
             .expects(Expects::Small(MAX_MANIFEST))
     }

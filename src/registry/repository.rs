@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use url::Url;
 
-use super::Registry;
 use super::answer::Context;
+use super::retry::Kind;
+use super::{Party, Registry};
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{
-    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Sought, Source, Step, StoreError, TagEntry,
-    Target,
+    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Reservation, Scope, Sought, Source, Step,
+    StoreError, TagEntry, Target,
 };
 
 /// One repository of one registry.
@@ -20,17 +21,32 @@ use crate::store::{
 pub struct Repository {
     pub(crate) registry: Arc<Registry>,
     pub(crate) name: RepositoryName,
+    /// On whose behalf it is read and written.
+    pub(crate) party: Party,
     place: Arc<str>,
+    /// What reading by digest is, as far as repeating it is concerned.
+    pub(crate) reads: Kind,
 }
 
 impl Repository {
     pub(crate) fn new(registry: Arc<Registry>, name: RepositoryName) -> Self {
         let place = format!("{}/{name}", registry.host()).into();
-        Self { registry, name, place }
+        Self { registry, name, party: Party::default(), place, reads: Kind::Read }
+    }
+
+    /// The same on behalf of this party, which shares the registry's limits fairly with others.
+    #[must_use]
+    pub fn for_party(self, party: Party) -> Self {
+        Self { party, ..self }
+    }
+
+    /// The same repository as a mirror of another one: what fails is not tried again, for others can be asked.
+    pub(crate) fn standing_in(self) -> Self {
+        Self { reads: Kind::StandIn, ..self }
     }
 
     pub(crate) fn context(&self, step: Step, subject: impl fmt::Display) -> Context {
-        Context { place: Arc::clone(&self.place), step, subject: subject.to_string() }
+        Context { place: Arc::clone(&self.place), step, subject: subject.to_string(), party: self.party }
     }
 
     /// The address of something below this repository: `manifests/latest`.
@@ -89,7 +105,15 @@ impl Source for Repository {
     }
 
     fn counts_manifest_reads(&self) -> bool {
-        self.registry.host().is_docker_hub()
+        self.registry.auth.quota.counts()
+    }
+
+    fn manifest_reads_left(&self) -> Option<u64> {
+        self.registry.auth.quota.left()
+    }
+
+    async fn reserve_manifest_reads(&self, manifests: &[Digest]) -> Result<Reservation, StoreError> {
+        self.registry.auth.quota.reserve(&self.context(Step::ReadManifest, ""), manifests).await
     }
 }
 

@@ -12,11 +12,16 @@ use super::Timeouts;
 /// A `Retry-After` beyond this is believed to be a mistake.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
+/// How long a mirror has for a manifest, where the operator does not say.
+const STAND_IN: Duration = Duration::from_secs(15);
+
 /// What a request does, as far as repeating it is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// GET and HEAD.
     Read,
+    /// GET at a mirror: what it does not give, others do.
+    StandIn,
     /// Asking for a token.
     Token,
     /// DELETE of a manifest.
@@ -56,7 +61,7 @@ fn may_repeat(kind: Kind, failure: Failure) -> bool {
             matches!(failure, NotSent | Broken | Throttled | Failing)
         }
         Kind::Chunk | Kind::Commit => matches!(failure, NotSent | Throttled),
-        Kind::Streamed | Kind::Farewell => false,
+        Kind::Streamed | Kind::Farewell | Kind::StandIn => false,
     }
 }
 
@@ -139,6 +144,14 @@ impl Tempo {
             ..self
         }
     }
+
+    /// For a whole exchange with a small answer. Who asks a mirror can ask others, so a mirror gets less.
+    pub(crate) fn whole(&self, kind: Kind) -> Duration {
+        match kind {
+            Kind::StandIn => self.header.unwrap_or(STAND_IN),
+            _ => self.total,
+        }
+    }
 }
 
 /// The attempts of one request.
@@ -207,7 +220,9 @@ mod tests {
             assert!(may_repeat(kind, NotSent) && may_repeat(kind, Throttled));
             assert!(!may_repeat(kind, Broken) && !may_repeat(kind, Failing));
         }
-        assert!(!may_repeat(Kind::Streamed, NotSent) && !may_repeat(Kind::Farewell, Throttled));
+        for kind in [Kind::Streamed, Kind::Farewell, Kind::StandIn] {
+            assert!(![NotSent, Broken, Throttled, Failing].iter().any(|failure| may_repeat(kind, *failure)));
+        }
     }
 
     #[test]

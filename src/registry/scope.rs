@@ -44,6 +44,11 @@ impl Scopes {
         Self { grants: BTreeSet::from([format!("repository:{name}:pull,push,delete")]), wider: None }
     }
 
+    /// To be let in, for nothing in particular.
+    pub(crate) fn none() -> Self {
+        Self { grants: BTreeSet::new(), wider: None }
+    }
+
     /// To list the repositories of a registry.
     pub(crate) fn catalog() -> Self {
         Self { grants: BTreeSet::from(["registry:catalog:*".to_owned()]), wider: None }

@@ -187,10 +187,13 @@ fn described(list: DescribedTags) -> Vec<TagEntry> {
     tags.map(|tag| entry(tag.name, tag.digest.and_then(|digest| digest.parse().ok()))).collect()
 }
 
+/// Artifactory lists the folder of its uploads among the tags.
+const NO_TAG: &str = "_uploads";
+
 fn entry(name: String, digest: Option<Digest>) -> TagEntry {
     match name.parse::<Tag>() {
-        Ok(tag) => TagEntry::Tag(tag, digest),
-        Err(_) => TagEntry::Unusable(name),
+        Ok(tag) if name != NO_TAG => TagEntry::Tag(tag, digest),
+        _ => TagEntry::Unusable(name),
     }
 }
 

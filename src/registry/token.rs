@@ -11,16 +11,18 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
-use super::Registry;
-use super::answer::{Answer, Body, scrubbed, sensitive};
+use super::answer::{Answer, Body, sensitive};
 use super::auth::AuthError;
 use super::credentials::Login;
 use super::locate;
-use super::permits::Permit;
+use super::pace::Class;
+use super::permits::{Door, Permit};
 use super::retry::{self, Attempts, Kind};
 use super::scope::Scopes;
+use super::scrub::Secrets;
 use super::transport::{Call, Payload};
 use super::trouble::Trouble;
+use super::{Party, Registry};
 use crate::store::ErrorKind;
 
 /// A token without `expires_in` is good for so long.
@@ -59,6 +61,9 @@ impl Registry {
     ) -> Result<Token, AuthError> {
         let wanted = Wanted { realm, service, grants };
         let login = self.auth.source.login().await?;
+        if let Some(Login::Access(token)) = &login {
+            return self.own_token(realm, token);
+        }
         let refusal = match self.ask_for_token(wanted, login.as_ref()).await {
             Err(refusal) if refusal.kind == ErrorKind::Denied => refusal,
             outcome => return outcome,
@@ -76,9 +81,14 @@ impl Registry {
         let mut attempts = Attempts::of(Kind::Token, &self.tempo);
         loop {
             self.meter.asked_for_token();
+            // Where the registry is its own token service, this is one request more of it.
+            if locate::same_origin(realm, &self.base) {
+                self.meter.throttled(self.gate.enter(Party::default(), Door::Token, Class::Token).await.1);
+            }
             let asked = Instant::now();
             let mut call = wanted.call(login);
-            let outcome = self.attempt(&mut call, realm, credentials.as_ref(), Permit::default()).await;
+            let nobody = (Party::default(), Permit::default());
+            let outcome = self.attempt(&mut call, realm, credentials.as_ref(), nobody).await;
             let (pause, error) = match outcome {
                 Ok(answer) if answer.status.is_success() => return self.read_token(realm, &answer, asked),
                 Ok(answer) => {
@@ -97,6 +107,14 @@ impl Registry {
             self.meter.repeated();
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// An access token that we have, without anybody being asked. Where the registry refuses it, it is read again.
+    fn own_token(&self, realm: &Url, token: &SecretString) -> Result<Token, AuthError> {
+        let header = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
+        let what = format!("the access token for {} does not fit into a header", locate::shown(realm));
+        let header = header.map_err(|_| AuthError::denied(what))?;
+        Ok(Token { header: sensitive(header), renew_at: Instant::now() + Duration::from_secs(DEFAULT_LIFETIME) })
     }
 
     fn read_token(&self, realm: &Url, answer: &Answer, asked: Instant) -> Result<Token, AuthError> {
@@ -159,7 +177,7 @@ impl Wanted<'_> {
 fn without(login: Option<&Login>, answer: Answer) -> Answer {
     let Some(Login::Token(token)) = login else { return answer };
     let sent = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok();
-    let body = Body::Whole(scrubbed(answer.bytes(), sent.as_ref()));
+    let body = Body::Whole(Secrets::default().of_header(sent.as_ref()).cut_out_of(answer.bytes()));
     Answer { body, ..answer }
 }
 

@@ -9,14 +9,18 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use url::Url;
 
 use super::Registry;
-use super::answer::{Answer, Body, CREDENTIALS, Context, MAX_REFUSAL, scrubbed};
+use super::answer::{Answer, Body, CREDENTIALS, Context, MAX_REFUSAL};
 use super::auth::{AuthError, Grant};
 use super::locate;
 use super::outgoing::Outgoing;
+use super::pace::Class;
 use super::permits::{Door, Permit};
+use super::quota::Reads;
 use super::retry::{self, Attempts, Failure, Kind};
 use super::scope::Scopes;
+use super::scrub::Secrets;
 use super::trouble::{Trouble, broken_off, describe, wants_tls};
+use super::turns::Party;
 use crate::store::{ErrorKind, StoreError};
 
 /// The most redirects that one request follows.
@@ -35,6 +39,10 @@ pub(crate) struct Call {
     pub(crate) payload: Payload,
     pub(crate) scopes: Scopes,
     pub(crate) expects: Expects,
+    /// Whether it asks the referrers API.
+    pub(crate) lists_referrers: bool,
+    /// What it is to a registry that counts reads.
+    pub(crate) reads: Reads,
 }
 
 /// The body to send.
@@ -60,7 +68,8 @@ impl Call {
     /// A request without a body and with a small answer.
     pub(crate) fn new(kind: Kind, method: Method, url: Url, scopes: Scopes) -> Self {
         let (headers, payload, expects) = (HeaderMap::new(), Payload::Empty, Expects::Small(SMALL));
-        Self { kind, method, url, headers, payload, scopes, expects }
+        let (lists_referrers, reads) = (false, Reads::Nothing);
+        Self { kind, method, url, headers, payload, scopes, expects, lists_referrers, reads }
     }
 
     /// A GET or HEAD.
@@ -80,6 +89,26 @@ impl Call {
 
     pub(crate) fn expects(mut self, expects: Expects) -> Self {
         self.expects = expects;
+        self
+    }
+
+    /// Says that it asks the referrers API.
+    pub(crate) fn that_lists_referrers(self) -> Self {
+        Self { lists_referrers: true, ..self }
+    }
+
+    pub(crate) fn reads(mut self, reads: Reads) -> Self {
+        self.reads = reads;
+        self
+    }
+
+    /// The HEAD of what this GET is for.
+    pub(crate) fn as_look(&self) -> Self {
+        Self::read(Method::HEAD, self.url.clone(), self.scopes.clone()).headers(self.headers.clone()).reads(Reads::Free)
+    }
+
+    fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
         self
     }
 
@@ -112,13 +141,19 @@ impl Registry {
     pub(crate) async fn send(&self, context: &Context, mut call: Call) -> Result<Answer, StoreError> {
         let mut attempts = Attempts::of(call.kind, &self.tempo);
         let mut renewed = false;
+        let mut alone = self.find_out_quota(context, &call).await;
         loop {
-            let permit = self.gate.enter(call.door()).await;
-            let number = permit.number();
-            self.meter.throttled(self.pace.admit().await);
+            let mut attempt = self.attempt_within_quota(context, &call).await?;
+            self.meter.throttled(self.pace.spend(context.party, call.bytes_held()).await);
             let denied = |error: AuthError| context.error(error.kind, error.detail);
-            let grant = self.authorization(&call).await.map_err(denied)?;
-            let outcome = self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), permit).await;
+            let (permit, grant) = self.admitted(context.party, &call).await.map_err(denied)?;
+            let number = permit.number();
+            attempt.goes();
+            let outcome =
+                self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), (context.party, permit)).await;
+            attempt.ended(context, &outcome)?;
+            // A challenge is answered before anything else is told.
+            alone = alone.filter(|_| outcome.as_ref().is_ok_and(|answer| self.is_challenge(answer)));
             let pause = match outcome {
                 Ok(answer) if self.is_challenge(&answer) => {
                     let again =
@@ -148,12 +183,25 @@ impl Registry {
         }
     }
 
+    /// Waits until a request may go; its permit, and what it needs to be believed.
+    async fn admitted(&self, party: Party, call: &Call) -> Result<(Permit, Option<Grant>), AuthError> {
+        loop {
+            let class = Class::of(call.kind, call.lists_referrers);
+            let (permit, waited) = self.gate.enter(party, call.door(), class).await;
+            self.meter.throttled(waited);
+            let grant = self.authorization(call).await?;
+            // While it woke up or a token was fetched, the registry may have asked for patience.
+            if !self.gate.is_paused() {
+                return Ok((permit, grant));
+            }
+        }
+    }
+
     fn is_challenge(&self, answer: &Answer) -> bool {
         answer.status == StatusCode::UNAUTHORIZED && locate::same_origin(&answer.url, &self.base)
     }
 
-    /// How long to wait before this request is sent again, `None` when the answer stands. What the registry itself asks for
-    /// holds for every other request too.
+    /// How long to wait before this request is sent again, `None` when the answer stands.
     fn pause_after(&self, answer: &Answer, number: u64, attempts: &mut Attempts) -> Option<Duration> {
         let Some(failure) = retry::failure_of(answer.status, &answer.headers) else {
             self.gate.answered(number);
@@ -165,25 +213,31 @@ impl Registry {
             tracing::debug!(registry = %self.host(), limit, "the registry asks for patience: fewer requests at once");
         }
         let asked = retry::retry_after(&answer.headers, chrono::Utc::now());
-        if let (Failure::Throttled, Some(asked)) = (failure, asked) {
-            self.pace.pause(asked);
-        }
         Some(attempts.again(failure)? + asked.unwrap_or_default())
     }
 
-    /// One exchange, redirects included, and the body of its answer. Credentials go to the origin of `home` only.
+    /// What the registry asks for with an answer holds for every other request too, and at once: before the body is read.
+    fn heed(&self, response: &reqwest::Response) {
+        let throttled = retry::failure_of(response.status(), response.headers()) == Some(Failure::Throttled);
+        if let Some(asked) = retry::retry_after(response.headers(), chrono::Utc::now()).filter(|_| throttled) {
+            self.gate.pause(asked);
+        }
+    }
+
+    /// One exchange, redirects included, and the body of its answer. Credentials go to the origin of `home` only. It begins
+    /// at once: who asks has waited for the pace.
     pub(crate) async fn attempt(
         &self,
         call: &mut Call,
         home: &Url,
         credentials: Option<&HeaderValue>,
-        permit: Permit,
+        (party, permit): (Party, Permit),
     ) -> Result<Answer, Trouble> {
         let held = call.bytes_held();
-        self.meter.throttled(self.pace.spend(held).await);
         let answer = match (&call.payload, call.expects) {
             (Payload::Stream(outgoing), _) => {
                 let watch = outgoing.watch();
+                watch.begin();
                 let sent = async { self.whole(self.exchange(call, home, credentials).await?, SMALL).await };
                 tokio::select! {
                     answer = sent => answer?,
@@ -192,7 +246,7 @@ impl Registry {
             }
             (_, Expects::Small(most)) => {
                 // A large body gets its time, at 16 KiB/s.
-                let limit = self.tempo.total + Duration::from_secs(held as u64 / 16_384);
+                let limit = self.tempo.whole(call.kind) + Duration::from_secs(held as u64 / 16_384);
                 let whole = async { self.whole(self.exchange(call, home, credentials).await?, most).await };
                 within(limit, whole).await?
             }
@@ -207,12 +261,13 @@ impl Registry {
         };
         self.meter.sent(held);
         let body = answer.bytes();
-        self.meter.throttled(self.pace.spend(body.len()).await);
+        self.meter.throttled(self.pace.spend(party, body.len()).await);
         if let Some(trouble) = wants_tls(answer.status, &body, &answer.url) {
             return Err(trouble);
         }
         let refused = answer.status.is_client_error() || answer.status.is_server_error();
-        let body = if refused { scrubbed(body, credentials) } else { body };
+        let secrets = || Secrets::default().of_header(credentials).of_query(&call.url).of_query(&answer.url);
+        let body = if refused { secrets().cut_out_of(body) } else { body };
         let elsewhere = !locate::same_origin(&answer.url, home);
         Ok(Answer { body: Body::Whole(body), elsewhere, ..answer })
     }
@@ -233,6 +288,10 @@ impl Registry {
             let sent = self.http.execute(request(call, url.clone(), credentials)?).await;
             self.meter.answered(&call.method, sent.as_ref().ok().map(reqwest::Response::status));
             let mut response = sent.map_err(|error| describe(&error, &url, self.via.to(&url)))?;
+            let is_spent = self.auth.quota.refuses(call.reads, response.status(), response.headers());
+            if locate::same_origin(home, &self.base) && !is_spent {
+                self.heed(&response);
+            }
             if locate::same_origin(&url, &self.base) {
                 locate::put_prefix(&self.base, response.headers_mut());
             }

@@ -63,6 +63,9 @@ pub(crate) fn describe(error: &reqwest::Error, url: &Url, via: Option<String>) -
         (Cause::Io(_, text) | Cause::Other(text), _) if error.is_dns() => {
             format!("the name of {met} cannot be looked up now: {text}")
         }
+        (Cause::Other(text), _) if text.contains("detected excessive load") => {
+            format!("{host} ended HTTP/2 with ENHANCE_YOUR_CALM; `http1_only: true` does without HTTP/2")
+        }
         (Cause::Other(text), _) if text == "tunnel error: unsuccessful" => {
             format!("{met} makes no connection to {host}")
         }

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::Repository;
 use super::answer::{Answer, Context};
+use super::chunks::Sent;
 use super::locate;
 use super::manner::{MAX_CHUNK, Way};
 use super::outgoing::Outgoing;
@@ -31,10 +32,14 @@ impl Repository {
         blob: &Descriptor,
         from: Option<&RepositoryName>,
     ) -> Result<Begun, StoreError> {
-        if let Some(from) = from
-            && let Some(begun) = self.mount(blob, from).await?
-        {
-            return Ok(begun);
+        if let Some(from) = from {
+            if let Some(begun) = self.mount(blob, from).await? {
+                return Ok(begun);
+            }
+            // Nobody has looked for the blob: a mount would have told. Who may not look either sends it.
+            if matches!(self.head_blob(blob).await, Ok(true)) {
+                return Ok(Begun::Mounted);
+            }
         }
         let context = self.context(Step::BeginUpload, blob.digest);
         let url = self.url(&context, "blobs/uploads/")?;
@@ -46,17 +51,32 @@ impl Repository {
     }
 
     /// Tries to mount, and takes the session that is opened where that does not happen. `None` where the registry refuses
-    /// both: it may be the mounting alone.
+    /// both: it may be the mounting alone. Then it is not asked for that again for a while.
     pub(crate) async fn mount(&self, blob: &Descriptor, from: &RepositoryName) -> Result<Option<Begun>, StoreError> {
+        if self.registry.unmountable.knows(from, &self.name) {
+            return Ok(None);
+        }
         let context = self.context(Step::BeginUpload, blob.digest);
         let mut url = self.url(&context, "blobs/uploads/")?;
         url.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from.as_str());
-        let answer = self.post(&context, url, Scopes::mount(&self.name, from)).await?;
+        let answer = match self.post(&context, url, Scopes::mount(&self.name, from)).await {
+            Ok(answer) => answer,
+            // Some token services give none at all to who may do part of what is asked.
+            Err(error) if error.kind == ErrorKind::Denied => {
+                tracing::debug!(place = %context.place, %from, digest = %blob.digest, "no mount: {error}");
+                self.registry.unmountable.learn(from, &self.name);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         match answer.status {
             StatusCode::CREATED => Ok(Some(Begun::Mounted)),
             StatusCode::ACCEPTED => self.session(&context, blob, &answer).map(Some),
             status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
                 tracing::debug!(place = %context.place, %from, digest = %blob.digest, "no mount: {}", answer.detail());
+                if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                    self.registry.unmountable.learn(from, &self.name);
+                }
                 Ok(None)
             }
             _ => Err(answer.refusal(&context)),
@@ -99,11 +119,12 @@ pub(super) struct Session {
 #[async_trait]
 impl Upload for Session {
     async fn send(mut self: Box<Self>, bytes: Verified) -> Result<(), StoreError> {
-        match self.repository.registry.upload.way() {
-            _ if self.blob.size <= HELD => self.send_held(bytes).await,
-            Way::Whole => self.send_streamed(bytes).await,
+        let chunks = match self.repository.registry.upload.way() {
+            _ if self.blob.size <= HELD => self.send_held(bytes).await.map(|()| 1),
+            Way::Whole => self.send_streamed(bytes).await.map(|()| 1),
             Way::Chunks(_) => self.send_in_chunks(bytes).await,
-        }
+        };
+        self.prove(chunks?).await
     }
 
     async fn cancel(self: Box<Self>) {
@@ -127,7 +148,7 @@ impl Session {
 
     async fn send_streamed(&self, mut bytes: Verified) -> Result<(), StoreError> {
         bytes.begun().await;
-        let outgoing = Outgoing::new(bytes, &self.repository.registry);
+        let outgoing = Outgoing::new(bytes, &self.repository.registry, self.repository.party);
         let watch = outgoing.watch();
         let guard = Closing(watch.clone());
         let outcome = self.commit(Kind::Streamed, Payload::Stream(outgoing), self.blob.size).await;
@@ -150,18 +171,41 @@ impl Session {
         outcome.map_err(Uncommitted::error)
     }
 
-    async fn send_in_chunks(&mut self, bytes: Verified) -> Result<(), StoreError> {
-        let is_smooth = self.send_chunks(bytes).await?;
-        match self.commit(Kind::Commit, Payload::Bytes(Bytes::new()), 0).await {
+    /// In how many chunks they went; in one where the whole has been seen.
+    async fn send_in_chunks(&mut self, bytes: Verified) -> Result<u32, StoreError> {
+        let Sent { chunks, is_smooth } = self.send_chunks(bytes).await?;
+        let outcome = match self.commit(Kind::Commit, Payload::Bytes(Bytes::new()), 0).await {
             Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_)) if self.is_there_after(self.blob.size).await => {
-                Ok(())
+                return Ok(1);
             }
             // What was sent is proven: a request that had broken off has still written into the session.
             Err(Uncommitted::Refused(error)) if error.kind == ErrorKind::Corrupt && !is_smooth => {
                 Err(StoreError { kind: ErrorKind::Unavailable, ..error })
             }
             outcome => outcome.map_err(Uncommitted::error),
+        };
+        outcome.map(|()| chunks)
+    }
+
+    /// Looks whether what is said to be stored is stored, where that is in doubt. A blob that cannot be seen yet is left to
+    /// the manifest, which a registry does not take without it.
+    async fn prove(&self, chunks: u32) -> Result<(), StoreError> {
+        let (repository, blob) = (&self.repository, &self.blob);
+        let manner = &repository.registry.upload;
+        if !manner.is_to_be_proven(chunks) {
+            return Ok(());
         }
+        let Some(stored) = repository.stored_length(blob).await.filter(|stored| *stored != blob.size) else {
+            return Ok(());
+        };
+        let lie =
+            format!("the registry says that it stored the blob, and has {stored} bytes of it instead of {}", blob.size);
+        let context = self.context(Step::CommitBlob);
+        if chunks > 1 && manner.learn_chunks_are_lost() {
+            let detail = format!("{lie}: it gets blobs in one piece from now on");
+            return Err(context.error(ErrorKind::Unavailable, detail));
+        }
+        Err(context.error(ErrorKind::Corrupt, lie))
     }
 
     /// Whether the blob was committed although nobody said so. Where all bytes were sent, one HEAD may spare them all.

@@ -3,8 +3,10 @@
 mod cron;
 mod fields;
 mod jitter;
+mod postponed;
 mod timetable;
 
 pub use cron::{Cron, CronError, Schedule};
 pub use jitter::jitter_of;
+pub use postponed::Postponed;
 pub use timetable::{Firing, Timetable, Timing};

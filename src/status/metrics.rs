@@ -18,6 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::Quota;
 use crate::journal::TagCounts;
 
 /// Upper bounds of the run duration's buckets, in seconds: from a run that finds nothing to one of two hours.
@@ -49,8 +50,8 @@ impl EncodeLabelValue for Direction {
 pub struct EndedRun<'a> {
     /// How it ended: one of the journal's few words.
     pub outcome: &'a str,
-    /// Whether that is a success.
-    pub well: bool,
+    /// Whether that is a success; `None` is neither a success nor a failure.
+    pub well: Option<bool>,
     /// When it ended.
     pub ended: DateTime<Utc>,
     /// How long it took.
@@ -88,6 +89,12 @@ struct BytesLabels {
     direction: Direction,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QuotaLabels {
+    registry: String,
+    identity: String,
+}
+
 /// The metrics of one daemon.
 #[derive(Debug)]
 pub struct Metrics {
@@ -103,6 +110,8 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     bytes: Family<BytesLabels, Counter>,
     throttled: Family<RegistryLabel, Counter<f64, AtomicU64>>,
+    quota_limit: Family<QuotaLabels, Gauge>,
+    quota_remaining: Family<QuotaLabels, Gauge>,
     runs_in_flight: Gauge,
     transfers_in_flight: Gauge,
     /// The outcomes that each entry has series for, so that they can go with the entry.
@@ -129,6 +138,8 @@ impl Metrics {
             requests: Family::default(),
             bytes: Family::default(),
             throttled: Family::default(),
+            quota_limit: Family::default(),
+            quota_remaining: Family::default(),
             runs_in_flight: Gauge::default(),
             transfers_in_flight: Gauge::default(),
             outcomes: Mutex::default(),
@@ -173,6 +184,10 @@ impl Metrics {
         registry.register_with_unit("registry", "Bytes of bodies", Unit::Bytes, self.bytes.clone());
         let help = "How long requests waited for limits and for Retry-After, added up";
         registry.register_with_unit("registry_throttled", help, Unit::Seconds, self.throttled.clone());
+        let help = "Reads of manifests (pulls) that a registry allows in a window";
+        registry.register("quota_limit", help, self.quota_limit.clone());
+        let help = "Reads of manifests (pulls) that are left in a window, as the registry told last";
+        registry.register("quota_remaining", help, self.quota_remaining.clone());
         registry.register("runs_in_flight", "Runs in progress", self.runs_in_flight.clone());
         registry.register("transfers_in_flight", "Blobs on their way", self.transfers_in_flight.clone());
         self
@@ -228,8 +243,10 @@ impl Metrics {
         let label = EntryLabel { entry: entry.to_owned() };
         self.runs.get_or_create(&self.outcome_labels(entry, run.outcome)).inc();
         self.run_duration.get_or_create(&label).observe(run.duration.as_secs_f64());
-        let last = if run.well { &self.last_success } else { &self.last_failure };
-        last.get_or_create(&label).set(seconds(run.ended));
+        let last = run.well.map(|well| if well { &self.last_success } else { &self.last_failure });
+        if let Some(last) = last {
+            last.get_or_create(&label).set(seconds(run.ended));
+        }
         for (outcome, count) in run.counts.named() {
             self.tags.get_or_create(&self.outcome_labels(entry, outcome)).inc_by(count);
         }
@@ -251,6 +268,22 @@ impl Metrics {
     /// Bytes of bodies went from or to a registry.
     pub fn bytes_moved(&self, registry: &str, direction: Direction, bytes: u64) {
         self.bytes.get_or_create(&BytesLabels { registry: registry.to_owned(), direction }).inc_by(bytes);
+    }
+
+    /// What registries that count reads of manifests told last. Series of others go.
+    pub fn quotas(&self, quotas: &[Quota], before: &[Quota]) {
+        for gone in before {
+            if !quotas.iter().any(|quota| (&quota.registry, &quota.identity) == (&gone.registry, &gone.identity)) {
+                let label = QuotaLabels { registry: gone.registry.clone(), identity: gone.identity.clone() };
+                self.quota_limit.remove(&label);
+                self.quota_remaining.remove(&label);
+            }
+        }
+        for quota in quotas {
+            let label = QuotaLabels { registry: quota.registry.clone(), identity: quota.identity.clone() };
+            self.quota_limit.get_or_create(&label).set(i64::try_from(quota.limit).unwrap_or(i64::MAX));
+            self.quota_remaining.get_or_create(&label).set(i64::try_from(quota.remaining).unwrap_or(i64::MAX));
+        }
     }
 
     /// How many runs and transfers are in progress now.
@@ -316,22 +349,35 @@ mod tests {
         metrics.fires_next("api", Some(at(600)));
         let counts = TagCounts { copied: 2, kept: 5, ..TagCounts::default() };
         let duration = Duration::from_millis(700);
-        metrics.run_ended("api", &EndedRun { outcome: "succeeded", well: true, ended: at(10), duration, counts });
+        metrics.run_ended("api", &EndedRun { outcome: "succeeded", well: Some(true), ended: at(10), duration, counts });
         metrics
+    }
+
+    #[test]
+    fn a_quota_that_is_told_no_more_has_no_series() {
+        let metrics = Metrics::new("0", at(0));
+        let quotas = super::super::snapshot::tests::working().quotas;
+        metrics.quotas(&quotas, &[]);
+        metrics.quotas(&[], &quotas);
+        assert!(!metrics.encode().contains("mirror-bot"));
     }
 
     #[test]
     fn facts_are_told_under_stable_names_in_base_units() {
         let metrics = with_a_run();
         let (duration, counts) = (Duration::from_secs(2), TagCounts::default());
-        metrics.run_ended("api", &EndedRun { outcome: "failed", well: false, ended: at(20), duration, counts });
+        metrics.run_ended("api", &EndedRun { outcome: "failed", well: Some(false), ended: at(20), duration, counts });
         metrics.requests_ended("docker.io", "GET", "4xx", 2);
         metrics.requests_ended("docker.io", "HEAD", "none", 1);
         metrics.throttled("docker.io", Duration::from_millis(1500));
         metrics.bytes_moved("docker.io", Direction::Received, 17);
         metrics.in_flight(1, 3);
+        let quotas = super::super::snapshot::tests::working().quotas;
+        metrics.quotas(&quotas, &[]);
         let text = metrics.encode();
         for line in [
+            r#"transship_quota_remaining{registry="docker.io",identity="mirror-bot"} 76"#,
+            r#"transship_quota_limit{registry="docker.io",identity="mirror-bot"} 200"#,
             r#"transship_build_info{version="1.2.3"} 1"#,
             "transship_start_time_seconds 1800000000.0",
             "transship_configuration_last_reload_successful 1",

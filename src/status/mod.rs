@@ -14,4 +14,6 @@ pub use listener::Listener;
 pub use metrics::{Direction, EndedRun, Metrics};
 pub use routes::{Clock, HEALTHY_WITHIN, Port};
 pub use server::serve;
-pub use snapshot::{ConfigurationState, EntryState, JournalState, LastRun, RunningState, Snapshot, TransferState};
+pub use snapshot::{
+    ConfigurationState, EntryState, JournalState, LastRun, Quota, RunningState, Snapshot, TransferState,
+};

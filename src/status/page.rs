@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::snapshot::{EntryState, LastRun, Snapshot, TransferState};
+use super::snapshot::{EntryState, LastRun, Quota, Snapshot, TransferState};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem;max-width:90rem;color-scheme:light dark}\
 table{border-collapse:collapse;width:100%;margin:1rem 0}\
@@ -34,6 +34,9 @@ fn write_page(page: &mut String, snapshot: &Snapshot, now: DateTime<Utc>) -> fmt
         write_entry(page, entry, now)?;
     }
     write!(page, "</tbody></table>")?;
+    for quota in &snapshot.quotas {
+        write_quota(page, quota, now)?;
+    }
     if !snapshot.in_flight.is_empty() {
         write_transfers(page, &snapshot.in_flight)?;
     }
@@ -84,6 +87,12 @@ fn write_last_run(page: &mut String, entry: &EntryState, run: &LastRun, now: Dat
         Some(error) => write!(page, "<br><span class=\"bad\">{}</span>", Text(error)),
         None => Ok(()),
     }
+}
+
+fn write_quota(page: &mut String, quota: &Quota, now: DateTime<Utc>) -> fmt::Result {
+    let Quota { remaining, limit, kept, .. } = quota;
+    write!(page, "<p>{} as {}: ", Text(&quota.registry), Text(&quota.identity))?;
+    write!(page, "{remaining} of {limit} pulls left, {kept} kept back, told {}.</p>", Moment(quota.told, now))
 }
 
 fn write_transfers(page: &mut String, transfers: &[TransferState]) -> fmt::Result {
@@ -137,7 +146,13 @@ mod tests {
     #[test]
     fn the_page_tells_of_every_entry_its_last_and_next_run() {
         let page = render(&working(), at(0));
-        for told in ["python-base", "docker.io/library/python", "2 copied, 14 kept, 1 failed", "25% of 1000 bytes"] {
+        for told in [
+            "python-base",
+            "docker.io/library/python",
+            "2 copied, 14 kept, 1 failed",
+            "25% of 1000 bytes",
+            "76 of 200 pulls left",
+        ] {
             assert!(page.contains(told), "{told} is missing in {page}");
         }
         assert!(page.contains("(in 1h)") && page.contains("(1m ago)"), "{page}");

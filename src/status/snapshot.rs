@@ -21,6 +21,9 @@ pub struct Snapshot {
     pub entries: Vec<EntryState>,
     /// Blobs on their way.
     pub in_flight: Vec<TransferState>,
+    /// What registries that count reads of manifests told last.
+    #[serde(default)]
+    pub quotas: Vec<Quota>,
     /// The journal.
     pub journal: JournalState,
     /// When the daemon's loop last turned.
@@ -70,7 +73,7 @@ pub struct EntryState {
 pub struct RunningState {
     /// When it began.
     pub since: DateTime<Utc>,
-    /// What began it: `schedule`, `start`, `manual`.
+    /// What began it: `schedule`, `start`, `continued`, `hand`.
     pub trigger: String,
 }
 
@@ -105,6 +108,25 @@ pub struct TransferState {
     pub sent: u64,
 }
 
+/// What a registry that counts reads of manifests (Docker Hub's pulls) told last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// The registry.
+    pub registry: String,
+    /// Who is counted, as far as the configuration says.
+    pub identity: String,
+    /// Reads in a window.
+    pub limit: u64,
+    /// How long a window is.
+    pub window_seconds: u64,
+    /// What is left of them.
+    pub remaining: u64,
+    /// How many of these are left to others (`limits.keep`).
+    pub kept: u64,
+    /// When that was told.
+    pub told: DateTime<Utc>,
+}
+
 /// The journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalState {
@@ -127,6 +149,7 @@ impl Snapshot {
             configuration: ConfigurationState::default(),
             entries: Vec::new(),
             in_flight: Vec::new(),
+            quotas: Vec::new(),
             journal: JournalState::default(),
             loop_turned_at: now,
             ready: false,
@@ -195,6 +218,15 @@ pub(super) mod tests {
                 digest: Digest::of(b"layer"),
                 size: 1000,
                 sent: 250,
+            }],
+            quotas: vec![Quota {
+                registry: "docker.io".into(),
+                identity: "mirror-bot".into(),
+                limit: 200,
+                window_seconds: 21_600,
+                remaining: 76,
+                kept: 20,
+                told: at(-9),
             }],
             journal: JournalState { path: "/var/lib/transship/journal.db".into(), writable: true },
             ready: true,

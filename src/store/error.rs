@@ -86,6 +86,8 @@ pub enum ErrorKind {
     Denied,
     /// The endpoint asks for patience; perhaps it says how long.
     Busy(Option<Duration>),
+    /// The endpoint counts what is read, and as much as is allowed has been. To be looked at again after this time.
+    QuotaSpent(Duration),
     /// The endpoint cannot be reached, broke off or failed on its own (5xx). It may work later.
     Unavailable,
     /// A manifest was refused because something that it points at is not there.
@@ -126,6 +128,15 @@ impl StoreError {
         detail: impl fmt::Display,
     ) -> Self {
         Self { place: place.to_owned(), step, subject: subject.to_string(), kind, detail: detail.to_string() }
+    }
+
+    /// How long to wait before it is tried again, where it is [`ErrorKind::QuotaSpent`].
+    #[must_use]
+    pub fn quota_spent(&self) -> Option<Duration> {
+        match self.kind {
+            ErrorKind::QuotaSpent(wait) => Some(wait),
+            _ => None,
+        }
     }
 
     /// Whether the same call may succeed later without anything being changed by a person.

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::support::front::{Authority, Certified, Front};
 use crate::support::images::{self, Family};
 use crate::support::programs::{DEADLINE, DebianRegistry, Nginx, Output, Running};
-use crate::support::registry::{Auth, Server, Setup};
+use crate::support::registry::{Auth, Fault, Server, Setup};
 use crate::support::site::Site;
 
 /// A year that no test will see the end of.
@@ -88,6 +88,20 @@ fn an_authority_of_ones_own_is_believed_where_it_is_named_and_only_there() {
         "it is tried once: {:?}",
         front.seen()
     );
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_said_once_and_in_the_verifiers_words_at_debug() {
+    let scene = Scene::new();
+    let front = scene.good_front();
+    let host = front.host();
+    let verifier = "failed to verify TLS certificate";
+    let output = scene.tags(&host, "{}");
+    assert!(!output.stderr.contains(verifier), "{}", output.stderr);
+    assert_eq!(output.stderr.matches("is of an authority that is not known here").count(), 1, "{}", output.stderr);
+    let mut command = scene.prepared(&host, "{}", &["tags", &format!("{host}/a/b")]);
+    let output = Running::start(command.env("TRANSSHIP_LOG", "debug")).wait(DEADLINE);
+    assert!(output.stderr.contains(verifier), "{}", output.stderr);
 }
 
 #[test]
@@ -215,6 +229,44 @@ fn http2_is_offered_by_default() {
     // What is behind the front speaks HTTP/1.1 alone, so that no more than the greeting can be seen.
     let _ = scene.tags(&host, "{tls: {ca: ca.pem}}");
     assert_eq!(front.seen().first().map(String::as_str), Some("h2"));
+}
+
+/// Fills one registry and empties it again through a front that ends two HTTP/2 connections after eight requests each; what it saw.
+fn through_one_who_wants_calm(options: &str) -> Vec<String> {
+    let (scene, target) = (Scene::new(), Server::start());
+    let image = images::two_platforms(Family::Oci, 2);
+    for tag in ["v2", "v3", "v4", "v5", "v6", "v7", "v8"] {
+        image.put(&scene.registry, "a/b", Some(tag));
+    }
+    // What it says of itself would lead past the front.
+    target.set(Fault::RelativeLocation);
+    let front = Front::wanting_calm(target.host(), &scene.authority.certify("127.0.0.1", LATER), 8);
+    let (from, host) = (scene.registry.host(), front.host());
+    let registries = format!(
+        "\"{from}\": {{plain_http: true}}, \"{host}\": {{tls: {{ca: ca.pem}}, limits: {{concurrent: 9}}{options}}}"
+    );
+    let entries = format!(
+        "  - {{name: there, source: {from}/a/b, target: \"{host}/a/b\"}}\n  \
+         - {{name: back, source: \"{host}/a/b\", target: {from}/back}}"
+    );
+    scene.site.configure_fully("status: off", &registries, &entries);
+    for name in ["there", "back"] {
+        Running::start(scene.trusting(&mut scene.site.command(&["once", name]))).wait(DEADLINE).expect_success();
+    }
+    assert_eq!(scene.registry.store().tag("back", "v8"), Some(image.digest()));
+    front.seen()
+}
+
+#[test]
+fn what_a_server_that_wants_calm_broke_off_is_asked_for_again() {
+    let seen = through_one_who_wants_calm("");
+    assert!(seen.iter().filter(|seen| *seen == "calm").count() >= 2, "{seen:?}");
+}
+
+#[test]
+fn nobody_wants_calm_of_http1() {
+    let seen = through_one_who_wants_calm(", http1_only: true");
+    assert!(!seen.is_empty() && seen.iter().all(|seen| seen == "http/1.1"), "{seen:?}");
 }
 
 #[test]

@@ -95,8 +95,13 @@ async fn a_registry_with_a_body_limit_is_met_once_and_then_gets_chunks() {
     expect_requests_of_a_fall_back(&server);
     server.log().clear();
     assert_eq!(push(&target, &second).await, 1);
-    let chunks =
-        [("upload POST 202", 0), ("upload PATCH 202", 8 * MIB), ("upload PATCH 202", 2 * MIB), ("upload PUT 201", 0)];
+    let chunks = [
+        ("upload POST 202", 0),
+        ("upload PATCH 202", 8 * MIB),
+        ("upload PATCH 202", 2 * MIB),
+        ("upload PUT 201", 0),
+        ("blob HEAD 200", 0),
+    ];
     assert_eq!(asked(&server), seen(&chunks));
     assert!(server.store().blob("a/b", &Digest::of(&first)).is_some());
     assert!(server.store().blob("a/b", &Digest::of(&second)).is_some());
@@ -112,7 +117,8 @@ fn expect_requests_of_a_fall_back(server: &Server) {
             "upload POST 202",
             "upload PATCH 202",
             "upload PATCH 202",
-            "upload PUT 201"
+            "upload PUT 201",
+            "blob HEAD 200"
         ]
     );
 }
@@ -187,6 +193,7 @@ async fn a_body_limit_of_a_mebibyte_is_kept_after_having_been_met() {
         ("upload PATCH 413", 2),
         ("upload PATCH 202", 9),
         ("upload PUT 201", 1),
+        ("blob HEAD 200", 1),
     ];
     assert_eq!(counts(&server), counted(&whole));
     assert!(server.store().blob("a/b", &Digest::of(&bytes)).as_ref() == Some(&bytes));
@@ -255,6 +262,7 @@ async fn a_broken_chunk_goes_on_at_the_byte_that_the_registry_has() {
         ("upload PATCH 202", 100_000),
         ("upload PATCH 202", 20_000),
         ("upload PUT 201", 0),
+        ("blob HEAD 200", 0),
     ];
     assert_eq!(asked(&server), seen(&whole), "no byte twice, and each chunk full but the last");
     expect_stored(&server, &bytes);
@@ -291,7 +299,13 @@ async fn a_session_that_is_gone_begins_anew() {
     server.set(Fault::SessionForgotten { after: 200_000, times: 1 });
     let bytes = noise(1, 300_000);
     assert_eq!(push(&chunked(&server, 100_000), &bytes).await, 2);
-    let whole = [("upload POST 202", 2), ("upload PATCH 202", 5), ("upload PATCH 404", 1), ("upload PUT 201", 1)];
+    let whole = [
+        ("upload POST 202", 2),
+        ("upload PATCH 202", 5),
+        ("upload PATCH 404", 1),
+        ("upload PUT 201", 1),
+        ("blob HEAD 200", 1),
+    ];
     assert_eq!(counts(&server), counted(&whole));
     expect_stored(&server, &bytes);
 }

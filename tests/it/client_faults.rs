@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use transship::oci::{Descriptor, Digest, ManifestRef, RepositoryName};
-use transship::registry::{Credentials, Kind, Limits, Options, Registry, Repository, Secret};
+use transship::registry::{Credentials, Figure, Kind, Limits, Options, Registry, Repository, Secret};
 use transship::store::{Begun, ErrorKind, Sought, Source, StoreError, TagEntry, Target, Verified};
 
 use crate::support::images::{self, Family, blob_descriptor, noise, push_blob, verified};
@@ -450,7 +450,7 @@ async fn the_catalog_is_listed_over_its_pages_where_there_is_one() {
 async fn a_burst_of_refusals_halves_the_requests_in_flight() {
     let (server, _) = with_image(Setup::default());
     server.set(Fault::Delay(Duration::from_millis(100)));
-    let limits = Limits { concurrent: Some(20), ..Limits::default() };
+    let limits = Limits { concurrent: Figure::Set(20), ..Limits::default() };
     let repository = with(&server, Options { limits, ..Options::default() });
     let most_of = async |requests: usize| {
         server.log().clear();
@@ -495,7 +495,7 @@ fn a_registry_that_asks_for_patience_can_still_be_copied_within() {
 async fn no_more_requests_are_in_flight_than_the_limit() {
     let (server, _) = with_image(Setup::default());
     server.set(Fault::Delay(Duration::from_millis(20)));
-    let limits = Limits { concurrent: Some(3), ..Limits::default() };
+    let limits = Limits { concurrent: Figure::Set(3), ..Limits::default() };
     let repository = with(&server, Options { limits, ..Options::default() });
     let references = [(); 20].map(|()| by_tag("v1"));
     futures_util::future::try_join_all(references.iter().map(|one| repository.resolve(one))).await.unwrap();

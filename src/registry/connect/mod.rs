@@ -26,12 +26,22 @@ const FRAME: u32 = 64 * 1024;
 /// Redirects, repetitions and credentials are ours to decide; content encodings stay off, for a decompressed blob has
 /// another digest.
 pub(crate) fn http_client(base: &Url, tempo: &Tempo, transport: &Transport) -> reqwest::Result<reqwest::Client> {
+    build(base, tempo, transport, false)
+}
+
+/// One whose answers show the certificate of who gave them, for a look at it.
+pub(crate) fn examining_client(base: &Url, tempo: &Tempo, transport: &Transport) -> reqwest::Result<reqwest::Client> {
+    build(base, tempo, transport, true)
+}
+
+fn build(base: &Url, tempo: &Tempo, transport: &Transport, examining: bool) -> reqwest::Result<reqwest::Client> {
     let builder = || {
         let builder = reqwest::Client::builder()
             .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
+            .tls_info(examining)
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_max_frame_size(FRAME)

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::registry::locate;
+use crate::registry::credentials::rsa_key;
+use crate::registry::{Mirror, locate};
 
 /// A file with certificates is not larger than this, in bytes.
 const MAX_PEM: u64 = 4 * 1024 * 1024;
@@ -29,6 +30,8 @@ pub struct Transport {
     pub path_prefix: Option<PathPrefix>,
     /// How long to wait.
     pub timeouts: Timeouts,
+    /// Where what is addressed by its digest is read first, in this order.
+    pub mirrors: Vec<Mirror>,
 }
 
 impl Transport {
@@ -252,6 +255,16 @@ impl Pem {
             return Err(unreadable("it is larger than 4 MiB".to_owned()));
         }
         Ok(Self { path: path.to_owned(), bytes: bytes.into() })
+    }
+
+    /// Whether it has an RSA key: Azure takes no other by which to prove who we are.
+    #[must_use]
+    pub fn has_rsa_key(&self) -> bool {
+        rsa_key(&self.bytes).is_some()
+    }
+
+    pub(in crate::registry) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     fn has(&self, line: &str) -> bool {

@@ -1,39 +1,37 @@
 //! Azure's registries: a token of Entra, for this machine or for an application, is exchanged at the registry for a refresh
 //! token, which the registry's token service then takes.
 
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::{KEPT, Login, secret};
+use super::wire::{Answered, Wire, below, form};
+use super::{KEPT, Login, jwt, secret, spared};
 use crate::registry::auth::AuthError;
-use crate::registry::{Azure, AzureIdentity, locate};
-use crate::store::ErrorKind;
+use crate::registry::{Azure, AzureIdentity, Pem};
 
-/// For whom Entra's tokens are: what registries take.
-const AUDIENCE: &str = "https://management.azure.com/";
-/// The time for one exchange.
-const LIMIT: Duration = Duration::from_secs(30);
-/// The most of an answer that is read.
-const MAX_ANSWER: usize = 64 * 1024;
-/// A refresh token is not used for the last of its time, nor for longer than this.
-const SPARE: Duration = Duration::from_secs(60);
+/// For whom Entra's tokens are: registries, in all of Azure's clouds. A token for Azure's management would do too, where a
+/// registry has not been told to refuse such ("Configure registry acceptance of Microsoft Entra authentication scopes"); but the
+/// registry is shown it, and it opens far more.
+const AUDIENCE: &str = "https://containerregistry.azure.net";
+/// A refresh token is not used for longer than this.
 const LONGEST: Duration = Duration::from_secs(3 * 3600);
-
-/// What is needed to ask over the network.
-#[derive(Debug, Clone)]
-pub(crate) struct Wire {
-    /// The registry's own client.
-    pub(crate) http: reqwest::Client,
-    /// For Entra: the same, but it believes nobody unseen, whatever the registry is allowed. An application's secret is shown there.
-    pub(crate) authority: reqwest::Client,
-    /// The registry's address.
-    pub(crate) registry: Url,
-}
+/// How long an assertion holds: Entra's documentation of certificate credentials asks for 5 to 10 minutes.
+const ASSERTED: i64 = 300;
+/// Our clock may be ahead by this.
+const SKEW: i64 = 60;
+/// What the metadata service answers while it is renewed ("How to use managed identities on a VM", "Error handling").
+const RENEWING: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::GONE];
 
 /// No `Debug`: it would show tokens.
 #[derive(Default, Deserialize)]
@@ -50,39 +48,40 @@ type Form<'a> = Vec<(&'a str, &'a str)>;
 /// A refresh token of the registry, and for how long it is good.
 pub(super) async fn login(azure: &Azure, service: &str, wire: &Wire) -> Result<(Login, Duration), AuthError> {
     let (token, tenant) = match &azure.identity {
-        AzureIdentity::Managed { client_id } => (managed(&azure.imds, client_id.as_deref()).await?, None),
+        AzureIdentity::Managed { client_id } => (managed(&azure.imds, client_id.as_deref(), wire).await?, None),
         AzureIdentity::Workload { client_id, tenant_id, token } => {
             let assertion = secret::read("the federated token", token).await?;
-            let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-            let proof = vec![("client_assertion_type", kind), ("client_assertion", assertion.expose_secret())];
-            (entra(azure, tenant_id, client_id, proof, wire).await?, Some(tenant_id))
+            (entra(azure, tenant_id, client_id, asserted(&assertion), wire).await?, Some(tenant_id))
         }
         AzureIdentity::Application { client_id, tenant_id, client_secret } => {
             let secret = secret::read("the client secret", client_secret).await?;
             let proof = vec![("client_secret", secret.expose_secret())];
             (entra(azure, tenant_id, client_id, proof, wire).await?, Some(tenant_id))
         }
+        AzureIdentity::Certified { client_id, tenant_id, certificate, key } => {
+            let audience = token_endpoint(azure, tenant_id)?;
+            let assertion = assertion(client_id, &audience, certificate, key).await?;
+            (entra(azure, tenant_id, client_id, asserted(&assertion), wire).await?, Some(tenant_id))
+        }
     };
-    let mut form = vec![("grant_type", "access_token"), ("service", service), ("access_token", token.expose_secret())];
-    form.extend(tenant.map(|tenant| ("tenant", tenant.as_str())));
-    let url = at(&wire.registry, "oauth2/exchange")?;
-    let told = ask(wire.http.post(url.clone()).body(encoded(&form)), &url).await?;
-    let token = filled(told.refresh_token, &url)?;
+    let mut pairs = vec![("grant_type", "access_token"), ("service", service), ("access_token", token.expose_secret())];
+    pairs.extend(tenant.map(|tenant| ("tenant", tenant.as_str())));
+    let url = below(&wire.registry, "oauth2/exchange")?;
+    let answered = wire.ask(form(&wire.http, &url, &pairs), &url, &[]).await?.good(code)?;
+    let token = filled(answered.json::<Told>()?.refresh_token, &answered)?;
     let good = lifetime(token.expose_secret(), chrono::Utc::now().timestamp());
     Ok((Login::Token(token), good))
 }
 
 /// By the instance metadata service, which is asked through no proxy.
-async fn managed(imds: &Url, client_id: Option<&str>) -> Result<SecretString, AuthError> {
-    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-    let client =
-        client.tls_certs_only([]).build().map_err(|error| AuthError::denied(error.without_url().to_string()))?;
-    let mut url = at(imds, "metadata/identity/oauth2/token")?;
+async fn managed(imds: &Url, client_id: Option<&str>, wire: &Wire) -> Result<SecretString, AuthError> {
+    let mut url = below(imds, "metadata/identity/oauth2/token")?;
     url.query_pairs_mut()
         .extend_pairs([("api-version", "2018-02-01"), ("resource", AUDIENCE)])
         .extend_pairs(client_id.map(|id| ("client_id", id)));
-    let told = ask(client.get(url.clone()).header("Metadata", "true"), &url).await?;
-    filled(told.access_token, &url)
+    let request = wire.near()?.get(url.clone()).header("Metadata", "true");
+    let answered = wire.ask(request, &url, &RENEWING).await?.good(code)?;
+    filled(answered.json::<Told>()?.access_token, &answered)
 }
 
 async fn entra(
@@ -92,59 +91,55 @@ async fn entra(
     proof: Form<'_>,
     wire: &Wire,
 ) -> Result<SecretString, AuthError> {
-    let url = at(&azure.authority, &format!("{tenant}/oauth2/v2.0/token"))?;
-    let scope = format!("{AUDIENCE}.default");
-    let mut form = vec![("grant_type", "client_credentials"), ("client_id", client_id), ("scope", &scope)];
-    form.extend(proof);
-    let told = ask(wire.authority.post(url.clone()).body(encoded(&form)), &url).await?;
-    filled(told.access_token, &url)
+    let url = token_endpoint(azure, tenant)?;
+    let scope = format!("{AUDIENCE}/.default");
+    let mut pairs = vec![("grant_type", "client_credentials"), ("client_id", client_id), ("scope", &scope)];
+    pairs.extend(proof);
+    let answered = wire.ask(form(&wire.authority, &url, &pairs), &url, &[]).await?.good(code)?;
+    filled(answered.json::<Told>()?.access_token, &answered)
 }
 
-fn at(base: &Url, path: &str) -> Result<Url, AuthError> {
-    let base = format!("{}/", base.as_str().trim_end_matches('/'));
-    let url = Url::parse(&base).and_then(|base| base.join(path));
-    url.map_err(|_| AuthError::denied("an address of Azure's cannot be read"))
+fn token_endpoint(azure: &Azure, tenant: &str) -> Result<Url, AuthError> {
+    below(&azure.authority, &format!("{tenant}/oauth2/v2.0/token"))
 }
 
-fn encoded(form: &Form<'_>) -> String {
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish()
+/// The proof of who has a signed word for it (RFC 7523, section 2.2).
+fn asserted(assertion: &SecretString) -> Form<'_> {
+    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    vec![("client_assertion_type", kind), ("client_assertion", assertion.expose_secret())]
 }
 
-fn filled(token: String, url: &Url) -> Result<SecretString, AuthError> {
-    let detail = || format!("{} answered without a token", locate::shown(url));
-    if token.is_empty() { Err(AuthError { kind: ErrorKind::Invalid, detail: detail() }) } else { Ok(token.into()) }
+/// Our own word for who we are, signed with the certificate's key ("Microsoft identity platform application authentication
+/// certificate credentials"). The files are read each time: they may have been renewed.
+async fn assertion(client_id: &str, audience: &Url, certificate: &Path, key: &Path) -> Result<SecretString, AuthError> {
+    let (certificate, key) = (certificate.to_owned(), key.to_owned());
+    let read = tokio::task::spawn_blocking(move || {
+        let certificate = Pem::certificates(&certificate)?;
+        let key = Pem::key(&key, &certificate)?;
+        Ok::<_, crate::registry::PemError>((certificate, key))
+    });
+    let unusable = || AuthError::denied("the certificate of the application cannot be used: it needs an RSA key");
+    let (certificate, key) =
+        read.await.map_err(|_| unusable())?.map_err(|error| AuthError::denied(error.to_string()))?;
+    let der = CertificateDer::from_pem_slice(certificate.bytes()).map_err(|_| unusable())?;
+    let key = jwt::rsa_key(key.bytes()).ok_or_else(unusable)?;
+    let thumbprint = URL_SAFE_NO_PAD.encode(Sha256::digest(&der));
+    let mut id = [0; 16];
+    aws_lc_rs::rand::fill(&mut id).map_err(|_| unusable())?;
+    let now = chrono::Utc::now().timestamp();
+    let claims = json!({
+        "aud": audience.as_str(), "iss": client_id, "sub": client_id, "jti": hex::encode(id),
+        "iat": now, "nbf": now - SKEW, "exp": now + ASSERTED,
+    });
+    jwt::signed(jwt::Algorithm::Ps256, ("x5t#S256", &thumbprint), &claims, &key).ok_or_else(unusable)
 }
 
-/// Sends a request and reads its answer. Of a refusal, only the status and the code are told.
-async fn ask(request: reqwest::RequestBuilder, url: &Url) -> Result<Told, AuthError> {
-    let shown = locate::shown(url);
-    let failed = |kind: ErrorKind, what: String| AuthError { kind, detail: format!("{shown} {what}") };
-    let form = "application/x-www-form-urlencoded";
-    let answered = request.header(http::header::CONTENT_TYPE, form).timeout(LIMIT).send().await;
-    let unanswered = |error: reqwest::Error| {
-        let what = if error.is_connect() { "cannot be reached" } else { "did not answer" };
-        failed(ErrorKind::Unavailable, what.to_owned())
-    };
-    let mut response = answered.map_err(unanswered)?;
-    let status = response.status();
-    let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(unanswered)? {
-        body.extend_from_slice(&piece);
-        if body.len() > MAX_ANSWER {
-            return Err(failed(ErrorKind::Invalid, format!("answered more than {MAX_ANSWER} bytes")));
-        }
-    }
-    let told = serde_json::from_slice::<Told>(&body);
-    if status.is_success() {
-        // Why it cannot be read is not told: it could quote a token.
-        return told.map_err(|_| failed(ErrorKind::Invalid, "answered with something else than a token".to_owned()));
-    }
-    let code = told.map(|told| told.error).unwrap_or_default();
-    let code: String = code.chars().filter(|c| c.is_ascii_lowercase() || *c == '_').take(40).collect();
-    let code = if code.is_empty() { code } else { format!(", {code}") };
-    let passes = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-    let kind = if passes { ErrorKind::Unavailable } else { ErrorKind::Denied };
-    Err(failed(kind, format!("refused: {status}{code}")))
+fn filled(token: String, answered: &Answered) -> Result<SecretString, AuthError> {
+    if token.is_empty() { Err(answered.unusable("without a token")) } else { Ok(token.into()) }
+}
+
+fn code(body: &[u8]) -> Option<String> {
+    Some(serde_json::from_slice::<Told>(body).ok()?.error)
 }
 
 /// How long a token is good, by the `exp` within it.
@@ -154,10 +149,10 @@ fn lifetime(token: &str, now: i64) -> Duration {
         exp: i64,
     }
     let claims = token.split('.').nth(1);
-    let claims = claims.and_then(|text| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok());
+    let claims = claims.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
     let claims = claims.and_then(|json| serde_json::from_slice::<Claims>(&json).ok());
     let left = claims.map(|claims| Duration::from_secs(u64::try_from(claims.exp - now).unwrap_or_default()));
-    left.map_or(KEPT, |left| left.saturating_sub(SPARE.min(left / 2)).min(LONGEST))
+    left.map_or(KEPT, |left| spared(left).min(LONGEST))
 }
 
 #[cfg(test)]
@@ -166,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_refresh_token_is_good_until_shortly_before_it_ends() {
-        let token = |json: &str| format!("x.{}.y", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json));
+        let token = |json: &str| format!("x.{}.y", URL_SAFE_NO_PAD.encode(json));
         assert_eq!(lifetime(&token(r#"{"exp": 4600}"#), 1000), Duration::from_secs(3540));
         assert_eq!(lifetime(&token(r#"{"exp": 1010}"#), 1000), Duration::from_secs(5));
         assert_eq!(lifetime(&token(r#"{"exp": 10}"#), 1000), Duration::ZERO);

@@ -34,6 +34,7 @@ struct Entry {
     username: Option<String>,
     password: Option<String>,
     identitytoken: Option<String>,
+    registrytoken: Option<String>,
 }
 
 /// What these files know of a registry, and whether a program was asked for it. The first that knows something counts.
@@ -114,6 +115,9 @@ impl Entry {
         let filled = |secret: &'_ Option<String>| secret.clone().filter(|text| !text.is_empty());
         if let Some(token) = filled(&self.identitytoken) {
             return Ok(Some(Login::Token(token.into())));
+        }
+        if let Some(token) = filled(&self.registrytoken) {
+            return Ok(Some(Login::Access(token.into())));
         }
         if let (Some(username), Some(password)) = (&self.username, filled(&self.password)) {
             return Ok(Some(Login::Password { username: username.clone(), password: password.into() }));

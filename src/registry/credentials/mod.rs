@@ -1,14 +1,19 @@
 //! Who we are to one registry, as the configuration or this machine says: one file a source, asked when a registry wants
 //! to know, and asked again after a refusal. How a login is shown to a registry is `auth` and `token`.
 
+mod aws;
 mod azure;
 mod command;
 mod docker;
+mod gcp;
 mod helper;
+mod jwt;
+mod options;
 mod program;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -18,18 +23,26 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
-pub(crate) use self::azure::Wire;
+pub(crate) use self::jwt::rsa_key;
+pub use self::options::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub(crate) use self::program::Programs;
+pub(crate) use self::wire::Wire;
+use super::Credentials;
 use super::answer::sensitive;
 use super::auth::AuthError;
-use super::{Azure, AzureIdentity, Credentials};
 use crate::oci::RegistryHost;
 
 /// An answer so young is not asked for again when it is refused: it would be the same.
 const YOUNG: Duration = Duration::from_secs(10);
 
+/// The same for what a cloud gives, which is another one each time.
+const YOUNG_OF_CLOUD: Duration = Duration::from_secs(1);
+
 /// How long the answer of a program is taken for true, unless it is refused.
 const KEPT: Duration = Duration::from_secs(300);
+
+/// What a cloud gives is not used for the last of its time.
+const SPARE: Duration = Duration::from_secs(60);
 
 /// Who to be.
 #[derive(Debug, Clone)]
@@ -38,6 +51,8 @@ pub(crate) enum Login {
     Password { username: String, password: SecretString },
     /// An identity token, to be given to the token service.
     Token(SecretString),
+    /// An access token, to be shown to the registry itself.
+    Access(SecretString),
 }
 
 impl PartialEq for Login {
@@ -46,8 +61,10 @@ impl PartialEq for Login {
             (Self::Password { username: a, password: x }, Self::Password { username: b, password: y }) => {
                 a == b && x.expose_secret() == y.expose_secret()
             }
-            (Self::Token(a), Self::Token(b)) => a.expose_secret() == b.expose_secret(),
-            (Self::Password { .. }, Self::Token(_)) | (Self::Token(_), Self::Password { .. }) => false,
+            (Self::Token(a), Self::Token(b)) | (Self::Access(a), Self::Access(b)) => {
+                a.expose_secret() == b.expose_secret()
+            }
+            (Self::Password { .. } | Self::Token(_) | Self::Access(_), _) => false,
         }
     }
 }
@@ -63,6 +80,24 @@ impl Login {
     }
 }
 
+/// What a cloud gave: a login, for how long it is good, and whom it is given to.
+struct Cloud {
+    login: Login,
+    good: Duration,
+    name: String,
+}
+
+impl Cloud {
+    fn told(self) -> (Option<Login>, Duration, Option<String>) {
+        (Some(self.login), self.good, Some(self.name))
+    }
+}
+
+/// How long something is used that is good for so long.
+fn spared(good: Duration) -> Duration {
+    good.saturating_sub(SPARE.min(good / 2))
+}
+
 /// Where the login of one registry comes from.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -75,6 +110,8 @@ pub(crate) struct Source {
     last: tokio::sync::Mutex<Last>,
     /// Who we were last, where the configuration does not tell.
     name: Mutex<Option<String>>,
+    /// When the last answer of a cloud ends.
+    ends: Mutex<Option<Instant>>,
 }
 
 /// What a source said last.
@@ -97,8 +134,8 @@ struct Known {
 
 impl Source {
     pub(crate) fn new(host: RegistryHost, credentials: Option<Credentials>, programs: Programs) -> Self {
-        let (last, name) = (tokio::sync::Mutex::default(), Mutex::default());
-        Self { host, credentials, programs, wire: None, last, name }
+        let (last, name, ends) = (tokio::sync::Mutex::default(), Mutex::default(), Mutex::default());
+        Self { host, credentials, programs, wire: None, last, name, ends }
     }
 
     /// With what is needed to ask over the network.
@@ -120,8 +157,14 @@ impl Source {
                 AzureIdentity::Managed { client_id: None } => "managed identity".to_owned(),
                 AzureIdentity::Managed { client_id: Some(client_id) }
                 | AzureIdentity::Workload { client_id, .. }
-                | AzureIdentity::Application { client_id, .. } => client_id.clone(),
+                | AzureIdentity::Application { client_id, .. }
+                | AzureIdentity::Certified { client_id, .. } => client_id.clone(),
             },
+            Some(Credentials::Aws(aws)) => {
+                let profile = aws.profile.as_ref().map(|profile| format!("profile {profile}"));
+                name.or(profile).unwrap_or_else(|| "aws".to_owned())
+            }
+            Some(Credentials::Gcp(_)) => name.unwrap_or_else(|| "gcp".to_owned()),
             Some(Credentials::Command { username, .. }) => {
                 username.clone().or(name).unwrap_or_else(|| "command".to_owned())
             }
@@ -140,6 +183,11 @@ impl Source {
         self.renew(&mut last, came).await
     }
 
+    /// Whether the last login was for a time only, which is over: there is another by now.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|ends| ends <= Instant::now())
+    }
+
     /// After `refused` was: the login that the source has by now, `None` where it has no other.
     pub(crate) async fn another(&self, refused: &Login) -> Result<Option<Login>, AuthError> {
         let came = Instant::now();
@@ -150,7 +198,7 @@ impl Source {
             if known.login.as_ref() != Some(refused) {
                 return Ok(known.login.clone());
             }
-            if known.asked.elapsed() < YOUNG {
+            if known.asked.elapsed() < if self.is_by_cloud() { YOUNG_OF_CLOUD } else { YOUNG } {
                 return Ok(None);
             }
         }
@@ -171,8 +219,11 @@ impl Source {
         }
         let (asked, written) = (Instant::now(), self.written().await);
         match self.ask().await {
-            Ok((login, kept)) => {
-                *self.name.lock().unwrap_or_else(PoisonError::into_inner) = self.name_of(login.as_ref());
+            Ok((login, kept, name)) => {
+                let name = name.or_else(|| self.name_of(login.as_ref()));
+                *self.name.lock().unwrap_or_else(PoisonError::into_inner) = name;
+                let ends = self.is_by_cloud().then(|| Instant::now() + kept);
+                *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
                 let known = Known { login: login.clone(), asked, until: Instant::now() + kept, written };
                 *last = Last { answer: Some(known), failure: None };
                 Ok(login)
@@ -184,41 +235,51 @@ impl Source {
         }
     }
 
-    /// Asks, and says how long the answer holds: not at all where reading it again costs nothing.
-    async fn ask(&self) -> Result<(Option<Login>, Duration), AuthError> {
-        let login = match &self.credentials {
-            None | Some(Credentials::Anonymous) => None,
+    /// Asks, and says how long the answer holds, not at all where reading it again costs nothing, and whose it is.
+    async fn ask(&self) -> Result<(Option<Login>, Duration, Option<String>), AuthError> {
+        let (login, kept) = match &self.credentials {
+            None | Some(Credentials::Anonymous) => (None, Duration::ZERO),
             Some(Credentials::Password { username, password }) => {
                 let password = secret::read(&format!("the password of {username}"), password).await?;
-                Some(Login::Password { username: username.clone(), password })
+                (Some(Login::Password { username: username.clone(), password }), Duration::ZERO)
             }
-            Some(Credentials::Token(token)) => Some(Login::Token(secret::read("the token", token).await?)),
+            Some(Credentials::Token(token)) => {
+                (Some(Login::Token(secret::read("the token", token).await?)), Duration::ZERO)
+            }
             Some(Credentials::DockerConfig(config)) => {
                 let (login, ran) = docker::login(config, &self.host, &self.programs).await?;
-                return Ok((login, if ran { KEPT } else { Duration::ZERO }));
+                (login, if ran { KEPT } else { Duration::ZERO })
             }
-            Some(Credentials::Helper(name)) => {
-                return Ok((helper::login(name, &self.host, &self.programs).await?, KEPT));
+            Some(Credentials::Helper(name)) => (helper::login(name, &self.host, &self.programs).await?, KEPT),
+            Some(Credentials::Command { line, username }) => {
+                (Some(command::login(line, username.as_deref(), &self.programs).await?), KEPT)
             }
             Some(Credentials::Azure(azure)) => {
-                let no_wire = || AuthError::denied("Azure cannot be asked from here");
-                let wire = self.wire.as_ref().ok_or_else(no_wire)?;
-                let (login, good) = azure::login(azure, self.host.as_str(), wire).await?;
-                return Ok((Some(login), good));
+                let (login, good) = azure::login(azure, self.host.as_str(), self.wire()?).await?;
+                (Some(login), good)
             }
-            Some(Credentials::Command { line, username }) => {
-                let login = command::login(line, username.as_deref(), &self.programs).await?;
-                return Ok((Some(login), KEPT));
-            }
+            Some(Credentials::Aws(aws)) => return Ok(aws::login(aws, &self.host, self.wire()?).await?.told()),
+            Some(Credentials::Gcp(gcp)) => return Ok(gcp::login(gcp, self.wire()?).await?.told()),
         };
-        Ok((login, Duration::ZERO))
+        Ok((login, kept, None))
+    }
+
+    fn wire(&self) -> Result<&Wire, AuthError> {
+        self.wire.as_ref().ok_or_else(|| AuthError::denied("a cloud cannot be asked from here"))
+    }
+
+    /// Whether what the source says ends at a time that is known.
+    fn is_by_cloud(&self) -> bool {
+        self.credentials.as_ref().is_some_and(Credentials::are_by_cloud)
     }
 
     fn name_of(&self, login: Option<&Login>) -> Option<String> {
         match (login?, &self.credentials) {
             (Login::Password { username, .. }, _) => Some(username.clone()),
-            (Login::Token(_), Some(Credentials::DockerConfig(_))) => Some("docker config".to_owned()),
-            (Login::Token(_), _) => None,
+            (Login::Token(_) | Login::Access(_), Some(Credentials::DockerConfig(_))) => {
+                Some("docker config".to_owned())
+            }
+            (Login::Token(_) | Login::Access(_), _) => None,
         }
     }
 

@@ -62,6 +62,7 @@ fn shown(login: Option<&Login>) -> String {
         None => "nobody".to_owned(),
         Some(Login::Password { username, password }) => format!("{username}:{}", password.expose_secret()),
         Some(Login::Token(token)) => format!("token:{}", token.expose_secret()),
+        Some(Login::Access(token)) => format!("access:{}", token.expose_secret()),
     }
 }
 
@@ -78,6 +79,7 @@ async fn the_entry_of_a_registry_is_found_as_docker_and_podman_write_it() {
         "https://a.example/v2/": {"auth": "Yjpz\u005a\u0054pjcmV0"},
         "localhost:5000": {"username": "c", "password": "plain", "email": "x"},
         "id.example": {"auth": "YTpzZWNyZXQ=", "identitytoken": "idt"},
+        "access.example": {"auth": "YTpzZWNyZXQ=", "registrytoken": "act"},
         "empty.example": {},
         "only.example/team": {"auth": "d3Jvbmc6d3Jvbmc="}
     }, "HttpHeaders": {"User-Agent": "x"}, "credHelpers": null}"#;
@@ -88,6 +90,7 @@ async fn the_entry_of_a_registry_is_found_as_docker_and_podman_write_it() {
         ("localhost:5000", "c:plain"),
         ("localhost:5001", "nobody"),
         ("id.example", "token:idt"),
+        ("access.example", "access:act"),
         ("empty.example", "nobody"),
         ("only.example", "nobody"),
     ] {
@@ -156,6 +159,10 @@ fn the_places_of_the_files_are_docker_s_and_podman_s() {
     assert_eq!(found(&all).unwrap(), ["/d/config.json", "/r/auth.json"].map(PathBuf::from));
     assert_eq!(found(&all[1..2]).unwrap(), [PathBuf::from("/h/.docker/config.json")]);
     assert_eq!(found(&[("HOME", ""), ("DOCKER_CONFIG", "")]), None);
+    let podman = [all[1], ("XDG_RUNTIME_DIR", "/x")];
+    let places = ["/h/.docker/config.json", "/x/containers/auth.json"];
+    assert_eq!(found(&podman).unwrap(), places.map(PathBuf::from));
+    assert_eq!(found(&[all[2], podman[1]]).unwrap(), [PathBuf::from("/r/auth.json")]);
 }
 
 #[tokio::test]

@@ -118,7 +118,10 @@ async fn a_refusal_that_stays_is_denied_after_one_new_token() {
     let place = &server.host;
     assert_eq!(
         error.to_string(),
-        format!("{place}/a/b: reading manifest latest: 401 Unauthorized, DENIED: no*** you, ***")
+        format!(
+            "{place}/a/b: reading manifest latest: 401 Unauthorized, DENIED: no*** you, ***; the token that we were given \
+             does not grant this"
+        )
     );
     assert_eq!(server.lines().len(), 3);
 }
@@ -319,7 +322,7 @@ fn azure(server: &Server, identity: AzureIdentity) -> Options {
 fn with_azure(asked: &Asked) -> axum::response::Response {
     let body = String::from_utf8_lossy(&asked.body).into_owned();
     let managed = "/elsewhere/metadata/identity/oauth2/token?api-version=2018-02-01\
-                   &resource=https%3A%2F%2Fmanagement.azure.com%2F";
+                   &resource=https%3A%2F%2Fcontainerregistry.azure.net";
     match asked.path.as_str() {
         path if path.starts_with(managed) && asked.header("metadata") == Some("true") => {
             answer(200, &[], r#"{"access_token":"entra","expires_in":"3600"}"#)

@@ -2,11 +2,17 @@
 //! registry.
 
 mod auth;
+mod clouds;
 mod debian;
+mod identities;
 mod listing;
+mod mirrors;
 mod origins;
+mod pace;
 mod patience;
 mod prefix;
+mod probe;
+mod quota;
 mod scripted;
 mod seek;
 mod transfer;

@@ -7,8 +7,9 @@ use futures_util::poll;
 
 use super::scripted::{Server, answer, blob, noise, plain, session, verified};
 use crate::oci::{Digest, ManifestRef};
+use crate::registry::pace::Class;
 use crate::registry::permits::Door;
-use crate::registry::{Limits, Options, Rate};
+use crate::registry::{Figure, Limits, Options, Party, Rate};
 use crate::store::{ErrorKind, Source as _};
 
 fn some() -> ManifestRef {
@@ -93,7 +94,7 @@ async fn an_upload_that_was_throttled_is_sent_again_while_it_is_in_memory() {
 async fn requests_come_no_faster_than_the_rate() {
     let server = Server::start(|_| answer(404, &[], "")).await;
     let rate = Rate { count: 20, per: Duration::from_secs(1) };
-    let limits = Limits { requests: Some(rate), ..Limits::default() };
+    let limits = Limits { requests: Figure::Set(rate), ..Limits::default() };
     let registry = server.registry_as(Options { limits, ..plain() });
     let repository = registry.repository("a/b".parse().unwrap());
     let began = Instant::now();
@@ -111,7 +112,7 @@ async fn a_blob_holds_its_permit_until_it_is_read_and_leaves_one_for_the_rest() 
         _ => answer(404, &[], ""),
     })
     .await;
-    let limits = Limits { concurrent: Some(2), ..Limits::default() };
+    let limits = Limits { concurrent: Figure::Set(2), ..Limits::default() };
     let registry = server.registry_as(Options { limits, ..plain() });
     let repository = registry.repository("a/b".parse().unwrap());
     let content = blob(&noise(10_000));
@@ -154,12 +155,12 @@ async fn what_is_begun_is_finished_before_anything_else_is_asked() {
             _ => answer(404, &[], ""),
         })
         .await;
-        let limits = Limits { concurrent: Some(1), ..Limits::default() };
+        let limits = Limits { concurrent: Figure::Set(1), ..Limits::default() };
         let registry = server.registry_as(Options { limits, ..plain() });
         let repository = registry.repository("a/b".parse().unwrap());
         let content = noise(size);
         let session = session(&repository, &content).await.unwrap();
-        let held = registry.gate.enter(Door::Common).await;
+        let held = registry.gate.enter(Party::default(), Door::Common, Class::Read).await;
         let reference = some();
         let (mut asking, mut sending) = (repository.resolve(&reference), session.send(verified(&content)));
         assert!(poll!(&mut asking).is_pending() && poll!(&mut sending).is_pending());

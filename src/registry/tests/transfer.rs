@@ -70,6 +70,9 @@ async fn a_manifest_without_end_is_not_read() {
     let error = server.repository().manifest(&v1()).await.unwrap_err();
     assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Invalid, "the answer is larger than 4194304 bytes"));
     assert_eq!(server.lines().len(), 1);
+    let more = Options { max_manifest: Some(8 * 1024 * 1024), ..plain() };
+    let repository = server.registry_as(more).repository("a/b".parse().unwrap());
+    assert_eq!(repository.manifest(&v1()).await.unwrap().bytes().len(), 4 * 1024 * 1024 + 1);
 }
 
 #[tokio::test]
@@ -121,6 +124,16 @@ async fn a_range_is_honoured_ignored_or_wrong() {
         read(&wrong, &content, 7777).await.unwrap_err().detail,
         "asked for the bytes from 7777 on, the registry sends \"bytes 0-9999/10000\""
     );
+}
+
+#[tokio::test]
+async fn a_blob_is_asked_for_as_it_is_and_taken_as_it_comes() {
+    let content = noise(10_000);
+    let body = content.clone();
+    // Whatever is said of its encoding: undone, it would have another digest.
+    let server = Server::start(move |_| answer(200, &[("content-encoding", "gzip")], body.clone())).await;
+    assert_eq!(read(&server, &content, 0).await.unwrap(), content);
+    assert_eq!(server.asked()[0].header("accept-encoding"), Some("identity"));
 }
 
 #[tokio::test]
@@ -250,11 +263,12 @@ async fn chunks_follow_each_location_and_honour_the_least_length() {
             "PATCH /session?n=1".to_owned(),
             "PATCH /session?n=2".to_owned(),
             format!("PUT /session?n=3&digest={digest}"),
+            format!("HEAD /v2/a/b/blobs/{}", Digest::of(&content)),
         ]
     );
     let ranges: Vec<_> = asked[1..4].iter().map(|asked| asked.header("content-range").unwrap()).collect();
     assert_eq!(ranges, ["0-99999", "100000-199999", "200000-249999"]);
-    let lengths: Vec<_> = asked[1..].iter().map(|asked| asked.header("content-length").unwrap()).collect();
+    let lengths: Vec<_> = asked[1..5].iter().map(|asked| asked.header("content-length").unwrap()).collect();
     assert_eq!(lengths, ["100000", "100000", "50000", "0"]);
     assert_eq!(asked[1..4].iter().flat_map(|asked| asked.body.to_vec()).collect::<Vec<_>>(), content);
 }
@@ -312,23 +326,42 @@ async fn the_session_of_a_mount_that_did_not_happen_is_used() {
 async fn a_mount_that_is_refused_is_followed_by_a_session() {
     let server = Server::start(|asked| match asked.path.contains("mount=") {
         true => refusal(403, "DENIED"),
+        false if asked.method == "HEAD" => answer(404, &[], ""),
         false => answer(202, &[("location", "/session")], ""),
     })
     .await;
-    let from = "c/d".parse().unwrap();
-    let Begun::Session(session) = server.repository().begin_upload(&blob(b"x"), Some(&from)).await.unwrap() else {
-        panic!("mounted")
-    };
-    session.cancel().await;
+    let (from, repository) = ("c/d".parse().unwrap(), server.repository());
+    for _ in 0..2 {
+        let Begun::Session(session) = repository.begin_upload(&blob(b"x"), Some(&from)).await.unwrap() else {
+            panic!("mounted")
+        };
+        session.cancel().await;
+    }
     let digest = Digest::of(b"x").to_string().replace(':', "%3A");
     assert_eq!(
         server.lines(),
         [
             format!("POST /v2/a/b/blobs/uploads/?mount={digest}&from=c%2Fd"),
+            format!("HEAD /v2/a/b/blobs/{}", Digest::of(b"x")),
+            "POST /v2/a/b/blobs/uploads/".to_owned(),
+            "DELETE /session".to_owned(),
+            // The next one does not ask for the mount.
+            format!("HEAD /v2/a/b/blobs/{}", Digest::of(b"x")),
             "POST /v2/a/b/blobs/uploads/".to_owned(),
             "DELETE /session".to_owned(),
         ]
     );
+}
+
+#[tokio::test]
+async fn a_blob_that_a_refused_mount_would_have_brought_is_looked_for() {
+    let server = Server::start(|asked| match asked.method.as_str() {
+        "HEAD" => answer(200, &[("content-length", "1")], "x"),
+        _ => refusal(401, "DENIED"),
+    })
+    .await;
+    let begun = server.repository().begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
+    assert!(matches!(begun, Begun::Mounted));
 }
 
 #[tokio::test]

@@ -9,14 +9,11 @@ use regex::Regex;
 use serde_json::Value;
 use tempfile::TempDir;
 use transship::journal::TagCounts;
-use transship::status::{Direction, EndedRun, Metrics};
+use transship::status::{Direction, EndedRun, Metrics, Quota};
 
 use super::{file, run, text};
 use crate::support::programs::Running;
 use crate::support::site::{Site, parse};
-
-/// What `/metrics` is about to have, with the quotas that registries tell of.
-const AWAITED: [&str; 2] = ["transship_quota_limit", "transship_quota_remaining"];
 
 /// The expressions of the alert rules.
 fn rules() -> Vec<String> {
@@ -52,12 +49,20 @@ fn metrics() -> Metrics {
     let (metrics, at) = (Metrics::new("1.2.3", DateTime::UNIX_EPOCH), DateTime::UNIX_EPOCH);
     metrics.configuration_loaded(at, ["a"]);
     metrics.fires_next("a", Some(at));
-    let run = |well| EndedRun { outcome: "-", well, ended: at, duration: Duration::ZERO, counts: TagCounts::default() };
+    let run = |well| EndedRun {
+        outcome: "-",
+        well: Some(well),
+        ended: at,
+        duration: Duration::ZERO,
+        counts: TagCounts::default(),
+    };
     metrics.run_ended("a", &run(true));
     metrics.run_ended("a", &run(false));
     metrics.requests_ended("h", "GET", "2xx", 1);
     metrics.throttled("h", Duration::ZERO);
     metrics.bytes_moved("h", Direction::Sent, 1);
+    let (registry, identity) = ("h".to_owned(), "i".to_owned());
+    metrics.quotas(&[Quota { registry, identity, limit: 2, window_seconds: 1, remaining: 1, kept: 0, told: at }], &[]);
     metrics
 }
 
@@ -71,8 +76,8 @@ fn samples() -> BTreeSet<String> {
         "info" => &["_info"],
         _ => &[""],
     };
-    let names = families.flat_map(|(name, kind)| suffixes(kind).iter().map(move |suffix| format!("{name}{suffix}")));
-    let names: BTreeSet<String> = names.chain(AWAITED.map(str::to_owned)).collect();
+    let names: BTreeSet<String> =
+        families.flat_map(|(name, kind)| suffixes(kind).iter().map(move |suffix| format!("{name}{suffix}"))).collect();
     assert!(names.contains("transship_entry_runs_total") && names.contains("transship_build_info"), "{names:?}");
     names
 }

@@ -5,10 +5,12 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
@@ -16,10 +18,14 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_util::sync::CancellationToken;
 
+/// What an answer has to leave the connection before that is ended.
+const FLUSHED: Duration = Duration::from_millis(20);
+
 /// An authority that only the test knows.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM form.
+#[derive(Debug)]
 pub struct Certified {
     /// The certificate.
     pub certificate: String,
@@ -63,6 +69,15 @@ impl Authority {
     }
 }
 
+impl Authority {
+    /// A certificate for whoever signs tokens, in DER form, and its key.
+    pub fn signer(&self) -> (Vec<u8>, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let parameters = CertificateParams::new(vec!["tokens".to_owned()]).unwrap();
+        (parameters.signed_by(&key, &self.0).unwrap().der().to_vec(), key)
+    }
+}
+
 impl Front {
     /// TLS by this certificate before the server at `upstream`. With `clients`, only those with a certificate of that
     /// authority are let in. Bytes pass as they are, so `protocols` are what the server speaks, for more than a greeting.
@@ -72,6 +87,17 @@ impl Front {
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         Self::start(move |stream, seen| greet(stream, acceptor.clone(), upstream, seen))
+    }
+
+    /// TLS by this certificate before the server at `upstream`. Of HTTP/2 the first two connections have so many requests
+    /// answered and are then ended by `ENHANCE_YOUR_CALM` (RFC 9113, section 7) whatever else is under way, as some proxies
+    /// do under load; seen as "calm". HTTP/1.1 passes as it is.
+    pub fn wanting_calm(upstream: &str, own: &Certified, requests: usize) -> Self {
+        let upstream: SocketAddr = upstream.parse().unwrap();
+        let mut config = config(own, None);
+        config.alpn_protocols = ["h2", "http/1.1"].map(|name| name.as_bytes().to_vec()).to_vec();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Self::start(move |stream, seen| calm(stream, acceptor.clone(), upstream, requests, seen))
     }
 
     /// A proxy that lets through who has this user and password.
@@ -191,4 +217,74 @@ async fn tunnel(mut stream: TcpStream, expected: String, seen: Seen) {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
         let _ = copy_bidirectional(&mut stream, &mut upstream).await;
     }
+}
+
+async fn calm(stream: TcpStream, acceptor: TlsAcceptor, upstream: SocketAddr, requests: usize, seen: Seen) {
+    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    seen.lock().unwrap().push(if is_http2 { "h2" } else { "http/1.1" }.to_owned());
+    if !is_http2 {
+        if let Ok(mut upstream) = TcpStream::connect(upstream).await {
+            let _ = copy_bidirectional(&mut stream, &mut upstream).await;
+        }
+        return;
+    }
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    let mut answering = JoinSet::new();
+    for _ in 0..requests {
+        let Some(Ok((request, respond))) = connection.accept().await else { return };
+        answering.spawn(relay(request, respond, upstream));
+    }
+    // Those get their answers, else nothing would ever be done under load; all further ones are broken off.
+    let is_calm = seen.lock().unwrap().iter().filter(|seen| *seen == "calm").count() >= 2;
+    let mut broken_off = Vec::new();
+    let mut answered = std::pin::pin!(async {
+        while answering.join_next().await.is_some() {}
+        tokio::time::sleep(FLUSHED).await;
+    });
+    let mut all_are_answered = false;
+    while !all_are_answered || broken_off.is_empty() {
+        tokio::select! {
+            next = connection.accept() => match next {
+                Some(Ok((request, respond))) if is_calm => drop(tokio::spawn(relay(request, respond, upstream))),
+                Some(Ok(further)) => broken_off.push(further),
+                _ => return,
+            },
+            () = &mut answered, if !all_are_answered => all_are_answered = true,
+        }
+    }
+    seen.lock().unwrap().push("calm".to_owned());
+    connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+    let _ = std::future::poll_fn(|cx| connection.poll_closed(cx)).await;
+}
+
+/// Passes one request on by HTTP/1.1, and its answer back. Small bodies alone: they are held whole.
+async fn relay(
+    request: axum::http::Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<bytes::Bytes>,
+    upstream: SocketAddr,
+) -> Option<()> {
+    let (head, mut body) = request.into_parts();
+    let mut bytes = Vec::new();
+    while let Some(piece) = body.data().await {
+        let piece = piece.ok()?;
+        body.flow_control().release_capacity(piece.len()).ok()?;
+        bytes.extend_from_slice(&piece);
+    }
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().ok()?;
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let asked = client.request(head.method, format!("http://{upstream}{path}")).headers(head.headers).body(bytes);
+    let answer = asked.send().await.ok()?;
+    let mut response = axum::http::Response::new(());
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = answer.headers().clone();
+    for name in ["connection", "transfer-encoding", "keep-alive"] {
+        response.headers_mut().remove(name);
+    }
+    let bytes = answer.bytes().await.ok()?;
+    let mut sending = respond.send_response(response, bytes.is_empty()).ok()?;
+    if !bytes.is_empty() {
+        sending.send_data(bytes, true).ok()?;
+    }
+    Some(())
 }

@@ -1,5 +1,7 @@
 //! What the tests share: servers, programs, images.
 
+pub mod canary;
+pub mod cloud;
 pub mod front;
 pub mod http;
 pub mod images;
@@ -7,3 +9,4 @@ pub mod programs;
 pub mod registry;
 pub mod rust_source;
 pub mod site;
+pub mod token_server;

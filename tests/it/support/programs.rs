@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::front::Certified;
+use super::token_server::{ISSUER, SERVICE};
+
 /// How long any program may take to do what a test waits for.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -195,8 +198,15 @@ pub fn transship_command(args: &[&str]) -> Command {
         // Where docker's and podman's credentials are.
         "DOCKER_CONFIG",
         "REGISTRY_AUTH_FILE",
+        "XDG_RUNTIME_DIR",
     ] {
         command.env_remove(name);
+    }
+    // Who this machine is in a cloud.
+    for (name, _) in std::env::vars_os() {
+        if ["AWS_", "AZURE_", "GOOGLE_", "GCE_"].iter().any(|begin| name.to_string_lossy().starts_with(begin)) {
+            command.env_remove(name);
+        }
     }
     for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
         command.env_remove(name);
@@ -235,37 +245,76 @@ pub struct DebianRegistry {
     storage: TempDir,
 }
 
+/// What Debian's registry is from its start, beside what every test wants of it.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Guard<'a> {
+    /// An `htpasswd` file whose users alone are let in, by Basic; passwords as bcrypt has them.
+    pub htpasswd: Option<&'a str>,
+    /// Whose tokens let in.
+    pub tokens: Option<Tokens<'a>>,
+    /// Its own TLS.
+    pub tls: Option<&'a Certified>,
+    /// The address of the registry that it is a pull-through cache of; then nothing can be written to it.
+    pub cache_of: Option<&'a str>,
+}
+
+/// Whose tokens a registry believes.
+#[derive(Debug, Clone, Copy)]
+pub struct Tokens<'a> {
+    /// Where they are to be had.
+    pub realm: &'a str,
+    /// The authority of whoever signs them, in PEM form.
+    pub authority: &'a str,
+}
+
 impl DebianRegistry {
     /// Starts it and waits until it answers.
     pub fn start() -> Self {
-        Self::with(None)
+        Self::with(Guard::default())
     }
 
     /// Starts it for the users of this `htpasswd` file alone, by Basic; passwords as bcrypt has them.
     pub fn guarded(htpasswd: &str) -> Self {
-        Self::with(Some(htpasswd))
+        Self::with(Guard { htpasswd: Some(htpasswd), ..Guard::default() })
     }
 
-    fn with(htpasswd: Option<&str>) -> Self {
+    /// Starts it with this guard and waits until it answers.
+    pub fn with(guard: Guard<'_>) -> Self {
         // Between finding a free port and using it another program may take it: then another is tried.
-        (0..5).find_map(|_| Self::try_start(htpasswd)).expect("a free port within five attempts")
+        (0..5).find_map(|_| Self::try_start(guard)).expect("a free port within five attempts")
     }
 
-    fn try_start(htpasswd: Option<&str>) -> Option<Self> {
+    fn try_start(guard: Guard<'_>) -> Option<Self> {
         let storage = TempDir::new().expect("a temporary folder");
         let address = free_address();
         let config = storage.path().join("config.yml");
-        let text = format!(
+        let file = |name: &str, text: &str| {
+            let path = storage.path().join(name);
+            std::fs::write(&path, text).expect("a file in a temporary folder");
+            path.display().to_string()
+        };
+        let mut text = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
-             delete: {{enabled: true}}\nvalidation: {{manifests: {{urls: {{allow: [\"^https://\"]}}}}}}\nhttp: {{addr: \"{address}\"}}\n",
+             delete: {{enabled: true}}\nvalidation: {{manifests: {{urls: {{allow: [\"^https://\"]}}}}}}\nhttp:\n  addr: \"{address}\"\n",
             storage.path().join("data").display()
         );
-        let auth = htpasswd.map(|users| {
-            let file = storage.path().join("htpasswd");
-            std::fs::write(&file, users).expect("a file in a temporary folder");
-            format!("auth: {{htpasswd: {{realm: registry, path: {}}}}}\n", file.display())
-        });
-        std::fs::write(&config, text + &auth.unwrap_or_default()).expect("a file in a temporary folder");
+        if let Some(Certified { certificate, key }) = guard.tls {
+            let (certificate, key) = (file("server.pem", certificate), file("server.key", key));
+            text += &format!("  tls: {{certificate: {certificate}, key: {key}}}\n");
+        }
+        if let Some(remote) = guard.cache_of {
+            text += &format!("proxy: {{remoteurl: \"{remote}\"}}\n");
+        }
+        if let Some(users) = guard.htpasswd {
+            text += &format!("auth: {{htpasswd: {{realm: registry, path: {}}}}}\n", file("htpasswd", users));
+        }
+        if let Some(Tokens { realm, authority }) = guard.tokens {
+            text += &format!(
+                "auth: {{token: {{realm: \"{realm}\", service: {SERVICE}, issuer: {ISSUER}, rootcertbundle: {}}}}}\n",
+                file("tokens.pem", authority)
+            );
+        }
+        std::fs::write(&config, text).expect("a file in a temporary folder");
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config);
         // Its own variables would override the file.
@@ -313,28 +362,63 @@ pub struct Nginx {
     _folder: TempDir,
 }
 
+/// What nginx lets through.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Throttle {
+    /// Requests a second; more are answered 429.
+    pub rate: Option<u32>,
+    /// What a 429 says in `Retry-After`, in seconds.
+    pub retry_after: Option<u32>,
+    /// The largest body, in MiB; a larger one is answered 413.
+    pub body: Option<u32>,
+}
+
+impl Throttle {
+    /// For all of the server, and for the location.
+    fn directives(self) -> (String, String) {
+        let (mut above, mut within) = (String::new(), format!("client_max_body_size {}m;\n", self.body.unwrap_or(0)));
+        if let Some(rate) = self.rate {
+            above += &format!("limit_req_zone $binary_remote_addr zone=all:1m rate={rate}r/s;\n");
+            within += "limit_req zone=all burst=5 nodelay;\nlimit_req_status 429;\n";
+        }
+        if let Some(seconds) = self.retry_after {
+            within += "error_page 429 = @patience;\n";
+            within =
+                format!("{within}}}\nlocation @patience {{\nadd_header Retry-After {seconds} always;\nreturn 429;\n");
+        }
+        (above, within)
+    }
+}
+
 impl Nginx {
     /// Starts it before the registry at `upstream` with this certificate and key, and waits until it answers.
     pub fn start(upstream: &str, certificate: &str, key: &str) -> Self {
-        (0..5).find_map(|_| Self::try_start(upstream, certificate, key)).expect("a free port within five attempts")
+        let own = Certified { certificate: certificate.to_owned(), key: key.to_owned() };
+        Self::throttling(upstream, &own, Throttle::default())
     }
 
-    fn try_start(upstream: &str, certificate: &str, key: &str) -> Option<Self> {
+    /// The same, letting no more through than this.
+    pub fn throttling(upstream: &str, own: &Certified, throttle: Throttle) -> Self {
+        (0..5).find_map(|_| Self::try_start(upstream, own, throttle)).expect("a free port within five attempts")
+    }
+
+    fn try_start(upstream: &str, own: &Certified, throttle: Throttle) -> Option<Self> {
         let folder = TempDir::new().expect("a temporary folder");
         let address = free_address();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a temporary file");
-        write("server.pem", certificate);
-        write("server.key", key);
+        write("server.pem", &own.certificate);
+        write("server.key", &own.key);
         let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temporary: String = kinds.iter().map(|kind| format!("{kind}_temp_path {kind};\n")).collect();
+        let (above, within) = throttle.directives();
         write(
             "nginx.conf",
             &format!(
-                "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\
+                "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}{above}\
                  server {{\nlisten {address} ssl http2;\nssl_certificate server.pem;\nssl_certificate_key server.key;\n\
-                 client_max_body_size 0;\nlocation /art/images/ {{\nproxy_pass http://{upstream}/;\nproxy_redirect off;\n\
+                 location /art/images/ {{\nproxy_pass http://{upstream}/;\nproxy_redirect off;\n\
                  proxy_set_header Host $http_host;\nproxy_set_header X-Forwarded-Proto https;\n\
-                 proxy_request_buffering off;\n}}\n}}\n}}\n"
+                 proxy_request_buffering off;\n{within}}}\n}}\n}}\n"
             ),
         );
         let mut command = Command::new("/usr/sbin/nginx");

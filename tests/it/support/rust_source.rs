@@ -1,4 +1,5 @@
-//! Reads just enough of Rust to find the paths of a file that begin with `crate::`. Not a parser of anything else.
+//! Reads just enough of Rust to find the paths of a file that begin with `crate::`, and the names of its tests. Not a parser of
+//! anything else.
 
 use std::collections::BTreeSet;
 
@@ -28,6 +29,21 @@ pub fn read(text: &str) -> Source {
         source.deepest_super += 1;
     }
     source
+}
+
+/// The names of a file's tests.
+pub fn tests(text: &str) -> BTreeSet<String> {
+    let code = blank(text);
+    let marks = ["#[test]", "#[tokio::test]", "#[tokio::test("];
+    let after = marks.iter().flat_map(|mark| code.match_indices(mark).map(|(at, mark)| &code[at + mark.len()..]));
+    let name = |rest: &str| {
+        // Nothing but further attributes and `async` stands between the mark and the function.
+        let (before, rest) = rest.split_once("fn ")?;
+        let is_near = !before.contains(['{', '}', ';']) && !before.contains("#[ignore");
+        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_'))?;
+        is_near.then(|| rest[..end].to_owned())
+    };
+    after.filter_map(name).collect()
 }
 
 /// Reads one path, or a group of them in braces, from the start of `rest`; gives what comes after.
@@ -185,4 +201,11 @@ fn paths_are_found_wherever_they_stand_and_nowhere_else() {
     );
     assert_eq!(found.test_modules.into_iter().collect::<Vec<_>>(), ["apart"]);
     assert_eq!(found.deepest_super, 2);
+}
+
+#[test]
+fn tests_are_told_from_functions_comments_and_what_is_ignored() {
+    let text = "#[test]\nfn one() {}\nfn helper() {}\n#[tokio::test(flavor = \"multi_thread\")]\nasync fn two() {}\n\
+                // #[test]\nfn three() {}\n#[test]\n#[ignore]\nfn four() {}\n";
+    assert_eq!(tests(text).into_iter().collect::<Vec<_>>(), ["one", "two"]);
 }

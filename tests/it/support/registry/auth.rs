@@ -1,7 +1,7 @@
 //! Who may do what: nobody asked, Basic, or Bearer with tokens of the registry's own endpoint `/token`.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -9,6 +9,7 @@ use axum::http::{Method, header};
 use axum::response::Response;
 use base64::Engine as _;
 
+use super::faults::Fault;
 use super::route::{Asked, Object};
 use super::{Shared, answer};
 
@@ -28,6 +29,59 @@ pub enum Auth {
         /// How long a token lives, and is said to live. Whole seconds.
         lifetime: Duration,
     },
+    /// Several users, each with rights of its own.
+    Users {
+        /// Who they are.
+        users: Vec<User>,
+        /// What they show.
+        by: By,
+    },
+    /// Whom a cloud lets in.
+    Cloud(Arc<dyn Gate>),
+}
+
+/// A cloud before its registry: whom it lets in, and what it answers itself.
+pub trait Gate: std::fmt::Debug + Send + Sync {
+    /// The challenge (`WWW-Authenticate`) to one who shows this `Authorization` and needs these scopes, `None` where it may
+    /// come in. `host` is the registry's.
+    fn challenge(&self, authorization: &str, host: &str, scopes: &[String]) -> Option<String>;
+
+    /// The status and the JSON with which a path of its own is answered to a posted form.
+    fn answer(&self, path: &str, form: &[(String, String)]) -> (u16, String);
+}
+
+/// One of several users.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// The name.
+    pub name: &'static str,
+    /// The password.
+    pub password: &'static str,
+    /// What may be done below which part of the names: `("build", "pull")`, `("catalog", "*")`.
+    pub may: Vec<(&'static str, &'static str)>,
+}
+
+/// What users show to a registry that has several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The password itself.
+    Passwords,
+    /// Tokens for as much of what they ask for as they may do.
+    Tokens,
+    /// Tokens, and none at all where they ask for more than they may do (as GitLab's token service).
+    WholeTokens,
+}
+
+impl User {
+    fn is(&self, given: &(String, String)) -> bool {
+        *self.name == given.0 && *self.password == given.1
+    }
+
+    fn may(&self, (name, action): &Grant) -> bool {
+        let covers =
+            |above: &str| name.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        self.may.iter().any(|(above, allowed)| covers(above) && action == allowed)
+    }
 }
 
 /// One thing that may be done: a repository (or `catalog`) and an action.
@@ -42,11 +96,11 @@ impl Tokens {
         self.0.lock().unwrap().clear();
     }
 
-    fn give(&self, grants: BTreeSet<Grant>, lifetime: Duration) -> String {
+    fn give(&self, grants: BTreeSet<Grant>, lifetime: Duration, beginning: &str) -> String {
         let mut tokens = self.0.lock().unwrap();
         // As long as a real one, and never the same one twice, also after `expire`.
         let number = tokens.len();
-        let token = hex::encode(format!("{number}-{:?}-{grants:?}", Instant::now()));
+        let token = format!("{beginning}{}", hex::encode(format!("{number}-{:?}-{grants:?}", Instant::now())));
         tokens.insert(token.clone(), (grants, Instant::now() + lifetime));
         token
     }
@@ -65,12 +119,25 @@ pub(super) fn refuse(shared: &Shared, object: &Object, asked: &Asked) -> Option<
             let known = basic(asked) == Some((user.clone(), password.clone()));
             (!known).then(|| unauthorized("Basic realm=\"registry\""))
         }
-        Auth::Bearer { .. } => {
+        Auth::Users { users, by: By::Passwords } => {
+            let given = basic(asked);
+            let Some(user) = users.iter().find(|user| given.as_ref().is_some_and(|given| user.is(given))) else {
+                return Some(unauthorized("Basic realm=\"registry\""));
+            };
+            let enough = needed(object, asked).iter().all(|grant| user.may(grant));
+            (!enough).then(|| answer::error(403, "DENIED", "requested access to the resource is denied"))
+        }
+        Auth::Bearer { .. } | Auth::Users { .. } => {
             let needed = needed(object, asked);
             let token = answer::text(&asked.headers, header::AUTHORIZATION).strip_prefix("Bearer ");
             let grants = token.and_then(|token| shared.tokens.grants(token));
             let enough = grants.as_ref().is_some_and(|grants| grants.is_superset(&needed));
             (!enough).then(|| unauthorized(&challenge(shared, &needed, grants.is_some())))
+        }
+        Auth::Cloud(gate) => {
+            let authorization = answer::text(&asked.headers, header::AUTHORIZATION);
+            let scopes = scopes(&needed(object, asked));
+            gate.challenge(authorization, &shared.host, &scopes).map(|challenge| unauthorized(&challenge))
         }
     }
 }
@@ -81,14 +148,19 @@ fn unauthorized(challenge: &str) -> Response {
     response
 }
 
-fn challenge(shared: &Shared, needed: &BTreeSet<Grant>, insufficient: bool) -> String {
-    let mut scopes: Vec<String> = Vec::new();
+/// The scopes of grants, as a token is asked for: `repository:NAME:pull,push`.
+fn scopes(needed: &BTreeSet<Grant>) -> Vec<String> {
     let names: BTreeSet<&String> = needed.iter().map(|(name, _)| name).collect();
-    for name in names {
+    let scope = |name: &String| {
         let actions = needed.iter().filter(|(of, _)| of == name).map(|(_, action)| action.as_str());
         let kind = if name == "catalog" { "registry" } else { "repository" };
-        scopes.push(format!("{kind}:{name}:{}", actions.collect::<Vec<_>>().join(",")));
-    }
+        format!("{kind}:{name}:{}", actions.collect::<Vec<_>>().join(","))
+    };
+    names.into_iter().map(scope).collect()
+}
+
+fn challenge(shared: &Shared, needed: &BTreeSet<Grant>, insufficient: bool) -> String {
+    let scopes = scopes(needed);
     let mut challenge = format!("Bearer realm=\"http://{}/token\",service=\"test-registry\"", shared.host);
     if !scopes.is_empty() {
         challenge += &format!(",scope=\"{}\"", scopes.join(" "));
@@ -127,8 +199,10 @@ fn needed(object: &Object, asked: &Asked) -> BTreeSet<Grant> {
 /// The token endpoint (distribution, "Token Authentication Specification"), and its POST form for an identity token
 /// ("OAuth2 Token Authentication"), which is the user's password here.
 pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Response {
-    let Auth::Bearer { user, anonymous_pull, lifetime } = &shared.setup.auth else {
-        return answer::error(404, "UNSUPPORTED", "this registry gives no tokens");
+    let lifetime = match &shared.setup.auth {
+        Auth::Bearer { lifetime, .. } => *lifetime,
+        Auth::Users { by: By::Tokens | By::WholeTokens, .. } => Duration::from_secs(300),
+        _ => return answer::error(404, "UNSUPPORTED", "this registry gives no tokens"),
     };
     let form = axum::body::to_bytes(body, 64 * 1024).await.unwrap_or_default();
     let form: Vec<(String, String)> = url::form_urlencoded::parse(&form).into_owned().collect();
@@ -141,12 +215,19 @@ pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Respons
     if parameter("service") != Some("test-registry") {
         return answer::error(400, "DENIED", "the service is unknown");
     }
-    let known = match (basic(asked), parameter("refresh_token")) {
-        (Some(given), _) if given == *user => true,
-        (_, Some(token)) if token == user.1 && parameter("grant_type") == Some("refresh_token") => true,
-        (None, None) => false,
+    let known = match (&shared.setup.auth, basic(asked), parameter("refresh_token")) {
+        (Auth::Bearer { user, .. }, Some(given), _) if given == *user => Some(None),
+        (Auth::Bearer { user, .. }, _, Some(token))
+            if token == user.1 && parameter("grant_type") == Some("refresh_token") =>
+        {
+            Some(None)
+        }
+        (Auth::Users { users, .. }, Some(given), _) if users.iter().any(|user| user.is(&given)) => {
+            Some(users.iter().find(|user| user.is(&given)))
+        }
+        (_, None, None) => None,
         // Some services send back what they were sent.
-        (_, token) => {
+        (_, _, token) => {
             let message = format!("wrong user name, password or token: {}", token.unwrap_or_default());
             return answer::error(401, "UNAUTHORIZED", &message);
         }
@@ -154,18 +235,44 @@ pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Respons
     let mut grants = BTreeSet::new();
     // Several scopes come as several parameters or as one with spaces.
     let scopes = parameters.iter().filter(|(key, _)| key == "scope").flat_map(|(_, value)| value.split(' '));
-    for scope in scopes.filter(|scope| !scope.is_empty()) {
+    let scopes: Vec<&str> = scopes.filter(|scope| !scope.is_empty()).collect();
+    let limit = shared.faults.find(|fault| if let Fault::ScopeLimit(limit) = fault { Some(*limit) } else { None });
+    if limit.is_some_and(|limit| scopes.len() > limit) {
+        return answer::with(431, &[("content-type", "text/html".into())], "<html>Request Header Too Large</html>");
+    }
+    for scope in scopes {
         let Some((name, actions)) = scope.split_once(':').and_then(|(_, rest)| rest.rsplit_once(':')) else {
             return answer::error(400, "DENIED", "a scope that is none");
         };
         for action in actions.split(',') {
-            if known || (*anonymous_pull && action == "pull") {
-                grants.insert((name.to_owned(), action.to_owned()));
+            let grant = (name.to_owned(), action.to_owned());
+            let granted = match (&shared.setup.auth, &known) {
+                (_, Some(None)) => true,
+                (_, Some(Some(user))) => user.may(&grant),
+                (Auth::Bearer { anonymous_pull, .. }, None) => *anonymous_pull && action == "pull",
+                (_, None) => false,
+            };
+            if granted {
+                grants.insert(grant);
+            } else if matches!(shared.setup.auth, Auth::Users { by: By::WholeTokens, .. }) {
+                return answer::error(403, "DENIED", "access forbidden");
             }
         }
     }
-    let token = shared.tokens.give(grants, *lifetime);
+    let begin = shared.faults.find(|fault| if let Fault::TokensBegin(text) = fault { Some(*text) } else { None });
+    let token = shared.tokens.give(grants, lifetime, begin.unwrap_or_default());
     answer::json(&serde_json::json!({"token": token, "expires_in": lifetime.as_secs()}))
+}
+
+/// A path of a cloud's own.
+pub(super) async fn of_cloud(shared: &Shared, path: &str, body: Body) -> Response {
+    let Auth::Cloud(gate) = &shared.setup.auth else {
+        return answer::error(404, "UNSUPPORTED", "this registry is in no cloud");
+    };
+    let form = axum::body::to_bytes(body, 64 * 1024).await.unwrap_or_default();
+    let form: Vec<(String, String)> = url::form_urlencoded::parse(&form).into_owned().collect();
+    let (status, json) = gate.answer(path, &form);
+    answer::with(status, &[("content-type", "application/json".into())], json)
 }
 
 fn basic(asked: &Asked) -> Option<(String, String)> {

@@ -13,7 +13,7 @@ use super::log::InProgress;
 use super::route::Asked;
 use super::transmit::{self, Pace};
 use super::wire::Wire;
-use super::{Shared, answer};
+use super::{Shared, answer, quirks};
 
 /// Answers a request for a blob.
 pub(super) fn answer(shared: &Shared, repository: &str, digest: &str, asked: Asked) -> Response {
@@ -31,6 +31,10 @@ pub(super) fn answer(shared: &Shared, repository: &str, digest: &str, asked: Ask
         }
         (Method::HEAD, Some(blob)) => answer::empty(200, &about(&digest, blob.len())),
         (Method::GET, Some(blob)) if !collected => {
+            let to = |fault: &Fault| if let Fault::BlobRedirectTo(to) = fault { Some(to.clone()) } else { None };
+            if let Some(to) = shared.faults.find(to) {
+                return transmit::counted(answer::empty(307, &[("location", to)]), asked.progress);
+            }
             if !shared.faults.has(&Fault::BlobRedirect) {
                 return send(shared, &digest, blob, &asked.headers, asked.progress);
             }
@@ -58,7 +62,11 @@ pub(super) async fn storage(
             let digest: Digest = digest.parse().ok()?;
             Some((digest, shared.store.blob(repository, &digest)?))
         });
-    let response = if request.headers().contains_key(header::AUTHORIZATION) {
+    let address = request.uri().to_string();
+    let echoed = quirks::echo(&shared, progress.entry.kind(), request.headers(), &address);
+    let response = if let Some(echoed) = echoed {
+        echoed
+    } else if request.headers().contains_key(header::AUTHORIZATION) {
         answer::with(400, &[], "<Error><Code>InvalidArgument</Code>Only one auth mechanism allowed</Error>")
     } else if request.uri().query() != Some("signature=of-the-storage") {
         answer::with(403, &[], "<Error><Code>SignatureDoesNotMatch</Code></Error>")

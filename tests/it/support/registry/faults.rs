@@ -71,6 +71,45 @@ pub enum Fault {
     NoCatalog,
     /// DELETE is answered 405.
     NoDelete,
+    /// A blob that came in several chunks is stored as the last of them alone, and answered 201: Artifactory did so.
+    KeepsLastChunk,
+    /// PATCH is answered 201, as Amazon's registries do.
+    ChunkCreated,
+    /// PUT of a manifest is answered without a `Location`.
+    NoManifestLocation,
+    /// Only blobs that a manifest refers to are mounted.
+    MountsCommittedOnly,
+    /// An upload to a repository that is not there is answered 404 `NAME_UNKNOWN`.
+    RepositoriesMustExist,
+    /// An upload to a repository that is not there is answered 401, as Harbor does where there is no such project.
+    ProjectsMustExist,
+    /// A tag that exists cannot be written, with the same digest neither: 400.
+    TagsWrittenOnce,
+    /// A name of more than two parts is answered 400.
+    NamesOfTwoParts,
+    /// A manifest with foreign layers is answered with this status.
+    ForeignLayersRefused(u16),
+    /// A manifest of Docker's is answered 415, without a body.
+    OciOnly,
+    /// A manifest is said to lack blobs, whatever is there, so many times.
+    ReplicaLags { times: usize },
+    /// The tag `sha256-<hex>` answers with the image of that digest.
+    FallbackTagIsTheImage,
+    /// A token for more scopes than this is answered 431.
+    ScopeLimit(usize),
+    /// 429 comes as plain text.
+    PlainTextRefusals,
+    /// GET and HEAD of a manifest are answered 403, with 9 MB of HTML.
+    HugeRefusals,
+    /// Requests of this kind, named as in the log, are answered with this status, and with all that was sent: credentials,
+    /// query and path, in the error's message.
+    Echoes(&'static str, u16),
+    /// Tokens that are given out begin with this.
+    TokensBegin(&'static str),
+    /// The `Location` of an upload has this signature in its query, without which a chunk or a commit is refused.
+    UploadSignature(&'static str),
+    /// GET of a blob is redirected to this address.
+    BlobRedirectTo(String),
     /// Requests of this kind, named as in the log, wait until faults are switched off.
     Held(&'static str),
     /// Each answer waits this long.
@@ -189,6 +228,17 @@ impl Faults {
             _ => None,
         });
         cut.is_some()
+    }
+
+    /// Whether this PUT of a manifest meets a replica that lags.
+    pub(super) fn replica_lags(&self) -> bool {
+        let lags = self.use_up(|fault| match *fault {
+            Fault::ReplicaLags { times } => {
+                Some(((), one_less(times, Fault::ReplicaLags { times: times.saturating_sub(1) })))
+            }
+            _ => None,
+        });
+        lags.is_some()
     }
 
     /// Whether this PUT of a manifest fails.

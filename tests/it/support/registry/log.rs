@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use axum::http::{HeaderMap, Method};
 
@@ -17,6 +18,8 @@ pub struct Request {
     pub kind: String,
     /// The path, without the query.
     pub path: String,
+    /// When its head was here.
+    pub began: Instant,
     /// The status, 0 while there is none.
     pub status: u16,
     /// Bytes of the body that the client sent.
@@ -67,6 +70,7 @@ impl Log {
         let request = Request {
             kind: format!("{object} {method}"),
             path: path.to_owned(),
+            began: Instant::now(),
             status: 0,
             received: 0,
             sent: 0,

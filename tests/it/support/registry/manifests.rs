@@ -10,7 +10,7 @@ use transship::oci::{Digest, Tag};
 use super::faults::Fault;
 use super::route::Asked;
 use super::store::Stored;
-use super::{Shared, answer, transmit};
+use super::{Shared, answer, quirks, transmit};
 
 /// The most bytes of a manifest, as most registries have it.
 const LIMIT: usize = 4 * 1024 * 1024;
@@ -35,7 +35,8 @@ pub(super) async fn answer(shared: &Shared, repository: &str, reference: &str, a
 }
 
 fn get(shared: &Shared, repository: &str, reference: &str, headers: &HeaderMap, is_head: bool) -> Response {
-    let Some(manifest) = shared.store.manifest(repository, reference) else {
+    let phantom = || shared.store.manifest(repository, &quirks::phantom(shared, reference)?);
+    let Some(manifest) = shared.store.manifest(repository, reference).or_else(phantom) else {
         let known = shared.store.tags(repository).is_some();
         return answer::error(404, if known { "MANIFEST_UNKNOWN" } else { "NAME_UNKNOWN" }, reference);
     };
@@ -51,12 +52,21 @@ fn get(shared: &Shared, repository: &str, reference: &str, headers: &HeaderMap, 
         vec![("content-type", manifest.media_type.clone()), ("content-length", manifest.bytes.len().to_string())];
     let wrong =
         shared.faults.find(|fault| if let Fault::TagDigestWrong(digest) = fault { Some(*digest) } else { None });
+    if let Some(limit) = shared.setup.pulls.filter(|_| !is_head)
+        && let Some(turned_away) = shared.pulls.pull(&limit)
+    {
+        return turned_away;
+    }
     let by_tag = reference.parse::<Digest>().is_err();
     if !shared.faults.has(&Fault::TagDigestMissing) {
         let digest = wrong.filter(|_| by_tag).unwrap_or(manifest.digest);
         stated.push(("docker-content-digest", digest.to_string()));
     }
-    answer::with(200, &stated, if is_head { Bytes::new() } else { manifest.bytes })
+    let mut response = answer::with(200, &stated, if is_head { Bytes::new() } else { manifest.bytes });
+    if let Some(limit) = &shared.setup.pulls {
+        shared.pulls.state(limit, response.headers_mut());
+    }
+    response
 }
 
 fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
@@ -85,6 +95,9 @@ fn put(shared: &Shared, repository: &str, reference: &str, headers: &HeaderMap, 
         Ok(json) => json,
         Err(detail) => return answer::error(400, "MANIFEST_INVALID", detail),
     };
+    if let Some(refusal) = quirks::refuse_manifest(shared, repository, tag, &json) {
+        return refusal;
+    }
     if let Some(missing) = missing(shared, repository, &json) {
         return answer::error(404, "MANIFEST_BLOB_UNKNOWN", &missing);
     }
@@ -95,10 +108,10 @@ fn put(shared: &Shared, repository: &str, reference: &str, headers: &HeaderMap, 
         return answer::error(409, "TAG_IMMUTABLE", tag);
     }
     shared.store.put_manifest(repository, Stored { digest, media_type, bytes }, tag);
-    let mut stated = vec![
-        ("location", format!("/v2/{repository}/manifests/{digest}")),
-        ("docker-content-digest", digest.to_string()),
-    ];
+    let mut stated = vec![("docker-content-digest", digest.to_string())];
+    if !shared.faults.has(&Fault::NoManifestLocation) {
+        stated.push(("location", format!("/v2/{repository}/manifests/{digest}")));
+    }
     if shared.setup.referrers_api
         && let Some(subject) = json["subject"]["digest"].as_str()
     {

@@ -11,6 +11,8 @@ mod faults;
 mod lists;
 mod log;
 mod manifests;
+mod pulls;
+mod quirks;
 mod route;
 mod store;
 mod transmit;
@@ -24,9 +26,10 @@ use std::thread::JoinHandle;
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 
-pub use auth::Auth;
+pub use auth::{Auth, By, Gate, User};
 pub use faults::Fault;
-pub use log::Log;
+pub use log::{Log, Request};
+pub use pulls::PullLimit;
 pub use store::Store;
 
 /// What a server is from its start.
@@ -38,11 +41,13 @@ pub struct Setup {
     pub auth: Auth,
     /// The most lines of one page of a list.
     pub page: usize,
+    /// How many pulls it allows, if it counts them.
+    pub pulls: Option<PullLimit>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { referrers_api: true, auth: Auth::None, page: 100 }
+        Self { referrers_api: true, auth: Auth::None, page: 100, pulls: None }
     }
 }
 
@@ -56,6 +61,7 @@ struct Shared {
     sessions: uploads::Sessions,
     tokens: auth::Tokens,
     faults: faults::Faults,
+    pulls: pulls::Pulls,
     log: Log,
 }
 
@@ -122,6 +128,26 @@ impl Server {
         self.shared.tokens.expire();
     }
 
+    /// Moves the clock by which pulls are counted.
+    pub fn pass(&self, seconds: u64) {
+        self.shared.pulls.pass(seconds);
+    }
+
+    /// Others who share the address pull so many.
+    pub fn pulled_by_others(&self, pulls: usize) {
+        self.shared.pulls.by_others(pulls);
+    }
+
+    /// How many pulls were turned away because the limit was reached.
+    pub fn pulls_beyond(&self) -> usize {
+        self.shared.pulls.beyond()
+    }
+
+    /// How many pulls are left in the window; none where they are not counted.
+    pub fn pulls_left(&self) -> usize {
+        self.shared.setup.pulls.map_or(0, |limit| self.shared.pulls.left(&limit))
+    }
+
     /// How many upload sessions are open.
     pub fn open_sessions(&self) -> usize {
         self.shared.sessions.count()
@@ -148,6 +174,7 @@ async fn serve(setup: Setup, ready: &mpsc::SyncSender<Arc<Shared>>, stop: Cancel
         sessions: uploads::Sessions::default(),
         tokens: auth::Tokens::default(),
         faults: faults::Faults::default(),
+        pulls: pulls::Pulls::default(),
         log: Log::default(),
     });
     let api_routes = Router::new().fallback(route::handle).with_state(shared.clone());

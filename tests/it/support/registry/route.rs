@@ -8,15 +8,18 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 
+use super::faults::Fault;
 use super::log::InProgress;
 use super::wire::Wire;
-use super::{Shared, answer, auth, blobs, lists, manifests, transmit, uploads};
+use super::{Shared, answer, auth, blobs, lists, manifests, quirks, transmit, uploads};
 
 /// What a path names (distribution-spec, "Endpoints").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Object {
     Ping,
     Token,
+    /// A path under `/oauth2/`, which is a cloud's own.
+    Cloud(String),
     Catalog,
     Tags(String),
     /// Azure Container Registry's own list of tags.
@@ -35,6 +38,8 @@ pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
     pub(super) query: Vec<(String, String)>,
+    /// Path and query.
+    pub(super) address: String,
     pub(super) wire: Wire,
     pub(super) progress: InProgress,
 }
@@ -67,7 +72,8 @@ fn asked(shared: &Shared, object: &Object, parts: &Parts, wire: Wire) -> Asked {
     let is_mount = parts.method == Method::POST && query.iter().any(|(key, _)| key == "mount");
     let noun = if is_mount { "mount" } else { object.noun() };
     let progress = shared.log.begin(noun, &parts.method, parts.uri.path(), &parts.headers);
-    Asked { method: parts.method.clone(), headers: parts.headers.clone(), query, wire, progress }
+    let address = parts.uri.to_string();
+    Asked { method: parts.method.clone(), headers: parts.headers.clone(), query, address, wire, progress }
 }
 
 async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) -> Response {
@@ -75,10 +81,27 @@ async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) 
         tokio::time::sleep(delay).await;
     }
     shared.faults.hold(asked.progress.entry.kind()).await;
+    let mut body = body;
+    let kind = asked.progress.entry.kind();
+    if quirks::echoes(shared, kind).is_some() {
+        let mut sent = asked.address.clone();
+        if object == Object::Token {
+            let form = axum::body::to_bytes(std::mem::take(&mut body), 64 * 1024).await.unwrap_or_default();
+            sent = format!("{sent}?{}", String::from_utf8_lossy(&form));
+        }
+        let response = quirks::echo(shared, kind, &asked.headers, &sent).expect("it echoes");
+        return transmit::counted(response, asked.progress);
+    }
     if object == Object::Token {
         return transmit::counted(auth::token(shared, &asked, body).await, asked.progress);
     }
+    if let Object::Cloud(path) = &object {
+        return transmit::counted(auth::of_cloud(shared, path, body).await, asked.progress);
+    }
     if let Some(response) = turned_away(shared).or_else(|| auth::refuse(shared, &object, &asked)) {
+        return transmit::counted(response, asked.progress);
+    }
+    if let Some(response) = quirks::refuse(shared, &object, &asked) {
         return transmit::counted(response, asked.progress);
     }
     match object {
@@ -104,6 +127,9 @@ async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) 
 fn turned_away(shared: &Shared) -> Option<Response> {
     let (status, retry_after) = shared.faults.turned_away()?;
     let mut response = match status {
+        429 if shared.faults.has(&Fault::PlainTextRefusals) => {
+            answer::with(429, &[("content-type", "text/plain".into())], "You have reached your pull rate limit\n")
+        }
         429 => answer::error(429, "TOOMANYREQUESTS", "slow down"),
         status => answer::with(status, &[("content-type", "text/html".into())], "<html><h1>Unavailable</h1></html>"),
     };
@@ -118,6 +144,7 @@ impl Object {
         match self {
             Self::Ping => "ping",
             Self::Token => "token",
+            Self::Cloud(_) => "cloud",
             Self::Catalog => "catalog",
             Self::Tags(_) => "tags",
             Self::AcrTags(_) => "acr-tags",
@@ -146,6 +173,9 @@ impl Object {
 fn read_path(path: &str) -> Object {
     if path == "/token" {
         return Object::Token;
+    }
+    if path.starts_with("/oauth2/") {
+        return Object::Cloud(path.to_owned());
     }
     if let Some(name) = path.strip_prefix("/acr/v1/").and_then(|rest| rest.strip_suffix("/_tags")) {
         return Object::AcrTags(name.to_owned());

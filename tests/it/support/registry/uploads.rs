@@ -15,12 +15,14 @@ use transship::oci::Digest;
 
 use super::faults::Fault;
 use super::route::Asked;
-use super::{Shared, answer, transmit};
+use super::{Shared, answer, quirks, transmit};
 
 #[derive(Debug, Default)]
 struct Session {
     repository: String,
     bytes: Vec<u8>,
+    /// Where the last chunk begins.
+    last: usize,
     state: u64,
 }
 
@@ -101,7 +103,7 @@ fn mount(shared: &Shared, repository: &str, asked: &Asked) -> Option<Response> {
     if shared.faults.has(&Fault::MountRefused) || shared.faults.has(&Fault::BlobCollected(digest)) {
         return None;
     }
-    let blob = shared.store.blob(from, &digest)?;
+    let blob = shared.store.blob(from, &digest).filter(|_| quirks::mounts(shared, from, &digest))?;
     shared.store.put_blob_as(repository, digest, blob);
     Some(created(shared, repository, &digest))
 }
@@ -121,7 +123,9 @@ async fn patch(shared: &Shared, repository: &str, session: &str, asked: &Asked, 
         shared.sessions.with(session, repository, |session| session.bytes.truncate(before + stores));
         return Some(answer::error(500, "UNKNOWN", "the storage failed"));
     }
-    take(shared, repository, session, asked, body).await.then(|| progress(shared, repository, session, 202))
+    shared.sessions.with(session, repository, |session| session.last = session.bytes.len());
+    let status = if shared.faults.has(&Fault::ChunkCreated) { 201 } else { 202 };
+    take(shared, repository, session, asked, body).await.then(|| progress(shared, repository, session, status))
 }
 
 async fn put(shared: &Shared, repository: &str, session: &str, asked: &Asked, body: Body) -> Option<Response> {
@@ -146,7 +150,8 @@ async fn finish(shared: &Shared, repository: &str, session: &str, asked: &Asked,
     let stated = asked.parameter("digest").unwrap_or_default();
     match stated.parse::<Digest>() {
         Ok(digest) if digest.same_algorithm_of(&session.bytes) == digest => {
-            shared.store.put_blob_as(repository, digest, session.bytes.into());
+            let from = if shared.faults.has(&Fault::KeepsLastChunk) { session.last } else { 0 };
+            shared.store.put_blob_as(repository, digest, bytes::Bytes::from(session.bytes).slice(from..));
             if shared.faults.commit_cut() {
                 asked.wire.break_off();
                 return None;
@@ -175,6 +180,9 @@ async fn take(shared: &Shared, repository: &str, session: &str, asked: &Asked, b
 /// Why a PATCH or PUT is not taken.
 fn refuse(shared: &Shared, repository: &str, session: &str, asked: &Asked) -> Option<Response> {
     let (length, state) = shared.sessions.with(session, repository, |session| (session.bytes.len(), session.state))?;
+    if asked.parameter("sig") != quirks::signature(shared) {
+        return Some(answer::error(403, "DENIED", "the signature is missing or wrong"));
+    }
     if asked.parameter("_state") != Some(&state.to_string()) {
         return Some(answer::error(400, "BLOB_UPLOAD_INVALID", "this is not the newest Location of the upload"));
     }
@@ -210,6 +218,11 @@ fn progress(shared: &Shared, repository: &str, session: &str, status: u16) -> Re
     let Some((length, state)) = shared.sessions.with(session, repository, next) else {
         return answer::error(404, "BLOB_UPLOAD_UNKNOWN", session);
     };
+    let signature = quirks::signature(shared).map(|signature| {
+        let signature: String = url::form_urlencoded::byte_serialize(signature.as_bytes()).collect();
+        format!("&sig={signature}")
+    });
+    let state = format!("{state}{}", signature.unwrap_or_default());
     answer::empty(
         status,
         &[

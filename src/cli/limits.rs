@@ -1,0 +1,207 @@
+//! `transship limits [HOST…]`: what each registry is asked for at most, and who says so. Offline: what a registry states in its
+//! answers is not here.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::configuration;
+use super::exit::{Exit, Failure};
+use super::output::Output;
+use super::start::Context;
+use super::table::{Align, Table};
+use crate::config::{Config, Endpoint};
+use crate::oci::RegistryHost;
+use crate::registry::{Bandwidth, Bucket, InForce, LimitsInForce, Options, Origin};
+
+/// The arguments of `transship limits`.
+#[derive(Debug, clap::Args)]
+pub struct Limits {
+    /// Only these registries, also those that the configuration does not name [default: all that it names]
+    #[arg(value_name = "HOST")]
+    pub hosts: Vec<RegistryHost>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One limit of a registry.
+struct Line {
+    limit: &'static str,
+    /// `None` is no limit.
+    figure: Option<String>,
+    from: &'static str,
+}
+
+/// What is printed as JSON for one limit.
+#[derive(Serialize)]
+struct Shown<'a> {
+    figure: Option<&'a str>,
+    from: &'static str,
+}
+
+impl Limits {
+    pub(super) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        let config = configuration::load(&context.global)?;
+        self.print(&config, &mut context.output)
+    }
+
+    fn print(&self, config: &Config, output: &mut Output) -> Result<Exit, Failure> {
+        let hosts = if self.hosts.is_empty() { named(config) } else { self.hosts.iter().cloned().collect() };
+        let lines = |host: &RegistryHost| {
+            let unnamed = Options::default();
+            lines(host, config.registries.get(host).unwrap_or(&unnamed))
+        };
+        let registries: Vec<(RegistryHost, Vec<Line>)> =
+            hosts.into_iter().map(|host| (host.clone(), lines(&host))).collect();
+        let total = together(config.daemon.bandwidth.as_ref());
+        if self.json {
+            let registries: Vec<Value> = registries.iter().map(|(host, lines)| object(host, lines)).collect();
+            output.json(&json!({ "all": { total.limit: total.shown() }, "registries": registries }))?;
+            return Ok(Exit::Ok);
+        }
+        let columns = ["REGISTRY", "LIMIT", "FIGURE", "FROM"].map(|name| (name, Align::Left));
+        let mut table = Table::new(&columns);
+        for (host, lines) in &registries {
+            lines.iter().for_each(|line| table.row(line.cells(host.as_str())));
+        }
+        table.row(total.cells("all together"));
+        output.table(&table)?;
+        Ok(Exit::Ok)
+    }
+}
+
+/// The registries that have options of their own, and those of the entries.
+fn named(config: &Config) -> BTreeSet<RegistryHost> {
+    let entries = config.entries.iter().flat_map(|entry| entry.targets.iter().chain([&entry.source]));
+    let of_entries = entries.filter_map(|endpoint| match endpoint {
+        Endpoint::Repository(repository) => Some(&repository.host),
+        Endpoint::Tree { host, .. } => Some(host),
+        Endpoint::Layout(_) => None,
+    });
+    config.registries.keys().chain(of_entries).cloned().collect()
+}
+
+fn lines(host: &RegistryHost, options: &Options) -> Vec<Line> {
+    let limits: LimitsInForce = options.limits.in_force(host, options.kind);
+    let known = if options.kind.is_some() { "kind" } else { "host" };
+    let mut lines = vec![Line::of("profile", limits.profile, known)];
+    lines.extend(Bucket::ALL.map(|bucket| Line::of(bucket.name(), limits.rate(bucket), known)));
+    lines.push(together(limits.bandwidth.as_ref()));
+    lines.push(Line::of("concurrent", limits.concurrent, known));
+    lines
+}
+
+fn together(bandwidth: Option<&Bandwidth>) -> Line {
+    let from = if bandwidth.is_some() { "set" } else { "default" };
+    Line { limit: "bandwidth", figure: bandwidth.map(ToString::to_string), from }
+}
+
+impl Line {
+    fn of<T: ToString>(limit: &'static str, held: InForce<T>, known: &'static str) -> Self {
+        let from = match held.origin {
+            Origin::Set => "set",
+            Origin::Profile => "profile",
+            Origin::Known => known,
+            Origin::Default => "default",
+        };
+        Self { limit, figure: held.value.map(|value| value.to_string()), from }
+    }
+
+    fn cells(&self, registry: &str) -> [String; 4] {
+        let figure = self.figure.as_deref().unwrap_or("none");
+        [registry, self.limit, figure, self.from].map(str::to_owned)
+    }
+
+    fn shown(&self) -> Shown<'_> {
+        Shown { figure: self.figure.as_deref(), from: self.from }
+    }
+}
+
+fn object(host: &RegistryHost, lines: &[Line]) -> Value {
+    let limits: Map<String, Value> = lines.iter().map(|line| (line.limit.to_owned(), json!(line.shown()))).collect();
+    json!({ "registry": host.as_str(), "limits": limits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::tests::Paper;
+    use super::*;
+
+    const CONFIG: &str = r#"
+version: 1
+daemon:
+  bandwidth: [{rate: 50MiB/s, between: "08:00-18:00", timezone: Europe/Berlin}, {rate: 1GB/s}]
+registries:
+  prod.azurecr.io: {limits: {profile: acr-premium, writes: 500/min, reads: none, bandwidth: 200MiB/s, concurrent: 16}}
+  images.example.com: {kind: ecr}
+sync:
+  - {name: api, source: docker.io/library/alpine, targets: [prod.azurecr.io/alpine, "oci-layout:/x"]}
+  - {name: team, source: quay.io/team/**, target: images.example.com/**}
+"#;
+
+    fn printed(hosts: &[&str], json: bool) -> String {
+        let config = crate::config::parse("sync.yaml", CONFIG, &|_| Some("/tmp".into())).unwrap();
+        let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+        let paper = Paper::default();
+        Limits { hosts, json }.print(&config, &mut paper.output()).unwrap();
+        paper.text()
+    }
+
+    #[test]
+    fn each_registry_of_the_configuration_is_shown_with_who_says_so() {
+        let expected = "\
+REGISTRY            LIMIT           FIGURE                                         FROM
+docker.io           profile         docker-hub                                     host
+docker.io           requests        none                                           default
+docker.io           reads           none                                           default
+docker.io           writes          none                                           default
+docker.io           uploads         none                                           default
+docker.io           deletes         none                                           default
+docker.io           referrer_lists  none                                           default
+docker.io           bandwidth       none                                           default
+docker.io           concurrent      16                                             profile
+images.example.com  profile         ecr                                            kind
+images.example.com  requests        none                                           default
+images.example.com  reads           none                                           default
+images.example.com  writes          none                                           default
+images.example.com  uploads         10/s                                           profile
+images.example.com  deletes         none                                           default
+images.example.com  referrer_lists  none                                           default
+images.example.com  bandwidth       none                                           default
+images.example.com  concurrent      32                                             default
+prod.azurecr.io     profile         acr-premium                                    set
+prod.azurecr.io     requests        none                                           default
+prod.azurecr.io     reads           none                                           set
+prod.azurecr.io     writes          500/min                                        set
+prod.azurecr.io     uploads         none                                           default
+prod.azurecr.io     deletes         none                                           default
+prod.azurecr.io     referrer_lists  1000/min                                       profile
+prod.azurecr.io     bandwidth       200MiB/s                                       set
+prod.azurecr.io     concurrent      16                                             set
+quay.io             profile         quay                                           host
+quay.io             requests        none                                           default
+quay.io             reads           none                                           default
+quay.io             writes          none                                           default
+quay.io             uploads         none                                           default
+quay.io             deletes         none                                           default
+quay.io             referrer_lists  none                                           default
+quay.io             bandwidth       none                                           default
+quay.io             concurrent      8                                              profile
+all together        bandwidth       50MiB/s 08:00-18:00 Europe/Berlin, else 1GB/s  set
+";
+        assert_eq!(printed(&[], false), expected);
+    }
+
+    #[test]
+    fn a_registry_that_the_configuration_does_not_name_is_shown_as_it_would_be_treated() {
+        let json: Value = serde_json::from_str(&printed(&["ghcr.io"], true)).unwrap();
+        assert_eq!(json["registries"].as_array().map(Vec::len), Some(1));
+        assert_eq!(json["registries"][0]["registry"], "ghcr.io");
+        assert_eq!(json["registries"][0]["limits"]["reads"], json!({"figure": "44000/min", "from": "profile"}));
+        assert_eq!(json["registries"][0]["limits"]["requests"], json!({"figure": null, "from": "default"}));
+        let total = "50MiB/s 08:00-18:00 Europe/Berlin, else 1GB/s";
+        assert_eq!(json["all"]["bandwidth"], json!({"figure": total, "from": "set"}));
+    }
+}

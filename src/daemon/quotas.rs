@@ -1,0 +1,76 @@
+//! Carries what registries tell of their quotas to the journal and back, so that a new process asks before it reads.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::{Endpoints, Engine};
+use crate::journal::QuotaRecord;
+use crate::oci::RegistryHost;
+use crate::registry::{QuotaState, Registry};
+
+/// What is known of quotas beyond the clients that hold them.
+#[derive(Debug, Default)]
+pub(super) struct Quotas {
+    /// What the journal knew when it was last asked, for clients that are yet to be made.
+    recalled: Mutex<Vec<QuotaState>>,
+    /// What the journal was told last.
+    noted: Mutex<HashMap<(RegistryHost, String), QuotaState>>,
+}
+
+impl Quotas {
+    /// Tells a new client what was known before it.
+    pub(super) fn tell(&self, registry: &Registry) {
+        let recalled = self.recalled.lock().unwrap_or_else(PoisonError::into_inner);
+        recalled.iter().for_each(|quota| registry.recall_quota(quota));
+    }
+
+    fn recall(&self, endpoints: &Endpoints, quotas: Vec<QuotaState>) {
+        *self.recalled.lock().unwrap_or_else(PoisonError::into_inner) = quotas;
+        endpoints.clients().iter().for_each(|registry| self.tell(registry));
+    }
+
+    /// What the journal has not been told.
+    fn news(&self, endpoints: &Endpoints) -> Vec<QuotaState> {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = endpoints.clients().into_iter().filter_map(|registry| registry.quota());
+        let mut is_new = |quota: &QuotaState| {
+            let key = (quota.registry.clone(), quota.identity.clone());
+            noted.insert(key, quota.clone()).as_ref() != Some(quota)
+        };
+        told.filter(|quota| is_new(quota)).collect()
+    }
+}
+
+impl Engine {
+    /// Reads what the journal knows of quotas.
+    pub(super) async fn recall_quotas(&self) {
+        let Some(journal) = &self.journal else { return };
+        match journal.quotas().await {
+            Ok(records) => {
+                let quotas = records.into_iter().filter_map(read).collect();
+                self.endpoints.quotas().recall(&self.endpoints, quotas);
+            }
+            Err(error) => tracing::warn!(%error, "the journal could not be asked for pull limits; registries are"),
+        }
+    }
+
+    /// Notes in the journal what registries told of their quotas since this was last done.
+    pub(super) async fn note_quotas(&self) {
+        let Some(journal) = &self.journal else { return };
+        for quota in self.endpoints.quotas().news(&self.endpoints) {
+            if let Err(error) = journal.note_quota(record(quota)).await {
+                tracing::warn!(%error, "the journal could not remember a pull limit; the registry will be asked");
+            }
+        }
+    }
+}
+
+fn record(quota: QuotaState) -> QuotaRecord {
+    let QuotaState { registry, identity, limit, window, remaining, kept: _, told } = quota;
+    QuotaRecord { registry: registry.to_string(), identity, limit, window, remaining, told }
+}
+
+fn read(record: QuotaRecord) -> Option<QuotaState> {
+    let QuotaRecord { registry, identity, limit, window, remaining, told } = record;
+    Some(QuotaState { registry: registry.parse().ok()?, identity, limit, window, remaining, kept: 0, told })
+}

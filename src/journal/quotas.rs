@@ -1,0 +1,103 @@
+//! What registries told of the quotas by which they count reads: the statements and the methods of [`Journal`] for that alone.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, Result, params};
+
+use super::group::Promise;
+use super::queries::{count, number, parsed, text};
+use super::{Journal, JournalError};
+
+/// What a registry told of one quota.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaRecord {
+    /// The registry.
+    pub registry: String,
+    /// Who was counted: a user name or `anonymous`, never a secret.
+    pub identity: String,
+    /// Reads in a window.
+    pub limit: u64,
+    /// How long a window is, in whole seconds.
+    pub window: Duration,
+    /// What was left of them.
+    pub remaining: u64,
+    /// When that was told.
+    pub told: DateTime<Utc>,
+}
+
+impl Journal {
+    /// What was noted of every quota.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn quotas(&self) -> std::result::Result<Vec<QuotaRecord>, JournalError> {
+        self.read(list_quotas).await
+    }
+
+    /// Notes what was told of a quota, unless something later is noted already. A hint: the registry is asked again before it is
+    /// relied upon.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn note_quota(&self, quota: QuotaRecord) -> std::result::Result<(), JournalError> {
+        self.write(Promise::Hint, move |db| note_quota(db, &quota)).await
+    }
+}
+
+fn list_quotas(db: &Connection) -> Result<Vec<QuotaRecord>> {
+    let mut statement = db.prepare_cached("SELECT * FROM quotas ORDER BY registry, identity")?;
+    let rows = statement.query_map([], |row| {
+        Ok(QuotaRecord {
+            registry: row.get("registry")?,
+            identity: row.get("identity")?,
+            limit: count(row, "allowed")?,
+            window: Duration::from_secs(count(row, "seconds")?),
+            remaining: count(row, "remaining")?,
+            told: parsed(row, "told")?,
+        })
+    })?;
+    rows.collect()
+}
+
+fn note_quota(db: &Connection, quota: &QuotaRecord) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO quotas (registry, identity, allowed, seconds, remaining, told) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO UPDATE SET allowed = excluded.allowed, seconds = excluded.seconds,
+            remaining = excluded.remaining, told = excluded.told WHERE excluded.told >= told",
+    )?;
+    let QuotaRecord { registry, identity, limit, window, remaining, told } = quota;
+    let (limit, window, remaining) = (number(*limit), number(window.as_secs()), number(*remaining));
+    statement.execute(params![registry, identity, limit, window, remaining, text(*told)])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    fn quota(identity: &str, remaining: u64, second: i64) -> QuotaRecord {
+        QuotaRecord {
+            registry: "docker.io".into(),
+            identity: identity.into(),
+            limit: 100,
+            window: Duration::from_secs(21_600),
+            remaining,
+            told: "2026-05-10T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::seconds(second),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_word_on_each_quota_survives_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        for told in [quota("bot", 76, 5), quota("anonymous", 9, 1), quota("bot", 80, 4), quota("bot", 75, 5)] {
+            journal.note_quota(told).await.unwrap();
+        }
+        drop(journal);
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        assert_eq!(journal.quotas().await.unwrap(), [quota("anonymous", 9, 1), quota("bot", 75, 5)]);
+    }
+}

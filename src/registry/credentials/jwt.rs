@@ -1,0 +1,47 @@
+//! JSON Web Tokens that we sign ourselves, with an RSA key, to prove to a cloud who we are (RFC 7519, RFC 7523).
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+/// How to sign (RFC 7518, section 3.1).
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// RSASSA-PSS with SHA-256.
+    Ps256,
+}
+
+/// The RSA key in a text in PEM form, `None` where there is none.
+pub(crate) fn rsa_key(pem: &[u8]) -> Option<RsaKeyPair> {
+    match PrivateKeyDer::from_pem_slice(pem).ok()? {
+        PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).ok(),
+        PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()).ok(),
+        _ => None,
+    }
+}
+
+/// A token with these claims, and with this parameter beside `alg` and `typ` in its header; `None` where the key fails.
+pub(super) fn signed(
+    algorithm: Algorithm,
+    (parameter, value): (&str, &str),
+    claims: &Value,
+    key: &RsaKeyPair,
+) -> Option<SecretString> {
+    let (name, padding) = match algorithm {
+        Algorithm::Rs256 => ("RS256", &RSA_PKCS1_SHA256),
+        Algorithm::Ps256 => ("PS256", &RSA_PSS_SHA256),
+    };
+    let header = json!({"alg": name, "typ": "JWT", parameter: value});
+    let encoded = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let text = format!("{}.{}", encoded(&header), encoded(claims));
+    let mut signature = vec![0; key.public_modulus_len()];
+    key.sign(padding, &SystemRandom::new(), text.as_bytes(), &mut signature).ok()?;
+    Some(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)).into())
+}

@@ -1,0 +1,78 @@
+//! Patience that a registry asks for while a request is on its way to be sent.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::scripted::{Server, answer, me, noise, plain, session, verified};
+use crate::oci::{Digest, ManifestRef};
+use crate::registry::{Options, Registry, Timeouts, Transport};
+use crate::store::Source as _;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn some() -> ManifestRef {
+    ManifestRef::Digest(Digest::of(b"x"))
+}
+
+#[tokio::test]
+async fn a_request_whose_token_came_meanwhile_waits_for_the_registry() {
+    let registry: Arc<OnceLock<Arc<Registry>>> = Arc::default();
+    let asked_for_patience: Arc<OnceLock<Instant>> = Arc::default();
+    let (shared, when) = (Arc::clone(&registry), Arc::clone(&asked_for_patience));
+    let server = Server::start(move |asked| {
+        if asked.path.starts_with("/token") {
+            // As if another request had been answered 429 just now.
+            shared.get().unwrap().gate.pause(SECOND);
+            when.get_or_init(Instant::now);
+            return answer(200, &[], r#"{"token":"t"}"#);
+        }
+        match asked.header("authorization") {
+            Some(_) => answer(404, &[], ""),
+            None => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+        }
+    })
+    .await;
+    let registry = registry.get_or_init(|| server.registry_as(me()));
+    registry.repository("a/b".parse().unwrap()).resolve(&some()).await.unwrap();
+    assert!(asked_for_patience.get().unwrap().elapsed() >= SECOND);
+    assert_eq!((server.count("GET /token"), server.count("HEAD")), (1, 2));
+}
+
+#[tokio::test]
+async fn what_the_registry_asks_for_as_its_own_token_service_holds_for_all() {
+    let server = Server::start(|asked| match asked.path.starts_with("/token") {
+        true if asked.nth == 1 => answer(429, &[("retry-after", "1")], ""),
+        true => answer(200, &[], r#"{"token":"t"}"#),
+        false if asked.path.contains("open") || asked.header("authorization").is_some() => answer(404, &[], ""),
+        false => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+    })
+    .await;
+    let registry = server.registry_as(me());
+    let began = Instant::now();
+    let closed = tokio::spawn({
+        let closed = registry.repository("a/b".parse().unwrap());
+        async move { closed.resolve(&some()).await }
+    });
+    while registry.meter().repeats == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    registry.repository("open".parse().unwrap()).resolve(&some()).await.unwrap();
+    assert!(began.elapsed() >= SECOND);
+    closed.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn bytes_that_waited_for_the_registry_are_no_standstill() {
+    let server = Server::start(|asked| match asked.method.as_str() {
+        "POST" => answer(202, &[("location", "/session")], ""),
+        _ => answer(201, &[], ""),
+    })
+    .await;
+    let timeouts = Timeouts { idle: Some(SECOND), ..Timeouts::default() };
+    let registry = server.registry_as(Options { transport: Transport { timeouts, ..Transport::default() }, ..plain() });
+    let content = noise(300_000);
+    let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
+    registry.gate.pause(2 * SECOND);
+    session.send(verified(&content)).await.unwrap();
+    assert_eq!(server.count("PUT"), 1);
+}

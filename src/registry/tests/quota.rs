@@ -1,0 +1,166 @@
+//! Reads that a registry counts: which are sent, which are not, and who waits for whom.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use axum::response::Response;
+use chrono::Utc;
+use futures_util::future::join_all;
+
+use super::scripted::{Asked, Server, answer, me, plain, refusal};
+use crate::oci::{Digest, Manifest, ManifestRef, MediaType};
+use crate::registry::{Limits, Options, QuotaState, Repository};
+use crate::store::{ErrorKind, Source as _, StoreError};
+
+const BODY: &str = r#"{"schemaVersion":2}"#;
+
+fn tag(name: &str) -> ManifestRef {
+    ManifestRef::Tag(name.parse().unwrap())
+}
+
+/// A manifest, and what is left.
+fn counted(remaining: i64) -> Response {
+    let left = format!("{remaining};w=21600");
+    let digest = Digest::of(BODY.as_bytes()).to_string();
+    let headers = [
+        ("content-type", MediaType::OCI_MANIFEST),
+        ("docker-content-digest", digest.as_str()),
+        ("ratelimit-limit", "100;w=21600"),
+        ("ratelimit-remaining", left.as_str()),
+    ];
+    answer(200, &headers, BODY)
+}
+
+/// A registry with so many reads left.
+fn with_left(left: i64) -> impl Fn(&Asked) -> Response + Send + Sync + 'static {
+    let left = AtomicI64::new(left);
+    move |asked| match asked.method.as_str() {
+        "GET" => match left.fetch_sub(1, Ordering::SeqCst) - 1 {
+            remaining if remaining >= 0 => counted(remaining),
+            _ => answer(429, &[("retry-after", "21600")], "You have reached your pull rate limit."),
+        },
+        _ => counted(left.load(Ordering::SeqCst)),
+    }
+}
+
+async fn read_many(repository: &Repository, count: usize) -> Vec<Result<Manifest, StoreError>> {
+    let reads = (0..count).map(|nth| async move { repository.manifest(&tag(&format!("v{nth}"))).await });
+    join_all(reads).await
+}
+
+#[tokio::test]
+async fn the_first_read_of_an_unknown_registry_goes_alone_and_no_other_beyond_what_it_tells() {
+    let server = Server::start(with_left(4)).await;
+    let read = read_many(&server.repository(), 20).await;
+    assert_eq!(read.iter().filter(|read| read.is_ok()).count(), 4);
+    assert_eq!((server.count("GET"), server.count("HEAD")), (4, 0));
+    for error in read.into_iter().filter_map(Result::err) {
+        assert_eq!(error.kind, ErrorKind::QuotaSpent(Duration::from_secs(1800)));
+        let told = format!("the pull limit of {} leaves 0 of 100 in 6h (told ", server.host);
+        assert!(error.detail.starts_with(&told), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn it_goes_alone_until_it_has_shown_who_it_is() {
+    let hub = with_left(3);
+    let server = Server::start(move |asked| match asked.path.as_str() {
+        path if path.starts_with("/token") => answer(200, &[], r#"{"token":"good"}"#),
+        _ if asked.header("authorization") == Some("Bearer good") => hub(asked),
+        _ => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+    })
+    .await;
+    let repository = server.registry_as(me()).repository("a/b".parse().unwrap());
+    let read = read_many(&repository, 20).await;
+    assert_eq!(read.iter().filter(|read| read.is_ok()).count(), 3);
+    assert_eq!(server.count("GET /v2"), 1 + 3, "one without a token");
+}
+
+#[tokio::test]
+async fn what_is_known_from_before_is_asked_for_first_by_one() {
+    let server = Server::start(with_left(2)).await;
+    let limits = Limits { keep: 1, ..Limits::default() };
+    let registry = server.registry_as(Options { limits, ..plain() });
+    let state = QuotaState {
+        registry: server.host.parse().unwrap(),
+        identity: "anonymous".into(),
+        limit: 100,
+        window: Duration::from_secs(21_600),
+        remaining: 50,
+        kept: 0,
+        told: Utc::now(),
+    };
+    registry.recall_quota(&QuotaState { identity: "somebody else".into(), ..state.clone() });
+    assert_eq!(registry.quota(), None);
+    registry.recall_quota(&state);
+    let read = read_many(&registry.repository("a/b".parse().unwrap()), 20).await;
+    assert_eq!(read.iter().filter(|read| read.is_ok()).count(), 1);
+    assert_eq!((server.count("HEAD"), server.count("GET")), (1, 1));
+    let quota = registry.quota().unwrap();
+    assert_eq!((quota.remaining, quota.kept, quota.limit), (1, 1, 100));
+    let error = read.into_iter().find_map(Result::err).unwrap();
+    assert!(error.detail.contains(" leaves 1 of 100 in 6h, of which 1 are kept back (told "), "{error}");
+}
+
+#[tokio::test]
+async fn a_429_of_a_spent_quota_is_not_waited_out_and_holds_up_nothing_else() {
+    let server = Server::start(|asked| match (asked.method.as_str(), asked.path.contains("/blobs/")) {
+        ("HEAD", false) => counted(50),
+        ("GET", _) => answer(429, &[("retry-after", "21600"), ("content-type", "text/plain")], "Too Many Requests"),
+        _ => answer(404, &[], ""),
+    })
+    .await;
+    let repository = server.repository();
+    repository.resolve(&tag("v1")).await.unwrap();
+    for _ in 0..2 {
+        let error = repository.manifest(&tag("v1")).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::QuotaSpent(Duration::from_secs(1800)));
+    }
+    assert_eq!(server.count("GET"), 1);
+    repository.resolve(&tag("v2")).await.unwrap();
+    assert_eq!(repository.manifest_reads_left(), Some(50), "the registry's own word holds");
+}
+
+#[tokio::test]
+async fn a_429_about_the_rate_of_requests_is_waited_out() {
+    let server = Server::start(|asked| match asked.nth {
+        0 => counted(9),
+        1 => answer(429, &[("retry-after", "0")], "Too Many Requests"),
+        _ => counted(8),
+    })
+    .await;
+    let repository = server.repository();
+    repository.resolve(&tag("v1")).await.unwrap();
+    repository.manifest(&tag("v1")).await.unwrap();
+    assert_eq!(repository.manifest_reads_left(), Some(8));
+}
+
+#[tokio::test]
+async fn reads_that_are_set_aside_are_there_when_they_are_needed() {
+    let digest = Digest::of(BODY.as_bytes());
+    let server = Server::start(with_left(4)).await;
+    let repository = server.repository();
+    repository.manifest(&tag("v1")).await.unwrap();
+    let reserved = repository.reserve_manifest_reads(&[digest, Digest::of(b"another")]).await.unwrap();
+    repository.manifest(&tag("v2")).await.unwrap();
+    let error = repository.manifest(&tag("v3")).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::QuotaSpent(_)), "{error}");
+    let more = [digest, Digest::of(b"another")];
+    let error = repository.reserve_manifest_reads(&more).await.err().unwrap();
+    let told = format!("2 more manifests are to be read, and the pull limit of {} leaves 2 of 100 in 6h", server.host);
+    assert!(error.detail.starts_with(&told), "{error}");
+    repository.manifest(&digest.into()).await.unwrap();
+    assert_eq!(repository.manifest_reads_left(), Some(0), "the three that did not fit go first");
+    drop(reserved);
+    repository.manifest(&digest.into()).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_registry_without_a_quota_is_asked_as_ever() {
+    let server = Server::start(|_| refusal(404, "MANIFEST_UNKNOWN")).await;
+    let repository = server.repository();
+    let read = read_many(&repository, 5).await;
+    assert!(read.into_iter().all(|read| read.unwrap_err().kind == ErrorKind::NotFound));
+    assert_eq!((server.count("GET"), server.count("HEAD")), (5, 0));
+    assert_eq!((repository.counts_manifest_reads(), repository.manifest_reads_left()), (false, Some(u64::MAX)));
+}

@@ -1,0 +1,262 @@
+//! A source that counts pulls as Docker Hub does: what fits into a window is copied, the newest first, and the rest waits.
+
+use std::collections::BTreeSet;
+
+use crate::support::images::{self, Family};
+use crate::support::registry::{Fault, PullLimit, Server, Setup};
+use crate::support::site::Site;
+
+const SIX_HOURS: u64 = 6 * 3600;
+
+fn hub(limit: usize, slides: bool) -> Server {
+    let pulls = Some(PullLimit { limit, window: SIX_HOURS, slides });
+    Server::with(Setup { pulls, ..Setup::default() })
+}
+
+/// A small image for each of these tags.
+fn put_images(hub: &Server, repository: &str, tags: impl Iterator<Item = String>) {
+    for (seed, tag) in tags.enumerate() {
+        images::small(Family::Docker, seed as u64 + 1).put(hub, repository, Some(&tag));
+    }
+}
+
+/// `1.0.0`, `1.1.0` and so on.
+fn versions(of: std::ops::Range<usize>) -> impl Iterator<Item = String> {
+    of.map(|minor| format!("1.{minor}.0"))
+}
+
+fn tags(target: &Server, repository: &str) -> BTreeSet<String> {
+    target.store().tags(repository).unwrap_or_default().into_keys().collect()
+}
+
+fn site_of(hub: &Server, target: &Server, repositories: &[&str], limits: &str) -> Site {
+    let site = Site::new();
+    let registries = format!(
+        "\"{}\": {{plain_http: true, limits: {{{limits}}}}}, \"{}\": {{plain_http: true}}",
+        hub.host(),
+        target.host()
+    );
+    let entry = |name: &&str| {
+        format!("- {{name: {name}, source: \"{}/{name}\", target: \"{}/{name}\"}}", hub.host(), target.host())
+    };
+    let entries: Vec<String> = repositories.iter().map(entry).collect();
+    site.configure_fully("status: off", &registries, &entries.join("\n"));
+    site
+}
+
+#[test]
+fn three_hundred_tags_come_over_the_windows_and_a_restart_without_a_pull_beyond_the_limit() {
+    let (hub, target) = (hub(100, false), Server::start());
+    put_images(&hub, "app", versions(0..300));
+    let site = site_of(&hub, &target, &["app"], "");
+
+    let report = site.report(4);
+    let newest: BTreeSet<String> = versions(200..300).collect();
+    assert_eq!(tags(&target, "app"), newest, "the newest come first");
+    assert_eq!(report.0["outcome"], "postponed");
+    assert_eq!(hub.pulls_left(), 0);
+
+    hub.pass(SIX_HOURS);
+    let mut running = site.start(&["once"]);
+    running.wait_until("some of the second window", |_| (tags(&target, "app").len() >= 140).then_some(()));
+    running.kill();
+    let before = tags(&target, "app").len();
+    site.report(4);
+    let after = tags(&target, "app").len();
+    assert!(before < after && after > 190, "{before} and then {after}");
+
+    for _ in 0..2 {
+        hub.pass(SIX_HOURS);
+        site.run(&["once"]);
+    }
+    assert_eq!(tags(&target, "app"), versions(0..300).collect());
+    assert_eq!(hub.pulls_beyond(), 0);
+}
+
+/// An index of this many platforms, with no manifest in common with those of other seeds.
+fn index(platforms: u64, seed: u64) -> images::Image {
+    let child = |nth| {
+        let layers = [images::layer(Family::Oci, 1000 * seed + nth, 500)];
+        images::image(Family::Oci, images::linux(&format!("cpu{nth}")), &layers)
+    };
+    images::index(Family::Oci, &(0..platforms).map(child).collect::<Vec<_>>())
+}
+
+#[test]
+fn an_index_that_does_not_fit_wastes_no_pull_for_its_children_and_nothing_overtakes_it() {
+    let (hub, target) = (hub(20, true), Server::start());
+    images::small(Family::Oci, 1).put(&hub, "app", Some("0.0.1"));
+    let site = site_of(&hub, &target, &["app"], "");
+    site.once();
+    hub.log().clear();
+    for minor in 0..4 {
+        index(7, minor).put(&hub, "app", Some(&format!("1.{minor}.0")));
+    }
+    images::small(Family::Oci, 2).put(&hub, "app", Some("0.1.0"));
+
+    let report = site.report(4);
+    let there = |tags: [&str; 3]| tags.map(str::to_owned).into();
+    assert_eq!(tags(&target, "app"), there(["0.0.1", "1.2.0", "1.3.0"]), "the small one waits behind the larger ones");
+    assert_eq!(hub.log().pulls(), 2 * 8 + 1, "the third showed that it does not fit");
+    let reason = report.tag("1.1.0")["reason"].as_str().unwrap();
+    let told =
+        format!("7 more manifests are to be read, and the pull limit of {} leaves 2 of 20 in 6h (told ", hub.host());
+    assert!(reason.contains(&told), "{reason}");
+
+    hub.pass(SIX_HOURS);
+    let told = site.once();
+    assert!(told.contains("3 copied, 3 kept"), "{told}");
+    assert_eq!(hub.log().pulls(), 2 * 8 + 1 + 2 * 8 + 1);
+    assert_eq!(hub.pulls_beyond(), 0);
+}
+
+#[test]
+fn an_index_larger_than_the_limit_is_refused_by_name_and_holds_nothing_up() {
+    let (hub, target) = (hub(10, false), Server::start());
+    index(12, 1).put(&hub, "app", Some("2.0.0"));
+    put_images(&hub, "app", versions(0..3));
+    let report = site_of(&hub, &target, &["app"], "keep: 2").report(1);
+    assert_eq!(tags(&target, "app"), versions(0..3).collect());
+    let message = report.tag("2.0.0")["message"].as_str().unwrap();
+    let told = format!(
+        "12 more manifests are to be read, and the pull limit of {} is 10, of which 2 are kept back: sign in with a larger \
+         one, lower `limits.keep`, or choose fewer `platforms`",
+        hub.host()
+    );
+    assert!(message.ends_with(&told), "{message}");
+}
+
+#[test]
+fn entries_share_what_is_left_and_leave_what_is_kept() {
+    let (hub, target) = (hub(50, false), Server::start());
+    for repository in ["one", "two"] {
+        put_images(&hub, repository, versions(0..40).map(|tag| format!("{tag}-{repository}")));
+    }
+    let site = site_of(&hub, &target, &["one", "two"], "keep: 20");
+    let told = site.run(&["once"]);
+    assert_eq!(told.code(), 4, "{}", told.stdout);
+    assert_eq!(hub.pulls_left(), 20);
+    assert_eq!(tags(&target, "one").len() + tags(&target, "two").len(), 30);
+    let waits = format!("the pull limit of {} leaves 20 of 50 in 6h, of which 20 are kept back (told ", hub.host());
+    assert!(told.stdout.contains(" wait until ") && told.stdout.contains(&waits), "{}", told.stdout);
+    let history = site.history(&["--entry", "one"]);
+    assert_eq!((&history[0]["outcome"], history[0]["postponed_until"].is_string()), (&"postponed".into(), true));
+    let counts = ["copied", "postponed"].map(|word| history[0]["tags"][word].as_u64().unwrap());
+    assert_eq!(counts.iter().sum::<u64>(), 40, "{counts:?}");
+
+    // Nothing is left: that is asked for, and no pull is tried.
+    site.run(&["once"]);
+    assert_eq!((hub.log().pulls(), hub.pulls_left(), hub.pulls_beyond()), (30, 20, 0));
+}
+
+#[test]
+fn tags_of_one_image_cost_one_pull() {
+    let (hub, target) = (hub(100, false), Server::start());
+    // From the journal the second run knows that pulls are counted.
+    images::small(Family::Oci, 1).put(&hub, "app", Some("old"));
+    let site = site_of(&hub, &target, &["app"], "");
+    site.once();
+    let image = images::small(Family::Oci, 2);
+    for tag in versions(0..20) {
+        image.put(&hub, "app", Some(&tag));
+    }
+    site.once();
+    assert_eq!(hub.log().pulls(), 2);
+    assert_eq!(tags(&target, "app").len(), 21);
+}
+
+#[test]
+fn others_who_use_the_address_are_noticed_and_nobody_waits_for_hours() {
+    let (hub, target) = (hub(30, false), Server::start());
+    put_images(&hub, "app", versions(0..40));
+    let site = site_of(&hub, &target, &["app"], "");
+    hub.set(Fault::Held("blob GET"));
+    let mut running = site.start(&["once"]);
+    running.wait_until("the first pulls", |_| (hub.log().pulls() > 0).then_some(()));
+    hub.pulled_by_others(30);
+    hub.heal();
+    let output = running.wait(crate::support::programs::DEADLINE);
+    assert_eq!(output.code(), 4, "{}\n{}", output.stdout, output.stderr);
+    assert!(output.stdout.contains("postponed"), "{}", output.stdout);
+    assert_eq!(hub.pulls_left(), 0);
+}
+
+#[test]
+fn the_daemon_goes_on_by_itself_when_the_window_allows() {
+    let pulls = Some(PullLimit { limit: 5, window: 12, slides: false });
+    let (hub, target) = (Server::with(Setup { pulls, ..Setup::default() }), Server::start());
+    put_images(&hub, "app", versions(0..8));
+    let site = Site::new();
+    let entries = format!(
+        "- {{name: app, source: \"{}/app\", target: \"{}/app\", schedule: \"* * * * *\"}}",
+        hub.host(),
+        target.host()
+    );
+    let registries = format!("\"{}\": {{plain_http: true}}, \"{}\": {{plain_http: true}}", hub.host(), target.host());
+    site.configure_fully("status: \"127.0.0.1:0\"", &registries, &entries);
+    let mut daemon = site.start(&["run"]);
+    let of = |count: usize| (tags(&target, "app").len() == count).then_some(());
+    daemon.wait_until_within(std::time::Duration::from_secs(90), "five tags", |_| of(5));
+    let address = daemon.wait_until("the status port", |daemon| {
+        let log = daemon.stderr();
+        let (_, rest) = log.split_once("the status port answers address=")?;
+        rest.split_whitespace().next().map(str::to_owned)
+    });
+    daemon.wait_until("the pulls that are left", |_| {
+        let (_, metrics) = crate::support::http::get(&address, "/metrics")?;
+        let line = format!("transship_quota_remaining{{registry=\"{}\",identity=\"anonymous\"}} 0", hub.host());
+        metrics.contains(&line).then_some(())
+    });
+    hub.pass(12);
+    daemon.wait_until("all tags", |_| of(8));
+    daemon.wait_until("the end of the run that brought them", |_| {
+        let runs = site.history(&[]);
+        let brought = runs.iter().find(|run| run["outcome"] == "succeeded" && run["tags"]["copied"] == 3)?;
+        assert_eq!(brought["trigger"], "continued");
+        Some(())
+    });
+    assert_eq!(hub.pulls_beyond(), 0);
+    daemon.signal("TERM");
+    daemon.wait(crate::support::programs::DEADLINE);
+}
+
+#[test]
+fn docker_hub_is_asked_what_is_left_before_the_first_pull() {
+    let (hub, target) = (hub(100, true), Server::start());
+    for minor in 0..40 {
+        index(9, minor).put(&hub, "library/app", Some(&format!("1.{minor}.0")));
+    }
+    let site = Site::new();
+    let registries = format!(
+        "docker.io: {{plain_http: true, proxy: \"http://{}\", credentials: {{anonymous: true}}}}, \"{}\": {{plain_http: true}}",
+        hub.host(),
+        target.host()
+    );
+    let entry = format!("- {{name: app, source: app, target: \"{}/app\"}}", target.host());
+    site.configure_fully("status: off", &registries, &entry);
+    hub.pulled_by_others(100);
+    let report = site.report(4);
+    assert_eq!((hub.log().count("manifest GET"), report.tags().len()), (0, 40));
+    let reason = report.tag("1.3.0")["reason"].as_str().unwrap();
+    let told = "source docker.io/library/app: reading manifest 1.3.0: the pull limit of docker.io leaves 0 of 100 in 6h (told ";
+    assert!(reason.starts_with(told), "{reason}");
+
+    hub.pass(SIX_HOURS);
+    std::fs::remove_file(site.journal()).unwrap();
+    site.report(4);
+    assert_eq!(tags(&target, "app"), versions(30..40).collect(), "ten of ten pulls each");
+    assert_eq!((hub.log().pulls(), hub.pulls_beyond()), (100, 0));
+}
+
+#[test]
+fn a_new_process_asks_what_is_left_before_it_reads_where_the_journal_knows_of_a_limit() {
+    let (hub, target) = (hub(3, true), Server::start());
+    put_images(&hub, "one", versions(0..3));
+    let site = site_of(&hub, &target, &["one"], "");
+    site.once();
+    put_images(&hub, "two", versions(0..3));
+    let entry = format!("- {{name: two, source: \"{}/two\", target: \"{}/two\"}}", hub.host(), target.host());
+    site.configure(&[hub.host(), target.host()], &entry);
+    assert_eq!(site.report(4).0["outcome"], "postponed");
+    assert_eq!((hub.log().pulls(), hub.pulls_beyond()), (3, 0));
+}

@@ -1,0 +1,461 @@
+//! What single registries do, seen from outside: each test is a row of `docs/registries.md` that no other test shows.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use transship::oci::{Digest, ManifestRef};
+use transship::registry::{Options, Registry, Uploads};
+use transship::store::{Begun, ErrorKind, Source as _, Target as _};
+
+use crate::support::front::{Authority, Front};
+use crate::support::images::{self, Family, Image, linux};
+use crate::support::programs::DEADLINE;
+use crate::support::registry::{Auth, Fault, Server, Setup};
+use crate::support::site::Site;
+
+const MIB: usize = 1024 * 1024;
+
+/// Two registries and an entry `app` from `app` in the one to `team/app` in the other, of which these keys are configured.
+struct Pair {
+    source: Server,
+    target: Server,
+    site: Site,
+}
+
+impl Pair {
+    fn new(of_target: &str) -> Self {
+        Self::of(Server::start(), Server::start(), of_target)
+    }
+
+    fn of(source: Server, target: Server, of_target: &str) -> Self {
+        let pair = Self { source, target, site: Site::new() };
+        pair.configure("team/app", of_target);
+        pair
+    }
+
+    fn configure(&self, repository: &str, of_target: &str) {
+        let (from, to) = (self.source.host(), self.target.host());
+        let comma = if of_target.is_empty() { "" } else { ", " };
+        let registries = format!("\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true{comma}{of_target}}}");
+        let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/{repository}\"}}");
+        self.site.configure_fully("status: off", &registries, &entry);
+    }
+
+    fn put(&self, image: &Image, tag: &str) {
+        image.put(&self.source, "app", Some(tag));
+    }
+
+    fn at_target(&self, tag: &str) -> Option<Digest> {
+        self.target.store().tag("team/app", tag)
+    }
+
+    /// Runs once, which must fail; why, by its only tag or problem.
+    #[track_caller]
+    fn refusal(&self) -> String {
+        let report = self.site.report(1);
+        let messages = report.tags().into_iter().filter_map(|tag| tag["message"].as_str()).map(str::to_owned);
+        let all: Vec<String> = messages.chain(report.problems().into_iter().map(str::to_owned)).collect();
+        assert_eq!(all.len(), 1, "{all:?}");
+        all[0].clone()
+    }
+}
+
+/// An image with one large layer, and that layer's digest.
+fn large(bytes: usize) -> (Image, Digest) {
+    let layer = images::layer(Family::Oci, 5, bytes);
+    let digest = layer.digest();
+    (images::image(Family::Oci, linux("amd64"), &[layer]), digest)
+}
+
+#[tokio::test]
+async fn a_registry_that_keeps_the_last_chunk_alone_is_found_out_and_gets_one_piece() {
+    let server = Server::start();
+    let upload = Uploads { chunk: Some(MIB as u64), ..Uploads::default() };
+    let options = Options { plain_http: true, upload, ..Options::default() };
+    let registry = Registry::new(server.host().parse().unwrap(), options).unwrap();
+    let target = registry.repository("a/b".parse().unwrap());
+    let bytes = images::noise(1, 3 * MIB + 7);
+    let blob = images::blob_descriptor(&bytes);
+    let send = || async {
+        let Begun::Session(upload) = target.begin_upload(&blob, None).await? else { panic!("mounted, unasked") };
+        upload.send(images::verified(&blob, bytes.clone())).await
+    };
+    // What breaks off twice goes in chunks.
+    server.set(Fault::UploadBreaks { after: 2 * MIB, times: 2 });
+    for _ in 0..2 {
+        send().await.unwrap_err();
+    }
+    server.set(Fault::KeepsLastChunk);
+    let error = send().await.unwrap_err();
+    let told = "the registry says that it stored the blob, and has 7 bytes of it instead of 3145735: it gets blobs in one piece \
+                from now on";
+    assert_eq!((error.detail.as_str(), error.is_transient()), (told, true));
+    server.log().clear();
+    send().await.unwrap();
+    assert_eq!(server.store().blob("a/b", &blob.digest), Some(bytes.clone()));
+    let kinds: Vec<String> = server.log().requests().into_iter().map(|request| request.kind).collect();
+    assert_eq!(kinds, ["upload POST", "upload PUT", "blob HEAD"], "it has lied, so it is looked at");
+}
+
+#[test]
+fn a_registry_that_keeps_the_last_chunk_alone_gets_no_manifest_where_chunks_are_chosen() {
+    let pair = Pair::new("upload: {mode: chunked, chunk: 1MiB}");
+    let (image, layer) = large(3 * MIB);
+    pair.put(&image, "v1");
+    pair.target.set(Fault::KeepsLastChunk);
+    let told = pair.refusal();
+    let lie = format!("committing blob {layer}: the registry says that it stored the blob, and has ");
+    assert!(told.contains(&lie) && told.ends_with(" bytes of it instead of 3148793"), "{told}");
+    assert_eq!(pair.target.log().count("manifest PUT"), 0);
+    // What is there in another length is sent again when the registry does better.
+    pair.target.heal();
+    pair.site.once();
+    assert_eq!(pair.at_target("v1"), Some(image.digest()));
+    assert_eq!(pair.target.store().blob("team/app", &layer).map(|blob| Digest::of(&blob)), Some(layer));
+}
+
+#[test]
+fn a_replica_that_lags_is_asked_again_and_no_blob_is_sent_twice() {
+    let pair = Pair::new("kind: acr");
+    let image = images::small(Family::Oci, 1);
+    pair.put(&image, "v1");
+    pair.target.set(Fault::ReplicaLags { times: 2 });
+    pair.site.once();
+    assert_eq!(pair.at_target("v1"), Some(image.digest()));
+    let log = pair.target.log();
+    assert_eq!((log.count("manifest PUT"), log.count("upload PUT")), (3, image.blobs.len()), "{:?}", log.counts());
+    assert_eq!(
+        log.count("blob HEAD"),
+        2 * image.blobs.len(),
+        "each is looked for before the manifest is written again"
+    );
+}
+
+#[test]
+fn content_that_is_gone_is_no_replica_that_lags() {
+    let pair = Pair::new("kind: acr");
+    let image = images::small(Family::Oci, 1);
+    pair.put(&image, "v1");
+    pair.site.once();
+    let blob = Digest::of(&image.blobs[1]);
+    pair.target.store().remove_manifest("team/app", &image.digest().to_string());
+    pair.target.set(Fault::BlobCollected(blob));
+    pair.target.log().clear();
+    pair.site.run(&["once"]);
+    assert!(pair.target.log().count("upload PUT") > 0, "it is sent again: {:?}", pair.target.log().counts());
+}
+
+#[test]
+fn amazons_answers_to_chunks_and_manifests_are_taken() {
+    let pair = Pair::new("kind: ecr");
+    let (image, _) = large(9 * MIB);
+    pair.put(&image, "v1");
+    for fault in [Fault::ChunkCreated, Fault::NoManifestLocation, Fault::MountsCommittedOnly] {
+        pair.target.set(fault);
+    }
+    pair.site.once();
+    assert_eq!(pair.at_target("v1"), Some(image.digest()));
+    let chunks = pair.target.log().of("upload PATCH");
+    assert_eq!(chunks.iter().map(|chunk| (chunk.status, chunk.received >= 5 * MIB as u64)).next(), Some((201, true)));
+    assert_eq!((chunks.len(), pair.target.log().count("upload PUT")), (2, 2), "{:?}", pair.target.log().counts());
+}
+
+#[test]
+fn what_no_manifest_refers_to_yet_is_not_mounted_and_is_sent() {
+    let (source, target) = (Server::start(), Server::start());
+    target.set(Fault::MountsCommittedOnly);
+    let shared = images::layer(Family::Oci, 1, 1000);
+    let images = ["a", "b"].map(|name| {
+        let own = images::layer(Family::Oci, u64::from(name.as_bytes()[0]), 1000);
+        let image = images::image(Family::Oci, linux("amd64"), &[shared.clone(), own]);
+        image.put(&source, &format!("app/{name}"), Some("v1"));
+        image
+    });
+    // While none of the manifests is written, the blob that the first has brought cannot be mounted by the second.
+    target.set(Fault::Held("manifest PUT"));
+    let entry = format!("- {{name: all, source: \"{}/app/**\", target: \"{}/to/**\"}}", source.host(), target.host());
+    let site = Site::with(&[source.host(), target.host()], &entry);
+    let mut run = site.start(&["once"]);
+    run.wait_until("both manifests", |_| (target.log().count("manifest PUT") == 2).then_some(()));
+    target.heal();
+    run.wait(DEADLINE).expect_success();
+    for (name, image) in ["a", "b"].iter().zip(images) {
+        assert_eq!(target.store().tag(&format!("to/{name}"), "v1"), Some(image.digest()));
+    }
+    let mounts: Vec<u16> = target.log().of("mount POST").iter().map(|mount| mount.status).collect();
+    assert!(!mounts.is_empty() && mounts.iter().all(|status| *status == 202), "{mounts:?}");
+    assert_eq!(target.log().count("upload POST"), 6 - mounts.len(), "the session of a mount is used");
+}
+
+#[test]
+fn a_repository_that_is_not_there_is_to_be_created_first() {
+    let pair = Pair::new("kind: ecr");
+    pair.put(&images::small(Family::Oci, 1), "v1");
+    pair.target.set(Fault::RepositoriesMustExist);
+    let told = pair.refusal();
+    let way_out = "404 Not Found, NAME_UNKNOWN: name unknown; it creates neither repositories nor projects by a push: create it \
+                   there first";
+    assert!(told.ends_with(way_out), "{told}");
+    images::small(Family::Oci, 2).put(&pair.target, "team/app", Some("other"));
+    pair.site.once();
+}
+
+#[test]
+fn a_project_that_is_not_there_is_thought_of_where_access_is_denied() {
+    let pair = Pair::new("");
+    pair.put(&images::small(Family::Oci, 1), "v1");
+    pair.target.set(Fault::ProjectsMustExist);
+    let told = pair.refusal();
+    assert!(
+        told.ends_with(
+            "401 Unauthorized, UNAUTHORIZED: unauthorized; some registries say so of a project that does not exist, too"
+        ),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_name_that_is_too_deep_is_told_with_the_cause() {
+    let pair = Pair::new("");
+    pair.configure("team/deep/app", "");
+    pair.put(&images::small(Family::Oci, 1), "v1");
+    pair.target.set(Fault::NamesOfTwoParts);
+    let told = pair.refusal();
+    assert!(
+        told.ends_with("resolving v1: 400 Bad Request; the registry may not take such a name; some allow no more than NAMESPACE/NAME"),
+        "{told}"
+    );
+}
+
+#[test]
+fn an_immutable_tag_that_is_right_already_is_no_failure() {
+    let pair = Pair::new("");
+    let image = images::small(Family::Oci, 1);
+    pair.put(&image, "v1");
+    image.put(&pair.target, "team/app", Some("v1"));
+    pair.target.set(Fault::TagsWrittenOnce);
+    // Only a copy by hand writes what it has not compared: the tag came to be there in between.
+    pair.target.set(Fault::Held("manifest PUT"));
+    pair.target.store().remove_manifest("team/app", "v1");
+    let mut run = pair.site.start(&["once"]);
+    run.wait_until("the manifest", |_| (pair.target.log().count("manifest PUT") > 0).then_some(()));
+    image.put(&pair.target, "team/app", Some("v1"));
+    pair.target.heal();
+    pair.target.set(Fault::TagsWrittenOnce);
+    run.wait(DEADLINE).expect_success();
+    assert_eq!(pair.target.log().of("manifest PUT").iter().map(|put| put.status).collect::<Vec<_>>(), [400]);
+}
+
+#[test]
+fn a_policy_against_foreign_layers_is_named_with_its_setting() {
+    for (status, said) in [(400, "400 Bad Request, MANIFEST_INVALID"), (500, "500 Internal Server Error, UNKNOWN")] {
+        let pair = Pair::new("");
+        let layers = [images::layer(Family::Docker, 1, 1000), images::foreign_layer(Family::Docker, 2)];
+        pair.put(&images::image(Family::Docker, linux("amd64"), &layers), "v1");
+        pair.target.set(Fault::ForeignLayersRefused(status));
+        let told = pair.refusal();
+        let way_out = "; it has foreign layers, whose addresses `validation.manifests.urls` of distribution must allow";
+        assert!(told.contains(said) && told.ends_with(way_out), "{told}");
+    }
+}
+
+#[test]
+fn manifests_of_dockers_are_refused_with_the_way_out_and_the_rest_arrives() {
+    let pair = Pair::new("");
+    let image = images::small(Family::Oci, 1);
+    pair.put(&image, "oci");
+    pair.put(&images::small(Family::Docker, 2), "docker");
+    pair.target.set(Fault::OciOnly);
+    let report = pair.site.report(1);
+    let told = report.tag("docker")["message"].as_str().unwrap();
+    let way_out = "415 Unsupported Media Type; some registries take no manifests of Docker's; zot does with `compat: [docker2s2]`";
+    assert!(told.ends_with(way_out), "{told}");
+    assert_eq!(pair.at_target("oci"), Some(image.digest()));
+}
+
+#[test]
+fn a_fallback_tag_that_answers_with_the_image_is_no_list() {
+    let setup = || Setup { referrers_api: false, ..Setup::default() };
+    let pair = Pair::of(Server::with(setup()), Server::with(setup()), "");
+    // Tags that are named one by one are not listed, so the fallback tags are asked for.
+    let text = std::fs::read_to_string(pair.site.path("sync.yaml")).unwrap();
+    pair.site.write("sync.yaml", &text.replace("{name: app,", "{name: app, tags: {include: [image, index]},"));
+    let images = [images::small(Family::Oci, 1), images::two_platforms(Family::Oci, 2)];
+    pair.put(&images[0], "image");
+    pair.put(&images[1], "index");
+    pair.source.set(Fault::FallbackTagIsTheImage);
+    pair.target.set(Fault::FallbackTagIsTheImage);
+    pair.site.once();
+    let asked = pair.source.log().of("manifest GET").into_iter().filter(|request| request.path.contains("/sha256-"));
+    assert!(asked.filter(|request| request.status == 200).count() >= 2, "{:?}", pair.source.log().counts());
+    let tags = pair.target.store().tags("team/app").unwrap();
+    assert_eq!(tags.into_keys().collect::<Vec<_>>(), ["image", "index"]);
+    assert_eq!(pair.target.store().manifests("team/app").len(), 4);
+}
+
+#[test]
+fn a_folder_that_is_listed_among_the_tags_is_skipped_by_name() {
+    let pair = Pair::new("");
+    let image = images::small(Family::Oci, 1);
+    pair.put(&image, "v1");
+    pair.source.set(Fault::TagListHas("_uploads".into()));
+    let output = pair.site.run(&["once"]).expect_success();
+    assert!(
+        output.stderr.contains("skipped: the name is not a tag") && output.stderr.contains("_uploads"),
+        "{}",
+        output.stderr
+    );
+    assert_eq!(pair.at_target("v1"), Some(image.digest()));
+    assert!(pair.source.log().requests().iter().all(|request| !request.path.ends_with("_uploads")));
+}
+
+#[test]
+fn a_token_is_never_asked_for_more_than_a_repository_or_a_mount() {
+    let user = ("mirror".to_owned(), "s3cret".to_owned());
+    let auth = Auth::Bearer { user, anonymous_pull: false, lifetime: Duration::from_secs(300) };
+    let target = Server::with(Setup { auth, ..Setup::default() });
+    target.set(Fault::ScopeLimit(2));
+    let source = Server::start();
+    let shared = images::layer(Family::Oci, 1, 200_000);
+    for (name, seed) in [("a", 2), ("b", 3), ("c", 4)] {
+        let layers = [shared.clone(), images::layer(Family::Oci, seed, 1000)];
+        images::image(Family::Oci, linux("amd64"), &layers).put(&source, &format!("app/{name}"), Some("v1"));
+    }
+    let site = Site::new();
+    let login = "credentials: {username: mirror, password: {file: password}}";
+    site.write("password", "s3cret");
+    let registries =
+        format!("\"{}\": {{plain_http: true}}, \"{}\": {{plain_http: true, {login}}}", source.host(), target.host());
+    let entry = format!("- {{name: all, source: \"{}/app/**\", target: \"{}/to/**\"}}", source.host(), target.host());
+    site.configure_fully("status: off", &registries, &entry);
+    site.once();
+    assert_eq!(target.store().repositories().len(), 3);
+    assert!(target.log().of("mount POST").iter().any(|mount| mount.status == 201), "{:?}", target.log().counts());
+    assert!(target.log().of("token GET").iter().all(|token| token.status == 200));
+}
+
+#[test]
+fn a_throttle_in_plain_text_is_a_throttle() {
+    let pair = Pair::new("");
+    let image = images::small(Family::Oci, 1);
+    pair.put(&image, "v1");
+    pair.source.set(Fault::PlainTextRefusals);
+    pair.source.set(Fault::TooManyRequests { next: 2, retry_after: None });
+    pair.site.once();
+    assert_eq!(pair.at_target("v1"), Some(image.digest()));
+    let refused = pair.source.log().requests().iter().filter(|request| request.status == 429).count();
+    assert_eq!(refused, 2);
+}
+
+#[tokio::test]
+async fn of_a_huge_refusal_only_the_beginning_is_read() {
+    let server = Server::start();
+    images::small(Family::Oci, 1).put(&server, "a/b", Some("v1"));
+    server.set(Fault::HugeRefusals);
+    let options = Options { plain_http: true, ..Options::default() };
+    let registry = Registry::new(server.host().parse().unwrap(), options).unwrap();
+    let repository = registry.repository("a/b".parse().unwrap());
+    let error = repository.manifest(&ManifestRef::Tag("v1".parse().unwrap())).await.unwrap_err();
+    assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Denied, "403 Forbidden"));
+    let received = registry.meter().bytes_in;
+    assert!(received > 0 && received < MIB as u64, "{received}");
+}
+
+/// Stands before a registry and ends the connection after each answer, which it gives as HTTP/1.0 where that is wanted.
+fn closing(upstream: &str, version: &'static str) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let (host, upstream) = (listener.local_addr().unwrap().to_string(), upstream.to_owned());
+    std::thread::spawn(move || {
+        // It ends with the test's process; nobody connects after the test.
+        for stream in listener.incoming().map_while(Result::ok) {
+            let upstream = upstream.clone();
+            std::thread::spawn(move || relay(stream, &upstream, version));
+        }
+    });
+    host
+}
+
+/// Passes one exchange on.
+fn relay(client: TcpStream, upstream: &str, version: &str) -> Option<()> {
+    let mut reader = BufReader::new(client.try_clone().ok()?);
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if line == "\r\n" {
+            break;
+        }
+        head.push_str(&line);
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let mut server = TcpStream::connect(upstream).ok()?;
+    server.write_all(format!("{head}connection: close\r\n\r\n").as_bytes()).ok()?;
+    server.write_all(&body).ok()?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer).ok()?;
+    let rest = answer.strip_prefix(b"HTTP/1.1")?;
+    let mut client = client;
+    client.write_all(version.as_bytes()).ok()?;
+    client.write_all(rest).ok()
+}
+
+/// Speaks just enough HTTP/2 to end each connection with `ENHANCE_YOUR_CALM` (RFC 9113, 7), and counts them.
+fn without_calm() -> (String, Arc<AtomicUsize>) {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb];
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let (host, count) = (listener.local_addr().unwrap().to_string(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            counted.fetch_add(1, Ordering::SeqCst);
+            std::thread::spawn(move || {
+                let mut preface = [0; 24];
+                stream.read_exact(&mut preface).ok()?;
+                stream.write_all(&[&SETTINGS[..], &GOAWAY].concat()).ok()?;
+                std::io::copy(&mut stream, &mut std::io::sink()).ok()
+            });
+        }
+    });
+    (host, count)
+}
+
+#[test]
+fn a_registry_that_ends_http_2_under_load_is_asked_again_later_and_named_with_the_way_out() {
+    let authority = Authority::new("An authority of the tests");
+    let own = authority.certify("127.0.0.1", 2099);
+    let (upstream, connections) = without_calm();
+    let front = Front::tls(&upstream, &own, None, &["h2"]);
+    let site = Site::new();
+    site.write("ca.pem", &authority.pem());
+    let host = front.host();
+    let entry = format!("- {{name: app, source: \"{host}/a/b\", target: \"oci-layout:out\"}}");
+    site.configure_fully("status: off", &format!("\"{host}\": {{tls: {{ca: ca.pem}}}}"), &entry);
+    let output = site.run(&["tags", &format!("{host}/a/b")]);
+    let told = format!("https://{host} ended HTTP/2 with ENHANCE_YOUR_CALM; `http1_only: true` does without HTTP/2");
+    assert!(output.code() == 1 && output.stderr.contains(&told), "{}", output.stderr);
+    assert_eq!(connections.load(Ordering::SeqCst), 5, "after pauses");
+}
+
+#[test]
+fn a_registry_that_closes_each_connection_or_speaks_http_1_0_is_copied_from_and_to() {
+    for version in ["HTTP/1.1", "HTTP/1.0"] {
+        let (source, target) = (Server::start(), Server::start());
+        // Their `Location`s must not lead past the relay.
+        target.set(Fault::RelativeLocation);
+        source.set(Fault::RelativeLocation);
+        let image = images::two_platforms(Family::Oci, 1);
+        image.put(&source, "app", Some("v1"));
+        let (from, to) = (closing(source.host(), version), closing(target.host(), version));
+        let site = Site::with(&[&from, &to], &format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"}}"));
+        site.once();
+        assert_eq!(target.store().tag("app", "v1"), Some(image.digest()), "{version}");
+    }
+}

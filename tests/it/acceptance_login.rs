@@ -1,0 +1,385 @@
+//! Who transship is, seen from outside: two identities at one registry, and `login-check`, which says before a run what would
+//! be refused.
+
+use crate::support::front::{Authority, Front};
+use crate::support::images::{self, Family};
+use crate::support::programs::{DEADLINE, DebianRegistry, Running};
+use crate::support::registry::{Auth, By, Server, Setup, User};
+use crate::support::site::{Site, parse};
+
+const READER: &str = "c4nary-r34der";
+const WRITER: &str = "c4nary-wr1ter";
+/// Of `mirror` and the password below.
+const HTPASSWD: &str = "mirror:$2y$05$abcdefghijklmnopqrstuuXvrSL3Pi/EvKlC12beLQZLHpQxc1wUa\n";
+const HTPASSWD_PASSWORD: &str = "c4nary-p4ss";
+
+/// A registry with one who reads `build/*` and one who writes `prod/*`.
+fn shared(by: By) -> Server {
+    let reader = User { name: "reader", password: READER, may: vec![("build", "pull"), ("catalog", "*")] };
+    let writer = User { name: "writer", password: WRITER, may: vec![("prod", "pull"), ("prod", "push")] };
+    Server::with(Setup { auth: Auth::Users { users: vec![reader, writer], by }, ..Setup::default() })
+}
+
+fn who(name: &str) -> String {
+    let password = if name == "reader" { READER } else { WRITER };
+    format!("{{username: {name}, password: {password}}}")
+}
+
+/// A place that copies from `build` to `prod` of one registry: as who `registry` is there, or as `credentials` say.
+fn promotion(server: &Server, repository: &str, registry: &str, credentials: &str) -> Site {
+    let (site, host) = (Site::new(), server.host());
+    let registries = format!("\"{host}\": {{plain_http: true, credentials: {registry}}}");
+    let entry = format!(
+        "- {{name: app, source: \"{host}/build/{repository}\", target: \"{host}/prod/{repository}\"{credentials}}}"
+    );
+    site.configure_fully("status: off", &registries, &entry);
+    site
+}
+
+fn both() -> String {
+    format!(", credentials: {{source: {}, target: {}}}", who("reader"), who("writer"))
+}
+
+fn run(site: &Site, args: &[&str]) -> (i32, String) {
+    let mut command = site.command(args);
+    command.env("TRANSSHIP_LOG", "trace");
+    let output = Running::start(&mut command).wait(DEADLINE);
+    (output.code(), format!("{}{}", output.stdout, output.stderr))
+}
+
+#[track_caller]
+fn has_no_secret(text: &str) {
+    use base64::Engine as _;
+    for (name, secret) in [("reader", READER), ("writer", WRITER), ("mirror", HTPASSWD_PASSWORD), ("mirror", WRITER)] {
+        let header = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{secret}"));
+        assert!(!text.contains(secret) && !text.contains(&header), "the secret of {name} is shown: {text}");
+    }
+}
+
+#[test]
+fn one_entry_reads_as_one_user_and_writes_as_another_at_one_registry() {
+    for by in [By::Passwords, By::Tokens, By::WholeTokens] {
+        let server = shared(by);
+        let image = images::small(Family::Oci, 1);
+        image.put(&server, "build/app", Some("v1"));
+        for alone in ["reader", "writer"] {
+            assert_eq!(promotion(&server, "app", &who(alone), "").run(&["once"]).code(), 1, "{by:?} {alone}");
+        }
+        let site = promotion(&server, "app", "{anonymous: true}", &both());
+        let (code, said) = run(&site, &["once"]);
+        assert_eq!(code, 0, "{by:?} {said}");
+        has_no_secret(&said);
+        assert_eq!(server.store().tag("prod/app", "v1"), Some(image.digest()));
+        let evidence = site.evidence(&[]);
+        assert_eq!(evidence.len(), 1, "{evidence:#?}");
+        assert_eq!(
+            (&evidence[0]["source_identity"], &evidence[0]["target_identity"]),
+            (&"reader".into(), &"writer".into())
+        );
+        // The source's own credentials may be the registry's.
+        let own = format!(", credentials: {{target: {}}}", who("writer"));
+        assert_eq!(promotion(&server, "app", &who("reader"), &own).run(&["plan", "--exit-code"]).code(), 0);
+    }
+}
+
+#[test]
+fn a_mount_that_the_writer_may_not_do_costs_no_blob_twice() {
+    for by in [By::Passwords, By::Tokens, By::WholeTokens] {
+        let server = shared(by);
+        images::small(Family::Oci, 1).put(&server, "build/app", Some("v1"));
+        let site = promotion(&server, "app", "{anonymous: true}", &both());
+        site.once();
+        // Everything but the manifest's tag is there already; a process that knows nothing of that asks.
+        images::small(Family::Oci, 1).put(&server, "build/app", Some("v2"));
+        server.store().remove_manifest("prod/app", "v1");
+        server.log().clear();
+        site.once();
+        let counts = server.log().counts();
+        assert_eq!(counts.get("upload PUT").copied().unwrap_or_default(), 0, "{by:?} {counts:?}");
+    }
+}
+
+#[test]
+fn a_tree_is_listed_and_copied_as_who_its_entry_says() {
+    let server = shared(By::Tokens);
+    for (seed, name) in [(1, "a"), (2, "b/c")] {
+        images::small(Family::Oci, seed).put(&server, &format!("build/{name}"), Some("v1"));
+    }
+    let site = promotion(&server, "**", "{anonymous: true}", &both());
+    site.once();
+    assert_eq!(server.store().repositories(), ["build/a", "build/b/c", "prod/a", "prod/b/c"]);
+}
+
+#[test]
+fn a_rival_is_listed_as_who_its_own_entry_says() {
+    let server = shared(By::Tokens);
+    for (seed, name) in [(1, "one"), (2, "two")] {
+        images::small(Family::Oci, seed).put(&server, &format!("build/{name}"), Some("v1"));
+    }
+    let (site, host) = (Site::new(), server.host());
+    let entry = |name: &str, more: &str| {
+        let (source, target) = (format!("{host}/build/{name}"), format!("{host}/prod/app"));
+        format!("- {{name: {name}, source: \"{source}\", target: \"{target}\"{more}}}\n")
+    };
+    let registries = format!("\"{host}\": {{plain_http: true, credentials: {{anonymous: true}}}}");
+    site.configure_fully("status: off", &registries, &(entry("one", &both()) + &entry("two", &both())));
+    assert_eq!(site.run(&["once", "one"]).code(), 1);
+    assert_eq!(server.store().tag("prod/app", "v1"), None, "two entries claim it");
+}
+
+/// What `login-check` prints at trace level, which must end with this code.
+#[track_caller]
+fn login_check(site: &Site, args: &[&str], code: i32) -> String {
+    let mut command = site.command(&[&["login-check"], args].concat());
+    // A machine's authorities are not the tests'.
+    command.env("TRANSSHIP_LOG", "trace").env("SSL_CERT_FILE", site.path("system.pem")).env_remove("SSL_CERT_DIR");
+    site.write("system.pem", &Authority::new("the system's").pem());
+    let output = Running::start(&mut command).wait(DEADLINE);
+    assert_eq!(output.code(), code, "{}\n{}", output.stdout, output.stderr);
+    has_no_secret(&format!("{}{}", output.stdout, output.stderr));
+    assert!(output.stderr.len() > 1000, "the log was written");
+    output.stdout
+}
+
+#[test]
+fn login_check_says_as_whom_and_what_is_granted_and_writes_nothing() {
+    let server = shared(By::Tokens);
+    images::small(Family::Oci, 1).put(&server, "build/app", Some("v1"));
+    let host = server.host();
+    let site = promotion(&server, "app", "{anonymous: true}", &both());
+    let said = login_check(&site, &[], 0);
+    assert_eq!(
+        said,
+        format!(
+            "{host}\n  \
+             ok      reach: HTTP/1.1, without TLS\n  \
+             ok      asks for: Bearer, by tokens of http://{host}/token\n  \
+             ok      login as anonymous: there are no credentials\n  \
+             ok      login as reader: let in\n  \
+             ok      pull of build/app as reader (entry app): granted\n  \
+             ok      login as writer: let in\n  \
+             ok      push to prod/app as writer (entry app): granted; it is not there yet\n"
+        )
+    );
+    assert_eq!(server.open_sessions(), 0);
+    assert_eq!(server.store().repositories(), ["build/app"]);
+    assert_eq!(server.log().pulls(), 0);
+}
+
+#[test]
+fn login_check_fails_where_a_right_is_missing_and_names_it() {
+    let server = shared(By::Tokens);
+    let host = server.host();
+    for name in ["build/app", "prod/app"] {
+        images::small(Family::Oci, 1).put(&server, name, Some("v1"));
+    }
+    let said = login_check(&promotion(&server, "app", &who("reader"), ""), &[host], 1);
+    let lines: Vec<&str> = said.lines().skip(3).collect();
+    assert_eq!(
+        lines,
+        [
+            "  ok      login as reader: let in",
+            "  ok      pull of build/app as reader (entry app): granted",
+            "  failed  push to prod/app as reader (entry app): 401 Unauthorized, UNAUTHORIZED: unauthorized; \
+             the token that we were given does not grant repository:prod/app:pull; grant it, or write other credentials",
+        ]
+    );
+    // Pull without push.
+    let user = ("mirror".to_owned(), "x".to_owned());
+    let auth = Auth::Bearer { user, anonymous_pull: true, lifetime: std::time::Duration::from_secs(300) };
+    let server = Server::with(Setup { auth, ..Setup::default() });
+    for name in ["build/app", "prod/app"] {
+        images::small(Family::Oci, 1).put(&server, name, Some("v1"));
+    }
+    let said = login_check(&promotion(&server, "app", "{anonymous: true}", ""), &[], 1);
+    let lines: Vec<&str> = said.lines().skip(3).collect();
+    assert_eq!(
+        lines,
+        [
+            "  ok      login as anonymous: there are no credentials",
+            "  ok      pull of build/app as anonymous (entry app): granted",
+            "  failed  push to prod/app as anonymous (entry app): 401 Unauthorized, UNAUTHORIZED: unauthorized; \
+             the token that we were given does not grant repository:prod/app:pull,push; some registries say \
+             so of a project that does not exist, too; write `credentials`",
+        ]
+    );
+}
+
+#[test]
+fn login_check_tells_open_guarded_and_unreachable_registries_apart() {
+    let (open, right, wrong) = (Server::start(), shared(By::Passwords), shared(By::Passwords));
+    images::small(Family::Oci, 1).put(&open, "a", Some("v1"));
+    images::small(Family::Oci, 1).put(&right, "build/app", Some("v1"));
+    let gone = {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.local_addr().unwrap().to_string()
+    };
+    let site = Site::new();
+    let registries = format!(
+        "\"{}\": {{plain_http: true}}, \"{}\": {{plain_http: true, credentials: {}}}, \
+         \"{}\": {{plain_http: true, credentials: {{username: reader, password: {WRITER}}}}}, \
+         \"{gone}\": {{plain_http: true}}",
+        open.host(),
+        right.host(),
+        who("reader"),
+        wrong.host(),
+    );
+    let entries = format!(
+        "- {{name: x, source: \"{0}/a\", target: \"oci-layout:x\"}}\n\
+         - {{name: y, source: \"{1}/build/app\", target: \"{0}/a\"}}\n\
+         - {{name: z, source: \"{2}/build/app\", targets: [\"{0}/z\", \"{3}/z\"]}}",
+        open.host(),
+        right.host(),
+        wrong.host(),
+        gone
+    );
+    site.configure_fully("status: off", &registries, &entries);
+    let blocks = |said: &str| -> std::collections::BTreeMap<String, String> {
+        let blocks = said.split("\n\n").map(|block| block.split_once('\n').unwrap());
+        blocks.map(|(host, lines)| (host.to_owned(), lines.trim_end().to_owned())).collect()
+    };
+    let said = login_check(&site, &[], 1);
+    let blocks = blocks(&said);
+    assert_eq!(blocks.len(), 4, "{said}");
+    assert_eq!(
+        blocks[open.host()],
+        "  ok      reach: HTTP/1.1, without TLS\n  \
+         ok      asks for: nothing, at first\n  \
+         ok      login as anonymous: there are no credentials\n  \
+         ok      pull of a as anonymous (entry x): granted\n  \
+         ok      push to a as anonymous (entry y): granted\n  \
+         ok      push to z as anonymous (entry z): granted; it is not there yet"
+    );
+    assert_eq!(
+        blocks[right.host()],
+        "  ok      reach: HTTP/1.1, without TLS\n  \
+         ok      asks for: Basic\n  \
+         ok      login as reader: let in\n  \
+         ok      pull of build/app as reader (entry y): granted"
+    );
+    assert_eq!(
+        blocks[wrong.host()],
+        "  ok      reach: HTTP/1.1, without TLS\n  \
+         ok      asks for: Basic\n  \
+         failed  login as reader: 401 Unauthorized, UNAUTHORIZED: unauthorized; check the credentials"
+    );
+    assert_eq!(blocks[&gone], format!("  failed  reach: http://{gone} refused the connection"));
+    // A wrong password is shown once.
+    assert_eq!(wrong.log().requests().len(), 3, "{:#?}", wrong.log().requests());
+    // Those that are named, and no others.
+    let said = login_check(&site, &[right.host()], 0);
+    assert!(said.starts_with(right.host()) && !said.contains("\n\n"), "{said}");
+    let json = parse(&login_check(&site, &["--json", &gone], 1));
+    assert_eq!(
+        json,
+        serde_json::json!([{"registry": gone, "checks": [
+            {"ok": false, "check": "reach", "detail": format!("http://{gone} refused the connection")}]}])
+    );
+    let unknown = site.run(&["login-check", "x.example"]);
+    assert_eq!(unknown.code(), 2);
+    assert!(
+        unknown.stderr.contains("error: the configuration has no registry x.example: it has "),
+        "{}",
+        unknown.stderr
+    );
+}
+
+#[test]
+fn login_check_tells_until_when_a_certificate_is_good_and_why_one_is_not_believed() {
+    let (server, authority, site) = (Server::start(), Authority::new("an authority"), Site::new());
+    images::small(Family::Oci, 1).put(&server, "a", Some("v1"));
+    let front = Front::tls(server.host(), &authority.certify("127.0.0.1", 4000), None, &["http/1.1"]);
+    let host = front.host();
+    site.write("ca.pem", &authority.pem());
+    let entry = format!("- {{name: x, source: \"{host}/a\", target: \"oci-layout:x\"}}");
+    let reach = |options: &str, code| {
+        site.configure_fully("status: off", &format!("\"{host}\": {options}"), &entry);
+        login_check(&site, &[], code).lines().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(reach("{tls: {ca: ca.pem}}", 0), "  ok      reach: HTTP/1.1, TLS, by a certificate until 4000-12-31");
+    assert_eq!(
+        reach("{}", 1),
+        format!(
+            "  failed  reach: the certificate of https://{host} is of an authority that is not known here; name the \
+             authority's file in `tls.ca`"
+        )
+    );
+    assert_eq!(
+        reach("{tls: {insecure_skip_verify: true}}", 0),
+        "  ok      reach: HTTP/1.1, TLS, whose certificate is not looked at (insecure_skip_verify)"
+    );
+    site.configure_fully("status: off", &format!("\"{}\": {{}}", server.host()), "  []");
+    let said = login_check(&site, &[], 1);
+    assert_eq!(
+        said.lines().nth(1).unwrap(),
+        format!("  failed  reach: https://{} does not speak TLS; for plain HTTP set `plain_http: true`", server.host())
+    );
+}
+
+#[test]
+fn login_check_agrees_with_debians_registry() {
+    let debian = DebianRegistry::guarded(HTPASSWD);
+    let host = debian.host();
+    let check = |password: &str, code| {
+        let site = Site::new();
+        let registries =
+            format!("\"{host}\": {{plain_http: true, credentials: {{username: mirror, password: {password}}}}}");
+        let entry = format!("- {{name: x, source: \"oci-layout:x\", target: \"{host}/a/b\"}}");
+        site.configure_fully("status: off", &registries, &entry);
+        let said = login_check(&site, &[], code);
+        said.lines().skip(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        check(HTPASSWD_PASSWORD, 0),
+        [
+            "  ok      asks for: Basic",
+            "  ok      login as mirror: let in",
+            "  ok      push to a/b as mirror (entry x): granted; it is not there yet",
+        ]
+    );
+    assert_eq!(
+        check(WRITER, 1),
+        [
+            "  ok      asks for: Basic",
+            "  failed  login as mirror: 401 Unauthorized, UNAUTHORIZED: authentication required; check the credentials",
+        ]
+    );
+    let uploads = debian.storage().join("data/docker/registry/v2/repositories/a/b/_uploads");
+    // It leaves empty folders behind.
+    let open =
+        std::fs::read_dir(&uploads).into_iter().flatten().flatten().filter(|it| it.path().join("startedat").exists());
+    assert_eq!(open.count(), 0, "the upload was given up");
+}
+
+#[test]
+fn login_check_looks_into_trees_up_to_a_bound() {
+    let server = shared(By::Tokens);
+    for seed in 0..25 {
+        images::small(Family::Oci, seed).put(&server, &format!("build/{seed:02}"), Some("v1"));
+    }
+    let site = promotion(&server, "**", "{anonymous: true}", &both());
+    let said = login_check(&site, &[], 0);
+    assert!(
+        said.contains("  ok      catalog as reader (entry app): readable; 20 of the repositories are looked at\n"),
+        "{said}"
+    );
+    assert_eq!((said.matches("pull of build/").count(), said.matches("push to prod/").count()), (20, 20));
+    let site = promotion(&server, "**", &who("writer"), "");
+    let said = login_check(&site, &[], 1);
+    let host = server.host();
+    let lines: Vec<&str> = said.lines().skip(4).collect();
+    assert_eq!(
+        lines,
+        [
+            format!(
+                "  failed  catalog as writer (entry app): {host}: listing repositories: this registry has no catalog for \
+                 writer (401 Unauthorized, UNAUTHORIZED: unauthorized; the token that we were given does not grant \
+                 registry:catalog:*); list the repositories in sync.yaml"
+            ),
+            format!(
+                "  failed  push as writer (entry app): what goes to {host}/prod/** is not known without the catalog of \
+                 {host}/build/**"
+            ),
+        ]
+    );
+}

@@ -1,0 +1,271 @@
+//! Registries with mirrors: what is addressed by its digest is read from them, and whatever they lack, break or have wrong
+//! does no harm. Tags are the registry's own word.
+
+use std::net::TcpListener;
+
+use transship::oci::Digest;
+
+use crate::support::images::{self, Family, Image};
+use crate::support::programs::{DEADLINE, Output, Running};
+use crate::support::registry::{Auth, Fault, Server, Setup};
+use crate::support::site::Site;
+
+const NO_CREDENTIALS: &str = "the registry asks for a user name and a password, and none are configured";
+
+/// A registry, the servers that mirror it below `hub`, and a target, with an entry `app` from the first to the last.
+struct Scene {
+    origin: Server,
+    mirrors: Vec<Server>,
+    target: Server,
+    site: Site,
+    images: Vec<Image>,
+}
+
+impl Scene {
+    /// Three tags at the registry.
+    fn new(mirrors: usize) -> Self {
+        let origin = Server::start();
+        let images: Vec<Image> = (1..=3).map(|seed| images::two_platforms(Family::Oci, seed)).collect();
+        for (at, image) in images.iter().enumerate() {
+            image.put(&origin, "app", Some(&format!("v{}", at + 1)));
+        }
+        let mirrors = (0..mirrors).map(|_| Server::start()).collect();
+        Self { origin, mirrors, target: Server::start(), site: Site::new(), images }
+    }
+
+    /// The same, each mirror with all of it.
+    fn mirrored(mirrors: usize) -> Self {
+        let scene = Self::new(mirrors);
+        for mirror in &scene.mirrors {
+            scene.images.iter().for_each(|image| image.put(mirror, "hub/app", None));
+        }
+        scene
+    }
+
+    fn once(&self) -> Output {
+        let hosts: Vec<&str> = self.mirrors.iter().map(Server::host).collect();
+        self.once_by(&hosts, "")
+    }
+
+    /// `once` with these mirrors, and options that hold for them.
+    fn once_by(&self, mirrors: &[&str], options: &str) -> Output {
+        let list: Vec<String> = mirrors.iter().map(|host| format!("{host}/hub")).collect();
+        let mut registries = vec![
+            format!("\"{}\": {{plain_http: true, mirrors: [\"{}\"]}}", self.origin.host(), list.join("\", \"")),
+            format!("\"{}\": {{plain_http: true}}", self.target.host()),
+        ];
+        registries.extend(mirrors.iter().map(|host| format!("\"{host}\": {{plain_http: true{options}}}")));
+        let entry = format!("- {{name: app, source: {}/app, target: {}/app}}", self.origin.host(), self.target.host());
+        self.site.configure_fully("status: off", &registries.join(", "), &entry);
+        let mut command = self.site.command(&["once"]);
+        Running::start(command.env("TRANSSHIP_LOG", "transship=debug")).wait(DEADLINE)
+    }
+
+    /// All three tags are at the target.
+    #[track_caller]
+    fn expect_all(&self, output: Output) -> String {
+        let output = output.expect_success();
+        for (at, image) in self.images.iter().enumerate() {
+            assert_eq!(self.target.store().tag("app", &format!("v{}", at + 1)), Some(image.digest()));
+        }
+        output.stderr
+    }
+
+    /// How many times content was read at the registry itself.
+    fn read_at_origin(&self) -> (usize, usize) {
+        (self.origin.log().pulls(), self.origin.log().count("blob GET"))
+    }
+}
+
+/// The largest layer of an image, and its length.
+fn layer_of(image: &Image) -> (Digest, usize) {
+    let bytes = image.all_blobs().into_iter().max_by_key(bytes::Bytes::len).unwrap();
+    (Digest::of(&bytes), bytes.len())
+}
+
+/// How often a blob was asked for by GET.
+fn asked_for(server: &Server, blob: &Digest) -> usize {
+    server.log().of("blob GET").iter().filter(|request| request.path.ends_with(&blob.to_string())).count()
+}
+
+#[test]
+fn a_mirror_that_has_all_spares_the_registry_every_pull() {
+    let scene = Scene::mirrored(1);
+    let log = scene.expect_all(scene.once());
+    assert_eq!(scene.read_at_origin(), (0, 0), "{:?}", scene.origin.log().counts());
+    // Three indexes with two children each.
+    assert_eq!(scene.mirrors[0].log().pulls(), 9);
+    let place = format!("mirror=\"{}/hub/app\"", scene.mirrors[0].host());
+    assert!(log.contains("a mirror had the manifest") && log.contains(&place), "{log}");
+    let evidence = scene.site.evidence(&[]);
+    assert_eq!(evidence[0]["source"], format!("{}/app", scene.origin.host()), "the source is what the entry says");
+    scene.mirrors[0].log().clear();
+    assert!(scene.once().expect_success().stdout.contains("nothing changed"));
+    assert_eq!(scene.mirrors[0].log().requests().len(), 0, "an unchanged tag is the registry's word");
+}
+
+#[test]
+fn what_a_mirror_lacks_comes_from_the_next_and_last_from_the_registry() {
+    let scene = Scene::new(3);
+    // The first has nothing; the second one image; the third another.
+    scene.images[1].put(&scene.mirrors[1], "hub/app", None);
+    scene.images[2].put(&scene.mirrors[2], "hub/app", None);
+    let log = scene.expect_all(scene.once());
+    assert_eq!(scene.read_at_origin().0, 3, "one index with two children");
+    let pulls: Vec<usize> = scene.mirrors.iter().map(|mirror| mirror.log().pulls()).collect();
+    assert_eq!(pulls, [0, 3, 3]);
+    assert_eq!(scene.mirrors[0].log().count("manifest GET"), 9, "404 is no reason not to ask again");
+    assert!(!log.contains(" WARN "), "{log}");
+}
+
+#[test]
+fn wrong_bytes_of_a_mirror_do_no_harm_and_it_is_not_asked_for_them_again() {
+    let scene = Scene::mirrored(2);
+    let (layer, _) = layer_of(&scene.images[0]);
+    scene.mirrors.iter().for_each(|mirror| mirror.set(Fault::BlobBytesWrong(layer)));
+    let log = scene.expect_all(scene.once());
+    for mirror in &scene.mirrors {
+        assert_eq!(asked_for(mirror, &layer), 1);
+    }
+    assert_eq!(asked_for(&scene.origin, &layer), 1);
+    assert_eq!(scene.read_at_origin(), (0, 1));
+    assert_eq!(log.matches("a mirror gave wrong bytes and is not asked for them again").count(), 2, "{log}");
+    assert!(!log.contains("left alone for a while"), "{log}");
+}
+
+#[test]
+fn a_mirror_that_dies_in_the_middle_of_a_blob_is_replaced_at_that_byte_in_the_same_upload() {
+    let scene = Scene::new(2);
+    let image = images::image(Family::Oci, images::linux("amd64"), &[images::layer(Family::Oci, 7, 3_000_000)]);
+    image.put(&scene.origin, "app", Some("large"));
+    scene.mirrors.iter().for_each(|mirror| image.put(mirror, "hub/app", None));
+    let (layer, length) = layer_of(&image);
+    scene.mirrors[0].set(Fault::BlobGetBreaks { after: 1_000_000, times: 1 });
+    scene.mirrors[1].set(Fault::BlobGetBreaks { after: 1_000_000, times: 1 });
+    scene.expect_all(scene.once());
+    assert_eq!(scene.target.store().tag("app", "large"), Some(image.digest()));
+    let ranges = |server: &Server| -> Vec<Option<String>> {
+        let asked =
+            server.log().of("blob GET").into_iter().filter(|request| request.path.ends_with(&layer.to_string()));
+        asked.map(|request| request.headers.get("range").cloned()).collect()
+    };
+    assert_eq!(ranges(&scene.mirrors[0]), [None]);
+    let begin = |range: &Option<String>| -> usize {
+        range.as_ref().unwrap().trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap()
+    };
+    let (second, last) = (ranges(&scene.mirrors[1]), ranges(&scene.origin));
+    assert_eq!((second.len(), last.len()), (1, 1), "{second:?} {last:?}");
+    let (second, last) = (begin(&second[0]), begin(&last[0]));
+    assert!(0 < second && second <= 1_000_000 && second < last && last < length, "{second} {last}");
+    let sent: u64 = scene.target.log().of("upload PUT").iter().map(|request| request.received).max().unwrap();
+    assert_eq!(sent, length as u64, "in one piece");
+}
+
+#[test]
+fn a_mirror_that_is_down_is_left_alone_and_everything_arrives() {
+    let scene = Scene::mirrored(1);
+    let closed = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().to_string();
+    let hosts = [closed.as_str(), scene.mirrors[0].host()];
+    let log = scene.expect_all(scene.once_by(&hosts, ""));
+    assert_eq!(scene.read_at_origin(), (0, 0));
+    let told = format!("a mirror failed and is left alone for a while mirror=\"{closed}/hub\" rest=30s");
+    assert!(log.contains(&told), "{log}");
+}
+
+#[test]
+fn a_mirror_that_never_answers_costs_one_wait_and_not_one_for_each_manifest() {
+    let scene = Scene::new(0);
+    // It takes connections, and says nothing.
+    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let host = silent.local_addr().unwrap().to_string();
+    let log = scene.expect_all(scene.once_by(&[&host], ", timeouts: {header: 1s}"));
+    assert!(log.contains("no complete answer within 1s"), "{log}");
+    assert_eq!(log.matches("left alone for a while").count(), 1, "{log}");
+}
+
+#[test]
+fn a_mirror_that_asks_for_patience_gets_it_and_nobody_waits_for_it() {
+    let scene = Scene::mirrored(1);
+    scene.mirrors[0].set(Fault::TooManyRequests { next: usize::MAX, retry_after: Some(3000) });
+    let log = scene.expect_all(scene.once());
+    assert_eq!(scene.read_at_origin().0, 9);
+    assert!(log.contains("rest=50m"), "{log}");
+}
+
+#[test]
+fn a_tag_is_what_the_registry_says_however_far_behind_a_mirror_is() {
+    let scene = Scene::mirrored(1);
+    let old = images::small(Family::Oci, 99);
+    for tag in ["v1", "v2", "v3", "v4"] {
+        old.put(&scene.mirrors[0], "hub/app", Some(tag));
+    }
+    scene.expect_all(scene.once());
+    assert_eq!(scene.target.store().tag("app", "v4"), None);
+    let new = images::small(Family::Oci, 100);
+    new.put(&scene.origin, "app", Some("v1"));
+    scene.once().expect_success();
+    assert_eq!(scene.target.store().tag("app", "v1"), Some(new.digest()), "which the mirror does not have yet");
+    for kind in ["tags GET", "manifest HEAD", "referrers GET"] {
+        assert_eq!(scene.mirrors[0].log().count(kind), 0, "{kind}");
+    }
+}
+
+#[test]
+fn each_of_several_targets_gets_right_bytes_where_a_mirror_gave_all_of_them_wrong_ones() {
+    let scene = Scene::mirrored(1);
+    let (origin, mirror) = (scene.origin.host(), scene.mirrors[0].host());
+    let second = Server::start();
+    let (layer, _) = layer_of(&scene.images[0]);
+    scene.mirrors[0].set(Fault::BlobBytesWrong(layer));
+    let of = |host: &str| format!("\"{host}\": {{plain_http: true}}");
+    let registries = format!(
+        "\"{origin}\": {{plain_http: true, mirrors: [\"{mirror}/hub\"]}}, {}, {}, {}",
+        of(mirror),
+        of(scene.target.host()),
+        of(second.host())
+    );
+    let targets = format!("[{}/app, {}/app]", scene.target.host(), second.host());
+    scene.site.configure_fully(
+        "status: off",
+        &registries,
+        &format!("- {{name: app, source: {origin}/app, targets: {targets}}}"),
+    );
+    scene.expect_all(scene.site.run(&["once"]));
+    for (at, image) in scene.images.iter().enumerate() {
+        assert_eq!(second.store().tag("app", &format!("v{}", at + 1)), Some(image.digest()));
+    }
+    assert_eq!(asked_for(&scene.mirrors[0], &layer), 1);
+}
+
+#[test]
+fn a_mirror_is_who_its_own_host_says_and_refuses_the_one_repository_where_that_is_nobody() {
+    let scene = Scene::new(0);
+    let guarded = Server::with(Setup { auth: Auth::Basic("reader".into(), "c4nary".into()), ..Setup::default() });
+    scene.images.iter().for_each(|image| image.put(&guarded, "hub/app", None));
+    let log = scene.expect_all(scene.once_by(&[guarded.host()], ""));
+    let told = format!("a mirror failed and is left alone for a while mirror=\"{}/hub/app\"", guarded.host());
+    assert!(log.contains(&told) && log.contains(NO_CREDENTIALS), "{log}");
+    assert_eq!(scene.read_at_origin().0, 9);
+    let scene = Scene::new(0);
+    let known = ", credentials: {username: reader, password: c4nary}";
+    let log = scene.expect_all(scene.once_by(&[guarded.host()], known));
+    assert_eq!(scene.read_at_origin(), (0, 0));
+    assert!(!log.contains("c4nary"), "{log}");
+}
+
+#[test]
+fn mirrors_of_a_target_and_of_a_mirror_are_not_asked() {
+    let scene = Scene::mirrored(2);
+    let [first, second] = [&scene.mirrors[0], &scene.mirrors[1]];
+    let (origin, target) = (scene.origin.host(), scene.target.host());
+    let of = |host: &str, mirrors: &str| format!("\"{host}\": {{plain_http: true{mirrors}}}");
+    let by = |mirror: &Server| format!(", mirrors: \"{}/hub\"", mirror.host());
+    let registries =
+        [of(origin, &by(first)), of(first.host(), &by(second)), of(second.host(), ""), of(target, &by(second))];
+    let entry = format!("- {{name: app, source: {origin}/app, target: {target}/app}}");
+    scene.site.configure_fully("status: off", &registries.join(", "), &entry);
+    // Something to be asked for beyond the first.
+    first.set(Fault::BlobCollected(layer_of(&scene.images[0]).0));
+    scene.expect_all(scene.site.run(&["once"]));
+    assert_eq!(second.log().requests().len(), 0);
+}

@@ -1,0 +1,261 @@
+//! What a registry is asked for, by its own log: no faster than its limits, fairly between entries, and not before it wants to be
+//! asked again. Nothing here depends on this machine being fast: slowness makes requests come later, never sooner.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use transship::config::{Config, Endpoint};
+use transship::daemon::{Behalf, Endpoints};
+use transship::oci::{ManifestRef, RegistryHost};
+use transship::registry::{Bandwidth, Figure, Limits, Options, Rate, Registry};
+use transship::store::{Source as _, Target};
+
+use crate::support::images::{self, Family, blob_descriptor, noise, push_blob};
+use crate::support::programs::DEADLINE;
+use crate::support::registry::{Auth, Fault, Request, Server, Setup};
+use crate::support::site::Site;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn a_second(count: u32) -> Figure<Rate> {
+    Figure::Set(Rate { count, per: SECOND })
+}
+
+fn options(limits: Limits) -> Options {
+    Options { plain_http: true, limits, ..Options::default() }
+}
+
+fn is_write(request: &Request) -> bool {
+    ["POST", "PUT", "PATCH"].iter().any(|method| request.kind.ends_with(method))
+}
+
+/// How many of these requests came before each of the others in time: none before the rate allowed it, counted from the first.
+#[track_caller]
+fn expect_no_sooner_than(rate: u32, requests: &[&Request]) {
+    let (at_once, steady) = (f64::from((rate / 10).max(1)), f64::from(rate - (rate / 10).max(1) + 1));
+    let first = requests[0].began;
+    for (before, request) in requests.iter().enumerate() {
+        #[expect(clippy::cast_precision_loss, reason = "a few hundred requests")]
+        let soonest = Duration::from_secs_f64(((before as f64 + 1.0 - at_once) / steady).max(0.0));
+        // The first may have come late itself.
+        let came = request.began - first + Duration::from_millis(300);
+        assert!(came >= soonest, "{before} requests before one at {came:?}, which is for {soonest:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_more_writes_come_than_their_bucket_allows_and_reads_go_on() {
+    let server = Server::start();
+    images::small(Family::Oci, 1).put(&server, "app", Some("v1"));
+    let limits = Limits { writes: a_second(20), ..Limits::default() };
+    let registry = Registry::new(server.host().parse().unwrap(), options(limits)).unwrap();
+    let repository = registry.repository("app".parse().unwrap());
+    let blobs: Vec<_> = (0..50).map(|seed| blob_descriptor(&noise(seed, 100))).collect();
+    let tag = ManifestRef::Tag("v1".parse().unwrap());
+    let writes = try_join_all(blobs.iter().map(|blob| repository.begin_upload(blob, None)));
+    let reads = try_join_all((0..50).map(|_| repository.resolve(&tag)));
+    let (writes, reads) = futures_util::join!(writes, reads);
+    assert_eq!((writes.unwrap().len(), reads.unwrap().len()), (50, 50));
+
+    let requests = server.log().requests();
+    let writes: Vec<&Request> = requests.iter().filter(|request| is_write(request)).collect();
+    assert_eq!((writes.len(), requests.len()), (50, 100));
+    expect_no_sooner_than(20, &writes);
+    // More writes wait than there are permits, and hold none.
+    let last_read = requests.iter().rposition(|request| !is_write(request)).unwrap();
+    let writes_before = requests[..last_read].iter().filter(|request| is_write(request)).count();
+    assert!(writes_before < 25, "{writes_before} writes went before the last read");
+}
+
+#[tokio::test]
+async fn lists_of_referrers_and_deletions_have_buckets_of_their_own() {
+    let server = Server::start();
+    let image = images::small(Family::Oci, 1);
+    image.put(&server, "app", Some("v1"));
+    let hourly = Figure::Set(Rate { count: 1, per: 3600 * SECOND });
+    let limits = Limits { referrer_lists: hourly, deletes: hourly, ..Limits::default() };
+    let registry = Registry::new(server.host().parse().unwrap(), options(limits)).unwrap();
+    let repository = registry.repository("app".parse().unwrap());
+    let tag = ManifestRef::Tag("v1".parse().unwrap());
+    let subject = image.digest();
+    let list = || repository.referrers(&subject, transship::store::Listed::Perhaps);
+    list().await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(100), list()).await.is_err(), "a second list in an hour");
+    for _ in 0..20 {
+        repository.resolve(&tag).await.unwrap();
+    }
+    repository.delete(&tag).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(100), repository.delete(&tag)).await.is_err());
+    assert_eq!((server.log().count("referrers GET"), server.log().count("manifest DELETE")), (1, 1));
+}
+
+/// Two entries, one with many tags and one with two, into one registry with these limits; the place of the last write of each
+/// in the order of all.
+fn share(limits: &str, delay: Duration) -> (usize, usize) {
+    let (source, target) = (Server::start(), Server::start());
+    for seed in 0..40 {
+        images::small(Family::Oci, 100 + seed).put(&source, "big", Some(&format!("v{seed}")));
+    }
+    for seed in 0..2 {
+        images::small(Family::Oci, 500 + seed).put(&source, "small", Some(&format!("v{seed}")));
+    }
+    target.set(Fault::Delay(delay));
+    let (from, to) = (source.host(), target.host());
+    let site = Site::new();
+    let registries = format!("\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true, limits: {{{limits}}}}}");
+    let entry = |name: &str| format!("- {{name: {name}, source: \"{from}/{name}\", target: \"{to}/{name}\"}}");
+    site.configure_fully("status: off", &registries, &format!("{}\n{}", entry("big"), entry("small")));
+    site.once();
+    let mut last: BTreeMap<&str, usize> = BTreeMap::new();
+    let requests = target.log().requests();
+    for (at, request) in requests.iter().filter(|request| is_write(request)).enumerate() {
+        last.insert(if request.path.contains("/small/") { "small" } else { "big" }, at);
+    }
+    (last["small"], last["big"])
+}
+
+#[test]
+fn an_entry_with_many_tags_does_not_hold_up_one_with_two() {
+    // By the rate, with more permits than either entry needs, and by the permits.
+    for (limits, delay) in [("writes: 100/s, concurrent: 1000", 0), ("concurrent: 2", 5)] {
+        let (small, big) = share(limits, Duration::from_millis(delay));
+        assert!(small * 2 < big, "{limits}: the small one ended at {small} of {big}");
+    }
+}
+
+#[test]
+fn nothing_is_asked_before_the_registry_wants_to_be_asked_again() {
+    const WAIT: Duration = Duration::from_secs(3);
+    for concurrent in [1, 8] {
+        let user = ("me".to_owned(), "secret".to_owned());
+        let auth = Auth::Bearer { user, anonymous_pull: false, lifetime: SECOND };
+        let (source, target) = (Server::start(), Server::with(Setup { auth, ..Setup::default() }));
+        for seed in 0..50 {
+            images::small(Family::Oci, seed).put(&source, "app", Some(&format!("v{seed}")));
+        }
+        // So slow that the run would go on well into that time.
+        target.set(Fault::Delay(Duration::from_millis(15 * concurrent)));
+        let (from, to) = (source.host(), target.host());
+        let site = Site::new();
+        let registries = format!(
+            "\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true, limits: {{concurrent: {concurrent}}}, \
+             credentials: {{username: me, password: secret}}}}"
+        );
+        let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"}}");
+        site.configure_fully("status: off", &registries, &entry);
+        let (running, began) = (site.start(&["once"]), Instant::now());
+        while target.log().requests().len() < 15 {
+            assert!(began.elapsed() < DEADLINE, "no fifteen requests: {:?}", target.log().counts());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        target.set(Fault::TooManyRequests { next: 1, retry_after: Some(WAIT.as_secs()) });
+        running.wait(DEADLINE).expect_success();
+
+        let requests = target.log().requests();
+        let refused: Vec<&Request> = requests.iter().filter(|request| request.status == 429).collect();
+        assert!(requests.len() > 250, "{}", requests.len());
+        assert_eq!(refused.len(), 1, "{:?}", target.log().counts());
+        // What was in flight when it was refused may still come in.
+        let quiet = refused[0].began + SECOND / 2..refused[0].began + WAIT;
+        let early: Vec<&Request> = requests.iter().filter(|request| quiet.contains(&request.began)).collect();
+        assert!(early.is_empty(), "concurrent {concurrent}: {early:#?}");
+        assert!(requests.iter().any(|request| request.began >= quiet.end), "it went on");
+        assert_eq!(target.store().tags("app"), source.store().tags("app"));
+    }
+}
+
+#[test]
+fn all_registries_together_keep_the_bandwidth_of_the_daemon() {
+    let (source, target) = (Server::start(), Server::start());
+    let layer = images::layer(Family::Oci, 1, 512 * 1024);
+    images::image(Family::Oci, images::linux("amd64"), &[layer]).put(&source, "app", Some("v1"));
+    let (from, to) = (source.host(), target.host());
+    let site = Site::new();
+    let registries = [from, to].map(|host| format!("\"{host}\": {{plain_http: true}}")).join(", ");
+    let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"}}");
+    // At any time of day one of both holds.
+    let windows = "bandwidth: [{rate: 512KiB/s, between: \"06:00-18:00\"}, {rate: 512KiB/s, between: \"18:00-06:00\"}]";
+    site.configure_fully(&format!("status: off, {windows}"), &registries, &entry);
+    let began = Instant::now();
+    site.once();
+    // Half a mebibyte read and as much written, less what goes at once.
+    assert!(began.elapsed() >= Duration::from_millis(1850), "{:?}", began.elapsed());
+    assert_eq!(target.store().tags("app"), source.store().tags("app"));
+}
+
+fn endpoints(server: &Server, limits: Limits) -> (Endpoints, RegistryHost) {
+    let host: RegistryHost = server.host().parse().unwrap();
+    (Endpoints::new([(host.clone(), options(limits))].into(), Options::default()), host)
+}
+
+fn target(endpoints: &Endpoints, host: &RegistryHost) -> Arc<dyn Target> {
+    let endpoint: Endpoint = format!("{host}/app").parse().unwrap();
+    endpoints.target(&endpoint, Behalf::default()).unwrap()
+}
+
+/// A configuration of one registry with these limits.
+fn config(host: &RegistryHost, limits: &str) -> Config {
+    let registries = format!("{{\"{host}\": {{plain_http: true, limits: {limits}}}}}");
+    let text = format!("{{version: 1, daemon: {{journal: x}}, registries: {registries}, sync: []}}");
+    transship::config::parse("sync.yaml", &text, &|_| None).unwrap()
+}
+
+#[tokio::test]
+async fn other_limits_hold_for_what_runs_already() {
+    let server = Server::start();
+    let (endpoints, host) =
+        endpoints(&server, Limits { writes: Figure::Set(Rate { count: 1, per: 3600 * SECOND }), ..Limits::default() });
+    let running = target(&endpoints, &host);
+    let blobs: Vec<_> = (0..5).map(|seed| blob_descriptor(&noise(seed, 100))).collect();
+    let writes =
+        tokio::spawn(async move { try_join_all(blobs.iter().map(|blob| running.begin_upload(blob, None))).await });
+    while server.log().count("upload POST") == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!writes.is_finished());
+    let after = endpoints.reconfigured(&config(&host, "{writes: 1000/s}"), std::slice::from_ref(&host));
+    let writes = tokio::time::timeout(DEADLINE, writes).await.expect("they wait no longer");
+    assert_eq!(writes.unwrap().unwrap().len(), 5);
+    let client = |endpoints: &Endpoints| endpoints.registry(&host, None).unwrap();
+    assert!(Arc::ptr_eq(&client(&endpoints), &client(&after)), "the client goes on");
+}
+
+#[tokio::test]
+async fn another_bandwidth_holds_for_what_runs_already() {
+    let server = Server::start();
+    let (endpoints, host) = endpoints(&server, Limits::default());
+    let endpoints = endpoints.within(Some(Bandwidth::always(1024)));
+    let running = target(&endpoints, &host);
+    let push = tokio::spawn(async move { push_blob(running.as_ref(), noise(1, 1 << 20), None).await });
+    while server.log().count("upload PUT") == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!push.is_finished());
+    let _after = endpoints.reconfigured(&config(&host, "{}"), &[]).within(None);
+    let push = tokio::time::timeout(DEADLINE, push).await.expect("it waits no longer");
+    assert!(push.unwrap().unwrap());
+}
+
+#[test]
+fn the_limits_are_shown_without_asking_anybody() {
+    let site = Site::new();
+    let registries = "a.example: {limits: {profile: acr-basic, writes: 50/min}}";
+    site.configure_fully("status: off", registries, "- {name: app, source: ghcr.io/a/b, target: a.example/b}");
+    let shown = site.run(&["limits", "a.example"]).expect_success().stdout;
+    let expected = "\
+REGISTRY      LIMIT           FIGURE     FROM
+a.example     profile         acr-basic  set
+a.example     requests        none       default
+a.example     reads           1000/min   profile
+a.example     writes          50/min     set
+a.example     uploads         none       default
+a.example     deletes         none       default
+a.example     referrer_lists  250/min    profile
+a.example     bandwidth       none       default
+a.example     concurrent      32         default
+all together  bandwidth       none       default
+";
+    assert_eq!(shown, expected);
+}

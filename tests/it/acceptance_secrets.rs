@@ -1,0 +1,560 @@
+//! Secrets that were planted everywhere, looked for everywhere: nothing that transship says or keeps has one, in good runs and in
+//! each kind of failure, with logs at their most talkative.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use base64::Engine as _;
+
+use crate::support::front::{Authority, Front};
+use crate::support::http;
+use crate::support::images::{self, Family, linux};
+use crate::support::programs::{DEADLINE, Nginx, Output, Running};
+use crate::support::registry::{Auth, Fault, Server, Setup};
+use crate::support::site::Site;
+
+/// Each begins with eight characters of its own, and most have some that are written otherwise in an address.
+const IN_YAML: &str = "Y7m+9w/Qz%k2-yaml";
+const IN_ENVIRONMENT: &str = "E4n+vT/x8%r1-env";
+const IN_FILE: &str = "F1l+eD/b6%c3-file";
+const OF_COMMAND: &str = "C9mm+aN/dd%5-command";
+const OF_HELPER: &str = "H3lp+eR/rr%8-helper";
+const IN_DOCKERS_FILE: &str = "D7ck+eR/cc%1-config";
+const IDENTITY: &str = "R6fr+sH/tK%9-identity";
+const BEARER: &str = "B3arerQ8zT4k";
+const UPLOAD: &str = "U5pl+oA/dS%4-write";
+const READ: &str = "S4s+bL/oB%7-read";
+/// What the storage of the tests wants in a query.
+const STORAGE: &str = "of-the-storage";
+const PROXY_USER: &str = "P8xuserK2w";
+const PROXY_PASSWORD: &str = "P2px+sW/zz%3-proxy";
+
+const ALL: [&str; 13] = [
+    IN_YAML,
+    IN_ENVIRONMENT,
+    IN_FILE,
+    OF_COMMAND,
+    OF_HELPER,
+    IN_DOCKERS_FILE,
+    IDENTITY,
+    BEARER,
+    UPLOAD,
+    READ,
+    STORAGE,
+    PROXY_USER,
+    PROXY_PASSWORD,
+];
+
+/// Whose password it is.
+const USER: &str = "robot";
+
+fn base64(text: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// The forms in which a secret could be seen. Of each the beginning counts: what is cut off is leaked all the same.
+fn forms(secret: &str) -> Vec<String> {
+    let login = base64(&format!("{USER}:{secret}"));
+    let through_proxy = base64(&format!("{PROXY_USER}:{secret}"));
+    let percent: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let percent_lower = percent.to_lowercase();
+    // Beyond the user's name, which is no secret.
+    let of_login = |text: &str, user: &str| text[(user.len() + 1).div_ceil(3) * 4..][..8].to_owned();
+    let hex = hex::encode(secret);
+    let mut forms = vec![of_login(&login, USER), of_login(&through_proxy, PROXY_USER), hex[..16].to_owned()];
+    forms.extend([secret, &base64(secret), &percent].map(|text| text[..8].to_owned()));
+    forms.push(percent_lower[..10].to_owned());
+    forms
+}
+
+/// What was said or kept, by where.
+#[derive(Default)]
+struct Told(BTreeMap<String, Vec<u8>>);
+
+impl Told {
+    fn add(&mut self, place: impl Into<String>, text: impl Into<Vec<u8>>) {
+        let place = place.into();
+        let bytes = text.into();
+        self.0.entry(place).or_default().extend(bytes);
+    }
+
+    fn output(&mut self, of: &str, output: Output) {
+        self.add(format!("{of}: stdout"), output.stdout);
+        self.add(format!("{of}: stderr"), output.stderr);
+    }
+
+    /// Every secret that was found, with where.
+    fn found(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (place, bytes) in &self.0 {
+            let text = String::from_utf8_lossy(bytes);
+            for secret in ALL {
+                for form in forms(secret) {
+                    if let Some(at) = text.find(&form) {
+                        let around: String =
+                            text[..at].chars().rev().take(160).collect::<Vec<_>>().into_iter().rev().collect();
+                        let rest: String = text[at..].chars().take(40).collect();
+                        found.push(format!("{place}: {secret} as {form}: …{around}{rest}…"));
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    #[track_caller]
+    fn expect_no_secret(&self) {
+        let found = self.found();
+        assert!(found.is_empty(), "{} leaks\n{}", found.len(), found.join("\n"));
+    }
+
+    /// Whether the logs were as talkative as they can be.
+    #[track_caller]
+    fn expect_traces(&self) {
+        let logs = self.0.iter().filter(|(place, _)| place.ends_with("stderr"));
+        let text: String = logs.map(|(_, bytes)| String::from_utf8_lossy(bytes)).collect();
+        assert!(text.contains("TRACE") || text.contains("<7>"), "no traces");
+        for library in ["hyper", "reqwest"] {
+            assert!(text.contains(library), "the traces of {library} are missing");
+        }
+    }
+}
+
+/// A place with programs and variables.
+struct Scene {
+    site: Site,
+    variables: Vec<(String, String)>,
+}
+
+impl Scene {
+    /// From `app` at the one registry to `app` at the other, each with these further keys.
+    fn new(source: (&str, &str), target: (&str, &str)) -> Self {
+        let site = Site::new();
+        let registries = format!("\"{}\": {{{}}}, \"{}\": {{{}}}", source.0, source.1, target.0, target.1);
+        let entry =
+            format!("- {{name: app, source: \"{}/app\", target: \"{}/app\", schedule: never}}", source.0, target.0);
+        site.configure_fully("status: \"127.0.0.1:0\"", &registries, &entry);
+        site.write("password", IN_FILE);
+        let path = format!("{}:/usr/bin:/bin", site.path("bin").display());
+        let variables = [
+            ("PATH", path.as_str()),
+            ("TRANSSHIP_LOG", "trace"),
+            ("RUST_BACKTRACE", "full"),
+            ("SECRET", IN_ENVIRONMENT),
+            ("IDENTITY", IDENTITY),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        Self { site, variables }
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        let path = self.site.path("bin").join(name);
+        fs::create_dir_all(self.site.path("bin")).unwrap();
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.site.command(args);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        Running::start(&mut self.command(args)).wait(2 * DEADLINE)
+    }
+
+    /// Runs once, which must end with this code.
+    #[track_caller]
+    fn once(&self, told: &mut Told, of: &str, args: &[&str], code: i32) {
+        let output = self.run(args);
+        assert_eq!(output.code(), code, "{of}\n{}\n{}", output.stdout, output.stderr);
+        told.output(of, output);
+        self.kept(told, of);
+    }
+
+    /// The journal's files, and whatever else was left behind.
+    fn kept(&self, told: &mut Told, of: &str) {
+        let ours = |name: &str| name.starts_with("journal.db") || name.contains("core");
+        let mut journals = 0;
+        for file in fs::read_dir(self.site.folder()).unwrap().flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            if ours(&name) {
+                journals += 1;
+                told.add(format!("{of}: {name}"), fs::read(file.path()).unwrap());
+            }
+        }
+        assert!(journals > 0, "the journal was found");
+    }
+
+    /// Starts the daemon, and gives its address too.
+    fn daemon(&self) -> (Running, String) {
+        let mut daemon = Running::start(&mut self.command(&["run"]));
+        let address = daemon.wait_until("the status port", |daemon| {
+            let log = daemon.stderr();
+            let (_, rest) = log.split_once("the status port answers address=")?;
+            rest.split_whitespace().next().map(str::to_owned)
+        });
+        (daemon, address)
+    }
+
+    /// All that can be asked of a daemon and of its journal.
+    fn ask_all(&self, told: &mut Told, of: &str, address: &str) {
+        for path in ["/healthz", "/readyz", "/status", "/metrics", "/"] {
+            told.add(format!("{of}: {path}"), http::get(address, path).unwrap().1);
+        }
+        let commands: [&[&str]; 9] = [
+            &["status", "--at", address],
+            &["status", "--json", "--at", address],
+            &["check"],
+            &["plan"],
+            &["plan", "--json"],
+            &["history"],
+            &["history", "--json"],
+            &["evidence", "--json"],
+            &["evidence"],
+        ];
+        for args in commands {
+            told.output(&format!("{of}: {}", args.join(" ")), self.run(args));
+        }
+    }
+}
+
+fn bearer(password: &str) -> Server {
+    let auth = Auth::Bearer {
+        user: (USER.into(), password.into()),
+        anonymous_pull: false,
+        lifetime: Duration::from_secs(300),
+    };
+    let server = Server::with(Setup { auth, ..Setup::default() });
+    server.set(Fault::TokensBegin(BEARER));
+    server
+}
+
+fn basic(password: &str) -> Server {
+    Server::with(Setup { auth: Auth::Basic(USER.into(), password.into()), ..Setup::default() })
+}
+
+const BY_FILE: &str = "plain_http: true, credentials: {username: robot, password: {file: password}}";
+const BY_IDENTITY: &str =
+    "plain_http: true, credentials: {token: {env: IDENTITY}}, upload: {mode: chunked, chunk: 1MiB}";
+
+/// A source with a password, tokens and signed addresses of blobs; a target with an identity token and signed uploads.
+fn signed() -> (Server, Server, Scene) {
+    let (source, target) = (bearer(IN_FILE), bearer(IDENTITY));
+    source.set(Fault::BlobRedirect);
+    target.set(Fault::UploadSignature(UPLOAD));
+    put(&source, 1);
+    let scene = Scene::new((source.host(), BY_FILE), (target.host(), BY_IDENTITY));
+    (source, target, scene)
+}
+
+/// `app:v1` with a layer large enough for several chunks.
+fn put(server: &Server, seed: u64) {
+    let layers = [images::layer(Family::Oci, seed, 1_500_000), images::layer(Family::Oci, seed + 1, 1000)];
+    images::image(Family::Oci, linux("amd64"), &layers).put(server, "app", Some("v1"));
+}
+
+#[test]
+fn a_good_run_tells_no_secret_in_any_format_nor_do_the_daemon_and_the_journal() {
+    let (source, target, scene) = signed();
+    let mut told = Told::default();
+    for (seed, format) in [(10, "pretty"), (20, "json"), (30, "journald")] {
+        put(&source, seed);
+        scene.once(&mut told, format, &["--log-format", format, "once", "--json"], 0);
+    }
+    let (daemon, address) = scene.daemon();
+    scene.ask_all(&mut told, "daemon", &address);
+    daemon.signal("TERM");
+    told.output("daemon", daemon.wait(DEADLINE));
+    scene.kept(&mut told, "daemon");
+    assert!(target.log().count("token POST") > 0 && target.log().count("upload PATCH") > 0);
+    assert!(source.log().of("storage GET").iter().any(|read| read.status == 200), "{:?}", source.log().counts());
+    told.expect_traces();
+    told.expect_no_secret();
+}
+
+/// Each source of a password, with what it needs.
+fn logins(host_of: &dyn Fn(&str) -> Server) -> Vec<(&'static str, Server, Server, Scene)> {
+    let sources = [
+        ("yaml", IN_YAML, "credentials: {username: robot, password: \"Y7m+9w/Qz%k2-yaml\"}"),
+        ("environment", IN_ENVIRONMENT, "credentials: {username: robot, password: {env: SECRET}}"),
+        ("file", IN_FILE, "credentials: {username: robot, password: {file: password}}"),
+        ("command", OF_COMMAND, "credentials: {command: [print-login]}"),
+        ("helper", OF_HELPER, "credentials: {helper: canary}"),
+        ("docker's file", IN_DOCKERS_FILE, "credentials: {docker_config: config.json}"),
+    ];
+    let of = |(name, secret, keys): (&'static str, &str, &str)| {
+        let (source, target) = (Server::start(), host_of(secret));
+        images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+        let scene =
+            Scene::new((source.host(), "plain_http: true"), (target.host(), &format!("plain_http: true, {keys}")));
+        scene.program("print-login", &format!("echo '{USER}:{OF_COMMAND}'; echo '{OF_COMMAND}' >&2"));
+        let answer = format!(r#"{{\"ServerURL\": \"x\", \"Username\": \"{USER}\", \"Secret\": \"{OF_HELPER}\"}}"#);
+        scene.program("docker-credential-canary", &format!("read host; echo \"{answer}\"; echo {OF_HELPER} >&2"));
+        let login = base64(&format!("{USER}:{IN_DOCKERS_FILE}"));
+        let config = format!(r#"{{"auths": {{"{}": {{"auth": "{login}"}}}}}}"#, target.host());
+        scene.site.write("config.json", &config);
+        (name, source, target, scene)
+    };
+    sources.into_iter().map(of).collect()
+}
+
+#[test]
+fn no_source_of_a_login_shows_it_where_it_is_taken_and_where_it_is_refused() {
+    let mut told = Told::default();
+    for (name, _source, target, scene) in logins(&basic) {
+        scene.once(&mut told, name, &["--log-format", "json", "once"], 0);
+        target.set(Fault::Echoes("manifest HEAD", 401));
+        target.set(Fault::Echoes("tags GET", 401));
+        scene.once(&mut told, &format!("{name}, echoed"), &["once"], 1);
+    }
+    for (name, _source, target, scene) in logins(&|_| basic("another")) {
+        scene.once(&mut told, &format!("{name}, refused"), &["once"], 1);
+        assert!(target.store().repositories().is_empty());
+        let (daemon, address) = scene.daemon();
+        scene.ask_all(&mut told, name, &address);
+        daemon.signal("TERM");
+        told.output(name, daemon.wait(DEADLINE));
+    }
+    for (name, _source, target, scene) in logins(&|_| bearer("another")) {
+        target.set(Fault::Echoes("token GET", 403));
+        scene.once(&mut told, &format!("{name}, refused a token"), &["once"], 1);
+    }
+    told.expect_traces();
+    told.expect_no_secret();
+}
+
+#[test]
+fn a_program_that_fails_is_not_quoted() {
+    let mut told = Told::default();
+    for (_, _source, _target, scene) in logins(&basic).into_iter().skip(3).take(2) {
+        let script = format!("echo '{OF_COMMAND}'; echo '{OF_HELPER}' >&2; exit 7");
+        scene.program("print-login", &script);
+        scene.program("docker-credential-canary", &script);
+        scene.once(&mut told, "failing", &["once"], 1);
+        let script = format!("echo '{{\"Secret\": \"{OF_HELPER}\"'; echo '{OF_COMMAND}:\n\n{OF_COMMAND}'");
+        scene.program("print-login", &script);
+        scene.program("docker-credential-canary", &script);
+        scene.once(&mut told, "talking", &["once"], 1);
+    }
+    told.expect_no_secret();
+}
+
+/// Runs once with this done to the two registries, which must fail.
+fn failing(name: &str, spoil: impl Fn(&Server, &Server)) -> Told {
+    let (source, target, scene) = signed();
+    spoil(&source, &target);
+    // Nobody needs to see a storage that is not there be asked for minutes.
+    let text = fs::read_to_string(scene.site.path("sync.yaml")).unwrap();
+    scene.site.write("sync.yaml", &text.replace("schedule: never", "schedule: never, timeout: 25s"));
+    let mut told = Told::default();
+    scene.once(&mut told, name, &["once", "--json"], 1);
+    let history = scene.run(&["history", "--json"]);
+    assert!(history.stdout.contains("failed"), "{}", history.stdout);
+    told.output(name, history);
+    told
+}
+
+/// What registries send back of what they were sent.
+fn expect_no_secret_of_echoes(echoes: &[(bool, &'static str, u16)]) {
+    let run = |(of_source, kind, status): &(bool, &'static str, u16)| {
+        let told = failing(&format!("{kind} {status}"), |source, target| {
+            let server = if *of_source { source } else { target };
+            server.set(Fault::Echoes(kind, *status));
+        });
+        let shown = told.0.values().any(|bytes| String::from_utf8_lossy(bytes).contains("you sent"));
+        assert!(shown, "{kind} {status}: what was sent back is told, but for the secrets");
+        told.found()
+    };
+    let found: Vec<String> = std::thread::scope(|scope| {
+        let runs: Vec<_> = echoes.iter().map(|echo| scope.spawn(move || run(echo))).collect();
+        runs.into_iter().flat_map(|run| run.join().unwrap()).collect()
+    });
+    assert!(found.is_empty(), "{} leaks\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn what_a_source_sends_back_is_not_shown() {
+    expect_no_secret_of_echoes(&[
+        (true, "tags GET", 403),
+        (true, "manifest GET", 401),
+        (true, "manifest GET", 403),
+        (true, "manifest GET", 404),
+        (true, "manifest GET", 500),
+        (true, "blob GET", 403),
+        (true, "storage GET", 400),
+        (true, "storage GET", 404),
+        (true, "token GET", 401),
+        (true, "token GET", 400),
+    ]);
+}
+
+#[test]
+fn what_a_target_sends_back_is_not_shown() {
+    expect_no_secret_of_echoes(&[
+        (false, "upload POST", 401),
+        (false, "upload POST", 403),
+        (false, "upload POST", 500),
+        (false, "upload PATCH", 403),
+        (false, "upload PATCH", 404),
+        (false, "upload PUT", 400),
+        (false, "upload PUT", 403),
+        (false, "manifest PUT", 400),
+        (false, "manifest PUT", 404),
+        (false, "token POST", 401),
+    ]);
+}
+
+#[test]
+fn a_signed_address_is_not_shown_wherever_it_leads() {
+    let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let plain = Server::start();
+    let query: String = url::form_urlencoded::byte_serialize(READ.as_bytes()).collect();
+    let addresses = [
+        format!("http://{closed}/x?sig={query}"),
+        format!("https://{}/x?sig={query}", plain.host()),
+        format!("http://storage.invalid/x?sig={query}"),
+        format!("http://someone:{query}@{}/x?sig={query}", plain.host()),
+        format!("ftp://{}/x?sig={query}", plain.host()),
+        format!("http://{}:99999/x?sig={query}", "127.0.0.1"),
+    ];
+    let found: Vec<String> = std::thread::scope(|scope| {
+        let run = |address: &String| {
+            let told = failing(address.split("?").next().unwrap(), |source, _| {
+                source.set(Fault::BlobRedirectTo(address.clone()));
+            });
+            told.found()
+        };
+        let runs: Vec<_> = addresses.iter().map(|address| scope.spawn(move || run(address))).collect();
+        runs.into_iter().flat_map(|run| run.join().unwrap()).collect()
+    });
+    assert!(found.is_empty(), "{} leaks\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn a_proxy_s_login_is_not_shown_where_it_is_taken_refused_or_not_asked_for() {
+    let authority = Authority::new("An authority of the tests");
+    let own = authority.certify("127.0.0.1", 2099);
+    let (source, target) = (Server::start(), Server::start());
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    source.set(Fault::RelativeLocation);
+    let front = Front::tls(source.host(), &own, None, &["http/1.1"]);
+    let proxies = [(Front::proxy(&format!("{PROXY_USER}:{PROXY_PASSWORD}")), 0), (Front::proxy("another:login"), 1)];
+    let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let password: String = url::form_urlencoded::byte_serialize(PROXY_PASSWORD.as_bytes()).collect();
+    let mut told = Told::default();
+    let at = |proxy: &str, code: i32, told: &mut Told| {
+        let keys = format!("tls: {{ca: ca.pem}}, proxy: \"http://{PROXY_USER}:{password}@{proxy}\"");
+        let scene = Scene::new((&front.host(), &keys), (target.host(), "plain_http: true"));
+        scene.site.write("ca.pem", &authority.pem());
+        scene.once(told, proxy, &["--log-format", "json", "once"], code);
+        told.output(proxy, scene.run(&["check"]));
+    };
+    for (proxy, code) in &proxies {
+        at(&proxy.host(), *code, &mut told);
+    }
+    at(&closed.to_string(), 1, &mut told);
+    told.expect_traces();
+    told.expect_no_secret();
+}
+
+#[test]
+fn over_http_2_no_header_is_logged() {
+    let authority = Authority::new("An authority of the tests");
+    let own = authority.certify("127.0.0.1", 2099);
+    let (source, target) = (Server::start(), basic(IN_ENVIRONMENT));
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    target.set(Fault::RelativeLocation);
+    target.set(Fault::UploadSignature(UPLOAD));
+    let nginx = Nginx::start(target.host(), &own.certificate, &own.key);
+    let keys = "tls: {ca: ca.pem}, path_prefix: /art/images, credentials: {username: robot, password: {env: SECRET}}";
+    let scene = Scene::new((source.host(), "plain_http: true"), (nginx.host(), keys));
+    scene.site.write("ca.pem", &authority.pem());
+    let mut told = Told::default();
+    scene.once(&mut told, "good", &["--log-format", "json", "once"], 0);
+    target.set(Fault::Echoes("manifest HEAD", 403));
+    scene.once(&mut told, "echo", &["once"], 1);
+    let log: String = told.0.values().map(|bytes| String::from_utf8_lossy(bytes)).collect();
+    assert!(log.contains("\"h2::"), "the traces of h2 are there");
+    told.expect_no_secret();
+}
+
+#[test]
+fn a_broken_configuration_shows_no_secret_at_the_start_and_while_it_runs() {
+    let (_source, _target, scene) = signed();
+    let (mut daemon, address) = scene.daemon();
+    let good = fs::read_to_string(scene.site.path("sync.yaml")).unwrap();
+    let mut told = Told::default();
+    let with = |keys: &str| good.replacen("registries: {", &format!("registries: {{\"x.example\": {{{keys}}}, "), 1);
+    let broken = [
+        with(&format!("credentials: {{username: robot, password: \"{IN_YAML}\", passwort: \"{IN_YAML}\"}}")),
+        with(&format!("credentials: {{username: robot, password: [\"{IN_YAML}\"]}}")),
+        with(&format!("credentials: {{token: {{env: IDENTITY, value: \"{IN_YAML}\"}}}}")),
+        with(&format!("proxy: \"http://{PROXY_USER}:{IN_YAML}@/\"")),
+        with(&format!("credentials: {{password: \"{IN_YAML}}}")),
+        format!("{good}\n  password: {IN_YAML}\n\t{IN_YAML}: [\n"),
+    ];
+    for (at, text) in broken.iter().enumerate() {
+        scene.site.write("sync.yaml", text);
+        let output = scene.run(&["check"]);
+        assert_eq!(output.code(), 2, "{at}: {}{}", output.stdout, output.stderr);
+        told.output(&format!("check {at}"), output);
+        told.output(&format!("check {at} --json"), scene.run(&["check", "--json"]));
+        told.output(&format!("once {at}"), scene.run(&["once"]));
+        daemon.wait_until("the mistake", |daemon| {
+            daemon.signal("HUP");
+            std::thread::sleep(Duration::from_millis(300));
+            let status = http::get(&address, "/status")?.1;
+            status.contains("sync.yaml:").then_some(())
+        });
+        for path in ["/readyz", "/status", "/metrics", "/"] {
+            told.add(format!("{at}: {path}"), http::get(&address, path).unwrap().1);
+        }
+    }
+    daemon.signal("TERM");
+    told.output("daemon", daemon.wait(DEADLINE));
+    told.expect_no_secret();
+}
+
+#[test]
+fn a_daemon_that_is_aborted_leaves_no_secret_behind() {
+    let (_source, target, scene) = signed();
+    let mut told = Told::default();
+    target.set(Fault::Held("manifest PUT"));
+    let mut run = Running::start(&mut scene.command(&["--log-format", "json", "once"]));
+    run.wait_until("a run with all its secrets", |_| (target.log().count("manifest PUT") > 0).then_some(()));
+    run.signal("ABRT");
+    told.output("aborted", run.wait(DEADLINE));
+    scene.kept(&mut told, "aborted");
+    told.expect_traces();
+    told.expect_no_secret();
+}
+
+#[test]
+fn a_secret_is_found_in_every_form_and_place() {
+    for secret in ALL {
+        let percent: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        for leak in [
+            format!("a {secret} b"),
+            format!("cut {}…", &secret[..8]),
+            format!("Authorization: Basic {}", base64(&format!("{USER}:{secret}"))),
+            format!("Proxy-Authorization: Basic {}", base64(&format!("{PROXY_USER}:{secret}"))),
+            base64(secret),
+            format!("http://h/x?sig={percent}&x"),
+            format!("{:?}", format!("?sig={}", percent.to_lowercase())),
+            hex::encode(secret),
+        ] {
+            let mut told = Told::default();
+            told.add("one", "nothing");
+            told.add("two", [b"\xff\xfe", leak.as_bytes()].concat());
+            assert!(!told.found().is_empty(), "{leak}");
+        }
+    }
+    let mut told = Told::default();
+    told.add("one", format!("{USER} at a registry, Basic {}", &base64(&format!("{USER}:"))[..6]));
+    assert_eq!(told.found(), Vec::<String>::new());
+}

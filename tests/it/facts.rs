@@ -1,0 +1,117 @@
+//! Holds `docs/registries.md` against the tests: each row of it names the test that shows the row, and that test is there.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::support::rust_source;
+
+/// The sections, in their order.
+const SECTIONS: [&str; 14] = [
+    "Every registry",
+    "Azure Container Registry",
+    "Docker Hub",
+    "Amazon ECR",
+    "GitHub (GHCR)",
+    "Google Artifact Registry and gcr.io",
+    "Harbor",
+    "Quay",
+    "GitLab",
+    "Artifactory",
+    "distribution 2 and 3",
+    "zot",
+    "Proxies and load balancers",
+    "Security floor",
+];
+
+/// What follows has no tests, and says so.
+const APART: &str = "Not used yet";
+
+/// A row of a table.
+#[derive(Debug, PartialEq, Eq)]
+struct Row {
+    section: String,
+    fact: String,
+    tests: Vec<String>,
+}
+
+fn rows(page: &str) -> Vec<Row> {
+    let (mut rows, mut section) = (Vec::new(), String::new());
+    for line in page.lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            section = title.trim().to_owned();
+        }
+        let Some(cells) = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |")) else { continue };
+        let cells: Vec<&str> = cells.split(" | ").collect();
+        let is_head = cells[0] == "fact" || cells[0].starts_with("---");
+        if is_head || section == APART {
+            continue;
+        }
+        assert_eq!(cells.len(), 3, "a row has a fact, what is done, and its tests: {line}");
+        let tests = cells[2].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        rows.push(Row { section: section.clone(), fact: cells[0].to_owned(), tests });
+    }
+    rows
+}
+
+/// Whether there is such a test, by the name that `cargo test` prints.
+fn exists(root: &Path, test: &str) -> bool {
+    let Some((module, function)) = test.rsplit_once("::") else { return false };
+    let path = module.replace("::", "/");
+    let within = path.strip_suffix("/tests").unwrap_or(&path);
+    let files = [format!("tests/it/{path}.rs"), format!("src/{path}.rs"), format!("src/{within}.rs")];
+    let texts = files.iter().filter_map(|file| std::fs::read_to_string(root.join(file)).ok());
+    texts.into_iter().any(|text| rust_source::tests(&text).contains(function))
+}
+
+fn page() -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/registries.md");
+    std::fs::read_to_string(file).expect("the page of facts")
+}
+
+#[test]
+fn every_fact_names_a_test_that_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rows = rows(&page());
+    assert!(rows.len() > 50, "the tables were found: {}", rows.len());
+    let mut wrong = Vec::new();
+    for row in &rows {
+        if row.tests.is_empty() {
+            wrong.push(format!("{}: no test: {}", row.section, row.fact));
+        }
+        let missing = row.tests.iter().filter(|test| !exists(root, test));
+        wrong.extend(missing.map(|test| format!("{}: there is no test {test}: {}", row.section, row.fact)));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_registry_has_its_section_and_no_fact_stands_twice() {
+    let page = page();
+    let titles: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(titles, [&SECTIONS[..], &[APART]].concat());
+    let rows = rows(&page);
+    for section in SECTIONS {
+        assert!(rows.iter().any(|row| row.section == section), "{section} has no row");
+    }
+    let facts: BTreeSet<&str> = rows.iter().map(|row| row.fact.as_str()).collect();
+    assert_eq!(facts.len(), rows.len());
+}
+
+#[test]
+fn the_tables_are_read_as_they_are_meant() {
+    let page = "## One\n\n| fact | so | shown by |\n| --- | --- | --- |\n| a | b | `x::y`, `z::w` |\n| c | d |  |\n\
+                ## Not used yet\n\n| e | f |\n";
+    let row = |fact: &str, tests: &[&str]| Row {
+        section: "One".to_owned(),
+        fact: fact.to_owned(),
+        tests: tests.iter().map(|test| (*test).to_owned()).collect(),
+    };
+    assert_eq!(rows(page), [row("a", &["x::y", "z::w"]), row("c", &[])]);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    assert!(exists(root, "facts::the_tables_are_read_as_they_are_meant"));
+    assert!(exists(root, "registry::links::tests::a_listing_without_end_is_an_error"));
+    assert!(exists(root, "registry::tests::listing::pages_are_followed_to_the_last"));
+    for none in ["facts::rows", "facts::nowhere", "nowhere::the_tables_are_read_as_they_are_meant", "facts"] {
+        assert!(!exists(root, none), "{none}");
+    }
+}

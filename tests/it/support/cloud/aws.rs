@@ -1,0 +1,191 @@
+//! Amazon's: the registry service, the security token service, a container's agent and the instance metadata service, which
+//! all give keys that they know again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine as _;
+use serde_json::json;
+
+use super::{Asked, Given, Passwords, Said, Services, json, refused, sigv4};
+
+/// The region that requests must be signed for.
+pub const REGION: &str = "eu-west-1";
+/// The role of the instance, and the one that may be taken on.
+pub const ROLE: &str = "arn:aws:iam::1234:role/mirror";
+
+/// The services, and the passwords that they give.
+pub struct Aws {
+    /// Where they are: `/ecr/`, `/sts/`, `/agent`, and the metadata service.
+    pub services: Services,
+    /// What lets into the registry.
+    pub passwords: Passwords,
+    /// All that is secret.
+    pub given: Given,
+    state: Arc<State>,
+}
+
+struct State {
+    given: Given,
+    passwords: Passwords,
+    /// How long a password lives.
+    lifetime: Duration,
+    /// Secret and session token, by access key.
+    keys: Mutex<HashMap<String, (String, Option<String>)>>,
+    session: String,
+    web_identity: String,
+    agent: String,
+    /// How many requests to the registry service are answered 500 first.
+    fails: Mutex<usize>,
+    /// Who asked for passwords: access keys.
+    who: Mutex<Vec<String>>,
+}
+
+impl Aws {
+    /// Starts them. Passwords live so long; the first one is revoked when it is used at this age.
+    pub fn start(lifetime: Duration, revoke_at: Option<Duration>) -> Self {
+        let (given, passwords) = (Given::default(), Passwords::of("AWS", revoke_at));
+        let state = Arc::new(State {
+            session: given.new_secret("the metadata service's session"),
+            web_identity: given.new_secret("the web identity token"),
+            agent: given.new_secret("the token for the container's agent"),
+            given: given.clone(),
+            passwords: passwords.clone(),
+            lifetime,
+            keys: Mutex::default(),
+            fails: Mutex::default(),
+            who: Mutex::default(),
+        });
+        let of = state.clone();
+        Self { services: Services::start(move |asked| of.answer(asked)), passwords, given, state }
+    }
+
+    /// New keys that do not end: id and secret.
+    pub fn user(&self) -> (String, String) {
+        let (id, secret, _) = self.state.new_keys("AKIA", false);
+        (id, secret)
+    }
+
+    /// New keys for a time: id, secret and session token.
+    pub fn session(&self) -> (String, String, String) {
+        let (id, secret, token) = self.state.new_keys("ASIA", true);
+        (id, secret, token.unwrap_or_default())
+    }
+
+    /// The word of a cluster for who we are.
+    pub fn web_identity(&self) -> &str {
+        &self.state.web_identity
+    }
+
+    /// What a container's agent wants to see.
+    pub fn agent(&self) -> &str {
+        &self.state.agent
+    }
+
+    /// The next requests to the registry service are answered 500.
+    pub fn fail(&self, times: usize) {
+        *self.state.fails.lock().unwrap() = times;
+    }
+
+    /// How many passwords were asked for.
+    pub fn asked(&self) -> usize {
+        self.state.who.lock().unwrap().len()
+    }
+}
+
+impl State {
+    fn new_keys(&self, prefix: &str, for_a_time: bool) -> (String, String, Option<String>) {
+        let mut keys = self.keys.lock().unwrap();
+        let id = format!("{prefix}{:016}", keys.len());
+        let secret = self.given.new_secret("a secret access key");
+        let token = for_a_time.then(|| self.given.new_secret("a session token"));
+        keys.insert(id.clone(), (secret.clone(), token.clone()));
+        (id, secret, token)
+    }
+
+    fn answer(&self, asked: &Asked) -> Said {
+        let folder = "/latest/meta-data/iam/security-credentials/";
+        let known = asked.header("x-aws-ec2-metadata-token") == self.session;
+        match (asked.method.as_str(), asked.path.as_str()) {
+            ("PUT", "/latest/api/token") if !asked.header("x-aws-ec2-metadata-token-ttl-seconds").is_empty() => {
+                (200, Vec::new(), self.session.clone())
+            }
+            ("GET", path) if path == folder && known => (200, Vec::new(), "mirror-role\n".to_owned()),
+            ("GET", path) if known && path.strip_prefix(folder) == Some("mirror-role") => self.keys_as_json(),
+            ("GET", path) if path.starts_with(folder) => refused(401),
+            ("GET", "/agent") if asked.header("authorization") == self.agent => self.keys_as_json(),
+            ("GET", "/agent") => refused(403),
+            ("POST", "/sts/") => self.sts(asked),
+            ("POST", "/ecr/") => self.ecr(asked),
+            _ => refused(404),
+        }
+    }
+
+    fn keys_as_json(&self) -> Said {
+        let (id, secret, token) = self.new_keys("ASIA", true);
+        json(&json!({"Code": "Success", "AccessKeyId": id, "SecretAccessKey": secret, "Token": token}))
+    }
+
+    fn sts(&self, asked: &Asked) -> Said {
+        let form = asked.form();
+        let said = |name: &str| form.get(name).map_or("", String::as_str);
+        let good = match said("Action") {
+            "AssumeRoleWithWebIdentity" => said("WebIdentityToken") == self.web_identity,
+            "AssumeRole" => said("ExternalId") == "outside" && self.is_signed_for("sts", asked).is_some(),
+            _ => false,
+        };
+        if !good || said("RoleArn") != ROLE || said("RoleSessionName").is_empty() {
+            let xml = "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>";
+            return (403, Vec::new(), xml.to_owned());
+        }
+        let (id, secret, token) = self.new_keys("ASIA", true);
+        let xml = format!(
+            "<{0}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{0}Result><Credentials>\n  \
+             <AccessKeyId>{id}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
+             <SessionToken>{1}</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration>\
+             </Credentials></{0}Result></{0}Response>",
+            said("Action"),
+            token.unwrap_or_default()
+        );
+        (200, vec![("content-type", "text/xml".into())], xml)
+    }
+
+    fn ecr(&self, asked: &Asked) -> Said {
+        let failing = {
+            let mut fails = self.fails.lock().unwrap();
+            let failing = *fails > 0;
+            *fails = fails.saturating_sub(1);
+            failing
+        };
+        if failing {
+            return refused(500);
+        }
+        let target = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
+        let good = asked.header("x-amz-target") == target
+            && asked.header("content-type") == "application/x-amz-json-1.1"
+            && asked.body == "{}";
+        let Some(id) = self.is_signed_for("ecr", asked).filter(|_| good) else {
+            let headers = vec![("content-type", "application/x-amz-json-1.1".into())];
+            return (400, headers, r#"{"__type":"com.amazon.coral#InvalidSignatureException"}"#.to_owned());
+        };
+        self.who.lock().unwrap().push(id);
+        let password = self.given.new_secret("a password of the registry");
+        self.passwords.add(&password, self.lifetime);
+        let token = base64::engine::general_purpose::STANDARD.encode(format!("AWS:{password}"));
+        let ends = (chrono::Utc::now() + self.lifetime).timestamp_millis() as f64 / 1000.0;
+        let data = json!({"authorizationToken": token, "expiresAt": ends, "proxyEndpoint": "https://registry.example"});
+        json(&json!({"authorizationData": [data]}))
+    }
+
+    /// The access key by which a request is signed, where the signature is right.
+    fn is_signed_for(&self, service: &str, asked: &Asked) -> Option<String> {
+        let signed = sigv4::read(asked)?;
+        let (secret, token) = self.keys.lock().unwrap().get(&signed.id).cloned()?;
+        let placed = signed.region == REGION && signed.service == service;
+        let session = asked.header("x-amz-security-token") == token.unwrap_or_default();
+        // The signature is no secret that opens anything, but nobody needs to see it.
+        self.given.note("a signature", asked.header("authorization").rsplit('=').next().unwrap_or_default());
+        (placed && session && sigv4::is_right(asked, &signed, &secret)).then_some(signed.id)
+    }
+}

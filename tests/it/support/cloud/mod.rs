@@ -1,0 +1,235 @@
+//! Clouds within the test process: their metadata services, token services and what lets people into their registries. Each
+//! keeps all secrets that it ever gave, so that a test can look for them.
+
+pub mod aws;
+pub mod azure;
+pub mod gcp;
+mod sigv4;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use base64::Engine as _;
+use tokio_util::sync::CancellationToken;
+
+use super::registry::Gate;
+
+/// A request to a service.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// GET and its like.
+    pub method: String,
+    /// The path without its query.
+    pub path: String,
+    /// The query, decoded.
+    pub query: BTreeMap<String, String>,
+    /// The headers, their names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: String,
+}
+
+impl Asked {
+    /// A header, empty where it is missing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// The body as a form.
+    pub fn form(&self) -> BTreeMap<String, String> {
+        url::form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
+    }
+}
+
+/// What a service says: a status, headers and a body.
+pub type Said = (u16, Vec<(&'static str, String)>, String);
+
+/// JSON, 200.
+pub fn json(value: &serde_json::Value) -> Said {
+    (200, vec![("content-type", "application/json".into())], value.to_string())
+}
+
+/// A refusal without a word.
+pub fn refused(status: u16) -> Said {
+    (status, Vec::new(), String::new())
+}
+
+/// Services on a loopback port. Dropping it ends them.
+pub struct Services {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Services {
+    /// Starts them.
+    pub fn start(answer: impl Fn(&Asked) -> Said + Send + Sync + 'static) -> Self {
+        let (stop, asked) = (CancellationToken::new(), Arc::new(Mutex::new(Vec::new())));
+        let (ready, started) = mpsc::sync_channel(1);
+        let (stopped, noted, answer) = (stop.clone(), asked.clone(), Arc::new(answer));
+        let thread = std::thread::Builder::new().name("cloud".into()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+                ready.send(listener.local_addr().unwrap()).unwrap();
+                let handle = move |request: axum::extract::Request| {
+                    let (noted, answer) = (noted.clone(), answer.clone());
+                    async move {
+                        let asked = read(request).await;
+                        noted.lock().unwrap().push(asked.clone());
+                        respond(answer(&asked))
+                    }
+                };
+                let serve = axum::serve(listener, Router::new().fallback(handle));
+                stopped.run_until_cancelled(async { serve.await }).await;
+            });
+        });
+        let address = started.recv().expect("the thread binds its port");
+        Self { address, asked, stop, thread: Some(thread.unwrap()) }
+    }
+
+    /// `http://127.0.0.1:PORT` and a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// What was asked, as `GET /path`.
+    pub fn lines(&self) -> Vec<String> {
+        self.asked.lock().unwrap().iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect()
+    }
+
+    /// How often this was asked.
+    pub fn count(&self, line: &str) -> usize {
+        self.lines().iter().filter(|asked| *asked == line).count()
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn read(request: axum::extract::Request) -> Asked {
+    let (parts, body) = request.into_parts();
+    let query = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+    let text = |value: &axum::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
+    let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
+    Asked { method, path, query, headers, body: String::from_utf8_lossy(&body).into_owned() }
+}
+
+fn respond((status, headers, body): Said) -> Response {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(name, value);
+    }
+    response.body(Body::from(body)).expect("an answer of ours")
+}
+
+/// All secrets that were given, by what they are.
+#[derive(Debug, Clone, Default)]
+pub struct Given(Arc<Mutex<Vec<(String, String)>>>);
+
+impl Given {
+    /// A new secret of this kind, never the same one twice.
+    pub fn new_secret(&self, kind: &str) -> String {
+        let mut bytes = [0; 24];
+        aws_lc_rs::rand::fill(&mut bytes).expect("random bytes");
+        let secret = format!("c4nary-{}", hex::encode(bytes));
+        self.note(kind, &secret);
+        secret
+    }
+
+    /// Keeps a secret that was made elsewhere.
+    pub fn note(&self, kind: &str, secret: &str) {
+        self.0.lock().unwrap().push((kind.to_owned(), secret.to_owned()));
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<(String, String)> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// Passwords that let one user into a registry for a time, by Basic.
+#[derive(Clone)]
+pub struct Passwords {
+    user: &'static str,
+    /// From when to when each is good, and whether it was revoked.
+    live: Arc<Mutex<HashMap<String, Life>>>,
+    /// The first one dies when it is used at this age.
+    revoke_at: Option<Duration>,
+    refusals: Arc<Mutex<Vec<String>>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    first: bool,
+    from: Instant,
+    until: Instant,
+}
+
+impl Passwords {
+    /// None yet.
+    pub fn of(user: &'static str, revoke_at: Option<Duration>) -> Self {
+        Self { user, live: Arc::default(), revoke_at, refusals: Arc::default() }
+    }
+
+    /// Lets this one in for so long.
+    pub fn add(&self, password: &str, lifetime: Duration) {
+        let mut live = self.live.lock().unwrap();
+        let from = Instant::now();
+        let life = Life { first: live.is_empty(), from, until: from + lifetime };
+        live.insert(password.to_owned(), life);
+    }
+
+    /// Who was refused, and why: `nobody`, `unknown`, `over` or `revoked`.
+    pub fn refusals(&self) -> Vec<String> {
+        self.refusals.lock().unwrap().clone()
+    }
+
+    fn refusal(&self, authorization: &str) -> Option<&'static str> {
+        let Some(encoded) = authorization.strip_prefix("Basic ") else { return Some("nobody") };
+        let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default();
+        let decoded = String::from_utf8_lossy(&decoded).into_owned();
+        let password = decoded.strip_prefix(&format!("{}:", self.user));
+        let live = self.live.lock().unwrap();
+        let Some(life) = password.and_then(|password| live.get(password)) else { return Some("unknown") };
+        if Instant::now() >= life.until {
+            return Some("over");
+        }
+        let revoked = life.first && self.revoke_at.is_some_and(|age| life.from.elapsed() >= age);
+        revoked.then_some("revoked")
+    }
+}
+
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Passwords")
+    }
+}
+
+impl Gate for Passwords {
+    fn challenge(&self, authorization: &str, _: &str, _: &[String]) -> Option<String> {
+        let refusal = self.refusal(authorization)?;
+        self.refusals.lock().unwrap().push(refusal.to_owned());
+        Some("Basic realm=\"cloud\"".to_owned())
+    }
+
+    fn answer(&self, _: &str, _: &[(String, String)]) -> (u16, String) {
+        (404, "{}".to_owned())
+    }
+}

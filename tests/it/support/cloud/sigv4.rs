@@ -1,0 +1,85 @@
+//! Signature Version 4 from the receiver's side, after "AWS Signature Version 4 for API requests": computes what the
+//! signature of a request must be. Nothing here is shared with the program.
+
+use sha2::{Digest as _, Sha256};
+
+use super::Asked;
+
+/// Who signed, and the place that was signed for.
+pub struct Signed {
+    /// The access key's id.
+    pub id: String,
+    /// The region.
+    pub region: String,
+    /// The service.
+    pub service: String,
+    date: String,
+    names: Vec<String>,
+    signature: String,
+}
+
+/// Reads the `Authorization` of a request.
+pub fn read(asked: &Asked) -> Option<Signed> {
+    let rest = asked.header("authorization").strip_prefix("AWS4-HMAC-SHA256 ")?;
+    let part = |name: &str| rest.split(", ").find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+    let scope: Vec<&str> = part("Credential")?.split('/').collect();
+    let [id, date, region, service, "aws4_request"] = scope[..] else { return None };
+    Some(Signed {
+        id: id.to_owned(),
+        region: region.to_owned(),
+        service: service.to_owned(),
+        date: date.to_owned(),
+        names: part("SignedHeaders")?.split(';').map(str::to_owned).collect(),
+        signature: part("Signature")?.to_owned(),
+    })
+}
+
+/// Whether a request was signed with this secret, at about this time, with every header that must be.
+pub fn is_right(asked: &Asked, signed: &Signed, secret: &str) -> bool {
+    let time = asked.header("x-amz-date");
+    let now = chrono::Utc::now();
+    let at = chrono::NaiveDateTime::parse_from_str(time, "%Y%m%dT%H%M%SZ").map(|at| at.and_utc());
+    let timely = at.is_ok_and(|at| (now - at).num_minutes().abs() < 5) && time.starts_with(&signed.date);
+    let must = asked.headers.keys().filter(|name| *name == "host" || name.starts_with("x-amz-"));
+    let covered = must.clone().all(|name| signed.names.contains(name)) && signed.names.is_sorted();
+    let headers: String = signed.names.iter().map(|name| format!("{name}:{}\n", asked.header(name).trim())).collect();
+    let query: Vec<String> = asked.query.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let canonical = [
+        asked.method.as_str(),
+        &asked.path,
+        &query.join("&"),
+        &headers,
+        &signed.names.join(";"),
+        &hex::encode(Sha256::digest(&asked.body)),
+    ]
+    .join("\n");
+    let scope = format!("{}/{}/{}/aws4_request", signed.date, signed.region, signed.service);
+    let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex::encode(Sha256::digest(canonical)));
+    let key = hmac(format!("AWS4{secret}").as_bytes(), &signed.date);
+    let key = hmac(&hmac(&hmac(&key, &signed.region), &signed.service), "aws4_request");
+    timely && covered && signed.signature == hex::encode(hmac(&key, &text))
+}
+
+/// RFC 2104, of a key that is no longer than a block.
+fn hmac(key: &[u8], text: &str) -> Vec<u8> {
+    assert!(key.len() <= 64, "a short key");
+    let padded = |byte: u8| {
+        let mut block = [byte; 64];
+        block.iter_mut().zip(key).for_each(|(pad, key)| *pad ^= key);
+        block
+    };
+    let inner = Sha256::new().chain_update(padded(0x36)).chain_update(text).finalize();
+    Sha256::new().chain_update(padded(0x5c)).chain_update(inner).finalize().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 4231, test case 2.
+    #[test]
+    fn hmac_is_that_of_the_specification() {
+        let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        assert_eq!(hex::encode(hmac(b"Jefe", "what do ya want for nothing?")), expected);
+    }
+}
