@@ -311,6 +311,7 @@ impl Service {
             return;
         }
         self.looked_at = content;
+        systemd::reloading();
         match config::load(&self.path, &*self.environment) {
             Ok(config) => self.reconfigure(config).await,
             Err(problems) => self.refuse(&problems),
@@ -321,7 +322,7 @@ impl Service {
     fn refuse(&mut self, problems: &Problems) {
         tracing::error!("the edited configuration is refused and the last good one goes on:\n{problems}");
         self.state.refused(problems.to_string());
-        systemd::status("the edited configuration is refused; the last good one goes on");
+        systemd::reloaded("the edited configuration is refused; the last good one goes on");
     }
 
     async fn reconfigure(&mut self, config: Config) {
@@ -353,7 +354,7 @@ impl Service {
         self.state.loaded(&self.entries, now);
         let (added, removed, changed) = (difference.added.len(), difference.removed.len(), difference.changed.len());
         tracing::info!(added, removed, changed, "the configuration was read again");
-        systemd::status(&self.state.summary());
+        systemd::reloaded(&self.state.summary());
     }
 
     /// Lets runs finish their tags within the grace, then drops what is left.

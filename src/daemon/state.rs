@@ -53,8 +53,12 @@ impl State {
         let mut snapshot = Snapshot::starting(Utc::now());
         snapshot.configuration.path = path.display().to_string();
         snapshot.journal.path = journal.path().display().to_string();
-        let past = journal.last_runs().await?.into_iter().map(|run| (run.entry.clone(), Past::of(&run)));
-        let mut past: BTreeMap<String, Past> = past.collect();
+        let runs = journal.last_runs().await?;
+        let mut past: BTreeMap<_, _> = runs.into_iter().map(|run| (run.entry.clone(), Past::of(&run))).collect();
+        for ends in journal.last_ends().await? {
+            let past: &mut Past = past.entry(ends.entry).or_default();
+            (past.last_success, past.last_failure) = (ends.success, ends.failure);
+        }
         for streak in journal.failure_streaks().await? {
             past.entry(streak.entry).or_default().failures = streak.failures;
         }
@@ -79,6 +83,9 @@ impl State {
         self.snapshot.ready = true;
         self.snapshot.entries = entries.iter().map(|entry| self.entry_state(entry)).collect();
         self.metrics.configuration_loaded(now, entries.iter().map(|entry| entry.name.as_str()));
+        for entry in &self.snapshot.entries {
+            self.metrics.ended_before(&entry.name, entry.last_success, entry.last_failure);
+        }
     }
 
     fn entry_state(&self, entry: &Entry) -> EntryState {
@@ -247,16 +254,12 @@ impl Past {
             counts: run.tags,
             error: run.error.clone(),
         };
-        let well = is_well(outcome);
         let own = run.trigger != Trigger::Hand;
         Self {
-            running: None,
             last_run: Some(last_run),
-            last_success: (well == Some(true)).then_some(ended),
-            last_failure: (well == Some(false)).then_some(ended),
-            failures: 0,
             cut_off: outcome == Outcome::Interrupted && own,
             postponed: run.postponed_until.filter(|_| own).map(|until| (ended, until)),
+            ..Self::default()
         }
     }
 }

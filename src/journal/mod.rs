@@ -23,8 +23,8 @@ pub use error::JournalError;
 pub use handle::Journal;
 pub use quotas::QuotaRecord;
 pub use record::{
-    Begun, DigestPrefix, DigestPrefixError, EvidenceFilter, EvidenceRecord, HistoryFilter, Observation, Outcome,
-    RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
+    Begun, DigestPrefix, DigestPrefixError, EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation,
+    Outcome, RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
 };
 pub use referrer_checks::ReferrerCheck;
 pub use streaks::FailureStreak;
