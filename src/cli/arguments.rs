@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::logging::LogFormat;
 use super::{
-    check, completions, copy, evidence, history, inspect, limits, login_check, man, once, plan, run, schema, status,
-    tags,
+    check, completions, copy, evidence, history, inspect, limits, login_check, man, next, once, plan, run, schema,
+    status, tags,
 };
 
 /// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
@@ -44,6 +44,8 @@ pub enum Command {
     Once(once::Once),
     /// Show what a run would change; change nothing
     Plan(plan::Plan),
+    /// Show when entries will run by themselves, offline
+    Next(next::Next),
     /// Check the configuration, offline
     Check(check::Check),
     /// Ask each registry whether it lets us in and grants what the entries need

@@ -88,6 +88,7 @@ impl Copy {
             platforms: self.wanted_platforms(),
             referrers: !self.no_referrers,
             schedule: Schedule::Never,
+            on_start: false,
             timezone: chrono_tz::UTC,
             jitter: std::time::Duration::ZERO,
             timeout: None,

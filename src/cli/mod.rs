@@ -16,6 +16,7 @@ mod limits;
 mod logging;
 mod login_check;
 mod man;
+mod next;
 mod once;
 mod open;
 mod output;

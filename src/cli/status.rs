@@ -75,7 +75,9 @@ fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::i
     output.table(&entries(&snapshot.entries))?;
     for entry in &snapshot.entries {
         if let Some(error) = entry.last_run.as_ref().and_then(|run| run.error.as_ref()) {
-            output.line(format!("{}: {error}", entry.name))?;
+            let again =
+                if entry.failures > 1 { format!(" ({} times in a row)", entry.failures) } else { String::new() };
+            output.line(format!("{}: {error}{again}", entry.name))?;
         }
     }
     for quota in &snapshot.quotas {
@@ -203,6 +205,7 @@ mod tests {
             last_run: Some(last_run),
             last_success: None,
             last_failure: Some(at(30)),
+            failures: 3,
         };
         let transfer = TransferState {
             source: "h/a".into(),
@@ -234,7 +237,7 @@ mod tests {
              the last edit was refused, the configuration before it goes on:\nsync.yaml:3:1: unknown key\n\n\
              ENTRY  NOW   LAST RUN              OUTCOME  TAGS              NEXT RUN\n\
              api    idle  2027-01-15T08:00:30Z  failed   2 kept, 1 failed  by hand only\n\
-             api: source: listing tags: denied\n\
+             api: source: listing tags: denied (3 times in a row)\n\
              docker.io as mirror-bot: 76 of 200 pulls left in 6h, 20 kept back (told 2027-01-15T08:00:00Z)\n\n\
              BLOB             SENT       OF  FROM  TO\n{}  1.0 KiB  2.0 KiB  h/a   t/a\n",
             Digest::of(b"x").short()

@@ -48,6 +48,9 @@ fn read(reader: &Reader<'_>, root: &Node) -> Option<Config> {
     }
     let fields = reader.fields(&root, &ROOT)?;
     fields.get("version");
+    for file in fields.get("include").and_then(|value| reader.texts(value, "a list of files")).unwrap_or_default() {
+        reader.text(&file, "the path of a file");
+    }
     let daemon = daemon(reader, fields.get("daemon"), &root);
     let registries = fields.get("registries").map(|value| registries(reader, value)).unwrap_or_default();
     let defaults = fields.get("defaults").and_then(|value| reader.fields(value, &DEFAULTS));

@@ -35,6 +35,7 @@ pub(super) struct Settings<'n> {
     pub(super) platforms: Option<Option<Vec<Platform>>>,
     referrers: Option<bool>,
     schedule: Option<Schedule>,
+    on_start: Option<bool>,
     timezone: Option<Tz>,
     jitter: Option<Duration>,
     timeout: Option<Duration>,
@@ -102,7 +103,8 @@ pub(super) fn settings<'n>(reader: &Reader<'_>, fields: &Fields<'n>) -> Settings
         tags: get("tags").and_then(|value| tags(reader, value)),
         platforms: get("platforms").and_then(|value| platforms(reader, value)),
         referrers: get("referrers").and_then(|value| reader.bool(value)),
-        schedule: get("schedule").and_then(|value| reader.parsed(value, "a cron expression or never")),
+        schedule: get("schedule").and_then(|value| reader.parsed(value, "a cron expression, every 15m or never")),
+        on_start: get("on_start").and_then(|value| reader.bool(value)),
         timezone: get("timezone").and_then(|value| timezone(reader, value)),
         jitter: get("jitter").and_then(|value| reader.duration(value, 0..=MAX_JITTER)),
         timeout: get("timeout").and_then(|value| reader.duration(value, 1..=MAX_TIMEOUT)),
@@ -201,6 +203,7 @@ impl<'n> Settings<'n> {
             platforms: self.platforms.or_else(|| defaults.platforms.clone()),
             referrers: self.referrers.or(defaults.referrers),
             schedule: self.schedule.or_else(|| defaults.schedule.clone()),
+            on_start: self.on_start.or(defaults.on_start),
             timezone: self.timezone.or(defaults.timezone),
             jitter: self.jitter.or(defaults.jitter),
             timeout: self.timeout.or(defaults.timeout),
@@ -212,7 +215,8 @@ impl<'n> Settings<'n> {
 impl Draft<'_> {
     /// The entry; `None` where something of it could not be read.
     pub(super) fn entry(self) -> Option<Entry> {
-        let Settings { tags, platforms, referrers, schedule, timezone, jitter, timeout, overwrite } = self.settings;
+        let Settings { tags, platforms, referrers, schedule, on_start, timezone, jitter, timeout, overwrite } =
+            self.settings;
         Some(Entry {
             name: self.name?.0,
             source: self.source?.0,
@@ -222,6 +226,7 @@ impl Draft<'_> {
             platforms: platforms.flatten(),
             referrers: referrers.unwrap_or(true),
             schedule: schedule.unwrap_or(Schedule::Never),
+            on_start: on_start.unwrap_or_default(),
             timezone: timezone.unwrap_or(Tz::UTC),
             jitter: jitter.unwrap_or_default(),
             timeout,

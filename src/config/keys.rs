@@ -109,6 +109,12 @@ pub(super) static ROOT: Table = Table {
     place: "at the top level",
     groups: &[&[
         key("version", Shape::Exactly(1), "The version of this format.", "1"),
+        key(
+            "include",
+            Shape::Texts { filled: false },
+            "Files with `registries` and `sync` of their own, as paths or globs from this file's folder on.",
+            r#""conf.d/*.yaml""#,
+        ),
         key("daemon", Shape::Map(&DAEMON), "Settings of the process itself.", ""),
         key("registries", Shape::MapOf(&REGISTRY), "How to speak to registries, by host or host:port.", ""),
         key(
@@ -254,10 +260,15 @@ const SETTINGS: &[Key] = &[
         key(
             "schedule",
             ANY,
-            "When to run: five fields of cron in quotes, @hourly and its like, or never (by hand only).",
+            "When to run: five fields of cron in quotes, @hourly and its like, `every 15m` (a minute to 31 days), or never \
+             (by hand only).",
             r#""*/10 * * * *""#,
         ),
         r#""never""#,
+    ),
+    with_default(
+        key("on_start", Shape::Bool, "Run at each start of the daemon too, whatever the schedule says.", "true"),
+        "false",
     ),
     with_default(key("timezone", ANY, "The time zone of the schedule, by its name.", r#""Europe/Berlin""#), r#""UTC""#),
     with_default(
@@ -316,9 +327,8 @@ pub(super) static TAGS: Table = Table {
     required: &[],
 };
 
-/// All tables, for "it belongs under …".
+/// All tables, for "it belongs under …": of two that have a key the first is meant.
 pub(super) static TABLES: &[&Table] = &[
-    &ROOT,
     &DAEMON,
     &REGISTRY,
     &TLS,
@@ -334,6 +344,7 @@ pub(super) static TABLES: &[&Table] = &[
     &SIDES,
     &TAGS,
     &WINDOW,
+    &ROOT,
 ];
 
 impl Table {

@@ -15,6 +15,7 @@ mod difference;
 mod endpoint;
 mod entry;
 mod expand;
+mod files;
 mod keys;
 mod limits;
 mod load;
@@ -35,6 +36,7 @@ mod transport;
 
 pub use difference::{Difference, differ_in_limits_alone, difference};
 pub use endpoint::{Endpoint, EndpointError};
+pub use files::content;
 pub use load::{load, parse};
 pub use model::{Config, Daemon, Entry, EntryCredentials, EntryName, EntryNameError, StatusPort};
 pub use problem::{Problem, Problems};

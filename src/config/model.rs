@@ -107,6 +107,8 @@ pub struct Entry {
     pub referrers: bool,
     /// When it runs by itself. Default never.
     pub schedule: Schedule,
+    /// Whether it also runs when the daemon starts. Default false.
+    pub on_start: bool,
     /// The time zone of the schedule. Default UTC.
     pub timezone: chrono_tz::Tz,
     /// A run starts up to this much later than the schedule says, by chance; up to a day. Default 0.

@@ -8,7 +8,7 @@ const SHOWN: usize = 50;
 /// How much of a long line is shown.
 const WINDOW: usize = 160;
 
-/// Everything that is wrong with one configuration, in the order of the file; never empty.
+/// Everything that is wrong with one configuration, in the order of the files; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     found: Vec<Problem>,
@@ -67,6 +67,16 @@ impl Problems {
     /// One problem.
     pub(super) fn one(problem: Problem) -> Self {
         Self { found: vec![problem], more: 0 }
+    }
+
+    /// Those of several files, in the order of the files. `None` where there are none.
+    pub(super) fn joined(all: impl Iterator<Item = Self>) -> Option<Self> {
+        all.reduce(|mut all, next| {
+            all.found.extend(next.found);
+            all.more += next.more + all.found.len().saturating_sub(SHOWN);
+            all.found.truncate(SHOWN);
+            all
+        })
     }
 
     /// `None` where nothing was found; `more` are known besides.

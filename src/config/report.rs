@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use super::files::Document;
 use super::node::{Node, Path, affordable, locate};
 use super::problem::{Excerpt, Problem, Problems};
 use super::secrecy::Masks;
@@ -36,17 +37,33 @@ impl Found {
         Self { hint: Some(hint.to_string()), ..self }
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &[usize] {
+        &self.path
+    }
+
+    /// The same at another place.
+    pub(super) fn at(self, path: Path) -> Self {
+        Self { path, ..self }
+    }
+
     /// The same stands at another place already, whose line goes into the message.
     pub(super) fn first(self, path: &[usize], part: Part) -> Self {
         Self { first: Some((path.to_vec(), part)), ..self }
     }
 }
 
-/// Finds the lines and columns of all that was found. `None` where nothing was.
-pub(super) fn problems(file: &str, text: &str, root: &Node, found: Vec<Found>) -> Option<Problems> {
+/// Finds the lines and columns of all that was found in one file. `None` where nothing was. `origin` tells where a place stands
+/// that something was first at, which may be in another file.
+pub(super) fn problems<'d>(
+    document: &Document,
+    found: Vec<Found>,
+    origin: impl Fn(&[usize]) -> Option<(&'d Document, Path)>,
+) -> Option<Problems> {
     if found.is_empty() {
         return None;
     }
+    let Document { name, text, root } = document;
     let lines = lines(text);
     let masks = Masks::new(text, &lines, root);
     let most = affordable(text, MOST_LOCATED);
@@ -55,14 +72,18 @@ pub(super) fn problems(file: &str, text: &str, root: &Node, found: Vec<Found>) -
         let (line, column) = locate(text, &found.path, found.part == Part::Key).unwrap_or((1, 1));
         let mut message = found.message;
         if let Some((path, part)) = found.first
-            && let Some((line, _)) = locate(text, &path, part == Part::Key)
+            && let Some((there, path)) = origin(&path)
+            && let Some((line, _)) = locate(&there.text, &path, part == Part::Key)
         {
             message += &format!(", first in line {line}");
+            if there.name != *name {
+                message += &format!(" of {}", there.name);
+            }
         }
         let written = lines.get(line - 1).copied().unwrap_or_default();
         let length = width(root, &found.path, found.part, written, column);
         let excerpt = masks.excerpt(line, Excerpt { text: written.to_owned(), start: column - 1, length });
-        Problem { file: file.to_owned(), line, column, message, hint: found.hint, excerpt }
+        Problem { file: name.clone(), line, column, message, hint: found.hint, excerpt }
     });
     Problems::new(problems.collect(), more)
 }

@@ -1,24 +1,21 @@
-//! What a configuration is read from, to be compared: its file, and the files of certificates that it names. Not the
+//! What a configuration is read from, to be compared: its files, and the files of certificates that it names. Not the
 //! files of secrets: those are read when they are needed.
-
-use std::path::Path;
 
 use crate::config::Config;
 use crate::oci::Digest;
 use crate::registry::Pem;
 
 /// The content of all those files. One that cannot be read is another one than any that could.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Content {
-    file: Option<Digest>,
+    files: Option<Digest>,
     certificates: Vec<Option<Pem>>,
 }
 
 impl Content {
-    /// As it is now: the file at `path`, and those that `config` names. Blocking.
-    pub(super) fn now(path: &Path, config: &Config) -> Self {
-        let file = std::fs::read(path).ok().map(|content| Digest::of(&content));
-        Self { file, certificates: pems(config).map(|pem| pem.read_again().ok()).collect() }
+    /// As it is now: `files` of the configuration, and those of certificates that `config` names. Blocking.
+    pub(super) fn now(files: Option<Digest>, config: &Config) -> Self {
+        Self { files, certificates: pems(config).map(|pem| pem.read_again().ok()).collect() }
     }
 
     /// With the certificates as they were when `config` was read: what was exchanged since shows in the next comparison.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::content::Content;
 use super::state::State;
@@ -20,7 +20,7 @@ use crate::config::{self, Config, Entry, Problems};
 use crate::copy::Copier;
 use crate::journal::{Journal, JournalError, Trigger};
 use crate::registry::Options;
-use crate::schedule::{Postponed, Timetable, Timing, jitter_of};
+use crate::schedule::{Postponed, Timetable, Timing, backoff, jitter_of};
 use crate::status::{Metrics, Snapshot};
 
 /// How often the loop turns at least. The status port calls it dead after a minute.
@@ -62,6 +62,10 @@ struct Service {
     config: Config,
     /// What was last looked at, good or bad.
     looked_at: Content,
+    /// The folders that are watched; none of them any more when the guard is dropped.
+    watching: Option<(Vec<PathBuf>, DropGuard)>,
+    /// A value for each edit that may have happened.
+    edits: mpsc::Sender<()>,
     entries: Arc<Vec<Arc<Entry>>>,
     engine: Engine,
     timetable: Timetable,
@@ -84,12 +88,8 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     let Setup { path, config, journal, environment, snapshots, metrics, mut reload, shutdown } = setup;
     let (front, mut happenings) = Front::new();
     let (edit, mut edits) = mpsc::channel(1);
-    let watching = CancellationToken::new();
-    let _watching = watching.clone().drop_guard();
-    tokio::spawn(watcher::watch(path.clone(), edit, watching));
-
     let state = State::new(&path, &journal, snapshots, metrics).await?;
-    let mut service = Service::new(path, config, journal, environment, front, state);
+    let mut service = Service::new(path, config, journal, environment, front, state, edit);
     service.take_up().await?;
     systemd::ready(&service.state.summary());
     loop {
@@ -116,6 +116,7 @@ impl Service {
         environment: Environment,
         front: Front,
         state: State,
+        edits: mpsc::Sender<()>,
     ) -> Self {
         let engine = Engine {
             copier: Copier::new(config.daemon.memory),
@@ -125,8 +126,10 @@ impl Service {
             ),
             journal: Some(journal),
         };
-        Self {
-            looked_at: Content::now(&path, &config).having_read(&config),
+        let mut service = Self {
+            looked_at: Content::default(),
+            watching: None,
+            edits,
             path,
             environment,
             entries: shared(&config),
@@ -140,7 +143,22 @@ impl Service {
             front,
             state,
             probed: None,
+        };
+        service.looked_at = service.content().having_read(&service.config);
+        service
+    }
+
+    /// What all that the configuration is read from says now. From now on the folders are watched in which its files are.
+    fn content(&mut self) -> Content {
+        let Some((files, folders)) = config::content(&self.path, &*self.environment) else {
+            return Content::now(None, &self.config);
+        };
+        if self.watching.as_ref().is_none_or(|(watched, _)| *watched != folders) {
+            let watching = CancellationToken::new();
+            tokio::spawn(watcher::watch(folders.clone(), self.edits.clone(), watching.clone()));
+            self.watching = Some((folders, watching.drop_guard()));
         }
+        Content::now(Some(files), &self.config)
     }
 
     /// Fills the timetable from the journal: what was missed fires once, what was interrupted or postponed goes on.
@@ -156,8 +174,30 @@ impl Service {
             self.postponed.set(entry, ended, until);
         }
         self.postponed.retain(|name| self.entries.iter().any(|entry| entry.name.as_str() == name));
+        let on_start = self.entries.iter().filter(|entry| entry.on_start);
+        let begun: Vec<String> =
+            on_start.map(|entry| entry.name.to_string()).filter(|name| !self.is_under_way(name)).collect();
+        self.waiting.extend(begun.into_iter().map(|name| (name, Trigger::Start)));
+        for entry in self.entries.clone().iter() {
+            self.back_off(entry.name.as_str());
+        }
         self.state.loaded(&self.entries, now);
         Ok(())
+    }
+
+    /// Leaves an entry that keeps failing alone for a while. Whoever starts it by hand is not held up.
+    fn back_off(&mut self, name: &str) {
+        let (failures, Some(last)) = self.state.failures(name) else { return };
+        let wait = backoff(failures);
+        let until = last + wait;
+        if wait.is_zero() || until <= Utc::now() {
+            return;
+        }
+        let planned = self.timetable.next_firing(name, Utc::now());
+        self.timetable.hold(name, until);
+        if planned.is_some_and(|planned| planned <= until) {
+            tracing::warn!(entry = name, failures, until = %until, "failed again and again: its firings until then are left out");
+        }
     }
 
     async fn set_timetable(&mut self, now: DateTime<Utc>) -> Result<(), JournalError> {
@@ -233,6 +273,7 @@ impl Service {
             Ok(report) => {
                 self.running.remove(&report.entry);
                 self.state.ended(&report);
+                self.back_off(&report.entry);
                 if let Some(until) = report.postponed_until().filter(|_| self.has(&report.entry)) {
                     self.postponed.set(&report.entry, report.ended, until);
                 }
@@ -267,10 +308,11 @@ impl Service {
 
     /// Reads the file again if its content or that of a certificate is another one, or if it is asked for.
     async fn look_again(&mut self, asked: bool) {
-        let content = Content::now(&self.path, &self.config);
+        let content = self.content();
         if content == self.looked_at && !asked {
             return;
         }
+        systemd::reloading();
         match config::load(&self.path, &*self.environment) {
             Ok(config) => {
                 self.looked_at = content.having_read(&config);
@@ -287,7 +329,7 @@ impl Service {
     fn refuse(&mut self, problems: &Problems) {
         tracing::error!("the edited configuration is refused and the last good one goes on:\n{problems}");
         self.state.refused(problems.to_string());
-        systemd::status("the edited configuration is refused; the last good one goes on");
+        systemd::reloaded("the edited configuration is refused; the last good one goes on");
     }
 
     async fn reconfigure(&mut self, config: Config) {
@@ -319,7 +361,7 @@ impl Service {
         self.state.loaded(&self.entries, now);
         let (added, removed, changed) = (difference.added.len(), difference.removed.len(), difference.changed.len());
         tracing::info!(added, removed, changed, "the configuration was read again");
-        systemd::status(&self.state.summary());
+        systemd::reloaded(&self.state.summary());
     }
 
     /// Lets runs finish their tags within the grace, then drops what is left.
@@ -372,7 +414,7 @@ mod tests {
         let path = folder.join("sync.yaml");
         let state = State::new(&path, journal, sender, Arc::new(Metrics::new("0", Utc::now()))).await.unwrap();
         let (front, _) = Front::new();
-        Service::new(path, config.unwrap(), journal.clone(), Box::new(|_| None), front, state)
+        Service::new(path, config.unwrap(), journal.clone(), Box::new(|_| None), front, state, mpsc::channel(1).0)
     }
 
     fn postponed(ended: DateTime<Utc>, until: DateTime<Utc>) -> RunReport {

@@ -35,6 +35,8 @@ struct Past {
     last_run: Option<LastRun>,
     last_success: Option<DateTime<Utc>>,
     last_failure: Option<DateTime<Utc>>,
+    /// How many runs in a row failed.
+    failures: u32,
     /// Whether the last run was the daemon's own and was cut off.
     cut_off: bool,
     /// When the last run ended and when it is to go on, where it was the daemon's own and left tags for later.
@@ -51,7 +53,15 @@ impl State {
         let mut snapshot = Snapshot::starting(Utc::now());
         snapshot.configuration.path = path.display().to_string();
         snapshot.journal.path = journal.path().display().to_string();
-        let past = journal.last_runs().await?.into_iter().map(|run| (run.entry.clone(), Past::of(&run))).collect();
+        let runs = journal.last_runs().await?;
+        let mut past: BTreeMap<_, _> = runs.into_iter().map(|run| (run.entry.clone(), Past::of(&run))).collect();
+        for ends in journal.last_ends().await? {
+            let past: &mut Past = past.entry(ends.entry).or_default();
+            (past.last_success, past.last_failure) = (ends.success, ends.failure);
+        }
+        for streak in journal.failure_streaks().await? {
+            past.entry(streak.entry).or_default().failures = streak.failures;
+        }
         Ok(Self { snapshot, sender, metrics, transfers: Vec::new(), past, counted: HashMap::new() })
     }
 
@@ -73,6 +83,9 @@ impl State {
         self.snapshot.ready = true;
         self.snapshot.entries = entries.iter().map(|entry| self.entry_state(entry)).collect();
         self.metrics.configuration_loaded(now, entries.iter().map(|entry| entry.name.as_str()));
+        for entry in &self.snapshot.entries {
+            self.metrics.ended_before(&entry.name, entry.last_success, entry.last_failure);
+        }
     }
 
     fn entry_state(&self, entry: &Entry) -> EntryState {
@@ -88,6 +101,7 @@ impl State {
             last_run: past.last_run,
             last_success: past.last_success,
             last_failure: past.last_failure,
+            failures: past.failures,
         }
     }
 
@@ -121,6 +135,12 @@ impl State {
                 Some(false) => past.last_failure = Some(report.ended),
                 None => {}
             }
+            past.failures = match outcome {
+                Outcome::Failed | Outcome::TimedOut => past.failures.saturating_add(1),
+                // Says nothing.
+                Outcome::Interrupted => past.failures,
+                Outcome::Succeeded | Outcome::Postponed => 0,
+            };
             self.metrics.run_ended(
                 &report.entry,
                 &EndedRun {
@@ -135,6 +155,11 @@ impl State {
         self.show(&report.entry);
     }
 
+    /// How many runs of an entry failed in a row, and when it last failed.
+    pub(super) fn failures(&self, entry: &str) -> (u32, Option<DateTime<Utc>>) {
+        self.past.get(entry).map_or((0, None), |past| (past.failures, past.last_failure))
+    }
+
     pub(super) fn is_running(&self, entry: &str) -> bool {
         self.past.get(entry).is_some_and(|past| past.running.is_some())
     }
@@ -146,6 +171,7 @@ impl State {
             state.last_run = past.last_run;
             state.last_success = past.last_success;
             state.last_failure = past.last_failure;
+            state.failures = past.failures;
         }
     }
 
@@ -228,15 +254,12 @@ impl Past {
             counts: run.tags,
             error: run.error.clone(),
         };
-        let well = is_well(outcome);
         let own = run.trigger != Trigger::Hand;
         Self {
-            running: None,
             last_run: Some(last_run),
-            last_success: (well == Some(true)).then_some(ended),
-            last_failure: (well == Some(false)).then_some(ended),
             cut_off: outcome == Outcome::Interrupted && own,
             postponed: run.postponed_until.filter(|_| own).map(|until| (ended, until)),
+            ..Self::default()
         }
     }
 }

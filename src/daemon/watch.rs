@@ -1,4 +1,4 @@
-//! Notices that the configuration file may have changed: by its folder's events and, for file systems that send none,
+//! Notices that a file of the configuration may have changed: by its folder's events and, for file systems that send none,
 //! by a slow poll. Whether it did change is for the reader of the content to say.
 
 use std::path::{Path, PathBuf};
@@ -17,16 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the file is read without any event.
 const POLL: Duration = Duration::from_secs(30);
 
-/// Sends a value whenever the file may have changed, until `stop`. A folder that cannot be watched is polled only.
-pub(super) async fn watch(file: PathBuf, changed: mpsc::Sender<()>, stop: CancellationToken) {
+/// Sends a value whenever a file in one of the folders may have changed, until `stop`. A folder that cannot be watched is
+/// polled only.
+pub(super) async fn watch(folders: Vec<PathBuf>, changed: mpsc::Sender<()>, stop: CancellationToken) {
     let (events, mut noticed) = mpsc::channel(1);
-    let _watcher = match folder_watcher(&file, events) {
-        Ok(watcher) => Some(watcher),
-        Err(error) => {
-            tracing::warn!(file = %file.display(), %error, "the folder cannot be watched; the file is read every 30 s");
-            None
-        }
-    };
+    let _watchers: Vec<_> = folders.iter().filter_map(|folder| watcher(folder, events.clone())).collect();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -45,13 +40,16 @@ async fn settle(noticed: &mut mpsc::Receiver<()>) {
     let _ = tokio::time::timeout(PATIENCE, quiet).await;
 }
 
+fn watcher(folder: &Path, events: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let failed = |error: notify::Error| {
+        tracing::warn!(folder = %folder.display(), %error, "the folder cannot be watched; it is read every 30 s");
+    };
+    folder_watcher(folder, events).map_err(failed).ok()
+}
+
 /// The folder is watched, not the file: an editor's rename or a swapped symbolic link replaces the file, and a watch on
 /// the old one would hear nothing more.
-fn folder_watcher(file: &Path, events: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
-    let folder = match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+fn folder_watcher(folder: &Path, events: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let is_read = event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_)));
         if !is_read {
@@ -88,7 +86,7 @@ mod tests {
         std::fs::write(&file, "old").unwrap();
         let (sender, mut changed) = mpsc::channel(1);
         let stop = CancellationToken::new();
-        let watching = tokio::spawn(watch(file.clone(), sender, stop.clone()));
+        let watching = tokio::spawn(watch(vec![folder.path().to_owned()], sender, stop.clone()));
         // The watcher is set up before its task first waits; give it a file event until it answers.
         tokio::time::sleep(Duration::from_millis(50)).await;
         write(&file);

@@ -14,8 +14,8 @@ use super::group::{self, Answer, Asking, Job, Promise};
 use super::owner::{self, Owner};
 use super::queries::{self, OwnedRun, Process};
 use super::record::{
-    Begun, EvidenceFilter, EvidenceRecord, HistoryFilter, Observation, Outcome, RunEnd, RunId, RunRecord, TagRecord,
-    TransferNote, Trigger,
+    Begun, EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation, Outcome, RunEnd, RunId, RunRecord,
+    TagRecord, TransferNote, Trigger,
 };
 use super::{JournalError, schema};
 use crate::copy::event::Arrival;
@@ -232,6 +232,14 @@ impl Journal {
     pub async fn last_runs(&self) -> Result<Vec<RunRecord>, JournalError> {
         let path = self.inner.path.clone();
         self.read(move |db| Ok(told(queries::list_last_run_of_each_entry(db)?, &path))).await
+    }
+
+    /// When runs of each entry last succeeded and last ended otherwise, by name.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn last_ends(&self) -> Result<Vec<LastEnds>, JournalError> {
+        self.read(queries::list_last_ends_of_each_entry).await
     }
 
     /// The last instant for which the schedule of `entry` fired, whatever became of the run.

@@ -15,6 +15,7 @@ mod quotas;
 mod record;
 mod referrer_checks;
 mod schema;
+mod streaks;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,8 @@ pub use error::JournalError;
 pub use handle::Journal;
 pub use quotas::QuotaRecord;
 pub use record::{
-    Begun, DigestPrefix, DigestPrefixError, EvidenceFilter, EvidenceRecord, HistoryFilter, Observation, Outcome,
-    RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
+    Begun, DigestPrefix, DigestPrefixError, EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation,
+    Outcome, RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
 };
 pub use referrer_checks::ReferrerCheck;
+pub use streaks::FailureStreak;

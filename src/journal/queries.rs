@@ -8,7 +8,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, named_params, params};
 
 use super::record::{
-    EvidenceFilter, EvidenceRecord, HistoryFilter, Observation, Outcome, RunEnd, RunId, RunRecord, TagCounts,
+    EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation, Outcome, RunEnd, RunId, RunRecord, TagCounts,
     TagRecord, TransferNote, TransferState, Trigger,
 };
 use crate::copy::event::{Arrival, BlobCounts, Transfer};
@@ -143,6 +143,19 @@ pub(super) fn list_last_run_of_each_entry(db: &Connection) -> Result<Vec<OwnedRu
          WHERE runs.id IN (SELECT max(id) FROM runs GROUP BY entry) ORDER BY entry",
     )?;
     statement.query_map([], read_run)?.collect()
+}
+
+pub(super) fn list_last_ends_of_each_entry(db: &Connection) -> Result<Vec<LastEnds>> {
+    let mut statement = db.prepare_cached(
+        "SELECT entry, max(ended) FILTER (WHERE outcome = 'succeeded') AS success,
+                max(ended) FILTER (WHERE outcome IN ('failed', 'interrupted', 'timed_out')) AS failure
+         FROM runs WHERE ended IS NOT NULL GROUP BY entry ORDER BY entry",
+    )?;
+    let read = |row: &Row<'_>| {
+        let (success, failure) = (parsed_if_any(row, "success")?, parsed_if_any(row, "failure")?);
+        Ok(LastEnds { entry: row.get("entry")?, success, failure })
+    };
+    statement.query_map([], read)?.collect()
 }
 
 pub(super) fn find_last_scheduled_instant_of(db: &Connection, entry: &str) -> Result<Option<DateTime<Utc>>> {

@@ -193,6 +193,17 @@ pub struct RunRecord {
     pub postponed_until: Option<DateTime<Utc>>,
 }
 
+/// When the runs of an entry last ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastEnds {
+    /// The entry's name.
+    pub entry: String,
+    /// When one last succeeded.
+    pub success: Option<DateTime<Utc>>,
+    /// When one last ended otherwise.
+    pub failure: Option<DateTime<Utc>>,
+}
+
 /// What became of a blob on its way, to be noted.
 #[derive(Debug, Clone)]
 pub struct TransferNote {

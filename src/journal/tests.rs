@@ -342,6 +342,20 @@ async fn history_is_found_by_entry_and_time_and_each_entry_has_a_last_run() {
 }
 
 #[tokio::test]
+async fn the_last_success_of_an_entry_is_known_after_it_has_failed() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    let outcomes = [Outcome::Succeeded, Outcome::Succeeded, Outcome::Failed, Outcome::Interrupted, Outcome::Postponed];
+    for (minute, outcome) in outcomes.into_iter().enumerate() {
+        let run = begun(&journal, "a", i64::try_from(minute).unwrap()).await;
+        journal.end_run(run, ended(outcome), at(i64::try_from(minute).unwrap())).await.unwrap();
+    }
+    begun(&journal, "b", 9).await;
+    let expected = LastEnds { entry: "a".into(), success: Some(at(1)), failure: Some(at(3)) };
+    assert_eq!(journal.last_ends().await.unwrap(), [expected], "b has not ended");
+}
+
+#[tokio::test]
 async fn a_derived_index_is_remembered_by_source_and_platforms() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();

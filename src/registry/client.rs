@@ -11,7 +11,6 @@ use url::Url;
 use super::auth::Auth;
 use super::connect::{self, Via};
 use super::credentials::Wire;
-use super::manifests;
 use super::manner::Manner;
 use super::meter::Meter;
 use super::pace::Pace;
@@ -20,6 +19,7 @@ use super::retry::Tempo;
 use super::seek::OwnMount;
 use super::unmountable::Unmountable;
 use super::{Credentials, Kind, MeterSnapshot, Options, Repository, Transport};
+use super::{manifests, realm};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
 /// One registry, as who somebody is there. Shared by all that speak to it in that name; its server is shared by all.
@@ -68,6 +68,14 @@ pub enum RegistryError {
     /// The host makes no address.
     #[error("{0} makes no address")]
     Address(RegistryHost),
+    /// Whoever is in between could take a token that opens more than this registry.
+    #[error("{host} is not shown the identity of a cloud {how}")]
+    Exposed {
+        /// The registry.
+        host: RegistryHost,
+        /// Over what, and the way out.
+        how: &'static str,
+    },
     /// The HTTP client cannot be set up: most often, there are no certificates of authorities on this machine.
     #[error("no HTTPS client for {host}: {reason}")]
     Client {
@@ -210,6 +218,11 @@ impl Server {
 
     /// How these credentials reach who is to be asked for them. What a cloud is shown goes to a verified authority only.
     fn wire(&self, credentials: Option<&Credentials>) -> Result<Wire, RegistryError> {
+        if credentials.is_some_and(Credentials::are_by_cloud)
+            && let Some(how) = self.open_to_others()
+        {
+            return Err(RegistryError::Exposed { host: self.host.clone(), how });
+        }
         let authority = match self.transport.verifying() {
             Some(transport) if credentials.is_some_and(Credentials::are_by_cloud) => {
                 client(&self.host, &self.base, &self.tempo, &transport)?
@@ -223,6 +236,21 @@ impl Server {
             gate: self.gate.clone(),
             tempo: self.tempo.clone(),
         })
+    }
+
+    /// Why others could listen on the way to the registry. On this machine nobody is in between.
+    fn open_to_others(&self) -> Option<&'static str> {
+        if realm::is_loopback(&self.base) {
+            None
+        } else if self.base.scheme() != "https" {
+            Some("by plain HTTP: leave `plain_http` out")
+        } else if self.transport.tls.insecure_skip_verify {
+            Some(
+                "while its certificate is not looked at: name its authority in `tls.ca` instead of `insecure_skip_verify`",
+            )
+        } else {
+            None
+        }
     }
 
     /// The address of `path` at this registry, which begins with `/`: `/v2/…`.

@@ -9,15 +9,6 @@ use chrono_tz::Tz;
 
 use super::fields::{FIELDS, WEEKDAYS};
 
-/// When an entry fires by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Schedule {
-    /// By a cron expression.
-    Cron(Cron),
-    /// By hand only.
-    Never,
-}
-
 /// A cron expression: `minute hour day-of-month month day-of-week`.
 ///
 /// Weekdays are 0 to 7 (0 and 7 are Sunday) or names, months 1 to 12 or names. When both day fields are restricted, a
@@ -73,34 +64,6 @@ pub enum CronError {
         "{0:?} never fires: no month that it names has such a day; write `never` for an entry that runs by hand only"
     )]
     Never(String),
-}
-
-impl Schedule {
-    /// The first firing after `now`, [`None`] for `never`. See [`Cron::next_after`].
-    #[must_use]
-    pub fn next_after(&self, now: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
-        match self {
-            Self::Cron(cron) => cron.next_after(now, timezone),
-            Self::Never => None,
-        }
-    }
-}
-
-impl FromStr for Schedule {
-    type Err = CronError;
-
-    fn from_str(text: &str) -> Result<Self, CronError> {
-        if text.trim() == "never" { Ok(Self::Never) } else { text.parse().map(Self::Cron) }
-    }
-}
-
-impl fmt::Display for Schedule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cron(cron) => cron.fmt(f),
-            Self::Never => f.pad("never"),
-        }
-    }
 }
 
 impl Cron {
@@ -258,8 +221,6 @@ mod tests {
         assert_eq!(next("0 3 * * *", "2026-07-10T01:00:00.5Z"), at("2026-07-11T01:00:00Z"));
         assert_eq!(next("0 3 * * *", "2026-07-10T00:59:59.5Z"), at("2026-07-10T01:00:00Z"));
         assert_eq!("*/10  2 * * MON".parse::<Cron>().unwrap().to_string(), "*/10  2 * * MON");
-        assert_eq!("never".parse::<Schedule>().unwrap(), Schedule::Never);
-        assert_eq!("never".parse::<Schedule>().unwrap().to_string(), "never");
     }
 
     #[test]

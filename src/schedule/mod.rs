@@ -1,12 +1,18 @@
-//! When an entry is due: cron expressions and the timetable of entries. Pure: `now` is always an argument.
+//! When an entry is due: schedules and the timetable of entries. Pure: `now` is always an argument.
 
+mod backoff;
 mod cron;
+mod every;
+mod expression;
 mod fields;
 mod jitter;
 mod postponed;
 mod timetable;
 
-pub use cron::{Cron, CronError, Schedule};
+pub use backoff::backoff;
+pub use cron::{Cron, CronError};
+pub use every::{Every, EveryError};
+pub use expression::{Schedule, ScheduleError};
 pub use jitter::jitter_of;
 pub use postponed::Postponed;
 pub use timetable::{Firing, Timetable, Timing};

@@ -73,6 +73,15 @@ impl Timetable {
         self.entries.insert(entry.to_owned(), Slot::new(timing, settled));
     }
 
+    /// Leaves out what `entry` would fire up to `until`, as if it had fired.
+    pub fn hold(&mut self, entry: &str, until: DateTime<Utc>) {
+        if let Some(slot) = self.entries.get_mut(entry)
+            && until > slot.settled
+        {
+            *slot = Slot::new(slot.timing.clone(), until);
+        }
+    }
+
     /// Forgets an entry.
     pub fn remove(&mut self, entry: &str) {
         self.entries.remove(entry);
@@ -140,10 +149,9 @@ impl Slot {
         if self.settled_by(now) != self.settled {
             *self = Self::new(self.timing.clone(), now);
         }
-        let Schedule::Cron(cron) = &self.timing.schedule else { return None };
         let until = now.checked_sub_signed(self.jitter())?;
         let first = self.next.filter(|next| *next <= until)?;
-        let last = cron.last_within(self.settled, until, self.timing.timezone)?;
+        let last = self.timing.schedule.last_within(self.settled, until, self.timing.timezone)?;
         let missed = first != last || until - last > PUNCTUAL;
         *self = Self::new(self.timing.clone(), last);
         Some((last, missed))
@@ -180,6 +188,26 @@ mod tests {
         assert_eq!(fired(&mut table, "10T03:00:00"), [(at("10T03:00:00"), false)]);
         assert_eq!(fired(&mut table, "10T03:00:00"), []);
         assert_eq!(table.next_wake(at("10T03:00:00")), Some(at("11T03:00:00")));
+    }
+
+    #[test]
+    fn what_is_held_is_left_out_and_never_made_up_for() {
+        let mut table = table("*/5 * * * *", None, "10T00:00:00");
+        table.hold("a", at("10T00:12:00"));
+        assert_eq!(fired(&mut table, "10T00:12:00"), []);
+        assert_eq!(fired(&mut table, "10T00:15:00"), [(at("10T00:15:00"), false)]);
+        // What has passed is not brought back.
+        table.hold("a", at("10T00:10:00"));
+        assert_eq!(fired(&mut table, "10T00:19:00"), []);
+        assert_eq!(table.next_wake(at("10T00:19:00")), Some(at("10T00:20:00")));
+    }
+
+    #[test]
+    fn a_steady_interval_fires_and_is_made_up_for_like_any_other() {
+        let mut table = table("every 6h", Some("01T06:00:00"), "01T06:00:01");
+        assert_eq!(fired(&mut table, "01T12:00:00"), [(at("01T12:00:00"), false)]);
+        assert_eq!(fired(&mut table, "10T13:00:00"), [(at("10T12:00:00"), true)]);
+        assert_eq!(table.next_wake(at("10T13:00:00")), Some(at("10T18:00:00")));
     }
 
     #[test]

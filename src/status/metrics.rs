@@ -228,6 +228,16 @@ impl Metrics {
         }
     }
 
+    /// When runs of an entry ended before this daemon started.
+    pub fn ended_before(&self, entry: &str, success: Option<DateTime<Utc>>, failure: Option<DateTime<Utc>>) {
+        self.note_entry(entry);
+        for (family, at) in [(&self.last_success, success), (&self.last_failure, failure)] {
+            if let Some(at) = at {
+                family.get_or_create(&EntryLabel { entry: entry.to_owned() }).set(seconds(at));
+            }
+        }
+    }
+
     /// A run of an entry ended.
     pub fn run_ended(&self, entry: &str, run: &EndedRun<'_>) {
         let label = EntryLabel { entry: entry.to_owned() };
@@ -399,6 +409,18 @@ mod tests {
         metrics.configuration_loaded(at(30), ["team"]);
         let text = metrics.encode();
         assert!(!text.contains("\"api\"") && text.contains("\"team\""), "{text}");
+    }
+
+    #[test]
+    fn what_ended_before_the_start_is_known() {
+        let metrics = Metrics::new("1.2.3", at(0));
+        metrics.configuration_loaded(at(1), ["api", "team"]);
+        metrics.ended_before("api", Some(at(-20)), Some(at(-10)));
+        metrics.ended_before("team", None, None);
+        let text = metrics.encode();
+        assert!(text.contains("last_success_timestamp_seconds{entry=\"api\"} 1799999980.0\n"), "{text}");
+        assert!(text.contains("last_failure_timestamp_seconds{entry=\"api\"} 1799999990.0\n"), "{text}");
+        assert!(!text.contains("timestamp_seconds{entry=\"team\"}"), "{text}");
     }
 
     #[test]

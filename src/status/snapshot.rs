@@ -66,6 +66,9 @@ pub struct EntryState {
     pub last_success: Option<DateTime<Utc>>,
     /// When a run last ended otherwise.
     pub last_failure: Option<DateTime<Utc>>,
+    /// How many runs failed in a row; 0 after one that ended well.
+    #[serde(default)]
+    pub failures: u32,
 }
 
 /// A run in progress.
@@ -211,6 +214,7 @@ pub(super) mod tests {
                 }),
                 last_success: None,
                 last_failure: Some(at(-60)),
+                failures: 0,
             }],
             in_flight: vec![TransferState {
                 source: "docker.io/library/python".into(),

@@ -127,6 +127,61 @@ fn it_answers_fires_refuses_a_bad_edit_follows_a_good_one_and_ends() {
 }
 
 #[test]
+fn an_entry_runs_at_each_start_where_that_is_wanted() {
+    let harbour = Harbour::new();
+    let wanted = harbour.entry("first", "never").replace("schedule:", "on_start: true, schedule:");
+    harbour.configure("", &[wanted, harbour.entry("second", "never")]);
+    for runs in [1, 2] {
+        let (mut daemon, address) = start(&harbour.site);
+        daemon.wait_until("the run", |_| (harbour.site.history(&["--entry", "first"]).len() == runs).then_some(()));
+        daemon.wait_until("its end", |_| succeeded(&address, "first"));
+    }
+    assert!(harbour.has_arrived("first"));
+    assert_eq!(harbour.site.history(&["--entry", "second"]).len(), 0);
+}
+
+#[test]
+fn an_entry_that_keeps_failing_is_left_alone_for_longer_and_longer() {
+    let harbour = Harbour::new();
+    harbour.configure("", &[harbour.entry("gone", "* * * * *"), harbour.entry("first", "* * * * *")]);
+    for _ in 0..3 {
+        assert_eq!(harbour.site.run(&["once", "gone"]).code(), 1);
+    }
+    let (mut daemon, address) = start(&harbour.site);
+    let moment = |value: &Value| value.as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    let gone = daemon
+        .wait_until("the timetable", |_| entry(&address, "gone").filter(|entry| entry["next_firing"].is_string()));
+    assert_eq!(gone["failures"], 3);
+    let wait = moment(&gone["next_firing"]) - moment(&gone["last_failure"]);
+    assert!((240..=300).contains(&wait.num_seconds()), "{gone:#}");
+    let wait = moment(&entry(&address, "first").unwrap()["next_firing"]) - chrono::Utc::now();
+    assert!(wait.num_seconds() <= 60, "the other one is not held up: {wait}");
+}
+
+#[test]
+fn a_file_that_is_included_is_followed_like_the_one_that_includes_it() {
+    let harbour = Harbour::new();
+    std::fs::create_dir(harbour.site.path("conf.d")).unwrap();
+    harbour.configure("", &[harbour.entry("first", "never")]);
+    let main = std::fs::read_to_string(harbour.site.path("sync.yaml")).unwrap();
+    harbour.site.write("sync.yaml", &main.replace("version: 1\n", "version: 1\ninclude: conf.d/*.yaml\n"));
+    let (mut daemon, address) = start(&harbour.site);
+    daemon.wait_until("the first entry", |_| entry(&address, "first"));
+    let of_team = |text: &str| harbour.site.write("conf.d/team.yaml", text);
+    of_team(&format!("sync:\n{}\n", harbour.entry("second", "never")));
+    daemon.wait_until("the included entry", |_| entry(&address, "second"));
+    of_team(&format!("sync:\n{}\n", harbour.entry("second", "neverr")));
+    let problem = daemon.wait_until("the refusal of the edit", |_| {
+        http::status(&address)?["configuration"]["problem"].as_str().map(str::to_owned)
+    });
+    assert!(problem.contains("conf.d/team.yaml:2:"), "{problem}");
+    assert!(entry(&address, "second").is_some(), "the last good configuration goes on");
+    std::fs::remove_file(harbour.site.path("conf.d/team.yaml")).unwrap();
+    daemon.wait_until("its end", |_| entry(&address, "second").is_none().then_some(()));
+    assert!(harbour.site.run(&["check"]).expect_success().stdout.contains("1 entry"));
+}
+
+#[test]
 fn what_was_missed_is_made_up_for_once() {
     let harbour = Harbour::new();
     // Yearly: nothing but the missed firing can be the reason, except in the first minutes of a year.

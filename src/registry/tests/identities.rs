@@ -1,9 +1,9 @@
 //! Several identities at one registry: what they share, and what each has alone.
 
-use super::scripted::{Server, answer, me};
+use super::scripted::{Server, answer, me, plain};
 use crate::oci::ManifestRef;
 use crate::registry::client::ReferrersApi;
-use crate::registry::{Credentials, Kind, Options, Registry, Secret};
+use crate::registry::{Credentials, Gcp, Kind, Options, Registry, Secret, Tls, Transport};
 use crate::store::Source as _;
 
 fn another() -> Option<Credentials> {
@@ -48,4 +48,25 @@ async fn what_the_registry_is_all_identities_learn_and_what_one_may_not_do_it_al
     me.learn_own_listing_is_refused();
     assert_eq!(you.referrers_api(), ReferrersApi::Absent);
     assert!(!me.has_own_listing() && you.has_own_listing());
+}
+
+#[test]
+fn the_identity_of_a_cloud_is_shown_to_nobody_who_could_be_somebody_else() {
+    let gcp = Credentials::Gcp(Gcp { key: None, metadata: "http://127.0.0.1:1".parse().unwrap() });
+    let unverified = Transport { tls: Tls { insecure_skip_verify: true, ..Tls::default() }, ..Transport::default() };
+    let told = |host: &str, options: Options| {
+        let own = Registry::new(host.parse().unwrap(), Options { credentials: Some(gcp.clone()), ..options.clone() });
+        let other = Registry::new(host.parse().unwrap(), options).unwrap().as_other(Some(gcp.clone()));
+        let [own, other] = [own, other].map(|made| made.err().map(|error| error.to_string()));
+        assert_eq!(own, other);
+        own
+    };
+    let plainly = "a.example is not shown the identity of a cloud by plain HTTP: leave `plain_http` out";
+    assert_eq!(told("a.example", plain()).as_deref(), Some(plainly));
+    let unseen = "a.example is not shown the identity of a cloud while its certificate is not looked at: name its authority in \
+                  `tls.ca` instead of `insecure_skip_verify`";
+    let unverified = Options { transport: unverified, ..Options::default() };
+    assert_eq!(told("a.example", unverified.clone()).as_deref(), Some(unseen));
+    assert_eq!(told("a.example", Options::default()), None);
+    assert_eq!((told("127.0.0.1:5000", plain()), told("localhost:5000", unverified)), (None, None));
 }

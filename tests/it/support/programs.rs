@@ -175,7 +175,7 @@ impl Drop for Running {
 
 fn missing(command: &Command, error: &std::io::Error) -> ! {
     let program = command.get_program().to_string_lossy();
-    panic!("{program} cannot be started ({error}): install it: apt-get install docker-registry nginx-light skopeo")
+    panic!("{program} cannot be started ({error}): tests/run installs what the tests need")
 }
 
 /// Runs transship to its end.

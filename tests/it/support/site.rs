@@ -50,7 +50,7 @@ impl Site {
 
     /// Writes a file whole.
     pub fn write(&self, name: &str, text: &str) {
-        let (file, new) = (self.path(name), self.path(&format!(".{name}.new")));
+        let (file, new) = (self.path(name), self.path(&format!("{name}.new")));
         std::fs::write(&new, text).expect("a file in a temporary folder");
         std::fs::rename(new, file).expect("a name in a temporary folder");
     }

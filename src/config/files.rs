@@ -1,0 +1,355 @@
+//! The files of one configuration as one tree, and the way back from a place in it to its file. `include` brings further
+//! files with `registries` and `sync` of their own; what these mean is for `decode`.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::expand::expand;
+use super::node::{self, Node};
+use super::report::{Found, Part};
+use super::{Environment, Problem, Problems, syntax};
+use crate::oci::Digest;
+
+/// The largest file that is read, in bytes; no honest one comes near.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The most files that are included.
+const MAX_FILES: usize = 1000;
+
+/// What an included file may say.
+const PARTS: [&str; 2] = ["registries", "sync"];
+
+/// One file.
+pub(super) struct Document {
+    /// As it is named in messages.
+    pub(super) name: String,
+    pub(super) text: String,
+    pub(super) root: Node,
+}
+
+/// All files: the first is the one that was named.
+pub(super) struct Files {
+    documents: Vec<Document>,
+    /// All that they say together.
+    pub(super) root: Node,
+    grafts: Vec<Graft>,
+}
+
+/// A list or map of an included file that was put behind the one of the tree.
+struct Graft {
+    document: usize,
+    /// Its key, as a position in the file's own map, and in the tree's.
+    from: usize,
+    to: usize,
+    /// Which items of the tree's came with it.
+    items: std::ops::Range<usize>,
+}
+
+impl Files {
+    /// Reads what `text`, the file of this name, includes.
+    pub(super) fn read(name: &str, text: &str, environment: Environment<'_>) -> Result<Self, Vec<Problems>> {
+        let main = Document::parse(name, text).map_err(|problems| vec![problems])?;
+        let mut files = Self { root: main.root.clone(), documents: vec![main], grafts: Vec::new() };
+        let mut problems = Vec::new();
+        let (paths, missing) = included(Path::new(name), &files.root, environment);
+        problems.extend(files.problems(missing));
+        if paths.len() > MAX_FILES {
+            let message = format!("includes {} files: {MAX_FILES} at most", paths.len());
+            return Err(vec![Problems::whole_file(name, message)]);
+        }
+        for path in paths {
+            let name = path.display().to_string();
+            match text_of(&path).and_then(|text| Document::parse(&name, &text)) {
+                Ok(document) => problems.extend(files.add(document)),
+                Err(found) => problems.push(found),
+            }
+        }
+        if problems.is_empty() { Ok(files) } else { Err(problems) }
+    }
+
+    /// Puts what a file says behind what is there. Returns what it may not say.
+    fn add(&mut self, document: Document) -> Option<Problems> {
+        let at = self.documents.len();
+        let mut found = Vec::new();
+        let pairs = match &document.root {
+            Node::Map(pairs) => pairs.clone(),
+            Node::Null => Vec::new(),
+            _ => {
+                found.push(Found::new(&[], Part::Value, "an included file is a map with `registries` and `sync`"));
+                Vec::new()
+            }
+        };
+        for (from, (key, node)) in pairs.into_iter().enumerate() {
+            if PARTS.contains(&key.as_str()) {
+                found.extend(self.graft(at, from, key, node));
+            } else {
+                let message = format!("`{key}` in a file that is included");
+                let hint = "`registries` and `sync` may be here, all else stands in the file that includes it";
+                found.push(Found::new(&[from], Part::Key, message).hint(hint));
+            }
+        }
+        let problems = super::report::problems(&document, found, |_| None);
+        self.documents.push(document);
+        problems
+    }
+
+    fn graft(&mut self, document: usize, from: usize, key: String, node: Node) -> Option<Found> {
+        let Node::Map(pairs) = &mut self.root else { return None };
+        let to = pairs.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+            let nothing = if key == "sync" { Node::List(Vec::new()) } else { Node::Map(Vec::new()) };
+            pairs.push((key.clone(), nothing));
+            pairs.len() - 1
+        });
+        let items = match (&mut pairs[to].1, node) {
+            (_, Node::Null) => return None,
+            (Node::List(all), Node::List(own)) => extended(all, own),
+            (Node::Map(all), Node::Map(own)) => extended(all, own),
+            (there @ Node::Null, own) => {
+                *there = own;
+                0..usize::MAX
+            }
+            (Node::List(_), _) => return Some(Found::new(&[from], Part::Value, "`sync` is a list of entries")),
+            (Node::Map(_), _) => return Some(Found::new(&[from], Part::Value, "`registries` is a map of hosts")),
+            // What is wrong in the file that includes this one is told there.
+            _ => return None,
+        };
+        self.grafts.push(Graft { document, from, to, items });
+        None
+    }
+
+    /// The file in which a place of the tree is, and the place in that file.
+    fn origin(&self, path: &[usize]) -> (usize, Vec<usize>) {
+        if let [to, item, rest @ ..] = path
+            && let Some(graft) = self.grafts.iter().find(|graft| graft.to == *to && graft.items.contains(item))
+        {
+            let own = item - graft.items.start;
+            return (graft.document, [&[graft.from, own], rest].concat());
+        }
+        (0, path.to_vec())
+    }
+
+    /// The lines and columns of all that was found, in the order of the files. `None` where nothing was.
+    pub(super) fn problems(&self, found: Vec<Found>) -> Option<Problems> {
+        let mut of_each: Vec<Vec<Found>> = self.documents.iter().map(|_| Vec::new()).collect();
+        for one in found {
+            let (document, path) = self.origin(one.path());
+            of_each[document].push(one.at(path));
+        }
+        let elsewhere = |path: &[usize]| {
+            let (document, path) = self.origin(path);
+            Some((&self.documents[document], path))
+        };
+        let problems = self.documents.iter().zip(of_each);
+        Problems::joined(problems.filter_map(|(document, found)| super::report::problems(document, found, elsewhere)))
+    }
+
+    /// As [`Files::problems`], each as `file:line:column: message`.
+    pub(super) fn lines(&self, found: Vec<Found>) -> Vec<String> {
+        let line = |one: &Problem| format!("{}:{}:{}: {}", one.file, one.line, one.column, one.message);
+        self.problems(found).iter().flat_map(Problems::all).map(line).collect()
+    }
+}
+
+impl Document {
+    fn parse(name: &str, text: &str) -> Result<Self, Problems> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let root = node::read(text).map_err(|error| syntax::problem(name, text, &error))?;
+        Ok(Self { name: name.to_owned(), text: text.to_owned(), root })
+    }
+}
+
+fn extended<T>(all: &mut Vec<T>, own: Vec<T>) -> std::ops::Range<usize> {
+    let start = all.len();
+    all.extend(own);
+    start..all.len()
+}
+
+/// The files that the `include` of a file means, each once, those of one pattern by name; and patterns that mean none.
+fn included(file: &Path, root: &Node, environment: Environment<'_>) -> (Vec<PathBuf>, Vec<Found>) {
+    let (mut paths, mut missing): (Vec<PathBuf>, _) = (Vec::new(), Vec::new());
+    for (place, pattern) in patterns(file, root, environment) {
+        let pattern = pattern.display().to_string();
+        let found: Vec<PathBuf> = glob::glob(&pattern).into_iter().flatten().flatten().collect();
+        if found.is_empty() && !pattern.contains(['*', '?', '[']) {
+            missing.push(Found::new(&place, Part::Value, format!("there is no file {pattern}")));
+        }
+        for path in found {
+            if path != file && !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+    }
+    (paths, missing)
+}
+
+/// What a file says under `include`, from its folder on, with the place of each. What is no text is told by `decode`.
+fn patterns(file: &Path, root: &Node, environment: Environment<'_>) -> Vec<(Vec<usize>, PathBuf)> {
+    let Node::Map(pairs) = root else { return Vec::new() };
+    let Some(at) = pairs.iter().position(|(key, _)| key == "include") else { return Vec::new() };
+    let texts: Vec<(Vec<usize>, &Node)> = match &pairs[at].1 {
+        Node::List(items) => items.iter().enumerate().map(|(item, node)| (vec![at, item], node)).collect(),
+        one => vec![(vec![at], one)],
+    };
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let pattern = |(place, node): (Vec<usize>, &Node)| match node {
+        Node::Text(text) => Some((place, folder.join(expand(text, environment).ok()?))),
+        _ => None,
+    };
+    texts.into_iter().filter_map(pattern).collect()
+}
+
+/// The text of the file at `path`. Blocking.
+pub(super) fn text_of(path: &Path) -> Result<String, Problems> {
+    let name = path.display().to_string();
+    let cannot = |error: std::io::Error| Problems::whole_file(&name, format!("cannot be read: {error}"));
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(cannot)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(Problems::whole_file(&name, "is larger than 1MiB, which no configuration is".to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        Problems::whole_file(&name, format!("is not UTF-8 text (line {line})"))
+    })
+}
+
+/// What stands in a configuration and all that it includes, good or bad, as one digest, and the folders whose changes may
+/// change it. Blocking. `None` where the file cannot be read.
+#[must_use]
+pub fn content(path: &Path, environment: Environment<'_>) -> Option<(Digest, Vec<PathBuf>)> {
+    let mut all = std::fs::read(path).ok()?;
+    let mut folders = vec![folder_of(path)];
+    if let Ok(root) = node::read(&String::from_utf8_lossy(&all)) {
+        for (_, pattern) in patterns(path, &root, environment) {
+            folders.push(folder_of(&pattern));
+        }
+        for path in included(path, &root, environment).0.into_iter().take(MAX_FILES) {
+            all.extend_from_slice(path.as_os_str().as_encoded_bytes());
+            all.push(0);
+            all.extend(std::fs::read(&path).unwrap_or_default());
+        }
+    }
+    folders.retain(|folder| !folder.as_os_str().to_string_lossy().contains(['*', '?', '[']));
+    folders.sort();
+    folders.dedup();
+    Some((Digest::of(&all), folders))
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, load};
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let folder = Self(tempfile::tempdir().unwrap());
+            std::fs::create_dir(folder.0.path().join("conf.d")).unwrap();
+            for (name, text) in files {
+                folder.write(name, text);
+            }
+            folder
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.0.path().join(name), text).unwrap();
+        }
+
+        fn main(&self) -> PathBuf {
+            self.0.path().join("sync.yaml")
+        }
+
+        fn load(&self) -> Result<Config, String> {
+            let environment = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
+            let shown = |problems: Problems| problems.to_string().replace(&self.0.path().display().to_string(), "");
+            load(&self.main(), &environment).map_err(shown)
+        }
+
+        fn content(&self) -> Option<(Digest, Vec<PathBuf>)> {
+            content(&self.main(), &|_| None)
+        }
+    }
+
+    const MAIN: &str = "version: 1\ninclude: conf.d/*.yaml\ndefaults: {timeout: 1h}\nsync:\n  - {name: a, source: h.example/a, target: t.example/a}\n";
+    const TEAM: &str =
+        "registries: {t.example: {plain_http: true}}\nsync:\n  - {name: b, source: h.example/b, target: t.example/b}\n";
+
+    #[test]
+    fn what_included_files_say_stands_behind_the_rest_and_has_its_defaults() {
+        let folder = Folder::new(&[("sync.yaml", MAIN), ("conf.d/team.yaml", TEAM), ("conf.d/not.txt", "wrong: [")]);
+        folder.write("conf.d/empty.yaml", "# nothing yet\n");
+        let config = folder.load().unwrap();
+        let names: Vec<String> = config.entries.iter().map(|entry| entry.name.to_string()).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert!(config.entries.iter().all(|entry| entry.timeout == Some(std::time::Duration::from_secs(3600))));
+        assert_eq!(config.registries.len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_only_includes_others_is_a_configuration() {
+        let folder =
+            Folder::new(&[("sync.yaml", "version: 1\ninclude: [conf.d/team.yaml]\n"), ("conf.d/team.yaml", TEAM)]);
+        assert_eq!(folder.load().unwrap().entries.len(), 1);
+    }
+
+    #[test]
+    fn a_problem_is_told_in_its_own_file_and_line() {
+        let folder = Folder::new(&[("sync.yaml", MAIN), ("conf.d/team.yaml", TEAM)]);
+        folder.write("conf.d/x.yaml", "sync:\n  - {name: c, sorce: h.example/b, target: t.example/c}\n  - {name: a, source: h.example/b, target: t.example/c}\n");
+        let told = folder.load().unwrap_err();
+        assert!(told.contains("/conf.d/x.yaml:2:15: unknown key `sorce` in an entry"), "{told}");
+        assert!(told.contains("2 |   - {name: c, sorce: h.example/b"), "{told}");
+        assert!(told.contains("/conf.d/x.yaml:3:12:") && told.contains("first in line 5 of /sync.yaml"), "{told}");
+    }
+
+    #[test]
+    fn what_may_not_be_included_is_named_with_the_way_out() {
+        let folder = Folder::new(&[("sync.yaml", MAIN)]);
+        for (text, expected) in [
+            ("version: 1\n", "/conf.d/x.yaml:1:1: `version` in a file that is included"),
+            ("daemon: {memory: 1GiB}\n", "/conf.d/x.yaml:1:1: `daemon` in a file that is included"),
+            ("sync: {}\n", "/conf.d/x.yaml:1:7: `sync` is a list of entries"),
+            ("- a\n", "/conf.d/x.yaml:1:1: an included file is a map with `registries` and `sync`"),
+            ("sync: [b\n  c: d\n", "/conf.d/x.yaml:1:7: a list or map in brackets is not closed"),
+        ] {
+            folder.write("conf.d/x.yaml", text);
+            let told = folder.load().unwrap_err();
+            assert!(told.starts_with(expected), "{told}");
+        }
+        let missing = Folder::new(&[("sync.yaml", "version: 1\ninclude: [conf.d/*.yaml, more.yaml]\nsync: []\n")]);
+        let told = missing.load().unwrap_err();
+        assert!(told.starts_with("/sync.yaml:2:26: there is no file /more.yaml\n"), "{told}");
+    }
+
+    #[test]
+    fn the_content_changes_with_each_file_and_names_the_folders() {
+        let folder = Folder::new(&[("sync.yaml", MAIN), ("conf.d/team.yaml", TEAM)]);
+        let (first, folders) = folder.content().unwrap();
+        assert_eq!(folders, [folder.0.path().to_owned(), folder.0.path().join("conf.d")]);
+        assert_eq!(folder.content().unwrap().0, first);
+        folder.write("conf.d/not.txt", "is not included");
+        assert_eq!(folder.content().unwrap().0, first);
+        let mut seen = vec![first];
+        folder.write("conf.d/team.yaml", "sync: []\n");
+        seen.push(folder.content().unwrap().0);
+        folder.write("conf.d/new.yaml", "");
+        seen.push(folder.content().unwrap().0);
+        std::fs::remove_file(folder.0.path().join("conf.d/new.yaml")).unwrap();
+        folder.write("sync.yaml", "version: 1\nsync: []\n");
+        seen.push(folder.content().unwrap().0);
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 4);
+        std::fs::remove_file(folder.main()).unwrap();
+        assert_eq!(folder.content(), None);
+    }
+}

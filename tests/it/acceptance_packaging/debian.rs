@@ -1,0 +1,153 @@
+//! The Debian package, built of the program under test, and installed into a root of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::systemd::assert_valid;
+use super::{DEADLINE, file, run, text};
+use crate::support::programs::{Output, Running};
+
+/// Where nothing is installed yet.
+struct Root(TempDir);
+
+impl Root {
+    fn new() -> Self {
+        let root = TempDir::new().unwrap();
+        let database = root.path().join("var/lib/dpkg");
+        for folder in ["info", "triggers", "updates"] {
+            fs::create_dir_all(database.join(folder)).unwrap();
+        }
+        fs::write(database.join("status"), "").unwrap();
+        Self(root)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// dpkg, which believes that it is root and that the machine is in this folder. The libraries of the package are not there.
+    #[track_caller]
+    fn dpkg(&self, arguments: &[&str]) {
+        let mut command = Command::new("fakeroot");
+        command.args(["dpkg", "--log=/dev/null", "--force-depends,script-chrootless"]);
+        run(command.arg(format!("--root={}", self.0.path().display())).args(arguments)).expect_success();
+    }
+
+    /// The installed program.
+    fn transship(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(self.path("usr/bin/transship"));
+        command.current_dir(self.0.path()).env_clear().env("STATE_DIRECTORY", self.path("state")).args(arguments);
+        Running::start(&mut command).wait(DEADLINE)
+    }
+}
+
+/// Packs the program under test into `folder`.
+#[track_caller]
+fn build(folder: &Path) -> PathBuf {
+    let mut command = Command::new(file("packaging/debian/build"));
+    // The time is another than now; how small the package is does not matter here.
+    command.env("SOURCE_DATE_EPOCH", "1700000000").env("DPKG_DEB_COMPRESSOR_LEVEL", "0");
+    let built = run(command.arg(env!("CARGO_BIN_EXE_transship")).arg(folder)).expect_success();
+    let package = PathBuf::from(built.stdout.trim_end());
+    let expected = format!("transship_{}_", env!("CARGO_PKG_VERSION"));
+    assert!(package.file_name().unwrap().to_str().unwrap().starts_with(&expected), "{package:?}");
+    package
+}
+
+#[test]
+fn the_package_installs_works_keeps_an_edit_and_is_removed_again() {
+    let (folder, root) = (TempDir::new().unwrap(), Root::new());
+    let package = build(folder.path());
+    root.dpkg(&["--install", package.to_str().unwrap()]);
+
+    let version = root.transship(&["--version"]).expect_success().stdout;
+    assert_eq!(version, format!("transship {}\n", env!("CARGO_PKG_VERSION")));
+    let configuration = root.path("etc/transship/sync.yaml");
+    let check = ["check", "--config", configuration.to_str().unwrap()];
+    let checked = root.transship(&check).expect_success().stdout;
+    assert!(checked.ends_with("sync.yaml: all is well, 0 entries\n"), "{checked}");
+    assert_valid(root.0.path());
+    assert_eq!(unpacked(&root.path("usr/share/man/man1/transship.1.gz")), root.transship(&["man"]).stdout);
+    for (shell, place) in [
+        ("bash", "usr/share/bash-completion/completions/transship"),
+        ("zsh", "usr/share/zsh/vendor-completions/_transship"),
+        ("fish", "usr/share/fish/vendor_completions.d/transship.fish"),
+    ] {
+        assert_eq!(fs::read_to_string(root.path(place)).unwrap(), root.transship(&["completions", shell]).stdout);
+    }
+    let examples = root.path("usr/share/doc/transship/examples");
+    assert!(examples.join("transship.service.d/credentials.conf").exists());
+    let first = fs::read_to_string(examples.join("sync.yaml.example")).unwrap();
+    let schema = first.lines().next().and_then(|line| line.split_once("$schema=")).expect("a schema is named").1;
+    assert!(examples.join(schema).exists(), "{schema}");
+
+    // An entry as a person adds it, and its run.
+    let images = file("examples/images");
+    let entry = format!(
+        "version: 1\nsync:\n- {{name: a, source: \"oci-layout:{}\", target: \"oci-layout:mirror\"}}\n",
+        images.display()
+    );
+    fs::write(&configuration, &entry).unwrap();
+    let run = root.transship(&["once", "--config", configuration.to_str().unwrap()]).expect_success().stdout;
+    assert!(run.contains("copied"), "{run}");
+    root.dpkg(&["--install", package.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(&configuration).unwrap(), entry, "an upgrade leaves the configuration alone");
+
+    root.dpkg(&["--remove", "transship"]);
+    assert!(!root.path("usr").join("bin").exists() && configuration.exists());
+    root.dpkg(&["--purge", "transship"]);
+    assert!(!configuration.exists());
+    assert!(root.path("state/journal.db").exists(), "what arrived is known as before");
+}
+
+/// The text in a file that gzip packed.
+fn unpacked(file: &Path) -> String {
+    run(Command::new("gzip").args(["--decompress", "--stdout"]).arg(file)).expect_success().stdout
+}
+
+#[test]
+fn the_same_program_gives_the_same_package() {
+    let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let [first, second] = folders.each_ref().map(|folder| fs::read(build(folder.path())).unwrap());
+    assert!(first == second, "{} and {} bytes", first.len(), second.len());
+}
+
+#[test]
+fn the_changelog_of_the_package_tells_of_this_version() {
+    let changelog = text("packaging/debian/changelog");
+    let newest = format!("transship ({}) ", env!("CARGO_PKG_VERSION"));
+    assert!(changelog.starts_with(&newest), "{changelog}");
+}
+
+/// What the scripts of the package call `systemctl` with, in the order of an installation, an upgrade and a removal.
+fn calls(where_systemd_runs: bool) -> String {
+    let folder = TempDir::new().unwrap();
+    let systemctl = folder.path().join("systemctl");
+    fs::write(&systemctl, format!("#!/bin/sh\necho \"$@\" >>{}/calls\n", folder.path().display())).unwrap();
+    run(Command::new("chmod").arg("755").arg(&systemctl)).expect_success();
+    let systemd = if where_systemd_runs { "mkdir -p /run/systemd/system" } else { ":" };
+    let script = format!(
+        "set -e; mount -t tmpfs none /run; {systemd}; cd {}; sh postinst configure ''; sh postinst configure 0.0.9; \
+         sh prerm upgrade 9; sh prerm remove; sh postrm remove; sh postrm upgrade 9; sh postrm purge",
+        file("packaging/debian").display()
+    );
+    // In a name space of its own, the machine's own /run stays what it is.
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", &script]).env_remove("DPKG_ROOT");
+    let path = std::env::var("PATH").unwrap();
+    run(command.env("PATH", format!("{}:{path}", folder.path().display()))).expect_success();
+    fs::read_to_string(folder.path().join("calls")).unwrap_or_default()
+}
+
+#[test]
+fn the_scripts_of_the_package_start_nothing_and_speak_to_systemd_only_where_it_runs() {
+    let expected = "daemon-reload\n\
+                    daemon-reload\ntry-restart transship.service\n\
+                    disable --now transship.service\n\
+                    daemon-reload\n";
+    assert_eq!(calls(true), expected);
+    assert_eq!(calls(false), "");
+}

@@ -1,0 +1,100 @@
+//! The Kubernetes manifests, judged by the schemas of Kubernetes, and by each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{file, run, text};
+use crate::support::programs::transship;
+
+const FOLDER: &str = "packaging/kubernetes";
+
+/// What is for kustomize, not for the cluster.
+const KUSTOMIZATION: &str = "kustomization.yaml";
+
+/// What nobody is to apply as it stands.
+const EXAMPLE: &str = "secret.example.yaml";
+
+fn read(name: &str) -> Value {
+    serde_yaml::from_str(&text(&format!("{FOLDER}/{name}"))).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The manifests by the names of their files.
+fn manifests() -> BTreeMap<String, Value> {
+    let files = std::fs::read_dir(file(FOLDER)).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let found: BTreeMap<_, _> =
+        names.filter(|name| name != KUSTOMIZATION).map(|name| (name.clone(), read(&name))).collect();
+    assert!(found.len() >= 6, "{:?}", found.keys());
+    found
+}
+
+#[test]
+fn every_manifest_is_as_the_schemas_of_kubernetes_say() {
+    for name in manifests().keys() {
+        let path: PathBuf = file(FOLDER).join(name);
+        let mut command = Command::new("kubernetes-validate");
+        let judged = run(command.arg("--strict").arg(path)).expect_success();
+        assert!(judged.stdout.contains("passed for resource"), "{name}: {}{}", judged.stdout, judged.stderr);
+    }
+}
+
+#[test]
+fn all_manifests_but_the_example_are_applied_and_each_is_of_one_name_in_no_namespace() {
+    let resources = read(KUSTOMIZATION)["resources"].as_array().unwrap().clone();
+    let applied: BTreeSet<&str> = resources.iter().filter_map(Value::as_str).collect();
+    let manifests = manifests();
+    let expected: BTreeSet<&str> = manifests.keys().map(String::as_str).filter(|name| *name != EXAMPLE).collect();
+    assert_eq!(applied, expected);
+    for (name, manifest) in &manifests {
+        assert_eq!(manifest["metadata"]["name"], "transship", "{name}");
+        assert_eq!(manifest["metadata"]["namespace"], Value::Null, "{name}");
+        assert_eq!(manifest["metadata"]["labels"], json!({"app.kubernetes.io/name": "transship"}), "{name}");
+    }
+}
+
+#[test]
+fn the_pod_finds_its_files_and_has_no_right_that_it_does_not_need() {
+    let deployment = read("deployment.yaml");
+    assert_eq!(
+        (&deployment["spec"]["replicas"], &deployment["spec"]["strategy"]),
+        (&1.into(), &json!({"type": "Recreate"}))
+    );
+    let pod = &deployment["spec"]["template"]["spec"];
+    assert_eq!(
+        (&pod["automountServiceAccountToken"], &pod["securityContext"]["runAsNonRoot"]),
+        (&false.into(), &true.into())
+    );
+    let container = &pod["containers"][0];
+    let expected = json!({
+        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
+    });
+    assert_eq!(container["securityContext"], expected);
+
+    let volumes = pod["volumes"].as_array().unwrap().iter().map(|volume| volume["name"].clone());
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    assert_eq!(volumes.collect::<Vec<_>>(), mounts.iter().map(|mount| mount["name"].clone()).collect::<Vec<_>>());
+    let mounted: BTreeSet<&str> = mounts.iter().filter_map(|mount| mount["mountPath"].as_str()).collect();
+    for variable in container["env"].as_array().unwrap() {
+        assert!(mounted.contains(variable["value"].as_str().unwrap()), "{variable}");
+    }
+    let image = text("packaging/container/Containerfile");
+    let user = pod["securityContext"]["runAsUser"].as_u64().unwrap();
+    assert!(image.contains(&format!("\nUSER {user}:{user}\n")), "the image has the same user");
+    let program = image.lines().find_map(|line| line.strip_prefix("ENTRYPOINT ")).unwrap();
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        assert_eq!(json!([container[probe]["exec"]["command"][0]]).to_string(), program, "{probe}");
+    }
+}
+
+#[test]
+fn the_configuration_in_the_manifest_is_valid() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sync.yaml");
+    std::fs::write(&path, read("configmap.yaml")["data"]["sync.yaml"].as_str().unwrap()).unwrap();
+    let checked = transship(&["check", "--config", path.to_str().unwrap()]).expect_success().stdout;
+    assert!(checked.ends_with("all is well, 0 entries\n"), "{checked}");
+}

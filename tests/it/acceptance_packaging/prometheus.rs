@@ -1,0 +1,205 @@
+//! The alert rules and the dashboard, judged by Prometheus, with a daemon to scrape.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
+
+use chrono::DateTime;
+use regex::Regex;
+use serde_json::Value;
+use tempfile::TempDir;
+use transship::journal::TagCounts;
+use transship::status::{Direction, EndedRun, Metrics, Quota};
+
+use super::{file, run, text};
+use crate::support::programs::Running;
+use crate::support::site::{Site, parse};
+
+/// The expressions of the alert rules.
+fn rules() -> Vec<String> {
+    let rules: Value = serde_yaml::from_str(&text("packaging/prometheus/alerts.yaml")).unwrap();
+    let groups = rules["groups"].as_array().unwrap().iter();
+    let rules = groups.flat_map(|group| group["rules"].as_array().unwrap());
+    let found: Vec<String> = rules.map(|rule| rule["expr"].as_str().unwrap().to_owned()).collect();
+    assert!(found.len() >= 5, "{found:?}");
+    found
+}
+
+fn dashboard() -> Value {
+    parse(&text("packaging/grafana/transship.json"))
+}
+
+/// The expressions of the dashboard, its variables at what Grafana makes of them at first.
+fn queries() -> Vec<String> {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let filled = |query: &str| {
+        let ranges = query.replace("$__rate_interval", "5m").replace("$__interval", "5m");
+        ["$instance", "$entry", "$registry"].iter().fold(ranges, |query, variable| query.replace(variable, ".*"))
+    };
+    let found: Vec<String> = targets.map(|target| filled(target["expr"].as_str().unwrap())).collect();
+    assert!(found.len() >= 15, "{found:?}");
+    assert!(found.iter().all(|query| !query.contains('$')), "{found:#?}");
+    found
+}
+
+/// Metrics with at least one sample of each kind.
+fn metrics() -> Metrics {
+    let (metrics, at) = (Metrics::new("1.2.3", DateTime::UNIX_EPOCH), DateTime::UNIX_EPOCH);
+    metrics.configuration_loaded(at, ["a"]);
+    metrics.fires_next("a", Some(at));
+    let run = |well| EndedRun {
+        outcome: "-",
+        well: Some(well),
+        ended: at,
+        duration: Duration::ZERO,
+        counts: TagCounts::default(),
+    };
+    metrics.run_ended("a", &run(true));
+    metrics.run_ended("a", &run(false));
+    metrics.requests_ended("h", "GET", "2xx", 1);
+    metrics.throttled("h", Duration::ZERO);
+    metrics.bytes_moved("h", Direction::Sent, 1);
+    let (registry, identity) = ("h".to_owned(), "i".to_owned());
+    metrics.quotas(&[Quota { registry, identity, limit: 2, window_seconds: 1, remaining: 1, kept: 0, told: at }], &[]);
+    metrics
+}
+
+/// What the samples of `/metrics` are called.
+fn samples() -> BTreeSet<String> {
+    let text = metrics().encode();
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let suffixes = |kind: &str| match kind {
+        "counter" => &["_total"][..],
+        "histogram" => &["_bucket", "_sum", "_count"],
+        "info" => &["_info"],
+        _ => &[""],
+    };
+    let names: BTreeSet<String> =
+        families.flat_map(|(name, kind)| suffixes(kind).iter().map(move |suffix| format!("{name}{suffix}"))).collect();
+    assert!(names.contains("transship_entry_runs_total") && names.contains("transship_build_info"), "{names:?}");
+    names
+}
+
+#[test]
+fn the_rules_and_the_dashboard_name_only_what_the_daemon_counts() {
+    let (samples, name) = (samples(), Regex::new(r"\btransship_\w+").unwrap());
+    let variables = dashboard()["templating"].to_string();
+    for query in rules().iter().chain(&queries()).chain([&variables]) {
+        for found in name.find_iter(query) {
+            assert!(samples.contains(found.as_str()), "{} is in no answer: {query}", found.as_str());
+        }
+    }
+}
+
+#[test]
+fn the_alert_rules_do_what_their_tests_say() {
+    let rules = file("packaging/prometheus/alerts.yaml");
+    run(Command::new("promtool").args(["check", "rules"]).arg(rules)).expect_success();
+    let tests = file("packaging/prometheus/alerts.test.yaml");
+    run(Command::new("promtool").args(["test", "rules"]).arg(tests)).expect_success();
+}
+
+#[test]
+fn each_panel_of_the_dashboard_has_a_place_a_title_and_the_data_source_that_is_chosen() {
+    let dashboard = dashboard();
+    let chosen = serde_json::json!({"type": "prometheus", "uid": "${datasource}"});
+    let mut places = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert!(panel["title"].as_str().is_some_and(|title| !title.is_empty()), "{panel:#}");
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel:#}");
+        let place = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        assert!(place("x") + place("w") <= 24, "{panel:#}");
+        for cell in (place("x")..place("x") + place("w")).flat_map(|x| (0..place("h")).map(move |y| (x, y))) {
+            assert!(places.insert((cell.0, cell.1 + place("y"))), "it covers another one: {panel:#}");
+        }
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            assert_eq!((&panel["datasource"], &target["datasource"]), (&chosen, &chosen), "{panel:#}");
+        }
+    }
+    assert!(dashboard["schemaVersion"].as_u64() >= Some(39));
+}
+
+/// Prometheus, which scrapes one daemon every second.
+struct Prometheus {
+    running: Running,
+    address: String,
+    _folder: TempDir,
+}
+
+impl Prometheus {
+    fn start(daemon: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let configuration = format!(
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\n\
+             scrape_configs: [{{job_name: transship, static_configs: [{{targets: [\"{daemon}\"]}}]}}]\n",
+            file("packaging/prometheus/alerts.yaml").display()
+        );
+        let path = folder.path().join("prometheus.yml");
+        std::fs::write(&path, configuration).unwrap();
+        let mut command = Command::new("prometheus");
+        command.arg(format!("--config.file={}", path.display()));
+        command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
+        let mut running = Running::start(command.arg("--web.listen-address=127.0.0.1:0"));
+        let address = running.wait_until("the address of Prometheus", |prometheus| {
+            let log = prometheus.stderr();
+            let (_, rest) = log.split_once("msg=\"Listening on\" address=")?;
+            rest.split_whitespace().next().map(str::to_owned)
+        });
+        Self { running, address, _folder: folder }
+    }
+
+    /// The answer of its API to a path, with the query if there is one; `None` while it does not answer.
+    fn ask(address: &str, path: &str, query: &str) -> Option<Value> {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--noproxy", "*", "--get", "--data-urlencode", &format!("query={query}")]);
+        let answer: Value = serde_json::from_str(&run(curl.arg(format!("http://{address}{path}"))).stdout).ok()?;
+        assert_eq!(answer["status"], "success", "{path} {query}: {answer}");
+        Some(answer["data"].clone())
+    }
+
+    fn query(address: &str, query: &str) -> Option<Vec<Value>> {
+        Self::ask(address, "/api/v1/query", query)?["result"].as_array().cloned()
+    }
+
+    /// What a query finds, once it finds something.
+    #[track_caller]
+    fn finds(&mut self, query: &str) -> Vec<Value> {
+        let address = self.address.clone();
+        self.running.wait_until(query, |_| Self::query(&address, query).filter(|found| !found.is_empty()))
+    }
+}
+
+#[test]
+fn prometheus_takes_the_metrics_the_rules_and_every_query_of_the_dashboard() {
+    let site = Site::new();
+    let images = file("examples/images");
+    let entry = format!("- {{name: a, source: \"oci-layout:{}\", target: \"oci-layout:mirror\"}}", images.display());
+    site.configure_fully("status: \"127.0.0.1:0\"", "", &entry);
+    site.once();
+    let mut daemon = site.start(&["run"]);
+    let scraped = daemon.wait_until("the status port", |daemon| {
+        let log = daemon.stderr();
+        let (_, rest) = log.split_once("the status port answers address=")?;
+        rest.split_whitespace().next().map(str::to_owned)
+    });
+
+    let mut prometheus = Prometheus::start(&scraped);
+    let found = prometheus.finds("transship_entry_last_success_timestamp_seconds");
+    assert_eq!(found[0]["metric"]["entry"], "a", "a run before the start of the daemon counts: {found:?}");
+    assert_eq!(prometheus.finds("up{job=\"transship\"}")[0]["value"][1], "1");
+    assert!(prometheus.finds("transship_build_info")[0]["metric"]["version"].is_string());
+    for query in queries() {
+        Prometheus::query(&prometheus.address, &query).expect("an answer");
+    }
+    let address = prometheus.address.clone();
+    let evaluated = prometheus.running.wait_until("the rules to be evaluated", |_| {
+        let groups = Prometheus::ask(&address, "/api/v1/rules", "")?;
+        let rules = groups["groups"][0]["rules"].as_array()?.clone();
+        rules.iter().all(|rule| rule["health"] != "unknown").then_some(rules)
+    });
+    assert_eq!(evaluated.len(), rules().len());
+    assert!(evaluated.iter().all(|rule| rule["health"] == "ok" && rule["state"] == "inactive"), "{evaluated:#?}");
+}

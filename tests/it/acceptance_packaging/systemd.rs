@@ -1,0 +1,150 @@
+//! The unit and its drop-ins, judged by systemd; and what the daemon tells systemd of a reload.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use super::{file, run};
+use crate::support::programs::{DEADLINE, Running};
+use crate::support::site::Site;
+
+/// Where a package puts units.
+const UNITS: &str = "usr/lib/systemd/system";
+
+/// What systemd before 253 says of the second `Type=` of the unit, as is written there.
+const UNKNOWN_TYPE: &str = "Failed to parse service type, ignoring: notify-reload";
+
+/// The first systemd that knows `Type=notify-reload`.
+const KNOWS_NOTIFY_RELOAD: u32 = 253;
+
+fn analyze(root: &Path, arguments: &[&str]) -> crate::support::programs::Output {
+    run(Command::new("systemd-analyze").arg(format!("--root={}", root.display())).args(arguments))
+}
+
+fn version_of_systemd() -> u32 {
+    let version = run(Command::new("systemd-analyze").arg("--version")).expect_success().stdout;
+    version.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("systemd VERSION (…)")
+}
+
+/// Whether systemd takes the unit that is installed in `root`. Its own units are put there, for the unit names some.
+#[track_caller]
+pub(super) fn assert_valid(root: &Path) {
+    let own = Path::new("/").join(UNITS);
+    let copied = run(Command::new("cp").arg("-rnT").arg(own).arg(root.join(UNITS)));
+    copied.expect_success();
+    std::fs::create_dir_all(root.join("bin")).unwrap();
+    std::fs::copy("/bin/kill", root.join("bin/kill")).unwrap();
+    let unit = root.join(UNITS).join("transship.service");
+    let judged = analyze(root, &["verify", "--man=no", unit.to_str().unwrap()]);
+    let old = version_of_systemd() < KNOWS_NOTIFY_RELOAD;
+    let expected = |line: &&str| old && line.contains("transship.service:") && line.ends_with(UNKNOWN_TYPE);
+    let problems: Vec<&str> = judged.stderr.lines().filter(|line| !expected(line)).collect();
+    assert!(problems.is_empty(), "{problems:#?}");
+    assert!(old || judged.status.success(), "{judged:?}");
+    assert_eq!(judged.stderr.lines().any(|line| expected(&line)), old, "{judged:?}");
+}
+
+#[track_caller]
+fn assert_hardened(root: &Path) {
+    let judged = analyze(root, &["security", "--offline=yes", "--threshold=15", "--no-pager", "transship.service"]);
+    judged.expect_success();
+}
+
+/// A root with the unit, a program where it looks for one, and these drop-ins.
+fn root_with(drop_ins: &[PathBuf]) -> TempDir {
+    let root = TempDir::new().unwrap();
+    let units = root.path().join(UNITS);
+    let of_ours = root.path().join("etc/systemd/system/transship.service.d");
+    for folder in [&units, &of_ours, &root.path().join("usr/bin")] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    std::fs::copy(file("packaging/systemd/transship.service"), units.join("transship.service")).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_transship"), root.path().join("usr/bin/transship")).unwrap();
+    for drop_in in drop_ins {
+        std::fs::copy(drop_in, of_ours.join(drop_in.file_name().unwrap())).unwrap();
+    }
+    root
+}
+
+fn drop_ins() -> Vec<PathBuf> {
+    let folder = std::fs::read_dir(file("packaging/systemd/transship.service.d")).unwrap();
+    let found: Vec<PathBuf> = folder.map(|found| found.unwrap().path()).collect();
+    assert!(found.len() >= 2, "{found:?}");
+    found
+}
+
+#[test]
+fn systemd_takes_the_unit_alone_and_with_each_drop_in_and_finds_it_hardened() {
+    for drop_in in drop_ins() {
+        let root = root_with(std::slice::from_ref(&drop_in));
+        assert_valid(root.path());
+        assert_hardened(root.path());
+    }
+    let root = root_with(&[]);
+    assert_valid(root.path());
+    assert_hardened(root.path());
+}
+
+/// Listens as systemd does.
+struct Manager {
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    /// The next message in which some line is `wanted`, in lines.
+    #[track_caller]
+    fn heard(&self, wanted: &str) -> Vec<String> {
+        let mut buffer = [0; 4096];
+        // The loop's turns are told every second, so the socket alone would never be silent.
+        let end = Instant::now() + DEADLINE;
+        while Instant::now() < end {
+            let length = self.socket.recv(&mut buffer).unwrap_or_else(|error| panic!("waiting for {wanted}: {error}"));
+            let lines: Vec<String> = String::from_utf8_lossy(&buffer[..length]).lines().map(str::to_owned).collect();
+            if lines.iter().any(|line| line == wanted) {
+                return lines;
+            }
+        }
+        panic!("waiting for {wanted}: time is up")
+    }
+
+    /// The times of a reload's beginning and the status at its end, which must follow each other.
+    #[track_caller]
+    fn reload(&self) -> (u64, String) {
+        let beginning = self.heard("RELOADING=1");
+        let time = beginning.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")?.parse().ok());
+        let end = self.heard("READY=1");
+        let status = end.iter().find_map(|line| line.strip_prefix("STATUS=")).expect("a status");
+        (time.expect("the time, in the same message"), status.to_owned())
+    }
+}
+
+#[test]
+fn systemd_is_told_of_a_reload_from_its_beginning_to_its_end_and_that_the_loop_turns() {
+    let site = Site::new();
+    let entry = |name: &str| format!("- {{name: {name}, source: \"oci-layout:a\", target: \"oci-layout:b\"}}");
+    site.configure(&[], &entry("first"));
+    let path = site.path("notify.sock");
+    let manager = Manager { socket: UnixDatagram::bind(&path).unwrap() };
+    manager.socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let daemon = Running::start(site.command(&["run"]).env("NOTIFY_SOCKET", &path));
+    assert_eq!(manager.heard("READY=1"), ["READY=1", "STATUS=1 entries, configuration in force"]);
+    manager.heard("WATCHDOG=1");
+
+    daemon.signal("HUP");
+    let (first, status) = manager.reload();
+    assert_eq!(status, "1 entries, configuration in force", "asked for, so it is read though nothing changed");
+
+    site.configure(&[], &entry("first").replace("source", "sorce"));
+    let (second, status) = manager.reload();
+    assert!(second > first, "{second} is not later than {first}");
+    assert_eq!(status, "the edited configuration is refused; the last good one goes on");
+    daemon.signal("HUP");
+    assert_eq!(manager.reload().1, status, "a reload that is refused ends too");
+
+    daemon.signal("TERM");
+    manager.heard("STOPPING=1");
+    daemon.wait(DEADLINE).expect_success();
+}
