@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Config, Daemon, Entry, EntryName};
+use super::{Config, Daemon, Endpoint, Entry, EntryName};
 use crate::oci::RegistryHost;
 use crate::registry::Options;
 
@@ -91,6 +91,20 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     .collect()
 }
 
+/// The entries of the new configuration that would do something else by it: those that changed, and those at a registry of which more
+/// than the limits differs.
+#[must_use]
+pub fn affected<'c>(difference: &Difference, old: &Config, new: &'c Config) -> Vec<&'c EntryName> {
+    let options = |config: &Config, host: &RegistryHost| config.registries.get(host).cloned().unwrap_or_default();
+    let is_another = |host: &&RegistryHost| !differ_in_limits_alone(&options(old, host), &options(new, host));
+    let hosts: Vec<&RegistryHost> = difference.registries.iter().filter(is_another).collect();
+    let is_affected = |entry: &&Entry| {
+        let mut at = std::iter::once(&entry.source).chain(&entry.targets).filter_map(Endpoint::host);
+        difference.changed.contains(&entry.name) || at.any(|host| hosts.contains(&host))
+    };
+    new.entries.iter().filter(is_affected).map(|entry| &entry.name).collect()
+}
+
 /// Whether nothing but the limits of a registry differs.
 #[must_use]
 pub fn differ_in_limits_alone(old: &Options, new: &Options) -> bool {
@@ -152,6 +166,22 @@ sync:
         assert_eq!(found.changed.iter().map(EntryName::as_str).collect::<Vec<_>>(), ["x"]);
         assert!(found.registries.is_empty());
         assert!(difference(&who("me"), &who("me")).is_empty());
+    }
+
+    #[test]
+    fn entries_are_affected_by_their_own_change_and_by_that_of_a_registry_but_for_its_limits() {
+        let affected_by = |after: &str| {
+            let (old, new) = (read(BEFORE), read(after));
+            let names = affected(&difference(&old, &new), &old, &new);
+            names.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(affected_by(&BEFORE.replace("b.example/y}", "b.example/y, referrers: false}")), ["y"]);
+        assert_eq!(affected_by(&BEFORE.replace("password: one", "password: two")), ["x", "y"]);
+        assert_eq!(
+            affected_by(&BEFORE.replace("plain_http: true", "plain_http: true, limits: {concurrent: 2}")),
+            [""; 0]
+        );
+        assert_eq!(affected_by(BEFORE), [""; 0]);
     }
 
     #[test]

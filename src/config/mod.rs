@@ -34,7 +34,7 @@ mod syntax;
 mod tests;
 mod transport;
 
-pub use difference::{Difference, differ_in_limits_alone, difference};
+pub use difference::{Difference, affected, differ_in_limits_alone, difference};
 pub use endpoint::{Endpoint, EndpointError};
 pub use files::content;
 pub use load::{load, parse};

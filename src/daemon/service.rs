@@ -3,7 +3,7 @@
 //!
 //! The caller owns the signals, the listener and the journal; the loop owns all other state, and nothing of it is shared.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::content::Content;
 use super::state::State;
-use super::{Endpoints, Engine, Errand, Front, Happening, RunReport, Stop, systemd, watch as watcher};
+use super::{Endpoints, Engine, Errand, Front, Happening, RunOutcome, RunReport, Stop, systemd, watch as watcher};
 use crate::config::{self, Config, Entry, Problems};
 use crate::copy::Copier;
 use crate::journal::{Journal, JournalError, Trigger};
@@ -74,6 +74,8 @@ struct Service {
     /// Due, and waiting for one of the `entries_at_once` places.
     waiting: VecDeque<(String, Trigger)>,
     running: BTreeMap<String, Stop>,
+    /// Of those, the ones that are to go on by another configuration than they began with.
+    renewed: BTreeSet<String>,
     runs: JoinSet<RunReport>,
     front: Front,
     state: State,
@@ -139,6 +141,7 @@ impl Service {
             postponed: Postponed::default(),
             waiting: VecDeque::new(),
             running: BTreeMap::new(),
+            renewed: BTreeSet::new(),
             runs: JoinSet::new(),
             front,
             state,
@@ -273,6 +276,10 @@ impl Service {
             Ok(report) => {
                 self.running.remove(&report.entry);
                 self.state.ended(&report);
+                let is_renewed = self.renewed.remove(&report.entry) && self.has(&report.entry);
+                if is_renewed && report.outcome == RunOutcome::Interrupted {
+                    self.waiting.push_front((report.entry.clone(), Trigger::Continued));
+                }
                 self.back_off(&report.entry);
                 if let Some(until) = report.postponed_until().filter(|_| self.has(&report.entry)) {
                     self.postponed.set(&report.entry, report.ended, until);
@@ -338,6 +345,8 @@ impl Service {
             tracing::warn!("{warning}");
         }
         let difference = config::difference(&self.config, &config);
+        let affected: Vec<String> =
+            config::affected(&difference, &self.config, &config).into_iter().map(ToString::to_string).collect();
         let later: Vec<&str> =
             difference.daemon.iter().copied().filter(|key| matches!(*key, "journal" | "status" | "memory")).collect();
         if !later.is_empty() {
@@ -348,8 +357,13 @@ impl Service {
         self.entries = shared(&config);
         self.config = config;
         for (name, stop) in &self.running {
-            if difference.removed.iter().any(|removed| removed.as_str() == name) {
+            let goes_on = affected.contains(name);
+            if goes_on || difference.removed.iter().any(|removed| removed.as_str() == name) {
                 stop.drain.cancel();
+            }
+            if goes_on {
+                tracing::info!(entry = name, "goes on by the new configuration as soon as its tags under way are done");
+                self.renewed.insert(name.clone());
             }
         }
         let entries = self.entries.clone();

@@ -159,6 +159,30 @@ fn an_entry_that_keeps_failing_is_left_alone_for_longer_and_longer() {
 }
 
 #[test]
+fn an_entry_that_is_changed_while_it_runs_goes_on_by_its_new_rules() {
+    let harbour = Harbour::new();
+    for tag in 0..100 {
+        images::small(Family::Oci, 1000 + tag).put(&harbour.source, "first", Some(&format!("t{tag}")));
+    }
+    harbour.target.set(Fault::Delay(Duration::from_millis(300)));
+    let begun = |rules: &str| {
+        harbour.entry("first", "never").replace("schedule:", &format!("on_start: true, {rules}schedule:"))
+    };
+    harbour.configure("", &[begun("")]);
+    let (mut daemon, address) = start(&harbour.site);
+    let arrived = || harbour.target.store().tags("first").map_or(0, |tags| tags.len());
+    daemon.wait_until("the first tags", |_| (arrived() > 0).then_some(()));
+    harbour.configure("", &[begun("tags: {include: v1}, ")]);
+    let run = daemon.wait_until("the run by the new rules", |_| succeeded(&address, "first"));
+    assert_eq!(run["counts"]["copied"].as_u64().unwrap() + run["counts"]["kept"].as_u64().unwrap(), 1, "{run:#}");
+    assert!(harbour.has_arrived("first") && arrived() < 101, "{} tags", arrived());
+    let runs = harbour.site.history(&["--entry", "first"]);
+    let told: Vec<_> = runs.iter().map(|run| (run["trigger"].clone(), run["outcome"].clone())).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[1].1, "interrupted");
+}
+
+#[test]
 fn a_file_that_is_included_is_followed_like_the_one_that_includes_it() {
     let harbour = Harbour::new();
     std::fs::create_dir(harbour.site.path("conf.d")).unwrap();
