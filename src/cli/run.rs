@@ -12,7 +12,7 @@ use super::configuration;
 use super::exit::{Exit, Failure};
 use super::start::Context;
 use crate::config::StatusPort;
-use crate::daemon::{self, Setup};
+use crate::daemon::{self, Control, Setup};
 use crate::journal::Journal;
 use crate::status::{self, Listener, Metrics, Port, Snapshot};
 
@@ -40,6 +40,7 @@ impl Run {
             snapshots,
             metrics,
             reload: hang_ups()?,
+            commands: Control::new().1,
             shutdown: context.interrupted.clone(),
         };
         let served = daemon::serve(setup).await;

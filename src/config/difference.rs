@@ -91,18 +91,26 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     .collect()
 }
 
-/// The entries of the new configuration that would do something else by it: those that changed, and those at a registry of which more
-/// than the limits differs.
+/// The entries of the new configuration that would do something else by it: those that came or changed in more than when they run,
+/// and those at a registry of which more than the limits differs.
 #[must_use]
 pub fn affected<'c>(difference: &Difference, old: &Config, new: &'c Config) -> Vec<&'c EntryName> {
     let options = |config: &Config, host: &RegistryHost| config.registries.get(host).cloned().unwrap_or_default();
     let is_another = |host: &&RegistryHost| !differ_in_limits_alone(&options(old, host), &options(new, host));
     let hosts: Vec<&RegistryHost> = difference.registries.iter().filter(is_another).collect();
+    let before = by_name(old);
     let is_affected = |entry: &&Entry| {
         let mut at = std::iter::once(&entry.source).chain(&entry.targets).filter_map(Endpoint::host);
-        difference.changed.contains(&entry.name) || at.any(|host| hosts.contains(&host))
+        !before.get(&entry.name).is_some_and(|before| works_alike(before, entry))
+            || at.any(|host| hosts.contains(&host))
     };
     new.entries.iter().filter(is_affected).map(|entry| &entry.name).collect()
+}
+
+/// Whether nothing differs but when the two run.
+fn works_alike(before: &Entry, entry: &Entry) -> bool {
+    let Entry { schedule, on_start, timezone, jitter, .. } = entry.clone();
+    Entry { schedule, on_start, timezone, jitter, ..before.clone() } == *entry
 }
 
 /// Whether nothing but the limits of a registry differs.
@@ -176,6 +184,11 @@ sync:
             names.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(affected_by(&BEFORE.replace("b.example/y}", "b.example/y, referrers: false}")), ["y"]);
+        assert_eq!(
+            affected_by(&BEFORE.replace("b.example/y}", "b.example/y, schedule: '@hourly', jitter: 1m}")),
+            [""; 0]
+        );
+        assert_eq!(affected_by(&BEFORE.replace("name: y", "name: z")), ["z"]);
         assert_eq!(affected_by(&BEFORE.replace("password: one", "password: two")), ["x", "y"]);
         assert_eq!(
             affected_by(&BEFORE.replace("plain_http: true", "plain_http: true, limits: {concurrent: 2}")),

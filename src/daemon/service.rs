@@ -3,7 +3,7 @@
 //!
 //! The caller owns the signals, the listener and the journal; the loop owns all other state, and nothing of it is shared.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::content::Content;
+use super::control::Asked;
+use super::queue::{Due, Queue};
 use super::state::State;
-use super::{Endpoints, Engine, Errand, Front, Happening, RunOutcome, RunReport, Stop, systemd, watch as watcher};
+use super::{
+    Accepted, Command, Commands, Endpoints, Engine, Errand, Front, Happening, Refusal, RunOutcome, RunReport, Stop,
+    systemd, watch as watcher,
+};
 use crate::config::{self, Config, Entry, Problems};
 use crate::copy::Copier;
 use crate::journal::{Journal, JournalError, Trigger};
@@ -51,6 +56,8 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// A value for each wish to read the file again (SIGHUP).
     pub reload: mpsc::Receiver<()>,
+    /// What it is asked for while it runs.
+    pub commands: Commands,
     /// Cancelled when the daemon is to end.
     pub shutdown: CancellationToken,
 }
@@ -72,7 +79,7 @@ struct Service {
     /// Entries with tags that wait until their source may be read again.
     postponed: Postponed,
     /// Due, and waiting for one of the `entries_at_once` places.
-    waiting: VecDeque<(String, Trigger)>,
+    waiting: Queue,
     running: BTreeMap<String, Stop>,
     /// Of those, the ones that are to go on by another configuration than they began with.
     renewed: BTreeSet<String>,
@@ -87,7 +94,7 @@ struct Service {
 /// # Errors
 /// Where the journal cannot tell what was done before; later trouble with it is a problem of the runs.
 pub async fn serve(setup: Setup) -> Result<(), JournalError> {
-    let Setup { path, config, journal, environment, snapshots, metrics, mut reload, shutdown } = setup;
+    let Setup { path, config, journal, environment, snapshots, metrics, mut reload, mut commands, shutdown } = setup;
     let (front, mut happenings) = Front::new();
     let (edit, mut edits) = mpsc::channel(1);
     let state = State::new(&path, &journal, snapshots, metrics).await?;
@@ -103,9 +110,12 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
             Some(ended) = service.runs.join_next() => service.ended(ended),
             Some(()) = edits.recv() => service.look_again(false).await,
             Some(()) = reload.recv() => service.look_again(true).await,
+            asked = commands.next() => service.asked(asked),
             () = tokio::time::sleep(TURN) => {}
         }
     }
+    // Who asks for something now is told that it ends.
+    drop(commands);
     service.drain(happenings).await;
     Ok(())
 }
@@ -139,7 +149,7 @@ impl Service {
             engine,
             timetable: Timetable::new(),
             postponed: Postponed::default(),
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
             running: BTreeMap::new(),
             renewed: BTreeSet::new(),
             runs: JoinSet::new(),
@@ -171,16 +181,16 @@ impl Service {
         let interrupted = self.state.interrupted();
         for entry in self.entries.iter().filter(|entry| interrupted.contains(entry.name.as_str())) {
             tracing::info!(entry = %entry.name, "the last run was interrupted; it goes on");
-            self.waiting.push_back((entry.name.to_string(), Trigger::Start));
+            self.waiting.push(Due { entry: entry.name.to_string(), trigger: Trigger::Start });
         }
         for (entry, ended, until) in self.state.postponed().filter(|(entry, ..)| !interrupted.contains(*entry)) {
             self.postponed.set(entry, ended, until);
         }
         self.postponed.retain(|name| self.entries.iter().any(|entry| entry.name.as_str() == name));
         let on_start = self.entries.iter().filter(|entry| entry.on_start);
-        let begun: Vec<String> =
-            on_start.map(|entry| entry.name.to_string()).filter(|name| !self.is_under_way(name)).collect();
-        self.waiting.extend(begun.into_iter().map(|name| (name, Trigger::Start)));
+        for entry in on_start {
+            self.waiting.push(Due { entry: entry.name.to_string(), trigger: Trigger::Start });
+        }
         for entry in self.entries.clone().iter() {
             self.back_off(entry.name.as_str());
         }
@@ -236,22 +246,47 @@ impl Service {
             if firing.missed {
                 tracing::info!(entry = name, scheduled_at = %firing.scheduled_at, "a missed firing is made up for");
             }
-            self.waiting.push_back((name, Trigger::Schedule { scheduled_at: firing.scheduled_at }));
+            let trigger = Trigger::Schedule { scheduled_at: firing.scheduled_at };
+            self.waiting.push(Due { entry: name, trigger });
         }
         for name in self.postponed.due(now) {
             if !self.is_under_way(&name) {
                 tracing::info!(entry = name, "goes on with the tags that wait");
-                self.waiting.push_back((name, Trigger::Continued));
+                self.waiting.push(Due { entry: name, trigger: Trigger::Continued });
             }
         }
         while self.running.len() < self.config.daemon.entries_at_once {
-            let Some((name, trigger)) = self.waiting.pop_front() else { break };
-            self.start(&name, trigger);
+            let Some(due) = self.waiting.pop(|entry| !self.running.contains_key(entry)) else { break };
+            self.start(&due.entry, due.trigger);
         }
     }
 
+    fn asked(&mut self, Asked { command, answer }: Asked) {
+        let answered = match command {
+            Command::Run { entry, trigger } => self.run_now(entry, trigger),
+        };
+        // Who asked may have gone.
+        let _ = answer.send(answered);
+    }
+
+    /// Queues a run that somebody asks for. Neither its schedule nor a back-off holds it up.
+    fn run_now(&mut self, entry: String, trigger: Trigger) -> Result<Accepted, Refusal> {
+        if !self.has(&entry) {
+            return Err(Refusal::UnknownEntry(entry));
+        }
+        if self.running.contains_key(&entry) {
+            return Ok(Accepted::RunsAlready);
+        }
+        if self.waiting.has(&entry) {
+            return Ok(Accepted::WaitsAlready);
+        }
+        tracing::info!(entry, trigger = trigger.word(), "a run is asked for");
+        self.waiting.push(Due { entry, trigger });
+        Ok(Accepted::Queued)
+    }
+
     fn is_under_way(&self, name: &str) -> bool {
-        self.running.contains_key(name) || self.waiting.iter().any(|(waiting, _)| waiting == name)
+        self.running.contains_key(name) || self.waiting.has(name)
     }
 
     fn start(&mut self, name: &str, trigger: Trigger) {
@@ -278,7 +313,7 @@ impl Service {
                 self.state.ended(&report);
                 let is_renewed = self.renewed.remove(&report.entry) && self.has(&report.entry);
                 if is_renewed && report.outcome == RunOutcome::Interrupted {
-                    self.waiting.push_front((report.entry.clone(), Trigger::Continued));
+                    self.waiting.push_first(Due { entry: report.entry.clone(), trigger: Trigger::Continued });
                 }
                 self.back_off(&report.entry);
                 if let Some(until) = report.postponed_until().filter(|_| self.has(&report.entry)) {
@@ -368,7 +403,7 @@ impl Service {
         }
         let entries = self.entries.clone();
         self.postponed.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
-        self.waiting.retain(|(name, _)| entries.iter().any(|entry| entry.name.as_str() == name));
+        self.waiting.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
         if let Err(error) = self.set_timetable(now).await {
             tracing::error!(%error, "the journal cannot tell when new entries last fired");
         }
@@ -461,6 +496,24 @@ mod tests {
         service.runs.join_next().await.unwrap().unwrap();
         let history = journal.history(&crate::journal::HistoryFilter::default()).await.unwrap();
         assert_eq!(history[0].trigger, Trigger::Continued);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_is_asked_for_waits_for_no_back_off_and_is_not_doubled() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let mut service = service(folder.path(), &journal).await;
+        let now = Utc::now();
+        service.timetable.hold("app", now + TimeDelta::hours(1));
+        let unknown = service.run_now("nobody".into(), Trigger::Asked).unwrap_err();
+        assert_eq!(unknown.to_string(), "there is no entry \"nobody\" in the configuration that is in force");
+        assert_eq!(service.run_now("app".into(), Trigger::Asked), Ok(Accepted::Queued));
+        assert_eq!(service.run_now("app".into(), Trigger::Asked), Ok(Accepted::WaitsAlready));
+        service.start_due(now);
+        assert_eq!(service.run_now("app".into(), Trigger::Asked), Ok(Accepted::RunsAlready));
+        service.runs.join_next().await.unwrap().unwrap();
+        let history = journal.history(&crate::journal::HistoryFilter::default()).await.unwrap();
+        assert_eq!(history.iter().map(|run| run.trigger).collect::<Vec<_>>(), [Trigger::Asked]);
     }
 
     #[tokio::test]

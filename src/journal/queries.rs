@@ -88,7 +88,7 @@ pub(super) fn insert_run(
 ) -> Result<RunId> {
     let scheduled_at = match trigger {
         Trigger::Schedule { scheduled_at } => Some(text(scheduled_at)),
-        Trigger::Start | Trigger::Continued | Trigger::Hand => None,
+        Trigger::Start | Trigger::Continued | Trigger::Hand | Trigger::Asked | Trigger::Pushed => None,
     };
     execute_cached(
         db,
@@ -324,6 +324,8 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
         ("start", None) => Trigger::Start,
         ("continued", None) => Trigger::Continued,
         ("hand", None) => Trigger::Hand,
+        ("asked", None) => Trigger::Asked,
+        ("pushed", None) => Trigger::Pushed,
         _ => return Err(unreadable(row, "trigger", &word)),
     };
     let outcome: Option<String> = row.get("outcome")?;

@@ -40,12 +40,16 @@ pub enum Trigger {
     Start,
     /// Tags waited until their source could be read again.
     Continued,
-    /// A person asked for it.
+    /// A person ran it by a process of their own.
     Hand,
+    /// The running daemon was asked for it.
+    Asked,
+    /// A registry told that something was pushed.
+    Pushed,
 }
 
 impl Trigger {
-    /// The word for it: `schedule`, `start`, `continued` or `hand`.
+    /// The word for it: `schedule`, `start`, `continued`, `hand`, `asked` or `pushed`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -53,6 +57,8 @@ impl Trigger {
             Self::Start => "start",
             Self::Continued => "continued",
             Self::Hand => "hand",
+            Self::Asked => "asked",
+            Self::Pushed => "pushed",
         }
     }
 }

@@ -76,7 +76,7 @@ pub struct EntryState {
 pub struct RunningState {
     /// When it began.
     pub since: DateTime<Utc>,
-    /// What began it: `schedule`, `start`, `continued`, `hand`.
+    /// What began it: `schedule`, `start`, `continued`, `hand`, `asked`, `pushed`.
     pub trigger: String,
 }
 

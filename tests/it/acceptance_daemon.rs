@@ -182,6 +182,33 @@ fn an_entry_that_is_changed_while_it_runs_goes_on_by_its_new_rules() {
     assert_eq!(told[1].1, "interrupted");
 }
 
+/// Makes `text` the version of `sync.yaml` as Kubernetes does for a file of a ConfigMap: in a folder of its own, to which `..data` points.
+fn publish_as_config_map(site: &Site, version: &str, text: &str) {
+    std::fs::create_dir(site.path(version)).unwrap();
+    std::fs::write(site.path(version).join("sync.yaml"), text).unwrap();
+    std::os::unix::fs::symlink(version, site.path("..data_tmp")).unwrap();
+    std::fs::rename(site.path("..data_tmp"), site.path("..data")).unwrap();
+}
+
+#[test]
+fn a_config_map_that_is_swapped_is_read_again_at_once_and_at_a_hang_up() {
+    let harbour = Harbour::new();
+    harbour.configure("", &[harbour.entry("first", "never")]);
+    let text = std::fs::read_to_string(harbour.site.path("sync.yaml")).unwrap();
+    publish_as_config_map(&harbour.site, "..1", &text);
+    std::fs::remove_file(harbour.site.path("sync.yaml")).unwrap();
+    std::os::unix::fs::symlink("..data/sync.yaml", harbour.site.path("sync.yaml")).unwrap();
+    let (mut daemon, address) = start(&harbour.site);
+    daemon.wait_until("the first version", |_| entry(&address, "first"));
+    publish_as_config_map(&harbour.site, "..2", &text.replace("first", "second"));
+    daemon.wait_until("the second version", |_| entry(&address, "second"));
+    assert!(entry(&address, "first").is_none());
+    let loaded_at = || http::status(&address).unwrap()["configuration"]["loaded_at"].clone();
+    let before = loaded_at();
+    daemon.signal("HUP");
+    daemon.wait_until("the same once more", |_| (loaded_at() != before).then_some(()));
+}
+
 #[test]
 fn a_file_that_is_included_is_followed_like_the_one_that_includes_it() {
     let harbour = Harbour::new();

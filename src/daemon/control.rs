@@ -1,0 +1,86 @@
+//! What the running daemon can be asked for, and how it is asked. Who may ask is decided where the wish comes in.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::journal::Trigger;
+
+/// How many wishes may wait for the loop. It turns within a second.
+const WAITING: usize = 64;
+
+/// Asks the daemon. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Control(mpsc::Sender<Asked>);
+
+/// The daemon's end, for [`Setup`](super::Setup).
+#[derive(Debug)]
+pub struct Commands(mpsc::Receiver<Asked>);
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A run of an entry, now.
+    Run {
+        /// The entry's name.
+        entry: String,
+        /// Who asks.
+        trigger: Trigger,
+    },
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// The entry runs as soon as one of the `entries_at_once` places is free.
+    Queued,
+    /// It waits for such a place already.
+    WaitsAlready,
+    /// It runs already.
+    RunsAlready,
+}
+
+/// Why a command is not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No entry is called so.
+    #[error("there is no entry {0:?} in the configuration that is in force")]
+    UnknownEntry(String),
+    /// The daemon begins nothing any more.
+    #[error("the daemon is ending")]
+    Ending,
+}
+
+/// A command with the way back.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) command: Command,
+    pub(super) answer: oneshot::Sender<Result<Accepted, Refusal>>,
+}
+
+impl Control {
+    /// A control and the daemon's end of it.
+    #[must_use]
+    pub fn new() -> (Self, Commands) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Self(sender), Commands(receiver))
+    }
+
+    /// Asks, and waits until the loop has taken it in.
+    ///
+    /// # Errors
+    /// What the loop says against it; [`Refusal::Ending`] also where the daemon has ended.
+    pub async fn ask(&self, command: Command) -> Result<Accepted, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Asked { command, answer }).await.map_err(|_| Refusal::Ending)?;
+        answered.await.unwrap_or(Err(Refusal::Ending))
+    }
+}
+
+impl Commands {
+    /// The next one; pending for ever where nobody can ask any more. Cancel safe.
+    pub(super) async fn next(&mut self) -> Asked {
+        match self.0.recv().await {
+            Some(asked) => asked,
+            None => std::future::pending().await,
+        }
+    }
+}
