@@ -152,7 +152,7 @@ impl Journal {
     }
 
     /// Whether a run of `entry` has seen tags between these places, and whether any run has begun to send a blob to the
-    /// target.
+    /// target, as far as that is still known, or brought something there.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -288,7 +288,7 @@ impl Journal {
         Ok(Self { inner: Arc::new(Inner { path, process, jobs: Some(jobs), thread: Some(thread) }) })
     }
 
-    fn process(&self) -> Result<i64, JournalError> {
+    pub(super) fn process(&self) -> Result<i64, JournalError> {
         self.inner.process.ok_or_else(|| JournalError::ReadOnly { path: self.inner.path.clone() })
     }
 
@@ -346,7 +346,12 @@ fn in_transaction<T>(
 }
 
 /// Ends the runs of those `processes` that are gone.
-fn bury_the_dead(db: &Connection, journal: &Path, processes: Vec<Process>, now: DateTime<Utc>) -> rusqlite::Result<()> {
+pub(super) fn bury_the_dead(
+    db: &Connection,
+    journal: &Path,
+    processes: Vec<Process>,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<()> {
     for process in processes {
         if !owner::lives(journal, &process.lock) {
             queries::interrupt_everything_of_process(db, process.id, now)?;

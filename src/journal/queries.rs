@@ -169,7 +169,7 @@ pub(super) fn find_last_scheduled_instant_of(db: &Connection, entry: &str) -> Re
 pub(super) fn find_traces_at(db: &Connection, entry: &str, source: &str, target: &str) -> Result<(bool, bool)> {
     let mut statement = db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM tag_observations WHERE entry = ?1 AND source = ?2 AND target = ?3),
-                EXISTS (SELECT 1 FROM transfers WHERE target = ?3)",
+                EXISTS (SELECT 1 FROM transfers WHERE target = ?3) OR EXISTS (SELECT 1 FROM evidence WHERE target = ?3)",
     )?;
     statement.query_row([entry, source, target], |row| Ok((row.get(0)?, row.get(1)?)))
 }

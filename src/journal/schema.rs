@@ -127,6 +127,16 @@ CREATE TABLE quotas (
 -- Tags that wait until their source may be read again, and until when.
 ALTER TABLE runs ADD COLUMN postponed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN postponed_until TEXT;
+", "
+-- Failures in a row right before this one, whose own rows are forgotten.
+ALTER TABLE runs ADD COLUMN failures_before INTEGER NOT NULL DEFAULT 0;
+-- What is forgotten is found by these, and so is what keeps a row from being forgotten.
+CREATE INDEX runs_by_outcome ON runs (entry, outcome);
+CREATE INDEX runs_by_firing ON runs (entry, scheduled_at) WHERE scheduled_at IS NOT NULL;
+CREATE INDEX runs_by_process ON runs (process);
+CREATE INDEX transfers_by_end ON transfers (ended);
+CREATE INDEX evidence_by_run ON evidence (run);
+CREATE INDEX tag_observations_by_sight ON tag_observations (entry, source, target, last_seen);
 "];
 
 /// Brings the journal to the top of `ladder`, whole rungs at a time.
