@@ -130,17 +130,19 @@ fn systemd_is_told_of_a_reload_from_its_beginning_to_its_end_and_that_the_loop_t
     let manager = Manager { socket: UnixDatagram::bind(&path).unwrap() };
     manager.socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let daemon = Running::start(site.command(&["run"]).env("NOTIFY_SOCKET", &path));
-    assert_eq!(manager.heard("READY=1"), ["READY=1", "STATUS=1 entries, configuration in force"]);
+    assert_eq!(manager.heard("READY=1"), ["READY=1", "STATUS=1 entry: 0 running, 0 waiting, 0 failing"]);
     manager.heard("WATCHDOG=1");
 
     daemon.signal("HUP");
     let (first, status) = manager.reload();
-    assert_eq!(status, "1 entries, configuration in force", "asked for, so it is read though nothing changed");
+    assert_eq!(status, "1 entry: 0 running, 0 waiting, 0 failing", "asked for, so it is read though nothing changed");
 
     site.configure(&[], &entry("first").replace("source", "sorce"));
     let (second, status) = manager.reload();
     assert!(second > first, "{second} is not later than {first}");
-    assert_eq!(status, "the edited configuration is refused; the last good one goes on");
+    let refused = "the last good configuration goes on, the edit is refused: sync.yaml:5:17: unknown key `sorce` in an entry; \
+                   did you mean `source`?";
+    assert!(status.starts_with(refused) && status.ends_with("; 1 entry: 0 running, 0 waiting, 0 failing"), "{status}");
     daemon.signal("HUP");
     assert_eq!(manager.reload().1, status, "a reload that is refused ends too");
 
