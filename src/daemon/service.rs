@@ -308,7 +308,7 @@ impl Service {
         self.state.fire_next(|name| [self.timetable.next_firing(name, now), self.postponed.at(name)]);
         self.state.wait(self.waiting.iter().map(|(name, trigger)| (name.as_str(), *trigger)), now);
         self.state.publish(now);
-        systemd::alive();
+        systemd::alive(self.state.news().as_deref());
     }
 
     /// Reads the file again if its content or that of a certificate is another one, or if it is asked for.

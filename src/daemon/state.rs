@@ -40,6 +40,8 @@ pub(super) struct State {
     failures: VecDeque<FailedRun>,
     /// When the snapshot was given out last; `None` where what changed since is not to wait.
     given_out: Option<Instant>,
+    /// What systemd was told last.
+    summarised: String,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -78,7 +80,17 @@ impl State {
         let filter = HistoryFilter { limit: Some(LOOKED_THROUGH), ..HistoryFilter::default() };
         let failures = journal.history(&filter).await?.iter().filter_map(failed).take(FAILURES).collect();
         let (under_way, traffic) = (UnderWay::default(), Traffic::default());
-        Ok(Self { snapshot, sender, metrics, under_way, traffic, past, failures, given_out: None })
+        Ok(Self {
+            snapshot,
+            sender,
+            metrics,
+            under_way,
+            traffic,
+            past,
+            failures,
+            given_out: None,
+            summarised: String::new(),
+        })
     }
 
     /// The entries whose last run was the daemon's and was cut off. What a person began and interrupted is for a person
@@ -295,6 +307,15 @@ impl State {
         let running = self.past.values().filter(|past| past.running.is_some()).count();
         self.metrics.in_flight(running, snapshot.waiting.len(), self.under_way.transfers());
         self.sender.send_replace(Arc::new(snapshot.clone()));
+    }
+
+    /// The line for systemd, where it is another one than before.
+    pub(super) fn news(&mut self) -> Option<String> {
+        let summary = self.summary();
+        (self.summarised != summary).then(|| {
+            self.summarised.clone_from(&summary);
+            summary
+        })
     }
 
     /// One line for systemd: how many entries there are and how they are, after what is wrong with the configuration.

@@ -112,7 +112,7 @@ pub struct Metrics {
     throttled: Family<RegistryLabel, Counter<f64, AtomicU64>>,
     quota_limit: Family<QuotaLabels, Gauge>,
     quota_remaining: Family<QuotaLabels, Gauge>,
-    quota_usable: Family<QuotaLabels, Gauge>,
+    quota_kept: Family<QuotaLabels, Gauge>,
     requests_in_flight: Family<RegistryLabel, Gauge>,
     runs_in_flight: Gauge,
     runs_waiting: Gauge,
@@ -148,7 +148,7 @@ impl Metrics {
             throttled: Family::default(),
             quota_limit: Family::default(),
             quota_remaining: Family::default(),
-            quota_usable: Family::default(),
+            quota_kept: Family::default(),
             requests_in_flight: Family::default(),
             runs_in_flight: Gauge::default(),
             runs_waiting: Gauge::default(),
@@ -203,8 +203,8 @@ impl Metrics {
         registry.register("quota_limit", help, self.quota_limit.clone());
         let help = "Reads of manifests (pulls) that are left in a window, as the registry told last";
         registry.register("quota_remaining", help, self.quota_remaining.clone());
-        let help = "Of these, what is not left to others (limits.keep)";
-        registry.register("quota_usable", help, self.quota_usable.clone());
+        let help = "Of these, what is left to others (limits.keep)";
+        registry.register("quota_kept", help, self.quota_kept.clone());
         self.registered_now()
     }
 
@@ -332,14 +332,14 @@ impl Metrics {
                 let label = QuotaLabels { registry: gone.registry.clone(), identity: gone.identity.clone() };
                 self.quota_limit.remove(&label);
                 self.quota_remaining.remove(&label);
-                self.quota_usable.remove(&label);
+                self.quota_kept.remove(&label);
             }
         }
         for quota in quotas {
             let label = QuotaLabels { registry: quota.registry.clone(), identity: quota.identity.clone() };
             self.quota_limit.get_or_create(&label).set(gauge(quota.limit));
             self.quota_remaining.get_or_create(&label).set(gauge(quota.remaining));
-            self.quota_usable.get_or_create(&label).set(gauge(quota.remaining.saturating_sub(quota.kept)));
+            self.quota_kept.get_or_create(&label).set(gauge(quota.kept));
         }
     }
 
@@ -457,7 +457,7 @@ mod tests {
         let text = metrics.encode();
         for line in [
             r#"transship_quota_remaining{registry="docker.io",identity="mirror-bot"} 76"#,
-            r#"transship_quota_usable{registry="docker.io",identity="mirror-bot"} 56"#,
+            r#"transship_quota_kept{registry="docker.io",identity="mirror-bot"} 20"#,
             r#"transship_quota_limit{registry="docker.io",identity="mirror-bot"} 200"#,
             r#"transship_build_info{version="1.2.3"} 1"#,
             "transship_start_time_seconds 1800000000.0",
