@@ -25,6 +25,8 @@ mod state;
 mod systemd;
 mod tag;
 mod there;
+mod traffic;
+mod underway;
 mod watch;
 mod wishes;
 
