@@ -38,6 +38,7 @@ pub(super) fn errands(config: &Config, names: &[String]) -> Result<Vec<Errand>, 
         entry: entry.clone(),
         entries: entries.clone(),
         trigger: Trigger::Hand,
+        only: None,
     };
     Ok(entries.iter().filter(|entry| is_chosen(entry.name.clone())).map(errand).collect())
 }

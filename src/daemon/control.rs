@@ -2,6 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::Only;
 use crate::journal::Trigger;
 
 /// How many wishes may wait for the loop. It turns within a second.
@@ -24,6 +25,8 @@ pub enum Command {
         entry: String,
         /// Who asks.
         trigger: Trigger,
+        /// The tags that it is to be about; `None` is all that the entry wants.
+        only: Option<Only>,
     },
 }
 
@@ -32,7 +35,7 @@ pub enum Command {
 pub enum Accepted {
     /// The entry runs as soon as one of the `entries_at_once` places is free.
     Queued,
-    /// It waits for such a place already.
+    /// It waits for such a place already, or for what else is pushed within a moment.
     WaitsAlready,
     /// It runs already.
     RunsAlready,

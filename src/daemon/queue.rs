@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::Only;
 use crate::journal::Trigger;
 
 /// An entry that is due.
@@ -9,6 +10,8 @@ use crate::journal::Trigger;
 pub(super) struct Due {
     pub(super) entry: String,
     pub(super) trigger: Trigger,
+    /// The tags that it is about; `None` is all that the entry wants.
+    pub(super) only: Option<Only>,
 }
 
 /// Who waits.
@@ -16,10 +19,11 @@ pub(super) struct Due {
 pub(super) struct Queue(VecDeque<Due>);
 
 impl Queue {
-    /// Behind all others, unless it waits already.
+    /// Behind all others, unless it waits already: then one run is for both reasons.
     pub(super) fn push(&mut self, due: Due) {
-        if !self.has(&due.entry) {
-            self.0.push_back(due);
+        match self.0.iter_mut().find(|waiting| waiting.entry == due.entry) {
+            Some(waiting) => waiting.include(due),
+            None => self.0.push_back(due),
         }
     }
 
@@ -35,8 +39,14 @@ impl Queue {
         self.0.remove(index)
     }
 
-    pub(super) fn has(&self, entry: &str) -> bool {
-        self.0.iter().any(|due| due.entry == entry)
+    /// Whether a run of the whole entry waits.
+    pub(super) fn has_whole(&self, entry: &str) -> bool {
+        self.0.iter().any(|due| due.entry == entry && due.only.is_none())
+    }
+
+    /// Who waits for what reason, the next one first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Trigger)> {
+        self.0.iter().map(|due| (due.entry.as_str(), due.trigger))
     }
 
     pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
@@ -48,12 +58,42 @@ impl Queue {
     }
 }
 
+impl Due {
+    fn include(&mut self, other: Due) {
+        if self.only.is_some() && other.only.is_none() {
+            self.trigger = other.trigger;
+        }
+        self.only = Only::both(self.only.take(), other.only);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn due(entry: &str) -> Due {
-        Due { entry: entry.into(), trigger: Trigger::Start }
+        Due { entry: entry.into(), trigger: Trigger::Start, only: None }
+    }
+
+    fn pushed(tag: &str) -> Due {
+        let only = Some(Only::tag("app".parse().unwrap(), tag.parse().unwrap()));
+        Due { trigger: Trigger::Pushed, only, ..due("a") }
+    }
+
+    #[test]
+    fn pushes_that_wait_are_one_run_and_a_whole_one_includes_them() {
+        let mut queue = Queue::default();
+        queue.push(pushed("v1"));
+        queue.push(pushed("v2"));
+        assert!(!queue.has_whole("a"));
+        let both = Due { only: Only::both(pushed("v1").only, pushed("v2").only), ..pushed("v1") };
+        assert_eq!(queue.pop(|_| true), Some(both));
+        queue.push(pushed("v1"));
+        queue.push(due("a"));
+        queue.push(pushed("v2"));
+        assert!(queue.has_whole("a"));
+        assert_eq!(queue.pop(|_| true), Some(due("a")));
+        assert_eq!(queue.pop(|_| true), None);
     }
 
     #[test]

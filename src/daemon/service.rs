@@ -15,11 +15,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::content::Content;
 use super::control::Asked;
+use super::gathering::Gathering;
 use super::queue::{Due, Queue};
 use super::state::State;
 use super::{
-    Accepted, Command, Commands, Endpoints, Engine, Errand, Front, Happening, Refusal, RunOutcome, RunReport, Stop,
-    systemd, watch as watcher,
+    Accepted, Command, Commands, Endpoints, Engine, Errand, Front, Happening, Only, Refusal, RunOutcome, RunReport,
+    Stop, systemd, watch as watcher,
 };
 use crate::config::{self, Config, Entry, Problems};
 use crate::copy::Copier;
@@ -84,6 +85,10 @@ struct Service {
     /// Due, and waiting for one of the `entries_at_once` places.
     waiting: Queue,
     running: BTreeMap<String, Stop>,
+    /// Of those, the ones that are about some tags only.
+    confined: BTreeSet<String>,
+    /// Pushed to a moment ago.
+    gathering: Gathering,
     /// Of those, the ones that are to go on by another configuration than they began with.
     renewed: BTreeSet<String>,
     runs: JoinSet<RunReport>,
@@ -154,6 +159,8 @@ impl Service {
             postponed: Postponed::default(),
             waiting: Queue::default(),
             running: BTreeMap::new(),
+            confined: BTreeSet::new(),
+            gathering: Gathering::default(),
             renewed: BTreeSet::new(),
             runs: JoinSet::new(),
             front,
@@ -184,7 +191,7 @@ impl Service {
         let interrupted = self.state.interrupted();
         for entry in self.entries.iter().filter(|entry| interrupted.contains(entry.name.as_str())) {
             tracing::info!(entry = %entry.name, "the last run was interrupted; it goes on");
-            self.waiting.push(Due { entry: entry.name.to_string(), trigger: Trigger::Start });
+            self.waiting.push(Due { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
         }
         for (entry, ended, until) in self.state.postponed().filter(|(entry, ..)| !interrupted.contains(*entry)) {
             self.postponed.set(entry, ended, until);
@@ -192,7 +199,7 @@ impl Service {
         self.postponed.retain(|name| self.entries.iter().any(|entry| entry.name.as_str() == name));
         let on_start = self.entries.iter().filter(|entry| entry.on_start);
         for entry in on_start {
-            self.waiting.push(Due { entry: entry.name.to_string(), trigger: Trigger::Start });
+            self.waiting.push(Due { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
         }
         for entry in self.entries.clone().iter() {
             self.back_off(entry.name.as_str());
@@ -250,53 +257,71 @@ impl Service {
                 tracing::info!(entry = name, scheduled_at = %firing.scheduled_at, "a missed firing is made up for");
             }
             let trigger = Trigger::Schedule { scheduled_at: firing.scheduled_at };
-            self.waiting.push(Due { entry: name, trigger });
+            self.waiting.push(Due { entry: name, trigger, only: None });
         }
         for name in self.postponed.due(now) {
             if !self.is_under_way(&name) {
                 tracing::info!(entry = name, "goes on with the tags that wait");
-                self.waiting.push(Due { entry: name, trigger: Trigger::Continued });
+                self.waiting.push(Due { entry: name, trigger: Trigger::Continued, only: None });
             }
+        }
+        for (entry, only) in self.gathering.due(tokio::time::Instant::now()) {
+            self.waiting.push(Due { entry, trigger: Trigger::Pushed, only });
         }
         while self.running.len() < self.config.daemon.entries_at_once {
             let Some(due) = self.waiting.pop(|entry| !self.running.contains_key(entry)) else { break };
-            self.start(&due.entry, due.trigger);
+            self.start(&due.entry, due.trigger, due.only);
         }
     }
 
     fn asked(&mut self, Asked { command, answer }: Asked) {
         let answered = match command {
-            Command::Run { entry, trigger } => self.run_now(entry, trigger),
+            Command::Run { entry, trigger, only } => self.run_now(entry, trigger, only),
         };
         // Who asked may have gone.
         let _ = answer.send(answered);
     }
 
     /// Queues a run that somebody asks for. Neither its schedule nor a back-off holds it up.
-    fn run_now(&mut self, entry: String, trigger: Trigger) -> Result<Accepted, Refusal> {
+    fn run_now(&mut self, entry: String, trigger: Trigger, only: Option<Only>) -> Result<Accepted, Refusal> {
         if !self.has(&entry) {
             return Err(Refusal::UnknownEntry(entry));
         }
-        if self.running.contains_key(&entry) {
+        if trigger == Trigger::Pushed {
+            // A run under way may have looked at the tag before it was pushed.
+            let was_there = self.gathering.add(entry, only, tokio::time::Instant::now());
+            return Ok(if was_there { Accepted::WaitsAlready } else { Accepted::Queued });
+        }
+        if self.runs_whole(&entry) {
             return Ok(Accepted::RunsAlready);
         }
-        if self.waiting.has(&entry) {
+        if self.waiting.has_whole(&entry) {
             return Ok(Accepted::WaitsAlready);
         }
         tracing::info!(entry, trigger = trigger.word(), "a run is asked for");
-        self.waiting.push(Due { entry, trigger });
+        self.waiting.push(Due { entry, trigger, only });
         Ok(Accepted::Queued)
     }
 
+    /// Whether what the whole entry wants is being looked after. A run for some tags only holds no firing up.
     fn is_under_way(&self, name: &str) -> bool {
-        self.running.contains_key(name) || self.waiting.has(name)
+        self.runs_whole(name) || self.waiting.has_whole(name)
     }
 
-    fn start(&mut self, name: &str, trigger: Trigger) {
-        self.postponed.remove(name);
+    fn runs_whole(&self, name: &str) -> bool {
+        self.running.contains_key(name) && !self.confined.contains(name)
+    }
+
+    fn start(&mut self, name: &str, trigger: Trigger, only: Option<Only>) {
+        if only.is_none() {
+            self.postponed.remove(name);
+        }
         let Some(entry) = self.entries.iter().find(|entry| entry.name.as_str() == name).cloned() else { return };
         let stop = Stop::default();
-        let errand = Errand { entry, entries: self.entries.clone(), trigger };
+        if only.is_some() {
+            self.confined.insert(name.to_owned());
+        }
+        let errand = Errand { entry, entries: self.entries.clone(), trigger, only };
         let (engine, front, stopping) = (self.engine.clone(), self.front.clone(), stop.clone());
         self.runs.spawn(async move { engine.run(&errand, &front, &stopping).await });
         self.running.insert(name.to_owned(), stop);
@@ -307,10 +332,15 @@ impl Service {
         match ended {
             Ok(report) => {
                 self.running.remove(&report.entry);
+                self.confined.remove(&report.entry);
                 self.state.ended(&report);
                 let is_renewed = self.renewed.remove(&report.entry) && self.has(&report.entry);
                 if is_renewed && report.outcome == RunOutcome::Interrupted {
-                    self.waiting.push_first(Due { entry: report.entry.clone(), trigger: Trigger::Continued });
+                    self.waiting.push_first(Due {
+                        entry: report.entry.clone(),
+                        trigger: Trigger::Continued,
+                        only: None,
+                    });
                 }
                 self.back_off(&report.entry);
                 if let Some(until) = report.postponed_until().filter(|_| self.has(&report.entry)) {
@@ -321,6 +351,7 @@ impl Service {
             Err(error) => {
                 tracing::error!(%error, "a run broke down");
                 self.running.retain(|name, _| self.state.is_running(name));
+                self.confined.retain(|name| self.running.contains_key(name));
             }
         }
     }
@@ -341,7 +372,7 @@ impl Service {
         let now = Utc::now();
         self.state.count_registries(&self.engine.endpoints.registries(), &self.engine.endpoints.clients());
         self.state.fire_next(|name| [self.timetable.next_firing(name, now), self.postponed.at(name)]);
-        self.state.wait(self.waiting.iter().map(|(name, trigger)| (name.as_str(), *trigger)), now);
+        self.state.wait(self.waiting.iter(), now);
         self.state.publish(now);
         systemd::alive(self.state.news().as_deref());
     }
@@ -512,15 +543,46 @@ mod tests {
         let mut service = service(folder.path(), &journal).await;
         let now = Utc::now();
         service.timetable.hold("app", now + TimeDelta::hours(1));
-        let unknown = service.run_now("nobody".into(), Trigger::Asked).unwrap_err();
+        let unknown = service.run_now("nobody".into(), Trigger::Asked, None).unwrap_err();
         assert_eq!(unknown.to_string(), "there is no entry \"nobody\" in the configuration that is in force");
-        assert_eq!(service.run_now("app".into(), Trigger::Asked), Ok(Accepted::Queued));
-        assert_eq!(service.run_now("app".into(), Trigger::Asked), Ok(Accepted::WaitsAlready));
+        assert_eq!(service.run_now("app".into(), Trigger::Asked, None), Ok(Accepted::Queued));
+        assert_eq!(service.run_now("app".into(), Trigger::Asked, None), Ok(Accepted::WaitsAlready));
         service.start_due(now);
-        assert_eq!(service.run_now("app".into(), Trigger::Asked), Ok(Accepted::RunsAlready));
+        assert_eq!(service.run_now("app".into(), Trigger::Asked, None), Ok(Accepted::RunsAlready));
         service.runs.join_next().await.unwrap().unwrap();
         let history = journal.history(&crate::journal::HistoryFilter::default()).await.unwrap();
         assert_eq!(history.iter().map(|run| run.trigger).collect::<Vec<_>>(), [Trigger::Asked]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_push_waits_behind_the_run_under_way_and_holds_no_firing_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let mut service = service(folder.path(), &journal).await;
+        let now = Utc::now();
+        let only = |tag: &str| Some(Only::tag("app".parse().unwrap(), tag.parse().unwrap()));
+        let push = |service: &mut Service, tag| service.run_now("app".into(), Trigger::Pushed, only(tag));
+        let moment = || tokio::time::sleep(Duration::from_secs(2));
+        service.run_now("app".into(), Trigger::Asked, None).unwrap();
+        service.start_due(now);
+        assert_eq!(push(&mut service, "v1"), Ok(Accepted::Queued));
+        moment().await;
+        service.start_due(now);
+        assert_eq!(push(&mut service, "v2"), Ok(Accepted::Queued));
+        assert_eq!(push(&mut service, "v2"), Ok(Accepted::WaitsAlready));
+        moment().await;
+        service.start_due(now);
+        assert!(service.confined.is_empty(), "the run of all tags still runs");
+        let ended = service.runs.join_next().await.unwrap();
+        service.ended(ended);
+        service.start_due(now);
+        assert!(service.confined.contains("app"));
+        assert_eq!(service.waiting.pop(|_| true), None, "all pushes are one run");
+        assert!(!service.is_under_way("app"), "what is due meanwhile is not left out");
+        assert_eq!(service.run_now("app".into(), Trigger::Asked, None), Ok(Accepted::Queued));
+        let ended = service.runs.join_next().await.unwrap();
+        service.ended(ended);
+        assert!(service.confined.is_empty());
     }
 
     #[tokio::test]

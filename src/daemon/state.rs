@@ -166,10 +166,11 @@ impl State {
 
     pub(super) fn ended(&mut self, report: &RunReport) {
         let outcome = report.journal_outcome();
-        let well = is_well(outcome);
         self.under_way.ends(&report.entry);
         let past = self.past.entry(report.entry.clone()).or_default();
-        past.running = None;
+        let pushed = past.running.take().is_some_and(|running| running.trigger == Trigger::Pushed.word());
+        // That some tags arrived says nothing of the entry as a whole.
+        let well = is_well(outcome).filter(|well| !(pushed && *well));
         if let Some(run) = report.run {
             past.last_run = Some(LastRun {
                 run,
@@ -186,6 +187,7 @@ impl State {
                 None => {}
             }
             past.failures = match outcome {
+                _ if pushed => past.failures,
                 Outcome::Failed | Outcome::TimedOut => past.failures.saturating_add(1),
                 // Says nothing.
                 Outcome::Interrupted => past.failures,
@@ -384,6 +386,7 @@ fn shown_quota(quota: QuotaState) -> Quota {
 
 #[cfg(test)]
 mod tests {
+    use super::super::RunOutcome;
     use super::*;
     use crate::journal::{Begun, RunEnd, TagCounts};
 
@@ -392,6 +395,49 @@ mod tests {
         let Begun::Started(id) = journal.begin_run(entry, trigger, now).await.unwrap() else { panic!("not begun") };
         let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
         journal.end_run(id, end, now).await.unwrap();
+    }
+
+    async fn state(journal: &Journal) -> State {
+        let (sender, _) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
+        State::new(Path::new("sync.yaml"), journal, sender, Arc::new(Metrics::new("0", Utc::now()))).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_run_for_pushed_tags_is_no_success_of_the_entry_and_no_part_of_a_streak() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let mut live = state(&journal).await;
+        let told = |state: &State| {
+            let past = &state.past["a"];
+            (past.failures, past.last_success.is_some(), past.last_failure.is_some())
+        };
+        for (trigger, outcome, expected) in [
+            (Trigger::Pushed, RunOutcome::Succeeded, (0, false, false)),
+            (Trigger::Pushed, RunOutcome::Failed, (0, false, true)),
+            (Trigger::Start, RunOutcome::Failed, (1, false, true)),
+            (Trigger::Pushed, RunOutcome::Succeeded, (1, false, true)),
+            (Trigger::Pushed, RunOutcome::Failed, (1, false, true)),
+            (Trigger::Start, RunOutcome::Succeeded, (0, true, true)),
+        ] {
+            let now = Utc::now();
+            let Begun::Started(id) = journal.begin_run("a", trigger, now).await.unwrap() else { panic!("not begun") };
+            live.started("a", trigger, now);
+            let report = RunReport {
+                entry: "a".into(),
+                run: Some(id.number()),
+                started: now,
+                ended: now,
+                outcome,
+                tags: Vec::new(),
+                problems: Vec::new(),
+            };
+            let outcome = report.journal_outcome();
+            let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
+            journal.end_run(id, end, now).await.unwrap();
+            live.ended(&report);
+            assert_eq!(told(&live), expected, "{trigger:?} {outcome:?}");
+            assert_eq!(told(&state(&journal).await), expected, "after a restart: {trigger:?} {outcome:?}");
+        }
     }
 
     #[tokio::test]
@@ -403,10 +449,7 @@ mod tests {
         run_cut_off(&journal, "taken-up", Trigger::Start, Outcome::Interrupted).await;
         run_cut_off(&journal, "by-hand", Trigger::Hand, Outcome::Interrupted).await;
         run_cut_off(&journal, "well", scheduled, Outcome::Succeeded).await;
-        let (sender, _) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
-        let state = State::new(Path::new("sync.yaml"), &journal, sender, Arc::new(Metrics::new("0", Utc::now())))
-            .await
-            .unwrap();
+        let state = state(&journal).await;
         let mut names: Vec<String> = state.interrupted().into_iter().collect();
         names.sort();
         assert_eq!(names, ["by-timer", "taken-up"]);

@@ -355,6 +355,10 @@ impl PairRun<'_> {
     /// Writes to the journal which tags were seen.
     async fn remember(self) {
         self.checks.forget_old().await;
+        if self.run.errand.only.is_some() {
+            // What is seen together is what a whole run sees.
+            return;
+        }
         let Some(journal) = &self.run.engine.journal else { return };
         let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut by_target: BTreeMap<usize, Vec<Observation>> = BTreeMap::new();

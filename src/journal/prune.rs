@@ -140,13 +140,15 @@ const LIST_OLD_RUNS: &str = "
                AND NOT EXISTS (SELECT 1 FROM evidence WHERE run = old.id)
                AND NOT EXISTS (SELECT 1 FROM transfers WHERE run = old.id)
                AND EXISTS (SELECT 1 FROM runs AS later
-                           WHERE later.entry = old.entry AND later.outcome = old.outcome AND later.id > old.id)
+                           WHERE later.entry = old.entry AND later.outcome = old.outcome AND later.id > old.id
+                             AND (later.trigger = 'pushed') = (old.trigger = 'pushed'))
                AND (scheduled_at IS NULL
                     OR EXISTS (SELECT 1 FROM runs AS later
                                WHERE later.entry = old.entry AND later.scheduled_at > old.scheduled_at)) AS goes,
-           CASE WHEN outcome IN ('failed', 'timed_out')
+           CASE WHEN outcome IN ('failed', 'timed_out') AND trigger <> 'pushed'
                      AND NOT EXISTS (SELECT 1 FROM runs AS well
                                      WHERE well.entry = old.entry AND well.outcome IN ('succeeded', 'postponed')
+                                       AND well.trigger <> 'pushed'
                                        AND well.id > old.id)
                 THEN 1 + failures_before ELSE 0 END AS failures
     FROM runs AS old WHERE (started, id) > (?1, ?2) AND started < ?3 ORDER BY started, id LIMIT ?4";

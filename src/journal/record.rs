@@ -210,7 +210,7 @@ pub struct RunRecord {
 pub struct LastEnds {
     /// The entry's name.
     pub entry: String,
-    /// When one last succeeded.
+    /// When one last succeeded; one for pushed tags alone is no success of the entry.
     pub success: Option<DateTime<Utc>>,
     /// When one last ended otherwise.
     pub failure: Option<DateTime<Utc>>,
