@@ -15,6 +15,7 @@ mod login;
 mod pairs;
 mod places;
 mod preview;
+mod pruning;
 mod queue;
 mod quotas;
 mod report;

@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::content::Content;
 use super::control::Asked;
+use super::pruning::Pruning;
 use super::queue::{Due, Queue};
 use super::state::State;
 use super::{
@@ -86,6 +87,7 @@ struct Service {
     runs: JoinSet<RunReport>,
     front: Front,
     state: State,
+    pruning: Pruning,
     probed: Option<tokio::time::Instant>,
 }
 
@@ -155,6 +157,7 @@ impl Service {
             runs: JoinSet::new(),
             front,
             state,
+            pruning: Pruning::begun(Utc::now()),
             probed: None,
         };
         service.looked_at = service.content().having_read(&service.config);
@@ -344,6 +347,7 @@ impl Service {
             let next = [self.timetable.next_firing(name, now), self.postponed.at(name)];
             self.state.fires_next(name, next.into_iter().flatten().min());
         }
+        self.pruning.turn(now, self.config.daemon.keep_history, self.engine.journal.as_ref());
         self.state.publish(now);
         systemd::alive();
     }
