@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::credentials::credentials;
-use super::keys::{CHUNK, DAEMON, DEFAULTS, MAX_GRACE, MAX_MANIFEST, MIN_MEMORY, ROOT};
+use super::keys::{CHUNK, DAEMON, DEFAULTS, KEPT, MAX_GRACE, MAX_MANIFEST, MIN_MEMORY, ROOT};
 use super::limits::{bandwidth, limits};
 use super::node::Node;
 use super::reader::{Reader, Value};
@@ -19,6 +19,7 @@ use crate::oci::RegistryHost;
 use crate::registry::{Kind, Options, UploadMode, Uploads};
 
 const DEFAULT_STATUS: StatusPort = StatusPort::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
+const DEFAULT_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// What the kernel takes as the path of a socket.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -85,6 +86,8 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
             found
         }
     };
+    let kept = fields.get("keep_history");
+    let kept = kept.map_or(Some(Some(DEFAULT_KEPT)), |value| history(reader, value));
     let status = match fields.get("status") {
         Some(value) => status(reader, value),
         None => Some(DEFAULT_STATUS),
@@ -97,12 +100,22 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
     fields.done();
     Some(Daemon {
         journal: journal?,
+        keep_history: kept?,
         status: status?,
         entries_at_once: at_once,
         memory: memory?,
         bandwidth,
         shutdown_grace: grace?,
     })
+}
+
+/// How long history is kept: an inner `None` is for ever, the outer one a problem that was kept.
+#[expect(clippy::option_option, reason = "the outer one says that a problem was kept")]
+fn history(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Duration>> {
+    if matches!(value.node, Node::Text(_)) && reader.text(value, "a duration like 90d, or forever")? == "forever" {
+        return Some(None);
+    }
+    reader.duration(value, KEPT).map(Some)
 }
 
 /// Where systemd says, else where the XDG base directory specification says; relative paths do not count there.

@@ -76,6 +76,10 @@ pub(super) struct Way {
 
 pub(super) const ANY: Shape = Shape::Text { pattern: "^.+$" };
 pub(super) const DURATION: Shape = Shape::Text { pattern: "^[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*$" };
+/// A [`DURATION`], or the word for no end.
+const HISTORY: &str = "^(forever|[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*)$";
+/// How long history can be kept, in seconds: from a day to ten of humantime's years.
+pub(super) const KEPT: std::ops::RangeInclusive<u64> = 24 * 3600..=10 * 31_557_600;
 /// The most that jitter can be, in seconds: a day.
 pub(super) const MAX_JITTER: u64 = 24 * 3600;
 /// The most that a run can be given, in seconds: a week.
@@ -138,6 +142,15 @@ pub(super) static DAEMON: Table = Table {
             "The SQLite file that records runs and evidence. Default: journal.db in $STATE_DIRECTORY, else \
              $XDG_STATE_HOME/transship, else ~/.local/state/transship.",
             r#""/var/lib/transship/journal.db""#,
+        ),
+        with_default(
+            key(
+                "keep_history",
+                Shape::Text { pattern: HISTORY },
+                "How long the journal keeps runs and tags that were seen, 1d to 10y, or forever. Evidence is always kept.",
+                r#""1y""#,
+            ),
+            r#""90d""#,
         ),
         with_default(
             key(

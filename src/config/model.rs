@@ -63,6 +63,8 @@ impl Config {
 pub struct Daemon {
     /// The SQLite file of the journal.
     pub journal: PathBuf,
+    /// How long the history of runs is kept, 1 to 3653 days; `None` is for ever. Default 90 days. Evidence is always kept.
+    pub keep_history: Option<Duration>,
     /// Where the status port listens. Default `127.0.0.1:9180`.
     pub status: StatusPort,
     /// How many entries may run at once, 1 to 256. Default 4.

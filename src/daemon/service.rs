@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::content::Content;
 use super::control::Asked;
 use super::gathering::Gathering;
+use super::pruning::Pruning;
 use super::queue::{Due, Queue};
 use super::state::State;
 use super::{
@@ -94,6 +95,7 @@ struct Service {
     runs: JoinSet<RunReport>,
     front: Front,
     state: State,
+    pruning: Pruning,
     probed: Option<tokio::time::Instant>,
 }
 
@@ -165,6 +167,7 @@ impl Service {
             runs: JoinSet::new(),
             front,
             state,
+            pruning: Pruning::begun(Utc::now()),
             probed: None,
         };
         service.looked_at = service.content().having_read(&service.config);
@@ -373,6 +376,7 @@ impl Service {
         self.state.count_registries(&self.engine.endpoints.registries(), &self.engine.endpoints.clients());
         self.state.fire_next(|name| [self.timetable.next_firing(name, now), self.postponed.at(name)]);
         self.state.wait(self.waiting.iter(), now);
+        self.pruning.turn(now, self.config.daemon.keep_history, self.engine.journal.as_ref());
         self.state.publish(now);
         systemd::alive(self.state.news().as_deref());
     }

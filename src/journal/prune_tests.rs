@@ -21,7 +21,7 @@ const OUTCOMES: [Outcome; 5] =
 #[derive(Debug, Clone)]
 struct Past {
     entry: usize,
-    scheduled: bool,
+    trigger: u8,
     outcome: Outcome,
     /// Minutes since the run before.
     after: i64,
@@ -32,10 +32,10 @@ struct Past {
 
 fn past() -> impl Strategy<Value = Past> {
     let outcome = prop_oneof![2 => Just(Outcome::Failed), 3 => proptest::sample::select(&OUTCOMES[..])];
-    (0..3_usize, any::<bool>(), outcome, 1..9_i64, proptest::bool::weighted(0.15), 0..3_u8, 0..4_u8).prop_map(
-        |(entry, scheduled, outcome, after, arrives, transfers, tags)| Past {
+    (0..3_usize, 0..3_u8, outcome, 1..9_i64, proptest::bool::weighted(0.15), 0..3_u8, 0..4_u8).prop_map(
+        |(entry, trigger, outcome, after, arrives, transfers, tags)| Past {
             entry,
-            scheduled,
+            trigger,
             outcome,
             after,
             arrives,
@@ -79,7 +79,11 @@ async fn live(journal: &Journal, past: &[Past]) -> i64 {
     for (number, one) in past.iter().enumerate() {
         minute += one.after;
         let entry = ENTRIES[one.entry];
-        let trigger = if one.scheduled { Trigger::Schedule { scheduled_at: at(minute) } } else { Trigger::Start };
+        let trigger = match one.trigger {
+            0 => Trigger::Schedule { scheduled_at: at(minute) },
+            1 => Trigger::Start,
+            _ => Trigger::Pushed,
+        };
         let run = begin(journal, entry, trigger, minute).await;
         for transfer in 0..one.transfers {
             send(journal, run, entry, &format!("{number}-{transfer}"), minute).await;
@@ -137,7 +141,9 @@ fn stays(history: &[RunRecord], evidence: &[EvidenceRecord], at: usize) -> bool 
     let run = &history[at];
     let mut later = history[..at].iter().filter(|later| later.entry == run.entry);
     let is_scheduled = |run: &RunRecord| matches!(run.trigger, Trigger::Schedule { .. });
-    let is_last_of_outcome = !later.clone().any(|later| later.outcome == run.outcome);
+    let is_pushed = |run: &RunRecord| run.trigger == Trigger::Pushed;
+    let is_like = |later: &RunRecord| later.outcome == run.outcome && is_pushed(later) == is_pushed(run);
+    let is_last_of_outcome = !later.clone().any(is_like);
     let is_last_scheduled = is_scheduled(run) && !later.any(is_scheduled);
     is_last_of_outcome || is_last_scheduled || evidence.iter().any(|evidence| evidence.run == run.id)
 }

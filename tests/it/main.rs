@@ -18,6 +18,7 @@ mod acceptance_readme;
 mod acceptance_rules;
 mod acceptance_secrets;
 mod acceptance_servers;
+mod acceptance_soak;
 mod acceptance_transport;
 mod acceptance_uploads;
 mod architecture;
