@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::awaited::Awaited;
 use super::content::Content;
 use super::control::Asked;
 use super::queue::{Due, Queue};
@@ -80,6 +81,8 @@ struct Service {
     postponed: Postponed,
     /// Due, and waiting for one of the `entries_at_once` places.
     waiting: Queue,
+    /// Who waits for the end of a run.
+    awaited: Awaited,
     running: BTreeMap<String, Stop>,
     /// Of those, the ones that are to go on by another configuration than they began with.
     renewed: BTreeSet<String>,
@@ -150,6 +153,7 @@ impl Service {
             timetable: Timetable::new(),
             postponed: Postponed::default(),
             waiting: Queue::default(),
+            awaited: Awaited::default(),
             running: BTreeMap::new(),
             renewed: BTreeSet::new(),
             runs: JoinSet::new(),
@@ -261,10 +265,14 @@ impl Service {
         }
     }
 
-    fn asked(&mut self, Asked { command, answer }: Asked) {
+    fn asked(&mut self, Asked { command, answer, ended }: Asked) {
+        let entry = command.entry().to_owned();
         let answered = match command {
             Command::Run { entry, trigger } => self.run_now(entry, trigger),
         };
+        if let (Ok(_), Some(ended)) = (&answered, ended) {
+            self.awaited.add(entry, ended);
+        }
         // Who asked may have gone.
         let _ = answer.send(answered);
     }
@@ -314,6 +322,8 @@ impl Service {
                 let is_renewed = self.renewed.remove(&report.entry) && self.has(&report.entry);
                 if is_renewed && report.outcome == RunOutcome::Interrupted {
                     self.waiting.push_first(Due { entry: report.entry.clone(), trigger: Trigger::Continued });
+                } else {
+                    self.awaited.ended(&report);
                 }
                 self.back_off(&report.entry);
                 if let Some(until) = report.postponed_until().filter(|_| self.has(&report.entry)) {
@@ -324,6 +334,7 @@ impl Service {
             Err(error) => {
                 tracing::error!(%error, "a run broke down");
                 self.running.retain(|name, _| self.state.is_running(name));
+                self.awaited.retain(|name| self.running.contains_key(name) || self.waiting.has(name));
             }
         }
     }
@@ -382,8 +393,12 @@ impl Service {
         let difference = config::difference(&self.config, &config);
         let affected: Vec<String> =
             config::affected(&difference, &self.config, &config).into_iter().map(ToString::to_string).collect();
-        let later: Vec<&str> =
-            difference.daemon.iter().copied().filter(|key| matches!(*key, "journal" | "status" | "memory")).collect();
+        let later: Vec<&str> = difference
+            .daemon
+            .iter()
+            .copied()
+            .filter(|key| matches!(*key, "journal" | "status" | "control" | "memory"))
+            .collect();
         if !later.is_empty() {
             tracing::warn!(keys = later.join(", "), "these settings of the daemon change at its next start");
         }
@@ -404,6 +419,7 @@ impl Service {
         let entries = self.entries.clone();
         self.postponed.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
         self.waiting.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
+        self.awaited.retain(|name| self.running.contains_key(name) || self.waiting.has(name));
         if let Err(error) = self.set_timetable(now).await {
             tracing::error!(%error, "the journal cannot tell when new entries last fired");
         }
