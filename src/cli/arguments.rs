@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::logging::LogFormat;
 use super::{
     check, completions, copy, evidence, history, inspect, limits, login_check, man, next, once, plan, run, schema,
-    status, tags,
+    status, tags, trigger,
 };
 
 /// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
@@ -64,6 +64,8 @@ pub enum Command {
     Evidence(evidence::Evidence),
     /// Show what the daemon is doing
     Status(status::Status),
+    /// Ask the running daemon for a run of an entry, now
+    Trigger(trigger::Trigger),
     /// Print the JSON Schema of the configuration
     Schema(schema::Schema),
     /// Print the completions of a shell

@@ -6,6 +6,7 @@ mod arguments;
 mod check;
 mod completions;
 mod configuration;
+mod control;
 mod copy;
 mod evidence;
 mod exit;
@@ -30,6 +31,7 @@ mod status;
 mod summary;
 mod table;
 mod tags;
+mod trigger;
 mod units;
 mod work;
 

@@ -8,9 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::configuration;
 use super::exit::{Exit, Failure};
 use super::start::Context;
+use super::{configuration, control};
 use crate::config::StatusPort;
 use crate::daemon::{self, Control, Setup};
 use crate::journal::Journal;
@@ -28,6 +28,8 @@ impl Run {
         let (snapshots, looked_at) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), Utc::now()));
         let answered = CancellationToken::new();
+        let (asking, commands) = Control::new();
+        let listening = control::listen(&config.daemon.control, asking, looked_at.clone(), answered.clone()).await?;
         let port = Port::new(looked_at, metrics.clone(), Arc::new(Utc::now));
         let answering = listen(&config.daemon.status)
             .await?
@@ -40,14 +42,14 @@ impl Run {
             snapshots,
             metrics,
             reload: hang_ups()?,
-            commands: Control::new().1,
+            commands,
             shutdown: context.interrupted.clone(),
         };
         let served = daemon::serve(setup).await;
         // The port answers while runs are drained: a health check must not restart what is about to end.
         answered.cancel();
-        if let Some(answering) = answering {
-            let _ = answering.await;
+        for task in [answering, listening].into_iter().flatten() {
+            let _ = task.await;
         }
         Ok(served.map(|()| Exit::Ok)?)
     }

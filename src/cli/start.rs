@@ -91,6 +91,7 @@ async fn perform(command: Command, context: &mut Context) -> Result<Exit, Failur
         Command::Man(command) => command.perform(context),
         Command::Tags(command) => unless_interrupted(&interrupted, command.perform(context)).await,
         Command::Inspect(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        Command::Trigger(command) => unless_interrupted(&interrupted, command.perform(context)).await,
         Command::Status(command) => unless_interrupted(&interrupted, command.perform(context)).await,
     }
 }

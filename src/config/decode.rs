@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::control::control;
 use super::credentials::credentials;
 use super::keys::{CHUNK, DAEMON, DEFAULTS, KEPT, MAX_GRACE, MAX_MANIFEST, MIN_MEMORY, ROOT};
 use super::limits::{bandwidth, limits};
@@ -21,7 +22,7 @@ use crate::registry::{Kind, Options, UploadMode, Uploads};
 const DEFAULT_STATUS: StatusPort = StatusPort::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
 const DEFAULT_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// What the kernel takes as the path of a socket.
-const MAX_SOCKET_PATH: usize = 107;
+pub(super) const MAX_SOCKET_PATH: usize = 107;
 
 /// The whole file and what is in doubt about it, or all that is wrong with it.
 pub(super) fn config(root: &Node, environment: Environment<'_>) -> Result<(Config, Vec<Found>), Vec<Found>> {
@@ -92,6 +93,7 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
         Some(value) => status(reader, value),
         None => Some(DEFAULT_STATUS),
     };
+    let control = control(reader, fields.get("control"));
     let at_once = fields.integer(reader, "entries_at_once").unwrap_or(4);
     let memory = fields.get("memory").map_or(Some(128 << 20), |value| reader.size(value, MIN_MEMORY));
     let bandwidth = fields.get("bandwidth").and_then(|value| bandwidth(reader, value));
@@ -102,6 +104,7 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
         journal: journal?,
         keep_history: kept?,
         status: status?,
+        control: control?,
         entries_at_once: at_once,
         memory: memory?,
         bandwidth,

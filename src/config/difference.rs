@@ -77,11 +77,12 @@ fn by_name(config: &Config) -> BTreeMap<&EntryName, &Entry> {
 
 fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     // Taken apart, so that a setting added later cannot be forgotten here.
-    let Daemon { journal, keep_history, status, entries_at_once, memory, bandwidth, shutdown_grace } = old;
+    let Daemon { journal, keep_history, status, control, entries_at_once, memory, bandwidth, shutdown_grace } = old;
     [
         ("journal", *journal == new.journal),
         ("keep_history", *keep_history == new.keep_history),
         ("status", *status == new.status),
+        ("control", *control == new.control),
         ("entries_at_once", *entries_at_once == new.entries_at_once),
         ("memory", *memory == new.memory),
         ("bandwidth", *bandwidth == new.bandwidth),

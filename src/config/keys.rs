@@ -161,6 +161,13 @@ pub(super) static DAEMON: Table = Table {
             ),
             r#""127.0.0.1:9180""#,
         ),
+        key(
+            "control",
+            ANY,
+            "The socket file by which `transship trigger` reaches the daemon, or off. Who may write to the file may ask: its owner and \
+             its group. Default: control.sock in $RUNTIME_DIRECTORY, else in $XDG_RUNTIME_DIR/transship, else off.",
+            r#""/run/transship/control.sock""#,
+        ),
         with_default(
             key("entries_at_once", Shape::Integer { min: 1, max: 256 }, "How many entries run at once.", "4"),
             "4",

@@ -9,6 +9,7 @@ mod across;
 mod azure;
 mod cloud;
 mod cloud_keys;
+mod control;
 mod credentials;
 mod decode;
 mod difference;
@@ -33,14 +34,16 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod unknown;
 
 pub use difference::{Difference, affected, differ_in_limits_alone, difference};
 pub use endpoint::{Endpoint, EndpointError};
 pub use files::content;
 pub use load::{load, parse};
-pub use model::{Config, Daemon, Entry, EntryCredentials, EntryName, EntryNameError, StatusPort};
+pub use model::{Config, ControlSocket, Daemon, Entry, EntryCredentials, EntryName, EntryNameError, StatusPort};
 pub use problem::{Problem, Problems};
 pub use schema::schema;
+pub use unknown::UnknownEntry;
 
 /// Answers for environment variables; `None` where one is not set.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;

@@ -67,6 +67,8 @@ pub struct Daemon {
     pub keep_history: Option<Duration>,
     /// Where the status port listens. Default `127.0.0.1:9180`.
     pub status: StatusPort,
+    /// Where it is asked for things. Default: as the environment says.
+    pub control: ControlSocket,
     /// How many entries may run at once, 1 to 256. Default 4.
     pub entries_at_once: usize,
     /// Ceiling in bytes for buffers of transfers in flight, 16 MiB at least. Default 128 MiB.
@@ -75,6 +77,17 @@ pub struct Daemon {
     pub bandwidth: Option<Bandwidth>,
     /// How long running transfers may go on after SIGTERM, up to an hour. Default 30 s.
     pub shutdown_grace: Duration,
+}
+
+/// The socket file by which the daemon is asked for runs, pauses and their ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// There is none.
+    Off,
+    /// At the path that the file says.
+    At(PathBuf),
+    /// The file says nothing: where the environment has a folder for it. The daemon goes without where it cannot be made.
+    Usual(PathBuf),
 }
 
 /// Where the status port listens.

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Only;
+use super::{Finished, Only};
 use crate::journal::Trigger;
 
 /// How many wishes may wait for the loop. It turns within a second.
@@ -57,6 +57,8 @@ pub enum Refusal {
 pub(super) struct Asked {
     pub(super) command: Command,
     pub(super) answer: oneshot::Sender<Result<Accepted, Refusal>>,
+    /// To be told how the entry's run ended, where somebody waits for that.
+    pub(super) ended: Option<oneshot::Sender<Finished>>,
 }
 
 impl Control {
@@ -72,9 +74,32 @@ impl Control {
     /// # Errors
     /// What the loop says against it; [`Refusal::Ending`] also where the daemon has ended.
     pub async fn ask(&self, command: Command) -> Result<Accepted, Refusal> {
+        self.pass_on(command, None).await
+    }
+
+    /// Asks as [`Control::ask`] does, and tells the end of the entry's run, then or already under way. The receiver fails where
+    /// there will be none: the entry has left the configuration, or its run broke down.
+    ///
+    /// # Errors
+    /// As [`Control::ask`].
+    pub async fn follow(&self, command: Command) -> Result<(Accepted, oneshot::Receiver<Finished>), Refusal> {
+        let (told, ended) = oneshot::channel();
+        Ok((self.pass_on(command, Some(told)).await?, ended))
+    }
+
+    async fn pass_on(&self, command: Command, ended: Option<oneshot::Sender<Finished>>) -> Result<Accepted, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Asked { command, answer }).await.map_err(|_| Refusal::Ending)?;
+        self.0.send(Asked { command, answer, ended }).await.map_err(|_| Refusal::Ending)?;
         answered.await.unwrap_or(Err(Refusal::Ending))
+    }
+}
+
+impl Command {
+    /// The entry that it is about.
+    pub(super) fn entry(&self) -> &str {
+        match self {
+            Self::Run { entry, .. } => entry,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The life of the program: what one run of an entry is, and the loop that starts runs, follows edits and ends cleanly.
 
+mod awaited;
 mod checks;
 mod choice;
 mod compare;
@@ -33,6 +34,7 @@ mod underway;
 mod watch;
 mod wishes;
 
+pub use awaited::Finished;
 pub use control::{Accepted, Command, Commands, Control, Refusal};
 pub use endpoints::{Behalf, Endpoints, OpenError};
 pub use front::{Front, Happening};

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::awaited::Awaited;
 use super::content::Content;
 use super::control::Asked;
 use super::gathering::Gathering;
@@ -85,6 +86,8 @@ struct Service {
     postponed: Postponed,
     /// Due, and waiting for one of the `entries_at_once` places.
     waiting: Queue,
+    /// Who waits for the end of a run.
+    awaited: Awaited,
     running: BTreeMap<String, Stop>,
     /// Of those, the ones that are about some tags only.
     confined: BTreeSet<String>,
@@ -160,6 +163,7 @@ impl Service {
             timetable: Timetable::new(),
             postponed: Postponed::default(),
             waiting: Queue::default(),
+            awaited: Awaited::default(),
             running: BTreeMap::new(),
             confined: BTreeSet::new(),
             gathering: Gathering::default(),
@@ -277,10 +281,14 @@ impl Service {
         }
     }
 
-    fn asked(&mut self, Asked { command, answer }: Asked) {
+    fn asked(&mut self, Asked { command, answer, ended }: Asked) {
+        let entry = command.entry().to_owned();
         let answered = match command {
             Command::Run { entry, trigger, only } => self.run_now(entry, trigger, only),
         };
+        if let (Ok(_), Some(ended)) = (&answered, ended) {
+            self.awaited.add(entry, ended);
+        }
         // Who asked may have gone.
         let _ = answer.send(answered);
     }
@@ -335,7 +343,7 @@ impl Service {
         match ended {
             Ok(report) => {
                 self.running.remove(&report.entry);
-                self.confined.remove(&report.entry);
+                let was_whole = !self.confined.remove(&report.entry);
                 self.state.ended(&report);
                 let is_renewed = self.renewed.remove(&report.entry) && self.has(&report.entry);
                 if is_renewed && report.outcome == RunOutcome::Interrupted {
@@ -344,6 +352,8 @@ impl Service {
                         trigger: Trigger::Continued,
                         only: None,
                     });
+                } else if was_whole {
+                    self.awaited.ended(&report);
                 }
                 self.back_off(&report.entry);
                 if let Some(until) = report.postponed_until().filter(|_| self.has(&report.entry)) {
@@ -355,6 +365,7 @@ impl Service {
                 tracing::error!(%error, "a run broke down");
                 self.running.retain(|name, _| self.state.is_running(name));
                 self.confined.retain(|name| self.running.contains_key(name));
+                self.awaited.retain(|name| self.running.contains_key(name) || self.waiting.has_whole(name));
             }
         }
     }
@@ -415,8 +426,12 @@ impl Service {
         let difference = config::difference(&self.config, &config);
         let affected: Vec<String> =
             config::affected(&difference, &self.config, &config).into_iter().map(ToString::to_string).collect();
-        let later: Vec<&str> =
-            difference.daemon.iter().copied().filter(|key| matches!(*key, "journal" | "status" | "memory")).collect();
+        let later: Vec<&str> = difference
+            .daemon
+            .iter()
+            .copied()
+            .filter(|key| matches!(*key, "journal" | "status" | "control" | "memory"))
+            .collect();
         if !later.is_empty() {
             tracing::warn!(keys = later.join(", "), "these settings of the daemon change at its next start");
         }
@@ -437,6 +452,7 @@ impl Service {
         let entries = self.entries.clone();
         self.postponed.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
         self.waiting.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
+        self.awaited.retain(|name| self.running.contains_key(name) || self.waiting.has_whole(name));
         if let Err(error) = self.set_timetable(now).await {
             tracing::error!(%error, "the journal cannot tell when new entries last fired");
         }

@@ -3,6 +3,7 @@
 
 mod acceptance_acr;
 mod acceptance_cloud;
+mod acceptance_control;
 mod acceptance_credentials;
 mod acceptance_daemon;
 mod acceptance_docker_hub;
