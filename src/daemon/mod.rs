@@ -14,6 +14,7 @@ mod late;
 mod listing;
 mod login;
 mod pairs;
+mod pauses;
 mod places;
 mod preview;
 mod queue;

@@ -102,6 +102,8 @@ impl State {
             last_success: past.last_success,
             last_failure: past.last_failure,
             failures: past.failures,
+            paused_since: None,
+            paused_until: None,
         }
     }
 
@@ -190,6 +192,15 @@ impl State {
             state.next_firing = at;
         }
         self.metrics.fires_next(entry, at);
+    }
+
+    /// Since when an entry is paused and until when, if it is.
+    pub(super) fn paused(&mut self, entry: &str, pause: Option<(DateTime<Utc>, Option<DateTime<Utc>>)>) {
+        if let Some(state) = self.snapshot.entries.iter_mut().find(|state| state.name == entry) {
+            state.paused_since = pause.map(|(since, _)| since);
+            state.paused_until = pause.and_then(|(_, until)| until);
+        }
+        self.metrics.paused(entry, pause.is_some());
     }
 
     pub(super) fn journal_writable(&mut self, writable: bool) {

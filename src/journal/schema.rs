@@ -127,6 +127,15 @@ CREATE TABLE quotas (
 -- Tags that wait until their source may be read again, and until when.
 ALTER TABLE runs ADD COLUMN postponed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN postponed_until TEXT;
+", "
+-- The last pause of an entry: when it ends by itself, and when somebody ended it. It stays, so that what was to fire meanwhile is not
+-- taken for missed later.
+CREATE TABLE pauses (
+    entry TEXT PRIMARY KEY,
+    since TEXT NOT NULL,
+    until TEXT,
+    ended TEXT
+) STRICT, WITHOUT ROWID;
 "];
 
 /// Brings the journal to the top of `ladder`, whole rungs at a time.
