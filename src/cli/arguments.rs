@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::logging::LogFormat;
 use super::{
-    check, completions, copy, evidence, history, inspect, limits, login_check, man, next, once, plan, run, schema,
-    status, tags, trigger,
+    check, completions, copy, evidence, history, inspect, limits, login_check, man, next, once, pause, plan, resume,
+    run, schema, status, tags, trigger,
 };
 
 /// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
@@ -66,6 +66,10 @@ pub enum Command {
     Status(status::Status),
     /// Ask the running daemon for a run of an entry, now
     Trigger(trigger::Trigger),
+    /// Keep entries from beginning runs by themselves, in the running daemon
+    Pause(pause::Pause),
+    /// End the pauses of entries
+    Resume(resume::Resume),
     /// Print the JSON Schema of the configuration
     Schema(schema::Schema),
     /// Print the completions of a shell

@@ -66,7 +66,28 @@ async fn perform(control: &Control, snapshots: &watch::Receiver<Arc<Snapshot>>, 
                 replies.say(&entry, end_of(ended.await.ok())).await;
             }
         }
+        Request::Pause { entries, until } => {
+            for entry in entries {
+                one(control, snapshots, &replies, Command::Pause { entry: entry.clone(), until }, &entry).await;
+            }
+        }
+        Request::Resume { entries } => {
+            for entry in entries {
+                one(control, snapshots, &replies, Command::Resume { entry: entry.clone() }, &entry).await;
+            }
+        }
     }
+}
+
+async fn one(
+    control: &Control,
+    snapshots: &watch::Receiver<Arc<Snapshot>>,
+    replies: &Replies,
+    command: Command,
+    entry: &str,
+) {
+    let answered = control.ask(command).await;
+    replies.say(entry, answered.map_or_else(|refusal| refused(refusal, snapshots), said)).await;
 }
 
 fn said(accepted: Accepted) -> Said {
@@ -74,6 +95,9 @@ fn said(accepted: Accepted) -> Said {
         Accepted::Queued => Said::Queued,
         Accepted::WaitsAlready => Said::WaitsAlready,
         Accepted::RunsAlready => Said::RunsAlready,
+        Accepted::Paused => Said::Paused,
+        Accepted::Resumed => Said::Resumed,
+        Accepted::NotPaused => Said::NotPaused,
     }
 }
 

@@ -92,6 +92,8 @@ async fn perform(command: Command, context: &mut Context) -> Result<Exit, Failur
         Command::Tags(command) => unless_interrupted(&interrupted, command.perform(context)).await,
         Command::Inspect(command) => unless_interrupted(&interrupted, command.perform(context)).await,
         Command::Trigger(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        Command::Pause(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        Command::Resume(command) => unless_interrupted(&interrupted, command.perform(context)).await,
         Command::Status(command) => unless_interrupted(&interrupted, command.perform(context)).await,
     }
 }

@@ -1,6 +1,7 @@
 //! `transship trigger ENTRY…`: asks the running daemon for runs now, by its control socket.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -32,26 +33,40 @@ pub struct Trigger {
 
 impl Trigger {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let mut entries = self.entries.clone();
-        entries.sort();
-        entries.dedup();
+        let entries = once_each(&self.entries);
         let request = Request::Trigger { entries: entries.clone(), wait: self.wait };
-        let asked = control::ask(self.at.as_deref(), &context.global, &request).await;
-        let mut client = asked.map_err(|failure| with_way_out(failure, &entries))?;
-        let (mut answers, mut missing) = (Vec::new(), entries.len());
-        while let Some(answer) = client.next((missing > 0).then_some(TAKEN_WITHIN)).await? {
-            missing = missing.saturating_sub(1);
-            if !self.json {
-                context.output.line(shown(&answer))?;
-                context.output.flush()?;
-            }
-            answers.push(answer);
-        }
-        if self.json {
-            context.output.json(&answers)?;
-        }
-        exit(&answers, &entries, self.wait)
+        let asked = perform(self.at.as_deref(), request, self.json, context).await;
+        asked.map_err(|failure| with_way_out(failure, &entries))
     }
+}
+
+/// The names, each once.
+pub(super) fn once_each(names: &[String]) -> Vec<String> {
+    let names: BTreeSet<&String> = names.iter().collect();
+    names.into_iter().cloned().collect()
+}
+
+/// Asks, prints the answers as they come, and ends as they say.
+pub(super) async fn perform(
+    at: Option<&Path>,
+    request: Request,
+    json: bool,
+    context: &mut Context,
+) -> Result<Exit, Failure> {
+    let mut client = control::ask(at, &context.global, &request).await?;
+    let (mut answers, mut missing) = (Vec::new(), request.entries().len());
+    while let Some(answer) = client.next((missing > 0).then_some(TAKEN_WITHIN)).await? {
+        missing = missing.saturating_sub(1);
+        if !json {
+            context.output.line(shown(&answer))?;
+            context.output.flush()?;
+        }
+        answers.push(answer);
+    }
+    if json {
+        context.output.json(&answers)?;
+    }
+    exit(&answers, &request)
 }
 
 /// Where nobody listens, there is another way to run an entry.
@@ -74,6 +89,9 @@ fn shown(answer: &Answer) -> String {
         Said::Queued => format!("{entry}: begins as soon as there is a place for it"),
         Said::WaitsAlready => format!("{entry}: waits for a place already"),
         Said::RunsAlready => format!("{entry}: runs already"),
+        Said::Paused => format!("{entry}: paused"),
+        Said::Resumed => format!("{entry}: resumed"),
+        Said::NotPaused => format!("{entry}: was not paused"),
         Said::Ended(Ended { outcome, tags, problem, .. }) => {
             let problem = problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
             format!("{entry}: {}, {tags}{problem}", outcome.replace('_', " "))
@@ -84,24 +102,25 @@ fn shown(answer: &Answer) -> String {
 }
 
 /// As `once` ends; a name that is not there is a mistake of the command line. What outweighs is what is worse.
-fn exit(answers: &[Answer], entries: &[String], wait: bool) -> Result<Exit, Failure> {
+fn exit(answers: &[Answer], request: &Request) -> Result<Exit, Failure> {
     let exits = answers.iter().map(|answer| match answer {
         Answer::Refused { .. } => Exit::Failed,
         Answer::Entry { said, .. } => match said {
-            Said::Queued | Said::WaitsAlready | Said::RunsAlready => Exit::Ok,
             Said::Unknown { .. } => Exit::Usage,
             Said::Refused { .. } => Exit::Failed,
             Said::Ended(ended) => of_run(ended),
+            _ => Exit::Ok,
         },
     });
     let all: Vec<Exit> = exits.collect();
+    let wait = matches!(request, Request::Trigger { wait: true, .. });
     let is_last = |answer: &&Answer| match answer {
         Answer::Entry { said: Said::Queued | Said::WaitsAlready | Said::RunsAlready, .. } => !wait,
         Answer::Entry { .. } => true,
         Answer::Refused { .. } => false,
     };
     let refused = answers.iter().any(|answer| matches!(answer, Answer::Refused { .. }));
-    if !refused && answers.iter().filter(is_last).count() < entries.len() {
+    if !refused && answers.iter().filter(is_last).count() < request.entries().len() {
         return Err(anyhow!("the daemon ended before it had said all").into());
     }
     let worst = [Exit::Usage, Exit::Failed, Exit::Held].into_iter().find(|exit| all.contains(exit));

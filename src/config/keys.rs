@@ -164,8 +164,8 @@ pub(super) static DAEMON: Table = Table {
         key(
             "control",
             ANY,
-            "The socket file by which `transship trigger` reaches the daemon, or off. Who may write to the file may ask: its owner and \
-             its group. Default: control.sock in $RUNTIME_DIRECTORY, else in $XDG_RUNTIME_DIR/transship, else off.",
+            "The socket file by which `transship trigger`, `pause` and `resume` reach the daemon, or off. Who may write to the file \
+             may ask: its owner and its group. Default: control.sock in $RUNTIME_DIRECTORY, else in $XDG_RUNTIME_DIR/transship, else off.",
             r#""/run/transship/control.sock""#,
         ),
         with_default(

@@ -1,5 +1,6 @@
 //! What goes over the control socket: the requests, the answers, and the lines that they are.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
@@ -21,6 +22,18 @@ pub enum Request {
         entries: Vec<String>,
         /// Whether to say how each run ended, too.
         wait: bool,
+    },
+    /// That these entries begin no runs by themselves.
+    Pause {
+        /// Their names.
+        entries: Vec<String>,
+        /// When that ends by itself.
+        until: Option<DateTime<Utc>>,
+    },
+    /// The end of that.
+    Resume {
+        /// Their names.
+        entries: Vec<String>,
     },
 }
 
@@ -53,6 +66,12 @@ pub enum Said {
     WaitsAlready,
     /// It runs already.
     RunsAlready,
+    /// It is paused.
+    Paused,
+    /// It is paused no longer.
+    Resumed,
+    /// It was not paused.
+    NotPaused,
     /// Its run has ended.
     Ended(Ended),
     /// There is no such entry.
@@ -86,6 +105,8 @@ impl Request {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Trigger { .. } => "trigger",
+            Self::Pause { .. } => "pause",
+            Self::Resume { .. } => "resume",
         }
     }
 
@@ -93,7 +114,7 @@ impl Request {
     #[must_use]
     pub fn entries(&self) -> &[String] {
         match self {
-            Self::Trigger { entries, .. } => entries,
+            Self::Trigger { entries, .. } | Self::Pause { entries, .. } | Self::Resume { entries } => entries,
         }
     }
 

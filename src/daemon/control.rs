@@ -1,5 +1,6 @@
 //! What the running daemon can be asked for, and how it is asked. Who may ask is decided where the wish comes in.
 
+use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Finished, Only};
@@ -28,6 +29,18 @@ pub enum Command {
         /// The tags that it is to be about; `None` is all that the entry wants.
         only: Option<Only>,
     },
+    /// That an entry begins no run by itself, nor by a push.
+    Pause {
+        /// The entry's name.
+        entry: String,
+        /// When that ends by itself; `None` where somebody has to resume it.
+        until: Option<DateTime<Utc>>,
+    },
+    /// The end of an entry's pause.
+    Resume {
+        /// The entry's name.
+        entry: String,
+    },
 }
 
 /// What became of a command.
@@ -39,6 +52,12 @@ pub enum Accepted {
     WaitsAlready,
     /// It runs already.
     RunsAlready,
+    /// It is paused; a run under way ends with the tags that it is at.
+    Paused,
+    /// It is paused no longer.
+    Resumed,
+    /// It was not paused.
+    NotPaused,
 }
 
 /// Why a command is not carried out.
@@ -47,6 +66,12 @@ pub enum Refusal {
     /// No entry is called so.
     #[error("there is no entry {0:?} in the configuration that is in force")]
     UnknownEntry(String),
+    /// The entry is paused.
+    #[error("it is paused: `transship resume {0}` ends that")]
+    Paused(String),
+    /// The pause or its end cannot be written down, so it is not in force.
+    #[error("the journal cannot be written, and all is as it was: {0}")]
+    Unwritten(String),
     /// The daemon begins nothing any more.
     #[error("the daemon is ending")]
     Ending,
@@ -98,7 +123,7 @@ impl Command {
     /// The entry that it is about.
     pub(super) fn entry(&self) -> &str {
         match self {
-            Self::Run { entry, .. } => entry,
+            Self::Run { entry, .. } | Self::Pause { entry, .. } | Self::Resume { entry } => entry,
         }
     }
 }

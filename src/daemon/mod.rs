@@ -16,6 +16,7 @@ mod listing;
 mod login;
 mod only;
 mod pairs;
+mod pauses;
 mod places;
 mod preview;
 mod pruning;

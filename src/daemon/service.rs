@@ -18,6 +18,7 @@ use super::content::Content;
 use super::control::Asked;
 use super::gathering::Gathering;
 use super::pruning::Pruning;
+use super::pauses::Pauses;
 use super::queue::{Due, Queue};
 use super::state::State;
 use super::{
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::config::{self, Config, Entry, Problems};
 use crate::copy::Copier;
-use crate::journal::{Journal, JournalError, Trigger};
+use crate::journal::{Journal, JournalError, PauseRecord, Trigger};
 use crate::registry::Options;
 use crate::schedule::{Postponed, Timetable, Timing, backoff, jitter_of};
 use crate::status::{Metrics, Snapshot};
@@ -39,6 +40,8 @@ const PROBE: Duration = Duration::from_secs(15);
 
 /// How long a journal that does not answer is waited for. Well below the minute after which the loop counts as dead.
 const PROBED_WITHIN: Duration = Duration::from_secs(10);
+/// How long the journal may take to write a pause down, while the loop waits.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long runs that were told to drop everything are waited for.
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -86,6 +89,7 @@ struct Service {
     postponed: Postponed,
     /// Due, and waiting for one of the `entries_at_once` places.
     waiting: Queue,
+    pauses: Pauses,
     /// Who waits for the end of a run.
     awaited: Awaited,
     running: BTreeMap<String, Stop>,
@@ -123,7 +127,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
             Some(ended) = service.runs.join_next() => service.ended(ended),
             Some(()) = edits.recv() => service.look_again(false).await,
             Some(()) = reload.recv() => service.look_again(true).await,
-            asked = commands.next() => service.asked(asked),
+            asked = commands.next() => service.asked(asked).await,
             () = tokio::time::sleep(TURN) => {}
         }
     }
@@ -163,6 +167,7 @@ impl Service {
             timetable: Timetable::new(),
             postponed: Postponed::default(),
             waiting: Queue::default(),
+            pauses: Pauses::default(),
             awaited: Awaited::default(),
             running: BTreeMap::new(),
             confined: BTreeSet::new(),
@@ -195,8 +200,12 @@ impl Service {
     async fn take_up(&mut self) -> Result<(), JournalError> {
         let now = Utc::now();
         self.set_timetable(now).await?;
+        self.take_up_pauses(now).await?;
         let interrupted = self.state.interrupted();
         for entry in self.entries.iter().filter(|entry| interrupted.contains(entry.name.as_str())) {
+            if self.pauses.owe(entry.name.as_str()) {
+                continue;
+            }
             tracing::info!(entry = %entry.name, "the last run was interrupted; it goes on");
             self.waiting.push(Due { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
         }
@@ -204,7 +213,7 @@ impl Service {
             self.postponed.set(entry, ended, until);
         }
         self.postponed.retain(|name| self.entries.iter().any(|entry| entry.name.as_str() == name));
-        let on_start = self.entries.iter().filter(|entry| entry.on_start);
+        let on_start = self.entries.iter().filter(|entry| entry.on_start && !self.pauses.has(entry.name.as_str()));
         for entry in on_start {
             self.waiting.push(Due { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
         }
@@ -254,8 +263,16 @@ impl Service {
 
     /// Queues what is due and starts what has a place. An entry that runs or waits already is not queued again.
     fn start_due(&mut self, now: DateTime<Utc>) {
+        for name in self.pauses.over(now) {
+            tracing::info!(entry = name, "its pause is over");
+            self.end_pause(&name);
+        }
         for firing in self.timetable.due(now) {
             let name = firing.entry;
+            if self.pauses.has(&name) {
+                tracing::info!(entry = name, scheduled_at = %firing.scheduled_at, "paused; this firing is left out");
+                continue;
+            }
             if self.is_under_way(&name) {
                 tracing::info!(entry = name, "due while it still runs; this firing is left out");
                 continue;
@@ -267,7 +284,7 @@ impl Service {
             self.waiting.push(Due { entry: name, trigger, only: None });
         }
         for name in self.postponed.due(now) {
-            if !self.is_under_way(&name) {
+            if !self.pauses.owe(&name) && !self.is_under_way(&name) {
                 tracing::info!(entry = name, "goes on with the tags that wait");
                 self.waiting.push(Due { entry: name, trigger: Trigger::Continued, only: None });
             }
@@ -281,10 +298,12 @@ impl Service {
         }
     }
 
-    fn asked(&mut self, Asked { command, answer, ended }: Asked) {
+    async fn asked(&mut self, Asked { command, answer, ended }: Asked) {
         let entry = command.entry().to_owned();
         let answered = match command {
             Command::Run { entry, trigger, only } => self.run_now(entry, trigger, only),
+            Command::Pause { entry, until } => self.pause(&entry, until, Utc::now()).await,
+            Command::Resume { entry } => self.resume(&entry, Utc::now()).await,
         };
         if let (Ok(_), Some(ended)) = (&answered, ended) {
             self.awaited.add(entry, ended);
@@ -297,6 +316,9 @@ impl Service {
     fn run_now(&mut self, entry: String, trigger: Trigger, only: Option<Only>) -> Result<Accepted, Refusal> {
         if !self.has(&entry) {
             return Err(Refusal::UnknownEntry(entry));
+        }
+        if self.pauses.has(&entry) {
+            return Err(Refusal::Paused(entry));
         }
         if trigger == Trigger::Pushed {
             // A run under way may have looked at the tag before it was pushed.
@@ -312,6 +334,78 @@ impl Service {
         tracing::info!(entry, trigger = trigger.word(), "a run is asked for");
         self.waiting.push(Due { entry, trigger, only });
         Ok(Accepted::Queued)
+    }
+
+    /// The pauses that last go on; what was to fire in those that are over is not made up for.
+    async fn take_up_pauses(&mut self, now: DateTime<Utc>) -> Result<(), JournalError> {
+        let Some(journal) = &self.engine.journal else { return Ok(()) };
+        let records = journal.pauses().await?;
+        self.pauses = Pauses::of(&records, now);
+        for (record, over) in records.iter().filter_map(|record| Some((record, record.over(now)?))) {
+            self.timetable.hold(&record.entry, over);
+        }
+        Ok(())
+    }
+
+    /// Keeps an entry from beginning runs by itself. One under way finishes the tags that it is at; it goes on at the end of the
+    /// pause, and so does one that waits for its place.
+    async fn pause(
+        &mut self,
+        entry: &str,
+        until: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Result<Accepted, Refusal> {
+        if !self.has(entry) {
+            return Err(Refusal::UnknownEntry(entry.to_owned()));
+        }
+        let since = self.pauses.get(entry).map_or(now, |pause| pause.since);
+        self.write_down(PauseRecord { entry: entry.to_owned(), since, until, ended: None }).await?;
+        self.pauses.set(entry, since, until);
+        let until = until.map_or_else(|| "it is resumed".to_owned(), |until| until.to_rfc3339());
+        tracing::info!(entry, until, "paused: it begins no run by itself");
+        if self.waiting.has_whole(entry) {
+            self.waiting.retain(|waiting| waiting != entry);
+            self.awaited.retain(|name| name != entry || self.running.contains_key(name));
+            self.pauses.owe(entry);
+        }
+        if let Some(stop) = self.running.get(entry) {
+            stop.drain.cancel();
+        }
+        Ok(Accepted::Paused)
+    }
+
+    /// Ends a pause, also that of an entry which the configuration has no longer.
+    async fn resume(&mut self, entry: &str, now: DateTime<Utc>) -> Result<Accepted, Refusal> {
+        let Some(pause) = self.pauses.get(entry) else {
+            let known = self.has(entry);
+            return if known { Ok(Accepted::NotPaused) } else { Err(Refusal::UnknownEntry(entry.to_owned())) };
+        };
+        let (since, until) = (pause.since, pause.until);
+        self.write_down(PauseRecord { entry: entry.to_owned(), since, until, ended: Some(now) }).await?;
+        tracing::info!(entry, "resumed");
+        // What was to fire until now is settled, though the loop may not have turned since.
+        self.timetable.hold(entry, now);
+        self.end_pause(entry);
+        Ok(Accepted::Resumed)
+    }
+
+    fn end_pause(&mut self, entry: &str) {
+        let owes = self.pauses.end(entry) == Some(true);
+        if self.running.get(entry).is_some_and(|stop| stop.drain.is_cancelled()) {
+            // It is told to end and has not yet: it goes on as one that was changed does.
+            self.renewed.insert(entry.to_owned());
+        } else if owes && self.has(entry) {
+            tracing::info!(entry, "goes on where the pause stopped it");
+            self.waiting.push(Due { entry: entry.to_owned(), trigger: Trigger::Continued, only: None });
+        }
+    }
+
+    async fn write_down(&self, pause: PauseRecord) -> Result<(), Refusal> {
+        let Some(journal) = &self.engine.journal else { return Ok(()) };
+        match tokio::time::timeout(WRITTEN_WITHIN, journal.note_pause(pause)).await {
+            Ok(written) => written.map_err(|error| Refusal::Unwritten(error.to_string())),
+            Err(_) => Err(Refusal::Unwritten("it takes too long".to_owned())),
+        }
     }
 
     /// Whether what the whole entry wants is being looked after. A run for some tags only holds no firing up.
@@ -345,8 +439,11 @@ impl Service {
                 self.running.remove(&report.entry);
                 let was_whole = !self.confined.remove(&report.entry);
                 self.state.ended(&report);
+                if report.outcome == RunOutcome::Interrupted && self.has(&report.entry) {
+                    self.pauses.owe(&report.entry);
+                }
                 let is_renewed = self.renewed.remove(&report.entry) && self.has(&report.entry);
-                if is_renewed && report.outcome == RunOutcome::Interrupted {
+                if is_renewed && report.outcome == RunOutcome::Interrupted && !self.pauses.has(&report.entry) {
                     self.waiting.push_first(Due {
                         entry: report.entry.clone(),
                         trigger: Trigger::Continued,
@@ -385,7 +482,11 @@ impl Service {
         }
         let now = Utc::now();
         self.state.count_registries(&self.engine.endpoints.registries(), &self.engine.endpoints.clients());
-        self.state.fire_next(|name| [self.timetable.next_firing(name, now), self.postponed.at(name)]);
+        self.state.fire_next(|name| {
+            let next = [self.timetable.next_firing(name, now), self.postponed.at(name)];
+            next.map(|at| at.filter(|_| !self.pauses.has(name)))
+        });
+        self.state.paused(|name| self.pauses.get(name).map(|pause| (pause.since, pause.until)));
         self.state.wait(self.waiting.iter(), now);
         self.pruning.turn(now, self.config.daemon.keep_history, self.engine.journal.as_ref());
         self.state.publish(now);
@@ -603,6 +704,52 @@ mod tests {
         let ended = service.runs.join_next().await.unwrap();
         service.ended(ended);
         assert!(service.confined.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_paused_entry_begins_nothing_and_what_it_would_have_fired_is_not_made_up_for_even_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let now = Utc::now();
+        let timing =
+            Timing { schedule: "* * * * *".parse().unwrap(), timezone: chrono_tz::UTC, jitter: Duration::ZERO };
+        let mut service = service(folder.path(), &journal).await;
+        service.timetable.set("app", timing, None, now);
+        service.pause("app", None, now).await.unwrap();
+        service.start_due(now + TimeDelta::minutes(5));
+        assert!(service.running.is_empty());
+        let refused = service.run_now("app".into(), Trigger::Pushed).unwrap_err();
+        assert_eq!(refused.to_string(), "it is paused: `transship resume app` ends that");
+
+        let mut restarted = self::service(folder.path(), &journal).await;
+        restarted.take_up().await.unwrap();
+        assert_eq!(restarted.pauses.get("app").map(|pause| pause.until), Some(None));
+
+        let over = now + TimeDelta::minutes(5);
+        assert_eq!(service.resume("app", over).await, Ok(Accepted::Resumed));
+        service.start_due(over);
+        assert!(service.running.is_empty(), "nothing is made up for");
+        service.start_due(over + TimeDelta::seconds(61));
+        assert!(service.running.contains_key("app"));
+        let records = journal.pauses().await.unwrap();
+        assert_eq!(records.iter().map(|record| record.over(over).is_some()).collect::<Vec<_>>(), [true]);
+    }
+
+    #[tokio::test]
+    async fn what_a_pause_stopped_goes_on_when_its_time_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let mut service = service(folder.path(), &journal).await;
+        let now = Utc::now();
+        service.run_now("app".into(), Trigger::Asked).unwrap();
+        let until = now + TimeDelta::hours(2);
+        service.pause("app", Some(until), now).await.unwrap();
+        service.start_due(until - TimeDelta::seconds(1));
+        assert!(service.running.is_empty());
+        service.start_due(until);
+        assert!(service.running.contains_key("app"));
+        assert_eq!(service.resume("app", until).await, Ok(Accepted::NotPaused));
+        assert!(service.resume("nobody", until).await.is_err());
     }
 
     #[tokio::test]

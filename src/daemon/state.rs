@@ -138,6 +138,8 @@ impl State {
             last_success: past.last_success,
             last_failure: past.last_failure,
             failures: past.failures,
+            paused_since: None,
+            paused_until: None,
         }
     }
 
@@ -257,6 +259,16 @@ impl State {
             trigger: trigger.word().to_owned(),
         });
         self.snapshot.waiting = shown.collect();
+    }
+
+    /// Since when entries are paused and until when, those that are.
+    pub(super) fn paused(&mut self, pause: impl Fn(&str) -> Option<(DateTime<Utc>, Option<DateTime<Utc>>)>) {
+        for state in &mut self.snapshot.entries {
+            let pause = pause(&state.name);
+            state.paused_since = pause.map(|(since, _)| since);
+            state.paused_until = pause.and_then(|(_, until)| until);
+            self.metrics.paused(&state.name, pause.is_some());
+        }
     }
 
     pub(super) fn journal_is(&mut self, writable: bool, bytes: Option<u64>) {

@@ -137,6 +137,15 @@ CREATE INDEX runs_by_process ON runs (process);
 CREATE INDEX transfers_by_end ON transfers (ended);
 CREATE INDEX evidence_by_run ON evidence (run);
 CREATE INDEX tag_observations_by_sight ON tag_observations (entry, source, target, last_seen);
+", "
+-- The last pause of an entry: when it ends by itself, and when somebody ended it. It stays, so that what was to fire meanwhile is not
+-- taken for missed later.
+CREATE TABLE pauses (
+    entry TEXT PRIMARY KEY,
+    since TEXT NOT NULL,
+    until TEXT,
+    ended TEXT
+) STRICT, WITHOUT ROWID;
 "];
 
 /// Brings the journal to the top of `ladder`, whole rungs at a time.

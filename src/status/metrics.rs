@@ -106,6 +106,7 @@ pub struct Metrics {
     last_success: Family<EntryLabel, Timestamp>,
     last_failure: Family<EntryLabel, Timestamp>,
     next_firing: Family<EntryLabel, Timestamp>,
+    paused: Family<EntryLabel, Gauge>,
     tags: Family<OutcomeLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     bytes: Family<BytesLabels, Counter>,
@@ -142,6 +143,7 @@ impl Metrics {
             last_success: Family::default(),
             last_failure: Family::default(),
             next_firing: Family::default(),
+            paused: Family::default(),
             tags: Family::default(),
             requests: Family::default(),
             bytes: Family::default(),
@@ -194,6 +196,7 @@ impl Metrics {
         ] {
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
         }
+        registry.register("entry_paused", "Whether the entry is paused", self.paused.clone());
         registry.register("entry_tags", "Tags that runs have dealt with, by outcome", self.tags.clone());
         registry.register("registry_requests", "Requests by method and class of the answer", self.requests.clone());
         registry.register_with_unit("registry", "Bytes of bodies", Unit::Bytes, self.bytes.clone());
@@ -257,6 +260,12 @@ impl Metrics {
                 self.next_firing.remove(&label);
             }
         }
+    }
+
+    /// Whether an entry is paused.
+    pub fn paused(&self, entry: &str, paused: bool) {
+        self.note_entry(entry);
+        self.paused.get_or_create(&EntryLabel { entry: entry.to_owned() }).set(paused.into());
     }
 
     /// When runs of an entry ended before this daemon started.
@@ -399,6 +408,7 @@ impl Metrics {
         let label = EntryLabel { entry: entry.to_owned() };
         self.run_duration.remove(&label);
         self.entry_failures.remove(&label);
+        self.paused.remove(&label);
         for family in [&self.last_success, &self.last_failure, &self.next_firing] {
             family.remove(&label);
         }

@@ -96,6 +96,12 @@ pub struct EntryState {
     /// How many runs failed in a row; 0 after one that ended well.
     #[serde(default)]
     pub failures: u32,
+    /// Since when it is paused; it begins no run by itself then.
+    #[serde(default)]
+    pub paused_since: Option<DateTime<Utc>>,
+    /// When its pause ends by itself; `None` also where somebody has to resume it.
+    #[serde(default)]
+    pub paused_until: Option<DateTime<Utc>>,
 }
 
 /// A run in progress.
@@ -355,6 +361,8 @@ pub(super) mod tests {
                 last_success: None,
                 last_failure: Some(at(-60)),
                 failures: 0,
+                paused_since: None,
+                paused_until: None,
             }],
             waiting: vec![WaitingState { entry: "team".into(), since: at(-2), trigger: "schedule".into() }],
             in_flight: vec![TransferState {

@@ -162,3 +162,63 @@ fn who_talks_nonsense_or_nothing_at_the_socket_disturbs_nobody() {
     drop(idle);
     end(daemon);
 }
+
+/// The first entry in `/status`.
+fn first(address: &str) -> Option<Value> {
+    Some(http::status(address)?["entries"][0].clone())
+}
+
+#[test]
+fn a_paused_entry_stays_so_over_a_crash_until_it_is_resumed() {
+    let place = Place::new(&["* * * * *"]);
+    let (mut daemon, address) = place.start();
+    daemon.wait_until("a firing", |_| first(&address)?["next_firing"].is_string().then_some(()));
+    assert_eq!(place.run(&["pause", "first"]).expect_success().stdout, "first: paused\n");
+    daemon.wait_until("the pause", |_| {
+        let state = first(&address)?;
+        (state["paused_since"].is_string() && state["next_firing"].is_null()).then_some(())
+    });
+    let metrics = http::get(&address, "/metrics").unwrap().1;
+    assert!(metrics.contains("transship_entry_paused{entry=\"first\"} 1\n"), "{metrics}");
+    let shown = place.run(&["status", "--at", &address]).expect_success().stdout;
+    assert!(shown.contains("paused since "), "{shown}");
+    let refused = place.run(&["trigger", "first"]);
+    assert_eq!(refused.code(), 1);
+    assert_eq!(refused.stdout, "first: it is paused: `transship resume first` ends that\n");
+    assert_eq!(place.run(&["pause", "frist"]).code(), 2);
+    let runs = place.runs("first").len();
+    daemon.kill();
+
+    let (mut daemon, address) = place.start();
+    let state = daemon.wait_until("the pause", |_| first(&address).filter(|state| state["paused_since"].is_string()));
+    assert_eq!(state["next_firing"], Value::Null);
+    assert_eq!(place.runs("first").len(), runs);
+    assert_eq!(place.run(&["resume", "first"]).expect_success().stdout, "first: resumed\n");
+    daemon.wait_until("a firing", |_| first(&address)?["next_firing"].is_string().then_some(()));
+    assert_eq!(place.run(&["resume", "first"]).expect_success().stdout, "first: was not paused\n");
+    place.run(&["trigger", "first", "--wait"]).expect_success();
+    end(daemon);
+}
+
+#[test]
+fn a_pause_lets_tags_under_way_be_finished_and_the_rest_goes_on_afterwards() {
+    let place = Place::new(&["never"]);
+    for tag in 0..100 {
+        images::small(Family::Oci, 1000 + tag).put(&place.source, "first", Some(&format!("t{tag}")));
+    }
+    place.target.set(Fault::Delay(Duration::from_millis(300)));
+    let (mut daemon, address) = place.start();
+    place.run(&["trigger", "first"]).expect_success();
+    let arrived = || place.target.store().tags("first").map_or(0, |tags| tags.len());
+    daemon.wait_until("the first tags", |_| (arrived() > 0).then_some(()));
+    place.run(&["pause", "first", "--for", "3h"]).expect_success();
+    let state = daemon.wait_until("the end of the run", |_| first(&address).filter(|state| state["running"].is_null()));
+    assert!(state["paused_until"].is_string(), "{state:#}");
+    assert!(arrived() < 101, "{} tags", arrived());
+    place.target.heal();
+    place.run(&["resume", "first"]).expect_success();
+    daemon.wait_until("the rest", |_| (arrived() == 101).then_some(()));
+    daemon.wait_until("its end", |_| first(&address).filter(|state| state["running"].is_null()));
+    assert_eq!(place.runs("first")[0], ("continued".to_owned(), "succeeded".into()));
+    end(daemon);
+}
