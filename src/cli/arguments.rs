@@ -64,7 +64,7 @@ pub enum Command {
     Evidence(evidence::Evidence),
     /// Show what the daemon is doing
     Status(status::Status),
-    /// Print the JSON Schema of the configuration
+    /// Print the JSON Schema of the configuration, or that of /status
     Schema(schema::Schema),
     /// Print the completions of a shell
     Completions(completions::Completions),
