@@ -70,7 +70,7 @@ pub enum Command {
     Pause(pause::Pause),
     /// End the pauses of entries
     Resume(resume::Resume),
-    /// Print the JSON Schema of the configuration
+    /// Print the JSON Schema of the configuration, or that of /status
     Schema(schema::Schema),
     /// Print the completions of a shell
     Completions(completions::Completions),

@@ -120,6 +120,7 @@ impl Outcome {
 
 /// What a run did with its tags. A tag that goes to several targets counts once at each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TagCounts {
     /// Written at a target, new or moved.
     pub copied: u64,

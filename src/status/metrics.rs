@@ -426,7 +426,7 @@ fn seconds(at: DateTime<Utc>) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::snapshot::tests::at;
     use super::*;
 
@@ -449,8 +449,8 @@ mod tests {
         assert!(!metrics.encode().contains("mirror-bot"));
     }
 
-    #[test]
-    fn facts_are_told_under_stable_names_in_base_units() {
+    /// Of everything that can be told, something.
+    pub(in super::super) fn with_all() -> Metrics {
         let metrics = with_a_run();
         let (duration, counts) = (Duration::from_secs(2), TagCounts::default());
         metrics.run_ended("api", &EndedRun { outcome: "failed", well: Some(false), ended: at(20), duration, counts });
@@ -464,6 +464,12 @@ mod tests {
         metrics.journal(Some(65_536), true);
         let quotas = super::super::snapshot::tests::working().quotas;
         metrics.quotas(&quotas, &[]);
+        metrics
+    }
+
+    #[test]
+    fn facts_are_told_under_stable_names_in_base_units() {
+        let metrics = with_all();
         let text = metrics.encode();
         for line in [
             r#"transship_quota_remaining{registry="docker.io",identity="mirror-bot"} 76"#,

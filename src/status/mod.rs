@@ -3,6 +3,8 @@
 //! It reads a [`Snapshot`] that the daemon's loop publishes and the [`Metrics`] that the loop folds facts into.
 //! It changes nothing, asks no registry and opens no file: a request here can never disturb a run.
 
+#[cfg(test)]
+mod doc_tests;
 mod listener;
 mod metrics;
 mod page;
@@ -16,5 +18,5 @@ pub use routes::{Clock, HEALTHY_WITHIN, Port};
 pub use server::serve;
 pub use snapshot::{
     ConfigurationState, EntryState, FailedRun, JournalState, LastRun, LimitsState, Quota, RateState, RegistryState,
-    RunningState, Snapshot, TransferState, WaitingState,
+    RunningState, SCHEMA, Snapshot, TransferState, WaitingState,
 };

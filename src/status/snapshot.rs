@@ -10,8 +10,9 @@ use crate::oci::Digest;
 
 /// What the daemon is doing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Snapshot {
-    /// The version of this shape, [`Snapshot::VERSION`].
+    /// The version of this shape: 1. It changes where a field is renamed, removed or means another thing.
     pub version: u32,
     /// The version of the program.
     #[serde(default)]
@@ -49,6 +50,7 @@ pub struct Snapshot {
 
 /// The configuration in force, and what became of the last edit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ConfigurationState {
     /// The file.
     pub path: String,
@@ -66,6 +68,7 @@ pub struct ConfigurationState {
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EntryState {
     /// Its name.
     pub name: String,
@@ -82,7 +85,7 @@ pub struct EntryState {
     /// When it goes on with tags that wait until their source may be read again; `None` where none do.
     #[serde(default)]
     pub postponed_until: Option<DateTime<Utc>>,
-    /// Since when it is paused by a person; `None` where it is not.
+    /// Since when it is paused; `None` where it is not.
     #[serde(default)]
     pub paused_since: Option<DateTime<Utc>>,
     /// The run in progress.
@@ -106,6 +109,7 @@ pub struct EntryState {
 
 /// A run in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunningState {
     /// When it began.
     pub since: DateTime<Utc>,
@@ -125,6 +129,7 @@ pub struct RunningState {
 
 /// An entry that is due and waits for its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WaitingState {
     /// Its name.
     pub entry: String,
@@ -136,6 +141,7 @@ pub struct WaitingState {
 
 /// A run that ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LastRun {
     /// Its number in the journal.
     pub run: i64,
@@ -157,6 +163,7 @@ pub struct LastRun {
 
 /// A run that failed or took too long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FailedRun {
     /// The entry.
     pub entry: String,
@@ -172,6 +179,7 @@ pub struct FailedRun {
 
 /// A blob on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TransferState {
     /// The repository that it comes from.
     pub source: String,
@@ -179,6 +187,7 @@ pub struct TransferState {
     pub target: String,
     /// The blob.
     #[serde(deserialize_with = "digest_from_text")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
@@ -194,6 +203,7 @@ pub struct TransferState {
 
 /// A registry: what it is asked for, and under which limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RegistryState {
     /// Its name.
     pub registry: String,
@@ -217,6 +227,7 @@ pub struct RegistryState {
 
 /// The limits in force at a registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LimitsState {
     /// How many requests may be in flight now. Lower than `concurrent_at_most` for a while after the registry asked for patience.
     pub concurrent: u64,
@@ -230,6 +241,7 @@ pub struct LimitsState {
 
 /// How many requests of a kind may be made in a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RateState {
     /// Which: `requests`, `reads`, `writes`, `uploads`, `deletes` or `referrer_lists`, the keys under `limits` in the configuration.
     pub of: String,
@@ -241,6 +253,7 @@ pub struct RateState {
 
 /// What a registry that counts reads of manifests (Docker Hub's pulls) told last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Quota {
     /// The registry.
     pub registry: String,
@@ -260,6 +273,7 @@ pub struct Quota {
 
 /// The journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct JournalState {
     /// The file.
     pub path: String,
@@ -316,6 +330,9 @@ fn digest_from_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(serde::de::Error::custom)
 }
+
+/// The JSON Schema of `/status` (draft 2020-12), as it stands in `docs/` too; a test holds it against the types.
+pub const SCHEMA: &str = include_str!("../../docs/status.schema.json");
 
 #[cfg(test)]
 pub(super) mod tests {

@@ -102,6 +102,14 @@ fn it_answers_fires_refuses_a_bad_edit_follows_a_good_one_and_ends() {
     let shown = harbour.site.run(&["status", "--at", &address]).expect_success().stdout;
     assert!(shown.contains("first") && shown.contains("succeeded"), "{shown}");
 
+    let schema: Value = serde_json::from_str(&harbour.site.run(&["schema", "status"]).expect_success().stdout).unwrap();
+    let status = http::status(&address).unwrap();
+    let problems: Vec<String> =
+        jsonschema::draft202012::new(&schema).unwrap().iter_errors(&status).map(|error| error.to_string()).collect();
+    assert_eq!(problems, Vec::<String>::new(), "{status:#}");
+    let registry = status["registries"].as_array().unwrap().iter().find(|one| one["registry"] == harbour.target.host());
+    assert!(registry.unwrap()["bytes_out"].as_u64() > Some(0), "{status:#}");
+
     let typo = harbour.entry("second", "* * * * *").replace("source:", "sorce:");
     harbour.configure("", &[harbour.entry("first", "* * * * *"), typo]);
     let problem = daemon.wait_until("the refusal of the edit", |_| {
