@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::credentials::credentials;
+use super::hooks::hooks;
 use super::keys::{CHUNK, DAEMON, DEFAULTS, MAX_GRACE, MAX_MANIFEST, MIN_MEMORY, ROOT};
 use super::limits::{bandwidth, limits};
 use super::node::Node;
@@ -20,7 +21,7 @@ use crate::registry::{Kind, Options, UploadMode, Uploads};
 
 const DEFAULT_STATUS: StatusPort = StatusPort::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
 /// What the kernel takes as the path of a socket.
-const MAX_SOCKET_PATH: usize = 107;
+pub(super) const MAX_SOCKET_PATH: usize = 107;
 
 /// The whole file and what is in doubt about it, or all that is wrong with it.
 pub(super) fn config(root: &Node, environment: Environment<'_>) -> Result<(Config, Vec<Found>), Vec<Found>> {
@@ -89,6 +90,7 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
         Some(value) => status(reader, value),
         None => Some(DEFAULT_STATUS),
     };
+    let hooks = fields.get("hooks").map(|value| hooks(reader, value));
     let at_once = fields.integer(reader, "entries_at_once").unwrap_or(4);
     let memory = fields.get("memory").map_or(Some(128 << 20), |value| reader.size(value, MIN_MEMORY));
     let bandwidth = fields.get("bandwidth").and_then(|value| bandwidth(reader, value));
@@ -98,6 +100,7 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
     Some(Daemon {
         journal: journal?,
         status: status?,
+        hooks: hooks.map_or(Some(None), |hooks| hooks.map(Some))?,
         entries_at_once: at_once,
         memory: memory?,
         bandwidth,

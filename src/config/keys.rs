@@ -1,6 +1,7 @@
 //! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
 
 use super::cloud_keys::{AWS, GCP};
+use super::hooks::{HOOKS, RECEIVER};
 use super::registry_keys::{
     AZURE, BANDWIDTH, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD, WINDOW,
 };
@@ -147,6 +148,12 @@ pub(super) static DAEMON: Table = Table {
                 r#""unix:/run/transship/status.sock""#,
             ),
             r#""127.0.0.1:9180""#,
+        ),
+        key(
+            "hooks",
+            Shape::Map(&HOOKS),
+            "Takes push events of registries and runs the entries that read from there, for the pushed tag alone. Default: none.",
+            "",
         ),
         with_default(
             key("entries_at_once", Shape::Integer { min: 1, max: 256 }, "How many entries run at once.", "4"),
@@ -344,6 +351,8 @@ pub(super) static TABLES: &[&Table] = &[
     &SIDES,
     &TAGS,
     &WINDOW,
+    &HOOKS,
+    &RECEIVER,
     &ROOT,
 ];
 

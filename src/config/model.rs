@@ -14,7 +14,7 @@ use crate::plan;
 use crate::registry::{Bandwidth, Credentials, Mirror, Options};
 use crate::schedule::Schedule;
 
-use super::Endpoint;
+use super::{Endpoint, Hooks};
 
 /// All that one `sync.yaml` says.
 #[derive(Debug, Clone)]
@@ -57,6 +57,8 @@ pub struct Daemon {
     pub journal: PathBuf,
     /// Where the status port listens. Default `127.0.0.1:9180`.
     pub status: StatusPort,
+    /// Where push events are taken. Default nowhere.
+    pub hooks: Option<Hooks>,
     /// How many entries may run at once, 1 to 256. Default 4.
     pub entries_at_once: usize,
     /// Ceiling in bytes for buffers of transfers in flight, 16 MiB at least. Default 128 MiB.

@@ -17,6 +17,7 @@ mod only;
 mod pairs;
 mod places;
 mod preview;
+mod pushing;
 mod queue;
 mod quotas;
 mod report;

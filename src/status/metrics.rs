@@ -95,6 +95,12 @@ struct QuotaLabels {
     identity: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HookLabels {
+    receiver: String,
+    result: &'static str,
+}
+
 /// The metrics of one daemon.
 #[derive(Debug)]
 pub struct Metrics {
@@ -112,6 +118,7 @@ pub struct Metrics {
     throttled: Family<RegistryLabel, Counter<f64, AtomicU64>>,
     quota_limit: Family<QuotaLabels, Gauge>,
     quota_remaining: Family<QuotaLabels, Gauge>,
+    hook_events: Family<HookLabels, Counter>,
     runs_in_flight: Gauge,
     transfers_in_flight: Gauge,
     /// The outcomes that each entry has series for, so that they can go with the entry.
@@ -140,6 +147,7 @@ impl Metrics {
             throttled: Family::default(),
             quota_limit: Family::default(),
             quota_remaining: Family::default(),
+            hook_events: Family::default(),
             runs_in_flight: Gauge::default(),
             transfers_in_flight: Gauge::default(),
             outcomes: Mutex::default(),
@@ -188,6 +196,7 @@ impl Metrics {
         registry.register("quota_limit", help, self.quota_limit.clone());
         let help = "Reads of manifests (pulls) that are left in a window, as the registry told last";
         registry.register("quota_remaining", help, self.quota_remaining.clone());
+        registry.register("hook_events", "Push events by receiver and what came of them", self.hook_events.clone());
         registry.register("runs_in_flight", "Runs in progress", self.runs_in_flight.clone());
         registry.register("transfers_in_flight", "Blobs on their way", self.transfers_in_flight.clone());
         self
@@ -284,6 +293,12 @@ impl Metrics {
             self.quota_limit.get_or_create(&label).set(i64::try_from(quota.limit).unwrap_or(i64::MAX));
             self.quota_remaining.get_or_create(&label).set(i64::try_from(quota.remaining).unwrap_or(i64::MAX));
         }
+    }
+
+    /// A receiver of the configuration took so many events with this result: one of a few words.
+    pub fn hook_events(&self, receiver: &str, result: &'static str, count: usize) {
+        let labels = HookLabels { receiver: receiver.to_owned(), result };
+        self.hook_events.get_or_create(&labels).inc_by(count as u64);
     }
 
     /// How many runs and transfers are in progress now.
