@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod copy;
 pub mod daemon;
+pub mod hooks;
 pub mod journal;
 pub mod layout;
 pub mod oci;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::control::control;
 use super::credentials::credentials;
+use super::hooks::hooks;
 use super::keys::{CHUNK, DAEMON, DEFAULTS, KEPT, MAX_GRACE, MAX_MANIFEST, MIN_MEMORY, ROOT};
 use super::limits::{bandwidth, limits};
 use super::node::Node;
@@ -94,6 +95,7 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
         None => Some(DEFAULT_STATUS),
     };
     let control = control(reader, fields.get("control"));
+    let hooks = fields.get("hooks").map(|value| hooks(reader, value));
     let at_once = fields.integer(reader, "entries_at_once").unwrap_or(4);
     let memory = fields.get("memory").map_or(Some(128 << 20), |value| reader.size(value, MIN_MEMORY));
     let bandwidth = fields.get("bandwidth").and_then(|value| bandwidth(reader, value));
@@ -105,6 +107,7 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
         keep_history: kept?,
         status: status?,
         control: control?,
+        hooks: hooks.map_or(Some(None), |hooks| hooks.map(Some))?,
         entries_at_once: at_once,
         memory: memory?,
         bandwidth,

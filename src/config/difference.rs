@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Config, Daemon, Endpoint, Entry, EntryName};
+use super::{Config, Daemon, Endpoint, Entry, EntryName, Hooks, Receiver, StatusPort};
 use crate::oci::RegistryHost;
 use crate::registry::Options;
 
@@ -77,12 +77,14 @@ fn by_name(config: &Config) -> BTreeMap<&EntryName, &Entry> {
 
 fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     // Taken apart, so that a setting added later cannot be forgotten here.
-    let Daemon { journal, keep_history, status, control, entries_at_once, memory, bandwidth, shutdown_grace } = old;
+    let Daemon { journal, keep_history, status, control, hooks, entries_at_once, memory, bandwidth, shutdown_grace } = old;
     [
         ("journal", *journal == new.journal),
         ("keep_history", *keep_history == new.keep_history),
         ("status", *status == new.status),
         ("control", *control == new.control),
+        ("hooks.listen", listen(hooks) == listen(&new.hooks)),
+        ("hooks.receivers", receivers(hooks) == receivers(&new.hooks)),
         ("entries_at_once", *entries_at_once == new.entries_at_once),
         ("memory", *memory == new.memory),
         ("bandwidth", *bandwidth == new.bandwidth),
@@ -91,6 +93,14 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(key, same)| (!same).then_some(key))
     .collect()
+}
+
+fn listen(hooks: &Option<Hooks>) -> Option<&StatusPort> {
+    hooks.as_ref().map(|hooks| &hooks.listen)
+}
+
+fn receivers(hooks: &Option<Hooks>) -> Option<&BTreeMap<EntryName, Receiver>> {
+    hooks.as_ref().map(|hooks| &hooks.receivers)
 }
 
 /// The entries of the new configuration that would do something else by it: those that came or changed in more than when they run,

@@ -1,6 +1,7 @@
 //! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
 
 use super::cloud_keys::{AWS, GCP};
+use super::hooks::{HOOKS, RECEIVER};
 use super::registry_keys::{
     AZURE, BANDWIDTH, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD, WINDOW,
 };
@@ -167,6 +168,12 @@ pub(super) static DAEMON: Table = Table {
             "The socket file by which `transship trigger`, `pause` and `resume` reach the daemon, or off. Who may write to the file \
              may ask: its owner and its group. Default: control.sock in $RUNTIME_DIRECTORY, else in $XDG_RUNTIME_DIR/transship, else off.",
             r#""/run/transship/control.sock""#,
+        ),
+        key(
+            "hooks",
+            Shape::Map(&HOOKS),
+            "Takes push events of registries and runs the entries that read from there, for the pushed tag alone. Default: none.",
+            "",
         ),
         with_default(
             key("entries_at_once", Shape::Integer { min: 1, max: 256 }, "How many entries run at once.", "4"),
@@ -364,6 +371,8 @@ pub(super) static TABLES: &[&Table] = &[
     &SIDES,
     &TAGS,
     &WINDOW,
+    &HOOKS,
+    &RECEIVER,
     &ROOT,
 ];
 

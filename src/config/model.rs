@@ -14,7 +14,7 @@ use crate::plan;
 use crate::registry::{Bandwidth, Credentials, Mirror, Options};
 use crate::schedule::Schedule;
 
-use super::Endpoint;
+use super::{Endpoint, Hooks};
 
 /// All that one `sync.yaml` says.
 #[derive(Debug, Clone)]
@@ -69,6 +69,8 @@ pub struct Daemon {
     pub status: StatusPort,
     /// Where it is asked for things. Default: as the environment says.
     pub control: ControlSocket,
+    /// Where push events are taken. Default nowhere.
+    pub hooks: Option<Hooks>,
     /// How many entries may run at once, 1 to 256. Default 4.
     pub entries_at_once: usize,
     /// Ceiling in bytes for buffers of transfers in flight, 16 MiB at least. Default 128 MiB.

@@ -20,6 +20,7 @@ mod pauses;
 mod places;
 mod preview;
 mod pruning;
+mod pushing;
 mod queue;
 mod quotas;
 mod report;

@@ -67,6 +67,8 @@ pub struct Setup {
     pub reload: mpsc::Receiver<()>,
     /// What it is asked for while it runs.
     pub commands: Commands,
+    /// Who takes push events looks here for the configuration in force.
+    pub in_force: watch::Sender<Arc<Config>>,
     /// Cancelled when the daemon is to end.
     pub shutdown: CancellationToken,
 }
@@ -76,6 +78,8 @@ struct Service {
     path: PathBuf,
     environment: Environment,
     config: Config,
+    /// A copy for who takes push events.
+    in_force: watch::Sender<Arc<Config>>,
     /// What was last looked at, good or bad.
     looked_at: Content,
     /// The folders that are watched; none of them any more when the guard is dropped.
@@ -111,11 +115,13 @@ struct Service {
 /// # Errors
 /// Where the journal cannot tell what was done before; later trouble with it is a problem of the runs.
 pub async fn serve(setup: Setup) -> Result<(), JournalError> {
-    let Setup { path, config, journal, environment, snapshots, metrics, mut reload, mut commands, shutdown } = setup;
+    let Setup { path, config, journal, environment, snapshots, metrics, mut reload, mut commands, in_force, shutdown } =
+        setup;
     let (front, mut happenings) = Front::new();
     let (edit, mut edits) = mpsc::channel(1);
     let state = State::new(&path, &journal, snapshots, metrics).await?;
     let mut service = Service::new(path, config, journal, environment, front, state, edit);
+    service.in_force = in_force;
     service.take_up().await?;
     systemd::ready(&service.state.summary());
     loop {
@@ -162,6 +168,7 @@ impl Service {
             path,
             environment,
             entries: shared(&config),
+            in_force: watch::channel(Arc::new(config.clone())).0,
             config,
             engine,
             timetable: Timetable::new(),
@@ -531,7 +538,7 @@ impl Service {
             .daemon
             .iter()
             .copied()
-            .filter(|key| matches!(*key, "journal" | "status" | "control" | "memory"))
+            .filter(|key| matches!(*key, "journal" | "status" | "control" | "memory" | "hooks.listen"))
             .collect();
         if !later.is_empty() {
             tracing::warn!(keys = later.join(", "), "these settings of the daemon change at its next start");
@@ -539,6 +546,7 @@ impl Service {
         let endpoints = self.engine.endpoints.reconfigured(&config, &difference.registries);
         self.engine.endpoints = Arc::new(endpoints.within(config.daemon.bandwidth.clone()));
         self.entries = shared(&config);
+        self.in_force.send_replace(Arc::new(config.clone()));
         self.config = config;
         for (name, stop) in &self.running {
             let goes_on = affected.contains(name);

@@ -95,6 +95,12 @@ struct QuotaLabels {
     identity: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HookLabels {
+    receiver: String,
+    result: &'static str,
+}
+
 /// The metrics of one daemon.
 #[derive(Debug)]
 pub struct Metrics {
@@ -115,6 +121,7 @@ pub struct Metrics {
     quota_remaining: Family<QuotaLabels, Gauge>,
     quota_kept: Family<QuotaLabels, Gauge>,
     requests_in_flight: Family<RegistryLabel, Gauge>,
+    hook_events: Family<HookLabels, Counter>,
     runs_in_flight: Gauge,
     runs_waiting: Gauge,
     transfers_in_flight: Gauge,
@@ -152,6 +159,7 @@ impl Metrics {
             quota_remaining: Family::default(),
             quota_kept: Family::default(),
             requests_in_flight: Family::default(),
+            hook_events: Family::default(),
             runs_in_flight: Gauge::default(),
             runs_waiting: Gauge::default(),
             transfers_in_flight: Gauge::default(),
@@ -217,6 +225,7 @@ impl Metrics {
         let help = "Failures of the entry in a row, 0 after a run that ended well";
         registry.register("entry_failures", help, self.entry_failures.clone());
         registry.register("registry_requests_in_flight", "Requests under way", self.requests_in_flight.clone());
+        registry.register("hook_events", "Push events by receiver and what came of them", self.hook_events.clone());
         registry.register("runs_in_flight", "Runs in progress", self.runs_in_flight.clone());
         let help = "Entries that are due and wait for a place among those that run";
         registry.register("runs_waiting", help, self.runs_waiting.clone());
@@ -371,6 +380,16 @@ impl Metrics {
             self.journal_size.set(gauge(bytes));
         }
         self.journal_writable.set(writable.into());
+    /// A receiver of the configuration took so many events with this result: one of a few words.
+    pub fn hook_events(&self, receiver: &str, result: &'static str, count: usize) {
+        let labels = HookLabels { receiver: receiver.to_owned(), result };
+        self.hook_events.get_or_create(&labels).inc_by(count as u64);
+    }
+
+    /// How many runs and transfers are in progress now.
+    pub fn in_flight(&self, runs: usize, transfers: usize) {
+        self.runs_in_flight.set(i64::try_from(runs).unwrap_or(i64::MAX));
+        self.transfers_in_flight.set(i64::try_from(transfers).unwrap_or(i64::MAX));
     }
 
     /// All of it in the OpenMetrics text format.

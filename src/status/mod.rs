@@ -15,7 +15,7 @@ mod snapshot;
 pub use listener::Listener;
 pub use metrics::{Direction, EndedRun, Metrics};
 pub use routes::{Clock, HEALTHY_WITHIN, Port};
-pub use server::serve;
+pub use server::{serve, serve_routes};
 pub use snapshot::{
     ConfigurationState, EntryState, FailedRun, JournalState, LastRun, LimitsState, Quota, RateState, RegistryState,
     RunningState, SCHEMA, Snapshot, TransferState, WaitingState,
