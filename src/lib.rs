@@ -8,6 +8,7 @@ pub mod copy;
 pub mod daemon;
 pub mod journal;
 pub mod layout;
+pub mod notify;
 pub mod oci;
 pub mod plan;
 pub mod registry;
