@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::content::Content;
+use super::notices::Notices;
 use super::state::State;
 use super::{Endpoints, Engine, Errand, Front, Happening, RunOutcome, RunReport, Stop, systemd, watch as watcher};
 use crate::config::{self, Config, Entry, Problems};
@@ -78,6 +79,7 @@ struct Service {
     renewed: BTreeSet<String>,
     runs: JoinSet<RunReport>,
     front: Front,
+    notices: Notices,
     state: State,
     probed: Option<tokio::time::Instant>,
 }
@@ -90,9 +92,11 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     let Setup { path, config, journal, environment, snapshots, metrics, mut reload, shutdown } = setup;
     let (front, mut happenings) = Front::new();
     let (edit, mut edits) = mpsc::channel(1);
-    let state = State::new(&path, &journal, snapshots, metrics).await?;
+    let state = State::new(&path, &journal, snapshots, metrics.clone()).await?;
     let mut service = Service::new(path, config, journal, environment, front, state, edit);
     service.take_up().await?;
+    let notices = service.notices.clone();
+    let delivering = notices.deliver(metrics);
     systemd::ready(&service.state.summary());
     loop {
         service.start_due(Utc::now());
@@ -107,6 +111,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
         }
     }
     service.drain(happenings).await;
+    notices.close(delivering, LAST_WAIT).await;
     Ok(())
 }
 
@@ -126,8 +131,9 @@ impl Service {
                 Endpoints::new(config.registries.clone(), Options::unlisted(&environment))
                     .within(config.daemon.bandwidth.clone()),
             ),
-            journal: Some(journal),
+            journal: Some(journal.clone()),
         };
+        let notices = Notices::new(journal, path.display().to_string(), &config);
         let mut service = Self {
             looked_at: Content::default(),
             watching: None,
@@ -144,6 +150,7 @@ impl Service {
             renewed: BTreeSet::new(),
             runs: JoinSet::new(),
             front,
+            notices,
             state,
             probed: None,
         };
@@ -185,6 +192,7 @@ impl Service {
             self.back_off(entry.name.as_str());
         }
         self.state.loaded(&self.entries, now);
+        self.notices.configured(&self.config, now).await;
         Ok(())
     }
 
@@ -260,7 +268,12 @@ impl Service {
         let stop = Stop::default();
         let errand = Errand { entry, entries: self.entries.clone(), trigger };
         let (engine, front, stopping) = (self.engine.clone(), self.front.clone(), stop.clone());
-        self.runs.spawn(async move { engine.run(&errand, &front, &stopping).await });
+        let notices = self.notices.clone();
+        self.runs.spawn(async move {
+            let report = engine.run(&errand, &front, &stopping).await;
+            notices.ended(&errand.entry, &report).await;
+            report
+        });
         self.running.insert(name.to_owned(), stop);
         self.state.started(name, trigger, Utc::now());
     }
@@ -328,6 +341,7 @@ impl Service {
             Err(problems) => {
                 self.looked_at = content;
                 self.refuse(&problems);
+                self.notices.refused(&problems.to_string(), Utc::now()).await;
             }
         }
     }
@@ -373,6 +387,7 @@ impl Service {
             tracing::error!(%error, "the journal cannot tell when new entries last fired");
         }
         self.state.loaded(&self.entries, now);
+        self.notices.configured(&self.config, now).await;
         let (added, removed, changed) = (difference.added.len(), difference.removed.len(), difference.changed.len());
         tracing::info!(added, removed, changed, "the configuration was read again");
         systemd::reloaded(&self.state.summary());

@@ -45,6 +45,27 @@ impl EncodeLabelValue for Direction {
     }
 }
 
+/// What became of an attempt to deliver a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// It was taken.
+    Delivered,
+    /// It was not, and is tried again.
+    Retried,
+    /// It was not, and is not tried again.
+    GivenUp,
+}
+
+impl EncodeLabelValue for Delivery {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoder.write_str(match self {
+            Self::Delivered => "delivered",
+            Self::Retried => "retried",
+            Self::GivenUp => "given_up",
+        })
+    }
+}
+
 /// What the metrics keep of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct EndedRun<'a> {
@@ -95,6 +116,11 @@ struct QuotaLabels {
     identity: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryLabel {
+    result: Delivery,
+}
+
 /// The metrics of one daemon.
 #[derive(Debug)]
 pub struct Metrics {
@@ -114,6 +140,8 @@ pub struct Metrics {
     quota_remaining: Family<QuotaLabels, Gauge>,
     runs_in_flight: Gauge,
     transfers_in_flight: Gauge,
+    notifications: Family<DeliveryLabel, Counter>,
+    notifications_pending: Gauge,
     /// The outcomes that each entry has series for, so that they can go with the entry.
     outcomes: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
@@ -142,6 +170,8 @@ impl Metrics {
             quota_remaining: Family::default(),
             runs_in_flight: Gauge::default(),
             transfers_in_flight: Gauge::default(),
+            notifications: Family::default(),
+            notifications_pending: Gauge::default(),
             outcomes: Mutex::default(),
         };
         metrics.registered(version, started)
@@ -190,6 +220,9 @@ impl Metrics {
         registry.register("quota_remaining", help, self.quota_remaining.clone());
         registry.register("runs_in_flight", "Runs in progress", self.runs_in_flight.clone());
         registry.register("transfers_in_flight", "Blobs on their way", self.transfers_in_flight.clone());
+        registry.register("notifications", "Attempts to deliver notifications, by result", self.notifications.clone());
+        let help = "Notifications that are not delivered yet";
+        registry.register("notifications_pending", help, self.notifications_pending.clone());
         self
     }
 
@@ -290,6 +323,16 @@ impl Metrics {
     pub fn in_flight(&self, runs: usize, transfers: usize) {
         self.runs_in_flight.set(i64::try_from(runs).unwrap_or(i64::MAX));
         self.transfers_in_flight.set(i64::try_from(transfers).unwrap_or(i64::MAX));
+    }
+
+    /// An attempt to deliver a notification ended.
+    pub fn notification(&self, result: Delivery) {
+        self.notifications.get_or_create(&DeliveryLabel { result }).inc();
+    }
+
+    /// So many notifications are to be delivered.
+    pub fn notifications_pending(&self, count: u64) {
+        self.notifications_pending.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// All of it in the OpenMetrics text format.
