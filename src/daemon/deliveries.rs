@@ -187,8 +187,8 @@ impl Round {
             builder.without_max_times().with_jitter().build()
         };
         let away = self.away.entry(receiver).or_insert_with(|| Away { until: Instant::now(), pauses: pauses() });
-        // Who asks for patience says how much of it.
-        let pause = wait.or_else(|| away.pauses.next()).unwrap_or(LONGEST_PAUSE);
+        // Who asks for more patience gets it, who asks for none is left alone all the same.
+        let pause = away.pauses.next().unwrap_or(LONGEST_PAUSE).max(wait.unwrap_or_default());
         away.until = Instant::now() + pause;
     }
 

@@ -100,7 +100,7 @@ impl Notices {
         match self.journal.drop_receivers_but(known).await {
             Ok(0) => {}
             Ok(dropped) => {
-                tracing::warn!(dropped, "notifications wait for receivers that are not in the configuration any more");
+                tracing::warn!(dropped, "notifications are given up whose receivers are not in the configuration any more");
             }
             Err(error) => not_kept(&error),
         }
@@ -400,4 +400,142 @@ fn tags(count: usize) -> String {
 
 fn tags_are(count: usize) -> String {
     if count == 1 { "1 tag is".to_owned() } else { format!("{count} tags are") }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::config;
+    use crate::copy::event::BlobCounts;
+
+    const ONE: &str = "{webhook: {url: \"https://a.example/x\", secret: 12345678}, on: [failure, recovery, held]}";
+    const OTHER: &str = "{webhook: {url: \"https://b.example/x\", secret: 12345678}, on: recovery}";
+
+    fn config(of_all: &str, of_entry: &str) -> Config {
+        let text = format!(
+            "version: 1\ndaemon: {{notify: [{of_all}]}}\nsync:\n- {{name: app, source: h.example/a, target: t.example/a, notify: [{of_entry}]}}\n"
+        )
+        .replace("secret: 12345678", "secret: \"12345678\"");
+        config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap()
+    }
+
+    struct Bench {
+        journal: Journal,
+        notices: Notices,
+        entry: Entry,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new(of_all: &str, of_entry: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+            let config = config(of_all, of_entry);
+            let notices = Notices::new(journal.clone(), "sync.yaml".into(), &config);
+            Self { journal, notices, entry: config.entries[0].clone(), _folder: folder }
+        }
+
+        /// What is told of a run that ends so, by receiver.
+        async fn told(&self, outcome: RunOutcome, tags: Vec<TagReport>) -> Vec<String> {
+            let ended = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+            let (entry, problems) = ("app".to_owned(), Vec::new());
+            let report = RunReport { entry, run: Some(1), started: ended, ended, outcome, tags, problems };
+            self.notices.ended(&self.entry, &report).await;
+            self.waiting().await
+        }
+
+        /// What waits, taken away.
+        async fn waiting(&self) -> Vec<String> {
+            let mut waiting = Vec::new();
+            for (receiver, _) in self.journal.receivers_waited_for().await.unwrap() {
+                while let Some(notice) = self.journal.next_notice(&receiver).await.unwrap() {
+                    self.journal.drop_notice(notice.number).await.unwrap();
+                    let host = receiver.split_once('#').unwrap().0;
+                    waiting.push(format!("{host} {} {}", notice.notice.event, notice.notice.subject));
+                }
+            }
+            waiting
+        }
+    }
+
+    fn tag(name: &str, content: &str, outcome: TagOutcome) -> TagReport {
+        TagReport {
+            source: "h.example/a".into(),
+            target: "t.example/a".into(),
+            tag: Some(name.parse().unwrap()),
+            digest: Some(crate::oci::Digest::of(content.as_bytes())),
+            source_digest: None,
+            outcome,
+            blobs: BlobCounts::default(),
+            bytes: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn each_receiver_is_told_of_a_streak_once_and_of_its_end_once() {
+        use RunOutcome::{Failed, Interrupted, Postponed, Succeeded, TimedOut};
+        let bench = Bench::new(ONE, &format!("{ONE}, {OTHER}"));
+        let none: [&str; 0] = [];
+        for (outcome, expected) in [
+            (Succeeded, &none[..]),
+            (Interrupted, &none),
+            (TimedOut, &["https://a.example failure app"]),
+            (Failed, &none),
+            (Interrupted, &none),
+            (Postponed, &none),
+            (Failed, &none),
+            (Succeeded, &["https://a.example recovery app", "https://b.example recovery app"]),
+            (Succeeded, &none),
+            (Failed, &["https://a.example failure app"]),
+        ] {
+            assert_eq!(bench.told(outcome.clone(), Vec::new()).await, expected, "{outcome:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tag_that_is_held_back_is_told_once_a_digest_until_it_is_held_back_no_more() {
+        let bench = Bench::new("", ONE);
+        let refused = |content: &str| tag("v1", content, TagOutcome::Refused { reason: "overwrite: never".into() });
+        let until = DateTime::UNIX_EPOCH + TimeDelta::hours(1);
+        let postponed = tag("v2", "x", TagOutcome::Postponed { until, reason: "the limit".into() });
+        let kept = tag("v1", "1", TagOutcome::Kept);
+        let held = ["https://a.example held app"];
+        let none: [&str; 0] = [];
+        for (outcome, tags, expected) in [
+            (RunOutcome::Succeeded, vec![refused("1")], &held[..]),
+            (RunOutcome::Postponed, vec![refused("1"), postponed.clone()], &held),
+            (RunOutcome::Interrupted, vec![refused("1")], &none),
+            (RunOutcome::Postponed, vec![refused("1"), postponed], &none),
+            (RunOutcome::Succeeded, vec![refused("2")], &held),
+            (RunOutcome::Interrupted, vec![kept], &none),
+            (RunOutcome::Succeeded, vec![refused("2")], &held),
+        ] {
+            assert_eq!(bench.told(outcome, tags).await, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_configuration_is_told_of_to_those_of_the_daemon_alone() {
+        let bench = Bench::new(ONE, OTHER);
+        let now = Utc::now();
+        for _ in 0..2 {
+            bench.notices.refused("sync.yaml:5:1: unknown key", now).await;
+        }
+        assert_eq!(bench.waiting().await, ["https://a.example failure "]);
+        bench.notices.configured(&config(ONE, OTHER), now).await;
+        assert_eq!(bench.waiting().await, ["https://a.example recovery "]);
+        bench.notices.configured(&config(ONE, OTHER), now).await;
+        assert_eq!(bench.waiting().await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_receiver_that_is_gone_goes_with_it() {
+        let bench = Bench::new(ONE, "");
+        bench.notices.refused("a problem", Utc::now()).await;
+        bench.notices.configured(&config("", ""), Utc::now()).await;
+        assert_eq!(bench.waiting().await, [""; 0]);
+        assert_eq!(bench.journal.told_of(CONFIGURATION).await.unwrap(), []);
+    }
 }
