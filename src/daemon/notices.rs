@@ -100,7 +100,10 @@ impl Notices {
         match self.journal.drop_receivers_but(known).await {
             Ok(0) => {}
             Ok(dropped) => {
-                tracing::warn!(dropped, "notifications are given up whose receivers are not in the configuration any more");
+                tracing::warn!(
+                    dropped,
+                    "notifications are given up whose receivers are not in the configuration any more"
+                );
             }
             Err(error) => not_kept(&error),
         }
