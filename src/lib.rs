@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod hooks;
 pub mod journal;
 pub mod layout;
+pub mod notify;
 pub mod oci;
 pub mod plan;
 pub mod registry;

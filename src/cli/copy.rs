@@ -93,6 +93,7 @@ impl Copy {
             jitter: std::time::Duration::ZERO,
             timeout: None,
             overwrite: Overwrite::Always,
+            notify: Vec::new(),
         })
     }
 

@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use super::control::control;
 use super::credentials::credentials;
+use super::entry::Placed;
 use super::hooks::hooks;
 use super::keys::{CHUNK, DAEMON, DEFAULTS, KEPT, MAX_GRACE, MAX_MANIFEST, MIN_MEMORY, ROOT};
 use super::limits::{bandwidth, limits};
 use super::node::Node;
+use super::notify::{self, notify};
 use super::reader::{Reader, Value};
 use super::registry_keys::{REGISTRY, UPLOAD};
 use super::report::{Found, Part};
 use super::secrecy::may_show;
 use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar, transport};
+use crate::notify::Notify;
 use crate::oci::RegistryHost;
 use crate::registry::{Kind, Options, UploadMode, Uploads};
 
@@ -54,7 +57,7 @@ fn read(reader: &Reader<'_>, root: &Node) -> Option<Config> {
     for file in fields.get("include").and_then(|value| reader.texts(value, "a list of files")).unwrap_or_default() {
         reader.text(&file, "the path of a file");
     }
-    let daemon = daemon(reader, fields.get("daemon"), &root);
+    let (daemon, told) = daemon(reader, fields.get("daemon"), &root).unzip();
     let registries = fields.get("registries").map(|value| registries(reader, value)).unwrap_or_default();
     let defaults = fields.get("defaults").and_then(|value| reader.fields(value, &DEFAULTS));
     let defaults = defaults.map(|fields| {
@@ -69,12 +72,19 @@ fn read(reader: &Reader<'_>, root: &Node) -> Option<Config> {
         .filter_map(|value| entry::draft(reader, value, &defaults.clone().unwrap_or_default()))
         .collect();
     across::check(reader, &drafts);
+    let told_of_entries = drafts.iter().filter_map(|draft| draft.settings.notify.as_ref());
+    notify::check(reader, told.iter().chain(told_of_entries).flatten());
     fields.done();
     let entries = drafts.into_iter().map(entry::Draft::entry).collect::<Option<_>>()?;
     Some(Config { daemon: daemon?, registries, entries, warnings: Vec::new() })
 }
 
-fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> Option<Daemon> {
+/// The daemon's settings, and where those stand who are to be told.
+fn daemon<'n>(
+    reader: &Reader<'_>,
+    value: Option<&Value<'n>>,
+    root: &Value<'n>,
+) -> Option<(Daemon, Vec<Placed<'n, Notify>>)> {
     let nothing = Value { node: &Node::Null, path: root.path.clone() };
     let fields = reader.fields(value.unwrap_or(&nothing), &DAEMON)?;
     let journal = match fields.get("journal") {
@@ -101,8 +111,9 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
     let bandwidth = fields.get("bandwidth").and_then(|value| bandwidth(reader, value));
     let grace = fields.get("shutdown_grace");
     let grace = grace.map_or(Some(Duration::from_secs(30)), |value| reader.duration(value, 0..=MAX_GRACE));
+    let told = fields.get("notify").map(|value| notify(reader, value)).unwrap_or_default();
     fields.done();
-    Some(Daemon {
+    let daemon = Daemon {
         journal: journal?,
         keep_history: kept?,
         status: status?,
@@ -112,7 +123,9 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
         memory: memory?,
         bandwidth,
         shutdown_grace: grace?,
-    })
+        notify: told.iter().map(|(notify, _)| notify.clone()).collect(),
+    };
+    Some((daemon, told))
 }
 
 /// How long history is kept: an inner `None` is for ever, the outer one a problem that was kept.

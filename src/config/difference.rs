@@ -77,7 +77,9 @@ fn by_name(config: &Config) -> BTreeMap<&EntryName, &Entry> {
 
 fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     // Taken apart, so that a setting added later cannot be forgotten here.
-    let Daemon { journal, keep_history, status, control, hooks, entries_at_once, memory, bandwidth, shutdown_grace } = old;
+    let Daemon {
+        journal, keep_history, status, control, hooks, entries_at_once, memory, bandwidth, shutdown_grace, notify
+    } = old;
     [
         ("journal", *journal == new.journal),
         ("keep_history", *keep_history == new.keep_history),
@@ -89,6 +91,7 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
         ("memory", *memory == new.memory),
         ("bandwidth", *bandwidth == new.bandwidth),
         ("shutdown_grace", *shutdown_grace == new.shutdown_grace),
+        ("notify", *notify == new.notify),
     ]
     .into_iter()
     .filter_map(|(key, same)| (!same).then_some(key))

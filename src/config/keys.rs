@@ -2,6 +2,7 @@
 
 use super::cloud_keys::{AWS, GCP};
 use super::hooks::{HOOKS, RECEIVER};
+use super::notify::{NOTIFY, WEBHOOK, notify_key};
 use super::registry_keys::{
     AZURE, BANDWIDTH, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD, WINDOW,
 };
@@ -64,6 +65,10 @@ pub(super) enum Shape {
     MapOf(&'static Table),
     /// A list of maps.
     ListOf(&'static Table),
+    /// A list of maps, which may be empty.
+    Maps(&'static Table),
+    /// A list of these words, one at least, or one of them.
+    Words(&'static [&'static str]),
 }
 
 /// Keys that go together.
@@ -199,6 +204,9 @@ pub(super) static DAEMON: Table = Table {
             key("shutdown_grace", DURATION, "How long transfers may go on after SIGTERM, an hour at most.", r#""1m""#),
             r#""30s""#,
         ),
+        notify_key(
+            "Who is told of what happens to any entry, and of an edit of this file that is refused. Default: nobody.",
+        ),
     ]],
     required: &[],
 };
@@ -319,6 +327,7 @@ const SETTINGS: &[Key] = &[
         ),
         r#""always""#,
     ),
+    notify_key("Who is told of what happens to the entry, beside those under `daemon`. Default: nobody else."),
 ];
 
 pub(super) static TAGS: Table = Table {
@@ -373,6 +382,8 @@ pub(super) static TABLES: &[&Table] = &[
     &WINDOW,
     &HOOKS,
     &RECEIVER,
+    &NOTIFY,
+    &WEBHOOK,
     &ROOT,
 ];
 

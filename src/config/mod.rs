@@ -23,6 +23,7 @@ mod limits;
 mod load;
 mod model;
 mod node;
+mod notify;
 mod problem;
 mod reader;
 mod registry_keys;

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::notify::Notify;
 use crate::oci::{Platform, RegistryHost};
 use crate::plan;
 use crate::registry::{Bandwidth, Credentials, Mirror, Options};
@@ -59,7 +60,7 @@ impl Config {
 }
 
 /// Settings of the process itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Daemon {
     /// The SQLite file of the journal.
     pub journal: PathBuf,
@@ -79,6 +80,8 @@ pub struct Daemon {
     pub bandwidth: Option<Bandwidth>,
     /// How long running transfers may go on after SIGTERM, up to an hour. Default 30 s.
     pub shutdown_grace: Duration,
+    /// Who is told of what happens to any entry and to the configuration. Default nobody.
+    pub notify: Vec<Notify>,
 }
 
 /// The socket file by which the daemon is asked for runs, pauses and their ends.
@@ -142,6 +145,8 @@ pub struct Entry {
     pub timeout: Option<Duration>,
     /// What happens to a tag that the target has with another digest. Default always.
     pub overwrite: plan::Overwrite,
+    /// Who is told of what happens to it, beside those of the daemon. Default nobody.
+    pub notify: Vec<Notify>,
 }
 
 /// Who one entry is to be at its registries; `None` is who the registry's own options say.

@@ -7,6 +7,7 @@ use super::cloud_keys::{AWS, GCP};
 use super::endpoint::has_user_info;
 use super::keys::{SIDES, Table};
 use super::node::{Node, Path, affordable, locate};
+use super::notify::WEBHOOK;
 use super::problem::Excerpt;
 use super::reader::nearest;
 use super::registry_keys::{AZURE, CREDENTIALS};
@@ -94,7 +95,9 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
                 }
                 let names = NAMES_ONLY.contains(&key.as_str());
                 let names_only = names && !matches!(value, Node::Map(_));
-                collect(value, path, !names_only && (secret || sounds_secret(key)), secrets);
+                // An address that should have stood deeper.
+                let hook = key == "notify" && !matches!(value, Node::List(_) | Node::Map(_));
+                collect(value, path, !names_only && (secret || hook || sounds_secret(key)), secrets);
                 path.pop();
             }
         }
@@ -119,7 +122,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
 /// Whether an unknown key can be shown: among credentials when it is nearly a known one, elsewhere when it is a word.
 pub(super) fn may_show(key: &str, among_credentials: bool) -> bool {
     if among_credentials {
-        let tables = [&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES];
+        let tables = [&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES, &WEBHOOK];
         let known = tables.into_iter().flat_map(Table::keys).map(|key| key.name).chain(["env", "file"]);
         return nearest(key, known).is_some();
     }
@@ -140,8 +143,10 @@ pub(super) fn swallows_secret(text: &str) -> bool {
 /// Whether a key could be meant as `credentials`, `password` or the like.
 pub(super) fn sounds_secret(key: &str) -> bool {
     let lower = key.to_lowercase();
-    ["pass", "pwd", "secret", "token", "cred", "auth"].iter().any(|part| lower.contains(part))
-        || ["password", "credentials"].iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
+    // The address of a webhook often is one.
+    lower == "url"
+        || ["pass", "pwd", "secret", "token", "cred", "auth", "webhook"].iter().any(|part| lower.contains(part))
+        || ["password", "credentials", "webhook"].iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
 }
 
 /// Covers one scalar from its place on: to its end where that is in sight, else to the end of the line; of one that

@@ -17,6 +17,7 @@ use super::awaited::Awaited;
 use super::content::Content;
 use super::control::Asked;
 use super::gathering::Gathering;
+use super::notices::Notices;
 use super::pruning::Pruning;
 use super::pauses::Pauses;
 use super::queue::{Due, Queue};
@@ -105,6 +106,7 @@ struct Service {
     renewed: BTreeSet<String>,
     runs: JoinSet<RunReport>,
     front: Front,
+    notices: Notices,
     state: State,
     pruning: Pruning,
     probed: Option<tokio::time::Instant>,
@@ -119,10 +121,12 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
         setup;
     let (front, mut happenings) = Front::new();
     let (edit, mut edits) = mpsc::channel(1);
-    let state = State::new(&path, &journal, snapshots, metrics).await?;
+    let state = State::new(&path, &journal, snapshots, metrics.clone()).await?;
     let mut service = Service::new(path, config, journal, environment, front, state, edit);
     service.in_force = in_force;
     service.take_up().await?;
+    let notices = service.notices.clone();
+    let delivering = notices.deliver(metrics);
     systemd::ready(&service.state.summary());
     loop {
         service.start_due(Utc::now());
@@ -140,6 +144,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     // Who asks for something now is told that it ends.
     drop(commands);
     service.drain(happenings).await;
+    notices.close(delivering, LAST_WAIT).await;
     Ok(())
 }
 
@@ -159,8 +164,9 @@ impl Service {
                 Endpoints::new(config.registries.clone(), Options::unlisted(&environment))
                     .within(config.daemon.bandwidth.clone()),
             ),
-            journal: Some(journal),
+            journal: Some(journal.clone()),
         };
+        let notices = Notices::new(journal, path.display().to_string(), &config);
         let mut service = Self {
             looked_at: Content::default(),
             watching: None,
@@ -182,6 +188,7 @@ impl Service {
             renewed: BTreeSet::new(),
             runs: JoinSet::new(),
             front,
+            notices,
             state,
             pruning: Pruning::begun(Utc::now()),
             probed: None,
@@ -228,6 +235,7 @@ impl Service {
             self.back_off(entry.name.as_str());
         }
         self.state.loaded(&self.entries, &self.config.hosts(), now);
+        self.notices.configured(&self.config, now).await;
         Ok(())
     }
 
@@ -435,7 +443,12 @@ impl Service {
         }
         let errand = Errand { entry, entries: self.entries.clone(), trigger, only };
         let (engine, front, stopping) = (self.engine.clone(), self.front.clone(), stop.clone());
-        self.runs.spawn(async move { engine.run(&errand, &front, &stopping).await });
+        let notices = self.notices.clone();
+        self.runs.spawn(async move {
+            let report = engine.run(&errand, &front, &stopping).await;
+            notices.ended(&errand.entry, &report).await;
+            report
+        });
         self.running.insert(name.to_owned(), stop);
         self.state.started(name, trigger, Utc::now());
     }
@@ -515,6 +528,7 @@ impl Service {
             Err(problems) => {
                 self.looked_at = content;
                 self.refuse(&problems);
+                self.notices.refused(&problems.to_string(), Utc::now()).await;
             }
         }
     }
@@ -566,6 +580,7 @@ impl Service {
             tracing::error!(%error, "the journal cannot tell when new entries last fired");
         }
         self.state.loaded(&self.entries, &self.config.hosts(), now);
+        self.notices.configured(&self.config, now).await;
         let (added, removed, changed) = (difference.added.len(), difference.removed.len(), difference.changed.len());
         tracing::info!(added, removed, changed, "the configuration was read again");
         systemd::reloaded(&self.state.summary());

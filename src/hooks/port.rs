@@ -91,7 +91,7 @@ impl Port {
     /// What the request tells of, once it has proven itself.
     async fn take(&self, name: &str, receiver: &Receiver, request: Request) -> Result<Told, Response> {
         let (head, body) = request.into_parts();
-        let secret = receiver.secret.reveal().await.map_err(|error| {
+        let secret = receiver.secret.read().await.map_err(|error| {
             tracing::error!(receiver = name, %error, "the secret of a receiver cannot be read");
             refusal(StatusCode::INTERNAL_SERVER_ERROR, "the secret of this receiver cannot be read")
         })?;

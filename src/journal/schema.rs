@@ -146,6 +146,26 @@ CREATE TABLE pauses (
     until TEXT,
     ended TEXT
 ) STRICT, WITHOUT ROWID;
+-- What receivers of notifications are still to be told, each in the order of its numbers.
+CREATE TABLE notices (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    message  TEXT NOT NULL,
+    receiver TEXT NOT NULL,
+    -- An entry; nothing for the configuration.
+    subject  TEXT NOT NULL,
+    event    TEXT NOT NULL,
+    body     TEXT NOT NULL,
+    made     TEXT NOT NULL
+) STRICT;
+CREATE INDEX notices_by_receiver ON notices (receiver, id);
+-- What each receiver knows of a subject, so that it is told once.
+CREATE TABLE notices_told (
+    subject  TEXT NOT NULL,
+    receiver TEXT NOT NULL,
+    fact     TEXT NOT NULL,
+    since    TEXT NOT NULL,
+    PRIMARY KEY (subject, receiver, fact)
+) STRICT, WITHOUT ROWID;
 "];
 
 /// Brings the journal to the top of `ladder`, whole rungs at a time.

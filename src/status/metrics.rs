@@ -45,6 +45,27 @@ impl EncodeLabelValue for Direction {
     }
 }
 
+/// What became of an attempt to deliver a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// It was taken.
+    Delivered,
+    /// It was not, and is tried again.
+    Retried,
+    /// It was not, and is not tried again.
+    GivenUp,
+}
+
+impl EncodeLabelValue for Delivery {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoder.write_str(match self {
+            Self::Delivered => "delivered",
+            Self::Retried => "retried",
+            Self::GivenUp => "given_up",
+        })
+    }
+}
+
 /// What the metrics keep of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct EndedRun<'a> {
@@ -101,6 +122,11 @@ struct HookLabels {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryLabel {
+    result: Delivery,
+}
+
 /// The metrics of one daemon.
 #[derive(Debug)]
 pub struct Metrics {
@@ -128,6 +154,8 @@ pub struct Metrics {
     entry_failures: Family<EntryLabel, Gauge>,
     journal_size: Gauge,
     journal_writable: Gauge,
+    notifications: Family<DeliveryLabel, Counter>,
+    notifications_pending: Gauge,
     /// The outcomes that each entry has series for, so that they can go with the entry.
     outcomes: Mutex<BTreeMap<String, BTreeSet<String>>>,
     /// The series of requests that each registry has, for the same reason.
@@ -166,6 +194,8 @@ impl Metrics {
             entry_failures: Family::default(),
             journal_size: Gauge::default(),
             journal_writable: Gauge::default(),
+            notifications: Family::default(),
+            notifications_pending: Gauge::default(),
             outcomes: Mutex::default(),
             requested: Mutex::default(),
         };
@@ -233,6 +263,9 @@ impl Metrics {
         let help = "Size of the journal's file and of its write-ahead log";
         registry.register_with_unit("journal_size", help, Unit::Bytes, self.journal_size.clone());
         registry.register("journal_writable", "Whether the journal can be written", self.journal_writable.clone());
+        registry.register("notifications", "Attempts to deliver notifications, by result", self.notifications.clone());
+        let help = "Notifications that are not delivered yet";
+        registry.register("notifications_pending", help, self.notifications_pending.clone());
         self
     }
 
@@ -390,6 +423,16 @@ impl Metrics {
     pub fn in_flight(&self, runs: usize, transfers: usize) {
         self.runs_in_flight.set(i64::try_from(runs).unwrap_or(i64::MAX));
         self.transfers_in_flight.set(i64::try_from(transfers).unwrap_or(i64::MAX));
+    }
+
+    /// An attempt to deliver a notification ended.
+    pub fn notification(&self, result: Delivery) {
+        self.notifications.get_or_create(&DeliveryLabel { result }).inc();
+    }
+
+    /// So many notifications are to be delivered.
+    pub fn notifications_pending(&self, count: u64) {
+        self.notifications_pending.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// All of it in the OpenMetrics text format.

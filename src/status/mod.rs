@@ -13,7 +13,7 @@ mod server;
 mod snapshot;
 
 pub use listener::Listener;
-pub use metrics::{Direction, EndedRun, Metrics};
+pub use metrics::{Delivery, Direction, EndedRun, Metrics};
 pub use routes::{Clock, HEALTHY_WITHIN, Port};
 pub use server::{serve, serve_routes};
 pub use snapshot::{

@@ -14,6 +14,7 @@ mod acceptance_journal;
 mod acceptance_login;
 mod acceptance_mirror;
 mod acceptance_mirrors;
+mod acceptance_notify;
 mod acceptance_pace;
 mod acceptance_packaging;
 mod acceptance_readme;

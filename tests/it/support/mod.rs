@@ -7,6 +7,7 @@ pub mod front;
 pub mod http;
 pub mod images;
 pub mod programs;
+pub mod receiver;
 pub mod registry;
 pub mod rust_source;
 pub mod site;
