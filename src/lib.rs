@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod copy;
 pub mod daemon;
+pub mod import;
 pub mod journal;
 pub mod layout;
 pub mod oci;

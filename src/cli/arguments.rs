@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::logging::LogFormat;
 use super::{
-    check, completions, copy, evidence, history, inspect, limits, login_check, man, next, once, plan, run, schema,
-    status, tags,
+    check, completions, copy, evidence, history, import_config, inspect, limits, login_check, man, next, once, plan,
+    run, schema, status, tags,
 };
 
 /// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
@@ -64,6 +64,8 @@ pub enum Command {
     Evidence(evidence::Evidence),
     /// Show what the daemon is doing
     Status(status::Status),
+    /// Tell the configuration of regsync or `skopeo sync` as a `sync.yaml`
+    ImportConfig(import_config::ImportConfig),
     /// Print the JSON Schema of the configuration
     Schema(schema::Schema),
     /// Print the completions of a shell

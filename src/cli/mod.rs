@@ -11,6 +11,7 @@ mod evidence;
 mod exit;
 mod filter;
 mod history;
+mod import_config;
 mod inspect;
 mod limits;
 mod logging;

@@ -16,6 +16,7 @@ mod endpoint;
 mod entry;
 mod expand;
 mod files;
+mod foreign;
 mod keys;
 mod limits;
 mod load;
@@ -37,9 +38,12 @@ mod transport;
 pub use difference::{Difference, affected, differ_in_limits_alone, difference};
 pub use endpoint::{Endpoint, EndpointError};
 pub use files::content;
+pub(crate) use foreign::{Foreign, may_not_be_told};
 pub use load::{load, parse};
 pub use model::{Config, Daemon, Entry, EntryCredentials, EntryName, EntryNameError, StatusPort};
+pub(crate) use node::{Node, Path as NodePath};
 pub use problem::{Problem, Problems};
+pub(crate) use report::{Found, Part};
 pub use schema::schema;
 
 /// Answers for environment variables; `None` where one is not set.
