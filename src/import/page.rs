@@ -167,6 +167,8 @@ mod tests {
     proptest! {
             #[test]
             fn every_text_reads_as_it_was(text in any::<String>()) {
+            // Beside the keys of the test itself.
+            prop_assume!(!["a", "b", "c"].contains(&text.as_str()));
                 let mut map = Map::default();
     map.comments([text.clone()]);
                 map.text("a", text.clone());
@@ -181,8 +183,7 @@ mod tests {
                     ("c".into(), serde_yaml::Mapping::from_iter([("env".into(), text.clone().into())]).into()),
                     (text.clone().into(), "d".into()),
                 ];
-                prop_assume!(!["a", "b", "c"].contains(&text.as_str()));
-                prop_assert_eq!(read, serde_yaml::Mapping::from_iter(expected));
+                    prop_assert_eq!(read, serde_yaml::Mapping::from_iter(expected));
             }
         }
 
