@@ -8,6 +8,7 @@ pub mod control;
 pub mod copy;
 pub mod daemon;
 pub mod hooks;
+pub mod import;
 pub mod journal;
 pub mod layout;
 pub mod notify;

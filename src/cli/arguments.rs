@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::logging::LogFormat;
 use super::{
-    check, completions, copy, evidence, history, inspect, limits, login_check, man, next, once, pause, plan, resume,
+    check, completions, copy, evidence, history, import_config, inspect, limits, login_check, man, next, once, pause, plan, resume,
     run, schema, status, tags, trigger,
 };
 
@@ -64,6 +64,8 @@ pub enum Command {
     Evidence(evidence::Evidence),
     /// Show what the daemon is doing
     Status(status::Status),
+    /// Tell the configuration of regsync or `skopeo sync` as a `sync.yaml`
+    ImportConfig(import_config::ImportConfig),
     /// Ask the running daemon for a run of an entry, now
     Trigger(trigger::Trigger),
     /// Keep entries from beginning runs by themselves, in the running daemon

@@ -12,6 +12,7 @@ mod evidence;
 mod exit;
 mod filter;
 mod history;
+mod import_config;
 mod inspect;
 mod limits;
 mod logging;

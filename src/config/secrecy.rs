@@ -108,11 +108,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
                 path.pop();
             }
         }
-        Node::Text(text)
-            if secret || may_have_user_info(text) || swallows_secret(text) || text.contains("PRIVATE KEY-----") =>
-        {
-            secrets.push(found(path, Part::Value, text))
-        }
+        Node::Text(text) if secret || hides_secret(text) => secrets.push(found(path, Part::Value, text)),
         Node::Number(text) if secret => secrets.push(found(path, Part::Value, text)),
         Node::Bool(_) | Node::Tagged(_) if secret => secrets.push(found(path, Part::Value, "")),
         _ => {}
@@ -127,6 +123,11 @@ pub(super) fn may_show(key: &str, among_credentials: bool) -> bool {
         return nearest(key, known).is_some();
     }
     !sounds_secret(key) || key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
+/// Whether a text looks as if a secret were in it, wherever it stands.
+pub(super) fn hides_secret(text: &str) -> bool {
+    may_have_user_info(text) || swallows_secret(text) || text.contains("PRIVATE KEY-----")
 }
 
 /// Whether a text is an address with a user name before its host, or one that was meant to be so: a password may have a
