@@ -1,7 +1,8 @@
 //! The journal: what ran, what was seen, what is in flight and what arrived, in one SQLite file.
 //!
-//! Every SQL statement of the program stands in `queries.rs`, `quotas.rs` and `referrer_checks.rs`, and the schema in `schema.rs`. One thread owns the
-//! connection; [`Journal`] is a handle to it. There is no column for a secret: identities are user names.
+//! Every SQL statement of the program stands in `queries.rs`, `quotas.rs`, `referrer_checks.rs`, `streaks.rs` and `lookback/`, and the
+//! schema in `schema.rs`. One thread owns the connection; [`Journal`] is a handle to it. There is no column for a secret: identities are
+//! user names.
 
 mod error;
 mod file;
@@ -9,6 +10,7 @@ mod group;
 #[cfg(test)]
 mod group_tests;
 mod handle;
+mod lookback;
 mod owner;
 mod queries;
 mod quotas;
@@ -21,6 +23,7 @@ mod tests;
 
 pub use error::JournalError;
 pub use handle::Journal;
+pub use lookback::record::{Found, RunMark, Search, SeenTag};
 pub use quotas::QuotaRecord;
 pub use record::{
     Begun, DigestPrefix, DigestPrefixError, EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation,
