@@ -20,6 +20,7 @@ mod next;
 mod once;
 mod open;
 mod output;
+mod past;
 mod place;
 mod plan;
 mod progress;

@@ -28,7 +28,8 @@ impl Run {
         let (snapshots, looked_at) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), Utc::now()));
         let answered = CancellationToken::new();
-        let port = Port::new(looked_at, metrics.clone(), Arc::new(Utc::now));
+        let history = Arc::new(Journal::open_existing(&config.daemon.journal)?);
+        let port = Port::new(looked_at, metrics.clone(), Arc::new(Utc::now)).with_history(history);
         let answering = listen(&config.daemon.status)
             .await?
             .map(|listener| tokio::spawn(status::serve(listener, port, answered.clone())));

@@ -14,7 +14,7 @@ use crate::oci::{Digest, Tag};
 pub struct RunId(pub(super) i64);
 
 impl RunId {
-    pub(super) fn numbered(number: i64) -> Self {
+    pub(crate) fn numbered(number: i64) -> Self {
         Self(number)
     }
 

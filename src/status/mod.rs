@@ -1,8 +1,10 @@
 //! The status port: what the daemon is doing, told over HTTP to health checks, Prometheus and people.
 //!
 //! It reads a [`Snapshot`] that the daemon's loop publishes and the [`Metrics`] that the loop folds facts into.
-//! It changes nothing, asks no registry and opens no file: a request here can never disturb a run.
+//! It changes nothing, asks no registry and opens no file: a request here can never disturb a run. What the pages tell of the past
+//! is asked of a [`History`], within limits.
 
+mod history;
 mod listener;
 mod metrics;
 mod page;
@@ -10,6 +12,7 @@ mod routes;
 mod server;
 mod snapshot;
 
+pub use history::{Answer, History};
 pub use listener::Listener;
 pub use metrics::{Direction, EndedRun, Metrics};
 pub use routes::{Clock, HEALTHY_WITHIN, Port};

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::journal::{EvidenceRecord, Outcome, RunId, TagRecord};
+use crate::journal::{EvidenceRecord, Outcome, RunId, RunRecord, TagRecord};
 
 /// A run in small: when, how and how much.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,13 @@ pub struct RunMark {
     pub outcome: Option<Outcome>,
     /// Bytes of blobs and manifests that it sent; 0 while it runs.
     pub bytes: u64,
+}
+
+impl From<&RunRecord> for RunMark {
+    fn from(run: &RunRecord) -> Self {
+        let RunRecord { id, entry, started, ended, outcome, bytes, .. } = run;
+        Self { run: *id, entry: entry.clone(), started: *started, ended: *ended, outcome: *outcome, bytes: *bytes }
+    }
 }
 
 /// What to look for: a part of a repository or tag, the beginning of a digest, or `repository@digest`.
