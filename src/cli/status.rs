@@ -186,11 +186,14 @@ mod tests {
             path: "/etc/transship/sync.yaml".into(),
             loaded_at: Some(at(0)),
             problem: Some("sync.yaml:3:1: unknown key".into()),
+            ..ConfigurationState::default()
         };
         let last_run = LastRun {
             run: 1,
             outcome: "failed".into(),
+            started: Some(at(20)),
             ended: at(30),
+            bytes: 0,
             counts: TagCounts { kept: 2, failed: 1, ..TagCounts::default() },
             error: Some("source: listing tags: denied".into()),
         };
@@ -201,6 +204,8 @@ mod tests {
             schedule: "* * * * *".into(),
             timezone: "UTC".into(),
             next_firing: None,
+            postponed_until: None,
+            paused_since: None,
             running: None,
             last_run: Some(last_run),
             last_success: None,
@@ -213,6 +218,8 @@ mod tests {
             digest: Digest::of(b"x"),
             size: 2048,
             sent: 1024,
+            since: None,
+            bytes_per_second: None,
         };
         let quota = Quota {
             registry: "docker.io".into(),

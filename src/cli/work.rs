@@ -82,7 +82,7 @@ pub(super) async fn draw_on(bars: MultiProgress, mut happenings: mpsc::Receiver<
             _ = tick.tick() => progress.refresh(),
             happening = happenings.recv() => match happening {
                 Some((_, Happening::Transfer(event))) => progress.event(&event),
-                Some((_, Happening::Tag(_))) => {}
+                Some((_, Happening::Chosen(_) | Happening::Tag(_))) => {}
                 None => break,
             },
         }

@@ -1,7 +1,7 @@
 //! The configuration as the rest of the program knows it: every value parsed, every default filled in, every
 //! rule across entries checked. Not the YAML as written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,6 +42,14 @@ impl Config {
     #[must_use]
     pub fn mirrors_of(&self, host: &RegistryHost) -> &[Mirror] {
         self.registries.get(host).map_or(&[], |options| &options.transport.mirrors)
+    }
+
+    /// The registries that it names: those of all entries, those with settings of their own, and mirrors.
+    #[must_use]
+    pub fn hosts(&self) -> BTreeSet<RegistryHost> {
+        let of_entries = self.entries.iter().flat_map(|entry| std::iter::once(&entry.source).chain(&entry.targets));
+        let hosts = of_entries.filter_map(Endpoint::host).chain(self.registries.keys());
+        hosts.chain(self.mirrors().map(|mirror| &mirror.host)).cloned().collect()
     }
 
     /// All mirrors of all registries.

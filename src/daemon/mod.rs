@@ -23,6 +23,8 @@ mod state;
 mod systemd;
 mod tag;
 mod there;
+mod traffic;
+mod underway;
 mod watch;
 mod wishes;
 

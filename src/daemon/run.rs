@@ -192,6 +192,11 @@ impl Run<'_> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).problems.push(problem);
     }
 
+    /// Tells how many tags more are to be settled.
+    pub(super) async fn chosen(&self, tags: usize) {
+        self.front.tell(self.errand.entry.name.as_str(), Happening::Chosen(tags as u64)).await;
+    }
+
     /// Notes what became of a tag.
     pub(super) async fn settle(&self, report: TagReport) {
         log_tag(&report);
@@ -267,15 +272,7 @@ impl RunReport {
     #[must_use]
     pub fn counts(&self) -> TagCounts {
         let mut counts = TagCounts::default();
-        for tag in &self.tags {
-            match tag.outcome {
-                TagOutcome::Copied | TagOutcome::Replaced { .. } => counts.copied += 1,
-                TagOutcome::Kept => counts.kept += 1,
-                TagOutcome::Refused { .. } => counts.refused += 1,
-                TagOutcome::Postponed { .. } => counts.postponed += 1,
-                TagOutcome::Contested { .. } | TagOutcome::Failed { .. } => counts.failed += 1,
-            }
-        }
+        self.tags.iter().for_each(|tag| tag.outcome.count_in(&mut counts));
         counts
     }
 

@@ -29,6 +29,9 @@ const TURN: Duration = Duration::from_secs(1);
 /// How often the journal is tried.
 const PROBE: Duration = Duration::from_secs(15);
 
+/// How long a journal that does not answer is waited for. Well below the minute after which the loop counts as dead.
+const PROBED_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long runs that were told to drop everything are waited for.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
@@ -99,7 +102,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
         service.turn().await;
         tokio::select! {
             () = shutdown.cancelled() => break,
-            Some(happening) = happenings.recv() => service.happened(happening),
+            Some((entry, happening)) = happenings.recv() => service.state.happened(entry, happening),
             Some(ended) = service.runs.join_next() => service.ended(ended),
             Some(()) = edits.recv() => service.look_again(false).await,
             Some(()) = reload.recv() => service.look_again(true).await,
@@ -184,7 +187,7 @@ impl Service {
         for entry in self.entries.clone().iter() {
             self.back_off(entry.name.as_str());
         }
-        self.state.loaded(&self.entries, now);
+        self.state.loaded(&self.entries, &self.config.hosts(), now);
         Ok(())
     }
 
@@ -265,12 +268,6 @@ impl Service {
         self.state.started(name, trigger, Utc::now());
     }
 
-    fn happened(&mut self, (_, happening): (String, Happening)) {
-        if let Happening::Transfer(event) = happening {
-            self.state.transfer(event);
-        }
-    }
-
     fn ended(&mut self, ended: Result<RunReport, tokio::task::JoinError>) {
         match ended {
             Ok(report) => {
@@ -293,24 +290,25 @@ impl Service {
         }
     }
 
-    /// Once around: the readiness of the journal, the metrics of the registries, the snapshot, the watchdog.
+    /// Once around: the readiness of the journal, the metrics of the registries, the snapshot, the watchdog. When much happens,
+    /// not for each of it.
     async fn turn(&mut self) {
-        let due = self.probed.is_none_or(|probed| probed.elapsed() >= PROBE);
-        if let (Some(journal), true) = (&self.engine.journal, due) {
+        if !self.state.is_stale() {
+            return;
+        }
+        if let Some(journal) =
+            self.engine.journal.as_ref().filter(|_| self.probed.is_none_or(|at| at.elapsed() >= PROBE))
+        {
+            let (writable, bytes) = probe(journal).await;
             self.probed = Some(tokio::time::Instant::now());
-            let writable = tokio::time::timeout(Duration::from_secs(10), journal.check_writable()).await;
-            self.state.journal_writable(matches!(writable, Ok(Ok(()))));
+            self.state.journal_is(writable, bytes);
         }
         let now = Utc::now();
-        self.state.count_registries(&self.engine.endpoints.registries());
-        self.state.count_quotas(&self.engine.endpoints.clients());
-        for entry in self.entries.iter() {
-            let name = entry.name.as_str();
-            let next = [self.timetable.next_firing(name, now), self.postponed.at(name)];
-            self.state.fires_next(name, next.into_iter().flatten().min());
-        }
+        self.state.count_registries(&self.engine.endpoints.registries(), &self.engine.endpoints.clients());
+        self.state.fire_next(|name| [self.timetable.next_firing(name, now), self.postponed.at(name)]);
+        self.state.wait(self.waiting.iter().map(|(name, trigger)| (name.as_str(), *trigger)), now);
         self.state.publish(now);
-        systemd::alive();
+        systemd::alive(self.state.news().as_deref());
     }
 
     /// Reads the file again if its content or that of a certificate is another one, or if it is asked for.
@@ -335,8 +333,8 @@ impl Service {
     /// The last good configuration goes on.
     fn refuse(&mut self, problems: &Problems) {
         tracing::error!("the edited configuration is refused and the last good one goes on:\n{problems}");
-        self.state.refused(problems.to_string());
-        systemd::reloaded("the edited configuration is refused; the last good one goes on");
+        self.state.refused(problems, Utc::now());
+        systemd::reloaded(&self.state.summary());
     }
 
     async fn reconfigure(&mut self, config: Config) {
@@ -372,7 +370,7 @@ impl Service {
         if let Err(error) = self.set_timetable(now).await {
             tracing::error!(%error, "the journal cannot tell when new entries last fired");
         }
-        self.state.loaded(&self.entries, now);
+        self.state.loaded(&self.entries, &self.config.hosts(), now);
         let (added, removed, changed) = (difference.added.len(), difference.removed.len(), difference.changed.len());
         tracing::info!(added, removed, changed, "the configuration was read again");
         systemd::reloaded(&self.state.summary());
@@ -399,10 +397,19 @@ impl Service {
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => return,
                 () = tokio::time::sleep(TURN) => {}
-                Some(happening) = happenings.recv() => self.happened(happening),
+                Some((entry, happening)) = happenings.recv() => self.state.happened(entry, happening),
                 Some(ended) = self.runs.join_next() => self.ended(ended),
             }
         }
+    }
+}
+
+/// Whether the journal can be written, and how large it is where that can be told. Ends in time whatever the disk does.
+async fn probe(journal: &Journal) -> (bool, Option<u64>) {
+    let asked = async { futures_util::join!(journal.check_writable(), journal.size()) };
+    match tokio::time::timeout(PROBED_WITHIN, asked).await {
+        Ok((writable, size)) => (writable.is_ok(), size.ok()),
+        Err(_) => (false, None),
     }
 }
 

@@ -87,6 +87,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         Err(error) => return run.problem(error.to_string()),
     };
     let Some(Chosen { listing, selected, there, contested, checks }) = choose(run, pair, &opened).await else { return };
+    run.chosen((selected.tags.len() + selected.digests.len()) * opened.targets.len()).await;
     let entry = &run.errand.entry;
     let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
     let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());

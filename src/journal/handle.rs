@@ -269,6 +269,19 @@ impl Journal {
         self.write(Promise::Kept, move |db| queries::count_a_probe(db, process)).await
     }
 
+    /// The size in bytes of the file and of its write-ahead log.
+    ///
+    /// # Errors
+    /// [`JournalError`] where the file cannot be looked at.
+    pub async fn size(&self) -> Result<u64, JournalError> {
+        let path = &self.inner.path;
+        let file = tokio::fs::metadata(path).await.map_err(|error| unopened(path, error))?.len();
+        let mut log = path.clone().into_os_string();
+        log.push("-wal");
+        let log = tokio::fs::metadata(log).await.map_or(0, |log| log.len());
+        Ok(file + log)
+    }
+
     pub(super) fn start(
         path: PathBuf,
         connection: Connection,

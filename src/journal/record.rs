@@ -104,6 +104,12 @@ impl Outcome {
         }
     }
 
+    /// Whether it counts as a failure of the entry. What was interrupted says nothing.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::TimedOut)
+    }
+
     pub(super) fn read(word: &str) -> Option<Self> {
         let all = [Self::Succeeded, Self::Failed, Self::Postponed, Self::Interrupted, Self::TimedOut];
         all.into_iter().find(|it| it.word() == word)

@@ -18,6 +18,7 @@ mod hint;
 mod kind;
 mod line;
 mod links;
+mod load;
 mod locate;
 mod manifests;
 mod manner;
@@ -55,6 +56,7 @@ pub use connect::{
     false_proxies,
 };
 pub use credentials::{Aws, Azure, AzureIdentity, Gcp, Variables};
+pub use load::Load;
 pub use meter::{MeterSnapshot, RequestCount};
 pub use mirrors::{Mirror, MirrorError, MirrorHealth, Mirrored};
 pub use options::{

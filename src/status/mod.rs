@@ -18,5 +18,6 @@ pub use metrics::{Direction, EndedRun, Metrics};
 pub use routes::{Clock, HEALTHY_WITHIN, Port};
 pub use server::serve;
 pub use snapshot::{
-    ConfigurationState, EntryState, JournalState, LastRun, Quota, RunningState, Snapshot, TransferState,
+    ConfigurationState, EntryState, FailedRun, JournalState, LastRun, LimitsState, Quota, RateState, RegistryState,
+    RunningState, Snapshot, TransferState, WaitingState,
 };

@@ -1,6 +1,5 @@
 //! The daemon, seen from outside: it answers, fires, follows edits, and ends cleanly.
 
-use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -11,6 +10,7 @@ use crate::support::images::{self, Family, Image, linux};
 use crate::support::programs::{DEADLINE, Running};
 use crate::support::registry::{Fault, Server};
 use crate::support::site::Site;
+use crate::support::systemd::Manager;
 
 /// How long the next firing of `* * * * *` may take, on a busy machine.
 const NEXT_MINUTE: Duration = Duration::from_secs(130);
@@ -295,24 +295,29 @@ fn what_is_not_finished_within_the_grace_is_dropped_and_goes_on_at_the_next_star
 fn systemd_is_told_when_it_is_ready_and_when_it_ends() {
     let harbour = Harbour::new();
     harbour.configure("", &[harbour.entry("first", "never")]);
-    let path = harbour.site.path("notify.sock");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut daemon = Running::start(harbour.site.command(&["run"]).env("NOTIFY_SOCKET", &path));
-    let heard_until = |wanted: &str| {
-        let mut buffer = [0; 4096];
-        loop {
-            let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("waiting for {wanted}: {error}"));
-            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            if text.lines().any(|line| line == wanted) {
-                return;
-            }
-        }
-    };
-    heard_until("READY=1");
+    let manager = Manager::new(&harbour.site);
+    let mut daemon = manager.start(&harbour.site);
+    manager.heard("READY=1");
     assert!(daemon.is_running());
     daemon.signal("TERM");
-    heard_until("STOPPING=1");
+    manager.heard("STOPPING=1");
+    daemon.wait(DEADLINE).expect_success();
+}
+
+#[test]
+fn the_status_that_systemd_shows_follows_the_runs_and_keeps_what_is_wrong_with_the_file() {
+    let harbour = Harbour::new();
+    let gone = harbour.entry("gone", "never").replace("schedule:", "on_start: true, schedule:");
+    harbour.configure("", &[harbour.entry("first", "never"), gone.clone()]);
+    let manager = Manager::new(&harbour.site);
+    let daemon = manager.start(&harbour.site);
+    manager.status_where("the run", |status| status == "2 entries: 1 running, 0 waiting, 0 failing");
+    manager.status_where("its failure", |status| status == "2 entries: 0 running, 0 waiting, 1 failing");
+    harbour.configure("", &[harbour.entry("first", "neverr"), gone]);
+    let status = manager.status_where("the refusal", |status| status.contains("refused"));
+    assert!(status.starts_with("the last good configuration goes on, the edit is refused: sync.yaml:5:"), "{status}");
+    assert!(status.ends_with("; 2 entries: 0 running, 0 waiting, 1 failing"), "{status}");
+    daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
 }
 

@@ -9,4 +9,5 @@ pub mod programs;
 pub mod registry;
 pub mod rust_source;
 pub mod site;
+pub mod systemd;
 pub mod token_server;
