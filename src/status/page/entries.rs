@@ -7,7 +7,7 @@ use super::state::{next_run, now_doing};
 use super::words::{many, outcome, page_of, when};
 use super::{chart, state};
 use crate::status::history::{Marks, Unanswered};
-use crate::status::{EntryState, LastRun, Snapshot};
+use crate::status::{EntryState, FailedRun, LastRun, Snapshot};
 
 /// How many entries a page has.
 pub(super) const AT_ONCE: usize = 100;
@@ -78,7 +78,12 @@ pub(super) fn reason(run: &LastRun) -> Markup {
 }
 
 /// The table of a part, and the way to the others.
-pub(super) fn table(part: &Part<'_>, marks: &Result<impl AsRef<Marks>, Unanswered>, now: DateTime<Utc>) -> Markup {
+pub(super) fn table(
+    part: &Part<'_>,
+    marks: &Result<impl AsRef<Marks>, Unanswered>,
+    snapshot: &Snapshot,
+    now: DateTime<Utc>,
+) -> Markup {
     html! {
         h2 #entries { "Entries" }
         table aria-labelledby="entries" {
@@ -90,19 +95,19 @@ pub(super) fn table(part: &Part<'_>, marks: &Result<impl AsRef<Marks>, Unanswere
                 }
             }
             thead { tr { th { "Entry" } th { "From and to" } th { "Now" } th { "Last run" } th { "Next run" } th { "History" } } }
-            tbody { @for entry in part.entries { (row(entry, marks.as_ref().ok().map(AsRef::as_ref), now)) } }
+            tbody { @for entry in part.entries { (row(entry, marks.as_ref().ok().map(AsRef::as_ref), snapshot, now)) } }
         }
         @if part.entries.is_empty() { p { "None." } }
         (others(part))
     }
 }
 
-fn row(entry: &EntryState, marks: Option<&Marks>, now: DateTime<Utc>) -> Markup {
+fn row(entry: &EntryState, marks: Option<&Marks>, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
     html! {
         tr {
             th scope="row" { a href=(page_of(&entry.name)) { (entry.name) } }
             td data-name="From" { (way(&entry.source, &entry.targets)) }
-            td data-name="Now" { (now_doing(entry, now)) }
+            td data-name="Now" { (now_doing(entry, snapshot, now)) }
             td data-name="Last run" { (last_run(entry, now)) }
             td data-name="Next run" { (next_run(entry, now)) small { (entry.schedule) " " (entry.timezone) } }
             td { @if let Some(marks) = marks { (chart::small(marks.get(&entry.name).map_or(&[], Vec::as_slice), now)) } }
@@ -130,6 +135,26 @@ fn others(part: &Part<'_>) -> Markup {
             nav aria-label=(many(part.of, "part", "parts")) {
                 @if part.number > 1 { a rel="prev" href=(address(part.number - 1)) { "Earlier entries" } }
                 @if part.number < part.of { a rel="next" href=(address(part.number + 1)) { "Further entries" } }
+            }
+        }
+    }
+}
+
+/// The last failures of all entries, also of those that are well again.
+pub(super) fn recent(failures: &[FailedRun], now: DateTime<Utc>) -> Markup {
+    html! {
+        @if !failures.is_empty() {
+            h2 #failures { "Last failures" }
+            table aria-labelledby="failures" {
+                caption { "Of all entries, also of those that are well again." }
+                thead { tr { th { "Entry" } th { "Ended" } th { "Reason" } } }
+                tbody { @for failure in failures {
+                    tr {
+                        th scope="row" { a href={ (page_of(&failure.entry)) "#run-" (failure.run) } { (failure.entry) } " " small { "run " (failure.run) } }
+                        td data-name="Ended" { (when(failure.ended, now)) }
+                        td data-name="Reason" { (outcome(&failure.outcome)) @if let Some(error) = &failure.error { " " small { (error) } } }
+                    }
+                } }
             }
         }
     }

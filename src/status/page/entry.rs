@@ -22,12 +22,17 @@ pub(in crate::status) async fn entry(
     let entry = snapshot.entries.iter().find(|entry| entry.name == name)?;
     let runs = past.runs(entry.name.clone()).await;
     let title = if is_failing(entry) { format!("{name}: failing") } else { name.to_owned() };
-    Some(Frame { title: &title, sought: "", renewed: true }.around(&body(entry, &runs, now), snapshot, now))
+    Some(Frame { title: &title, sought: "", renewed: true }.around(&body(entry, &runs, snapshot, now), snapshot, now))
 }
 
-fn body(entry: &EntryState, runs: &Result<Vec<RunRecord>, Unanswered>, now: DateTime<Utc>) -> Markup {
+fn body(
+    entry: &EntryState,
+    runs: &Result<Vec<RunRecord>, Unanswered>,
+    snapshot: &Snapshot,
+    now: DateTime<Utc>,
+) -> Markup {
     html! {
-        (head(entry, now))
+        (head(entry, snapshot, now))
         h2 #history { "History" }
         @match runs {
             Err(why) => { p { "No history: " (why) "." } }
@@ -44,7 +49,7 @@ fn body(entry: &EntryState, runs: &Result<Vec<RunRecord>, Unanswered>, now: Date
     }
 }
 
-fn head(entry: &EntryState, now: DateTime<Utc>) -> Markup {
+fn head(entry: &EntryState, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
     let class = if is_failing(entry) { "bad" } else { "good" };
     html! {
         section .state .(class) aria-labelledby="entry" {
@@ -54,7 +59,7 @@ fn head(entry: &EntryState, now: DateTime<Utc>) -> Markup {
             }
             dl {
                 dt { "From and to" } dd { (way(&entry.source, &entry.targets)) }
-                dt { "Now" } dd { (now_doing(entry, now)) }
+                dt { "Now" } dd { (now_doing(entry, snapshot, now)) }
                 dt { "Next run" } dd { (next_run(entry, now)) }
                 dt { "Schedule" } dd { (entry.schedule) " " span .quiet { (entry.timezone) } }
                 @if let Some(success) = entry.last_success { dt { "Last success" } dd { (when(success, now)) } }

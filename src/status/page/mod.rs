@@ -8,6 +8,7 @@ mod entries;
 mod entry;
 mod frame;
 mod overview;
+mod registries;
 mod running;
 mod search;
 mod state;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::words::{bytes, page_of, search_for, when};
-use crate::status::{EntryState, Snapshot, TransferState};
+use crate::status::{EntryState, RunningState, Snapshot, TransferState};
 
 /// How many runs, and how many blobs, are shown.
 const SHOWN: usize = 20;
@@ -16,7 +16,7 @@ pub(super) fn running(snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
         @if !runs.is_empty() {
             h2 #running { "Running now" }
             table aria-labelledby="running" {
-                thead { tr { th { "Entry" } th { "Since" } th { "Begun by" } } }
+                thead { tr { th { "Entry" } th { "Since" } th { "Begun by" } th { "Tags" } th .number { "Sent" } } }
                 tbody { @for entry in runs.iter().take(SHOWN) { (run(entry, now)) } }
             }
             (more(runs.len()))
@@ -27,7 +27,7 @@ pub(super) fn running(snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
                 thead { tr { th { "Blob" } th { "From and to" } th { "Sent" } } }
                 tbody { @for blob in snapshot.in_flight.iter().take(SHOWN) { (transfer(blob)) } }
             }
-            (more(snapshot.in_flight.len()))
+            (more(usize::try_from(snapshot.transfers).unwrap_or(usize::MAX)))
         }
     }
 }
@@ -43,6 +43,22 @@ fn run(entry: &EntryState, now: DateTime<Utc>) -> Markup {
             @if let Some(running) = &entry.running {
                 td data-name="Since" { (when(running.since, now)) }
                 td data-name="Begun by" { (running.trigger) }
+                td data-name="Tags" { (settled(running)) }
+                td .number data-name="Sent" { (bytes(running.bytes)) }
+            }
+        }
+    }
+}
+
+/// How far a run is. What there is to settle may still grow, so that is not told in percent.
+fn settled(running: &RunningState) -> Markup {
+    let settled: u64 = running.counts.named().iter().map(|(_, count)| count).sum();
+    html! {
+        @match running.tags {
+            None => { "looking for tags" }
+            Some(tags) => {
+                progress value=(settled.min(tags)) max=(tags.max(1)) aria-label="tags settled" {}
+                " " (settled) " of " (tags) small { (running.counts) }
             }
         }
     }
@@ -58,6 +74,7 @@ fn transfer(blob: &TransferState) -> Markup {
             td data-name="Sent" {
                 progress value=(percent) max="100" aria-label={ "sent of " (blob.digest.short()) } {}
                 " " (percent) "% of " (bytes(blob.size))
+                @if let Some(rate) = blob.bytes_per_second { small { (bytes(rate)) "/s" } }
             }
         }
     }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::words::{distance, many, page_of, when};
+use super::words::{clock, distance, many, page_of, when};
 use crate::status::{EntryState, Snapshot};
 
 /// How many entries the line of what comes next names.
@@ -55,7 +55,14 @@ pub(super) fn whole(snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
 
 fn counts(snapshot: &Snapshot) -> String {
     let running = snapshot.entries.iter().filter(|entry| entry.running.is_some()).count();
-    format!("{}, {running} running.", many(snapshot.entries.len(), "entry", "entries"))
+    let mut words = vec![many(snapshot.entries.len(), "entry", "entries"), format!("{running} running")];
+    let paused = snapshot.entries.iter().filter(|entry| entry.paused_since.is_some()).count();
+    for (count, word) in [(snapshot.waiting.len(), "waiting for a place"), (paused, "paused")] {
+        if count > 0 {
+            words.push(format!("{count} {word}"));
+        }
+    }
+    format!("{}.", words.join(", "))
 }
 
 fn next(snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
@@ -72,11 +79,20 @@ fn next(snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
 }
 
 /// What an entry does now, in a word.
-pub(super) fn now_doing(entry: &EntryState, now: DateTime<Utc>) -> Markup {
+pub(super) fn now_doing(entry: &EntryState, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
     html! {
-        @match &entry.running {
-            Some(running) => { span .word .busy { "running" } small { "since " (distance(running.since, now)) } }
-            None => { "idle" }
+        @if let Some(running) = &entry.running {
+            span .word .busy { "running" } " " small { "since " (distance(running.since, now)) }
+        } @else if let Some(waiting) = snapshot.waiting.iter().find(|waiting| waiting.entry == entry.name) {
+            span .word .busy { "waiting" } " " small { "for a place, since " (distance(waiting.since, now)) }
+        } @else if entry.paused_since.is_none() {
+            "idle"
+        }
+        @if let Some(paused) = entry.paused_since {
+            span .word .warn-word { "paused" } " " small { (distance(paused, now)) }
+        }
+        @if let Some(until) = entry.postponed_until {
+            " " small { "tags wait until " (clock(until, now)) }
         }
     }
 }

@@ -65,6 +65,12 @@ async fn the_overview_tells_what_fails_what_moves_and_what_comes_next() {
             "<progress value=\"25\" max=\"100\"",
             "76 of 200",
             "3 failed",
+            "3 of 17",
+            "2 of 8 at once",
+            "600 reads/min",
+            "asked for patience",
+            "1 waiting for a place",
+            "#run-7\"",
         ],
     );
 }
@@ -107,6 +113,10 @@ async fn what_others_wrote_is_text_and_never_markup() {
     hostile.running.as_mut().unwrap().trigger = HOSTILE.into();
     hostile.last_run.as_mut().unwrap().error = Some(HOSTILE.into());
     (snapshot.in_flight[0].source, snapshot.in_flight[0].target) = (HOSTILE.into(), HOSTILE.into());
+    snapshot.registries[0].registry = HOSTILE.into();
+    snapshot.registries[0].identities = vec![HOSTILE.into()];
+    snapshot.recent_failures[0].entry = HOSTILE.into();
+    snapshot.recent_failures[0].error = Some(HOSTILE.into());
     (snapshot.quotas[0].registry, snapshot.quotas[0].identity) = (HOSTILE.into(), HOSTILE.into());
     let runs = vec![run(1, Outcome::Failed, Some(HOSTILE))];
     let past = past(Told { runs, ..Told::default() });
