@@ -1,6 +1,7 @@
 //! What the tests share: servers, programs, images.
 
 pub mod canary;
+pub mod chromium;
 pub mod cloud;
 pub mod front;
 pub mod http;
