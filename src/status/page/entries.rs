@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use super::state::{next_run, now_doing};
 use super::words::{many, outcome, page_of, when};
 use super::{chart, state};
+use crate::journal::TagCounts;
 use crate::status::history::{Marks, Unanswered};
 use crate::status::{EntryState, FailedRun, LastRun, Snapshot};
 
@@ -60,7 +61,7 @@ fn failing_row(entry: &EntryState, now: DateTime<Utc>) -> Markup {
             td data-name="Reason" {
                 @if let Some(run) = &entry.last_run {
                     (reason(run))
-                    small { (run.counts) }
+                    @if run.counts != TagCounts::default() { " " small { (run.counts) } }
                 }
             }
             td data-name="Next run" { (next_run(entry, now)) }

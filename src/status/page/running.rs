@@ -58,7 +58,7 @@ fn settled(running: &RunningState) -> Markup {
             None => { "looking for tags" }
             Some(tags) => {
                 progress value=(settled.min(tags)) max=(tags.max(1)) aria-label="tags settled" {}
-                " " (settled) " of " (tags) small { (running.counts) }
+                " " (settled) " of " (tags) @if settled > 0 { small { (running.counts) } }
             }
         }
     }

@@ -93,7 +93,7 @@ fn arrival(record: &EvidenceRecord, now: DateTime<Utc>) -> Markup {
                 " " (full(&arrival.digest))
                 @if arrival.source_digest != arrival.digest { " " small { "source " (full(&arrival.source_digest)) } }
             }
-            td data-name="From" { (arrival.source) " " small { "as " (arrival.source_identity) } "→ " (arrival.target) " " small { "as " (arrival.target_identity) } }
+            td data-name="From" { (arrival.source) " " small { "as " (arrival.source_identity) } " → " (arrival.target) " " small { "as " (arrival.target_identity) } }
             td data-name="Entry" { a href=(page_of(&record.entry)) { (record.entry) } " " small { "run " (record.run) } }
             td .number data-name="Sent" { (bytes(arrival.bytes)) }
         }
@@ -127,7 +127,7 @@ fn seen_tag(seen: &SeenTag, now: DateTime<Utc>) -> Markup {
             }
             td data-name="From" { (tag.source) br; "→ " (tag.target) }
             td data-name="Entry" { a href=(page_of(&seen.entry)) { (seen.entry) } }
-            td data-name="First seen" { (when(tag.first_seen, now)) br; (when(tag.last_seen, now)) }
+            td data-name="First seen" { (when(tag.first_seen, now)) " " (when(tag.last_seen, now)) }
         }
     }
 }
