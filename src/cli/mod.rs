@@ -23,6 +23,7 @@ mod once;
 mod open;
 mod output;
 mod pause;
+mod past;
 mod place;
 mod plan;
 mod progress;

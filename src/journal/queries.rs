@@ -201,18 +201,19 @@ pub(super) fn list_tags_last_seen_of(db: &Connection, entry: &str) -> Result<Vec
              WHERE entry = seen.entry AND source = seen.source AND target = seen.target)
          ORDER BY source, target, tag",
     )?;
-    let rows = statement.query_map([entry], |row| {
-        Ok(TagRecord {
-            source: row.get("source")?,
-            target: row.get("target")?,
-            tag: parsed(row, "tag")?,
-            source_digest: parsed(row, "source_digest")?,
-            target_digest: parsed_if_any(row, "target_digest")?,
-            first_seen: parsed(row, "first_seen")?,
-            last_seen: parsed(row, "last_seen")?,
-        })
-    })?;
-    rows.collect()
+    statement.query_map([entry], read_tag)?.collect()
+}
+
+pub(super) fn read_tag(row: &Row<'_>) -> Result<TagRecord> {
+    Ok(TagRecord {
+        source: row.get("source")?,
+        target: row.get("target")?,
+        tag: parsed(row, "tag")?,
+        source_digest: parsed(row, "source_digest")?,
+        target_digest: parsed_if_any(row, "target_digest")?,
+        first_seen: parsed(row, "first_seen")?,
+        last_seen: parsed(row, "last_seen")?,
+    })
 }
 
 pub(super) fn note_transfer(db: &Connection, run: RunId, note: &TransferNote) -> Result<()> {
@@ -328,8 +329,6 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
         ("pushed", None) => Trigger::Pushed,
         _ => return Err(unreadable(row, "trigger", &word)),
     };
-    let outcome: Option<String> = row.get("outcome")?;
-    let read_outcome = |word: String| Outcome::read(&word).ok_or_else(|| unreadable(row, "outcome", &word));
     let run = RunRecord {
         id: RunId(row.get("id")?),
         entry: row.get("entry")?,
@@ -337,7 +336,7 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
         pid: row.get("pid")?,
         started: parsed(row, "started")?,
         ended: parsed_if_any(row, "ended")?,
-        outcome: outcome.map(read_outcome).transpose()?,
+        outcome: outcome(row)?,
         tags: TagCounts {
             copied: count(row, "copied")?,
             kept: count(row, "kept")?,
@@ -352,7 +351,13 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
     Ok(OwnedRun { run, lock: row.get("lock")? })
 }
 
-fn read_evidence(row: &Row<'_>) -> Result<EvidenceRecord> {
+/// How a run ended; absent while it runs.
+pub(super) fn outcome(row: &Row<'_>) -> Result<Option<Outcome>> {
+    let word: Option<String> = row.get("outcome")?;
+    word.map(|word| Outcome::read(&word).ok_or_else(|| unreadable(row, "outcome", &word))).transpose()
+}
+
+pub(super) fn read_evidence(row: &Row<'_>) -> Result<EvidenceRecord> {
     let reference: String = row.get("source_reference")?;
     let source_reference = match reference.parse::<Digest>() {
         Ok(digest) => ManifestRef::Digest(digest),

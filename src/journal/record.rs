@@ -14,6 +14,10 @@ use crate::oci::{Digest, Tag};
 pub struct RunId(pub(super) i64);
 
 impl RunId {
+    pub(crate) fn numbered(number: i64) -> Self {
+        Self(number)
+    }
+
     /// The number itself.
     #[must_use]
     pub fn number(self) -> i64 {

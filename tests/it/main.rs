@@ -17,6 +17,7 @@ mod acceptance_mirrors;
 mod acceptance_notify;
 mod acceptance_pace;
 mod acceptance_packaging;
+mod acceptance_page;
 mod acceptance_readme;
 mod acceptance_rules;
 mod acceptance_secrets;

@@ -2,6 +2,7 @@
 
 pub mod canary;
 pub mod clock;
+pub mod chromium;
 pub mod cloud;
 pub mod front;
 pub mod http;
