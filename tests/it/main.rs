@@ -16,6 +16,7 @@ mod acceptance_pace;
 mod acceptance_packaging;
 mod acceptance_readme;
 mod acceptance_rules;
+mod acceptance_schedule;
 mod acceptance_secrets;
 mod acceptance_servers;
 mod acceptance_soak;
