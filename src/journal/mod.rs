@@ -11,6 +11,8 @@ mod group_tests;
 mod handle;
 mod owner;
 mod prune;
+#[cfg(test)]
+mod prune_tests;
 mod queries;
 mod quotas;
 mod record;

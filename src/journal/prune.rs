@@ -97,7 +97,8 @@ fn delete_transfers(db: &Connection, before: DateTime<Utc>) -> Result<Step<()>> 
     Ok(Step { gone, next: is_whole(gone).then_some(()) })
 }
 
-const DELETE_TRANSFERS: &str = "DELETE FROM transfers WHERE id IN (SELECT id FROM transfers WHERE ended < ?1 LIMIT ?2)";
+pub(super) const DELETE_TRANSFERS: &str =
+    "DELETE FROM transfers WHERE id IN (SELECT id FROM transfers WHERE ended < ?1 LIMIT ?2)";
 
 /// Up to which run, in the order of their beginnings, all was looked at.
 #[derive(Default)]
@@ -134,7 +135,7 @@ fn delete_runs(db: &Connection, before: DateTime<Utc>, after: &RunAt) -> Result<
     Ok(Step { gone, next: old.into_iter().next_back().map(|run| run.at).filter(|_| more) })
 }
 
-const LIST_OLD_RUNS: &str = "
+pub(super) const LIST_OLD_RUNS: &str = "
     SELECT id, entry, started,
            ended IS NOT NULL
                AND NOT EXISTS (SELECT 1 FROM evidence WHERE run = old.id)
@@ -182,11 +183,11 @@ fn delete_observations(db: &Connection, before: DateTime<Utc>, after: Pair) -> R
     Ok(Step { gone, next: Some(at) })
 }
 
-const NEXT_PAIR: &str = "
+pub(super) const NEXT_PAIR: &str = "
     SELECT entry, source, target FROM tag_observations WHERE (entry, source, target) > (?1, ?2, ?3)
     ORDER BY entry, source, target LIMIT 1";
 
-const DELETE_OBSERVATIONS: &str = "
+pub(super) const DELETE_OBSERVATIONS: &str = "
     DELETE FROM tag_observations
     WHERE entry = ?1 AND source = ?2 AND target = ?3 AND (tag, source_digest) IN (
         SELECT tag, source_digest FROM tag_observations
@@ -206,7 +207,7 @@ fn delete_processes(db: &Connection, but: i64, after: i64) -> Result<Step<i64>> 
     Ok(Step { gone, next: found.last().map(|(id, _)| *id).filter(|_| is_whole(found.len())) })
 }
 
-const LIST_PROCESSES: &str = "
+pub(super) const LIST_PROCESSES: &str = "
     SELECT id, gone AND NOT EXISTS (SELECT 1 FROM runs WHERE process = processes.id) AS goes
     FROM processes WHERE id > ?1 ORDER BY id LIMIT ?2";
 
@@ -214,7 +215,3 @@ const LIST_PROCESSES: &str = "
 fn delete_quotas(db: &Connection, before: DateTime<Utc>) -> Result<usize> {
     db.execute("DELETE FROM quotas WHERE told < ?1", [text(before)])
 }
-
-#[cfg(test)]
-#[path = "prune_tests.rs"]
-mod tests;

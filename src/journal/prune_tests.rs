@@ -1,14 +1,17 @@
 //! What pruning takes and what it leaves, on journals of any kind.
 
-use chrono::TimeDelta;
-use proptest::prelude::*;
+use std::time::Duration;
 
-use super::super::tests::{Place, arrival, at, place};
-use super::super::{
-    Begun, EvidenceFilter, EvidenceRecord, FailureStreak, HistoryFilter, LastEnds, Observation, Outcome, QuotaRecord,
-    RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
+use chrono::{DateTime, TimeDelta, Utc};
+use proptest::prelude::*;
+use rusqlite::Connection;
+
+use super::prune::{DELETE_OBSERVATIONS, DELETE_TRANSFERS, LIST_OLD_RUNS, LIST_PROCESSES, NEXT_PAIR};
+use super::tests::{Place, arrival, at, place};
+use super::{
+    Begun, EvidenceFilter, EvidenceRecord, FailureStreak, HistoryFilter, Journal, LastEnds, Observation, Outcome,
+    Pruned, QuotaRecord, RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
 };
-use super::*;
 use crate::copy::event::Transfer;
 use crate::oci::Digest;
 
