@@ -132,7 +132,8 @@ mod tests {
     fn a_registry_that_is_named_no_more_takes_its_series_along() {
         let (mut traffic, metrics) = (Traffic::default(), Metrics::new("0", Utc::now()));
         let registry = registry();
-        let shown = traffic.look(&[registry.clone()], &[registry.clone()], &metrics, Utc::now());
+        let one = std::slice::from_ref(&registry);
+        let shown = traffic.look(one, one, &metrics, Utc::now());
         assert_eq!(
             (shown[0].registry.as_str(), &shown[0].identities[..]),
             ("a.example", &["anonymous".to_owned()][..])
