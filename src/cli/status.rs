@@ -215,7 +215,6 @@ mod tests {
             timezone: "UTC".into(),
             next_firing: None,
             postponed_until: None,
-            paused_since: None,
             running: None,
             last_run: Some(last_run),
             last_success: None,

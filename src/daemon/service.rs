@@ -741,7 +741,7 @@ mod tests {
         service.pause("app", None, now).await.unwrap();
         service.start_due(now + TimeDelta::minutes(5));
         assert!(service.running.is_empty());
-        let refused = service.run_now("app".into(), Trigger::Pushed).unwrap_err();
+        let refused = service.run_now("app".into(), Trigger::Pushed, None).unwrap_err();
         assert_eq!(refused.to_string(), "it is paused: `transship resume app` ends that");
 
         let mut restarted = self::service(folder.path(), &journal).await;
@@ -764,7 +764,7 @@ mod tests {
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let mut service = service(folder.path(), &journal).await;
         let now = Utc::now();
-        service.run_now("app".into(), Trigger::Asked).unwrap();
+        service.run_now("app".into(), Trigger::Asked, None).unwrap();
         let until = now + TimeDelta::hours(2);
         service.pause("app", Some(until), now).await.unwrap();
         service.start_due(until - TimeDelta::seconds(1));

@@ -132,7 +132,6 @@ impl State {
             timezone: entry.timezone.to_string(),
             next_firing: None,
             postponed_until: None,
-            paused_since: None,
             running: past.running,
             last_run: past.last_run,
             last_success: past.last_success,

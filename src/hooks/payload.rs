@@ -43,7 +43,7 @@ struct Named<'a> {
 /// What was pushed by this body; `event` is GitHub's word for it in its header.
 pub(super) fn read(receiver: &Receiver, event: Option<&str>, body: &[u8]) -> Result<Told, Unreadable> {
     let shape = |error| Unreadable::Shape { kind: receiver.kind.word(), error };
-    let told = match receiver.kind {
+    match receiver.kind {
         HookKind::Distribution => distribution(receiver, &parsed(body).map_err(shape)?),
         HookKind::Acr => acr(receiver, &parsed(body).map_err(shape)?),
         HookKind::Harbor => harbor(receiver, &parsed(body).map_err(shape)?),
@@ -52,8 +52,7 @@ pub(super) fn read(receiver: &Receiver, event: Option<&str>, body: &[u8]) -> Res
             Ok(Told { ignored: 1, ..Told::default() })
         }
         HookKind::Ghcr => ghcr(receiver, &parsed(body).map_err(shape)?),
-    };
-    told
+    }
 }
 
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {

@@ -413,16 +413,12 @@ impl Metrics {
             self.journal_size.set(gauge(bytes));
         }
         self.journal_writable.set(writable.into());
+    }
+
     /// A receiver of the configuration took so many events with this result: one of a few words.
     pub fn hook_events(&self, receiver: &str, result: &'static str, count: usize) {
         let labels = HookLabels { receiver: receiver.to_owned(), result };
         self.hook_events.get_or_create(&labels).inc_by(count as u64);
-    }
-
-    /// How many runs and transfers are in progress now.
-    pub fn in_flight(&self, runs: usize, transfers: usize) {
-        self.runs_in_flight.set(i64::try_from(runs).unwrap_or(i64::MAX));
-        self.transfers_in_flight.set(i64::try_from(transfers).unwrap_or(i64::MAX));
     }
 
     /// An attempt to deliver a notification ended.
@@ -432,7 +428,7 @@ impl Metrics {
 
     /// So many notifications are to be delivered.
     pub fn notifications_pending(&self, count: u64) {
-        self.notifications_pending.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.notifications_pending.set(gauge(count));
     }
 
     /// All of it in the OpenMetrics text format.
@@ -524,6 +520,10 @@ pub(super) mod tests {
         metrics.in_flight(1, 2, 3);
         metrics.failed_in_a_row("api", 1);
         metrics.journal(Some(65_536), true);
+        metrics.paused("api", true);
+        metrics.hook_events("hub", "matched", 2);
+        metrics.notification(Delivery::Delivered);
+        metrics.notifications_pending(1);
         let quotas = super::super::snapshot::tests::working().quotas;
         metrics.quotas(&quotas, &[]);
         metrics

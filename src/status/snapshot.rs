@@ -85,9 +85,6 @@ pub struct EntryState {
     /// When it goes on with tags that wait until their source may be read again; `None` where none do.
     #[serde(default)]
     pub postponed_until: Option<DateTime<Utc>>,
-    /// Since when it is paused; `None` where it is not.
-    #[serde(default)]
-    pub paused_since: Option<DateTime<Utc>>,
     /// The run in progress.
     pub running: Option<RunningState>,
     /// The last run that ended.
@@ -358,7 +355,6 @@ pub(super) mod tests {
                 timezone: "Europe/Berlin".into(),
                 next_firing: Some(at(3600)),
                 postponed_until: None,
-                paused_since: None,
                 running: Some(RunningState {
                     since: at(-5),
                     trigger: "schedule".into(),
