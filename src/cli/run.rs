@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit::{Exit, Failure};
 use super::start::Context;
 use super::{configuration, control};
-use crate::config::StatusPort;
+use crate::config::{self, StatusPort};
 use crate::daemon::{self, Control, Setup};
 use crate::hooks;
 use crate::journal::Journal;
@@ -24,6 +24,8 @@ pub struct Run {}
 impl Run {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let path = configuration::find(&context.global)?;
+        let environment = |name: &str| std::env::var(name).ok();
+        let content = config::content(&path, &environment).map(|(digest, _)| digest);
         let config = configuration::read(&path).map_err(Failure::usage)?;
         let journal = Journal::open(&config.daemon.journal)?;
         let (snapshots, looked_at) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
@@ -48,9 +50,10 @@ impl Run {
         };
         let setup = Setup {
             path,
+            content,
             config,
             journal,
-            environment: Box::new(|name| std::env::var(name).ok()),
+            environment: Box::new(environment),
             snapshots,
             metrics,
             reload: hang_ups()?,

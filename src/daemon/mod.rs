@@ -29,6 +29,8 @@ mod report;
 mod rivals;
 mod run;
 mod service;
+#[cfg(test)]
+mod start_tests;
 mod state;
 mod systemd;
 mod tag;

@@ -29,6 +29,7 @@ use super::{
 use crate::config::{self, Config, Entry, Problems};
 use crate::copy::Copier;
 use crate::journal::{Journal, JournalError, PauseRecord, Trigger};
+use crate::oci::Digest;
 use crate::registry::Options;
 use crate::schedule::{Postponed, Timetable, Timing, backoff, jitter_of};
 use crate::status::{Metrics, Snapshot};
@@ -54,7 +55,9 @@ pub type Environment = Box<dyn Fn(&str) -> Option<String> + Send>;
 pub struct Setup {
     /// The configuration file, to be read again when it changes.
     pub path: PathBuf,
-    /// What it says now.
+    /// What stood in it, and in what it includes, right before it was read: [`config::content`]. An edit since then is followed.
+    pub content: Option<Digest>,
+    /// What it says.
     pub config: Config,
     /// Where runs are recorded.
     pub journal: Journal,
@@ -117,13 +120,14 @@ struct Service {
 /// # Errors
 /// Where the journal cannot tell what was done before; later trouble with it is a problem of the runs.
 pub async fn serve(setup: Setup) -> Result<(), JournalError> {
-    let Setup { path, config, journal, environment, snapshots, metrics, mut reload, mut commands, in_force, shutdown } =
-        setup;
+    let Setup { path, content, config, journal, environment, snapshots, metrics, in_force, shutdown, .. } = setup;
+    let (mut reload, mut commands) = (setup.reload, setup.commands);
     let (front, mut happenings) = Front::new();
     let (edit, mut edits) = mpsc::channel(1);
     let state = State::new(&path, &journal, snapshots, metrics.clone()).await?;
     let mut service = Service::new(path, config, journal, environment, front, state, edit);
     service.in_force = in_force;
+    service.looked_at = service.looked_at.having_files(content);
     service.take_up().await?;
     let notices = service.notices.clone();
     let delivering = notices.deliver(metrics);

@@ -180,11 +180,7 @@ fn prometheus_takes_the_metrics_the_rules_and_every_query_of_the_dashboard() {
     site.configure_fully("status: \"127.0.0.1:0\"", "", &entry);
     site.once();
     let mut daemon = site.start(&["run"]);
-    let scraped = daemon.wait_until("the status port", |daemon| {
-        let log = daemon.stderr();
-        let (_, rest) = log.split_once("the status port answers address=")?;
-        rest.split_whitespace().next().map(str::to_owned)
-    });
+    let scraped = daemon.ready();
 
     let mut prometheus = Prometheus::start(&scraped);
     let found = prometheus.finds("transship_entry_last_success_timestamp_seconds");
