@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 
 use super::deliver::Delivery;
 use super::event::{BlobOutcome, Event, Transfer};
-use super::flight::Duty;
+use super::flight::{Duty, Work};
 use super::share::{Part, take_alone};
 use super::tee::Branch;
 use super::{Batch, CopyError, reading};
@@ -36,7 +36,7 @@ pub(super) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) ->
     let (target, copier) = (delivery.target(), &delivery.batch.copier);
     let (mut failures, mut was_left) = (0, false);
     loop {
-        let error = match send_once(&delivery, blob, upload, bytes).await {
+        let error = match send_once(&delivery, blob, upload, bytes, &duty.work()).await {
             Ok(()) => {
                 delivery.brought(blob, BlobOutcome::Copied);
                 duty.arrived(BlobOutcome::Copied);
@@ -78,16 +78,19 @@ async fn send_once(
     blob: &Descriptor,
     upload: Box<dyn Upload>,
     bytes: ByteStream,
+    work: &Arc<Work>,
 ) -> Result<(), CopyError> {
     let batch = &delivery.batch;
     let place = batch.source.place();
     let transfer = Transfer::new(place, delivery.target().place(), blob.digest, blob.size);
     batch.tell(Event::TransferStarted(transfer.clone())).await;
     let mut under_way = UnderWay { batch, transfer: Some(transfer.clone()) };
-    let counted = transfer.clone();
+    work.restart();
+    let (counted, work) = (transfer.clone(), work.clone());
     let bytes = bytes.inspect(move |piece| {
         if let Ok(piece) = piece {
             counted.advance(piece.len() as u64);
+            work.advance(piece.len() as u64);
         }
     });
     let sent = upload.send(Verified::new(bytes.boxed(), blob.clone(), place)).await.map_err(CopyError::upload);
