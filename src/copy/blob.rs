@@ -18,9 +18,9 @@ use super::flight::{Claim, Duty};
 use super::lane::{Lane, Race};
 use super::sending::{Wanting, send};
 use super::share::{Share, take_alone};
-use super::{Batch, CopyError, tee};
+use super::{Batch, CopyError, suspension, tee};
 use crate::oci::{Descriptor, Digest};
-use crate::store::Sought;
+use crate::store::{Sought, StoreError};
 
 /// How long a target that is ready for a blob's bytes waits for siblings to join the read before it is looked whether they
 /// keep up.
@@ -239,7 +239,7 @@ async fn prepare(
     };
     // What moves no bytes in the end does not wait for those who do.
     let (sought, early) = if must_ask {
-        (target.find_or_begin(blob).await, None)
+        (find_or_begin(delivery, blob).await, None)
     } else {
         let early = if from.is_none() { Some(take().await) } else { None };
         (target.begin_upload(blob, from.as_ref()).await.map(Sought::from), early)
@@ -260,6 +260,14 @@ async fn prepare(
     }
     duty.arrived(how);
     Ok(None)
+}
+
+/// Goes on with an upload that was interrupted; else finds the blob or begins.
+async fn find_or_begin(delivery: &Delivery, blob: &Descriptor) -> Result<Sought, StoreError> {
+    match suspension::resumed(&delivery.batch, delivery.target().as_ref(), blob).await {
+        Some(upload) => Ok(Sought::Session(upload)),
+        None => delivery.target().find_or_begin(blob).await,
+    }
 }
 
 /// The duty to bring the blob, `None` when somebody else did.

@@ -23,6 +23,7 @@ mod state;
 mod systemd;
 mod tag;
 mod there;
+mod unfinished;
 mod watch;
 mod wishes;
 

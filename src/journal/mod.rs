@@ -18,6 +18,7 @@ mod schema;
 mod streaks;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 pub use error::JournalError;
 pub use handle::Journal;
@@ -28,3 +29,4 @@ pub use record::{
 };
 pub use referrer_checks::ReferrerCheck;
 pub use streaks::FailureStreak;
+pub use uploads::UploadRecord;

@@ -127,6 +127,19 @@ CREATE TABLE quotas (
 -- Tags that wait until their source may be read again, and until when.
 ALTER TABLE runs ADD COLUMN postponed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN postponed_until TEXT;
+", "
+-- Uploads that have not ended: where each is, how many bytes it has, and the state of their hash.
+CREATE TABLE uploads (
+    target  TEXT NOT NULL,
+    digest  TEXT NOT NULL,
+    run     INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    session TEXT NOT NULL,
+    stored  INTEGER NOT NULL,
+    hashed  BLOB NOT NULL,
+    noted   TEXT NOT NULL,
+    PRIMARY KEY (target, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX uploads_by_run ON uploads (run);
 "];
 
 /// Brings the journal to the top of `ladder`, whole rungs at a time.

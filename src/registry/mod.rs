@@ -33,6 +33,7 @@ mod quota;
 mod realm;
 mod referrers;
 mod repository;
+mod resume;
 mod retry;
 mod scope;
 mod scrub;
