@@ -5,6 +5,7 @@ mod acceptance_acr;
 mod acceptance_cloud;
 mod acceptance_credentials;
 mod acceptance_daemon;
+mod acceptance_day;
 mod acceptance_docker_hub;
 mod acceptance_facts;
 mod acceptance_faults;

@@ -3,8 +3,10 @@
 pub mod canary;
 pub mod cloud;
 pub mod front;
+pub mod gate;
 pub mod http;
 pub mod images;
+pub mod large;
 pub mod programs;
 pub mod registry;
 pub mod rust_source;
