@@ -4,10 +4,14 @@
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod copy;
 pub mod daemon;
+pub mod hooks;
+pub mod import;
 pub mod journal;
 pub mod layout;
+pub mod notify;
 pub mod oci;
 pub mod plan;
 pub mod registry;

@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::logging::LogFormat;
 use super::{
-    check, completions, copy, evidence, history, inspect, limits, login_check, man, next, once, plan, run, schema,
-    status, tags,
+    check, completions, copy, evidence, history, import_config, inspect, limits, login_check, man, next, once, pause,
+    plan, resume, run, schema, status, tags, trigger,
 };
 
 /// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
@@ -64,7 +64,15 @@ pub enum Command {
     Evidence(evidence::Evidence),
     /// Show what the daemon is doing
     Status(status::Status),
-    /// Print the JSON Schema of the configuration
+    /// Tell the configuration of regsync or `skopeo sync` as a `sync.yaml`
+    ImportConfig(import_config::ImportConfig),
+    /// Ask the running daemon for a run of an entry, now
+    Trigger(trigger::Trigger),
+    /// Keep entries from beginning runs by themselves, in the running daemon
+    Pause(pause::Pause),
+    /// End the pauses of entries
+    Resume(resume::Resume),
+    /// Print the JSON Schema of the configuration, or that of /status
     Schema(schema::Schema),
     /// Print the completions of a shell
     Completions(completions::Completions),

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use super::arguments::Global;
 use super::exit::Failure;
 use super::filter::Filter;
-use crate::config::{Config, Entry, Problems};
+use crate::config::{Config, Entry, Problems, UnknownEntry};
 use crate::journal::Journal;
 use crate::registry::{Options, false_proxies};
 
@@ -71,18 +71,9 @@ pub(super) fn chosen<'a>(config: &'a Config, names: &[String]) -> Result<Vec<&'a
     Ok(config.entries.iter().filter(wanted).collect())
 }
 
-fn unknown(config: &Config, name: &str) -> anyhow::Error {
-    let near = |entry: &&Entry| strsim::damerau_levenshtein(entry.name.as_str(), name);
-    if config.entries.is_empty() {
-        return anyhow!("there is no entry {name:?}: the configuration has none");
-    }
-    match config.entries.iter().min_by_key(near).filter(|entry| near(entry) <= 1 + name.len() / 4) {
-        Some(entry) => anyhow!("there is no entry {name:?}: did you mean {:?}?", entry.name.as_str()),
-        None => {
-            let names: Vec<&str> = config.entries.iter().map(|entry| entry.name.as_str()).collect();
-            anyhow!("there is no entry {name:?}, there are {}", names.join(", "))
-        }
-    }
+fn unknown(config: &Config, name: &str) -> UnknownEntry {
+    let names: Vec<&str> = config.entries.iter().map(|entry| entry.name.as_str()).collect();
+    UnknownEntry::among(name, &names)
 }
 
 #[cfg(test)]

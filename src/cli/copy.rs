@@ -72,7 +72,7 @@ impl Copy {
         }
         let entry = Arc::new(self.entry()?);
         let engine = Engine { copier: Copier::new(MEMORY), endpoints, journal: None };
-        let errand = Errand { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Hand };
+        let errand = Errand { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Hand, only: None };
         let reports = work::run_all(&engine, &[errand], 1, context).await;
         let report = reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before it began"))?;
         Ok(RunReport { entry: self.source.to_string(), ..report })
@@ -93,6 +93,7 @@ impl Copy {
             jitter: std::time::Duration::ZERO,
             timeout: None,
             overwrite: Overwrite::Always,
+            notify: Vec::new(),
         })
     }
 

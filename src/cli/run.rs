@@ -8,11 +8,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::configuration;
 use super::exit::{Exit, Failure};
 use super::start::Context;
+use super::{configuration, control};
 use crate::config::StatusPort;
-use crate::daemon::{self, Setup};
+use crate::daemon::{self, Control, Setup};
+use crate::hooks;
 use crate::journal::Journal;
 use crate::status::{self, Listener, Metrics, Port, Snapshot};
 
@@ -28,10 +29,23 @@ impl Run {
         let (snapshots, looked_at) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), Utc::now()));
         let answered = CancellationToken::new();
-        let port = Port::new(looked_at, metrics.clone(), Arc::new(Utc::now));
-        let answering = listen(&config.daemon.status)
+        let (asking, commands) = Control::new();
+        let listening =
+            control::listen(&config.daemon.control, asking.clone(), looked_at.clone(), answered.clone()).await?;
+        let history = Arc::new(Journal::open_existing(&config.daemon.journal)?);
+        let port = Port::new(looked_at, metrics.clone(), Arc::new(Utc::now)).with_history(history);
+        let answering = listen(&config.daemon.status, "the status port", "daemon.status")
             .await?
             .map(|listener| tokio::spawn(status::serve(listener, port, answered.clone())));
+        let (in_force, looked_up) = watch::channel(Arc::new(config.clone()));
+        let taking = match &config.daemon.hooks {
+            None => None,
+            Some(hooks) => {
+                let port = hooks::Port::new(looked_up, metrics.clone(), Arc::new(asking));
+                let listener = listen(&hooks.listen, "the port for push events", "daemon.hooks.listen").await?;
+                listener.map(|listener| tokio::spawn(status::serve_routes(listener, port.router(), answered.clone())))
+            }
+        };
         let setup = Setup {
             path,
             config,
@@ -40,30 +54,32 @@ impl Run {
             snapshots,
             metrics,
             reload: hang_ups()?,
+            commands,
+            in_force,
             shutdown: context.interrupted.clone(),
         };
         let served = daemon::serve(setup).await;
         // The port answers while runs are drained: a health check must not restart what is about to end.
         answered.cancel();
-        if let Some(answering) = answering {
-            let _ = answering.await;
+        for task in [answering, listening, taking].into_iter().flatten() {
+            let _ = task.await;
         }
         Ok(served.map(|()| Exit::Ok)?)
     }
 }
 
-/// Binds the status port, if there is to be one.
-async fn listen(place: &StatusPort) -> Result<Option<Listener>, Failure> {
+/// Binds a port, if there is to be one.
+async fn listen(place: &StatusPort, what: &str, key: &str) -> Result<Option<Listener>, Failure> {
     let bound = match place {
         StatusPort::Off => return Ok(None),
         StatusPort::Tcp(address) => Listener::tcp(*address).await,
         StatusPort::Unix(path) => Listener::unix(path).await,
     };
-    let listener = bound.with_context(|| format!("the status port {place} cannot be opened (daemon.status)"))?;
+    let listener = bound.with_context(|| format!("{what} {place} cannot be opened ({key})"))?;
     // Port 0 takes a free one: whoever asked for it finds it here.
     match listener.address() {
-        Some(address) => tracing::info!(%address, "the status port answers"),
-        None => tracing::info!(%place, "the status port answers"),
+        Some(address) => tracing::info!(%address, "{what} answers"),
+        None => tracing::info!(%place, "{what} answers"),
     }
     Ok(Some(listener))
 }

@@ -86,11 +86,15 @@ async fn perform(command: Command, context: &mut Context) -> Result<Exit, Failur
         Command::Limits(command) => command.perform(context).await,
         Command::History(command) => unless_interrupted(&interrupted, command.perform(context)).await,
         Command::Evidence(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        Command::ImportConfig(command) => command.perform(context),
         Command::Schema(command) => command.perform(context),
         Command::Completions(command) => command.perform(context),
         Command::Man(command) => command.perform(context),
         Command::Tags(command) => unless_interrupted(&interrupted, command.perform(context)).await,
         Command::Inspect(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        Command::Trigger(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        Command::Pause(command) => unless_interrupted(&interrupted, command.perform(context)).await,
+        Command::Resume(command) => unless_interrupted(&interrupted, command.perform(context)).await,
         Command::Status(command) => unless_interrupted(&interrupted, command.perform(context)).await,
     }
 }

@@ -110,8 +110,9 @@ fn entries(entries: &[EntryState]) -> Table {
     ]);
     for entry in entries {
         let running = entry.running.as_ref();
-        let now = running.map_or_else(|| "idle".into(), |run| format!("running since {}", units::moment(run.since)));
-        let next = entry.next_firing.map_or_else(|| "by hand only".to_owned(), units::moment);
+        let idle = if entry.paused_since.is_some() { "paused" } else { "idle" };
+        let now = running.map_or_else(|| idle.into(), |run| format!("running since {}", units::moment(run.since)));
+        let next = entry.next_firing.map_or_else(|| not_by_itself(entry), units::moment);
         let (ended, outcome, tags) = match &entry.last_run {
             Some(run) => (units::moment(run.ended), run.outcome.clone(), run.counts.to_string()),
             None => ("none yet".into(), String::new(), String::new()),
@@ -119,6 +120,15 @@ fn entries(entries: &[EntryState]) -> Table {
         table.row([entry.name.clone(), now, ended, outcome, tags, next]);
     }
     table
+}
+
+/// Why an entry has no next run.
+fn not_by_itself(entry: &EntryState) -> String {
+    match (entry.paused_since, entry.paused_until) {
+        (Some(_), Some(until)) => format!("paused until {}", units::moment(until)),
+        (Some(since), None) => format!("paused since {}", units::moment(since)),
+        (None, _) => "by hand only".to_owned(),
+    }
 }
 
 fn transfers(transfers: &[TransferState]) -> Table {
@@ -186,11 +196,14 @@ mod tests {
             path: "/etc/transship/sync.yaml".into(),
             loaded_at: Some(at(0)),
             problem: Some("sync.yaml:3:1: unknown key".into()),
+            ..ConfigurationState::default()
         };
         let last_run = LastRun {
             run: 1,
             outcome: "failed".into(),
+            started: Some(at(20)),
             ended: at(30),
+            bytes: 0,
             counts: TagCounts { kept: 2, failed: 1, ..TagCounts::default() },
             error: Some("source: listing tags: denied".into()),
         };
@@ -201,11 +214,14 @@ mod tests {
             schedule: "* * * * *".into(),
             timezone: "UTC".into(),
             next_firing: None,
+            postponed_until: None,
             running: None,
             last_run: Some(last_run),
             last_success: None,
             last_failure: Some(at(30)),
             failures: 3,
+            paused_since: None,
+            paused_until: None,
         };
         let transfer = TransferState {
             source: "h/a".into(),
@@ -213,6 +229,8 @@ mod tests {
             digest: Digest::of(b"x"),
             size: 2048,
             sent: 1024,
+            since: None,
+            bytes_per_second: None,
         };
         let quota = Quota {
             registry: "docker.io".into(),

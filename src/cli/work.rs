@@ -38,6 +38,7 @@ pub(super) fn errands(config: &Config, names: &[String]) -> Result<Vec<Errand>, 
         entry: entry.clone(),
         entries: entries.clone(),
         trigger: Trigger::Hand,
+        only: None,
     };
     Ok(entries.iter().filter(|entry| is_chosen(entry.name.clone())).map(errand).collect())
 }
@@ -82,7 +83,7 @@ pub(super) async fn draw_on(bars: MultiProgress, mut happenings: mpsc::Receiver<
             _ = tick.tick() => progress.refresh(),
             happening = happenings.recv() => match happening {
                 Some((_, Happening::Transfer(event))) => progress.event(&event),
-                Some((_, Happening::Tag(_))) => {}
+                Some((_, Happening::Chosen(_) | Happening::Tag(_))) => {}
                 None => break,
             },
         }

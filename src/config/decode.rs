@@ -6,21 +6,27 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::control::control;
 use super::credentials::credentials;
-use super::keys::{CHUNK, DAEMON, DEFAULTS, MAX_GRACE, MAX_MANIFEST, MIN_MEMORY, ROOT};
+use super::entry::Placed;
+use super::hooks::hooks;
+use super::keys::{CHUNK, DAEMON, DEFAULTS, KEPT, MAX_GRACE, MAX_MANIFEST, MIN_MEMORY, ROOT};
 use super::limits::{bandwidth, limits};
 use super::node::Node;
+use super::notify::{self, notify};
 use super::reader::{Reader, Value};
 use super::registry_keys::{REGISTRY, UPLOAD};
 use super::report::{Found, Part};
 use super::secrecy::may_show;
 use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar, transport};
+use crate::notify::Notify;
 use crate::oci::RegistryHost;
 use crate::registry::{Kind, Options, UploadMode, Uploads};
 
 const DEFAULT_STATUS: StatusPort = StatusPort::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
+const DEFAULT_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// What the kernel takes as the path of a socket.
-const MAX_SOCKET_PATH: usize = 107;
+pub(super) const MAX_SOCKET_PATH: usize = 107;
 
 /// The whole file and what is in doubt about it, or all that is wrong with it.
 pub(super) fn config(root: &Node, environment: Environment<'_>) -> Result<(Config, Vec<Found>), Vec<Found>> {
@@ -51,7 +57,7 @@ fn read(reader: &Reader<'_>, root: &Node) -> Option<Config> {
     for file in fields.get("include").and_then(|value| reader.texts(value, "a list of files")).unwrap_or_default() {
         reader.text(&file, "the path of a file");
     }
-    let daemon = daemon(reader, fields.get("daemon"), &root);
+    let (daemon, told) = daemon(reader, fields.get("daemon"), &root).unzip();
     let registries = fields.get("registries").map(|value| registries(reader, value)).unwrap_or_default();
     let defaults = fields.get("defaults").and_then(|value| reader.fields(value, &DEFAULTS));
     let defaults = defaults.map(|fields| {
@@ -66,12 +72,19 @@ fn read(reader: &Reader<'_>, root: &Node) -> Option<Config> {
         .filter_map(|value| entry::draft(reader, value, &defaults.clone().unwrap_or_default()))
         .collect();
     across::check(reader, &drafts);
+    let told_of_entries = drafts.iter().filter_map(|draft| draft.settings.notify.as_ref());
+    notify::check(reader, told.iter().chain(told_of_entries).flatten());
     fields.done();
     let entries = drafts.into_iter().map(entry::Draft::entry).collect::<Option<_>>()?;
     Some(Config { daemon: daemon?, registries, entries, warnings: Vec::new() })
 }
 
-fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> Option<Daemon> {
+/// The daemon's settings, and where those stand who are to be told.
+fn daemon<'n>(
+    reader: &Reader<'_>,
+    value: Option<&Value<'n>>,
+    root: &Value<'n>,
+) -> Option<(Daemon, Vec<Placed<'n, Notify>>)> {
     let nothing = Value { node: &Node::Null, path: root.path.clone() };
     let fields = reader.fields(value.unwrap_or(&nothing), &DAEMON)?;
     let journal = match fields.get("journal") {
@@ -85,24 +98,43 @@ fn daemon(reader: &Reader<'_>, value: Option<&Value<'_>>, root: &Value<'_>) -> O
             found
         }
     };
+    let kept = fields.get("keep_history");
+    let kept = kept.map_or(Some(Some(DEFAULT_KEPT)), |value| history(reader, value));
     let status = match fields.get("status") {
         Some(value) => status(reader, value),
         None => Some(DEFAULT_STATUS),
     };
+    let control = control(reader, fields.get("control"));
+    let hooks = fields.get("hooks").map(|value| hooks(reader, value));
     let at_once = fields.integer(reader, "entries_at_once").unwrap_or(4);
     let memory = fields.get("memory").map_or(Some(128 << 20), |value| reader.size(value, MIN_MEMORY));
     let bandwidth = fields.get("bandwidth").and_then(|value| bandwidth(reader, value));
     let grace = fields.get("shutdown_grace");
     let grace = grace.map_or(Some(Duration::from_secs(30)), |value| reader.duration(value, 0..=MAX_GRACE));
+    let told = fields.get("notify").map(|value| notify(reader, value)).unwrap_or_default();
     fields.done();
-    Some(Daemon {
+    let daemon = Daemon {
         journal: journal?,
+        keep_history: kept?,
         status: status?,
+        control: control?,
+        hooks: hooks.map_or(Some(None), |hooks| hooks.map(Some))?,
         entries_at_once: at_once,
         memory: memory?,
         bandwidth,
         shutdown_grace: grace?,
-    })
+        notify: told.iter().map(|(notify, _)| notify.clone()).collect(),
+    };
+    Some((daemon, told))
+}
+
+/// How long history is kept: an inner `None` is for ever, the outer one a problem that was kept.
+#[expect(clippy::option_option, reason = "the outer one says that a problem was kept")]
+fn history(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Duration>> {
+    if matches!(value.node, Node::Text(_)) && reader.text(value, "a duration like 90d, or forever")? == "forever" {
+        return Some(None);
+    }
+    reader.duration(value, KEPT).map(Some)
 }
 
 /// Where systemd says, else where the XDG base directory specification says; relative paths do not count there.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Config, Daemon, Endpoint, Entry, EntryName};
+use super::{Config, Daemon, Endpoint, Entry, EntryName, Hooks, Receiver, StatusPort};
 use crate::oci::RegistryHost;
 use crate::registry::Options;
 
@@ -77,32 +77,64 @@ fn by_name(config: &Config) -> BTreeMap<&EntryName, &Entry> {
 
 fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     // Taken apart, so that a setting added later cannot be forgotten here.
-    let Daemon { journal, status, entries_at_once, memory, bandwidth, shutdown_grace } = old;
+    let Daemon {
+        journal,
+        keep_history,
+        status,
+        control,
+        hooks,
+        entries_at_once,
+        memory,
+        bandwidth,
+        shutdown_grace,
+        notify,
+    } = old;
     [
         ("journal", *journal == new.journal),
+        ("keep_history", *keep_history == new.keep_history),
         ("status", *status == new.status),
+        ("control", *control == new.control),
+        ("hooks.listen", listen(hooks) == listen(&new.hooks)),
+        ("hooks.receivers", receivers(hooks) == receivers(&new.hooks)),
         ("entries_at_once", *entries_at_once == new.entries_at_once),
         ("memory", *memory == new.memory),
         ("bandwidth", *bandwidth == new.bandwidth),
         ("shutdown_grace", *shutdown_grace == new.shutdown_grace),
+        ("notify", *notify == new.notify),
     ]
     .into_iter()
     .filter_map(|(key, same)| (!same).then_some(key))
     .collect()
 }
 
-/// The entries of the new configuration that would do something else by it: those that changed, and those at a registry of which more
-/// than the limits differs.
+fn listen(hooks: &Option<Hooks>) -> Option<&StatusPort> {
+    hooks.as_ref().map(|hooks| &hooks.listen)
+}
+
+fn receivers(hooks: &Option<Hooks>) -> Option<&BTreeMap<EntryName, Receiver>> {
+    hooks.as_ref().map(|hooks| &hooks.receivers)
+}
+
+/// The entries of the new configuration that would do something else by it: those that came or changed in more than when they run,
+/// and those at a registry of which more than the limits differs.
 #[must_use]
 pub fn affected<'c>(difference: &Difference, old: &Config, new: &'c Config) -> Vec<&'c EntryName> {
     let options = |config: &Config, host: &RegistryHost| config.registries.get(host).cloned().unwrap_or_default();
     let is_another = |host: &&RegistryHost| !differ_in_limits_alone(&options(old, host), &options(new, host));
     let hosts: Vec<&RegistryHost> = difference.registries.iter().filter(is_another).collect();
+    let before = by_name(old);
     let is_affected = |entry: &&Entry| {
         let mut at = std::iter::once(&entry.source).chain(&entry.targets).filter_map(Endpoint::host);
-        difference.changed.contains(&entry.name) || at.any(|host| hosts.contains(&host))
+        !before.get(&entry.name).is_some_and(|before| works_alike(before, entry))
+            || at.any(|host| hosts.contains(&host))
     };
     new.entries.iter().filter(is_affected).map(|entry| &entry.name).collect()
+}
+
+/// Whether nothing differs but when the two run.
+fn works_alike(before: &Entry, entry: &Entry) -> bool {
+    let Entry { schedule, on_start, timezone, jitter, .. } = entry.clone();
+    Entry { schedule, on_start, timezone, jitter, ..before.clone() } == *entry
 }
 
 /// Whether nothing but the limits of a registry differs.
@@ -176,6 +208,11 @@ sync:
             names.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(affected_by(&BEFORE.replace("b.example/y}", "b.example/y, referrers: false}")), ["y"]);
+        assert_eq!(
+            affected_by(&BEFORE.replace("b.example/y}", "b.example/y, schedule: '@hourly', jitter: 1m}")),
+            [""; 0]
+        );
+        assert_eq!(affected_by(&BEFORE.replace("name: y", "name: z")), ["z"]);
         assert_eq!(affected_by(&BEFORE.replace("password: one", "password: two")), ["x", "y"]);
         assert_eq!(
             affected_by(&BEFORE.replace("plain_http: true", "plain_http: true, limits: {concurrent: 2}")),

@@ -8,9 +8,11 @@ use chrono_tz::Tz;
 
 use super::keys::{ENTRY, MAX_JITTER, MAX_TIMEOUT, TAGS};
 use super::node::Node;
+use super::notify::notify;
 use super::reader::{Fields, Reader, Value, nearest};
 use super::sides::{Sides, sides};
 use super::{Endpoint, Entry, EntryName};
+use crate::notify::Notify;
 use crate::oci::Platform;
 use crate::plan::{Overwrite, Pattern, Selection};
 use crate::schedule::Schedule;
@@ -40,6 +42,7 @@ pub(super) struct Settings<'n> {
     jitter: Option<Duration>,
     timeout: Option<Duration>,
     overwrite: Option<Overwrite>,
+    pub(super) notify: Option<Vec<Placed<'n, Notify>>>,
 }
 
 /// A selection, and where its patterns stand.
@@ -109,6 +112,7 @@ pub(super) fn settings<'n>(reader: &Reader<'_>, fields: &Fields<'n>) -> Settings
         jitter: get("jitter").and_then(|value| reader.duration(value, 0..=MAX_JITTER)),
         timeout: get("timeout").and_then(|value| reader.duration(value, 1..=MAX_TIMEOUT)),
         overwrite: get("overwrite").and_then(|value| overwrite(reader, value)),
+        notify: get("notify").map(|value| notify(reader, value)),
     }
 }
 
@@ -208,6 +212,7 @@ impl<'n> Settings<'n> {
             jitter: self.jitter.or(defaults.jitter),
             timeout: self.timeout.or(defaults.timeout),
             overwrite: self.overwrite.or(defaults.overwrite),
+            notify: self.notify.or_else(|| defaults.notify.clone()),
         }
     }
 }
@@ -215,7 +220,7 @@ impl<'n> Settings<'n> {
 impl Draft<'_> {
     /// The entry; `None` where something of it could not be read.
     pub(super) fn entry(self) -> Option<Entry> {
-        let Settings { tags, platforms, referrers, schedule, on_start, timezone, jitter, timeout, overwrite } =
+        let Settings { tags, platforms, referrers, schedule, on_start, timezone, jitter, timeout, overwrite, notify } =
             self.settings;
         Some(Entry {
             name: self.name?.0,
@@ -231,6 +236,7 @@ impl Draft<'_> {
             jitter: jitter.unwrap_or_default(),
             timeout,
             overwrite: overwrite.unwrap_or_default(),
+            notify: notify.into_iter().flatten().map(|(notify, _)| notify).collect(),
         })
     }
 }

@@ -152,7 +152,7 @@ impl Files {
 }
 
 impl Document {
-    fn parse(name: &str, text: &str) -> Result<Self, Problems> {
+    pub(super) fn parse(name: &str, text: &str) -> Result<Self, Problems> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let root = node::read(text).map_err(|error| syntax::problem(name, text, &error))?;
         Ok(Self { name: name.to_owned(), text: text.to_owned(), root })

@@ -1,6 +1,8 @@
 //! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
 
 use super::cloud_keys::{AWS, GCP};
+use super::hooks::{HOOKS, RECEIVER};
+use super::notify::{NOTIFY, WEBHOOK, notify_key};
 use super::registry_keys::{
     AZURE, BANDWIDTH, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD, WINDOW,
 };
@@ -63,6 +65,10 @@ pub(super) enum Shape {
     MapOf(&'static Table),
     /// A list of maps.
     ListOf(&'static Table),
+    /// A list of maps, which may be empty.
+    Maps(&'static Table),
+    /// A list of these words, one at least, or one of them.
+    Words(&'static [&'static str]),
 }
 
 /// Keys that go together.
@@ -76,6 +82,10 @@ pub(super) struct Way {
 
 pub(super) const ANY: Shape = Shape::Text { pattern: "^.+$" };
 pub(super) const DURATION: Shape = Shape::Text { pattern: "^[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*$" };
+/// A [`DURATION`], or the word for no end.
+const HISTORY: &str = "^(forever|[0-9]+ *[a-zA-Zµ]+( *[0-9]+ *[a-zA-Zµ]+)*)$";
+/// How long history can be kept, in seconds: from a day to ten of humantime's years.
+pub(super) const KEPT: std::ops::RangeInclusive<u64> = 24 * 3600..=10 * 31_557_600;
 /// The most that jitter can be, in seconds: a day.
 pub(super) const MAX_JITTER: u64 = 24 * 3600;
 /// The most that a run can be given, in seconds: a week.
@@ -141,12 +151,34 @@ pub(super) static DAEMON: Table = Table {
         ),
         with_default(
             key(
+                "keep_history",
+                Shape::Text { pattern: HISTORY },
+                "How long the journal keeps runs and tags that were seen, 1d to 10y, or forever. Evidence is always kept.",
+                r#""1y""#,
+            ),
+            r#""90d""#,
+        ),
+        with_default(
+            key(
                 "status",
                 Shape::Text { pattern: r"^(off|unix:.+|.+:[0-9]+)$" },
                 "Where health, status and metrics are answered: a loopback address with its port, unix:PATH, or off.",
                 r#""unix:/run/transship/status.sock""#,
             ),
             r#""127.0.0.1:9180""#,
+        ),
+        key(
+            "control",
+            ANY,
+            "The socket file by which `transship trigger`, `pause` and `resume` reach the daemon, or off. Who may write to the file \
+             may ask: its owner and its group. Default: control.sock in $RUNTIME_DIRECTORY, else in $XDG_RUNTIME_DIR/transship, else off.",
+            r#""/run/transship/control.sock""#,
+        ),
+        key(
+            "hooks",
+            Shape::Map(&HOOKS),
+            "Takes push events of registries and runs the entries that read from there, for the pushed tag alone. Default: none.",
+            "",
         ),
         with_default(
             key("entries_at_once", Shape::Integer { min: 1, max: 256 }, "How many entries run at once.", "4"),
@@ -171,6 +203,9 @@ pub(super) static DAEMON: Table = Table {
         with_default(
             key("shutdown_grace", DURATION, "How long transfers may go on after SIGTERM, an hour at most.", r#""1m""#),
             r#""30s""#,
+        ),
+        notify_key(
+            "Who is told of what happens to any entry, and of an edit of this file that is refused. Default: nobody.",
         ),
     ]],
     required: &[],
@@ -292,6 +327,7 @@ const SETTINGS: &[Key] = &[
         ),
         r#""always""#,
     ),
+    notify_key("Who is told of what happens to the entry, beside those under `daemon`. Default: nobody else."),
 ];
 
 pub(super) static TAGS: Table = Table {
@@ -344,6 +380,10 @@ pub(super) static TABLES: &[&Table] = &[
     &SIDES,
     &TAGS,
     &WINDOW,
+    &HOOKS,
+    &RECEIVER,
+    &NOTIFY,
+    &WEBHOOK,
     &ROOT,
 ];
 

@@ -9,6 +9,7 @@ mod across;
 mod azure;
 mod cloud;
 mod cloud_keys;
+mod control;
 mod credentials;
 mod decode;
 mod difference;
@@ -16,11 +17,14 @@ mod endpoint;
 mod entry;
 mod expand;
 mod files;
+mod foreign;
+mod hooks;
 mod keys;
 mod limits;
 mod load;
 mod model;
 mod node;
+mod notify;
 mod problem;
 mod reader;
 mod registry_keys;
@@ -33,14 +37,20 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod unknown;
 
 pub use difference::{Difference, affected, differ_in_limits_alone, difference};
 pub use endpoint::{Endpoint, EndpointError};
 pub use files::content;
+pub(crate) use foreign::{Foreign, may_not_be_told};
+pub use hooks::{HookKind, Hooks, Receiver};
 pub use load::{load, parse};
-pub use model::{Config, Daemon, Entry, EntryCredentials, EntryName, EntryNameError, StatusPort};
+pub use model::{Config, ControlSocket, Daemon, Entry, EntryCredentials, EntryName, EntryNameError, StatusPort};
+pub(crate) use node::{Node, Path as NodePath};
 pub use problem::{Problem, Problems};
+pub(crate) use report::{Found, Part};
 pub use schema::schema;
+pub use unknown::UnknownEntry;
 
 /// Answers for environment variables; `None` where one is not set.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;

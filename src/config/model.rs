@@ -1,7 +1,7 @@
 //! The configuration as the rest of the program knows it: every value parsed, every default filled in, every
 //! rule across entries checked. Not the YAML as written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,12 +9,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::notify::Notify;
 use crate::oci::{Platform, RegistryHost};
 use crate::plan;
 use crate::registry::{Bandwidth, Credentials, Mirror, Options};
 use crate::schedule::Schedule;
 
-use super::Endpoint;
+use super::{Endpoint, Hooks};
 
 /// All that one `sync.yaml` says.
 #[derive(Debug, Clone)]
@@ -44,6 +45,14 @@ impl Config {
         self.registries.get(host).map_or(&[], |options| &options.transport.mirrors)
     }
 
+    /// The registries that it names: those of all entries, those with settings of their own, and mirrors.
+    #[must_use]
+    pub fn hosts(&self) -> BTreeSet<RegistryHost> {
+        let of_entries = self.entries.iter().flat_map(|entry| std::iter::once(&entry.source).chain(&entry.targets));
+        let hosts = of_entries.filter_map(Endpoint::host).chain(self.registries.keys());
+        hosts.chain(self.mirrors().map(|mirror| &mirror.host)).cloned().collect()
+    }
+
     /// All mirrors of all registries.
     pub fn mirrors(&self) -> impl Iterator<Item = &Mirror> {
         self.registries.values().flat_map(|options| &options.transport.mirrors)
@@ -51,12 +60,18 @@ impl Config {
 }
 
 /// Settings of the process itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Daemon {
     /// The SQLite file of the journal.
     pub journal: PathBuf,
+    /// How long the history of runs is kept, 1 to 3653 days; `None` is for ever. Default 90 days. Evidence is always kept.
+    pub keep_history: Option<Duration>,
     /// Where the status port listens. Default `127.0.0.1:9180`.
     pub status: StatusPort,
+    /// Where it is asked for things. Default: as the environment says.
+    pub control: ControlSocket,
+    /// Where push events are taken. Default nowhere.
+    pub hooks: Option<Hooks>,
     /// How many entries may run at once, 1 to 256. Default 4.
     pub entries_at_once: usize,
     /// Ceiling in bytes for buffers of transfers in flight, 16 MiB at least. Default 128 MiB.
@@ -65,6 +80,19 @@ pub struct Daemon {
     pub bandwidth: Option<Bandwidth>,
     /// How long running transfers may go on after SIGTERM, up to an hour. Default 30 s.
     pub shutdown_grace: Duration,
+    /// Who is told of what happens to any entry and to the configuration. Default nobody.
+    pub notify: Vec<Notify>,
+}
+
+/// The socket file by which the daemon is asked for runs, pauses and their ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// There is none.
+    Off,
+    /// At the path that the file says.
+    At(PathBuf),
+    /// The file says nothing: where the environment has a folder for it. The daemon goes without where it cannot be made.
+    Usual(PathBuf),
 }
 
 /// Where the status port listens.
@@ -117,6 +145,8 @@ pub struct Entry {
     pub timeout: Option<Duration>,
     /// What happens to a tag that the target has with another digest. Default always.
     pub overwrite: plan::Overwrite,
+    /// Who is told of what happens to it, beside those of the daemon. Default nobody.
+    pub notify: Vec<Notify>,
 }
 
 /// Who one entry is to be at its registries; `None` is who the registry's own options say.

@@ -16,7 +16,7 @@ const MAX_NODES: usize = 200_000;
 
 /// One value of the YAML.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+pub(crate) enum Node {
     /// Nothing after the colon, or `null`, or `~`.
     Null,
     /// `true` or `false`, unquoted.
@@ -34,7 +34,7 @@ pub(super) enum Node {
 }
 
 /// The way from the root to a node: the position of an item in its list or of a key in its map.
-pub(super) type Path = Vec<usize>;
+pub(crate) type Path = Vec<usize>;
 
 /// Reads the tree.
 pub(super) fn read(text: &str) -> Result<Node, serde_yaml::Error> {

@@ -58,6 +58,17 @@ impl Problems {
         self.more
     }
 
+    /// The first problem in one line, without the line of the file, and how many more there are.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let first = self.found.first().map(|problem| Problem { excerpt: None, ..problem.clone() }.to_string());
+        let line: String = first.unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        match self.found.len().saturating_sub(1) + self.more {
+            0 => line,
+            more => format!("{line} (and {more} more)"),
+        }
+    }
+
     /// One problem of the file as a whole.
     pub(super) fn whole_file(file: &str, message: String) -> Self {
         let problem = Problem { file: file.to_owned(), line: 0, column: 0, message, hint: None, excerpt: None };

@@ -12,6 +12,7 @@ use super::cloud_keys::{AWS, GCP};
 use super::expand::expand;
 use super::keys::{Key, MAX_ITEMS, SIDES, Shape, TABLES, Table};
 use super::node::{Node, Path};
+use super::notify::WEBHOOK;
 use super::registry_keys::{AZURE, CREDENTIALS};
 use super::report::{Found, Part};
 use super::scalar;
@@ -325,7 +326,8 @@ impl<'n> Fields<'n> {
 
 /// The problem of an unknown key, with the near miss, else the place where it belongs, else what is known here.
 fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Found {
-    let among_credentials = [&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES].iter().any(|among| std::ptr::eq(table, *among));
+    let among_credentials =
+        [&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES, &WEBHOOK].iter().any(|among| std::ptr::eq(table, *among));
     let key = if may_show(name, among_credentials) { format!("key `{name}`") } else { "key".to_owned() };
     let found = Found::new(&child.path, Part::Key, format!("unknown {key} {}", table.place));
     if name == "<<" {

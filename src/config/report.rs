@@ -12,7 +12,7 @@ const MOST_LOCATED: usize = 100;
 
 /// Something wrong at a node.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub(crate) struct Found {
     path: Path,
     part: Part,
     message: String,
@@ -23,17 +23,17 @@ pub(super) struct Found {
 
 /// Which part of a pair is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     Key,
     Value,
 }
 
 impl Found {
-    pub(super) fn new(path: &[usize], part: Part, message: impl Display) -> Self {
+    pub(crate) fn new(path: &[usize], part: Part, message: impl Display) -> Self {
         Self { path: path.to_vec(), part, message: message.to_string(), hint: None, first: None }
     }
 
-    pub(super) fn hint(self, hint: impl Display) -> Self {
+    pub(crate) fn hint(self, hint: impl Display) -> Self {
         Self { hint: Some(hint.to_string()), ..self }
     }
 

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{Key, MAX_ITEMS, ROOT, Shape, Table, Way};
+use super::notify::MAX_RECEIVERS;
 use super::registry_keys::{CREDENTIAL_WAYS, CREDENTIALS};
 
 /// What an unexpanded value of any kind may be.
@@ -126,6 +127,15 @@ fn shape(shape: &Shape) -> Value {
         Shape::OneOf(keys, _) if std::ptr::eq(*keys, &CREDENTIALS) => json!({ "$ref": "#/$defs/credentials" }),
         Shape::OneOf(keys, ways) => one_of(keys, ways),
         Shape::MapOf(keys) => json!({ "type": ["object", "null"], "additionalProperties": table(keys) }),
+        Shape::Maps(keys) => {
+            let mut map = table(keys);
+            map["type"] = "object".into();
+            json!({ "type": "array", "maxItems": MAX_RECEIVERS, "items": map })
+        }
+        Shape::Words(words) => {
+            let word = json!({ "anyOf": [{ "enum": words }, variable] });
+            json!({ "anyOf": [word, { "type": "array", "minItems": 1, "items": word }] })
+        }
         Shape::ListOf(keys) => json!({ "type": "array", "maxItems": MAX_ITEMS, "items": entry(keys) }),
     }
 }

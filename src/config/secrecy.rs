@@ -7,6 +7,7 @@ use super::cloud_keys::{AWS, GCP};
 use super::endpoint::has_user_info;
 use super::keys::{SIDES, Table};
 use super::node::{Node, Path, affordable, locate};
+use super::notify::WEBHOOK;
 use super::problem::Excerpt;
 use super::reader::nearest;
 use super::registry_keys::{AZURE, CREDENTIALS};
@@ -94,7 +95,9 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
                 }
                 let names = NAMES_ONLY.contains(&key.as_str());
                 let names_only = names && !matches!(value, Node::Map(_));
-                collect(value, path, !names_only && (secret || sounds_secret(key)), secrets);
+                // An address that should have stood deeper.
+                let hook = key == "notify" && !matches!(value, Node::List(_) | Node::Map(_));
+                collect(value, path, !names_only && (secret || hook || sounds_secret(key)), secrets);
                 path.pop();
             }
         }
@@ -105,11 +108,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
                 path.pop();
             }
         }
-        Node::Text(text)
-            if secret || may_have_user_info(text) || swallows_secret(text) || text.contains("PRIVATE KEY-----") =>
-        {
-            secrets.push(found(path, Part::Value, text))
-        }
+        Node::Text(text) if secret || hides_secret(text) => secrets.push(found(path, Part::Value, text)),
         Node::Number(text) if secret => secrets.push(found(path, Part::Value, text)),
         Node::Bool(_) | Node::Tagged(_) if secret => secrets.push(found(path, Part::Value, "")),
         _ => {}
@@ -119,11 +118,16 @@ fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<
 /// Whether an unknown key can be shown: among credentials when it is nearly a known one, elsewhere when it is a word.
 pub(super) fn may_show(key: &str, among_credentials: bool) -> bool {
     if among_credentials {
-        let tables = [&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES];
+        let tables = [&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES, &WEBHOOK];
         let known = tables.into_iter().flat_map(Table::keys).map(|key| key.name).chain(["env", "file"]);
         return nearest(key, known).is_some();
     }
     !sounds_secret(key) || key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
+/// Whether a text looks as if a secret were in it, wherever it stands.
+pub(super) fn hides_secret(text: &str) -> bool {
+    may_have_user_info(text) || swallows_secret(text) || text.contains("PRIVATE KEY-----")
 }
 
 /// Whether a text is an address with a user name before its host, or one that was meant to be so: a password may have a
@@ -140,8 +144,10 @@ pub(super) fn swallows_secret(text: &str) -> bool {
 /// Whether a key could be meant as `credentials`, `password` or the like.
 pub(super) fn sounds_secret(key: &str) -> bool {
     let lower = key.to_lowercase();
-    ["pass", "pwd", "secret", "token", "cred", "auth"].iter().any(|part| lower.contains(part))
-        || ["password", "credentials"].iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
+    // The address of a webhook often is one.
+    lower == "url"
+        || ["pass", "pwd", "secret", "token", "cred", "auth", "webhook"].iter().any(|part| lower.contains(part))
+        || ["password", "credentials", "webhook"].iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
 }
 
 /// Covers one scalar from its place on: to its end where that is in sight, else to the end of the line; of one that

@@ -27,6 +27,8 @@ fn environment(name: &str) -> Option<String> {
         "AZURE_CLIENT_ID" | "AZURE_TENANT_ID" => "id",
         "AZURE_FEDERATED_TOKEN_FILE" => "/run/secrets/token",
         "IDENTITY_TOKEN" => "hunter2-token",
+        "HOOK_SECRET" => "hunter2-of-the-hook",
+        "HOOK" | "CHAT_WEBHOOK" => "https://chat.example/hooks/hunter2",
         "CONCURRENT" => "8",
         "RATE" => "10MiB/s",
         "RATE_OF_LISTS" => "5/s",
@@ -146,7 +148,9 @@ fn keys_below(table: &'static Table, above: &str, keys: &mut Vec<(String, &'stat
         let way = format!("{above}{}", key.name);
         match key.shape {
             Shape::Map(below) | Shape::OneOf(below, _) => keys_below(below, &format!("{way}."), keys),
-            Shape::MapOf(below) | Shape::ListOf(below) => keys_below(below, &format!("{way}.*."), keys),
+            Shape::MapOf(below) | Shape::ListOf(below) | Shape::Maps(below) => {
+                keys_below(below, &format!("{way}.*."), keys)
+            }
             _ => keys.push((way, key)),
         }
     }

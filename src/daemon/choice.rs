@@ -30,7 +30,7 @@ pub(super) async fn choose(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Opt
     let source = opened.source.as_ref();
     let listed = CancellationToken::new();
     let selected = async {
-        let selected = select(run, source).await;
+        let selected = select(run, pair, source).await;
         listed.cancel();
         selected.ok_or(())
     };
@@ -44,8 +44,12 @@ pub(super) async fn choose(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Opt
 }
 
 /// The source's tags and those that the entry wants.
-async fn select(run: &Run<'_>, source: &dyn Source) -> Option<(Listing, Selected)> {
+async fn select(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(Listing, Selected)> {
     let selection = &run.errand.entry.selection;
+    if let Some(only) = &run.errand.only {
+        let selected = only.select(source, &pair.source, selection).await;
+        return selected.map_err(|error| run.problem(format!("source {error}"))).ok();
+    }
     let listing = match list(source, selection).await {
         Ok(listing) => listing,
         Err(error) => {

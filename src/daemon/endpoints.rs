@@ -120,17 +120,18 @@ impl Endpoints {
         self
     }
 
-    /// Endpoints by another configuration. Registries whose options did not change, and layouts, go on as they are. Other
-    /// limits hold at once, also for what was opened before. What else changed at a registry holds for what is opened from
+    /// Endpoints by another configuration. Registries whose options did not change, and layouts, go on as they are; those
+    /// that nothing names any more are forgotten. Other limits hold at once, also for what was opened before. What else changed at a registry holds for what is opened from
     /// now on; until the last of the old ones is done, each of both has these limits for itself.
     #[must_use]
     pub fn reconfigured(&self, config: &Config, changed: &[RegistryHost]) -> Self {
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let options = config.registries.clone();
+        let named = config.hosts();
         registries.retain(|host, clients| {
             let [old, new] = [&self.options, &options].map(|options| options.get(host).unwrap_or(&self.unlisted));
             clients.all().for_each(|client| client.set_limits(&new.limits));
-            !changed.contains(host) || differ_in_limits_alone(old, new)
+            named.contains(host) && (!changed.contains(host) || differ_in_limits_alone(old, new))
         });
         let named: Vec<&Credentials> = config.entries.iter().flat_map(|entry| entry.credentials.both()).collect();
         for clients in registries.values_mut() {

@@ -10,6 +10,8 @@ use crate::copy::event::Event;
 pub enum Happening {
     /// A blob began to move, arrived or failed.
     Transfer(Event),
+    /// So many tags more are to be settled; one that goes to several targets counts once at each.
+    Chosen(u64),
     /// A tag is settled at one target.
     Tag(Box<TagReport>),
 }

@@ -1,19 +1,29 @@
 //! The life of the program: what one run of an entry is, and the loop that starts runs, follows edits and ends cleanly.
 
+mod awaited;
 mod checks;
 mod choice;
 mod compare;
 mod content;
+mod control;
+mod deliveries;
 mod derived;
 mod endpoints;
 mod front;
+mod gathering;
 mod journaling;
 mod late;
 mod listing;
 mod login;
+mod notices;
+mod only;
 mod pairs;
+mod pauses;
 mod places;
 mod preview;
+mod pruning;
+mod pushing;
+mod queue;
 mod quotas;
 mod report;
 mod rivals;
@@ -23,13 +33,18 @@ mod state;
 mod systemd;
 mod tag;
 mod there;
+mod traffic;
+mod underway;
 mod unfinished;
 mod watch;
 mod wishes;
 
+pub use awaited::Finished;
+pub use control::{Accepted, Command, Commands, Control, Refusal};
 pub use endpoints::{Behalf, Endpoints, OpenError};
 pub use front::{Front, Happening};
 pub use login::{LoginAnswer, LoginReport, UnknownHost, login_check};
+pub use only::Only;
 pub use preview::{EntryPreview, PairPreview, TagPreview, preview};
 pub use report::{RunOutcome, RunReport, TagOutcome, TagReport};
 pub use run::{Engine, Errand, Stop};

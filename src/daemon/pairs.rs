@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::{Behalf, Endpoints, OpenError};
 use crate::config::{Endpoint, Entry};
-use crate::oci::{Repository, RepositoryName};
+use crate::oci::{RegistryHost, Repository, RepositoryName};
 use crate::store::{Source, Target};
 
 /// One source repository and where it goes.
@@ -51,12 +51,22 @@ pub(super) fn pairs<'a>(entry: &'a Entry, endpoints: &'a Endpoints) -> BoxStream
                 Ok(name) => name,
                 Err(error) => return Some(Err(error.into())),
             };
-            let rest = below(&name, prefix.as_ref())?;
-            let source = Endpoint::Repository(Repository { host: host.clone(), name: name.clone() });
-            let targets = entry.targets.iter().filter_map(|target| put_below(target, rest)).collect();
-            Some(Ok(Pair { source, targets }))
+            Some(Ok(pair_below(entry, host, prefix.as_ref(), name)?))
         })
         .boxed()
+}
+
+/// The pair of one repository of an entry's tree; `None` where it is not in it.
+pub(super) fn pair_below(
+    entry: &Entry,
+    host: &RegistryHost,
+    prefix: Option<&RepositoryName>,
+    name: RepositoryName,
+) -> Option<Pair> {
+    let rest = below(&name, prefix)?;
+    let targets = entry.targets.iter().filter_map(|target| put_below(target, rest)).collect();
+    let source = Endpoint::Repository(Repository { host: host.clone(), name });
+    Some(Pair { source, targets })
 }
 
 /// From where `entry` would write to `target`, if it would: for finding entries that claim one tag.

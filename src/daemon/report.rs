@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::copy::CopyError;
 use crate::copy::event::{Arrival, BlobCounts};
+use crate::journal::TagCounts;
 use crate::oci::{Digest, Tag};
 use crate::store::{Side, Step, StoreError};
 
@@ -151,6 +152,17 @@ impl TagOutcome {
     #[must_use]
     pub fn is_failure(&self) -> bool {
         matches!(self, Self::Failed { .. } | Self::Contested { .. })
+    }
+
+    /// Counts it where it belongs.
+    pub(super) fn count_in(&self, counts: &mut TagCounts) {
+        match self {
+            Self::Copied | Self::Replaced { .. } => counts.copied += 1,
+            Self::Kept => counts.kept += 1,
+            Self::Refused { .. } => counts.refused += 1,
+            Self::Postponed { .. } => counts.postponed += 1,
+            Self::Contested { .. } | Self::Failed { .. } => counts.failed += 1,
+        }
     }
 
     /// Whether the target was changed.

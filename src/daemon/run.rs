@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
-use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -13,7 +14,7 @@ use super::journaling::journal_transfers;
 use super::pairs::{Pair, pairs};
 use super::report::contested_message;
 use super::tag::work_pair;
-use super::{Endpoints, Front, Happening, RunOutcome, RunReport, TagOutcome, TagReport};
+use super::{Endpoints, Front, Happening, Only, RunOutcome, RunReport, TagOutcome, TagReport};
 use crate::config::Entry;
 use crate::copy::{Copier, Suspension};
 use crate::journal::{Begun, Journal, Outcome, RunEnd, RunId, TagCounts, Trigger};
@@ -45,6 +46,8 @@ pub struct Errand {
     pub entries: Arc<Vec<Arc<Entry>>>,
     /// Why it runs.
     pub trigger: Trigger,
+    /// The tags that it is about; `None` is all that the entry wants.
+    pub only: Option<Only>,
 }
 
 /// How a run is told to end.
@@ -165,11 +168,17 @@ impl Run<'_> {
         let (events, listener) = tokio::sync::mpsc::channel(256);
         let work = async {
             let events = events;
-            pairs(&self.errand.entry, &self.engine.endpoints)
-                .for_each_concurrent(REPOSITORIES_AT_ONCE, |pair| self.one_pair(pair, &events))
-                .await;
+            self.pairs().for_each_concurrent(REPOSITORIES_AT_ONCE, |pair| self.one_pair(pair, &events)).await;
         };
         futures_util::join!(work, journal_transfers(self, listener));
+    }
+
+    fn pairs(&self) -> BoxStream<'_, Result<Pair, super::OpenError>> {
+        let entry = &self.errand.entry;
+        match &self.errand.only {
+            Some(only) => stream::iter(only.pairs(entry).into_iter().map(Ok)).boxed(),
+            None => pairs(entry, &self.engine.endpoints),
+        }
     }
 
     async fn one_pair(
@@ -203,6 +212,11 @@ impl Run<'_> {
         }
         tracing::warn!(problem, "part of the run failed");
         self.log.lock().unwrap_or_else(PoisonError::into_inner).problems.push(problem);
+    }
+
+    /// Tells how many tags more are to be settled.
+    pub(super) async fn chosen(&self, tags: usize) {
+        self.front.tell(self.errand.entry.name.as_str(), Happening::Chosen(tags as u64)).await;
     }
 
     /// Notes what became of a tag.
@@ -283,15 +297,7 @@ impl RunReport {
     #[must_use]
     pub fn counts(&self) -> TagCounts {
         let mut counts = TagCounts::default();
-        for tag in &self.tags {
-            match tag.outcome {
-                TagOutcome::Copied | TagOutcome::Replaced { .. } => counts.copied += 1,
-                TagOutcome::Kept => counts.kept += 1,
-                TagOutcome::Refused { .. } => counts.refused += 1,
-                TagOutcome::Postponed { .. } => counts.postponed += 1,
-                TagOutcome::Contested { .. } | TagOutcome::Failed { .. } => counts.failed += 1,
-            }
-        }
+        self.tags.iter().for_each(|tag| tag.outcome.count_in(&mut counts));
         counts
     }
 

@@ -3,7 +3,7 @@
 //!
 //! The caller owns the signals, the listener and the journal; the loop owns all other state, and nothing of it is shared.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,22 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::awaited::Awaited;
 use super::content::Content;
+use super::control::Asked;
+use super::gathering::Gathering;
+use super::notices::Notices;
+use super::pauses::Pauses;
+use super::pruning::Pruning;
+use super::queue::{Due, Queue};
 use super::state::State;
-use super::{Endpoints, Engine, Errand, Front, Happening, RunOutcome, RunReport, Stop, systemd, watch as watcher};
+use super::{
+    Accepted, Command, Commands, Endpoints, Engine, Errand, Front, Happening, Only, Refusal, RunOutcome, RunReport,
+    Stop, systemd, watch as watcher,
+};
 use crate::config::{self, Config, Entry, Problems};
 use crate::copy::Copier;
-use crate::journal::{Journal, JournalError, Trigger};
+use crate::journal::{Journal, JournalError, PauseRecord, Trigger};
 use crate::registry::Options;
 use crate::schedule::{Postponed, Timetable, Timing, backoff, jitter_of};
 use crate::status::{Metrics, Snapshot};
@@ -28,6 +38,11 @@ const TURN: Duration = Duration::from_secs(1);
 
 /// How often the journal is tried.
 const PROBE: Duration = Duration::from_secs(15);
+
+/// How long a journal that does not answer is waited for. Well below the minute after which the loop counts as dead.
+const PROBED_WITHIN: Duration = Duration::from_secs(10);
+/// How long the journal may take to write a pause down, while the loop waits.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long runs that were told to drop everything are waited for.
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -51,6 +66,10 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// A value for each wish to read the file again (SIGHUP).
     pub reload: mpsc::Receiver<()>,
+    /// What it is asked for while it runs.
+    pub commands: Commands,
+    /// Who takes push events looks here for the configuration in force.
+    pub in_force: watch::Sender<Arc<Config>>,
     /// Cancelled when the daemon is to end.
     pub shutdown: CancellationToken,
 }
@@ -60,6 +79,8 @@ struct Service {
     path: PathBuf,
     environment: Environment,
     config: Config,
+    /// A copy for who takes push events.
+    in_force: watch::Sender<Arc<Config>>,
     /// What was last looked at, good or bad.
     looked_at: Content,
     /// The folders that are watched; none of them any more when the guard is dropped.
@@ -72,13 +93,22 @@ struct Service {
     /// Entries with tags that wait until their source may be read again.
     postponed: Postponed,
     /// Due, and waiting for one of the `entries_at_once` places.
-    waiting: VecDeque<(String, Trigger)>,
+    waiting: Queue,
+    pauses: Pauses,
+    /// Who waits for the end of a run.
+    awaited: Awaited,
     running: BTreeMap<String, Stop>,
+    /// Of those, the ones that are about some tags only.
+    confined: BTreeSet<String>,
+    /// Pushed to a moment ago.
+    gathering: Gathering,
     /// Of those, the ones that are to go on by another configuration than they began with.
     renewed: BTreeSet<String>,
     runs: JoinSet<RunReport>,
     front: Front,
+    notices: Notices,
     state: State,
+    pruning: Pruning,
     probed: Option<tokio::time::Instant>,
 }
 
@@ -87,26 +117,34 @@ struct Service {
 /// # Errors
 /// Where the journal cannot tell what was done before; later trouble with it is a problem of the runs.
 pub async fn serve(setup: Setup) -> Result<(), JournalError> {
-    let Setup { path, config, journal, environment, snapshots, metrics, mut reload, shutdown } = setup;
+    let Setup { path, config, journal, environment, snapshots, metrics, mut reload, mut commands, in_force, shutdown } =
+        setup;
     let (front, mut happenings) = Front::new();
     let (edit, mut edits) = mpsc::channel(1);
-    let state = State::new(&path, &journal, snapshots, metrics).await?;
+    let state = State::new(&path, &journal, snapshots, metrics.clone()).await?;
     let mut service = Service::new(path, config, journal, environment, front, state, edit);
+    service.in_force = in_force;
     service.take_up().await?;
+    let notices = service.notices.clone();
+    let delivering = notices.deliver(metrics);
     systemd::ready(&service.state.summary());
     loop {
         service.start_due(Utc::now());
         service.turn().await;
         tokio::select! {
             () = shutdown.cancelled() => break,
-            Some(happening) = happenings.recv() => service.happened(happening),
+            Some((entry, happening)) = happenings.recv() => service.state.happened(entry, happening),
             Some(ended) = service.runs.join_next() => service.ended(ended),
             Some(()) = edits.recv() => service.look_again(false).await,
             Some(()) = reload.recv() => service.look_again(true).await,
+            asked = commands.next() => service.asked(asked).await,
             () = tokio::time::sleep(TURN) => {}
         }
     }
+    // Who asks for something now is told that it ends.
+    drop(commands);
     service.drain(happenings).await;
+    notices.close(delivering, LAST_WAIT).await;
     Ok(())
 }
 
@@ -126,8 +164,9 @@ impl Service {
                 Endpoints::new(config.registries.clone(), Options::unlisted(&environment))
                     .within(config.daemon.bandwidth.clone()),
             ),
-            journal: Some(journal),
+            journal: Some(journal.clone()),
         };
+        let notices = Notices::new(journal, path.display().to_string(), &config);
         let mut service = Self {
             looked_at: Content::default(),
             watching: None,
@@ -135,16 +174,23 @@ impl Service {
             path,
             environment,
             entries: shared(&config),
+            in_force: watch::channel(Arc::new(config.clone())).0,
             config,
             engine,
             timetable: Timetable::new(),
             postponed: Postponed::default(),
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
+            pauses: Pauses::default(),
+            awaited: Awaited::default(),
             running: BTreeMap::new(),
+            confined: BTreeSet::new(),
+            gathering: Gathering::default(),
             renewed: BTreeSet::new(),
             runs: JoinSet::new(),
             front,
+            notices,
             state,
+            pruning: Pruning::begun(Utc::now()),
             probed: None,
         };
         service.looked_at = service.content().having_read(&service.config);
@@ -168,23 +214,28 @@ impl Service {
     async fn take_up(&mut self) -> Result<(), JournalError> {
         let now = Utc::now();
         self.set_timetable(now).await?;
+        self.take_up_pauses(now).await?;
         let interrupted = self.state.interrupted();
         for entry in self.entries.iter().filter(|entry| interrupted.contains(entry.name.as_str())) {
+            if self.pauses.owe(entry.name.as_str()) {
+                continue;
+            }
             tracing::info!(entry = %entry.name, "the last run was interrupted; it goes on");
-            self.waiting.push_back((entry.name.to_string(), Trigger::Start));
+            self.waiting.push(Due { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
         }
         for (entry, ended, until) in self.state.postponed().filter(|(entry, ..)| !interrupted.contains(*entry)) {
             self.postponed.set(entry, ended, until);
         }
         self.postponed.retain(|name| self.entries.iter().any(|entry| entry.name.as_str() == name));
-        let on_start = self.entries.iter().filter(|entry| entry.on_start);
-        let begun: Vec<String> =
-            on_start.map(|entry| entry.name.to_string()).filter(|name| !self.is_under_way(name)).collect();
-        self.waiting.extend(begun.into_iter().map(|name| (name, Trigger::Start)));
+        let on_start = self.entries.iter().filter(|entry| entry.on_start && !self.pauses.has(entry.name.as_str()));
+        for entry in on_start {
+            self.waiting.push(Due { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
+        }
         for entry in self.entries.clone().iter() {
             self.back_off(entry.name.as_str());
         }
-        self.state.loaded(&self.entries, now);
+        self.state.loaded(&self.entries, &self.config.hosts(), now);
+        self.notices.configured(&self.config, now).await;
         Ok(())
     }
 
@@ -227,8 +278,16 @@ impl Service {
 
     /// Queues what is due and starts what has a place. An entry that runs or waits already is not queued again.
     fn start_due(&mut self, now: DateTime<Utc>) {
+        for name in self.pauses.over(now) {
+            tracing::info!(entry = name, "its pause is over");
+            self.end_pause(&name);
+        }
         for firing in self.timetable.due(now) {
             let name = firing.entry;
+            if self.pauses.has(&name) {
+                tracing::info!(entry = name, scheduled_at = %firing.scheduled_at, "paused; this firing is left out");
+                continue;
+            }
             if self.is_under_way(&name) {
                 tracing::info!(entry = name, "due while it still runs; this firing is left out");
                 continue;
@@ -236,49 +295,182 @@ impl Service {
             if firing.missed {
                 tracing::info!(entry = name, scheduled_at = %firing.scheduled_at, "a missed firing is made up for");
             }
-            self.waiting.push_back((name, Trigger::Schedule { scheduled_at: firing.scheduled_at }));
+            let trigger = Trigger::Schedule { scheduled_at: firing.scheduled_at };
+            self.waiting.push(Due { entry: name, trigger, only: None });
         }
         for name in self.postponed.due(now) {
-            if !self.is_under_way(&name) {
+            if !self.pauses.owe(&name) && !self.is_under_way(&name) {
                 tracing::info!(entry = name, "goes on with the tags that wait");
-                self.waiting.push_back((name, Trigger::Continued));
+                self.waiting.push(Due { entry: name, trigger: Trigger::Continued, only: None });
             }
         }
+        for (entry, only) in self.gathering.due(tokio::time::Instant::now()) {
+            self.waiting.push(Due { entry, trigger: Trigger::Pushed, only });
+        }
         while self.running.len() < self.config.daemon.entries_at_once {
-            let Some((name, trigger)) = self.waiting.pop_front() else { break };
-            self.start(&name, trigger);
+            let Some(due) = self.waiting.pop(|entry| !self.running.contains_key(entry)) else { break };
+            self.start(&due.entry, due.trigger, due.only);
         }
     }
 
-    fn is_under_way(&self, name: &str) -> bool {
-        self.running.contains_key(name) || self.waiting.iter().any(|(waiting, _)| waiting == name)
+    async fn asked(&mut self, Asked { command, answer, ended }: Asked) {
+        let entry = command.entry().to_owned();
+        let answered = match command {
+            Command::Run { entry, trigger, only } => self.run_now(entry, trigger, only),
+            Command::Pause { entry, until } => self.pause(&entry, until, Utc::now()).await,
+            Command::Resume { entry } => self.resume(&entry, Utc::now()).await,
+        };
+        if let (Ok(_), Some(ended)) = (&answered, ended) {
+            self.awaited.add(entry, ended);
+        }
+        // Who asked may have gone.
+        let _ = answer.send(answered);
     }
 
-    fn start(&mut self, name: &str, trigger: Trigger) {
-        self.postponed.remove(name);
+    /// Queues a run that somebody asks for. Neither its schedule nor a back-off holds it up.
+    fn run_now(&mut self, entry: String, trigger: Trigger, only: Option<Only>) -> Result<Accepted, Refusal> {
+        if !self.has(&entry) {
+            return Err(Refusal::UnknownEntry(entry));
+        }
+        if self.pauses.has(&entry) {
+            return Err(Refusal::Paused(entry));
+        }
+        if trigger == Trigger::Pushed {
+            // A run under way may have looked at the tag before it was pushed.
+            let was_there = self.gathering.add(entry, only, tokio::time::Instant::now());
+            return Ok(if was_there { Accepted::WaitsAlready } else { Accepted::Queued });
+        }
+        if self.runs_whole(&entry) {
+            return Ok(Accepted::RunsAlready);
+        }
+        if self.waiting.has_whole(&entry) {
+            return Ok(Accepted::WaitsAlready);
+        }
+        tracing::info!(entry, trigger = trigger.word(), "a run is asked for");
+        self.waiting.push(Due { entry, trigger, only });
+        Ok(Accepted::Queued)
+    }
+
+    /// The pauses that last go on; what was to fire in those that are over is not made up for.
+    async fn take_up_pauses(&mut self, now: DateTime<Utc>) -> Result<(), JournalError> {
+        let Some(journal) = &self.engine.journal else { return Ok(()) };
+        let records = journal.pauses().await?;
+        self.pauses = Pauses::of(&records, now);
+        for (record, over) in records.iter().filter_map(|record| Some((record, record.over(now)?))) {
+            self.timetable.hold(&record.entry, over);
+        }
+        Ok(())
+    }
+
+    /// Keeps an entry from beginning runs by itself. One under way finishes the tags that it is at; it goes on at the end of the
+    /// pause, and so does one that waits for its place.
+    async fn pause(
+        &mut self,
+        entry: &str,
+        until: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Result<Accepted, Refusal> {
+        if !self.has(entry) {
+            return Err(Refusal::UnknownEntry(entry.to_owned()));
+        }
+        let since = self.pauses.get(entry).map_or(now, |pause| pause.since);
+        self.write_down(PauseRecord { entry: entry.to_owned(), since, until, ended: None }).await?;
+        self.pauses.set(entry, since, until);
+        let until = until.map_or_else(|| "it is resumed".to_owned(), |until| until.to_rfc3339());
+        tracing::info!(entry, until, "paused: it begins no run by itself");
+        if self.waiting.has_whole(entry) {
+            self.waiting.retain(|waiting| waiting != entry);
+            self.awaited.retain(|name| name != entry || self.running.contains_key(name));
+            self.pauses.owe(entry);
+        }
+        if let Some(stop) = self.running.get(entry) {
+            stop.drain.cancel();
+        }
+        Ok(Accepted::Paused)
+    }
+
+    /// Ends a pause, also that of an entry which the configuration has no longer.
+    async fn resume(&mut self, entry: &str, now: DateTime<Utc>) -> Result<Accepted, Refusal> {
+        let Some(pause) = self.pauses.get(entry) else {
+            let known = self.has(entry);
+            return if known { Ok(Accepted::NotPaused) } else { Err(Refusal::UnknownEntry(entry.to_owned())) };
+        };
+        let (since, until) = (pause.since, pause.until);
+        self.write_down(PauseRecord { entry: entry.to_owned(), since, until, ended: Some(now) }).await?;
+        tracing::info!(entry, "resumed");
+        // What was to fire until now is settled, though the loop may not have turned since.
+        self.timetable.hold(entry, now);
+        self.end_pause(entry);
+        Ok(Accepted::Resumed)
+    }
+
+    fn end_pause(&mut self, entry: &str) {
+        let owes = self.pauses.end(entry) == Some(true);
+        if self.running.get(entry).is_some_and(|stop| stop.drain.is_cancelled()) {
+            // It is told to end and has not yet: it goes on as one that was changed does.
+            self.renewed.insert(entry.to_owned());
+        } else if owes && self.has(entry) {
+            tracing::info!(entry, "goes on where the pause stopped it");
+            self.waiting.push(Due { entry: entry.to_owned(), trigger: Trigger::Continued, only: None });
+        }
+    }
+
+    async fn write_down(&self, pause: PauseRecord) -> Result<(), Refusal> {
+        let Some(journal) = &self.engine.journal else { return Ok(()) };
+        match tokio::time::timeout(WRITTEN_WITHIN, journal.note_pause(pause)).await {
+            Ok(written) => written.map_err(|error| Refusal::Unwritten(error.to_string())),
+            Err(_) => Err(Refusal::Unwritten("it takes too long".to_owned())),
+        }
+    }
+
+    /// Whether what the whole entry wants is being looked after. A run for some tags only holds no firing up.
+    fn is_under_way(&self, name: &str) -> bool {
+        self.runs_whole(name) || self.waiting.has_whole(name)
+    }
+
+    fn runs_whole(&self, name: &str) -> bool {
+        self.running.contains_key(name) && !self.confined.contains(name)
+    }
+
+    fn start(&mut self, name: &str, trigger: Trigger, only: Option<Only>) {
+        if only.is_none() {
+            self.postponed.remove(name);
+        }
         let Some(entry) = self.entries.iter().find(|entry| entry.name.as_str() == name).cloned() else { return };
         let stop = Stop::default();
-        let errand = Errand { entry, entries: self.entries.clone(), trigger };
+        if only.is_some() {
+            self.confined.insert(name.to_owned());
+        }
+        let errand = Errand { entry, entries: self.entries.clone(), trigger, only };
         let (engine, front, stopping) = (self.engine.clone(), self.front.clone(), stop.clone());
-        self.runs.spawn(async move { engine.run(&errand, &front, &stopping).await });
+        let notices = self.notices.clone();
+        self.runs.spawn(async move {
+            let report = engine.run(&errand, &front, &stopping).await;
+            notices.ended(&errand.entry, &report).await;
+            report
+        });
         self.running.insert(name.to_owned(), stop);
         self.state.started(name, trigger, Utc::now());
-    }
-
-    fn happened(&mut self, (_, happening): (String, Happening)) {
-        if let Happening::Transfer(event) = happening {
-            self.state.transfer(event);
-        }
     }
 
     fn ended(&mut self, ended: Result<RunReport, tokio::task::JoinError>) {
         match ended {
             Ok(report) => {
                 self.running.remove(&report.entry);
+                let was_whole = !self.confined.remove(&report.entry);
                 self.state.ended(&report);
+                if report.outcome == RunOutcome::Interrupted && self.has(&report.entry) {
+                    self.pauses.owe(&report.entry);
+                }
                 let is_renewed = self.renewed.remove(&report.entry) && self.has(&report.entry);
-                if is_renewed && report.outcome == RunOutcome::Interrupted {
-                    self.waiting.push_front((report.entry.clone(), Trigger::Continued));
+                if is_renewed && report.outcome == RunOutcome::Interrupted && !self.pauses.has(&report.entry) {
+                    self.waiting.push_first(Due {
+                        entry: report.entry.clone(),
+                        trigger: Trigger::Continued,
+                        only: None,
+                    });
+                } else if was_whole {
+                    self.awaited.ended(&report);
                 }
                 self.back_off(&report.entry);
                 if let Some(until) = report.postponed_until().filter(|_| self.has(&report.entry)) {
@@ -289,28 +481,36 @@ impl Service {
             Err(error) => {
                 tracing::error!(%error, "a run broke down");
                 self.running.retain(|name, _| self.state.is_running(name));
+                self.confined.retain(|name| self.running.contains_key(name));
+                self.awaited.retain(|name| self.running.contains_key(name) || self.waiting.has_whole(name));
             }
         }
     }
 
-    /// Once around: the readiness of the journal, the metrics of the registries, the snapshot, the watchdog.
+    /// Once around: the readiness of the journal, the metrics of the registries, the snapshot, the watchdog. When much happens,
+    /// not for each of it.
     async fn turn(&mut self) {
-        let due = self.probed.is_none_or(|probed| probed.elapsed() >= PROBE);
-        if let (Some(journal), true) = (&self.engine.journal, due) {
+        if !self.state.is_stale() {
+            return;
+        }
+        if let Some(journal) =
+            self.engine.journal.as_ref().filter(|_| self.probed.is_none_or(|at| at.elapsed() >= PROBE))
+        {
+            let (writable, bytes) = probe(journal).await;
             self.probed = Some(tokio::time::Instant::now());
-            let writable = tokio::time::timeout(Duration::from_secs(10), journal.check_writable()).await;
-            self.state.journal_writable(matches!(writable, Ok(Ok(()))));
+            self.state.journal_is(writable, bytes);
         }
         let now = Utc::now();
-        self.state.count_registries(&self.engine.endpoints.registries());
-        self.state.count_quotas(&self.engine.endpoints.clients());
-        for entry in self.entries.iter() {
-            let name = entry.name.as_str();
+        self.state.count_registries(&self.engine.endpoints.registries(), &self.engine.endpoints.clients());
+        self.state.fire_next(|name| {
             let next = [self.timetable.next_firing(name, now), self.postponed.at(name)];
-            self.state.fires_next(name, next.into_iter().flatten().min());
-        }
+            next.map(|at| at.filter(|_| !self.pauses.has(name)))
+        });
+        self.state.paused(|name| self.pauses.get(name).map(|pause| (pause.since, pause.until)));
+        self.state.wait(self.waiting.iter(), now);
+        self.pruning.turn(now, self.config.daemon.keep_history, self.engine.journal.as_ref());
         self.state.publish(now);
-        systemd::alive();
+        systemd::alive(self.state.news().as_deref());
     }
 
     /// Reads the file again if its content or that of a certificate is another one, or if it is asked for.
@@ -328,6 +528,7 @@ impl Service {
             Err(problems) => {
                 self.looked_at = content;
                 self.refuse(&problems);
+                self.notices.refused(&problems.to_string(), Utc::now()).await;
             }
         }
     }
@@ -335,8 +536,8 @@ impl Service {
     /// The last good configuration goes on.
     fn refuse(&mut self, problems: &Problems) {
         tracing::error!("the edited configuration is refused and the last good one goes on:\n{problems}");
-        self.state.refused(problems.to_string());
-        systemd::reloaded("the edited configuration is refused; the last good one goes on");
+        self.state.refused(problems, Utc::now());
+        systemd::reloaded(&self.state.summary());
     }
 
     async fn reconfigure(&mut self, config: Config) {
@@ -347,14 +548,19 @@ impl Service {
         let difference = config::difference(&self.config, &config);
         let affected: Vec<String> =
             config::affected(&difference, &self.config, &config).into_iter().map(ToString::to_string).collect();
-        let later: Vec<&str> =
-            difference.daemon.iter().copied().filter(|key| matches!(*key, "journal" | "status" | "memory")).collect();
+        let later: Vec<&str> = difference
+            .daemon
+            .iter()
+            .copied()
+            .filter(|key| matches!(*key, "journal" | "status" | "control" | "memory" | "hooks.listen"))
+            .collect();
         if !later.is_empty() {
             tracing::warn!(keys = later.join(", "), "these settings of the daemon change at its next start");
         }
         let endpoints = self.engine.endpoints.reconfigured(&config, &difference.registries);
         self.engine.endpoints = Arc::new(endpoints.within(config.daemon.bandwidth.clone()));
         self.entries = shared(&config);
+        self.in_force.send_replace(Arc::new(config.clone()));
         self.config = config;
         for (name, stop) in &self.running {
             let goes_on = affected.contains(name);
@@ -368,11 +574,13 @@ impl Service {
         }
         let entries = self.entries.clone();
         self.postponed.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
-        self.waiting.retain(|(name, _)| entries.iter().any(|entry| entry.name.as_str() == name));
+        self.waiting.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
+        self.awaited.retain(|name| self.running.contains_key(name) || self.waiting.has_whole(name));
         if let Err(error) = self.set_timetable(now).await {
             tracing::error!(%error, "the journal cannot tell when new entries last fired");
         }
-        self.state.loaded(&self.entries, now);
+        self.state.loaded(&self.entries, &self.config.hosts(), now);
+        self.notices.configured(&self.config, now).await;
         let (added, removed, changed) = (difference.added.len(), difference.removed.len(), difference.changed.len());
         tracing::info!(added, removed, changed, "the configuration was read again");
         systemd::reloaded(&self.state.summary());
@@ -399,10 +607,19 @@ impl Service {
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => return,
                 () = tokio::time::sleep(TURN) => {}
-                Some(happening) = happenings.recv() => self.happened(happening),
+                Some((entry, happening)) = happenings.recv() => self.state.happened(entry, happening),
                 Some(ended) = self.runs.join_next() => self.ended(ended),
             }
         }
+    }
+}
+
+/// Whether the journal can be written, and how large it is where that can be told. Ends in time whatever the disk does.
+async fn probe(journal: &Journal) -> (bool, Option<u64>) {
+    let asked = async { futures_util::join!(journal.check_writable(), journal.size()) };
+    match tokio::time::timeout(PROBED_WITHIN, asked).await {
+        Ok((writable, size)) => (writable.is_ok(), size.ok()),
+        Err(_) => (false, None),
     }
 }
 
@@ -461,6 +678,101 @@ mod tests {
         service.runs.join_next().await.unwrap().unwrap();
         let history = journal.history(&crate::journal::HistoryFilter::default()).await.unwrap();
         assert_eq!(history[0].trigger, Trigger::Continued);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_is_asked_for_waits_for_no_back_off_and_is_not_doubled() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let mut service = service(folder.path(), &journal).await;
+        let now = Utc::now();
+        service.timetable.hold("app", now + TimeDelta::hours(1));
+        let unknown = service.run_now("nobody".into(), Trigger::Asked, None).unwrap_err();
+        assert_eq!(unknown.to_string(), "there is no entry \"nobody\" in the configuration that is in force");
+        assert_eq!(service.run_now("app".into(), Trigger::Asked, None), Ok(Accepted::Queued));
+        assert_eq!(service.run_now("app".into(), Trigger::Asked, None), Ok(Accepted::WaitsAlready));
+        service.start_due(now);
+        assert_eq!(service.run_now("app".into(), Trigger::Asked, None), Ok(Accepted::RunsAlready));
+        service.runs.join_next().await.unwrap().unwrap();
+        let history = journal.history(&crate::journal::HistoryFilter::default()).await.unwrap();
+        assert_eq!(history.iter().map(|run| run.trigger).collect::<Vec<_>>(), [Trigger::Asked]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_push_waits_behind_the_run_under_way_and_holds_no_firing_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let mut service = service(folder.path(), &journal).await;
+        let now = Utc::now();
+        let only = |tag: &str| Some(Only::tag("app".parse().unwrap(), tag.parse().unwrap()));
+        let push = |service: &mut Service, tag| service.run_now("app".into(), Trigger::Pushed, only(tag));
+        let moment = || tokio::time::sleep(Duration::from_secs(2));
+        service.run_now("app".into(), Trigger::Asked, None).unwrap();
+        service.start_due(now);
+        assert_eq!(push(&mut service, "v1"), Ok(Accepted::Queued));
+        moment().await;
+        service.start_due(now);
+        assert_eq!(push(&mut service, "v2"), Ok(Accepted::Queued));
+        assert_eq!(push(&mut service, "v2"), Ok(Accepted::WaitsAlready));
+        moment().await;
+        service.start_due(now);
+        assert!(service.confined.is_empty(), "the run of all tags still runs");
+        let ended = service.runs.join_next().await.unwrap();
+        service.ended(ended);
+        service.start_due(now);
+        assert!(service.confined.contains("app"));
+        assert_eq!(service.waiting.pop(|_| true), None, "all pushes are one run");
+        assert!(!service.is_under_way("app"), "what is due meanwhile is not left out");
+        assert_eq!(service.run_now("app".into(), Trigger::Asked, None), Ok(Accepted::Queued));
+        let ended = service.runs.join_next().await.unwrap();
+        service.ended(ended);
+        assert!(service.confined.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_paused_entry_begins_nothing_and_what_it_would_have_fired_is_not_made_up_for_even_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let now = Utc::now();
+        let timing =
+            Timing { schedule: "* * * * *".parse().unwrap(), timezone: chrono_tz::UTC, jitter: Duration::ZERO };
+        let mut service = service(folder.path(), &journal).await;
+        service.timetable.set("app", timing, None, now);
+        service.pause("app", None, now).await.unwrap();
+        service.start_due(now + TimeDelta::minutes(5));
+        assert!(service.running.is_empty());
+        let refused = service.run_now("app".into(), Trigger::Pushed, None).unwrap_err();
+        assert_eq!(refused.to_string(), "it is paused: `transship resume app` ends that");
+
+        let mut restarted = self::service(folder.path(), &journal).await;
+        restarted.take_up().await.unwrap();
+        assert_eq!(restarted.pauses.get("app").map(|pause| pause.until), Some(None));
+
+        let over = now + TimeDelta::minutes(5);
+        assert_eq!(service.resume("app", over).await, Ok(Accepted::Resumed));
+        service.start_due(over);
+        assert!(service.running.is_empty(), "nothing is made up for");
+        service.start_due(over + TimeDelta::seconds(61));
+        assert!(service.running.contains_key("app"));
+        let records = journal.pauses().await.unwrap();
+        assert_eq!(records.iter().map(|record| record.over(over).is_some()).collect::<Vec<_>>(), [true]);
+    }
+
+    #[tokio::test]
+    async fn what_a_pause_stopped_goes_on_when_its_time_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let mut service = service(folder.path(), &journal).await;
+        let now = Utc::now();
+        service.run_now("app".into(), Trigger::Asked, None).unwrap();
+        let until = now + TimeDelta::hours(2);
+        service.pause("app", Some(until), now).await.unwrap();
+        service.start_due(until - TimeDelta::seconds(1));
+        assert!(service.running.is_empty());
+        service.start_due(until);
+        assert!(service.running.contains_key("app"));
+        assert_eq!(service.resume("app", until).await, Ok(Accepted::NotPaused));
+        assert!(service.resume("nobody", until).await.is_err());
     }
 
     #[tokio::test]

@@ -1,32 +1,47 @@
 //! What the daemon knows of itself, folded from what happens into a snapshot and the metrics.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::RunReport;
-use crate::config::Entry;
-use crate::copy::event::{Event, Transfer};
-use crate::journal::{Journal, JournalError, Outcome, RunRecord, Trigger};
-use crate::registry::{MeterSnapshot, QuotaState, Registry, RequestCount};
-use crate::status::{Direction, EndedRun, EntryState, LastRun, Metrics, Quota, RunningState, Snapshot, TransferState};
+use super::traffic::Traffic;
+use super::underway::UnderWay;
+use super::{Happening, RunReport};
+use crate::config::{Entry, Problems};
+use crate::journal::{HistoryFilter, Journal, JournalError, Outcome, RunRecord, TagCounts, Trigger};
+use crate::oci::RegistryHost;
+use crate::registry::{QuotaState, Registry};
+use crate::status::{EndedRun, EntryState, FailedRun, LastRun, Metrics, Quota, RunningState, Snapshot, WaitingState};
 
-/// How many transfers in flight the snapshot lists.
-const LISTED: usize = 64;
+/// How many failed runs are remembered for people.
+const FAILURES: usize = 10;
+
+/// Among how many runs of the journal they are looked for at the start.
+const LOOKED_THROUGH: u32 = 500;
+
+/// How often all of it is looked at and given out at most, however much happens: it costs time by the number of entries.
+const GIVEN_OUT: Duration = Duration::from_millis(100);
 
 /// Everything that `/status` and `/metrics` tell.
 pub(super) struct State {
     snapshot: Snapshot,
     sender: watch::Sender<Arc<Snapshot>>,
     metrics: Arc<Metrics>,
-    transfers: Vec<Arc<Transfer>>,
+    under_way: UnderWay,
+    traffic: Traffic,
     /// What each entry's last run was, by the journal and since.
     past: BTreeMap<String, Past>,
-    /// What each registry had counted when it was last asked.
-    counted: HashMap<String, MeterSnapshot>,
+    /// The latest first.
+    failures: VecDeque<FailedRun>,
+    /// When the snapshot was given out last; `None` where what changed since is not to wait.
+    given_out: Option<Instant>,
+    /// What systemd was told last.
+    summarised: String,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -62,7 +77,20 @@ impl State {
         for streak in journal.failure_streaks().await? {
             past.entry(streak.entry).or_default().failures = streak.failures;
         }
-        Ok(Self { snapshot, sender, metrics, transfers: Vec::new(), past, counted: HashMap::new() })
+        let filter = HistoryFilter { limit: Some(LOOKED_THROUGH), ..HistoryFilter::default() };
+        let failures = journal.history(&filter).await?.iter().filter_map(failed).take(FAILURES).collect();
+        let (under_way, traffic) = (UnderWay::default(), Traffic::default());
+        Ok(Self {
+            snapshot,
+            sender,
+            metrics,
+            under_way,
+            traffic,
+            past,
+            failures,
+            given_out: None,
+            summarised: String::new(),
+        })
     }
 
     /// The entries whose last run was the daemon's and was cut off. What a person began and interrupted is for a person
@@ -76,15 +104,21 @@ impl State {
         self.past.iter().filter_map(|(name, past)| past.postponed.map(|(ended, until)| (name.as_str(), ended, until)))
     }
 
-    /// A configuration is in force.
-    pub(super) fn loaded(&mut self, entries: &[Arc<Entry>], now: DateTime<Utc>) {
-        self.snapshot.configuration.loaded_at = Some(now);
-        self.snapshot.configuration.problem = None;
+    /// A configuration is in force, which names these registries.
+    pub(super) fn loaded(&mut self, entries: &[Arc<Entry>], named: &BTreeSet<RegistryHost>, now: DateTime<Utc>) {
+        let configuration = &mut self.snapshot.configuration;
+        configuration.loaded_at = Some(now);
+        (configuration.problem, configuration.first_problem, configuration.refused_at) = (None, None, None);
         self.snapshot.ready = true;
+        self.given_out = None;
+        self.traffic.keep(named, &self.metrics);
         self.snapshot.entries = entries.iter().map(|entry| self.entry_state(entry)).collect();
         self.metrics.configuration_loaded(now, entries.iter().map(|entry| entry.name.as_str()));
         for entry in &self.snapshot.entries {
             self.metrics.ended_before(&entry.name, entry.last_success, entry.last_failure);
+            self.metrics.failed_in_a_row(&entry.name, entry.failures);
+            // It is told anew with the next look at the timetable.
+            self.metrics.fires_next(&entry.name, None);
         }
     }
 
@@ -97,37 +131,55 @@ impl State {
             schedule: entry.schedule.to_string(),
             timezone: entry.timezone.to_string(),
             next_firing: None,
+            postponed_until: None,
             running: past.running,
             last_run: past.last_run,
             last_success: past.last_success,
             last_failure: past.last_failure,
             failures: past.failures,
+            paused_since: None,
+            paused_until: None,
         }
     }
 
     /// An edit was refused.
-    pub(super) fn refused(&mut self, problem: String) {
-        self.snapshot.configuration.problem = Some(problem);
+    pub(super) fn refused(&mut self, problems: &Problems, now: DateTime<Utc>) {
+        let configuration = &mut self.snapshot.configuration;
+        configuration.problem = Some(problems.to_string());
+        configuration.first_problem = Some(problems.headline());
+        configuration.refused_at = Some(now);
+        self.given_out = None;
         self.metrics.configuration_refused();
     }
 
     pub(super) fn started(&mut self, entry: &str, trigger: Trigger, now: DateTime<Utc>) {
-        let running = RunningState { since: now, trigger: trigger.word().to_owned() };
+        let (counts, trigger) = (TagCounts::default(), trigger.word().to_owned());
+        let running = RunningState { since: now, trigger, counts, tags: None, bytes: 0 };
         self.past.entry(entry.to_owned()).or_default().running = Some(running);
+        self.under_way.begins(entry);
         self.show(entry);
+    }
+
+    /// Something happened in a run.
+    pub(super) fn happened(&mut self, entry: String, happening: Happening) {
+        self.under_way.happened(entry, happening, Utc::now());
     }
 
     pub(super) fn ended(&mut self, report: &RunReport) {
         let outcome = report.journal_outcome();
-        let well = is_well(outcome);
+        self.under_way.ends(&report.entry);
         let past = self.past.entry(report.entry.clone()).or_default();
-        past.running = None;
+        let pushed = past.running.take().is_some_and(|running| running.trigger == Trigger::Pushed.word());
+        // That some tags arrived says nothing of the entry as a whole.
+        let well = is_well(outcome).filter(|well| !(pushed && *well));
         if let Some(run) = report.run {
             past.last_run = Some(LastRun {
                 run,
                 outcome: outcome.word().to_owned(),
+                started: Some(report.started),
                 ended: report.ended,
                 counts: report.counts(),
+                bytes: report.bytes(),
                 error: report.first_problem(),
             });
             match well {
@@ -136,11 +188,19 @@ impl State {
                 None => {}
             }
             past.failures = match outcome {
+                _ if pushed => past.failures,
                 Outcome::Failed | Outcome::TimedOut => past.failures.saturating_add(1),
                 // Says nothing.
                 Outcome::Interrupted => past.failures,
                 Outcome::Succeeded | Outcome::Postponed => 0,
             };
+            if outcome.is_failure() {
+                let (entry, error) = (report.entry.clone(), report.first_problem());
+                let outcome = outcome.word().to_owned();
+                self.failures.push_front(FailedRun { entry, run, outcome, ended: report.ended, error });
+                self.failures.truncate(FAILURES);
+            }
+            self.metrics.failed_in_a_row(&report.entry, past.failures);
             self.metrics.run_ended(
                 &report.entry,
                 &EndedRun {
@@ -175,50 +235,57 @@ impl State {
         }
     }
 
-    pub(super) fn transfer(&mut self, event: Event) {
-        match event {
-            Event::TransferStarted(transfer) => self.transfers.push(transfer),
-            Event::TransferFinished(ended) | Event::TransferFailed(ended, _) => {
-                self.transfers.retain(|transfer| !Arc::ptr_eq(transfer, &ended));
+    /// When each entry fires by its schedule and when it goes on with tags that wait, as `when` says.
+    pub(super) fn fire_next(&mut self, when: impl Fn(&str) -> [Option<DateTime<Utc>>; 2]) {
+        for entry in &mut self.snapshot.entries {
+            let [scheduled, postponed] = when(&entry.name);
+            let next = [scheduled, postponed].into_iter().flatten().min();
+            entry.postponed_until = postponed;
+            if entry.next_firing != next {
+                entry.next_firing = next;
+                self.metrics.fires_next(&entry.name, next);
             }
-            Event::SignatureArrived(_) => {}
         }
     }
 
-    pub(super) fn fires_next(&mut self, entry: &str, at: Option<DateTime<Utc>>) {
-        if let Some(state) = self.snapshot.entries.iter_mut().find(|state| state.name == entry) {
-            state.next_firing = at;
-        }
-        self.metrics.fires_next(entry, at);
+    /// Which entries wait for a place, the next first.
+    pub(super) fn wait<'a>(&mut self, waiting: impl Iterator<Item = (&'a str, Trigger)>, now: DateTime<Utc>) {
+        let known = std::mem::take(&mut self.snapshot.waiting);
+        let known: HashMap<&str, DateTime<Utc>> = known.iter().map(|one| (one.entry.as_str(), one.since)).collect();
+        let shown = waiting.map(|(entry, trigger)| WaitingState {
+            entry: entry.to_owned(),
+            since: known.get(entry).copied().unwrap_or(now),
+            trigger: trigger.word().to_owned(),
+        });
+        self.snapshot.waiting = shown.collect();
     }
 
-    pub(super) fn journal_writable(&mut self, writable: bool) {
+    /// Since when entries are paused and until when, those that are.
+    pub(super) fn paused(&mut self, pause: impl Fn(&str) -> Option<(DateTime<Utc>, Option<DateTime<Utc>>)>) {
+        for state in &mut self.snapshot.entries {
+            let pause = pause(&state.name);
+            state.paused_since = pause.map(|(since, _)| since);
+            state.paused_until = pause.and_then(|(_, until)| until);
+            self.metrics.paused(&state.name, pause.is_some());
+        }
+    }
+
+    pub(super) fn journal_is(&mut self, writable: bool, bytes: Option<u64>) {
         if self.snapshot.journal.writable && !writable {
             tracing::error!(journal = self.snapshot.journal.path, "the journal cannot be written");
         }
-        self.snapshot.journal.writable = writable;
+        (self.snapshot.journal.writable, self.snapshot.journal.bytes) = (writable, bytes);
+        self.metrics.journal(bytes, writable);
     }
 
-    /// Adds what the registries counted since they were last asked.
-    pub(super) fn count_registries(&mut self, registries: &[Arc<Registry>]) {
-        for registry in registries {
-            let host = registry.host().to_string();
-            let now = registry.meter();
-            let before = self.counted.get(&host).cloned().unwrap_or_default();
-            for count in &now.requests {
-                let same = |other: &&RequestCount| (other.method, other.status) == (count.method, count.status);
-                let counted = before.requests.iter().find(same).map_or(0, |before| before.count);
-                self.metrics.requests_ended(&host, count.method, count.status, grown(counted, count.count));
-            }
-            self.metrics.bytes_moved(&host, Direction::Received, grown(before.bytes_in, now.bytes_in));
-            self.metrics.bytes_moved(&host, Direction::Sent, grown(before.bytes_out, now.bytes_out));
-            self.metrics.throttled(&host, now.throttled.checked_sub(before.throttled).unwrap_or(now.throttled));
-            self.counted.insert(host, now);
-        }
+    /// Adds what the registries counted since they were last asked. `clients` are those of all identities.
+    pub(super) fn count_registries(&mut self, registries: &[Arc<Registry>], clients: &[Arc<Registry>]) {
+        self.snapshot.registries = self.traffic.look(registries, clients, &self.metrics, Utc::now());
+        self.count_quotas(clients);
     }
 
     /// Takes in what is left of the quotas of all identities.
-    pub(super) fn count_quotas(&mut self, clients: &[Arc<Registry>]) {
+    fn count_quotas(&mut self, clients: &[Arc<Registry>]) {
         let mut quotas: Vec<Quota> = clients.iter().filter_map(|client| client.quota()).map(shown_quota).collect();
         quotas.sort_by(|a, b| (&a.registry, &a.identity).cmp(&(&b.registry, &b.identity)));
         self.metrics.quotas(&quotas, &self.snapshot.quotas);
@@ -227,21 +294,68 @@ impl State {
 
     pub(super) fn stopping(&mut self) {
         self.snapshot.ready = false;
+        self.given_out = None;
+    }
+
+    /// Whether it is time to look at everything and to give the snapshot out.
+    pub(super) fn is_stale(&self) -> bool {
+        self.given_out.is_none_or(|given_out| given_out.elapsed() >= GIVEN_OUT)
     }
 
     /// Gives the snapshot out.
     pub(super) fn publish(&mut self, now: DateTime<Utc>) {
-        self.snapshot.loop_turned_at = now;
-        self.snapshot.in_flight = self.transfers.iter().take(LISTED).map(|transfer| shown(transfer)).collect();
+        let instant = Instant::now();
+        self.given_out = Some(instant);
+        self.under_way.measure(instant);
+        let snapshot = &mut self.snapshot;
+        snapshot.loop_turned_at = now;
+        snapshot.transfers = self.under_way.transfers() as u64;
+        snapshot.in_flight = self.under_way.shown_transfers();
+        snapshot.recent_failures = self.failures.iter().cloned().collect();
+        for entry in &mut snapshot.entries {
+            if let Some(running) = &mut entry.running {
+                self.under_way.show(&entry.name, running);
+            }
+        }
         let running = self.past.values().filter(|past| past.running.is_some()).count();
-        self.metrics.in_flight(running, self.transfers.len());
-        self.sender.send_replace(Arc::new(self.snapshot.clone()));
+        self.metrics.in_flight(running, snapshot.waiting.len(), self.under_way.transfers());
+        self.sender.send_replace(Arc::new(snapshot.clone()));
     }
 
-    /// One line for systemd.
-    pub(super) fn summary(&self) -> String {
-        format!("{} entries, configuration in force", self.snapshot.entries.len())
+    /// The line for systemd, where it is another one than before.
+    pub(super) fn news(&mut self) -> Option<String> {
+        let summary = self.summary();
+        (self.summarised != summary).then(|| {
+            self.summarised.clone_from(&summary);
+            summary
+        })
     }
+
+    /// One line for systemd: how many entries there are and how they are, after what is wrong with the configuration.
+    pub(super) fn summary(&self) -> String {
+        let entries = &self.snapshot.entries;
+        let running = entries.iter().filter(|entry| entry.running.is_some()).count();
+        let failing = entries.iter().filter(|entry| entry.failures > 0).count();
+        let noun = if entries.len() == 1 { "entry" } else { "entries" };
+        let (all, waiting) = (entries.len(), self.snapshot.waiting.len());
+        let counts = format!("{all} {noun}: {running} running, {waiting} waiting, {failing} failing");
+        match &self.snapshot.configuration.first_problem {
+            Some(problem) => format!("the last good configuration goes on, the edit is refused: {problem}; {counts}"),
+            None => counts,
+        }
+    }
+}
+
+/// A run that failed, as people are shown it.
+fn failed(run: &RunRecord) -> Option<FailedRun> {
+    let outcome = run.outcome.filter(|outcome| outcome.is_failure())?;
+    Some(FailedRun {
+        entry: run.entry.clone(),
+        run: run.id.number(),
+        outcome: outcome.word().to_owned(),
+        ended: run.ended?,
+        error: run.error.clone(),
+    })
 }
 
 impl Past {
@@ -250,8 +364,10 @@ impl Past {
         let last_run = LastRun {
             run: run.id.number(),
             outcome: outcome.word().to_owned(),
+            started: Some(run.started),
             ended,
             counts: run.tags,
+            bytes: run.bytes,
             error: run.error.clone(),
         };
         let own = run.trigger != Trigger::Hand;
@@ -273,29 +389,15 @@ fn is_well(outcome: Outcome) -> Option<bool> {
     }
 }
 
-/// By how much a counter grew; one that is smaller than before began anew (a client made anew by a reload).
-fn grown(before: u64, now: u64) -> u64 {
-    now.checked_sub(before).unwrap_or(now)
-}
-
 fn shown_quota(quota: QuotaState) -> Quota {
     let QuotaState { registry, identity, limit, window, remaining, kept, told } = quota;
     let (registry, window_seconds) = (registry.to_string(), window.as_secs());
     Quota { registry, identity, limit, window_seconds, remaining, kept, told }
 }
 
-fn shown(transfer: &Transfer) -> TransferState {
-    TransferState {
-        source: transfer.source.clone(),
-        target: transfer.target.clone(),
-        digest: transfer.digest,
-        size: transfer.size,
-        sent: transfer.sent(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::RunOutcome;
     use super::*;
     use crate::journal::{Begun, RunEnd, TagCounts};
 
@@ -304,6 +406,49 @@ mod tests {
         let Begun::Started(id) = journal.begin_run(entry, trigger, now).await.unwrap() else { panic!("not begun") };
         let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
         journal.end_run(id, end, now).await.unwrap();
+    }
+
+    async fn state(journal: &Journal) -> State {
+        let (sender, _) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
+        State::new(Path::new("sync.yaml"), journal, sender, Arc::new(Metrics::new("0", Utc::now()))).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_run_for_pushed_tags_is_no_success_of_the_entry_and_no_part_of_a_streak() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let mut live = state(&journal).await;
+        let told = |state: &State| {
+            let past = &state.past["a"];
+            (past.failures, past.last_success.is_some(), past.last_failure.is_some())
+        };
+        for (trigger, outcome, expected) in [
+            (Trigger::Pushed, RunOutcome::Succeeded, (0, false, false)),
+            (Trigger::Pushed, RunOutcome::Failed, (0, false, true)),
+            (Trigger::Start, RunOutcome::Failed, (1, false, true)),
+            (Trigger::Pushed, RunOutcome::Succeeded, (1, false, true)),
+            (Trigger::Pushed, RunOutcome::Failed, (1, false, true)),
+            (Trigger::Start, RunOutcome::Succeeded, (0, true, true)),
+        ] {
+            let now = Utc::now();
+            let Begun::Started(id) = journal.begin_run("a", trigger, now).await.unwrap() else { panic!("not begun") };
+            live.started("a", trigger, now);
+            let report = RunReport {
+                entry: "a".into(),
+                run: Some(id.number()),
+                started: now,
+                ended: now,
+                outcome,
+                tags: Vec::new(),
+                problems: Vec::new(),
+            };
+            let outcome = report.journal_outcome();
+            let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
+            journal.end_run(id, end, now).await.unwrap();
+            live.ended(&report);
+            assert_eq!(told(&live), expected, "{trigger:?} {outcome:?}");
+            assert_eq!(told(&state(&journal).await), expected, "after a restart: {trigger:?} {outcome:?}");
+        }
     }
 
     #[tokio::test]
@@ -315,10 +460,7 @@ mod tests {
         run_cut_off(&journal, "taken-up", Trigger::Start, Outcome::Interrupted).await;
         run_cut_off(&journal, "by-hand", Trigger::Hand, Outcome::Interrupted).await;
         run_cut_off(&journal, "well", scheduled, Outcome::Succeeded).await;
-        let (sender, _) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
-        let state = State::new(Path::new("sync.yaml"), &journal, sender, Arc::new(Metrics::new("0", Utc::now())))
-            .await
-            .unwrap();
+        let state = state(&journal).await;
         let mut names: Vec<String> = state.interrupted().into_iter().collect();
         names.sort();
         assert_eq!(names, ["by-timer", "taken-up"]);

@@ -29,9 +29,12 @@ pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// The loop turned.
-pub(super) fn alive() {
-    tell(&[NotifyState::Watchdog]);
+/// The loop turned; `status` is what `systemctl status` is to show, where that is another thing than before.
+pub(super) fn alive(status: Option<&str>) {
+    match status {
+        Some(status) => tell(&[NotifyState::Watchdog, NotifyState::Status(status)]),
+        None => tell(&[NotifyState::Watchdog]),
+    }
 }
 
 fn tell(states: &[NotifyState<'_>]) {

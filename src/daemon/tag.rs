@@ -88,6 +88,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         Err(error) => return run.problem(error.to_string()),
     };
     let Some(Chosen { listing, selected, there, contested, checks }) = choose(run, pair, &opened).await else { return };
+    run.chosen((selected.tags.len() + selected.digests.len()) * opened.targets.len()).await;
     let entry = &run.errand.entry;
     let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
     let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());
@@ -356,6 +357,10 @@ impl PairRun<'_> {
     /// Writes to the journal which tags were seen.
     async fn remember(self) {
         self.checks.forget_old().await;
+        if self.run.errand.only.is_some() {
+            // What is seen together is what a whole run sees.
+            return;
+        }
         let Some(journal) = &self.run.engine.journal else { return };
         let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut by_target: BTreeMap<usize, Vec<Observation>> = BTreeMap::new();

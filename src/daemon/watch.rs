@@ -108,4 +108,17 @@ mod tests {
         })
         .await;
     }
+
+    /// A Kubernetes ConfigMap: `sync.yaml` points into `..data`, which points into a folder of that version.
+    #[tokio::test]
+    async fn a_link_that_is_swapped_for_one_to_the_next_version_is_noticed() {
+        notices(|file| {
+            let folder = file.parent().unwrap();
+            std::fs::create_dir(folder.join("..2")).unwrap();
+            std::fs::write(folder.join("..2/sync.yaml"), "new").unwrap();
+            std::os::unix::fs::symlink("..2", folder.join("..data_tmp")).unwrap();
+            std::fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+        })
+        .await;
+    }
 }

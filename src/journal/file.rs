@@ -37,11 +37,16 @@ pub(super) fn unopened(path: &Path, source: io::Error) -> JournalError {
 /// How many statements stay parsed: more than there are.
 const STATEMENTS: usize = 64;
 
+/// To how many bytes the log is cut when all of it has gone into the file: what SQLite lets it grow to by itself, which a
+/// reader that holds it up may exceed.
+const LOG_LIMIT: i64 = 4 << 20;
+
 pub(super) fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, JournalError> {
     let failed = |error| JournalError::of(path, error);
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
     connection.busy_timeout(PATIENCE).map_err(failed)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+    connection.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |_| Ok(())).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }

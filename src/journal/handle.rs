@@ -152,7 +152,7 @@ impl Journal {
     }
 
     /// Whether a run of `entry` has seen tags between these places, and whether any run has begun to send a blob to the
-    /// target.
+    /// target, as far as that is still known, or brought something there.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -279,6 +279,19 @@ impl Journal {
         self.write(Promise::Kept, move |db| queries::count_a_probe(db, process)).await
     }
 
+    /// The size in bytes of the file and of its write-ahead log.
+    ///
+    /// # Errors
+    /// [`JournalError`] where the file cannot be looked at.
+    pub async fn size(&self) -> Result<u64, JournalError> {
+        let path = &self.inner.path;
+        let file = tokio::fs::metadata(path).await.map_err(|error| unopened(path, error))?.len();
+        let mut log = path.clone().into_os_string();
+        log.push("-wal");
+        let log = tokio::fs::metadata(log).await.map_or(0, |log| log.len());
+        Ok(file + log)
+    }
+
     pub(super) fn start(
         path: PathBuf,
         connection: Connection,
@@ -298,7 +311,7 @@ impl Journal {
         Ok(Self { inner: Arc::new(Inner { path, process, jobs: Some(jobs), thread: Some(thread) }) })
     }
 
-    fn process(&self) -> Result<i64, JournalError> {
+    pub(super) fn process(&self) -> Result<i64, JournalError> {
         self.inner.process.ok_or_else(|| JournalError::ReadOnly { path: self.inner.path.clone() })
     }
 
@@ -356,7 +369,12 @@ fn in_transaction<T>(
 }
 
 /// Ends the runs of those `processes` that are gone.
-fn bury_the_dead(db: &Connection, journal: &Path, processes: Vec<Process>, now: DateTime<Utc>) -> rusqlite::Result<()> {
+pub(super) fn bury_the_dead(
+    db: &Connection,
+    journal: &Path,
+    processes: Vec<Process>,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<()> {
     for process in processes {
         if !owner::lives(journal, &process.lock) {
             queries::interrupt_everything_of_process(db, process.id, now)?;

@@ -1,6 +1,6 @@
 //! The journal: what ran, what was seen, what is in flight and what arrived, in one SQLite file.
 //!
-//! Every SQL statement of the program stands in `queries.rs`, `quotas.rs` and `referrer_checks.rs`, and the schema in `schema.rs`. One thread owns the
+//! Every SQL statement of the program stands in `queries.rs`, `notices.rs`, `quotas.rs`, `streaks.rs`, `prune.rs`, `pauses.rs`, `referrer_checks.rs` and `lookback/`, and the schema in `schema.rs`. One thread owns the
 //! connection; [`Journal`] is a handle to it. There is no column for a secret: identities are user names.
 
 mod error;
@@ -9,7 +9,13 @@ mod group;
 #[cfg(test)]
 mod group_tests;
 mod handle;
+mod lookback;
+mod notices;
 mod owner;
+mod pauses;
+mod prune;
+#[cfg(test)]
+mod prune_tests;
 mod queries;
 mod quotas;
 mod record;
@@ -22,6 +28,10 @@ mod uploads;
 
 pub use error::JournalError;
 pub use handle::Journal;
+pub use lookback::record::{Found, RunMark, Search, SeenTag};
+pub use notices::{NewNotice, Notice, Told};
+pub use pauses::PauseRecord;
+pub use prune::Pruned;
 pub use quotas::QuotaRecord;
 pub use record::{
     Begun, DigestPrefix, DigestPrefixError, EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation,

@@ -88,7 +88,7 @@ pub(super) fn insert_run(
 ) -> Result<RunId> {
     let scheduled_at = match trigger {
         Trigger::Schedule { scheduled_at } => Some(text(scheduled_at)),
-        Trigger::Start | Trigger::Continued | Trigger::Hand => None,
+        Trigger::Start | Trigger::Continued | Trigger::Hand | Trigger::Asked | Trigger::Pushed => None,
     };
     execute_cached(
         db,
@@ -147,7 +147,7 @@ pub(super) fn list_last_run_of_each_entry(db: &Connection) -> Result<Vec<OwnedRu
 
 pub(super) fn list_last_ends_of_each_entry(db: &Connection) -> Result<Vec<LastEnds>> {
     let mut statement = db.prepare_cached(
-        "SELECT entry, max(ended) FILTER (WHERE outcome = 'succeeded') AS success,
+        "SELECT entry, max(ended) FILTER (WHERE outcome = 'succeeded' AND trigger <> 'pushed') AS success,
                 max(ended) FILTER (WHERE outcome IN ('failed', 'interrupted', 'timed_out')) AS failure
          FROM runs WHERE ended IS NOT NULL GROUP BY entry ORDER BY entry",
     )?;
@@ -169,7 +169,7 @@ pub(super) fn find_last_scheduled_instant_of(db: &Connection, entry: &str) -> Re
 pub(super) fn find_traces_at(db: &Connection, entry: &str, source: &str, target: &str) -> Result<(bool, bool)> {
     let mut statement = db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM tag_observations WHERE entry = ?1 AND source = ?2 AND target = ?3),
-                EXISTS (SELECT 1 FROM transfers WHERE target = ?3)",
+                EXISTS (SELECT 1 FROM transfers WHERE target = ?3) OR EXISTS (SELECT 1 FROM evidence WHERE target = ?3)",
     )?;
     statement.query_row([entry, source, target], |row| Ok((row.get(0)?, row.get(1)?)))
 }
@@ -201,18 +201,19 @@ pub(super) fn list_tags_last_seen_of(db: &Connection, entry: &str) -> Result<Vec
              WHERE entry = seen.entry AND source = seen.source AND target = seen.target)
          ORDER BY source, target, tag",
     )?;
-    let rows = statement.query_map([entry], |row| {
-        Ok(TagRecord {
-            source: row.get("source")?,
-            target: row.get("target")?,
-            tag: parsed(row, "tag")?,
-            source_digest: parsed(row, "source_digest")?,
-            target_digest: parsed_if_any(row, "target_digest")?,
-            first_seen: parsed(row, "first_seen")?,
-            last_seen: parsed(row, "last_seen")?,
-        })
-    })?;
-    rows.collect()
+    statement.query_map([entry], read_tag)?.collect()
+}
+
+pub(super) fn read_tag(row: &Row<'_>) -> Result<TagRecord> {
+    Ok(TagRecord {
+        source: row.get("source")?,
+        target: row.get("target")?,
+        tag: parsed(row, "tag")?,
+        source_digest: parsed(row, "source_digest")?,
+        target_digest: parsed_if_any(row, "target_digest")?,
+        first_seen: parsed(row, "first_seen")?,
+        last_seen: parsed(row, "last_seen")?,
+    })
 }
 
 pub(super) fn note_transfer(db: &Connection, run: RunId, note: &TransferNote) -> Result<()> {
@@ -324,10 +325,10 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
         ("start", None) => Trigger::Start,
         ("continued", None) => Trigger::Continued,
         ("hand", None) => Trigger::Hand,
+        ("asked", None) => Trigger::Asked,
+        ("pushed", None) => Trigger::Pushed,
         _ => return Err(unreadable(row, "trigger", &word)),
     };
-    let outcome: Option<String> = row.get("outcome")?;
-    let read_outcome = |word: String| Outcome::read(&word).ok_or_else(|| unreadable(row, "outcome", &word));
     let run = RunRecord {
         id: RunId(row.get("id")?),
         entry: row.get("entry")?,
@@ -335,7 +336,7 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
         pid: row.get("pid")?,
         started: parsed(row, "started")?,
         ended: parsed_if_any(row, "ended")?,
-        outcome: outcome.map(read_outcome).transpose()?,
+        outcome: outcome(row)?,
         tags: TagCounts {
             copied: count(row, "copied")?,
             kept: count(row, "kept")?,
@@ -350,7 +351,13 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
     Ok(OwnedRun { run, lock: row.get("lock")? })
 }
 
-fn read_evidence(row: &Row<'_>) -> Result<EvidenceRecord> {
+/// How a run ended; absent while it runs.
+pub(super) fn outcome(row: &Row<'_>) -> Result<Option<Outcome>> {
+    let word: Option<String> = row.get("outcome")?;
+    word.map(|word| Outcome::read(&word).ok_or_else(|| unreadable(row, "outcome", &word))).transpose()
+}
+
+pub(super) fn read_evidence(row: &Row<'_>) -> Result<EvidenceRecord> {
     let reference: String = row.get("source_reference")?;
     let source_reference = match reference.parse::<Digest>() {
         Ok(digest) => ManifestRef::Digest(digest),

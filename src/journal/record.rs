@@ -14,6 +14,10 @@ use crate::oci::{Digest, Tag};
 pub struct RunId(pub(super) i64);
 
 impl RunId {
+    pub(crate) fn numbered(number: i64) -> Self {
+        Self(number)
+    }
+
     /// The number itself.
     #[must_use]
     pub fn number(self) -> i64 {
@@ -40,12 +44,16 @@ pub enum Trigger {
     Start,
     /// Tags waited until their source could be read again.
     Continued,
-    /// A person asked for it.
+    /// A person ran it by a process of their own.
     Hand,
+    /// The running daemon was asked for it.
+    Asked,
+    /// A registry told that something was pushed.
+    Pushed,
 }
 
 impl Trigger {
-    /// The word for it: `schedule`, `start`, `continued` or `hand`.
+    /// The word for it: `schedule`, `start`, `continued`, `hand`, `asked` or `pushed`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -53,6 +61,8 @@ impl Trigger {
             Self::Start => "start",
             Self::Continued => "continued",
             Self::Hand => "hand",
+            Self::Asked => "asked",
+            Self::Pushed => "pushed",
         }
     }
 }
@@ -100,6 +110,12 @@ impl Outcome {
         }
     }
 
+    /// Whether it counts as a failure of the entry. What was interrupted says nothing.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::TimedOut)
+    }
+
     pub(super) fn read(word: &str) -> Option<Self> {
         let all = [Self::Succeeded, Self::Failed, Self::Postponed, Self::Interrupted, Self::TimedOut];
         all.into_iter().find(|it| it.word() == word)
@@ -108,6 +124,7 @@ impl Outcome {
 
 /// What a run did with its tags. A tag that goes to several targets counts once at each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TagCounts {
     /// Written at a target, new or moved.
     pub copied: u64,
@@ -198,7 +215,7 @@ pub struct RunRecord {
 pub struct LastEnds {
     /// The entry's name.
     pub entry: String,
-    /// When one last succeeded.
+    /// When one last succeeded; one for pushed tags alone is no success of the entry.
     pub success: Option<DateTime<Utc>>,
     /// When one last ended otherwise.
     pub failure: Option<DateTime<Utc>>,

@@ -128,6 +128,45 @@ CREATE TABLE quotas (
 ALTER TABLE runs ADD COLUMN postponed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN postponed_until TEXT;
 ", "
+-- Failures in a row right before this one, whose own rows are forgotten.
+ALTER TABLE runs ADD COLUMN failures_before INTEGER NOT NULL DEFAULT 0;
+-- What is forgotten is found by these, and so is what keeps a row from being forgotten.
+CREATE INDEX runs_by_outcome ON runs (entry, outcome);
+CREATE INDEX runs_by_firing ON runs (entry, scheduled_at) WHERE scheduled_at IS NOT NULL;
+CREATE INDEX runs_by_process ON runs (process);
+CREATE INDEX transfers_by_end ON transfers (ended);
+CREATE INDEX evidence_by_run ON evidence (run);
+CREATE INDEX tag_observations_by_sight ON tag_observations (entry, source, target, last_seen);
+", "
+-- The last pause of an entry: when it ends by itself, and when somebody ended it. It stays, so that what was to fire meanwhile is not
+-- taken for missed later.
+CREATE TABLE pauses (
+    entry TEXT PRIMARY KEY,
+    since TEXT NOT NULL,
+    until TEXT,
+    ended TEXT
+) STRICT, WITHOUT ROWID;
+-- What receivers of notifications are still to be told, each in the order of its numbers.
+CREATE TABLE notices (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    message  TEXT NOT NULL,
+    receiver TEXT NOT NULL,
+    -- An entry; nothing for the configuration.
+    subject  TEXT NOT NULL,
+    event    TEXT NOT NULL,
+    body     TEXT NOT NULL,
+    made     TEXT NOT NULL
+) STRICT;
+CREATE INDEX notices_by_receiver ON notices (receiver, id);
+-- What each receiver knows of a subject, so that it is told once.
+CREATE TABLE notices_told (
+    subject  TEXT NOT NULL,
+    receiver TEXT NOT NULL,
+    fact     TEXT NOT NULL,
+    since    TEXT NOT NULL,
+    PRIMARY KEY (subject, receiver, fact)
+) STRICT, WITHOUT ROWID;
+", "
 -- Uploads that have not ended: where each is, how many bytes it has, and the state of their hash.
 CREATE TABLE uploads (
     target  TEXT NOT NULL,

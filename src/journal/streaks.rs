@@ -1,7 +1,7 @@
 //! How often in a row an entry has failed: the statement and the method of [`Journal`] for that alone.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, Result};
+use rusqlite::{Connection, Result, params};
 
 use super::queries::parsed;
 use super::{Journal, JournalError};
@@ -11,7 +11,7 @@ use super::{Journal, JournalError};
 pub struct FailureStreak {
     /// The entry.
     pub entry: String,
-    /// How many runs failed or took too long. Runs that were cut off say nothing and do not count.
+    /// How many runs failed or took too long. Runs that were cut off say nothing and do not count, nor do those for pushed tags.
     pub failures: u32,
     /// When the last of them ended.
     pub last: DateTime<Utc>,
@@ -30,15 +30,25 @@ impl Journal {
 fn list_failure_streaks(db: &Connection) -> Result<Vec<FailureStreak>> {
     let mut statement = db.prepare_cached(
         "WITH well AS (SELECT entry, max(id) AS id FROM runs
-                       WHERE outcome NOT IN ('failed', 'timed_out', 'interrupted') GROUP BY entry)
-         SELECT entry, count(*) AS failures, max(ended) AS last FROM runs LEFT JOIN well USING (entry)
-         WHERE outcome IN ('failed', 'timed_out') AND runs.id > coalesce(well.id, 0)
+                       WHERE outcome NOT IN ('failed', 'timed_out', 'interrupted') AND trigger <> 'pushed' GROUP BY entry)
+         SELECT entry, count(*) + sum(failures_before) AS failures, max(ended) AS last FROM runs LEFT JOIN well USING (entry)
+         WHERE outcome IN ('failed', 'timed_out') AND trigger <> 'pushed' AND runs.id > coalesce(well.id, 0)
          GROUP BY entry ORDER BY entry",
     )?;
     let rows = statement.query_map([], |row| {
         Ok(FailureStreak { entry: row.get("entry")?, failures: row.get("failures")?, last: parsed(row, "last")? })
     })?;
     rows.collect()
+}
+
+/// Keeps the count of failures whose rows are being forgotten, with the last failure of the entry.
+pub(super) fn carry_over(db: &Connection, entry: &str, failures: u32) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "UPDATE runs SET failures_before = failures_before + ?2
+         WHERE id = (SELECT max(id) FROM runs WHERE entry = ?1 AND outcome IN ('failed', 'timed_out') AND trigger <> 'pushed')",
+    )?;
+    statement.execute(params![entry, failures])?;
+    Ok(())
 }
 
 #[cfg(test)]

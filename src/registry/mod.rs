@@ -18,6 +18,7 @@ mod hint;
 mod kind;
 mod line;
 mod links;
+mod load;
 mod locate;
 mod manifests;
 mod manner;
@@ -56,6 +57,7 @@ pub use connect::{
     false_proxies,
 };
 pub use credentials::{Aws, Azure, AzureIdentity, Gcp, Variables};
+pub use load::Load;
 pub use meter::{MeterSnapshot, RequestCount};
 pub use mirrors::{Mirror, MirrorError, MirrorHealth, Mirrored};
 pub use options::{
@@ -66,4 +68,5 @@ pub use probe::{Greeting, LetIn, LoginError, Proof, Readable, Scheme, StatedLimi
 pub use profile::{InForce, LimitsInForce, Origin, ProfileError};
 pub use quota::QuotaState;
 pub use repository::Repository;
+pub(crate) use retry::{failure_of, retry_after};
 pub use turns::Party;

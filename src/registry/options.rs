@@ -227,6 +227,8 @@ impl PartialEq for Secret {
     }
 }
 
+impl Eq for Secret {}
+
 /// The limits of one registry as they are set, shared by all entries. What holds in the end is
 /// [`in_force`](Limits::in_force).
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -39,6 +39,13 @@ impl Pace {
     }
 }
 
+impl Pace {
+    /// Bytes a second that may pass now, of this registry alone; `None` is no limit.
+    pub(super) fn bandwidth_now(&self) -> Option<u64> {
+        self.bandwidth.rate_now()
+    }
+}
+
 impl Registry {
     /// Other limits from now on, for what runs already too. What went by a rate that stays is remembered.
     pub fn set_limits(&self, limits: &Limits) {

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::LimitsInForce;
 use super::line::{Closed, Line, Supply};
+use super::load::Crowd;
 use super::pace::{Buckets, Class};
 use super::turns::Party;
 
@@ -163,6 +164,16 @@ impl Gate {
     pub(crate) fn paused_for(&self) -> Option<Duration> {
         let now = Instant::now();
         self.0.look(|state| state.buckets.paused(now).map(|until| until - now))
+    }
+
+    /// How many requests are in flight, and what holds for them.
+    pub(super) fn crowd(&self) -> Crowd {
+        self.0.look(|state| Crowd {
+            in_flight: state.reads + state.others,
+            limit: state.limit,
+            configured: state.configured,
+            rates: state.buckets.rates(),
+        })
     }
 
     /// Other limits from now on, for who waits already too. Who is in stays, and what went by a rate that stays is remembered.

@@ -45,6 +45,27 @@ impl EncodeLabelValue for Direction {
     }
 }
 
+/// What became of an attempt to deliver a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// It was taken.
+    Delivered,
+    /// It was not, and is tried again.
+    Retried,
+    /// It was not, and is not tried again.
+    GivenUp,
+}
+
+impl EncodeLabelValue for Delivery {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoder.write_str(match self {
+            Self::Delivered => "delivered",
+            Self::Retried => "retried",
+            Self::GivenUp => "given_up",
+        })
+    }
+}
+
 /// What the metrics keep of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct EndedRun<'a> {
@@ -95,6 +116,17 @@ struct QuotaLabels {
     identity: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HookLabels {
+    receiver: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryLabel {
+    result: Delivery,
+}
+
 /// The metrics of one daemon.
 #[derive(Debug)]
 pub struct Metrics {
@@ -106,16 +138,28 @@ pub struct Metrics {
     last_success: Family<EntryLabel, Timestamp>,
     last_failure: Family<EntryLabel, Timestamp>,
     next_firing: Family<EntryLabel, Timestamp>,
+    paused: Family<EntryLabel, Gauge>,
     tags: Family<OutcomeLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     bytes: Family<BytesLabels, Counter>,
     throttled: Family<RegistryLabel, Counter<f64, AtomicU64>>,
     quota_limit: Family<QuotaLabels, Gauge>,
     quota_remaining: Family<QuotaLabels, Gauge>,
+    quota_kept: Family<QuotaLabels, Gauge>,
+    requests_in_flight: Family<RegistryLabel, Gauge>,
+    hook_events: Family<HookLabels, Counter>,
     runs_in_flight: Gauge,
+    runs_waiting: Gauge,
     transfers_in_flight: Gauge,
+    entry_failures: Family<EntryLabel, Gauge>,
+    journal_size: Gauge,
+    journal_writable: Gauge,
+    notifications: Family<DeliveryLabel, Counter>,
+    notifications_pending: Gauge,
     /// The outcomes that each entry has series for, so that they can go with the entry.
     outcomes: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// The series of requests that each registry has, for the same reason.
+    requested: Mutex<BTreeMap<String, BTreeSet<(String, String)>>>,
 }
 
 impl Metrics {
@@ -134,15 +178,26 @@ impl Metrics {
             last_success: Family::default(),
             last_failure: Family::default(),
             next_firing: Family::default(),
+            paused: Family::default(),
             tags: Family::default(),
             requests: Family::default(),
             bytes: Family::default(),
             throttled: Family::default(),
             quota_limit: Family::default(),
             quota_remaining: Family::default(),
+            quota_kept: Family::default(),
+            requests_in_flight: Family::default(),
+            hook_events: Family::default(),
             runs_in_flight: Gauge::default(),
+            runs_waiting: Gauge::default(),
             transfers_in_flight: Gauge::default(),
+            entry_failures: Family::default(),
+            journal_size: Gauge::default(),
+            journal_writable: Gauge::default(),
+            notifications: Family::default(),
+            notifications_pending: Gauge::default(),
             outcomes: Mutex::default(),
+            requested: Mutex::default(),
         };
         metrics.registered(version, started)
     }
@@ -179,6 +234,7 @@ impl Metrics {
         ] {
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
         }
+        registry.register("entry_paused", "Whether the entry is paused", self.paused.clone());
         registry.register("entry_tags", "Tags that runs have dealt with, by outcome", self.tags.clone());
         registry.register("registry_requests", "Requests by method and class of the answer", self.requests.clone());
         registry.register_with_unit("registry", "Bytes of bodies", Unit::Bytes, self.bytes.clone());
@@ -188,8 +244,28 @@ impl Metrics {
         registry.register("quota_limit", help, self.quota_limit.clone());
         let help = "Reads of manifests (pulls) that are left in a window, as the registry told last";
         registry.register("quota_remaining", help, self.quota_remaining.clone());
+        let help = "Of these, what is left to others (limits.keep)";
+        registry.register("quota_kept", help, self.quota_kept.clone());
+        self.registered_now()
+    }
+
+    /// What is so now, in the daemon as a whole and by entry and registry.
+    fn registered_now(mut self) -> Self {
+        let registry = &mut self.registry;
+        let help = "Failures of the entry in a row, 0 after a run that ended well";
+        registry.register("entry_failures", help, self.entry_failures.clone());
+        registry.register("registry_requests_in_flight", "Requests under way", self.requests_in_flight.clone());
+        registry.register("hook_events", "Push events by receiver and what came of them", self.hook_events.clone());
         registry.register("runs_in_flight", "Runs in progress", self.runs_in_flight.clone());
+        let help = "Entries that are due and wait for a place among those that run";
+        registry.register("runs_waiting", help, self.runs_waiting.clone());
         registry.register("transfers_in_flight", "Blobs on their way", self.transfers_in_flight.clone());
+        let help = "Size of the journal's file and of its write-ahead log";
+        registry.register_with_unit("journal_size", help, Unit::Bytes, self.journal_size.clone());
+        registry.register("journal_writable", "Whether the journal can be written", self.journal_writable.clone());
+        registry.register("notifications", "Attempts to deliver notifications, by result", self.notifications.clone());
+        let help = "Notifications that are not delivered yet";
+        registry.register("notifications_pending", help, self.notifications_pending.clone());
         self
     }
 
@@ -228,6 +304,12 @@ impl Metrics {
         }
     }
 
+    /// Whether an entry is paused.
+    pub fn paused(&self, entry: &str, paused: bool) {
+        self.note_entry(entry);
+        self.paused.get_or_create(&EntryLabel { entry: entry.to_owned() }).set(paused.into());
+    }
+
     /// When runs of an entry ended before this daemon started.
     pub fn ended_before(&self, entry: &str, success: Option<DateTime<Utc>>, failure: Option<DateTime<Utc>>) {
         self.note_entry(entry);
@@ -256,7 +338,31 @@ impl Metrics {
     /// answer came).
     pub fn requests_ended(&self, registry: &str, method: &str, status: &str, count: u64) {
         let (registry, method, status) = (registry.to_owned(), method.to_owned(), status.to_owned());
+        let mut requested = self.requested.lock().unwrap_or_else(PoisonError::into_inner);
+        requested.entry(registry.clone()).or_default().insert((method.clone(), status.clone()));
+        drop(requested);
         self.requests.get_or_create(&RequestLabels { registry, method, status }).inc_by(count);
+    }
+
+    /// So many requests to a registry are under way.
+    pub fn requests_in_flight(&self, registry: &str, requests: u64) {
+        let label = RegistryLabel { registry: registry.to_owned() };
+        self.requests_in_flight.get_or_create(&label).set(gauge(requests));
+    }
+
+    /// The configuration names a registry no more: its series go.
+    pub fn forget_registry(&self, registry: &str) {
+        let requested = self.requested.lock().unwrap_or_else(PoisonError::into_inner).remove(registry);
+        let registry = registry.to_owned();
+        for (method, status) in requested.unwrap_or_default() {
+            self.requests.remove(&RequestLabels { registry: registry.clone(), method, status });
+        }
+        for direction in [Direction::Received, Direction::Sent] {
+            self.bytes.remove(&BytesLabels { registry: registry.clone(), direction });
+        }
+        let label = RegistryLabel { registry };
+        self.throttled.remove(&label);
+        self.requests_in_flight.remove(&label);
     }
 
     /// Requests to a registry waited so much longer for its limits and its `Retry-After`.
@@ -277,19 +383,52 @@ impl Metrics {
                 let label = QuotaLabels { registry: gone.registry.clone(), identity: gone.identity.clone() };
                 self.quota_limit.remove(&label);
                 self.quota_remaining.remove(&label);
+                self.quota_kept.remove(&label);
             }
         }
         for quota in quotas {
             let label = QuotaLabels { registry: quota.registry.clone(), identity: quota.identity.clone() };
-            self.quota_limit.get_or_create(&label).set(i64::try_from(quota.limit).unwrap_or(i64::MAX));
-            self.quota_remaining.get_or_create(&label).set(i64::try_from(quota.remaining).unwrap_or(i64::MAX));
+            self.quota_limit.get_or_create(&label).set(gauge(quota.limit));
+            self.quota_remaining.get_or_create(&label).set(gauge(quota.remaining));
+            self.quota_kept.get_or_create(&label).set(gauge(quota.kept));
         }
     }
 
-    /// How many runs and transfers are in progress now.
-    pub fn in_flight(&self, runs: usize, transfers: usize) {
-        self.runs_in_flight.set(i64::try_from(runs).unwrap_or(i64::MAX));
-        self.transfers_in_flight.set(i64::try_from(transfers).unwrap_or(i64::MAX));
+    /// How many runs and transfers are in progress now, and how many entries wait for a place.
+    pub fn in_flight(&self, runs: usize, waiting: usize, transfers: usize) {
+        self.runs_in_flight.set(gauge(runs as u64));
+        self.runs_waiting.set(gauge(waiting as u64));
+        self.transfers_in_flight.set(gauge(transfers as u64));
+    }
+
+    /// How many runs of an entry failed in a row.
+    pub fn failed_in_a_row(&self, entry: &str, failures: u32) {
+        self.note_entry(entry);
+        self.entry_failures.get_or_create(&EntryLabel { entry: entry.to_owned() }).set(failures.into());
+    }
+
+    /// How large the journal is, where that can be told, and whether it can be written.
+    pub fn journal(&self, bytes: Option<u64>, writable: bool) {
+        if let Some(bytes) = bytes {
+            self.journal_size.set(gauge(bytes));
+        }
+        self.journal_writable.set(writable.into());
+    }
+
+    /// A receiver of the configuration took so many events with this result: one of a few words.
+    pub fn hook_events(&self, receiver: &str, result: &'static str, count: usize) {
+        let labels = HookLabels { receiver: receiver.to_owned(), result };
+        self.hook_events.get_or_create(&labels).inc_by(count as u64);
+    }
+
+    /// An attempt to deliver a notification ended.
+    pub fn notification(&self, result: Delivery) {
+        self.notifications.get_or_create(&DeliveryLabel { result }).inc();
+    }
+
+    /// So many notifications are to be delivered.
+    pub fn notifications_pending(&self, count: u64) {
+        self.notifications_pending.set(gauge(count));
     }
 
     /// All of it in the OpenMetrics text format.
@@ -326,10 +465,16 @@ impl Metrics {
         }
         let label = EntryLabel { entry: entry.to_owned() };
         self.run_duration.remove(&label);
+        self.entry_failures.remove(&label);
+        self.paused.remove(&label);
         for family in [&self.last_success, &self.last_failure, &self.next_firing] {
             family.remove(&label);
         }
     }
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Seconds since 1970.
@@ -339,7 +484,7 @@ fn seconds(at: DateTime<Utc>) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::snapshot::tests::at;
     use super::*;
 
@@ -362,8 +507,8 @@ mod tests {
         assert!(!metrics.encode().contains("mirror-bot"));
     }
 
-    #[test]
-    fn facts_are_told_under_stable_names_in_base_units() {
+    /// Of everything that can be told, something.
+    pub(in super::super) fn with_all() -> Metrics {
         let metrics = with_a_run();
         let (duration, counts) = (Duration::from_secs(2), TagCounts::default());
         metrics.run_ended("api", &EndedRun { outcome: "failed", well: Some(false), ended: at(20), duration, counts });
@@ -371,12 +516,26 @@ mod tests {
         metrics.requests_ended("docker.io", "HEAD", "none", 1);
         metrics.throttled("docker.io", Duration::from_millis(1500));
         metrics.bytes_moved("docker.io", Direction::Received, 17);
-        metrics.in_flight(1, 3);
+        metrics.requests_in_flight("docker.io", 4);
+        metrics.in_flight(1, 2, 3);
+        metrics.failed_in_a_row("api", 1);
+        metrics.journal(Some(65_536), true);
+        metrics.paused("api", true);
+        metrics.hook_events("hub", "matched", 2);
+        metrics.notification(Delivery::Delivered);
+        metrics.notifications_pending(1);
         let quotas = super::super::snapshot::tests::working().quotas;
         metrics.quotas(&quotas, &[]);
+        metrics
+    }
+
+    #[test]
+    fn facts_are_told_under_stable_names_in_base_units() {
+        let metrics = with_all();
         let text = metrics.encode();
         for line in [
             r#"transship_quota_remaining{registry="docker.io",identity="mirror-bot"} 76"#,
+            r#"transship_quota_kept{registry="docker.io",identity="mirror-bot"} 20"#,
             r#"transship_quota_limit{registry="docker.io",identity="mirror-bot"} 200"#,
             r#"transship_build_info{version="1.2.3"} 1"#,
             "transship_start_time_seconds 1800000000.0",
@@ -395,6 +554,11 @@ mod tests {
             r#"transship_registry_requests_total{registry="docker.io",method="HEAD",status="none"} 1"#,
             r#"transship_registry_throttled_seconds_total{registry="docker.io"} 1.5"#,
             r#"transship_registry_bytes_total{registry="docker.io",direction="received"} 17"#,
+            r#"transship_registry_requests_in_flight{registry="docker.io"} 4"#,
+            r#"transship_entry_failures{entry="api"} 1"#,
+            "transship_journal_size_bytes 65536",
+            "transship_journal_writable 1",
+            "transship_runs_waiting 2",
             "transship_runs_in_flight 1",
             "transship_transfers_in_flight 3",
         ] {

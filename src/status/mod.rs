@@ -1,8 +1,12 @@
 //! The status port: what the daemon is doing, told over HTTP to health checks, Prometheus and people.
 //!
 //! It reads a [`Snapshot`] that the daemon's loop publishes and the [`Metrics`] that the loop folds facts into.
-//! It changes nothing, asks no registry and opens no file: a request here can never disturb a run.
+//! It changes nothing, asks no registry and opens no file: a request here can never disturb a run. What the pages tell of the past
+//! is asked of a [`History`], within limits.
 
+#[cfg(test)]
+mod doc_tests;
+mod history;
 mod listener;
 mod metrics;
 mod page;
@@ -10,10 +14,12 @@ mod routes;
 mod server;
 mod snapshot;
 
+pub use history::{Answer, History};
 pub use listener::Listener;
-pub use metrics::{Direction, EndedRun, Metrics};
+pub use metrics::{Delivery, Direction, EndedRun, Metrics};
 pub use routes::{Clock, HEALTHY_WITHIN, Port};
-pub use server::serve;
+pub use server::{serve, serve_routes};
 pub use snapshot::{
-    ConfigurationState, EntryState, JournalState, LastRun, Quota, RunningState, Snapshot, TransferState,
+    ConfigurationState, EntryState, FailedRun, JournalState, LastRun, LimitsState, Quota, RateState, RegistryState,
+    RunningState, SCHEMA, Snapshot, TransferState, WaitingState,
 };

@@ -1,16 +1,17 @@
-//! The routes of the status port. Every answer is made from a snapshot in memory.
+//! The routes of the status port. Every answer is made from a snapshot in memory, the pages also from what a [`History`] tells.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
-use axum::response::{Html, IntoResponse, Json, Response};
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
+use super::history::{History, Past};
 use super::metrics::Metrics;
 use super::page;
 use super::snapshot::Snapshot;
@@ -21,34 +22,41 @@ pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 /// For how long after a turn of the daemon's loop it counts as alive.
 pub const HEALTHY_WITHIN: Duration = Duration::from_secs(60);
 
-/// A page that runs nothing and loads nothing, whatever stands in it.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
-
 /// What the status port reads.
 #[derive(Clone)]
 pub struct Port {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     metrics: Arc<Metrics>,
     clock: Clock,
+    past: Arc<Past>,
 }
 
 impl Port {
     /// A port that tells what `snapshot` holds at the time of a request.
     #[must_use]
     pub fn new(snapshot: watch::Receiver<Arc<Snapshot>>, metrics: Arc<Metrics>, clock: Clock) -> Self {
-        Self { snapshot, metrics, clock }
+        Self { snapshot, metrics, clock, past: Arc::new(Past::new(None)) }
+    }
+
+    /// The same port, whose pages also tell of the past. Who answers must not be what runs wait for.
+    #[must_use]
+    pub fn with_history(self, history: Arc<dyn History>) -> Self {
+        Self { past: Arc::new(Past::new(Some(history))), ..self }
     }
 
     pub(super) fn router(self) -> Router {
+        let policy = HeaderValue::try_from(page::policy()).unwrap_or(HeaderValue::from_static("default-src 'none'"));
         Router::new()
-            .route("/", get(index))
+            .route("/", get(overview))
+            .route("/entry", get(entry))
+            .route("/search", get(search))
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/status", get(status))
             .route("/metrics", get(metrics))
             .method_not_allowed_fallback(read_only)
             .fallback(unknown)
-            .layer(axum::middleware::map_response(guarded))
+            .layer(axum::middleware::map_response(move |response| guarded(response, policy.clone())))
             .with_state(self)
     }
 
@@ -67,8 +75,33 @@ impl std::fmt::Debug for Port {
     }
 }
 
-async fn index(State(port): State<Port>) -> Html<String> {
-    Html(page::render(&port.snapshot(), port.now()))
+/// What may stand behind `?`. What is not asked for is left alone; a number that is none counts as the first part.
+#[derive(serde::Deserialize)]
+struct Asked {
+    part: Option<String>,
+    name: Option<String>,
+    q: Option<String>,
+}
+
+async fn overview(State(port): State<Port>, Query(asked): Query<Asked>) -> Response {
+    let part = asked.part.and_then(|part| part.parse().ok()).unwrap_or(1);
+    html(page::overview(&port.snapshot(), &port.past, part, port.now()).await.into_string())
+}
+
+async fn entry(State(port): State<Port>, Query(asked): Query<Asked>) -> Response {
+    let name = asked.name.unwrap_or_default();
+    match page::entry(&port.snapshot(), &port.past, &name, port.now()).await {
+        Some(page) => html(page.into_string()),
+        None => (StatusCode::NOT_FOUND, format!("no entry {name:?} is in the configuration\n")).into_response(),
+    }
+}
+
+async fn search(State(port): State<Port>, Query(asked): Query<Asked>) -> Response {
+    html(page::search(&port.snapshot(), &port.past, &asked.q.unwrap_or_default(), port.now()).await.into_string())
+}
+
+fn html(page: String) -> Response {
+    axum::response::Html(page).into_response()
 }
 
 async fn healthz(State(port): State<Port>) -> Response {
@@ -106,10 +139,10 @@ async fn read_only() -> (StatusCode, &'static str) {
     (StatusCode::METHOD_NOT_ALLOWED, "the status port is read-only: use GET\n")
 }
 
-async fn guarded(mut response: Response) -> Response {
+async fn guarded(mut response: Response, policy: HeaderValue) -> Response {
     let headers = response.headers_mut();
-    let fixed: [(HeaderName, &'static str); 4] = [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    let fixed: [(HeaderName, &'static str); 3] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-store"),
@@ -181,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn the_other_routes_answer_and_the_rest_is_refused_in_words() {
         assert!(get(working(), "/metrics").await.1.contains("transship_build_info{version=\"1.2.3\"} 1\n"));
-        assert!(get(working(), "/").await.1.starts_with("<!doctype html>"));
+        assert!(get(working(), "/").await.1.starts_with("<!DOCTYPE html>"));
         let unknown = "nothing is at /nope: there are /, /healthz, /readyz, /status and /metrics\n";
         assert_eq!(get(working(), "/nope?x=1").await, (404, unknown.into()));
         let refused = (405, "the status port is read-only: use GET\n".into());

@@ -36,11 +36,15 @@ struct Limits {
 
 /// Answers requests until `shutdown`, then ends within a second. Dropping the future closes every connection.
 pub async fn serve(listener: Listener, port: Port, shutdown: CancellationToken) {
-    serve_within(listener, port, shutdown, LIMITS).await;
+    serve_within(listener, port.router(), shutdown, LIMITS).await;
 }
 
-async fn serve_within(listener: Listener, port: Port, shutdown: CancellationToken, limits: Limits) {
-    let router = port.router();
+/// Answers by other routes within the same limits.
+pub async fn serve_routes(listener: Listener, router: axum::Router, shutdown: CancellationToken) {
+    serve_within(listener, router, shutdown, LIMITS).await;
+}
+
+async fn serve_within(listener: Listener, router: axum::Router, shutdown: CancellationToken, limits: Limits) {
     let mut connections = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
@@ -55,7 +59,7 @@ async fn serve_within(listener: Listener, port: Port, shutdown: CancellationToke
                 oldest_first.push_back(connections.spawn(answer(connection, router.clone(), limits)));
             }
             Err(error) => {
-                tracing::warn!(%error, "the status port cannot accept a connection");
+                tracing::warn!(%error, "a connection cannot be accepted");
                 tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
@@ -115,7 +119,7 @@ mod tests {
         let address = listener.address().unwrap();
         let shutdown = CancellationToken::new();
         let (port, snapshots) = port();
-        let task = tokio::spawn(serve_within(listener, port, shutdown.clone(), limits));
+        let task = tokio::spawn(serve_within(listener, port.router(), shutdown.clone(), limits));
         Running { address, shutdown, task, _snapshots: snapshots }
     }
 

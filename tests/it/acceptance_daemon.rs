@@ -1,6 +1,5 @@
 //! The daemon, seen from outside: it answers, fires, follows edits, and ends cleanly.
 
-use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -11,6 +10,7 @@ use crate::support::images::{self, Family, Image, linux};
 use crate::support::programs::{DEADLINE, Running};
 use crate::support::registry::{Fault, Server};
 use crate::support::site::Site;
+use crate::support::systemd::Manager;
 
 /// How long the next firing of `* * * * *` may take, on a busy machine.
 const NEXT_MINUTE: Duration = Duration::from_secs(130);
@@ -102,6 +102,14 @@ fn it_answers_fires_refuses_a_bad_edit_follows_a_good_one_and_ends() {
     let shown = harbour.site.run(&["status", "--at", &address]).expect_success().stdout;
     assert!(shown.contains("first") && shown.contains("succeeded"), "{shown}");
 
+    let schema: Value = serde_json::from_str(&harbour.site.run(&["schema", "status"]).expect_success().stdout).unwrap();
+    let status = http::status(&address).unwrap();
+    let problems: Vec<String> =
+        jsonschema::draft202012::new(&schema).unwrap().iter_errors(&status).map(|error| error.to_string()).collect();
+    assert_eq!(problems, Vec::<String>::new(), "{status:#}");
+    let registry = status["registries"].as_array().unwrap().iter().find(|one| one["registry"] == harbour.target.host());
+    assert!(registry.unwrap()["bytes_out"].as_u64() > Some(0), "{status:#}");
+
     let typo = harbour.entry("second", "* * * * *").replace("source:", "sorce:");
     harbour.configure("", &[harbour.entry("first", "* * * * *"), typo]);
     let problem = daemon.wait_until("the refusal of the edit", |_| {
@@ -152,6 +160,8 @@ fn an_entry_that_keeps_failing_is_left_alone_for_longer_and_longer() {
     let gone = daemon
         .wait_until("the timetable", |_| entry(&address, "gone").filter(|entry| entry["next_firing"].is_string()));
     assert_eq!(gone["failures"], 3);
+    let said = "failed again and again: its firings until then are left out entry=\"gone\" failures=3";
+    assert!(daemon.stderr().contains(said), "{}", daemon.stderr());
     let wait = moment(&gone["next_firing"]) - moment(&gone["last_failure"]);
     assert!((240..=300).contains(&wait.num_seconds()), "{gone:#}");
     let wait = moment(&entry(&address, "first").unwrap()["next_firing"]) - chrono::Utc::now();
@@ -180,6 +190,33 @@ fn an_entry_that_is_changed_while_it_runs_goes_on_by_its_new_rules() {
     let told: Vec<_> = runs.iter().map(|run| (run["trigger"].clone(), run["outcome"].clone())).collect();
     assert_eq!(told.len(), 2, "{told:?}");
     assert_eq!(told[1].1, "interrupted");
+}
+
+/// Makes `text` the version of `sync.yaml` as Kubernetes does for a file of a ConfigMap: in a folder of its own, to which `..data` points.
+fn publish_as_config_map(site: &Site, version: &str, text: &str) {
+    std::fs::create_dir(site.path(version)).unwrap();
+    std::fs::write(site.path(version).join("sync.yaml"), text).unwrap();
+    std::os::unix::fs::symlink(version, site.path("..data_tmp")).unwrap();
+    std::fs::rename(site.path("..data_tmp"), site.path("..data")).unwrap();
+}
+
+#[test]
+fn a_config_map_that_is_swapped_is_read_again_at_once_and_at_a_hang_up() {
+    let harbour = Harbour::new();
+    harbour.configure("", &[harbour.entry("first", "never")]);
+    let text = std::fs::read_to_string(harbour.site.path("sync.yaml")).unwrap();
+    publish_as_config_map(&harbour.site, "..1", &text);
+    std::fs::remove_file(harbour.site.path("sync.yaml")).unwrap();
+    std::os::unix::fs::symlink("..data/sync.yaml", harbour.site.path("sync.yaml")).unwrap();
+    let (mut daemon, address) = start(&harbour.site);
+    daemon.wait_until("the first version", |_| entry(&address, "first"));
+    publish_as_config_map(&harbour.site, "..2", &text.replace("first", "second"));
+    daemon.wait_until("the second version", |_| entry(&address, "second"));
+    assert!(entry(&address, "first").is_none());
+    let loaded_at = || http::status(&address).unwrap()["configuration"]["loaded_at"].clone();
+    let before = loaded_at();
+    daemon.signal("HUP");
+    daemon.wait_until("the same once more", |_| (loaded_at() != before).then_some(()));
 }
 
 #[test]
@@ -295,24 +332,29 @@ fn what_is_not_finished_within_the_grace_is_dropped_and_goes_on_at_the_next_star
 fn systemd_is_told_when_it_is_ready_and_when_it_ends() {
     let harbour = Harbour::new();
     harbour.configure("", &[harbour.entry("first", "never")]);
-    let path = harbour.site.path("notify.sock");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut daemon = Running::start(harbour.site.command(&["run"]).env("NOTIFY_SOCKET", &path));
-    let heard_until = |wanted: &str| {
-        let mut buffer = [0; 4096];
-        loop {
-            let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("waiting for {wanted}: {error}"));
-            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            if text.lines().any(|line| line == wanted) {
-                return;
-            }
-        }
-    };
-    heard_until("READY=1");
+    let manager = Manager::new(&harbour.site);
+    let mut daemon = manager.start(&harbour.site);
+    manager.heard("READY=1");
     assert!(daemon.is_running());
     daemon.signal("TERM");
-    heard_until("STOPPING=1");
+    manager.heard("STOPPING=1");
+    daemon.wait(DEADLINE).expect_success();
+}
+
+#[test]
+fn the_status_that_systemd_shows_follows_the_runs_and_keeps_what_is_wrong_with_the_file() {
+    let harbour = Harbour::new();
+    let gone = harbour.entry("gone", "never").replace("schedule:", "on_start: true, schedule:");
+    harbour.configure("", &[harbour.entry("first", "never"), gone.clone()]);
+    let manager = Manager::new(&harbour.site);
+    let daemon = manager.start(&harbour.site);
+    manager.status_where("the run", |status| status == "2 entries: 1 running, 0 waiting, 0 failing");
+    manager.status_where("its failure", |status| status == "2 entries: 0 running, 0 waiting, 1 failing");
+    harbour.configure("", &[harbour.entry("first", "neverr"), gone]);
+    let status = manager.status_where("the refusal", |status| status.contains("refused"));
+    assert!(status.starts_with("the last good configuration goes on, the edit is refused: sync.yaml:5:"), "{status}");
+    assert!(status.ends_with("; 2 entries: 0 running, 0 waiting, 1 failing"), "{status}");
+    daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
 }
 

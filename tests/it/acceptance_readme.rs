@@ -84,6 +84,7 @@ fn every_example_passes_the_check() {
     assert!(files.len() >= 4, "{files:?}");
     files.push(root().join("sync.yaml.example"));
     std::fs::write(folder.path().join("docker-hub"), "secret\n").unwrap();
+    std::fs::write(folder.path().join("build-hook"), "a-secret-of-the-test\n").unwrap();
     std::fs::write(folder.path().join("config.json"), "{}").unwrap();
     for name in ["ca.pem", "me.pem", "me.key", "azure.pem", "gcp.json"] {
         std::fs::copy(root().join("tests/config/credentials").join(name), folder.path().join(name)).unwrap();
@@ -94,7 +95,8 @@ fn every_example_passes_the_check() {
         let text = std::fs::read_to_string(&file).unwrap();
         for (_, rest) in text.match_indices("env: ").map(|(at, found)| text.split_at(at + found.len())) {
             let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-            command.env(name, "secret");
+            // Good as a secret and as the address of a webhook.
+            command.env(name, "https://secret.example");
         }
         let output = Running::start(&mut command).wait(DEADLINE);
         assert_eq!(output.code(), 0, "{}: {}{}", file.display(), output.stdout, output.stderr);

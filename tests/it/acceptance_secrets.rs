@@ -13,6 +13,7 @@ use crate::support::front::{Authority, Front};
 use crate::support::http;
 use crate::support::images::{self, Family, linux};
 use crate::support::programs::{DEADLINE, Nginx, Output, Running};
+use crate::support::receiver::{Manner, Receiver};
 use crate::support::registry::{Auth, Fault, Server, Setup};
 use crate::support::site::Site;
 
@@ -31,8 +32,12 @@ const READ: &str = "S4s+bL/oB%7-read";
 const STORAGE: &str = "of-the-storage";
 const PROXY_USER: &str = "P8xuserK2w";
 const PROXY_PASSWORD: &str = "P2px+sW/zz%3-proxy";
+/// In the address of a webhook, and what its messages are signed with.
+const HOOK_PATH: &str = "W6hookT0kenQ5";
+const HOOK_QUERY: &str = "V2queryT0kenX8";
+const HOOK_KEY: &str = "K4hk+kE/yy%2-hook-key";
 
-const ALL: [&str; 13] = [
+const ALL: [&str; 16] = [
     IN_YAML,
     IN_ENVIRONMENT,
     IN_FILE,
@@ -46,6 +51,9 @@ const ALL: [&str; 13] = [
     STORAGE,
     PROXY_USER,
     PROXY_PASSWORD,
+    HOOK_PATH,
+    HOOK_QUERY,
+    HOOK_KEY,
 ];
 
 /// Whose password it is.
@@ -148,6 +156,19 @@ impl Scene {
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         Self { site, variables }
+    }
+
+    /// From now on the entry runs at each start, and these are told of its changes.
+    fn tell(&self, receivers: &[String]) {
+        let webhook = |url: &String| {
+            format!(
+                "{{webhook: {{url: \"{url}/{HOOK_PATH}?key={HOOK_QUERY}\", secret: \"{HOOK_KEY}\"}}, on: [change]}}"
+            )
+        };
+        let notify = receivers.iter().map(webhook).collect::<Vec<_>>().join(", ");
+        let text = fs::read_to_string(self.site.path("sync.yaml")).unwrap();
+        let told = format!("schedule: never, on_start: true, notify: [{notify}]");
+        self.site.write("sync.yaml", &text.replace("schedule: never", &told));
     }
 
     fn program(&self, name: &str, script: &str) {
@@ -266,7 +287,13 @@ fn a_good_run_tells_no_secret_in_any_format_nor_do_the_daemon_and_the_journal() 
         put(&source, seed);
         scene.once(&mut told, format, &["--log-format", format, "once", "--json"], 0);
     }
-    let (daemon, address) = scene.daemon();
+    let receivers = ["503 Service Unavailable", "404 Not Found"].map(|line| Receiver::start(Manner::Answers(line)));
+    scene.tell(&receivers.each_ref().map(Receiver::url));
+    put(&source, 40);
+    let (mut daemon, address) = scene.daemon();
+    daemon.wait_until("attempts to tell receivers", |_| {
+        receivers.iter().all(|receiver| !receiver.received().is_empty()).then_some(())
+    });
     scene.ask_all(&mut told, "daemon", &address);
     daemon.signal("TERM");
     told.output("daemon", daemon.wait(DEADLINE));

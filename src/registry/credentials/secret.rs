@@ -1,20 +1,45 @@
 //! A secret that the configuration holds or names the file of.
 
-use secrecy::SecretString;
+use std::io;
+
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::registry::Secret;
 use crate::registry::auth::AuthError;
 
-/// Reads a secret, from its file each time: it may have been renewed. `what` is for the error: "the password of me".
+impl Secret {
+    /// What it says now: a file is read each time, for it may have been renewed.
+    ///
+    /// # Errors
+    /// Where its file cannot be read or has nothing in it; the error does not name the file.
+    pub async fn read(&self) -> io::Result<SecretString> {
+        let path = match self {
+            Self::Value(value) => return Ok(value.clone()),
+            Self::File(path) => path,
+        };
+        let text = tokio::fs::read_to_string(path).await?;
+        let text = without_line_break(&text);
+        if text.is_empty() { Err(io::Error::other("it is empty")) } else { Ok(text.into()) }
+    }
+}
+
+/// Reads a secret. `what` is for the error: "the password of me".
 pub(super) async fn read(what: &str, secret: &Secret) -> Result<SecretString, AuthError> {
-    let path = match secret {
-        Secret::Value(value) => return Ok(value.clone()),
-        Secret::File(path) => path,
-    };
-    let failed = |reason: &str| AuthError::denied(format!("{what} cannot be read from {}: {reason}", path.display()));
-    let text = tokio::fs::read_to_string(path).await.map_err(|error| failed(&error.to_string()))?;
-    let text = without_line_break(&text);
-    if text.is_empty() { Err(failed("it is empty")) } else { Ok(text.into()) }
+    secret.read().await.map_err(|error| match secret {
+        Secret::File(path) => AuthError::denied(format!("{what} cannot be read from {}: {error}", path.display())),
+        Secret::Value(_) => AuthError::denied(format!("{what} cannot be read: {error}")),
+    })
+}
+
+impl Secret {
+    /// How many bytes it has; `None` where a file would have to be read.
+    #[must_use]
+    pub fn known_length(&self) -> Option<usize> {
+        match self {
+            Self::Value(value) => Some(value.expose_secret().len()),
+            Self::File(_) => None,
+        }
+    }
 }
 
 /// A text without one line break at its end.

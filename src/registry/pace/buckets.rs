@@ -75,6 +75,12 @@ impl Buckets {
         }
     }
 
+    /// The rates in force, in the order of [`Bucket::ALL`].
+    pub(crate) fn rates(&self) -> Vec<(Bucket, Rate)> {
+        let rate = |(bucket, held): (Bucket, &Option<(Rate, Limiter)>)| Some((bucket, held.as_ref()?.0));
+        Bucket::ALL.into_iter().zip(&self.held).filter_map(rate).collect()
+    }
+
     /// Lets nothing go until then.
     pub(crate) fn pause(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(Some(until));

@@ -65,6 +65,14 @@ impl Throttle {
         });
     }
 
+    /// Bytes a second that may pass now; `None` is no limit.
+    pub(super) fn rate_now(&self) -> Option<u64> {
+        self.line.look(|flow| {
+            flow.look(Instant::now());
+            flow.rate
+        })
+    }
+
     /// Waits until this many bytes may pass. Returns how long that took. Cancel safe.
     pub(super) async fn spend(&self, party: Party, bytes: usize) -> Duration {
         if bytes == 0 || !self.limited.load(Ordering::Relaxed) {

@@ -1,15 +1,14 @@
 //! The unit and its drop-ins, judged by systemd; and what the daemon tells systemd of a reload.
 
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use tempfile::TempDir;
 
 use super::{file, run};
-use crate::support::programs::{DEADLINE, Running};
+use crate::support::programs::DEADLINE;
 use crate::support::site::Site;
+use crate::support::systemd::Manager;
 
 /// Where a package puts units.
 const UNITS: &str = "usr/lib/systemd/system";
@@ -88,61 +87,32 @@ fn systemd_takes_the_unit_alone_and_with_each_drop_in_and_finds_it_hardened() {
     assert_hardened(root.path());
 }
 
-/// Listens as systemd does.
-struct Manager {
-    socket: UnixDatagram,
-}
-
-impl Manager {
-    /// The next message in which some line is `wanted`, in lines.
-    #[track_caller]
-    fn heard(&self, wanted: &str) -> Vec<String> {
-        let mut buffer = [0; 4096];
-        // The loop's turns are told every second, so the socket alone would never be silent.
-        let end = Instant::now() + DEADLINE;
-        while Instant::now() < end {
-            let length = self.socket.recv(&mut buffer).unwrap_or_else(|error| panic!("waiting for {wanted}: {error}"));
-            let lines: Vec<String> = String::from_utf8_lossy(&buffer[..length]).lines().map(str::to_owned).collect();
-            if lines.iter().any(|line| line == wanted) {
-                return lines;
-            }
-        }
-        panic!("waiting for {wanted}: time is up")
-    }
-
-    /// The times of a reload's beginning and the status at its end, which must follow each other.
-    #[track_caller]
-    fn reload(&self) -> (u64, String) {
-        let beginning = self.heard("RELOADING=1");
-        let time = beginning.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")?.parse().ok());
-        let end = self.heard("READY=1");
-        let status = end.iter().find_map(|line| line.strip_prefix("STATUS=")).expect("a status");
-        (time.expect("the time, in the same message"), status.to_owned())
-    }
-}
-
 #[test]
 fn systemd_is_told_of_a_reload_from_its_beginning_to_its_end_and_that_the_loop_turns() {
     let site = Site::new();
     let entry = |name: &str| format!("- {{name: {name}, source: \"oci-layout:a\", target: \"oci-layout:b\"}}");
     site.configure(&[], &entry("first"));
-    let path = site.path("notify.sock");
-    let manager = Manager { socket: UnixDatagram::bind(&path).unwrap() };
-    manager.socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    let daemon = Running::start(site.command(&["run"]).env("NOTIFY_SOCKET", &path));
-    assert_eq!(manager.heard("READY=1"), ["READY=1", "STATUS=1 entries, configuration in force"]);
+    let manager = Manager::new(&site);
+    let daemon = manager.start(&site);
+    assert_eq!(manager.heard("READY=1"), ["READY=1", "STATUS=1 entry: 0 running, 0 waiting, 0 failing"]);
     manager.heard("WATCHDOG=1");
 
     daemon.signal("HUP");
     let (first, status) = manager.reload();
-    assert_eq!(status, "1 entries, configuration in force", "asked for, so it is read though nothing changed");
+    assert_eq!(status, "1 entry: 0 running, 0 waiting, 0 failing", "asked for, so it is read though nothing changed");
 
     site.configure(&[], &entry("first").replace("source", "sorce"));
     let (second, status) = manager.reload();
     assert!(second > first, "{second} is not later than {first}");
-    assert_eq!(status, "the edited configuration is refused; the last good one goes on");
+    let refused = "the last good configuration goes on, the edit is refused: sync.yaml:5:17: unknown key `sorce` in an entry; \
+                   did you mean `source`?";
+    assert!(status.starts_with(refused) && status.ends_with("; 1 entry: 0 running, 0 waiting, 0 failing"), "{status}");
     daemon.signal("HUP");
     assert_eq!(manager.reload().1, status, "a reload that is refused ends too");
+
+    // What is told between reloads still says so, and no more once it is mended.
+    site.configure(&[], &format!("{}\n{}", entry("first"), entry("second")));
+    assert_eq!(manager.reload().1, "2 entries: 0 running, 0 waiting, 0 failing");
 
     daemon.signal("TERM");
     manager.heard("STOPPING=1");

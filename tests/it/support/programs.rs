@@ -191,6 +191,7 @@ pub fn transship_command(args: &[&str]) -> Command {
         "TRANSSHIP_CONFIG",
         "TRANSSHIP_LOG",
         "STATE_DIRECTORY",
+        "RUNTIME_DIRECTORY",
         "XDG_STATE_HOME",
         "NOTIFY_SOCKET",
         "RUST_LOG",

@@ -1,0 +1,26 @@
+//! The journal as the status port's pages ask it. It is opened once more for that, for reading: the pages have a connection and a thread
+//! of their own, and no run waits for them.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::journal::{Found, HistoryFilter, Journal, RunMark, RunRecord, Search};
+use crate::status::{Answer, History};
+
+#[async_trait]
+impl History for Journal {
+    async fn latest_marks(&self, entries: Vec<String>, each: u32) -> Answer<Vec<RunMark>> {
+        Ok(Self::latest_marks(self, entries, each).await?)
+    }
+
+    async fn runs(&self, entry: String, at_most: u32) -> Answer<Vec<RunRecord>> {
+        Ok(self
+            .history(&HistoryFilter { entry: Some(entry), limit: Some(at_most), ..HistoryFilter::default() })
+            .await?)
+    }
+
+    async fn search(&self, search: Search, at_most: usize, time: Duration) -> Answer<Found> {
+        Ok(Self::search(self, search, at_most, time).await?)
+    }
+}

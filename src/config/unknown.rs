@@ -1,0 +1,55 @@
+//! What is said of the name of an entry that is not there, wherever somebody names one.
+
+/// The longest name that is compared with those that are there; none of these is longer.
+const COMPARED: usize = 64;
+/// How many names are listed.
+const LISTED: usize = 20;
+
+/// There is no entry of this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no entry {name:?}{way_out}")]
+pub struct UnknownEntry {
+    name: String,
+    way_out: String,
+}
+
+impl UnknownEntry {
+    /// With the name that was meant, perhaps, of those that are `there`, else with these.
+    #[must_use]
+    pub fn among(name: &str, there: &[&str]) -> Self {
+        let way_out = match near(name, there) {
+            _ if there.is_empty() => ": the configuration has none".to_owned(),
+            Some(near) => format!(": did you mean {near:?}?"),
+            None => format!(", there are {}{}", there[..there.len().min(LISTED)].join(", "), more(there.len())),
+        };
+        Self { name: name.chars().take(COMPARED).collect(), way_out }
+    }
+}
+
+fn near<'a>(name: &str, there: &[&'a str]) -> Option<&'a str> {
+    if name.len() > COMPARED {
+        return None;
+    }
+    let distance = |other: &str| strsim::damerau_levenshtein(other, name);
+    let nearest = there.iter().map(|other| (distance(other), *other)).min_by_key(|(distance, _)| *distance);
+    nearest.filter(|(distance, _)| *distance <= 1 + name.len() / 4).map(|(_, other)| other)
+}
+
+fn more(count: usize) -> String {
+    if count > LISTED { format!(" and {} more", count - LISTED) } else { String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_meant_is_guessed_else_what_there_is_is_listed_within_bounds() {
+        let said = |name: &str, there: &[&str]| UnknownEntry::among(name, there).to_string();
+        assert_eq!(said("x", &[]), r#"there is no entry "x": the configuration has none"#);
+        assert_eq!(said("appp", &["api", "app"]), r#"there is no entry "appp": did you mean "app"?"#);
+        assert_eq!(said("x", &["api", "app"]), r#"there is no entry "x", there are api, app"#);
+        let many = said(&"x".repeat(100_000), &["entry"; 500]);
+        assert!(many.ends_with(", entry and 480 more") && many.len() < 300, "{many}");
+    }
+}

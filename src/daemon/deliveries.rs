@@ -1,0 +1,211 @@
+//! Brings the notices of the journal to their receivers: to each in the order in which they were made, to several receivers at
+//! once, again and later where one cannot be reached. What notices say is for [`super::notices`].
+//!
+//! A notice leaves the journal when it was taken, so one may be brought twice and none is lost with the process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::journal::{Journal, JournalError, Notice};
+use crate::notify::{Message, Post, Refusal, Webhook};
+use crate::status::{Delivery, Metrics};
+
+/// How many receivers are spoken to at once.
+const AT_ONCE: usize = 8;
+
+/// How long a receiver that fails is left alone first; each further time about twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest of these.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
+
+/// A notice of this age that is not taken is given up.
+const GIVEN_UP: TimeDelta = TimeDelta::hours(24);
+
+/// How long a journal that fails is left alone.
+const JOURNAL_PAUSE: Duration = Duration::from_secs(60);
+
+/// Webhooks by the names of their receivers.
+pub(super) type Receivers = BTreeMap<String, Webhook>;
+
+/// Delivers until `closing`, and then what can be delivered at once. Not cancel safe only in so far as a message that is on its way
+/// when this is dropped comes again at the next start.
+pub(super) async fn deliver(
+    journal: Journal,
+    mut receivers: watch::Receiver<Arc<Receivers>>,
+    fresh: Arc<Notify>,
+    metrics: Arc<Metrics>,
+    closing: CancellationToken,
+) {
+    let mut round = Round::new(journal, metrics);
+    loop {
+        let current = receivers.borrow_and_update().clone();
+        let wait = round.start_due(&current).await;
+        if closing.is_cancelled() && round.attempts.is_empty() {
+            return;
+        }
+        tokio::select! {
+            Some(ended) = round.attempts.join_next() => match ended {
+                Ok((receiver, notice, outcome)) => round.ended(receiver, notice, outcome).await,
+                // A bug in an attempt is not the end of all others; its receiver is left alone until the next start.
+                Err(error) => tracing::error!(%error, "an attempt to deliver a notification broke down"),
+            },
+            () = fresh.notified() => {}
+            // Its other end lives as long as the daemon.
+            _ = receivers.changed() => {}
+            () = closing.cancelled(), if !closing.is_cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// What is under way, and who is left alone.
+struct Round {
+    journal: Journal,
+    metrics: Arc<Metrics>,
+    /// Made when it is first needed: who is to tell nobody needs no connections.
+    post: Option<Arc<Post>>,
+    attempts: JoinSet<(String, Notice, Result<(), Refusal>)>,
+    busy: BTreeSet<String>,
+    away: BTreeMap<String, Away>,
+    /// The journal failed and is left alone until then.
+    unreadable: Option<Instant>,
+}
+
+/// A receiver that failed.
+struct Away {
+    until: Instant,
+    pauses: ExponentialBackoff,
+}
+
+impl Round {
+    fn new(journal: Journal, metrics: Arc<Metrics>) -> Self {
+        Self {
+            journal,
+            metrics,
+            post: None,
+            attempts: JoinSet::new(),
+            busy: BTreeSet::new(),
+            away: BTreeMap::new(),
+            unreadable: None,
+        }
+    }
+
+    /// Begins an attempt for each receiver that something waits for and that is not left alone. Answers when to look again.
+    async fn start_due(&mut self, receivers: &Receivers) -> Duration {
+        let now = Instant::now();
+        if let Some(until) = self.unreadable.filter(|until| *until > now) {
+            return until - now;
+        }
+        self.unreadable = None;
+        self.away.retain(|receiver, _| receivers.contains_key(receiver));
+        if let Err(error) = self.start_each(receivers, now).await {
+            self.journal_failed(&error);
+            return JOURNAL_PAUSE;
+        }
+        let next = self.away.values().map(|away| away.until).filter(|until| *until > now).min();
+        next.map_or(LONGEST_PAUSE, |next| next - now)
+    }
+
+    async fn start_each(&mut self, receivers: &Receivers, now: Instant) -> Result<(), JournalError> {
+        let waiting = self.journal.receivers_waited_for().await?;
+        self.metrics.notifications_pending(waiting.iter().map(|(_, count)| count).sum());
+        for (receiver, _) in waiting {
+            let is_away = self.away.get(&receiver).is_some_and(|away| away.until > now);
+            // Those that are gone from the configuration are gone from the journal in a moment.
+            let Some(webhook) = receivers.get(&receiver).cloned() else { continue };
+            if is_away || self.busy.contains(&receiver) || self.attempts.len() >= AT_ONCE {
+                continue;
+            }
+            if let Some(notice) = self.journal.next_notice(&receiver).await? {
+                self.start(receiver, webhook, notice);
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, receiver: String, webhook: Webhook, notice: Notice) {
+        let post = match &self.post {
+            Some(post) => post.clone(),
+            None => match Post::new() {
+                Ok(post) => self.post.insert(Arc::new(post)).clone(),
+                Err(error) => {
+                    tracing::error!(%error, "no connections can be made for notifications");
+                    self.unreadable = Some(Instant::now() + JOURNAL_PAUSE);
+                    return;
+                }
+            },
+        };
+        self.busy.insert(receiver.clone());
+        let message = Message { id: notice.message.clone(), body: notice.notice.body.clone() };
+        self.attempts.spawn(async move {
+            let outcome = post.bring(&webhook, &message, Utc::now()).await;
+            (receiver, notice, outcome)
+        });
+    }
+
+    async fn ended(&mut self, receiver: String, notice: Notice, outcome: Result<(), Refusal>) {
+        self.busy.remove(&receiver);
+        let (id, event) = (&notice.message, &notice.notice.event);
+        let entry = Some(&notice.notice.subject).filter(|subject| !subject.is_empty());
+        match outcome {
+            Ok(()) => {
+                if self.away.remove(&receiver).is_some() {
+                    tracing::info!(receiver, "notifications are taken again");
+                }
+                tracing::debug!(receiver, id, event, entry, "told");
+                self.settle(&notice, Delivery::Delivered).await;
+            }
+            Err(Refusal::Later { why, wait }) if !is_old(&notice, Utc::now()) => {
+                self.metrics.notification(Delivery::Retried);
+                self.leave_alone(receiver, wait, &why);
+            }
+            Err(refusal) => {
+                tracing::error!(receiver, id, event, entry, problem = %refusal, "a notification is given up");
+                self.settle(&notice, Delivery::GivenUp).await;
+            }
+        }
+    }
+
+    /// A receiver that failed has time to come back. That it failed is said once.
+    fn leave_alone(&mut self, receiver: String, wait: Option<Duration>, why: &str) {
+        if self.away.contains_key(&receiver) {
+            tracing::debug!(receiver, problem = why, "notifications still cannot be delivered");
+        } else {
+            tracing::warn!(receiver, problem = why, "a notification cannot be delivered now; it is tried again");
+        }
+        let pauses = || {
+            let builder = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE);
+            builder.without_max_times().with_jitter().build()
+        };
+        let away = self.away.entry(receiver).or_insert_with(|| Away { until: Instant::now(), pauses: pauses() });
+        // Who asks for more patience gets it, who asks for none is left alone all the same.
+        let pause = away.pauses.next().unwrap_or(LONGEST_PAUSE).max(wait.unwrap_or_default());
+        away.until = Instant::now() + pause;
+    }
+
+    /// A notice is done with. Should the journal not take that, it comes again.
+    async fn settle(&mut self, notice: &Notice, delivery: Delivery) {
+        self.metrics.notification(delivery);
+        if let Err(error) = self.journal.drop_notice(notice.number).await {
+            self.journal_failed(&error);
+        }
+    }
+
+    fn journal_failed(&mut self, error: &JournalError) {
+        tracing::error!(%error, "the journal cannot tell which notifications are to be delivered");
+        self.unreadable = Some(Instant::now() + JOURNAL_PAUSE);
+    }
+}
+
+fn is_old(notice: &Notice, now: DateTime<Utc>) -> bool {
+    now - notice.made >= GIVEN_UP
+}

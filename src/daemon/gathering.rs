@@ -1,0 +1,64 @@
+//! Pushes that have just been told of, by entry. Each is kept for a moment, since what pushes one tag often pushes more: then
+//! they are one run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Only;
+
+/// How long after the first push of an entry its run is due. It does not begin anew with the next push, so that a storm of them
+/// holds no run up.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// The entries that were pushed to.
+#[derive(Debug, Default)]
+pub(super) struct Gathering(BTreeMap<String, (Instant, Option<Only>)>);
+
+impl Gathering {
+    /// Tags that were pushed, `None` for more than can be told. Whether the entry was there already.
+    pub(super) fn add(&mut self, entry: String, only: Option<Only>, now: Instant) -> bool {
+        let known = self.0.remove(&entry);
+        let was_there = known.is_some();
+        let gathered = match known {
+            Some((since, gathered)) => (since, Only::both(gathered, only)),
+            None => (now, only),
+        };
+        self.0.insert(entry, gathered);
+        was_there
+    }
+
+    /// Takes out what has been kept for its moment.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<(String, Option<Only>)> {
+        let is_due = |since: &Instant| now.duration_since(*since) >= MOMENT;
+        let due: Vec<String> =
+            self.0.iter().filter(|(_, (since, _))| is_due(since)).map(|(entry, _)| entry.clone()).collect();
+        due.into_iter()
+            .filter_map(|entry| self.0.remove_entry(&entry))
+            .map(|(entry, (_, only))| (entry, only))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(tag: &str) -> Option<Only> {
+        Some(Only::tag("app".parse().unwrap(), tag.parse().unwrap()))
+    }
+
+    #[test]
+    fn what_is_pushed_within_a_moment_is_one_run_and_a_storm_holds_none_up() {
+        let mut gathering = Gathering::default();
+        let start = Instant::now();
+        assert!(!gathering.add("a".into(), tag("v1"), start));
+        assert!(gathering.add("a".into(), tag("v2"), start + MOMENT / 2));
+        assert!(!gathering.add("b".into(), tag("v1"), start + MOMENT / 2));
+        assert_eq!(gathering.due(start + MOMENT - Duration::from_millis(1)), []);
+        assert_eq!(gathering.due(start + MOMENT), [("a".into(), Only::both(tag("v1"), tag("v2")))]);
+        assert_eq!(gathering.due(start + MOMENT), []);
+        assert_eq!(gathering.due(start + 2 * MOMENT), [("b".into(), tag("v1"))]);
+    }
+}

@@ -1,0 +1,544 @@
+//! What happened, as notices to those who want to know: what is news to each receiver, by what it was told before, and what a
+//! message of it says. Who brings the messages is in [`super::deliveries`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::deliveries::{self, Receivers};
+use super::report::contested_message;
+use super::{RunOutcome, RunReport, TagOutcome, TagReport};
+use crate::config::{Config, Entry};
+use crate::journal::{Journal, JournalError, NewNotice, Told};
+use crate::notify::{Body, Change, Data, Event, Held, List, Notify, Receiver, RunFacts};
+use crate::status::Metrics;
+
+/// What a receiver knows of a subject that fails.
+const FAILS: &str = "failure";
+
+/// What it knows of a tag that is held back begins with this.
+const HELD: &str = "held ";
+
+/// The configuration, as a subject.
+const CONFIGURATION: &str = "";
+
+/// Who is told, and what they know.
+#[derive(Clone)]
+pub(super) struct Notices {
+    journal: Journal,
+    /// The configuration's file, as it is told.
+    path: String,
+    wanted: Arc<Mutex<Wanted>>,
+    receivers: watch::Sender<Arc<Receivers>>,
+    /// Something is to be delivered.
+    fresh: Arc<tokio::sync::Notify>,
+    closing: CancellationToken,
+}
+
+/// Who wants to know of what, by the configuration in force.
+#[derive(Debug, Default)]
+struct Wanted {
+    of_all: Vec<Notify>,
+    of_entries: BTreeMap<String, Vec<Notify>>,
+}
+
+/// What is news, and what it changes in what receivers know.
+#[derive(Debug, Default)]
+struct News {
+    notices: Vec<NewNotice>,
+    learnt: Vec<Told>,
+    forgotten: Vec<Told>,
+}
+
+/// One who wants to know, with what it knows of the subject.
+struct Listener<'a> {
+    receiver: Receiver,
+    on: BTreeSet<Event>,
+    told: Vec<&'a Told>,
+}
+
+impl Notices {
+    pub(super) fn new(journal: Journal, path: String, config: &Config) -> Self {
+        let (receivers, _) = watch::channel(Arc::default());
+        let notices = Self {
+            journal,
+            path,
+            wanted: Arc::default(),
+            receivers,
+            fresh: Arc::default(),
+            closing: CancellationToken::new(),
+        };
+        notices.want(config);
+        notices
+    }
+
+    /// Begins to deliver what waits.
+    pub(super) fn deliver(&self, metrics: Arc<Metrics>) -> JoinHandle<()> {
+        let (journal, receivers) = (self.journal.clone(), self.receivers.subscribe());
+        tokio::spawn(deliveries::deliver(journal, receivers, self.fresh.clone(), metrics, self.closing.clone()))
+    }
+
+    /// Makes a last try to deliver what waits, for so long at most. The rest waits for the next start.
+    pub(super) async fn close(&self, mut delivering: JoinHandle<()>, longest: Duration) {
+        self.closing.cancel();
+        if tokio::time::timeout(longest, &mut delivering).await.is_err() {
+            tracing::info!("not all notifications could be delivered; they are tried again at the next start");
+            delivering.abort();
+        }
+    }
+
+    /// A configuration is in force: who is told by it, and that it was mended where it was said to be broken. Receivers that
+    /// are not in it any more are forgotten, with what waits for them.
+    pub(super) async fn configured(&self, config: &Config, now: DateTime<Utc>) {
+        self.want(config);
+        let known: Vec<String> = self.receivers.borrow().keys().cloned().collect();
+        match self.journal.drop_receivers_but(known).await {
+            Ok(0) => {}
+            Ok(dropped) => {
+                tracing::warn!(
+                    dropped,
+                    "notifications are given up whose receivers are not in the configuration any more"
+                );
+            }
+            Err(error) => not_kept(&error),
+        }
+        self.configuration_is(None, now).await;
+    }
+
+    /// An edit of the configuration was refused.
+    pub(super) async fn refused(&self, problems: &str, now: DateTime<Utc>) {
+        self.configuration_is(Some(problems), now).await;
+    }
+
+    /// A run ended. Ends when what is to be told of it is in the journal; whatever goes wrong with that harms no run.
+    pub(super) async fn ended(&self, entry: &Entry, report: &RunReport) {
+        let wanted = self.wanted_of(entry.name.as_str());
+        let outcome = self.told(entry.name.as_str(), &wanted, |listener, news| {
+            run_news(entry, report, listener, news);
+        });
+        if let Err(error) = outcome.await {
+            not_kept(&error);
+        }
+    }
+
+    async fn configuration_is(&self, problems: Option<&str>, now: DateTime<Utc>) {
+        let wanted = self.wanted_of(CONFIGURATION);
+        let outcome = self.told(CONFIGURATION, &wanted, |listener, news| {
+            configuration_news(&self.path, problems, now, listener, news);
+        });
+        if let Err(error) = outcome.await {
+            not_kept(&error);
+        }
+    }
+
+    /// Finds what is news to each of those who want to know, and keeps it.
+    async fn told(
+        &self,
+        subject: &str,
+        wanted: &[Notify],
+        mut find: impl FnMut(&Listener<'_>, &mut News),
+    ) -> Result<(), JournalError> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let told = self.journal.told_of(subject).await?;
+        let mut news = News::default();
+        for listener in listeners(wanted, &told) {
+            find(&listener, &mut news);
+        }
+        let News { notices, learnt, forgotten } = news;
+        if notices.is_empty() && learnt.is_empty() && forgotten.is_empty() {
+            return Ok(());
+        }
+        let dropped = self.journal.keep_notices(notices, learnt, forgotten, Utc::now()).await?;
+        if dropped > 0 {
+            tracing::error!(dropped, "too many notifications wait for a receiver: the oldest are given up");
+        }
+        self.fresh.notify_one();
+        Ok(())
+    }
+
+    fn want(&self, config: &Config) {
+        let of_entries = config.entries.iter().map(|entry| (entry.name.to_string(), entry.notify.clone())).collect();
+        let wanted = Wanted { of_all: config.daemon.notify.clone(), of_entries };
+        let all = wanted.of_all.iter().chain(wanted.of_entries.values().flatten());
+        let receivers = all.map(|notify| (notify.webhook.receiver.to_string(), notify.webhook.clone())).collect();
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
+        self.receivers.send_replace(Arc::new(receivers));
+    }
+
+    fn wanted_of(&self, entry: &str) -> Vec<Notify> {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.of_all.iter().chain(wanted.of_entries.get(entry).into_iter().flatten()).cloned().collect()
+    }
+}
+
+fn not_kept(error: &JournalError) {
+    tracing::error!(%error, "notifications cannot be kept, so nobody is told");
+}
+
+/// Each receiver once, with all that it wants.
+fn listeners<'a>(wanted: &[Notify], told: &'a [Told]) -> Vec<Listener<'a>> {
+    let mut by_receiver: BTreeMap<&Receiver, BTreeSet<Event>> = BTreeMap::new();
+    for notify in wanted {
+        by_receiver.entry(&notify.webhook.receiver).or_default().extend(&notify.on);
+    }
+    let with_told = |(receiver, on): (&Receiver, BTreeSet<Event>)| {
+        let told = told.iter().filter(|told| told.receiver == receiver.as_str()).collect();
+        Listener { receiver: receiver.clone(), on, told }
+    };
+    by_receiver.into_iter().map(with_told).collect()
+}
+
+impl Listener<'_> {
+    /// What it knows of a subject that fails.
+    fn knows_of_failure(&self) -> Option<&Told> {
+        self.told.iter().copied().find(|told| told.fact == FAILS)
+    }
+
+    fn wants(&self, event: Event) -> bool {
+        self.on.contains(&event)
+    }
+
+    fn notice(&self, subject: &str, event: Event, body: &Body<'_>) -> NewNotice {
+        let (receiver, subject) = (self.receiver.to_string(), subject.to_owned());
+        NewNotice { receiver, subject, event: event.word().to_owned(), body: body.json() }
+    }
+
+    fn learns(&self, subject: &str, fact: String, since: DateTime<Utc>) -> Told {
+        Told { receiver: self.receiver.to_string(), subject: subject.to_owned(), fact, since }
+    }
+}
+
+/// What is news of the configuration, which is in force, or refused for these problems.
+fn configuration_news(
+    path: &str,
+    problems: Option<&str>,
+    now: DateTime<Utc>,
+    listener: &Listener<'_>,
+    news: &mut News,
+) {
+    let data = Data { configuration: Some(path.to_owned()), ..Data::default() };
+    match (problems, listener.knows_of_failure()) {
+        (Some(problems), None) => {
+            let data = Data { problems: Some(List::of_texts([problems])), ..data };
+            let first = problems.lines().next().unwrap_or_default();
+            let text = format!("the edited configuration is refused and the last good one goes on: {first}");
+            news.failure(CONFIGURATION, listener, &text, &data, now);
+        }
+        (None, Some(known)) => {
+            let data = Data { failing_since: Some(known.since), ..data };
+            let text = format!("the configuration {path} is in force, after an edit of it was refused");
+            news.recovery(CONFIGURATION, listener, known, &text, &data, now);
+        }
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+}
+
+/// What is news of a run that ended.
+fn run_news(entry: &Entry, report: &RunReport, listener: &Listener<'_>, news: &mut News) {
+    let (name, ended) = (entry.name.as_str(), report.ended);
+    match (&report.outcome, listener.knows_of_failure()) {
+        (RunOutcome::Failed | RunOutcome::TimedOut, None) => {
+            let data = Data { problems: Some(problems(report)), ..about(entry, report) };
+            let text = format!("{name} fails: {}", report.first_problem().unwrap_or_default());
+            news.failure(name, listener, &text, &data, ended);
+        }
+        (RunOutcome::Succeeded, Some(known)) => {
+            let data = Data { failing_since: Some(known.since), ..about(entry, report) };
+            let since = known.since.to_rfc3339_opts(SecondsFormat::Secs, true);
+            let text = format!("{name} is well again, after failing since {since}");
+            news.recovery(name, listener, known, &text, &data, ended);
+        }
+        _ => {}
+    }
+    let changes = changes(report);
+    if changes.count() > 0 && listener.wants(Event::Change) {
+        let text = format!("{name}: {} changed: {}", tags(changes.count()), first_changed(&changes));
+        let data = Data { changes: Some(changes), ..about(entry, report) };
+        news.notices.push(listener.notice(name, Event::Change, &Body::new(Event::Change, ended, &text, &data)));
+    }
+    held_news(entry, report, listener, news);
+}
+
+impl News {
+    /// A failure that the listener does not know of. It is remembered for who wants to hear of the recovery alone, too.
+    fn failure(&mut self, subject: &str, listener: &Listener<'_>, text: &str, data: &Data<'_>, at: DateTime<Utc>) {
+        if !listener.wants(Event::Failure) && !listener.wants(Event::Recovery) {
+            return;
+        }
+        self.learnt.push(listener.learns(subject, FAILS.to_owned(), at));
+        if listener.wants(Event::Failure) {
+            let body = Body::new(Event::Failure, at, text, data);
+            self.notices.push(listener.notice(subject, Event::Failure, &body));
+        }
+    }
+
+    /// The end of a failure that the listener knows of.
+    fn recovery(
+        &mut self,
+        subject: &str,
+        listener: &Listener<'_>,
+        known: &Told,
+        text: &str,
+        data: &Data<'_>,
+        at: DateTime<Utc>,
+    ) {
+        self.forgotten.push(known.clone());
+        if listener.wants(Event::Recovery) {
+            let body = Body::new(Event::Recovery, at, text, data);
+            self.notices.push(listener.notice(subject, Event::Recovery, &body));
+        }
+    }
+}
+
+/// What is held back and was not before, with this digest. A tag that is held back no longer may be told of anew.
+fn held_news(entry: &Entry, report: &RunReport, listener: &Listener<'_>, news: &mut News) {
+    let name = entry.name.as_str();
+    let held: BTreeMap<String, Held> =
+        report.tags.iter().filter_map(|tag| Some((held_fact(tag), held_tag(tag)?))).collect();
+    let seen: BTreeSet<String> = report.tags.iter().map(|tag| place_of(&held_fact(tag)).to_owned()).collect();
+    // What a run did not see to its end may be held back still.
+    let is_whole = matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Postponed);
+    let known = || listener.told.iter().copied().filter(|told| told.fact.starts_with(HELD));
+    let wants = listener.wants(Event::Held);
+    let over =
+        |told: &&Told| !wants || (!held.contains_key(&told.fact) && (is_whole || seen.contains(place_of(&told.fact))));
+    news.forgotten.extend(known().filter(over).cloned());
+    if !wants {
+        return;
+    }
+    let known: BTreeSet<&str> = known().map(|told| told.fact.as_str()).collect();
+    let (facts, held): (Vec<String>, Vec<Held>) =
+        held.into_iter().filter(|(fact, _)| !known.contains(fact.as_str())).unzip();
+    let Some(first) = held.first() else { return };
+    let text = format!("{name}: {} held back: {}", tags_are(held.len()), first.reason);
+    let data = Data { held: Some(List::of(held)), ..about(entry, report) };
+    let body = Body::new(Event::Held, report.ended, &text, &data);
+    news.notices.push(listener.notice(name, Event::Held, &body));
+    news.learnt.extend(facts.into_iter().map(|fact| listener.learns(name, fact, report.ended)));
+}
+
+/// What a receiver knows that is told that a tag is held back.
+fn held_fact(tag: &TagReport) -> String {
+    let name = tag.tag.as_ref().map(|name| format!(":{name}")).unwrap_or_default();
+    let digest = tag.digest.map(|digest| digest.to_string()).unwrap_or_default();
+    format!("{HELD}{}{name}@{digest}", tag.target)
+}
+
+/// The same without the digest.
+fn place_of(fact: &str) -> &str {
+    fact.rsplit_once('@').map_or(fact, |(place, _)| place)
+}
+
+fn held_tag(tag: &TagReport) -> Option<Held> {
+    let (outcome, reason, until) = match &tag.outcome {
+        TagOutcome::Refused { reason } => ("refused", reason, None),
+        TagOutcome::Postponed { until, reason } => ("postponed", reason, Some(*until)),
+        _ => return None,
+    };
+    let TagReport { source, target, tag, digest, .. } = tag.clone();
+    Some(Held { source, target, tag, digest, outcome, reason: reason.clone(), until })
+}
+
+fn about<'a>(entry: &'a Entry, report: &RunReport) -> Data<'a> {
+    let counts = serde_json::to_value(report.counts()).unwrap_or_default();
+    let outcome = report.journal_outcome().word();
+    let RunReport { run, started, ended, .. } = report;
+    Data {
+        entry: Some(entry.name.as_str()),
+        source: Some(entry.source.to_string()),
+        targets: Some(List::of(entry.targets.iter().map(ToString::to_string))),
+        run: Some(RunFacts { id: *run, started: *started, ended: *ended, outcome, counts, bytes: report.bytes() }),
+        ..Data::default()
+    }
+}
+
+/// All that went wrong, what is no single tag's first; at least one thing.
+fn problems(report: &RunReport) -> List<String> {
+    let of_tag = |tag: &TagReport| match &tag.outcome {
+        TagOutcome::Failed { message, .. } => Some(message.clone()),
+        TagOutcome::Contested { entries } => Some(contested_message(tag, entries)),
+        _ => None,
+    };
+    let all: Vec<String> = report.problems.iter().cloned().chain(report.tags.iter().filter_map(of_tag)).collect();
+    if all.is_empty() {
+        return List::of_texts(report.first_problem().as_deref());
+    }
+    List::of_texts(all.iter().map(String::as_str))
+}
+
+fn changes(report: &RunReport) -> List<Change> {
+    let change = |report: &TagReport| {
+        let (previous, kept_as) = match &report.outcome {
+            TagOutcome::Copied => (None, None),
+            TagOutcome::Replaced { previous, kept_as } => (Some(*previous), kept_as.clone()),
+            _ => return None,
+        };
+        let TagReport { source, target, tag, digest, source_digest, .. } = report.clone();
+        Some(Change { source, target, tag, digest, source_digest, previous, kept_as })
+    };
+    List::of(report.tags.iter().filter_map(change))
+}
+
+fn first_changed(changes: &List<Change>) -> String {
+    let Some(first) = changes.first() else { return String::new() };
+    let name = match (&first.tag, &first.digest) {
+        (Some(tag), _) => format!(":{tag}"),
+        (None, Some(digest)) => format!("@{digest}"),
+        (None, None) => String::new(),
+    };
+    let more = if changes.count() > 1 { " and others" } else { "" };
+    format!("{}{name}{more}", first.target)
+}
+
+fn tags(count: usize) -> String {
+    if count == 1 { "1 tag".to_owned() } else { format!("{count} tags") }
+}
+
+fn tags_are(count: usize) -> String {
+    if count == 1 { "1 tag is".to_owned() } else { format!("{count} tags are") }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::config;
+    use crate::copy::event::BlobCounts;
+
+    const ONE: &str = "{webhook: {url: \"https://a.example/x\", secret: 12345678}, on: [failure, recovery, held]}";
+    const OTHER: &str = "{webhook: {url: \"https://b.example/x\", secret: 12345678}, on: recovery}";
+
+    fn config(of_all: &str, of_entry: &str) -> Config {
+        let text = format!(
+            "version: 1\ndaemon: {{notify: [{of_all}]}}\nsync:\n- {{name: app, source: h.example/a, target: t.example/a, notify: [{of_entry}]}}\n"
+        )
+        .replace("secret: 12345678", "secret: \"12345678\"");
+        config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap()
+    }
+
+    struct Bench {
+        journal: Journal,
+        notices: Notices,
+        entry: Entry,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new(of_all: &str, of_entry: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+            let config = config(of_all, of_entry);
+            let notices = Notices::new(journal.clone(), "sync.yaml".into(), &config);
+            Self { journal, notices, entry: config.entries[0].clone(), _folder: folder }
+        }
+
+        /// What is told of a run that ends so, by receiver.
+        async fn told(&self, outcome: RunOutcome, tags: Vec<TagReport>) -> Vec<String> {
+            let ended = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+            let (entry, problems) = ("app".to_owned(), Vec::new());
+            let report = RunReport { entry, run: Some(1), started: ended, ended, outcome, tags, problems };
+            self.notices.ended(&self.entry, &report).await;
+            self.waiting().await
+        }
+
+        /// What waits, taken away.
+        async fn waiting(&self) -> Vec<String> {
+            let mut waiting = Vec::new();
+            for (receiver, _) in self.journal.receivers_waited_for().await.unwrap() {
+                while let Some(notice) = self.journal.next_notice(&receiver).await.unwrap() {
+                    self.journal.drop_notice(notice.number).await.unwrap();
+                    let host = receiver.split_once('#').unwrap().0;
+                    waiting.push(format!("{host} {} {}", notice.notice.event, notice.notice.subject));
+                }
+            }
+            waiting
+        }
+    }
+
+    fn tag(name: &str, content: &str, outcome: TagOutcome) -> TagReport {
+        TagReport {
+            source: "h.example/a".into(),
+            target: "t.example/a".into(),
+            tag: Some(name.parse().unwrap()),
+            digest: Some(crate::oci::Digest::of(content.as_bytes())),
+            source_digest: None,
+            outcome,
+            blobs: BlobCounts::default(),
+            bytes: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn each_receiver_is_told_of_a_streak_once_and_of_its_end_once() {
+        use RunOutcome::{Failed, Interrupted, Postponed, Succeeded, TimedOut};
+        let bench = Bench::new(ONE, &format!("{ONE}, {OTHER}"));
+        let none: [&str; 0] = [];
+        for (outcome, expected) in [
+            (Succeeded, &none[..]),
+            (Interrupted, &none),
+            (TimedOut, &["https://a.example failure app"]),
+            (Failed, &none),
+            (Interrupted, &none),
+            (Postponed, &none),
+            (Failed, &none),
+            (Succeeded, &["https://a.example recovery app", "https://b.example recovery app"]),
+            (Succeeded, &none),
+            (Failed, &["https://a.example failure app"]),
+        ] {
+            assert_eq!(bench.told(outcome.clone(), Vec::new()).await, expected, "{outcome:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tag_that_is_held_back_is_told_once_a_digest_until_it_is_held_back_no_more() {
+        let bench = Bench::new("", ONE);
+        let refused = |content: &str| tag("v1", content, TagOutcome::Refused { reason: "overwrite: never".into() });
+        let until = DateTime::UNIX_EPOCH + TimeDelta::hours(1);
+        let postponed = tag("v2", "x", TagOutcome::Postponed { until, reason: "the limit".into() });
+        let kept = tag("v1", "1", TagOutcome::Kept);
+        let held = ["https://a.example held app"];
+        let none: [&str; 0] = [];
+        for (outcome, tags, expected) in [
+            (RunOutcome::Succeeded, vec![refused("1")], &held[..]),
+            (RunOutcome::Postponed, vec![refused("1"), postponed.clone()], &held),
+            (RunOutcome::Interrupted, vec![refused("1")], &none),
+            (RunOutcome::Postponed, vec![refused("1"), postponed], &none),
+            (RunOutcome::Succeeded, vec![refused("2")], &held),
+            (RunOutcome::Interrupted, vec![kept], &none),
+            (RunOutcome::Succeeded, vec![refused("2")], &held),
+        ] {
+            assert_eq!(bench.told(outcome, tags).await, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_configuration_is_told_of_to_those_of_the_daemon_alone() {
+        let bench = Bench::new(ONE, OTHER);
+        let now = Utc::now();
+        for _ in 0..2 {
+            bench.notices.refused("sync.yaml:5:1: unknown key", now).await;
+        }
+        assert_eq!(bench.waiting().await, ["https://a.example failure "]);
+        bench.notices.configured(&config(ONE, OTHER), now).await;
+        assert_eq!(bench.waiting().await, ["https://a.example recovery "]);
+        bench.notices.configured(&config(ONE, OTHER), now).await;
+        assert_eq!(bench.waiting().await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_receiver_that_is_gone_goes_with_it() {
+        let bench = Bench::new(ONE, "");
+        bench.notices.refused("a problem", Utc::now()).await;
+        bench.notices.configured(&config("", ""), Utc::now()).await;
+        assert_eq!(bench.waiting().await, [""; 0]);
+        assert_eq!(bench.journal.told_of(CONFIGURATION).await.unwrap(), []);
+    }
+}

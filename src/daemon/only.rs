@@ -1,0 +1,141 @@
+//! The few tags that a run is confined to, because they were pushed a moment ago: how many they may be, which repositories of
+//! an entry they are about, and which of them the entry wants. The rest of a run knows nothing of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::join_all;
+
+use super::listing::{Listing, list, names};
+use super::pairs::{Pair, pair_below};
+use crate::config::{Endpoint, Entry};
+use crate::oci::{ManifestRef, RepositoryName, Tag};
+use crate::plan::{Selected, Selection};
+use crate::store::{Source, StoreError};
+
+/// More tags than this are looked for by a run of the whole entry, which costs less than asking for each.
+const AT_MOST: usize = 100;
+
+/// Tags of source repositories; never none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Only(BTreeMap<RepositoryName, BTreeSet<Tag>>);
+
+impl Only {
+    /// One tag of a source repository.
+    #[must_use]
+    pub fn tag(repository: RepositoryName, tag: Tag) -> Self {
+        Self(BTreeMap::from([(repository, BTreeSet::from([tag]))]))
+    }
+
+    /// What two runs are confined to, together: `None`, which is everything, where one of them is not confined, or where it is
+    /// more than 100 tags.
+    #[must_use]
+    pub fn both(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        let (Self(mut all), Self(more)) = (one?, other?);
+        for (repository, tags) in more {
+            all.entry(repository).or_default().extend(tags);
+        }
+        let count: usize = all.values().map(BTreeSet::len).sum();
+        (count <= AT_MOST).then_some(Self(all))
+    }
+
+    /// The pairs of an entry that these tags are about. No catalog is asked: a repository that was pushed to is there.
+    pub(super) fn pairs(&self, entry: &Entry) -> Vec<Pair> {
+        match &entry.source {
+            Endpoint::Repository(repository) if self.0.contains_key(&repository.name) => {
+                vec![Pair { source: entry.source.clone(), targets: entry.targets.clone() }]
+            }
+            Endpoint::Tree { host, prefix } => {
+                self.0.keys().filter_map(|name| pair_below(entry, host, prefix.as_ref(), name.clone())).collect()
+            }
+            Endpoint::Repository(_) | Endpoint::Layout(_) => Vec::new(),
+        }
+    }
+
+    /// Those tags of one source that the entry wants, as far as they are there. The source is asked for each, once; its list is
+    /// read only where a rule counts among all tags. That they may be too few for `at_least` says nothing: they are not all.
+    pub(super) async fn select(
+        &self,
+        source: &dyn Source,
+        place: &Endpoint,
+        selection: &Selection,
+    ) -> Result<(Listing, Selected), StoreError> {
+        let Endpoint::Repository(repository) = place else { return Ok(Default::default()) };
+        let Some(pushed) = self.0.get(&repository.name) else { return Ok(Default::default()) };
+        let (listing, mut selected) = if selection.newest.is_some() {
+            let listing = list(source, selection).await?;
+            let selected = selection.select(names(&listing));
+            (listing, selected)
+        } else {
+            let mut selected = selection.select(pushed.iter().cloned().collect());
+            let listing = ask_for(source, &selected.tags).await;
+            selected.tags.retain(|tag| listing.tags.contains_key(tag));
+            (listing, selected)
+        };
+        for verdict in selected.verdicts.iter().filter(|verdict| !verdict.chosen && pushed.contains(&verdict.tag)) {
+            tracing::debug!(source = source.place(), tag = %verdict.tag, why = verdict.why, "pushed, and not for this entry");
+        }
+        selected.tags.retain(|tag| pushed.contains(tag));
+        selected.digests.clear();
+        Ok((listing, selected))
+    }
+}
+
+/// What a source has for these tags. One that is gone again is left out; one that cannot be asked for stays, for whoever copies
+/// it to say so.
+async fn ask_for(source: &dyn Source, tags: &[Tag]) -> Listing {
+    let ask = async |tag: &Tag| match source.resolve(&ManifestRef::Tag(tag.clone())).await {
+        Ok(Some(found)) => Some((tag.clone(), Some(found.digest))),
+        Ok(None) => {
+            tracing::info!(source = source.place(), %tag, "pushed, and not there any more");
+            None
+        }
+        Err(_) => Some((tag.clone(), None)),
+    };
+    let found = join_all(tags.iter().map(ask)).await;
+    Listing { tags: found.into_iter().flatten().collect(), ..Listing::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn only(repository: &str, tags: impl IntoIterator<Item = String>) -> Option<Only> {
+        let one = |tag: String| Some(Only::tag(repository.parse().unwrap(), tag.parse().unwrap()));
+        tags.into_iter().map(one).reduce(Only::both).unwrap()
+    }
+
+    fn tags(count: usize) -> impl Iterator<Item = String> {
+        (0..count).map(|at| format!("v{at}"))
+    }
+
+    #[test]
+    fn more_tags_than_a_hundred_are_the_whole_entry() {
+        let hundred = only("app", tags(100)).unwrap();
+        assert_eq!(Only::both(Some(hundred.clone()), only("app", tags(1))), Some(hundred.clone()), "one that is there");
+        assert_eq!(Only::both(Some(hundred.clone()), only("other", tags(1))), None);
+        assert_eq!(Only::both(Some(hundred.clone()), None), None);
+        assert_eq!(Only::both(None, Some(hundred)), None);
+    }
+
+    fn entry(source: &str, target: &str) -> Entry {
+        let text = format!("version: 1\nsync: [{{name: a, source: {source}, target: {target}}}]\n");
+        crate::config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap().entries.remove(0)
+    }
+
+    fn pairs(entry: &Entry, pushed: &Only) -> Vec<String> {
+        let shown = |pair: Pair| format!("{} -> {}", pair.source, pair.targets[0]);
+        pushed.pairs(entry).into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn of_a_tree_only_the_repositories_that_were_pushed_to_are_run() {
+        let pushed = Only::both(only("team/a/b", tags(1)), only("teams/a", tags(1))).unwrap();
+        let tree = entry("\"one.example/team/**\"", "\"two.example/mirror/**\"");
+        assert_eq!(pairs(&tree, &pushed), ["one.example/team/a/b -> two.example/mirror/a/b"]);
+        let all = entry("\"one.example/**\"", "\"two.example/**\"");
+        assert_eq!(pairs(&all, &pushed).len(), 2);
+        assert_eq!(pairs(&entry("one.example/team/a/b", "two.example/b"), &pushed).len(), 1);
+        assert_eq!(pairs(&entry("one.example/team/a", "two.example/b"), &pushed).len(), 0);
+        assert_eq!(pairs(&entry("oci-layout:./team", "two.example/b"), &pushed).len(), 0);
+    }
+}

@@ -1,0 +1,106 @@
+//! Sees to it that old rows of the journal are forgotten, beside the loop. What is old is told by `daemon.keep_history`, what is
+//! forgotten and what never is stands in `journal/prune.rs`.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::task::JoinHandle;
+
+use crate::journal::Journal;
+use crate::schedule::jitter_of;
+
+/// How long after the start old rows are first looked for: what was missed runs first.
+const FIRST: Duration = Duration::from_secs(60);
+
+/// How long after a look the next one follows, an hour and up to a quarter more: each journal at another time.
+const BETWEEN: Duration = Duration::from_secs(3600);
+
+/// When old rows are looked for next, and the look that goes on.
+pub(super) struct Pruning {
+    /// The instant that was waited from, and the one that is waited for.
+    wait: (DateTime<Utc>, DateTime<Utc>),
+    looking: Option<JoinHandle<()>>,
+}
+
+impl Pruning {
+    pub(super) fn begun(now: DateTime<Utc>) -> Self {
+        Self { wait: (now, now + FIRST), looking: None }
+    }
+
+    /// Begins a look if it is time for one and none goes on. Goes by the clock on the wall, as the age of rows does.
+    pub(super) fn turn(&mut self, now: DateTime<Utc>, keep: Option<Duration>, journal: Option<&Journal>) {
+        let (Some(keep), Some(journal)) = (keep, journal) else { return };
+        if self.looking.as_ref().is_some_and(|looking| !looking.is_finished()) || !self.is_due(now) {
+            return;
+        }
+        let jitter = jitter_of(&journal.path().display().to_string(), BETWEEN / 4);
+        self.wait = (now, now + BETWEEN + jitter);
+        let before = TimeDelta::from_std(keep).ok().and_then(|keep| now.checked_sub_signed(keep));
+        self.looking = before.map(|before| tokio::spawn(look(journal.clone(), before)));
+    }
+
+    /// A clock that was set back does not make the next look a long way off.
+    fn is_due(&self, now: DateTime<Utc>) -> bool {
+        let (since, until) = self.wait;
+        now >= until || now < since
+    }
+}
+
+/// A look that goes on holds the journal open: it ends with the loop.
+impl Drop for Pruning {
+    fn drop(&mut self) {
+        if let Some(looking) = &self.looking {
+            looking.abort();
+        }
+    }
+}
+
+async fn look(journal: Journal, before: DateTime<Utc>) {
+    match journal.prune(before).await {
+        Ok(pruned) => tracing::debug!(?pruned, %before, "old rows of the journal are forgotten"),
+        Err(error) => tracing::warn!(%error, "old rows of the journal cannot be forgotten"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Begun, HistoryFilter, Outcome, RunEnd, TagCounts, Trigger};
+
+    fn at(minute: i64) -> DateTime<Utc> {
+        "2026-05-10T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::minutes(minute)
+    }
+
+    #[test]
+    fn it_looks_a_minute_after_the_start_and_at_once_when_the_clock_was_set_back() {
+        let pruning = Pruning::begun(at(10));
+        assert!(!pruning.is_due(at(10)) && pruning.is_due(at(11)) && pruning.is_due(at(9)));
+    }
+
+    #[tokio::test]
+    async fn what_is_older_than_is_kept_is_forgotten_about_once_an_hour() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let run = async |minute| {
+            let begun = journal.begin_run("a", Trigger::Start, at(minute)).await.unwrap();
+            let Begun::Started(run) = begun else { panic!("{begun:?}") };
+            let (outcome, tags) = (Outcome::Succeeded, TagCounts::default());
+            let end = RunEnd { outcome, tags, bytes: 0, error: None, postponed_until: None };
+            journal.end_run(run, end, at(minute)).await.unwrap();
+        };
+        let mut pruning = Pruning::begun(at(0));
+        let day = Some(Duration::from_secs(24 * 3600));
+        let mut left = Vec::new();
+        for minute in [0, 1, 24 * 60 + 2, 24 * 60 + 50, 24 * 60 + 80] {
+            run(minute).await;
+            pruning.turn(at(minute), day, Some(&journal));
+            if let Some(looking) = pruning.looking.take() {
+                looking.await.unwrap();
+            }
+            left.push(journal.history(&HistoryFilter::default()).await.unwrap().len());
+        }
+        assert_eq!(left, [1, 2, 1, 2, 3]);
+        pruning.turn(at(90 * 24 * 60), None, Some(&journal));
+        assert!(pruning.looking.is_none(), "all is kept");
+    }
+}

@@ -1,0 +1,21 @@
+//! Hands what was pushed from the port for push events to the loop.
+
+use async_trait::async_trait;
+
+use super::{Command, Control, Only, Refusal};
+use crate::hooks::{Deliver, Push, Undelivered};
+use crate::journal::Trigger;
+
+#[async_trait]
+impl Deliver for Control {
+    async fn run(&self, entry: &str, pushes: &[&Push]) -> Result<(), Undelivered> {
+        let tag = |push: &&Push| Some(Only::tag(push.repository.clone(), push.tag.clone()));
+        let Some(only) = pushes.iter().map(tag).reduce(Only::both) else { return Ok(()) };
+        let command = Command::Run { entry: entry.to_owned(), trigger: Trigger::Pushed, only };
+        match self.ask(command).await {
+            Ok(_) => Ok(()),
+            Err(Refusal::Ending) => Err(Undelivered::Ending),
+            Err(refusal) => Err(Undelivered::Refused(refusal.to_string())),
+        }
+    }
+}

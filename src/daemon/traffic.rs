@@ -1,0 +1,153 @@
+//! What registries were asked for and how much went to and fro, for the snapshot and the metrics. A client that a reload makes
+//! anew counts from zero; what is told here goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::oci::RegistryHost;
+use crate::registry::{Load, MeterSnapshot, Registry, RequestCount};
+use crate::status::{Direction, LimitsState, Metrics, RateState, RegistryState};
+
+/// All registries that were asked since the daemon started and that the configuration still names.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    registries: BTreeMap<RegistryHost, Counted>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    /// What the client had counted when it was last asked.
+    before: MeterSnapshot,
+    requests: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    throttled: Duration,
+}
+
+impl Traffic {
+    /// Adds what the registries counted since they were last looked at, and shows how they are. `clients` are those of all
+    /// identities, `registries` one of each host.
+    pub(super) fn look(
+        &mut self,
+        registries: &[Arc<Registry>],
+        clients: &[Arc<Registry>],
+        metrics: &Metrics,
+        now: DateTime<Utc>,
+    ) -> Vec<RegistryState> {
+        let mut shown: Vec<RegistryState> = Vec::with_capacity(registries.len());
+        for registry in registries {
+            let counted = self.registries.entry(registry.host().clone()).or_default();
+            counted.take_in(registry, metrics);
+            let of_this = clients.iter().filter(|client| client.host() == registry.host());
+            let identities: BTreeSet<String> = of_this.map(|client| client.identity()).collect();
+            shown.push(counted.shown(registry, identities.into_iter().collect(), now));
+        }
+        shown.sort_by(|a, b| a.registry.cmp(&b.registry));
+        for state in &shown {
+            metrics.requests_in_flight(&state.registry, state.in_flight);
+        }
+        shown
+    }
+
+    /// Forgets registries that the configuration names no more.
+    pub(super) fn keep(&mut self, named: &BTreeSet<RegistryHost>, metrics: &Metrics) {
+        self.registries.retain(|host, _| {
+            let is_named = named.contains(host);
+            if !is_named {
+                metrics.forget_registry(host.as_str());
+            }
+            is_named
+        });
+    }
+}
+
+impl Counted {
+    fn take_in(&mut self, registry: &Registry, metrics: &Metrics) {
+        let (host, now) = (registry.host().as_str(), registry.meter());
+        for count in &now.requests {
+            let same = |other: &&RequestCount| (other.method, other.status) == (count.method, count.status);
+            let counted = self.before.requests.iter().find(same).map_or(0, |before| before.count);
+            let more = grown(counted, count.count);
+            self.requests += more;
+            metrics.requests_ended(host, count.method, count.status, more);
+        }
+        let received = grown(self.before.bytes_in, now.bytes_in);
+        let sent = grown(self.before.bytes_out, now.bytes_out);
+        let throttled = now.throttled.checked_sub(self.before.throttled).unwrap_or(now.throttled);
+        metrics.bytes_moved(host, Direction::Received, received);
+        metrics.bytes_moved(host, Direction::Sent, sent);
+        metrics.throttled(host, throttled);
+        self.bytes_in += received;
+        self.bytes_out += sent;
+        self.throttled += throttled;
+        self.before = now;
+    }
+
+    fn shown(&self, registry: &Registry, identities: Vec<String>, now: DateTime<Utc>) -> RegistryState {
+        let Load { in_flight, concurrent, configured, rates, bandwidth, paused_for } = registry.load();
+        let rates = rates.into_iter().map(|(bucket, rate)| RateState {
+            of: bucket.name().to_owned(),
+            count: rate.count.into(),
+            per_seconds: rate.per.as_secs(),
+        });
+        let limits = LimitsState {
+            concurrent: concurrent as u64,
+            concurrent_at_most: configured as u64,
+            rates: rates.collect(),
+            bandwidth,
+        };
+        let until = |wait: Duration| now.checked_add_signed(TimeDelta::from_std(wait).ok()?);
+        RegistryState {
+            registry: registry.host().to_string(),
+            identities,
+            in_flight: in_flight as u64,
+            limits,
+            paused_until: paused_for.and_then(until),
+            throttled_seconds: self.throttled.as_secs_f64(),
+            requests: self.requests,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        }
+    }
+}
+
+/// By how much a counter grew; one that is smaller than before began anew.
+fn grown(before: u64, now: u64) -> u64 {
+    now.checked_sub(before).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Options;
+
+    fn registry() -> Arc<Registry> {
+        Registry::new("a.example".parse().unwrap(), Options::default()).unwrap()
+    }
+
+    #[test]
+    fn a_registry_that_is_named_no_more_takes_its_series_along() {
+        let (mut traffic, metrics) = (Traffic::default(), Metrics::new("0", Utc::now()));
+        let registry = registry();
+        let one = std::slice::from_ref(&registry);
+        let shown = traffic.look(one, one, &metrics, Utc::now());
+        assert_eq!(
+            (shown[0].registry.as_str(), &shown[0].identities[..]),
+            ("a.example", &["anonymous".to_owned()][..])
+        );
+        metrics.requests_ended("a.example", "GET", "2xx", 1);
+        assert!(metrics.encode().contains("\"a.example\""));
+        traffic.keep(&BTreeSet::from([registry.host().clone()]), &metrics);
+        assert!(metrics.encode().contains("\"a.example\""));
+        traffic.keep(&BTreeSet::new(), &metrics);
+        assert!(!metrics.encode().contains("\"a.example\""), "{}", metrics.encode());
+    }
+
+    #[test]
+    fn a_counter_that_begins_anew_adds_what_it_counted_since() {
+        assert_eq!((grown(3, 5), grown(5, 2), grown(5, 5)), (2, 2, 0));
+    }
+}

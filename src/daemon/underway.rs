@@ -1,0 +1,213 @@
+//! What is under way: how far each run is, and the blobs between two repositories. Not what has ended, nor what waits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use super::Happening;
+use crate::copy::event::{Event, Transfer};
+use crate::journal::TagCounts;
+use crate::status::{RunningState, TransferState};
+
+/// How many transfers in flight the snapshot lists.
+const LISTED: usize = 64;
+
+/// Over how long at least a transfer's rate is measured.
+const MEASURED: Duration = Duration::from_secs(1);
+
+/// The weight of what was measured before against what is measured now.
+const INERTIA: u64 = 3;
+
+/// All runs and transfers of the daemon that go on.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay {
+    transfers: Vec<Moving>,
+    runs: HashMap<String, Progress>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    counts: TagCounts,
+    tags: Option<u64>,
+    /// Of transfers that have ended.
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Moving {
+    entry: String,
+    transfer: Arc<Transfer>,
+    since: DateTime<Utc>,
+    /// What had been sent when that was last measured.
+    measured: (Instant, u64),
+    rate: Option<u64>,
+}
+
+impl UnderWay {
+    /// A run of an entry begins.
+    pub(super) fn begins(&mut self, entry: &str) {
+        self.runs.insert(entry.to_owned(), Progress::default());
+    }
+
+    /// A run of an entry is over, and so are its transfers.
+    pub(super) fn ends(&mut self, entry: &str) {
+        self.runs.remove(entry);
+        self.transfers.retain(|moving| moving.entry != entry);
+    }
+
+    /// Something happened in a run of an entry. What is told of none that goes on is late and says nothing.
+    pub(super) fn happened(&mut self, entry: String, happening: Happening, now: DateTime<Utc>) {
+        let Some(run) = self.runs.get_mut(&entry) else { return };
+        match happening {
+            Happening::Chosen(tags) => run.tags = Some(run.tags.unwrap_or(0).saturating_add(tags)),
+            Happening::Tag(report) => report.outcome.count_in(&mut run.counts),
+            Happening::Transfer(Event::TransferStarted(transfer)) => {
+                let measured = (Instant::now(), transfer.sent());
+                self.transfers.push(Moving { entry, transfer, since: now, measured, rate: None });
+            }
+            Happening::Transfer(Event::TransferFinished(ended) | Event::TransferFailed(ended, _)) => {
+                self.transfers.retain(|moving| !Arc::ptr_eq(&moving.transfer, &ended));
+                run.bytes = run.bytes.saturating_add(ended.sent());
+            }
+            Happening::Transfer(Event::SignatureArrived(_)) => {}
+        }
+    }
+
+    /// Measures how fast blobs move.
+    pub(super) fn measure(&mut self, now: Instant) {
+        self.transfers.iter_mut().for_each(|moving| moving.measure(now));
+    }
+
+    /// How many blobs are on their way.
+    pub(super) fn transfers(&self) -> usize {
+        self.transfers.len()
+    }
+
+    /// Those that are shown.
+    pub(super) fn shown_transfers(&self) -> Vec<TransferState> {
+        self.transfers.iter().take(LISTED).map(Moving::shown).collect()
+    }
+
+    /// Writes down how far the run of an entry is.
+    pub(super) fn show(&self, entry: &str, running: &mut RunningState) {
+        let Some(run) = self.runs.get(entry) else { return };
+        let moving = self.transfers.iter().filter(|moving| moving.entry == entry);
+        let under_way: u64 = moving.map(|moving| moving.transfer.sent()).sum();
+        (running.counts, running.tags, running.bytes) = (run.counts, run.tags, run.bytes.saturating_add(under_way));
+    }
+}
+
+impl Moving {
+    fn measure(&mut self, now: Instant) {
+        let (then, before) = self.measured;
+        let passed = now.saturating_duration_since(then);
+        if passed < MEASURED {
+            return;
+        }
+        let sent = self.transfer.sent();
+        let milliseconds = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        let rate = sent.saturating_sub(before).saturating_mul(1000) / milliseconds;
+        let smooth = |known: u64| known.saturating_mul(INERTIA).saturating_add(rate) / (INERTIA + 1);
+        self.rate = Some(self.rate.map_or(rate, smooth));
+        self.measured = (now, sent);
+    }
+
+    fn shown(&self) -> TransferState {
+        TransferState {
+            source: self.transfer.source.clone(),
+            target: self.transfer.target.clone(),
+            digest: self.transfer.digest,
+            size: self.transfer.size,
+            sent: self.transfer.sent(),
+            since: Some(self.since),
+            bytes_per_second: self.rate,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::copy::event::BlobCounts;
+    use crate::daemon::{TagOutcome, TagReport};
+    use crate::oci::Digest;
+
+    fn blob(size: u64) -> Arc<Transfer> {
+        Transfer::new("h/a", "t/a", Digest::of(b"blob"), size)
+    }
+
+    fn tag(outcome: TagOutcome) -> Happening {
+        let (source, target) = ("h/a".into(), "t/a".into());
+        let (digest, source_digest, tag, blobs) = (None, None, None, BlobCounts::default());
+        Happening::Tag(Box::new(TagReport { source, target, tag, digest, source_digest, outcome, blobs, bytes: 0 }))
+    }
+
+    fn running(under_way: &UnderWay, entry: &str) -> RunningState {
+        let mut running = RunningState {
+            since: Utc::now(),
+            trigger: "hand".into(),
+            counts: TagCounts::default(),
+            tags: None,
+            bytes: 0,
+        };
+        under_way.show(entry, &mut running);
+        running
+    }
+
+    #[test]
+    fn a_run_tells_how_far_it_is_and_what_it_sent_until_it_ends() {
+        let mut under_way = UnderWay::default();
+        under_way.begins("api");
+        assert_eq!(running(&under_way, "api").tags, None, "nothing is listed yet");
+        let mut tell = |happening| under_way.happened("api".into(), happening, Utc::now());
+        let (arrived, moving) = (blob(100), blob(1000));
+        tell(Happening::Chosen(3));
+        tell(Happening::Chosen(2));
+        tell(tag(TagOutcome::Kept));
+        tell(tag(TagOutcome::Copied));
+        for transfer in [&arrived, &moving] {
+            tell(Happening::Transfer(Event::TransferStarted(transfer.clone())));
+        }
+        arrived.advance(100);
+        moving.advance(40);
+        tell(Happening::Transfer(Event::TransferFinished(arrived)));
+        let told = running(&under_way, "api");
+        assert_eq!((told.tags, told.counts.to_string().as_str(), told.bytes), (Some(5), "1 copied, 1 kept", 140));
+        assert_eq!(under_way.shown_transfers().iter().map(|transfer| transfer.sent).collect::<Vec<_>>(), [40]);
+        under_way.ends("api");
+        assert_eq!((under_way.transfers(), running(&under_way, "api").bytes), (0, 0));
+        under_way.happened("api".into(), Happening::Chosen(1), Utc::now());
+        assert_eq!(running(&under_way, "api").tags, None, "what comes late is of no run");
+    }
+
+    #[test]
+    fn a_rate_follows_what_was_sent_over_seconds() {
+        let mut under_way = UnderWay::default();
+        under_way.begins("api");
+        let transfer = blob(1 << 30);
+        under_way.happened("api".into(), Happening::Transfer(Event::TransferStarted(transfer.clone())), Utc::now());
+        let rate = |under_way: &UnderWay| under_way.shown_transfers()[0].bytes_per_second;
+        let began = under_way.transfers[0].measured.0;
+        under_way.measure(began + Duration::from_millis(999));
+        assert_eq!(rate(&under_way), None);
+        transfer.advance(4000);
+        under_way.measure(began + Duration::from_secs(2));
+        assert_eq!(rate(&under_way), Some(2000));
+        under_way.measure(began + Duration::from_secs(3));
+        assert_eq!(rate(&under_way), Some(1500), "a short stop does not make it zero");
+    }
+
+    #[test]
+    fn so_many_transfers_are_listed_and_all_are_counted() {
+        let mut under_way = UnderWay::default();
+        under_way.begins("api");
+        for _ in 0..LISTED + 1 {
+            under_way.happened("api".into(), Happening::Transfer(Event::TransferStarted(blob(1))), Utc::now());
+        }
+        assert_eq!((under_way.shown_transfers().len(), under_way.transfers()), (LISTED, LISTED + 1));
+    }
+}

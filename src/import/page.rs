@@ -1,0 +1,213 @@
+//! Our YAML as text with comments: maps in the order in which they were filled. Whatever a value is, it reads as the text that
+//! it was. Not a YAML library: it writes what an import needs and reads nothing.
+
+use std::fmt::Write as _;
+
+/// How wide a comment is, in characters.
+const WIDTH: usize = 110;
+
+/// A map with comments between its pairs.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Map(Vec<Line>);
+
+#[derive(Debug, Clone)]
+enum Line {
+    Comment(String),
+    Pair(String, Value),
+}
+
+#[derive(Debug, Clone)]
+enum Value {
+    /// As it goes into the file: a number, `true`, `[]`.
+    Verbatim(String),
+    Text(String),
+    Texts(Vec<String>),
+    /// A map of one pair on one line.
+    One(&'static str, String),
+    Map(Map),
+}
+
+impl Map {
+    /// Whether it says nothing; comments say nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.0.iter().any(|line| matches!(line, Line::Pair(..)))
+    }
+
+    pub(super) fn comments(&mut self, comments: impl IntoIterator<Item = String>) {
+        self.0.extend(comments.into_iter().map(Line::Comment));
+    }
+
+    /// A text in our spelling, in which `${NAME}` is a variable; see [`plain`].
+    pub(super) fn text(&mut self, key: &str, text: impl Into<String>) {
+        self.pair(key, Value::Text(text.into()));
+    }
+
+    pub(super) fn verbatim(&mut self, key: &str, value: impl ToString) {
+        self.pair(key, Value::Verbatim(value.to_string()));
+    }
+
+    pub(super) fn texts(&mut self, key: &str, texts: Vec<String>) {
+        self.pair(key, Value::Texts(texts));
+    }
+
+    pub(super) fn one(&mut self, key: &str, inner: &'static str, text: impl Into<String>) {
+        self.pair(key, Value::One(inner, text.into()));
+    }
+
+    /// A map below, unless it is empty; its comments go here then.
+    pub(super) fn map(&mut self, key: &str, map: Map) {
+        if map.is_empty() {
+            self.0.extend(map.0);
+        } else {
+            self.pair(key, Value::Map(map));
+        }
+    }
+
+    fn pair(&mut self, key: &str, value: Value) {
+        self.0.push(Line::Pair(key.to_owned(), value));
+    }
+
+    /// The lines, so many spaces in.
+    pub(super) fn lines(&self, indent: usize) -> Vec<String> {
+        let (mut lines, margin) = (Vec::new(), " ".repeat(indent));
+        for line in &self.0 {
+            match line {
+                Line::Comment(comment) => lines.extend(comment_lines(comment, indent)),
+                Line::Pair(key, Value::Map(map)) => {
+                    lines.push(format!("{margin}{}:", scalar(key)));
+                    lines.extend(map.lines(indent + 2));
+                }
+                Line::Pair(key, value) => lines.push(format!("{margin}{}: {}", scalar(key), inline(value))),
+            }
+        }
+        lines
+    }
+}
+
+fn inline(value: &Value) -> String {
+    match value {
+        Value::Verbatim(text) => text.clone(),
+        Value::Text(text) => scalar(text),
+        Value::Texts(texts) => {
+            format!("[{}]", texts.iter().map(|text| scalar(text)).collect::<Vec<_>>().join(", "))
+        }
+        Value::One(key, text) => format!("{{{key}: {}}}", scalar(text)),
+        Value::Map(_) => "{}".to_owned(),
+    }
+}
+
+/// A comment, broken between words. Nothing in it can end it.
+pub(super) fn comment_lines(comment: &str, indent: usize) -> Vec<String> {
+    let margin = " ".repeat(indent);
+    let clean: String = comment.chars().map(|c| if is_plain(c) { c } else { ' ' }).collect();
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in clean.split(' ').filter(|word| !word.is_empty()) {
+        if !line.is_empty() && line.chars().count() + word.chars().count() >= WIDTH {
+            lines.push(format!("{margin}# {line}"));
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(format!("{margin}# {line}"));
+    lines
+}
+
+/// A text without variables in our spelling.
+pub(super) fn plain(text: &str) -> String {
+    if text.contains("$$") || text.contains("${") { text.replace('$', "$$") } else { text.to_owned() }
+}
+
+/// A text as one scalar of YAML 1.2 that other readers take for the same text.
+fn scalar(text: &str) -> String {
+    if is_bare(text) {
+        return text.to_owned();
+    }
+    if text.contains(['\\', '"']) && !text.contains('\'') && text.chars().all(is_plain) {
+        return format!("'{text}'");
+    }
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if is_plain(c) => quoted.push(c),
+            // A write to a string does not fail.
+            c => drop(write!(quoted, "\\U{:08X}", u32::from(c))),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Words that some reader takes for something else than text.
+const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+
+fn is_bare(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
+        && !text.ends_with(':')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_./:@-".contains(c))
+        && !WORDS.contains(&text.to_ascii_lowercase().as_str())
+}
+
+/// Whether a character can stand in YAML as it is, and on a terminal.
+fn is_plain(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}'..='\u{200f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+            #[test]
+            fn every_text_reads_as_it_was(text in any::<String>()) {
+            // Beside the keys of the test itself.
+            prop_assume!(!["a", "b", "c"].contains(&text.as_str()));
+                let mut map = Map::default();
+    map.comments([text.clone()]);
+                map.text("a", text.clone());
+                map.texts("b", vec![text.clone(), text.clone()]);
+                map.one("c", "env", text.clone());
+                map.text(&text, "d");
+                let written = map.lines(0).join("\n");
+                let read: serde_yaml::Mapping = serde_yaml::from_str(&written).unwrap();
+                let expected = [
+                    ("a".into(), serde_yaml::Value::from(text.clone())),
+                    ("b".into(), vec![text.clone(), text.clone()].into()),
+                    ("c".into(), serde_yaml::Mapping::from_iter([("env".into(), text.clone().into())]).into()),
+                    (text.clone().into(), "d".into()),
+                ];
+                    prop_assert_eq!(read, serde_yaml::Mapping::from_iter(expected));
+            }
+        }
+
+    #[test]
+    fn a_text_is_quoted_where_it_must_be() {
+        for (text, written) in [
+            ("docker.io/library/a", "docker.io/library/a"),
+            ("3.10", "\"3.10\""),
+            ("no", "\"no\""),
+            ("re:3\\.1", "'re:3\\.1'"),
+            ("it's \\", "\"it's \\\\\""),
+            ("", "\"\""),
+            ("a: b", "\"a: b\""),
+            ("${A}/b", "\"${A}/b\""),
+            ("a\nb", "\"a\\U0000000Ab\""),
+        ] {
+            assert_eq!(scalar(text), written);
+        }
+    }
+
+    #[test]
+    fn a_comment_stays_a_comment() {
+        let lines = comment_lines(&format!("{}\nsync: []", "word ".repeat(30)), 2);
+        assert_eq!(lines.len(), 2);
+        assert!(lines.iter().all(|line| line.starts_with("  # ")), "{lines:?}");
+    }
+}

@@ -1,0 +1,25 @@
+//! The names of environment variables that take the place of secrets.
+
+use crate::oci::RegistryHost;
+
+/// `REGISTRY_EXAMPLE_COM_PASSWORD`: what of this host's, in capitals.
+pub(super) fn variable(host: &RegistryHost, what: &str) -> String {
+    let name: String =
+        host.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
+    let name = name.trim_matches('_');
+    let prefix = if name.starts_with(|c: char| c.is_ascii_alphabetic()) { "" } else { "REGISTRY_" };
+    format!("{prefix}{name}_{what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_gives_a_name_that_a_shell_takes() {
+        let of = |host: &str| variable(&host.parse().unwrap(), "PASSWORD");
+        assert_eq!(of("docker.io"), "DOCKER_IO_PASSWORD");
+        assert_eq!(of("10.0.0.5:5000"), "REGISTRY_10_0_0_5_5000_PASSWORD");
+        assert_eq!(of("[::1]:5000"), "REGISTRY_1__5000_PASSWORD");
+    }
+}

@@ -1,0 +1,159 @@
+//! What is asked of the past, and what is found.
+
+use chrono::{DateTime, Utc};
+
+use crate::journal::{EvidenceRecord, Outcome, RunId, RunRecord, TagRecord};
+
+/// A run in small: when, how and how much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunMark {
+    /// Its number.
+    pub run: RunId,
+    /// The entry's name.
+    pub entry: String,
+    /// When it began.
+    pub started: DateTime<Utc>,
+    /// When it ended, as far as that is known.
+    pub ended: Option<DateTime<Utc>>,
+    /// How it ended; absent while it runs.
+    pub outcome: Option<Outcome>,
+    /// Bytes of blobs and manifests that it sent; 0 while it runs.
+    pub bytes: u64,
+}
+
+impl From<&RunRecord> for RunMark {
+    fn from(run: &RunRecord) -> Self {
+        let RunRecord { id, entry, started, ended, outcome, bytes, .. } = run;
+        Self { run: *id, entry: entry.clone(), started: *started, ended: *ended, outcome: *outcome, bytes: *bytes }
+    }
+}
+
+/// What to look for: a part of a repository or tag, the beginning of a digest, or `repository@digest`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Search {
+    text: String,
+    /// Hexadecimal digits, with or without an algorithm before them.
+    digest: Option<String>,
+    /// Whether both must be found, as in `repository@digest`.
+    both: bool,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Tags and digests that arrived, the latest first.
+    pub arrivals: Vec<EvidenceRecord>,
+    /// Tags that runs saw, the last seen first.
+    pub seen: Vec<SeenTag>,
+    /// Whether there may be more: one of the lists was full, or time was up.
+    pub is_cut: bool,
+}
+
+/// A tag that runs of an entry saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenTag {
+    /// The entry's name.
+    pub entry: String,
+    /// The tag, from where to where.
+    pub tag: TagRecord,
+}
+
+impl Search {
+    /// The longest text that is looked for, in bytes: a repository, a tag and a digest have room.
+    pub const LONGEST: usize = 1024;
+
+    /// The fewest digits that are taken for the beginning of a digest.
+    const DIGITS: usize = 6;
+
+    /// What a person typed. Space around it means nothing; [`None`] if nothing is left, or more than [`Search::LONGEST`].
+    #[must_use]
+    pub fn read(typed: &str) -> Option<Self> {
+        let typed = typed.trim();
+        if typed.is_empty() || typed.len() > Self::LONGEST {
+            return None;
+        }
+        if let Some((place, digest)) = typed.rsplit_once('@')
+            && is_beginning_of_digest(digest)
+        {
+            let both = !place.is_empty();
+            return Some(Self { text: place.to_owned(), digest: Some(digest.to_owned()), both });
+        }
+        let digest = Some(typed.to_ascii_lowercase()).filter(|digest| is_beginning_of_digest(digest));
+        Some(Self { text: typed.to_owned(), digest, both: false })
+    }
+
+    /// Whether it is one of these places (a repository and a tag or digest) or digests that is looked for.
+    pub(super) fn meets(&self, places: [[&str; 2]; 2], digests: [&str; 2]) -> bool {
+        let in_digests = self.digest.as_ref().is_some_and(|digest| digests.iter().any(|it| begins(it, digest)));
+        if self.both && !in_digests || self.text.is_empty() {
+            return in_digests;
+        }
+        let in_places = places.iter().any(|place| self.is_in(*place));
+        if self.both { in_places } else { in_digests || in_places }
+    }
+
+    fn is_in(&self, [repository, reference]: [&str; 2]) -> bool {
+        // A digest as a reference is looked for as a digest: three letters would be in every other one.
+        let as_tag = if reference.contains(':') { "" } else { reference };
+        let across = |(before, behind): (&str, &str)| repository.ends_with(before) && as_tag.starts_with(behind);
+        repository.contains(&self.text) || as_tag.contains(&self.text) || self.text.rsplit_once(':').is_some_and(across)
+    }
+}
+
+fn is_beginning_of_digest(text: &str) -> bool {
+    let (algorithm, digits) = text.split_once(':').map_or((None, text), |(name, digits)| (Some(name), digits));
+    matches!(algorithm, None | Some("sha256" | "sha512"))
+        && (Search::DIGITS..=128).contains(&digits.len())
+        && digits.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit))
+}
+
+fn begins(digest: &str, beginning: &str) -> bool {
+    if beginning.contains(':') {
+        return digest.starts_with(beginning);
+    }
+    digest.split_once(':').is_some_and(|(_, digits)| digits.starts_with(beginning))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_a_tag_and_the_beginning_of_a_digest_are_found() {
+        let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+        let other = format!("sha256:{}", "f".repeat(64));
+        let places = [["docker.io/library/python", "3.12-slim"], ["prod.example:5000/cache/python", "3.12-slim"]];
+        let meets = |typed: &str| Search::read(typed).unwrap().meets(places, [&other, &digest]);
+        for typed in [
+            "python",
+            " 3.12 ",
+            "cache/python:3.12-slim",
+            "library/python:3.12",
+            "prod.example:5000/cache",
+            "012345",
+            "SHA256:012345",
+            &digest,
+            "@sha256:0123456789",
+            "cache/python@sha256:0123456789",
+        ] {
+            assert!(meets(typed), "{typed}");
+        }
+        for typed in
+            ["ruby", "3.13", "python:slim", "01234", "123456", "ruby@sha256:0123456789", "python@sha256:abcdef"]
+        {
+            assert!(!meets(typed), "{typed}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_not_looked_for_within_digests() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        assert!(!Search::read("000").unwrap().meets([["a", &digest], ["b", ""]], [&digest, &digest]));
+    }
+
+    #[test]
+    fn nothing_and_too_much_are_not_looked_for() {
+        assert_eq!(Search::read("  "), None);
+        assert_eq!(Search::read(&"x".repeat(Search::LONGEST + 1)), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! The last runs of many entries, in small.
+
+use rusqlite::{Connection, Result, params};
+
+use super::record::RunMark;
+use crate::journal::queries::{self, parsed, parsed_if_any};
+use crate::journal::{Journal, JournalError, RunId};
+
+impl Journal {
+    /// The last runs of each of these entries, `each` at most, the latest first. What another process left
+    /// unfinished counts as running here.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn latest_marks(&self, entries: Vec<String>, each: u32) -> Result<Vec<RunMark>, JournalError> {
+        self.read(move |db| {
+            let mut marks = Vec::new();
+            for entry in &entries {
+                list_last_runs_of(db, entry, each, &mut marks)?;
+            }
+            Ok(marks)
+        })
+        .await
+    }
+}
+
+fn list_last_runs_of(db: &Connection, entry: &str, at_most: u32, marks: &mut Vec<RunMark>) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "SELECT id, started, ended, outcome, bytes FROM runs WHERE entry = ?1 ORDER BY started DESC, id DESC LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![entry, at_most], |row| {
+        Ok(RunMark {
+            run: RunId::numbered(row.get("id")?),
+            entry: entry.to_owned(),
+            started: parsed(row, "started")?,
+            ended: parsed_if_any(row, "ended")?,
+            outcome: queries::outcome(row)?,
+            bytes: queries::count(row, "bytes")?,
+        })
+    })?;
+    rows.into_iter().try_for_each(|mark| {
+        marks.push(mark?);
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::journal::{Begun, Outcome, RunEnd, TagCounts, Trigger};
+
+    async fn run(journal: &Journal, entry: &str, minute: i64, end: Option<(Outcome, u64)>) {
+        let at = DateTime::from_timestamp(1_800_000_000 + 60 * minute, 0).unwrap();
+        let Begun::Started(id) = journal.begin_run(entry, Trigger::Hand, at).await.unwrap() else {
+            panic!("not begun")
+        };
+        if let Some((outcome, bytes)) = end {
+            let end = RunEnd { outcome, tags: TagCounts::default(), bytes, error: None, postponed_until: None };
+            journal.end_run(id, end, at).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn each_entry_has_its_last_runs_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let journal = Journal::open(&path).unwrap();
+        for minute in 0..5 {
+            run(&journal, "a", minute, Some((Outcome::Succeeded, minute as u64))).await;
+            run(&journal, "other", minute, Some((Outcome::Succeeded, 0))).await;
+        }
+        run(&journal, "a", 5, Some((Outcome::Failed, 0))).await;
+        run(&journal, "b", 6, None).await;
+        let reader = Journal::open_existing(&path).unwrap();
+        let marks = reader.latest_marks(vec!["a".into(), "never".into(), "b".into()], 3).await.unwrap();
+        let told: Vec<_> = marks.iter().map(|mark| (mark.entry.as_str(), mark.outcome, mark.bytes)).collect();
+        let well = Some(Outcome::Succeeded);
+        assert_eq!(told, [("a", Some(Outcome::Failed), 0), ("a", well, 4), ("a", well, 3), ("b", None, 0)]);
+        assert!(marks[0].ended.is_some() && marks[3].ended.is_none());
+    }
+}

@@ -1,0 +1,180 @@
+//! Where a tag or digest turned up: in the evidence, and in what runs saw.
+//!
+//! There is no index for it: a search goes through the rows, the latest first where they have an order, and ends when it has
+//! enough or when its time is up.
+
+use std::cmp::Reverse;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Result, Row};
+
+use super::record::{Found, Search, SeenTag};
+use crate::journal::queries::{read_evidence, read_tag};
+use crate::journal::{Journal, JournalError};
+
+impl Journal {
+    /// What meets `search`: at most so many arrivals and as many tags, found within `time` each.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn search(&self, search: Search, at_most: usize, time: Duration) -> Result<Found, JournalError> {
+        self.read(move |db| {
+            let mut found = Found::default();
+            find_evidence(db, &search, at_most, Instant::now() + time, &mut found)?;
+            find_tags(db, &search, at_most, Instant::now() + time, &mut found)?;
+            Ok(found)
+        })
+        .await
+    }
+}
+
+fn find_evidence(db: &Connection, search: &Search, at_most: usize, end: Instant, found: &mut Found) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "SELECT source, source_reference, target, tag, source_digest, digest, evidence.* FROM evidence ORDER BY id DESC",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if Instant::now() >= end {
+            found.is_cut = true;
+            break;
+        }
+        if !search.meets([[word(row, 0), word(row, 1)], [word(row, 2), word(row, 3)]], [word(row, 4), word(row, 5)]) {
+            continue;
+        }
+        if found.arrivals.len() == at_most {
+            found.is_cut = true;
+            break;
+        }
+        found.arrivals.push(read_evidence(row)?);
+    }
+    Ok(())
+}
+
+fn find_tags(db: &Connection, search: &Search, at_most: usize, end: Instant, found: &mut Found) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "SELECT source, tag, target, tag, source_digest, target_digest, tag_observations.* FROM tag_observations",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if Instant::now() >= end {
+            found.is_cut = true;
+            break;
+        }
+        if search.meets([[word(row, 0), word(row, 1)], [word(row, 2), word(row, 3)]], [word(row, 4), word(row, 5)]) {
+            found.seen.push(SeenTag { entry: row.get("entry")?, tag: read_tag(row)? });
+        }
+        // They come by entry and name: the latest are known at the end, and the others need not be kept until then.
+        if found.seen.len() >= at_most.saturating_mul(4).max(64) {
+            keep_latest(found, at_most);
+        }
+    }
+    keep_latest(found, at_most);
+    Ok(())
+}
+
+fn keep_latest(found: &mut Found, at_most: usize) {
+    found.seen.sort_by_key(|seen| Reverse(seen.tag.last_seen));
+    found.is_cut |= found.seen.len() > at_most;
+    found.seen.truncate(at_most);
+}
+
+/// A text of a row; none where there is none.
+fn word<'row>(row: &'row Row<'_>, column: usize) -> &'row str {
+    row.get_ref(column).ok().and_then(|value| value.as_str().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta, Utc};
+
+    use super::*;
+    use crate::copy::event::{Arrival, BlobCounts};
+    use crate::journal::{Begun, Observation, Trigger};
+    use crate::oci::{Digest, ManifestRef, MediaType, Tag};
+
+    fn at(minute: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000, 0).unwrap() + TimeDelta::minutes(minute)
+    }
+
+    fn arrival(tag: &str, minute: i64) -> Arrival {
+        let tag: Tag = tag.parse().unwrap();
+        let digest = Digest::of(format!("{tag} {minute}").as_bytes());
+        Arrival {
+            source: "docker.io/library/app".into(),
+            source_reference: ManifestRef::Tag(tag.clone()),
+            source_digest: digest,
+            target: "prod.example/app".into(),
+            tag: Some(tag),
+            digest,
+            media_type: MediaType::new("application/vnd.oci.image.index.v1+json"),
+            manifests: 1,
+            blobs: BlobCounts::default(),
+            bytes: 1,
+            source_identity: "anonymous".into(),
+            target_identity: "robot".into(),
+            started: at(minute),
+            ended: at(minute),
+        }
+    }
+
+    /// A journal in which `v1` arrived four times and `v2` once, and both were seen.
+    async fn journal(folder: &tempfile::TempDir) -> Journal {
+        let path = folder.path().join("journal.db");
+        let journal = Journal::open(&path).unwrap();
+        let Begun::Started(run) = journal.begin_run("app", Trigger::Hand, at(0)).await.unwrap() else { panic!("runs") };
+        for (minute, tag) in ["v1", "v2", "v1", "v1", "v1"].iter().enumerate() {
+            let arrival = arrival(tag, minute as i64);
+            let seen = Observation {
+                tag: arrival.tag.clone().unwrap(),
+                source_digest: arrival.source_digest,
+                target_digest: None,
+            };
+            journal.record_arrival(run, "app", &arrival).await.unwrap();
+            let (source, target) = (&arrival.source, &arrival.target);
+            journal.observe_tags("app", source, target, vec![seen], arrival.ended).await.unwrap();
+        }
+        Journal::open_existing(&path).unwrap()
+    }
+
+    async fn found(journal: &Journal, typed: &str, at_most: usize) -> Found {
+        let search = Search::read(typed).unwrap();
+        journal.search(search, at_most, Duration::from_secs(600)).await.unwrap()
+    }
+
+    fn minutes(found: &Found) -> (Vec<i64>, Vec<i64>) {
+        let minute = |when: DateTime<Utc>| (when - at(0)).num_minutes();
+        let arrived = found.arrivals.iter().map(|record| minute(record.arrival.ended)).collect();
+        (arrived, found.seen.iter().map(|seen| minute(seen.tag.last_seen)).collect())
+    }
+
+    #[tokio::test]
+    async fn a_tag_and_a_digest_are_found_where_they_arrived_and_where_they_were_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal(&folder).await;
+        let by_tag = found(&journal, "v2", 9).await;
+        assert_eq!((minutes(&by_tag), by_tag.is_cut), ((vec![1], vec![1]), false));
+        let digest = arrival("v1", 2).digest.to_string();
+        for typed in [&digest, &digest[7..15], &format!("prod.example/app@{digest}")] {
+            assert_eq!(minutes(&found(&journal, typed, 9).await), (vec![2], vec![2]), "{typed}");
+        }
+        assert_eq!(found(&journal, "v3", 9).await, Found::default());
+    }
+
+    #[tokio::test]
+    async fn the_latest_are_shown_and_that_there_are_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal(&folder).await;
+        let some = found(&journal, "docker.io/library/app:v1", 3).await;
+        assert_eq!((minutes(&some), some.is_cut), ((vec![4, 3, 2], vec![4, 3, 2]), true));
+        let all = found(&journal, "docker.io/library/app:v1", 4).await;
+        assert_eq!((minutes(&all).0.len(), all.is_cut), (4, false));
+    }
+
+    #[tokio::test]
+    async fn a_search_ends_when_its_time_is_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal(&folder).await;
+        let found = journal.search(Search::read("v1").unwrap(), 9, Duration::ZERO).await.unwrap();
+        assert_eq!(found, Found { is_cut: true, ..Found::default() });
+    }
+}

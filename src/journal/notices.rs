@@ -1,0 +1,262 @@
+//! What receivers are still to be told, and what each knows already: the statements and the methods of [`Journal`] for that
+//! alone. There is no address in it and no secret: receivers have names.
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension as _, Result, params};
+
+use super::group::Promise;
+use super::queries::{count, parsed, text};
+use super::{Journal, JournalError};
+
+/// How many notices may wait for one receiver. The oldest go first.
+const WAITING: u32 = 1000;
+
+/// Something that a receiver is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewNotice {
+    /// The receiver's name.
+    pub receiver: String,
+    /// What it is about: an entry, or nothing for the configuration.
+    pub subject: String,
+    /// What happened, in a word.
+    pub event: String,
+    /// The message.
+    pub body: String,
+}
+
+/// A notice that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Its number; later ones have a higher one.
+    pub number: i64,
+    /// What the message is known by at its receiver, by chance.
+    pub message: String,
+    /// When it was kept.
+    pub made: DateTime<Utc>,
+    /// What is told, to whom.
+    pub notice: NewNotice,
+}
+
+/// Something that a receiver knows of an entry (or of the configuration), so that it is not told again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Told {
+    /// The receiver's name.
+    pub receiver: String,
+    /// What it is about, as in [`NewNotice`].
+    pub subject: String,
+    /// What it knows.
+    pub fact: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+impl Journal {
+    /// What receivers know of an entry, or with no name of the configuration.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn told_of(&self, subject: &str) -> std::result::Result<Vec<Told>, JournalError> {
+        let subject = subject.to_owned();
+        self.read(move |db| list_told_of(db, &subject)).await
+    }
+
+    /// Keeps notices until they are delivered, together with what receivers know by them and what they are to forget. Answers
+    /// how many older ones had to go, because too many wait.
+    ///
+    /// # Errors
+    /// [`JournalError`], with nothing of it kept.
+    pub async fn keep_notices(
+        &self,
+        notices: Vec<NewNotice>,
+        learnt: Vec<Told>,
+        forgotten: Vec<Told>,
+        now: DateTime<Utc>,
+    ) -> std::result::Result<u64, JournalError> {
+        self.write(Promise::Kept, move |db| {
+            learnt.iter().try_for_each(|told| insert_told(db, told))?;
+            forgotten.iter().try_for_each(|told| delete_told(db, told))?;
+            notices.iter().try_for_each(|notice| insert_notice(db, notice, now))?;
+            notices.iter().map(|notice| delete_the_oldest_beyond(db, &notice.receiver, WAITING)).sum()
+        })
+        .await
+    }
+
+    /// How many notices wait, by receiver.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn receivers_waited_for(&self) -> std::result::Result<Vec<(String, u64)>, JournalError> {
+        self.read(count_notices_by_receiver).await
+    }
+
+    /// The oldest notice that waits for a receiver.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn next_notice(&self, receiver: &str) -> std::result::Result<Option<Notice>, JournalError> {
+        let receiver = receiver.to_owned();
+        self.read(move |db| find_oldest_notice_for(db, &receiver)).await
+    }
+
+    /// A notice waits no longer.
+    ///
+    /// # Errors
+    /// [`JournalError`]; it then waits on.
+    pub async fn drop_notice(&self, number: i64) -> std::result::Result<(), JournalError> {
+        self.write(Promise::Kept, move |db| delete_notice(db, number)).await
+    }
+
+    /// Forgets what waits for and is known to others than these receivers. Answers how many notices went.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn drop_receivers_but(&self, known: Vec<String>) -> std::result::Result<u64, JournalError> {
+        self.write(Promise::Hint, move |db| {
+            let others = list_receivers(db)?.into_iter().filter(|receiver| !known.contains(receiver));
+            others.map(|other| delete_receiver(db, &other)).sum()
+        })
+        .await
+    }
+}
+
+fn list_told_of(db: &Connection, subject: &str) -> Result<Vec<Told>> {
+    let mut statement =
+        db.prepare_cached("SELECT * FROM notices_told WHERE subject = ?1 ORDER BY receiver, subject, fact")?;
+    let rows = statement.query_map([subject], |row| {
+        Ok(Told {
+            receiver: row.get("receiver")?,
+            subject: row.get("subject")?,
+            fact: row.get("fact")?,
+            since: parsed(row, "since")?,
+        })
+    })?;
+    rows.collect()
+}
+
+fn insert_told(db: &Connection, told: &Told) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO notices_told (subject, receiver, fact, since) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+    )?;
+    statement.execute(params![told.subject, told.receiver, told.fact, text(told.since)])?;
+    Ok(())
+}
+
+fn delete_told(db: &Connection, told: &Told) -> Result<()> {
+    let mut statement =
+        db.prepare_cached("DELETE FROM notices_told WHERE subject = ?1 AND receiver = ?2 AND fact = ?3")?;
+    statement.execute([&told.subject, &told.receiver, &told.fact])?;
+    Ok(())
+}
+
+fn insert_notice(db: &Connection, notice: &NewNotice, now: DateTime<Utc>) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO notices (message, receiver, subject, event, body, made)
+         VALUES ('msg_' || lower(hex(randomblob(16))), ?1, ?2, ?3, ?4, ?5)",
+    )?;
+    let NewNotice { receiver, subject, event, body } = notice;
+    statement.execute(params![receiver, subject, event, body, text(now)])?;
+    Ok(())
+}
+
+fn delete_the_oldest_beyond(db: &Connection, receiver: &str, most: u32) -> Result<u64> {
+    let mut statement = db.prepare_cached(
+        "DELETE FROM notices WHERE receiver = ?1 AND id <=
+            (SELECT id FROM notices WHERE receiver = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+    )?;
+    Ok(statement.execute(params![receiver, most])? as u64)
+}
+
+fn count_notices_by_receiver(db: &Connection) -> Result<Vec<(String, u64)>> {
+    let mut statement =
+        db.prepare_cached("SELECT receiver, count(*) AS waiting FROM notices GROUP BY receiver ORDER BY receiver")?;
+    let rows = statement.query_map([], |row| Ok((row.get("receiver")?, count(row, "waiting")?)))?;
+    rows.collect()
+}
+
+fn find_oldest_notice_for(db: &Connection, receiver: &str) -> Result<Option<Notice>> {
+    let mut statement = db.prepare_cached("SELECT * FROM notices WHERE receiver = ?1 ORDER BY id LIMIT 1")?;
+    let row = statement.query_row([receiver], |row| {
+        Ok(Notice {
+            number: row.get("id")?,
+            message: row.get("message")?,
+            made: parsed(row, "made")?,
+            notice: NewNotice {
+                receiver: row.get("receiver")?,
+                subject: row.get("subject")?,
+                event: row.get("event")?,
+                body: row.get("body")?,
+            },
+        })
+    });
+    row.optional()
+}
+
+fn delete_notice(db: &Connection, number: i64) -> Result<()> {
+    db.prepare_cached("DELETE FROM notices WHERE id = ?1")?.execute([number])?;
+    Ok(())
+}
+
+fn list_receivers(db: &Connection) -> Result<Vec<String>> {
+    let mut statement = db.prepare_cached("SELECT receiver FROM notices UNION SELECT receiver FROM notices_told")?;
+    let rows = statement.query_map([], |row| row.get("receiver"))?;
+    rows.collect()
+}
+
+fn delete_receiver(db: &Connection, receiver: &str) -> Result<u64> {
+    db.prepare_cached("DELETE FROM notices_told WHERE receiver = ?1")?.execute([receiver])?;
+    Ok(db.prepare_cached("DELETE FROM notices WHERE receiver = ?1")?.execute([receiver])? as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+    }
+
+    fn notice(receiver: &str, body: &str) -> NewNotice {
+        NewNotice { receiver: receiver.into(), subject: "app".into(), event: "failure".into(), body: body.into() }
+    }
+
+    fn told(receiver: &str, fact: &str) -> Told {
+        Told { receiver: receiver.into(), subject: "app".into(), fact: fact.into(), since: at(0) }
+    }
+
+    #[tokio::test]
+    async fn what_waits_and_what_is_known_survives_a_restart_in_its_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let journal = Journal::open(&path).unwrap();
+        let notices = vec![notice("a", "1"), notice("b", "2"), notice("a", "3")];
+        let learnt = vec![told("a", "failure"), told("b", "failure"), told("b", "held x")];
+        assert_eq!(journal.keep_notices(notices, learnt, Vec::new(), at(1)).await.unwrap(), 0);
+        journal.keep_notices(Vec::new(), vec![told("a", "failure")], vec![told("b", "held x")], at(2)).await.unwrap();
+        let first = journal.next_notice("a").await.unwrap().unwrap();
+        drop(journal);
+
+        let journal = Journal::open(&path).unwrap();
+        assert_eq!(journal.told_of("app").await.unwrap(), [told("a", "failure"), told("b", "failure")]);
+        assert_eq!(journal.told_of("").await.unwrap(), []);
+        assert_eq!(journal.receivers_waited_for().await.unwrap(), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+        assert_eq!(journal.next_notice("a").await.unwrap().unwrap(), first, "with the same id");
+        assert!(first.message.starts_with("msg_") && first.message.len() == 36, "{}", first.message);
+        assert_eq!((first.notice.body.as_str(), first.made), ("1", at(1)));
+        journal.drop_notice(first.number).await.unwrap();
+        assert_eq!(journal.next_notice("a").await.unwrap().unwrap().notice.body, "3");
+        assert_eq!(journal.drop_receivers_but(vec!["b".into()]).await.unwrap(), 1);
+        assert_eq!(journal.next_notice("a").await.unwrap(), None);
+        assert_eq!(journal.told_of("app").await.unwrap(), [told("b", "failure")]);
+    }
+
+    #[tokio::test]
+    async fn only_so_many_wait_for_a_receiver_that_is_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let many = (0..1003).map(|number| notice("a", &number.to_string()));
+        let notices = many.chain([notice("b", "0")]).collect();
+        assert_eq!(journal.keep_notices(notices, Vec::new(), Vec::new(), at(0)).await.unwrap(), 3);
+        assert_eq!(journal.receivers_waited_for().await.unwrap(), [("a".to_owned(), 1000), ("b".to_owned(), 1)]);
+        assert_eq!(journal.next_notice("a").await.unwrap().unwrap().notice.body, "3");
+    }
+}

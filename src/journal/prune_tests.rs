@@ -1,0 +1,340 @@
+//! What pruning takes and what it leaves, on journals of any kind.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use proptest::prelude::*;
+use rusqlite::Connection;
+
+use super::prune::{DELETE_OBSERVATIONS, DELETE_TRANSFERS, LIST_OLD_RUNS, LIST_PROCESSES, NEXT_PAIR};
+use super::tests::{Place, arrival, at, place};
+use super::{
+    Begun, EvidenceFilter, EvidenceRecord, FailureStreak, HistoryFilter, Journal, LastEnds, Observation, Outcome,
+    Pruned, QuotaRecord, RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
+};
+use crate::copy::event::Transfer;
+use crate::oci::Digest;
+
+const ENTRIES: [&str; 3] = ["a", "b", "c"];
+
+const OUTCOMES: [Outcome; 5] =
+    [Outcome::Succeeded, Outcome::Failed, Outcome::Postponed, Outcome::Interrupted, Outcome::TimedOut];
+
+/// A run of some entry, and what it left in the journal.
+#[derive(Debug, Clone)]
+struct Past {
+    entry: usize,
+    trigger: u8,
+    outcome: Outcome,
+    /// Minutes since the run before.
+    after: i64,
+    arrives: bool,
+    transfers: u8,
+    tags: u8,
+}
+
+fn past() -> impl Strategy<Value = Past> {
+    let outcome = prop_oneof![2 => Just(Outcome::Failed), 3 => proptest::sample::select(&OUTCOMES[..])];
+    (0..3_usize, 0..3_u8, outcome, 1..9_i64, proptest::bool::weighted(0.15), 0..3_u8, 0..4_u8).prop_map(
+        |(entry, trigger, outcome, after, arrives, transfers, tags)| Past {
+            entry,
+            trigger,
+            outcome,
+            after,
+            arrives,
+            transfers,
+            tags,
+        },
+    )
+}
+
+async fn begin(journal: &Journal, entry: &str, trigger: Trigger, minute: i64) -> RunId {
+    match journal.begin_run(entry, trigger, at(minute)).await.unwrap() {
+        Begun::Started(run) => run,
+        already @ Begun::AlreadyRunning { .. } => panic!("{already:?}"),
+    }
+}
+
+async fn end(journal: &Journal, run: RunId, outcome: Outcome, minute: i64) {
+    let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
+    journal.end_run(run, end, at(minute)).await.unwrap();
+}
+
+async fn send(journal: &Journal, run: RunId, target: &str, digest: &str, minute: i64) {
+    let transfer = Transfer::new("s", target, Digest::of(digest.as_bytes()), 1);
+    let states = [TransferState::Started, TransferState::Finished];
+    let notes = states.map(|state| TransferNote { transfer: transfer.clone(), state, at: at(minute) });
+    journal.note_transfers(run, notes.into()).await.unwrap().await.unwrap();
+}
+
+async fn see(journal: &Journal, entry: &str, tags: impl IntoIterator<Item = (&str, &str)>, minute: i64) {
+    let seen = tags.into_iter().map(|(tag, content)| Observation {
+        tag: tag.parse().unwrap(),
+        source_digest: Digest::of(content.as_bytes()),
+        target_digest: None,
+    });
+    journal.observe_tags(entry, "s", "t", seen.collect(), at(minute)).await.unwrap();
+}
+
+/// Writes the past down; the minute after it.
+async fn live(journal: &Journal, past: &[Past]) -> i64 {
+    let mut minute = 0;
+    for (number, one) in past.iter().enumerate() {
+        minute += one.after;
+        let entry = ENTRIES[one.entry];
+        let trigger = match one.trigger {
+            0 => Trigger::Schedule { scheduled_at: at(minute) },
+            1 => Trigger::Start,
+            _ => Trigger::Pushed,
+        };
+        let run = begin(journal, entry, trigger, minute).await;
+        for transfer in 0..one.transfers {
+            send(journal, run, entry, &format!("{number}-{transfer}"), minute).await;
+        }
+        if one.arrives {
+            let arrived =
+                crate::copy::event::Arrival { target: entry.into(), ..arrival(&format!("n{number}"), minute) };
+            journal.record_arrival(run, entry, &arrived).await.unwrap();
+        }
+        let names = ["v0", "v1", "v2", "v3"];
+        let content = format!("{}", number % 5);
+        see(journal, entry, names.iter().take(one.tags.into()).map(|name| (*name, &*content)), minute).await;
+        minute += 1;
+        end(journal, run, one.outcome, minute).await;
+    }
+    minute + 1
+}
+
+/// All that the program asks of the journal, but for history.
+#[derive(Debug, PartialEq)]
+struct Answers {
+    last_runs: Vec<RunRecord>,
+    last_ends: Vec<LastEnds>,
+    streaks: Vec<FailureStreak>,
+    scheduled: Vec<Option<DateTime<Utc>>>,
+    selections: Vec<Vec<TagRecord>>,
+    evidence: Vec<EvidenceRecord>,
+    recent: Vec<RunRecord>,
+}
+
+async fn answers(journal: &Journal, since: DateTime<Utc>) -> Answers {
+    let (mut scheduled, mut selections) = (Vec::new(), Vec::new());
+    for entry in ENTRIES {
+        scheduled.push(journal.last_scheduled(entry).await.unwrap());
+        selections.push(journal.last_selection(entry).await.unwrap());
+    }
+    let recent = HistoryFilter { since: Some(since), ..HistoryFilter::default() };
+    Answers {
+        last_runs: journal.last_runs().await.unwrap(),
+        last_ends: journal.last_ends().await.unwrap(),
+        streaks: journal.failure_streaks().await.unwrap(),
+        scheduled,
+        selections,
+        evidence: journal.evidence(&EvidenceFilter::default()).await.unwrap(),
+        recent: journal.history(&recent).await.unwrap(),
+    }
+}
+
+async fn runs(journal: &Journal) -> Vec<RunRecord> {
+    journal.history(&HistoryFilter::default()).await.unwrap()
+}
+
+/// Whether the rules say that this run of the history, the latest first, is kept whatever its age.
+fn stays(history: &[RunRecord], evidence: &[EvidenceRecord], at: usize) -> bool {
+    let run = &history[at];
+    let mut later = history[..at].iter().filter(|later| later.entry == run.entry);
+    let is_scheduled = |run: &RunRecord| matches!(run.trigger, Trigger::Schedule { .. });
+    let is_pushed = |run: &RunRecord| run.trigger == Trigger::Pushed;
+    let is_like = |later: &RunRecord| later.outcome == run.outcome && is_pushed(later) == is_pushed(run);
+    let is_last_of_outcome = !later.clone().any(is_like);
+    let is_last_scheduled = is_scheduled(run) && !later.any(is_scheduled);
+    is_last_of_outcome || is_last_scheduled || evidence.iter().any(|evidence| evidence.run == run.id)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_asked_of_a_journal_is_answered_as_before_it_was_pruned(
+        past in proptest::collection::vec(past(), 1..40), share in 0..=100_i64,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let place = place();
+            let journal = Journal::open(&place.path).unwrap();
+            let before = at(live(&journal, &past).await * share / 100);
+            let (was, whole) = (answers(&journal, before).await, runs(&journal).await);
+            let pruned = journal.prune(before).await.unwrap();
+            assert_eq!(answers(&journal, before).await, was);
+            let expected: Vec<&RunRecord> = whole.iter().enumerate()
+                .filter(|(at, run)| run.started >= before || stays(&whole, &was.evidence, *at)).map(|(_, run)| run).collect();
+            let left = runs(&journal).await;
+            assert_eq!(left.iter().collect::<Vec<_>>(), expected);
+            assert_eq!(pruned.runs, whole.len() - left.len());
+            assert_eq!(journal.prune(before).await.unwrap(), Pruned::default(), "all at once");
+            drop(journal);
+            let journal = Journal::open(&place.path).unwrap();
+            assert_eq!(answers(&journal, before).await, was, "to the next process too");
+        });
+    }
+}
+
+fn count(place: &Place, what: &str) -> i64 {
+    let db = Connection::open(&place.path).unwrap();
+    db.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn transfers_and_runs_that_are_old_go_and_evidence_stays_with_its_run() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    for minute in 0..4 {
+        let run = begin(&journal, "a", Trigger::Start, minute).await;
+        send(&journal, run, "t", &minute.to_string(), minute).await;
+        if minute == 1 {
+            journal.record_arrival(run, "a", &arrival("v1", minute)).await.unwrap();
+        }
+        end(&journal, run, Outcome::Succeeded, minute).await;
+    }
+    let pruned = journal.prune(at(3)).await.unwrap();
+    assert_eq!((pruned.runs, pruned.transfers), (2, 3));
+    let left: Vec<i64> = runs(&journal).await.iter().map(|run| (run.started - at(0)).num_minutes()).collect();
+    assert_eq!(left, [3, 1], "the last one, and the one with evidence");
+    assert_eq!((count(&place, "transfers"), count(&place, "evidence")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_run_that_goes_on_stays_however_old_it_is() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    let run = begin(&journal, "a", Trigger::Hand, 0).await;
+    let transfer = Transfer::new("s", "t", Digest::of(b"x"), 1);
+    let note = TransferNote { transfer, state: TransferState::Started, at: at(0) };
+    journal.note_transfers(run, vec![note]).await.unwrap().await.unwrap();
+    assert_eq!(journal.prune(at(1000)).await.unwrap(), Pruned::default());
+    end(&journal, run, Outcome::Succeeded, 1001).await;
+    assert_eq!(runs(&journal).await.len(), 1);
+}
+
+#[tokio::test]
+async fn failures_in_a_row_are_counted_on_when_their_runs_are_forgotten() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    for minute in 0..400 {
+        let run = begin(&journal, "a", Trigger::Start, minute).await;
+        let outcome = if minute == 20 { Outcome::Succeeded } else { Outcome::Failed };
+        end(&journal, run, outcome, minute).await;
+        if minute % 150 == 149 {
+            journal.prune(at(minute)).await.unwrap();
+        }
+    }
+    journal.prune(at(400)).await.unwrap();
+    assert_eq!(runs(&journal).await.len(), 2, "the last failure and the last success");
+    let told = |failures, minute| FailureStreak { entry: "a".into(), failures, last: at(minute) };
+    assert_eq!(journal.failure_streaks().await.unwrap(), [told(379, 399)]);
+    let run = begin(&journal, "a", Trigger::Start, 400).await;
+    end(&journal, run, Outcome::Failed, 400).await;
+    assert_eq!(journal.failure_streaks().await.unwrap(), [told(380, 400)]);
+    let run = begin(&journal, "a", Trigger::Start, 401).await;
+    end(&journal, run, Outcome::Succeeded, 401).await;
+    assert_eq!(journal.failure_streaks().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_tag_that_is_still_seen_keeps_the_instant_at_which_it_first_was() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    see(&journal, "a", [("moved", "old"), ("gone", "x"), ("same", "y")], 0).await;
+    see(&journal, "a", [("moved", "new"), ("same", "y")], 50).await;
+    see(&journal, "asleep", [("same", "y")], 0).await;
+    let many: Vec<String> = (0..700).map(|number| format!("n{number}")).collect();
+    see(&journal, "many", many.iter().map(|tag| (&**tag, "x")), 0).await;
+    see(&journal, "many", [("n0", "x")], 50).await;
+    assert_eq!(journal.prune(at(40)).await.unwrap().tags, 2 + 699);
+    let told = |tags: Vec<TagRecord>| -> Vec<(String, i64)> {
+        tags.iter().map(|tag| (tag.tag.to_string(), (tag.first_seen - at(0)).num_minutes())).collect()
+    };
+    assert_eq!(told(journal.last_selection("a").await.unwrap()), [("moved".into(), 50), ("same".into(), 0)]);
+    assert_eq!(told(journal.last_selection("asleep").await.unwrap()), [("same".into(), 0)], "it saw nothing later");
+    assert_eq!(count(&place, "tag_observations"), 4);
+}
+
+#[tokio::test]
+async fn a_target_stays_known_by_its_evidence() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    let run = begin(&journal, "a", Trigger::Start, 0).await;
+    let arrived = arrival("v1", 0);
+    send(&journal, run, &arrived.target, "x", 0).await;
+    journal.record_arrival(run, "a", &arrived).await.unwrap();
+    end(&journal, run, Outcome::Succeeded, 0).await;
+    journal.prune(at(10)).await.unwrap();
+    assert_eq!(count(&place, "transfers"), 0);
+    assert_eq!(journal.has_been_at("a", &arrived.source, &arrived.target).await.unwrap(), (false, true));
+}
+
+#[tokio::test]
+async fn processes_without_runs_are_forgotten_when_they_are_gone_and_one_that_lives_is_not() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    for number in 0..300 {
+        let other = Journal::open(&place.path).unwrap();
+        if number < 2 {
+            let run = begin(&other, "a", Trigger::Hand, number).await;
+            end(&other, run, Outcome::Succeeded, number).await;
+        }
+    }
+    let alive = Journal::open(&place.path).unwrap();
+    assert_eq!(journal.prune(at(0)).await.unwrap().processes, 298, "the runs are young");
+    assert_eq!(journal.prune(at(10)).await.unwrap(), Pruned { runs: 1, processes: 1, ..Pruned::default() });
+    assert_eq!(count(&place, "processes"), 3);
+    let run = begin(&alive, "b", Trigger::Hand, 20).await;
+    end(&alive, run, Outcome::Succeeded, 20).await;
+}
+
+#[tokio::test]
+async fn quotas_that_were_told_long_ago_are_forgotten() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    for (identity, minute) in [("old", 0), ("young", 20)] {
+        let (registry, window) = ("docker.io".into(), Duration::from_secs(21_600));
+        let quota =
+            QuotaRecord { registry, identity: identity.into(), limit: 100, window, remaining: 1, told: at(minute) };
+        journal.note_quota(quota).await.unwrap();
+    }
+    assert_eq!(journal.prune(at(10)).await.unwrap().quotas, 1);
+    assert_eq!(journal.quotas().await.unwrap()[0].identity, "young");
+}
+
+#[tokio::test]
+async fn what_was_forgotten_makes_room_for_what_comes() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    let mut pages = Vec::new();
+    for day in 0..6 {
+        for number in 0..300 {
+            let minute = day * 1440 + number;
+            let run = begin(&journal, ENTRIES[(number % 3) as usize], Trigger::Start, minute).await;
+            end(&journal, run, Outcome::Succeeded, minute).await;
+        }
+        journal.prune(at(day * 1440) - TimeDelta::days(1)).await.unwrap();
+        let log = std::fs::metadata(place.path.with_extension("db-wal")).unwrap().len();
+        assert!(log <= 5 << 20, "{log} bytes of log");
+        let db = Connection::open(&place.path).unwrap();
+        pages.push(db.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0)).unwrap());
+    }
+    // It holds two days and the one that is written, from the third on.
+    assert!(pages[2] > pages[0] && pages[5] <= pages[2] + 4, "{pages:?}");
+}
+
+#[tokio::test]
+async fn every_statement_finds_its_rows_by_an_index() {
+    let place = place();
+    drop(Journal::open(&place.path).unwrap());
+    let db = Connection::open(&place.path).unwrap();
+    for statement in [DELETE_TRANSFERS, LIST_OLD_RUNS, NEXT_PAIR, DELETE_OBSERVATIONS, LIST_PROCESSES] {
+        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+        let steps: Vec<String> = plan.raw_query().mapped(|row| row.get(3)).map(Result::unwrap).collect();
+        assert!(!steps.is_empty() && steps.iter().all(|step| !step.starts_with("SCAN")), "{statement}\n{steps:#?}");
+    }
+}

@@ -1,0 +1,144 @@
+//! One attempt to bring a message to a webhook. No redirect is followed, nothing of an answer but its status and `Retry-After` is
+//! read, and no error shows more of an address than its host.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use http::header::CONTENT_TYPE;
+use secrecy::ExposeSecret as _;
+use url::{Host, Url};
+
+use super::sign::signature;
+use super::{Address, SigningKey, Webhook};
+use crate::registry::{Secret, failure_of, retry_after};
+
+/// The time to open a connection, with TLS.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The time for one attempt, from its beginning to the head of the answer.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Something to be brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The same each time it is brought: who gets a message twice knows it by this.
+    pub id: String,
+    /// The JSON.
+    pub body: String,
+}
+
+/// Why a message was not taken. No part of it is a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It may be taken later.
+    #[error("{why}")]
+    Later {
+        /// Why it was not.
+        why: String,
+        /// For how long the receiver asked for patience.
+        wait: Option<Duration>,
+    },
+    /// It will be refused again.
+    #[error("{why}")]
+    Never {
+        /// Why it was refused.
+        why: String,
+    },
+}
+
+/// Who brings messages. Connections are kept for the next one.
+#[derive(Debug)]
+pub struct Post {
+    outside: reqwest::Client,
+    /// To this machine itself, for which a proxy of the environment is not meant.
+    inside: reqwest::Client,
+}
+
+impl Post {
+    /// With the authorities of the system and the proxies of the environment.
+    ///
+    /// # Errors
+    /// Where the system has no TLS at all.
+    pub fn new() -> reqwest::Result<Self> {
+        Ok(Self { outside: client(|builder| builder)?, inside: client(reqwest::ClientBuilder::no_proxy)? })
+    }
+
+    /// Brings a message at `now`, once: at most half a minute. Dropping it leaves open whether the message has come.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn bring(&self, webhook: &Webhook, message: &Message, now: DateTime<Utc>) -> Result<(), Refusal> {
+        let address: Address = known("the address", &webhook.url).await?;
+        let key: SigningKey = known("the secret", &webhook.secret).await?;
+        let site = address.site();
+        let client = if is_this_machine(address.url()) { &self.inside } else { &self.outside };
+        let request = client
+            .post(address.url().clone())
+            .timeout(LIMIT)
+            .header(CONTENT_TYPE, "application/json")
+            .header("webhook-id", &message.id)
+            .header("webhook-timestamp", now.timestamp())
+            .header("webhook-signature", signature(&key, &message.id, now, &message.body))
+            .body(message.body.clone());
+        // What is answered beyond the head is not read: a receiver may go on for ever.
+        let answer =
+            request.send().await.map_err(|error| later(format!("no answer from {site}: {}", reason(&error))))?;
+        let (status, headers) = (answer.status(), answer.headers());
+        let why = format!("{site} answered {status}");
+        if status.is_success() {
+            Ok(())
+        } else if failure_of(status, headers).is_some() {
+            Err(Refusal::Later { why, wait: retry_after(headers, now) })
+        } else if status.is_redirection() {
+            Err(Refusal::Never { why: format!("{why}, and redirects are not followed") })
+        } else {
+            Err(Refusal::Never { why })
+        }
+    }
+}
+
+fn client(own: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> reqwest::Result<reqwest::Client> {
+    let builder = || {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .connect_timeout(CONNECT);
+        own(builder)
+    };
+    // Without any authorities plain HTTP still works.
+    builder().build().or_else(|_| builder().tls_certs_only([]).build())
+}
+
+/// What a secret says now, parsed. What is wrong with a file may be mended.
+async fn known<T: std::str::FromStr<Err: std::fmt::Display>>(what: &str, secret: &Secret) -> Result<T, Refusal> {
+    let text = secret.read().await.map_err(|error| later(format!("{what} cannot be read: {error}")))?;
+    text.expose_secret().trim().parse().map_err(|error| later(format!("{what} cannot be used: {error}")))
+}
+
+fn later(why: String) -> Refusal {
+    Refusal::Later { why, wait: None }
+}
+
+/// The innermost reason, which knows no address.
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "it took too long".to_owned();
+    }
+    let mut inner = error.source();
+    while let Some(deeper) = inner.and_then(std::error::Error::source) {
+        inner = Some(deeper);
+    }
+    inner.map_or_else(|| "the exchange failed".to_owned(), ToString::to_string)
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}

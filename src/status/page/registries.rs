@@ -1,0 +1,93 @@
+//! The registries: what is asked of each, under which limits, and how many pulls are left.
+
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+
+use super::words::{bytes, span, when};
+use crate::status::{LimitsState, Quota, RegistryState};
+
+/// The registries that were asked since the daemon started.
+pub(super) fn registries(registries: &[RegistryState], now: DateTime<Utc>) -> Markup {
+    html! {
+        @if !registries.is_empty() {
+            h2 #registries { "Registries" }
+            table aria-labelledby="registries" {
+                caption { "Requests and bytes since the daemon started." }
+                thead { tr {
+                    th { "Registry" } th { "Now" } th { "Limits" } th .number { "Requests" } th .number { "Received" } th .number { "Sent" }
+                } }
+                tbody { @for registry in registries { (row(registry, now)) } }
+            }
+        }
+    }
+}
+
+fn row(registry: &RegistryState, now: DateTime<Utc>) -> Markup {
+    let waited = std::time::Duration::try_from_secs_f64(registry.throttled_seconds).unwrap_or_default();
+    html! {
+        tr {
+            th scope="row" { (registry.registry) " " small { "as " (registry.identities.join(", ")) } }
+            td data-name="Now" {
+                (registry.in_flight) " of " (registry.limits.concurrent) " at once"
+                @if let Some(until) = registry.paused_until.filter(|until| *until > now) {
+                    " " span .word .warn-word { "asked for patience" } " " small { "goes on " (when(until, now)) }
+                }
+            }
+            td data-name="Limits" {
+                (limits(&registry.limits))
+                @if waited.as_secs() > 0 { " " small { "waited " (span(waited)) " for them in all" } }
+            }
+            td .number data-name="Requests" { (registry.requests) }
+            td .number data-name="Received" { (bytes(registry.bytes_in)) }
+            td .number data-name="Sent" { (bytes(registry.bytes_out)) }
+        }
+    }
+}
+
+fn limits(limits: &LimitsState) -> String {
+    let mut words = Vec::new();
+    if limits.concurrent < limits.concurrent_at_most {
+        words.push(format!("{} at once at most, fewer for now", limits.concurrent_at_most));
+    }
+    for rate in &limits.rates {
+        let per = match rate.per_seconds {
+            1 => "s".to_owned(),
+            60 => "min".to_owned(),
+            3600 => "h".to_owned(),
+            seconds => format!("{seconds} s"),
+        };
+        words.push(format!("{} {}/{per}", rate.count, rate.of.replace('_', " ")));
+    }
+    words.extend(limits.bandwidth.map(|rate| format!("{}/s", bytes(rate))));
+    if words.is_empty() { "none but that".to_owned() } else { words.join(", ") }
+}
+
+/// What registries that count pulls told last.
+pub(super) fn quotas(quotas: &[Quota], now: DateTime<Utc>) -> Markup {
+    html! {
+        @if !quotas.is_empty() {
+            h2 #quotas { "Pull limits" }
+            table aria-labelledby="quotas" {
+                thead { tr { th { "Registry" } th { "As" } th { "Pulls left" } th { "In a window of" } th { "Told" } } }
+                tbody { @for quota in quotas { (quota_row(quota, now)) } }
+            }
+        }
+    }
+}
+
+fn quota_row(quota: &Quota, now: DateTime<Utc>) -> Markup {
+    html! {
+        tr {
+            th scope="row" { (quota.registry) }
+            td data-name="As" { (quota.identity) }
+            td data-name="Pulls left" {
+                meter min="0" max=(quota.limit) value=(quota.remaining.min(quota.limit)) aria-label="pulls left" {}
+                " " (quota.remaining) " of " (quota.limit)
+                @if quota.remaining <= quota.kept { " " span .word .warn-word { "used up" } }
+                @if quota.kept > 0 { small { (quota.kept) " kept for others" } }
+            }
+            td data-name="In a window of" { (span(std::time::Duration::from_secs(quota.window_seconds))) }
+            td data-name="Told" { (when(quota.told, now)) }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The running daemon, asked for something by its control socket.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::http;
+use crate::support::images::{self, Family};
+use crate::support::programs::{DEADLINE, Output, Running};
+use crate::support::registry::{Fault, Server};
+use crate::support::site::Site;
+
+/// A registry with the repository `first`, a target, and a daemon's place between them.
+struct Place {
+    source: Server,
+    target: Server,
+    site: Site,
+}
+
+impl Place {
+    /// With entries of these schedules: `first`, then `second`, whose source is missing.
+    fn new(schedules: &[&str]) -> Self {
+        let place = Self { source: Server::start(), target: Server::start(), site: Site::new() };
+        let names = ["first", "second"];
+        images::small(Family::Oci, 1).put(&place.source, "first", Some("v1"));
+        let (source, target) = (place.source.host(), place.target.host());
+        let entry = |(name, schedule): (&&str, &&str)| {
+            format!(
+                "- {{name: {name}, source: \"{source}/{name}\", target: \"{target}/{name}\", schedule: \"{schedule}\"}}"
+            )
+        };
+        let entries: Vec<String> = names.iter().zip(schedules).map(entry).collect();
+        let registries = [source, target].map(|host| format!("\"{host}\": {{plain_http: true}}"));
+        let daemon = "status: \"127.0.0.1:0\", control: control.sock";
+        place.site.configure_fully(daemon, &registries.join(", "), &entries.join("\n"));
+        place
+    }
+
+    fn start(&self) -> (Running, String) {
+        let mut daemon = self.site.start(&["run"]);
+        let address = daemon.wait_until("the status port", |daemon| {
+            let log = daemon.stderr();
+            let (_, rest) = log.split_once("the status port answers address=")?;
+            rest.split_whitespace().next().map(str::to_owned)
+        });
+        daemon.wait_until("readiness", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 200));
+        (daemon, address)
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.site.run(args)
+    }
+
+    /// What has become of the runs of an entry, the latest first: why they began and how they ended.
+    fn runs(&self, entry: &str) -> Vec<(String, Value)> {
+        let runs = self.site.history(&["--entry", entry]);
+        runs.iter().map(|run| (run["trigger"].as_str().unwrap().to_owned(), run["outcome"].clone())).collect()
+    }
+}
+
+fn end(daemon: Running) -> String {
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success().stderr
+}
+
+#[test]
+fn a_run_that_is_asked_for_begins_at_once_and_its_end_is_told() {
+    let place = Place::new(&["never", "never"]);
+    let (daemon, _) = place.start();
+    let said = place.run(&["trigger", "first", "--wait"]).expect_success().stdout;
+    assert_eq!(said, "first: begins as soon as there is a place for it\nfirst: succeeded, 1 copied\n");
+    assert_eq!(place.target.store().tag("first", "v1"), place.source.store().tag("first", "v1"));
+    assert_eq!(place.runs("first"), [("asked".to_owned(), "succeeded".into())]);
+
+    let failed = place.run(&["trigger", "second", "first", "--wait", "--json"]);
+    assert_eq!(failed.code(), 1, "{failed:?}");
+    let answers: Value = serde_json::from_str(&failed.stdout).unwrap();
+    let ends: Vec<_> = answers.as_array().unwrap().iter().filter(|answer| answer["said"] == "ended").collect();
+    assert_eq!(ends.iter().map(|end| end["outcome"].clone()).collect::<Vec<_>>(), ["succeeded", "failed"]);
+    assert!(ends[1]["problem"].is_string(), "{answers:#}");
+    let log = end(daemon);
+    assert!(log.contains("trigger is asked for at the control socket uid="), "{log}");
+}
+
+#[test]
+fn an_entry_that_runs_is_not_begun_twice_and_whoever_waits_gives_up_without_ending_it() {
+    let place = Place::new(&["never"]);
+    place.target.set(Fault::Delay(Duration::from_millis(700)));
+    let (mut daemon, address) = place.start();
+    place.run(&["trigger", "first"]).expect_success();
+    daemon.wait_until("the run", |_| http::status(&address)?["entries"][0]["running"].is_object().then_some(()));
+    let mut waiting = place.site.start(&["trigger", "first", "--wait"]);
+    waiting.wait_until("the answer", |waiting| (waiting.stdout() == "first: runs already\n").then_some(()));
+    waiting.signal("INT");
+    assert_eq!(waiting.wait(DEADLINE).code(), 130);
+    place.target.heal();
+    let said = place.run(&["trigger", "first", "--wait"]).expect_success().stdout;
+    assert!(said.ends_with("first: succeeded, 1 copied\n") || said.ends_with("first: succeeded, 1 kept\n"), "{said}");
+    assert!(place.runs("first").iter().all(|(trigger, outcome)| trigger == "asked" && outcome == "succeeded"));
+    end(daemon);
+}
+
+#[test]
+fn what_cannot_be_done_is_said_with_the_way_out() {
+    let place = Place::new(&["never", "never"]);
+    let silent = place.run(&["trigger", "first"]);
+    assert_eq!(silent.code(), 1);
+    let expected = "error: no daemon listens at control.sock: `transship run` is the daemon, `transship once first` \
+                    runs without one\n";
+    assert_eq!(silent.stderr, expected);
+    let (daemon, _) = place.start();
+    let unknown = place.run(&["trigger", "frist"]);
+    assert_eq!(unknown.code(), 2);
+    assert_eq!(unknown.stdout, "there is no entry \"frist\": did you mean \"first\"?\n");
+    // The daemon goes on by the last good configuration, so it can be asked although its file is broken.
+    let at = place.site.path("control.sock");
+    place.site.write("sync.yaml", "version: 2\n");
+    place.run(&["trigger", "first", "--wait", "--at", at.to_str().unwrap()]).expect_success();
+    end(daemon);
+}
+
+#[test]
+fn the_socket_is_one_daemons_alone_is_for_its_group_and_outlives_no_daemon() {
+    let place = Place::new(&["never"]);
+    let socket = place.site.path("control.sock");
+    let (daemon, _) = place.start();
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    let second = place.run(&["run"]);
+    assert_eq!(second.code(), 1);
+    let expected = "error: another daemon listens at control.sock: give this one a place of its own by `daemon.control`, \
+                    or `off`\n";
+    assert!(second.stderr.ends_with(expected), "{}", second.stderr);
+    place.run(&["trigger", "first", "--wait"]).expect_success();
+    daemon.kill();
+    assert!(socket.exists(), "a killed daemon leaves it behind");
+    let (daemon, _) = place.start();
+    place.run(&["trigger", "first", "--wait"]).expect_success();
+    end(daemon);
+    assert!(!socket.exists());
+}
+
+#[test]
+fn who_talks_nonsense_or_nothing_at_the_socket_disturbs_nobody() {
+    let place = Place::new(&["never"]);
+    let (daemon, address) = place.start();
+    let connect = || UnixStream::connect(place.site.path("control.sock")).unwrap();
+    let idle: Vec<UnixStream> = (0..200).map(|_| connect()).collect();
+    let mut nonsense = connect();
+    nonsense.write_all(&[b'x'; 100]).unwrap();
+    nonsense.write_all(b"\n").unwrap();
+    let mut said = String::new();
+    nonsense.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("{\"error\":\"the request is not understood"), "{said}");
+    // It is cut off in the midst of it.
+    let _ = connect().write_all(&vec![b'['; 10 << 20]);
+    place.run(&["trigger", "first", "--wait"]).expect_success();
+    assert_eq!(http::get(&address, "/healthz").unwrap().0, 200);
+    drop(idle);
+    end(daemon);
+}
+
+/// The first entry in `/status`.
+fn first(address: &str) -> Option<Value> {
+    Some(http::status(address)?["entries"][0].clone())
+}
+
+#[test]
+fn a_paused_entry_stays_so_over_a_crash_until_it_is_resumed() {
+    let place = Place::new(&["* * * * *"]);
+    let (mut daemon, address) = place.start();
+    daemon.wait_until("a firing", |_| first(&address)?["next_firing"].is_string().then_some(()));
+    assert_eq!(place.run(&["pause", "first"]).expect_success().stdout, "first: paused\n");
+    daemon.wait_until("the pause", |_| {
+        let state = first(&address)?;
+        (state["paused_since"].is_string() && state["next_firing"].is_null()).then_some(())
+    });
+    let metrics = http::get(&address, "/metrics").unwrap().1;
+    assert!(metrics.contains("transship_entry_paused{entry=\"first\"} 1\n"), "{metrics}");
+    let shown = place.run(&["status", "--at", &address]).expect_success().stdout;
+    assert!(shown.contains("paused since "), "{shown}");
+    let refused = place.run(&["trigger", "first"]);
+    assert_eq!(refused.code(), 1);
+    assert_eq!(refused.stdout, "first: it is paused: `transship resume first` ends that\n");
+    assert_eq!(place.run(&["pause", "frist"]).code(), 2);
+    let runs = place.runs("first").len();
+    daemon.kill();
+
+    let (mut daemon, address) = place.start();
+    let state = daemon.wait_until("the pause", |_| first(&address).filter(|state| state["paused_since"].is_string()));
+    assert_eq!(state["next_firing"], Value::Null);
+    assert_eq!(place.runs("first").len(), runs);
+    assert_eq!(place.run(&["resume", "first"]).expect_success().stdout, "first: resumed\n");
+    daemon.wait_until("a firing", |_| first(&address)?["next_firing"].is_string().then_some(()));
+    assert_eq!(place.run(&["resume", "first"]).expect_success().stdout, "first: was not paused\n");
+    place.run(&["trigger", "first", "--wait"]).expect_success();
+    end(daemon);
+}
+
+#[test]
+fn a_pause_lets_tags_under_way_be_finished_and_the_rest_goes_on_afterwards() {
+    let place = Place::new(&["never"]);
+    for tag in 0..100 {
+        images::small(Family::Oci, 1000 + tag).put(&place.source, "first", Some(&format!("t{tag}")));
+    }
+    place.target.set(Fault::Delay(Duration::from_millis(300)));
+    let (mut daemon, address) = place.start();
+    place.run(&["trigger", "first"]).expect_success();
+    let arrived = || place.target.store().tags("first").map_or(0, |tags| tags.len());
+    daemon.wait_until("the first tags", |_| (arrived() > 0).then_some(()));
+    place.run(&["pause", "first", "--for", "3h"]).expect_success();
+    let state = daemon.wait_until("the end of the run", |_| first(&address).filter(|state| state["running"].is_null()));
+    assert!(state["paused_until"].is_string(), "{state:#}");
+    assert!(arrived() < 101, "{} tags", arrived());
+    place.target.heal();
+    place.run(&["resume", "first"]).expect_success();
+    daemon.wait_until("the rest", |_| (arrived() == 101).then_some(()));
+    daemon.wait_until("its end", |_| first(&address).filter(|state| state["running"].is_null()));
+    assert_eq!(place.runs("first")[0], ("continued".to_owned(), "succeeded".into()));
+    end(daemon);
+}

@@ -1,0 +1,208 @@
+//! Notifications, seen from outside: what a receiver is told, how often, with which signature, and that a bad receiver harms no run.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::http;
+use crate::support::images::{self, Family};
+use crate::support::programs::{DEADLINE, Running};
+use crate::support::receiver::{Manner, Received, Receiver};
+use crate::support::registry::Server;
+use crate::support::site::Site;
+
+const OK: Manner = Manner::Answers("204 No Content");
+const SECRET: &str = "of-the-test-alone";
+
+/// A registry and a place for a daemon with one entry, `app`, that runs at each start.
+struct Scene {
+    registry: Server,
+    site: Site,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self { registry: Server::start(), site: Site::new() }
+    }
+
+    /// With these keys of the entry and of the daemon.
+    fn configure(&self, daemon: &str, entry: &str) {
+        let host = self.registry.host();
+        let entry = format!(
+            "- {{name: app, source: \"{host}/app\", target: \"{host}/mirror/app\", on_start: true, timeout: 30s, {entry}}}"
+        );
+        let daemon = format!("status: \"127.0.0.1:0\", {daemon}");
+        self.site.configure_fully(&daemon, &format!("\"{host}\": {{plain_http: true}}"), &entry);
+    }
+
+    fn put(&self, seed: u64) {
+        images::small(Family::Oci, seed).put(&self.registry, "app", Some("v1"));
+    }
+
+    fn start(&self) -> (Running, String) {
+        let mut daemon = self.site.start(&["run"]);
+        let found = daemon.wait_until("the status port", |daemon| {
+            let log = daemon.stderr();
+            let (_, rest) = log.split_once("the status port answers address=")?;
+            rest.split_whitespace().next().map(str::to_owned)
+        });
+        (daemon, found)
+    }
+
+    /// One start of the daemon, to the end of its run of the entry and of itself; its log.
+    fn run_once(&self, outcome: &str) -> String {
+        let (mut daemon, address) = self.start();
+        daemon.wait_until("the end of the run", |_| ended(&address, outcome));
+        daemon.signal("TERM");
+        daemon.wait(DEADLINE).expect_success().stderr
+    }
+}
+
+fn ended(address: &str, outcome: &str) -> Option<()> {
+    let status = http::status(address)?;
+    (status["entries"][0]["last_run"]["outcome"] == outcome && status["entries"][0]["running"].is_null()).then_some(())
+}
+
+fn webhook(receiver: &Receiver, on: &str) -> String {
+    format!("notify: [{{webhook: {{url: \"{}/hook/t0ken\", secret: {SECRET}}}, on: [{on}]}}]", receiver.url())
+}
+
+/// Checks a signature with Python's own HMAC.
+fn assert_signed(message: &Received, secret: &str) {
+    let script = "import base64, hashlib, hmac, sys\n\
+                  signed = '.'.join(sys.argv[2:5]).encode()\n\
+                  print('v1,' + base64.b64encode(hmac.new(sys.argv[1].encode(), signed, hashlib.sha256).digest()).decode())";
+    let header = |name: &str| message.headers.get(name).unwrap_or_else(|| panic!("no {name}: {message:?}")).as_str();
+    let (id, at) = (header("webhook-id"), header("webhook-timestamp"));
+    let output = Command::new("python3").args(["-c", script, secret, id, at, &message.body]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), header("webhook-signature"));
+    let age = chrono::Utc::now().timestamp() - at.parse::<i64>().unwrap();
+    assert!((-1..300).contains(&age), "{age}");
+}
+
+#[test]
+fn a_failure_is_told_once_over_restarts_and_then_the_recovery_with_what_changed() {
+    let (scene, receiver) = (Scene::new(), Receiver::start(OK));
+    scene.configure(&webhook(&receiver, "failure, recovery"), &webhook(&receiver, "change"));
+    scene.run_once("failed");
+    scene.run_once("failed");
+    assert_eq!(receiver.told(), ["failure app"]);
+    scene.put(1);
+    scene.run_once("succeeded");
+    scene.run_once("succeeded");
+    assert_eq!(receiver.told(), ["failure app", "recovery app", "change app"]);
+    let messages = receiver.received();
+    messages.iter().for_each(|message| assert_signed(message, SECRET));
+    let failure = messages[0].json();
+    assert_eq!(failure["version"], 1);
+    assert!(failure["text"].as_str().unwrap().starts_with("app fails: "), "{failure:#}");
+    let data = &failure["data"];
+    assert_eq!((&data["run"]["id"], &data["run"]["outcome"]), (&1.into(), &"failed".into()), "{failure:#}");
+    assert_eq!(data["source"], format!("{}/app", scene.registry.host()));
+    assert!(!data["problems"]["items"].as_array().unwrap().is_empty(), "{failure:#}");
+    assert!(messages[1].json()["data"]["failing_since"].is_string());
+    let changes = messages[2].json()["data"]["changes"].clone();
+    let expected = images::small(Family::Oci, 1).digest().to_string();
+    assert_eq!((&changes["items"][0]["tag"], &changes["items"][0]["digest"]), (&"v1".into(), &expected.into()));
+    assert_eq!(changes["more"], 0);
+    scene.site.once();
+    assert_eq!(receiver.told().len(), 3, "a run by hand tells nobody");
+}
+
+#[test]
+fn what_is_held_back_is_told_once_a_digest() {
+    let (scene, receiver) = (Scene::new(), Receiver::start(OK));
+    let rule = format!("overwrite: never, {}", webhook(&receiver, "held"));
+    scene.configure("", &rule);
+    scene.put(1);
+    scene.run_once("succeeded");
+    scene.put(2);
+    scene.run_once("succeeded");
+    scene.run_once("succeeded");
+    assert_eq!(receiver.told(), ["held app"]);
+    scene.put(3);
+    scene.run_once("succeeded");
+    assert_eq!(receiver.told(), ["held app", "held app"]);
+    let held = receiver.received()[1].json()["data"]["held"]["items"][0].clone();
+    assert_eq!((&held["tag"], &held["outcome"]), (&"v1".into(), &"refused".into()), "{held:#}");
+}
+
+#[test]
+fn a_refused_edit_is_told_to_those_of_the_daemon_and_so_is_its_mending() {
+    let (scene, receiver) = (Scene::new(), Receiver::start(OK));
+    scene.put(1);
+    scene.configure(&webhook(&receiver, "failure, recovery"), "schedule: never");
+    let (mut daemon, _) = scene.start();
+    scene.configure(&webhook(&receiver, "failure, recovery"), "shedule: never");
+    daemon.wait_until("the refusal", |_| (receiver.told() == ["failure -"]).then_some(()));
+    let told = receiver.received()[0].json();
+    assert!(told["data"]["problems"]["items"][0].as_str().unwrap().contains("sync.yaml:5:"), "{told:#}");
+    scene.configure(&webhook(&receiver, "failure, recovery"), "schedule: never");
+    daemon.wait_until("the mending", |_| (receiver.told() == ["failure -", "recovery -"]).then_some(()));
+}
+
+#[test]
+fn what_is_not_taken_comes_again_under_its_id_also_after_a_crash() {
+    let (scene, receiver) = (Scene::new(), Receiver::start(Manner::Answers("503 Away\r\nRetry-After: 1")));
+    scene.configure("", &webhook(&receiver, "failure"));
+    let (mut daemon, address) = scene.start();
+    daemon.wait_until("a second attempt", |_| (receiver.received().len() >= 2).then_some(()));
+    let metrics = http::get(&address, "/metrics").unwrap().1;
+    assert!(metrics.contains("transship_notifications_pending 1\n"), "{metrics}");
+    assert!(metrics.contains("transship_notifications_total{result=\"retried\"} "), "{metrics}");
+    daemon.signal("KILL");
+    daemon.wait(DEADLINE);
+    let before = receiver.received().len();
+    receiver.set(OK);
+    let (mut daemon, address) = scene.start();
+    daemon.wait_until("the delivery", |_| {
+        http::get(&address, "/metrics")?
+            .1
+            .contains("transship_notifications_total{result=\"delivered\"} 1\n")
+            .then_some(())
+    });
+    let received = receiver.received();
+    assert_eq!(received.len(), before + 1, "{:?}", receiver.told());
+    assert!(received.iter().all(|one| one.headers["webhook-id"] == received[0].headers["webhook-id"]));
+    assert_signed(&received[before], SECRET);
+}
+
+#[test]
+fn a_bad_receiver_harms_no_run_and_no_other_receiver() {
+    let bad = [
+        Manner::Silent,
+        Manner::Endless,
+        Manner::Answers("302 Found\r\nLocation: /hook/t0ken"),
+        Manner::Answers("500 Internal Server Error"),
+        Manner::Answers("nonsense"),
+    ];
+    let receivers: Vec<Receiver> = bad.into_iter().map(Receiver::start).collect();
+    let (scene, good) = (Scene::new(), Receiver::start(OK));
+    let away = "{webhook: {url: \"http://127.0.0.1:1/t0ken\", secret: of-the-test-alone}, on: [change]}";
+    let all: Vec<String> = receivers
+        .iter()
+        .chain([&good])
+        .map(|receiver| webhook(receiver, "change").replace("notify: [", "").replace("]}]", "]}"))
+        .chain([away.to_owned()])
+        .collect();
+    scene.configure("", &format!("notify: [{}]", all.join(", ")));
+    scene.put(1);
+    let (mut daemon, address) = scene.start();
+    daemon.wait_until("the run", |_| ended(&address, "succeeded"));
+    daemon.wait_until("the good receiver", |_| (good.told() == ["change app"]).then_some(()));
+    daemon.wait_until("all the others", |_| {
+        receivers.iter().all(|receiver| !receiver.received().is_empty()).then_some(())
+    });
+    assert_eq!(http::get(&address, "/healthz").unwrap().0, 200);
+    let status = http::get(&address, "/status").unwrap().1;
+    daemon.signal("TERM");
+    let log = daemon.wait(DEADLINE).expect_success().stderr;
+    assert_eq!(receivers[2].received().len(), 1, "a redirect is not followed");
+    assert!(log.contains("redirects are not followed"), "{log}");
+    let journal = crate::support::canary::journal(&scene.site);
+    let places = [("the log", log.as_bytes()), ("/status", status.as_bytes()), ("the journal", &journal[..])];
+    crate::support::canary::nowhere(&[("the secret", SECRET), ("the address", "hook/t0ken")], &places);
+    let run: Value = scene.site.history(&[])[0].clone();
+    assert_eq!(run["outcome"], "succeeded");
+}

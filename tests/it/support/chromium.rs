@@ -1,0 +1,174 @@
+//! Debian's Chromium without a window, led by its DevTools protocol over a pair of pipes. It ends with its handle.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::programs::DEADLINE;
+
+/// A browser with one tab.
+pub struct Chromium {
+    child: Child,
+    answers: Receiver<Value>,
+    last: u64,
+    session: Option<String>,
+    /// What the tab told by itself.
+    events: Vec<Value>,
+    _profile: TempDir,
+}
+
+/// What keeps it from asking anybody else, and from needing a screen or a sandbox.
+const FLAGS: [&str; 12] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--no-proxy-server",
+    "--remote-debugging-pipe",
+];
+
+impl Chromium {
+    /// Starts it with an empty profile and an empty tab.
+    pub fn start() -> Self {
+        let profile = TempDir::new().expect("a temporary folder");
+        let mut command = Command::new("sh");
+        // It reads its orders from descriptor 3 and answers on 4.
+        command.args(["-c", "exec chromium \"$@\" 3<&0 4>&1 >/dev/null", "sh"]).args(FLAGS);
+        command.arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("sh is there");
+        let mut pipe = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let (sender, answers) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut message = Vec::new();
+            while pipe.read_until(0, &mut message).is_ok_and(|read| read > 0) {
+                let text = message.strip_suffix(&[0]).unwrap_or(&message);
+                let Ok(answer) = serde_json::from_slice(text) else { break };
+                if sender.send(answer).is_err() {
+                    break;
+                }
+                message.clear();
+            }
+        });
+        let mut chromium = Self { child, answers, last: 0, session: None, events: Vec::new(), _profile: profile };
+        let target = chromium.call("Target.createTarget", json!({"url": "about:blank"}))["targetId"].clone();
+        let attached = chromium.call("Target.attachToTarget", json!({"targetId": target, "flatten": true}));
+        chromium.session = attached["sessionId"].as_str().map(str::to_owned);
+        for domain in ["Page", "Runtime", "Network", "Log", "DOM"] {
+            chromium.call(&format!("{domain}.enable"), json!({}));
+        }
+        chromium
+    }
+
+    /// One order and its answer.
+    #[track_caller]
+    pub fn call(&mut self, method: &str, params: Value) -> Value {
+        self.last += 1;
+        let mut order = json!({"id": self.last, "method": method, "params": params});
+        if let Some(session) = &self.session {
+            order["sessionId"] = json!(session);
+        }
+        let mut bytes = order.to_string().into_bytes();
+        bytes.push(0);
+        let written = self.child.stdin.as_mut().expect("stdin is piped").write_all(&bytes);
+        written.unwrap_or_else(|error| panic!("chromium is gone ({error}): tests/run installs it"));
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let message = self.answers.recv_timeout(left);
+            let message =
+                message.unwrap_or_else(|error| panic!("no answer to {method} ({error}): tests/run installs chromium"));
+            if message["id"] == self.last {
+                assert!(message["error"].is_null(), "{method}: {message}");
+                return message["result"].clone();
+            }
+            self.events.push(message);
+        }
+    }
+
+    /// Loads a page whole.
+    #[track_caller]
+    pub fn open(&mut self, address: &str) {
+        let answer = self.call("Page.navigate", json!({"url": address}));
+        assert!(answer["errorText"].is_null(), "{address}: {answer}");
+        self.wait_until(
+            "the page to be there",
+            "document.readyState === 'complete' && location.href !== 'about:blank'",
+        );
+    }
+
+    /// What an expression of JavaScript is in the page.
+    #[track_caller]
+    pub fn evaluate(&mut self, expression: &str) -> Value {
+        let answer = self.call("Runtime.evaluate", json!({"expression": expression, "returnByValue": true}));
+        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
+        answer["result"]["value"].clone()
+    }
+
+    /// What a person reads in the part of the page that this selector finds.
+    #[track_caller]
+    pub fn text(&mut self, selector: &str) -> String {
+        let text = self.evaluate(&format!("document.querySelector('{selector}')?.innerText ?? ''"));
+        text.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until an expression is true.
+    #[track_caller]
+    pub fn wait_until(&mut self, what: &str, expression: &str) {
+        let end = Instant::now() + DEADLINE;
+        while self.evaluate(expression) != true {
+            assert!(Instant::now() < end, "waiting for {what}: {}", self.text("body"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Sets the size of the window and whether the person likes it dark.
+    pub fn look(&mut self, [width, height]: [u32; 2], dark: bool) {
+        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.call("Emulation.setDeviceMetricsOverride", metrics);
+        let scheme = if dark { "dark" } else { "light" };
+        let feature = json!({"name": "prefers-color-scheme", "value": scheme});
+        self.call("Emulation.setEmulatedMedia", json!({"features": [feature]}));
+    }
+
+    /// A picture of the window, as PNG, also put into a file.
+    pub fn picture(&mut self, file: &Path) -> Vec<u8> {
+        let answer = self.call("Page.captureScreenshot", json!({"format": "png"}));
+        let data = answer["data"].as_str().expect("a picture");
+        let picture = base64::engine::general_purpose::STANDARD.decode(data).expect("base64");
+        std::fs::write(file, &picture).expect("a file under target");
+        picture
+    }
+
+    /// The addresses that were asked for so far.
+    pub fn asked(&self) -> Vec<String> {
+        let asked = self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
+        asked.filter_map(|event| event["params"]["request"]["url"].as_str()).map(str::to_owned).collect()
+    }
+
+    /// What it found wrong with the pages: policies that were violated, scripts that broke down, requests that failed.
+    pub fn complaints(&self) -> Vec<String> {
+        let told = ["Log.entryAdded", "Runtime.exceptionThrown", "Network.loadingFailed"];
+        let wrong = self.events.iter().filter(|event| told.iter().any(|method| event["method"] == *method));
+        wrong.map(|event| event["params"].to_string()).collect()
+    }
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
