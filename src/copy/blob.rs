@@ -20,7 +20,7 @@ use super::sending::{Wanting, send};
 use super::share::{Share, take_alone};
 use super::{Batch, CopyError, suspension, tee};
 use crate::oci::{Descriptor, Digest};
-use crate::store::{Sought, StoreError};
+use crate::store::Sought;
 
 /// How long a target that is ready for a blob's bytes waits for siblings to join the read before it is looked whether they
 /// keep up.
@@ -237,9 +237,16 @@ async fn prepare(
             None => take_alone(&delivery.batch.copier, blob.size, target.upload_holds(), delivery.lane()).await,
         }
     };
+    let left = if from.is_none() && trust != Trust::Nothing {
+        suspension::resumed(&delivery.batch, target.as_ref(), blob).await
+    } else {
+        None
+    };
     // What moves no bytes in the end does not wait for those who do.
-    let (sought, early) = if must_ask {
-        (find_or_begin(delivery, blob).await, None)
+    let (sought, early) = if let Some(left) = left {
+        (Ok(left), None)
+    } else if must_ask {
+        (target.find_or_begin(blob).await, None)
     } else {
         let early = if from.is_none() { Some(take().await) } else { None };
         (target.begin_upload(blob, from.as_ref()).await.map(Sought::from), early)
@@ -260,14 +267,6 @@ async fn prepare(
     }
     duty.arrived(how);
     Ok(None)
-}
-
-/// Goes on with an upload that was interrupted; else finds the blob or begins.
-async fn find_or_begin(delivery: &Delivery, blob: &Descriptor) -> Result<Sought, StoreError> {
-    match suspension::resumed(&delivery.batch, delivery.target().as_ref(), blob).await {
-        Some(upload) => Ok(Sought::Session(upload)),
-        None => delivery.target().find_or_begin(blob).await,
-    }
 }
 
 /// The duty to bring the blob, `None` when somebody else did.

@@ -12,7 +12,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::batch::Batch;
 use crate::oci::{Descriptor, Digest};
-use crate::store::{ByteStream, ErrorKind, Progress, Step, StoreError, Suspended, Target, Upload};
+use crate::store::{ByteStream, ErrorKind, Progress, Sought, Step, StoreError, Suspended, Target};
 
 /// How long uploads that are to end may still take for the chunk that is on its way.
 const LAST_CHUNK: Duration = Duration::from_secs(3);
@@ -68,20 +68,20 @@ impl Suspension {
     }
 }
 
-/// The upload that an earlier run has left of a blob, if there is one with which the target can go on.
-pub(super) async fn resumed(batch: &Batch, target: &dyn Target, blob: &Descriptor) -> Option<Box<dyn Upload>> {
+/// The upload that an earlier run has left of a blob, if there is one with which the target can go on; or the blob, where somebody
+/// has brought it in the meantime.
+pub(super) async fn resumed(batch: &Batch, target: &dyn Target, blob: &Descriptor) -> Option<Sought> {
     let unfinished = batch.unfinished(target, blob)?;
     let left = unfinished.recall(target.place(), blob.digest).await?;
-    // Whoever brought it in the meantime spares the rest.
     if target.has_blob(blob).await.is_ok_and(|there| there) {
         unfinished.forget(target.place(), blob.digest).await;
-        return None;
+        return Some(Sought::Found);
     }
     let stored = left.standing.stored;
     match target.resume_upload(blob, &left).await {
         Ok(Some(upload)) => {
             tracing::info!(target = target.place(), digest = %blob.digest, stored, size = blob.size, "an upload goes on where it was interrupted");
-            Some(upload)
+            Some(Sought::Session(upload))
         }
         Ok(None) => {
             unfinished.forget(target.place(), blob.digest).await;

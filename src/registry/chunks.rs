@@ -72,7 +72,7 @@ impl Session {
 
     /// What is left for a later process to go on with when the registry has all that came out of the feed.
     fn left(&self, feed: &Feed, stored: u64) -> Option<Suspended> {
-        if stored == self.blob.size || !self.repository.is_own(&self.location) {
+        if stored == self.blob.size || !self.repository.may_be_kept(&self.location) {
             return None;
         }
         let standing = store::Standing { stored, hashed: feed.hashed()? };

@@ -7,10 +7,11 @@ use url::Url;
 use super::Repository;
 use super::chunks::stored_bytes;
 use super::manner::Way;
+use super::retry;
 use super::scope::Scopes;
 use super::transport::Call;
 use super::upload::{Session, location};
-use crate::oci::Descriptor;
+use crate::oci::{Descriptor, Digest};
 use crate::store::{Step, StoreError, Suspended, Upload};
 
 impl Repository {
@@ -22,11 +23,15 @@ impl Repository {
     ) -> Result<Option<Box<dyn Upload>>, StoreError> {
         let context = self.context(Step::BeginUpload, blob.digest);
         let Ok(session) = left.session.parse::<Url>() else { return Ok(None) };
-        if !matches!(self.registry.upload.way(), Way::Chunks(_)) || !self.is_own(&session) {
+        if !matches!(self.registry.upload.way(), Way::Chunks(_)) || !self.may_be_kept(&session) {
             return Ok(None);
         }
         let call = Call::read(Method::GET, session.clone(), Scopes::push(&self.name));
         let answer = self.registry.send(&context, call).await?;
+        if retry::failure_of(answer.status, &answer.headers).is_some() {
+            // Nothing is known of the session.
+            return Err(answer.refusal(&context));
+        }
         if !answer.status.is_success() || stored_bytes(&answer) != Some(left.standing.stored) {
             return Ok(None);
         }
@@ -40,10 +45,16 @@ impl Repository {
         Ok(Some(Box::new(session)))
     }
 
-    /// Whether an address is one of this registry's own, where nobody gets on without being let in. One at a storage elsewhere may
-    /// be a key in itself, and is not kept.
-    pub(super) fn is_own(&self, session: &Url) -> bool {
-        let context = self.context(Step::BeginUpload, crate::oci::Digest::of(b""));
-        self.url(&context, "blobs/uploads/").is_ok_and(|own| own.origin() == session.origin())
+    /// Whether the address of a session may be kept: it is one of this registry's own, where nobody gets on without being let in,
+    /// and nothing in it is a key by itself.
+    ///
+    /// Of queries that is known of two. `_state` (CNCF Distribution, and all that is built on it) is the repository, the session's
+    /// name, its length and when it began, with an HMAC that proves to the registry that it wrote this; it lets nobody in.
+    /// `_nouploadcache` (Azure) is a yes or a no. Any other may be a signature that does.
+    pub(super) fn may_be_kept(&self, session: &Url) -> bool {
+        let context = self.context(Step::BeginUpload, Digest::of(b""));
+        let is_own = self.url(&context, "blobs/uploads/").is_ok_and(|own| own.origin() == session.origin());
+        let is_bare = session.username().is_empty() && session.password().is_none() && session.fragment().is_none();
+        is_own && is_bare && session.query_pairs().all(|(key, _)| matches!(&*key, "_state" | "_nouploadcache"))
     }
 }
