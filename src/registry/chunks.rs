@@ -30,7 +30,7 @@ struct Standing {
 pub(super) struct Sent {
     /// In so many chunks.
     pub(super) chunks: u32,
-    /// All of them without trouble.
+    /// All of them by this process, and without trouble.
     pub(super) is_smooth: bool,
 }
 
@@ -38,7 +38,7 @@ impl Session {
     /// Sends all bytes; the empty PUT that commits them is left.
     pub(super) async fn send_chunks(&mut self, bytes: Verified) -> Result<Sent, StoreError> {
         let begun = self.standing.as_ref().map_or(0, |standing| standing.stored);
-        let mut sent = Sent { chunks: u32::from(begun > 0), is_smooth: true };
+        let mut sent = Sent { chunks: u32::from(begun > 0), is_smooth: begun == 0 };
         let mut feed = Feed { bytes, piece: Bytes::new(), whole: Bytes::new() };
         let (mut offset, mut fruitless, mut waiting) = (begun, 0, Bytes::new());
         loop {

@@ -188,7 +188,8 @@ impl Session {
             Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_)) if self.is_there_after(self.blob.size).await => {
                 return Ok(1);
             }
-            // What was sent is proven: a request that had broken off has still written into the session.
+            // What was sent is proven: a request that had broken off has still written into the session, or the registry has not
+            // kept what an earlier process had sent.
             Err(Uncommitted::Refused(error)) if error.kind == ErrorKind::Corrupt && !is_smooth => {
                 Err(StoreError { kind: ErrorKind::Unavailable, ..error })
             }

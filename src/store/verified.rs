@@ -196,7 +196,10 @@ mod tests {
     async fn pass(pieces: &[&'static str], content: &str) -> (Vec<Bytes>, Option<String>) {
         let blob = Descriptor::new(MediaType::new("x"), Digest::of(content.as_bytes()), content.len() as u64);
         let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
-        let mut verified = Verified::new(stream::iter(pieces).boxed(), blob, "h/r");
+        collect(Verified::new(stream::iter(pieces).boxed(), blob, "h/r")).await
+    }
+
+    async fn collect(mut verified: Verified) -> (Vec<Bytes>, Option<String>) {
         let mut out = Vec::new();
         while let Some(piece) = verified.next().await {
             match piece {
@@ -225,6 +228,38 @@ mod tests {
         assert_eq!(error.unwrap(), format!("h/r: reading blob {digest}: 2 bytes instead of 4"));
         let (_, error) = pass(&["ab", "cde"], "abcd").await;
         assert!(error.unwrap().ends_with("more than the 4 bytes of its descriptor"));
+    }
+
+    async fn gone_on(sent: &str, rest: &[&'static str], content: &str) -> (Vec<Bytes>, Option<String>) {
+        let blob = Descriptor::new(MediaType::new("x"), Digest::of(content.as_bytes()), content.len() as u64);
+        let mut hashed = Digester::like(&blob.digest);
+        hashed.update(sent.as_bytes());
+        let standing = Standing { stored: sent.len() as u64, hashed };
+        let rest: Vec<_> = rest.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
+        collect(Verified::going_on(stream::iter(rest).boxed(), blob, "h/r", standing)).await
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_is_proven_as_a_whole() {
+        assert_eq!(gone_on("ab", &["cd", "ef"], "abcdef").await, (vec!["cd".into(), "ef".into()], None));
+        let (out, error) = gone_on("aX", &["cd", "ef"], "abcdef").await;
+        assert_eq!(out, ["cd"], "the last piece stays back where what was sent before is wrong");
+        assert!(error.unwrap().ends_with(&format!("the bytes hash to {}", Digest::of(b"aXcdef"))));
+        let (out, error) = gone_on("ab", &["cd"], "abcdef").await;
+        assert_eq!((out, error.unwrap().ends_with("4 bytes instead of 6")), (vec![], true));
+    }
+
+    #[tokio::test]
+    async fn the_hash_before_the_last_piece_that_was_given_out_is_told_to_whoever_wants_to_know() {
+        let blob = Descriptor::new(MediaType::new("x"), Digest::of(b"abcdef"), 6);
+        let pieces = ["ab", "cd", "ef"].map(|piece| Ok(Bytes::from_static(piece.as_bytes())));
+        let nobody: Progress = std::sync::Arc::new(|_| Box::pin(async {}));
+        let mut verified = Verified::new(stream::iter(pieces).boxed(), blob, "h/r").telling(Some(nobody));
+        for before in ["", "ab", "abcd"] {
+            verified.next().await.unwrap().unwrap();
+            let hashed = verified.hashed_before_last().unwrap().clone().finish();
+            assert_eq!(hashed, Digest::of(before.as_bytes()), "{before}");
+        }
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ mod acceptance_pace;
 mod acceptance_packaging;
 mod acceptance_page;
 mod acceptance_readme;
+mod acceptance_resumption;
 mod acceptance_rules;
 mod acceptance_schedule;
 mod acceptance_secrets;
