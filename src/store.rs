@@ -15,9 +15,11 @@ use futures_util::stream::BoxStream;
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 
 mod error;
+mod suspended;
 mod verified;
 
 pub use error::{ErrorKind, Side, Step, StoreError};
+pub use suspended::{Progress, Standing, Suspended};
 pub use verified::Verified;
 
 /// Bytes on their way, in order. Not verified: see [`Verified`].
@@ -185,6 +187,11 @@ pub trait Upload: Send {
     /// returned. Dropping the future leaves an unfinished session that the endpoint forgets in time.
     async fn send(self: Box<Self>, bytes: Verified) -> Result<(), StoreError>;
 
+    /// From where on the bytes are wanted, where that is not the beginning: see [`Target::resume_upload`].
+    fn standing(&self) -> Option<&Standing> {
+        None
+    }
+
     /// Gives the session back. Failure to do so is of no consequence and is not told.
     async fn cancel(self: Box<Self>);
 }
@@ -207,6 +214,16 @@ pub trait Target: Source {
             return Ok(Sought::Found);
         }
         Ok(self.begin_upload(blob, None).await?.into())
+    }
+
+    /// Goes on with an upload of this blob that an earlier process has left. `None` where the endpoint does not know of it any
+    /// more, or has another part of the blob than was noted.
+    async fn resume_upload(
+        &self,
+        _blob: &Descriptor,
+        _left: &Suspended,
+    ) -> Result<Option<Box<dyn Upload>>, StoreError> {
+        Ok(None)
     }
 
     /// How many bytes an upload that begins now holds in memory at most: a chunk, where bytes go in chunks. 0 is no more than

@@ -12,8 +12,8 @@ use super::blob::Blobs;
 use super::closure::{Closure, Companions, Node, Nodes, find_companions, survey};
 use super::deliver::Delivery;
 use super::event::{Arrival, Event};
-use super::{Copier, CopyError};
-use crate::oci::{DerivedIndex, Digest, ManifestRef, Platform, Tag, derive_index};
+use super::{Copier, CopyError, Suspension, Unfinished};
+use crate::oci::{DerivedIndex, Descriptor, Digest, ManifestRef, Platform, Tag, derive_index};
 use crate::store::{Listed, ReferrerLink, Reservation, Source, Target};
 
 /// What belongs to a digest, for all tags of a batch.
@@ -34,8 +34,25 @@ pub struct Batch {
     pub(super) rules: Rules,
     /// The source's tags where they were listed: a signature's tag that is not among them is not asked for.
     source_tags: Option<HashSet<Tag>>,
-    events: mpsc::Sender<Event>,
+    surroundings: Surroundings,
     nodes: Nodes,
+}
+
+/// What a batch belongs to.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Who hears of every transfer.
+    pub events: mpsc::Sender<Event>,
+    /// Where it is kept how far large uploads came, if anywhere.
+    pub unfinished: Option<Arc<dyn Unfinished>>,
+    /// How its uploads are told to end.
+    pub suspension: Suspension,
+}
+
+impl From<mpsc::Sender<Event>> for Surroundings {
+    fn from(events: mpsc::Sender<Event>) -> Self {
+        Self { events, unfinished: None, suspension: Suspension::default() }
+    }
 }
 
 /// A manifest that was or is being written by digest, once.
@@ -134,7 +151,8 @@ pub struct Previous {
 pub type Outcome = (usize, Result<Arrival, CopyError>);
 
 impl Batch {
-    /// A batch from `source` to `targets`. `source_tags` are the source's tags if they are known; `events` hears of every transfer.
+    /// A batch from `source` to `targets`. `source_tags` are the source's tags if they are known; `surroundings` may be who hears of
+    /// every transfer alone.
     #[must_use]
     pub fn new(
         copier: &Arc<Copier>,
@@ -142,11 +160,12 @@ impl Batch {
         targets: Vec<(Arc<dyn Target>, Contents)>,
         rules: Rules,
         source_tags: Option<HashSet<Tag>>,
-        events: mpsc::Sender<Event>,
+        surroundings: impl Into<Surroundings>,
     ) -> Arc<Self> {
         let targets = targets.into_iter().map(|(target, contents)| Destination::new(target, contents)).collect();
         let copier = copier.clone();
-        Arc::new(Self { copier, source, targets, rules, source_tags, events, nodes: Nodes::default() })
+        let surroundings = surroundings.into();
+        Arc::new(Self { copier, source, targets, rules, source_tags, surroundings, nodes: Nodes::default() })
     }
 
     /// Copies the closure of a digest to the targets of the order and writes its tag there, last. One target's failure
@@ -270,13 +289,23 @@ impl Batch {
         }
     }
 
+    /// Where it is kept how far uploads of this blob came, where it is large enough for that: longer than a chunk.
+    pub(super) fn unfinished(&self, target: &dyn Target, blob: &Descriptor) -> Option<&Arc<dyn Unfinished>> {
+        let chunk = target.upload_holds();
+        self.surroundings.unfinished.as_ref().filter(|_| chunk > 0 && blob.size > chunk)
+    }
+
+    pub(super) fn suspension(&self) -> &Suspension {
+        &self.surroundings.suspension
+    }
+
     pub(super) async fn tell(&self, event: Event) {
         // Nobody listening is no reason to stop.
-        let _ = self.events.send(event).await;
+        let _ = self.surroundings.events.send(event).await;
     }
 
     /// As far as there is room: for who cannot wait.
     pub(super) fn tell_at_once(&self, event: Event) {
-        let _ = self.events.try_send(event);
+        let _ = self.surroundings.events.try_send(event);
     }
 }

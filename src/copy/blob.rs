@@ -18,7 +18,7 @@ use super::flight::{Claim, Duty};
 use super::lane::{Lane, Race};
 use super::sending::{Wanting, send};
 use super::share::{Share, take_alone};
-use super::{Batch, CopyError, tee};
+use super::{Batch, CopyError, suspension, tee};
 use crate::oci::{Descriptor, Digest};
 use crate::store::Sought;
 
@@ -237,8 +237,15 @@ async fn prepare(
             None => take_alone(&delivery.batch.copier, blob.size, target.upload_holds(), delivery.lane()).await,
         }
     };
+    let left = if from.is_none() && trust != Trust::Nothing {
+        suspension::resumed(&delivery.batch, target.as_ref(), blob).await
+    } else {
+        None
+    };
     // What moves no bytes in the end does not wait for those who do.
-    let (sought, early) = if must_ask {
+    let (sought, early) = if let Some(left) = left {
+        (Ok(left), None)
+    } else if must_ask {
         (target.find_or_begin(blob).await, None)
     } else {
         let early = if from.is_none() { Some(take().await) } else { None };

@@ -58,13 +58,16 @@ pub(super) struct Work {
     /// Where it is read.
     source: Scope,
     size: u64,
+    /// Bytes that the target had before.
+    stored: AtomicU64,
     sent: AtomicU64,
     begun: Instant,
 }
 
 impl Work {
-    /// The bytes are sent from their start.
-    pub(super) fn restart(&self) {
+    /// The bytes behind the first `stored` are sent from now on.
+    pub(super) fn restart(&self, stored: u64) {
+        self.stored.store(stored, Ordering::Relaxed);
         self.sent.store(0, Ordering::Relaxed);
     }
 
@@ -76,7 +79,8 @@ impl Work {
     /// Whether who would read from `source` waits for it.
     fn is_worth_waiting_for(&self, source: &Scope) -> bool {
         let (passed, sent) = (self.begun.elapsed(), self.sent.load(Ordering::Relaxed));
-        let left = u128::from(self.size.saturating_sub(sent)) * passed.as_millis();
+        let there = self.stored.load(Ordering::Relaxed) + sent;
+        let left = u128::from(self.size.saturating_sub(there)) * passed.as_millis();
         self.source == *source || passed < LOOK || left <= u128::from(sent) * PATIENCE.as_millis()
     }
 }
@@ -168,8 +172,9 @@ impl Flights {
             // Made under the lock, so that no notification is missed.
             return Claim::Wait(Waiting(flight.ended.clone().notified_owned()));
         }
-        let (sent, begun) = (AtomicU64::new(0), Instant::now());
-        let work = Arc::new(Work { room: room.clone(), sends, source: source.clone(), size: blob.size, sent, begun });
+        let (stored, sent, begun) = (AtomicU64::new(0), AtomicU64::new(0), Instant::now());
+        let work =
+            Arc::new(Work { room: room.clone(), sends, source: source.clone(), size: blob.size, stored, sent, begun });
         flight.work.push(work.clone());
         Claim::Lead(Lead { flights: self.clone(), key, work, arrived: None, mount_from })
     }

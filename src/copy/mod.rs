@@ -19,10 +19,12 @@ mod lane;
 mod reading;
 mod sending;
 mod share;
+mod suspension;
 mod tee;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batch, Contents, Order, Outcome, Previous, Rules};
+pub use batch::{Batch, Contents, Order, Outcome, Previous, Rules, Surroundings};
 pub use copier::Copier;
 pub use error::CopyError;
+pub use suspension::{Suspension, Unfinished};

@@ -10,7 +10,7 @@ use super::event::{BlobOutcome, Event, Transfer};
 use super::flight::{Duty, Work};
 use super::share::{Part, take_alone};
 use super::tee::Branch;
-use super::{Batch, CopyError, reading};
+use super::{Batch, CopyError, reading, suspension};
 use crate::oci::Descriptor;
 use crate::store::{Begun, ByteStream, Upload, Verified};
 
@@ -36,6 +36,11 @@ pub(super) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) ->
     let (target, copier) = (delivery.target(), &delivery.batch.copier);
     let (mut failures, mut was_left) = (0, false);
     loop {
+        let goes_on = upload.standing().map_or(0, |standing| standing.stored);
+        if goes_on > 0 {
+            // What it reads is not what its siblings do.
+            bytes = reading::read(delivery.batch.source.clone(), blob.clone(), goes_on);
+        }
         let error = match send_once(&delivery, blob, upload, bytes, &duty.work()).await {
             Ok(()) => {
                 delivery.brought(blob, BlobOutcome::Copied);
@@ -44,7 +49,7 @@ pub(super) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) ->
             }
             Err(error) => error,
         };
-        if delivery.has_given_up() {
+        if delivery.has_given_up() || delivery.batch.suspension().is_suspended() {
             return Err(error);
         }
         if standing.was_left() && !was_left {
@@ -54,8 +59,8 @@ pub(super) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) ->
             part = take_alone(copier, blob.size, target.upload_holds(), delivery.lane()).await;
         } else {
             failures += 1;
-            // A mirror that was wrong is not asked again.
-            let was_misled = error.is_corrupt() && delivery.batch.source.is_mirrored();
+            // A mirror that was wrong is not asked again; and what an earlier run has sent may have been wrong.
+            let was_misled = error.is_corrupt() && (delivery.batch.source.is_mirrored() || goes_on > 0);
             if failures == ATTEMPTS || !(error.is_transient() || was_misled) {
                 return Err(error);
             }
@@ -80,12 +85,15 @@ async fn send_once(
     bytes: ByteStream,
     work: &Arc<Work>,
 ) -> Result<(), CopyError> {
-    let batch = &delivery.batch;
+    let (batch, target) = (&delivery.batch, delivery.target());
     let place = batch.source.place();
-    let transfer = Transfer::new(place, delivery.target().place(), blob.digest, blob.size);
+    let _held = batch.suspension().hold();
+    let transfer = Transfer::new(place, target.place(), blob.digest, blob.size);
+    let standing = upload.standing().cloned();
+    transfer.advance(standing.as_ref().map_or(0, |standing| standing.stored));
     batch.tell(Event::TransferStarted(transfer.clone())).await;
     let mut under_way = UnderWay { batch, transfer: Some(transfer.clone()) };
-    work.restart();
+    work.restart(standing.as_ref().map_or(0, |standing| standing.stored));
     let (counted, work) = (transfer.clone(), work.clone());
     let bytes = bytes.inspect(move |piece| {
         if let Ok(piece) = piece {
@@ -93,7 +101,16 @@ async fn send_once(
             work.advance(piece.len() as u64);
         }
     });
-    let sent = upload.send(Verified::new(bytes.boxed(), blob.clone(), place)).await.map_err(CopyError::upload);
+    let bytes = batch.suspension().bound(bytes.boxed(), place, blob);
+    let bytes = match standing {
+        Some(standing) => Verified::going_on(bytes, blob.clone(), place, standing),
+        None => Verified::new(bytes, blob.clone(), place),
+    };
+    let bytes = bytes.telling(suspension::progress(batch, target.as_ref(), blob));
+    let sent = upload.send(bytes).await.map_err(CopyError::upload);
+    if let (Ok(()), Some(unfinished)) = (&sent, batch.unfinished(target.as_ref(), blob)) {
+        unfinished.forget(target.place(), blob.digest).await;
+    }
     under_way.transfer = None;
     batch
         .tell(match &sent {

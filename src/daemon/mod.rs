@@ -37,6 +37,7 @@ mod tag;
 mod there;
 mod traffic;
 mod underway;
+mod unfinished;
 mod watch;
 mod wishes;
 

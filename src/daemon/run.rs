@@ -16,7 +16,7 @@ use super::report::contested_message;
 use super::tag::work_pair;
 use super::{Endpoints, Front, Happening, Only, RunOutcome, RunReport, TagOutcome, TagReport};
 use crate::config::Entry;
-use crate::copy::Copier;
+use crate::copy::{Copier, Suspension};
 use crate::journal::{Begun, Journal, Outcome, RunEnd, RunId, TagCounts, Trigger};
 
 /// How many repositories of one entry are asked about at once.
@@ -68,6 +68,8 @@ pub(super) struct Run<'a> {
     pub(super) started: DateTime<Utc>,
     copying: Semaphore,
     drain: &'a CancellationToken,
+    /// How the uploads under way are told to end.
+    pub(super) suspension: Suspension,
     left_out: AtomicBool,
     log: Mutex<Log>,
 }
@@ -99,6 +101,7 @@ impl Engine {
             started,
             copying: Semaphore::new(REPOSITORIES_COPYING),
             drain: &stop.drain,
+            suspension: Suspension::default(),
             left_out: AtomicBool::new(false),
             log: Mutex::default(),
         };
@@ -139,7 +142,7 @@ impl Engine {
 }
 
 impl Run<'_> {
-    /// Everything, until it is over or cut short.
+    /// Everything, until it is over or cut short. What is cut short ends between two chunks, where an upload can be gone on with.
     async fn until_stopped(&self, stop: &Stop) -> Option<RunOutcome> {
         let timeout = async {
             match self.errand.entry.timeout {
@@ -147,11 +150,18 @@ impl Run<'_> {
                 None => std::future::pending().await,
             }
         };
+        let everything = self.all_pairs();
+        tokio::pin!(everything);
+        let cut_short = tokio::select! {
+            () = &mut everything => return self.left_out.load(Ordering::Relaxed).then_some(RunOutcome::Interrupted),
+            () = timeout => RunOutcome::TimedOut,
+            () = stop.now.cancelled() => RunOutcome::Interrupted,
+        };
         tokio::select! {
-            () = self.all_pairs() => self.left_out.load(Ordering::Relaxed).then_some(RunOutcome::Interrupted),
-            () = timeout => Some(RunOutcome::TimedOut),
-            () = stop.now.cancelled() => Some(RunOutcome::Interrupted),
+            () = everything => {}
+            () = self.suspension.suspend() => {}
         }
+        Some(cut_short)
     }
 
     async fn all_pairs(&self) {
@@ -190,13 +200,16 @@ impl Run<'_> {
 
     /// Whether no further tag is to be begun.
     pub(super) fn is_draining(&self) -> bool {
-        let draining = self.drain.is_cancelled();
+        let draining = self.drain.is_cancelled() || self.suspension.is_suspended();
         self.left_out.fetch_or(draining, Ordering::Relaxed);
         draining
     }
 
     /// Notes what failed beside the tags.
     pub(super) fn problem(&self, problem: String) {
+        if self.suspension.is_suspended() {
+            return;
+        }
         tracing::warn!(problem, "part of the run failed");
         self.log.lock().unwrap_or_else(PoisonError::into_inner).problems.push(problem);
     }
@@ -208,6 +221,9 @@ impl Run<'_> {
 
     /// Notes what became of a tag.
     pub(super) async fn settle(&self, report: TagReport) {
+        if report.outcome.is_failure() && self.suspension.is_suspended() {
+            return;
+        }
         log_tag(&report);
         if report.outcome.is_change() {
             self.engine.note_quotas().await;

@@ -19,6 +19,7 @@ use super::pairs::{OpenPair, Pair};
 use super::places::{Place, Places};
 use super::run::Run;
 use super::there::{Known, There};
+use super::unfinished::surroundings;
 use super::{TagOutcome, TagReport};
 use crate::copy::event::{BlobCounts, Event};
 use crate::copy::{Batch, CopyError, Order, Outcome, Previous, Rules};
@@ -92,7 +93,8 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
     let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());
     let targets = opened.targets.iter().cloned().zip(there.iter().map(|there| there.contents)).collect();
-    let batch = Batch::new(&run.engine.copier, opened.source.clone(), targets, rules, source_tags, events);
+    let batch =
+        Batch::new(&run.engine.copier, opened.source.clone(), targets, rules, source_tags, surroundings(run, events));
     let derived = Derived::new(run.engine.journal.clone(), entry.platforms.as_deref());
     let work = PairRun {
         run,

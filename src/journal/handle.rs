@@ -180,6 +180,16 @@ impl Journal {
         Ok(async move { answered(&path, answer).await })
     }
 
+    /// Has something written in passing: it is done when the thread has it. What cannot be written is lost.
+    pub(super) async fn pass(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
+    ) -> Result<(), JournalError> {
+        self.process()?;
+        let (job, _) = Job::write(Promise::InPassing, work);
+        self.ask(job).await
+    }
+
     /// Writes the notes that still wait for another write.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ mod schema;
 mod streaks;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 pub use error::JournalError;
 pub use handle::Journal;
@@ -38,3 +39,4 @@ pub use record::{
 };
 pub use referrer_checks::ReferrerCheck;
 pub use streaks::FailureStreak;
+pub use uploads::UploadRecord;

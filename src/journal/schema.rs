@@ -166,6 +166,19 @@ CREATE TABLE notices_told (
     since    TEXT NOT NULL,
     PRIMARY KEY (subject, receiver, fact)
 ) STRICT, WITHOUT ROWID;
+", "
+-- Uploads that have not ended: where each is, how many bytes it has, and the state of their hash.
+CREATE TABLE uploads (
+    target  TEXT NOT NULL,
+    digest  TEXT NOT NULL,
+    run     INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    session TEXT NOT NULL,
+    stored  INTEGER NOT NULL,
+    hashed  BLOB NOT NULL,
+    noted   TEXT NOT NULL,
+    PRIMARY KEY (target, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX uploads_by_run ON uploads (run);
 "];
 
 /// Brings the journal to the top of `ladder`, whole rungs at a time.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest as _, Sha256, Sha512};
 
 /// The digest of some content: `sha256:` with 64 or `sha512:` with 128 lower-case hexadecimal digits.
@@ -171,6 +172,28 @@ impl Digester {
         }
     }
 
+    /// The computation as it stands, to be kept: see [`Digester::restored`].
+    #[must_use]
+    pub fn saved(&self) -> Vec<u8> {
+        match &self.0 {
+            State::Sha256(hasher) => hasher.serialize().to_vec(),
+            State::Sha512(hasher) => hasher.serialize().to_vec(),
+        }
+    }
+
+    /// A computation under the algorithm of `digest` as it was kept; `None` where this is not one.
+    #[must_use]
+    pub fn restored(digest: &Digest, saved: &[u8]) -> Option<Self> {
+        Some(Self(match digest {
+            Digest::Sha256(_) => {
+                State::Sha256(Sha256::deserialize(<&SerializedState<Sha256>>::try_from(saved).ok()?).ok()?)
+            }
+            Digest::Sha512(_) => {
+                State::Sha512(Sha512::deserialize(<&SerializedState<Sha512>>::try_from(saved).ok()?).ok()?)
+            }
+        }))
+    }
+
     /// The digest of everything taken in.
     #[must_use]
     pub fn finish(self) -> Digest {
@@ -212,6 +235,20 @@ mod tests {
             digester.update(b"hel");
             digester.update(b"lo");
             assert_eq!(digester.finish(), like.same_algorithm_of(b"hello"));
+        }
+    }
+
+    #[test]
+    fn a_computation_that_was_kept_goes_on_where_it_stood() {
+        for like in [Digest::of(b""), Digest::Sha512([0; 64])] {
+            let text = [7; 1000];
+            let mut digester = Digester::like(&like);
+            digester.update(&text[..333]);
+            let saved = digester.saved();
+            let mut digester = Digester::restored(&like, &saved).unwrap();
+            digester.update(&text[333..]);
+            assert_eq!(digester.finish(), like.same_algorithm_of(&text));
+            assert!(Digester::restored(&like, &saved[1..]).is_none());
         }
     }
 }

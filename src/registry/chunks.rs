@@ -11,7 +11,8 @@ use super::manner::Way;
 use super::retry::{self, Failure, Kind};
 use super::transport::{Call, Payload};
 use super::upload::{OCTETS, Session, header, location};
-use crate::store::{ErrorKind, Step, StoreError, Verified};
+use crate::oci::Digester;
+use crate::store::{self, ErrorKind, Step, StoreError, Suspended, Verified};
 
 /// How often in a row a chunk may come to grief without half of it having been stored: who stores a byte of each would be
 /// sent chunks without end.
@@ -29,16 +30,17 @@ struct Standing {
 pub(super) struct Sent {
     /// In so many chunks.
     pub(super) chunks: u32,
-    /// All of them without trouble.
+    /// All of them by this process, and without trouble.
     pub(super) is_smooth: bool,
 }
 
 impl Session {
     /// Sends all bytes; the empty PUT that commits them is left.
     pub(super) async fn send_chunks(&mut self, bytes: Verified) -> Result<Sent, StoreError> {
-        let mut sent = Sent { chunks: 0, is_smooth: true };
-        let mut feed = Feed { bytes, piece: Bytes::new() };
-        let (mut offset, mut fruitless, mut waiting) = (0, 0, Bytes::new());
+        let begun = self.standing.as_ref().map_or(0, |standing| standing.stored);
+        let mut sent = Sent { chunks: u32::from(begun > 0), is_smooth: begun == 0 };
+        let mut feed = Feed { bytes, piece: Bytes::new(), whole: Bytes::new() };
+        let (mut offset, mut fruitless, mut waiting) = (begun, 0, Bytes::new());
         loop {
             let size = self.chunk_size();
             let left = usize::try_from(self.blob.size - offset).unwrap_or(usize::MAX);
@@ -55,6 +57,9 @@ impl Session {
             let gets_on = stored - offset >= half || stored == self.blob.size;
             fruitless = if gets_on { 0 } else { fruitless + 1 };
             offset = stored;
+            if let Some(left) = self.left(&feed, offset).filter(|_| waiting.is_empty()) {
+                feed.bytes.tell(left).await;
+            }
             if let Some(trouble) = trouble {
                 sent.is_smooth = false;
                 if fruitless > FRUITLESS {
@@ -63,6 +68,15 @@ impl Session {
                 tracing::debug!(%trouble, offset, "a chunk came to grief, and the upload goes on");
             }
         }
+    }
+
+    /// What is left for a later process to go on with when the registry has all that came out of the feed.
+    fn left(&self, feed: &Feed, stored: u64) -> Option<Suspended> {
+        if stored == self.blob.size || !self.repository.may_be_kept(&self.location) {
+            return None;
+        }
+        let standing = store::Standing { stored, hashed: feed.hashed()? };
+        Some(Suspended { session: self.location.to_string(), standing })
     }
 
     fn chunk_size(&self) -> usize {
@@ -210,6 +224,11 @@ fn stored(answer: &Answer, known: u64) -> Option<u64> {
     }
 }
 
+/// How many bytes a session says that it has.
+pub(super) fn stored_bytes(answer: &Answer) -> Option<u64> {
+    range(answer)
+}
+
 /// The length by `Range: 0-<last>`, or `bytes=0-<last>`.
 fn range(answer: &Answer) -> Option<u64> {
     let range = answer.header(&RANGE)?.trim();
@@ -222,9 +241,18 @@ struct Feed {
     bytes: Verified,
     /// What is left of the last piece.
     piece: Bytes,
+    /// That piece as it came.
+    whole: Bytes,
 }
 
 impl Feed {
+    /// The hash of all that has been taken out; `None` where nobody wants to know.
+    fn hashed(&self) -> Option<Digester> {
+        let mut hashed = self.bytes.hashed_before_last()?.clone();
+        hashed.update(&self.whole[..self.whole.len() - self.piece.len()]);
+        Some(hashed)
+    }
+
     /// Adds to what waits to be sent until that is so many bytes, or all there are: the last come when all are proven.
     async fn fill(&mut self, waiting: Bytes, size: usize) -> Result<Bytes, StoreError> {
         if !waiting.is_empty() && waiting.len() >= size {
@@ -237,6 +265,7 @@ impl Feed {
             if self.piece.is_empty() {
                 let Some(piece) = self.bytes.next().await else { break };
                 self.piece = piece?;
+                self.whole = self.piece.clone();
             }
             let room = size - chunk.len();
             chunk.extend_from_slice(&self.piece.split_to(room.min(self.piece.len())));

@@ -34,6 +34,7 @@ mod quota;
 mod realm;
 mod referrers;
 mod repository;
+mod resume;
 mod retry;
 mod scope;
 mod scrub;

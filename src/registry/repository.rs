@@ -13,7 +13,7 @@ use super::{Party, Registry};
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{
     Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Reservation, Scope, Sought, Source, Step,
-    StoreError, TagEntry, Target,
+    StoreError, Suspended, TagEntry, Target, Upload,
 };
 
 /// One repository of one registry.
@@ -129,6 +129,10 @@ impl Target for Repository {
 
     async fn find_or_begin(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
         self.seek_or_begin(blob).await
+    }
+
+    async fn resume_upload(&self, blob: &Descriptor, left: &Suspended) -> Result<Option<Box<dyn Upload>>, StoreError> {
+        self.resume(blob, left).await
     }
 
     fn upload_holds(&self) -> u64 {

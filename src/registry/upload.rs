@@ -18,7 +18,7 @@ use super::retry::{self, Failure, Kind};
 use super::scope::Scopes;
 use super::transport::{Call, Payload};
 use crate::oci::{Descriptor, RepositoryName};
-use crate::store::{Begun, ErrorKind, Step, StoreError, Upload, Verified};
+use crate::store::{Begun, ErrorKind, Standing, Step, StoreError, Upload, Verified};
 
 /// Blobs up to this size are read whole before they are sent, so that the request can be repeated.
 const HELD: u64 = 128 * 1024;
@@ -100,7 +100,7 @@ impl Repository {
                 format!("the registry wants chunks of {least} bytes, and at most {MAX_CHUNK} are held in memory");
             return Err(context.error(ErrorKind::Unsupported, detail));
         }
-        Ok(Begun::Session(Box::new(Session { repository: self.clone(), blob: blob.clone(), location })))
+        Ok(Begun::Session(Box::new(Session { repository: self.clone(), blob: blob.clone(), location, standing: None })))
     }
 }
 
@@ -117,17 +117,24 @@ pub(super) struct Session {
     pub(super) repository: Repository,
     pub(super) blob: Descriptor,
     pub(super) location: Url,
+    /// What an earlier process has sent of the blob.
+    pub(super) standing: Option<Standing>,
 }
 
 #[async_trait]
 impl Upload for Session {
     async fn send(mut self: Box<Self>, bytes: Verified) -> Result<(), StoreError> {
         let chunks = match self.repository.registry.upload.way() {
+            _ if self.standing.is_some() => self.send_in_chunks(bytes).await,
             _ if self.blob.size <= HELD => self.send_held(bytes).await.map(|()| 1),
             Way::Whole => self.send_streamed(bytes).await.map(|()| 1),
             Way::Chunks(_) => self.send_in_chunks(bytes).await,
         };
         self.prove(chunks?).await
+    }
+
+    fn standing(&self) -> Option<&Standing> {
+        self.standing.as_ref()
     }
 
     async fn cancel(self: Box<Self>) {
@@ -181,7 +188,8 @@ impl Session {
             Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_)) if self.is_there_after(self.blob.size).await => {
                 return Ok(1);
             }
-            // What was sent is proven: a request that had broken off has still written into the session.
+            // What was sent is proven: a request that had broken off has still written into the session, or the registry has not
+            // kept what an earlier process had sent.
             Err(Uncommitted::Refused(error)) if error.kind == ErrorKind::Corrupt && !is_smooth => {
                 Err(StoreError { kind: ErrorKind::Unavailable, ..error })
             }

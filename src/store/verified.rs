@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 
-use super::{ByteStream, ErrorKind, Step, StoreError};
+use super::{ByteStream, ErrorKind, Progress, Standing, Step, StoreError, Suspended};
 use crate::oci::{Descriptor, Digest, Digester};
 
 /// A stream of a blob's bytes that hashes them as they pass and keeps the last piece back until length and digest are proven.
@@ -19,6 +19,10 @@ pub struct Verified {
     blob: Descriptor,
     place: String,
     state: State,
+    progress: Option<Progress>,
+    /// The hash of all before the piece that is held back, and of all before the one that was given out last; while somebody is
+    /// told of the progress.
+    hashed: [Option<Digester>; 2],
 }
 
 enum State {
@@ -36,8 +40,38 @@ impl Verified {
     /// Wraps the bytes of `blob` from its start, read from `place` (for the error).
     #[must_use]
     pub fn new(inner: ByteStream, blob: Descriptor, place: &str) -> Self {
-        let digester = Digester::like(&blob.digest);
-        Self { inner, blob, place: place.to_owned(), state: State::Flowing { digester, held: None, received: 0 } }
+        let beginning = Standing { stored: 0, hashed: Digester::like(&blob.digest) };
+        Self::going_on(inner, blob, place, beginning)
+    }
+
+    /// Wraps the bytes of `blob` from where an upload of it stands.
+    #[must_use]
+    pub fn going_on(inner: ByteStream, blob: Descriptor, place: &str, standing: Standing) -> Self {
+        let Standing { stored, hashed } = standing;
+        let state = State::Flowing { digester: hashed, held: None, received: stored };
+        Self { inner, blob, place: place.to_owned(), state, progress: None, hashed: [None, None] }
+    }
+
+    /// Tells somebody how far the upload came.
+    #[must_use]
+    pub fn telling(self, progress: Option<Progress>) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// The hash of all that was given out before the last piece; `None` where nobody wants to know.
+    #[must_use]
+    pub fn hashed_before_last(&self) -> Option<&Digester> {
+        self.hashed[1].as_ref()
+    }
+
+    /// Tells whoever wants to know that the endpoint has so much.
+    pub fn tell(&self, left: Suspended) -> impl Future<Output = ()> + Send + use<> {
+        let told = self.progress.as_ref().map(|progress| progress(left));
+        async move {
+            if let Some(told) = told {
+                told.await;
+            }
+        }
     }
 
     /// How many bytes a complete stream gives.
@@ -74,6 +108,10 @@ impl Verified {
         let State::Flowing { digester, held, received } = &mut self.state else { return None };
         if piece.is_empty() {
             return None;
+        }
+        if self.progress.is_some() {
+            let before = self.hashed[0].replace(digester.clone());
+            self.hashed[1] = before;
         }
         *received += piece.len() as u64;
         digester.update(&piece);
@@ -132,7 +170,10 @@ impl Stream for Verified {
 impl Verified {
     fn end(&mut self) -> Option<Result<Bytes, StoreError>> {
         let (digester, held, received) = match std::mem::replace(&mut self.state, State::Ended) {
-            State::Flowing { digester, held, received } => (digester, held, received),
+            State::Flowing { digester, held, received } => {
+                self.hashed[1] = self.hashed[0].take();
+                (digester, held, received)
+            }
             State::Failed(error) => return Some(Err(error)),
             State::Ended => return None,
         };
@@ -155,7 +196,10 @@ mod tests {
     async fn pass(pieces: &[&'static str], content: &str) -> (Vec<Bytes>, Option<String>) {
         let blob = Descriptor::new(MediaType::new("x"), Digest::of(content.as_bytes()), content.len() as u64);
         let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
-        let mut verified = Verified::new(stream::iter(pieces).boxed(), blob, "h/r");
+        collect(Verified::new(stream::iter(pieces).boxed(), blob, "h/r")).await
+    }
+
+    async fn collect(mut verified: Verified) -> (Vec<Bytes>, Option<String>) {
         let mut out = Vec::new();
         while let Some(piece) = verified.next().await {
             match piece {
@@ -184,6 +228,38 @@ mod tests {
         assert_eq!(error.unwrap(), format!("h/r: reading blob {digest}: 2 bytes instead of 4"));
         let (_, error) = pass(&["ab", "cde"], "abcd").await;
         assert!(error.unwrap().ends_with("more than the 4 bytes of its descriptor"));
+    }
+
+    async fn gone_on(sent: &str, rest: &[&'static str], content: &str) -> (Vec<Bytes>, Option<String>) {
+        let blob = Descriptor::new(MediaType::new("x"), Digest::of(content.as_bytes()), content.len() as u64);
+        let mut hashed = Digester::like(&blob.digest);
+        hashed.update(sent.as_bytes());
+        let standing = Standing { stored: sent.len() as u64, hashed };
+        let rest: Vec<_> = rest.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
+        collect(Verified::going_on(stream::iter(rest).boxed(), blob, "h/r", standing)).await
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_is_proven_as_a_whole() {
+        assert_eq!(gone_on("ab", &["cd", "ef"], "abcdef").await, (vec!["cd".into(), "ef".into()], None));
+        let (out, error) = gone_on("aX", &["cd", "ef"], "abcdef").await;
+        assert_eq!(out, ["cd"], "the last piece stays back where what was sent before is wrong");
+        assert!(error.unwrap().ends_with(&format!("the bytes hash to {}", Digest::of(b"aXcdef"))));
+        let (out, error) = gone_on("ab", &["cd"], "abcdef").await;
+        assert_eq!((out, error.unwrap().ends_with("4 bytes instead of 6")), (vec![], true));
+    }
+
+    #[tokio::test]
+    async fn the_hash_before_the_last_piece_that_was_given_out_is_told_to_whoever_wants_to_know() {
+        let blob = Descriptor::new(MediaType::new("x"), Digest::of(b"abcdef"), 6);
+        let pieces = ["ab", "cd", "ef"].map(|piece| Ok(Bytes::from_static(piece.as_bytes())));
+        let nobody: Progress = std::sync::Arc::new(|_| Box::pin(async {}));
+        let mut verified = Verified::new(stream::iter(pieces).boxed(), blob, "h/r").telling(Some(nobody));
+        for before in ["", "ab", "abcd"] {
+            verified.next().await.unwrap().unwrap();
+            let hashed = verified.hashed_before_last().unwrap().clone().finish();
+            assert_eq!(hashed, Digest::of(before.as_bytes()), "{before}");
+        }
     }
 
     #[tokio::test]

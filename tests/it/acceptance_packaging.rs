@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::support::programs::{Output, Running};
 
 mod container;
-mod debian;
+pub(crate) mod debian;
 mod kubernetes;
-mod prometheus;
+pub(crate) mod prometheus;
 mod systemd;
 
 /// How long such a program may take on a busy machine.

@@ -8,6 +8,7 @@ use futures_util::TryStreamExt as _;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 
+use super::resume;
 use super::scripted::{blob, noise, plain, quick, session, verified};
 use crate::oci::{Digest, ManifestRef};
 use crate::registry::Registry;
@@ -117,4 +118,20 @@ async fn a_chunk_that_broke_off_leaves_an_upload_that_goes_on_or_is_begun_anew()
         session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
     }
     assert!(repository.has_blob(&blob(&content)).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_upload_that_was_left_between_two_chunks_is_gone_on_with_by_another_client() {
+    let debian = Debian::start().await;
+    let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(100_000) };
+    let client = || {
+        let registry = Registry::with_tempo(debian.host.parse().unwrap(), Options { upload, ..plain() }, quick());
+        registry.unwrap().repository("in/chunks".parse().unwrap())
+    };
+    let content = noise(500_000);
+    let left = resume::left(&client(), &content, 300_000).await.unwrap();
+    assert_eq!(left.standing.stored, 300_000);
+    resume::go_on(&client(), &content, &left).await.unwrap();
+    let pieces: Vec<Bytes> = client().blob(&blob(&content), 0).await.unwrap().try_collect().await.unwrap();
+    assert!(pieces.concat() == content);
 }

@@ -13,6 +13,7 @@ mod patience;
 mod prefix;
 mod probe;
 mod quota;
+mod resume;
 mod scripted;
 mod seek;
 mod transfer;

@@ -11,10 +11,10 @@ use super::{DEADLINE, file, run, text};
 use crate::support::programs::{Output, Running};
 
 /// Where nothing is installed yet.
-struct Root(TempDir);
+pub(crate) struct Root(TempDir);
 
 impl Root {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = TempDir::new().unwrap();
         let database = root.path().join("var/lib/dpkg");
         for folder in ["info", "triggers", "updates"] {
@@ -24,13 +24,14 @@ impl Root {
         Self(root)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// What has this name there.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// dpkg, which believes that it is root and that the machine is in this folder. The libraries of the package are not there.
     #[track_caller]
-    fn dpkg(&self, arguments: &[&str]) {
+    pub(crate) fn dpkg(&self, arguments: &[&str]) {
         let mut command = Command::new("fakeroot");
         command.args(["dpkg", "--log=/dev/null", "--force-depends,script-chrootless"]);
         run(command.arg(format!("--root={}", self.0.path().display())).args(arguments)).expect_success();
@@ -46,7 +47,7 @@ impl Root {
 
 /// Packs the program under test into `folder`.
 #[track_caller]
-fn build(folder: &Path) -> PathBuf {
+pub(crate) fn build(folder: &Path) -> PathBuf {
     let mut command = Command::new(file("packaging/debian/build"));
     // The time is another than now; how small the package is does not matter here.
     command.env("SOURCE_DATE_EPOCH", "1700000000").env("DPKG_DEB_COMPRESSOR_LEVEL", "0");

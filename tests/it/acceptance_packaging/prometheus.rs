@@ -123,14 +123,15 @@ fn each_panel_of_the_dashboard_has_a_place_a_title_and_the_data_source_that_is_c
 }
 
 /// Prometheus, which scrapes one daemon every second.
-struct Prometheus {
+pub(crate) struct Prometheus {
     running: Running,
     address: String,
     _folder: TempDir,
 }
 
 impl Prometheus {
-    fn start(daemon: &str) -> Self {
+    /// Starts it for the daemon whose status port is there.
+    pub(crate) fn start(daemon: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let configuration = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\n\
@@ -166,7 +167,7 @@ impl Prometheus {
 
     /// What a query finds, once it finds something.
     #[track_caller]
-    fn finds(&mut self, query: &str) -> Vec<Value> {
+    pub(crate) fn finds(&mut self, query: &str) -> Vec<Value> {
         let address = self.address.clone();
         self.running.wait_until(query, |_| Self::query(&address, query).filter(|found| !found.is_empty()))
     }

@@ -113,7 +113,7 @@ impl Front {
         Self::start(move |stream, seen| lead(stream, upstream, seen))
     }
 
-    fn start<W>(work: impl Fn(TcpStream, Seen) -> W + Send + 'static) -> Self
+    pub(super) fn start<W>(work: impl Fn(TcpStream, Seen) -> W + Send + 'static) -> Self
     where
         W: Future<Output = ()> + Send + 'static,
     {

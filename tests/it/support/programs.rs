@@ -329,22 +329,35 @@ impl DebianRegistry {
             );
         }
         std::fs::write(&config, text).expect("a file in a temporary folder");
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&config);
-        // Its own variables would override the file.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REGISTRY_")) {
-            command.env_remove(name);
-        }
-        let mut running = Running::start(&mut command);
-        let end = Instant::now() + DEADLINE;
-        while TcpStream::connect(address).is_err() {
-            if !running.is_running() {
-                return None;
-            }
-            assert!(Instant::now() < end, "docker-registry does not listen: {}", running.stderr());
-            std::thread::sleep(PAUSE);
-        }
-        running.is_running().then(|| Self { running, host: address.to_string(), storage })
+        let running = serve(&config, address)?;
+        Some(Self { running, host: address.to_string(), storage })
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub fn die(&mut self) {
+        let _ = self.running.child.kill();
+        let _ = self.running.child.wait();
+    }
+
+    /// Starts it again with all that it had stored, on another port.
+    pub fn return_elsewhere(&mut self) {
+        self.die();
+        let config = self.storage.path().join("config.yml");
+        let text = std::fs::read_to_string(&config).expect("its configuration");
+        (self.running, self.host) = (0..5)
+            .find_map(|_| {
+                let address = free_address();
+                std::fs::write(&config, text.replace(&self.host, &address.to_string())).expect("a temporary file");
+                Some((serve(&config, address)?, address.to_string()))
+            })
+            .expect("a free port within five attempts");
+    }
+
+    /// Lets in those of this `htpasswd` file alone, from the next request on. It has to have been guarded from its start.
+    pub fn guard_by(&self, htpasswd: &str) {
+        let file = self.storage.path().join("htpasswd");
+        assert!(file.exists(), "it is guarded");
+        std::fs::write(file, htpasswd).expect("a file in a temporary folder");
     }
 
     /// `127.0.0.1:PORT`.
@@ -361,6 +374,26 @@ impl DebianRegistry {
     pub fn log(&self) -> String {
         self.running.stderr()
     }
+}
+
+/// Debian's registry by this configuration, once it answers at the address; `None` where it ended instead.
+fn serve(config: &Path, address: SocketAddr) -> Option<Running> {
+    let mut command = Command::new("docker-registry");
+    command.arg("serve").arg(config);
+    // Its own variables would override the file.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REGISTRY_")) {
+        command.env_remove(name);
+    }
+    let mut running = Running::start(&mut command);
+    let end = Instant::now() + DEADLINE;
+    while TcpStream::connect(address).is_err() {
+        if !running.is_running() {
+            return None;
+        }
+        assert!(Instant::now() < end, "docker-registry does not listen: {}", running.stderr());
+        std::thread::sleep(PAUSE);
+    }
+    running.is_running().then_some(running)
 }
 
 fn free_address() -> SocketAddr {

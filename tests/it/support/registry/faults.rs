@@ -15,6 +15,8 @@ pub enum Fault {
     BlobCollected(Digest),
     /// GET of a blob breaks the connection after so many bytes, so many times.
     BlobGetBreaks { after: usize, times: usize },
+    /// GET of a blob gives all of it, whatever range is asked for.
+    BlobRangesIgnored,
     /// GET of a blob is redirected to another origin, which answers 400 to a request with `Authorization`.
     BlobRedirect,
     /// HEAD and GET by tag state this `Docker-Content-Digest`.
@@ -59,6 +61,9 @@ pub enum Fault {
     ChunkLimit(usize),
     /// PATCH stores so many bytes of its body, if it has as many, and is answered 500, so many times.
     ChunkFails { stores: usize, times: usize },
+    /// PATCH waits, before its body is read, where the session has at least so many bytes; when faults are switched off, its
+    /// connection breaks.
+    ChunksHeld { after: usize },
     /// A session that has at least so many bytes is forgotten, so many times.
     SessionForgotten { after: usize, times: usize },
     /// The PUT that ends an upload stores the blob, and the connection breaks before it is answered, so many times.
@@ -260,6 +265,16 @@ impl Faults {
         while self.find(|fault| matches!(fault, Fault::Held(held) if *held == kind).then_some(())).is_some() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Waits while chunks are held that come to a session of so many bytes. Whether it had to.
+    pub(super) async fn hold_chunk(&self, length: usize) -> bool {
+        let held = |fault: &Fault| matches!(fault, Fault::ChunksHeld { after } if length >= *after).then_some(());
+        let has_to_wait = self.find(held).is_some();
+        while self.find(held).is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        has_to_wait
     }
 
     pub(super) fn delay(&self) -> Option<Duration> {

@@ -157,6 +157,11 @@ impl Server {
     pub fn open_sessions(&self) -> usize {
         self.shared.sessions.count()
     }
+
+    /// Changes a byte of what each open session has.
+    pub fn spoil_sessions(&self) {
+        self.shared.sessions.spoil();
+    }
 }
 
 impl Drop for Server {

@@ -38,6 +38,13 @@ impl Sessions {
         self.open.lock().unwrap().len()
     }
 
+    /// Changes a byte of each, as a storage does that goes bad.
+    pub(super) fn spoil(&self) {
+        for session in self.open.lock().unwrap().values_mut() {
+            session.bytes[0] ^= 1;
+        }
+    }
+
     fn begin(&self, repository: &str) -> String {
         let name = format!("session-{}", self.opened.fetch_add(1, Ordering::SeqCst));
         let session = Session { repository: repository.to_owned(), ..Session::default() };
@@ -109,6 +116,11 @@ fn mount(shared: &Shared, repository: &str, asked: &Asked) -> Option<Response> {
 }
 
 async fn patch(shared: &Shared, repository: &str, session: &str, asked: &Asked, body: Body) -> Option<Response> {
+    let stored = shared.sessions.with(session, repository, |session| session.bytes.len())?;
+    if shared.faults.hold_chunk(stored).await {
+        asked.wire.break_off();
+        return None;
+    }
     if let Some(refused) = refuse(shared, repository, session, asked) {
         return unread(body, refused).await;
     }

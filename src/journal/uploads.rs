@@ -1,0 +1,144 @@
+//! How far uploads came that have not ended: the statements and the methods of [`Journal`] for that alone.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rusqlite::{Connection, OptionalExtension as _, Result, params};
+
+use super::queries::{count, number, text};
+use super::{Journal, JournalError, RunId};
+use crate::oci::Digest;
+
+/// How long registries keep an upload of which nothing more comes: none is known to keep it for longer.
+const KEPT: TimeDelta = TimeDelta::days(7);
+
+/// How far an upload came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadRecord {
+    /// The repository that it is written to.
+    pub target: String,
+    /// The blob.
+    pub digest: Digest,
+    /// Where the upload is, in the words of the registry. Of use only to who may write there.
+    pub session: String,
+    /// How many bytes are there.
+    pub stored: u64,
+    /// Their hash so far, as [`crate::oci::Digester::saved`] gives it.
+    pub hashed: Vec<u8>,
+}
+
+impl Journal {
+    /// Notes how far an upload of a run came, with whatever is written next. It is not waited for: a kill can lose it.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn note_upload(&self, run: RunId, upload: UploadRecord) -> std::result::Result<(), JournalError> {
+        let now = Utc::now();
+        self.pass(move |db| note_upload(db, run, &upload, now)).await
+    }
+
+    /// What a run that is over has left of an upload of this blob.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn left_upload(
+        &self,
+        target: &str,
+        digest: Digest,
+    ) -> std::result::Result<Option<UploadRecord>, JournalError> {
+        let (target, now) = (target.to_owned(), Utc::now());
+        self.read(move |db| find_left_upload(db, &target, digest, now)).await
+    }
+
+    /// Forgets an upload: it has ended, or is gone.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn forget_upload(&self, target: &str, digest: Digest) -> std::result::Result<(), JournalError> {
+        let target = target.to_owned();
+        self.pass(move |db| forget_upload(db, &target, digest)).await
+    }
+}
+
+fn note_upload(db: &Connection, run: RunId, upload: &UploadRecord, now: DateTime<Utc>) -> Result<()> {
+    db.prepare_cached("DELETE FROM uploads WHERE noted < ?1")?.execute([text(now - KEPT)])?;
+    let mut statement = db.prepare_cached(
+        "INSERT OR REPLACE INTO uploads (target, digest, run, session, stored, hashed, noted)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    let UploadRecord { target, digest, session, stored, hashed } = upload;
+    statement.execute(params![target, digest.to_string(), run.0, session, number(*stored), hashed, text(now)])?;
+    Ok(())
+}
+
+fn find_left_upload(db: &Connection, target: &str, digest: Digest, now: DateTime<Utc>) -> Result<Option<UploadRecord>> {
+    let mut statement = db.prepare_cached(
+        "SELECT uploads.* FROM uploads JOIN runs ON runs.id = uploads.run
+         WHERE target = ?1 AND digest = ?2 AND runs.ended IS NOT NULL AND noted >= ?3",
+    )?;
+    let read = |row: &rusqlite::Row<'_>| {
+        let (session, hashed) = (row.get("session")?, row.get("hashed")?);
+        Ok(UploadRecord { target: target.to_owned(), digest, session, stored: count(row, "stored")?, hashed })
+    };
+    statement.query_row(params![target, digest.to_string(), text(now - KEPT)], read).optional()
+}
+
+fn forget_upload(db: &Connection, target: &str, digest: Digest) -> Result<()> {
+    let mut statement = db.prepare_cached("DELETE FROM uploads WHERE target = ?1 AND digest = ?2")?;
+    statement.execute(params![target, digest.to_string()])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Begun, Outcome, RunEnd, TagCounts, Trigger};
+
+    async fn begun(journal: &Journal) -> RunId {
+        match journal.begin_run("a", Trigger::Hand, Utc::now()).await.unwrap() {
+            Begun::Started(run) => run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn end(journal: &Journal, run: RunId) {
+        let (outcome, tags) = (Outcome::Interrupted, TagCounts::default());
+        let end = RunEnd { outcome, tags, bytes: 0, error: None, postponed_until: None };
+        journal.end_run(run, end, Utc::now()).await.unwrap();
+    }
+
+    fn upload(stored: u64) -> UploadRecord {
+        let (target, session) = ("t/a".to_owned(), "http://t/v2/a/blobs/uploads/1".to_owned());
+        UploadRecord { target, digest: Digest::of(b"x"), session, stored, hashed: vec![1, 2, 3] }
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_left_by_a_run_that_is_over_as_it_was_noted_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let run = begun(&journal).await;
+        let left = async || journal.left_upload("t/a", Digest::of(b"x")).await.unwrap();
+        journal.note_upload(run, upload(10)).await.unwrap();
+        journal.note_upload(run, upload(20)).await.unwrap();
+        journal.write_notes().await.unwrap();
+        assert_eq!(left().await, None, "it is still sent");
+        end(&journal, run).await;
+        assert_eq!(left().await, Some(upload(20)));
+        assert_eq!(journal.left_upload("t/b", Digest::of(b"x")).await.unwrap(), None);
+        journal.forget_upload("t/a", Digest::of(b"x")).await.unwrap();
+        journal.write_notes().await.unwrap();
+        assert_eq!(left().await, None);
+    }
+
+    #[tokio::test]
+    async fn an_upload_of_which_nothing_came_for_a_week_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let run = begun(&journal).await;
+        let db = rusqlite::Connection::open(journal.path()).unwrap();
+        note_upload(&db, run, &upload(10), Utc::now() - TimeDelta::days(8)).unwrap();
+        end(&journal, run).await;
+        assert_eq!(journal.left_upload("t/a", Digest::of(b"x")).await.unwrap(), None);
+        note_upload(&db, run, &UploadRecord { target: "t/b".into(), ..upload(10) }, Utc::now()).unwrap();
+        let rows: i64 = db.query_row("SELECT count(*) FROM uploads", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 1);
+    }
+}

@@ -1,0 +1,152 @@
+//! Uploads that another process has left: which of them are kept, and how their registries are asked where they stand.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+
+use super::scripted::{Asked, Server, answer, blob, noise, plain, refusal, session};
+use crate::oci::Digester;
+use crate::registry::{Options, Repository, UploadMode, Uploads};
+use crate::store::{ErrorKind, Progress, Standing, Step, StoreError, Suspended, Target as _, Verified};
+
+/// The bytes of a blob, and how many of them the first process sends, in chunks of 100,000.
+const SIZE: usize = 350_000;
+const STORED: usize = 200_000;
+
+fn chunked(server: &Server) -> Repository {
+    let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(100_000) };
+    server.registry_as(Options { upload, ..plain() }).repository("a/b".parse().unwrap())
+}
+
+/// What an upload noted last whose source breaks off.
+pub(super) async fn left(repository: &Repository, content: &[u8], sent: usize) -> Option<Suspended> {
+    let noted = Arc::new(Mutex::new(None));
+    let into = noted.clone();
+    let progress: Progress = Arc::new(move |left| {
+        *into.lock().unwrap() = Some(left);
+        Box::pin(async {})
+    });
+    let broken = StoreError::new("elsewhere/x", Step::ReadBlob, "x", ErrorKind::Unavailable, "gone");
+    // The piece behind the last that is sent is held back.
+    let pieces = content[..sent + 300].chunks(300).map(|piece| Ok(Bytes::copy_from_slice(piece)));
+    let pieces: Vec<_> = pieces.chain([Err(broken)]).collect();
+    let bytes = Verified::new(stream::iter(pieces).boxed(), blob(content), "elsewhere/x").telling(Some(progress));
+    session(repository, content).await.unwrap().send(bytes).await.unwrap_err();
+    noted.lock().unwrap().take()
+}
+
+/// Sends the rest of what is left.
+pub(super) async fn go_on(repository: &Repository, content: &[u8], left: &Suspended) -> Result<(), StoreError> {
+    let upload = repository.resume_upload(&blob(content), left).await?.expect("the session stands there");
+    let standing = upload.standing().unwrap().clone();
+    let rest = Bytes::copy_from_slice(&content[usize::try_from(standing.stored).unwrap()..]);
+    let bytes = stream::iter([Ok(rest)]).boxed();
+    upload.send(Verified::going_on(bytes, blob(content), "elsewhere/x", standing)).await
+}
+
+fn at(path: &str, last: usize) -> axum::response::Response {
+    answer(202, &[("location", path), ("range", &format!("0-{last}"))], "")
+}
+
+/// A registry whose sessions are called by their length.
+fn sessions(asked: &Asked) -> axum::response::Response {
+    let address = |length: usize| format!("/v2/a/b/blobs/uploads/1?_nouploadcache=false&_state={length}");
+    match asked.method.as_str() {
+        "POST" => answer(202, &[("location", &address(0))], ""),
+        "PATCH" => {
+            let end = asked.header("content-range").unwrap().split_once('-').unwrap().1.parse::<usize>().unwrap() + 1;
+            at(&address(end), end - 1)
+        }
+        "GET" => at(&format!("{}&_state=asked", address(STORED)), STORED - 1),
+        "PUT" => answer(201, &[], ""),
+        _ => answer(200, &[("content-length", &SIZE.to_string())], ""),
+    }
+}
+
+#[tokio::test]
+async fn another_process_sends_the_rest_to_where_the_session_is_said_to_go_on() {
+    let server = Server::start(sessions).await;
+    let content = noise(SIZE);
+    let left = left(&chunked(&server), &content, STORED).await.unwrap();
+    assert_eq!(left.standing.stored, STORED as u64);
+    let mut hashed = Digester::like(&blob(&content).digest);
+    hashed.update(&content[..STORED]);
+    assert_eq!(left.standing.hashed.saved(), hashed.saved());
+    let before = server.asked().len();
+
+    go_on(&chunked(&server), &content, &left).await.unwrap();
+    let asked = server.asked().split_off(before);
+    let lines: Vec<String> = asked.iter().map(Asked::line).collect();
+    let own = "/v2/a/b/blobs/uploads/1?_nouploadcache=false&_state=";
+    assert_eq!(lines[0], format!("GET {own}{STORED}"));
+    assert_eq!(lines[1], format!("PATCH {own}{STORED}&_state=asked"));
+    assert_eq!(asked[1].header("content-range"), Some("200000-299999"));
+    assert_eq!(asked[2].header("content-range"), Some("300000-349999"));
+    assert!(asked[1].body == content[200_000..300_000] && asked[2].body == content[300_000..]);
+    assert_eq!(lines[3], format!("PUT {own}350000&digest={}", blob(&content).digest.to_string().replace(':', "%3A")));
+}
+
+/// What becomes of an upload that was left, where its registry answers so.
+async fn asked_at(answers: impl Fn() -> axum::response::Response + Send + Sync + 'static) -> Result<bool, StoreError> {
+    let server = Server::start(move |_| answers()).await;
+    let content = noise(SIZE);
+    let session = format!("http://{}/v2/a/b/blobs/uploads/1", server.host);
+    let standing = Standing { stored: STORED as u64, hashed: Digester::like(&blob(&content).digest) };
+    let left = Suspended { session, standing };
+    chunked(&server).resume_upload(&blob(&content), &left).await.map(|upload| upload.is_some())
+}
+
+#[tokio::test]
+async fn a_registry_that_knows_nothing_of_it_or_has_another_part_is_begun_anew_at() {
+    let place = "/v2/a/b/blobs/uploads/1";
+    assert!(asked_at(|| at(place, STORED - 1)).await.unwrap());
+    for last in [STORED - 2, STORED, 0] {
+        assert!(!asked_at(move || at(place, last)).await.unwrap(), "{last}");
+    }
+    assert!(!asked_at(|| answer(204, &[], "")).await.unwrap(), "it does not say where it stands");
+    assert!(!asked_at(|| refusal(404, "BLOB_UPLOAD_UNKNOWN")).await.unwrap());
+    assert!(!asked_at(|| refusal(400, "BLOB_UPLOAD_INVALID")).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_has_not_said_that_it_is_gone() {
+    assert_eq!(asked_at(|| answer(500, &[], "")).await.unwrap_err().kind, ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn an_upload_is_kept_where_its_address_is_no_key() {
+    let content = noise(SIZE);
+    for (query, is_kept) in [
+        ("", true),
+        ("?_state=c3RhdGU%3D", true),
+        ("?_nouploadcache=false&_state=c3RhdGU%3D", true),
+        ("?_state=c3RhdGU%3D&sig=abc", false),
+        ("?X-Amz-Signature=abc", false),
+        ("?upload_id=1", false),
+    ] {
+        let server = Server::start(move |asked| match asked.method.as_str() {
+            "POST" | "PATCH" => answer(202, &[("location", &format!("/v2/a/b/blobs/uploads/1{query}"))], ""),
+            _ => answer(404, &[], ""),
+        })
+        .await;
+        assert_eq!(left(&chunked(&server), &content, STORED).await.is_some(), is_kept, "{query}");
+    }
+    let storage = Server::start(|_| answer(202, &[], "")).await;
+    let elsewhere = format!("http://{}/session", storage.host);
+    let server = Server::start(move |_| answer(202, &[("location", &elsewhere)], "")).await;
+    assert!(left(&chunked(&server), &content, STORED).await.is_none(), "it is at a storage");
+    assert!(storage.count("PATCH /session") >= 2, "{:?}", storage.lines());
+}
+
+#[tokio::test]
+async fn an_address_that_somebody_has_put_into_the_journal_is_not_asked_where_it_leads_elsewhere() {
+    let (server, other) = (Server::start(sessions).await, Server::start(sessions).await);
+    let content = noise(SIZE);
+    let hashed = Digester::like(&blob(&content).digest);
+    for session in [format!("http://{}/v2/a/b/blobs/uploads/1", other.host), "no address".to_owned()] {
+        let left = Suspended { session, standing: Standing { stored: STORED as u64, hashed: hashed.clone() } };
+        assert!(chunked(&server).resume_upload(&blob(&content), &left).await.unwrap().is_none());
+    }
+    assert_eq!(other.lines(), Vec::<String>::new());
+}

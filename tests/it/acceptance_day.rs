@@ -1,0 +1,433 @@
+//! A day in the life of the daemon, as its package installs it: from the installation in the morning to SIGTERM in the midst of
+//! a gigabyte, and what came of that. After each step is looked at what an operator looks at; skopeo tells what arrived.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::acceptance_packaging::debian::{self, Root};
+use crate::acceptance_packaging::prometheus::Prometheus;
+use crate::support::gate::Gate;
+use crate::support::programs::{DEADLINE, DebianRegistry, Output, Running, skopeo, skopeo_copy, skopeo_manifest};
+use crate::support::site::parse;
+use crate::support::{http, large};
+
+/// How long the next firing of `* * * * *` and its run may take, on a busy machine.
+const NEXT_MINUTE: Duration = Duration::from_secs(150);
+
+/// How long a gigabyte may take there.
+const A_GIGABYTE: Duration = Duration::from_secs(300);
+
+/// Passwords of `mirror` at the target, one after the other, each with its line in the registry's file.
+const PASSWORD: &str = "c4nary-p4ss";
+const HTPASSWD: &str = "mirror:$2y$05$abcdefghijklmnopqrstuuXvrSL3Pi/EvKlC12beLQZLHpQxc1wUa\n";
+const NEXT_PASSWORD: &str = "the-second-c4nary";
+const NEXT_HTPASSWD: &str = "mirror:$2b$05$abcdefghijklmnopqrstuuNINJ1Vz8KCUntIfkFW6H9rBuc2UaagG\n";
+
+const GIB: u64 = 1 << 30;
+const MIB: u64 = 1 << 20;
+
+/// The machine of the operator: where the package is installed, and the registries that its daemon knows.
+struct Machine {
+    root: Root,
+    /// Where images are built.
+    build: DebianRegistry,
+    /// Where they are mirrored to; it lets nobody in without a password.
+    mirror: DebianRegistry,
+    to_build: Gate,
+    to_mirror: Gate,
+    /// What systemd was told.
+    systemd: Arc<Mutex<String>>,
+    daemon: Option<Running>,
+    /// Where its status port is.
+    status: String,
+    /// What goes on, for whoever reads of a failure.
+    step: &'static str,
+    /// What daemons have logged that ended.
+    logged: String,
+}
+
+#[test]
+fn a_day_in_the_life_of_the_daemon_that_the_package_installs() {
+    let mut machine = Machine::with_the_package_installed();
+    machine.the_daemon_starts();
+    let scraped = Gate::to(&machine.status);
+    let mut prometheus = Prometheus::start(&scraped.host());
+    machine.two_entries_fire_by_cron();
+    machine.an_edit_breaks_the_file_and_is_mended(&mut prometheus);
+    machine.an_entry_is_added_and_the_password_changes();
+    machine.a_registry_dies_and_returns(&mut prometheus);
+    machine.the_daemon_ends_in_the_midst_of_a_gigabyte_and_goes_on_from_there(&scraped);
+    machine.prometheus_has_seen_the_day(&mut prometheus);
+    machine.the_journal_tells_of_the_day();
+}
+
+impl Machine {
+    fn with_the_package_installed() -> Self {
+        let (folder, root) = (TempDir::new().unwrap(), Root::new());
+        let package = debian::build(folder.path());
+        root.dpkg(&["--install", package.to_str().unwrap()]);
+        for folder in ["var/lib/transship", "run/transship", "run/credentials"] {
+            fs::create_dir_all(root.path(folder)).unwrap();
+        }
+        let systemd = systemd_listens(&root.path("run/notify"));
+        let (build, mirror) = (DebianRegistry::start(), DebianRegistry::guarded(HTPASSWD));
+        let (to_build, to_mirror) = (Gate::to(build.host()), Gate::to(mirror.host()));
+        let (daemon, status, step, logged) = (None, String::new(), "the package is installed", String::new());
+        let machine = Self { root, build, mirror, to_build, to_mirror, systemd, daemon, status, step, logged };
+        machine.hand_over_password(PASSWORD);
+        machine.build_pushes("team/app", "1.0.0");
+        machine.build_pushes("team/base", "1.0.0");
+        machine
+    }
+
+    fn the_daemon_starts(&mut self) {
+        self.step = "the daemon starts";
+        self.write_configuration(&[self.entry("app"), self.entry("base")], "");
+        self.transship(&["check"]).expect_success();
+        self.start();
+        self.wait(DEADLINE, "readiness", |machine| machine.answers("/readyz", 200));
+        self.wait(DEADLINE, "systemd to be told", |machine| machine.has_told_systemd("READY=1"));
+        let shown = self.transship(&["status", "--at", &self.status]).expect_success().stdout;
+        assert!(shown.contains("ready") && shown.contains("app") && shown.contains("none yet"), "{shown}");
+    }
+
+    fn two_entries_fire_by_cron(&mut self) {
+        self.step = "two entries fire by cron";
+        for name in ["app", "base"] {
+            self.wait(NEXT_MINUTE, name, |machine| machine.last_run(name).filter(|run| run["outcome"] == "succeeded"));
+            self.has_arrived(name, "1.0.0", PASSWORD);
+            let evidence = self.listed(&["evidence", "--json", "--entry", name]);
+            assert_eq!(evidence[0]["target_identity"], "mirror", "{evidence:#?}");
+        }
+    }
+
+    fn an_edit_breaks_the_file_and_is_mended(&mut self, prometheus: &mut Prometheus) {
+        self.step = "an edit breaks the file";
+        let good = fs::read_to_string(self.configuration()).unwrap();
+        self.save(&good.replace("schedule: \"* * * * *\"", "schedule: \"* * * *\""));
+        let problem = self.wait(DEADLINE, "the refusal in /status", |machine| {
+            http::status(&machine.status)?["configuration"]["problem"].as_str().map(str::to_owned)
+        });
+        assert!(problem.contains("sync.yaml:"), "{problem}");
+        let line = problem.lines().find(|line| line.contains("sync.yaml:")).unwrap_or_default().trim().to_owned();
+        assert!(self.log().contains(&line), "{line}");
+        prometheus.finds("transship_configuration_last_reload_successful == 0");
+        let shown = self.transship(&["status", "--at", &self.status]).expect_success().stdout;
+        assert!(shown.contains("refused") && shown.contains(&line), "{shown}");
+        assert_eq!(self.transship(&["check"]).code(), 2);
+        assert!(self.answers("/readyz", 200).is_some() && self.next_firing("app").is_some(), "the old one goes on");
+
+        self.step = "the file is mended";
+        self.save(&good);
+        self.wait(DEADLINE, "the good edit", |machine| {
+            http::status(&machine.status)?["configuration"]["problem"].is_null().then_some(())
+        });
+        prometheus.finds("transship_configuration_last_reload_successful == 1");
+    }
+
+    fn an_entry_is_added_and_the_password_changes(&mut self) {
+        self.step = "an entry is added";
+        self.build_pushes("team/model", "1.0.0");
+        self.build_pushes("team/app", "1.1.0");
+        self.save_when_nothing_fires(&[self.entry("app"), self.entry("base"), self.entry("model")], "");
+        self.wait(DEADLINE, "the entry", |machine| machine.next_firing("model"));
+        self.step = "the password of the mirror changes";
+        self.hand_over_password(NEXT_PASSWORD);
+        self.mirror.guard_by(NEXT_HTPASSWD);
+        assert!(!self.inspect("app", "1.0.0", PASSWORD).status.success(), "the old one is not let in");
+        self.wait(NEXT_MINUTE, "the added entry", |machine| {
+            machine.last_run("model").filter(|run| run["outcome"] == "succeeded")
+        });
+        self.has_arrived("model", "1.0.0", NEXT_PASSWORD);
+        self.wait(NEXT_MINUTE, "the tag that is new", |machine| {
+            machine.inspect("app", "1.1.0", NEXT_PASSWORD).status.success().then_some(())
+        });
+        self.has_arrived("app", "1.1.0", NEXT_PASSWORD);
+        let failed = self.listed(&["history", "--json"]).into_iter().find(|run| run["outcome"] == "failed");
+        assert_eq!(failed, None, "nobody noticed the new password");
+    }
+
+    fn a_registry_dies_and_returns(&mut self, prometheus: &mut Prometheus) {
+        self.step = "the mirror dies";
+        self.to_mirror.close();
+        self.mirror.die();
+        self.build_pushes("team/app", "latest");
+        let run = self.wait(NEXT_MINUTE, "a run that fails", |machine| {
+            machine.last_run("app").filter(|run| run["outcome"] == "failed")
+        });
+        let error = run["error"].as_str().unwrap_or_default();
+        assert!(error.contains("target") && error.contains(&self.to_mirror.host()), "{error}");
+        let shown = self.transship(&["status", "--at", &self.status]).expect_success().stdout;
+        assert!(shown.contains(error), "{shown}");
+        for path in ["/healthz", "/readyz"] {
+            assert!(self.answers(path, 200).is_some(), "{path}: a dead registry is no trouble of the daemon");
+        }
+        prometheus.finds("transship_entry_runs_total{entry=\"app\", outcome=\"failed\"}");
+
+        self.step = "the mirror returns";
+        self.mirror.return_elsewhere();
+        self.to_mirror.lead_to(self.mirror.host());
+        self.wait(NEXT_MINUTE, "a run that succeeds", |machine| {
+            machine.last_run("app").filter(|run| run["outcome"] == "succeeded")
+        });
+        self.has_arrived("app", "latest", NEXT_PASSWORD);
+    }
+
+    fn the_daemon_ends_in_the_midst_of_a_gigabyte_and_goes_on_from_there(&mut self, scraped: &Gate) {
+        self.step = "a gigabyte is on its way";
+        let entries = [self.entry("app"), self.entry("base"), self.entry("model")];
+        self.write_configuration(&entries, ", limits: {bandwidth: 30MiB/s}");
+        let (read, written) = (self.to_build.back(), self.to_mirror.towards());
+        let (manifest, layer) = large::put(self.build.storage(), "team/model", GIB);
+        self.build_takes_manifest("team/model", "large", &manifest);
+        self.wait(NEXT_MINUTE, "a good part of it to arrive", |machine| {
+            (machine.to_mirror.towards() - written > 200 * MIB).then_some(())
+        });
+        let shown = self.transship(&["status", "--at", &self.status]).expect_success().stdout;
+        assert!(shown.contains("1.0 GiB") && shown.contains(&layer.short()), "{shown}");
+
+        self.step = "SIGTERM in the midst of it";
+        let log = self.end();
+        assert!(self.to_mirror.towards() - written < 700 * MIB, "it did not wait for the rest");
+        assert!(!self.inspect("model", "large", NEXT_PASSWORD).status.success(), "no tag moves half-way");
+        assert_eq!(self.listed(&["history", "--json", "--entry", "model"])[0]["outcome"], "interrupted", "{log}");
+
+        self.step = "the next start";
+        self.write_configuration(&entries, "");
+        self.start();
+        scraped.lead_to(&self.status);
+        self.wait(A_GIGABYTE, "the rest", |machine| {
+            machine.last_run("model").filter(|run| run["outcome"] == "succeeded")
+        });
+        self.has_arrived("model", "large", NEXT_PASSWORD);
+        assert_eq!(large::digest_of(&large::place_of(self.mirror.storage(), layer)), layer);
+        let (read, written) = (self.to_build.back() - read, self.to_mirror.towards() - written);
+        assert!(written < GIB + 32 * MIB, "{} MiB were sent in all", written / MIB);
+        assert!(read < GIB + 64 * MIB, "{} MiB were read in all", read / MIB);
+    }
+
+    fn prometheus_has_seen_the_day(&mut self, prometheus: &mut Prometheus) {
+        self.step = "Prometheus is asked";
+        prometheus.finds("up{job=\"transship\"} == 1");
+        prometheus.finds("transship_entry_runs_total{entry=\"model\", outcome=\"succeeded\"}");
+        let last = prometheus.finds("max_over_time(transship_configuration_last_reload_successful[10m])");
+        assert_eq!(last[0]["value"][1], "1");
+    }
+
+    fn the_journal_tells_of_the_day(&mut self) {
+        self.step = "the evening";
+        let log = self.end();
+        let told = self.transship(&["status", "--at", &self.status]);
+        assert_eq!(told.code(), 1, "nobody answers any more: {}", told.stderr);
+        let runs = self.listed(&["history", "--json"]);
+        assert!(runs.iter().all(|run| run["outcome"] != "running" && !run["outcome"].is_null()), "{runs:#?}");
+        let arrived = |tag: &str| self.listed(&["evidence", "--json"]).iter().any(|arrival| arrival["tag"] == tag);
+        for tag in ["1.0.0", "1.1.0", "latest", "large"] {
+            assert!(arrived(tag), "{tag}: {log}");
+        }
+        for secret in [PASSWORD, NEXT_PASSWORD] {
+            assert!(!self.logged.contains(secret), "a password is in the log");
+        }
+    }
+}
+
+/// What the steps are made of.
+impl Machine {
+    fn configuration(&self) -> std::path::PathBuf {
+        self.root.path("etc/transship/sync.yaml")
+    }
+
+    /// An entry from the build registry to its namesake in the mirror, each minute.
+    fn entry(&self, name: &str) -> String {
+        let (build, mirror) = (self.to_build.host(), self.to_mirror.host());
+        format!(
+            "- {{name: {name}, source: \"{build}/team/{name}\", target: \"{mirror}/prod/{name}\", schedule: \"* * * * *\"}}"
+        )
+    }
+
+    /// `sync.yaml` with these entries; `more` is said of the mirror.
+    fn write_configuration(&self, entries: &[String], more: &str) {
+        let (build, mirror) = (self.to_build.host(), self.to_mirror.host());
+        self.save(&format!(
+            "version: 1\ndaemon: {{status: \"127.0.0.1:0\", shutdown_grace: 1s}}\nregistries:\n  \"{build}\": {{plain_http: true}}\n  \
+             \"{mirror}\": {{plain_http: true, upload: {{mode: chunked}}, credentials: {{username: mirror, password: {{file: \"${{CREDENTIALS_DIRECTORY}}/mirror\"}}}}{more}}}\n\
+             sync:\n{}\n",
+            entries.join("\n")
+        ));
+    }
+
+    /// The same, at a moment at which no run begins soon.
+    fn save_when_nothing_fires(&mut self, entries: &[String], more: &str) {
+        self.wait(DEADLINE, "a quiet moment", |_| {
+            (2..50).contains(&(chrono::Utc::now().timestamp() % 60)).then_some(())
+        });
+        self.write_configuration(entries, more);
+    }
+
+    /// Replaces the configuration as an editor does.
+    fn save(&self, text: &str) {
+        let new = self.root.path("etc/transship/.sync.yaml.new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.configuration()).unwrap();
+    }
+
+    /// What systemd's LoadCredential= leaves there.
+    fn hand_over_password(&self, password: &str) {
+        let (new, file) = (self.root.path("run/credentials/.new"), self.root.path("run/credentials/mirror"));
+        fs::write(&new, password).unwrap();
+        fs::rename(new, file).unwrap();
+    }
+
+    /// The installed program, with what systemd gives to the service.
+    fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().env("TRANSSHIP_CONFIG", self.configuration());
+        for (variable, folder) in [
+            ("STATE_DIRECTORY", "var/lib/transship"),
+            ("RUNTIME_DIRECTORY", "run/transship"),
+            ("CREDENTIALS_DIRECTORY", "run/credentials"),
+            ("NOTIFY_SOCKET", "run/notify"),
+        ] {
+            command.env(variable, self.root.path(folder));
+        }
+        command
+    }
+
+    /// The installed program, run to its end.
+    fn transship(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command(&self.root.path("usr/bin/transship"), arguments);
+        Running::start(command.env_remove("NOTIFY_SOCKET")).wait(DEADLINE)
+    }
+
+    /// The rows of a list that it prints.
+    #[track_caller]
+    fn listed(&self, arguments: &[&str]) -> Vec<Value> {
+        let output = self.transship(arguments).expect_success();
+        parse(&output.stdout).as_array().expect("a list").clone()
+    }
+
+    /// Starts the service by the command of its unit.
+    fn start(&mut self) {
+        let unit = fs::read_to_string(self.root.path("usr/lib/systemd/system/transship.service")).unwrap();
+        let started = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("the unit starts something");
+        let in_root = |word: &str| match word.strip_prefix('/') {
+            Some(path) => self.root.path(path).display().to_string(),
+            None => word.to_owned(),
+        };
+        let words: Vec<String> = started.split_whitespace().map(in_root).collect();
+        let arguments: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+        let mut daemon = Running::start(&mut self.command(Path::new(&words[0]), &arguments));
+        self.status = daemon.wait_until("the status port", |daemon| {
+            let log = daemon.stderr();
+            let (_, rest) = log.split_once("the status port answers address=")?;
+            rest.split_whitespace().next().map(str::to_owned)
+        });
+        self.daemon = Some(daemon);
+    }
+
+    /// Ends the service as systemd does; what it logged.
+    #[track_caller]
+    fn end(&mut self) -> String {
+        let daemon = self.daemon.take().expect("a daemon runs");
+        daemon.signal("TERM");
+        let log = daemon.wait(DEADLINE).expect_success().stderr;
+        self.logged.push_str(&log);
+        log
+    }
+
+    fn log(&self) -> String {
+        self.daemon.as_ref().map(Running::stderr).unwrap_or_default()
+    }
+
+    /// Waits until `found` sees what it looks for, while the daemon runs.
+    #[track_caller]
+    fn wait<T>(&mut self, longest: Duration, what: &str, mut found: impl FnMut(&Self) -> Option<T>) -> T {
+        let mut daemon = self.daemon.take().expect("a daemon runs");
+        let seen = daemon.wait_until_within(longest, what, |_| found(self));
+        self.daemon = Some(daemon);
+        seen
+    }
+
+    fn answers(&self, path: &str, expected: u16) -> Option<()> {
+        http::get(&self.status, path).filter(|(status, _)| *status == expected).map(|_| ())
+    }
+
+    /// Whether a line of this beginning was among what systemd was told.
+    fn has_told_systemd(&self, line: &str) -> Option<()> {
+        self.systemd.lock().unwrap().lines().any(|told| told.starts_with(line)).then_some(())
+    }
+
+    /// An entry in `/status`.
+    fn told_of(&self, name: &str) -> Option<Value> {
+        http::status(&self.status)?["entries"].as_array()?.iter().find(|entry| entry["name"] == name).cloned()
+    }
+
+    fn last_run(&self, name: &str) -> Option<Value> {
+        self.told_of(name).map(|entry| entry["last_run"].clone()).filter(Value::is_object)
+    }
+
+    fn next_firing(&self, name: &str) -> Option<String> {
+        self.told_of(name)?["next_firing"].as_str().map(str::to_owned)
+    }
+
+    /// Somebody pushes the example of this tag.
+    fn build_pushes(&self, repository: &str, tag: &str) {
+        let images = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/images");
+        skopeo_copy(&format!("oci:{images}:{tag}"), &format!("docker://{}/{repository}:{tag}", self.build.host()));
+    }
+
+    #[track_caller]
+    fn build_takes_manifest(&self, repository: &str, tag: &str, manifest: &str) {
+        let url = format!("http://{}/v2/{repository}/manifests/{tag}", self.build.host());
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--fail-with-body", "--noproxy", "*", "--request", "PUT", "--data-binary", manifest]);
+        curl.args(["--header", "Content-Type: application/vnd.oci.image.manifest.v1+json", &url]);
+        Running::start(&mut curl).wait(DEADLINE).expect_success();
+    }
+
+    /// What skopeo finds at the mirror.
+    fn inspect(&self, name: &str, tag: &str, password: &str) -> Output {
+        let place = format!("docker://{}/prod/{name}:{tag}", self.mirror.host());
+        skopeo(&["inspect", "--raw", "--tls-verify=false", "--creds", &format!("mirror:{password}"), &place])
+    }
+
+    #[track_caller]
+    fn has_arrived(&self, name: &str, tag: &str, password: &str) {
+        let there = self.inspect(name, tag, password).expect_success().stdout;
+        assert_eq!(there, skopeo_manifest(&format!("docker://{}/team/{name}:{tag}", self.build.host())));
+    }
+}
+
+/// Listens as systemd does: whoever tells it something never waits. It ends with whoever looks at what was told.
+fn systemd_listens(path: &Path) -> Arc<Mutex<String>> {
+    let socket = UnixDatagram::bind(path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let told = Arc::<Mutex<String>>::default();
+    let into = Arc::downgrade(&told);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Some(into) = into.upgrade() {
+            if let Ok(length) = socket.recv(&mut buffer) {
+                let mut into = into.lock().unwrap();
+                into.push_str(&String::from_utf8_lossy(&buffer[..length]));
+                into.push('\n');
+            }
+        }
+    });
+    told
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the day broke off while: {}\nthe log of the daemon:\n{}{}", self.step, self.logged, self.log());
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! A large upload that one process began and another one ends: what is read and sent again, and what is believed of it.
+
+use rusqlite::Connection;
+use serde_json::Value;
+use transship::oci::{Digest, Digester};
+
+use crate::support::images::{self, Family, linux};
+use crate::support::programs::DEADLINE;
+use crate::support::registry::{Fault, Request, Server};
+use crate::support::site::Site;
+
+const MIB: usize = 1024 * 1024;
+
+/// How much of the layer had arrived when the first process ended.
+const STORED: usize = 3 * MIB;
+
+/// Two registries, the second of which gets chunks of a MiB, and a layer of almost seven of them.
+struct Interrupted {
+    source: Server,
+    target: Server,
+    site: Site,
+    layer: Digest,
+    size: usize,
+}
+
+impl Interrupted {
+    fn prepared() -> Self {
+        let (source, target, site) = (Server::start(), Server::start(), Site::new());
+        let layer = images::layer(Family::Oci, 1, 7 * MIB - 50_000);
+        let digest = layer.digest();
+        images::image(Family::Oci, linux("amd64"), &[layer]).put(&source, "app", Some("v1"));
+        let size = source.store().blob("app", &digest).unwrap().len();
+        let interrupted = Self { source, target, site, layer: digest, size };
+        interrupted.configure("");
+        interrupted
+    }
+
+    /// `more` is said of the entry.
+    fn configure(&self, more: &str) {
+        let (from, to) = (self.source.host(), self.target.host());
+        let registries = format!(
+            "\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true, upload: {{mode: chunked, chunk: 1MiB}}}}"
+        );
+        let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\", schedule: never{more}}}");
+        self.site.configure_fully("status: off", &registries, &entry);
+    }
+
+    /// The first process is killed behind its third chunk.
+    fn killed() -> Self {
+        let interrupted = Self::prepared();
+        interrupted.target.set(Fault::ChunksHeld { after: STORED });
+        let mut run = interrupted.site.start(&["once"]);
+        run.wait_until("the third chunk in the journal", |_| {
+            (interrupted.noted() == Some(STORED) && interrupted.chunks().len() > 3).then_some(())
+        });
+        run.kill();
+        interrupted.forget_the_past();
+        interrupted
+    }
+
+    fn forget_the_past(&self) {
+        self.target.heal();
+        for server in [&self.source, &self.target] {
+            server.log().clear();
+        }
+    }
+
+    fn journal(&self) -> Connection {
+        Connection::open(self.site.journal()).unwrap()
+    }
+
+    /// How many bytes of an upload the journal knows of.
+    fn noted(&self) -> Option<usize> {
+        let stored = self.journal().query_row("SELECT stored FROM uploads", [], |row| row.get::<_, u32>(0));
+        stored.ok().map(|stored| stored as usize)
+    }
+
+    fn change(&self, statement: &str, value: impl rusqlite::ToSql) {
+        assert_eq!(self.journal().execute(statement, [value]).unwrap(), 1, "{statement}");
+    }
+
+    fn chunks(&self) -> Vec<Request> {
+        self.target.log().of("upload PATCH")
+    }
+
+    /// Bytes that came in chunks.
+    fn sent(&self) -> usize {
+        self.chunks().iter().map(|chunk| usize::try_from(chunk.received).unwrap()).sum()
+    }
+
+    /// Bytes of the layer that were read.
+    fn read(&self) -> usize {
+        let of_layer = |read: &&Request| read.path.ends_with(&self.layer.to_string());
+        self.source.log().of("blob GET").iter().filter(of_layer).map(|read| usize::try_from(read.sent).unwrap()).sum()
+    }
+
+    /// What the next run copies is there as a whole, and the journal says so.
+    #[track_caller]
+    fn arrives(&self) {
+        self.site.once();
+        let stored = self.target.store().blob("app", &self.layer).expect("the layer");
+        assert_eq!((stored.len(), Digest::of(&stored)), (self.size, self.layer));
+        assert_eq!(self.target.store().tag("app", "v1"), self.source.store().tag("app", "v1"));
+        assert_eq!(self.noted(), None, "what has ended is forgotten");
+        let evidence = self.site.evidence(&[]);
+        assert_eq!(evidence.len(), 1, "{evidence:#?}");
+        assert!(evidence[0]["bytes"].as_u64() >= Some(self.size as u64), "the whole is proven: {evidence:#?}");
+        let outcomes: Vec<Value> = self.site.history(&[]).iter().map(|run| run["outcome"].clone()).collect();
+        assert_eq!(outcomes[0], "succeeded", "{outcomes:?}");
+    }
+
+    /// The same, with the rest alone having been sent.
+    #[track_caller]
+    fn goes_on(&self) {
+        self.arrives();
+        assert_eq!(self.sent(), self.size - STORED);
+        assert_eq!(self.chunks()[0].headers["content-range"], format!("{STORED}-{}", STORED + MIB - 1));
+    }
+
+    /// The same, with all of it having been sent anew.
+    #[track_caller]
+    fn begins_anew(&self) {
+        self.arrives();
+        assert_eq!(self.sent(), self.size);
+        assert_eq!(self.chunks()[0].headers["content-range"], format!("0-{}", MIB - 1));
+    }
+}
+
+#[test]
+fn an_upload_of_a_process_that_was_killed_goes_on_from_its_last_acknowledged_chunk() {
+    let interrupted = Interrupted::killed();
+    interrupted.goes_on();
+    assert_eq!(interrupted.read(), interrupted.size - STORED, "nor is it read again");
+    assert_eq!(interrupted.target.log().count("upload GET"), 1, "the registry is asked where it stands");
+    assert_eq!(interrupted.target.open_sessions(), 0);
+}
+
+#[test]
+fn an_upload_goes_on_in_a_repository_that_has_other_tags() {
+    let interrupted = Interrupted::prepared();
+    images::small(Family::Oci, 9).put(&interrupted.target, "app", Some("other"));
+    interrupted.target.set(Fault::ChunksHeld { after: STORED });
+    let mut run = interrupted.site.start(&["once"]);
+    run.wait_until("the third chunk", |_| (interrupted.noted() == Some(STORED)).then_some(()));
+    run.kill();
+    interrupted.forget_the_past();
+    interrupted.goes_on();
+}
+
+#[test]
+fn an_upload_of_a_run_that_took_too_long_goes_on_in_the_next() {
+    let interrupted = Interrupted::prepared();
+    interrupted.configure(", timeout: 5s");
+    interrupted.target.set(Fault::ChunksHeld { after: STORED });
+    let output = interrupted.site.run(&["once"]);
+    assert_eq!(output.code(), 1, "{}{}", output.stdout, output.stderr);
+    assert_eq!(interrupted.site.history(&[])[0]["outcome"], "timed_out");
+    interrupted.configure("");
+    interrupted.forget_the_past();
+    interrupted.goes_on();
+}
+
+#[test]
+fn what_a_source_without_ranges_gives_is_read_anew_and_the_rest_alone_is_sent() {
+    let interrupted = Interrupted::killed();
+    interrupted.source.set(Fault::BlobRangesIgnored);
+    interrupted.goes_on();
+    assert_eq!(interrupted.read(), interrupted.size);
+}
+
+#[test]
+fn an_upload_whose_session_is_gone_begins_anew() {
+    let interrupted = Interrupted::killed();
+    interrupted.target.set(Fault::SessionForgotten { after: STORED, times: 1 });
+    interrupted.begins_anew();
+}
+
+#[test]
+fn an_upload_whose_session_stands_elsewhere_than_was_noted_begins_anew() {
+    let interrupted = Interrupted::killed();
+    interrupted.change("UPDATE uploads SET stored = ?1", (STORED - 1000) as u32);
+    interrupted.begins_anew();
+    assert_eq!(interrupted.target.log().count("upload GET"), 1);
+}
+
+#[test]
+fn an_upload_without_a_hash_that_can_be_read_begins_anew() {
+    let interrupted = Interrupted::killed();
+    interrupted.change("UPDATE uploads SET hashed = ?1", vec![7_u8; 20]);
+    interrupted.begins_anew();
+    assert_eq!(interrupted.target.log().count("upload GET"), 0);
+}
+
+#[test]
+fn a_hash_of_other_bytes_is_found_out_before_the_last_of_them_is_sent() {
+    let interrupted = Interrupted::killed();
+    let mut other = Digester::like(&interrupted.layer);
+    other.update(&vec![7; STORED]);
+    interrupted.change("UPDATE uploads SET hashed = ?1", other.saved());
+    interrupted.arrives();
+    let commits = interrupted.target.log().of("upload PUT");
+    let of_first = interrupted.chunks()[0].path.clone();
+    assert!(commits.iter().all(|commit| commit.path != of_first), "what is not proven is not committed");
+    assert!(interrupted.sent() > interrupted.size, "it begins anew in the same run");
+}
+
+#[test]
+fn bytes_that_the_registry_has_not_kept_as_they_were_sent_are_sent_anew() {
+    let interrupted = Interrupted::killed();
+    interrupted.target.spoil_sessions();
+    interrupted.arrives();
+    assert_eq!(interrupted.sent(), 2 * interrupted.size - STORED);
+}
+
+#[test]
+fn a_blob_that_somebody_brought_meanwhile_is_not_sent() {
+    let interrupted = Interrupted::killed();
+    let layer = interrupted.source.store().blob("app", &interrupted.layer).unwrap();
+    interrupted.target.store().put_blob("app", layer);
+    interrupted.site.once();
+    assert_eq!((interrupted.sent(), interrupted.noted()), (0, None));
+}
+
+#[test]
+fn an_upload_whose_address_may_be_a_key_is_not_kept_and_begins_anew() {
+    let interrupted = Interrupted::prepared();
+    interrupted.target.set(Fault::UploadSignature("a-signature"));
+    interrupted.target.set(Fault::ChunksHeld { after: STORED });
+    let mut run = interrupted.site.start(&["once"]);
+    run.wait_until("the fourth chunk", |_| (interrupted.chunks().len() > 3).then_some(()));
+    assert_eq!(interrupted.noted(), None);
+    run.signal("INT");
+    assert_eq!(run.wait(DEADLINE).code(), 130);
+    assert_eq!(interrupted.noted(), None);
+    interrupted.forget_the_past();
+    interrupted.begins_anew();
+}
