@@ -346,7 +346,7 @@ impl Service {
         if self.waiting.has_whole(&entry) {
             return Ok(Accepted::WaitsAlready);
         }
-        tracing::info!(entry, trigger = trigger.word(), "a run is asked for");
+        tracing::debug!(entry, trigger = trigger.word(), "a run is asked for");
         self.waiting.push(Due { entry, trigger, only });
         Ok(Accepted::Queued)
     }
@@ -479,7 +479,7 @@ impl Service {
             }
             // A bug in a run is not the end of the daemon; which entry it was shows in the journal.
             Err(error) => {
-                tracing::error!(%error, "a run broke down");
+                tracing::error!(%error, "a run broke down by a mistake in transship, not yours: please report it");
                 self.running.retain(|name, _| self.state.is_running(name));
                 self.confined.retain(|name| self.running.contains_key(name));
                 self.awaited.retain(|name| self.running.contains_key(name) || self.waiting.has_whole(name));
@@ -535,7 +535,7 @@ impl Service {
 
     /// The last good configuration goes on.
     fn refuse(&mut self, problems: &Problems) {
-        tracing::error!("the edited configuration is refused and the last good one goes on:\n{problems}");
+        tracing::error!(%problems, "the edited configuration is refused and the last good one goes on");
         self.state.refused(problems, Utc::now());
         systemd::reloaded(&self.state.summary());
     }
