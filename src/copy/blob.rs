@@ -10,6 +10,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::closure::Node;
 use super::deliver::Delivery;
@@ -65,7 +66,7 @@ impl Blobs {
             let told = self.deliveries.iter().map(|delivery| Told::new(delivery, blob.digest)).collect();
             let job = bring_to_all(self.batch.clone(), blob.clone(), told);
             let stop = self.stop.clone();
-            tokio::spawn(async move { stop.run_until_cancelled(job).await });
+            tokio::spawn(async move { stop.run_until_cancelled(job).await }.in_current_span());
         }
     }
 }
@@ -107,7 +108,8 @@ async fn bring_to_all(batch: Arc<Batch>, blob: Descriptor, told: Vec<Told>) {
     }
     let following = waiting.into_iter().map(|(waiting, told)| async {
         waiting.over().await;
-        let brought = bring_again(&told.delivery, &blob, Trust::Memory).await;
+        let span = told.delivery.span().clone();
+        let brought = bring_again(&told.delivery, &blob, Trust::Memory).instrument(span).await;
         told.tell(brought);
     });
     join(bring_together(&batch, &blob, duties), join_all(following)).await;
@@ -183,7 +185,8 @@ async fn ready(
     duty: Duty,
     share: Arc<Share>,
 ) -> (usize, Result<Option<Wanting>, CopyError>, Told) {
-    (at, prepare(&told.delivery, &blob, duty, Some(&share), Trust::Memory).await, told)
+    let span = told.delivery.span().clone();
+    (at, prepare(&told.delivery, &blob, duty, Some(&share), Trust::Memory).instrument(span).await, told)
 }
 
 async fn send_together(batch: &Arc<Batch>, blob: &Descriptor, wanting: Vec<(Wanting, Told)>) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use tracing::Instrument as _;
 
 use super::deliver::Delivery;
 use super::event::{BlobOutcome, Event, Transfer};
@@ -31,6 +32,11 @@ pub(super) struct Wanting {
 /// Sends the bytes. Once more from the start where the target broke off, where it fell behind its siblings, and where a
 /// mirror of the source gave wrong ones.
 pub(super) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
+    let span = wanting.delivery.span().clone();
+    send_until_it_is_there(blob, wanting, branch).instrument(span).await
+}
+
+async fn send_until_it_is_there(blob: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
     let Wanting { delivery, duty, mut upload, mut part } = wanting;
     let Branch { mut bytes, standing } = branch;
     let (target, copier) = (delivery.target(), &delivery.batch.copier);

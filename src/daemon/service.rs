@@ -275,7 +275,7 @@ impl Service {
             }
             // A bug in a run is not the end of the daemon; which entry it was shows in the journal.
             Err(error) => {
-                tracing::error!(%error, "a run broke down");
+                tracing::error!(%error, "a run broke down by a mistake in transship, not yours: please report it");
                 self.running.retain(|name, _| self.state.is_running(name));
                 self.confined.retain(|name| self.running.contains_key(name));
                 self.awaited.retain(|name| self.running.contains_key(name) || self.waiting.has_whole(name));

@@ -42,7 +42,7 @@ impl Service {
         if self.waiting.has_whole(&entry) {
             return Ok(Accepted::WaitsAlready);
         }
-        tracing::info!(entry, trigger = trigger.word(), "a run is asked for");
+        tracing::debug!(entry, trigger = trigger.word(), "a run is asked for");
         self.waiting.push(Due { entry, trigger, only });
         Ok(Accepted::Queued)
     }

@@ -46,7 +46,7 @@ impl Service {
 
     /// The last good configuration goes on.
     pub(super) fn refuse(&mut self, problems: &Problems) {
-        tracing::error!("the edited configuration is refused and the last good one goes on:\n{problems}");
+        tracing::error!(%problems, "the edited configuration is refused and the last good one goes on");
         self.state.refused(problems, Utc::now());
         systemd::reloaded(&self.state.summary());
     }
