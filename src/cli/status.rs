@@ -184,8 +184,9 @@ mod tests {
     use super::super::output::tests::Paper;
     use super::*;
     use crate::journal::TagCounts;
+    use crate::listen::{Listener, serve_routes};
     use crate::oci::Digest;
-    use crate::status::{ConfigurationState, LastRun, Listener, Metrics, Port, serve};
+    use crate::status::{ConfigurationState, LastRun, Metrics, Port};
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
@@ -273,8 +274,8 @@ mod tests {
         let (_sender, receiver) = watch::channel(Arc::new(snapshot()));
         let port = Port::new(receiver, Arc::new(Metrics::new("0", at(0))), Arc::new(|| at(0)));
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve(tcp, port.clone(), shutdown.clone()));
-        tokio::spawn(serve(unix, port, shutdown.clone()));
+        tokio::spawn(serve_routes(tcp, port.clone().router(), shutdown.clone()));
+        tokio::spawn(serve_routes(unix, port.router(), shutdown.clone()));
         assert_eq!(ask(&address).await.unwrap(), snapshot());
         assert_eq!(ask(&StatusPort::Unix(socket)).await.unwrap(), snapshot());
         shutdown.cancel();

@@ -7,18 +7,14 @@
 #[cfg(test)]
 mod doc_tests;
 mod history;
-mod listener;
 mod metrics;
 mod page;
 mod routes;
-mod server;
 mod snapshot;
 
 pub use history::{Answer, History};
-pub use listener::Listener;
 pub use metrics::{Delivery, Direction, EndedRun, Metrics};
 pub use routes::{Clock, HEALTHY_WITHIN, Port};
-pub use server::{serve, serve_routes};
 pub use snapshot::{
     ConfigurationState, EntryState, FailedRun, JournalState, LastRun, LimitsState, Quota, RateState, RegistryState,
     RunningState, SCHEMA, Snapshot, TransferState, WaitingState,

@@ -44,7 +44,8 @@ impl Port {
         Self { past: Arc::new(Past::new(Some(history))), ..self }
     }
 
-    pub(super) fn router(self) -> Router {
+    /// Its routes.
+    pub fn router(self) -> Router {
         let policy = HeaderValue::try_from(page::policy()).unwrap_or(HeaderValue::from_static("default-src 'none'"));
         Router::new()
             .route("/", get(overview))
@@ -158,8 +159,8 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::super::snapshot::tests::{at, working};
-    use super::super::{Listener, serve};
     use super::*;
+    use crate::listen::{Listener, serve_routes};
 
     /// Serves `snapshot` at `now` on a real socket and asks for `path`.
     async fn request(snapshot: Snapshot, now: DateTime<Utc>, method: &str, path: &str) -> (u16, String) {
@@ -168,7 +169,7 @@ mod tests {
         let url = format!("http://{}{path}", listener.address().unwrap());
         let port = Port::new(receiver, Arc::new(Metrics::new("1.2.3", at(0))), Arc::new(move || now));
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, port, shutdown.clone()));
+        let task = tokio::spawn(serve_routes(listener, port.router(), shutdown.clone()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let response = client.request(method.parse().unwrap(), url).send().await.unwrap();
         let answer = (response.status().as_u16(), response.text().await.unwrap());
