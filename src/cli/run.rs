@@ -34,11 +34,11 @@ impl Run {
         let listening =
             control::listen(&config.daemon.control, asking.clone(), looked_at.clone(), answered.clone()).await?;
         let history = Arc::new(Journal::open_existing(&config.daemon.journal)?);
-        let port = Port::new(looked_at, metrics.clone(), Arc::new(Utc::now)).with_history(history);
-        let answering = listen(&config.daemon.status, "the status port", "daemon.status")
+        let (in_force, looked_up) = watch::channel(Arc::new(config.clone()));
+        let port = Port::new(looked_at, metrics.clone(), Arc::new(Utc::now), looked_up.clone()).with_history(history);
+        let answering = listen(&config.daemon.status.listen, "the status port", "daemon.status")
             .await?
             .map(|listener| tokio::spawn(serve_routes(listener, port.router(), answered.clone())));
-        let (in_force, looked_up) = watch::channel(Arc::new(config.clone()));
         let taking = match &config.daemon.hooks {
             None => None,
             Some(hooks) => {

@@ -6,7 +6,9 @@
 mod connections;
 mod http;
 mod listener;
+mod seldom;
 
 pub use connections::{Accept, Bounds, Place, serve};
 pub use http::serve_routes;
 pub use listener::{ByteChannel, Connection, Listener};
+pub use seldom::Seldom;

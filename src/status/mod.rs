@@ -4,6 +4,7 @@
 //! It changes nothing, asks no registry and opens no file: a request here can never disturb a run. What the pages tell of the past
 //! is asked of a [`History`], within limits.
 
+mod admission;
 #[cfg(test)]
 mod doc_tests;
 mod history;

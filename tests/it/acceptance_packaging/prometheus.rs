@@ -1,6 +1,7 @@
 //! The alert rules and the dashboard, judged by Prometheus, with a daemon to scrape.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -130,12 +131,14 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    fn start(daemon: &str) -> Self {
+    fn start(daemon: &str, token: &Path) -> Self {
         let folder = TempDir::new().unwrap();
         let configuration = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\n\
-             scrape_configs: [{{job_name: transship, static_configs: [{{targets: [\"{daemon}\"]}}]}}]\n",
-            file("packaging/prometheus/alerts.yaml").display()
+             scrape_configs: [{{job_name: transship, static_configs: [{{targets: [\"{daemon}\"]}}], \
+             authorization: {{credentials_file: {}}}}}]\n",
+            file("packaging/prometheus/alerts.yaml").display(),
+            token.display()
         );
         let path = folder.path().join("prometheus.yml");
         std::fs::write(&path, configuration).unwrap();
@@ -177,7 +180,10 @@ fn prometheus_takes_the_metrics_the_rules_and_every_query_of_the_dashboard() {
     let site = Site::new();
     let images = file("examples/images");
     let entry = format!("- {{name: a, source: \"oci-layout:{}\", target: \"oci-layout:mirror\"}}", images.display());
-    site.configure_fully("status: \"127.0.0.1:0\"", "", &entry);
+    site.write("token", "what openssl rand -hex 32 says\n");
+    let token = site.path("token");
+    let status = format!("status: {{listen: \"127.0.0.1:0\", token: {{file: {}}}}}", token.display());
+    site.configure_fully(&status, "", &entry);
     site.once();
     let mut daemon = site.start(&["run"]);
     let scraped = daemon.wait_until("the status port", |daemon| {
@@ -186,7 +192,7 @@ fn prometheus_takes_the_metrics_the_rules_and_every_query_of_the_dashboard() {
         rest.split_whitespace().next().map(str::to_owned)
     });
 
-    let mut prometheus = Prometheus::start(&scraped);
+    let mut prometheus = Prometheus::start(&scraped, &token);
     let found = prometheus.finds("transship_entry_last_success_timestamp_seconds");
     assert_eq!(found[0]["metric"]["entry"], "a", "a run before the start of the daemon counts: {found:?}");
     assert_eq!(prometheus.finds("up{job=\"transship\"}")[0]["value"][1], "1");
