@@ -15,7 +15,7 @@ use crate::oci::RegistryHost;
 use crate::registry::Secret;
 
 /// A secret of fewer bytes can be guessed.
-const SHORTEST_SECRET: usize = 16;
+pub(super) const SHORTEST_SECRET: usize = 16;
 
 /// Where events are taken, and from whom.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,7 @@
 //! `POST /hooks/NAME`: who sends proves itself, what was pushed is matched with the sources of entries, and the daemon is asked
 //! for runs. The answer waits for no run.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -13,19 +12,16 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
 use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::Push;
 use super::authentication::proof;
 use super::payload::{self, Told};
 use crate::config::{Config, Receiver};
+use crate::listen::Seldom;
 use crate::status::Metrics;
 
 /// The largest body, in bytes.
 const BODY_AT_MOST: usize = 1 << 20;
-
-/// How often refused requests are in the log at most: who guesses secrets shall not fill it.
-const COMPLAIN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Takes runs that are asked for.
 #[async_trait]
@@ -54,7 +50,7 @@ pub struct Port {
     config: watch::Receiver<Arc<Config>>,
     metrics: Arc<Metrics>,
     deliver: Arc<dyn Deliver>,
-    complained: Arc<Mutex<Option<Instant>>>,
+    complained: Arc<Seldom>,
 }
 
 /// What is answered.
@@ -120,10 +116,7 @@ impl Port {
     /// Does not say why. Once a minute it is in the log.
     fn not_proven(&self, name: &str) -> Response {
         self.metrics.hook_events(name, "unauthorized", 1);
-        let now = Instant::now();
-        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        if complained.is_none_or(|last| now.duration_since(last) >= COMPLAIN_AGAIN) {
-            *complained = Some(now);
+        if self.complained.now() {
             tracing::warn!(
                 receiver = name,
                 "a request that did not prove itself was refused; more within a minute are not told"

@@ -1,126 +1,96 @@
-//! Serves the routes on a listener, so that no client, slow or hostile, can hold up the daemon or each other.
-//!
-//! One request a connection, [`AT_ONCE`] connections, and a time limit for each. There is no TLS and no keep-alive.
+//! Serves routes over HTTP/1.1 within bounds: one request a connection, and a time limit for each. There is no TLS, no HTTP/2
+//! and no keep-alive.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::connections::{Bounds, Place, serve};
 use super::listener::{Connection, Listener};
-use super::routes::Port;
 
-/// Connections at once. One more ends the oldest, so that idle clients cannot lock a health check out.
-const AT_ONCE: usize = 64;
+/// Answers may be large, and each is whole in memory until it is read: so there are fewer of them.
+const BOUNDS: Bounds = Bounds { asking: 64, answered: 16 };
 /// How long a client may take.
 const LIMITS: Limits = Limits { head: Duration::from_secs(5), whole: Duration::from_secs(30) };
-/// The largest request head, in bytes.
+/// The largest request head, in bytes. Of headers hyper takes a hundred.
 const HEAD_AT_MOST: usize = 16 << 10;
-/// How long answers under way are waited for at shutdown.
-const DRAIN: Duration = Duration::from_secs(1);
-/// How long to wait after a failed accept (out of file descriptors) before the next.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// How long a client may take.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     /// For its request's head.
     head: Duration,
-    /// In all, the reading of the answer included.
+    /// In all, the sending of a body and the reading of the answer included.
     whole: Duration,
 }
 
 /// Answers requests until `shutdown`, then ends within a second. Dropping the future closes every connection.
-pub async fn serve(listener: Listener, port: Port, shutdown: CancellationToken) {
-    serve_within(listener, port.router(), shutdown, LIMITS).await;
-}
-
-/// Answers by other routes within the same limits.
-pub async fn serve_routes(listener: Listener, router: axum::Router, shutdown: CancellationToken) {
+pub async fn serve_routes(listener: Listener, router: Router, shutdown: CancellationToken) {
     serve_within(listener, router, shutdown, LIMITS).await;
 }
 
-async fn serve_within(listener: Listener, router: axum::Router, shutdown: CancellationToken, limits: Limits) {
-    let mut connections = JoinSet::new();
-    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok(connection) => {
-                make_room(&mut oldest_first);
-                oldest_first.push_back(connections.spawn(answer(connection, router.clone(), limits)));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection cannot be accepted");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
-        }
-    }
-    drop(listener);
-    let drained = async { while connections.join_next().await.is_some() {} };
-    // Whoever is still reading after this is closed when the set is dropped.
-    let _ = tokio::time::timeout(DRAIN, drained).await;
-}
-
-fn make_room(oldest_first: &mut VecDeque<AbortHandle>) {
-    oldest_first.retain(|connection| !connection.is_finished());
-    while oldest_first.len() >= AT_ONCE {
-        if let Some(oldest) = oldest_first.pop_front() {
-            oldest.abort();
-        }
-    }
+async fn serve_within(listener: Listener, router: Router, shutdown: CancellationToken, limits: Limits) {
+    serve(listener, BOUNDS, shutdown, |connection, place| answer(connection, place, router.clone(), limits)).await;
 }
 
 /// One request and its answer. A client that breaks off or breaks the protocol is of no interest to anybody.
-async fn answer(connection: Connection, router: axum::Router, limits: Limits) {
+async fn answer(connection: Connection, place: Place, router: Router, limits: Limits) {
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |request: Request<Incoming>| {
+        place.be_answered();
+        routes.call(request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(HEAD_AT_MOST)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(connection), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(connection), service);
     let _ = tokio::time::timeout(limits.whole, serving).await;
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
+    use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpStream, UnixStream};
-    use tokio::sync::watch;
+    use tokio::sync::mpsc;
 
-    use super::super::metrics::Metrics;
-    use super::super::snapshot::tests::{at, working};
     use super::*;
 
     struct Running {
         address: std::net::SocketAddr,
         shutdown: CancellationToken,
         task: tokio::task::JoinHandle<()>,
-        _snapshots: watch::Sender<Arc<super::super::Snapshot>>,
+        /// A word for each request for `/slow`.
+        began: mpsc::UnboundedReceiver<()>,
     }
 
-    fn port() -> (Port, watch::Sender<Arc<super::super::Snapshot>>) {
-        let (sender, receiver) = watch::channel(Arc::new(working()));
-        (Port::new(receiver, Arc::new(Metrics::new("0.0.0", at(0))), Arc::new(|| at(1))), sender)
+    fn routes(began: mpsc::UnboundedSender<()>) -> Router {
+        let slow = || async move {
+            began.send(()).unwrap();
+            std::future::pending::<()>().await;
+        };
+        Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/slow", get(slow))
+            .route("/large", get(|| async { vec![b'x'; 16 << 20] }))
     }
 
     async fn start(limits: Limits) -> Running {
         let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.address().unwrap();
         let shutdown = CancellationToken::new();
-        let (port, snapshots) = port();
-        let task = tokio::spawn(serve_within(listener, port.router(), shutdown.clone(), limits));
-        Running { address, shutdown, task, _snapshots: snapshots }
+        let (sender, began) = mpsc::unbounded_channel();
+        let task = tokio::spawn(serve_within(listener, routes(sender), shutdown.clone(), limits));
+        Running { address, shutdown, task, began }
     }
 
     async fn ask(mut stream: impl ByteStream, request: &[u8]) -> String {
@@ -150,8 +120,7 @@ mod tests {
         let path = folder.path().join("status.sock");
         let listener = Listener::unix(&path).await.unwrap();
         let shutdown = CancellationToken::new();
-        let (port, _snapshots) = port();
-        let task = tokio::spawn(serve(listener, port, shutdown.clone()));
+        let task = tokio::spawn(serve_routes(listener, routes(mpsc::unbounded_channel().0), shutdown.clone()));
         let answer = ask(UnixStream::connect(&path).await.unwrap(), HEALTH).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         shutdown.cancel();
@@ -179,13 +148,35 @@ mod tests {
     async fn idle_clients_cannot_lock_a_health_check_out() {
         let server = start(PATIENT).await;
         let mut idle = Vec::new();
-        for _ in 0..AT_ONCE + 10 {
+        for _ in 0..BOUNDS.asking + 10 {
             idle.push(TcpStream::connect(server.address).await.unwrap());
         }
         let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         let mut first = idle.remove(0);
         assert!(is_ended(&mut first).await, "the oldest was ended");
+    }
+
+    #[tokio::test]
+    async fn idle_clients_end_no_answer_and_too_many_answers_end_the_oldest() {
+        let mut server = start(PATIENT).await;
+        let mut waiting = Vec::new();
+        for _ in 0..BOUNDS.answered {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            stream.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            waiting.push(stream);
+            server.began.recv().await.unwrap();
+        }
+        let mut idle = Vec::new();
+        for _ in 0..200 {
+            idle.push(TcpStream::connect(server.address).await.unwrap());
+        }
+        assert!(is_ended(&mut idle[0]).await, "the oldest of the idle was ended");
+        let read = tokio::time::timeout(Duration::from_millis(50), waiting[0].read(&mut [0; 64])).await;
+        assert!(read.is_err(), "who waits for an answer was not ended: {read:?}");
+        let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(is_ended(&mut waiting[0]).await, "the oldest answer was ended");
     }
 
     #[tokio::test]
