@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::logging::LogFormat;
 use super::{
-    check, completions, copy, evidence, history, import_config, inspect, limits, login_check, man, next, once, pause, plan, resume,
-    run, schema, status, tags, trigger,
+    check, completions, copy, evidence, history, import_config, inspect, limits, login_check, man, next, once, pause,
+    plan, resume, run, schema, status, tags, trigger,
 };
 
 /// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.

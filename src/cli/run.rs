@@ -30,7 +30,8 @@ impl Run {
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), Utc::now()));
         let answered = CancellationToken::new();
         let (asking, commands) = Control::new();
-        let listening = control::listen(&config.daemon.control, asking.clone(), looked_at.clone(), answered.clone()).await?;
+        let listening =
+            control::listen(&config.daemon.control, asking.clone(), looked_at.clone(), answered.clone()).await?;
         let history = Arc::new(Journal::open_existing(&config.daemon.journal)?);
         let port = Port::new(looked_at, metrics.clone(), Arc::new(Utc::now)).with_history(history);
         let answering = listen(&config.daemon.status, "the status port", "daemon.status")

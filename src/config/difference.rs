@@ -78,7 +78,16 @@ fn by_name(config: &Config) -> BTreeMap<&EntryName, &Entry> {
 fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     // Taken apart, so that a setting added later cannot be forgotten here.
     let Daemon {
-        journal, keep_history, status, control, hooks, entries_at_once, memory, bandwidth, shutdown_grace, notify
+        journal,
+        keep_history,
+        status,
+        control,
+        hooks,
+        entries_at_once,
+        memory,
+        bandwidth,
+        shutdown_grace,
+        notify,
     } = old;
     [
         ("journal", *journal == new.journal),

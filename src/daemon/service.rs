@@ -18,8 +18,8 @@ use super::content::Content;
 use super::control::Asked;
 use super::gathering::Gathering;
 use super::notices::Notices;
-use super::pruning::Pruning;
 use super::pauses::Pauses;
+use super::pruning::Pruning;
 use super::queue::{Due, Queue};
 use super::state::State;
 use super::{

@@ -9,8 +9,8 @@ mod group;
 #[cfg(test)]
 mod group_tests;
 mod handle;
-mod notices;
 mod lookback;
+mod notices;
 mod owner;
 mod pauses;
 mod prune;
@@ -27,10 +27,10 @@ mod tests;
 
 pub use error::JournalError;
 pub use handle::Journal;
+pub use lookback::record::{Found, RunMark, Search, SeenTag};
+pub use notices::{NewNotice, Notice, Told};
 pub use pauses::PauseRecord;
 pub use prune::Pruned;
-pub use notices::{NewNotice, Notice, Told};
-pub use lookback::record::{Found, RunMark, Search, SeenTag};
 pub use quotas::QuotaRecord;
 pub use record::{
     Begun, DigestPrefix, DigestPrefixError, EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation,

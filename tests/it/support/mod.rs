@@ -1,8 +1,8 @@
 //! What the tests share: servers, programs, images.
 
 pub mod canary;
-pub mod clock;
 pub mod chromium;
+pub mod clock;
 pub mod cloud;
 pub mod front;
 pub mod http;
