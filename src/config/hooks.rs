@@ -10,6 +10,7 @@ use super::decode::MAX_SOCKET_PATH;
 use super::keys::{ANY, Key, Shape, Table, key};
 use super::node::Node;
 use super::reader::{Reader, Value};
+use super::report::{Found, Part};
 use super::{EntryName, StatusPort};
 use crate::oci::RegistryHost;
 use crate::registry::Secret;
@@ -142,7 +143,8 @@ fn receivers(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeMap<EntryNam
     for (name, value) in value.pairs() {
         let receiver = receiver(reader, &value);
         let Ok(name) = name.parse::<EntryName>() else {
-            reader.wrong(&value, "the name of a receiver has 1 to 64 letters, digits, `.`, `_` and `-`");
+            let message = "the name of a receiver has 1 to 64 letters, digits, `.`, `_` and `-`";
+            reader.add(Found::new(&value.path, Part::Key, message));
             continue;
         };
         match receiver {
