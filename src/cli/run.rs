@@ -43,7 +43,7 @@ impl Run {
             Some(hooks) => {
                 let port = hooks::Port::new(looked_up, metrics.clone(), Arc::new(asking));
                 let listener = listen(&hooks.listen, "the port for push events", "daemon.hooks.listen").await?;
-                listener.map(|listener| tokio::spawn(status::serve_routes(listener, port.router(), answered.clone())))
+                listener.map(|listener| tokio::spawn(status::serve_events(listener, port.router(), answered.clone())))
             }
         };
         let setup = Setup {

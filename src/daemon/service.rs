@@ -235,6 +235,7 @@ impl Service {
             self.back_off(entry.name.as_str());
         }
         self.state.loaded(&self.entries, &self.config.hosts(), now);
+        self.state.is_told_by(self.config.receivers().map(|(name, _)| name.as_str()));
         self.notices.configured(&self.config, now).await;
         Ok(())
     }
@@ -305,6 +306,9 @@ impl Service {
             }
         }
         for (entry, only) in self.gathering.due(tokio::time::Instant::now()) {
+            if self.pauses.owe(&entry) {
+                continue;
+            }
             self.waiting.push(Due { entry, trigger: Trigger::Pushed, only });
         }
         while self.running.len() < self.config.daemon.entries_at_once {
@@ -331,6 +335,9 @@ impl Service {
     fn run_now(&mut self, entry: String, trigger: Trigger, only: Option<Only>) -> Result<Accepted, Refusal> {
         if !self.has(&entry) {
             return Err(Refusal::UnknownEntry(entry));
+        }
+        if trigger == Trigger::Pushed && self.pauses.owe(&entry) {
+            return Ok(Accepted::WaitsAlready);
         }
         if self.pauses.has(&entry) {
             return Err(Refusal::Paused(entry));
@@ -378,8 +385,7 @@ impl Service {
         self.pauses.set(entry, since, until);
         let until = until.map_or_else(|| "it is resumed".to_owned(), |until| until.to_rfc3339());
         tracing::info!(entry, until, "paused: it begins no run by itself");
-        if self.waiting.has_whole(entry) {
-            self.waiting.retain(|waiting| waiting != entry);
+        if self.waiting.remove(entry) {
             self.awaited.retain(|name| name != entry || self.running.contains_key(name));
             self.pauses.owe(entry);
         }
@@ -580,6 +586,7 @@ impl Service {
             tracing::error!(%error, "the journal cannot tell when new entries last fired");
         }
         self.state.loaded(&self.entries, &self.config.hosts(), now);
+        self.state.is_told_by(self.config.receivers().map(|(name, _)| name.as_str()));
         self.notices.configured(&self.config, now).await;
         let (added, removed, changed) = (difference.added.len(), difference.removed.len(), difference.changed.len());
         tracing::info!(added, removed, changed, "the configuration was read again");
@@ -741,7 +748,7 @@ mod tests {
         service.pause("app", None, now).await.unwrap();
         service.start_due(now + TimeDelta::minutes(5));
         assert!(service.running.is_empty());
-        let refused = service.run_now("app".into(), Trigger::Pushed, None).unwrap_err();
+        let refused = service.run_now("app".into(), Trigger::Asked, None).unwrap_err();
         assert_eq!(refused.to_string(), "it is paused: `transship resume app` ends that");
 
         let mut restarted = self::service(folder.path(), &journal).await;
@@ -756,6 +763,43 @@ mod tests {
         assert!(service.running.contains_key("app"));
         let records = journal.pauses().await.unwrap();
         assert_eq!(records.iter().map(|record| record.over(over).is_some()).collect::<Vec<_>>(), [true]);
+    }
+
+    #[tokio::test]
+    async fn what_is_pushed_before_or_during_a_pause_comes_at_its_end() {
+        let only = || Some(Only::tag("app".parse().unwrap(), "v1".parse().unwrap()));
+        let push = |service: &mut Service| service.run_now("app".into(), Trigger::Pushed, only());
+        let moment = async || {
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(2)).await;
+            tokio::time::resume();
+        };
+        let now = Utc::now();
+        for when in ["gathered before", "waiting before", "during"] {
+            let folder = tempfile::tempdir().unwrap();
+            let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+            let mut service = service(folder.path(), &journal).await;
+            if when != "during" {
+                push(&mut service).unwrap();
+            }
+            if when == "waiting before" {
+                moment().await;
+                service.config.daemon.entries_at_once = 0;
+                service.start_due(now);
+                assert!(service.waiting.iter().next().is_some());
+                service.config.daemon.entries_at_once = 1;
+            }
+            service.pause("app", None, now).await.unwrap();
+            if when == "during" {
+                assert_eq!(push(&mut service), Ok(Accepted::WaitsAlready));
+            }
+            moment().await;
+            service.start_due(now);
+            assert!(service.running.is_empty(), "{when}");
+            service.resume("app", now).await.unwrap();
+            service.start_due(now);
+            assert!(service.running.contains_key("app"), "{when}");
+        }
     }
 
     #[tokio::test]

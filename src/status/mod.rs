@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod doc_tests;
 mod history;
+mod hook_events;
 mod listener;
 mod metrics;
 mod page;
@@ -15,10 +16,11 @@ mod server;
 mod snapshot;
 
 pub use history::{Answer, History};
+pub use hook_events::{HookEvents, HookResult};
 pub use listener::Listener;
 pub use metrics::{Delivery, Direction, EndedRun, Metrics};
 pub use routes::{Clock, HEALTHY_WITHIN, Port};
-pub use server::{serve, serve_routes};
+pub use server::{serve, serve_events};
 pub use snapshot::{
     ConfigurationState, EntryState, FailedRun, JournalState, LastRun, LimitsState, Quota, RateState, RegistryState,
     RunningState, SCHEMA, Snapshot, TransferState, WaitingState,

@@ -1,6 +1,8 @@
 //! Serves the routes on a listener, so that no client, slow or hostile, can hold up the daemon or each other.
 //!
 //! One request a connection, [`AT_ONCE`] connections, and a time limit for each. There is no TLS and no keep-alive.
+//! Whoever asks can ask again, so the oldest makes room for one more; who tells an event may not tell it twice, so those are
+//! let wait for a moment.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::listener::{Connection, Listener};
@@ -17,7 +20,9 @@ use super::routes::Port;
 /// Connections at once. One more ends the oldest, so that idle clients cannot lock a health check out.
 const AT_ONCE: usize = 64;
 /// How long a client may take.
-const LIMITS: Limits = Limits { head: Duration::from_secs(5), whole: Duration::from_secs(30) };
+const LIMITS: Limits = Limits { head: Duration::from_secs(5), whole: Duration::from_secs(30), sure: Duration::ZERO };
+/// The same for who tells events.
+const OF_EVENTS: Limits = Limits { sure: Duration::from_secs(2), ..LIMITS };
 /// The largest request head, in bytes.
 const HEAD_AT_MOST: usize = 16 << 10;
 /// How long answers under way are waited for at shutdown.
@@ -32,6 +37,8 @@ struct Limits {
     head: Duration,
     /// In all, the reading of the answer included.
     whole: Duration,
+    /// Of that, what it has whoever else comes. Those wait.
+    sure: Duration,
 }
 
 /// Answers requests until `shutdown`, then ends within a second. Dropping the future closes every connection.
@@ -39,14 +46,14 @@ pub async fn serve(listener: Listener, port: Port, shutdown: CancellationToken) 
     serve_within(listener, port.router(), shutdown, LIMITS).await;
 }
 
-/// Answers by other routes within the same limits.
-pub async fn serve_routes(listener: Listener, router: axum::Router, shutdown: CancellationToken) {
-    serve_within(listener, router, shutdown, LIMITS).await;
+/// Takes events by these routes in the same way, a storm of them one after the other.
+pub async fn serve_events(listener: Listener, router: axum::Router, shutdown: CancellationToken) {
+    serve_within(listener, router, shutdown, OF_EVENTS).await;
 }
 
 async fn serve_within(listener: Listener, router: axum::Router, shutdown: CancellationToken, limits: Limits) {
     let mut connections = JoinSet::new();
-    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
+    let mut oldest_first: VecDeque<(Instant, AbortHandle)> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -55,8 +62,12 @@ async fn serve_within(listener: Listener, router: axum::Router, shutdown: Cancel
         };
         match accepted {
             Ok(connection) => {
-                make_room(&mut oldest_first);
-                oldest_first.push_back(connections.spawn(answer(connection, router.clone(), limits)));
+                tokio::select! {
+                    () = make_room(&mut oldest_first, &mut connections, limits.sure) => {}
+                    () = shutdown.cancelled() => break,
+                }
+                let answering = connections.spawn(answer(connection, router.clone(), limits));
+                oldest_first.push_back((Instant::now(), answering));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -70,11 +81,20 @@ async fn serve_within(listener: Listener, router: axum::Router, shutdown: Cancel
     let _ = tokio::time::timeout(DRAIN, drained).await;
 }
 
-fn make_room(oldest_first: &mut VecDeque<AbortHandle>) {
-    oldest_first.retain(|connection| !connection.is_finished());
-    while oldest_first.len() >= AT_ONCE {
-        if let Some(oldest) = oldest_first.pop_front() {
+/// Waits until there is a place for one more: the oldest loses its own once it had what is `sure`.
+async fn make_room(oldest_first: &mut VecDeque<(Instant, AbortHandle)>, connections: &mut JoinSet<()>, sure: Duration) {
+    loop {
+        oldest_first.retain(|(_, connection)| !connection.is_finished());
+        let Some((since, oldest)) = oldest_first.front().filter(|_| oldest_first.len() >= AT_ONCE) else { return };
+        let left = sure.saturating_sub(since.elapsed());
+        if left.is_zero() {
             oldest.abort();
+            oldest_first.pop_front();
+            continue;
+        }
+        tokio::select! {
+            _ = connections.join_next() => {}
+            () = tokio::time::sleep(left) => {}
         }
     }
 }
@@ -134,7 +154,8 @@ mod tests {
     impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> ByteStream for T {}
 
     /// No limit that a test could wait for.
-    const PATIENT: Limits = Limits { head: Duration::from_secs(3600), whole: Duration::from_secs(3600) };
+    const PATIENT: Limits =
+        Limits { head: Duration::from_secs(3600), whole: Duration::from_secs(3600), sure: Duration::ZERO };
 
     /// Whether the server ends this connection.
     async fn is_ended(stream: &mut TcpStream) -> bool {
@@ -186,6 +207,29 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         let mut first = idle.remove(0);
         assert!(is_ended(&mut first).await, "the oldest was ended");
+    }
+
+    #[tokio::test]
+    async fn where_events_are_taken_a_crowd_waits_for_its_turn_and_idle_clients_lock_nobody_out() {
+        let waits = |sure| start(Limits { sure, ..PATIENT });
+        let server = waits(Duration::from_secs(3600)).await;
+        let asked: Vec<_> = (0..AT_ONCE * 4)
+            .map(|_| {
+                let address = server.address;
+                tokio::spawn(async move { ask(TcpStream::connect(address).await.unwrap(), HEALTH).await })
+            })
+            .collect();
+        for answer in asked {
+            let answer = answer.await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+        }
+        let server = waits(Duration::from_millis(20)).await;
+        let mut idle = Vec::new();
+        for _ in 0..AT_ONCE + 10 {
+            idle.push(TcpStream::connect(server.address).await.unwrap());
+        }
+        let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     }
 
     #[tokio::test]
