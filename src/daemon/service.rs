@@ -452,7 +452,7 @@ impl Service {
         let notices = self.notices.clone();
         self.runs.spawn(async move {
             let report = engine.run(&errand, &front, &stopping).await;
-            notices.ended(&errand.entry, &report).await;
+            notices.ended(&errand.entry, &report, errand.only.is_none()).await;
             report
         });
         self.running.insert(name.to_owned(), stop);

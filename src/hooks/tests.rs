@@ -220,7 +220,7 @@ async fn while_the_daemon_ends_senders_are_asked_to_send_again() {
 #[tokio::test]
 async fn receivers_come_and_go_with_the_configuration() {
     let bench = Bench::new(&receiver("build", "distribution")).await;
-    let mut status = async |path: &str| bench.post(path, pushed("team/app", "v1")).await.0;
+    let status = async |path: &str| bench.post(path, pushed("team/app", "v1")).await.0;
     assert_eq!((status("/hooks/build").await, status("/hooks/other").await), (202, 404));
     bench.config.send_replace(Arc::new(config(&receiver("other", "distribution"))));
     assert_eq!((status("/hooks/build").await, status("/hooks/other").await), (404, 202));

@@ -5,7 +5,7 @@
 //! is asked of a [`History`], within limits.
 
 #[cfg(test)]
-mod doc_tests;
+pub(crate) mod doc_tests;
 mod history;
 mod hook_events;
 mod listener;
