@@ -15,7 +15,7 @@ use crate::config::{self, StatusPort};
 use crate::daemon::{self, Control, Setup};
 use crate::hooks;
 use crate::journal::Journal;
-use crate::listen::{Listener, serve_routes};
+use crate::listen::{Listener, serve_events, serve_routes};
 use crate::status::{Metrics, Port, Snapshot};
 
 /// The arguments of `transship run`: none.
@@ -46,7 +46,7 @@ impl Run {
             Some(hooks) => {
                 let port = hooks::Port::new(looked_up, metrics.clone(), Arc::new(asking));
                 let listener = listen(&hooks.listen, "the port for push events", "daemon.hooks.listen").await?;
-                listener.map(|listener| tokio::spawn(serve_routes(listener, port.router(), answered.clone())))
+                listener.map(|listener| tokio::spawn(serve_events(listener, port.router(), answered.clone())))
             }
         };
         let setup = Setup {

@@ -367,7 +367,8 @@ pub(super) static TAGS: Table = Table {
     required: &[],
 };
 
-/// All tables, for "it belongs under …": of two that have a key the first is meant.
+/// All tables, for "it belongs under …": of two that have a key the first is meant, unless one stands right below where the key
+/// was written.
 pub(super) static TABLES: &[&Table] = &[
     &DAEMON,
     &REGISTRY,
@@ -396,6 +397,20 @@ impl Table {
     /// The keys of all groups.
     pub(super) fn keys(&self) -> impl Iterator<Item = &'static Key> {
         self.groups.iter().flat_map(|group| group.iter())
+    }
+
+    /// The tables of the maps right below.
+    pub(super) fn below(&self) -> impl Iterator<Item = &'static Self> {
+        self.keys().filter_map(|key| match key.shape {
+            Shape::TextOrMaps { keys: table, .. }
+            | Shape::Map(table)
+            | Shape::WordOr(_, table)
+            | Shape::OneOf(table, _)
+            | Shape::MapOf(table)
+            | Shape::ListOf(table)
+            | Shape::Maps(table) => Some(table),
+            _ => None,
+        })
     }
 
     /// The key of this name.

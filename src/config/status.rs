@@ -3,9 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::Receiver;
 use super::credentials::secret;
 use super::decode::MAX_SOCKET_PATH;
-use super::hooks::SHORTEST_SECRET;
 use super::keys::{Key, Shape, Table, key, with_default};
 use super::node::Node;
 use super::reader::{Reader, Value};
@@ -94,8 +94,8 @@ fn guarded(reader: &Reader<'_>, value: &Value<'_>) -> Option<Status> {
 
 fn token(reader: &Reader<'_>, value: &Value<'_>) -> Option<crate::registry::Secret> {
     let token = secret(reader, value)?;
-    if token.known_length().is_some_and(|length| length < SHORTEST_SECRET) {
-        let message = format!("the token can be guessed: {SHORTEST_SECRET} characters at least");
+    if token.known_length().is_some_and(|length| length < Receiver::SHORTEST_SECRET) {
+        let message = format!("the token can be guessed: {} characters at least", Receiver::SHORTEST_SECRET);
         reader.wrong_with_hint(value, message, "make one with `openssl rand -hex 32`");
     }
     Some(token)

@@ -14,7 +14,7 @@ use super::{Said, Socket};
 use crate::listen::{self, Bounds, Place};
 
 /// Who waits for an answer may have to wait for the end of a run: one more of these is sent away.
-const BOUNDS: Bounds = Bounds { asking: 64, answered: 64 };
+const BOUNDS: Bounds = Bounds { asking: 64, answered: Some(64), sure: Duration::ZERO };
 /// How long a client may take for its request, and for the reading of each answer.
 const WITHIN: Duration = Duration::from_secs(5);
 /// Answers that may wait for a client to read.
@@ -246,7 +246,7 @@ mod tests {
     async fn more_that_wait_than_there_is_room_for_are_sent_away() {
         let server = start(PATIENT).await;
         let mut waiting = Vec::new();
-        for _ in 0..BOUNDS.answered {
+        for _ in 0..BOUNDS.answered.unwrap() {
             let mut client = Client::ask(&server.path, &trigger(&["a", "slow"])).await.unwrap();
             assert_eq!(client.next(Some(SOON)).await.unwrap(), Some(queued("a")));
             waiting.push(client);

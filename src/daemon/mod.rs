@@ -15,6 +15,8 @@ mod journaling;
 mod late;
 mod listing;
 mod login;
+#[cfg(test)]
+mod notice_docs;
 mod notices;
 mod only;
 mod pairs;

@@ -223,6 +223,8 @@ impl Service {
             self.back_off(entry.name.as_str());
         }
         self.state.loaded(&self.entries, &self.config.hosts(), now);
+        self.state.is_told_by(self.config.receivers().map(|(name, _)| name.as_str()));
+        self.state.is_told_by(self.config.receivers().map(|(name, _)| name.as_str()));
         self.notices.configured(&self.config, now).await;
         Ok(())
     }

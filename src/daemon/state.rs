@@ -122,6 +122,11 @@ impl State {
         }
     }
 
+    /// These receivers are told of pushes.
+    pub(super) fn is_told_by<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
+        self.metrics.hook_events().follow(receivers);
+    }
+
     fn entry_state(&self, entry: &Entry) -> EntryState {
         let past = self.past.get(entry.name.as_str()).cloned().unwrap_or_default();
         EntryState {

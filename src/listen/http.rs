@@ -16,7 +16,9 @@ use super::connections::{Bounds, Place, serve};
 use super::listener::{Connection, Listener};
 
 /// Answers may be large, and each is whole in memory until it is read: so there are fewer of them.
-const BOUNDS: Bounds = Bounds { asking: 64, answered: 16 };
+const BOUNDS: Bounds = Bounds { asking: 64, answered: Some(16), sure: Duration::ZERO };
+/// Whoever asks can ask again; an event may be told once. So those wait for a moment instead of ending each other.
+const OF_EVENTS: Bounds = Bounds { asking: 64, answered: None, sure: Duration::from_secs(2) };
 /// How long a client may take.
 const LIMITS: Limits = Limits { head: Duration::from_secs(5), whole: Duration::from_secs(30) };
 /// The largest request head, in bytes. Of headers hyper takes a hundred.
@@ -33,11 +35,16 @@ struct Limits {
 
 /// Answers requests until `shutdown`, then ends within a second. Dropping the future closes every connection.
 pub async fn serve_routes(listener: Listener, router: Router, shutdown: CancellationToken) {
-    serve_within(listener, router, shutdown, LIMITS).await;
+    serve_within(listener, router, shutdown, BOUNDS, LIMITS).await;
 }
 
-async fn serve_within(listener: Listener, router: Router, shutdown: CancellationToken, limits: Limits) {
-    serve(listener, BOUNDS, shutdown, |connection, place| answer(connection, place, router.clone(), limits)).await;
+/// Takes events by these routes in the same way, but a storm of them one after the other.
+pub async fn serve_events(listener: Listener, router: Router, shutdown: CancellationToken) {
+    serve_within(listener, router, shutdown, OF_EVENTS, LIMITS).await;
+}
+
+async fn serve_within(listener: Listener, router: Router, shutdown: CancellationToken, bounds: Bounds, limits: Limits) {
+    serve(listener, bounds, shutdown, |connection, place| answer(connection, place, router.clone(), limits)).await;
 }
 
 /// One request and its answer. A client that breaks off or breaks the protocol is of no interest to anybody.
@@ -85,11 +92,15 @@ mod tests {
     }
 
     async fn start(limits: Limits) -> Running {
+        start_within(BOUNDS, limits).await
+    }
+
+    async fn start_within(bounds: Bounds, limits: Limits) -> Running {
         let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.address().unwrap();
         let shutdown = CancellationToken::new();
         let (sender, began) = mpsc::unbounded_channel();
-        let task = tokio::spawn(serve_within(listener, routes(sender), shutdown.clone(), limits));
+        let task = tokio::spawn(serve_within(listener, routes(sender), shutdown.clone(), bounds, limits));
         Running { address, shutdown, task, began }
     }
 
@@ -161,7 +172,7 @@ mod tests {
     async fn idle_clients_end_no_answer_and_too_many_answers_end_the_oldest() {
         let mut server = start(PATIENT).await;
         let mut waiting = Vec::new();
-        for _ in 0..BOUNDS.answered {
+        for _ in 0..BOUNDS.answered.unwrap() {
             let mut stream = TcpStream::connect(server.address).await.unwrap();
             stream.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
             waiting.push(stream);
@@ -177,6 +188,29 @@ mod tests {
         let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(is_ended(&mut waiting[0]).await, "the oldest answer was ended");
+    }
+
+    #[tokio::test]
+    async fn where_events_are_taken_a_crowd_waits_for_its_turn_and_idle_clients_lock_nobody_out() {
+        let waits = |sure| start_within(Bounds { sure, ..OF_EVENTS }, PATIENT);
+        let server = waits(Duration::from_secs(3600)).await;
+        let asked: Vec<_> = (0..OF_EVENTS.asking * 4)
+            .map(|_| {
+                let address = server.address;
+                tokio::spawn(async move { ask(TcpStream::connect(address).await.unwrap(), HEALTH).await })
+            })
+            .collect();
+        for answer in asked {
+            let answer = answer.await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+        }
+        let server = waits(Duration::from_millis(20)).await;
+        let mut idle = Vec::new();
+        for _ in 0..OF_EVENTS.asking + 10 {
+            idle.push(TcpStream::connect(server.address).await.unwrap());
+        }
+        let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     }
 
     #[tokio::test]

@@ -9,6 +9,6 @@ mod listener;
 mod seldom;
 
 pub use connections::{Accept, Bounds, Place, serve};
-pub use http::serve_routes;
+pub use http::{serve_events, serve_routes};
 pub use listener::{ByteChannel, Connection, Listener};
 pub use seldom::Seldom;

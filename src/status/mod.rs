@@ -6,14 +6,16 @@
 
 mod admission;
 #[cfg(test)]
-mod doc_tests;
+pub(crate) mod doc_tests;
 mod history;
+mod hook_events;
 mod metrics;
 mod page;
 mod routes;
 mod snapshot;
 
 pub use history::{Answer, History};
+pub use hook_events::{HookEvents, HookResult};
 pub use metrics::{Delivery, Direction, EndedRun, Metrics};
 pub use routes::{Clock, HEALTHY_WITHIN, Port};
 pub use snapshot::{

@@ -28,6 +28,9 @@ impl Service {
         if !self.has(&entry) {
             return Err(Refusal::UnknownEntry(entry));
         }
+        if trigger == Trigger::Pushed && self.pauses.owe(&entry) {
+            return Ok(Accepted::WaitsAlready);
+        }
         if self.pauses.has(&entry) {
             return Err(Refusal::Paused(entry));
         }

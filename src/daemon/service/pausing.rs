@@ -41,8 +41,7 @@ impl Service {
         self.pauses.set(entry, since, until);
         let until = until.map_or_else(|| "it is resumed".to_owned(), |until| until.to_rfc3339());
         tracing::info!(entry, until, "paused: it begins no run by itself");
-        if self.waiting.has_whole(entry) {
-            self.waiting.retain(|waiting| waiting != entry);
+        if self.waiting.remove(entry) {
             self.awaited.retain(|name| name != entry || self.running.contains_key(name));
             self.pauses.owe(entry);
         }
@@ -93,6 +92,7 @@ mod tests {
 
     use super::super::tests::service;
     use super::*;
+    use crate::daemon::Only;
     use crate::journal::Journal;
     use crate::schedule::Timing;
 
@@ -108,7 +108,7 @@ mod tests {
         daemon.pause("app", None, now).await.unwrap();
         daemon.start_due(now + TimeDelta::minutes(5));
         assert!(daemon.running.is_empty());
-        let refused = daemon.run_now("app".into(), Trigger::Pushed, None).unwrap_err();
+        let refused = daemon.run_now("app".into(), Trigger::Asked, None).unwrap_err();
         assert_eq!(refused.to_string(), "it is paused: `transship resume app` ends that");
 
         let mut restarted = service(folder.path(), &journal).await;
@@ -123,6 +123,43 @@ mod tests {
         assert!(daemon.running.contains_key("app"));
         let records = journal.pauses().await.unwrap();
         assert_eq!(records.iter().map(|record| record.over(over).is_some()).collect::<Vec<_>>(), [true]);
+    }
+
+    #[tokio::test]
+    async fn what_is_pushed_before_or_during_a_pause_comes_at_its_end() {
+        let only = || Some(Only::tag("app".parse().unwrap(), "v1".parse().unwrap()));
+        let push = |daemon: &mut Service| daemon.run_now("app".into(), Trigger::Pushed, only());
+        let moment = async || {
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(2)).await;
+            tokio::time::resume();
+        };
+        let now = Utc::now();
+        for when in ["gathered before", "waiting before", "during"] {
+            let folder = tempfile::tempdir().unwrap();
+            let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+            let mut daemon = service(folder.path(), &journal).await;
+            if when != "during" {
+                push(&mut daemon).unwrap();
+            }
+            if when == "waiting before" {
+                moment().await;
+                daemon.config.daemon.entries_at_once = 0;
+                daemon.start_due(now);
+                assert!(daemon.waiting.iter().next().is_some());
+                daemon.config.daemon.entries_at_once = 1;
+            }
+            daemon.pause("app", None, now).await.unwrap();
+            if when == "during" {
+                assert_eq!(push(&mut daemon), Ok(Accepted::WaitsAlready));
+            }
+            moment().await;
+            daemon.start_due(now);
+            assert!(daemon.running.is_empty(), "{when}");
+            daemon.resume("app", now).await.unwrap();
+            daemon.start_due(now);
+            assert!(daemon.running.contains_key("app"), "{when}");
+        }
     }
 
     #[tokio::test]

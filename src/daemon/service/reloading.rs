@@ -91,6 +91,7 @@ impl Service {
             tracing::error!(%error, "the journal cannot tell when new entries last fired");
         }
         self.state.loaded(&self.entries, &self.config.hosts(), now);
+        self.state.is_told_by(self.config.receivers().map(|(name, _)| name.as_str()));
         self.notices.configured(&self.config, now).await;
         let (added, removed, changed) = (difference.added.len(), difference.removed.len(), difference.changed.len());
         tracing::info!(added, removed, changed, "the configuration was read again");

@@ -38,6 +38,9 @@ impl Service {
             }
         }
         for (entry, only) in self.gathering.due(tokio::time::Instant::now()) {
+            if self.pauses.owe(&entry) {
+                continue;
+            }
             self.waiting.push(Due { entry, trigger: Trigger::Pushed, only });
         }
         while self.running.len() < self.config.daemon.entries_at_once {
@@ -69,7 +72,7 @@ impl Service {
         let notices = self.notices.clone();
         self.runs.spawn(async move {
             let report = engine.run(&errand, &front, &stopping).await;
-            notices.ended(&errand.entry, &report).await;
+            notices.ended(&errand.entry, &report, errand.only.is_none()).await;
             report
         });
         self.running.insert(name.to_owned(), stop);
