@@ -68,5 +68,6 @@ pub use probe::{Greeting, LetIn, LoginError, Proof, Readable, Scheme, StatedLimi
 pub use profile::{InForce, LimitsInForce, Origin, ProfileError};
 pub use quota::QuotaState;
 pub use repository::Repository;
+pub(crate) use realm::is_loopback;
 pub(crate) use retry::{failure_of, retry_after};
 pub use turns::Party;
