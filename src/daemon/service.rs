@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument as _;
 
 use super::awaited::Awaited;
 use super::content::Content;
@@ -446,7 +447,8 @@ impl Service {
         let notices = self.notices.clone();
         self.runs.spawn(async move {
             let report = engine.run(&errand, &front, &stopping).await;
-            notices.ended(&errand.entry, &report).await;
+            let span = tracing::info_span!("run", entry = report.entry, run = report.run);
+            notices.ended(&errand.entry, &report).instrument(span).await;
             report
         });
         self.running.insert(name.to_owned(), stop);

@@ -272,7 +272,10 @@ impl State {
 
     pub(super) fn journal_is(&mut self, writable: bool, bytes: Option<u64>) {
         if self.snapshot.journal.writable && !writable {
-            tracing::error!(journal = self.snapshot.journal.path, "the journal cannot be written, so no run begins: look at its disk and the rights of its folder");
+            tracing::error!(
+                journal = self.snapshot.journal.path,
+                "the journal cannot be written, so no run begins: look at its disk and the rights of its folder"
+            );
         }
         (self.snapshot.journal.writable, self.snapshot.journal.bytes) = (writable, bytes);
         self.metrics.journal(bytes, writable);

@@ -233,7 +233,10 @@ fn a_library_that_logs_by_the_log_crate_is_the_module_of_its_lines() {
 }
 
 #[test]
-fn a_journal_stream_of_another_process_is_not_ours() {
+fn a_journal_stream_is_ours_where_it_is_standard_error() {
+    let own = std::fs::metadata("/proc/self/fd/2").unwrap();
+    assert!(is_standard_error(&format!("{}:{}", own.dev(), own.ino())));
+    assert!(!is_standard_error(&format!("{}:{}", own.dev(), own.ino() + 1)));
     assert!(!is_standard_error("0:0"));
     assert!(!is_standard_error(""));
 }
