@@ -192,6 +192,7 @@ fn every_line_of_a_run_says_which_it_is_and_none_says_another_while_two_run() {
         assert!(!line.to_string().contains(other), "{line}");
     }
     assert_eq!(rooms.len(), 3, "{rooms:?} of {lines:#?}");
+    assert!(lines.iter().any(|line| line["message"] == "a request is repeated"), "{lines:#?}");
     assert!(runs.len() == 2 && runs["first"].is_disjoint(&runs["second"]), "{runs:?}");
     assert!(runs.values().all(|numbers| numbers.len() == 1), "{runs:?}");
     let of = |entry: &str| lines.iter().position(|line| line["entry"] == entry).unwrap();
