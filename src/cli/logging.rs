@@ -102,7 +102,7 @@ fn written_as(
             let journal = socket.and_then(|socket| Journal::at(socket).ok());
             // Each line tries anew: the journal may be gone for a while.
             Box::new(move |line| {
-                if !journal.as_ref().is_some_and(|journal| journal.send(line).is_ok()) {
+                if journal.as_ref().is_none_or(|journal| journal.send(line).is_err()) {
                     print(&prefixed(line));
                 }
             })
