@@ -35,7 +35,7 @@ pub enum LogFormat {
     Pretty,
     /// One JSON object a line.
     Json,
-    /// Entries of systemd's journal, with fields; without it lines with a `<N>` priority and no time.
+    /// Lines with a `<N>` priority and no time; entries with fields where standard error is the journal.
     Journald,
 }
 
@@ -60,8 +60,10 @@ pub(super) fn start(format: LogFormat, by_default: Level, bars: &MultiProgress) 
         // A lost standard error is nobody's concern.
         let _ = bars.suspend(|| io::stderr().write_all(text.as_bytes()));
     };
-    let lines =
-        Lines::new(written_as(resolved(format), journal::SOCKET.as_ref(), print)).with_filter(filter(&directives)?);
+    let is_journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream));
+    let format = if is_journal && format == LogFormat::Auto { LogFormat::Journald } else { format };
+    let socket = is_journal.then_some(Path::new(journal::SOCKET));
+    let lines = Lines::new(written_as(format, socket, print)).with_filter(filter(&directives)?);
     // A second call within one process (tests) keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(lines).try_init();
     Ok(())
@@ -87,19 +89,20 @@ where
     Ok(EnvFilter::try_new(directives)?.or(spans))
 }
 
-/// How a line is written: `print` is given what belongs on standard error.
+/// How a line is written: `print` is given what belongs on standard error. `socket` is where the journal listens, if standard
+/// error is the journal.
 fn written_as(
     format: LogFormat,
-    socket: &Path,
+    socket: Option<&Path>,
     print: impl Fn(&str) + Send + Sync + 'static,
 ) -> Box<dyn Fn(&Line) + Send + Sync> {
     match format {
         LogFormat::Json => Box::new(move |line| print(&json(line, Utc::now()))),
         LogFormat::Journald => {
-            let journal = Journal::at(socket);
+            let journal = socket.and_then(|socket| Journal::at(socket).ok());
             // Each line tries anew: the journal may be gone for a while.
             Box::new(move |line| {
-                if !journal.as_ref().is_ok_and(|journal| journal.send(line).is_ok()) {
+                if journal.as_ref().is_none_or(|journal| journal.send(line).is_err()) {
                     print(&prefixed(line));
                 }
             })
@@ -108,15 +111,6 @@ fn written_as(
             let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
             Box::new(move |line| print(&pretty(line, Utc::now(), colours)))
         }
-    }
-}
-
-fn resolved(format: LogFormat) -> LogFormat {
-    match format {
-        LogFormat::Auto if std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream)) => {
-            LogFormat::Journald
-        }
-        other => other,
     }
 }
 

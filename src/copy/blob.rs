@@ -108,8 +108,7 @@ async fn bring_to_all(batch: Arc<Batch>, blob: Descriptor, told: Vec<Told>) {
     }
     let following = waiting.into_iter().map(|(waiting, told)| async {
         waiting.over().await;
-        let span = told.delivery.span().clone();
-        let brought = bring_again(&told.delivery, &blob, Trust::Memory).instrument(span).await;
+        let brought = bring_again(&told.delivery, &blob, Trust::Memory).await;
         told.tell(brought);
     });
     join(bring_together(&batch, &blob, duties), join_all(following)).await;
@@ -201,7 +200,7 @@ async fn send_together(batch: &Arc<Batch>, blob: &Descriptor, wanting: Vec<(Want
 /// Brings one blob to one target alone.
 pub(super) async fn bring_again(delivery: &Arc<Delivery>, blob: &Descriptor, trust: Trust) -> Result<(), CopyError> {
     match claim(delivery, blob, trust).await {
-        Some(duty) => bring_alone(delivery, blob, duty, trust).await,
+        Some(duty) => bring_alone(delivery, blob, duty, trust).instrument(delivery.span().clone()).await,
         None => Ok(()),
     }
 }

@@ -313,7 +313,7 @@ impl Registry {
             && !locate::same_origin(known, &realm)
         {
             let (known, realm) = (locate::shown(known), locate::shown(&realm));
-            tracing::warn!(registry = %self.host(), known, realm, "the registry names another token service than before");
+            tracing::warn!(registry = %self.host(), known, realm, "the registry names another token service than before, which gets the credentials now: see that it is meant");
         }
         *scheme = Some(Scheme::Bearer { realm, service });
         Ok(())

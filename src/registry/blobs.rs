@@ -28,7 +28,7 @@ impl Repository {
                 let Some(stored) = length(&answer).filter(|stored| *stored != blob.size) else { return Ok(true) };
                 tracing::warn!(
                     place = %context.place, blob = %blob.digest, stored, wanted = blob.size,
-                    "the registry has a blob in another length than it should have"
+                    "the registry has a blob in another length than it should have; it is sent again"
                 );
                 self.registry.upload.learn_it_lies();
                 Ok(false)

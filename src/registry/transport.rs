@@ -159,7 +159,7 @@ impl Registry {
             attempt.ended(context, &outcome)?;
             // A challenge is answered before anything else is told.
             alone = alone.filter(|_| outcome.as_ref().is_ok_and(|answer| self.is_challenge(answer)));
-            let pause = match outcome {
+            let (pause, error) = match outcome {
                 Ok(answer) if self.is_challenge(&answer) => {
                     let again =
                         !renewed && self.challenged(&call.scopes, grant.as_ref(), &answer).await.map_err(denied)?;
@@ -175,15 +175,16 @@ impl Registry {
                     continue;
                 }
                 Ok(answer) => match self.pause_after(&answer, number, &mut attempts) {
-                    Some(pause) => pause,
+                    Some(pause) => (pause, answer.refusal(context)),
                     None => return Ok(answer),
                 },
                 Err(trouble) => match trouble.failure().and_then(|failure| attempts.again(failure)) {
-                    Some(pause) => pause,
+                    Some(pause) => (pause, context.error(trouble.kind(), trouble.detail())),
                     None => return Err(context.error(trouble.kind(), trouble.detail())),
                 },
             };
             self.meter.repeated();
+            tracing::debug!(%error, pause = ?pause, "a request is repeated");
             tokio::time::sleep(pause).await;
         }
     }

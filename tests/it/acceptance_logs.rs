@@ -192,6 +192,7 @@ fn every_line_of_a_run_says_which_it_is_and_none_says_another_while_two_run() {
         assert!(!line.to_string().contains(other), "{line}");
     }
     assert_eq!(rooms.len(), 3, "{rooms:?} of {lines:#?}");
+    assert!(lines.iter().any(|line| line["message"] == "a request is repeated"), "{lines:#?}");
     assert!(runs.len() == 2 && runs["first"].is_disjoint(&runs["second"]), "{runs:?}");
     assert!(runs.values().all(|numbers| numbers.len() == 1), "{runs:?}");
     let of = |entry: &str| lines.iter().position(|line| line["entry"] == entry).unwrap();
@@ -210,6 +211,28 @@ fn what_a_blob_is_about_is_said_where_its_transfer_breaks_off() {
     let expected = harbour.line("DEBUG", "", 1, "v1", &image);
     for field in ["entry", "run", "source", "target", "tag", "digest"] {
         assert_eq!(broke[field], expected[field], "{field} of {broke}");
+    }
+}
+
+#[test]
+fn a_task_that_moves_a_blob_to_several_targets_says_what_it_is_about() {
+    let harbour = Harbour::new(&[]);
+    let (image, slow) = (harbour.put("app", "v1", 1), Server::start());
+    let (source, target) = (harbour.source.host(), harbour.target.host());
+    let entry =
+        format!("- {{name: app, source: \"{source}/app\", targets: [\"{target}/app\", \"{}/app\"]}}", slow.host());
+    harbour.site.configure(&[source, target, slow.host()], &entry);
+    slow.set(Fault::Held("upload POST"));
+    let mut command = harbour.site.command(&["--log-format", "json", "once"]);
+    let mut running = Running::start(command.env("TRANSSHIP_LOG", "transship::copy=debug"));
+    let is_told =
+        |line: &Value| line["message"].as_str().is_some_and(|message| message.starts_with("slower than its siblings"));
+    let told = running.wait_until("the slow one", |running| objects(&running.stderr()).into_iter().find(is_told));
+    slow.heal();
+    running.wait(DEADLINE).expect_success();
+    let expected = harbour.line("DEBUG", "", 1, "v1", &image);
+    for field in ["entry", "run", "source", "tag", "digest"] {
+        assert_eq!(told[field], expected[field], "{field} of {told}");
     }
 }
 

@@ -21,8 +21,8 @@ impl Paper {
     }
 }
 
-/// What is printed of what `say` says. `socket` is where the journal would listen.
-fn printed(format: LogFormat, directives: &str, socket: &Path, say: impl FnOnce()) -> String {
+/// What is printed of what `say` says. `socket` is where the journal would listen, if standard error is the journal.
+fn printed(format: LogFormat, directives: &str, socket: Option<&Path>, say: impl FnOnce()) -> String {
     let paper = Paper::default();
     let on = paper.clone();
     let print = move |text: &str| on.0.lock().unwrap().push_str(text);
@@ -31,9 +31,9 @@ fn printed(format: LogFormat, directives: &str, socket: &Path, say: impl FnOnce(
     paper.text()
 }
 
-/// The same, where no journal is and everything is let through.
+/// The same, where standard error is no journal and everything is let through.
 fn said(format: LogFormat, say: impl FnOnce()) -> String {
-    printed(format, "trace", Path::new("/nonexistent/journal"), say)
+    printed(format, "trace", None, say)
 }
 
 fn parsed(text: &str) -> Vec<Value> {
@@ -103,7 +103,7 @@ fn a_line_has_the_fields_of_its_run_each_once_in_every_form() {
     );
 
     let journal = Listening::new();
-    assert_eq!(printed(LogFormat::Journald, "info", &journal.path, speak_of_a_tag), "", "it is in the journal");
+    assert_eq!(printed(LogFormat::Journald, "info", Some(&journal.path), speak_of_a_tag), "", "it is in the journal");
     let expected = [
         ("MESSAGE", text),
         ("PRIORITY", "6"),
@@ -123,7 +123,7 @@ fn a_line_has_the_fields_of_its_run_each_once_in_every_form() {
 #[test]
 fn what_is_let_through_says_of_which_run_it_is_whatever_the_filter() {
     for directives in ["warn", "error", "transship::cli=warn", "off,transship::cli::logging=error"] {
-        let line = printed(LogFormat::Json, directives, Path::new("/nonexistent/journal"), || {
+        let line = printed(LogFormat::Json, directives, None, || {
             let _run = tracing::info_span!("run", entry = "api", run = 7).entered();
             tracing::info!("not of interest");
             tracing::error!("failed");
@@ -152,7 +152,7 @@ fn a_forged_line_stays_within_the_line_that_tells_of_it_in_every_form() {
     assert_eq!((&object["entry"], &object["tag"], &object["problem"]), (&json!("api"), &json!(FORGED), &json!(FORGED)));
 
     let journal = Listening::new();
-    printed(LogFormat::Journald, "info", &journal.path, say);
+    printed(LogFormat::Journald, "info", Some(&journal.path), say);
     let entry = journal.entry();
     let of = |name: &str| {
         entry.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str()).collect::<Vec<_>>()
@@ -171,7 +171,7 @@ fn mistakes_in_the_configuration_keep_their_lines() {
     assert_eq!(said(LogFormat::Journald, say), "<3>refused\n<3>sync.yaml:1:1: bad\n<3>1 | x\\u{1b}[2J\n");
     assert_eq!(parsed(&said(LogFormat::Json, say))[0]["problems"], "sync.yaml:1:1: bad\n1 | x\u{1b}[2J");
     let journal = Listening::new();
-    printed(LogFormat::Journald, "info", &journal.path, say);
+    printed(LogFormat::Journald, "info", Some(&journal.path), say);
     let entry = journal.entry();
     assert_eq!(entry[0], ("MESSAGE".to_owned(), format!("refused\n{below}")));
     assert_eq!(entry[4], ("TRANSSHIP_PROBLEMS".to_owned(), below.to_owned()));
@@ -201,12 +201,12 @@ fn where_the_journal_does_not_take_a_line_it_is_on_standard_error_and_nobody_wai
     let say = || tracing::warn!("heard");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
-    assert_eq!(printed(LogFormat::Journald, "info", &path, say), "<4>heard\n", "nothing is there");
+    assert_eq!(printed(LogFormat::Journald, "info", Some(&path), say), "<4>heard\n", "nothing is there");
     drop(UnixDatagram::bind(&path).unwrap());
-    assert_eq!(printed(LogFormat::Journald, "info", &path, say), "<4>heard\n", "nobody listens");
+    assert_eq!(printed(LogFormat::Journald, "info", Some(&path), say), "<4>heard\n", "nobody listens");
 
     let hanging = Listening::new();
-    let printed = printed(LogFormat::Journald, "info", &hanging.path, || (0..100_000).for_each(|_| say()));
+    let printed = printed(LogFormat::Journald, "info", Some(&hanging.path), || (0..100_000).for_each(|_| say()));
     let (not_taken, taken) = (printed.lines().count(), std::iter::repeat_with(|| hanging.entry()));
     assert!(not_taken > 0 && not_taken < 100_000, "{not_taken}");
     assert_eq!(taken.take(100_000 - not_taken).filter(|entry| entry[0].1 == "heard").count(), 100_000 - not_taken);
@@ -216,7 +216,7 @@ fn where_the_journal_does_not_take_a_line_it_is_on_standard_error_and_nobody_wai
 fn a_line_too_long_for_the_journal_is_cut_and_still_told() {
     let journal = Listening::new();
     let long = "é".repeat(1 << 20);
-    let line = printed(LogFormat::Journald, "info", &journal.path, || tracing::warn!(problem = long, "m"));
+    let line = printed(LogFormat::Journald, "info", Some(&journal.path), || tracing::warn!(problem = long, "m"));
     let told = if line.is_empty() { journal.entry().swap_remove(0).1 } else { line };
     assert!(told.ends_with("é…") || told.ends_with("é…\n"), "{}", &told[told.len() - 20..]);
     assert!(told.len() < 70_000);
@@ -233,7 +233,10 @@ fn a_library_that_logs_by_the_log_crate_is_the_module_of_its_lines() {
 }
 
 #[test]
-fn a_journal_stream_of_another_process_is_not_ours() {
+fn a_journal_stream_is_ours_where_it_is_standard_error() {
+    let own = std::fs::metadata("/proc/self/fd/2").unwrap();
+    assert!(is_standard_error(&format!("{}:{}", own.dev(), own.ino())));
+    assert!(!is_standard_error(&format!("{}:{}", own.dev(), own.ino() + 1)));
     assert!(!is_standard_error("0:0"));
     assert!(!is_standard_error(""));
 }

@@ -1,6 +1,7 @@
 //! What begins runs by itself: firings, ends of pauses, tags that waited, pushes; and what begins as soon as there is a place.
 
 use chrono::{DateTime, Utc};
+use tracing::Instrument as _;
 
 use super::Service;
 use crate::daemon::queue::Due;
@@ -72,7 +73,8 @@ impl Service {
         let notices = self.notices.clone();
         self.runs.spawn(async move {
             let report = engine.run(&errand, &front, &stopping).await;
-            notices.ended(&errand.entry, &report, errand.only.is_none()).await;
+            let span = tracing::info_span!("run", entry = report.entry, run = report.run);
+            notices.ended(&errand.entry, &report, errand.only.is_none()).instrument(span).await;
             report
         });
         self.running.insert(name.to_owned(), stop);
