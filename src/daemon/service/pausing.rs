@@ -1,17 +1,12 @@
 //! Pauses of entries: written down before they are in force, taken up from the journal, ended by a person or by their time.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 
-use super::Service;
+use super::{Service, WITHIN};
 use crate::daemon::pauses::Pauses;
 use crate::daemon::queue::Due;
 use crate::daemon::{Accepted, Refusal};
 use crate::journal::{JournalError, PauseRecord, Trigger};
-
-/// How long the journal may take to write a pause down, while the loop waits.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 
 impl Service {
     /// The pauses that last go on; what was to fire in those that are over is not made up for.
@@ -80,7 +75,7 @@ impl Service {
 
     pub(super) async fn write_down(&self, pause: PauseRecord) -> Result<(), Refusal> {
         let Some(journal) = &self.engine.journal else { return Ok(()) };
-        match tokio::time::timeout(WRITTEN_WITHIN, journal.note_pause(pause)).await {
+        match tokio::time::timeout(WITHIN, journal.note_pause(pause)).await {
             Ok(written) => written.map_err(|error| Refusal::Unwritten(error.to_string())),
             Err(_) => Err(Refusal::Unwritten("it takes too long".to_owned())),
         }
@@ -89,6 +84,8 @@ impl Service {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use chrono::TimeDelta;
 
     use super::super::tests::service;
