@@ -138,4 +138,29 @@ mod tests {
         assert_eq!(daemon.resume("app", until).await, Ok(Accepted::NotPaused));
         assert!(daemon.resume("nobody", until).await.is_err());
     }
+
+    #[tokio::test]
+    async fn what_would_have_fired_in_a_pause_that_ended_while_the_daemon_was_off_is_not_made_up_for() {
+        let (began, over) = ("2026-05-10T01:30:00Z", "2026-05-10T05:30:00Z");
+        let [began, over] = [began, over].map(|time| time.parse::<DateTime<Utc>>().unwrap());
+        for (until, ended) in [(Some(over), None), (None, Some(over))] {
+            let folder = tempfile::tempdir().unwrap();
+            let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+            let pause = PauseRecord { entry: "app".to_owned(), since: began, until, ended };
+            journal.note_pause(pause).await.unwrap();
+            let mut daemon = service(folder.path(), &journal).await;
+            let timing =
+                Timing { schedule: "0 * * * *".parse().unwrap(), timezone: chrono_tz::UTC, jitter: Duration::ZERO };
+            let now = over + TimeDelta::minutes(20);
+            // It fired last right before the pause.
+            daemon.timetable.set("app", timing, Some(began - TimeDelta::minutes(30)), now);
+            daemon.take_up_pauses(now).await.unwrap();
+            assert!(!daemon.pauses.has("app"));
+            daemon.start_due(now);
+            assert!(daemon.running.is_empty(), "02:00 to 05:00 were within the pause");
+            daemon.start_due(now + TimeDelta::minutes(10));
+            assert!(daemon.running.contains_key("app"), "06:00");
+            daemon.runs.join_next().await.unwrap().unwrap();
+        }
+    }
 }
