@@ -14,6 +14,7 @@ mod filter;
 mod history;
 mod import_config;
 mod inspect;
+mod last_word;
 mod limits;
 mod logging;
 mod login_check;

@@ -1,4 +1,7 @@
-//! `transship next [ENTRY…]`: when entries will run by themselves. Offline: by the configuration and the clock alone.
+//! `transship next [ENTRY…]`: when entries will run by themselves, by the configuration, the clock, and the pauses of the journal. The
+//! daemon need not run.
+
+use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -9,6 +12,7 @@ use super::start::Context;
 use super::table::{Align, Table};
 use super::{configuration, units};
 use crate::config::Entry;
+use crate::journal::{Journal, JournalError, PauseRecord};
 use crate::schedule::{Schedule, jitter_of};
 
 /// The arguments of `transship next`.
@@ -38,15 +42,30 @@ struct Coming {
 }
 
 impl Next {
-    pub(super) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+    pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let config = configuration::load(&context.global)?;
         let entries = configuration::chosen(&config, &self.entries)?;
-        self.print(&entries, Utc::now(), &mut context.output)?;
+        let pauses = match pauses(&config.daemon.journal).await {
+            Ok(pauses) => pauses,
+            Err(error) => {
+                tracing::warn!(%error, "the journal does not tell which entries are paused: all are listed");
+                Vec::new()
+            }
+        };
+        self.print(&entries, &pauses, Utc::now(), &mut context.output)?;
         Ok(Exit::Ok)
     }
 
-    fn print(&self, entries: &[&Entry], now: DateTime<Utc>, output: &mut Output) -> Result<(), Failure> {
-        let coming = coming(entries, now, self.count.into());
+    fn print(
+        &self,
+        entries: &[&Entry],
+        pauses: &[PauseRecord],
+        now: DateTime<Utc>,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
+        let lasting =
+            |entry: &Entry| pauses.iter().find(|pause| pause.entry == entry.name.as_str() && pause.over(now).is_none());
+        let coming = coming(entries, now, self.count.into(), lasting);
         if self.json {
             return Ok(output.json(&coming)?);
         }
@@ -69,6 +88,9 @@ impl Next {
             }
             output.table(&table)?;
         }
+        for pause in entries.iter().filter_map(|entry| lasting(entry)) {
+            output.line(format!("{}: {}", pause.entry, units::pause(pause.since, pause.until)))?;
+        }
         let by_hand = entries.iter().filter(|entry| entry.schedule == Schedule::Never);
         let by_hand: Vec<&str> = by_hand.map(|entry| entry.name.as_str()).collect();
         if !by_hand.is_empty() {
@@ -78,12 +100,42 @@ impl Next {
     }
 }
 
-/// The first so many firings after `now`, in the order of their instants, then of the entries' names.
-fn coming(entries: &[&Entry], now: DateTime<Utc>, count: usize) -> Vec<Coming> {
-    let mut all: Vec<Coming> = entries.iter().flat_map(|entry| firings(entry, now).take(count)).collect();
+/// The pauses that a journal has; one that is not there has none.
+async fn pauses(journal: &Path) -> Result<Vec<PauseRecord>, JournalError> {
+    match Journal::open_existing(journal) {
+        Ok(journal) => journal.pauses().await,
+        Err(JournalError::Missing { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The first so many firings after `now`, in the order of their instants, then of the entries' names. What an entry would fire
+/// during its pause is left out.
+fn coming<'a>(
+    entries: &[&Entry],
+    now: DateTime<Utc>,
+    count: usize,
+    pause: impl Fn(&Entry) -> Option<&'a PauseRecord>,
+) -> Vec<Coming> {
+    let of_entry = |entry: &&Entry| {
+        let pause = pause(entry);
+        let until = pause.and_then(|pause| pause.until);
+        let is_endless = pause.is_some() && until.is_none();
+        let fires = firings(entry, now).take_while(move |_| !is_endless);
+        fires
+            .filter(move |coming| until.is_none_or(|until| coming.scheduled_at > until))
+            .take(count)
+            .collect::<Vec<_>>()
+    };
+    let mut all: Vec<Coming> = entries.iter().flat_map(of_entry).collect();
     all.sort();
     all.truncate(count);
     all
+}
+
+/// When an entry that is not paused, or until then, fires first after `now`.
+pub(super) fn first(entry: &Entry, pause: Option<&PauseRecord>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    coming(&[entry], now, 1, |_| pause).first().map(|coming| coming.at)
 }
 
 /// The firings of one entry after `now`.
@@ -115,11 +167,15 @@ sync:
 "#;
 
     fn printed(names: &[&str], count: u16, json: bool) -> String {
+        printed_with(&[], names, count, json)
+    }
+
+    fn printed_with(pauses: &[PauseRecord], names: &[&str], count: u16, json: bool) -> String {
         let config = crate::config::parse("sync.yaml", CONFIG, &|_| Some("/tmp".into())).unwrap();
         let entries: Vec<&Entry> = config.entries.iter().filter(|entry| names.contains(&entry.name.as_str())).collect();
         let paper = Paper::default();
         let now = "2026-05-10T00:30:00Z".parse().unwrap();
-        Next { entries: Vec::new(), count, json }.print(&entries, now, &mut paper.output()).unwrap();
+        Next { entries: Vec::new(), count, json }.print(&entries, pauses, now, &mut paper.output()).unwrap();
         paper.text()
     }
 
@@ -137,6 +193,30 @@ by hand only: hand
 ";
         assert_eq!(printed(&["nightly", "often", "hand"], 6, false), expected);
         assert_eq!(printed(&["hand"], 6, false), "by hand only: hand\n");
+    }
+
+    #[test]
+    fn what_falls_into_a_pause_is_left_out_and_the_pause_is_told() {
+        let at = |time: &str| format!("2026-05-{time}:00Z").parse::<DateTime<Utc>>().unwrap();
+        let pause =
+            |entry: &str, until, ended| PauseRecord { entry: entry.into(), since: at("09T12:00"), until, ended };
+        let pauses = [
+            pause("nightly", None, None),
+            pause("often", Some(at("10T12:00")), None),
+            pause("hand", Some(at("09T13:00")), None),
+            pause("late", None, Some(at("09T13:00"))),
+        ];
+        let expected = "\
+AT                    IN       ENTRY  SCHEDULE
+2026-05-10T18:00:00Z  17h 30m  often  every 6h UTC
+2026-05-11T00:00:00Z  23h 30m  often  every 6h UTC
+nightly: paused since 2026-05-09T12:00:00Z
+often: paused since 2026-05-09T12:00:00Z, until 2026-05-10T12:00:00Z
+by hand only: hand
+";
+        assert_eq!(printed_with(&pauses, &["nightly", "often", "hand"], 2, false), expected);
+        let left = |name| printed_with(&pauses, &[name], 2, false) == printed(&[name], 2, false);
+        assert_eq!(["late", "hand", "often"].map(left), [true, true, false], "a pause that is over changes nothing");
     }
 
     #[test]

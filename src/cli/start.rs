@@ -81,7 +81,7 @@ async fn perform(command: Command, context: &mut Context) -> Result<Exit, Failur
         Command::Once(command) => command.perform(context).await,
         Command::Plan(command) => unless_interrupted(&interrupted, command.perform(context)).await,
         Command::Check(command) => command.perform(context),
-        Command::Next(command) => command.perform(context),
+        Command::Next(command) => command.perform(context).await,
         Command::LoginCheck(command) => unless_interrupted(&interrupted, command.perform(context)).await,
         Command::Limits(command) => command.perform(context).await,
         Command::History(command) => unless_interrupted(&interrupted, command.perform(context)).await,

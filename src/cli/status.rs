@@ -11,14 +11,15 @@ use reqwest::redirect::Policy;
 use secrecy::ExposeSecret as _;
 
 use super::exit::{Exit, Failure};
+use super::last_word::LastWord;
 use super::output::Output;
 use super::start::Context;
 use super::table::{Align, Table};
-use super::{configuration, history, units};
+use super::{configuration, units};
 use crate::config::{Readers, StatusPort};
-use crate::journal::Journal;
+use crate::journal::{Journal, TagCounts};
 use crate::registry::Secret;
-use crate::status::{EntryState, Quota, Snapshot, TransferState};
+use crate::status::{EntryState, FailedRun, LimitsState, Quota, RegistryState, RunningState, Snapshot, TransferState};
 
 /// How long the daemon may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -111,9 +112,15 @@ fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::i
     output.table(&entries(&snapshot.entries))?;
     for entry in &snapshot.entries {
         if let Some(error) = entry.last_run.as_ref().and_then(|run| run.error.as_ref()) {
-            let again =
-                if entry.failures > 1 { format!(" ({} times in a row)", entry.failures) } else { String::new() };
-            output.line(format!("{}: {error}{again}", entry.name))?;
+            output.line(last_error(&entry.name, error, entry.failures))?;
+        }
+    }
+    for waiting in &snapshot.waiting {
+        output.line(format!("{}: waits for a place since {}", waiting.entry, units::moment(waiting.since)))?;
+    }
+    for registry in &snapshot.registries {
+        if let Some(held_up) = held_up(registry, now) {
+            output.line(held_up)?;
         }
     }
     for quota in &snapshot.quotas {
@@ -122,8 +129,52 @@ fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::i
     if !snapshot.in_flight.is_empty() {
         output.line("")?;
         output.table(&transfers(&snapshot.in_flight))?;
+        let more = snapshot.transfers.saturating_sub(snapshot.in_flight.len() as u64);
+        if more > 0 {
+            output.line(format!("and {more} more"))?;
+        }
+    }
+    if !snapshot.recent_failures.is_empty() {
+        output.line("")?;
+        output.table(&failures(&snapshot.recent_failures))?;
     }
     Ok(())
+}
+
+/// `api: source: listing tags: denied (3 times in a row)`.
+pub(super) fn last_error(entry: &str, error: &str, failures: u32) -> String {
+    let again = if failures > 1 { format!(" ({failures} times in a row)") } else { String::new() };
+    format!("{entry}: {error}{again}")
+}
+
+/// A registry that is asked for nothing, or for less than it may be, for a while.
+fn held_up(registry: &RegistryState, now: DateTime<Utc>) -> Option<String> {
+    let (name, limits) = (&registry.registry, &registry.limits);
+    if let Some(until) = registry.paused_until.filter(|until| *until > now) {
+        return Some(format!("{name}: asks for patience until {}", units::moment(until)));
+    }
+    let slowed = limits.concurrent < limits.concurrent_at_most;
+    slowed.then(|| {
+        let LimitsState { concurrent, concurrent_at_most, .. } = limits;
+        format!(
+            "{name}: asked for patience, so {concurrent} instead of {concurrent_at_most} requests are in flight at most"
+        )
+    })
+}
+
+fn failures(failures: &[FailedRun]) -> Table {
+    let mut table = Table::new(&[
+        ("FAILED RUN", Align::Right),
+        ("ENTRY", Align::Left),
+        ("ENDED", Align::Left),
+        ("OUTCOME", Align::Left),
+        ("WHY", Align::Left),
+    ]);
+    for run in failures {
+        let (ended, why) = (units::moment(run.ended), run.error.clone().unwrap_or_default());
+        table.row([run.run.to_string(), run.entry.clone(), ended, run.outcome.clone(), why]);
+    }
+    table
 }
 
 /// `docker.io as mirror-bot: 76 of 200 pulls left in 6h, 20 kept back (told 2026-11-21T09:00:00Z)`.
@@ -147,8 +198,12 @@ fn entries(entries: &[EntryState]) -> Table {
     for entry in entries {
         let running = entry.running.as_ref();
         let idle = if entry.paused_since.is_some() { "paused" } else { "idle" };
-        let now = running.map_or_else(|| idle.into(), |run| format!("running since {}", units::moment(run.since)));
-        let next = entry.next_firing.map_or_else(|| not_by_itself(entry), units::moment);
+        let now = running.map_or_else(|| idle.into(), progress);
+        let next = match (entry.next_firing, entry.postponed_until) {
+            (Some(next), Some(until)) if next == until => format!("{} for tags that wait", units::moment(next)),
+            (Some(next), _) => units::moment(next),
+            (None, _) => not_by_itself(entry),
+        };
         let (ended, outcome, tags) = match &entry.last_run {
             Some(run) => (units::moment(run.ended), run.outcome.clone(), run.counts.to_string()),
             None => ("none yet".into(), String::new(), String::new()),
@@ -158,13 +213,18 @@ fn entries(entries: &[EntryState]) -> Table {
     table
 }
 
+/// `running since 2026-11-21T03:00:00Z, 3 of 5 tags, 12.3 MiB`.
+fn progress(run: &RunningState) -> String {
+    let TagCounts { copied, kept, refused, postponed, failed } = run.counts;
+    let done = copied + kept + refused + postponed + failed;
+    let tags = run.tags.map(|all| format!(", {done} of {all} tags")).unwrap_or_default();
+    let sent = if run.bytes > 0 { format!(", {}", units::bytes(run.bytes)) } else { String::new() };
+    format!("running since {}{tags}{sent}", units::moment(run.since))
+}
+
 /// Why an entry has no next run.
 fn not_by_itself(entry: &EntryState) -> String {
-    match (entry.paused_since, entry.paused_until) {
-        (Some(_), Some(until)) => format!("paused until {}", units::moment(until)),
-        (Some(since), None) => format!("paused since {}", units::moment(since)),
-        (None, _) => "by hand only".to_owned(),
-    }
+    entry.paused_since.map_or_else(|| "by hand only".to_owned(), |since| units::pause(since, entry.paused_until))
 }
 
 fn transfers(transfers: &[TransferState]) -> Table {
@@ -188,18 +248,18 @@ impl Status {
             let token = self.token_file.clone().map(Secret::File);
             return self.tell(&ask(port, token.as_ref()).await?, &mut context.output);
         }
-        let daemon = configuration::load(&context.global)?.daemon;
-        let token = match &daemon.status.readers {
+        let config = configuration::load(&context.global)?;
+        let token = match &config.daemon.status.readers {
             Readers::Token(token) => Some(token),
             Readers::Local | Readers::Anyone => None,
         };
-        match ask(&daemon.status.listen, token).await {
+        match ask(&config.daemon.status.listen, token).await {
             Ok(snapshot) => self.tell(&snapshot, &mut context.output),
             Err(silence) if self.json => Err(silence.into()),
             Err(silence) => {
-                context.output.line(format!("{silence}\nwhat the journal knows of each entry's last run:\n"))?;
-                let runs = Journal::open_existing(&daemon.journal)?.last_runs().await?;
-                history::print(&runs, &mut context.output)?;
+                context.output.line(format!("{silence}\nwhat the journal knows, and what is to come:\n"))?;
+                let journal = Journal::open_existing(&config.daemon.journal)?;
+                LastWord::of(&journal).await?.print(&config.entries, Utc::now(), &mut context.output)?;
                 Ok(Exit::Failed)
             }
         }
@@ -224,10 +284,9 @@ mod tests {
 
     use super::super::output::tests::Paper;
     use super::*;
-    use crate::journal::TagCounts;
     use crate::listen::{Listener, serve_routes};
     use crate::oci::Digest;
-    use crate::status::{ConfigurationState, LastRun, Metrics, Port};
+    use crate::status::{ConfigurationState, LastRun, Metrics, Port, WaitingState};
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
@@ -303,6 +362,69 @@ mod tests {
             Digest::of(b"x").short()
         );
         assert_eq!(paper.text(), expected);
+    }
+
+    #[test]
+    fn people_read_what_runs_waits_is_paused_held_up_and_failed() {
+        let calm = snapshot();
+        let idle = EntryState { last_run: None, failures: 0, ..calm.entries[0].clone() };
+        let counts = TagCounts { copied: 2, kept: 1, ..TagCounts::default() };
+        let run = RunningState { since: at(10), trigger: "schedule".into(), counts, tags: Some(5), bytes: 3 << 20 };
+        let entries = vec![
+            EntryState { name: "runs".into(), running: Some(run), next_firing: Some(at(3600)), ..idle.clone() },
+            EntryState {
+                name: "waits".into(),
+                next_firing: Some(at(90)),
+                postponed_until: Some(at(90)),
+                ..idle.clone()
+            },
+            EntryState { name: "rests".into(), paused_since: Some(at(0)), paused_until: Some(at(86_400)), ..idle },
+        ];
+        let registry = |name: &str, concurrent, paused_until| RegistryState {
+            registry: name.into(),
+            identities: Vec::new(),
+            in_flight: 0,
+            limits: LimitsState { concurrent, concurrent_at_most: 32, ..LimitsState::default() },
+            paused_until,
+            throttled_seconds: 0.0,
+            requests: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        };
+        let (entry, outcome, error) = ("runs".into(), "failed".into(), Some("source: listing tags: denied".into()));
+        let snapshot = Snapshot {
+            configuration: ConfigurationState::default(),
+            entries,
+            waiting: vec![WaitingState { entry: "waits".into(), since: at(30), trigger: "schedule".into() }],
+            registries: vec![registry("a", 32, None), registry("b", 8, None), registry("c", 16, Some(at(120)))],
+            transfers: 3,
+            recent_failures: vec![FailedRun { entry, run: 7, outcome, ended: at(5), error }],
+            quotas: Vec::new(),
+            ..calm
+        };
+        let paper = Paper::default();
+        print(&snapshot, at(60), &mut paper.output()).unwrap();
+        let text = paper.text();
+        let expected = format!(
+            "\
+ENTRY  NOW                                                       LAST RUN  OUTCOME  TAGS  NEXT RUN
+runs   running since 2027-01-15T08:00:10Z, 3 of 5 tags, 3.0 MiB  none yet                 2027-01-15T09:00:00Z
+waits  idle                                                      none yet                 2027-01-15T08:01:30Z for tags that wait
+rests  paused                                                    none yet                 paused since 2027-01-15T08:00:00Z, until 2027-01-16T08:00:00Z
+waits: waits for a place since 2027-01-15T08:00:30Z
+b: asked for patience, so 8 instead of 32 requests are in flight at most
+c: asks for patience until 2027-01-15T08:02:00Z
+
+BLOB             SENT       OF  FROM  TO
+{}  1.0 KiB  2.0 KiB  h/a   t/a
+and 2 more
+
+FAILED RUN  ENTRY  ENDED                 OUTCOME  WHY
+         7  runs   2027-01-15T08:00:05Z  failed   source: listing tags: denied
+",
+            Digest::of(b"x").short()
+        );
+        assert_eq!(text.split_once("\n\n").unwrap().1, expected);
     }
 
     #[tokio::test]

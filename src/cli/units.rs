@@ -43,6 +43,12 @@ pub(super) fn moment(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
+/// `paused since 2026-11-21T03:00:00Z, until 2026-11-22T03:00:00Z`; without its end where somebody has to resume it.
+pub(super) fn pause(since: DateTime<Utc>, until: Option<DateTime<Utc>>) -> String {
+    let until = until.map(|until| format!(", until {}", moment(until))).unwrap_or_default();
+    format!("paused since {}{until}", moment(since))
+}
+
 /// A tag as tables show it: the digest within the name of a signature's tag is cut like any other.
 pub(super) fn tag_name(tag: &Tag) -> String {
     match SignatureTag::read(tag) {

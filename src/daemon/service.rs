@@ -6,6 +6,7 @@
 mod asking;
 mod ending;
 mod pausing;
+mod probing;
 mod reloading;
 mod starting;
 
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::ending::LAST_WAIT;
+use self::probing::Probing;
 use super::awaited::Awaited;
 use super::content::Content;
 use super::gathering::Gathering;
@@ -28,7 +30,8 @@ use super::pauses::Pauses;
 use super::pruning::Pruning;
 use super::queue::{Due, Queue};
 use super::state::State;
-use super::{Commands, Endpoints, Engine, Front, RunOutcome, RunReport, Stop, systemd};
+use super::systemd::Systemd;
+use super::{Commands, Endpoints, Engine, Front, RunOutcome, RunReport, Stop};
 use crate::config::{Config, Entry};
 use crate::copy::Copier;
 use crate::journal::{Journal, JournalError, Trigger};
@@ -40,11 +43,10 @@ use crate::status::{Metrics, Snapshot};
 /// How often the loop turns at least. The status port calls it dead after a minute.
 const TURN: Duration = Duration::from_secs(1);
 
-/// How often the journal is tried.
-const PROBE: Duration = Duration::from_secs(15);
+/// How long the journal may take, while the loop waits, to write down or tell what one command or one edit is about. Well below
+/// the minute after which the loop counts as dead.
+const WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a journal that does not answer is waited for. Well below the minute after which the loop counts as dead.
-const PROBED_WITHIN: Duration = Duration::from_secs(10);
 /// The environment that `${NAME}` is expanded from.
 pub type Environment = Box<dyn Fn(&str) -> Option<String> + Send>;
 
@@ -109,7 +111,8 @@ struct Service {
     notices: Notices,
     state: State,
     pruning: Pruning,
-    probed: Option<tokio::time::Instant>,
+    probing: Probing,
+    systemd: Systemd,
 }
 
 /// Runs until `shutdown`, then drains within the configured grace.
@@ -128,7 +131,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     service.take_up().await?;
     let notices = service.notices.clone();
     let delivering = notices.deliver(metrics);
-    systemd::ready(&service.state.summary());
+    service.systemd.ready(&service.state.summary());
     loop {
         service.start_due(Utc::now());
         service.turn().await;
@@ -192,7 +195,8 @@ impl Service {
             notices,
             state,
             pruning: Pruning::begun(Utc::now()),
-            probed: None,
+            probing: Probing::default(),
+            systemd: Systemd::of_environment(),
         };
         service.looked_at = service.content().having_read(&service.config);
         service
@@ -201,7 +205,8 @@ impl Service {
     /// Fills the timetable from the journal: what was missed fires once, what was interrupted or postponed goes on.
     async fn take_up(&mut self) -> Result<(), JournalError> {
         let now = Utc::now();
-        self.set_timetable(now).await?;
+        let last = self.last_firings().await?;
+        self.set_timetable(&last, now);
         self.take_up_pauses(now).await?;
         let interrupted = self.state.interrupted();
         for entry in self.entries.iter().filter(|entry| interrupted.contains(entry.name.as_str())) {
@@ -229,22 +234,29 @@ impl Service {
         Ok(())
     }
 
-    async fn set_timetable(&mut self, now: DateTime<Utc>) -> Result<(), JournalError> {
+    /// When those entries fired last that are new to the timetable, where they ever did.
+    async fn last_firings(&self) -> Result<BTreeMap<String, DateTime<Utc>>, JournalError> {
+        let known: BTreeSet<&str> = self.timetable.names().collect();
+        let mut last = BTreeMap::new();
+        for name in self.entries.iter().map(|entry| entry.name.as_str()).filter(|name| !known.contains(name)) {
+            let Some(journal) = &self.engine.journal else { break };
+            last.extend(journal.last_scheduled(name).await?.map(|at| (name.to_owned(), at)));
+        }
+        Ok(last)
+    }
+
+    /// The timetable is that of the entries in force. Of what a new one missed `last` tells; else it waits for its next firing.
+    fn set_timetable(&mut self, last: &BTreeMap<String, DateTime<Utc>>, now: DateTime<Utc>) {
         let gone: Vec<String> = self.timetable.names().filter(|name| !self.has(name)).map(str::to_owned).collect();
         for name in gone {
             self.timetable.remove(&name);
         }
-        for entry in self.entries.clone().iter() {
+        for entry in self.entries.iter() {
             let name = entry.name.as_str();
-            let last = match &self.engine.journal {
-                Some(journal) => journal.last_scheduled(name).await?,
-                None => None,
-            };
             let jitter = jitter_of(name, entry.jitter);
             let timing = Timing { schedule: entry.schedule.clone(), timezone: entry.timezone, jitter };
-            self.timetable.set(name, timing, last, now);
+            self.timetable.set(name, timing, last.get(name).copied(), now);
         }
-        Ok(())
     }
 
     fn has(&self, name: &str) -> bool {
@@ -291,11 +303,9 @@ impl Service {
         if !self.state.is_stale() {
             return;
         }
-        if let Some(journal) =
-            self.engine.journal.as_ref().filter(|_| self.probed.is_none_or(|at| at.elapsed() >= PROBE))
+        if let Some(journal) = &self.engine.journal
+            && let Some((writable, bytes)) = self.probing.turn(journal).await
         {
-            let (writable, bytes) = probe(journal).await;
-            self.probed = Some(tokio::time::Instant::now());
             self.state.journal_is(writable, bytes);
         }
         let now = Utc::now();
@@ -308,16 +318,7 @@ impl Service {
         self.state.wait(self.waiting.iter(), now);
         self.pruning.turn(now, self.config.daemon.keep_history, self.engine.journal.as_ref());
         self.state.publish(now);
-        systemd::alive(self.state.news().as_deref());
-    }
-}
-
-/// Whether the journal can be written, and how large it is where that can be told. Ends in time whatever the disk does.
-async fn probe(journal: &Journal) -> (bool, Option<u64>) {
-    let asked = async { futures_util::join!(journal.check_writable(), journal.size()) };
-    match tokio::time::timeout(PROBED_WITHIN, asked).await {
-        Ok((writable, size)) => (writable.is_ok(), size.ok()),
-        Err(_) => (false, None),
+        self.systemd.alive(self.state.news().as_deref());
     }
 }
 

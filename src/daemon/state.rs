@@ -52,6 +52,8 @@ struct Past {
     last_failure: Option<DateTime<Utc>>,
     /// How many runs in a row failed.
     failures: u32,
+    /// Of those, the last ones in which nothing was gained: all but runs that their timeout ended while something arrived.
+    fruitless: u32,
     /// Whether the last run was the daemon's own and was cut off.
     cut_off: bool,
     /// When the last run ended and when it is to go on, where it was the daemon's own and left tags for later.
@@ -75,7 +77,9 @@ impl State {
             (past.last_success, past.last_failure) = (ends.success, ends.failure);
         }
         for streak in journal.failure_streaks().await? {
-            past.entry(streak.entry).or_default().failures = streak.failures;
+            let past = past.entry(streak.entry).or_default();
+            past.failures = streak.failures;
+            past.fruitless = if past.last_run.as_ref().is_some_and(got_on) { 0 } else { streak.failures };
         }
         let filter = HistoryFilter { limit: Some(LOOKED_THROUGH), ..HistoryFilter::default() };
         let failures = journal.history(&filter).await?.iter().filter_map(failed).take(FAILURES).collect();
@@ -172,13 +176,14 @@ impl State {
 
     pub(super) fn ended(&mut self, report: &RunReport) {
         let outcome = report.journal_outcome();
+        let sent = self.under_way.sent(&report.entry);
         self.under_way.ends(&report.entry);
         let past = self.past.entry(report.entry.clone()).or_default();
         let pushed = past.running.take().is_some_and(|running| running.trigger == Trigger::Pushed.word());
         // That some tags arrived says nothing of the entry as a whole.
         let well = is_well(outcome).filter(|well| !(pushed && *well));
         if let Some(run) = report.run {
-            past.last_run = Some(LastRun {
+            let last_run = LastRun {
                 run,
                 outcome: outcome.word().to_owned(),
                 started: Some(report.started),
@@ -186,19 +191,23 @@ impl State {
                 counts: report.counts(),
                 bytes: report.bytes(),
                 error: report.first_problem(),
-            });
+            };
+            let got_on = got_on(&LastRun { bytes: sent.max(last_run.bytes), ..last_run.clone() });
+            past.last_run = Some(last_run);
             match well {
                 Some(true) => past.last_success = Some(report.ended),
                 Some(false) => past.last_failure = Some(report.ended),
                 None => {}
             }
-            past.failures = match outcome {
-                _ if pushed => past.failures,
-                Outcome::Failed | Outcome::TimedOut => past.failures.saturating_add(1),
+            let further = |before: u32| match outcome {
+                _ if pushed => before,
+                Outcome::Failed | Outcome::TimedOut => before.saturating_add(1),
                 // Says nothing.
-                Outcome::Interrupted => past.failures,
+                Outcome::Interrupted => before,
                 Outcome::Succeeded | Outcome::Postponed => 0,
             };
+            past.failures = further(past.failures);
+            past.fruitless = if got_on { 0 } else { further(past.fruitless) };
             if outcome.is_failure() {
                 let (entry, error) = (report.entry.clone(), report.first_problem());
                 let outcome = outcome.word().to_owned();
@@ -220,9 +229,9 @@ impl State {
         self.show(&report.entry);
     }
 
-    /// How many runs of an entry failed in a row, and when it last failed.
-    pub(super) fn failures(&self, entry: &str) -> (u32, Option<DateTime<Utc>>) {
-        self.past.get(entry).map_or((0, None), |past| (past.failures, past.last_failure))
+    /// How many runs of an entry failed in a row since one of them gained something, and when it last failed.
+    pub(super) fn fruitless(&self, entry: &str) -> (u32, Option<DateTime<Utc>>) {
+        self.past.get(entry).map_or((0, None), |past| (past.fruitless, past.last_failure))
     }
 
     pub(super) fn is_running(&self, entry: &str) -> bool {
@@ -388,6 +397,11 @@ impl Past {
     }
 }
 
+/// Whether a run was ended by its timeout while something arrived: the next one has less to do.
+fn got_on(run: &LastRun) -> bool {
+    run.outcome == Outcome::TimedOut.word() && (run.bytes > 0 || run.counts.copied > 0)
+}
+
 /// Whether that is a success or a failure; tags that wait are neither.
 fn is_well(outcome: Outcome) -> Option<bool> {
     match outcome {
@@ -407,7 +421,9 @@ fn shown_quota(quota: QuotaState) -> Quota {
 mod tests {
     use super::super::RunOutcome;
     use super::*;
+    use crate::copy::event::{Event, Transfer};
     use crate::journal::{Begun, RunEnd, TagCounts};
+    use crate::oci::Digest;
 
     async fn run_cut_off(journal: &Journal, entry: &str, trigger: Trigger, outcome: Outcome) {
         let now = Utc::now();
@@ -456,6 +472,44 @@ mod tests {
             live.ended(&report);
             assert_eq!(told(&live), expected, "{trigger:?} {outcome:?}");
             assert_eq!(told(&state(&journal).await), expected, "after a restart: {trigger:?} {outcome:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_its_timeout_ended_while_something_arrived_is_a_failure_and_no_reason_to_back_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let mut live = state(&journal).await;
+        let told = |state: &State| (state.past["a"].failures, state.fruitless("a").0);
+        for (outcome, bytes, expected) in [
+            (RunOutcome::TimedOut, 0, (1, 1)),
+            (RunOutcome::Failed, 7, (2, 2)),
+            (RunOutcome::TimedOut, 7, (3, 0)),
+            (RunOutcome::TimedOut, 7, (4, 0)),
+            (RunOutcome::Failed, 0, (5, 1)),
+            (RunOutcome::Succeeded, 0, (0, 0)),
+        ] {
+            let (trigger, now) = (Trigger::Start, Utc::now());
+            let Begun::Started(id) = journal.begin_run("a", trigger, now).await.unwrap() else { panic!("not begun") };
+            live.started("a", trigger, now);
+            let transfer = Transfer::new("h/a", "t/a", Digest::of(b"blob"), 10);
+            transfer.advance(bytes);
+            live.happened("a".into(), Happening::Transfer(Event::TransferStarted(transfer)));
+            let (entry, run, tags, problems) = ("a".into(), Some(id.number()), Vec::new(), Vec::new());
+            let report = RunReport { entry, run, started: now, ended: now, outcome, tags, problems };
+            let (outcome, tags) = (report.journal_outcome(), TagCounts::default());
+            journal
+                .end_run(id, RunEnd { outcome, tags, bytes, error: None, postponed_until: None }, now)
+                .await
+                .unwrap();
+            live.ended(&report);
+            assert_eq!(told(&live), expected, "{outcome:?}");
+            let restarted = told(&state(&journal).await);
+            // The journal does not tell of each failure whether it came after a gain.
+            assert!(
+                restarted == expected || (expected.1 > 0 && restarted.1 >= expected.1),
+                "{outcome:?}: {restarted:?}"
+            );
         }
     }
 

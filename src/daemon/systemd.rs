@@ -1,44 +1,168 @@
 //! What systemd is told (`sd_notify`). Without systemd every call is nothing.
 //!
 //! A reload is told from its beginning to its end, good or bad: under `Type=notify-reload` systemd waits for both, and a
-//! beginning without an end leaves the unit reloading for ever.
+//! beginning without an end leaves the unit reloading for ever. Nothing here waits: what the socket has no room for is told, in
+//! order, when it has.
+
+use std::collections::VecDeque;
+use std::env;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use sd_notify::NotifyState;
 
-/// The daemon has taken up its work; `status` is what `systemctl status` shows.
-pub(super) fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+/// How many messages wait for room at most; beyond that the oldest is given up. What is told last says how things are.
+const UNSENT: usize = 32;
+
+/// The way to systemd.
+#[derive(Debug, Default)]
+pub(super) struct Systemd {
+    socket: Option<UnixDatagram>,
+    /// What there was no room for.
+    unsent: VecDeque<String>,
 }
 
-/// The configuration is about to be read again.
-pub(super) fn reloading() {
-    // Without the time systemd takes no note of the beginning (systemd.service, "notify-reload").
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::debug!(%error, "the monotonic clock cannot be read"),
+impl Systemd {
+    /// As the environment says where it listens.
+    pub(super) fn of_environment() -> Self {
+        env::var_os("NOTIFY_SOCKET").map(|address| Self::at(&address)).unwrap_or_default()
+    }
+
+    fn at(address: &OsStr) -> Self {
+        let socket = connected(address).inspect_err(|error| tracing::warn!(%error, "systemd cannot be told anything"));
+        Self { socket: socket.ok(), unsent: VecDeque::new() }
+    }
+
+    /// The daemon has taken up its work; `status` is what `systemctl status` shows.
+    pub(super) fn ready(&mut self, status: &str) {
+        self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    }
+
+    /// The configuration is about to be read again.
+    pub(super) fn reloading(&mut self) {
+        // Without the time systemd takes no note of the beginning (systemd.service, "notify-reload").
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.tell(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::debug!(%error, "the monotonic clock cannot be read"),
+        }
+    }
+
+    /// Reading it again is over: the daemon works by the new configuration or goes on by the last good one, as `status` says.
+    pub(super) fn reloaded(&mut self, status: &str) {
+        self.ready(status);
+    }
+
+    /// The daemon is ending.
+    pub(super) fn stopping(&mut self) {
+        self.tell(&[NotifyState::Stopping]);
+    }
+
+    /// The loop turned; `status` is what `systemctl status` is to show, where that is another thing than before.
+    pub(super) fn alive(&mut self, status: Option<&str>) {
+        match status {
+            Some(status) => self.tell(&[NotifyState::Watchdog, NotifyState::Status(status)]),
+            // The next turn says it again, so it waits for nothing.
+            None if !self.unsent.is_empty() => self.flush(),
+            None => self.tell(&[NotifyState::Watchdog]),
+        }
+    }
+
+    fn tell(&mut self, states: &[NotifyState<'_>]) {
+        if self.socket.is_none() {
+            return;
+        }
+        let mut message = String::new();
+        for state in states {
+            // Writing to a string does not fail.
+            let _ = writeln!(message, "{state}");
+        }
+        if self.unsent.len() == UNSENT {
+            self.unsent.pop_front();
+        }
+        self.unsent.push_back(message);
+        self.flush();
+    }
+
+    /// Sends what waits, as far as there is room.
+    fn flush(&mut self) {
+        let Some(socket) = &self.socket else { return };
+        while let Some(message) = self.unsent.front() {
+            match socket.send(message.as_bytes()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => tracing::debug!(%error, "systemd could not be told"),
+                Ok(_) => {}
+            }
+            self.unsent.pop_front();
+        }
     }
 }
 
-/// Reading it again is over: the daemon works by the new configuration or goes on by the last good one, as `status` says.
-pub(super) fn reloaded(status: &str) {
-    ready(status);
-}
-
-/// The daemon is ending.
-pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping]);
-}
-
-/// The loop turned; `status` is what `systemctl status` is to show, where that is another thing than before.
-pub(super) fn alive(status: Option<&str>) {
-    match status {
-        Some(status) => tell(&[NotifyState::Watchdog, NotifyState::Status(status)]),
-        None => tell(&[NotifyState::Watchdog]),
+/// A socket that never blocks, to a path or, after `@`, to an abstract name (sd_notify(3)).
+fn connected(address: &OsStr) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    match address.as_bytes().strip_prefix(b"@") {
+        Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        None => socket.connect(address)?,
     }
+    Ok(socket)
 }
 
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd could not be told");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The messages that have come, in lines joined by commas, without those that say that the loop turned.
+    fn heard(socket: &UnixDatagram) -> Vec<String> {
+        let message = || {
+            let mut buffer = [0; 4096];
+            let length = socket.recv(&mut buffer).ok()?;
+            Some(String::from_utf8_lossy(&buffer[..length]).trim().replace('\n', ","))
+        };
+        std::iter::from_fn(message).filter(|message| message != "WATCHDOG=1").collect()
+    }
+
+    #[test]
+    fn a_socket_that_nobody_reads_holds_nobody_up_and_loses_neither_the_order_nor_the_last_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut systemd = Systemd::at(path.as_os_str());
+        for _ in 0..10_000 {
+            systemd.alive(None);
+        }
+        assert_eq!(systemd.unsent.len(), 1, "that it turned need not be told so often");
+        systemd.unsent.clear();
+        systemd.reloading();
+        systemd.reloaded("new");
+        systemd.alive(Some("working"));
+        assert_eq!(heard(&socket), Vec::<String>::new());
+        systemd.alive(None);
+        let told = heard(&socket);
+        assert!(told[0].starts_with("RELOADING=1,MONOTONIC_USEC="), "{told:?}");
+        assert_eq!(told[1..], ["READY=1,STATUS=new", "WATCHDOG=1,STATUS=working"]);
+        for _ in 0..10_000 {
+            systemd.ready("again");
+        }
+        assert_eq!(systemd.unsent.len(), UNSENT);
+    }
+
+    #[test]
+    fn an_abstract_name_is_a_socket_too_and_without_any_nothing_is_told() {
+        let name = format!("@transship-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name.as_bytes()[1..]).unwrap();
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Systemd::at(OsStr::new(&name)).stopping();
+        assert_eq!(heard(&socket), ["STOPPING=1"]);
+        let mut nowhere = Systemd::default();
+        nowhere.ready("well");
+        assert!(nowhere.unsent.is_empty());
+        assert!(Systemd::at(OsStr::new("/nowhere/at/all")).socket.is_none());
     }
 }

@@ -95,9 +95,14 @@ impl UnderWay {
     /// Writes down how far the run of an entry is.
     pub(super) fn show(&self, entry: &str, running: &mut RunningState) {
         let Some(run) = self.runs.get(entry) else { return };
+        (running.counts, running.tags, running.bytes) = (run.counts, run.tags, self.sent(entry));
+    }
+
+    /// How many bytes the run of an entry has sent.
+    pub(super) fn sent(&self, entry: &str) -> u64 {
+        let ended = self.runs.get(entry).map_or(0, |run| run.bytes);
         let moving = self.transfers.iter().filter(|moving| moving.entry == entry);
-        let under_way: u64 = moving.map(|moving| moving.transfer.sent()).sum();
-        (running.counts, running.tags, running.bytes) = (run.counts, run.tags, run.bytes.saturating_add(under_way));
+        moving.map(|moving| moving.transfer.sent()).fold(ended, u64::saturating_add)
     }
 }
 

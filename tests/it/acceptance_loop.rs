@@ -1,5 +1,7 @@
 //! The daemon's loop: what one entry, one registry or one neighbour of the daemon does holds up nothing else.
 
+use std::os::unix::net::UnixDatagram;
+
 use crate::support::http;
 use crate::support::images::{self, Family};
 use crate::support::programs::{DEADLINE, Running};
@@ -81,6 +83,136 @@ fn a_slow_entry_delays_no_other_though_both_bring_a_blob_to_one_registry() {
     assert_eq!(place.ends("slow"), [Value::Null]);
     place.slow.heal();
     daemon.wait_until("the slow one", |_| (place.ends("slow") == ["succeeded"]).then_some(()));
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+}
+
+/// That the daemon is healthy, and its loop turns in spite of whatever is wrong.
+#[track_caller]
+fn expect_turns(daemon: &mut Running, address: &str) {
+    let turned = |address: &str| http::status(address)?["loop_turned_at"].as_str().map(str::to_owned);
+    let mut last = turned(address).expect("a status");
+    for _ in 0..3 {
+        assert_eq!(http::get(address, "/healthz"), Some((200, "ok\n".to_owned())));
+        last = daemon.wait_until("a turn of the loop", |_| turned(address).filter(|now| *now != last));
+    }
+}
+
+#[test]
+fn the_loop_turns_whatever_is_wrong_with_registries_and_with_the_socket_of_systemd() {
+    let (target, site) = (Server::start(), Site::new());
+    // One listens and never answers, one is gone, and one dies in the middle of a run.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_at = silent.local_addr().unwrap().to_string();
+    let gone_at = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let dies = Server::start();
+    images::small(Family::Oci, 1).put(&dies, "app", Some("v1"));
+    dies.set(Fault::Held("blob GET"));
+    let sources = [("silent", silent_at.as_str()), ("gone", gone_at.as_str()), ("dies", dies.host())];
+    let entry = |(name, host): &(&str, &str)| {
+        let target = target.host();
+        format!("- {{name: {name}, source: \"{host}/app\", target: \"{target}/{name}\", on_start: true}}")
+    };
+    let hosts = sources.iter().map(|(_, host)| *host).chain([target.host()]);
+    let registries: Vec<String> = hosts.map(|host| format!("\"{host}\": {{plain_http: true}}")).collect();
+    let entries: Vec<String> = sources.iter().map(entry).collect();
+    site.configure_fully("status: \"127.0.0.1:0\"", &registries.join(", "), &entries.join("\n"));
+    // Nobody reads what is told here.
+    let _systemd = UnixDatagram::bind(site.path("notify.sock")).unwrap();
+    let mut daemon = Running::start(site.command(&["run"]).env("NOTIFY_SOCKET", site.path("notify.sock")));
+    let address = ready(&mut daemon);
+    let all_run = |address: &str| {
+        let status = http::status(address)?;
+        status["entries"]
+            .as_array()?
+            .iter()
+            .all(|entry| entry["name"] == "gone" || entry["running"].is_object())
+            .then_some(())
+    };
+    daemon.wait_until("the runs", |_| all_run(&address));
+    daemon.wait_until("a read", |_| (dies.log().count("blob GET") > 0).then_some(()));
+    expect_turns(&mut daemon, &address);
+    drop(dies);
+    expect_turns(&mut daemon, &address);
+    // More than a socket that nobody reads takes: twice a turn.
+    for _ in 0..20 {
+        daemon.signal("HUP");
+    }
+    for _ in 0..5 {
+        expect_turns(&mut daemon, &address);
+    }
+    assert!(http::status(&address).unwrap()["entries"][0]["running"].is_object());
+    daemon.kill();
+}
+
+#[test]
+fn the_loop_turns_while_another_process_holds_the_journal() {
+    let place = Place::new();
+    let entry = |rest: &str| place.entry("differs", &place.differs, rest);
+    place.configure("entries_at_once: 2", &[entry("schedule: never")]);
+    let mut daemon = place.site.start(&["run"]);
+    let address = ready(&mut daemon);
+    let other = rusqlite::Connection::open(place.site.journal()).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    // A run that waits for the journal, an edit with an entry that is new, and a pause that cannot be written down.
+    place.site.run(&["trigger", "differs"]).expect_success();
+    place.configure(
+        "entries_at_once: 2",
+        &[entry("schedule: never"), place.entry("shares", &place.shares, "schedule: never")],
+    );
+    expect_turns(&mut daemon, &address);
+    let refused = place.site.run(&["pause", "differs"]);
+    assert_eq!(refused.code(), 1, "{refused:?}");
+    daemon.wait_until("what is wrong", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 503));
+    expect_turns(&mut daemon, &address);
+    other.execute_batch("ROLLBACK").unwrap();
+    daemon.wait_until("readiness", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 200));
+    daemon.wait_until("the new entry", |_| {
+        Some(http::status(&address)?["entries"].as_array()?.len()).filter(|n| *n == 2)
+    });
+    place.site.run(&["trigger", "shares", "--wait"]).expect_success();
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+}
+
+#[test]
+fn so_many_entries_run_at_once_and_the_others_follow_in_order() {
+    let (source, target, site) = (Server::start(), Server::start(), Site::new());
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    source.set(Fault::Held("tags"));
+    let names: Vec<String> = (1..=7).map(|number| format!("entry-{number}")).collect();
+    let entry = |name: &String| {
+        let (from, to) = (source.host(), target.host());
+        format!("- {{name: {name}, source: \"{from}/app\", target: \"{to}/{name}\", on_start: true}}")
+    };
+    let registries = [&source, &target].map(|server| format!("\"{}\": {{plain_http: true}}", server.host()));
+    let entries: Vec<String> = names.iter().map(entry).collect();
+    site.configure_fully("status: \"127.0.0.1:0\", entries_at_once: 2", &registries.join(", "), &entries.join("\n"));
+    let mut daemon = site.start(&["run"]);
+    let address = ready(&mut daemon);
+    let status = daemon.wait_until("the first two", |_| {
+        let status = http::status(&address)?;
+        let running = status["entries"].as_array()?.iter().filter(|entry| entry["running"].is_object()).count();
+        (running == 2).then_some(status)
+    });
+    let waiting: Vec<&str> =
+        status["waiting"].as_array().unwrap().iter().map(|one| one["entry"].as_str().unwrap()).collect();
+    assert_eq!(waiting, names[2..].iter().map(String::as_str).collect::<Vec<_>>());
+    source.heal();
+    daemon.wait_until("all", |_| {
+        (site.history(&[]).iter().filter(|run| run["outcome"] == "succeeded").count() == 7).then_some(())
+    });
+    let mut runs = site.history(&[]);
+    runs.sort_by_key(|run| run["id"].as_i64());
+    let begun: Vec<&str> = runs.iter().map(|run| run["entry"].as_str().unwrap()).collect();
+    // The first two begin together.
+    assert_eq!(begun[2..], names[2..].iter().map(String::as_str).collect::<Vec<_>>());
+    let at = |run: &Value, key: &str| run[key].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    for run in &runs {
+        let began = at(run, "started");
+        let beside = runs.iter().filter(|other| at(other, "started") <= began && began < at(other, "ended")).count();
+        assert!(beside <= 2, "{beside} at once: {runs:#?}");
+    }
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{Service, TURN};
-use crate::daemon::{Happening, systemd};
+use crate::daemon::Happening;
 
 /// How long runs that were told to drop everything are waited for.
 pub(super) const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -13,7 +13,7 @@ pub(super) const LAST_WAIT: Duration = Duration::from_secs(5);
 impl Service {
     /// Lets runs finish their tags within the grace, then drops what is left.
     pub(super) async fn drain(mut self, mut happenings: mpsc::Receiver<(String, Happening)>) {
-        systemd::stopping();
+        self.systemd.stopping();
         self.state.stopping();
         self.waiting.clear();
         self.turn().await;

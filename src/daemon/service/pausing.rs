@@ -1,17 +1,12 @@
 //! Pauses of entries: written down before they are in force, taken up from the journal, ended by a person or by their time.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 
-use super::Service;
+use super::{Service, WITHIN};
 use crate::daemon::pauses::Pauses;
 use crate::daemon::queue::Due;
 use crate::daemon::{Accepted, Refusal};
 use crate::journal::{JournalError, PauseRecord, Trigger};
-
-/// How long the journal may take to write a pause down, while the loop waits.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 
 impl Service {
     /// The pauses that last go on; what was to fire in those that are over is not made up for.
@@ -79,7 +74,7 @@ impl Service {
 
     pub(super) async fn write_down(&self, pause: PauseRecord) -> Result<(), Refusal> {
         let Some(journal) = &self.engine.journal else { return Ok(()) };
-        match tokio::time::timeout(WRITTEN_WITHIN, journal.note_pause(pause)).await {
+        match tokio::time::timeout(WITHIN, journal.note_pause(pause)).await {
             Ok(written) => written.map_err(|error| Refusal::Unwritten(error.to_string())),
             Err(_) => Err(Refusal::Unwritten("it takes too long".to_owned())),
         }
@@ -88,6 +83,8 @@ impl Service {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use chrono::TimeDelta;
 
     use super::super::tests::service;
@@ -177,5 +174,30 @@ mod tests {
         assert!(daemon.running.contains_key("app"));
         assert_eq!(daemon.resume("app", until).await, Ok(Accepted::NotPaused));
         assert!(daemon.resume("nobody", until).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_would_have_fired_in_a_pause_that_ended_while_the_daemon_was_off_is_not_made_up_for() {
+        let (began, over) = ("2026-05-10T01:30:00Z", "2026-05-10T05:30:00Z");
+        let [began, over] = [began, over].map(|time| time.parse::<DateTime<Utc>>().unwrap());
+        for (until, ended) in [(Some(over), None), (None, Some(over))] {
+            let folder = tempfile::tempdir().unwrap();
+            let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+            let pause = PauseRecord { entry: "app".to_owned(), since: began, until, ended };
+            journal.note_pause(pause).await.unwrap();
+            let mut daemon = service(folder.path(), &journal).await;
+            let timing =
+                Timing { schedule: "0 * * * *".parse().unwrap(), timezone: chrono_tz::UTC, jitter: Duration::ZERO };
+            let now = over + TimeDelta::minutes(20);
+            // It fired last right before the pause.
+            daemon.timetable.set("app", timing, Some(began - TimeDelta::minutes(30)), now);
+            daemon.take_up_pauses(now).await.unwrap();
+            assert!(!daemon.pauses.has("app"));
+            daemon.start_due(now);
+            assert!(daemon.running.is_empty(), "02:00 to 05:00 were within the pause");
+            daemon.start_due(now + TimeDelta::minutes(10));
+            assert!(daemon.running.contains_key("app"), "06:00");
+            daemon.runs.join_next().await.unwrap().unwrap();
+        }
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Service, shared};
+use super::{Service, WITHIN, shared};
 use crate::config::{self, Config, Problems};
 use crate::daemon::content::Content;
-use crate::daemon::{systemd, watch as watcher};
+use crate::daemon::watch as watcher;
 
 impl Service {
     /// What all that the configuration is read from says now. From now on the folders are watched in which its files are.
@@ -30,7 +30,7 @@ impl Service {
         if content == self.looked_at && !asked {
             return;
         }
-        systemd::reloading();
+        self.systemd.reloading();
         match config::load(&self.path, &*self.environment) {
             Ok(config) => {
                 self.looked_at = content.having_read(&config);
@@ -39,7 +39,8 @@ impl Service {
             Err(problems) => {
                 self.looked_at = content;
                 self.refuse(&problems);
-                self.notices.refused(&problems.to_string(), Utc::now()).await;
+                let problems = problems.to_string();
+                in_time("that the edit is refused", self.notices.refused(&problems, Utc::now())).await;
             }
         }
     }
@@ -48,7 +49,8 @@ impl Service {
     pub(super) fn refuse(&mut self, problems: &Problems) {
         tracing::error!(%problems, "the edited configuration is refused and the last good one goes on");
         self.state.refused(problems, Utc::now());
-        systemd::reloaded(&self.state.summary());
+        let summary = self.state.summary();
+        self.systemd.reloaded(&summary);
     }
 
     pub(super) async fn reconfigure(&mut self, config: Config) {
@@ -87,14 +89,22 @@ impl Service {
         self.postponed.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
         self.waiting.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
         self.awaited.retain(|name| self.running.contains_key(name) || self.waiting.has_whole(name));
-        if let Err(error) = self.set_timetable(now).await {
-            tracing::error!(%error, "the journal cannot tell when new entries last fired");
-        }
+        let last = in_time("what new entries missed", self.last_firings()).await.and_then(|last| {
+            last.inspect_err(|error| tracing::error!(%error, "the journal cannot tell what new entries missed")).ok()
+        });
+        self.set_timetable(&last.unwrap_or_default(), now);
         self.state.loaded(&self.entries, &self.config.hosts(), now);
         self.state.is_told_by(self.config.receivers().map(|(name, _)| name.as_str()));
-        self.notices.configured(&self.config, now).await;
+        in_time("who is told of what", self.notices.configured(&self.config, now)).await;
         let (added, removed, changed) = (difference.added.len(), difference.removed.len(), difference.changed.len());
         tracing::info!(added, removed, changed, "the configuration was read again");
-        systemd::reloaded(&self.state.summary());
+        let summary = self.state.summary();
+        self.systemd.reloaded(&summary);
     }
+}
+
+/// What the journal has to do with an edit, unless it takes too long: the edit is in force whether it is written down or not.
+async fn in_time<T>(what: &str, asked: impl Future<Output = T>) -> Option<T> {
+    let answer = tokio::time::timeout(WITHIN, asked).await;
+    answer.inspect_err(|_| tracing::error!(what, "the journal takes too long, and is waited for no more")).ok()
 }

@@ -81,9 +81,9 @@ impl Service {
         self.state.started(name, trigger, Utc::now());
     }
 
-    /// Leaves an entry that keeps failing alone for a while. Whoever starts it by hand is not held up.
+    /// Leaves an entry that keeps failing and gains nothing by it alone for a while. Whoever starts it by hand is not held up.
     pub(super) fn back_off(&mut self, name: &str) {
-        let (failures, Some(last)) = self.state.failures(name) else { return };
+        let (failures, Some(last)) = self.state.fruitless(name) else { return };
         let wait = backoff(failures);
         let until = last + wait;
         if wait.is_zero() || until <= Utc::now() {

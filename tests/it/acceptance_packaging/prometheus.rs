@@ -10,7 +10,7 @@ use regex::Regex;
 use serde_json::Value;
 use tempfile::TempDir;
 use transship::journal::TagCounts;
-use transship::status::{Direction, EndedRun, Metrics, Quota};
+use transship::status::{Delivery, Direction, EndedRun, Metrics, Quota};
 
 use super::{file, run, text};
 use crate::support::programs::Running;
@@ -50,6 +50,8 @@ fn metrics() -> Metrics {
     let (metrics, at) = (Metrics::new("1.2.3", DateTime::UNIX_EPOCH), DateTime::UNIX_EPOCH);
     metrics.configuration_loaded(at, ["a"]);
     metrics.fires_next("a", Some(at));
+    metrics.paused("a", true);
+    metrics.notification(Delivery::GivenUp);
     let run = |well| EndedRun {
         outcome: "-",
         well: Some(well),

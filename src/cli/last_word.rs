@@ -1,0 +1,128 @@
+//! What is known of the entries while no daemon answers: their last runs, failures in a row and pauses by the journal, and by the
+//! configuration when they would fire.
+
+use std::collections::HashMap;
+use std::io;
+
+use chrono::{DateTime, Utc};
+
+use super::output::Output;
+use super::status::last_error;
+use super::table::{Align, Table};
+use super::{next, units};
+use crate::config::Entry;
+use crate::journal::{Journal, JournalError, PauseRecord, RunRecord};
+
+/// The journal's last word.
+#[derive(Debug)]
+pub(super) struct LastWord {
+    runs: Vec<RunRecord>,
+    failures: HashMap<String, u32>,
+    pauses: Vec<PauseRecord>,
+}
+
+impl LastWord {
+    pub(super) async fn of(journal: &Journal) -> Result<Self, JournalError> {
+        let streaks = journal.failure_streaks().await?;
+        let failures = streaks.into_iter().map(|streak| (streak.entry, streak.failures)).collect();
+        Ok(Self { runs: journal.last_runs().await?, failures, pauses: journal.pauses().await? })
+    }
+
+    /// Prints it for people: the entries of the configuration, then those that the journal alone knows.
+    pub(super) fn print(&self, entries: &[Entry], now: DateTime<Utc>, output: &mut Output) -> io::Result<()> {
+        let mut table = Table::new(&[
+            ("ENTRY", Align::Left),
+            ("LAST RUN", Align::Left),
+            ("OUTCOME", Align::Left),
+            ("TAGS", Align::Left),
+            ("NEXT RUN", Align::Left),
+        ]);
+        for entry in entries {
+            table.row(self.row(entry.name.as_str(), self.next(entry, now)));
+        }
+        let is_known = |run: &&RunRecord| entries.iter().any(|entry| entry.name.as_str() == run.entry);
+        for run in self.runs.iter().filter(|run| !is_known(run)) {
+            table.row(self.row(&run.entry, "not in the configuration".to_owned()));
+        }
+        output.table(&table)?;
+        for run in &self.runs {
+            if let Some(error) = &run.error {
+                output.line(last_error(&run.entry, error, self.failures.get(&run.entry).copied().unwrap_or(0)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&self, name: &str, next: String) -> [String; 5] {
+        let run = self.runs.iter().find(|run| run.entry == name);
+        let (last, outcome, tags) = match run {
+            None => ("none yet".to_owned(), "", String::new()),
+            Some(run) => {
+                let outcome = run.outcome.map_or("not ended", |outcome| outcome.word());
+                (units::moment(run.ended.unwrap_or(run.started)), outcome, run.tags.to_string())
+            }
+        };
+        [name.to_owned(), last, outcome.to_owned(), tags, next]
+    }
+
+    /// When an entry would run by itself, were the daemon there.
+    fn next(&self, entry: &Entry, now: DateTime<Utc>) -> String {
+        let mut pauses = self.pauses.iter().filter(|pause| pause.over(now).is_none());
+        let pause = pauses.find(|pause| pause.entry == entry.name.as_str());
+        match (next::first(entry, pause, now), pause) {
+            (_, Some(pause)) => units::pause(pause.since, pause.until),
+            (Some(next), None) => units::moment(next),
+            (None, None) => "by hand only".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::tests::Paper;
+    use super::*;
+    use crate::journal::{Begun, Outcome, RunEnd, TagCounts, Trigger};
+
+    const CONFIG: &str = r#"
+version: 1
+sync:
+  - {name: nightly, source: h.example/a, target: t.example/a, schedule: "0 3 * * *"}
+  - {name: paused, source: h.example/b, target: t.example/b, schedule: every 6h}
+  - {name: hand, source: h.example/c, target: t.example/c}
+"#;
+
+    #[tokio::test]
+    async fn people_read_last_runs_failures_in_a_row_pauses_and_what_is_to_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let at = |time: &str| format!("2026-05-{time}:00Z").parse::<DateTime<Utc>>().unwrap();
+        for (entry, time, error) in [
+            ("nightly", "08T03:00", Some("source: listing tags: denied")),
+            ("nightly", "09T03:00", Some("source: listing tags: denied")),
+            ("gone", "09T04:00", None),
+        ] {
+            let begun = journal.begin_run(entry, Trigger::Start, at(time)).await.unwrap();
+            let Begun::Started(run) = begun else { panic!("{begun:?}") };
+            let outcome = if error.is_some() { Outcome::Failed } else { Outcome::Succeeded };
+            let tags = TagCounts { kept: 2, ..TagCounts::default() };
+            let end = RunEnd { outcome, tags, bytes: 0, error: error.map(str::to_owned), postponed_until: None };
+            journal.end_run(run, end, at(time)).await.unwrap();
+        }
+        let until = Some(at("10T12:00"));
+        let pause = PauseRecord { entry: "paused".into(), since: at("09T12:00"), until, ended: None };
+        journal.note_pause(pause).await.unwrap();
+        let config = crate::config::parse("sync.yaml", CONFIG, &|_| Some("/tmp".into())).unwrap();
+        let paper = Paper::default();
+        let word = LastWord::of(&journal).await.unwrap();
+        word.print(&config.entries, at("10T00:30"), &mut paper.output()).unwrap();
+        let expected = "\
+ENTRY    LAST RUN              OUTCOME    TAGS    NEXT RUN
+nightly  2026-05-09T03:00:00Z  failed     2 kept  2026-05-10T03:00:00Z
+paused   none yet                                 paused since 2026-05-09T12:00:00Z, until 2026-05-10T12:00:00Z
+hand     none yet                                 by hand only
+gone     2026-05-09T04:00:00Z  succeeded  2 kept  not in the configuration
+nightly: source: listing tags: denied (2 times in a row)
+";
+        assert_eq!(paper.text(), expected);
+    }
+}
