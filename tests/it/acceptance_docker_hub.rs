@@ -189,7 +189,7 @@ fn the_daemon_goes_on_by_itself_when_the_window_allows() {
     put_images(&hub, "app", versions(0..8));
     let site = Site::new();
     let entries = format!(
-        "- {{name: app, source: \"{}/app\", target: \"{}/app\", schedule: \"* * * * *\"}}",
+        "- {{name: app, source: \"{}/app\", target: \"{}/app\", schedule: \"@yearly\", on_start: true}}",
         hub.host(),
         target.host()
     );

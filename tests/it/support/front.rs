@@ -148,9 +148,16 @@ impl Front {
         self.address.port()
     }
 
-    /// What came so far.
+    /// What came so far. Waits for the first: a client may know of a refusal before its front does.
     pub fn seen(&self) -> Vec<String> {
-        self.seen.lock().unwrap().clone()
+        let end = std::time::Instant::now() + super::programs::DEADLINE;
+        loop {
+            let seen = self.seen.lock().unwrap().clone();
+            if !seen.is_empty() || std::time::Instant::now() >= end {
+                return seen;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 }
 
