@@ -158,11 +158,41 @@ fn a_daemon_says_where_it_listens_what_changed_and_that_it_ends() {
     let image = harbour.put("app", "v1", 1);
     let mut daemon = harbour.site.start(&["--log-format", "json", "run"]);
     daemon.wait_until("the run", |daemon| daemon.stderr().contains("run ended").then_some(()));
+    harbour.site.run(&["trigger", "app", "--wait"]).expect_success();
     daemon.signal("TERM");
     let log = daemon.wait(DEADLINE).expect_success().stderr;
     let socket = json!({"level": "INFO", "message": "the control socket listens", "path": "control.sock"});
     let ending = json!({"level": "INFO", "message": "ending", "running": 0, "grace": "30s"});
-    expect(&told(&log), &[socket, harbour.line("INFO", "copied", 1, "v1", &image), well(1, 1, 0, 0), ending]);
+    let mut lines = told(&log);
+    for line in &mut lines {
+        let fields = line.as_object_mut().unwrap();
+        assert_eq!(fields.remove("uid").is_some(), fields.remove("pid").is_some(), "who asked");
+    }
+    let asked = json!({"level": "INFO", "message": "trigger is asked for at the control socket", "entries": "app"});
+    let copied = harbour.line("INFO", "copied", 1, "v1", &image);
+    expect(&lines, &[socket, copied, well(1, 1, 0, 0), asked, well(2, 0, 1, 0), ending]);
+}
+
+#[test]
+fn mistakes_in_an_edit_are_shown_line_by_line_and_are_one_field_for_programs() {
+    for form in ["pretty", "json"] {
+        let harbour = Harbour::new(&[("app", ", on_start: true, schedule: never")]);
+        harbour.put("app", "v1", 1);
+        let mut daemon = harbour.site.start(&["--log-format", form, "run"]);
+        daemon.wait_until("its start", |daemon| daemon.stderr().contains("run ended").then_some(()));
+        harbour.site.write("sync.yaml", "version: 1\nsync:\n- {nme: app}\n");
+        daemon.wait_until("the refusal", |daemon| daemon.stderr().contains("^^^").then_some(()));
+        daemon.signal("TERM");
+        let log = daemon.wait(DEADLINE).expect_success().stderr;
+        let shown = if form == "pretty" {
+            log
+        } else {
+            let is_refusal = |line: &Value| line["level"] == "ERROR";
+            objects(&log).into_iter().find(is_refusal).unwrap()["problems"].as_str().unwrap().to_owned()
+        };
+        assert!(shown.lines().any(|line| line.starts_with("sync.yaml:3:")), "{shown}");
+        assert!(shown.lines().any(|line| line == "3 | - {nme: app}"), "{shown}");
+    }
 }
 
 #[test]
