@@ -245,7 +245,7 @@ async fn prepare(
     };
     // What moves no bytes in the end does not wait for those who do.
     let (sought, early) = if let Some(left) = left {
-        (Ok(left), None)
+        (left, None)
     } else if must_ask {
         (target.find_or_begin(blob).await, None)
     } else {
