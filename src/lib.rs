@@ -11,6 +11,7 @@ pub mod hooks;
 pub mod import;
 pub mod journal;
 pub mod layout;
+pub mod listen;
 pub mod notify;
 pub mod oci;
 pub mod plan;

@@ -107,13 +107,22 @@ pub(super) fn draws() -> bool {
     io::stderr().is_terminal()
 }
 
-/// The text with control characters (escape sequences of a registry's error message) escaped; line breaks stay.
+/// The text with what would steer a terminal escaped (a registry's error message); line breaks stay.
 pub(super) fn printable(text: &str) -> String {
-    let steers = |c: char| c.is_control() && c != '\n';
-    if !text.contains(steers) {
+    let is_shown = |c: char| c == '\n' || !steers(c);
+    if text.chars().all(is_shown) {
         return text.to_owned();
     }
-    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars().map(|c| if is_shown(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
+}
+
+/// Whether a character would steer a terminal, break a line, hide itself, or turn the order in which others are shown
+/// (Unicode, "Bidirectional Character Types" and "Default_Ignorable_Code_Point").
+pub(super) fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -170,7 +179,7 @@ pub(super) mod tests {
     #[test]
     fn nothing_steers_the_terminal() {
         let paper = Paper::default();
-        paper.output().line("denied\u{1b}[2J\r!").unwrap();
-        assert_eq!(paper.text(), "denied\\u{1b}[2J\\r!\n");
+        paper.output().line("denied\u{1b}[2J\r!\u{202e}\u{2028}\u{9b}").unwrap();
+        assert_eq!(paper.text(), "denied\\u{1b}[2J\\r!\\u{202e}\\u{2028}\\u{9b}\n");
     }
 }

@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 use super::exit::{Exit, Failure};
 use super::start::Context;
 use super::{configuration, control};
-use crate::config::StatusPort;
+use crate::config::{self, StatusPort};
 use crate::daemon::{self, Control, Setup};
 use crate::hooks;
 use crate::journal::Journal;
-use crate::status::{self, Listener, Metrics, Port, Snapshot};
+use crate::listen::{Listener, serve_events, serve_routes};
+use crate::status::{Metrics, Port, Snapshot};
 
 /// The arguments of `transship run`: none.
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,8 @@ pub struct Run {}
 impl Run {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let path = configuration::find(&context.global)?;
+        let environment = |name: &str| std::env::var(name).ok();
+        let content = config::content(&path, &environment).map(|(digest, _)| digest);
         let config = configuration::read(&path).map_err(Failure::usage)?;
         let journal = Journal::open(&config.daemon.journal)?;
         let (snapshots, looked_at) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
@@ -33,24 +36,25 @@ impl Run {
         let listening =
             control::listen(&config.daemon.control, asking.clone(), looked_at.clone(), answered.clone()).await?;
         let history = Arc::new(Journal::open_existing(&config.daemon.journal)?);
-        let port = Port::new(looked_at, metrics.clone(), Arc::new(Utc::now)).with_history(history);
-        let answering = listen(&config.daemon.status, "the status port", "daemon.status")
-            .await?
-            .map(|listener| tokio::spawn(status::serve(listener, port, answered.clone())));
         let (in_force, looked_up) = watch::channel(Arc::new(config.clone()));
+        let port = Port::new(looked_at, metrics.clone(), Arc::new(Utc::now), looked_up.clone()).with_history(history);
+        let answering = listen(&config.daemon.status.listen, "the status port", "daemon.status")
+            .await?
+            .map(|listener| tokio::spawn(serve_routes(listener, port.router(), answered.clone())));
         let taking = match &config.daemon.hooks {
             None => None,
             Some(hooks) => {
                 let port = hooks::Port::new(looked_up, metrics.clone(), Arc::new(asking));
                 let listener = listen(&hooks.listen, "the port for push events", "daemon.hooks.listen").await?;
-                listener.map(|listener| tokio::spawn(status::serve_routes(listener, port.router(), answered.clone())))
+                listener.map(|listener| tokio::spawn(serve_events(listener, port.router(), answered.clone())))
             }
         };
         let setup = Setup {
             path,
+            content,
             config,
             journal,
-            environment: Box::new(|name| std::env::var(name).ok()),
+            environment: Box::new(environment),
             snapshots,
             metrics,
             reload: hang_ups()?,

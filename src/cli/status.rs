@@ -1,17 +1,23 @@
 //! `transship status`: what the daemon is doing, asked at its status port, else the journal's last word.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
+use reqwest::StatusCode;
+use reqwest::redirect::Policy;
+use secrecy::ExposeSecret as _;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::start::Context;
 use super::table::{Align, Table};
 use super::{configuration, history, units};
-use crate::config::StatusPort;
+use crate::config::{Readers, StatusPort};
 use crate::journal::Journal;
+use crate::registry::Secret;
 use crate::status::{EntryState, Quota, Snapshot, TransferState};
 
 /// How long the daemon may take to answer.
@@ -23,6 +29,9 @@ pub struct Status {
     /// Where the status port is, ADDRESS:PORT or unix:PATH; by default where the configuration says
     #[arg(long, value_name = "PLACE", value_parser = status_port)]
     pub at: Option<StatusPort>,
+    /// With --at, where the port asks for a token: the file that holds it
+    #[arg(long, value_name = "FILE", requires = "at")]
+    pub token_file: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -35,18 +44,28 @@ fn status_port(text: &str) -> Result<StatusPort, String> {
     }
 }
 
-/// Asks the daemon.
-async fn ask(port: &StatusPort) -> Result<Snapshot, anyhow::Error> {
-    let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN);
+/// Asks the daemon, with the token that it may want.
+async fn ask(port: &StatusPort, token: Option<&Secret>) -> Result<Snapshot, anyhow::Error> {
+    // The token is for whom it was asked for, and for nobody who is named in an answer.
+    let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(ANSWER_WITHIN);
     let (client, url) = match port {
-        StatusPort::Tcp(address) => (client, format!("http://{address}/status")),
+        StatusPort::Tcp(address) => (client, format!("http://{}/status", reached(*address))),
         StatusPort::Unix(path) => (client.unix_socket(path.clone()), "http://localhost/status".to_owned()),
         StatusPort::Off => return Err(anyhow!("the configuration says `status: off`")),
     };
     // The innermost cause tells a person most: the rest says that a request failed.
     let silent =
         |error: reqwest::Error| anyhow!("no daemon answers at {port}: {}", anyhow::Error::from(error).root_cause());
-    let answer = client.build()?.get(url).send().await.and_then(|answer| answer.error_for_status()).map_err(silent)?;
+    let mut request = client.build()?.get(url);
+    if let Some(token) = token {
+        let token = token.read().await.context("the token of the status port cannot be read")?;
+        request = request.bearer_auth(token.expose_secret());
+    }
+    let answer = request.send().await.map_err(silent)?;
+    if answer.status() == StatusCode::UNAUTHORIZED {
+        return Err(anyhow!("the daemon at {port} refuses {}", refused(token)));
+    }
+    let answer = answer.error_for_status().map_err(silent)?;
     // Another version may have a shape of its own: that is said rather than half understood.
     let body: serde_json::Value = answer.json().await.map_err(silent)?;
     match body["version"].as_u64() {
@@ -54,6 +73,23 @@ async fn ask(port: &StatusPort) -> Result<Snapshot, anyhow::Error> {
         version => {
             Err(anyhow!("the daemon at {port} tells its status in version {version:?}, which this program cannot read"))
         }
+    }
+}
+
+/// An address that stands for all of this machine's is asked at its own loopback.
+fn reached(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn refused(token: Option<&Secret>) -> &'static str {
+    match token {
+        None => "to answer without its token: name the file that holds it by --token-file",
+        Some(_) => "this token: it goes by the one of daemon.status in its sync.yaml",
     }
 }
 
@@ -149,10 +185,15 @@ fn transfers(transfers: &[TransferState]) -> Table {
 impl Status {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         if let Some(port) = &self.at {
-            return self.tell(&ask(port).await?, &mut context.output);
+            let token = self.token_file.clone().map(Secret::File);
+            return self.tell(&ask(port, token.as_ref()).await?, &mut context.output);
         }
         let daemon = configuration::load(&context.global)?.daemon;
-        match ask(&daemon.status).await {
+        let token = match &daemon.status.readers {
+            Readers::Token(token) => Some(token),
+            Readers::Local | Readers::Anyone => None,
+        };
+        match ask(&daemon.status.listen, token).await {
             Ok(snapshot) => self.tell(&snapshot, &mut context.output),
             Err(silence) if self.json => Err(silence.into()),
             Err(silence) => {
@@ -184,8 +225,9 @@ mod tests {
     use super::super::output::tests::Paper;
     use super::*;
     use crate::journal::TagCounts;
+    use crate::listen::{Listener, serve_routes};
     use crate::oci::Digest;
-    use crate::status::{ConfigurationState, LastRun, Listener, Metrics, Port, serve};
+    use crate::status::{ConfigurationState, LastRun, Metrics, Port};
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
@@ -271,13 +313,54 @@ mod tests {
         let address = StatusPort::Tcp(tcp.address().unwrap());
         let unix = Listener::unix(&socket).await.unwrap();
         let (_sender, receiver) = watch::channel(Arc::new(snapshot()));
-        let port = Port::new(receiver, Arc::new(Metrics::new("0", at(0))), Arc::new(|| at(0)));
+        let environment = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
+        let config = crate::config::parse("sync.yaml", "version: 1\nsync: []", &environment).unwrap();
+        let (_in_force, config) = watch::channel(Arc::new(config));
+        let port = Port::new(receiver, Arc::new(Metrics::new("0", at(0))), Arc::new(|| at(0)), config);
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve(tcp, port.clone(), shutdown.clone()));
-        tokio::spawn(serve(unix, port, shutdown.clone()));
-        assert_eq!(ask(&address).await.unwrap(), snapshot());
-        assert_eq!(ask(&StatusPort::Unix(socket)).await.unwrap(), snapshot());
+        tokio::spawn(serve_routes(tcp, port.clone().router(), shutdown.clone()));
+        tokio::spawn(serve_routes(unix, port.router(), shutdown.clone()));
+        assert_eq!(ask(&address, None).await.unwrap(), snapshot());
+        assert_eq!(ask(&StatusPort::Unix(socket), None).await.unwrap(), snapshot());
         shutdown.cancel();
+    }
+
+    #[tokio::test]
+    async fn the_token_is_sent_and_a_refusal_says_where_it_comes_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, another) = (folder.path().join("token"), folder.path().join("another"));
+        std::fs::write(&file, "0123456789abcdef\n").unwrap();
+        std::fs::write(&another, "fedcba9876543210\n").unwrap();
+        let text = format!(
+            "version: 1\ndaemon: {{status: {{listen: \"0.0.0.0:9180\", token: {{file: {}}}}}}}\nsync: []\n",
+            file.display()
+        );
+        let environment = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
+        let config = crate::config::parse("sync.yaml", &text, &environment).unwrap();
+        let (_in_force, config) = watch::channel(Arc::new(config));
+        let (_sender, receiver) = watch::channel(Arc::new(snapshot()));
+        let tcp = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let port = StatusPort::Tcp(tcp.address().unwrap());
+        let router = Port::new(receiver, Arc::new(Metrics::new("0", at(0))), Arc::new(|| at(0)), config).router();
+        let shutdown = CancellationToken::new();
+        tokio::spawn(serve_routes(tcp, router, shutdown.clone()));
+        assert_eq!(ask(&port, Some(&Secret::File(file))).await.unwrap(), snapshot());
+        let refused = ask(&port, None).await.unwrap_err().to_string();
+        let expected = "refuses to answer without its token: name the file that holds it by --token-file";
+        assert_eq!(refused, format!("the daemon at {port} {expected}"));
+        let refused = ask(&port, Some(&Secret::File(another))).await.unwrap_err().to_string();
+        let expected = "refuses this token: it goes by the one of daemon.status in its sync.yaml";
+        assert_eq!(refused, format!("the daemon at {port} {expected}"));
+        shutdown.cancel();
+    }
+
+    #[test]
+    fn an_address_for_all_of_this_machines_is_asked_at_loopback() {
+        for (written, asked) in
+            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("10.0.0.5:1", "10.0.0.5:1"), ("[::1]:1", "[::1]:1")]
+        {
+            assert_eq!(reached(written.parse().unwrap()).to_string(), asked);
+        }
     }
 
     #[tokio::test]
@@ -285,7 +368,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let error = format!("{:#}", ask(&StatusPort::Tcp(address)).await.unwrap_err());
+        let error = format!("{:#}", ask(&StatusPort::Tcp(address), None).await.unwrap_err());
         assert!(error.starts_with(&format!("no daemon answers at {address}: ")), "{error}");
     }
 }

@@ -7,7 +7,7 @@ use super::cloud_keys::{AWS, GCP};
 use super::credentials::readable;
 use super::decode::path;
 use super::reader::{Reader, Value};
-use crate::registry::{Aws, Gcp, Variables};
+use crate::registry::{Aws, Gcp, Variables, is_loopback};
 
 const METADATA: &str = "http://metadata.google.internal";
 
@@ -78,7 +78,7 @@ fn address(reader: &Reader<'_>, value: &Value<'_>, read: fn(&str) -> Result<Url,
 /// The address of a service that is shown secrets: by TLS, or on this machine.
 pub(super) fn secret_place(text: &str) -> Result<Url, &'static str> {
     let url = plain(text).ok_or("expected an address like https://service.example, without user name and password")?;
-    if url.scheme() == "https" || is_this_machine(&url) {
+    if url.scheme() == "https" || is_loopback(&url) {
         return Ok(url);
     }
     Err("this address is shown secrets: it is asked by https alone")
@@ -87,7 +87,7 @@ pub(super) fn secret_place(text: &str) -> Result<Url, &'static str> {
 /// The address of a metadata service, which gives secrets away: near, or by TLS.
 pub(super) fn near_place(text: &str) -> Result<Url, &'static str> {
     let url = plain(text).ok_or("expected an address like http://169.254.169.254, without user name and password")?;
-    if url.scheme() == "https" || is_this_machine(&url) || is_link_local(&url) {
+    if url.scheme() == "https" || is_loopback(&url) || is_link_local(&url) {
         return Ok(url);
     }
     Err("a metadata service gives secrets: other than 169.254.0.0/16 and the like, it is asked by https alone")
@@ -101,15 +101,6 @@ fn plain(text: &str) -> Option<Url> {
         && url.password().is_none()
         && url.query().is_none();
     plain.then_some(url)
-}
-
-fn is_this_machine(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 fn is_link_local(url: &Url) -> bool {

@@ -2,7 +2,6 @@
 //! [`super::entry`], what only shows between them in [`super::across`].
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,12 +17,12 @@ use super::reader::{Reader, Value};
 use super::registry_keys::{REGISTRY, UPLOAD};
 use super::report::{Found, Part};
 use super::secrecy::may_show;
-use super::{Config, Daemon, Environment, StatusPort, across, entry, scalar, transport};
+use super::status::status;
+use super::{Config, Daemon, Environment, across, entry, scalar, transport};
 use crate::notify::Notify;
 use crate::oci::RegistryHost;
 use crate::registry::{Kind, Options, UploadMode, Uploads};
 
-const DEFAULT_STATUS: StatusPort = StatusPort::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
 const DEFAULT_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// What the kernel takes as the path of a socket.
 pub(super) const MAX_SOCKET_PATH: usize = 107;
@@ -100,10 +99,7 @@ fn daemon<'n>(
     };
     let kept = fields.get("keep_history");
     let kept = kept.map_or(Some(Some(DEFAULT_KEPT)), |value| history(reader, value));
-    let status = match fields.get("status") {
-        Some(value) => status(reader, value),
-        None => Some(DEFAULT_STATUS),
-    };
+    let status = status(reader, fields.get("status"));
     let control = control(reader, fields.get("control"));
     let hooks = fields.get("hooks").map(|value| hooks(reader, value));
     let at_once = fields.integer(reader, "entries_at_once").unwrap_or(4);
@@ -155,50 +151,6 @@ pub(super) fn path(reader: &Reader<'_>, value: &Value<'_>, expected: &str) -> Op
         return None;
     }
     Some(text.into())
-}
-
-fn status(reader: &Reader<'_>, value: &Value<'_>) -> Option<StatusPort> {
-    match value.node {
-        Node::Number(port) => {
-            let message = format!("expected an address with its port, found the number {port}");
-            reader.wrong_with_hint(value, message, format!("write 127.0.0.1:{port}"));
-            None
-        }
-        Node::Bool(false) => {
-            reader.wrong_with_hint(value, "expected an address with its port, found the boolean false", "write off");
-            None
-        }
-        _ => {
-            let text = reader.text(value, "127.0.0.1:9180, unix:PATH or off")?;
-            reader.keep(value, status_port(&text))
-        }
-    }
-}
-
-fn status_port(text: &str) -> Result<StatusPort, String> {
-    if text == "off" {
-        return Ok(StatusPort::Off);
-    }
-    if let Some(path) = text.strip_prefix("unix:") {
-        return match path.len() {
-            0 => Err("the path is missing after \"unix:\": write unix:/run/transship/status.sock".to_owned()),
-            length if length > MAX_SOCKET_PATH => {
-                Err(format!("the path of the socket has {length} bytes: {MAX_SOCKET_PATH} at most"))
-            }
-            _ => Ok(StatusPort::Unix(path.into())),
-        };
-    }
-    let numeric = text.replacen("localhost:", "127.0.0.1:", 1);
-    let address: SocketAddr = numeric
-        .parse()
-        .map_err(|_| format!("{text:?} is no address of the status port: write 127.0.0.1:9180, unix:PATH or off"))?;
-    if !address.ip().is_loopback() {
-        let port = address.port();
-        return Err(format!(
-            "{text:?} can be reached from other machines, without any protection: write 127.0.0.1:{port}"
-        ));
-    }
-    Ok(StatusPort::Tcp(address))
 }
 
 fn registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, Options> {

@@ -92,7 +92,8 @@ fn changed_settings(old: &Daemon, new: &Daemon) -> Vec<&'static str> {
     [
         ("journal", *journal == new.journal),
         ("keep_history", *keep_history == new.keep_history),
-        ("status", *status == new.status),
+        ("status", status.listen == new.status.listen),
+        ("status.token", status.readers == new.status.readers),
         ("control", *control == new.control),
         ("hooks.listen", listen(hooks) == listen(&new.hooks)),
         ("hooks.receivers", receivers(hooks) == receivers(&new.hooks)),

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use super::credentials::secret;
 use super::decode::MAX_SOCKET_PATH;
 use super::keys::{ANY, Key, Shape, Table, key};
 use super::node::Node;
 use super::reader::{Reader, Value};
-use super::{EntryName, StatusPort};
+use super::report::{Found, Part};
+use super::{Config, EntryName, StatusPort};
 use crate::oci::RegistryHost;
 use crate::registry::Secret;
-
-/// A secret of fewer bytes can be guessed.
-const SHORTEST_SECRET: usize = 16;
 
 /// Where events are taken, and from whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,34 @@ pub struct Receiver {
     pub secret: Secret,
     /// The registry as entries name it; `None` is the one that the events name.
     pub registry: Option<RegistryHost>,
+}
+
+impl Config {
+    /// Who may send events, by name.
+    pub fn receivers(&self) -> impl Iterator<Item = (&EntryName, &Receiver)> {
+        self.daemon.hooks.iter().flat_map(|hooks| &hooks.receivers)
+    }
+}
+
+impl Receiver {
+    /// A secret of fewer bytes can be guessed.
+    pub const SHORTEST_SECRET: usize = 16;
+
+    /// The secret as it is now: one in a file may have been exchanged.
+    ///
+    /// # Errors
+    /// Why it cannot be used, with the file's path: it cannot be read, or has become one that can be guessed.
+    pub async fn secret_now(&self) -> Result<SecretString, String> {
+        let place = match &self.secret {
+            Secret::File(path) => format!("{}: ", path.display()),
+            Secret::Value(_) => String::new(),
+        };
+        let secret = self.secret.read().await.map_err(|error| format!("{place}{error}"))?;
+        if secret.expose_secret().len() < Self::SHORTEST_SECRET {
+            return Err(format!("{place}fewer than {} characters can be guessed", Self::SHORTEST_SECRET));
+        }
+        Ok(secret)
+    }
 }
 
 /// Who sends events.
@@ -142,7 +170,8 @@ fn receivers(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeMap<EntryNam
     for (name, value) in value.pairs() {
         let receiver = receiver(reader, &value);
         let Ok(name) = name.parse::<EntryName>() else {
-            reader.wrong(&value, "the name of a receiver has 1 to 64 letters, digits, `.`, `_` and `-`");
+            let message = "the name of a receiver has 1 to 64 letters, digits, `.`, `_` and `-`";
+            reader.add(Found::new(&value.path, Part::Key, message));
             continue;
         };
         match receiver {
@@ -162,8 +191,8 @@ fn receiver(reader: &Reader<'_>, value: &Value<'_>) -> Option<Receiver> {
     });
     let secret = fields.get("secret").and_then(|value| {
         let secret = secret(reader, value)?;
-        if secret.known_length().is_some_and(|length| length < SHORTEST_SECRET) {
-            let message = format!("the secret can be guessed: {SHORTEST_SECRET} characters at least");
+        if secret.known_length().is_some_and(|length| length < Receiver::SHORTEST_SECRET) {
+            let message = format!("the secret can be guessed: {} characters at least", Receiver::SHORTEST_SECRET);
             reader.wrong_with_hint(value, message, "make one with `openssl rand -hex 32`");
         }
         Some(secret)

@@ -6,6 +6,7 @@ use super::notify::{NOTIFY, WEBHOOK, notify_key};
 use super::registry_keys::{
     AZURE, BANDWIDTH, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD, WINDOW,
 };
+use super::status::{PLACE, STATUS};
 use crate::plan::Overwrite;
 
 /// The keys of one kind of map.
@@ -55,6 +56,8 @@ pub(super) enum Shape {
     Secret,
     /// Text, a map of known keys, or a list of such maps.
     TextOrMaps { pattern: &'static str, keys: &'static Table },
+    /// Text, or a map of known keys.
+    TextOr { pattern: &'static str, keys: &'static Table },
     /// A map of known keys.
     Map(&'static Table),
     /// One of these words, or a map of known keys.
@@ -161,8 +164,9 @@ pub(super) static DAEMON: Table = Table {
         with_default(
             key(
                 "status",
-                Shape::Text { pattern: r"^(off|unix:.+|.+:[0-9]+)$" },
-                "Where health, status and metrics are answered: a loopback address with its port, unix:PATH, or off.",
+                Shape::TextOr { pattern: PLACE, keys: &STATUS },
+                "Where health, status and metrics are answered: a loopback address with its port, unix:PATH, or off; another \
+                 address as a map with its protection.",
                 r#""unix:/run/transship/status.sock""#,
             ),
             r#""127.0.0.1:9180""#,
@@ -363,7 +367,8 @@ pub(super) static TAGS: Table = Table {
     required: &[],
 };
 
-/// All tables, for "it belongs under …": of two that have a key the first is meant.
+/// All tables, for "it belongs under …": of two that have a key the first is meant, unless one stands right below where the key
+/// was written.
 pub(super) static TABLES: &[&Table] = &[
     &DAEMON,
     &REGISTRY,
@@ -380,6 +385,7 @@ pub(super) static TABLES: &[&Table] = &[
     &SIDES,
     &TAGS,
     &WINDOW,
+    &STATUS,
     &HOOKS,
     &RECEIVER,
     &NOTIFY,
@@ -391,6 +397,20 @@ impl Table {
     /// The keys of all groups.
     pub(super) fn keys(&self) -> impl Iterator<Item = &'static Key> {
         self.groups.iter().flat_map(|group| group.iter())
+    }
+
+    /// The tables of the maps right below.
+    pub(super) fn below(&self) -> impl Iterator<Item = &'static Self> {
+        self.keys().filter_map(|key| match key.shape {
+            Shape::TextOrMaps { keys: table, .. }
+            | Shape::Map(table)
+            | Shape::WordOr(_, table)
+            | Shape::OneOf(table, _)
+            | Shape::MapOf(table)
+            | Shape::ListOf(table)
+            | Shape::Maps(table) => Some(table),
+            _ => None,
+        })
     }
 
     /// The key of this name.

@@ -33,6 +33,7 @@ mod scalar;
 mod schema;
 mod secrecy;
 mod sides;
+mod status;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -45,7 +46,9 @@ pub use files::content;
 pub(crate) use foreign::{Foreign, may_not_be_told};
 pub use hooks::{HookKind, Hooks, Receiver};
 pub use load::{load, parse};
-pub use model::{Config, ControlSocket, Daemon, Entry, EntryCredentials, EntryName, EntryNameError, StatusPort};
+pub use model::{
+    Config, ControlSocket, Daemon, Entry, EntryCredentials, EntryName, EntryNameError, Readers, Status, StatusPort,
+};
 pub(crate) use node::{Node, Path as NodePath};
 pub use problem::{Problem, Problems};
 pub(crate) use report::{Found, Part};

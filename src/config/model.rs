@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::notify::Notify;
 use crate::oci::{Platform, RegistryHost};
 use crate::plan;
-use crate::registry::{Bandwidth, Credentials, Mirror, Options};
+use crate::registry::{Bandwidth, Credentials, Mirror, Options, Secret};
 use crate::schedule::Schedule;
 
 use super::{Endpoint, Hooks};
@@ -66,8 +66,8 @@ pub struct Daemon {
     pub journal: PathBuf,
     /// How long the history of runs is kept, 1 to 3653 days; `None` is for ever. Default 90 days. Evidence is always kept.
     pub keep_history: Option<Duration>,
-    /// Where the status port listens. Default `127.0.0.1:9180`.
-    pub status: StatusPort,
+    /// Where the status port listens, and who may read there. Default `127.0.0.1:9180`, by who is on this machine.
+    pub status: Status,
     /// Where it is asked for things. Default: as the environment says.
     pub control: ControlSocket,
     /// Where push events are taken. Default nowhere.
@@ -95,12 +95,32 @@ pub enum ControlSocket {
     Usual(PathBuf),
 }
 
-/// Where the status port listens.
+/// The status port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Where it listens.
+    pub listen: StatusPort,
+    /// Who may read there.
+    pub readers: Readers,
+}
+
+/// Who may read at the status port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readers {
+    /// Who is on this machine: on a loopback address who asks for it by such a name, on a socket file whom its mode lets in.
+    Local,
+    /// Who shows this token, of 16 bytes at least.
+    Token(Secret),
+    /// Whoever reaches it.
+    Anyone,
+}
+
+/// Where a port listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatusPort {
     /// Nowhere.
     Off,
-    /// On a loopback address.
+    /// On an IP address.
     Tcp(SocketAddr),
     /// On a socket in the file system.
     Unix(PathBuf),

@@ -343,7 +343,7 @@ fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Found {
     if std::ptr::eq(table, &SIDES) && CREDENTIALS.find(name).is_some() {
         return found.hint(format!("write `source: {{{name}: …}}`, `target: {{{name}: …}}` or both"));
     }
-    if let Some(other) = TABLES.iter().find(|other| other.find(name).is_some()) {
+    if let Some(other) = table.below().chain(TABLES.iter().copied()).find(|other| other.find(name).is_some()) {
         return found.hint(format!("it belongs {}", other.place));
     }
     found.hint(format!("known here: {}", names.join(", ")))

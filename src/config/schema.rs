@@ -117,6 +117,11 @@ fn shape(shape: &Shape) -> Value {
             let maps = json!({ "type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": map });
             json!({ "anyOf": [text(pattern), map, maps] })
         }
+        Shape::TextOr { pattern, keys } => {
+            let mut map = table(keys);
+            map["type"] = "object".into();
+            json!({ "anyOf": [text(pattern), map] })
+        }
         Shape::Map(keys) => table(keys),
         Shape::WordOr(words, keys) => {
             let mut map = table(keys);

@@ -132,6 +132,8 @@ fn the_schema_refuses_unknown_keys_and_impossible_values() {
         "{version: 1, sync: [{name: a, source: b/c, target: d, credentials: {target: {username: me}}}]}",
         "{version: 1, sync: [], registries: {ghcr.io: {limits: {profile: acr}}}}",
         "{version: 1, sync: [], registries: {ghcr.io: {limits: {writes: never}}}}",
+        "{version: 1, sync: [], daemon: {status: {token: 0123456789abcdef}}}",
+        "{version: 1, sync: [], daemon: {status: ['127.0.0.1:9180']}}",
         "{version: 1, sync: [], daemon: {bandwidth: []}}",
         "{version: 1, sync: [], daemon: {bandwidth: {between: '08:00-18:00'}}}",
         "{version: 1, sync: [], daemon: {bandwidth: [{rate: 1MiB/s, between: 8-18}]}}",
@@ -240,7 +242,7 @@ fn the_examples_in_the_table_of_keys_fit_the_schema() {
 fn what_the_file_says_is_what_the_configuration_has() {
     let config = read(&example()).unwrap();
     assert_eq!(config.daemon.journal, Path::new("/var/lib/transship/journal.db"));
-    assert_eq!(config.daemon.status.to_string(), "127.0.0.1:9180");
+    assert_eq!(config.daemon.status.listen.to_string(), "127.0.0.1:9180");
     assert_eq!(config.daemon.memory, 128 << 20);
     let hub = &config.registries[&"docker.io".parse().unwrap()];
     let password = Secret::File("tests/config/credentials/docker-hub".into());

@@ -10,6 +10,6 @@ mod socket;
 mod wire;
 
 pub use client::{Client, ClientError};
-pub use server::{Caller, Replies, serve};
+pub use server::{Replies, serve};
 pub use socket::{Socket, SocketError};
 pub use wire::{Answer, ENTRIES_AT_MOST, Ended, Request, Said};

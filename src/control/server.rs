@@ -1,37 +1,24 @@
 //! Takes requests from a socket, so that no client, slow or hostile, can hold up the daemon or others.
 
-use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::wire::{Answer, Request, line, next_line};
 use super::{Said, Socket};
+use crate::listen::{self, Bounds, Place};
 
-/// Clients that have not asked yet, and clients that get answers, at once. One more of the former ends the oldest of
-/// them, so that idle ones lock nobody out; one more of the latter is sent away.
-const AT_ONCE: usize = 64;
+/// Who waits for an answer may have to wait for the end of a run: one more of these is sent away.
+const BOUNDS: Bounds = Bounds { asking: 64, answered: Some(64), sure: Duration::ZERO };
 /// How long a client may take for its request, and for the reading of each answer.
 const WITHIN: Duration = Duration::from_secs(5);
-/// How long answers under way are waited for at the end.
-const DRAIN: Duration = Duration::from_secs(1);
-/// How long to wait after a failed accept (out of file descriptors) before the next.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 /// Answers that may wait for a client to read.
 const UNREAD: usize = 16;
-
-/// Who asks, as the system says. A user of another name space is told as the one who stands for all such (65534).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caller {
-    /// The user.
-    pub uid: u32,
-    /// The process, where it can be told.
-    pub pid: Option<i32>,
-}
 
 /// Where the answers to one request go.
 #[derive(Debug)]
@@ -44,14 +31,11 @@ impl Replies {
     }
 }
 
-/// A request and whoever waits for answers.
-type Asked = (UnixStream, Caller, Request);
-
 /// Takes requests until `shutdown`, then ends within a second. `work` does what is asked for; it is dropped when the client
 /// goes. Dropping the future closes every connection.
 pub async fn serve<W, F>(socket: Socket, work: W, shutdown: CancellationToken)
 where
-    W: Fn(Request, Replies) -> F,
+    W: Fn(Request, Replies) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     serve_within(socket, work, shutdown, WITHIN).await;
@@ -59,86 +43,54 @@ where
 
 async fn serve_within<W, F>(socket: Socket, work: W, shutdown: CancellationToken, within: Duration)
 where
-    W: Fn(Request, Replies) -> F,
+    W: Fn(Request, Replies) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let (mut asking, mut answering) = (JoinSet::new(), JoinSet::new());
-    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            Some(_) = answering.join_next() => continue,
-            Some(asked) = asking.join_next() => {
-                if let Ok(Some(asked)) = asked {
-                    begin(asked, &work, &mut answering, within);
-                }
-                continue;
-            }
-            accepted = socket.listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                make_room(&mut oldest_first);
-                oldest_first.push_back(asking.spawn(ask(stream, within)));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the control socket cannot accept a connection");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
-        }
-    }
-    drop(socket);
-    let drained = async { while answering.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(DRAIN, drained).await;
+    let work = Arc::new(work);
+    listen::serve(socket, BOUNDS, shutdown, |stream, place| attend(stream, place, work.clone(), within)).await;
 }
 
-fn make_room(oldest_first: &mut VecDeque<AbortHandle>) {
-    oldest_first.retain(|connection| !connection.is_finished());
-    while oldest_first.len() >= AT_ONCE {
-        if let Some(oldest) = oldest_first.pop_front() {
-            oldest.abort();
-        }
+impl listen::Accept for Socket {
+    type Connection = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
     }
 }
 
-/// Reads the request of a new client. One that is not understood is answered at once.
-async fn ask(mut stream: UnixStream, within: Duration) -> Option<Asked> {
-    let caller = stream.peer_cred().ok()?;
-    let caller = Caller { uid: caller.uid(), pid: caller.pid() };
-    let mut reader = BufReader::new(&mut stream);
-    let request = match tokio::time::timeout(within, next_line(&mut reader)).await {
-        Ok(Ok(Some(line))) => Request::read(&line),
-        Ok(Err(error)) => Err(format!("the request is not understood: {error}")),
-        // Gone, or silent.
-        Ok(Ok(None)) | Err(_) => return None,
-    };
-    match request {
-        Ok(request) => Some((stream, caller, request)),
-        Err(error) => {
-            tracing::warn!(uid = caller.uid, pid = caller.pid, error, "a request at the control socket is refused");
-            refuse(stream, error, within).await;
-            None
-        }
-    }
-}
-
-fn begin<W, F>((stream, caller, request): Asked, work: &W, answering: &mut JoinSet<()>, within: Duration)
+/// One client, from its request to the last answer.
+async fn attend<W, F>(mut stream: UnixStream, place: Place, work: Arc<W>, within: Duration)
 where
     W: Fn(Request, Replies) -> F,
-    F: Future<Output = ()> + Send + 'static,
+    F: Future<Output = ()>,
 {
-    let (uid, pid, entries) = (caller.uid, caller.pid, request.entries().join(", "));
-    if answering.len() >= 2 * AT_ONCE {
-        return;
-    }
-    if answering.len() >= AT_ONCE {
+    let Ok(caller) = stream.peer_cred() else { return };
+    let (uid, pid) = (caller.uid(), caller.pid());
+    let request = match ask(&mut stream, within).await {
+        None => return,
+        Some(Ok(request)) => request,
+        Some(Err(error)) => {
+            tracing::warn!(uid, pid, error, "a request at the control socket is refused");
+            return refuse(stream, error, within).await;
+        }
+    };
+    if !place.be_answered_if_there_is_room() {
         tracing::warn!(uid, pid, "too many clients wait for answers: a request at the control socket is refused");
-        answering.spawn(refuse(stream, "too many clients wait for answers already: try again later".into(), within));
-        return;
+        return refuse(stream, "too many clients wait for answers already: try again later".into(), within).await;
     }
+    let entries = request.entries().join(", ");
     tracing::info!(uid, pid, entries, "{} is asked for at the control socket", request.word());
     let (sender, replies) = mpsc::channel(UNREAD);
-    answering.spawn(answer(stream, work(request, Replies(sender)), replies, within));
+    answer(stream, work(request, Replies(sender)), replies, within).await;
+}
+
+/// The request of a new client, or why it is none; `None` of one that has gone or is silent.
+async fn ask(stream: &mut UnixStream, within: Duration) -> Option<Result<Request, String>> {
+    match tokio::time::timeout(within, next_line(&mut BufReader::new(stream))).await {
+        Ok(Ok(Some(line))) => Some(Request::read(&line)),
+        Ok(Err(error)) => Some(Err(format!("the request is not understood: {error}"))),
+        Ok(Ok(None)) | Err(_) => None,
+    }
 }
 
 /// Writes answers as they come, until the work is done, or the client does not read or has gone.
@@ -294,7 +246,7 @@ mod tests {
     async fn more_that_wait_than_there_is_room_for_are_sent_away() {
         let server = start(PATIENT).await;
         let mut waiting = Vec::new();
-        for _ in 0..AT_ONCE {
+        for _ in 0..BOUNDS.answered.unwrap() {
             let mut client = Client::ask(&server.path, &trigger(&["a", "slow"])).await.unwrap();
             assert_eq!(client.next(Some(SOON)).await.unwrap(), Some(queued("a")));
             waiting.push(client);

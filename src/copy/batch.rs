@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream, FuturesUnordered};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::blob::Blobs;
 use super::closure::{Closure, Companions, Node, Nodes, find_companions, survey};
@@ -197,7 +198,8 @@ impl Batch {
             let (order, closure) = (order.clone(), closure.clone());
             async move {
                 let (at, previous) = &order.targets[index];
-                let result = delivery.finish(&order, &closure, previous.as_ref()).await;
+                let span = delivery.span().clone();
+                let result = delivery.finish(&order, &closure, previous.as_ref()).instrument(span).await;
                 delivery.give_up();
                 (*at, result)
             }

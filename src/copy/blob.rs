@@ -10,6 +10,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::closure::Node;
 use super::deliver::Delivery;
@@ -65,7 +66,7 @@ impl Blobs {
             let told = self.deliveries.iter().map(|delivery| Told::new(delivery, blob.digest)).collect();
             let job = bring_to_all(self.batch.clone(), blob.clone(), told);
             let stop = self.stop.clone();
-            tokio::spawn(async move { stop.run_until_cancelled(job).await });
+            tokio::spawn(async move { stop.run_until_cancelled(job).await }.in_current_span());
         }
     }
 }
@@ -96,18 +97,19 @@ type Readying = BoxFuture<'static, (usize, Result<Option<Wanting>, CopyError>, T
 /// one after the other, two orders could each get some of the targets, and both would read the blob.
 async fn bring_to_all(batch: Arc<Batch>, blob: Descriptor, told: Vec<Told>) {
     let places = told.iter().map(|told| told.delivery.place()).collect::<Vec<_>>();
-    let claims = batch.copier.flights.claim_each(&places, blob.digest);
+    let claims = batch.copier.flights.claim_each(&places, &blob, &batch.source.scope());
     let (mut duties, mut waiting) = (Vec::new(), Vec::new());
     for (told, claim) in told.into_iter().zip(claims) {
         match claim {
             Claim::Present(_) => told.tell(Ok(())),
             Claim::Lead(lead) => duties.push((Duty::new(lead, told.delivery.lane()), told)),
-            Claim::Wait(ended) => waiting.push((ended, told)),
+            Claim::Wait(other) => waiting.push((other, told)),
         }
     }
-    let following = waiting.into_iter().map(|(ended, told)| async {
-        ended.await;
-        let brought = bring_again(&told.delivery, &blob, Trust::Memory).await;
+    let following = waiting.into_iter().map(|(waiting, told)| async {
+        waiting.over().await;
+        let span = told.delivery.span().clone();
+        let brought = bring_again(&told.delivery, &blob, Trust::Memory).instrument(span).await;
         told.tell(brought);
     });
     join(bring_together(&batch, &blob, duties), join_all(following)).await;
@@ -183,7 +185,8 @@ async fn ready(
     duty: Duty,
     share: Arc<Share>,
 ) -> (usize, Result<Option<Wanting>, CopyError>, Told) {
-    (at, prepare(&told.delivery, &blob, duty, Some(&share), Trust::Memory).await, told)
+    let span = told.delivery.span().clone();
+    (at, prepare(&told.delivery, &blob, duty, Some(&share), Trust::Memory).instrument(span).await, told)
 }
 
 async fn send_together(batch: &Arc<Batch>, blob: &Descriptor, wanting: Vec<(Wanting, Told)>) {
@@ -272,21 +275,22 @@ async fn prepare(
 
 /// The duty to bring the blob, `None` when somebody else did.
 async fn claim(delivery: &Delivery, blob: &Descriptor, trust: Trust) -> Option<Duty> {
-    let (scope, room) = delivery.place();
+    let place = delivery.place();
+    let source = delivery.batch.source.scope();
     let flights = &delivery.batch.copier.flights;
     let begun = Instant::now();
     if trust != Trust::Memory {
-        flights.forget(&scope, &room, blob.digest);
+        flights.forget(&place.0, &place.1, blob.digest);
     }
     loop {
-        match flights.claim(&scope, &room, blob.digest) {
+        match flights.claim(&place, blob, &source) {
             // Somebody with more trust was told so meanwhile.
             Claim::Present(known) if trust == Trust::Nothing && !known.was_sent_since(begun) => {
-                flights.forget(&scope, &room, blob.digest);
+                flights.forget(&place.0, &place.1, blob.digest);
             }
             Claim::Present(_) => return None,
             Claim::Lead(lead) => return Some(Duty::new(lead, delivery.lane())),
-            Claim::Wait(ended) => ended.await,
+            Claim::Wait(waiting) => waiting.over().await,
         }
     }
 }

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::{BoxFuture, Shared, try_join_all};
 use futures_util::{FutureExt as _, TryStreamExt as _, stream};
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::batch::{Destination, Order, Previous};
 use super::blob::{Trust, bring_again};
@@ -31,6 +32,8 @@ pub(super) struct Delivery {
     /// Where the order has several targets.
     lane: Option<Arc<Lane>>,
     started: DateTime<Utc>,
+    /// What its lines in the log are about.
+    span: Span,
     blobs: Mutex<HashMap<Digest, Awaited>>,
     tally: Mutex<Tally>,
     given_up: AtomicBool,
@@ -53,12 +56,15 @@ impl Tally {
 impl Delivery {
     /// On its way to one of the batch's targets, beside others or not.
     pub(super) fn new(batch: Arc<Batch>, at: usize, has_siblings: bool) -> Self {
-        let lane = has_siblings.then(|| batch.copier.lanes.of(batch.targets[at].target.scope()));
+        let target = &batch.targets[at].target;
+        let lane = has_siblings.then(|| batch.copier.lanes.of(target.scope()));
+        let span = tracing::info_span!("target", target = target.place());
         Self {
             batch,
             at,
             lane,
             started: Utc::now(),
+            span,
             blobs: Mutex::default(),
             tally: Mutex::default(),
             given_up: AtomicBool::new(false),
@@ -67,6 +73,10 @@ impl Delivery {
 
     pub(super) fn target(&self) -> &Arc<dyn Target> {
         &self.destination().target
+    }
+
+    pub(super) fn span(&self) -> &Span {
+        &self.span
     }
 
     /// Where blobs are claimed: the target's scope and its repository there.
@@ -165,10 +175,7 @@ impl Delivery {
             if !last.as_ref().is_err_and(CopyError::is_missing_content) {
                 break;
             }
-            tracing::warn!(
-                target_place = self.target().place(), digest = %node.digest(),
-                "the target misses content that it had; it is sent again"
-            );
+            tracing::warn!(manifest = %node.digest(), "the target misses content that it had; it is sent again");
             self.mend(closure, node, trust).await?;
             last = self.write_once(node, tag).await;
         }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use tracing::Instrument as _;
 
 use super::deliver::Delivery;
 use super::event::{BlobOutcome, Event, Transfer};
-use super::flight::Duty;
+use super::flight::{Duty, Work};
 use super::share::{Part, take_alone};
 use super::tee::Branch;
 use super::{Batch, CopyError, reading, suspension};
@@ -31,6 +32,11 @@ pub(super) struct Wanting {
 /// Sends the bytes. Once more from the start where the target broke off, where it fell behind its siblings, and where a
 /// mirror of the source gave wrong ones.
 pub(super) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
+    let span = wanting.delivery.span().clone();
+    send_until_it_is_there(blob, wanting, branch).instrument(span).await
+}
+
+async fn send_until_it_is_there(blob: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
     let Wanting { delivery, duty, mut upload, mut part } = wanting;
     let Branch { mut bytes, standing } = branch;
     let (target, copier) = (delivery.target(), &delivery.batch.copier);
@@ -41,7 +47,7 @@ pub(super) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) ->
             // What it reads is not what its siblings do.
             bytes = reading::read(delivery.batch.source.clone(), blob.clone(), goes_on);
         }
-        let error = match send_once(&delivery, blob, upload, bytes).await {
+        let error = match send_once(&delivery, blob, upload, bytes, &duty.work()).await {
             Ok(()) => {
                 delivery.brought(blob, BlobOutcome::Copied);
                 duty.arrived(BlobOutcome::Copied);
@@ -83,6 +89,7 @@ async fn send_once(
     blob: &Descriptor,
     upload: Box<dyn Upload>,
     bytes: ByteStream,
+    work: &Arc<Work>,
 ) -> Result<(), CopyError> {
     let (batch, target) = (&delivery.batch, delivery.target());
     let place = batch.source.place();
@@ -92,10 +99,12 @@ async fn send_once(
     transfer.advance(standing.as_ref().map_or(0, |standing| standing.stored));
     batch.tell(Event::TransferStarted(transfer.clone())).await;
     let mut under_way = UnderWay { batch, transfer: Some(transfer.clone()) };
-    let counted = transfer.clone();
+    work.restart(standing.as_ref().map_or(0, |standing| standing.stored));
+    let (counted, work) = (transfer.clone(), work.clone());
     let bytes = bytes.inspect(move |piece| {
         if let Ok(piece) = piece {
             counted.advance(piece.len() as u64);
+            work.advance(piece.len() as u64);
         }
     });
     let bytes = batch.suspension().bound(bytes.boxed(), place, blob);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::lane::{Lane, OwnRead};
 use super::reading;
@@ -101,7 +102,7 @@ pub(super) fn split(source: &Arc<dyn Source>, blob: &Descriptor, lanes: Vec<Opti
             (fed, Branch { bytes: branching.into_stream(), standing })
         })
         .unzip();
-    tokio::spawn(feed(reading::read(source.clone(), blob.clone(), 0), fed));
+    tokio::spawn(feed(reading::read(source.clone(), blob.clone(), 0), fed).in_current_span());
     branches
 }
 

@@ -4,6 +4,7 @@
 use futures_util::FutureExt as _;
 use futures_util::future::{join_all, try_join4};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::checks::Checks;
 use super::compare::Contested;
@@ -34,8 +35,11 @@ pub(super) async fn choose(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Opt
         listed.cancel();
         selected.ok_or(())
     };
-    let look = |target| look(run, source, target, listed.cancelled());
-    let there = join_all(opened.targets.iter().map(|target| look(target.as_ref()))).map(Ok);
+    let there = opened.targets.iter().map(|target| {
+        let span = tracing::info_span!("target", target = target.place());
+        look(run, source, target.as_ref(), listed.cancelled()).instrument(span)
+    });
+    let there = join_all(there).map(Ok);
     let rivals = rival_claims(run.engine, run.errand, pair).map(Ok);
     let checks = Checks::recall(run, source.place()).map(Ok);
     let ((listing, selected), there, rivals, checks) = try_join4(selected, there, rivals, checks).await.ok()?;

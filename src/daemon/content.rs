@@ -22,6 +22,11 @@ impl Content {
     pub(super) fn having_read(self, config: &Config) -> Self {
         Self { certificates: pems(config).cloned().map(Some).collect(), ..self }
     }
+
+    /// With the files as they were at another time.
+    pub(super) fn having_files(self, files: Option<Digest>) -> Self {
+        Self { files, ..self }
+    }
 }
 
 fn pems(config: &Config) -> impl Iterator<Item = &Pem> {

@@ -209,3 +209,37 @@ impl Round {
 fn is_old(notice: &Notice, now: DateTime<Utc>) -> bool {
     now - notice.made >= GIVEN_UP
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::NewNotice;
+
+    #[tokio::test]
+    async fn what_nobody_takes_for_a_day_is_given_up_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let metrics = Arc::new(Metrics::new("0", Utc::now()));
+        let mut round = Round::new(journal.clone(), metrics.clone());
+        let counted = |result: &str| {
+            let line = format!("transship_notifications_total{{result=\"{result}\"}} ");
+            metrics.encode().lines().find_map(|found| found.strip_prefix(&line)?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        let later = || Err(Refusal::Later { why: "nobody answers".into(), wait: None });
+        let almost_a_day = TimeDelta::hours(24) - TimeDelta::minutes(5);
+        for (age, retried, given_up) in [(TimeDelta::zero(), 1, 0), (almost_a_day, 2, 0), (TimeDelta::hours(24), 2, 1)]
+        {
+            let (receiver, subject) = ("a.example".to_owned(), "app".to_owned());
+            let notice = NewNotice { receiver, subject, event: "failure".into(), body: "{}".into() };
+            journal.keep_notices(vec![notice], vec![], vec![], Utc::now() - age).await.unwrap();
+            let notice = journal.next_notice("a.example").await.unwrap().unwrap();
+            let number = notice.number;
+            round.ended("a.example".into(), notice, later()).await;
+            assert_eq!((counted("retried"), counted("given_up")), (retried, given_up), "{age}");
+            let waits = journal.next_notice("a.example").await.unwrap().is_some();
+            assert_eq!(waits, given_up == 0, "{age}");
+            journal.drop_notice(number).await.unwrap();
+        }
+        assert!(round.away["a.example"].until > Instant::now(), "it is left alone meanwhile");
+    }
+}

@@ -46,7 +46,7 @@ impl Derived {
     async fn find(&self, digest: Digest, key: &str) -> Option<Digest> {
         let journal = self.journal.as_ref()?;
         journal.find_derived(digest, key).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the journal could not be asked; the answer is found out anew");
+            tracing::warn!(%error, "the journal could not be asked what an earlier run found out; it is found out anew");
             None
         })
     }
@@ -55,7 +55,7 @@ impl Derived {
         if let Some(journal) = &self.journal
             && let Err(error) = journal.record_derived(digest, key, derived).await
         {
-            tracing::warn!(%error, "the journal could not remember this; it will be found out anew");
+            tracing::warn!(%error, "the journal could not note what was found out; the next run finds it out anew");
         }
     }
 }

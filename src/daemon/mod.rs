@@ -15,6 +15,8 @@ mod journaling;
 mod late;
 mod listing;
 mod login;
+#[cfg(test)]
+mod notice_docs;
 mod notices;
 mod only;
 mod pairs;
@@ -29,6 +31,8 @@ mod report;
 mod rivals;
 mod run;
 mod service;
+#[cfg(test)]
+mod start_tests;
 mod state;
 mod systemd;
 mod tag;

@@ -115,11 +115,12 @@ impl Notices {
         self.configuration_is(Some(problems), now).await;
     }
 
-    /// A run ended. Ends when what is to be told of it is in the journal; whatever goes wrong with that harms no run.
-    pub(super) async fn ended(&self, entry: &Entry, report: &RunReport) {
+    /// A run ended, which was about the whole entry or about some tags only. Ends when what is to be told of it is in the journal;
+    /// whatever goes wrong with that harms no run.
+    pub(super) async fn ended(&self, entry: &Entry, report: &RunReport, whole: bool) {
         let wanted = self.wanted_of(entry.name.as_str());
         let outcome = self.told(entry.name.as_str(), &wanted, |listener, news| {
-            run_news(entry, report, listener, news);
+            run_news(entry, report, whole, listener, news);
         });
         if let Err(error) = outcome.await {
             not_kept(&error);
@@ -240,8 +241,8 @@ fn configuration_news(
     }
 }
 
-/// What is news of a run that ended.
-fn run_news(entry: &Entry, report: &RunReport, listener: &Listener<'_>, news: &mut News) {
+/// What is news of a run that ended. One about some tags only says nothing of the others: it ends no failure.
+fn run_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
     let (name, ended) = (entry.name.as_str(), report.ended);
     match (&report.outcome, listener.knows_of_failure()) {
         (RunOutcome::Failed | RunOutcome::TimedOut, None) => {
@@ -249,7 +250,7 @@ fn run_news(entry: &Entry, report: &RunReport, listener: &Listener<'_>, news: &m
             let text = format!("{name} fails: {}", report.first_problem().unwrap_or_default());
             news.failure(name, listener, &text, &data, ended);
         }
-        (RunOutcome::Succeeded, Some(known)) => {
+        (RunOutcome::Succeeded, Some(known)) if whole => {
             let data = Data { failing_since: Some(known.since), ..about(entry, report) };
             let since = known.since.to_rfc3339_opts(SecondsFormat::Secs, true);
             let text = format!("{name} is well again, after failing since {since}");
@@ -263,7 +264,7 @@ fn run_news(entry: &Entry, report: &RunReport, listener: &Listener<'_>, news: &m
         let data = Data { changes: Some(changes), ..about(entry, report) };
         news.notices.push(listener.notice(name, Event::Change, &Body::new(Event::Change, ended, &text, &data)));
     }
-    held_news(entry, report, listener, news);
+    held_news(entry, report, whole, listener, news);
 }
 
 impl News {
@@ -298,17 +299,17 @@ impl News {
 }
 
 /// What is held back and was not before, with this digest. A tag that is held back no longer may be told of anew.
-fn held_news(entry: &Entry, report: &RunReport, listener: &Listener<'_>, news: &mut News) {
+fn held_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener<'_>, news: &mut News) {
     let name = entry.name.as_str();
     let held: BTreeMap<String, Held> =
         report.tags.iter().filter_map(|tag| Some((held_fact(tag), held_tag(tag)?))).collect();
     let seen: BTreeSet<String> = report.tags.iter().map(|tag| place_of(&held_fact(tag)).to_owned()).collect();
     // What a run did not see to its end may be held back still.
-    let is_whole = matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Postponed);
+    let saw_all = whole && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Postponed);
     let known = || listener.told.iter().copied().filter(|told| told.fact.starts_with(HELD));
     let wants = listener.wants(Event::Held);
     let over =
-        |told: &&Told| !wants || (!held.contains_key(&told.fact) && (is_whole || seen.contains(place_of(&told.fact))));
+        |told: &&Told| !wants || (!held.contains_key(&told.fact) && (saw_all || seen.contains(place_of(&told.fact))));
     news.forgotten.extend(known().filter(over).cloned());
     if !wants {
         return;
@@ -409,6 +410,7 @@ fn tags_are(count: usize) -> String {
 mod tests {
     use chrono::TimeDelta;
 
+    use super::super::notice_docs;
     use super::*;
     use crate::config;
     use crate::copy::event::BlobCounts;
@@ -428,6 +430,8 @@ mod tests {
         journal: Journal,
         notices: Notices,
         entry: Entry,
+        /// Whether runs are about the whole entry.
+        whole: bool,
         _folder: tempfile::TempDir,
     }
 
@@ -437,7 +441,7 @@ mod tests {
             let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
             let config = config(of_all, of_entry);
             let notices = Notices::new(journal.clone(), "sync.yaml".into(), &config);
-            Self { journal, notices, entry: config.entries[0].clone(), _folder: folder }
+            Self { journal, notices, entry: config.entries[0].clone(), whole: true, _folder: folder }
         }
 
         /// What is told of a run that ends so, by receiver.
@@ -445,7 +449,7 @@ mod tests {
             let ended = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
             let (entry, problems) = ("app".to_owned(), Vec::new());
             let report = RunReport { entry, run: Some(1), started: ended, ended, outcome, tags, problems };
-            self.notices.ended(&self.entry, &report).await;
+            self.notices.ended(&self.entry, &report, self.whole).await;
             self.waiting().await
         }
 
@@ -455,6 +459,7 @@ mod tests {
             for (receiver, _) in self.journal.receivers_waited_for().await.unwrap() {
                 while let Some(notice) = self.journal.next_notice(&receiver).await.unwrap() {
                     self.journal.drop_notice(notice.number).await.unwrap();
+                    notice_docs::assert_as_documented(&notice.notice.body);
                     let host = receiver.split_once('#').unwrap().0;
                     waiting.push(format!("{host} {} {}", notice.notice.event, notice.notice.subject));
                 }
@@ -516,6 +521,24 @@ mod tests {
             (RunOutcome::Succeeded, vec![refused("2")], &held),
         ] {
             assert_eq!(bench.told(outcome, tags).await, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_for_pushed_tags_begins_a_failure_and_ends_none_and_says_nothing_of_other_tags() {
+        use RunOutcome::{Failed, Succeeded};
+        let refused = |name: &str| tag(name, "1", TagOutcome::Refused { reason: "overwrite: never".into() });
+        let mut bench = Bench::new(ONE, "");
+        let none: [&str; 0] = [];
+        for (whole, outcome, tags, expected) in [
+            (true, Succeeded, vec![refused("v1")], &["https://a.example held app"][..]),
+            (false, Failed, vec![tag("v2", "2", TagOutcome::Copied)], &["https://a.example failure app"]),
+            (false, Succeeded, vec![tag("v2", "2", TagOutcome::Copied)], &none),
+            (false, Failed, vec![], &none),
+            (true, Succeeded, vec![refused("v1")], &["https://a.example recovery app"]),
+        ] {
+            bench.whole = whole;
+            assert_eq!(bench.told(outcome.clone(), tags).await, expected, "{whole} {outcome:?}");
         }
     }
 

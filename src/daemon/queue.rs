@@ -49,6 +49,13 @@ impl Queue {
         self.0.iter().map(|due| (due.entry.as_str(), due.trigger))
     }
 
+    /// Takes an entry out. Says whether it was there.
+    pub(super) fn remove(&mut self, entry: &str) -> bool {
+        let before = self.0.len();
+        self.retain(|waiting| waiting != entry);
+        self.0.len() < before
+    }
+
     pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.0.retain(|due| keep(&due.entry));
     }

@@ -91,8 +91,19 @@ impl Engine {
             Ok(Err(already)) => return empty_report(entry, started, already, None),
             Err(problem) => return empty_report(entry, started, RunOutcome::Failed, Some(problem)),
         };
+        let span = tracing::info_span!("run", entry, run = id.map(RunId::number));
+        self.run_to_its_end(errand, front, stop, started, id).instrument(span).await
+    }
+
+    async fn run_to_its_end(
+        &self,
+        errand: &Errand,
+        front: &Front,
+        stop: &Stop,
+        started: DateTime<Utc>,
+        id: Option<RunId>,
+    ) -> RunReport {
         self.recall_quotas().await;
-        let span = tracing::info_span!("run", entry, run = id.map(tracing::field::display));
         let run = Run {
             engine: self,
             errand,
@@ -105,9 +116,9 @@ impl Engine {
             left_out: AtomicBool::new(false),
             log: Mutex::default(),
         };
-        let cut_short = run.until_stopped(stop).instrument(span.clone()).await;
+        let cut_short = run.until_stopped(stop).await;
         let report = run.into_report(cut_short);
-        self.end(id, report).instrument(span).await
+        self.end(id, report).await
     }
 
     async fn begin(&self, errand: &Errand, now: DateTime<Utc>) -> Result<Result<Option<RunId>, RunOutcome>, String> {
@@ -127,16 +138,7 @@ impl Engine {
             report.problems.push(error.to_string());
             report.outcome = RunOutcome::Failed;
         }
-        let (counts, bytes) = (report.counts(), report.bytes());
-        let TagCounts { copied, kept, refused, postponed, failed } = counts;
-        if let (RunOutcome::Postponed, Some(reason)) = (&report.outcome, report.first_problem()) {
-            tracing::warn!(copied, kept, refused, postponed, bytes, reason, "run ended; what is left waits");
-        } else if report.is_well() {
-            tracing::info!(copied, kept, refused, bytes, "run ended");
-        } else {
-            let problem = report.first_problem().unwrap_or_default();
-            tracing::warn!(copied, kept, refused, postponed, failed, bytes, problem, outcome = ?report.outcome, "run ended");
-        }
+        log_end(&report);
         report
     }
 }
@@ -187,7 +189,10 @@ impl Run<'_> {
         events: &tokio::sync::mpsc::Sender<crate::copy::event::Event>,
     ) {
         match pair {
-            Ok(pair) => work_pair(self, &pair, events.clone()).await,
+            Ok(pair) => {
+                let span = tracing::info_span!("repository", source = %pair.source);
+                work_pair(self, &pair, events.clone()).instrument(span).await;
+            }
             Err(error) => self.problem(format!("source {error}")),
         }
     }
@@ -210,7 +215,7 @@ impl Run<'_> {
         if self.suspension.is_suspended() {
             return;
         }
-        tracing::warn!(problem, "part of the run failed");
+        tracing::error!(problem, "part of the run failed");
         self.log.lock().unwrap_or_else(PoisonError::into_inner).problems.push(problem);
     }
 
@@ -251,6 +256,20 @@ impl Run<'_> {
             tags,
             problems,
         }
+    }
+}
+
+/// One line for a run, whatever became of it.
+fn log_end(report: &RunReport) {
+    let outcome = report.journal_outcome().word();
+    let seconds = (report.ended - report.started).num_milliseconds() as f64 / 1000.0;
+    let TagCounts { copied, kept, refused, postponed, failed } = report.counts();
+    let bytes = report.bytes();
+    if report.outcome == RunOutcome::Succeeded {
+        tracing::info!(outcome, seconds, copied, kept, refused, bytes, "run ended");
+    } else {
+        let problem = report.first_problem();
+        tracing::warn!(outcome, seconds, copied, kept, refused, postponed, failed, bytes, problem, "run ended");
     }
 }
 

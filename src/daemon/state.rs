@@ -122,6 +122,11 @@ impl State {
         }
     }
 
+    /// These receivers are told of pushes.
+    pub(super) fn is_told_by<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
+        self.metrics.hook_events().follow(receivers);
+    }
+
     fn entry_state(&self, entry: &Entry) -> EntryState {
         let past = self.past.get(entry.name.as_str()).cloned().unwrap_or_default();
         EntryState {
@@ -272,7 +277,10 @@ impl State {
 
     pub(super) fn journal_is(&mut self, writable: bool, bytes: Option<u64>) {
         if self.snapshot.journal.writable && !writable {
-            tracing::error!(journal = self.snapshot.journal.path, "the journal cannot be written");
+            tracing::error!(
+                journal = self.snapshot.journal.path,
+                "the journal cannot be written, so no run begins: look at its disk and the rights of its folder"
+            );
         }
         (self.snapshot.journal.writable, self.snapshot.journal.bytes) = (writable, bytes);
         self.metrics.journal(bytes, writable);

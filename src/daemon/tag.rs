@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all};
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::{OnceCell, SemaphorePermit, mpsc};
+use tracing::{Instrument as _, Span, field};
 
 use super::checks::Checks;
 use super::choice::{Chosen, choose};
@@ -35,6 +36,8 @@ const TAGS_UNFINISHED: usize = 128;
 /// A pair that is worked on.
 pub(super) struct PairRun<'a> {
     pub(super) run: &'a Run<'a>,
+    /// What its lines in the log are about.
+    span: Span,
     pub(super) pair: OpenPair,
     pub(super) listing: Listing,
     pub(super) selected: HashSet<Tag>,
@@ -98,6 +101,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     let derived = Derived::new(run.engine.journal.clone(), entry.platforms.as_deref());
     let work = PairRun {
         run,
+        span: Span::current(),
         pair: opened,
         listing,
         selected: selected.tags.iter().cloned().collect(),
@@ -154,6 +158,15 @@ impl PairRun<'_> {
 
     /// Compares one tag or pinned digest at both sides and copies it to the targets that differ.
     pub(super) async fn one(&self, reference: &ManifestRef, place: &Place<'_>) {
+        // Within another tag too, if it is a signature of that: its lines are about itself.
+        let span = match reference {
+            ManifestRef::Tag(tag) => tracing::info_span!(parent: &self.span, "tag", %tag, digest = field::Empty),
+            ManifestRef::Digest(digest) => tracing::info_span!(parent: &self.span, "digest", %digest),
+        };
+        self.compare_and_copy(reference, place).instrument(span).await;
+    }
+
+    async fn compare_and_copy(&self, reference: &ManifestRef, place: &Place<'_>) {
         let compared = match self.compare_sides(reference, &self.listing).await {
             // Nothing has been told yet: what a tag that moved meanwhile stands for now is asked for again, once.
             Ok(Compared { confirmed: Err(Unconfirmed::Differs(_)), .. }) => {
@@ -165,6 +178,7 @@ impl PairRun<'_> {
             Ok(compared) => compared,
             Err((source_digest, outcome)) => return self.settle_all(reference, source_digest, &outcome).await,
         };
+        Span::current().record("digest", field::display(wanted));
         let (mut orders, mut kept) = (Vec::new(), Vec::new());
         for (at, decision) in decided.into_iter().enumerate() {
             let settled = match decision {
@@ -199,9 +213,10 @@ impl PairRun<'_> {
         listing: &Listing,
     ) -> Result<Compared, (Option<Digest>, TagOutcome)> {
         let known: Vec<Known> = self.there.iter().map(|there| there.knows(reference)).collect();
-        let ask = |(target, known)| target_digest(target, known, reference, &self.contested);
-        let targets = self.pair.targets.iter().map(AsRef::as_ref);
-        let there = join_all(targets.zip(known.iter().copied()).map(ask));
+        let there = join_all(self.pair.targets.iter().zip(&known).map(|(target, known)| {
+            let span = tracing::info_span!("target", target = target.place());
+            target_digest(target.as_ref(), *known, reference, &self.contested).instrument(span)
+        }));
         let (seen, there) = join(self.source_side(reference, listing, &known), there).await;
         let SourceSide { digest: source_digest, wanted, is_read } = seen?;
         let overwrite = overwrite(&self.run.errand.entry, reference);

@@ -17,19 +17,17 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the file is read without any event.
 const POLL: Duration = Duration::from_secs(30);
 
-/// Sends a value whenever a file in one of the folders may have changed, until `stop`. A folder that cannot be watched is
+/// Sends a value whenever a file in one of the folders may have changed, until `stop`; the first one as soon as it watches,
+/// for what changed before. A folder that cannot be watched is
 /// polled only.
 pub(super) async fn watch(folders: Vec<PathBuf>, changed: mpsc::Sender<()>, stop: CancellationToken) {
     let (events, mut noticed) = mpsc::channel(1);
     let _watchers: Vec<_> = folders.iter().filter_map(|folder| watcher(folder, events.clone())).collect();
-    loop {
+    while changed.send(()).await.is_ok() {
         tokio::select! {
             () = stop.cancelled() => return,
             Some(()) = noticed.recv() => settle(&mut noticed).await,
             () = tokio::time::sleep(POLL) => {}
-        }
-        if changed.send(()).await.is_err() {
-            return;
         }
     }
 }
@@ -87,8 +85,7 @@ mod tests {
         let (sender, mut changed) = mpsc::channel(1);
         let stop = CancellationToken::new();
         let watching = tokio::spawn(watch(vec![folder.path().to_owned()], sender, stop.clone()));
-        // The watcher is set up before its task first waits; give it a file event until it answers.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        changed.recv().await.expect("it watches from now on");
         write(&file);
         tokio::time::timeout(Duration::from_secs(20), changed.recv()).await.expect("noticed").expect("open");
         stop.cancel();

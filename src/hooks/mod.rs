@@ -8,6 +8,8 @@ mod authentication;
 mod payload;
 mod port;
 mod push;
+#[cfg(test)]
+mod tests;
 
 pub use port::{Deliver, Port, Undelivered};
 pub use push::Push;

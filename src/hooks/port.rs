@@ -1,8 +1,7 @@
 //! `POST /hooks/NAME`: who sends proves itself, what was pushed is matched with the sources of entries, and the daemon is asked
 //! for runs. The answer waits for no run.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -13,19 +12,16 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
 use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::Push;
 use super::authentication::proof;
 use super::payload::{self, Told};
 use crate::config::{Config, Receiver};
-use crate::status::Metrics;
+use crate::listen::Seldom;
+use crate::status::{HookResult, Metrics};
 
 /// The largest body, in bytes.
 const BODY_AT_MOST: usize = 1 << 20;
-
-/// How often refused requests are in the log at most: who guesses secrets shall not fill it.
-const COMPLAIN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Takes runs that are asked for.
 #[async_trait]
@@ -54,7 +50,8 @@ pub struct Port {
     config: watch::Receiver<Arc<Config>>,
     metrics: Arc<Metrics>,
     deliver: Arc<dyn Deliver>,
-    complained: Arc<Mutex<Option<Instant>>>,
+    unproven: Arc<Seldom>,
+    unusable: Arc<Seldom>,
 }
 
 /// What is answered.
@@ -74,7 +71,7 @@ impl Port {
     /// A port with the receivers and entries that `config` holds at the time of a request.
     #[must_use]
     pub fn new(config: watch::Receiver<Arc<Config>>, metrics: Arc<Metrics>, deliver: Arc<dyn Deliver>) -> Self {
-        Self { config, metrics, deliver, complained: Arc::default() }
+        Self { config, metrics, deliver, unproven: Arc::default(), unusable: Arc::default() }
     }
 
     /// Its routes.
@@ -91,9 +88,15 @@ impl Port {
     /// What the request tells of, once it has proven itself.
     async fn take(&self, name: &str, receiver: &Receiver, request: Request) -> Result<Told, Response> {
         let (head, body) = request.into_parts();
-        let secret = receiver.secret.read().await.map_err(|error| {
-            tracing::error!(receiver = name, %error, "the secret of a receiver cannot be read");
-            refusal(StatusCode::INTERNAL_SERVER_ERROR, "the secret of this receiver cannot be read")
+        let secret = receiver.secret_now().await.map_err(|problem| {
+            if self.unusable.now() {
+                tracing::error!(
+                    receiver = name,
+                    problem,
+                    "the secret of a receiver cannot be used; it is said once a minute"
+                );
+            }
+            refusal(StatusCode::INTERNAL_SERVER_ERROR, "the secret of this receiver cannot be used: see the log")
         })?;
         let secret = secret.expose_secret();
         let Some(proof) = proof(receiver.kind, secret, &head.headers, head.uri.query()) else {
@@ -106,12 +109,12 @@ impl Port {
         let event = head.headers.get("x-github-event").and_then(|event| event.to_str().ok());
         let is_form = |kind: &header::HeaderValue| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded");
         if head.headers.get(header::CONTENT_TYPE).is_some_and(is_form) && !body.starts_with(b"{") {
-            self.metrics.hook_events(name, "unreadable", 1);
+            self.count(name, HookResult::Unreadable, 1);
             let message = "this is a form: choose the content type application/json at the sender";
             return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
         payload::read(receiver, event, &body).map_err(|error| {
-            self.metrics.hook_events(name, "unreadable", 1);
+            self.count(name, HookResult::Unreadable, 1);
             tracing::warn!(receiver = name, %error, "an event was not understood");
             refusal(StatusCode::BAD_REQUEST, &error.to_string())
         })
@@ -119,11 +122,8 @@ impl Port {
 
     /// Does not say why. Once a minute it is in the log.
     fn not_proven(&self, name: &str) -> Response {
-        self.metrics.hook_events(name, "unauthorized", 1);
-        let now = Instant::now();
-        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        if complained.is_none_or(|last| now.duration_since(last) >= COMPLAIN_AGAIN) {
-            *complained = Some(now);
+        self.count(name, HookResult::Unauthorized, 1);
+        if self.unproven.now() {
             tracing::warn!(
                 receiver = name,
                 "a request that did not prove itself was refused; more within a minute are not told"
@@ -150,21 +150,20 @@ impl Port {
         }
         let matched = |push: &&Push| config.entries.iter().any(|entry| push.concerns(&entry.source));
         let count = told.pushes.iter().filter(matched).count();
-        for (result, count) in [("matched", count), ("unmatched", told.pushes.len() - count), ("ignored", told.ignored)]
-        {
-            if count > 0 {
-                self.metrics.hook_events(name, result, count);
-            }
-        }
+        self.count(name, HookResult::Matched, count);
+        self.count(name, HookResult::Unmatched, told.pushes.len() - count);
+        self.count(name, HookResult::Ignored, told.ignored);
         Ok(entries)
+    }
+
+    fn count(&self, receiver: &str, result: HookResult, count: usize) {
+        self.metrics.hook_events().count(receiver, result, count);
     }
 }
 
 async fn hook(State(port): State<Port>, Path(name): Path<String>, request: Request) -> Response {
     let config = port.config.borrow().clone();
-    let receivers = config.daemon.hooks.as_ref().map(|hooks| &hooks.receivers);
-    let found = receivers.and_then(|receivers| receivers.iter().find(|(known, _)| known.as_str() == name));
-    let Some((name, receiver)) = found else {
+    let Some((name, receiver)) = config.receivers().find(|(known, _)| known.as_str() == name) else {
         return refusal(StatusCode::NOT_FOUND, "there is no receiver of this name");
     };
     let name = name.as_str();

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Event;
 use crate::oci::{Digest, Tag};
 
-/// The version of the form. It grows when a field goes or means something else; fields that are added leave it.
+/// The version of the form.
 const VERSION: u32 = 1;
 
 /// How many things a list names. What there is beyond is counted.
@@ -17,12 +17,19 @@ const LONGEST_TEXT: usize = 2000;
 
 /// The whole body.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Body<'a> {
+    /// The version of the form, 1. It grows when a field goes or means something else; fields that are added leave it.
     version: u32,
+    /// What happened.
     #[serde(rename = "type")]
+    #[cfg_attr(test, schemars(with = "Event"))]
     event: &'static str,
+    /// When it happened.
     timestamp: DateTime<Utc>,
+    /// All of it in one sentence.
     text: String,
+    /// What it is about.
     data: &'a Data<'a>,
 }
 
@@ -43,6 +50,7 @@ impl<'a> Body<'a> {
 
 /// What it is about.
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Data<'a> {
     /// The entry; absent where it is about the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,8 +83,11 @@ pub struct Data<'a> {
 
 /// The first of many, and how many more there are.
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct List<T> {
+    /// The first 100.
     items: Vec<T>,
+    /// How many there are beyond those.
     more: usize,
 }
 
@@ -110,6 +121,7 @@ impl List<String> {
 
 /// A run that ended.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunFacts {
     /// Its number in the journal; absent where it could not be recorded.
     pub id: Option<i64>,
@@ -120,6 +132,7 @@ pub struct RunFacts {
     /// How it ended, in the journal's words.
     pub outcome: &'static str,
     /// What became of its tags, by the words for that.
+    #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, u64>"))]
     pub counts: serde_json::Value,
     /// The bytes that it sent.
     pub bytes: u64,
@@ -127,6 +140,7 @@ pub struct RunFacts {
 
 /// A tag, or a pinned digest, that changed at a target.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Change {
     /// The source repository.
     pub source: String,
@@ -134,21 +148,27 @@ pub struct Change {
     pub target: String,
     /// The tag; absent for a digest.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub tag: Option<Tag>,
     /// The digest that the target has now.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub digest: Option<Digest>,
     /// The digest at the source: another one where an index was derived for some platforms.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub source_digest: Option<Digest>,
     /// The digest that the tag stood for before.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub previous: Option<Digest>,
     /// The tag under which that one was kept.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub kept_as: Option<Tag>,
 }
 
 /// A tag that is held back.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Held {
     /// The source repository.
     pub source: String,
@@ -156,8 +176,10 @@ pub struct Held {
     pub target: String,
     /// The tag; absent for a digest.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub tag: Option<Tag>,
     /// The digest that the target is to have, as far as that is known.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub digest: Option<Digest>,
     /// `refused` by a rule, or `postponed` by the limit of its source.
     pub outcome: &'static str,

@@ -65,6 +65,7 @@ impl fmt::Display for Receiver {
 
 /// What a receiver can be told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "lowercase"))]
 pub enum Event {
     /// An entry began to fail, or an edit of the configuration is refused.
     Failure,

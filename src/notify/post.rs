@@ -7,11 +7,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use http::header::CONTENT_TYPE;
 use secrecy::ExposeSecret as _;
-use url::{Host, Url};
 
 use super::sign::signature;
 use super::{Address, SigningKey, Webhook};
-use crate::registry::{Secret, failure_of, retry_after};
+use crate::registry::{Secret, failure_of, is_loopback, retry_after};
 
 /// The time to open a connection, with TLS.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -72,7 +71,7 @@ impl Post {
         let address: Address = known("the address", &webhook.url).await?;
         let key: SigningKey = known("the secret", &webhook.secret).await?;
         let site = address.site();
-        let client = if is_this_machine(address.url()) { &self.inside } else { &self.outside };
+        let client = if is_loopback(address.url()) { &self.inside } else { &self.outside };
         let request = client
             .post(address.url().clone())
             .timeout(LIMIT)
@@ -132,13 +131,4 @@ fn reason(error: &reqwest::Error) -> String {
         inner = Some(deeper);
     }
     inner.map_or_else(|| "the exchange failed".to_owned(), ToString::to_string)
-}
-
-fn is_this_machine(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }

@@ -27,7 +27,7 @@ impl Repository {
             status if status.is_success() => {
                 let Some(stored) = length(&answer).filter(|stored| *stored != blob.size) else { return Ok(true) };
                 tracing::warn!(
-                    place = %context.place, digest = %blob.digest, stored, wanted = blob.size,
+                    place = %context.place, blob = %blob.digest, stored, wanted = blob.size,
                     "the registry has a blob in another length than it should have"
                 );
                 self.registry.upload.learn_it_lies();

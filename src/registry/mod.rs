@@ -67,6 +67,7 @@ pub use pace::{Bandwidth, Bucket, Figure, Hours, Profile, Throttle, Window};
 pub use probe::{Greeting, LetIn, LoginError, Proof, Readable, Scheme, StatedLimits};
 pub use profile::{InForce, LimitsInForce, Origin, ProfileError};
 pub use quota::QuotaState;
+pub(crate) use realm::is_loopback;
 pub use repository::Repository;
 pub(crate) use retry::{failure_of, retry_after};
 pub use turns::Party;

@@ -66,7 +66,7 @@ impl Repository {
             Ok(answer) => answer,
             // Some token services give none at all to who may do part of what is asked.
             Err(error) if error.kind == ErrorKind::Denied => {
-                tracing::debug!(place = %context.place, %from, digest = %blob.digest, "no mount: {error}");
+                tracing::debug!(place = %context.place, %from, blob = %blob.digest, "no mount: {error}");
                 self.registry.unmountable.learn(from, &self.name);
                 return Ok(None);
             }
@@ -76,7 +76,7 @@ impl Repository {
             StatusCode::CREATED => Ok(Some(Begun::Mounted)),
             StatusCode::ACCEPTED => self.session(&context, blob, &answer).map(Some),
             status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
-                tracing::debug!(place = %context.place, %from, digest = %blob.digest, "no mount: {}", answer.detail());
+                tracing::debug!(place = %context.place, %from, blob = %blob.digest, "no mount: {}", answer.detail());
                 if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                     self.registry.unmountable.learn(from, &self.name);
                 }

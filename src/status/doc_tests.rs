@@ -11,7 +11,8 @@ use super::Snapshot;
 use super::metrics::tests::with_all;
 use super::snapshot::tests::{at, working};
 
-fn docs(name: &str) -> PathBuf {
+/// A file of `docs/`.
+pub(crate) fn docs(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)
 }
 
@@ -23,8 +24,22 @@ fn schema() -> Value {
     schema
 }
 
+/// A schema is the one that is in `docs/`. With `BLESS=1` it becomes that.
+#[track_caller]
+pub(crate) fn assert_committed(name: &str, schema: &Value) {
+    let written = serde_json::to_string_pretty(schema).unwrap().replace("`None`", "`null`") + "\n";
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(docs(name), &written).unwrap();
+    }
+    let there = std::fs::read_to_string(docs(name)).unwrap_or_default();
+    assert!(
+        there == written,
+        "docs/{name} is not that of the types: BLESS=1 cargo test --lib schema_in_the_docs writes it"
+    );
+}
+
 /// The fields of a schema, `entries[].name`.
-fn fields(schema: &Value, before: &str, found: &mut BTreeSet<String>) {
+pub(crate) fn fields(schema: &Value, before: &str, found: &mut BTreeSet<String>) {
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let path = if before.is_empty() { name.clone() } else { format!("{before}.{name}") };
         let path = if field["items"].is_object() { format!("{path}[]") } else { path };
@@ -37,9 +52,9 @@ fn fields(schema: &Value, before: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// What stands in the first column of the tables of a section, between backticks.
-fn documented(section: &str) -> BTreeSet<String> {
-    let page = std::fs::read_to_string(docs("status.md")).unwrap();
+/// What stands in the first column of the tables of a section of a page, between backticks.
+pub(crate) fn documented(page: &str, section: &str) -> BTreeSet<String> {
+    let page = std::fs::read_to_string(docs(page)).unwrap();
     let (_, rest) = page.split_once(&format!("\n## {section}\n")).expect("the section");
     let rows = rest.split("\n## ").next().unwrap_or_default().lines();
     let names = rows.filter_map(|row| row.strip_prefix("| `")?.split_once('`'));
@@ -48,13 +63,7 @@ fn documented(section: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_schema_in_the_docs_is_that_of_the_types() {
-    let written = serde_json::to_string_pretty(&schema()).unwrap().replace("`None`", "`null`") + "\n";
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write(docs("status.schema.json"), &written).unwrap();
-    }
-    let there = std::fs::read_to_string(docs("status.schema.json")).unwrap();
-    let way_out = "docs/status.schema.json is not that of the types: BLESS=1 cargo test --lib status:: writes it";
-    assert!(there == written, "{way_out}");
+    assert_committed("status.schema.json", &schema());
 }
 
 #[test]
@@ -77,7 +86,7 @@ fn every_field_and_no_other_stands_on_the_page() {
     let mut told = BTreeSet::new();
     fields(&schema(), "", &mut told);
     assert!(told.contains("entries[].last_run.counts.copied") && told.len() > 60, "{told:#?}");
-    assert_eq!(documented("/status"), told);
+    assert_eq!(documented("status.md", "/status"), told);
 }
 
 #[test]
@@ -92,5 +101,5 @@ fn every_metric_and_no_other_stands_on_the_page() {
     let told: BTreeSet<String> =
         named.captures_iter(&metrics).map(|found| format!("{}{}", &found[1], suffix(&found[2]))).collect();
     assert!(told.len() > 20, "{told:#?}");
-    assert_eq!(documented("/metrics"), told);
+    assert_eq!(documented("status.md", "/metrics"), told);
 }

@@ -18,7 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::Quota;
+use super::{HookEvents, Quota};
 use crate::journal::TagCounts;
 
 /// Upper bounds of the run duration's buckets, in seconds: from a run that finds nothing to one of two hours.
@@ -117,12 +117,6 @@ struct QuotaLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct HookLabels {
-    receiver: String,
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DeliveryLabel {
     result: Delivery,
 }
@@ -147,7 +141,7 @@ pub struct Metrics {
     quota_remaining: Family<QuotaLabels, Gauge>,
     quota_kept: Family<QuotaLabels, Gauge>,
     requests_in_flight: Family<RegistryLabel, Gauge>,
-    hook_events: Family<HookLabels, Counter>,
+    hook_events: HookEvents,
     runs_in_flight: Gauge,
     runs_waiting: Gauge,
     transfers_in_flight: Gauge,
@@ -187,7 +181,7 @@ impl Metrics {
             quota_remaining: Family::default(),
             quota_kept: Family::default(),
             requests_in_flight: Family::default(),
-            hook_events: Family::default(),
+            hook_events: HookEvents::default(),
             runs_in_flight: Gauge::default(),
             runs_waiting: Gauge::default(),
             transfers_in_flight: Gauge::default(),
@@ -255,7 +249,8 @@ impl Metrics {
         let help = "Failures of the entry in a row, 0 after a run that ended well";
         registry.register("entry_failures", help, self.entry_failures.clone());
         registry.register("registry_requests_in_flight", "Requests under way", self.requests_in_flight.clone());
-        registry.register("hook_events", "Push events by receiver and what came of them", self.hook_events.clone());
+        let help = "Push events by receiver and what came of them";
+        registry.register("hook_events", help, self.hook_events.family.clone());
         registry.register("runs_in_flight", "Runs in progress", self.runs_in_flight.clone());
         let help = "Entries that are due and wait for a place among those that run";
         registry.register("runs_waiting", help, self.runs_waiting.clone());
@@ -415,10 +410,10 @@ impl Metrics {
         self.journal_writable.set(writable.into());
     }
 
-    /// A receiver of the configuration took so many events with this result: one of a few words.
-    pub fn hook_events(&self, receiver: &str, result: &'static str, count: usize) {
-        let labels = HookLabels { receiver: receiver.to_owned(), result };
-        self.hook_events.get_or_create(&labels).inc_by(count as u64);
+    /// Those about push events.
+    #[must_use]
+    pub fn hook_events(&self) -> &HookEvents {
+        &self.hook_events
     }
 
     /// An attempt to deliver a notification ended.
@@ -485,6 +480,7 @@ fn seconds(at: DateTime<Utc>) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::HookResult;
     use super::super::snapshot::tests::at;
     use super::*;
 
@@ -521,7 +517,8 @@ pub(super) mod tests {
         metrics.failed_in_a_row("api", 1);
         metrics.journal(Some(65_536), true);
         metrics.paused("api", true);
-        metrics.hook_events("hub", "matched", 2);
+        metrics.hook_events().follow(["hub"]);
+        metrics.hook_events().count("hub", HookResult::Matched, 2);
         metrics.notification(Delivery::Delivered);
         metrics.notifications_pending(1);
         let quotas = super::super::snapshot::tests::working().quotas;
@@ -573,6 +570,21 @@ pub(super) mod tests {
         metrics.configuration_loaded(at(30), ["team"]);
         let text = metrics.encode();
         assert!(!text.contains("\"api\"") && text.contains("\"team\""), "{text}");
+    }
+
+    #[test]
+    fn a_receiver_of_push_events_that_is_gone_takes_its_series_along() {
+        let metrics = with_all();
+        let series = |text: &str| text.matches("transship_hook_events_total{").count();
+        metrics.hook_events().follow(["hub", "build"]);
+        let text = metrics.encode();
+        assert_eq!(series(&text), 10, "{text}");
+        assert!(text.contains("transship_hook_events_total{receiver=\"hub\",result=\"matched\"} 2\n"), "{text}");
+        assert!(text.contains("transship_hook_events_total{receiver=\"build\",result=\"unauthorized\"} 0\n"), "{text}");
+        metrics.hook_events().follow(["build"]);
+        metrics.hook_events().count("hub", HookResult::Matched, 1);
+        let text = metrics.encode();
+        assert!(series(&text) == 5 && !text.contains("\"hub\""), "{text}");
     }
 
     #[test]

@@ -4,21 +4,20 @@
 //! It changes nothing, asks no registry and opens no file: a request here can never disturb a run. What the pages tell of the past
 //! is asked of a [`History`], within limits.
 
+mod admission;
 #[cfg(test)]
-mod doc_tests;
+pub(crate) mod doc_tests;
 mod history;
-mod listener;
+mod hook_events;
 mod metrics;
 mod page;
 mod routes;
-mod server;
 mod snapshot;
 
 pub use history::{Answer, History};
-pub use listener::Listener;
+pub use hook_events::{HookEvents, HookResult};
 pub use metrics::{Delivery, Direction, EndedRun, Metrics};
 pub use routes::{Clock, HEALTHY_WITHIN, Port};
-pub use server::{serve, serve_routes};
 pub use snapshot::{
     ConfigurationState, EntryState, FailedRun, JournalState, LastRun, LimitsState, Quota, RateState, RegistryState,
     RunningState, SCHEMA, Snapshot, TransferState, WaitingState,

@@ -11,10 +11,12 @@ use axum::routing::get;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
+use super::admission::{Admission, admit};
 use super::history::{History, Past};
 use super::metrics::Metrics;
 use super::page;
 use super::snapshot::Snapshot;
+use crate::config::Config;
 
 /// Tells the time; injected so that tests need not wait.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
@@ -29,13 +31,20 @@ pub struct Port {
     metrics: Arc<Metrics>,
     clock: Clock,
     past: Arc<Past>,
+    admission: Admission,
 }
 
 impl Port {
-    /// A port that tells what `snapshot` holds at the time of a request.
+    /// A port that tells what `snapshot` holds at the time of a request, to whom `config` lets read then. It is opened where `config`
+    /// says now.
     #[must_use]
-    pub fn new(snapshot: watch::Receiver<Arc<Snapshot>>, metrics: Arc<Metrics>, clock: Clock) -> Self {
-        Self { snapshot, metrics, clock, past: Arc::new(Past::new(None)) }
+    pub fn new(
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        config: watch::Receiver<Arc<Config>>,
+    ) -> Self {
+        Self { snapshot, metrics, clock, past: Arc::new(Past::new(None)), admission: Admission::new(config) }
     }
 
     /// The same port, whose pages also tell of the past. Who answers must not be what runs wait for.
@@ -44,7 +53,8 @@ impl Port {
         Self { past: Arc::new(Past::new(Some(history))), ..self }
     }
 
-    pub(super) fn router(self) -> Router {
+    /// Its routes.
+    pub fn router(self) -> Router {
         let policy = HeaderValue::try_from(page::policy()).unwrap_or(HeaderValue::from_static("default-src 'none'"));
         Router::new()
             .route("/", get(overview))
@@ -56,6 +66,7 @@ impl Port {
             .route("/metrics", get(metrics))
             .method_not_allowed_fallback(read_only)
             .fallback(unknown)
+            .layer(axum::middleware::from_fn_with_state(self.admission.clone(), admit))
             .layer(axum::middleware::map_response(move |response| guarded(response, policy.clone())))
             .with_state(self)
     }
@@ -131,7 +142,7 @@ async fn metrics(State(port): State<Port>) -> impl IntoResponse {
 }
 
 async fn unknown(uri: Uri) -> (StatusCode, String) {
-    let known = "there are /, /healthz, /readyz, /status and /metrics";
+    let known = "there are /, /entry, /search, /healthz, /readyz, /status and /metrics";
     (StatusCode::NOT_FOUND, format!("nothing is at {}: {known}\n", uri.path()))
 }
 
@@ -158,17 +169,22 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::super::snapshot::tests::{at, working};
-    use super::super::{Listener, serve};
     use super::*;
+    use crate::listen::{Listener, serve_routes};
+
+    fn unguarded() -> watch::Receiver<Arc<Config>> {
+        let environment = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
+        watch::channel(Arc::new(crate::config::parse("x", "version: 1\nsync: []", &environment).unwrap())).1
+    }
 
     /// Serves `snapshot` at `now` on a real socket and asks for `path`.
     async fn request(snapshot: Snapshot, now: DateTime<Utc>, method: &str, path: &str) -> (u16, String) {
         let (_sender, receiver) = watch::channel(Arc::new(snapshot));
         let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let url = format!("http://{}{path}", listener.address().unwrap());
-        let port = Port::new(receiver, Arc::new(Metrics::new("1.2.3", at(0))), Arc::new(move || now));
+        let port = Port::new(receiver, Arc::new(Metrics::new("1.2.3", at(0))), Arc::new(move || now), unguarded());
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, port, shutdown.clone()));
+        let task = tokio::spawn(serve_routes(listener, port.router(), shutdown.clone()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let response = client.request(method.parse().unwrap(), url).send().await.unwrap();
         let answer = (response.status().as_u16(), response.text().await.unwrap());
@@ -215,7 +231,7 @@ mod tests {
     async fn the_other_routes_answer_and_the_rest_is_refused_in_words() {
         assert!(get(working(), "/metrics").await.1.contains("transship_build_info{version=\"1.2.3\"} 1\n"));
         assert!(get(working(), "/").await.1.starts_with("<!DOCTYPE html>"));
-        let unknown = "nothing is at /nope: there are /, /healthz, /readyz, /status and /metrics\n";
+        let unknown = "nothing is at /nope: there are /, /entry, /search, /healthz, /readyz, /status and /metrics\n";
         assert_eq!(get(working(), "/nope?x=1").await, (404, unknown.into()));
         let refused = (405, "the status port is read-only: use GET\n".into());
         assert_eq!(request(working(), at(1), "POST", "/status").await, refused);

@@ -79,11 +79,7 @@ impl Scene {
     #[track_caller]
     fn status_is_silent(&self, who: &Who) {
         let mut daemon = who.start(&["run"]);
-        let address = daemon.wait_until("the status port", |daemon| {
-            let log = daemon.stderr();
-            let (_, rest) = log.split_once("the status port answers address=")?;
-            rest.split_whitespace().next().map(str::to_owned)
-        });
+        let address = daemon.ready();
         for path in ["/status", "/metrics", "/"] {
             let (status, body) = http::get(&address, path).unwrap();
             assert_eq!(status, 200);

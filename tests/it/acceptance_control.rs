@@ -41,12 +41,7 @@ impl Place {
 
     fn start(&self) -> (Running, String) {
         let mut daemon = self.site.start(&["run"]);
-        let address = daemon.wait_until("the status port", |daemon| {
-            let log = daemon.stderr();
-            let (_, rest) = log.split_once("the status port answers address=")?;
-            rest.split_whitespace().next().map(str::to_owned)
-        });
-        daemon.wait_until("readiness", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 200));
+        let address = daemon.ready();
         (daemon, address)
     }
 

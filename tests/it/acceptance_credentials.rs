@@ -227,11 +227,7 @@ fn the_status_port_shows_no_secret() {
     // What a run failed of is shown later too.
     has_no_secret(&scene.once(1));
     let mut daemon = scene.start(&["run"]);
-    let address = daemon.wait_until("the status port", |daemon| {
-        let log = daemon.stderr();
-        let (_, rest) = log.split_once("the status port answers address=")?;
-        rest.split_whitespace().next().map(str::to_owned)
-    });
+    let address = daemon.ready();
     for path in ["/status", "/metrics", "/"] {
         let (status, body) = http::get(&address, path).unwrap();
         assert_eq!(status, 200);

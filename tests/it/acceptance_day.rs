@@ -68,7 +68,7 @@ fn a_day_in_the_life_of_the_daemon_that_the_package_installs() {
     let mut machine = Machine::with_the_package_installed();
     machine.the_daemon_starts();
     let scraped = Gate::to(&machine.status);
-    let mut prometheus = Prometheus::start(&scraped.host());
+    let mut prometheus = Prometheus::start(&scraped.host(), None);
     machine.two_entries_fire_by_cron();
     machine.an_edit_breaks_the_file_and_is_mended(&mut prometheus);
     machine.an_entry_is_added_and_the_password_changes();

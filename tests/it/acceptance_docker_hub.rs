@@ -198,11 +198,7 @@ fn the_daemon_goes_on_by_itself_when_the_window_allows() {
     let mut daemon = site.start(&["run"]);
     let of = |count: usize| (tags(&target, "app").len() == count).then_some(());
     daemon.wait_until_within(std::time::Duration::from_secs(90), "five tags", |_| of(5));
-    let address = daemon.wait_until("the status port", |daemon| {
-        let log = daemon.stderr();
-        let (_, rest) = log.split_once("the status port answers address=")?;
-        rest.split_whitespace().next().map(str::to_owned)
-    });
+    let address = daemon.ready();
     daemon.wait_until("the pulls that are left", |_| {
         let (_, metrics) = crate::support::http::get(&address, "/metrics")?;
         let line = format!("transship_quota_remaining{{registry=\"{}\",identity=\"anonymous\"}} 0", hub.host());

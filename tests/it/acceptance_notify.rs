@@ -41,11 +41,7 @@ impl Scene {
 
     fn start(&self) -> (Running, String) {
         let mut daemon = self.site.start(&["run"]);
-        let found = daemon.wait_until("the status port", |daemon| {
-            let log = daemon.stderr();
-            let (_, rest) = log.split_once("the status port answers address=")?;
-            rest.split_whitespace().next().map(str::to_owned)
-        });
+        let found = daemon.ready();
         (daemon, found)
     }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::support::clock::Clock;
-use crate::support::http;
 use crate::support::images::{self, Family, linux};
 use crate::support::programs::{DEADLINE, Running};
 use crate::support::registry::{Fault, Server};
@@ -44,12 +43,7 @@ impl Stage {
         let mut command = self.site.command(&["run"]);
         self.clock.rule(&mut command);
         let mut daemon = Running::start(&mut command);
-        let address = daemon.wait_until("the status port", |daemon| {
-            let log = daemon.stderr();
-            let (_, rest) = log.split_once("the status port answers address=")?;
-            rest.split_whitespace().next().map(str::to_owned)
-        });
-        daemon.wait_until("readiness", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 200));
+        daemon.ready();
         daemon
     }
 

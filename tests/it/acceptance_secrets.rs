@@ -214,11 +214,7 @@ impl Scene {
     /// Starts the daemon, and gives its address too.
     fn daemon(&self) -> (Running, String) {
         let mut daemon = Running::start(&mut self.command(&["run"]));
-        let address = daemon.wait_until("the status port", |daemon| {
-            let log = daemon.stderr();
-            let (_, rest) = log.split_once("the status port answers address=")?;
-            rest.split_whitespace().next().map(str::to_owned)
-        });
+        let address = daemon.ready();
         (daemon, address)
     }
 

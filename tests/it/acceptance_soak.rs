@@ -124,11 +124,7 @@ impl Soak {
         command.env("TRANSSHIP_LOG", "warn,transship::cli::run=info");
         self.clock.rule(&mut command);
         let mut daemon = Running::start(&mut command);
-        let address = daemon.wait_until("the status port", |daemon| {
-            let log = daemon.stderr();
-            let (_, rest) = log.split_once("the status port answers address=")?;
-            rest.split_whitespace().next().map(str::to_owned)
-        });
+        let address = daemon.ready();
         (daemon, address)
     }
 

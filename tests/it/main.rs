@@ -13,6 +13,8 @@ mod acceptance_faults;
 mod acceptance_hooks;
 mod acceptance_journal;
 mod acceptance_login;
+mod acceptance_logs;
+mod acceptance_loop;
 mod acceptance_mirror;
 mod acceptance_mirrors;
 mod acceptance_notify;

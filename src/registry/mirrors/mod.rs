@@ -45,7 +45,7 @@ impl Mirrored {
             match health.ask(mirror, copy.place(), &digest, copy.manifest(&digest.into())).await {
                 Some(Ok(manifest)) => {
                     health.served(mirror, copy.place());
-                    tracing::debug!(place = self.place(), mirror = copy.place(), %digest, "a mirror had the manifest");
+                    tracing::debug!(place = self.place(), mirror = copy.place(), manifest = %digest, "a mirror had the manifest");
                     return Some(manifest);
                 }
                 Some(Err(error)) => health.failed(mirror, copy.place(), &digest, &error),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{file, run, text};
-use crate::support::programs::transship;
+use crate::support::programs::transship_command;
 
 const FOLDER: &str = "packaging/kubernetes";
 
@@ -84,10 +84,17 @@ fn the_pod_finds_its_files_and_has_no_right_that_it_does_not_need() {
     let image = text("packaging/container/Containerfile");
     let user = pod["securityContext"]["runAsUser"].as_u64().unwrap();
     assert!(image.contains(&format!("\nUSER {user}:{user}\n")), "the image has the same user");
-    let program = image.lines().find_map(|line| line.strip_prefix("ENTRYPOINT ")).unwrap();
-    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
-        assert_eq!(json!([container[probe]["exec"]["command"][0]]).to_string(), program, "{probe}");
+    assert_eq!(container["ports"], json!([{"name": "status", "containerPort": 9180}]));
+    for (probe, path) in [("startupProbe", "/healthz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")] {
+        assert_eq!(container[probe]["httpGet"], json!({"path": path, "port": "status"}), "{probe}");
     }
+    let monitor: Value = serde_yaml::from_str(&text("packaging/prometheus/podmonitor.yaml")).unwrap();
+    let scraped = &monitor["spec"]["podMetricsEndpoints"][0];
+    assert_eq!((&scraped["port"], &scraped["path"]), (&json!("status"), &json!("/metrics")));
+    let credentials = &scraped["authorization"]["credentials"];
+    assert_eq!(credentials["name"], read(EXAMPLE)["metadata"]["name"]);
+    assert!(read(EXAMPLE)["stringData"][credentials["key"].as_str().unwrap()].is_string());
+    assert_eq!(monitor["spec"]["selector"], deployment["spec"]["selector"]);
 }
 
 #[test]
@@ -95,6 +102,10 @@ fn the_configuration_in_the_manifest_is_valid() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("sync.yaml");
     std::fs::write(&path, read("configmap.yaml")["data"]["sync.yaml"].as_str().unwrap()).unwrap();
-    let checked = transship(&["check", "--config", path.to_str().unwrap()]).expect_success().stdout;
+    for (name, secret) in read(EXAMPLE)["stringData"].as_object().unwrap() {
+        std::fs::write(folder.path().join(name), secret.as_str().unwrap()).unwrap();
+    }
+    let mut command = transship_command(&["check", "--config", path.to_str().unwrap()]);
+    let checked = run(command.env("CREDENTIALS_DIRECTORY", folder.path())).expect_success().stdout;
     assert!(checked.ends_with("all is well, 0 entries\n"), "{checked}");
 }

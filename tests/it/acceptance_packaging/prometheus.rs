@@ -1,6 +1,7 @@
 //! The alert rules and the dashboard, judged by Prometheus, with a daemon to scrape.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -130,13 +131,15 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it for the daemon whose status port is there.
-    pub(crate) fn start(daemon: &str) -> Self {
+    /// Starts it for the daemon whose status port is there, and asks for that token, if it does.
+    pub(crate) fn start(daemon: &str, token: Option<&Path>) -> Self {
         let folder = TempDir::new().unwrap();
+        let authorization = token.map(|token| format!(", authorization: {{credentials_file: {}}}", token.display()));
         let configuration = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\n\
-             scrape_configs: [{{job_name: transship, static_configs: [{{targets: [\"{daemon}\"]}}]}}]\n",
-            file("packaging/prometheus/alerts.yaml").display()
+             scrape_configs: [{{job_name: transship, static_configs: [{{targets: [\"{daemon}\"]}}]{}}}]\n",
+            file("packaging/prometheus/alerts.yaml").display(),
+            authorization.unwrap_or_default()
         );
         let path = folder.path().join("prometheus.yml");
         std::fs::write(&path, configuration).unwrap();
@@ -178,16 +181,15 @@ fn prometheus_takes_the_metrics_the_rules_and_every_query_of_the_dashboard() {
     let site = Site::new();
     let images = file("examples/images");
     let entry = format!("- {{name: a, source: \"oci-layout:{}\", target: \"oci-layout:mirror\"}}", images.display());
-    site.configure_fully("status: \"127.0.0.1:0\"", "", &entry);
+    site.write("token", "what openssl rand -hex 32 says\n");
+    let token = site.path("token");
+    let status = format!("status: {{listen: \"127.0.0.1:0\", token: {{file: {}}}}}", token.display());
+    site.configure_fully(&status, "", &entry);
     site.once();
     let mut daemon = site.start(&["run"]);
-    let scraped = daemon.wait_until("the status port", |daemon| {
-        let log = daemon.stderr();
-        let (_, rest) = log.split_once("the status port answers address=")?;
-        rest.split_whitespace().next().map(str::to_owned)
-    });
+    let scraped = daemon.ready();
 
-    let mut prometheus = Prometheus::start(&scraped);
+    let mut prometheus = Prometheus::start(&scraped, Some(&token));
     let found = prometheus.finds("transship_entry_last_success_timestamp_seconds");
     assert_eq!(found[0]["metric"]["entry"], "a", "a run before the start of the daemon counts: {found:?}");
     assert_eq!(prometheus.finds("up{job=\"transship\"}")[0]["value"][1], "1");

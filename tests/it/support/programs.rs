@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::front::Certified;
+use super::http;
 use super::token_server::{ISSUER, SERVICE};
 
 /// How long any program may take to do what a test waits for.
@@ -137,6 +138,18 @@ impl Running {
             assert!(Instant::now() < end, "still running after {deadline:?}\n{}\n{}", self.stdout(), self.stderr());
             std::thread::sleep(PAUSE);
         }
+    }
+
+    /// Waits until the program, a daemon, has taken up its work; the address of its status port.
+    #[track_caller]
+    pub fn ready(&mut self) -> String {
+        let address = self.wait_until("the status port", |daemon| {
+            let log = daemon.stderr();
+            let (_, rest) = log.split_once("the status port answers address=")?;
+            rest.split_whitespace().next().map(str::to_owned)
+        });
+        self.wait_until("readiness", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 200));
+        address
     }
 
     /// Waits until `found` sees what it looks for, while the program runs, for [`DEADLINE`] at most.

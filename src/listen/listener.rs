@@ -1,4 +1,4 @@
-//! Where the status port listens: an address or a socket file. Who binds it decides; the server only accepts.
+//! Where HTTP is answered: an address or a socket file. Who binds it decides; the server only accepts.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,6 +7,8 @@ use std::path::Path;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+
+use super::connections::Accept;
 
 /// A bound listener.
 #[derive(Debug)]
@@ -18,10 +20,10 @@ pub enum Listener {
 }
 
 /// One accepted connection of either kind.
-pub(super) type Connection = Box<dyn ByteChannel>;
+pub type Connection = Box<dyn ByteChannel>;
 
 /// Bytes both ways.
-pub(super) trait ByteChannel: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait ByteChannel: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteChannel for T {}
 
@@ -56,9 +58,12 @@ impl Listener {
             Self::Unix(_) => None,
         }
     }
+}
 
-    /// Waits for the next connection. Cancel safe.
-    pub(super) async fn accept(&self) -> io::Result<Connection> {
+impl Accept for Listener {
+    type Connection = Connection;
+
+    async fn accept(&self) -> io::Result<Connection> {
         Ok(match self {
             Self::Tcp(listener) => Box::new(listener.accept().await?.0),
             Self::Unix(listener) => Box::new(listener.accept().await?.0),

@@ -1,0 +1,149 @@
+//! One log line before it has a form: its message, and its fields with those of the spans around it, each once. Not how it is
+//! written: that is [`super::form`]'s and [`super::journal`]'s.
+
+use std::fmt;
+
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+/// The field that may have several lines, which are written below the line's own: mistakes in the configuration, with carets.
+pub(super) const BLOCK: &str = "problems";
+
+/// How much of a text is kept, in bytes: more than the longest body of a refusal.
+const LONGEST: usize = 64 * 1024;
+
+/// What a line is about, in the order in which it is told. All other fields follow.
+const FIRST: [&str; 6] = ["entry", "run", "source", "target", "tag", "digest"];
+
+/// One line.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Line {
+    pub(super) level: Level,
+    /// Where in the program, or in which library: `transship::daemon::run`.
+    pub(super) module: String,
+    pub(super) message: String,
+    pub(super) fields: Fields,
+}
+
+/// Values by name, each name once, in the order in which they came.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Fields(Vec<(&'static str, Value)>);
+
+impl Fields {
+    /// In the order in which they are told.
+    pub(super) fn told(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        let rank = |name: &str| FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len());
+        let mut all: Vec<_> = self.0.iter().map(|(name, value)| (*name, value)).collect();
+        all.sort_by_key(|(name, _)| rank(name));
+        all.into_iter()
+    }
+
+    /// What is written below the line.
+    pub(super) fn block(&self) -> Option<&str> {
+        self.0.iter().find(|(name, _)| *name == BLOCK).and_then(|(_, value)| value.as_str())
+    }
+
+    /// What is said last holds: a line knows better than the span around it.
+    fn set(&mut self, name: &'static str, value: Value) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(known, _)| *known == name)?;
+        match self.0.remove(at).1 {
+            Value::String(text) => Some(text),
+            other => Some(other.to_string()),
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.set(field.name(), value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field.name(), value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field.name(), value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field.name(), value.into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set(field.name(), shortened(value).into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.set(field.name(), shortened(&format!("{value:?}")).into());
+    }
+}
+
+/// The beginning of a long text.
+fn shortened(text: &str) -> String {
+    if text.len() <= LONGEST {
+        return text.to_owned();
+    }
+    let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    format!("{}…", &text[..end])
+}
+
+/// Makes lines of what is said, and hands each to `write`.
+pub(super) struct Lines<W> {
+    write: W,
+}
+
+impl<W: Fn(&Line) + 'static> Lines<W> {
+    pub(super) fn new(write: W) -> Self {
+        Self { write }
+    }
+}
+
+impl<S, W> Layer<S> for Lines<W>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: Fn(&Line) + 'static,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+            for (name, value) in span.extensions().get::<Fields>().into_iter().flat_map(|fields| &fields.0) {
+                fields.set(name, value.clone());
+            }
+        }
+        event.record(&mut fields);
+        let message = fields.take("message").unwrap_or_default();
+        // What comes by way of the `log` crate has its place in fields.
+        let module = fields.take("log.target").unwrap_or_else(|| event.metadata().target().to_owned());
+        fields.0.retain(|(name, _)| !name.starts_with("log."));
+        (self.write)(&Line { level: *event.metadata().level(), module, message, fields });
+    }
+}

@@ -1,0 +1,239 @@
+//! What becomes of what is said, in each form.
+
+use std::os::unix::net::UnixDatagram;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// What a hostile registry says.
+const FORGED: &str = "no\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}[2J\u{9b}\u{2028}\u{202e}\nTRANSSHIP_ENTRY=forged";
+
+/// Collects what is written on standard error.
+#[derive(Clone, Default)]
+struct Paper(Arc<Mutex<String>>);
+
+impl Paper {
+    fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// What is printed of what `say` says. `socket` is where the journal would listen.
+fn printed(format: LogFormat, directives: &str, socket: &Path, say: impl FnOnce()) -> String {
+    let paper = Paper::default();
+    let on = paper.clone();
+    let print = move |text: &str| on.0.lock().unwrap().push_str(text);
+    let lines = Lines::new(written_as(format, socket, print)).with_filter(filter(directives).unwrap());
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), say);
+    paper.text()
+}
+
+/// The same, where no journal is and everything is let through.
+fn said(format: LogFormat, say: impl FnOnce()) -> String {
+    printed(format, "trace", Path::new("/nonexistent/journal"), say)
+}
+
+fn parsed(text: &str) -> Vec<Value> {
+    let read = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    text.lines().map(read).collect()
+}
+
+/// A journal that keeps what it is sent.
+struct Listening {
+    _folder: tempfile::TempDir,
+    path: std::path::PathBuf,
+    socket: UnixDatagram,
+}
+
+impl Listening {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self { _folder: folder, path, socket }
+    }
+
+    /// The next entry's fields, as journald reads them.
+    fn entry(&self) -> Vec<(String, String)> {
+        let mut buffer = vec![0; 1 << 20];
+        let length = self.socket.recv(&mut buffer).unwrap();
+        let mut rest = &buffer[..length];
+        let mut fields = Vec::new();
+        while !rest.is_empty() {
+            let end = rest.iter().position(|byte| *byte == b'\n').unwrap();
+            let name = String::from_utf8(rest[..end].to_vec()).unwrap();
+            let size = u64::from_le_bytes(rest[end + 1..end + 9].try_into().unwrap()) as usize;
+            let value = String::from_utf8(rest[end + 9..end + 9 + size].to_vec()).unwrap();
+            assert_eq!(rest[end + 9 + size], b'\n');
+            rest = &rest[end + 10 + size..];
+            fields.push((name, value));
+        }
+        fields
+    }
+}
+
+fn speak_of_a_tag() {
+    let run = tracing::info_span!("run", entry = "api", run = 7);
+    let tag = tracing::info_span!(parent: &run, "tag", tag = "v1", digest = tracing::field::Empty);
+    let _in = tag.enter();
+    tag.record("digest", "sha256:00");
+    tracing::info!(bytes = 3, digest = %"sha256:11", target = "b/app", source = "a/app", "copied");
+}
+
+#[test]
+fn a_line_has_the_fields_of_its_run_each_once_in_every_form() {
+    let text = "copied entry=api run=7 source=a/app target=b/app tag=v1 digest=sha256:11 bytes=3";
+    let pretty = said(LogFormat::Pretty, speak_of_a_tag);
+    let (time, rest) = pretty.split_once(' ').unwrap();
+    assert!(time.parse::<chrono::DateTime<Utc>>().is_ok() && time.ends_with('Z'), "{time}");
+    assert_eq!(rest, format!(" INFO {text}\n"));
+    assert_eq!(said(LogFormat::Journald, speak_of_a_tag), format!("<6>{text}\n"));
+
+    let line = said(LogFormat::Json, speak_of_a_tag);
+    let (beginning, rest) = line.split_once(",\"level\"").unwrap();
+    assert!(beginning.starts_with("{\"timestamp\":\"20"), "{line}");
+    assert_eq!(
+        rest,
+        ":\"INFO\",\"message\":\"copied\",\"entry\":\"api\",\"run\":7,\"source\":\"a/app\",\"target\":\"b/app\",\"tag\":\"v1\",\
+         \"digest\":\"sha256:11\",\"bytes\":3,\"module\":\"transship::cli::logging::tests\"}\n"
+    );
+
+    let journal = Listening::new();
+    assert_eq!(printed(LogFormat::Journald, "info", &journal.path, speak_of_a_tag), "", "it is in the journal");
+    let expected = [
+        ("MESSAGE", text),
+        ("PRIORITY", "6"),
+        ("SYSLOG_IDENTIFIER", "transship"),
+        ("TRANSSHIP_MODULE", "transship::cli::logging::tests"),
+        ("TRANSSHIP_ENTRY", "api"),
+        ("TRANSSHIP_RUN", "7"),
+        ("TRANSSHIP_SOURCE", "a/app"),
+        ("TRANSSHIP_TARGET", "b/app"),
+        ("TRANSSHIP_TAG", "v1"),
+        ("TRANSSHIP_DIGEST", "sha256:11"),
+        ("TRANSSHIP_BYTES", "3"),
+    ];
+    assert_eq!(journal.entry(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
+#[test]
+fn what_is_let_through_says_of_which_run_it_is_whatever_the_filter() {
+    for directives in ["warn", "error", "transship::cli=warn", "off,transship::cli::logging=error"] {
+        let line = printed(LogFormat::Json, directives, Path::new("/nonexistent/journal"), || {
+            let _run = tracing::info_span!("run", entry = "api", run = 7).entered();
+            tracing::info!("not of interest");
+            tracing::error!("failed");
+        });
+        let lines = parsed(&line);
+        assert_eq!(lines.len(), 1, "{directives}: {line}");
+        assert_eq!((&lines[0]["entry"], &lines[0]["run"]), (&json!("api"), &json!(7)), "{directives}");
+    }
+}
+
+#[test]
+fn a_forged_line_stays_within_the_line_that_tells_of_it_in_every_form() {
+    let say = || {
+        let _run = tracing::info_span!("run", entry = "api").entered();
+        tracing::error!(problem = FORGED, tag = %FORGED, "failed {FORGED}");
+    };
+    let shown = "no\\n2026-01-01T00:00:00Z ERROR forged\\r\\u{1b}[2J\\u{9b}\\u{2028}\\u{202e}\\nTRANSSHIP_ENTRY=forged";
+    let text = format!("failed {shown} entry=api tag=\"{shown}\" problem=\"{shown}\"");
+    let pretty = said(LogFormat::Pretty, say);
+    assert_eq!(pretty.split_once(' ').unwrap().1, format!("ERROR {text}\n"));
+    assert_eq!(said(LogFormat::Journald, say), format!("<3>{text}\n"));
+
+    let line = said(LogFormat::Json, say);
+    assert!(line.strip_suffix('\n').unwrap().bytes().all(|byte| (b' '..0x7f).contains(&byte)), "{line}");
+    let object = &parsed(&line)[0];
+    assert_eq!((&object["entry"], &object["tag"], &object["problem"]), (&json!("api"), &json!(FORGED), &json!(FORGED)));
+
+    let journal = Listening::new();
+    printed(LogFormat::Journald, "info", &journal.path, say);
+    let entry = journal.entry();
+    let of = |name: &str| {
+        entry.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("MESSAGE"), [text]);
+    assert_eq!(of("TRANSSHIP_ENTRY"), ["api"]);
+    assert_eq!((of("TRANSSHIP_TAG"), of("TRANSSHIP_PROBLEM")), (vec![shown], vec![shown]));
+}
+
+#[test]
+fn mistakes_in_the_configuration_keep_their_lines() {
+    let say = || tracing::error!(problems = "sync.yaml:1:1: bad\n1 | x\u{1b}[2J", "refused");
+    let below = "sync.yaml:1:1: bad\n1 | x\\u{1b}[2J";
+    let pretty = said(LogFormat::Pretty, say);
+    assert_eq!(pretty.split_once(' ').unwrap().1, format!("ERROR refused\n{below}\n"));
+    assert_eq!(said(LogFormat::Journald, say), "<3>refused\n<3>sync.yaml:1:1: bad\n<3>1 | x\\u{1b}[2J\n");
+    assert_eq!(parsed(&said(LogFormat::Json, say))[0]["problems"], "sync.yaml:1:1: bad\n1 | x\u{1b}[2J");
+    let journal = Listening::new();
+    printed(LogFormat::Journald, "info", &journal.path, say);
+    let entry = journal.entry();
+    assert_eq!(entry[0], ("MESSAGE".to_owned(), format!("refused\n{below}")));
+    assert_eq!(entry[4], ("TRANSSHIP_PROBLEMS".to_owned(), below.to_owned()));
+}
+
+#[test]
+fn a_value_that_is_not_one_word_stands_in_quotes() {
+    let line = said(LogFormat::Journald, || {
+        tracing::warn!(
+            empty = "",
+            path = "a b",
+            quoted = "say \"x\" \\n",
+            equal = "a=b",
+            word = "a:b/c",
+            yes = true,
+            part = 0.5,
+            "m"
+        );
+    });
+    let expected =
+        "<4>m empty=\"\" path=\"a b\" quoted=\"say \\\"x\\\" \\\\n\" equal=\"a=b\" word=a:b/c yes=true part=0.5\n";
+    assert_eq!(line, expected);
+}
+
+#[test]
+fn where_the_journal_does_not_take_a_line_it_is_on_standard_error_and_nobody_waits() {
+    let say = || tracing::warn!("heard");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    assert_eq!(printed(LogFormat::Journald, "info", &path, say), "<4>heard\n", "nothing is there");
+    drop(UnixDatagram::bind(&path).unwrap());
+    assert_eq!(printed(LogFormat::Journald, "info", &path, say), "<4>heard\n", "nobody listens");
+
+    let hanging = Listening::new();
+    let printed = printed(LogFormat::Journald, "info", &hanging.path, || (0..100_000).for_each(|_| say()));
+    let (not_taken, taken) = (printed.lines().count(), std::iter::repeat_with(|| hanging.entry()));
+    assert!(not_taken > 0 && not_taken < 100_000, "{not_taken}");
+    assert_eq!(taken.take(100_000 - not_taken).filter(|entry| entry[0].1 == "heard").count(), 100_000 - not_taken);
+}
+
+#[test]
+fn a_line_too_long_for_the_journal_is_cut_and_still_told() {
+    let journal = Listening::new();
+    let long = "é".repeat(1 << 20);
+    let line = printed(LogFormat::Journald, "info", &journal.path, || tracing::warn!(problem = long, "m"));
+    let told = if line.is_empty() { journal.entry().swap_remove(0).1 } else { line };
+    assert!(told.ends_with("é…") || told.ends_with("é…\n"), "{}", &told[told.len() - 20..]);
+    assert!(told.len() < 70_000);
+}
+
+#[test]
+fn a_library_that_logs_by_the_log_crate_is_the_module_of_its_lines() {
+    let line = said(LogFormat::Json, || {
+        tracing::warn!(log.target = "rustls::client", log.module_path = "rustls", log.line = 3, "beware");
+    });
+    let object = &parsed(&line)[0];
+    assert_eq!(object["module"], "rustls::client");
+    assert_eq!(object.as_object().unwrap().len(), 4, "{line}");
+}
+
+#[test]
+fn a_journal_stream_of_another_process_is_not_ours() {
+    assert!(!is_standard_error("0:0"));
+    assert!(!is_standard_error(""));
+}

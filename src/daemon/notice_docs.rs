@@ -1,0 +1,80 @@
+//! Holds `docs/notifications.md` and `docs/notification.schema.json` against what receivers are told.
+
+use std::collections::BTreeSet;
+
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use crate::notify::Body;
+use crate::status::doc_tests::{assert_committed, docs, documented, fields};
+
+/// The schema of what is written.
+fn schema() -> Value {
+    let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| settings.inline_subschemas = true);
+    let mut schema = settings.into_generator().into_root_schema_for::<Body<'_>>().to_value();
+    without_null_where_absent(&mut schema);
+    schema["title"] = "A notification of transship".into();
+    schema
+}
+
+/// A field that may be absent is never `null`.
+fn without_null_where_absent(schema: &mut Value) {
+    let required: BTreeSet<String> = match schema.get("required") {
+        Some(Value::Array(names)) => names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+        _ => BTreeSet::new(),
+    };
+    for (name, field) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+        if !required.contains(name) {
+            said(field);
+        }
+        without_null_where_absent(field);
+        if let Some(items) = field.get_mut("items") {
+            without_null_where_absent(items);
+        }
+    }
+}
+
+/// What the field is where it is there.
+fn said(field: &mut Value) {
+    let either = |key: &str| field.get(key).and_then(Value::as_array)?.first().cloned();
+    if let Some(word) = either("type") {
+        field["type"] = word;
+    } else if let Some(Value::Object(mut one)) = either("anyOf") {
+        one.extend(field.get("description").map(|about| ("description".to_owned(), about.clone())));
+        *field = Value::Object(one);
+    }
+}
+
+/// A body has the shape that the documentation says.
+#[track_caller]
+pub(super) fn assert_as_documented(body: &str) {
+    let body: Value = serde_json::from_str(body).unwrap();
+    let schema = jsonschema::draft202012::new(&schema()).unwrap();
+    let problems: Vec<String> =
+        schema.iter_errors(&body).map(|error| format!("{}: {error}", error.instance_path)).collect();
+    assert_eq!(problems, Vec::<String>::new(), "{body:#}");
+}
+
+#[test]
+fn the_schema_in_the_docs_is_that_of_a_message() {
+    assert!(jsonschema::meta::is_valid(&schema()));
+    assert_committed("notification.schema.json", &schema());
+}
+
+#[test]
+fn every_field_of_a_message_and_no_other_stands_on_the_page() {
+    let mut told = BTreeSet::new();
+    fields(&schema(), "", &mut told);
+    assert!(told.contains("data.changes.items[].kept_as"), "{told:#?}");
+    assert_eq!(documented("notifications.md", "The message"), told);
+}
+
+#[test]
+fn the_example_of_a_message_is_one() {
+    let page = std::fs::read_to_string(docs("notifications.md")).unwrap();
+    let (_, rest) = page.split_once("```json\n").unwrap();
+    let example = rest.split_once("```").unwrap().0;
+    assert_as_documented(example);
+    let wrong = example.replace("\"failure\"", "\"disaster\"");
+    assert!(std::panic::catch_unwind(|| assert_as_documented(&wrong)).is_err());
+}

@@ -1,0 +1,44 @@
+//! The end of the loop: runs finish the tags that they are at, within the grace, and what is left is dropped.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::{Service, TURN};
+use crate::daemon::{Happening, systemd};
+
+/// How long runs that were told to drop everything are waited for.
+pub(super) const LAST_WAIT: Duration = Duration::from_secs(5);
+
+impl Service {
+    /// Lets runs finish their tags within the grace, then drops what is left.
+    pub(super) async fn drain(mut self, mut happenings: mpsc::Receiver<(String, Happening)>) {
+        systemd::stopping();
+        self.state.stopping();
+        self.waiting.clear();
+        self.turn().await;
+        let grace = self.config.daemon.shutdown_grace;
+        tracing::info!(running = self.running.len(), grace = %humantime::format_duration(grace), "ending");
+        self.running.values().for_each(|stop| stop.drain.cancel());
+        self.wait_for_runs(&mut happenings, grace).await;
+        self.running.values().for_each(|stop| stop.now.cancel());
+        self.wait_for_runs(&mut happenings, LAST_WAIT).await;
+    }
+
+    pub(super) async fn wait_for_runs(
+        &mut self,
+        happenings: &mut mpsc::Receiver<(String, Happening)>,
+        longest: Duration,
+    ) {
+        let deadline = tokio::time::Instant::now() + longest;
+        while !self.runs.is_empty() {
+            self.turn().await;
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => return,
+                () = tokio::time::sleep(TURN) => {}
+                Some((entry, happening)) = happenings.recv() => self.state.happened(entry, happening),
+                Some(ended) = self.runs.join_next() => self.ended(ended),
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Pauses of entries: written down before they are in force, taken up from the journal, ended by a person or by their time.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::Service;
+use crate::daemon::pauses::Pauses;
+use crate::daemon::queue::Due;
+use crate::daemon::{Accepted, Refusal};
+use crate::journal::{JournalError, PauseRecord, Trigger};
+
+/// How long the journal may take to write a pause down, while the loop waits.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
+
+impl Service {
+    /// The pauses that last go on; what was to fire in those that are over is not made up for.
+    pub(super) async fn take_up_pauses(&mut self, now: DateTime<Utc>) -> Result<(), JournalError> {
+        let Some(journal) = &self.engine.journal else { return Ok(()) };
+        let records = journal.pauses().await?;
+        self.pauses = Pauses::of(&records, now);
+        for (record, over) in records.iter().filter_map(|record| Some((record, record.over(now)?))) {
+            self.timetable.hold(&record.entry, over);
+        }
+        Ok(())
+    }
+
+    /// Keeps an entry from beginning runs by itself. One under way finishes the tags that it is at; it goes on at the end of the
+    /// pause, and so does one that waits for its place.
+    pub(super) async fn pause(
+        &mut self,
+        entry: &str,
+        until: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Result<Accepted, Refusal> {
+        if !self.has(entry) {
+            return Err(Refusal::UnknownEntry(entry.to_owned()));
+        }
+        let since = self.pauses.get(entry).map_or(now, |pause| pause.since);
+        self.write_down(PauseRecord { entry: entry.to_owned(), since, until, ended: None }).await?;
+        self.pauses.set(entry, since, until);
+        let until = until.map_or_else(|| "it is resumed".to_owned(), |until| until.to_rfc3339());
+        tracing::info!(entry, until, "paused: it begins no run by itself");
+        if self.waiting.remove(entry) {
+            self.awaited.retain(|name| name != entry || self.running.contains_key(name));
+            self.pauses.owe(entry);
+        }
+        if let Some(stop) = self.running.get(entry) {
+            stop.drain.cancel();
+        }
+        Ok(Accepted::Paused)
+    }
+
+    /// Ends a pause, also that of an entry which the configuration has no longer.
+    pub(super) async fn resume(&mut self, entry: &str, now: DateTime<Utc>) -> Result<Accepted, Refusal> {
+        let Some(pause) = self.pauses.get(entry) else {
+            let known = self.has(entry);
+            return if known { Ok(Accepted::NotPaused) } else { Err(Refusal::UnknownEntry(entry.to_owned())) };
+        };
+        let (since, until) = (pause.since, pause.until);
+        self.write_down(PauseRecord { entry: entry.to_owned(), since, until, ended: Some(now) }).await?;
+        tracing::info!(entry, "resumed");
+        // What was to fire until now is settled, though the loop may not have turned since.
+        self.timetable.hold(entry, now);
+        self.end_pause(entry);
+        Ok(Accepted::Resumed)
+    }
+
+    pub(super) fn end_pause(&mut self, entry: &str) {
+        let owes = self.pauses.end(entry) == Some(true);
+        if self.running.get(entry).is_some_and(|stop| stop.drain.is_cancelled()) {
+            // It is told to end and has not yet: it goes on as one that was changed does.
+            self.renewed.insert(entry.to_owned());
+        } else if owes && self.has(entry) {
+            tracing::info!(entry, "goes on where the pause stopped it");
+            self.waiting.push(Due { entry: entry.to_owned(), trigger: Trigger::Continued, only: None });
+        }
+    }
+
+    pub(super) async fn write_down(&self, pause: PauseRecord) -> Result<(), Refusal> {
+        let Some(journal) = &self.engine.journal else { return Ok(()) };
+        match tokio::time::timeout(WRITTEN_WITHIN, journal.note_pause(pause)).await {
+            Ok(written) => written.map_err(|error| Refusal::Unwritten(error.to_string())),
+            Err(_) => Err(Refusal::Unwritten("it takes too long".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::super::tests::service;
+    use super::*;
+    use crate::daemon::Only;
+    use crate::journal::Journal;
+    use crate::schedule::Timing;
+
+    #[tokio::test]
+    async fn a_paused_entry_begins_nothing_and_what_it_would_have_fired_is_not_made_up_for_even_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let now = Utc::now();
+        let timing =
+            Timing { schedule: "* * * * *".parse().unwrap(), timezone: chrono_tz::UTC, jitter: Duration::ZERO };
+        let mut daemon = service(folder.path(), &journal).await;
+        daemon.timetable.set("app", timing, None, now);
+        daemon.pause("app", None, now).await.unwrap();
+        daemon.start_due(now + TimeDelta::minutes(5));
+        assert!(daemon.running.is_empty());
+        let refused = daemon.run_now("app".into(), Trigger::Asked, None).unwrap_err();
+        assert_eq!(refused.to_string(), "it is paused: `transship resume app` ends that");
+
+        let mut restarted = service(folder.path(), &journal).await;
+        restarted.take_up().await.unwrap();
+        assert_eq!(restarted.pauses.get("app").map(|pause| pause.until), Some(None));
+
+        let over = now + TimeDelta::minutes(5);
+        assert_eq!(daemon.resume("app", over).await, Ok(Accepted::Resumed));
+        daemon.start_due(over);
+        assert!(daemon.running.is_empty(), "nothing is made up for");
+        daemon.start_due(over + TimeDelta::seconds(61));
+        assert!(daemon.running.contains_key("app"));
+        let records = journal.pauses().await.unwrap();
+        assert_eq!(records.iter().map(|record| record.over(over).is_some()).collect::<Vec<_>>(), [true]);
+    }
+
+    #[tokio::test]
+    async fn what_is_pushed_before_or_during_a_pause_comes_at_its_end() {
+        let only = || Some(Only::tag("app".parse().unwrap(), "v1".parse().unwrap()));
+        let push = |daemon: &mut Service| daemon.run_now("app".into(), Trigger::Pushed, only());
+        let moment = async || {
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(2)).await;
+            tokio::time::resume();
+        };
+        let now = Utc::now();
+        for when in ["gathered before", "waiting before", "during"] {
+            let folder = tempfile::tempdir().unwrap();
+            let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+            let mut daemon = service(folder.path(), &journal).await;
+            if when != "during" {
+                push(&mut daemon).unwrap();
+            }
+            if when == "waiting before" {
+                moment().await;
+                daemon.config.daemon.entries_at_once = 0;
+                daemon.start_due(now);
+                assert!(daemon.waiting.iter().next().is_some());
+                daemon.config.daemon.entries_at_once = 1;
+            }
+            daemon.pause("app", None, now).await.unwrap();
+            if when == "during" {
+                assert_eq!(push(&mut daemon), Ok(Accepted::WaitsAlready));
+            }
+            moment().await;
+            daemon.start_due(now);
+            assert!(daemon.running.is_empty(), "{when}");
+            daemon.resume("app", now).await.unwrap();
+            daemon.start_due(now);
+            assert!(daemon.running.contains_key("app"), "{when}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_pause_stopped_goes_on_when_its_time_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let mut daemon = service(folder.path(), &journal).await;
+        let now = Utc::now();
+        daemon.run_now("app".into(), Trigger::Asked, None).unwrap();
+        let until = now + TimeDelta::hours(2);
+        daemon.pause("app", Some(until), now).await.unwrap();
+        daemon.start_due(until - TimeDelta::seconds(1));
+        assert!(daemon.running.is_empty());
+        daemon.start_due(until);
+        assert!(daemon.running.contains_key("app"));
+        assert_eq!(daemon.resume("app", until).await, Ok(Accepted::NotPaused));
+        assert!(daemon.resume("nobody", until).await.is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! The edited configuration: looked at, and applied whole or refused whole.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Service, shared};
+use crate::config::{self, Config, Problems};
+use crate::daemon::content::Content;
+use crate::daemon::{systemd, watch as watcher};
+
+impl Service {
+    /// What all that the configuration is read from says now. From now on the folders are watched in which its files are.
+    pub(super) fn content(&mut self) -> Content {
+        let Some((files, folders)) = config::content(&self.path, &*self.environment) else {
+            return Content::now(None, &self.config);
+        };
+        if self.watching.as_ref().is_none_or(|(watched, _)| *watched != folders) {
+            let watching = CancellationToken::new();
+            tokio::spawn(watcher::watch(folders.clone(), self.edits.clone(), watching.clone()));
+            self.watching = Some((folders, watching.drop_guard()));
+        }
+        Content::now(Some(files), &self.config)
+    }
+
+    /// Reads the file again if its content or that of a certificate is another one, or if it is asked for.
+    pub(super) async fn look_again(&mut self, asked: bool) {
+        let content = self.content();
+        if content == self.looked_at && !asked {
+            return;
+        }
+        systemd::reloading();
+        match config::load(&self.path, &*self.environment) {
+            Ok(config) => {
+                self.looked_at = content.having_read(&config);
+                self.reconfigure(config).await;
+            }
+            Err(problems) => {
+                self.looked_at = content;
+                self.refuse(&problems);
+                self.notices.refused(&problems.to_string(), Utc::now()).await;
+            }
+        }
+    }
+
+    /// The last good configuration goes on.
+    pub(super) fn refuse(&mut self, problems: &Problems) {
+        tracing::error!(%problems, "the edited configuration is refused and the last good one goes on");
+        self.state.refused(problems, Utc::now());
+        systemd::reloaded(&self.state.summary());
+    }
+
+    pub(super) async fn reconfigure(&mut self, config: Config) {
+        let now = Utc::now();
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let difference = config::difference(&self.config, &config);
+        let affected: Vec<String> =
+            config::affected(&difference, &self.config, &config).into_iter().map(ToString::to_string).collect();
+        let later: Vec<&str> = difference
+            .daemon
+            .iter()
+            .copied()
+            .filter(|key| matches!(*key, "journal" | "status" | "control" | "memory" | "hooks.listen"))
+            .collect();
+        if !later.is_empty() {
+            tracing::warn!(keys = later.join(", "), "these settings of the daemon change at its next start");
+        }
+        let endpoints = self.engine.endpoints.reconfigured(&config, &difference.registries);
+        self.engine.endpoints = Arc::new(endpoints.within(config.daemon.bandwidth.clone()));
+        self.entries = shared(&config);
+        self.in_force.send_replace(Arc::new(config.clone()));
+        self.config = config;
+        for (name, stop) in &self.running {
+            let goes_on = affected.contains(name);
+            if goes_on || difference.removed.iter().any(|removed| removed.as_str() == name) {
+                stop.drain.cancel();
+            }
+            if goes_on {
+                tracing::info!(entry = name, "goes on by the new configuration as soon as its tags under way are done");
+                self.renewed.insert(name.clone());
+            }
+        }
+        let entries = self.entries.clone();
+        self.postponed.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
+        self.waiting.retain(|name| entries.iter().any(|entry| entry.name.as_str() == name));
+        self.awaited.retain(|name| self.running.contains_key(name) || self.waiting.has_whole(name));
+        if let Err(error) = self.set_timetable(now).await {
+            tracing::error!(%error, "the journal cannot tell when new entries last fired");
+        }
+        self.state.loaded(&self.entries, &self.config.hosts(), now);
+        self.state.is_told_by(self.config.receivers().map(|(name, _)| name.as_str()));
+        self.notices.configured(&self.config, now).await;
+        let (added, removed, changed) = (difference.added.len(), difference.removed.len(), difference.changed.len());
+        tracing::info!(added, removed, changed, "the configuration was read again");
+        systemd::reloaded(&self.state.summary());
+    }
+}

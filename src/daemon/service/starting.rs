@@ -1,0 +1,96 @@
+//! What begins runs by itself: firings, ends of pauses, tags that waited, pushes; and what begins as soon as there is a place.
+
+use chrono::{DateTime, Utc};
+
+use super::Service;
+use crate::daemon::queue::Due;
+use crate::daemon::{Errand, Only, Stop};
+use crate::journal::Trigger;
+use crate::schedule::backoff;
+
+impl Service {
+    /// Queues what is due and starts what has a place. An entry that runs or waits already is not queued again.
+    pub(super) fn start_due(&mut self, now: DateTime<Utc>) {
+        for name in self.pauses.over(now) {
+            tracing::info!(entry = name, "its pause is over");
+            self.end_pause(&name);
+        }
+        for firing in self.timetable.due(now) {
+            let name = firing.entry;
+            if self.pauses.has(&name) {
+                tracing::info!(entry = name, scheduled_at = %firing.scheduled_at, "paused; this firing is left out");
+                continue;
+            }
+            if self.is_under_way(&name) {
+                tracing::info!(entry = name, "due while it still runs; this firing is left out");
+                continue;
+            }
+            if firing.missed {
+                tracing::info!(entry = name, scheduled_at = %firing.scheduled_at, "a missed firing is made up for");
+            }
+            let trigger = Trigger::Schedule { scheduled_at: firing.scheduled_at };
+            self.waiting.push(Due { entry: name, trigger, only: None });
+        }
+        for name in self.postponed.due(now) {
+            if !self.pauses.owe(&name) && !self.is_under_way(&name) {
+                tracing::info!(entry = name, "goes on with the tags that wait");
+                self.waiting.push(Due { entry: name, trigger: Trigger::Continued, only: None });
+            }
+        }
+        for (entry, only) in self.gathering.due(tokio::time::Instant::now()) {
+            if self.pauses.owe(&entry) {
+                continue;
+            }
+            self.waiting.push(Due { entry, trigger: Trigger::Pushed, only });
+        }
+        while self.running.len() < self.config.daemon.entries_at_once {
+            let Some(due) = self.waiting.pop(|entry| !self.running.contains_key(entry)) else { break };
+            self.start(&due.entry, due.trigger, due.only);
+        }
+    }
+
+    /// Whether what the whole entry wants is being looked after. A run for some tags only holds no firing up.
+    pub(super) fn is_under_way(&self, name: &str) -> bool {
+        self.runs_whole(name) || self.waiting.has_whole(name)
+    }
+
+    pub(super) fn runs_whole(&self, name: &str) -> bool {
+        self.running.contains_key(name) && !self.confined.contains(name)
+    }
+
+    pub(super) fn start(&mut self, name: &str, trigger: Trigger, only: Option<Only>) {
+        if only.is_none() {
+            self.postponed.remove(name);
+        }
+        let Some(entry) = self.entries.iter().find(|entry| entry.name.as_str() == name).cloned() else { return };
+        let stop = Stop::default();
+        if only.is_some() {
+            self.confined.insert(name.to_owned());
+        }
+        let errand = Errand { entry, entries: self.entries.clone(), trigger, only };
+        let (engine, front, stopping) = (self.engine.clone(), self.front.clone(), stop.clone());
+        let notices = self.notices.clone();
+        self.runs.spawn(async move {
+            let report = engine.run(&errand, &front, &stopping).await;
+            notices.ended(&errand.entry, &report, errand.only.is_none()).await;
+            report
+        });
+        self.running.insert(name.to_owned(), stop);
+        self.state.started(name, trigger, Utc::now());
+    }
+
+    /// Leaves an entry that keeps failing alone for a while. Whoever starts it by hand is not held up.
+    pub(super) fn back_off(&mut self, name: &str) {
+        let (failures, Some(last)) = self.state.failures(name) else { return };
+        let wait = backoff(failures);
+        let until = last + wait;
+        if wait.is_zero() || until <= Utc::now() {
+            return;
+        }
+        let planned = self.timetable.next_firing(name, Utc::now());
+        self.timetable.hold(name, until);
+        if planned.is_some_and(|planned| planned <= until) {
+            tracing::warn!(entry = name, failures, until = %until, "failed again and again: its firings until then are left out");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What happens between the reading of a configuration and the first turn of the loop is not lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Control, Setup, serve};
+use crate::config;
+use crate::journal::Journal;
+use crate::status::{Metrics, Snapshot};
+
+#[tokio::test]
+async fn an_edit_between_the_reading_of_the_file_and_the_first_turn_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sync.yaml");
+    let environment = |_: &str| Some("/nowhere".to_owned());
+    let entry =
+        |name: &str| format!("  - {{name: {name}, source: \"oci-layout:/a\", target: \"oci-layout:/{name}\"}}\n");
+    std::fs::write(&path, format!("version: 1\nsync:\n{}", entry("first"))).unwrap();
+    let content = config::content(&path, &environment).map(|(digest, _)| digest);
+    let config = config::load(&path, &environment).unwrap();
+    std::fs::write(&path, format!("version: 1\nsync:\n{}{}", entry("first"), entry("second"))).unwrap();
+
+    let (snapshots, mut looked_at) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
+    let shutdown = CancellationToken::new();
+    let (_reloading, reload) = mpsc::channel(1);
+    let setup = Setup {
+        path,
+        content,
+        in_force: watch::channel(Arc::new(config.clone())).0,
+        config,
+        journal: Journal::open(&folder.path().join("journal.db")).unwrap(),
+        environment: Box::new(environment),
+        snapshots,
+        metrics: Arc::new(Metrics::new("0", Utc::now())),
+        reload,
+        commands: Control::new().1,
+        shutdown: shutdown.clone(),
+    };
+    let edited = async {
+        let seen = looked_at.wait_for(|snapshot| snapshot.entries.iter().any(|entry| entry.name == "second"));
+        // Below the half minute after which the file is looked at in any case.
+        tokio::time::timeout(Duration::from_secs(20), seen).await.expect("the edit is seen").unwrap();
+        shutdown.cancel();
+    };
+    let (served, ()) = tokio::join!(serve(setup), edited);
+    served.unwrap();
+}

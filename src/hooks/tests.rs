@@ -1,0 +1,267 @@
+//! The port as senders see it: on a socket, with a configuration that changes, and a daemon that only takes notes.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use aws_lc_rs::hmac;
+use futures_util::{StreamExt as _, stream};
+use reqwest::{Method, Response, StatusCode};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Deliver, Port, Push, Undelivered};
+use crate::config::{self, Config};
+use crate::listen::{Listener, serve_events};
+use crate::status::Metrics;
+
+const SECRET: &str = "0123456789abcdef";
+
+/// What was asked for, and whether the daemon takes it.
+#[derive(Default)]
+struct Notes {
+    runs: Mutex<Vec<String>>,
+    ending: bool,
+}
+
+#[async_trait]
+impl Deliver for Notes {
+    async fn run(&self, entry: &str, pushes: &[&Push]) -> Result<(), Undelivered> {
+        if self.ending {
+            return Err(Undelivered::Ending);
+        }
+        if entry == "odd" {
+            return Err(Undelivered::Refused("it is odd".to_owned()));
+        }
+        let tags: Vec<&str> = pushes.iter().map(|push| push.tag.as_str()).collect();
+        self.runs.lock().unwrap().push(format!("{entry}: {}", tags.join(" ")));
+        Ok(())
+    }
+}
+
+struct Bench {
+    address: String,
+    client: reqwest::Client,
+    notes: Arc<Notes>,
+    metrics: Arc<Metrics>,
+    config: watch::Sender<Arc<Config>>,
+    folder: tempfile::TempDir,
+    _end: DropGuard,
+}
+
+fn config(receivers: &str) -> Config {
+    let text = format!(
+        "version: 1\ndaemon: {{hooks: {{listen: \"127.0.0.1:0\", receivers: {{{receivers}}}}}}}\nsync:\n\
+         - {{name: app, source: h.example/team/app, target: t.example/app}}\n\
+         - {{name: tree, source: \"h.example/team/**\", target: \"t.example/team/**\"}}\n\
+         - {{name: odd, source: h.example/odd, target: t.example/odd}}\n"
+    );
+    config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap()
+}
+
+fn receiver(name: &str, kind: &str) -> String {
+    format!("{name}: {{kind: {kind}, secret: {SECRET}, registry: h.example}}")
+}
+
+impl Bench {
+    async fn new(receivers: &str) -> Self {
+        Self::with(receivers, Notes::default()).await
+    }
+
+    async fn with(receivers: &str, notes: Notes) -> Self {
+        let (sender, config) = watch::channel(Arc::new(config(receivers)));
+        let metrics = Arc::new(Metrics::new("0", chrono::DateTime::UNIX_EPOCH));
+        metrics.hook_events().follow(config.borrow().receivers().map(|(name, _)| name.as_str()));
+        let notes = Arc::new(notes);
+        let port = Port::new(config, metrics.clone(), notes.clone());
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = format!("http://{}", listener.address().unwrap());
+        let end = CancellationToken::new();
+        tokio::spawn(serve_events(listener, port.router(), end.clone()));
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        Self { address, client, notes, metrics, config: sender, folder, _end: end.drop_guard() }
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.address))
+    }
+
+    async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, String) {
+        told(self.request(Method::POST, path).bearer_auth(SECRET).body(body).send().await.unwrap()).await
+    }
+
+    fn runs(&self) -> Vec<String> {
+        std::mem::take(&mut self.notes.runs.lock().unwrap())
+    }
+
+    /// How many events had this result.
+    fn counted(&self, receiver: &str, result: &str) -> u64 {
+        let text = self.metrics.encode();
+        let line = format!("transship_hook_events_total{{receiver=\"{receiver}\",result=\"{result}\"}} ");
+        text.lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap()
+    }
+}
+
+async fn told(answer: Response) -> (u16, String) {
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+fn pushed(repository: &str, tag: &str) -> String {
+    let target = format!("{{\"repository\": \"{repository}\", \"tag\": \"{tag}\"}}");
+    format!("{{\"events\": [{{\"action\": \"push\", \"target\": {target}}}]}}")
+}
+
+fn is(status: StatusCode, words: &str) -> (u16, String) {
+    (status.as_u16(), words.to_owned())
+}
+
+#[tokio::test]
+async fn what_is_understood_names_the_entries_that_will_run() {
+    let bench = Bench::new(&receiver("build", "distribution")).await;
+    let both = is(StatusCode::ACCEPTED, r#"{"entries":["app","tree"]}"#);
+    assert_eq!(bench.post("/hooks/build", pushed("team/app", "v1")).await, both);
+    assert_eq!(bench.runs(), ["app: v1", "tree: v1"]);
+    let nobody = is(StatusCode::OK, r#"{"entries":[]}"#);
+    for (body, why) in [
+        (pushed("other", "v1"), "no entry reads it"),
+        (pushed("odd", "v1"), "the daemon does not want it"),
+        (r#"{"events": []}"#.to_owned(), "nothing happened"),
+        (pushed("team/app", "v1").replace("push", "pull"), "no push"),
+    ] {
+        assert_eq!(bench.post("/hooks/build", body).await, nobody, "{why}");
+    }
+    assert_eq!(bench.runs(), [""; 0]);
+    let counted =
+        ["matched", "unmatched", "ignored", "unreadable", "unauthorized"].map(|result| bench.counted("build", result));
+    assert_eq!(counted, [2, 1, 1, 0, 0]);
+}
+
+#[tokio::test]
+async fn who_does_not_prove_itself_is_told_nothing_but_that() {
+    let bench = Bench::new(&[receiver("build", "distribution"), receiver("hub", "docker_hub")].join(", ")).await;
+    let refused = is(StatusCode::UNAUTHORIZED, "who sends must prove itself\n");
+    let request = |path| bench.request(Method::POST, path).body(pushed("team/app", "v1"));
+    let signature = |key: &str| {
+        let body = pushed("team/app", "v1");
+        let signed = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()), body.as_bytes());
+        format!("sha256={}", hex::encode(signed))
+    };
+    for (request, how) in [
+        (request("/hooks/build"), "with nothing"),
+        (request("/hooks/build").bearer_auth("0123456789abcdeX"), "with another token"),
+        (request("/hooks/build").basic_auth("x", Some(SECRET)), "with a password"),
+        (request("/hooks/build?token=0123456789abcdef"), "by the address, which others than Docker Hub's have not"),
+        (request("/hooks/hub?token=0123456789abcdeX"), "by another address"),
+        (request("/hooks/build").header("X-Hub-Signature-256", signature("0123456789abcdeX")), "signed by another"),
+        (
+            request("/hooks/build").header("X-Hub-Signature-256", signature(SECRET)).body(pushed("team/app", "v2")),
+            "with the signature of another body",
+        ),
+    ] {
+        assert_eq!(told(request.send().await.unwrap()).await, refused, "{how}");
+    }
+    assert_eq!(bench.runs(), [""; 0]);
+    assert_eq!((bench.counted("build", "unauthorized"), bench.counted("hub", "unauthorized")), (6, 1));
+    let signed = request("/hooks/build").header("X-Hub-Signature-256", signature(SECRET)).send().await.unwrap();
+    assert_eq!(signed.status(), StatusCode::ACCEPTED);
+    assert_eq!(bench.runs().len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_no_event_is_refused_in_words() {
+    let bench =
+        Bench::new(&format!("{}, bare: {{kind: distribution, secret: {SECRET}}}", receiver("build", "distribution")))
+            .await;
+    let unreadable = "this is no event of distribution: expected value at line 1 column 1\n";
+    assert_eq!(bench.post("/hooks/build", "payload=1").await, is(StatusCode::BAD_REQUEST, unreadable));
+    let nameless = "the event does not tell its registry: write `registry` at this receiver\n";
+    assert_eq!(bench.post("/hooks/bare", pushed("team/app", "v1")).await, is(StatusCode::BAD_REQUEST, nameless));
+    let unknown = is(StatusCode::NOT_FOUND, "there is no receiver of this name\n");
+    assert_eq!(bench.post("/hooks/nobody", pushed("team/app", "v1")).await, unknown);
+    assert_eq!(bench.post("/nowhere", "").await, is(StatusCode::NOT_FOUND, "there is nothing but /hooks/NAME\n"));
+    let form = bench.request(Method::POST, "/hooks/build").bearer_auth(SECRET);
+    let form = form.header("content-type", "application/x-www-form-urlencoded").body("payload=%7B%7D");
+    let refused = "this is a form: choose the content type application/json at the sender\n";
+    assert_eq!(told(form.send().await.unwrap()).await, is(StatusCode::UNSUPPORTED_MEDIA_TYPE, refused));
+    for name in ["build", "nobody"] {
+        let answer = bench.request(Method::GET, &format!("/hooks/{name}")).send().await.unwrap();
+        assert_eq!(answer.headers()["allow"], "POST");
+        assert_eq!(told(answer).await, is(StatusCode::METHOD_NOT_ALLOWED, "events are sent by POST\n"));
+    }
+    assert_eq!((bench.counted("build", "unreadable"), bench.counted("bare", "unreadable")), (2, 1));
+    assert_eq!(bench.runs(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_body_too_long_is_refused_and_that_of_a_stranger_is_not_read() {
+    let bench = Bench::new(&receiver("build", "distribution")).await;
+    let too_long = is(StatusCode::PAYLOAD_TOO_LARGE, "an event has 1 MiB at most\n");
+    let long = " ".repeat((1 << 20) + 1);
+    assert_eq!(bench.post("/hooks/build", long.clone()).await, too_long, "by what its head says");
+    let pieces = stream::iter(vec![Ok::<_, std::io::Error>(long[1..].to_owned()), Ok(" ".to_owned())]);
+    assert_eq!(bench.post("/hooks/build", reqwest::Body::wrap_stream(pieces)).await, too_long, "by what comes");
+    let fits = pushed("team/app", "v1") + &" ".repeat((1 << 20) - pushed("team/app", "v1").len());
+    assert_eq!(bench.post("/hooks/build", fits).await.0, 202);
+    let without_end = reqwest::Body::wrap_stream(stream::pending::<std::io::Result<Vec<u8>>>());
+    let stranger = bench.request(Method::POST, "/hooks/build").bearer_auth("someone-else-than-that").body(without_end);
+    assert_eq!(stranger.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn while_the_daemon_ends_senders_are_asked_to_send_again() {
+    let ending = Notes { ending: true, ..Notes::default() };
+    let bench = Bench::with(&receiver("build", "distribution"), ending).await;
+    let request = bench.request(Method::POST, "/hooks/build").bearer_auth(SECRET).body(pushed("team/app", "v1"));
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.headers()["retry-after"], "10");
+    assert_eq!(told(answer).await, is(StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending: send it again\n"));
+    assert_eq!(bench.post("/hooks/build", pushed("other", "v1")).await.0, 200, "of no interest then either");
+}
+
+#[tokio::test]
+async fn receivers_come_and_go_with_the_configuration() {
+    let bench = Bench::new(&receiver("build", "distribution")).await;
+    let status = async |path: &str| bench.post(path, pushed("team/app", "v1")).await.0;
+    assert_eq!((status("/hooks/build").await, status("/hooks/other").await), (202, 404));
+    bench.config.send_replace(Arc::new(config(&receiver("other", "distribution"))));
+    assert_eq!((status("/hooks/build").await, status("/hooks/other").await), (404, 202));
+    let rotated = receiver("other", "distribution").replace(SECRET, "fedcba9876543210");
+    bench.config.send_replace(Arc::new(config(&rotated)));
+    assert_eq!(status("/hooks/other").await, 401);
+    bench.config.send_replace(Arc::new(config(&receiver("other", "harbor"))));
+    assert_eq!(status("/hooks/other").await, 400);
+}
+
+#[tokio::test]
+async fn a_secret_in_a_file_counts_as_it_is_now_and_a_poor_one_lets_nobody_in() {
+    let bench = Bench::new(&receiver("build", "distribution")).await;
+    let path = bench.folder.path().join("secret");
+    std::fs::write(&path, format!("{SECRET}\n")).unwrap();
+    let in_file = format!("build: {{kind: distribution, secret: {{file: {}}}, registry: h.example}}", path.display());
+    bench.config.send_replace(Arc::new(config(&in_file)));
+    let send = async |token: &str| {
+        let request = bench.request(Method::POST, "/hooks/build").bearer_auth(token).body(pushed("team/app", "v1"));
+        told(request.send().await.unwrap()).await
+    };
+    assert_eq!(send(SECRET).await.0, 202);
+    std::fs::write(&path, "fedcba9876543210").unwrap();
+    assert_eq!((send(SECRET).await.0, send("fedcba9876543210").await.0), (401, 202));
+    let unusable = is(StatusCode::INTERNAL_SERVER_ERROR, "the secret of this receiver cannot be used: see the log\n");
+    for poor in ["", "\n", "123456789abcdef"] {
+        std::fs::write(&path, poor).unwrap();
+        assert_eq!(send(poor.trim()).await, unusable, "{poor:?}");
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(send("").await, unusable);
+}
+
+#[tokio::test]
+async fn a_storm_of_a_thousand_events_is_taken_to_the_last() {
+    let bench = Bench::new(&receiver("build", "distribution")).await;
+    let send = |number: usize| bench.post("/hooks/build", pushed("team/app", &format!("v{number}")));
+    // More at once than there are places.
+    let answers: Vec<u16> =
+        stream::iter(0..1000).map(send).buffer_unordered(250).map(|answer| answer.0).collect().await;
+    assert_eq!(answers.iter().filter(|status| **status == 202).count(), 1000);
+    assert_eq!(bench.runs().len(), 2000);
+}

@@ -1,0 +1,217 @@
+//! Who is let in, by raw requests at a real socket.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::config;
+use crate::listen::{Listener, serve_routes};
+use crate::status::snapshot::tests::{at, working};
+use crate::status::{Metrics, Port};
+
+const TOKEN: &str = "the token, of: 32 bytes and more";
+
+/// A configuration whose `daemon.status` is this.
+fn configured(status: &str) -> Arc<Config> {
+    let text = format!("version: 1\ndaemon: {{status: {status}}}\nsync: []\n");
+    let environment = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
+    Arc::new(config::parse("sync.yaml", &text, &environment).unwrap())
+}
+
+fn guarded(listen: &str) -> Arc<Config> {
+    configured(&format!("{{listen: \"{listen}\", token: \"{TOKEN}\"}}"))
+}
+
+/// A port on loopback that takes itself for the one that the configuration speaks of.
+struct Served {
+    address: std::net::SocketAddr,
+    config: watch::Sender<Arc<Config>>,
+    shutdown: CancellationToken,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+fn port(config: watch::Receiver<Arc<Config>>) -> Port {
+    let (_, snapshots) = watch::channel(Arc::new(working()));
+    Port::new(snapshots, Arc::new(Metrics::new("0", at(0))), Arc::new(|| at(1)), config)
+}
+
+async fn serve(config: Arc<Config>) -> Served {
+    let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let (address, shutdown) = (listener.address().unwrap(), CancellationToken::new());
+    let (config, looked_up) = watch::channel(config);
+    tokio::spawn(serve_routes(listener, port(looked_up).router(), shutdown.clone()));
+    Served { address, config, shutdown }
+}
+
+impl Served {
+    /// The status, the head and the body of the answer to a request with these lines.
+    async fn ask(&self, target: &str, headers: &[&str]) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        stream.write_all(format!("GET {target} HTTP/1.1\r\n{headers}\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), head.to_owned(), body.to_owned())
+    }
+
+    async fn status(&self, target: &str, headers: &[&str]) -> u16 {
+        self.ask(target, headers).await.0
+    }
+}
+
+const PATHS: [&str; 6] = ["/", "/entry?name=python-base", "/search?q=x", "/status", "/metrics", "/nothing-here"];
+
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}")
+}
+
+fn basic(pair: &str) -> String {
+    format!("Authorization: Basic {}", STANDARD.encode(pair))
+}
+
+#[tokio::test]
+async fn without_the_token_nothing_is_told_but_health_and_readiness() {
+    let served = serve(guarded("0.0.0.0:9180")).await;
+    for path in PATHS {
+        let (status, head, body) = served.ask(path, &["Host: transship.example"]).await;
+        assert_eq!(status, 401, "{path}");
+        let expected = "this needs the token of daemon.status: as a bearer token, or as the password of any user\n";
+        assert_eq!(body, expected, "{path}");
+        let challenges: Vec<&str> = head.lines().filter_map(|line| line.strip_prefix("www-authenticate: ")).collect();
+        assert_eq!(challenges, CHALLENGES);
+        assert!(head.contains("content-security-policy: "), "{head}");
+    }
+    for path in FOR_ALL {
+        assert_eq!(served.status(path, &["Host: 10.0.0.7:9180"]).await, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_token_opens_as_a_bearer_token_and_as_anyones_password() {
+    let served = serve(guarded("0.0.0.0:9180")).await;
+    for header in [
+        bearer(TOKEN),
+        format!("authorization: bearer   {TOKEN}"),
+        basic(&format!("operator:{TOKEN}")),
+        basic(&format!(":{TOKEN}")),
+    ] {
+        assert_eq!(served.status("/status", &["Host: transship.example", &header]).await, 200, "{header}");
+    }
+    for header in [
+        bearer("the token, of: 32 bytes and less"),
+        bearer(""),
+        bearer(&TOKEN[1..]),
+        bearer(&format!("{TOKEN}x")),
+        format!("Authorization: {TOKEN}"),
+        format!("Authorization: Digest {TOKEN}"),
+        basic(TOKEN),
+        basic("operator:"),
+        basic(&format!("{TOKEN}:operator")),
+        "Authorization: Basic ====".to_owned(),
+        "Authorization: Bearer \u{e9}".to_owned(),
+        "X-Authorization: Bearer".to_owned(),
+    ] {
+        assert_eq!(served.status("/status", &["Host: x", &header]).await, 401, "{header}");
+    }
+}
+
+#[tokio::test]
+async fn another_token_counts_at_once_and_an_open_place_elsewhere_does_not() {
+    let served = serve(guarded("0.0.0.0:9180")).await;
+    let another = TOKEN.replace("32", "99");
+    served.config.send_replace(configured(&format!("{{listen: \"0.0.0.0:9180\", token: \"{another}\"}}")));
+    assert_eq!(served.status("/status", &["Host: x", &bearer(TOKEN)]).await, 401);
+    assert_eq!(served.status("/status", &["Host: x", &bearer(&another)]).await, 200);
+    for elsewhere in ["127.0.0.1:9180", "unix:/run/x.sock", "off", "{listen: \"0.0.0.0:9181\", insecure: true}"] {
+        served.config.send_replace(configured(elsewhere));
+        assert_eq!(served.status("/status", &["Host: localhost"]).await, 401, "{elsewhere}");
+    }
+    served.config.send_replace(configured("{listen: \"0.0.0.0:9180\", insecure: true}"));
+    assert_eq!(served.status("/status", &["Host: x"]).await, 200);
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_read_lets_nobody_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let served = serve(configured(&format!("{{listen: \"0.0.0.0:9180\", token: {{file: {}}}}}", file.display()))).await;
+    assert_eq!(served.status("/status", &["Host: x", &bearer(TOKEN)]).await, 200);
+    for content in [Some(""), None] {
+        match content {
+            Some(content) => std::fs::write(&file, content).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        let (status, _, body) = served.ask("/status", &["Host: x", &bearer("")]).await;
+        let expected = "the token of the status port cannot be read: the daemon's log says why\n";
+        assert_eq!((status, body.as_str()), (500, expected), "{content:?}");
+    }
+}
+
+#[tokio::test]
+async fn on_loopback_a_name_that_was_made_to_lead_here_is_refused() {
+    let served = serve(configured("127.0.0.1:9180")).await;
+    for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:9180", "[::1]:9180", "127.1.2.3"] {
+        assert_eq!(served.status("/status", &[&format!("Host: {host}")]).await, 200, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "evil.example:9180",
+        "localhost.evil.example",
+        "10.0.0.5",
+        "127.0.0.1.evil.example",
+        "a@b@c",
+        "",
+    ] {
+        for path in PATHS {
+            assert_eq!(served.status(path, &[&format!("Host: {host}")]).await, 421, "{host:?} {path}");
+        }
+        assert_eq!(served.status("/healthz", &[&format!("Host: {host}")]).await, 200, "{host:?}");
+    }
+    let (_, _, body) = served.ask("/status", &["Host: evil.example"]).await;
+    assert_eq!(
+        body,
+        "\"evil.example\" is no name of this machine's own: ask for localhost or 127.0.0.1, or write under daemon.status in \
+         sync.yaml what protects the port\n"
+    );
+    for headers in [&[][..], &["Host: localhost", "Host: evil.example"]] {
+        assert_eq!(served.status("/status", headers).await, 400, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_absolute_form_of_a_request_is_judged_by_both_names() {
+    let served = serve(configured("127.0.0.1:9180")).await;
+    for (target, host, expected) in [
+        ("http://localhost/status", "localhost", 200),
+        ("http://evil.example/status", "localhost", 421),
+        ("http://localhost/status", "evil.example", 421),
+    ] {
+        assert_eq!(served.status(target, &[&format!("Host: {host}")]).await, expected, "{target} {host}");
+    }
+}
+
+#[tokio::test]
+async fn where_all_may_read_and_at_a_socket_file_any_name_is_good() {
+    let served = serve(configured("{listen: \"0.0.0.0:9180\", insecure: true}")).await;
+    assert_eq!(served.status("/status", &["Host: transship.example"]).await, 200);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("status.sock");
+    let listener = Listener::unix(&path).await.unwrap();
+    let (_config, looked_up) = watch::channel(configured("unix:/run/transship/status.sock"));
+    let shutdown = CancellationToken::new();
+    tokio::spawn(serve_routes(listener, port(looked_up).router(), shutdown.clone()));
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    stream.write_all(b"GET /status HTTP/1.1\r\nHost: anything\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    shutdown.cancel();
+}

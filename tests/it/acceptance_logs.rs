@@ -1,0 +1,234 @@
+//! What the program says: the exact lines of runs and of a daemon, which run each is of, and that nobody forges one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use regex::Regex;
+use serde_json::{Value, json};
+
+use crate::support::images::{self, Family, Image};
+use crate::support::programs::{DEADLINE, Output, Running};
+use crate::support::registry::{Fault, Server};
+use crate::support::site::{Site, parse};
+
+/// Two registries, and a place between them.
+struct Harbour {
+    source: Server,
+    target: Server,
+    site: Site,
+}
+
+impl Harbour {
+    /// For entries of these names and further keys, each from a repository to its namesake.
+    fn new(entries: &[(&str, &str)]) -> Self {
+        let harbour = Self { source: Server::start(), target: Server::start(), site: Site::new() };
+        let (source, target) = (harbour.source.host(), harbour.target.host());
+        let entry = |(name, keys): &(&str, &str)| {
+            format!("- {{name: {name}, source: \"{source}/{name}\", target: \"{target}/{name}\"{keys}}}")
+        };
+        let entries: Vec<String> = entries.iter().map(entry).collect();
+        let registries = [source, target].map(|host| format!("\"{host}\": {{plain_http: true}}"));
+        let daemon = "status: off, control: control.sock";
+        harbour.site.configure_fully(daemon, &registries.join(", "), &entries.join("\n"));
+        harbour
+    }
+
+    fn put(&self, entry: &str, tag: &str, seed: u64) -> Image {
+        let image = images::small(Family::Oci, seed);
+        image.put(&self.source, entry, Some(tag));
+        image
+    }
+
+    /// `once`, in a form, which must end with this code.
+    #[track_caller]
+    fn once(&self, form: &str, filter: &str, code: i32) -> Output {
+        let mut command = self.site.command(&["--log-format", form, "once"]);
+        let output = Running::start(command.env("TRANSSHIP_LOG", filter)).wait(DEADLINE);
+        assert_eq!(output.code(), code, "{}\n{}", output.stdout, output.stderr);
+        output
+    }
+
+    /// The lines of a run, which must end with this code.
+    #[track_caller]
+    fn lines(&self, code: i32) -> Vec<Value> {
+        told(&self.once("json", "", code).stderr)
+    }
+
+    /// A line about a tag of an entry.
+    fn line(&self, level: &str, message: &str, run: u64, tag: &str, image: &Image) -> Value {
+        let (source, target) = (format!("{}/app", self.source.host()), format!("{}/app", self.target.host()));
+        json!({"level": level, "message": message, "entry": "app", "run": run, "source": source, "target": target,
+               "tag": tag, "digest": image.digest().to_string()})
+    }
+}
+
+/// The objects of a log, each on a line of its own.
+#[track_caller]
+fn objects(log: &str) -> Vec<Value> {
+    log.lines().map(parse).collect()
+}
+
+/// The same without what differs from run to run, in the order of their texts.
+#[track_caller]
+fn told(log: &str) -> Vec<Value> {
+    let mut lines: Vec<Value> = objects(log);
+    for line in &mut lines {
+        let fields = line.as_object_mut().unwrap();
+        let time = fields.remove("timestamp").unwrap();
+        assert!(time.as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().is_ok(), "{time}");
+        assert!(fields.remove("module").unwrap().is_string());
+        for number in ["seconds", "bytes"] {
+            assert!(fields.remove(number).is_none_or(|value| value.is_number()), "{number}");
+        }
+        for text in ["problem", "reason"] {
+            assert!(
+                fields.remove(text).is_none_or(|value| value.as_str().is_some_and(|text| text.len() > 20)),
+                "{text}"
+            );
+        }
+    }
+    lines.sort_by_key(|line| format!("{line}"));
+    lines
+}
+
+#[track_caller]
+fn expect(found: &[Value], expected: &[Value]) {
+    let mut expected = expected.to_vec();
+    expected.sort_by_key(|line| format!("{line}"));
+    assert_eq!(found, expected, "{found:#?}");
+}
+
+fn well(run: u64, copied: u64, kept: u64, refused: u64) -> Value {
+    json!({"level": "INFO", "message": "run ended", "entry": "app", "run": run, "outcome": "succeeded",
+           "copied": copied, "kept": kept, "refused": refused})
+}
+
+#[test]
+fn a_run_says_one_line_for_each_change_and_one_for_itself() {
+    let harbour = Harbour::new(&[("app", "")]);
+    let (one, two) = (harbour.put("app", "v1", 1), harbour.put("app", "v2", 2));
+    let copied = |tag, image| harbour.line("INFO", "copied", 1, tag, image);
+    expect(&harbour.lines(0), &[copied("v1", &one), copied("v2", &two), well(1, 2, 0, 0)]);
+
+    expect(&harbour.lines(0), &[well(2, 0, 2, 0)]);
+
+    let three = harbour.put("app", "v2", 3);
+    let mut replaced = harbour.line("INFO", "replaced", 3, "v2", &three);
+    replaced["previous"] = two.digest().to_string().into();
+    expect(&harbour.lines(0), &[replaced, well(3, 1, 1, 0)]);
+}
+
+#[test]
+fn a_tag_that_fails_and_one_that_is_held_are_told_as_such() {
+    let harbour = Harbour::new(&[("app", ", overwrite: never")]);
+    let one = harbour.put("app", "v1", 1);
+    harbour.lines(0);
+    let old = images::schema_1("app");
+    old.put(&harbour.source, "app", Some("v2"));
+    let ended = json!({"level": "WARN", "message": "run ended", "entry": "app", "run": 2, "outcome": "failed",
+                       "copied": 0, "kept": 1, "refused": 0, "postponed": 0, "failed": 1});
+    expect(&harbour.lines(1), &[harbour.line("ERROR", "failed", 2, "v2", &old), ended]);
+
+    harbour.source.store().remove_manifest("app", "v2");
+    let two = harbour.put("app", "v1", 2);
+    assert_ne!(one.digest(), two.digest());
+    expect(&harbour.lines(4), &[harbour.line("WARN", "refused", 3, "v1", &two), well(3, 0, 0, 1)]);
+}
+
+#[test]
+fn a_person_reads_the_same_lines_in_plain_text() {
+    let harbour = Harbour::new(&[("app", "")]);
+    let image = harbour.put("app", "v1", 1);
+    let log = harbour.once("pretty", "", 0).stderr;
+    let time = Regex::new(r"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z ").unwrap();
+    let numbers = Regex::new(r"(seconds|bytes)=[0-9.]+").unwrap();
+    let log = numbers.replace_all(&time.replace_all(&log, "TIME "), "$1=N").into_owned();
+    let (source, target) = (harbour.source.host(), harbour.target.host());
+    let expected = format!(
+        "TIME  INFO copied entry=app run=1 source={source}/app target={target}/app tag=v1 digest={} bytes=N\n\
+         TIME  INFO run ended entry=app run=1 outcome=succeeded seconds=N copied=1 kept=0 refused=0 bytes=N\n",
+        image.digest()
+    );
+    assert_eq!(log, expected);
+}
+
+#[test]
+fn a_daemon_says_where_it_listens_what_changed_and_that_it_ends() {
+    let harbour = Harbour::new(&[("app", ", on_start: true, schedule: never")]);
+    let image = harbour.put("app", "v1", 1);
+    let mut daemon = harbour.site.start(&["--log-format", "json", "run"]);
+    daemon.wait_until("the run", |daemon| daemon.stderr().contains("run ended").then_some(()));
+    daemon.signal("TERM");
+    let log = daemon.wait(DEADLINE).expect_success().stderr;
+    let socket = json!({"level": "INFO", "message": "the control socket listens", "path": "control.sock"});
+    let ending = json!({"level": "INFO", "message": "ending", "running": 0, "grace": "30s"});
+    expect(&told(&log), &[socket, harbour.line("INFO", "copied", 1, "v1", &image), well(1, 1, 0, 0), ending]);
+}
+
+#[test]
+fn every_line_of_a_run_says_which_it_is_and_none_says_another_while_two_run() {
+    let harbour = Harbour::new(&[("first", ""), ("second", "")]);
+    for (entry, seed) in [("first", 10), ("second", 20)] {
+        for tag in 0..4 {
+            harbour.put(entry, &format!("v{tag}"), seed + tag);
+        }
+    }
+    harbour.source.set(Fault::Delay(Duration::from_millis(20)));
+    harbour.source.set(Fault::BlobGetBreaks { after: 10, times: 4 });
+    harbour.target.set(Fault::TooManyRequests { next: 3, retry_after: None });
+    let lines = objects(&harbour.once("json", "transship=trace", 0).stderr);
+    let mut runs: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
+    let mut rooms = BTreeSet::new();
+    for line in &lines {
+        let module = line["module"].as_str().unwrap();
+        let room = module.split("::").nth(1).unwrap_or_default();
+        if !["registry", "copy", "daemon"].contains(&room) {
+            continue;
+        }
+        rooms.insert(room);
+        let entry = line["entry"].as_str().unwrap_or_else(|| panic!("of nobody: {line}"));
+        runs.entry(entry).or_default().insert(line["run"].as_i64().unwrap_or_else(|| panic!("of no run: {line}")));
+        let other = if entry == "first" { "/second" } else { "/first" };
+        assert!(!line.to_string().contains(other), "{line}");
+    }
+    assert_eq!(rooms.len(), 3, "{rooms:?} of {lines:#?}");
+    assert!(runs.len() == 2 && runs["first"].is_disjoint(&runs["second"]), "{runs:?}");
+    assert!(runs.values().all(|numbers| numbers.len() == 1), "{runs:?}");
+    let of = |entry: &str| lines.iter().position(|line| line["entry"] == entry).unwrap();
+    let end =
+        |entry: &str| lines.iter().position(|line| line["entry"] == entry && line["message"] == "run ended").unwrap();
+    assert!(of("first") < end("second") && of("second") < end("first"), "they ran at the same time");
+}
+
+#[test]
+fn what_a_blob_is_about_is_said_where_its_transfer_breaks_off() {
+    let harbour = Harbour::new(&[("app", "")]);
+    let image = harbour.put("app", "v1", 1);
+    harbour.source.set(Fault::BlobGetBreaks { after: 10, times: 1 });
+    let lines = objects(&harbour.once("json", "transship::copy=debug", 0).stderr);
+    let broke = lines.iter().find(|line| line["message"] == "a read broke off and goes on").unwrap();
+    let expected = harbour.line("DEBUG", "", 1, "v1", &image);
+    for field in ["entry", "run", "source", "target", "tag", "digest"] {
+        assert_eq!(broke[field], expected[field], "{field} of {broke}");
+    }
+}
+
+#[test]
+fn a_hostile_registry_forges_no_line() {
+    let harbour = Harbour::new(&[("app", "")]);
+    harbour.put("app", "v1", 1);
+    let name = "v2\n2026-01-01T00:00:00.000000Z ERROR forged\r\u{1b}[2J\u{2028}\u{202e}\nTRANSSHIP_ENTRY=forged";
+    harbour.source.set(Fault::TagListHas(name.to_owned()));
+    let steers = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{202e}');
+    let log = harbour.once("pretty", "", 0).stderr;
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 3, "skipped, copied, ended: {log}");
+    assert!(lines.iter().all(|line| !line.contains(steers)), "{log:?}");
+    let shown = "name=\"v2\\n2026-01-01T00:00:00.000000Z ERROR forged\\r\\u{1b}[2J\\u{2028}\\u{202e}\\nTRANSSHIP_ENTRY=forged\"";
+    assert!(lines.iter().any(|line| line.contains("skipped: ") && line.ends_with(shown)), "{log}");
+
+    let log = harbour.once("json", "", 0).stderr;
+    assert!(log.lines().all(|line| !line.contains(steers)), "{log:?}");
+    let skipped = objects(&log).into_iter().find(|line| line["level"] == "WARN").unwrap();
+    assert_eq!((&skipped["name"], &skipped["entry"]), (&json!(name), &json!("app")));
+}
