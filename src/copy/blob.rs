@@ -232,21 +232,22 @@ async fn prepare(
         None => None,
     };
     let is_known_absent = delivery.destination().is_empty() && trust == Trust::Memory;
-    let must_ask = from.is_none() && trust != Trust::Nothing && !is_known_absent;
+    let may_be_there = from.is_none() && trust != Trust::Nothing;
+    let must_ask = may_be_there && !is_known_absent;
     let take = || async {
         match share {
             Some(share) => share.take(delivery.lane()).await,
             None => take_alone(&delivery.batch.copier, blob.size, target.upload_holds(), delivery.lane()).await,
         }
     };
-    let left = if from.is_none() && trust != Trust::Nothing {
-        suspension::resumed(&delivery.batch, target.as_ref(), blob).await
-    } else {
-        None
+    // Also where nothing is listed: the first copy of all may have been cut off.
+    let left = match may_be_there {
+        true => suspension::resumed(&delivery.batch, target.as_ref(), blob).await,
+        false => None,
     };
     // What moves no bytes in the end does not wait for those who do.
     let (sought, early) = if let Some(left) = left {
-        (Ok(left), None)
+        (left, None)
     } else if must_ask {
         (target.find_or_begin(blob).await, None)
     } else {

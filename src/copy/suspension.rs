@@ -68,30 +68,30 @@ impl Suspension {
     }
 }
 
-/// The upload that an earlier run has left of a blob, if there is one with which the target can go on; or the blob, where somebody
-/// has brought it in the meantime.
-pub(super) async fn resumed(batch: &Batch, target: &dyn Target, blob: &Descriptor) -> Option<Sought> {
+/// What comes of an upload that an earlier run has left of a blob: it goes on, or begins anew, or somebody has brought the blob in the
+/// meantime. `None` where nothing was left.
+pub(super) async fn resumed(
+    batch: &Batch,
+    target: &dyn Target,
+    blob: &Descriptor,
+) -> Option<Result<Sought, StoreError>> {
     let unfinished = batch.unfinished(target, blob)?;
     let left = unfinished.recall(target.place(), blob.digest).await?;
     if target.has_blob(blob).await.is_ok_and(|there| there) {
         unfinished.forget(target.place(), blob.digest).await;
-        return Some(Sought::Found);
+        return Some(Ok(Sought::Found));
     }
     let stored = left.standing.stored;
     match target.resume_upload(blob, &left).await {
         Ok(Some(upload)) => {
             tracing::info!(target = target.place(), digest = %blob.digest, stored, size = blob.size, "an upload goes on where it was interrupted");
-            Some(Sought::Session(upload))
+            return Some(Ok(Sought::Session(upload)));
         }
-        Ok(None) => {
-            unfinished.forget(target.place(), blob.digest).await;
-            None
-        }
-        Err(error) => {
-            tracing::debug!(%error, stored, "an upload that was interrupted cannot be gone on with");
-            None
-        }
+        Ok(None) => unfinished.forget(target.place(), blob.digest).await,
+        Err(error) => tracing::debug!(%error, stored, "an upload that was interrupted cannot be gone on with"),
     }
+    // It has just been looked for.
+    Some(target.begin_upload(blob, None).await.map(Sought::from))
 }
 
 /// Who is told how far the upload of a blob came, where that can be of use.

@@ -30,7 +30,7 @@ pub(super) fn surroundings(
 #[async_trait]
 impl Unfinished for Kept {
     async fn recall(&self, target: &str, blob: Digest) -> Option<Suspended> {
-        let left = self.journal.left_upload(target, blob).await;
+        let left = self.journal.take_left_upload(self.run, target, blob).await;
         let UploadRecord { session, stored, hashed, .. } = left.unwrap_or_else(|error| {
             told(Err(error));
             None

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
+use super::group::Promise;
 use super::queries::{count, number, text};
 use super::{Journal, JournalError, RunId};
 use crate::oci::Digest;
@@ -35,17 +36,24 @@ impl Journal {
         self.pass(move |db| note_upload(db, run, &upload, now)).await
     }
 
-    /// What a run that is over has left of an upload of this blob.
+    /// What a run that is over has left of an upload of this blob. It is this run's from now on: of several that look for it, one
+    /// gets it.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn left_upload(
+    pub async fn take_left_upload(
         &self,
+        run: RunId,
         target: &str,
         digest: Digest,
     ) -> std::result::Result<Option<UploadRecord>, JournalError> {
-        let (target, now) = (target.to_owned(), Utc::now());
-        self.read(move |db| find_left_upload(db, &target, digest, now)).await
+        let (owned, now) = (target.to_owned(), Utc::now());
+        let Some((left_by, upload)) = self.read(move |db| find_left_upload(db, &owned, digest, now)).await? else {
+            return Ok(None);
+        };
+        let target = target.to_owned();
+        let is_ours = self.write(Promise::Hint, move |db| hand_over(db, &target, digest, left_by, run)).await?;
+        Ok(is_ours.then_some(upload))
     }
 
     /// Forgets an upload: it has ended, or is gone.
@@ -69,16 +77,30 @@ fn note_upload(db: &Connection, run: RunId, upload: &UploadRecord, now: DateTime
     Ok(())
 }
 
-fn find_left_upload(db: &Connection, target: &str, digest: Digest, now: DateTime<Utc>) -> Result<Option<UploadRecord>> {
+/// With the run that has left it.
+fn find_left_upload(
+    db: &Connection,
+    target: &str,
+    digest: Digest,
+    now: DateTime<Utc>,
+) -> Result<Option<(RunId, UploadRecord)>> {
     let mut statement = db.prepare_cached(
         "SELECT uploads.* FROM uploads JOIN runs ON runs.id = uploads.run
          WHERE target = ?1 AND digest = ?2 AND runs.ended IS NOT NULL AND noted >= ?3",
     )?;
     let read = |row: &rusqlite::Row<'_>| {
-        let (session, hashed) = (row.get("session")?, row.get("hashed")?);
-        Ok(UploadRecord { target: target.to_owned(), digest, session, stored: count(row, "stored")?, hashed })
+        let (run, session, hashed) = (RunId(row.get("run")?), row.get("session")?, row.get("hashed")?);
+        let upload = UploadRecord { target: target.to_owned(), digest, session, stored: count(row, "stored")?, hashed };
+        Ok((run, upload))
     };
     statement.query_row(params![target, digest.to_string(), text(now - KEPT)], read).optional()
+}
+
+/// Whether it was still that run's.
+fn hand_over(db: &Connection, target: &str, digest: Digest, from: RunId, to: RunId) -> Result<bool> {
+    let mut statement =
+        db.prepare_cached("UPDATE uploads SET run = ?4 WHERE target = ?1 AND digest = ?2 AND run = ?3")?;
+    Ok(statement.execute(params![target, digest.to_string(), from.0, to.0])? == 1)
 }
 
 fn forget_upload(db: &Connection, target: &str, digest: Digest) -> Result<()> {
@@ -115,17 +137,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let run = begun(&journal).await;
-        let left = async || journal.left_upload("t/a", Digest::of(b"x")).await.unwrap();
+        let next = RunId(run.0 + 1);
+        let left = async |target: &str| journal.take_left_upload(next, target, Digest::of(b"x")).await.unwrap();
         journal.note_upload(run, upload(10)).await.unwrap();
         journal.note_upload(run, upload(20)).await.unwrap();
         journal.write_notes().await.unwrap();
-        assert_eq!(left().await, None, "it is still sent");
+        assert_eq!(left("t/a").await, None, "it is still sent");
         end(&journal, run).await;
-        assert_eq!(left().await, Some(upload(20)));
-        assert_eq!(journal.left_upload("t/b", Digest::of(b"x")).await.unwrap(), None);
+        assert_eq!(begun(&journal).await, next);
+        assert_eq!(left("t/b").await, None);
+        assert_eq!(left("t/a").await, Some(upload(20)));
+        assert_eq!(left("t/a").await, None, "it is taken");
+        end(&journal, next).await;
+        assert_eq!(left("t/a").await, Some(upload(20)), "nothing came of it");
         journal.forget_upload("t/a", Digest::of(b"x")).await.unwrap();
         journal.write_notes().await.unwrap();
-        assert_eq!(left().await, None);
+        assert_eq!(left("t/a").await, None);
     }
 
     #[tokio::test]
@@ -136,7 +163,7 @@ mod tests {
         let db = rusqlite::Connection::open(journal.path()).unwrap();
         note_upload(&db, run, &upload(10), Utc::now() - TimeDelta::days(8)).unwrap();
         end(&journal, run).await;
-        assert_eq!(journal.left_upload("t/a", Digest::of(b"x")).await.unwrap(), None);
+        assert_eq!(journal.take_left_upload(run, "t/a", Digest::of(b"x")).await.unwrap(), None);
         note_upload(&db, run, &UploadRecord { target: "t/b".into(), ..upload(10) }, Utc::now()).unwrap();
         let rows: i64 = db.query_row("SELECT count(*) FROM uploads", [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 1);

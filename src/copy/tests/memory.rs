@@ -12,10 +12,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::Semaphore;
 
-use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType, RepositoryName, Tag, referrers_tag};
+use crate::oci::{Descriptor, Digest, Digester, Manifest, ManifestRef, MediaType, RepositoryName, Tag, referrers_tag};
 use crate::store::{
-    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry, Target,
-    Upload, Verified,
+    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Source, Standing, Step, StoreError,
+    Suspended, TagEntry, Target, Upload, Verified,
 };
 
 /// The size of a piece of a read, unless told otherwise.
@@ -31,6 +31,8 @@ pub(super) enum Op {
     Has,
     /// An upload is opened without a mount being tried.
     Begin,
+    /// An upload of another process is gone on with.
+    Resume,
     Mount,
     Send,
     Push,
@@ -93,6 +95,8 @@ struct State {
     sending: usize,
     most_sending: usize,
     open_reads: usize,
+    /// What sessions have that did not end.
+    left: HashMap<Digest, Vec<u8>>,
 }
 
 /// How a registry behaves as a whole.
@@ -103,11 +107,13 @@ pub(super) struct Manner {
     pub(super) lists_referrers: bool,
     /// How many bytes a read gives at a time.
     pub(super) piece: usize,
+    /// How long chunks of an upload are; 0 where there are none.
+    pub(super) chunk: usize,
 }
 
 impl Default for Manner {
     fn default() -> Self {
-        Self { mounts: true, lists_referrers: true, piece: PIECE }
+        Self { mounts: true, lists_referrers: true, piece: PIECE, chunk: 0 }
     }
 }
 
@@ -314,6 +320,11 @@ impl Repository {
         self.room(|room| room.tags.keys().map(ToString::to_string).collect())
     }
 
+    fn session(&self, blob: &Descriptor, standing: Option<Standing>) -> Session {
+        let (registry, name, place) = (self.registry.clone(), self.name.clone(), self.place.clone());
+        Session { registry, name, place, blob: blob.clone(), standing }
+    }
+
     async fn enter(&self, op: Op, subject: &str, step: Step) -> Result<(usize, Vec<Fault>), StoreError> {
         self.registry.enter(op, self.name.as_str(), subject, step, 0).await
     }
@@ -495,13 +506,19 @@ impl Target for Repository {
                 return Ok(Begun::Mounted);
             }
         }
-        let session = Session {
-            registry: self.registry.clone(),
-            name: self.name.clone(),
-            place: self.place.clone(),
-            blob: blob.clone(),
-        };
-        Ok(Begun::Session(Box::new(session)))
+        Ok(Begun::Session(Box::new(self.session(blob, None))))
+    }
+
+    async fn resume_upload(&self, blob: &Descriptor, left: &Suspended) -> Result<Option<Box<dyn Upload>>, StoreError> {
+        let (at, _) = self.enter(Op::Resume, &blob.digest.to_string(), Step::BeginUpload).await?;
+        self.registry.note_done(at);
+        let stands = self.registry.state().left.get(&blob.digest).map(|content| content.len() as u64);
+        let goes_on = stands == Some(left.standing.stored);
+        Ok(goes_on.then(|| Box::new(self.session(blob, Some(left.standing.clone()))) as Box<dyn Upload>))
+    }
+
+    fn upload_holds(&self) -> u64 {
+        self.registry.manner.chunk as u64
     }
 
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError> {
@@ -550,6 +567,23 @@ struct Session {
     name: RepositoryName,
     place: String,
     blob: Descriptor,
+    /// What another process has sent.
+    standing: Option<Standing>,
+}
+
+impl Session {
+    /// What is left if it ends here: something, when a chunk is full.
+    fn acknowledged(&self, content: &[u8]) -> Option<Suspended> {
+        let chunk = self.registry.manner.chunk;
+        if chunk == 0 || !content.len().is_multiple_of(chunk) {
+            return None;
+        }
+        self.registry.state().left.insert(self.blob.digest, content.to_vec());
+        let mut hashed = Digester::like(&self.blob.digest);
+        hashed.update(content);
+        let standing = Standing { stored: content.len() as u64, hashed };
+        Some(Suspended { session: "a session".into(), standing })
+    }
 }
 
 /// Counts an upload while it runs.
@@ -576,9 +610,13 @@ impl Upload for Session {
         let _sending = Sending::new(&self.registry);
         let subject = self.blob.digest.to_string();
         let (at, faults) = self.registry.enter(Op::Send, self.name.as_str(), &subject, Step::SendBlob, 0).await?;
-        let mut content = Vec::new();
+        let left = self.standing.is_some().then(|| self.registry.state().left.get(&self.blob.digest).cloned());
+        let mut content = left.flatten().unwrap_or_default();
         while let Some(piece) = bytes.next().await {
             content.extend_from_slice(&piece?);
+            if let Some(left) = self.acknowledged(&content) {
+                bytes.tell(left).await;
+            }
             for fault in &faults {
                 match fault {
                     Fault::Slow(wait) => tokio::time::sleep(*wait).await,
@@ -596,6 +634,10 @@ impl Upload for Session {
         state.rooms.get_mut(self.name.as_str()).unwrap().blobs.insert(self.blob.digest, content.into());
         state.calls[at].done = true;
         Ok(())
+    }
+
+    fn standing(&self) -> Option<&Standing> {
+        self.standing.as_ref()
     }
 
     async fn cancel(self: Box<Self>) {}

@@ -10,6 +10,7 @@ mod limits;
 mod memory;
 mod referrers;
 mod rules;
+mod suspension;
 
 use std::collections::HashSet;
 use std::future::Future;

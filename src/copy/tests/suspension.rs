@@ -1,0 +1,154 @@
+//! Uploads that one copy left and another goes on with.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+
+use super::content::{bytes, image};
+use super::memory::{Fault, Manner, Op};
+use super::*;
+use crate::copy::{Surroundings, Suspension, Unfinished};
+use crate::oci::{Digest, Digester};
+use crate::store::Suspended;
+
+const CHUNK: usize = 4096;
+const SIZE: u64 = 100_000;
+
+/// What is left, in memory.
+#[derive(Debug, Default)]
+struct Kept {
+    left: Mutex<HashMap<(String, Digest), Suspended>>,
+    asked: Mutex<Vec<Digest>>,
+}
+
+#[async_trait]
+impl Unfinished for Kept {
+    async fn recall(&self, target: &str, blob: Digest) -> Option<Suspended> {
+        self.asked.lock().unwrap().push(blob);
+        self.left.lock().unwrap().get(&(target.to_owned(), blob)).cloned()
+    }
+
+    async fn keep(&self, target: &str, blob: Digest, left: Suspended) {
+        self.left.lock().unwrap().insert((target.to_owned(), blob), left);
+    }
+
+    async fn forget(&self, target: &str, blob: Digest) {
+        self.left.lock().unwrap().remove(&(target.to_owned(), blob));
+    }
+}
+
+impl Kept {
+    /// How much is left of uploads.
+    fn stored(&self) -> Vec<u64> {
+        self.left.lock().unwrap().values().map(|left| left.standing.stored).collect()
+    }
+}
+
+/// A source with a large layer, targets that take chunks, and what copies to them leave.
+struct Scene {
+    source: Arc<Registry>,
+    from: Arc<Repository>,
+    targets: Vec<Arc<Registry>>,
+    to: Vec<Arc<Repository>>,
+    layer: Descriptor,
+    image: Manifest,
+    kept: Arc<Kept>,
+}
+
+impl Scene {
+    fn new(targets: usize) -> Self {
+        let source = Registry::new("src");
+        let from = source.repository("app");
+        let layer = from.put_blob(bytes(1, SIZE as usize));
+        let image = image(&from.put_blob("{}"), &[&layer]);
+        from.put_manifest(&image, Some("v1"));
+        let manner = Manner { chunk: CHUNK, ..Manner::default() };
+        let targets: Vec<_> = (0..targets).map(|at| Registry::with(&format!("t{at}"), manner)).collect();
+        let to = targets.iter().map(|target| target.repository("app")).collect();
+        Self { source, from, targets, to, layer, image, kept: Arc::default() }
+    }
+
+    /// A process of its own, which copies to the first so many targets.
+    fn batch(&self, targets: usize, suspension: &Suspension, contents: Contents) -> Arc<Batch> {
+        let targets = self.to[..targets].iter().map(|to| (to.clone() as Arc<dyn Target>, contents)).collect();
+        let unfinished: Arc<dyn Unfinished> = self.kept.clone();
+        let surroundings =
+            Surroundings { events: mpsc::channel(1).0, unfinished: Some(unfinished), suspension: suspension.clone() };
+        let source = self.from.clone() as Arc<dyn Source>;
+        Batch::new(&Copier::new(64 * MIB), source, targets, Rules::default(), None, surroundings)
+    }
+
+    /// Copies to the first target until it is told to end, in the midst of the layer.
+    async fn leaves_an_upload(&self) {
+        self.source.always_at(Op::Blob, self.layer.digest, Fault::Slow(Duration::from_secs(1)));
+        let suspension = Suspension::default();
+        let batch = self.batch(1, &suspension, Contents::Unknown);
+        let order = order("v1", &self.image, 1);
+        let copying = tokio::spawn(async move { batch.copy(order).await });
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        suspension.suspend().await;
+        let (_, outcome) = within(copying).await.unwrap().remove(0);
+        assert!(outcome.unwrap_err().to_string().ends_with("interrupted"));
+        self.source.heal();
+    }
+
+    fn reads_of_the_layer(&self) -> Vec<u64> {
+        let digest = self.layer.digest.to_string();
+        self.source.calls(Op::Blob).iter().filter(|call| call.subject == digest).map(|call| call.offset).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_to_end_does_so_behind_a_chunk_and_another_copy_reads_the_rest() {
+    for contents in [Contents::Unknown, Contents::Nothing] {
+        let scene = Scene::new(1);
+        scene.leaves_an_upload().await;
+        let stored = scene.kept.stored();
+        assert!(stored.len() == 1 && stored[0] > 0 && stored[0] % CHUNK as u64 == 0, "{stored:?}");
+        assert_eq!(scene.to[0].tag("v1"), None);
+
+        let batch = scene.batch(1, &Suspension::default(), contents);
+        let arrival = arrivals(within(batch.copy(order("v1", &scene.image, 1))).await).remove(0);
+        assert_eq!(scene.reads_of_the_layer(), [0, stored[0]]);
+        assert!(arrival.bytes >= SIZE, "all of it is proven: {arrival:?}");
+        assert!(scene.to[0].holds_blob(&scene.layer));
+        assert_eq!(scene.kept.stored(), Vec::<u64>::new(), "what has ended is forgotten");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_target_gets_the_rest_while_another_gets_all() {
+    let scene = Scene::new(2);
+    scene.leaves_an_upload().await;
+    let stored = scene.kept.stored()[0];
+    let batch = scene.batch(2, &Suspension::default(), Contents::Unknown);
+    arrivals(within(batch.copy(order("v1", &scene.image, 2))).await);
+    let mut reads = scene.reads_of_the_layer().split_off(1);
+    reads.sort_unstable();
+    assert_eq!(reads, [0, stored]);
+    assert!(scene.to.iter().all(|to| to.holds_blob(&scene.layer) && to.tag("v1").is_some()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_before_and_hashes_to_something_else_is_sent_again_from_the_start() {
+    let scene = Scene::new(1);
+    scene.leaves_an_upload().await;
+    for left in scene.kept.left.lock().unwrap().values_mut() {
+        left.standing.hashed = Digester::like(&scene.layer.digest);
+    }
+    let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
+    arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
+    assert_eq!(scene.reads_of_the_layer().len(), 3);
+    assert_eq!(scene.reads_of_the_layer()[2], 0);
+    assert_eq!((scene.targets[0].count(Op::Resume), scene.to[0].holds_blob(&scene.layer)), (1, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_fits_into_a_chunk_is_not_looked_for_among_what_is_left() {
+    let scene = Scene::new(1);
+    let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
+    arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
+    assert_eq!(*scene.kept.asked.lock().unwrap(), [scene.layer.digest]);
+    assert_eq!(scene.targets[0].count(Op::Resume), 0);
+}
