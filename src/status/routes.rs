@@ -101,7 +101,7 @@ async fn overview(State(port): State<Port>, Query(asked): Query<Asked>) -> Respo
 
 async fn entry(State(port): State<Port>, Query(asked): Query<Asked>) -> Response {
     let name = asked.name.unwrap_or_default();
-    match page::entry(&port.snapshot(), &port.past, &name, port.now()).await {
+    match page::entry(&port.snapshot(), &port.past, &port.admission.config(), &name, port.now()).await {
         Some(page) => html(page.into_string()),
         None => (StatusCode::NOT_FOUND, format!("no entry {name:?} is in the configuration\n")).into_response(),
     }
