@@ -112,6 +112,7 @@ fn texts_of_others_neither_run_nor_turn_round_nor_push_aside_what_the_page_says(
     look_at(&mut browser, &served, "/", "hostile");
     let told = browser.text("main");
     assert!(told.contains("3 of 4 entries fail") && told.contains("<script>document.title"), "{told}");
+    assert!(!told.contains(['\u{202e}', '\u{2066}']), "{told}");
     let last = browser.evaluate("document.querySelector('tbody tr:last-child').getBoundingClientRect().top");
     assert!(last.as_f64() < Some(5000.0), "a long reason pushes the rest {last} down");
     let tallest =

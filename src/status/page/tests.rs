@@ -107,7 +107,7 @@ fn markup_of(hostile: &str) -> bool {
     ["<script>alert", "<img src", "<b>", "onerror=\"", "javascript:"].iter().any(|markup| hostile.contains(markup))
 }
 
-const HOSTILE: &str = "\"><img src=x onerror=\"alert(1)\"><script>alert(1)</script>'&</title>";
+const HOSTILE: &str = "\"><img src=x onerror=\"alert(1)\"><script>alert(1)</script>'&</title>\u{202e}\u{2066}";
 
 #[tokio::test]
 async fn what_others_wrote_is_text_and_never_markup() {
@@ -136,6 +136,7 @@ async fn what_others_wrote_is_text_and_never_markup() {
         let page = page.into_string();
         assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
         assert!(!markup_of(&page), "{page}");
+        assert!(page.contains("\u{fffd}\u{fffd}") && !page.contains(['\u{202e}', '\u{2066}']), "{page}");
     }
 }
 
