@@ -237,4 +237,16 @@ mod tests {
         assert_eq!(request(working(), at(1), "POST", "/status").await, refused);
         assert_eq!(request(working(), at(1), "HEAD", "/healthz").await, (200, String::new()));
     }
+
+    #[tokio::test]
+    async fn a_thousand_entries_are_told_in_a_mebibyte_at_most() {
+        let mut snapshot = working();
+        let one = snapshot.entries.remove(0);
+        let named = |i| super::super::EntryState { name: format!("entry-{i}"), ..one.clone() };
+        snapshot.entries = (0..1000).map(named).collect();
+        for path in ["/", "/status"] {
+            let (status, body) = get(snapshot.clone(), path).await;
+            assert!(status == 200 && body.len() < 1 << 20, "{path}: {} bytes", body.len());
+        }
+    }
 }
