@@ -101,7 +101,7 @@ async fn overview(State(port): State<Port>, Query(asked): Query<Asked>) -> Respo
 
 async fn entry(State(port): State<Port>, Query(asked): Query<Asked>) -> Response {
     let name = asked.name.unwrap_or_default();
-    match page::entry(&port.snapshot(), &port.past, &name, port.now()).await {
+    match page::entry(&port.snapshot(), &port.past, &port.admission.config(), &name, port.now()).await {
         Some(page) => html(page.into_string()),
         None => (StatusCode::NOT_FOUND, format!("no entry {name:?} is in the configuration\n")).into_response(),
     }
@@ -236,5 +236,17 @@ mod tests {
         let refused = (405, "the status port is read-only: use GET\n".into());
         assert_eq!(request(working(), at(1), "POST", "/status").await, refused);
         assert_eq!(request(working(), at(1), "HEAD", "/healthz").await, (200, String::new()));
+    }
+
+    #[tokio::test]
+    async fn a_thousand_entries_are_told_in_a_mebibyte_at_most() {
+        let mut snapshot = working();
+        let one = snapshot.entries.remove(0);
+        let named = |i| super::super::EntryState { name: format!("entry-{i}"), ..one.clone() };
+        snapshot.entries = (0..1000).map(named).collect();
+        for path in ["/", "/status"] {
+            let (status, body) = get(snapshot.clone(), path).await;
+            assert!(status == 200 && body.len() < 1 << 20, "{path}: {} bytes", body.len());
+        }
     }
 }

@@ -21,6 +21,7 @@ mod acceptance_notify;
 mod acceptance_pace;
 mod acceptance_packaging;
 mod acceptance_page;
+mod acceptance_page_extremes;
 mod acceptance_readme;
 mod acceptance_resumption;
 mod acceptance_rules;

@@ -6,8 +6,10 @@ use maud::{Markup, html};
 use super::chart;
 use super::entries::way;
 use super::frame::Frame;
+use super::rules::rules;
 use super::state::{is_failing, next_run, now_doing};
 use super::words::{between, bytes, outcome_of, search_for, when};
+use crate::config::Config;
 use crate::journal::{RunMark, RunRecord};
 use crate::status::history::{Past, RUNS, Unanswered};
 use crate::status::{EntryState, Snapshot};
@@ -16,23 +18,31 @@ use crate::status::{EntryState, Snapshot};
 pub(in crate::status) async fn entry(
     snapshot: &Snapshot,
     past: &Past,
+    config: &Config,
     name: &str,
     now: DateTime<Utc>,
 ) -> Option<Markup> {
     let entry = snapshot.entries.iter().find(|entry| entry.name == name)?;
     let runs = past.runs(entry.name.clone()).await;
     let title = if is_failing(entry) { format!("{name}: failing") } else { name.to_owned() };
-    Some(Frame { title: &title, sought: "", renewed: true }.around(&body(entry, &runs, snapshot, now), snapshot, now))
+    let body = body(entry, &runs, config, snapshot, now);
+    Some(Frame { title: &title, sought: "", renewed: true }.around(&body, snapshot, now))
 }
 
 fn body(
     entry: &EntryState,
     runs: &Result<Vec<RunRecord>, Unanswered>,
+    config: &Config,
     snapshot: &Snapshot,
     now: DateTime<Utc>,
 ) -> Markup {
     html! {
         (head(entry, snapshot, now))
+        // It may be of another moment than the snapshot.
+        @if let Some(entry) = config.entries.iter().find(|known| known.name.as_str() == entry.name) {
+            h2 #rules { "Rules" }
+            dl { (rules(entry, config, snapshot)) }
+        }
         h2 #history { "History" }
         @match runs {
             Err(why) => { p { "No history: " (why) "." } }
@@ -53,7 +63,7 @@ fn head(entry: &EntryState, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
     let class = if is_failing(entry) { "bad" } else { "good" };
     html! {
         section .state .(class) aria-labelledby="entry" {
-            h2 #entry { (entry.name) @if is_failing(entry) { " fails" } }
+            h2 #entry { bdi { (entry.name) } @if is_failing(entry) { " fails" } }
             @if let Some(error) = entry.last_run.as_ref().filter(|_| is_failing(entry)).and_then(|run| run.error.as_ref()) {
                 p .reason { (error) }
             }

@@ -38,6 +38,10 @@ pub(super) struct Frame<'a> {
 
 impl Frame<'_> {
     pub(super) fn around(&self, main: &Markup, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
+        PreEscaped(self.document(main, snapshot, now).into_string().replace(turns_text_round, "\u{fffd}"))
+    }
+
+    fn document(&self, main: &Markup, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
         html! {
             (DOCTYPE)
             html lang="en" {
@@ -67,6 +71,12 @@ impl Frame<'_> {
             }
         }
     }
+}
+
+/// Marks of direction (Unicode Bidirectional Algorithm, 2.1 to 2.4). One that others left open would turn round what is ours, and no
+/// style keeps it in.
+fn turns_text_round(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn foot(snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {

@@ -9,6 +9,7 @@ mod entry;
 mod frame;
 mod overview;
 mod registries;
+mod rules;
 mod running;
 mod search;
 mod state;

@@ -4,6 +4,8 @@
 (() => {
   const EVERY = 5000;
   const PATIENCE = 10000;
+  // Without a login that was written into the address: such a one is not fetched.
+  const here = location.origin + location.pathname + location.search;
   const stale = document.getElementById("stale");
   let timer = 0;
   let busy = false;
@@ -28,7 +30,7 @@
     clearTimeout(timer);
     try {
       if (!isSelecting(document.querySelector("main"))) {
-        const answer = await fetch(location.href, { signal: AbortSignal.timeout(PATIENCE) });
+        const answer = await fetch(here, { signal: AbortSignal.timeout(PATIENCE) });
         if (!answer.ok) throw new Error(answer.statusText);
         take(new DOMParser().parseFromString(await answer.text(), "text/html"));
       }

@@ -34,7 +34,8 @@ fn row(registry: &RegistryState, now: DateTime<Utc>) -> Markup {
                 }
             }
             td data-name="Limits" {
-                (limits(&registry.limits))
+                @let limits = limits(&registry.limits);
+                @if limits.is_empty() { "none but that" } @else { (limits.join(", ")) }
                 @if waited.as_secs() > 0 { " " small { "waited " (span(waited)) " for them in all" } }
             }
             td .number data-name="Requests" { (registry.requests) }
@@ -44,7 +45,8 @@ fn row(registry: &RegistryState, now: DateTime<Utc>) -> Markup {
     }
 }
 
-fn limits(limits: &LimitsState) -> String {
+/// What holds beside how many requests are made at once.
+pub(super) fn limits(limits: &LimitsState) -> Vec<String> {
     let mut words = Vec::new();
     if limits.concurrent < limits.concurrent_at_most {
         words.push(format!("{} at once at most, fewer for now", limits.concurrent_at_most));
@@ -59,7 +61,7 @@ fn limits(limits: &LimitsState) -> String {
         words.push(format!("{} {}/{per}", rate.count, rate.of.replace('_', " ")));
     }
     words.extend(limits.bandwidth.map(|rate| format!("{}/s", bytes(rate))));
-    if words.is_empty() { "none but that".to_owned() } else { words.join(", ") }
+    words
 }
 
 /// What registries that count pulls told last.
@@ -81,7 +83,8 @@ fn quota_row(quota: &Quota, now: DateTime<Utc>) -> Markup {
             th scope="row" { (quota.registry) }
             td data-name="As" { (quota.identity) }
             td data-name="Pulls left" {
-                meter min="0" max=(quota.limit) value=(quota.remaining.min(quota.limit)) aria-label="pulls left" {}
+                meter min="0" max=(quota.limit) low=(quota.kept) high=(quota.kept.max(quota.limit / 4)) optimum=(quota.limit)
+                    value=(quota.remaining.min(quota.limit)) aria-label="pulls left" {}
                 " " (quota.remaining) " of " (quota.limit)
                 @if quota.remaining <= quota.kept { " " span .word .warn-word { "used up" } }
                 @if quota.kept > 0 { small { (quota.kept) " kept for others" } }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use maud::Markup;
 
 use super::*;
+use crate::config::Config;
 use crate::journal::{Found, Outcome, RunId, RunMark, RunRecord, TagCounts, Trigger};
 use crate::status::history::Past;
 use crate::status::history::tests::Told;
@@ -32,6 +33,13 @@ fn run(minute: i64, outcome: Outcome, error: Option<&str>) -> RunRecord {
         error: error.map(str::to_owned),
         postponed_until: None,
     }
+}
+
+/// The configuration of the entry that works.
+fn config() -> Config {
+    let text = "version: 1\nsync: [{name: python-base, source: a.example/b, target: c.example/d, tags: {newest: 3}}]";
+    let environment = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
+    crate::config::parse("sync.yaml", text, &environment).unwrap()
 }
 
 fn past(told: Told) -> Past {
@@ -99,7 +107,7 @@ fn markup_of(hostile: &str) -> bool {
     ["<script>alert", "<img src", "<b>", "onerror=\"", "javascript:"].iter().any(|markup| hostile.contains(markup))
 }
 
-const HOSTILE: &str = "\"><img src=x onerror=\"alert(1)\"><script>alert(1)</script>'&</title>";
+const HOSTILE: &str = "\"><img src=x onerror=\"alert(1)\"><script>alert(1)</script>'&</title>\u{202e}\u{2066}";
 
 #[tokio::test]
 async fn what_others_wrote_is_text_and_never_markup() {
@@ -122,12 +130,13 @@ async fn what_others_wrote_is_text_and_never_markup() {
     let past = past(Told { runs, ..Told::default() });
     for page in [
         overview(&snapshot, &past, 1, at(0)).await,
-        entry(&snapshot, &past, HOSTILE, at(0)).await.unwrap(),
+        entry(&snapshot, &past, &config(), HOSTILE, at(0)).await.unwrap(),
         search(&snapshot, &past, HOSTILE, at(0)).await,
     ] {
         let page = page.into_string();
         assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
         assert!(!markup_of(&page), "{page}");
+        assert!(page.contains("\u{fffd}\u{fffd}") && !page.contains(['\u{202e}', '\u{2066}']), "{page}");
     }
 }
 
@@ -147,12 +156,20 @@ async fn the_pages_load_nothing_from_elsewhere() {
 async fn the_page_of_an_entry_has_its_runs_with_reasons() {
     let runs = vec![run(2, Outcome::TimedOut, Some("took longer than 1h")), run(1, Outcome::Succeeded, None)];
     let past = past(Told { runs, ..Told::default() });
-    let page = entry(&working(), &past, "python-base", at(0)).await.unwrap().into_string();
+    let page = entry(&working(), &past, &config(), "python-base", at(0)).await.unwrap().into_string();
     tells(
         &page,
-        &["python-base: failing", "id=\"run-2\"", "href=\"#run-2\"", "timed out", "took longer than 1h", "4.00 KiB"],
+        &[
+            "python-base: failing",
+            "id=\"run-2\"",
+            "href=\"#run-2\"",
+            "timed out",
+            "took longer than 1h",
+            "4.00 KiB",
+            "all; the newest 3 of these",
+        ],
     );
-    assert!(entry(&working(), &past, "another", at(0)).await.is_none());
+    assert!(entry(&working(), &past, &config(), "another", at(0)).await.is_none());
 }
 
 #[tokio::test]
@@ -173,7 +190,10 @@ async fn the_pages_answer_although_the_journal_does_not() {
     let past = past(Told { silent: true, ..Told::default() });
     let late = "the journal did not answer in time";
     tells(&overview(&working(), &past, 1, at(0)).await.into_string(), &["No history: ", late, "python-base"]);
-    tells(&entry(&working(), &past, "python-base", at(0)).await.unwrap().into_string(), &["No history: ", late]);
+    tells(
+        &entry(&working(), &past, &config(), "python-base", at(0)).await.unwrap().into_string(),
+        &["No history: ", late],
+    );
     tells(&search(&working(), &past, "v1", at(0)).await.into_string(), &["cannot be searched: ", late]);
 }
 

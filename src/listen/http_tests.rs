@@ -1,0 +1,272 @@
+//! Clients that idle, dawdle, flood or break the protocol, each at a real socket: they end in time, and others are answered.
+
+use axum::routing::{get, post};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
+
+use super::*;
+
+/// More than the buffers of a connection take.
+const LARGE: usize = 32 << 20;
+
+struct Running {
+    address: std::net::SocketAddr,
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+    /// A word for each request for `/slow`.
+    began: mpsc::UnboundedReceiver<()>,
+}
+
+fn routes(began: mpsc::UnboundedSender<()>) -> Router {
+    let slow = || async move {
+        began.send(()).unwrap();
+        std::future::pending::<()>().await;
+    };
+    let large = axum::body::Bytes::from(vec![b'x'; LARGE]);
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/slow", get(slow))
+        .route("/body", post(|body: axum::body::Bytes| async move { body.len().to_string() }))
+        .route("/large", get(move || std::future::ready(large.clone())))
+}
+
+async fn start(limits: Limits) -> Running {
+    start_within(BOUNDS, limits).await
+}
+
+async fn start_within(bounds: Bounds, limits: Limits) -> Running {
+    let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.address().unwrap();
+    let shutdown = CancellationToken::new();
+    let (sender, began) = mpsc::unbounded_channel();
+    let task = tokio::spawn(serve_within(listener, routes(sender), shutdown.clone(), bounds, limits));
+    Running { address, shutdown, task, began }
+}
+
+async fn ask(mut stream: impl ByteStream, request: &[u8]) -> String {
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+trait ByteStream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin {}
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> ByteStream for T {}
+
+/// No limit that a test could wait for.
+const PATIENT: Limits = Limits { head: Duration::from_secs(3600), whole: Duration::from_secs(3600) };
+
+/// Whether the server ends this connection.
+async fn is_ended(stream: &mut TcpStream) -> bool {
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut [0; 64])).await;
+    matches!(read, Ok(Ok(0) | Err(_)))
+}
+
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[tokio::test]
+async fn a_socket_file_answers_like_an_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("status.sock");
+    let listener = Listener::unix(&path).await.unwrap();
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(serve_routes(listener, routes(mpsc::unbounded_channel().0), shutdown.clone()));
+    let answer = ask(UnixStream::connect(&path).await.unwrap(), HEALTH).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    shutdown.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_head_is_closed_and_holds_up_nobody() {
+    let server = start(Limits { head: Duration::from_millis(50), ..PATIENT }).await;
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(b"GET / HT").await.unwrap();
+    let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(is_ended(&mut slow).await);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_ended_in_time() {
+    let server = start(Limits { whole: Duration::from_millis(50), ..PATIENT }).await;
+    let mut idle = TcpStream::connect(server.address).await.unwrap();
+    assert!(is_ended(&mut idle).await);
+}
+
+#[tokio::test]
+async fn idle_clients_cannot_lock_a_health_check_out() {
+    let server = start(PATIENT).await;
+    let mut idle = Vec::new();
+    for _ in 0..BOUNDS.asking + 10 {
+        idle.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let mut first = idle.remove(0);
+    assert!(is_ended(&mut first).await, "the oldest was ended");
+}
+
+#[tokio::test]
+async fn idle_clients_end_no_answer_and_too_many_answers_end_the_oldest() {
+    let mut server = start(PATIENT).await;
+    let mut waiting = Vec::new();
+    for _ in 0..BOUNDS.answered.unwrap() {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        waiting.push(stream);
+        server.began.recv().await.unwrap();
+    }
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    assert!(is_ended(&mut idle[0]).await, "the oldest of the idle was ended");
+    let read = tokio::time::timeout(Duration::from_millis(50), waiting[0].read(&mut [0; 64])).await;
+    assert!(read.is_err(), "who waits for an answer was not ended: {read:?}");
+    let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(is_ended(&mut waiting[0]).await, "the oldest answer was ended");
+}
+
+#[tokio::test]
+async fn a_head_too_large_is_refused() {
+    let server = start(PATIENT).await;
+    let mut request = b"GET / HTTP/1.1\r\nHost: x\r\nX: ".to_vec();
+    request.resize(HEAD_AT_MOST + 1, b'x');
+    let answer = ask(TcpStream::connect(server.address).await.unwrap(), &request).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}
+
+#[tokio::test]
+async fn shutdown_ends_the_server_although_a_client_idles() {
+    let server = start(PATIENT).await;
+    let _idle = TcpStream::connect(server.address).await.unwrap();
+    server.shutdown.cancel();
+    server.task.await.unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+/// Answers one request after the whole of `request` was written, and says what came until the end.
+async fn said_to(server: &Running, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    // The server may end it while this is written.
+    let _ = stream.write_all(request).await;
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "the connection stays open after {:?}", String::from_utf8_lossy(request));
+    String::from_utf8(answer).unwrap()
+}
+
+async fn is_healthy(server: &Running) -> bool {
+    said_to(server, HEALTH).await.starts_with("HTTP/1.1 200 OK\r\n")
+}
+
+#[tokio::test]
+async fn a_connection_carries_one_request_whatever_it_asks_for() {
+    let server = start(PATIENT).await;
+    for (request, begins) in [
+        (HEALTH.repeat(3), "HTTP/1.1 200 OK"),
+        (
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nKeep-Alive: timeout=600\r\n\r\n".to_vec(),
+            "HTTP/1.1 200 OK",
+        ),
+        (b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "HTTP/1.1 200 OK"),
+        (b"GET http://x/healthz HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "HTTP/1.1 200 OK"),
+        (
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n".to_vec(),
+            "HTTP/1.1 200 OK",
+        ),
+        (b"GET /healthz HTTP/1.0\r\n\r\n".to_vec(), "HTTP/1.0 200 OK"),
+        // A body that nobody wants is not waited for.
+        (b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\nx".to_vec(), "HTTP/1.1 405 "),
+        (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "HTTP/1.1 40"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), ""),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), "HTTP/1.1 400 "),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n".to_vec(), "HTTP/1.1 400 "),
+    ] {
+        let answer = said_to(&server, &request).await;
+        let asked = String::from_utf8_lossy(&request);
+        assert!(answer.starts_with(begins), "{asked:?}: {answer:?}");
+        assert_eq!(answer.matches("HTTP/1.").count(), usize::from(!begins.is_empty()), "{asked:?}: {answer:?}");
+        assert!(!asked.starts_with("HEAD") || answer.ends_with("\r\n\r\n"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn heads_of_many_lines_and_long_addresses_are_refused() {
+    let server = start(PATIENT).await;
+    let many: String = (0..200).map(|i| format!("X-{i}: y\r\n")).collect();
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{many}\r\n");
+    assert!(said_to(&server, request.as_bytes()).await.starts_with("HTTP/1.1 431 "));
+    let request = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(HEAD_AT_MOST));
+    assert!(said_to(&server, request.as_bytes()).await.starts_with("HTTP/1.1 4"));
+    assert!(is_healthy(&server).await);
+}
+
+#[tokio::test]
+async fn who_sends_a_head_or_a_body_drop_by_drop_is_ended_in_time() {
+    let server = start(Limits { head: Duration::from_millis(200), whole: Duration::from_secs(2) }).await;
+    for begin in
+        ["GET /healthz HTTP/1.1\r\nHost: ", "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"]
+    {
+        let mut slow = TcpStream::connect(server.address).await.unwrap();
+        slow.write_all(begin.as_bytes()).await.unwrap();
+        let (mut reading, mut writing) = slow.into_split();
+        let drops = async {
+            while writing.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let mut said = Vec::new();
+        tokio::select! {
+            // Reading ends with the connection.
+            _ = reading.read_to_end(&mut said) => {}
+            () = drops => {}
+            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("it goes on: {begin}"),
+        }
+        assert!(is_healthy(&server).await);
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_much_and_reads_nothing_is_ended_in_time_and_others_are_answered() {
+    let server = start(Limits { whole: Duration::from_secs(1), ..PATIENT }).await;
+    let mut greedy = Vec::new();
+    for _ in 0..2 * BOUNDS.answered.unwrap() {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        greedy.push(stream);
+        assert!(is_healthy(&server).await);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for mut stream in greedy {
+        let mut read = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut read)).await;
+        assert!(ended.is_ok() && read.len() < LARGE, "{} bytes", read.len());
+    }
+}
+
+#[tokio::test]
+async fn where_events_are_taken_a_crowd_waits_for_its_turn_and_idle_clients_lock_nobody_out() {
+    let waits = |sure| start_within(Bounds { sure, ..OF_EVENTS }, PATIENT);
+    let server = waits(Duration::from_secs(3600)).await;
+    let asked: Vec<_> = (0..OF_EVENTS.asking * 4)
+        .map(|_| {
+            let address = server.address;
+            tokio::spawn(async move { ask(TcpStream::connect(address).await.unwrap(), HEALTH).await })
+        })
+        .collect();
+    for answer in asked {
+        let answer = answer.await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+    }
+    let server = waits(Duration::from_millis(20)).await;
+    let mut idle = Vec::new();
+    for _ in 0..OF_EVENTS.asking + 10 {
+        idle.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}

@@ -1,0 +1,142 @@
+//! The rules of an entry in a few words: what the configuration says of it, and nothing that is secret. Receivers of notices
+//! are counted: their addresses may be secrets.
+
+use maud::{Markup, html};
+
+use super::registries::limits;
+use crate::config::{Config, Endpoint, Entry};
+use crate::plan::{Overwrite, Selection};
+use crate::status::Snapshot;
+
+/// The most patterns of a list that are named.
+const NAMED: usize = 12;
+
+/// As items of a `dl`.
+pub(super) fn rules(entry: &Entry, config: &Config, snapshot: &Snapshot) -> Markup {
+    html! {
+        dt { "Tags" } dd { (tags(&entry.selection)) }
+        dt { "Platforms" } dd { (platforms(entry)) }
+        dt { "Where digests differ" } dd { (overwrite(entry.overwrite)) }
+        @if !entry.referrers { dt { "Signatures, SBOMs" } dd { "stay behind" } }
+        @if !timing(entry).is_empty() { dt { "Runs" } dd { (timing(entry)) } }
+        @for (host, words) in limits_of(entry, snapshot) { dt { "Limits of " (host) } dd { (words) } }
+        @let receivers = entry.notify.len() + config.daemon.notify.len();
+        @if receivers > 0 { dt { "Told by webhook" } dd { (super::words::many(receivers, "receiver", "receivers")) } }
+        dt { "History" } dd {
+            @match config.daemon.keep_history {
+                Some(kept) => { "runs are kept for " (kept.as_secs() / 86_400) " days" }
+                None => { "runs are kept for ever" }
+            }
+            ", evidence always"
+        }
+    }
+}
+
+fn tags(selection: &Selection) -> String {
+    let Selection { include, exclude, semver, newest, at_least } = selection;
+    let mut words = vec![if include.is_empty() { "all".to_owned() } else { listed(include) }];
+    if !exclude.is_empty() {
+        words.push(format!("but not {}", listed(exclude)));
+    }
+    words.extend(semver.as_ref().map(|range| format!("versions {range}")));
+    words.extend(newest.map(|count| format!("the newest {count} of these")));
+    words.extend(at_least.map(|count| format!("fewer than {count} are an error")));
+    words.join("; ")
+}
+
+fn listed<T: ToString>(items: &[T]) -> String {
+    let mut words: Vec<String> = items.iter().take(NAMED).map(ToString::to_string).collect();
+    if items.len() > NAMED {
+        words.push(format!("and {} more", items.len() - NAMED));
+    }
+    words.join(", ")
+}
+
+fn platforms(entry: &Entry) -> String {
+    entry.platforms.as_deref().map_or_else(|| "all, verbatim".to_owned(), listed)
+}
+
+fn overwrite(rule: Overwrite) -> &'static str {
+    match rule {
+        Overwrite::Always => "tags move to the source's",
+        Overwrite::Never => "tags stay, and count as refused",
+        Overwrite::KeepPrevious => "tags move, and the old content keeps a tag of its own",
+    }
+}
+
+fn timing(entry: &Entry) -> String {
+    let mut words = Vec::new();
+    if entry.on_start {
+        words.push("also at each start of the daemon".to_owned());
+    }
+    if !entry.jitter.is_zero() {
+        words.push(format!("up to {} later than the schedule says", humantime::format_duration(entry.jitter)));
+    }
+    if let Some(timeout) = entry.timeout {
+        words.push(format!("ended after {}", humantime::format_duration(timeout)));
+    }
+    words.join("; ")
+}
+
+/// What holds at its registries, of those that were asked already.
+fn limits_of<'s>(entry: &Entry, snapshot: &'s Snapshot) -> Vec<(&'s str, String)> {
+    let ends = || std::iter::once(&entry.source).chain(&entry.targets).filter_map(Endpoint::host);
+    let is_its = |registry: &&crate::status::RegistryState| ends().any(|host| host.as_str() == registry.registry);
+    let told = snapshot.registries.iter().filter(is_its);
+    told.map(|state| (state.registry.as_str(), limits(&state.limits).join(", ")))
+        .filter(|(_, words)| !words.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::snapshot::tests::{at, working};
+
+    /// The rules of the one entry that this says, without markup.
+    fn told(daemon: &str, entry: &str, snapshot: &Snapshot) -> String {
+        let text = format!(
+            "version: 1\ndaemon: {{{daemon}}}\nsync: [{{name: a, source: docker.io/library/python, target: b.example/c{entry}}}]\n"
+        );
+        let environment = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
+        let config = crate::config::parse("sync.yaml", &text, &environment).unwrap();
+        let shown = rules(&config.entries[0], &config, snapshot).into_string();
+        shown.replace("<dt>", "").replace("</dt><dd>", ": ").replace("</dd>", "\n")
+    }
+
+    #[test]
+    fn what_an_entry_leaves_unsaid_is_told_in_few_words() {
+        let told = told("", "", &Snapshot::starting(at(0)));
+        assert_eq!(
+            told,
+            "Tags: all\nPlatforms: all, verbatim\nWhere digests differ: tags move to the source's\n\
+             History: runs are kept for 90 days, evidence always\n"
+        );
+    }
+
+    #[test]
+    fn each_rule_has_its_words_and_no_secret_is_among_them() {
+        let entry = ", tags: {include: ['3.12-slim*', 're:3|4'], exclude: ['*-rc*'], semver: '>=3.12, <4', newest: 10, at_least: 1}, \
+             platforms: [linux/amd64, linux/arm64], referrers: false, overwrite: never, on_start: true, jitter: 5m, timeout: 2h, \
+             credentials: {source: {username: me, password: hunter2}}, \
+             notify: [{webhook: {url: 'https://chat.example/hunter2', secret: hunter2hunter2}, on: failure}]";
+        let mut snapshot = working();
+        snapshot.registries[0].registry = "docker.io".into();
+        let told = told("keep_history: forever", entry, &snapshot);
+        let expected = "Tags: 3.12-slim*, re:3|4; but not *-rc*; versions &gt;=3.12, &lt;4; the newest 10 of these; fewer than 1 are an error\n\
+             Platforms: linux/amd64, linux/arm64\n\
+             Where digests differ: tags stay, and count as refused\n\
+             Signatures, SBOMs: stay behind\n\
+             Runs: also at each start of the daemon; up to 5m later than the schedule says; ended after 2h\n";
+        assert!(told.starts_with(expected), "{told}");
+        assert!(
+            told.contains("Limits of docker.io: 16 at once at most, fewer for now, 600 reads/min, 1.00 MiB/s\n"),
+            "{told}"
+        );
+        assert!(
+            told.ends_with("Told by webhook: 1 receiver\nHistory: runs are kept for ever, evidence always\n"),
+            "{told}"
+        );
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+}
