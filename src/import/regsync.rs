@@ -151,7 +151,9 @@ fn place(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &Opti
         texts = [source.to_string(), target.to_string()];
     } else if ends.iter().any(Option::is_none) {
         texts = texts.map(|text| if may_not_be_told(&text) { "***".to_owned() } else { text });
-        entry.leave_out("its source or target is not understood");
+        if entry.left_out.is_none() {
+            entry.leave_out("its source or target is not understood");
+        }
     }
     let is_tree = |end: &Option<Endpoint>| matches!(end, Some(Endpoint::Tree { .. }));
     if let (true, [Some(source), Some(target)]) = (is_tree(&ends[0]), &ends)
