@@ -224,3 +224,26 @@ fn receivers_their_secrets_and_their_series_follow_the_file() {
     let text = metrics();
     assert!(!text.contains("\"build\"") && text.contains("{receiver=\"other\",result=\"unauthorized\"} 1\n"), "{text}");
 }
+
+#[test]
+fn with_newest_a_pushed_tag_is_copied_where_it_is_among_the_newest() {
+    let wharf = Wharf::new();
+    for seed in 1..=4 {
+        images::small(Family::Oci, seed).put(&wharf.source, "team/app", Some(&format!("{seed}.0.0")));
+    }
+    let entry = "- {name: app, source: SOURCE/team/app, target: TARGET/app, tags: {semver: \"<4\", newest: 2}}";
+    let (mut daemon, address) = wharf.start(entry);
+    let mut ended = 0;
+    for (pushed, expected) in
+        [("1.0.0", None), ("4.0.0", None), ("3.0.0", wharf.source.store().tag("team/app", "3.0.0"))]
+    {
+        assert_eq!(push(&address, SECRET, "team/app", &[pushed]).0, 202);
+        ended += 1;
+        daemon.wait_until("the end of the run", |daemon| {
+            (daemon.stderr().matches("run ended").count() == ended).then_some(())
+        });
+        assert_eq!(wharf.target.store().tag("app", pushed), expected, "{pushed}");
+    }
+    assert_eq!(wharf.target.store().tags("app").map(|tags| tags.len()), Some(1), "2.0.0 was not pushed");
+    assert!(wharf.source.log().count("tags GET") > 0, "{:?}", wharf.source.log().counts());
+}
