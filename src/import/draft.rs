@@ -68,8 +68,10 @@ impl Draft {
     /// Adds an entry under a name of its own. Two sources of one tag are more than we take: the later one is left out.
     /// Returns why it was left out, if it was.
     pub(super) fn add(&mut self, mut entry: Entry) -> Option<String> {
-        if entry.left_out.is_none() {
-            entry.left_out = self.conflict(&entry);
+        if entry.left_out.is_none()
+            && let Some(reason) = self.conflict(&entry)
+        {
+            entry.leave_out(reason);
         }
         if entry.left_out.is_none() {
             for tag in literals(&entry) {
@@ -143,6 +145,18 @@ fn section(key: &str, below: Vec<String>, lines: &mut Vec<String>) {
     }
     lines.extend(below);
     lines.push(String::new());
+}
+
+impl Entry {
+    /// It is written as comments, for this reason beside those that are known.
+    pub(super) fn leave_out(&mut self, reason: impl Into<String>) {
+        let reason = reason.into();
+        match &mut self.left_out {
+            Some(known) if !known.contains(&reason) => *known += &format!("; {reason}"),
+            Some(_) => {}
+            None => self.left_out = Some(reason),
+        }
+    }
 }
 
 impl Registry {

@@ -15,6 +15,8 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod variable;
+#[cfg(test)]
+mod whole_tests;
 
 use std::path::Path;
 

@@ -52,6 +52,11 @@ impl<'n> Fields<'n> {
         self.pairs.iter().find(|(name, _)| *name == key).map(|(_, view)| view)
     }
 
+    /// Those whose key is not one of these.
+    pub(super) fn without(&self, is_left_out: impl Fn(&str) -> bool) -> Self {
+        Self { pairs: self.pairs.iter().filter(|(key, _)| !is_left_out(key)).cloned().collect() }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &(&'n str, View<'n>)> {
         self.pairs.iter()
     }
@@ -140,16 +145,19 @@ impl Reading {
         items.iter().map(|item| self.text(item, &format!("an item of `{key}`"))).collect()
     }
 
-    /// A boolean behind a key.
+    /// A boolean behind a key, also in the words of YAML 1.1: Go's libraries take those for a boolean.
     pub(super) fn bool_of(&mut self, fields: &Fields<'_>, key: &str) -> Option<bool> {
         let view = fields.get(key)?;
-        match view.node {
-            Node::Bool(value) => Some(*value),
-            _ => {
-                self.wrong(view, format!("expected `{key}`: true or false"));
-                None
-            }
+        let word = view.scalar().unwrap_or_default().to_ascii_lowercase();
+        let value = match word.as_str() {
+            "true" | "yes" | "on" | "y" => Some(true),
+            "false" | "no" | "off" | "n" => Some(false),
+            _ => None,
+        };
+        if value.is_none() {
+            self.wrong(view, format!("expected `{key}`: true or false"));
         }
+        value
     }
 
     /// A number behind a key.

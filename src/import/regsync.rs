@@ -1,32 +1,35 @@
 //! regclient's regsync: `creds`, `defaults` and `sync`. Values may be templates of Go's; see `template`.
 
+mod creds;
+
 use super::draft::{Draft, Entry};
-use super::page::plain;
 use super::reading::{Fields, Reading, View, told};
-use super::template::{Content, Template};
-use super::variable::variable;
+use super::template::Template;
 use super::{pattern, range};
 use crate::config::{Endpoint, Node, may_not_be_told};
-use crate::oci::{Platform, Reference, RegistryHost};
+use crate::oci::{Platform, Reference};
 use crate::schedule::Schedule;
 
 /// The keys of an entry that are read; `defaults` shares those of `SHARED`.
 const OWN: [&str; 8] = ["source", "target", "type", "tags", "tagSets", "repos", "platform", "platforms"];
 const SHARED: [&str; 6] = ["schedule", "interval", "referrers", "digestTags", "backup", "fastCheck"];
-const HOST: [&str; 9] =
-    ["registry", "user", "pass", "tls", "reqPerSec", "reqConcurrent", "credHelper", "repoAuth", "token"];
+const ROOT: [&str; 4] = ["version", "creds", "defaults", "sync"];
+const TAGS: [&str; 3] = ["allow", "deny", "semverRange"];
 
 /// Reads the whole file.
 pub(super) fn draft(root: &Node, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     let root = reading.fields(&View::root(root), "regsync's configuration");
+    // What begins with x- is for YAML's own references.
+    let comments = reading.unknown(&root.without(|key| key.starts_with("x-")), &ROOT, "regsync's");
+    draft.head.extend(comments);
     if reading.number_of(&root, "version").is_some_and(|version| version > 1.0) {
         let view = root.get("version").cloned();
         view.iter().for_each(|view| reading.wrong(view, "version 1 of regsync's configuration is understood"));
     }
     if let Some(view) = root.get("creds") {
         for item in reading.items(view, "`creds`") {
-            registry(&item, &mut draft, reading);
+            creds::registry(&item, &mut draft, reading);
         }
     }
     let defaults = root.get("defaults").map(|view| reading.fields(view, "`defaults`")).unwrap_or_default();
@@ -44,98 +47,23 @@ pub(super) fn draft(root: &Node, reading: &mut Reading) -> Draft {
     draft
 }
 
-fn registry(view: &View<'_>, draft: &mut Draft, reading: &mut Reading) {
-    let fields = reading.fields(view, "credentials of a registry");
-    let name = reading.text_of(&fields, "registry").unwrap_or_default();
-    let Ok(host) = name.parse::<RegistryHost>() else {
-        let remark = reading.remark(view, "a registry whose name is no plain host: left out");
-        draft.head.push(remark);
-        return;
-    };
-    if draft.has_registry(&host) {
-        let remark = reading.remark(view, format!("{host} is here twice: left out the second time"));
-        draft.head.push(remark);
-        return;
-    }
-    let comments = reading.unknown(&fields, &HOST, "`creds` that has an equal");
-    let sheet = draft.registry(&host);
-    sheet.comments.extend(comments);
-    match reading.text_of(&fields, "tls").as_deref() {
-        Some("disabled") => sheet.plain_http = true,
-        Some("insecure") => sheet.tls.verbatim("insecure_skip_verify", true),
-        _ => {}
-    }
-    let user = reading.text_of(&fields, "user");
-    let user = user.and_then(|user| Template::read(&user, None)?.as_text()).filter(|user| !user.contains(':'));
-    let helper = reading.text_of(&fields, "credHelper");
-    let helper = helper.as_deref().and_then(|helper| helper.strip_prefix("docker-credential-"));
-    let helper = helper.filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)));
-    if let Some(helper) = helper.filter(|name| !name.is_empty()) {
-        sheet.credentials.text("helper", helper);
-    } else if let Some(token) = reading.text_of(&fields, "token") {
-        let remark = secret(&mut sheet.credentials, "token", &token, &host);
-        sheet.comments.extend(remark.map(|remark| reading.remark(view, remark)));
-    } else if let (Some(user), Some(pass)) = (user, reading.text_of(&fields, "pass")) {
-        sheet.credentials.text("username", user);
-        let remark = secret(&mut sheet.credentials, "password", &pass, &host);
-        sheet.comments.extend(remark.map(|remark| reading.remark(view, remark)));
-    } else if ["user", "pass", "credHelper"].iter().any(|key| fields.get(key).is_some()) {
-        let remark = reading.remark(view, "who to be is not understood here: write `credentials`");
-        sheet.comments.push(remark);
-    }
-    if let Some(rate) = reading.number_of(&fields, "reqPerSec").filter(|rate| (0.02..1e6).contains(rate)) {
-        sheet.limits.text("requests", format!("{}/min", (rate * 60.0).floor().max(1.0)));
-    }
-    if let Some(most) = reading.number_of(&fields, "reqConcurrent").filter(|most| *most >= 1.0) {
-        sheet.limits.verbatim("concurrent", most.min(1000.0).floor());
-    }
-}
-
-/// Never the secret itself; what is to be done where it stood there.
-fn secret(map: &mut super::page::Map, key: &str, text: &str, host: &RegistryHost) -> Option<String> {
-    match Template::read(text, None).and_then(|template| template.content()) {
-        Some(Content::Env(name)) => map.one(key, "env", name),
-        Some(Content::File(path)) => map.one(key, "file", plain(&path)),
-        Some(Content::Text) | None => {
-            let name = variable(host, &key.to_uppercase());
-            map.one(key, "env", name.clone());
-            return Some(format!("the {key} is not carried over: set the environment variable {name}"));
-        }
-    }
-    None
-}
-
 fn entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, reading: &mut Reading) {
     let fields = reading.fields(view, "an entry");
     let known = [OWN.as_slice(), &SHARED].concat();
-    let comments = reading.unknown(&fields, &known, "an entry that has an equal");
+    let mut comments = reading.unknown(&fields, &known, "an entry that has an equal");
     let Some((source, target)) = ends(view, &fields, reading) else { return };
     let kind = reading.text_of(&fields, "type").unwrap_or_default();
-    let mut sets: Vec<Fields<'_>> = Vec::new();
-    if let Some(list) = fields.get("tagSets") {
-        let items = reading.items(list, "`tagSets`");
-        sets.extend(items.iter().map(|item| reading.fields(item, "an item of `tagSets`")).collect::<Vec<_>>());
-    }
-    sets.extend(fields.get("tags").map(|tags| reading.fields(tags, "`tags`")));
-    sets.retain(|set| set.iter().next().is_some());
-    if sets.is_empty() || kind == "image" {
-        sets = vec![Fields::default()];
-    }
+    let sets = sets(&kind, &fields, &mut comments, reading);
     for set in &sets {
         for range in ranges(set, reading) {
             let mut entry = Entry { comments: comments.clone(), ..Entry::default() };
             place(&mut entry, &kind, &source, &target);
             tags(&mut entry, set, reading);
-            if let Some(range) = range {
-                let found = range::regsync(&range);
-                if found.is_none() {
-                    entry.left_out = Some(format!("the range {} is not understood", told(&range)));
-                }
-                entry.comments.push("regsync takes pre-releases within the range too; here they are out.".into());
-                entry.semver = found.map(|range| range.text);
+            if let Some(range) = &range {
+                versions(&mut entry, range);
             }
             if fields.get("repos").is_some() {
-                entry.left_out = Some("`repos` has no equal: write an entry for each repository".into());
+                entry.leave_out("`repos` has no equal: write an entry for each repository");
             }
             settings(&mut entry, &fields, defaults, reading);
             if let Some(reason) = draft.add(entry) {
@@ -146,6 +74,41 @@ fn entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, reading: &
     if !["image", "repository", "registry"].contains(&kind.as_str()) {
         reading.wrong(view, "expected `type`: image, repository or registry");
     }
+}
+
+/// The sets of tags, one at least; an entry is written for each.
+fn sets<'n>(kind: &str, fields: &Fields<'n>, comments: &mut Vec<String>, reading: &mut Reading) -> Vec<Fields<'n>> {
+    let mut views = Vec::new();
+    for key in ["tagSets", "tags"] {
+        let Some(view) = fields.get(key) else { continue };
+        match (kind, key) {
+            ("image", _) => {
+                comments.push(reading.remark(view, format!("`{key}` of an image, which is one tag: left out")));
+            }
+            (_, "tagSets") => views.extend(reading.items(view, "`tagSets`")),
+            _ => views.push(view.clone()),
+        }
+    }
+    let mut sets: Vec<Fields<'n>> = Vec::new();
+    for view in &views {
+        let set = reading.fields(view, "a set of tags");
+        comments.extend(reading.unknown(&set, &TAGS, "a set of tags"));
+        sets.push(set);
+    }
+    sets.retain(|set| set.iter().next().is_some());
+    if sets.is_empty() {
+        sets.push(Fields::default());
+    }
+    sets
+}
+
+fn versions(entry: &mut Entry, range: &str) {
+    let found = range::regsync(range);
+    if found.is_none() {
+        entry.leave_out(format!("the range {} is not understood", told(range)));
+    }
+    entry.comments.push("regsync takes pre-releases within the range too; here they are out.".into());
+    entry.semver = found.map(|range| range.text);
 }
 
 fn ends(view: &View<'_>, fields: &Fields<'_>, reading: &mut Reading) -> Option<(Option<Template>, Option<Template>)> {
@@ -172,7 +135,7 @@ fn place(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &Opti
     let samples = [source, target].map(|end| end.as_ref().map(Template::sample));
     let varies = samples.iter().any(|sample| sample.as_ref().is_none_or(|(_, varies)| *varies));
     if varies && kind != "repository" {
-        entry.left_out = Some("its templates are not understood".into());
+        entry.leave_out("its templates are not understood");
     } else if kind == "registry" {
         texts = texts.map(|text| format!("{}/**", text.trim_end_matches('/')));
     } else if kind == "image" {
@@ -183,18 +146,20 @@ fn place(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &Opti
     let ends = sampled.each_ref().map(|text| text.parse::<Endpoint>().ok());
     if let ([Some(source), Some(target)], false) = (&ends, varies) {
         if source.is_same_place(target) {
-            entry.left_out = Some("the target is the source".into());
+            entry.leave_out("the target is the source");
         }
         texts = [source.to_string(), target.to_string()];
     } else if ends.iter().any(Option::is_none) {
         texts = texts.map(|text| if may_not_be_told(&text) { "***".to_owned() } else { text });
-        entry.left_out.get_or_insert("its source or target is not understood".into());
+        if entry.left_out.is_none() {
+            entry.leave_out("its source or target is not understood");
+        }
     }
     let is_tree = |end: &Option<Endpoint>| matches!(end, Some(Endpoint::Tree { .. }));
     if let (true, [Some(source), Some(target)]) = (is_tree(&ends[0]), &ends)
         && source.host() == target.host()
     {
-        entry.left_out = Some("source and target are of one registry: write an entry for each repository".into());
+        entry.leave_out("source and target are of one registry: write an entry for each repository");
     }
     [entry.source, entry.target] = texts;
 }
@@ -209,7 +174,7 @@ fn image(entry: &mut Entry, texts: &mut [String; 2]) {
         (None, None) => "latest".to_owned(),
     };
     if name(&source) != name(&target) {
-        entry.left_out = Some("it gives the image another name, which only `transship copy` can".into());
+        entry.leave_out("it gives the image another name, which only `transship copy` can");
         return;
     }
     entry.include.push(name(&source));
@@ -222,7 +187,7 @@ fn tags(entry: &mut Entry, set: &Fields<'_>, reading: &mut Reading) {
             match pattern::between_anchors(&expression) {
                 Some(pattern) if key == "allow" => entry.include.push(pattern),
                 Some(pattern) => entry.exclude.push(pattern),
-                None => entry.left_out = Some(format!("the expression {} is not understood", told(&expression))),
+                None => entry.leave_out(format!("the expression {} is not understood", told(&expression))),
             }
         }
     }
@@ -233,22 +198,38 @@ fn settings(entry: &mut Entry, own: &Fields<'_>, defaults: &Fields<'_>, reading:
     schedule(entry, if timed(own) { own } else { defaults }, reading);
     let mut flag = |key| reading.bool_of(own, key).or_else(|| reading.bool_of(defaults, key)).unwrap_or(false);
     let referrers = flag("referrers") | flag("digestTags");
+    // Whether it is looked at digests first, as is done here always.
+    let _ = flag("fastCheck");
     entry.rest.verbatim("referrers", referrers);
-    if own.get("backup").or(defaults.get("backup")).is_some() {
-        entry.comments.push("`backup` gives another name to what is kept than `keep_previous` does.".into());
+    if let Some(backup) = reading.text_of(own, "backup").or_else(|| reading.text_of(defaults, "backup")) {
+        let given = told(&backup);
+        entry
+            .comments
+            .push(format!("`backup` calls what is kept {given}, which `keep_previous` gives a name of its own."));
         entry.rest.text("overwrite", "keep_previous");
     }
-    let mut platforms = reading.texts_of(own, "platforms");
-    platforms.extend(reading.text_of(own, "platform"));
-    if platforms.is_empty() {
+    platforms(entry, own, reading);
+}
+
+fn platforms(entry: &mut Entry, own: &Fields<'_>, reading: &mut Reading) {
+    let mut written = reading.texts_of(own, "platforms");
+    let one = reading.text_of(own, "platform");
+    if one.is_some() {
+        entry.comments.push("regsync's `platform` copies the one image, without an index around it.".into());
+    }
+    written.extend(one);
+    if written.is_empty() {
         return;
     }
-    if platforms.iter().any(|one| one.parse::<Platform>().is_err())
-        || entry.include.iter().any(|one| one.starts_with('@'))
-    {
-        entry.left_out = Some("its platforms have no equal".into());
+    let parsed: Option<Vec<Platform>> = written.iter().map(|one| one.parse().ok()).collect();
+    let Some(parsed) = parsed.filter(|_| !entry.include.iter().any(|one| one.starts_with('@'))) else {
+        let all: Vec<String> = written.iter().map(|one| told(one)).collect();
+        entry.leave_out(format!("its platforms have no equal: {}", all.join(", ")));
         return;
-    }
+    };
+    // One that is named twice is copied once.
+    let is_first = |at: usize| !parsed[..at].contains(&parsed[at]);
+    let platforms = written.into_iter().enumerate().filter(|(at, _)| is_first(*at)).map(|(_, one)| one).collect();
     entry.comments.push("A subset of the platforms is a new index here, with a digest of its own.".into());
     entry.rest.texts("platforms", platforms);
 }
@@ -256,14 +237,26 @@ fn settings(entry: &mut Entry, own: &Fields<'_>, defaults: &Fields<'_>, reading:
 fn schedule(entry: &mut Entry, fields: &Fields<'_>, reading: &mut Reading) {
     let cron = reading.text_of(fields, "schedule");
     let interval = reading.text_of(fields, "interval");
+    if let (Some(_), Some(interval)) = (&cron, &interval) {
+        entry.comments.push(format!("`schedule` counts, and not `interval`, which is {}.", told(interval)));
+    }
     let Some(written) = cron.or_else(|| interval.map(|interval| format!("@every {interval}"))) else { return };
-    let text = match written.strip_prefix("@every ") {
+    let (timezone, expression) = zoned(&written);
+    let text = match expression.strip_prefix("@every ") {
         Some(interval) => format!("every {interval}"),
-        None => written.clone(),
+        None => expression.to_owned(),
     };
-    if text.parse::<Schedule>().is_ok() {
+    let known = timezone.is_none_or(|zone| zone.parse::<chrono_tz::Tz>().is_ok());
+    if known && text.parse::<Schedule>().is_ok() {
         entry.rest.text("schedule", text);
+        timezone.into_iter().for_each(|zone| entry.rest.text("timezone", zone));
     } else {
         entry.comments.push(format!("the schedule {} is not understood: it runs by hand only", told(&written)));
     }
+}
+
+/// regsync's library of cron takes a time zone before the expression: `TZ=Europe/Berlin 0 3 * * *`.
+fn zoned(written: &str) -> (Option<&str>, &str) {
+    let zoned = ["TZ=", "CRON_TZ="].iter().find_map(|prefix| written.strip_prefix(prefix)?.split_once(' '));
+    zoned.map_or((None, written), |(zone, expression)| (Some(zone), expression.trim_start()))
 }

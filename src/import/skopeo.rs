@@ -1,7 +1,7 @@
 //! The YAML of `skopeo sync --src yaml`: registries with images, chosen by name, by regular expression or by version. Where to
 //! and how deep the names go is said on skopeo's command line, here by [`Destination`].
 
-use super::draft::{Draft, Entry};
+use super::draft::{Draft, Entry, Registry};
 use super::page::plain;
 use super::reading::{Fields, Reading, View, told};
 use super::variable::variable;
@@ -75,26 +75,35 @@ fn registry(
         );
         sheet.tls.verbatim("insecure_skip_verify", true);
     }
-    if let Some(folder) = fields.get("cert-dir") {
-        let message = "`cert-dir`: name its files under `tls`, the *.crt as `ca`, the *.cert as `certificate`, the *.key as `key`";
-        let remark = reading.remark(folder, message);
-        sheet.comments.push(remark);
+    if let Some(folder) = reading.text_of(&fields, "cert-dir") {
+        let message = format!(
+            "`cert-dir` {}: name its files under `tls`, the *.crt as `ca`, the *.cert as `certificate`, the *.key as `key`",
+            told(&folder)
+        );
+        sheet.comments.extend(fields.get("cert-dir").map(|view| reading.remark(view, message)));
     }
     if let Some(view) = fields.get("credentials") {
-        let login = reading.fields(view, "`credentials`");
-        if let Some(username) = reading.text_of(&login, "username").filter(|name| !name.contains(':')) {
-            let name = variable(host, "PASSWORD");
-            let message = format!("the password is not carried over: set the environment variable {name}");
-            let remark = reading.remark(view, message);
-            sheet.comments.push(remark);
-            sheet.credentials.text("username", plain(&username));
-            sheet.credentials.one("password", "env", name);
-        } else {
-            let remark = reading.remark(view, "`credentials` without a plain user name: left out");
-            sheet.comments.push(remark);
-        }
+        credentials(host, view, sheet, reading);
     }
     images(written, &fields, target, draft, reading);
+}
+
+fn credentials(host: &RegistryHost, view: &View<'_>, sheet: &mut Registry, reading: &mut Reading) {
+    let login = reading.fields(view, "`credentials`");
+    sheet.comments.extend(reading.unknown(&login, &["username", "password"], "`credentials`"));
+    let Some(username) = reading.text_of(&login, "username").filter(|name| !name.contains(':')) else {
+        sheet.comments.push(reading.remark(view, "`credentials` without a plain user name: left out"));
+        return;
+    };
+    let name = variable(host, "PASSWORD");
+    let message = if login.get("password").is_some() {
+        format!("the password is not carried over: set the environment variable {name}")
+    } else {
+        format!("there is no password: set the environment variable {name}")
+    };
+    sheet.comments.push(reading.remark(view, message));
+    sheet.credentials.text("username", plain(&username));
+    sheet.credentials.one("password", "env", name);
 }
 
 fn images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut Draft, reading: &mut Reading) {
@@ -102,10 +111,9 @@ fn images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut Dra
         // A repository without anything behind it is all of its tags.
         if let Node::Map(pairs) = view.node {
             let listed = reading.fields(view, "`images`");
-            for (name, node) in pairs {
+            for (name, _) in pairs {
                 let items = listed.get(name).map(|view| reading.items(view, "tags and digests")).unwrap_or_default();
                 let tags: Vec<String> = items.iter().map(|item| reading.text(item, "a tag")).collect();
-                let _ = node;
                 let entry = of_tags(entry(host, name, target), &tags);
                 add(draft, entry, view, reading);
             }
@@ -117,14 +125,14 @@ fn images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut Dra
         let mut entry = entry(host, &name, target);
         match pattern::anywhere(&expression) {
             Some(pattern) => entry.include.push(pattern),
-            None => entry.left_out = Some(format!("the regular expression {} is not understood", told(&expression))),
+            None => entry.leave_out(format!("the regular expression {} is not understood", told(&expression))),
         }
         add(draft, entry, &view, reading);
     }
     for (name, view, expression) in expressions(fields, "images-by-semver", reading) {
         let Some(ranges) = range::skopeo(&expression) else {
             let mut entry = entry(host, &name, target);
-            entry.left_out = Some(format!("the range {} has no equal", told(&expression)));
+            entry.leave_out(format!("the range {} has no equal", told(&expression)));
             add(draft, entry, &view, reading);
             continue;
         };
@@ -156,15 +164,15 @@ fn entry(host: &str, name: &str, target: &Destination) -> Entry {
         Ok(Endpoint::Repository(source)) => source.to_string(),
         _ => {
             entry.source = told(&entry.source);
-            entry.left_out = Some("this names no repository".into());
+            entry.leave_out("this names no repository");
             return entry;
         }
     };
     entry.target = target.of(&source);
     match entry.target.parse::<Endpoint>() {
         Ok(Endpoint::Repository(place)) if place.to_string() != source => {}
-        Ok(_) => entry.left_out = Some("the target is the source".into()),
-        Err(_) => entry.left_out = Some("the target is no repository's name".into()),
+        Ok(_) => entry.leave_out("the target is the source"),
+        Err(_) => entry.leave_out("the target is no repository's name"),
     }
     entry.source = source;
     entry
@@ -181,7 +189,7 @@ fn of_tags(mut entry: Entry, tags: &[String]) -> Entry {
         }
     }
     if entry.include.is_empty() && !tags.is_empty() {
-        entry.left_out.get_or_insert("none of its tags is one".into());
+        entry.leave_out("none of its tags is one");
     }
     entry
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::canary;
-use crate::support::images::{self, Family};
-use crate::support::programs::{DEADLINE, Running};
-use crate::support::registry::Server;
+use crate::support::images::{self, EXAMPLES, Family};
+use crate::support::programs::{DEADLINE, DebianRegistry, Events, Guard, Running, skopeo, skopeo_copy};
+use crate::support::registry::{Fault, Server};
 use crate::support::site::Site;
+use crate::support::{canary, http};
 
 const SECRET: &str = "c4nary-of-the-receiver-0123456789";
+const ROTATED: &str = "an0ther-of-the-receiver-0123456789";
 
 /// Two registries, and a daemon between them that is told of pushes.
 struct Wharf {
@@ -26,35 +27,52 @@ impl Wharf {
         Self { source: Server::start(), target: Server::start(), site: Site::new() }
     }
 
-    /// Starts the daemon with entries where `SOURCE` and `TARGET` stand for the registries; the address of its port.
+    /// Writes the configuration, with one receiver and with entries where `SOURCE` and `TARGET` stand for the registries.
+    fn configure(&self, name: &str, secret: &str, entries: &str) {
+        let (source, target) = (self.source.host(), self.target.host());
+        let plain = [source, target].map(|host| format!("\"{host}\": {{plain_http: true}}")).join(", ");
+        let entries = entries.replace("SOURCE", source).replace("TARGET", target);
+        self.site.configure_fully(&daemon_with(name, secret, source), &plain, &entries);
+    }
+
+    /// Starts the daemon with these entries; the address of its port for events.
     fn start(&self, entries: &str) -> (Running, String) {
-        let plain = [&self.source, &self.target].map(|server| format!("\"{}\": {{plain_http: true}}", server.host()));
-        let daemon = format!(
-            "status: off, hooks: {{listen: \"127.0.0.1:0\", receivers: {{build: {{kind: distribution, secret: {SECRET}, \
-             registry: \"{}\"}}}}}}",
-            self.source.host()
-        );
-        let entries = entries.replace("SOURCE", self.source.host()).replace("TARGET", self.target.host());
-        self.site.configure_fully(&daemon, &plain.join(", "), &entries);
+        self.configure("build", SECRET, entries);
         let mut daemon = self.site.start(&["run"]);
-        let address = daemon.wait_until("the port", |daemon| {
-            let log = daemon.stderr();
-            let (_, rest) = log.split_once("the port for push events answers address=")?;
-            rest.split_whitespace().next().map(str::to_owned)
-        });
+        let address = address(&mut daemon, "the port for push events");
         (daemon, address)
     }
 }
 
+/// The keys of a daemon with one receiver.
+fn daemon_with(name: &str, secret: &str, registry: &str) -> String {
+    let receiver = format!("{{kind: distribution, secret: {secret}, registry: \"{registry}\"}}");
+    format!("status: \"127.0.0.1:0\", hooks: {{listen: \"127.0.0.1:0\", receivers: {{{name}: {receiver}}}}}")
+}
+
+/// Where a port of the daemon answers.
+fn address(daemon: &mut Running, port: &str) -> String {
+    daemon.wait_until(port, |daemon| {
+        let log = daemon.stderr();
+        let (_, rest) = log.split_once(&format!("{port} answers address="))?;
+        rest.split_whitespace().next().map(str::to_owned)
+    })
+}
+
 /// The status and body of the answer to these pushes of `repository`.
 fn push(address: &str, secret: &str, repository: &str, tags: &[&str]) -> (u16, String) {
+    push_to("build", address, secret, repository, tags)
+}
+
+fn push_to(receiver: &str, address: &str, secret: &str, repository: &str, tags: &[&str]) -> (u16, String) {
     let event = |tag: &&str| json!({"action": "push", "target": {"repository": repository, "tag": tag}});
     let body = json!({"events": tags.iter().map(event).collect::<Vec<_>>()}).to_string();
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let length = body.len();
-    let head =
-        format!("POST /hooks/build HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\nContent-Length: {length}");
+    let head = format!(
+        "POST /hooks/{receiver} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\nContent-Length: {length}"
+    );
     write!(stream, "{head}\r\n\r\n{body}").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -112,4 +130,120 @@ fn what_is_pushed_arrives_for_its_tag_alone_and_costs_no_list() {
     let journal = canary::journal(&wharf.site);
     let places = [("the log", output.stderr.as_bytes()), ("the journal", journal.as_slice())];
     canary::nowhere(&[("the secret", SECRET)], &places);
+}
+
+#[test]
+fn a_push_to_debians_registry_brings_its_tag_alone_and_asks_for_no_list() {
+    let (target, site) = (Server::start(), Site::new());
+    site.configure_fully(&daemon_with("build", SECRET, "registry.example"), "", "  []");
+    let mut daemon = site.start(&["run"]);
+    let address = address(&mut daemon, "the port for push events");
+    let url = format!("http://{address}/hooks/build");
+    let events = Some(Events { url: &url, token: SECRET });
+    let source = DebianRegistry::with(Guard { events, ..Guard::default() });
+    // Before anybody reads from there.
+    skopeo_copy(&format!("oci:{EXAMPLES}:1.0.0"), &format!("docker://{}/team/app:1.0.0", source.host()));
+    let plain = [source.host(), target.host()].map(|host| format!("\"{host}\": {{plain_http: true}}")).join(", ");
+    let entry = format!("- {{name: app, source: \"{}/team/app\", target: \"{}/app\"}}", source.host(), target.host());
+    site.configure_fully(&daemon_with("build", SECRET, source.host()), &plain, &entry);
+    daemon
+        .wait_until("the reload", |daemon| daemon.stderr().contains("the configuration was read again").then_some(()));
+    skopeo_copy(&format!("oci:{EXAMPLES}:1.1.0"), &format!("docker://{}/team/app:1.1.0", source.host()));
+    daemon.wait_until("the tag", |_| target.store().tag("app", "1.1.0"));
+    daemon.wait_until("the end of the run", |daemon| daemon.stderr().contains("run ended").then_some(()));
+    let digest = |place: &str| {
+        let output = skopeo(&["inspect", "--tls-verify=false", "--format", "{{.Digest}}", place]).expect_success();
+        output.stdout.trim().to_owned()
+    };
+    let pushed = digest(&format!("docker://{}/team/app:1.1.0", source.host()));
+    assert_eq!(target.store().tag("app", "1.1.0").map(|digest| digest.to_string()), Some(pushed));
+    assert_eq!(target.store().tag("app", "1.0.0"), None, "nobody read from there when it was pushed");
+    let asked = source.log();
+    let ours: Vec<&str> = asked.lines().filter(|line| line.contains("transship/")).collect();
+    assert!(ours.iter().any(|line| line.contains("/v2/team/app/manifests/1.1.0")), "{asked}");
+    assert!(!ours.iter().any(|line| line.contains("tags/list") || line.contains("_catalog")), "{ours:#?}");
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+    let runs = site.history(&[]);
+    assert!(!runs.is_empty() && runs.iter().all(|run| run["trigger"] == "pushed"), "{runs:?}");
+}
+
+#[test]
+fn a_thousand_events_during_a_run_are_few_runs_more_and_a_tag_that_was_pushed_anew_meanwhile_arrives() {
+    let wharf = Wharf::new();
+    let put = |tag: &str, seed: u64| images::small(Family::Oci, seed).put(&wharf.source, "team/app", Some(tag));
+    put("v0", 1);
+    let (mut daemon, address) = wharf.start("- {name: app, source: SOURCE/team/app, target: TARGET/app}");
+    wharf.target.set(Fault::Held("manifest PUT"));
+    assert_eq!(push(&address, SECRET, "team/app", &["v0"]).0, 202);
+    daemon.wait_until("a run under way", |_| (wharf.target.log().count("manifest PUT") > 0).then_some(()));
+    for tag in 0..50 {
+        put(&format!("v{tag}"), 100 + tag);
+    }
+    std::thread::scope(|scope| {
+        for sender in 0..20 {
+            let address = &address;
+            scope.spawn(move || {
+                for event in 0..50 {
+                    let tag = format!("v{}", (sender + event) % 50);
+                    assert_eq!(push(address, SECRET, "team/app", &[&tag]).0, 202);
+                }
+            });
+        }
+    });
+    assert_eq!(wharf.site.history(&[]).len(), 1, "no run is doubled");
+    wharf.target.heal();
+    daemon.wait_until("all tags as they are now", |_| {
+        (0..50)
+            .all(|tag| {
+                let name = format!("v{tag}");
+                wharf.target.store().tag("app", &name) == wharf.source.store().tag("team/app", &name)
+            })
+            .then_some(())
+    });
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+    let runs = wharf.site.history(&[]);
+    assert!((2..=4).contains(&runs.len()), "{runs:?}");
+}
+
+#[test]
+fn receivers_their_secrets_and_their_series_follow_the_file() {
+    let wharf = Wharf::new();
+    let entries = "- {name: app, source: SOURCE/team/app, target: TARGET/app}";
+    let (mut daemon, events) = wharf.start(entries);
+    let status = address(&mut daemon, "the status port");
+    let answer = |receiver: &str, secret: &str| push_to(receiver, &events, secret, "elsewhere", &["v1"]).0;
+    assert_eq!((answer("build", SECRET), answer("other", SECRET)), (200, 404));
+    let metrics = || http::get(&status, "/metrics").unwrap().1;
+    assert!(metrics().contains("transship_hook_events_total{receiver=\"build\",result=\"unmatched\"} 1\n"));
+    wharf.configure("other", ROTATED, entries);
+    daemon
+        .wait_until("the reload", |daemon| daemon.stderr().contains("the configuration was read again").then_some(()));
+    assert_eq!((answer("build", SECRET), answer("other", SECRET), answer("other", ROTATED)), (404, 401, 200));
+    let text = metrics();
+    assert!(!text.contains("\"build\"") && text.contains("{receiver=\"other\",result=\"unauthorized\"} 1\n"), "{text}");
+}
+
+#[test]
+fn with_newest_a_pushed_tag_is_copied_where_it_is_among_the_newest() {
+    let wharf = Wharf::new();
+    for seed in 1..=4 {
+        images::small(Family::Oci, seed).put(&wharf.source, "team/app", Some(&format!("{seed}.0.0")));
+    }
+    let entry = "- {name: app, source: SOURCE/team/app, target: TARGET/app, tags: {semver: \"<4\", newest: 2}}";
+    let (mut daemon, address) = wharf.start(entry);
+    let mut ended = 0;
+    for (pushed, expected) in
+        [("1.0.0", None), ("4.0.0", None), ("3.0.0", wharf.source.store().tag("team/app", "3.0.0"))]
+    {
+        assert_eq!(push(&address, SECRET, "team/app", &[pushed]).0, 202);
+        ended += 1;
+        daemon.wait_until("the end of the run", |daemon| {
+            (daemon.stderr().matches("run ended").count() == ended).then_some(())
+        });
+        assert_eq!(wharf.target.store().tag("app", pushed), expected, "{pushed}");
+    }
+    assert_eq!(wharf.target.store().tags("app").map(|tags| tags.len()), Some(1), "2.0.0 was not pushed");
+    assert!(wharf.source.log().count("tags GET") > 0, "{:?}", wharf.source.log().counts());
 }

@@ -8,13 +8,10 @@ use serde_json::Value;
 use transship::oci::Digest;
 use transship::registry::{Options, Registry};
 
-use crate::support::images::{self, Family, linux};
+use crate::support::images::{self, EXAMPLES, Family, linux};
 use crate::support::programs::{DEADLINE, DebianRegistry, skopeo, skopeo_copy, skopeo_manifest};
 use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::{Site, parse};
-
-/// The examples' layout, from where the tests run.
-const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/images");
 
 /// How long the next firing of `* * * * *` may take, on a busy machine.
 const NEXT_MINUTE: Duration = Duration::from_secs(130);

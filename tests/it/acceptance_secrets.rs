@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
@@ -36,8 +38,11 @@ const PROXY_PASSWORD: &str = "P2px+sW/zz%3-proxy";
 const HOOK_PATH: &str = "W6hookT0kenQ5";
 const HOOK_QUERY: &str = "V2queryT0kenX8";
 const HOOK_KEY: &str = "K4hk+kE/yy%2-hook-key";
+/// What senders of push events prove themselves by: in a header, and in the address.
+const EVENTS_TOKEN: &str = "B8ev+tO/kk%5-events-token";
+const EVENTS_ADDRESS: &str = "J2ad+dR/ss%4-events-address";
 
-const ALL: [&str; 16] = [
+const ALL: [&str; 18] = [
     IN_YAML,
     IN_ENVIRONMENT,
     IN_FILE,
@@ -54,6 +59,8 @@ const ALL: [&str; 16] = [
     HOOK_PATH,
     HOOK_QUERY,
     HOOK_KEY,
+    EVENTS_TOKEN,
+    EVENTS_ADDRESS,
 ];
 
 /// Whose password it is.
@@ -218,6 +225,21 @@ impl Scene {
         (daemon, address)
     }
 
+    /// From now on the daemon takes push events of the registry.
+    fn take_events(&self, registry: &str) {
+        let receiver =
+            |name, kind, secret| format!("{name}: {{kind: {kind}, secret: {secret}, registry: \"{registry}\"}}");
+        let receivers = [
+            receiver("build", "distribution", format!("\"{EVENTS_TOKEN}\"")),
+            receiver("hub", "docker_hub", format!("\"{EVENTS_ADDRESS}\"")),
+            receiver("poor", "distribution", "{file: events-token}".to_owned()),
+        ];
+        self.site.write("events-token", &EVENTS_TOKEN[..12]);
+        let hooks = format!("daemon: {{hooks: {{listen: \"127.0.0.1:0\", receivers: {{{}}}}}, ", receivers.join(", "));
+        let text = fs::read_to_string(self.site.path("sync.yaml")).unwrap();
+        self.site.write("sync.yaml", &text.replacen("daemon: {", &hooks, 1));
+    }
+
     /// All that can be asked of a daemon and of its journal.
     fn ask_all(&self, told: &mut Told, of: &str, address: &str) {
         for path in ["/healthz", "/readyz", "/status", "/metrics", "/"] {
@@ -238,6 +260,15 @@ impl Scene {
             told.output(&format!("{of}: {}", args.join(" ")), self.run(args));
         }
     }
+}
+
+/// Where a port of the daemon answers.
+fn address(daemon: &mut Running, port: &str) -> String {
+    daemon.wait_until(port, |daemon| {
+        let log = daemon.stderr();
+        let (_, rest) = log.split_once(&format!("{port} answers address="))?;
+        rest.split_whitespace().next().map(str::to_owned)
+    })
 }
 
 fn bearer(password: &str) -> Server {
@@ -562,6 +593,58 @@ fn a_run_that_is_aborted_leaves_no_secret_in_its_folder() {
     }
     assert!(told.0.keys().any(|place| place.ends_with("journal.db")), "{:?}", told.0.keys());
     told.expect_traces();
+    told.expect_no_secret();
+}
+
+/// The status and all of the answer to an event.
+fn post_event(address: &str, path: &str, header: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n{header}", body.len());
+    write!(stream, "{head}\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+}
+
+#[test]
+fn what_senders_of_push_events_prove_themselves_by_is_not_shown() {
+    let (source, target, scene) = signed();
+    scene.take_events(source.host());
+    let (mut daemon, status) = scene.daemon();
+    let events = address(&mut daemon, "the port for push events");
+    let good = r#"{"events": [{"action": "push", "target": {"repository": "app", "tag": "v1"}}]}"#;
+    let hub = r#"{"push_data": {"tag": "v1"}, "repository": {"repo_name": "app"}}"#;
+    let query: String = url::form_urlencoded::byte_serialize(EVENTS_ADDRESS.as_bytes()).collect();
+    let bearer = format!("Authorization: Bearer {EVENTS_TOKEN}\r\n");
+    let wrong = format!("Authorization: Bearer {EVENTS_TOKEN}x\r\n");
+    let mut told = Told::default();
+    for (path, header, body, expected) in [
+        ("/hooks/build", bearer.as_str(), good, 202),
+        (&format!("/hooks/hub?token={query}"), "", hub, 202),
+        ("/hooks/build", &wrong, good, 401),
+        (&format!("/hooks/build?token={query}"), "", good, 401),
+        (&format!("/hooks/hub?token={query}x"), "", hub, 401),
+        ("/hooks/build", &bearer, "nonsense", 400),
+        (&format!("/hooks/hub?token={query}"), "", good, 400),
+        (&format!("/hooks/nobody?token={query}"), &bearer, good, 404),
+        (&format!("/{query}"), &bearer, good, 404),
+        ("/hooks/poor", &bearer, good, 500),
+    ] {
+        let (status, answer) = post_event(&events, path, header, body);
+        assert_eq!(status, expected, "{path} {header}: {answer}");
+        told.add("answers", answer);
+    }
+    daemon.wait_until("the tag", |_| target.store().tag("app", "v1"));
+    daemon.wait_until("the end of the run", |daemon| daemon.stderr().contains("run ended").then_some(()));
+    scene.ask_all(&mut told, "daemon", &status);
+    daemon.signal("TERM");
+    told.output("daemon", daemon.wait(DEADLINE));
+    scene.kept(&mut told, "daemon");
+    assert!(
+        String::from_utf8_lossy(&told.0["daemon: stderr"]).contains("TRACE"),
+        "the log is as talkative as it can be"
+    );
     told.expect_no_secret();
 }
 

@@ -11,6 +11,7 @@ mod acceptance_docker_hub;
 mod acceptance_facts;
 mod acceptance_faults;
 mod acceptance_hooks;
+mod acceptance_import;
 mod acceptance_journal;
 mod acceptance_login;
 mod acceptance_logs;

@@ -10,6 +10,9 @@ use transship::store::{Begun, ReferrerLink, Referrers, StoreError, Target, Verif
 
 use super::registry::{Server, Store};
 
+/// The layout of the examples, with tags such as `1.0.0` and `1.1.0`.
+pub const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/images");
+
 /// Whose media types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {

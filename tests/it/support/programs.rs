@@ -270,6 +270,17 @@ pub struct Guard<'a> {
     pub tls: Option<&'a Certified>,
     /// The address of the registry that it is a pull-through cache of; then nothing can be written to it.
     pub cache_of: Option<&'a str>,
+    /// Whom it tells of what is pushed.
+    pub events: Option<Events<'a>>,
+}
+
+/// Whom a registry tells of what is pushed.
+#[derive(Debug, Clone, Copy)]
+pub struct Events<'a> {
+    /// Where they are posted.
+    pub url: &'a str,
+    /// What is shown there.
+    pub token: &'a str,
 }
 
 /// Whose tokens a registry believes.
@@ -326,6 +337,12 @@ impl DebianRegistry {
             text += &format!(
                 "auth: {{token: {{realm: \"{realm}\", service: {SERVICE}, issuer: {ISSUER}, rootcertbundle: {}}}}}\n",
                 file("tokens.pem", authority)
+            );
+        }
+        if let Some(Events { url, token }) = guard.events {
+            text += &format!(
+                "notifications:\n  endpoints:\n  - name: transship\n    url: {url}\n    headers: {{Authorization: [Bearer {token}]}}\n    \
+                 timeout: 5s\n    threshold: 3\n    backoff: 1s\n    ignore: {{actions: [pull]}}\n"
             );
         }
         std::fs::write(&config, text).expect("a file in a temporary folder");

@@ -1,0 +1,341 @@
+//! Whole configurations by chance: whatever stands in one, our own reader takes what comes of it, and nothing is dropped without
+//! a word.
+
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+/// A file that is there.
+const IN_FILE: &str = concat!("{{file \"", env!("CARGO_MANIFEST_DIR"), "/LICENSE\"}}");
+
+/// One key with one of these values, or not at all.
+type Field = (&'static str, Vec<Value>);
+
+/// A map of some of these keys.
+fn map_of(fields: Vec<Field>) -> impl Strategy<Value = Value> {
+    let fields: Vec<_> =
+        fields.into_iter().map(|(key, values)| of(select(values)).prop_map(move |value| Some((key, value?)))).collect();
+    fields.prop_map(|pairs| {
+        let pairs = pairs.into_iter().flatten().map(|(key, value)| (key.to_owned(), value));
+        Value::Object(pairs.collect())
+    })
+}
+
+/// A map with these pairs too.
+fn with(map: impl Strategy<Value = Value>, more: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
+    (map, more).prop_map(|(mut map, more)| {
+        let pairs = more.as_object().cloned().unwrap_or_default();
+        map.as_object_mut().unwrap().extend(pairs);
+        map
+    })
+}
+
+fn tag_sets() -> Vec<Value> {
+    vec![
+        json!({"allow": ["latest", r"3\.\d+", "("]}),
+        json!({"allow": ["a|b"], "deny": [".*-rc", r"\Qx\E", "["]}),
+        json!({"semverRange": [">=1.0.0 <2.0.0", "^3", "nonsense"]}),
+        json!({"allow": ["v.*"], "semver": ">1"}),
+    ]
+}
+
+fn timing() -> Vec<Field> {
+    vec![
+        (
+            "schedule",
+            vec![
+                json!("0 3 * * *"),
+                json!("TZ=Europe/Berlin 15 4 * * *"),
+                json!("CRON_TZ=Nowhere/At 1 1 * * *"),
+                json!("soon"),
+            ],
+        ),
+        ("interval", vec![json!("60m"), json!("1h30m"), json!("1ms")]),
+    ]
+}
+
+fn shared() -> Vec<Field> {
+    let mut fields = timing();
+    fields.extend([
+        ("backup", vec![json!("old-{{.Ref.Tag}}"), json!("backup")]),
+        ("referrers", vec![json!(true)]),
+        ("fastCheck", vec![json!(true)]),
+        ("ratelimit", vec![json!({"min": 100, "retry": "15m"})]),
+        ("mediaTypes", vec![json!(["application/vnd.oci.image.index.v1+json"])]),
+        ("hooks", vec![json!({"pre": {"type": "shell", "params": ["echo"]}})]),
+        ("surprise", vec![json!(1)]),
+    ]);
+    fields
+}
+
+fn registry() -> impl Strategy<Value = Value> {
+    map_of(vec![
+        ("user", vec![json!("me"), json!("{{env \"USER_NAME\"}}"), json!("a:b"), json!("{{lower \"x\"}}")]),
+        ("pass", vec![json!("hunter2"), json!("{{env \"PASS\"}}"), json!(IN_FILE)]),
+        ("token", vec![json!("hunter2")]),
+        ("credHelper", vec![json!("docker-credential-gcloud"), json!("my helper")]),
+        ("tls", vec![json!("enabled"), json!("disabled"), json!("insecure"), json!("perhaps")]),
+        ("reqPerSec", vec![json!(0.5), json!(100), json!(0), json!(1e9), json!(-1)]),
+        ("reqConcurrent", vec![json!(0), json!(3), json!(5000), json!(0.5)]),
+        ("repoAuth", vec![json!(true)]),
+        ("mirrors", vec![json!(["mirror.example"])]),
+        ("regcert", vec![json!("-----BEGIN")]),
+    ])
+}
+
+fn regsync_entry() -> impl Strategy<Value = Value> {
+    let ends = select(vec![
+        json!({"type": "image", "source": "busybox:1", "target": "t.example/TARGET:1"}),
+        json!({"type": "image", "source": "busybox", "target": "t.example/TARGET:one"}),
+        json!({"type": "repository", "source": "ghcr.io/team/app", "target": "t.example/TARGET"}),
+        json!({"type": "repository", "source": "{{env \"FROM\"}}/app", "target": "t.example/TARGET/{{.Sync.Source}}"}),
+        json!({"type": "repository", "source": "not a name", "target": "t.example/TARGET"}),
+        json!({"type": "registry", "source": "registry:5000", "target": "t.example/TARGET"}),
+    ]);
+    let own = vec![
+        ("tags", tag_sets()),
+        ("tagSets", vec![json!(tag_sets()[..2]), json!([tag_sets()[2]])]),
+        ("repos", vec![json!({"allow": ["library/.*"]})]),
+        ("platform", vec![json!("linux/amd64"), json!("nonsense/")]),
+        ("platforms", vec![json!(["linux/amd64", "linux/arm64/v8"]), json!(["linux/amd64", "moon"])]),
+    ];
+    with(with(ends, map_of(own)), map_of(shared()))
+}
+
+/// Entries with targets of their own, so that none is left out for another's sake.
+fn numbered(mut items: Vec<Value>) -> Value {
+    for (number, item) in items.iter_mut().enumerate() {
+        let text = item["target"].as_str().unwrap().replace("TARGET", &format!("r{number}"));
+        item["target"] = text.into();
+    }
+    items.into()
+}
+
+fn regsync_file() -> impl Strategy<Value = Value> {
+    let hosts = subsequence(vec!["docker.io", "ghcr.io", "registry:5000", "t.example"], 0..3);
+    let creds = (hosts, vec(registry(), 3)).prop_map(|(hosts, registries)| {
+        let one = |(host, mut registry): (&str, Value)| {
+            registry["registry"] = host.into();
+            registry
+        };
+        Value::from(hosts.into_iter().zip(registries).map(one).collect::<Vec<_>>())
+    });
+    let mut defaults = shared();
+    defaults.extend([("parallel", vec![json!(4)]), ("skipDockerConfig", vec![json!(true)])]);
+    let parts = (creds, map_of(defaults), vec(regsync_entry(), 0..4), map_of(vec![("stray", vec![json!("x")])]));
+    parts.prop_map(|(creds, defaults, sync, stray)| {
+        let mut file = json!({"version": 1, "creds": creds, "defaults": defaults, "sync": numbered(sync)});
+        file.as_object_mut().unwrap().extend(stray.as_object().cloned().unwrap_or_default());
+        file
+    })
+}
+
+fn skopeo_file() -> impl Strategy<Value = Value> {
+    let digest = format!("sha256:{}", "1".repeat(64));
+    let registry = map_of(vec![
+        (
+            "images",
+            vec![json!({"busybox": [], "redis": ["1.0", digest, "no tag"]}), json!({"team/app": ["v1"], "A B": []})],
+        ),
+        ("images-by-tag-regex", vec![json!({"nginx": r"^1\.13\.[12]-alpine$"}), json!({"nginx": "(", "perl": "^5"})]),
+        ("images-by-semver", vec![json!({"alpine": ">= 3.12.0 || <2"}), json!({"alpine": "!=1"})]),
+        (
+            "credentials",
+            vec![json!({"username": "me", "password": "hunter2"}), json!({"username": "a:b"}), json!({"user": "me"})],
+        ),
+        ("tls-verify", vec![json!(true), json!(false), json!("off")]),
+        ("cert-dir", vec![json!("/etc/certs")]),
+        ("surprise", vec![json!(1)]),
+    ]);
+    let hosts = subsequence(vec!["a.example", "b.example:5000", "not a host"], 1..=3);
+    (hosts, vec(registry, 3)).prop_map(|(hosts, registries)| {
+        let pairs = hosts.into_iter().map(str::to_owned).zip(registries);
+        Value::Object(pairs.collect::<Map<_, _>>())
+    })
+}
+
+fn import_of(file: &Value, form: Form) -> Result<Imported, ImportError> {
+    let target = (form == Form::Skopeo).then(|| "mirror.example/all".to_owned());
+    let order = Order { form: Some(form), scoped: target.is_some(), target };
+    import_text("theirs.yml", &file.to_string(), &order)
+}
+
+/// The text and all remarks, or why there is none.
+fn said(imported: Result<Imported, ImportError>) -> String {
+    match imported {
+        Err(refused) => refused.to_string(),
+        Ok(imported) => {
+            let remarks: Vec<&str> = imported.remarks.iter().map(|remark| remark.message.as_str()).collect();
+            format!("{}\n{}", imported.text, remarks.join("\n"))
+        }
+    }
+}
+
+/// The way to each key and each item.
+fn ways(value: &Value, way: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+    let below: Vec<(String, &Value)> = match value {
+        Value::Object(pairs) => pairs.iter().map(|(key, value)| (key.clone(), value)).collect(),
+        Value::Array(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
+        _ => Vec::new(),
+    };
+    for (step, value) in below {
+        way.push(step);
+        found.push(way.clone());
+        ways(value, way, found);
+        way.pop();
+    }
+}
+
+fn parent<'v>(value: &'v mut Value, way: &[String]) -> &'v mut Value {
+    way[..way.len() - 1].iter().fold(value, |value, step| match value {
+        Value::Array(items) => &mut items[step.parse::<usize>().unwrap()],
+        other => &mut other[step],
+    })
+}
+
+/// The file without what is there, and that.
+fn without(file: &Value, way: &[String]) -> (Value, Value) {
+    let mut file = file.clone();
+    let last = &way[way.len() - 1];
+    let taken = match parent(&mut file, way) {
+        Value::Array(items) => items.remove(last.parse().unwrap()),
+        Value::Object(pairs) => pairs.remove(last).unwrap(),
+        _ => unreachable!("only maps and lists have something below"),
+    };
+    (file, taken)
+}
+
+/// Whether nothing is lost without it: it says what holds anyway, or is told to have no equal, or no entry goes by it. A map
+/// or a list is lost with what is in it.
+fn is_no_loss(file: &Value, said: &str, way: &mut Vec<String>, taken: &Value) -> bool {
+    if says_nothing(way, taken)
+        || is_default(file, way, taken)
+        || is_overridden(file, way)
+        || is_told_as_a_whole(said, way)
+    {
+        return true;
+    }
+    let mut below = Vec::new();
+    ways(taken, &mut Vec::new(), &mut below);
+    let below: Vec<Vec<String>> = below.into_iter().filter(|way| way.len() == 1).collect();
+    let is_each = |step: &Vec<String>| {
+        let (_, inner) = without(taken, step);
+        way.extend(step.iter().cloned());
+        let is_no_loss = is_no_loss(file, said, way, &inner);
+        way.pop();
+        is_no_loss
+    };
+    !below.is_empty() && below.iter().all(is_each)
+}
+
+fn says_nothing(way: &[String], taken: &Value) -> bool {
+    match way[way.len() - 1].as_str() {
+        // How it is here in any case.
+        "version" | "repoAuth" | "fastCheck" => true,
+        "tls" => taken == "enabled",
+        "tls-verify" => taken == true,
+        "reqPerSec" | "reqConcurrent" => taken == 0,
+        // It may be one of `platforms`.
+        "platform" => taken == "linux/amd64",
+        _ => (*taken == json!([]) || *taken == json!({})) && !way.iter().any(|key| key == "images"),
+    }
+}
+
+/// Whether the defaults say the same.
+fn is_default(file: &Value, way: &[String], taken: &Value) -> bool {
+    matches!(way, [first, _, key] if first == "sync" && file["defaults"].get(key) == Some(taken))
+}
+
+/// Whether defaults are gone by in no entry: none is there, or each has its own.
+fn is_overridden(file: &Value, way: &[String]) -> bool {
+    let [first, key, ..] = way else { return false };
+    let keys: &[&str] =
+        if matches!(key.as_str(), "schedule" | "interval") { &["schedule", "interval"] } else { &[key] };
+    let entries = file["sync"].as_array().into_iter().flatten();
+    first == "defaults" && entries.into_iter().all(|entry| keys.iter().any(|key| entry.get(key).is_some()))
+}
+
+/// Whether it stands below something that is told to have no equal, as a whole.
+fn is_told_as_a_whole(said: &str, way: &[String]) -> bool {
+    said.contains("this is no registry's host")
+        || way[..way.len() - 1].iter().any(|key| said.contains(&format!("`{key}`")))
+}
+
+fn assert_nothing_is_dropped(file: &Value, form: Form) -> Result<(), TestCaseError> {
+    let imported = import_of(file, form);
+    if let Ok(imported) = &imported {
+        let read = crate::config::parse("sync.yaml", &imported.text, &|_| Some("x".into()));
+        prop_assert!(read.is_ok(), "{}\n{}\n{file:#}", read.unwrap_err(), imported.text);
+    }
+    prop_assert!(imported.is_ok(), "{}\n{file:#}", said(imported));
+    let all = said(imported);
+    let mut found = Vec::new();
+    ways(file, &mut Vec::new(), &mut found);
+    for way in found {
+        let (rest, taken) = without(file, &way);
+        let is_told = said(import_of(&rest, form)) != all || is_no_loss(file, &all, &mut way.clone(), &taken);
+        prop_assert!(is_told, "{} is dropped: {taken}\n{file:#}\n{all}", way.join("."));
+        let Some(other) = other(&taken) else { continue };
+        let is_read = said(import_of(&with_other(file, &way, other), form)) != all
+            || is_no_loss(file, &all, &mut way.clone(), &taken)
+            || is_unspoken(&all, &way);
+        prop_assert!(is_read, "{} counts for nothing: {taken}\n{file:#}\n{all}", way.join("."));
+    }
+    Ok(())
+}
+
+/// Another value like this one.
+fn other(value: &Value) -> Option<Value> {
+    match value {
+        Value::String(text) => Some(format!("{text}9").into()),
+        Value::Number(number) => Some((number.as_f64()? + 1.0).into()),
+        Value::Bool(value) => Some((!value).into()),
+        _ => None,
+    }
+}
+
+fn with_other(file: &Value, way: &[String], other: Value) -> Value {
+    let mut file = file.clone();
+    let last = &way[way.len() - 1];
+    match parent(&mut file, way) {
+        Value::Array(items) => items[last.parse::<usize>().unwrap()] = other,
+        map => map[last] = other,
+    }
+    file
+}
+
+/// Whether its value is not repeated: it is a secret, or its key is told to have no equal.
+fn is_unspoken(said: &str, way: &[String]) -> bool {
+    let key = &way[way.len() - 1];
+    ["pass", "password", "token"].contains(&key.as_str()) || said.contains(&format!("`{key}`"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10))]
+
+    #[test]
+    fn nothing_of_regsync_is_dropped_without_a_word(file in regsync_file()) {
+        assert_nothing_is_dropped(&file, Form::Regsync)?;
+    }
+
+    #[test]
+    fn nothing_of_skopeo_is_dropped_without_a_word(file in skopeo_file()) {
+        assert_nothing_is_dropped(&file, Form::Skopeo)?;
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "([a-z]{1,4}|sync|creds|images|source|target|type|[:{}\\[\\],\\-\" \n&*<0-9.|]){0,60}") {
+        for form in [Form::Regsync, Form::Skopeo] {
+            let target = (form == Form::Skopeo).then(|| "mirror.example".to_owned());
+            let order = Order { form: Some(form), target, scoped: false };
+            if let Ok(imported) = import_text("theirs.yml", &text, &order) {
+                let read = crate::config::parse("sync.yaml", &imported.text, &|_| Some("x".into()));
+                prop_assert!(read.is_ok(), "{}\n{}", read.unwrap_err(), imported.text);
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Configurations of other programs, told as a `sync.yaml`: what comes of them, and that it brings what theirs brings.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use crate::support::http;
+use crate::support::images::EXAMPLES;
+use crate::support::programs::{DEADLINE, DebianRegistry, Output, Running, skopeo, skopeo_copy, skopeo_manifest};
+use crate::support::site::{Site, parse};
+
+/// Every key of regsync's that its documentation shows, and some of its ways to write them.
+const REGSYNC: &str = r#"version: 1
+x-once-a-day: &daily
+  schedule: "15 02 * * *"
+creds:
+  - registry: registry.internal:5000
+    tls: disabled
+    reqConcurrent: 5
+  - registry: docker.io
+    user: "{{env \"HUB_USER\"}}"
+    pass: "{{file \"hub-token\"}}"
+    repoAuth: true
+  - registry: ghcr.io
+    credHelper: docker-credential-secretservice
+    reqPerSec: 2.5
+  - registry: quay.io
+    token: hunter2
+    tls: insecure
+    mirrors: [mirror.internal]
+defaults:
+  ratelimit: {min: 60, retry: 15m}
+  parallel: 2
+  interval: 60m
+  backup: "bkup-{{.Ref.Tag}}"
+  cacheCount: 500
+  cacheTime: 5m
+sync:
+  - source: busybox:latest
+    target: registry.internal:5000/library/busybox:latest
+    type: image
+    platform: linux/amd64
+  - source: busybox:latest
+    target: registry.internal:5000/library/busybox:stable
+    type: image
+  - <<: *daily
+    source: alpine
+    target: registry.internal:5000/library/alpine
+    type: repository
+    tags: {allow: ["3", "3\\.\\d+", "latest"], deny: ["3\\.0"]}
+    referrers: true
+    digestTags: true
+    fastCheck: true
+    hooks:
+      pre: {type: shell, params: ["echo before"]}
+  - source: "{{env \"UPSTREAM\"}}/team/app"
+    target: registry.internal:5000/{{ .Sync.Source }}
+    type: repository
+    tagSets:
+      - {allow: [v1]}
+      - {semverRange: [">=2.0.0 <3.0.0", "^4.1"]}
+    platforms: [linux/amd64, linux/arm64]
+    schedule: "TZ=Europe/Berlin 30 4 * * 1-5"
+    mediaTypes: [application/vnd.oci.image.index.v1+json]
+  - source: quay.io
+    target: registry.internal:5000/quay
+    type: registry
+    repos: {allow: ["team/.*"]}
+    interval: 12h
+"#;
+
+impl Imports {
+    fn new(name: &str, text: &str) -> Self {
+        let site = Site::new();
+        site.write(name, text);
+        site.write("hub-token", "of-the-hub");
+        Self { site, name: name.to_owned() }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.site.command(args);
+        let values = [("HUB_USER", "me"), ("UPSTREAM", "upstream.example"), ("QUAY_IO_TOKEN", "of-quay")];
+        command.envs(values).env("STATE_DIRECTORY", self.site.folder());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        Running::start(&mut self.command(args)).wait(2 * DEADLINE)
+    }
+
+    /// Imports the file into `sync.yaml`, which `check` must like; what was written, and what was said.
+    #[track_caller]
+    fn import(&self, args: &[&str]) -> (String, String) {
+        let output =
+            self.run(&[&["import-config", &self.name, "--output", "sync.yaml"], args].concat()).expect_success();
+        self.run(&["check"]).expect_success();
+        (std::fs::read_to_string(self.site.path("sync.yaml")).unwrap(), output.stderr)
+    }
+}
+
+/// A place with a file of another program's.
+struct Imports {
+    site: Site,
+    name: String,
+}
+
+#[test]
+fn all_that_regsync_documents_becomes_a_good_file_or_a_comment() {
+    let imports = Imports::new("regsync.yml", REGSYNC);
+    let (text, said) = imports.import(&[]);
+    assert!(said.contains("5 entries, 2 left out"), "{said}");
+    for expected in [
+        "  registry.internal:5000:\n    plain_http: true\n    limits:\n      concurrent: 5\n",
+        "      username: \"${HUB_USER}\"\n      password: {file: hub-token}\n",
+        "      helper: secretservice\n    limits:\n      requests: \"150/min\"\n",
+        "      token: {env: QUAY_IO_TOKEN}\n    tls:\n      insecure_skip_verify: true\n",
+        "      include: [latest]\n    schedule: \"every 60m\"\n    referrers: false\n",
+        "      include: [\"3\", 're:3\\.\\d+', latest]\n      exclude: [\"3.0\"]\n",
+        "    schedule: \"15 02 * * *\"\n    referrers: true\n",
+        "    source: \"${UPSTREAM}/team/app\"\n    target: \"registry.internal:5000/${UPSTREAM}/team/app\"\n",
+        "      semver: \">=2.0.0, <3.0.0\"\n",
+        "      semver: \">=4.1.0, <5.0.0\"\n",
+        "    schedule: \"30 4 * * 1-5\"\n    timezone: Europe/Berlin\n",
+        "    platforms: [linux/amd64, linux/arm64]\n",
+        "    overwrite: keep_previous\n",
+        "# left out: it gives the image another name, which only `transship copy` can\n",
+        "# left out: `repos` has no equal",
+        "`bkup-{{.Ref.Tag}}`",
+    ] {
+        assert!(text.contains(expected), "{expected}\n--\n{text}");
+    }
+    for key in ["mirrors", "ratelimit", "parallel", "cacheCount", "cacheTime", "hooks", "mediaTypes"] {
+        assert!(text.contains(&format!("`{key}`")), "{key}\n{text}");
+        assert!(said.contains(&format!("`{key}`")), "{key}\n{said}");
+    }
+    assert!(said.contains("regsync.yml:18:14: `mirrors`"), "{said}");
+    assert!(!text.contains("hunter2") && !said.contains("hunter2"), "{text}\n{said}");
+    let again = imports.run(&["import-config", "regsync.yml", "--output", "sync.yaml"]);
+    assert_eq!(again.code(), 1);
+    assert!(again.stderr.contains("sync.yaml cannot be written: File exists"), "{}", again.stderr);
+    assert_eq!(std::fs::read_to_string(imports.site.path("sync.yaml")).unwrap(), text, "nothing is written over");
+}
+
+/// All tags of a registry with their manifests, verbatim.
+fn content(host: &str) -> BTreeMap<String, String> {
+    let list = |path: &str, key: &str| {
+        let (status, body) = http::get(host, path).unwrap();
+        assert_eq!(status, 200, "{path}: {body}");
+        let names = parse(&body)[key].as_array().cloned().unwrap_or_default();
+        names.into_iter().map(|name| name.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let mut content = BTreeMap::new();
+    for repository in list("/v2/_catalog", "repositories") {
+        for tag in list(&format!("/v2/{repository}/tags/list"), "tags") {
+            let manifest = skopeo_manifest(&format!("docker://{host}/{repository}:{tag}"));
+            content.insert(format!("{repository}:{tag}"), manifest);
+        }
+    }
+    content
+}
+
+#[test]
+fn what_skopeo_syncs_by_its_file_is_what_the_imported_one_brings() {
+    let [source, theirs, ours] = [(); 3].map(|()| DebianRegistry::start());
+    let host = source.host();
+    for (repository, tags) in [
+        ("team/listed", &["v1", "2.0", "other"][..]),
+        ("team/whole", &["v1", "v2"]),
+        ("team/chosen", &["v1.1", "v1.2", "v1.10", "v2.1"]),
+    ] {
+        for (at, tag) in tags.iter().enumerate() {
+            let example = ["1.0.0", "1.1.0"][at % 2];
+            skopeo_copy(&format!("oci:{EXAMPLES}:{example}"), &format!("docker://{host}/{repository}:{tag}"));
+        }
+    }
+    let file = format!(
+        "\"{host}\":\n  tls-verify: false\n  images:\n    team/listed: [v1, \"2.0\"]\n    team/whole: []\n  \
+         images-by-tag-regex:\n    team/chosen: ^v1\\.[12]$\n"
+    );
+    let imports = Imports::new("skopeo.yml", &file);
+    let sync = ["sync", "--all", "--dest-tls-verify=false", "--src", "yaml", "--dest", "docker"];
+    let target = format!("{}/mirror", theirs.host());
+    let path = imports.site.path("skopeo.yml").display().to_string();
+    skopeo(&[&sync[..], &[&path, &target]].concat()).expect_success();
+
+    let (text, said) = imports.import(&["--target", &format!("{}/mirror", ours.host())]);
+    assert!(said.contains("3 entries, 0 left out"), "{said}");
+    // As the comment there says, and the target speaks plain HTTP too.
+    let plain = format!("    plain_http: true\n  \"{}\":\n    plain_http: true\n", ours.host());
+    let insecure = "    tls:\n      insecure_skip_verify: true\n";
+    assert!(text.contains(insecure) && text.contains("write `plain_http: true` instead of `tls`"), "{text}");
+    imports.site.write("sync.yaml", &text.replace(insecure, &plain));
+    imports.run(&["once"]).expect_success();
+    let expected = content(theirs.host());
+    assert_eq!(expected.len(), 6, "{:?}", expected.keys());
+    assert_eq!(content(ours.host()), expected);
+}
