@@ -407,11 +407,7 @@ impl Machine {
         let words: Vec<String> = started.split_whitespace().map(in_root).collect();
         let arguments: Vec<&str> = words[1..].iter().map(String::as_str).collect();
         let mut daemon = Running::start(&mut self.command(Path::new(&words[0]), &arguments));
-        self.status = daemon.wait_until("the status port", |daemon| {
-            let log = daemon.stderr();
-            let (_, rest) = log.split_once("the status port answers address=")?;
-            rest.split_whitespace().next().map(str::to_owned)
-        });
+        self.status = daemon.ready();
         self.daemon = Some(daemon);
     }
 

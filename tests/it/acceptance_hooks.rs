@@ -39,7 +39,7 @@ impl Wharf {
     fn start(&self, entries: &str) -> (Running, String) {
         self.configure("build", SECRET, entries);
         let mut daemon = self.site.start(&["run"]);
-        let address = address(&mut daemon, "the port for push events");
+        let address = daemon.port("the port for push events");
         (daemon, address)
     }
 }
@@ -48,15 +48,6 @@ impl Wharf {
 fn daemon_with(name: &str, secret: &str, registry: &str) -> String {
     let receiver = format!("{{kind: distribution, secret: {secret}, registry: \"{registry}\"}}");
     format!("status: \"127.0.0.1:0\", hooks: {{listen: \"127.0.0.1:0\", receivers: {{{name}: {receiver}}}}}")
-}
-
-/// Where a port of the daemon answers.
-fn address(daemon: &mut Running, port: &str) -> String {
-    daemon.wait_until(port, |daemon| {
-        let log = daemon.stderr();
-        let (_, rest) = log.split_once(&format!("{port} answers address="))?;
-        rest.split_whitespace().next().map(str::to_owned)
-    })
 }
 
 /// The status and body of the answer to these pushes of `repository`.
@@ -137,7 +128,7 @@ fn a_push_to_debians_registry_brings_its_tag_alone_and_asks_for_no_list() {
     let (target, site) = (Server::start(), Site::new());
     site.configure_fully(&daemon_with("build", SECRET, "registry.example"), "", "  []");
     let mut daemon = site.start(&["run"]);
-    let address = address(&mut daemon, "the port for push events");
+    let address = daemon.port("the port for push events");
     let url = format!("http://{address}/hooks/build");
     let events = Some(Events { url: &url, token: SECRET });
     let source = DebianRegistry::with(Guard { events, ..Guard::default() });
@@ -212,7 +203,7 @@ fn receivers_their_secrets_and_their_series_follow_the_file() {
     let wharf = Wharf::new();
     let entries = "- {name: app, source: SOURCE/team/app, target: TARGET/app}";
     let (mut daemon, events) = wharf.start(entries);
-    let status = address(&mut daemon, "the status port");
+    let status = daemon.port("the status port");
     let answer = |receiver: &str, secret: &str| push_to(receiver, &events, secret, "elsewhere", &["v1"]).0;
     assert_eq!((answer("build", SECRET), answer("other", SECRET)), (200, 404));
     let metrics = || http::get(&status, "/metrics").unwrap().1;

@@ -48,16 +48,6 @@ impl Place {
     }
 }
 
-fn ready(daemon: &mut Running) -> String {
-    let address = daemon.wait_until("the status port", |daemon| {
-        let log = daemon.stderr();
-        let (_, rest) = log.split_once("the status port answers address=")?;
-        rest.split_whitespace().next().map(str::to_owned)
-    });
-    daemon.wait_until("readiness", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 200));
-    address
-}
-
 #[test]
 fn a_slow_entry_delays_no_other_though_both_bring_a_blob_to_one_registry() {
     let place = Place::new();
@@ -72,7 +62,7 @@ fn a_slow_entry_delays_no_other_though_both_bring_a_blob_to_one_registry() {
         ],
     );
     let mut daemon = place.site.start(&["run"]);
-    let address = ready(&mut daemon);
+    let address = daemon.ready();
     daemon.wait_until("reads of the slow entry", |_| (place.slow.log().count("blob GET") > 1).then_some(()));
     for name in ["differs", "shares"] {
         place.site.run(&["trigger", name, "--wait"]).expect_success();
@@ -120,7 +110,7 @@ fn the_loop_turns_whatever_is_wrong_with_registries_and_with_the_socket_of_syste
     // Nobody reads what is told here.
     let _systemd = UnixDatagram::bind(site.path("notify.sock")).unwrap();
     let mut daemon = Running::start(site.command(&["run"]).env("NOTIFY_SOCKET", site.path("notify.sock")));
-    let address = ready(&mut daemon);
+    let address = daemon.ready();
     let all_run = |address: &str| {
         let status = http::status(address)?;
         status["entries"]
@@ -151,7 +141,7 @@ fn the_loop_turns_while_another_process_holds_the_journal() {
     let entry = |rest: &str| place.entry("differs", &place.differs, rest);
     place.configure("entries_at_once: 2", &[entry("schedule: never")]);
     let mut daemon = place.site.start(&["run"]);
-    let address = ready(&mut daemon);
+    let address = daemon.ready();
     let other = rusqlite::Connection::open(place.site.journal()).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     // A run that waits for the journal, an edit with an entry that is new, and a pause that cannot be written down.
@@ -189,7 +179,7 @@ fn so_many_entries_run_at_once_and_the_others_follow_in_order() {
     let entries: Vec<String> = names.iter().map(entry).collect();
     site.configure_fully("status: \"127.0.0.1:0\", entries_at_once: 2", &registries.join(", "), &entries.join("\n"));
     let mut daemon = site.start(&["run"]);
-    let address = ready(&mut daemon);
+    let address = daemon.ready();
     let status = daemon.wait_until("the first two", |_| {
         let status = http::status(&address)?;
         let running = status["entries"].as_array()?.iter().filter(|entry| entry["running"].is_object()).count();

@@ -162,11 +162,7 @@ fn a_person_reads_the_page_by_the_token_as_a_password_and_it_renews_itself() {
         "- {name: a, source: \"oci-layout:one\", target: \"oci-layout:two\", tags: {newest: 3}}\n",
     );
     let mut daemon = site.start(&["run"]);
-    let address = daemon.wait_until("the status port", |daemon| {
-        let log = daemon.stderr();
-        let (_, rest) = log.split_once("the status port answers address=")?;
-        rest.split_whitespace().next().map(str::to_owned)
-    });
+    let address = daemon.ready();
     assert_eq!(http::get(&address, "/").map(|(status, _)| status), Some(401));
     assert_eq!(http::get(&address, "/healthz").map(|(status, _)| status), Some(200));
     let shown = site.run(&["status", "--at", &address, "--token-file", token.to_str().unwrap()]).expect_success();

@@ -262,15 +262,6 @@ impl Scene {
     }
 }
 
-/// Where a port of the daemon answers.
-fn address(daemon: &mut Running, port: &str) -> String {
-    daemon.wait_until(port, |daemon| {
-        let log = daemon.stderr();
-        let (_, rest) = log.split_once(&format!("{port} answers address="))?;
-        rest.split_whitespace().next().map(str::to_owned)
-    })
-}
-
 fn bearer(password: &str) -> Server {
     let auth = Auth::Bearer {
         user: (USER.into(), password.into()),
@@ -612,7 +603,7 @@ fn what_senders_of_push_events_prove_themselves_by_is_not_shown() {
     let (source, target, scene) = signed();
     scene.take_events(source.host());
     let (mut daemon, status) = scene.daemon();
-    let events = address(&mut daemon, "the port for push events");
+    let events = daemon.port("the port for push events");
     let good = r#"{"events": [{"action": "push", "target": {"repository": "app", "tag": "v1"}}]}"#;
     let hub = r#"{"push_data": {"tag": "v1"}, "repository": {"repo_name": "app"}}"#;
     let query: String = url::form_urlencoded::byte_serialize(EVENTS_ADDRESS.as_bytes()).collect();

@@ -143,13 +143,19 @@ impl Running {
     /// Waits until the program, a daemon, has taken up its work; the address of its status port.
     #[track_caller]
     pub fn ready(&mut self) -> String {
-        let address = self.wait_until("the status port", |daemon| {
-            let log = daemon.stderr();
-            let (_, rest) = log.split_once("the status port answers address=")?;
-            rest.split_whitespace().next().map(str::to_owned)
-        });
+        let address = self.port("the status port");
         self.wait_until("readiness", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 200));
         address
+    }
+
+    /// Where one of the daemon's ports answers, by its log.
+    #[track_caller]
+    pub fn port(&mut self, name: &str) -> String {
+        self.wait_until(name, |daemon| {
+            let log = daemon.stderr();
+            let (_, rest) = log.split_once(&format!("{name} answers address="))?;
+            rest.split_whitespace().next().map(str::to_owned)
+        })
     }
 
     /// Waits until `found` sees what it looks for, while the program runs, for [`DEADLINE`] at most.
