@@ -59,7 +59,7 @@ impl Admission {
         let token = match self.readers() {
             Readers::Anyone => return Ok(()),
             Readers::Local if matches!(self.opened.listen, StatusPort::Tcp(_)) => {
-                return is_asked_for_here(uri, headers);
+                return misdirected(uri, headers).map_or(Ok(()), Err);
             }
             Readers::Local => return Ok(()),
             Readers::Token(token) => token,
@@ -114,20 +114,20 @@ fn unauthorized() -> Response {
     response
 }
 
-/// Whether it is asked for by a name of this machine's own. The port does not count: it may be forwarded.
-fn is_asked_for_here(uri: &Uri, headers: &HeaderMap) -> Result<(), Response> {
+/// The refusal of a request by a name that is not this machine's own. The port does not count: it may be forwarded.
+fn misdirected(uri: &Uri, headers: &HeaderMap) -> Option<Response> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return Err((StatusCode::BAD_REQUEST, "a request names the host that it is for, once\n").into_response());
+        return Some((StatusCode::BAD_REQUEST, "a request names the host that it is for, once\n").into_response());
     };
     // In the absolute form of a request the authority counts, and not the header (RFC 9112, section 3.2.2): here both have to be good.
-    let names = [uri.authority().map(|authority| authority.as_str()), host.to_str().ok().or(Some(""))];
-    let Some(other) = names.into_iter().flatten().find(|name| !is_local(name)) else { return Ok(()) };
+    let names = [uri.authority().map(|authority| authority.as_str()), Some(host.to_str().unwrap_or_default())];
+    let other = names.into_iter().flatten().find(|name| !is_local(name))?;
     let said = format!(
         "{other:?} is no name of this machine's own: ask for localhost or 127.0.0.1, or write under daemon.status in sync.yaml what \
          protects the port\n"
     );
-    Err((StatusCode::MISDIRECTED_REQUEST, said).into_response())
+    Some((StatusCode::MISDIRECTED_REQUEST, said).into_response())
 }
 
 /// Whether `HOST` or `HOST:PORT` is this machine as itself.
