@@ -105,7 +105,7 @@ async fn what_is_told_to_end_does_so_behind_a_chunk_and_another_copy_reads_the_r
         let scene = Scene::new(1);
         scene.leaves_an_upload().await;
         let stored = scene.kept.stored();
-        assert!(stored.len() == 1 && stored[0] > 0 && stored[0] % CHUNK as u64 == 0, "{stored:?}");
+        assert!(stored.len() == 1 && stored[0] > 0 && stored[0].is_multiple_of(CHUNK as u64), "{stored:?}");
         assert_eq!(scene.to[0].tag("v1"), None);
 
         let batch = scene.batch(1, &Suspension::default(), contents);
