@@ -236,6 +236,8 @@ fn says_nothing(way: &[String], taken: &Value) -> bool {
     match way[way.len() - 1].as_str() {
         // How it is here in any case.
         "version" | "repoAuth" | "fastCheck" => true,
+        // The name of a registry of which nothing is said.
+        "registry" => true,
         "tls" => taken == "enabled",
         "tls-verify" => taken == true,
         "reqPerSec" | "reqConcurrent" => taken == 0,
