@@ -61,7 +61,9 @@ impl Memory {
 
     /// Gives to all who may have what they wait for. What is given to one who has just gone comes back by itself.
     fn serve(self: &Arc<Self>) {
-        while let Some((waiter, units)) = self.lock().next() {
+        loop {
+            // The lock is let go before anything is given: what nobody takes is dropped here and comes back through it.
+            let Some((waiter, units)) = self.lock().next() else { return };
             let held = Held { memory: self.clone(), party: waiter.party, units };
             drop(waiter.served.send(held));
         }
