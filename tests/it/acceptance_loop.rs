@@ -76,7 +76,7 @@ fn a_slow_entry_delays_no_other_though_both_bring_a_blob_to_one_registry() {
     daemon.wait_until("reads of the slow entry", |_| (place.slow.log().count("blob GET") > 1).then_some(()));
     for name in ["differs", "shares"] {
         place.site.run(&["trigger", name, "--wait"]).expect_success();
-        assert_eq!(place.target.store().tag(name, "v1").is_some(), true);
+        assert!(place.target.store().tag(name, "v1").is_some());
     }
     let entries = &http::status(&address).unwrap()["entries"];
     assert!(entries[0]["running"].is_object(), "{entries:#}");
