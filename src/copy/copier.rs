@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use super::flight::Flights;
 use super::lane::Lanes;
+use super::memory::{Held, Memory, Party};
 
 /// The unit in which memory is handed out.
 const UNIT: u64 = 64 * 1024;
@@ -20,9 +19,11 @@ const BESIDE_CHUNK: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub struct Copier {
     pub(super) flights: Arc<Flights>,
-    pub(super) lanes: Lanes,
-    memory: Arc<Semaphore>,
+    pub(super) lanes: Arc<Lanes>,
+    memory: Arc<Memory>,
     units: u32,
+    /// Whose copies these are.
+    party: Party,
 }
 
 impl Copier {
@@ -30,26 +31,32 @@ impl Copier {
     #[must_use]
     pub fn new(memory: u64) -> Arc<Self> {
         let units = u32::try_from(memory.max(PER_TRANSFER) / UNIT).unwrap_or(u32::MAX);
-        let memory = Arc::new(Semaphore::new(units as usize));
-        Arc::new(Self { flights: Arc::default(), lanes: Lanes::default(), memory, units })
+        let (flights, lanes, memory) = (Arc::default(), Arc::default(), Memory::new(units));
+        Arc::new(Self { flights, lanes, memory, units, party: None })
+    }
+
+    /// The same engine for the copies of one party, an entry by its name: those of others get memory too, however long its own hold
+    /// theirs.
+    #[must_use]
+    pub fn of(&self, party: &str) -> Arc<Self> {
+        let (flights, lanes, memory) = (self.flights.clone(), self.lanes.clone(), self.memory.clone());
+        Arc::new(Self { flights, lanes, memory, units: self.units, party: Some(party.into()) })
     }
 
     /// Waits for the memory that so many transfers of `size` bytes need together, or as many of them as fit at all, to targets
-    /// whose uploads hold at most `chunk` bytes each. First come, first served.
-    pub(super) async fn reserve(&self, size: u64, chunk: u64, transfers: usize) -> Vec<OwnedSemaphorePermit> {
+    /// whose uploads hold at most `chunk` bytes each.
+    pub(super) async fn reserve(&self, size: u64, chunk: u64, transfers: usize) -> Vec<Held> {
         let each = self.units_of(size, chunk);
         let fit = u32::try_from(transfers).unwrap_or(u32::MAX).min(self.units / each).max(1);
-        let permit = self.memory.clone().acquire_many_owned(each * fit).await;
-        let mut whole = permit.expect("the semaphore is never closed");
-        let mut permits: Vec<_> = (1..fit).filter_map(|_| whole.split(each as usize)).collect();
+        let mut whole = self.memory.take(&self.party, each * fit).await;
+        let mut permits: Vec<_> = (1..fit).map(|_| whole.split(each)).collect();
         permits.push(whole);
         permits
     }
 
     /// Waits for the memory that one transfer of `size` bytes needs.
-    pub(super) async fn reserve_one(&self, size: u64, chunk: u64) -> OwnedSemaphorePermit {
-        let permit = self.memory.clone().acquire_many_owned(self.units_of(size, chunk)).await;
-        permit.expect("the semaphore is never closed")
+    pub(super) async fn reserve_one(&self, size: u64, chunk: u64) -> Held {
+        self.memory.take(&self.party, self.units_of(size, chunk)).await
     }
 
     fn units_of(&self, size: u64, chunk: u64) -> u32 {
@@ -66,7 +73,7 @@ mod tests {
     #[tokio::test]
     async fn a_transfer_takes_the_memory_of_its_chunk() {
         let (mib, copier) = (1 << 20, Copier::new(64 << 20));
-        let taken = || (copier.units as usize - copier.memory.available_permits()) as u64 * UNIT;
+        let taken = || u64::from(copier.units - copier.memory.free()) * UNIT;
         let plain = copier.reserve_one(100 * mib, 0).await;
         assert_eq!(taken(), 4 * mib);
         drop(plain);

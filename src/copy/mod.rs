@@ -16,6 +16,7 @@ mod error;
 pub mod event;
 mod flight;
 mod lane;
+mod memory;
 mod reading;
 mod sending;
 mod share;

@@ -3,10 +3,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OnceCell, OwnedSemaphorePermit};
+use tokio::sync::OnceCell;
 
 use super::Copier;
 use super::lane::{Lane, OwnRead};
+use super::memory::Held;
 
 /// What is set aside for one blob.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Share {
 
 #[derive(Debug, Default)]
 struct Pot {
-    permits: Vec<OwnedSemaphorePermit>,
+    permits: Vec<Held>,
     holders: usize,
     closed: bool,
 }
@@ -32,7 +33,7 @@ struct Pot {
 #[derive(Debug)]
 pub(super) struct Part {
     share: Option<Arc<Share>>,
-    _memory: OwnedSemaphorePermit,
+    _memory: Held,
     _own_read: Option<OwnRead>,
 }
 

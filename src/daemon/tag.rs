@@ -96,8 +96,8 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
     let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());
     let targets = opened.targets.iter().cloned().zip(there.iter().map(|there| there.contents)).collect();
-    let batch =
-        Batch::new(&run.engine.copier, opened.source.clone(), targets, rules, source_tags, surroundings(run, events));
+    let copier = run.engine.copier.of(run.errand.entry.name.as_str());
+    let batch = Batch::new(&copier, opened.source.clone(), targets, rules, source_tags, surroundings(run, events));
     let derived = Derived::new(run.engine.journal.clone(), entry.platforms.as_deref());
     let work = PairRun {
         run,

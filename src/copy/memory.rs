@@ -1,0 +1,209 @@
+//! The memory for transfers in flight, handed out in units. First come, first served, but no party takes so much that nothing is
+//! left for the others: what it holds is at most three times what is free. So one whose transfers hang keeps a quarter free, a
+//! second one a seventh of all, and whoever comes then still finds some.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// How much a party may hold, measured by what it leaves free.
+const SHARE: u64 = 3;
+
+/// Who transfers: an entry by its name, or nobody in particular, who need not leave anything.
+pub(super) type Party = Option<Arc<str>>;
+
+/// The memory of the process.
+#[derive(Debug)]
+pub(super) struct Memory(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    free: u32,
+    held: HashMap<Party, u32>,
+    waiting: VecDeque<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    party: Party,
+    units: u32,
+    served: oneshot::Sender<Held>,
+}
+
+/// Memory that is held until this is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    memory: Arc<Memory>,
+    party: Party,
+    units: u32,
+}
+
+impl Memory {
+    pub(super) fn new(units: u32) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State { free: units, held: HashMap::new(), waiting: VecDeque::new() })))
+    }
+
+    /// Waits for so many units, of which there must be as many in all. Cancel safe.
+    pub(super) async fn take(self: &Arc<Self>, party: &Party, units: u32) -> Held {
+        let (served, turn) = oneshot::channel();
+        self.lock().waiting.push_back(Waiter { party: party.clone(), units, served });
+        let mut waiting = Waiting { memory: self, turn };
+        self.serve();
+        // The sender stays in the line until it is used.
+        (&mut waiting.turn).await.unwrap_or_else(|_| Held { memory: self.clone(), party: party.clone(), units: 0 })
+    }
+
+    #[cfg(test)]
+    pub(super) fn free(&self) -> u32 {
+        self.lock().free
+    }
+
+    /// Gives to all who may have what they wait for. What is given to one who has just gone comes back by itself.
+    fn serve(self: &Arc<Self>) {
+        loop {
+            // The lock is let go before anything is given: what nobody takes is dropped here and comes back through it.
+            let Some((waiter, units)) = self.lock().next() else { return };
+            let held = Held { memory: self.clone(), party: waiter.party, units };
+            drop(waiter.served.send(held));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The next one to be served, whose units are taken. One who holds too much already lets others pass; one for whom there is not
+    /// enough does not, or it would wait for ever.
+    fn next(&mut self) -> Option<(Waiter, u32)> {
+        self.waiting.retain(|waiter| !waiter.served.is_closed());
+        let mut at = 0;
+        while self.waiting.get(at).is_some_and(|waiter| self.has_its_share(waiter)) {
+            at += 1;
+        }
+        let waiter = self.waiting.get(at).filter(|waiter| waiter.units <= self.free)?;
+        let units = waiter.units;
+        self.free -= units;
+        *self.held.entry(waiter.party.clone()).or_default() += units;
+        self.waiting.remove(at).map(|waiter| (waiter, units))
+    }
+
+    fn has_its_share(&self, waiter: &Waiter) -> bool {
+        let held = self.held.get(&waiter.party).copied().unwrap_or(0);
+        let left = u64::from(self.free.saturating_sub(waiter.units));
+        waiter.party.is_some() && held > 0 && u64::from(held) + u64::from(waiter.units) > SHARE * left
+    }
+
+    fn give_back(&mut self, party: &Party, units: u32) {
+        self.free += units;
+        if let Some(held) = self.held.get_mut(party) {
+            *held -= units;
+            if *held == 0 {
+                self.held.remove(party);
+            }
+        }
+    }
+}
+
+impl Held {
+    /// Parts so many units from it, as many as there are at most.
+    pub(super) fn split(&mut self, units: u32) -> Self {
+        let units = units.min(self.units);
+        self.units -= units;
+        Self { memory: self.memory.clone(), party: self.party.clone(), units }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.memory.lock().give_back(&self.party, self.units);
+        self.memory.serve();
+    }
+}
+
+/// One who waits. Dropped, it lets those behind it pass.
+struct Waiting<'a> {
+    memory: &'a Arc<Memory>,
+    turn: oneshot::Receiver<Held>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.turn.close();
+        // What came in the meantime goes back.
+        drop(self.turn.try_recv());
+        self.memory.serve();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn party(name: &str) -> Party {
+        Some(name.into())
+    }
+
+    fn now(memory: &Arc<Memory>, name: &str, units: u32) -> Option<Held> {
+        memory.take(&party(name), units).now_or_never()
+    }
+
+    #[test]
+    fn whoever_hangs_leaves_something_to_all_others() {
+        let memory = Memory::new(32);
+        let takes = |name: &str| std::iter::from_fn(|| now(&memory, name, 1)).collect::<Vec<_>>();
+        let held = ["a", "b", "c", "d"].map(takes);
+        assert_eq!(held.each_ref().map(Vec::len), [24, 6, 1, 1]);
+        drop(held);
+        assert_eq!(memory.free(), 32);
+        assert_eq!(memory.lock().held.len(), 0);
+    }
+
+    #[test]
+    fn one_that_holds_nothing_may_have_all_and_nobody_in_particular_leaves_nothing() {
+        let memory = Memory::new(8);
+        assert!(now(&memory, "a", 8).is_some());
+        let of_nobody: Vec<_> = std::iter::from_fn(|| memory.take(&None, 1).now_or_never()).collect();
+        assert_eq!(of_nobody.len(), 8);
+    }
+
+    #[test]
+    fn who_waits_for_much_is_not_overtaken_but_by_who_may_not_have_more_and_leaves_the_line_when_dropped() {
+        let memory = Memory::new(8);
+        let first = now(&memory, "a", 6).unwrap();
+        let (a, b, c) = (party("a"), party("b"), party("c"));
+        let wait = |party, units| -> Pin<Box<dyn Future<Output = Held>>> {
+            let mut waiting: Pin<Box<dyn Future<Output = Held>>> = Box::pin({
+                let (memory, party): (Arc<Memory>, Party) = (memory.clone(), party);
+                async move { memory.take(&party, units).await }
+            });
+            assert!(waiting.as_mut().now_or_never().is_none());
+            waiting
+        };
+        let mut more = wait(a.clone(), 1);
+        let much = wait(b, 4);
+        let mut little = wait(c, 1);
+        drop(much);
+        assert!(little.as_mut().now_or_never().is_some(), "nobody before it waits for what there is");
+        assert!(more.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(more.as_mut().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_split_comes_back_in_parts() {
+        let memory = Memory::new(8);
+        let mut whole = memory.take(&party("a"), 6).await;
+        let part = whole.split(2);
+        drop(whole);
+        assert_eq!(memory.free(), 6);
+        drop(part);
+        assert_eq!(memory.free(), 8);
+    }
+}
