@@ -19,7 +19,7 @@ pub(super) trait Supply: Send + 'static {
     const FIRST: usize = 0;
 
     /// Takes this much for a lane, all of it or nothing; else says when that may change.
-    fn take(&mut self, lane: usize, amount: NonZeroU32, now: Instant) -> Result<Self::Grant, Closed>;
+    fn take(&mut self, party: Party, lane: usize, amount: NonZeroU32, now: Instant) -> Result<Self::Grant, Closed>;
 }
 
 /// When something may be to be had again.
@@ -27,6 +27,8 @@ pub(super) trait Supply: Send + 'static {
 pub(super) enum Closed {
     /// When the supply is changed.
     UntilChanged,
+    /// The same, and only to this party.
+    ToParty,
     /// By then at the latest.
     Until(Instant),
 }
@@ -48,6 +50,7 @@ struct State<S: Supply, const LANES: usize> {
 
 #[derive(Debug)]
 struct Waiter<G> {
+    party: Party,
     amount: NonZeroU32,
     served: oneshot::Sender<G>,
 }
@@ -72,12 +75,12 @@ impl<S: Supply, const LANES: usize> Line<S, LANES> {
             let mut state = self.lock();
             // Who waits comes first, but perhaps waits for something else.
             if state.turns.is_empty()
-                && let Ok(grant) = state.supply.take(lane, amount, began)
+                && let Ok(grant) = state.supply.take(party, lane, amount, began)
             {
                 return (Some(grant), Duration::ZERO);
             }
             let (served, turn) = oneshot::channel();
-            let ticket = state.turns.push(party, lane, Waiter { amount, served });
+            let ticket = state.turns.push(party, lane, Waiter { party, amount, served });
             let by_clock = self.serve(state);
             (Waiting { line: self, party, lane, ticket, turn }, by_clock)
         };
@@ -149,8 +152,9 @@ impl<S: Supply, const LANES: usize> State<S, LANES> {
         let mut grant = None;
         let mut open = |grant: &mut Option<S::Grant>, lane: usize, waiter: &Waiter<S::Grant>| {
             if closed[lane].is_none() {
-                match supply.take(lane, waiter.amount, now) {
+                match supply.take(waiter.party, lane, waiter.amount, now) {
                     Ok(granted) => *grant = Some(granted),
+                    Err(Closed::ToParty) => {}
                     Err(until) => closed[lane] = Some(until),
                 }
             }
@@ -164,7 +168,7 @@ impl<S: Supply, const LANES: usize> State<S, LANES> {
         }
         let times = closed.into_iter().flatten().filter_map(|closed| match closed {
             Closed::Until(at) => Some(at),
-            Closed::UntilChanged => None,
+            Closed::UntilChanged | Closed::ToParty => None,
         });
         times.min()
     }
@@ -204,7 +208,7 @@ mod tests {
     impl Supply for Slow {
         type Grant = ();
 
-        fn take(&mut self, lane: usize, _: NonZeroU32, now: Instant) -> Result<(), Closed> {
+        fn take(&mut self, _: Party, lane: usize, _: NonZeroU32, now: Instant) -> Result<(), Closed> {
             if self.0[lane] > now {
                 return Err(Closed::Until(self.0[lane]));
             }

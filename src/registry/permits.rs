@@ -5,12 +5,16 @@
 //! to read; a read that goes on in its midst waits for no permit; a read lets go as soon as its last byte is here; and blob
 //! reads never take the last permit, so a write can always begin, also when the limit has shrunk below the reads in flight.
 //!
+//! Uploads take as long as their sources do. So one party's are at most seven times as many as what they leave free: an
+//! entry whose source is slow always leaves places to others.
+//!
 //! Who waits for a rate, or for the end of a pause, holds no permit: writes that are over their rate hold up no reads.
 //! Parties take turns, and within a party who came first goes first.
 //!
 //! The limit follows the registry: halved where it asks for patience, raised by one where it has answered as many requests
 //! as it may have in flight, never above what is configured. Time plays no role in that.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -22,6 +26,9 @@ use super::line::{Closed, Line, Supply};
 use super::load::Crowd;
 use super::pace::{Buckets, Class};
 use super::turns::Party;
+
+/// How many uploads a party may have in flight, measured by the places that it leaves free.
+const SHARE: usize = 7;
 
 /// Requests in flight where nothing is configured.
 pub(crate) const DEFAULT_CONCURRENT: usize = 32;
@@ -46,6 +53,8 @@ pub(crate) enum Door {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Read,
+    /// Of an upload that has begun, on this party's behalf.
+    Upload(Party),
     Other,
 }
 
@@ -98,7 +107,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some((queue, place)) = self.held.take() {
-            queue.change(|state| *state.count(place) -= 1);
+            queue.change(|state| state.leave(place));
         }
     }
 }
@@ -120,6 +129,8 @@ struct State {
     successes: usize,
     reads: usize,
     others: usize,
+    /// Of these, the uploads that have begun, by party. Nobody in particular need not leave anything.
+    uploads: HashMap<Party, usize>,
     /// How many requests have entered so far.
     entered: u64,
     buckets: Buckets,
@@ -136,6 +147,7 @@ impl Gate {
             successes: 0,
             reads: 0,
             others: 0,
+            uploads: HashMap::new(),
             entered: 0,
             buckets: Buckets::new(limits),
         }))
@@ -206,9 +218,10 @@ impl Supply for State {
     /// What is begun, and what is on behalf of what is begun.
     const FIRST: usize = 3;
 
-    fn take(&mut self, lane: usize, _: NonZeroU32, now: Instant) -> Result<Permit, Closed> {
+    fn take(&mut self, party: Party, lane: usize, _: NonZeroU32, now: Instant) -> Result<Permit, Closed> {
         let (door, class) = LANES[lane];
         let place = match door {
+            Door::Continued if party != Party::default() => Some(Place::Upload(party)),
             Door::Common | Door::Continued => Some(Place::Other),
             Door::BlobRead => Some(Place::Read),
             Door::BlobResumed => Some(Place::Read).filter(|place| self.admits(*place)),
@@ -217,23 +230,53 @@ impl Supply for State {
         if place.is_some_and(|place| !self.admits(place)) {
             return Err(Closed::UntilChanged);
         }
+        if matches!(place, Some(Place::Upload(party)) if self.has_its_share(party)) {
+            return Err(Closed::ToParty);
+        }
         self.buckets.take(class, now).map_err(Closed::Until)?;
         Ok(self.permit(place))
     }
 }
 
 impl State {
-    fn count(&mut self, place: Place) -> &mut usize {
+    fn enter(&mut self, place: Place) {
         match place {
-            Place::Read => &mut self.reads,
-            Place::Other => &mut self.others,
+            Place::Read => self.reads += 1,
+            Place::Upload(party) => {
+                self.others += 1;
+                *self.uploads.entry(party).or_default() += 1;
+            }
+            Place::Other => self.others += 1,
         }
+    }
+
+    fn leave(&mut self, place: Place) {
+        match place {
+            Place::Read => self.reads -= 1,
+            Place::Upload(party) => {
+                self.others -= 1;
+                if let Some(uploads) = self.uploads.get_mut(&party) {
+                    *uploads -= 1;
+                    if *uploads == 0 {
+                        self.uploads.remove(&party);
+                    }
+                }
+            }
+            Place::Other => self.others -= 1,
+        }
+    }
+
+    /// Whether one more upload of a party would leave too little to others. Its first may always begin.
+    fn has_its_share(&self, party: Party) -> bool {
+        let Some(uploads) = self.uploads.get(&party) else { return false };
+        let left = self.limit.saturating_sub(self.reads + self.others + 1);
+        *uploads >= SHARE * left
     }
 
     /// Whether one more may be in flight.
     fn admits(&self, place: Place) -> bool {
         match place {
-            Place::Other => self.others < self.limit.saturating_sub(self.reads).max(1),
+            Place::Upload(_) | Place::Other => self.others < self.limit.saturating_sub(self.reads).max(1),
             // With a single permit, a blob read passes beside it: else nothing could be copied within the registry.
             Place::Read if self.limit == 1 => self.reads == 0,
             Place::Read => self.reads < self.limit - 1 && self.reads + self.others < self.limit,
@@ -246,7 +289,7 @@ impl State {
         self.entered += 1;
         let held = place.and_then(|place| Some((self.own.upgrade()?, place)));
         if let Some((_, place)) = held {
-            *self.count(place) += 1;
+            self.enter(place);
         }
         Permit { number, held }
     }
@@ -398,6 +441,33 @@ mod tests {
         }
         assert_eq!(order, [0, 3, 1, 4, 2]);
         drop(keep);
+    }
+
+    #[test]
+    fn a_party_of_slow_uploads_leaves_places_to_others_and_the_first_may_always_begin() {
+        let uploads = |gate: &Gate, name: &str| -> Vec<Permit> {
+            let party = Party::of(name);
+            std::iter::from_fn(|| entered(gate, party, Door::Continued).now_or_never()).collect()
+        };
+        for (limit, expected) in [(32, [28, 3, 1]), (8, [7, 1, 0]), (4, [3, 1, 0]), (2, [1, 1, 0]), (1, [1, 0, 0])] {
+            let gate = gate(limit);
+            let held = ["a", "b", "c"].map(|name| uploads(&gate, name));
+            assert_eq!(held.each_ref().map(Vec::len), expected, "{limit}");
+        }
+    }
+
+    #[test]
+    fn another_party_passes_one_that_has_its_share_and_that_goes_on_when_one_of_its_own_has_ended() {
+        let gate = gate(4);
+        let (slow, quick) = (Party::of("slow"), Party::of("quick"));
+        let mut held: Vec<_> = (0..3).map(|_| entered(&gate, slow, Door::Continued).now_or_never().unwrap()).collect();
+        let mut more: Entering<'_> = Box::pin(entered(&gate, slow, Door::Continued));
+        assert!(more.as_mut().now_or_never().is_none());
+        for _ in 0..3 {
+            entered(&gate, quick, Door::Continued).now_or_never().expect("another party finds a place");
+        }
+        held.pop();
+        assert!(more.as_mut().now_or_never().is_some());
     }
 
     #[test]

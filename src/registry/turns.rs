@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// On whose behalf a request is made. Parties share the limits of a registry fairly: who has much to do does not hold up
 /// who has little. The default is one of its own, for what nobody in particular wants.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Party(u64);
 
 impl Party {

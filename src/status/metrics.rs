@@ -3,14 +3,14 @@
 //! Names begin with `transship_`, units are seconds and bytes. No label ever holds a tag or a digest: the number of
 //! series is bounded by the configuration.
 
+mod labels;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -18,6 +18,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::labels::{BytesLabels, DeliveryLabel, EntryLabel, OutcomeLabels, QuotaLabels, RegistryLabel, RequestLabels};
+pub use self::labels::{Delivery, Direction};
 use super::{HookEvents, Quota};
 use crate::journal::TagCounts;
 
@@ -26,45 +28,6 @@ const DURATIONS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1200
 
 /// A time, in seconds since 1970.
 type Timestamp = Gauge<f64, AtomicU64>;
-
-/// Which way bytes went, seen from here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// From the registry.
-    Received,
-    /// To the registry.
-    Sent,
-}
-
-impl EncodeLabelValue for Direction {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        encoder.write_str(match self {
-            Self::Received => "received",
-            Self::Sent => "sent",
-        })
-    }
-}
-
-/// What became of an attempt to deliver a notification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Delivery {
-    /// It was taken.
-    Delivered,
-    /// It was not, and is tried again.
-    Retried,
-    /// It was not, and is not tried again.
-    GivenUp,
-}
-
-impl EncodeLabelValue for Delivery {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        encoder.write_str(match self {
-            Self::Delivered => "delivered",
-            Self::Retried => "retried",
-            Self::GivenUp => "given_up",
-        })
-    }
-}
 
 /// What the metrics keep of a run.
 #[derive(Debug, Clone, Copy)]
@@ -79,46 +42,6 @@ pub struct EndedRun<'a> {
     pub duration: Duration,
     /// What became of its tags.
     pub counts: TagCounts,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EntryLabel {
-    entry: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    entry: String,
-    outcome: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    registry: String,
-    method: String,
-    status: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RegistryLabel {
-    registry: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BytesLabels {
-    registry: String,
-    direction: Direction,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct QuotaLabels {
-    registry: String,
-    identity: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DeliveryLabel {
-    result: Delivery,
 }
 
 /// The metrics of one daemon.

@@ -101,6 +101,34 @@ fn an_entry_whose_reads_hang_leaves_memory_to_the_others() {
     daemon.kill();
 }
 
+#[test]
+fn an_entry_whose_bytes_trickle_leaves_places_at_the_target_to_the_others() {
+    let place = Place::new();
+    let layers: Vec<_> = (100..112).map(|seed| images::layer(Family::Oci, seed, 200_000)).collect();
+    images::image(Family::Oci, images::linux("amd64"), &layers).put(&place.slow, "app", Some("v2"));
+    place.slow.set(Fault::Bandwidth(100));
+    let never = "schedule: never";
+    let daemon = "status: \"127.0.0.1:0\", control: control.sock, entries_at_once: 2";
+    let sources = [&place.slow, &place.differs].map(|server| format!("\"{}\": {{plain_http: true}}", server.host()));
+    let target = format!("\"{}\": {{plain_http: true, limits: {{concurrent: 4}}}}", place.target.host());
+    let entries = [
+        place.entry("slow", &place.slow, "schedule: never, on_start: true"),
+        place.entry("differs", &place.differs, never),
+    ];
+    place.site.configure_fully(daemon, &format!("{}, {target}", sources.join(", ")), &entries.join("\n"));
+    let mut daemon = place.site.start(&["run"]);
+    let address = daemon.ready();
+    // Each has its place at the target while its bytes are on their way.
+    daemon.wait_until("uploads", |_| {
+        let status = http::status(&address)?;
+        let here = status["registries"].as_array()?.iter().find(|here| here["registry"] == place.target.host())?;
+        (here["in_flight"].as_u64()? >= 3).then_some(())
+    });
+    place.site.run(&["trigger", "differs", "--wait"]).expect_success();
+    assert_eq!(place.ends("slow"), [Value::Null]);
+    daemon.kill();
+}
+
 /// That the daemon is healthy, and its loop turns in spite of whatever is wrong.
 #[track_caller]
 fn expect_turns(daemon: &mut Running, address: &str) {

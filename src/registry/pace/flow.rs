@@ -122,7 +122,7 @@ impl Flow {
 impl Supply for Flow {
     type Grant = ();
 
-    fn take(&mut self, _: usize, amount: NonZeroU32, now: Instant) -> Result<(), Closed> {
+    fn take(&mut self, _: Party, _: usize, amount: NonZeroU32, now: Instant) -> Result<(), Closed> {
         self.look(now);
         let Some(cells) = &self.cells else { return Ok(()) };
         cells.take(amount).map(drop).map_err(|not_before| Closed::Until(not_before.min(now + LOOK)))
