@@ -147,7 +147,9 @@ pub(super) fn sounds_secret(key: &str) -> bool {
     // The address of a webhook often is one.
     lower == "url"
         || ["pass", "pwd", "secret", "token", "cred", "auth", "webhook"].iter().any(|part| lower.contains(part))
-        || ["password", "credentials", "webhook", "secret"].iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
+        // `insecure` is no misspelt secret.
+        || !lower.starts_with("insecure")
+            && ["password", "credentials", "webhook", "secret"].iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
 }
 
 /// Covers one scalar from its place on: to its end where that is in sight, else to the end of the line; of one that
