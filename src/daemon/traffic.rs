@@ -138,7 +138,7 @@ mod tests {
             (shown[0].registry.as_str(), &shown[0].identities[..]),
             ("a.example", &["anonymous".to_owned()][..])
         );
-        metrics.requests_ended("a.example", "GET", "2xx", 1);
+        metrics.requests_ended("a.example", "GET", Some(200), 1);
         assert!(metrics.encode().contains("\"a.example\""));
         traffic.keep(&BTreeSet::from([registry.host().clone()]), &metrics);
         assert!(metrics.encode().contains("\"a.example\""));

@@ -1,17 +1,20 @@
 //! Counters of what one registry was asked, for the metrics. Monotonic from the start of the process.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
-const STATUSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+/// What is above it is no code (RFC 9110, section 15), and counts as this one: so there are 500 of them at most.
+const HIGHEST: u16 = 599;
 
 /// The live counters.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
-    requests: [[AtomicU64; STATUSES.len()]; METHODS.len()],
+    requests: Mutex<BTreeMap<(&'static str, Option<u16>), u64>>,
     tokens: AtomicU64,
     repeats: AtomicU64,
     bytes_in: AtomicU64,
@@ -22,7 +25,7 @@ pub(crate) struct Meter {
 /// The counters of one registry at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MeterSnapshot {
-    /// Requests by method and class of status; only those that happened. Each redirect and each repetition counts.
+    /// Requests by method and code of status; only those that happened. Each redirect and each repetition counts.
     pub requests: Vec<RequestCount>,
     /// How many of them asked a token service.
     pub tokens: u64,
@@ -36,22 +39,22 @@ pub struct MeterSnapshot {
     pub throttled: Duration,
 }
 
-/// How often a method ended with a class of status.
+/// How often a method ended with a code of status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestCount {
     /// `GET`, `HEAD`, `POST`, `PUT`, `PATCH` or `DELETE`.
     pub method: &'static str,
-    /// `2xx` and so on; `none` where no answer came.
-    pub status: &'static str,
+    /// 100 to 599, `None` where no answer came.
+    pub status: Option<u16>,
     /// How often.
     pub count: u64,
 }
 
 impl Meter {
     pub(crate) fn answered(&self, method: &Method, status: Option<StatusCode>) {
-        let Some(row) = METHODS.iter().position(|name| *name == method.as_str()) else { return };
-        let column = status.map_or(0, |status| usize::from(status.as_u16() / 100)).min(STATUSES.len() - 1);
-        self.requests[row][column].fetch_add(1, Ordering::Relaxed);
+        let Some(method) = METHODS.into_iter().find(|name| *name == method.as_str()) else { return };
+        let status = status.map(|status| status.as_u16().min(HIGHEST));
+        *self.requests.lock().unwrap_or_else(PoisonError::into_inner).entry((method, status)).or_default() += 1;
     }
 
     pub(crate) fn asked_for_token(&self) {
@@ -77,16 +80,32 @@ impl Meter {
 
     pub(crate) fn snapshot(&self) -> MeterSnapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let requests = METHODS.iter().zip(&self.requests).flat_map(|(method, row)| {
-            STATUSES.iter().zip(row).map(|(status, count)| RequestCount { method, status, count: read(count) })
-        });
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let requests = requests.into_iter().map(|((method, status), count)| RequestCount { method, status, count });
         MeterSnapshot {
-            requests: requests.filter(|request| request.count > 0).collect(),
+            requests: requests.collect(),
             tokens: read(&self.tokens),
             repeats: read(&self.repeats),
             bytes_in: read(&self.bytes_in),
             bytes_out: read(&self.bytes_out),
             throttled: Duration::from_micros(read(&self.throttled_micros)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_count_by_method_and_code_as_it_was_answered() {
+        let meter = Meter::default();
+        for code in [429, 200, 429, 999] {
+            meter.answered(&Method::GET, Some(StatusCode::from_u16(code).unwrap()));
+        }
+        meter.answered(&Method::HEAD, None);
+        meter.answered(&Method::OPTIONS, None);
+        let counted: Vec<_> = meter.snapshot().requests.iter().map(|of| (of.method, of.status, of.count)).collect();
+        assert_eq!(counted, [("GET", Some(200), 1), ("GET", Some(429), 2), ("GET", Some(599), 1), ("HEAD", None, 1)]);
     }
 }

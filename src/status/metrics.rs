@@ -153,7 +153,7 @@ impl Metrics {
         }
         registry.register("entry_paused", "Whether the entry is paused", self.paused.clone());
         registry.register("entry_tags", "Tags that runs have dealt with, by outcome", self.tags.clone());
-        registry.register("registry_requests", "Requests by method and class of the answer", self.requests.clone());
+        registry.register("registry_requests", "Requests by method and code of the answer", self.requests.clone());
         registry.register_with_unit("registry", "Bytes of bodies", Unit::Bytes, self.bytes.clone());
         let help = "How long requests waited for limits and for Retry-After, added up";
         registry.register_with_unit("registry_throttled", help, Unit::Seconds, self.throttled.clone());
@@ -252,10 +252,10 @@ impl Metrics {
         }
     }
 
-    /// A registry answered so many more requests of this method with this class of status (`2xx`; `none` where no
-    /// answer came).
-    pub fn requests_ended(&self, registry: &str, method: &str, status: &str, count: u64) {
-        let (registry, method, status) = (registry.to_owned(), method.to_owned(), status.to_owned());
+    /// A registry answered so many more requests of this method with this code of status; `None` where no answer came.
+    pub fn requests_ended(&self, registry: &str, method: &str, status: Option<u16>, count: u64) {
+        let status = status.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        let (registry, method) = (registry.to_owned(), method.to_owned());
         let mut requested = self.requested.lock().unwrap_or_else(PoisonError::into_inner);
         requested.entry(registry.clone()).or_default().insert((method.clone(), status.clone()));
         drop(requested);
@@ -431,8 +431,8 @@ pub(super) mod tests {
         let metrics = with_a_run();
         let (duration, counts) = (Duration::from_secs(2), TagCounts::default());
         metrics.run_ended("api", &EndedRun { outcome: "failed", well: Some(false), ended: at(20), duration, counts });
-        metrics.requests_ended("docker.io", "GET", "4xx", 2);
-        metrics.requests_ended("docker.io", "HEAD", "none", 1);
+        metrics.requests_ended("docker.io", "GET", Some(429), 2);
+        metrics.requests_ended("docker.io", "HEAD", None, 1);
         metrics.throttled("docker.io", Duration::from_millis(1500));
         metrics.bytes_moved("docker.io", Direction::Received, 17);
         metrics.requests_in_flight("docker.io", 4);
@@ -470,7 +470,7 @@ pub(super) mod tests {
             r#"transship_entry_next_firing_timestamp_seconds{entry="api"} 1800000600.0"#,
             r#"transship_entry_tags_total{entry="api",outcome="copied"} 2"#,
             r#"transship_entry_tags_total{entry="team",outcome="failed"} 0"#,
-            r#"transship_registry_requests_total{registry="docker.io",method="GET",status="4xx"} 2"#,
+            r#"transship_registry_requests_total{registry="docker.io",method="GET",status="429"} 2"#,
             r#"transship_registry_requests_total{registry="docker.io",method="HEAD",status="none"} 1"#,
             r#"transship_registry_throttled_seconds_total{registry="docker.io"} 1.5"#,
             r#"transship_registry_bytes_total{registry="docker.io",direction="received"} 17"#,

@@ -61,7 +61,7 @@ fn metrics() -> Metrics {
     };
     metrics.run_ended("a", &run(true));
     metrics.run_ended("a", &run(false));
-    metrics.requests_ended("h", "GET", "2xx", 1);
+    metrics.requests_ended("h", "GET", Some(200), 1);
     metrics.throttled("h", Duration::ZERO);
     metrics.bytes_moved("h", Direction::Sent, 1);
     let (registry, identity) = ("h".to_owned(), "i".to_owned());
