@@ -1,4 +1,5 @@
-//! Hands what was pushed from the port for push events to the loop.
+//! Hands what was pushed from the port for push events to the loop, one command for each entry. Which entries that are is found in `hooks`;
+//! when they run, the loop decides.
 
 use async_trait::async_trait;
 

@@ -1,4 +1,5 @@
-//! What is said at most once a minute: who guesses secrets shall not fill the log.
+//! What is said at most once a minute: neither who guesses secrets nor a secret that cannot be read shall fill the log. It only tells whether
+//! the minute is over; the words are those of who asks.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

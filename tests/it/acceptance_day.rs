@@ -360,7 +360,8 @@ impl Machine {
         fs::rename(new, self.configuration()).unwrap();
     }
 
-    /// What systemd's LoadCredential= leaves there.
+    /// What systemd's LoadCredential= leaves there at a start. systemd itself changes it with a restart only; Kubernetes, and whoever
+    /// keeps the files in a folder of their own, replace them while the daemon runs.
     fn hand_over_password(&self, password: &str) {
         let (new, file) = (self.root.path("run/credentials/.new"), self.root.path("run/credentials/mirror"));
         fs::write(&new, password).unwrap();

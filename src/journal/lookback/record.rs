@@ -1,4 +1,5 @@
-//! What is asked of the past, and what is found.
+//! What is asked of the past, and what is found: plain records. The statements that find them stand beside this file; rows of the journal
+//! as they were written are in `journal/record.rs`.
 
 use chrono::{DateTime, Utc};
 
