@@ -48,8 +48,8 @@ impl LastWord {
         for run in &self.runs {
             if let Some(error) = &run.error {
                 let streak = self.failures.get(&run.entry);
-                let left_alone = streak.and_then(next::left_alone_until).filter(|until| *until > now);
-                let left_alone = left_alone.filter(|_| entries.iter().any(|entry| entry.name.as_str() == run.entry));
+                let entry = entries.iter().find(|entry| entry.name.as_str() == run.entry);
+                let left_alone = entry.zip(streak).and_then(|(entry, streak)| next::left_alone(entry, streak, now));
                 output.line(last_error(&run.entry, error, streak.map_or(0, |streak| streak.failures), left_alone))?;
             }
         }

@@ -83,13 +83,11 @@ impl Next {
         for pause in entries.iter().filter_map(|entry| held.pause(entry, now)) {
             output.line(format!("{}: {}", pause.entry, units::pause(pause.since, pause.until)))?;
         }
-        for streak in entries.iter().filter_map(|entry| held.streak(entry)) {
-            if let Some(until) = left_alone_until(streak).filter(|until| *until > now) {
-                let (entry, failures) = (&streak.entry, streak.failures);
-                output.line(format!(
-                    "{entry}: failed {failures} times in a row; left alone until {}",
-                    units::moment(until)
-                ))?;
+        for entry in entries {
+            let Some(streak) = held.streak(entry) else { continue };
+            if let Some(until) = left_alone(entry, streak, now) {
+                let (entry, failures, until) = (&streak.entry, streak.failures, units::moment(until));
+                output.line(format!("{entry}: failed {failures} times in a row; left alone until {until}"))?;
             }
         }
         let by_hand = entries.iter().filter(|entry| entry.schedule == Schedule::Never);
@@ -128,8 +126,15 @@ impl Held {
     }
 }
 
+/// Until when an entry is left alone for its failures, where that leaves out a firing.
+pub(super) fn left_alone(entry: &Entry, streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let until = left_alone_until(streak).filter(|until| *until > now)?;
+    let planned = firings(entry, now).next()?;
+    (planned.scheduled_at <= until).then_some(until)
+}
+
 /// Until when the daemon leaves out the firings of an entry that failed so often; `None` where it does not.
-pub(super) fn left_alone_until(streak: &FailureStreak) -> Option<DateTime<Utc>> {
+fn left_alone_until(streak: &FailureStreak) -> Option<DateTime<Utc>> {
     let wait = TimeDelta::from_std(backoff(streak.failures)).ok()?;
     (wait > TimeDelta::zero()).then(|| streak.last + wait)
 }
@@ -264,7 +269,7 @@ AT                    IN        ENTRY    SCHEDULE
 nightly: failed 9 times in a row; left alone until 2026-05-10T01:15:00Z
 ";
         assert_eq!(printed_with(&held, &["nightly"], 1, false), expected);
-        assert!(printed_with(&held, &["often"], 1, false).contains("2026-05-10T06:00:00Z"));
+        assert_eq!(printed_with(&held, &["often"], 1, false), printed(&["often"], 1, false));
         assert_eq!(
             printed_with(&held, &["late"], 2, false),
             printed(&["late"], 2, false),
