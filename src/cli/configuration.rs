@@ -33,7 +33,6 @@ const HANDED_OVER: &str = "/run/credentials/transship.service";
 
 /// Reads a configuration with the environment of the process, and warns of what should not be so.
 pub(super) fn read(path: &Path) -> Result<Config, Problems> {
-    let environment = |name: &str| std::env::var(name).ok().or_else(|| of_service(name, Path::new(HANDED_OVER)));
     let config = crate::config::load(path, &environment)?;
     for name in false_proxies(&environment) {
         tracing::warn!("the environment variable {name} names no proxy and is passed over: write http://HOST:PORT");
@@ -42,6 +41,11 @@ pub(super) fn read(path: &Path) -> Result<Config, Problems> {
         tracing::warn!("{warning}");
     }
     Ok(config)
+}
+
+/// The environment that a configuration is read with, at the start and at a reload.
+pub(super) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().or_else(|| of_service(name, Path::new(HANDED_OVER)))
 }
 
 /// What systemd sets for the service only, so that a command by hand finds the secrets of the daemon that runs.

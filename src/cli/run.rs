@@ -25,8 +25,7 @@ pub struct Run {}
 impl Run {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let path = configuration::find(&context.global)?;
-        let environment = |name: &str| std::env::var(name).ok();
-        let content = config::content(&path, &environment).map(|(digest, _)| digest);
+        let content = config::content(&path, &configuration::environment).map(|(digest, _)| digest);
         let config = configuration::read(&path).map_err(Failure::usage)?;
         let journal = Journal::open(&config.daemon.journal)?;
         let (snapshots, looked_at) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
@@ -54,7 +53,7 @@ impl Run {
             content,
             config,
             journal,
-            environment: Box::new(environment),
+            environment: Box::new(configuration::environment),
             snapshots,
             metrics,
             reload: hang_ups()?,

@@ -39,3 +39,17 @@ impl Schema {
         Ok(Exit::Ok)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::tests::Paper;
+    use super::*;
+
+    #[test]
+    fn the_schema_of_a_notification_is_the_documents() {
+        let paper = Paper::default();
+        let mut context = Context { output: paper.output(), ..super::super::start::tests::context() };
+        Schema { of: Of::Notification }.perform(&mut context).unwrap();
+        assert_eq!(paper.text(), NOTIFICATION);
+    }
+}
