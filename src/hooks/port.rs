@@ -71,6 +71,7 @@ impl Port {
     /// A port with the receivers and entries that `config` holds at the time of a request.
     #[must_use]
     pub fn new(config: watch::Receiver<Arc<Config>>, metrics: Arc<Metrics>, deliver: Arc<dyn Deliver>) -> Self {
+        metrics.hook_events().follow(config.borrow().receivers().map(|(name, _)| name.as_str()));
         Self { config, metrics, deliver, unproven: Arc::default(), unusable: Arc::default() }
     }
 
