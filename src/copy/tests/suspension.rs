@@ -10,7 +10,7 @@ use super::memory::{Fault, Manner, Op};
 use super::*;
 use crate::copy::{Surroundings, Suspension, Unfinished};
 use crate::oci::{Digest, Digester};
-use crate::store::Suspended;
+use crate::store::{ErrorKind, Suspended};
 
 const CHUNK: usize = 4096;
 const SIZE: u64 = 100_000;
@@ -151,4 +151,31 @@ async fn a_blob_that_fits_into_a_chunk_is_not_looked_for_among_what_is_left() {
     arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
     assert_eq!(*scene.kept.asked.lock().unwrap(), [scene.layer.digest]);
     assert_eq!(scene.targets[0].count(Op::Resume), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_the_rest_is_begun_anew_in_the_same_run() {
+    for kind in [ErrorKind::Refused, ErrorKind::Denied, ErrorKind::NotFound, ErrorKind::Unsupported, ErrorKind::Invalid]
+    {
+        let scene = Scene::new(1);
+        scene.leaves_an_upload().await;
+        scene.targets[0].once_at(Op::Send, scene.layer.digest, Fault::Fail(kind));
+        let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
+        arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
+        assert_eq!(scene.reads_of_the_layer().last(), Some(&0), "{kind:?}");
+        assert_eq!((scene.targets[0].count(Op::Resume), scene.to[0].holds_blob(&scene.layer)), (1, true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_the_rest_is_forgotten_though_it_is_refused_from_the_start_too() {
+    let scene = Scene::new(1);
+    scene.leaves_an_upload().await;
+    scene.targets[0].always_at(Op::Send, scene.layer.digest, Fault::Fail(ErrorKind::Refused));
+    let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
+    let (_, outcome) = within(batch.copy(order("v1", &scene.image, 1))).await.remove(0);
+    assert!(outcome.unwrap_err().to_string().ends_with("made to fail"));
+    assert_eq!(scene.kept.stored(), Vec::<u64>::new());
+    let sends = scene.targets[0].count_at(Op::Send, scene.layer.digest);
+    assert_eq!(sends, 3, "by the process that was interrupted, for the rest, and from the start");
 }
