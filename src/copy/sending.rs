@@ -99,12 +99,12 @@ async fn send_once(
     let (batch, target) = (&delivery.batch, delivery.target());
     let place = batch.source.place();
     let _held = batch.suspension().hold();
-    let transfer = Transfer::new(place, target.place(), blob.digest, blob.size);
     let standing = upload.standing().cloned();
-    transfer.advance(standing.as_ref().map_or(0, |standing| standing.stored));
+    let stored = standing.as_ref().map_or(0, |standing| standing.stored);
+    let transfer = Transfer::going_on(place, target.place(), blob.digest, blob.size, stored);
     batch.tell(Event::TransferStarted(transfer.clone())).await;
     let mut under_way = UnderWay { batch, transfer: Some(transfer.clone()) };
-    work.restart(standing.as_ref().map_or(0, |standing| standing.stored));
+    work.restart(stored);
     let (counted, work) = (transfer.clone(), work.clone());
     let bytes = bytes.inspect(move |piece| {
         if let Ok(piece) = piece {

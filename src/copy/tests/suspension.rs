@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::content::{bytes, image};
 use super::memory::{Fault, Manner, Op};
 use super::*;
+use crate::copy::event::{Event, Transfer};
 use crate::copy::{Surroundings, Suspension, Unfinished};
 use crate::oci::{Digest, Digester};
 use crate::store::{ErrorKind, Suspended};
@@ -71,10 +72,19 @@ impl Scene {
 
     /// A process of its own, which copies to the first so many targets.
     fn batch(&self, targets: usize, suspension: &Suspension, contents: Contents) -> Arc<Batch> {
+        self.batch_telling(targets, suspension, contents, mpsc::channel(1).0)
+    }
+
+    fn batch_telling(
+        &self,
+        targets: usize,
+        suspension: &Suspension,
+        contents: Contents,
+        events: mpsc::Sender<Event>,
+    ) -> Arc<Batch> {
         let targets = self.to[..targets].iter().map(|to| (to.clone() as Arc<dyn Target>, contents)).collect();
         let unfinished: Arc<dyn Unfinished> = self.kept.clone();
-        let surroundings =
-            Surroundings { events: mpsc::channel(1).0, unfinished: Some(unfinished), suspension: suspension.clone() };
+        let surroundings = Surroundings { events, unfinished: Some(unfinished), suspension: suspension.clone() };
         let source = self.from.clone() as Arc<dyn Source>;
         Batch::new(&Copier::new(64 * MIB), source, targets, Rules::default(), None, surroundings)
     }
@@ -178,4 +188,23 @@ async fn what_is_refused_the_rest_is_forgotten_though_it_is_refused_from_the_sta
     assert_eq!(scene.kept.stored(), Vec::<u64>::new());
     let sends = scene.targets[0].count_at(Op::Send, scene.layer.digest);
     assert_eq!(sends, 3, "by the process that was interrupted, for the rest, and from the start");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_process_has_sent_is_progress_and_not_sent_by_this_one() {
+    let scene = Scene::new(1);
+    scene.leaves_an_upload().await;
+    let stored = scene.kept.stored()[0];
+    let (events, mut heard) = mpsc::channel(64);
+    let batch = scene.batch_telling(1, &Suspension::default(), Contents::Unknown, events);
+    arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
+    drop(batch);
+    let mut transfers: Vec<Arc<Transfer>> = Vec::new();
+    while let Some(event) = heard.recv().await {
+        if let Event::TransferFinished(transfer) = event {
+            transfers.push(transfer);
+        }
+    }
+    let transfer = transfers.iter().find(|transfer| transfer.digest == scene.layer.digest).unwrap();
+    assert_eq!((transfer.sent(), transfer.reached()), (SIZE - stored, SIZE));
 }
