@@ -66,7 +66,9 @@ impl Service {
         if self.running.get(entry).is_some_and(|stop| stop.drain.is_cancelled()) {
             // It is told to end and has not yet: it goes on as one that was changed does.
             self.renewed.insert(entry.to_owned());
-        } else if owes && self.has(entry) {
+        }
+        // What is owed may be about other tags than the run under way, and comes behind it however that ends.
+        if owes && self.has(entry) {
             tracing::info!(entry, "goes on where the pause stopped it");
             self.waiting.push(Due { entry: entry.to_owned(), trigger: Trigger::Continued, only: None });
         }
@@ -89,7 +91,7 @@ mod tests {
 
     use super::super::tests::service;
     use super::*;
-    use crate::daemon::Only;
+    use crate::daemon::{Only, RunOutcome, RunReport, Stop};
     use crate::journal::Journal;
     use crate::schedule::Timing;
 
@@ -156,6 +158,40 @@ mod tests {
             daemon.resume("app", now).await.unwrap();
             daemon.start_due(now);
             assert!(daemon.running.contains_key("app"), "{when}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_pause_owes_comes_once_though_the_pause_ends_before_the_run_that_it_stops() {
+        let only = || Some(Only::tag("app".parse().unwrap(), "v1".parse().unwrap()));
+        let now = Utc::now();
+        for what in ["pushed during it", "queued before it", "nothing but what is left"] {
+            for outcome in [RunOutcome::Succeeded, RunOutcome::Interrupted] {
+                let folder = tempfile::tempdir().unwrap();
+                let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+                let mut daemon = service(folder.path(), &journal).await;
+                // A run that is under way for as long as the test wants.
+                daemon.running.insert("app".into(), Stop::default());
+                if what == "queued before it" {
+                    daemon.confined.insert("app".into());
+                    daemon.run_now("app".into(), Trigger::Asked, None).unwrap();
+                }
+                daemon.pause("app", None, now).await.unwrap();
+                if what == "pushed during it" {
+                    assert_eq!(daemon.run_now("app".into(), Trigger::Pushed, only()), Ok(Accepted::WaitsAlready));
+                }
+                daemon.resume("app", now).await.unwrap();
+                daemon.start_due(now);
+                let (started, ended) = (now, now);
+                let (entry, tags, problems) = ("app".to_owned(), Vec::new(), Vec::new());
+                let cut_off = outcome == RunOutcome::Interrupted;
+                let outcome = outcome.clone();
+                daemon.ended(Ok(RunReport { entry, run: Some(1), started, ended, outcome, tags, problems }));
+                let due: Vec<Due> = std::iter::from_fn(|| daemon.waiting.pop(|_| true)).collect();
+                let whole = Due { entry: "app".into(), trigger: Trigger::Continued, only: None };
+                let expected = if what.starts_with("nothing") && !cut_off { vec![] } else { vec![whole] };
+                assert_eq!(due, expected, "{what}, cut off: {cut_off}");
+            }
         }
     }
 
