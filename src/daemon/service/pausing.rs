@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Service, WITHIN};
-use crate::daemon::pauses::Pauses;
+use crate::daemon::pauses::{Pause, Pauses};
 use crate::daemon::queue::Due;
 use crate::daemon::{Accepted, Refusal};
 use crate::journal::{JournalError, PauseRecord, Trigger};
@@ -74,11 +74,30 @@ impl Service {
         }
     }
 
-    pub(super) async fn write_down(&self, pause: PauseRecord) -> Result<(), Refusal> {
+    async fn write_down(&self, pause: PauseRecord) -> Result<(), Refusal> {
         let Some(journal) = &self.engine.journal else { return Ok(()) };
+        let in_force = self.in_force_instead_of(&pause);
         match tokio::time::timeout(WITHIN, journal.note_pause(pause)).await {
             Ok(written) => written.map_err(|error| Refusal::Unwritten(error.to_string())),
-            Err(_) => Err(Refusal::Unwritten("it takes too long".to_owned())),
+            Err(_) => {
+                // The journal may yet write what it was given: then it writes behind that what is in force. It is in its queue
+                // before anything that is asked for later.
+                let journal = journal.clone();
+                let mut behind = Box::pin(async move { journal.note_pause(in_force).await });
+                if futures_util::poll!(&mut behind).is_pending() {
+                    tokio::spawn(behind);
+                }
+                Err(Refusal::Unwritten("it takes too long".to_owned()))
+            }
+        }
+    }
+
+    /// What the journal is to say of the entry where it cannot say this.
+    fn in_force_instead_of(&self, pause: &PauseRecord) -> PauseRecord {
+        let entry = pause.entry.clone();
+        match self.pauses.get(&entry) {
+            Some(Pause { since, until, .. }) => PauseRecord { entry, since, until, ended: None },
+            None => PauseRecord { entry, since: pause.since, until: None, ended: Some(pause.since) },
         }
     }
 }
@@ -210,6 +229,42 @@ mod tests {
         assert!(daemon.running.contains_key("app"));
         assert_eq!(daemon.resume("app", until).await, Ok(Accepted::NotPaused));
         assert!(daemon.resume("nobody", until).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_because_the_journal_takes_too_long_is_not_in_force_after_a_restart_either() {
+        for paused_before in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("journal.db");
+            let journal = Journal::open(&path).unwrap();
+            let mut daemon = service(folder.path(), &journal).await;
+            let now = Utc::now();
+            if paused_before {
+                daemon.pause("app", None, now).await.unwrap();
+            }
+            let another = rusqlite::Connection::open(&path).unwrap();
+            another.execute_batch("BEGIN IMMEDIATE").unwrap();
+            tokio::time::pause();
+            let refused = match paused_before {
+                false => daemon.pause("app", None, now).await,
+                true => daemon.resume("app", now).await,
+            };
+            tokio::time::resume();
+            assert_eq!(refused, Err(Refusal::Unwritten("it takes too long".to_owned())));
+            assert_eq!(daemon.pauses.has("app"), paused_before);
+            another.execute_batch("ROLLBACK").unwrap();
+
+            let mut restarted = service(folder.path(), &journal).await;
+            restarted.take_up_pauses(now).await.unwrap();
+            assert_eq!(restarted.pauses.has("app"), paused_before, "paused before: {paused_before}");
+            // What is asked for next counts.
+            match paused_before {
+                false => daemon.pause("app", None, now).await.unwrap(),
+                true => daemon.resume("app", now).await.unwrap(),
+            };
+            restarted.take_up_pauses(now).await.unwrap();
+            assert_eq!(restarted.pauses.has("app"), !paused_before, "the next one");
+        }
     }
 
     #[tokio::test]
