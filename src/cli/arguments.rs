@@ -14,7 +14,7 @@ use super::{
 #[derive(Debug, Parser)]
 #[command(name = "transship", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 all is well, 1 at least one tag failed, 2 usage or configuration, \
-                        3 changes pending, 4 held by a rule, 130 interrupted.")]
+                        3 changes pending, 4 held by a rule or by a pull limit, 130 interrupted.")]
 pub struct Arguments {
     /// What every command takes.
     #[command(flatten)]
@@ -72,7 +72,7 @@ pub enum Command {
     Pause(pause::Pause),
     /// End the pauses of entries
     Resume(resume::Resume),
-    /// Print the JSON Schema of the configuration, or that of /status
+    /// Print the JSON Schema of the configuration, of /status or of a notification
     Schema(schema::Schema),
     /// Print the completions of a shell
     Completions(completions::Completions),

@@ -28,9 +28,12 @@ pub(super) fn find_if_any(global: &Global) -> Option<PathBuf> {
     global.config.clone().or_else(there)
 }
 
+/// Where systemd keeps what it hands to the packaged service, while that runs.
+const HANDED_OVER: &str = "/run/credentials/transship.service";
+
 /// Reads a configuration with the environment of the process, and warns of what should not be so.
 pub(super) fn read(path: &Path) -> Result<Config, Problems> {
-    let environment = |name: &str| std::env::var(name).ok();
+    let environment = |name: &str| std::env::var(name).ok().or_else(|| of_service(name, Path::new(HANDED_OVER)));
     let config = crate::config::load(path, &environment)?;
     for name in false_proxies(&environment) {
         tracing::warn!("the environment variable {name} names no proxy and is passed over: write http://HOST:PORT");
@@ -39,6 +42,12 @@ pub(super) fn read(path: &Path) -> Result<Config, Problems> {
         tracing::warn!("{warning}");
     }
     Ok(config)
+}
+
+/// What systemd sets for the service only, so that a command by hand finds the secrets of the daemon that runs.
+fn of_service(name: &str, handed_over: &Path) -> Option<String> {
+    let is_there = name == "CREDENTIALS_DIRECTORY" && handed_over.is_dir();
+    is_there.then(|| handed_over.to_string_lossy().into_owned())
 }
 
 /// How registries are spoken to that no configuration names, by the environment of the process.
@@ -91,6 +100,15 @@ mod tests {
         let config = config();
         let entries = super::chosen(&config, &names).map_err(|failure| failure.to_string())?;
         Ok(entries.iter().map(|entry| entry.name.to_string()).collect())
+    }
+
+    #[test]
+    fn by_hand_the_secrets_of_the_service_are_found_while_it_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().to_str().unwrap().to_owned();
+        assert_eq!(of_service("CREDENTIALS_DIRECTORY", folder.path()), Some(there));
+        assert_eq!(of_service("HOME", folder.path()), None, "that one name alone");
+        assert_eq!(of_service("CREDENTIALS_DIRECTORY", &folder.path().join("gone")), None);
     }
 
     #[test]

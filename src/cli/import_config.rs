@@ -59,7 +59,7 @@ impl ImportConfig {
             }
         }
         tell(&imported);
-        Ok(Exit::Ok)
+        Ok(if imported.left_out > 0 { Exit::Held } else { Exit::Ok })
     }
 }
 
@@ -71,6 +71,13 @@ fn tell(imported: &Imported) {
     let Imported { entries, left_out, .. } = imported;
     let remarks = imported.remarks.len() + imported.more_remarks;
     output::complain(format!(
-        "{entries} entries, {left_out} left out, {remarks} remarks: see the comments, then `transship check`"
+        "{}, {left_out} left out, {}: see the comments, then `transship check`",
+        counted(*entries, "entry", "entries"),
+        counted(remarks, "remark", "remarks")
     ));
+}
+
+/// `1 entry`, `2 entries`.
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }

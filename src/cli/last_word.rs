@@ -11,20 +11,20 @@ use super::status::last_error;
 use super::table::{Align, Table};
 use super::{next, units};
 use crate::config::Entry;
-use crate::journal::{Journal, JournalError, PauseRecord, RunRecord};
+use crate::journal::{FailureStreak, Journal, JournalError, PauseRecord, RunRecord};
 
-/// The journal's last word.
-#[derive(Debug)]
+/// The journal's last word; by default that of one in which nothing stands.
+#[derive(Debug, Default)]
 pub(super) struct LastWord {
     runs: Vec<RunRecord>,
-    failures: HashMap<String, u32>,
+    failures: HashMap<String, FailureStreak>,
     pauses: Vec<PauseRecord>,
 }
 
 impl LastWord {
     pub(super) async fn of(journal: &Journal) -> Result<Self, JournalError> {
         let streaks = journal.failure_streaks().await?;
-        let failures = streaks.into_iter().map(|streak| (streak.entry, streak.failures)).collect();
+        let failures = streaks.into_iter().map(|streak| (streak.entry.clone(), streak)).collect();
         Ok(Self { runs: journal.last_runs().await?, failures, pauses: journal.pauses().await? })
     }
 
@@ -47,7 +47,10 @@ impl LastWord {
         output.table(&table)?;
         for run in &self.runs {
             if let Some(error) = &run.error {
-                output.line(last_error(&run.entry, error, self.failures.get(&run.entry).copied().unwrap_or(0)))?;
+                let streak = self.failures.get(&run.entry);
+                let left_alone = streak.and_then(next::left_alone_until).filter(|until| *until > now);
+                let left_alone = left_alone.filter(|_| entries.iter().any(|entry| entry.name.as_str() == run.entry));
+                output.line(last_error(&run.entry, error, streak.map_or(0, |streak| streak.failures), left_alone))?;
             }
         }
         Ok(())
@@ -69,7 +72,7 @@ impl LastWord {
     fn next(&self, entry: &Entry, now: DateTime<Utc>) -> String {
         let mut pauses = self.pauses.iter().filter(|pause| pause.over(now).is_none());
         let pause = pauses.find(|pause| pause.entry == entry.name.as_str());
-        match (next::first(entry, pause, now), pause) {
+        match (next::first(entry, pause, self.failures.get(entry.name.as_str()), now), pause) {
             (_, Some(pause)) => units::pause(pause.since, pause.until),
             (Some(next), None) => units::moment(next),
             (None, None) => "by hand only".to_owned(),
@@ -124,5 +127,12 @@ gone     2026-05-09T04:00:00Z  succeeded  2 kept  not in the configuration
 nightly: source: listing tags: denied (2 times in a row)
 ";
         assert_eq!(paper.text(), expected);
+        // In the two minutes for which it is left alone, a firing would be left out.
+        let paper = Paper::default();
+        let text = CONFIG.replace("0 3 * * *", "* * * * *");
+        let config = crate::config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap();
+        word.print(&config.entries, at("09T03:00"), &mut paper.output()).unwrap();
+        let (shown, told) = (paper.text(), "(2 times in a row; left alone until 2026-05-09T03:02:00Z)\n");
+        assert!(shown.contains("2 kept  2026-05-09T03:03:00Z\n") && shown.ends_with(told), "{shown}");
     }
 }

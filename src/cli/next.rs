@@ -1,5 +1,5 @@
-//! `transship next [ENTRY…]`: when entries will run by themselves, by the configuration, the clock, and the pauses of the journal. The
-//! daemon need not run.
+//! `transship next [ENTRY…]`: when entries will run by themselves, by the configuration, the clock, and the pauses and failures of
+//! the journal. The daemon need not run.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use super::start::Context;
 use super::table::{Align, Table};
 use super::{configuration, units};
 use crate::config::Entry;
-use crate::journal::{Journal, JournalError, PauseRecord};
-use crate::schedule::{Schedule, jitter_of};
+use crate::journal::{FailureStreak, Journal, JournalError, PauseRecord};
+use crate::schedule::{Schedule, backoff, jitter_of};
 
 /// The arguments of `transship next`.
 #[derive(Debug, clap::Args)]
@@ -45,27 +45,19 @@ impl Next {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let config = configuration::load(&context.global)?;
         let entries = configuration::chosen(&config, &self.entries)?;
-        let pauses = match pauses(&config.daemon.journal).await {
-            Ok(pauses) => pauses,
+        let held = match Held::of(&config.daemon.journal).await {
+            Ok(held) => held,
             Err(error) => {
-                tracing::warn!(%error, "the journal does not tell which entries are paused: all are listed");
-                Vec::new()
+                tracing::warn!(%error, "the journal does not tell which entries are paused or fail: all are listed");
+                Held::default()
             }
         };
-        self.print(&entries, &pauses, Utc::now(), &mut context.output)?;
+        self.print(&entries, &held, Utc::now(), &mut context.output)?;
         Ok(Exit::Ok)
     }
 
-    fn print(
-        &self,
-        entries: &[&Entry],
-        pauses: &[PauseRecord],
-        now: DateTime<Utc>,
-        output: &mut Output,
-    ) -> Result<(), Failure> {
-        let lasting =
-            |entry: &Entry| pauses.iter().find(|pause| pause.entry == entry.name.as_str() && pause.over(now).is_none());
-        let coming = coming(entries, now, self.count.into(), lasting);
+    fn print(&self, entries: &[&Entry], held: &Held, now: DateTime<Utc>, output: &mut Output) -> Result<(), Failure> {
+        let coming = coming(entries, now, self.count.into(), |entry| (held.pause(entry, now), held.streak(entry)));
         if self.json {
             return Ok(output.json(&coming)?);
         }
@@ -88,8 +80,17 @@ impl Next {
             }
             output.table(&table)?;
         }
-        for pause in entries.iter().filter_map(|entry| lasting(entry)) {
+        for pause in entries.iter().filter_map(|entry| held.pause(entry, now)) {
             output.line(format!("{}: {}", pause.entry, units::pause(pause.since, pause.until)))?;
+        }
+        for streak in entries.iter().filter_map(|entry| held.streak(entry)) {
+            if let Some(until) = left_alone_until(streak).filter(|until| *until > now) {
+                let (entry, failures) = (&streak.entry, streak.failures);
+                output.line(format!(
+                    "{entry}: failed {failures} times in a row; left alone until {}",
+                    units::moment(until)
+                ))?;
+            }
         }
         let by_hand = entries.iter().filter(|entry| entry.schedule == Schedule::Never);
         let by_hand: Vec<&str> = by_hand.map(|entry| entry.name.as_str()).collect();
@@ -100,27 +101,52 @@ impl Next {
     }
 }
 
-/// The pauses that a journal has; one that is not there has none.
-async fn pauses(journal: &Path) -> Result<Vec<PauseRecord>, JournalError> {
-    match Journal::open_existing(journal) {
-        Ok(journal) => journal.pauses().await,
-        Err(JournalError::Missing { .. }) => Ok(Vec::new()),
-        Err(error) => Err(error),
+/// What the journal knows that keeps entries from firing.
+#[derive(Debug, Default)]
+struct Held {
+    pauses: Vec<PauseRecord>,
+    failures: Vec<FailureStreak>,
+}
+
+impl Held {
+    /// A journal that is not there holds nothing up.
+    async fn of(journal: &Path) -> Result<Self, JournalError> {
+        match Journal::open_existing(journal) {
+            Ok(journal) => Ok(Self { pauses: journal.pauses().await?, failures: journal.failure_streaks().await? }),
+            Err(JournalError::Missing { .. }) => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The pause that lasts.
+    fn pause(&self, entry: &Entry, now: DateTime<Utc>) -> Option<&PauseRecord> {
+        self.pauses.iter().find(|pause| pause.entry == entry.name.as_str() && pause.over(now).is_none())
+    }
+
+    fn streak(&self, entry: &Entry) -> Option<&FailureStreak> {
+        self.failures.iter().find(|streak| streak.entry == entry.name.as_str())
     }
 }
 
+/// Until when the daemon leaves out the firings of an entry that failed so often; `None` where it does not.
+pub(super) fn left_alone_until(streak: &FailureStreak) -> Option<DateTime<Utc>> {
+    let wait = TimeDelta::from_std(backoff(streak.failures)).ok()?;
+    (wait > TimeDelta::zero()).then(|| streak.last + wait)
+}
+
 /// The first so many firings after `now`, in the order of their instants, then of the entries' names. What an entry would fire
-/// during its pause is left out.
+/// during its pause, or while it is left alone for its failures, is left out.
 fn coming<'a>(
     entries: &[&Entry],
     now: DateTime<Utc>,
     count: usize,
-    pause: impl Fn(&Entry) -> Option<&'a PauseRecord>,
+    held: impl Fn(&Entry) -> (Option<&'a PauseRecord>, Option<&'a FailureStreak>),
 ) -> Vec<Coming> {
     let of_entry = |entry: &&Entry| {
-        let pause = pause(entry);
-        let until = pause.and_then(|pause| pause.until);
-        let is_endless = pause.is_some() && until.is_none();
+        let (pause, streak) = held(entry);
+        let paused_until = pause.and_then(|pause| pause.until);
+        let is_endless = pause.is_some() && paused_until.is_none();
+        let until = paused_until.max(streak.and_then(left_alone_until));
         let fires = firings(entry, now).take_while(move |_| !is_endless);
         fires
             .filter(move |coming| until.is_none_or(|until| coming.scheduled_at > until))
@@ -133,9 +159,14 @@ fn coming<'a>(
     all
 }
 
-/// When an entry that is not paused, or until then, fires first after `now`.
-pub(super) fn first(entry: &Entry, pause: Option<&PauseRecord>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    coming(&[entry], now, 1, |_| pause).first().map(|coming| coming.at)
+/// When an entry fires first after `now` that is not paused, or after its pause, and not left alone for its failures.
+pub(super) fn first(
+    entry: &Entry,
+    pause: Option<&PauseRecord>,
+    streak: Option<&FailureStreak>,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    coming(&[entry], now, 1, |_| (pause, streak)).first().map(|coming| coming.at)
 }
 
 /// The firings of one entry after `now`.
@@ -167,15 +198,15 @@ sync:
 "#;
 
     fn printed(names: &[&str], count: u16, json: bool) -> String {
-        printed_with(&[], names, count, json)
+        printed_with(&Held::default(), names, count, json)
     }
 
-    fn printed_with(pauses: &[PauseRecord], names: &[&str], count: u16, json: bool) -> String {
+    fn printed_with(held: &Held, names: &[&str], count: u16, json: bool) -> String {
         let config = crate::config::parse("sync.yaml", CONFIG, &|_| Some("/tmp".into())).unwrap();
         let entries: Vec<&Entry> = config.entries.iter().filter(|entry| names.contains(&entry.name.as_str())).collect();
         let paper = Paper::default();
         let now = "2026-05-10T00:30:00Z".parse().unwrap();
-        Next { entries: Vec::new(), count, json }.print(&entries, pauses, now, &mut paper.output()).unwrap();
+        Next { entries: Vec::new(), count, json }.print(&entries, held, now, &mut paper.output()).unwrap();
         paper.text()
     }
 
@@ -206,6 +237,7 @@ by hand only: hand
             pause("hand", Some(at("09T13:00")), None),
             pause("late", None, Some(at("09T13:00"))),
         ];
+        let pauses = Held { pauses: pauses.into(), failures: Vec::new() };
         let expected = "\
 AT                    IN       ENTRY  SCHEDULE
 2026-05-10T18:00:00Z  17h 30m  often  every 6h UTC
@@ -217,6 +249,27 @@ by hand only: hand
         assert_eq!(printed_with(&pauses, &["nightly", "often", "hand"], 2, false), expected);
         let left = |name| printed_with(&pauses, &[name], 2, false) == printed(&[name], 2, false);
         assert_eq!(["late", "hand", "often"].map(left), [true, true, false], "a pause that is over changes nothing");
+    }
+
+    #[test]
+    fn what_the_back_off_leaves_out_is_not_listed_and_said() {
+        let at = |time: &str| format!("2026-05-10T{time}:00Z").parse::<DateTime<Utc>>().unwrap();
+        let streak = |entry: &str, failures| FailureStreak { entry: entry.into(), failures, last: at("00:15") };
+        // An hour: the firing of nightly at 01:00 is left out, that of often at 06:00 is not.
+        let held =
+            Held { pauses: Vec::new(), failures: vec![streak("nightly", 9), streak("often", 9), streak("late", 1)] };
+        let expected = "\
+AT                    IN        ENTRY    SCHEDULE
+2026-05-11T01:00:00Z  1day 30m  nightly  0 3 * * * Europe/Berlin
+nightly: failed 9 times in a row; left alone until 2026-05-10T01:15:00Z
+";
+        assert_eq!(printed_with(&held, &["nightly"], 1, false), expected);
+        assert!(printed_with(&held, &["often"], 1, false).contains("2026-05-10T06:00:00Z"));
+        assert_eq!(
+            printed_with(&held, &["late"], 2, false),
+            printed(&["late"], 2, false),
+            "a single failure holds nothing up"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `transship pause ENTRY…`: lets entries begin no runs by themselves, until they are resumed or for a time.
+//! `transship pause ENTRY…`: lets entries begin no runs by themselves, until they are resumed or for a time. It only asks the daemon,
+//! which keeps the pause in its journal; `once` and `copy` by hand are not held up.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +33,6 @@ impl Pause {
         // One that is too long to be told has no end.
         let end = |lasting| Utc::now().checked_add_signed(TimeDelta::from_std(lasting).ok()?);
         let request = Request::Pause { entries: trigger::once_each(&self.entries), until: self.lasting.and_then(end) };
-        trigger::perform(self.at.as_deref(), request, self.json, context).await
+        trigger::perform(self.at.as_deref(), request, self.json, trigger::NOBODY, context).await
     }
 }

@@ -1,4 +1,4 @@
-//! `transship resume ENTRY…`: ends the pauses of entries.
+//! `transship resume ENTRY…`: ends the pauses of entries. It only asks the daemon; it starts no run by itself.
 
 use std::path::PathBuf;
 
@@ -24,6 +24,6 @@ pub struct Resume {
 impl Resume {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let request = Request::Resume { entries: trigger::once_each(&self.entries) };
-        trigger::perform(self.at.as_deref(), request, self.json, context).await
+        trigger::perform(self.at.as_deref(), request, self.json, trigger::NOBODY, context).await
     }
 }

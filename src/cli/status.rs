@@ -12,14 +12,16 @@ use secrecy::ExposeSecret as _;
 
 use super::exit::{Exit, Failure};
 use super::last_word::LastWord;
-use super::output::Output;
+use super::output::{Output, complain};
 use super::start::Context;
 use super::table::{Align, Table};
 use super::{configuration, units};
-use crate::config::{Readers, StatusPort};
-use crate::journal::{Journal, TagCounts};
+use crate::config::{Config, Readers, StatusPort};
+use crate::journal::{Journal, JournalError, TagCounts};
 use crate::registry::Secret;
-use crate::status::{EntryState, FailedRun, LimitsState, Quota, RegistryState, RunningState, Snapshot, TransferState};
+use crate::status::{
+    EntryState, FailedRun, HEALTHY_WITHIN, LimitsState, Quota, RegistryState, RunningState, Snapshot, TransferState,
+};
 
 /// How long the daemon may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -55,8 +57,10 @@ async fn ask(port: &StatusPort, token: Option<&Secret>) -> Result<Snapshot, anyh
         StatusPort::Off => return Err(anyhow!("the configuration says `status: off`")),
     };
     // The innermost cause tells a person most: the rest says that a request failed.
-    let silent =
-        |error: reqwest::Error| anyhow!("no daemon answers at {port}: {}", anyhow::Error::from(error).root_cause());
+    let silent = |error: reqwest::Error| {
+        let hangs = if error.is_timeout() { "; `systemctl status transship` and its log tell more" } else { "" };
+        anyhow!("no daemon answers at {port}: {}{hangs}", anyhow::Error::from(error).root_cause())
+    };
     let mut request = client.build()?.get(url);
     if let Some(token) = token {
         let token = token.read().await.context("the token of the status port cannot be read")?;
@@ -99,6 +103,10 @@ fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::i
     let up = units::between(snapshot.started, now);
     let ready = if snapshot.obstacles().is_empty() { "ready" } else { "not ready" };
     output.line(format!("running for {up}, {ready}"))?;
+    if let Some(stuck) = stuck(snapshot, now) {
+        let turned = humantime::format_duration(Duration::from_secs(stuck.as_secs()));
+        output.line(format!("  not healthy: the loop last turned {turned} ago"))?;
+    }
     for obstacle in snapshot.obstacles() {
         output.line(format!("  {obstacle}"))?;
     }
@@ -112,7 +120,7 @@ fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::i
     output.table(&entries(&snapshot.entries))?;
     for entry in &snapshot.entries {
         if let Some(error) = entry.last_run.as_ref().and_then(|run| run.error.as_ref()) {
-            output.line(last_error(&entry.name, error, entry.failures))?;
+            output.line(last_error(&entry.name, error, entry.failures, None))?;
         }
     }
     for waiting in &snapshot.waiting {
@@ -141,9 +149,15 @@ fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::i
     Ok(())
 }
 
-/// `api: source: listing tags: denied (3 times in a row)`.
-pub(super) fn last_error(entry: &str, error: &str, failures: u32) -> String {
-    let again = if failures > 1 { format!(" ({failures} times in a row)") } else { String::new() };
+/// How long the daemon's loop has not turned, where that is too long.
+fn stuck(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Duration> {
+    (now - snapshot.loop_turned_at).to_std().ok().filter(|silent| *silent > HEALTHY_WITHIN)
+}
+
+/// `api: source: listing tags: denied (3 times in a row; left alone until 2026-11-21T03:08:00Z)`.
+pub(super) fn last_error(entry: &str, error: &str, failures: u32, left_alone: Option<DateTime<Utc>>) -> String {
+    let until = left_alone.map(|until| format!("; left alone until {}", units::moment(until))).unwrap_or_default();
+    let again = if failures > 1 { format!(" ({failures} times in a row{until})") } else { String::new() };
     format!("{entry}: {error}{again}")
 }
 
@@ -248,7 +262,10 @@ impl Status {
             let token = self.token_file.clone().map(Secret::File);
             return self.tell(&ask(port, token.as_ref()).await?, &mut context.output);
         }
-        let config = configuration::load(&context.global)?;
+        let config = match configuration::load(&context.global) {
+            Ok(config) => config,
+            Err(mistake) => return self.without_configuration(mistake, &StatusPort::default(), context).await,
+        };
         let token = match &config.daemon.status.readers {
             Readers::Token(token) => Some(token),
             Readers::Local | Readers::Anyone => None,
@@ -257,22 +274,62 @@ impl Status {
             Ok(snapshot) => self.tell(&snapshot, &mut context.output),
             Err(silence) if self.json => Err(silence.into()),
             Err(silence) => {
-                context.output.line(format!("{silence}\nwhat the journal knows, and what is to come:\n"))?;
-                let journal = Journal::open_existing(&config.daemon.journal)?;
-                LastWord::of(&journal).await?.print(&config.entries, Utc::now(), &mut context.output)?;
+                let silence = format!("{silence} (an edited port counts from the daemon's next start on)");
+                context.output.line(silence)?;
+                last_word(&config, Utc::now(), &mut context.output).await?;
                 Ok(Exit::Failed)
             }
         }
     }
 
+    /// A broken edit of the file harms no daemon that runs: it is asked at `usual`, where daemons answer that were told no other
+    /// place. The mistake is said all the same.
+    async fn without_configuration(
+        &self,
+        mistake: Failure,
+        usual: &StatusPort,
+        context: &mut Context,
+    ) -> Result<Exit, Failure> {
+        let Ok(snapshot) = ask(usual, None).await else { return Err(with_way_out(mistake)) };
+        let exit = self.tell(&snapshot, &mut context.output)?;
+        context.output.flush()?;
+        complain(&mistake);
+        Ok(exit)
+    }
+
     fn tell(&self, snapshot: &Snapshot, output: &mut Output) -> Result<Exit, Failure> {
+        let now = Utc::now();
         if self.json {
             output.json(snapshot)?;
         } else {
-            print(snapshot, Utc::now(), output)?;
+            print(snapshot, now, output)?;
         }
-        Ok(Exit::Ok)
+        Ok(if stuck(snapshot, now).is_some() { Exit::Failed } else { Exit::Ok })
     }
+}
+
+/// How a daemon is reached that a configuration which cannot be read does not show.
+fn with_way_out(mistake: Failure) -> Failure {
+    let told = mistake.to_string();
+    let way_out = format!(
+        "{}; a daemon that runs goes on by the last good configuration: ask it by `transship status --at ADDRESS:PORT`",
+        told.strip_prefix("error: ").unwrap_or(&told)
+    );
+    match mistake {
+        Failure::Usage(error) => Failure::Usage(error.context(way_out)),
+        Failure::Failed(error) => Failure::Failed(error.context(way_out)),
+    }
+}
+
+/// What is known while no daemon answers: by the journal, and where there is none by the configuration alone.
+async fn last_word(config: &Config, now: DateTime<Utc>, output: &mut Output) -> Result<(), Failure> {
+    let (word, known) = match Journal::open_existing(&config.daemon.journal) {
+        Ok(journal) => (LastWord::of(&journal).await?, "what the journal knows, and what is to come:".to_owned()),
+        Err(error @ JournalError::Missing { .. }) => (LastWord::default(), format!("{error}; what is to come:")),
+        Err(error) => return Err(error.into()),
+    };
+    output.line(format!("{known}\n"))?;
+    Ok(word.print(&config.entries, now, output)?)
 }
 
 #[cfg(test)]
@@ -445,6 +502,65 @@ FAILED RUN  ENTRY  ENDED                 OUTCOME  WHY
         assert_eq!(ask(&address, None).await.unwrap(), snapshot());
         assert_eq!(ask(&StatusPort::Unix(socket), None).await.unwrap(), snapshot());
         shutdown.cancel();
+    }
+
+    fn asked(json: bool) -> Status {
+        Status { at: None, token_file: None, json }
+    }
+
+    #[test]
+    fn a_daemon_whose_loop_is_stuck_is_a_failure() {
+        let paper = Paper::default();
+        let stuck = Snapshot { loop_turned_at: Utc::now() - chrono::TimeDelta::minutes(5), ..snapshot() };
+        assert_eq!(asked(false).tell(&stuck, &mut paper.output()).unwrap(), Exit::Failed);
+        assert!(paper.text().contains("\n  not healthy: the loop last turned 5m "), "{}", paper.text());
+        let turning = Snapshot { loop_turned_at: Utc::now(), ..snapshot() };
+        assert_eq!(asked(true).tell(&turning, &mut paper.output()).unwrap(), Exit::Ok);
+        assert_eq!(asked(true).tell(&stuck, &mut paper.output()).unwrap(), Exit::Failed);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_is_asked_at_its_usual_place_where_the_configuration_cannot_be_read() {
+        let mistake = || Failure::usage(crate::config::parse("f", "version: 2\n", &|_| Some("/t".into())).unwrap_err());
+        let config = crate::config::parse("f", "version: 1\nsync: []", &|_| Some("/t".into())).unwrap();
+        let (_in_force, config) = watch::channel(Arc::new(config));
+        let turning = Snapshot { loop_turned_at: Utc::now(), ..snapshot() };
+        let (_sender, receiver) = watch::channel(Arc::new(turning));
+        let tcp = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let usual = StatusPort::Tcp(tcp.address().unwrap());
+        let router = Port::new(receiver, Arc::new(Metrics::new("0", at(0))), Arc::new(|| at(0)), config).router();
+        let shutdown = CancellationToken::new();
+        let served = tokio::spawn(serve_routes(tcp, router, shutdown.clone()));
+        let paper = Paper::default();
+        let mut context = Context { output: paper.output(), ..super::super::start::tests::context() };
+        let exit = asked(false).without_configuration(mistake(), &usual, &mut context).await.unwrap();
+        assert_eq!(exit, Exit::Ok);
+        assert!(paper.text().starts_with("running for "), "{}", paper.text());
+
+        shutdown.cancel();
+        served.await.unwrap();
+        let told = asked(false).without_configuration(mistake(), &usual, &mut context).await.unwrap_err();
+        assert_eq!(told.exit(), Exit::Usage);
+        let way_out = "; a daemon that runs goes on by the last good configuration: ask it by `transship status --at ADDRESS:PORT`";
+        assert_eq!(told.to_string(), format!("{}{way_out}", mistake()));
+    }
+
+    #[tokio::test]
+    async fn without_a_journal_what_is_to_come_is_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "version: 1\ndaemon: {{journal: {}/journal.db}}\nsync:\n- {{name: a, source: h.example/a, target: t.example/a, schedule: \"0 3 * * *\"}}\n",
+            folder.path().display()
+        );
+        let config = crate::config::parse("f", &text, &|_| Some("/t".into())).unwrap();
+        let paper = Paper::default();
+        last_word(&config, at(0), &mut paper.output()).await.unwrap();
+        let (known, rest) = paper.text().split_once("\n\n").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        assert!(known.ends_with("; what is to come:"), "{known}");
+        assert_eq!(
+            rest,
+            "ENTRY  LAST RUN  OUTCOME  TAGS  NEXT RUN\na      none yet                 2027-01-16T03:00:00Z\n"
+        );
     }
 
     #[tokio::test]

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::control;
 use super::exit::{Exit, Failure};
 use super::start::Context;
+use super::{control, units};
 use crate::control::{Answer, ClientError, Ended, Request, Said};
 
 /// How long the daemon may take to take a request in: its loop may wait for its journal.
@@ -35,8 +35,9 @@ impl Trigger {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let entries = once_each(&self.entries);
         let request = Request::Trigger { entries: entries.clone(), wait: self.wait };
-        let asked = perform(self.at.as_deref(), request, self.json, context).await;
-        asked.map_err(|failure| with_way_out(failure, &entries))
+        let once = entries.join(" ");
+        let way_out = format!("`transship run` is the daemon, `transship once {once}` runs without one");
+        perform(self.at.as_deref(), request, self.json, &way_out, context).await
     }
 }
 
@@ -46,19 +47,25 @@ pub(super) fn once_each(names: &[String]) -> Vec<String> {
     names.into_iter().cloned().collect()
 }
 
-/// Asks, prints the answers as they come, and ends as they say.
+/// Asks, prints the answers as they come, and ends as they say. `way_out` is said where no daemon listens.
 pub(super) async fn perform(
     at: Option<&Path>,
     request: Request,
     json: bool,
+    way_out: &str,
     context: &mut Context,
 ) -> Result<Exit, Failure> {
+    let asked = follow(at, request, json, context).await;
+    asked.map_err(|failure| with_way_out(failure, way_out))
+}
+
+async fn follow(at: Option<&Path>, request: Request, json: bool, context: &mut Context) -> Result<Exit, Failure> {
     let mut client = control::ask(at, &context.global, &request).await?;
     let (mut answers, mut missing) = (Vec::new(), request.entries().len());
     while let Some(answer) = client.next((missing > 0).then_some(TAKEN_WITHIN)).await? {
         missing = missing.saturating_sub(1);
         if !json {
-            context.output.line(shown(&answer))?;
+            context.output.line(shown(&answer, &request))?;
             context.output.flush()?;
         }
         answers.push(answer);
@@ -69,27 +76,31 @@ pub(super) async fn perform(
     exit(&answers, &request)
 }
 
-/// Where nobody listens, there is another way to run an entry.
-fn with_way_out(failure: Failure, entries: &[String]) -> Failure {
-    let once = entries.join(" ");
-    match failure {
-        Failure::Failed(error) if matches!(error.downcast_ref(), Some(ClientError::Absent { .. })) => {
-            Failure::Failed(anyhow!("{error}: `transship run` is the daemon, `transship once {once}` runs without one"))
-        }
-        other => other,
-    }
+/// Where nobody listens, or answers, there is something to be done.
+fn with_way_out(failure: Failure, way_out: &str) -> Failure {
+    let Failure::Failed(error) = failure else { return failure };
+    Failure::Failed(match error.downcast_ref() {
+        Some(ClientError::Absent { .. }) => anyhow!("{error}: {way_out}"),
+        Some(ClientError::Silent { .. }) => anyhow!("{error}; `systemctl status transship` and its log tell more"),
+        _ => error,
+    })
 }
 
-fn shown(answer: &Answer) -> String {
+fn shown(answer: &Answer, request: &Request) -> String {
     let (entry, said) = match answer {
         Answer::Refused { error } => return error.clone(),
         Answer::Entry { entry, said } => (entry, said),
     };
     match said {
-        Said::Queued => format!("{entry}: begins as soon as there is a place for it"),
+        Said::Queued => {
+            format!("{entry}: asked for; begins now or when one of `daemon.entries_at_once` is free")
+        }
         Said::WaitsAlready => format!("{entry}: waits for a place already"),
         Said::RunsAlready => format!("{entry}: runs already"),
-        Said::Paused => format!("{entry}: paused"),
+        Said::Paused => match request {
+            Request::Pause { until: Some(until), .. } => format!("{entry}: paused until {}", units::moment(*until)),
+            _ => format!("{entry}: paused"),
+        },
         Said::Resumed => format!("{entry}: resumed"),
         Said::NotPaused => format!("{entry}: was not paused"),
         Said::Ended(Ended { outcome, tags, problem, .. }) => {
@@ -133,5 +144,37 @@ fn of_run(ended: &Ended) -> Exit {
         "succeeded" | "already_running" => Exit::Ok,
         "postponed" => Exit::Held,
         _ => Exit::Failed,
+    }
+}
+
+/// What helps where no daemon listens that could be paused or resumed.
+pub(super) const NOBODY: &str = "`systemctl status transship` tells why, or name another socket by --at";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(error: ClientError, way_out: &str) -> String {
+        with_way_out(error.into(), way_out).to_string()
+    }
+
+    #[test]
+    fn a_daemon_that_is_not_there_or_hangs_is_said_with_what_to_do() {
+        let absent = ClientError::Absent { path: "c.sock".into() };
+        let expected = "error: no daemon listens at c.sock: `systemctl status transship` tells why, or name another socket by --at";
+        assert_eq!(told(absent, NOBODY), expected);
+        let silent = ClientError::Silent { path: "c.sock".into(), within: TAKEN_WITHIN };
+        let expected =
+            "error: the daemon at c.sock says nothing for 30s; `systemctl status transship` and its log tell more";
+        assert_eq!(told(silent, NOBODY), expected);
+    }
+
+    #[test]
+    fn a_pause_is_told_with_its_end() {
+        let answer = Answer::Entry { entry: "a".into(), said: Said::Paused };
+        let until = "2026-11-21T19:15:00Z".parse().unwrap();
+        let told = |until| shown(&answer, &Request::Pause { entries: vec!["a".into()], until });
+        assert_eq!(told(Some(until)), "a: paused until 2026-11-21T19:15:00Z");
+        assert_eq!(told(None), "a: paused");
     }
 }

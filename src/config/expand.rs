@@ -6,8 +6,8 @@ use super::Environment;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ExpandError {
     #[error(
-        "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; to check by hand: \
-         `CREDENTIALS_DIRECTORY=/path/of/the/secrets transship check`"
+        "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; ask as root while the \
+         service runs, or set it: `CREDENTIALS_DIRECTORY=/etc/transship/credentials transship …`"
     )]
     Credentials,
     #[error("the environment variable {0} is not set: set it, or write `$$` for a plain `$`")]
@@ -87,8 +87,8 @@ mod tests {
         assert_eq!(message("${NO}"), "the environment variable NO is not set: set it, or write `$$` for a plain `$`");
         assert_eq!(
             message("${CREDENTIALS_DIRECTORY}/x"),
-            "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; to check by hand: \
-             `CREDENTIALS_DIRECTORY=/path/of/the/secrets transship check`"
+            "the environment variable CREDENTIALS_DIRECTORY is not set: systemd sets it for the service only; ask as root while the \
+             service runs, or set it: `CREDENTIALS_DIRECTORY=/etc/transship/credentials transship …`"
         );
         assert_eq!(message("${A_1"), "`${` is not closed: write ${NAME}, or `$$` for a plain `$`");
         for bad in ["${}", "${1A}", "${A_1:-x}", "${A B}"] {

@@ -13,6 +13,13 @@ use super::{Readers, Status, StatusPort};
 
 const DEFAULT: StatusPort = StatusPort::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
 
+/// Where it is when nothing is written: `127.0.0.1:9180`.
+impl Default for StatusPort {
+    fn default() -> Self {
+        DEFAULT
+    }
+}
+
 /// The place alone, or a map with it.
 pub(super) const PLACE: &str = r"^(off|unix:.+|.+:[0-9]+)$";
 

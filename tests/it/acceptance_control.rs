@@ -66,7 +66,10 @@ fn a_run_that_is_asked_for_begins_at_once_and_its_end_is_told() {
     let place = Place::new(&["never", "never"]);
     let (daemon, _) = place.start();
     let said = place.run(&["trigger", "first", "--wait"]).expect_success().stdout;
-    assert_eq!(said, "first: begins as soon as there is a place for it\nfirst: succeeded, 1 copied\n");
+    assert_eq!(
+        said,
+        "first: asked for; begins now or when one of `daemon.entries_at_once` is free\nfirst: succeeded, 1 copied\n"
+    );
     assert_eq!(place.target.store().tag("first", "v1"), place.source.store().tag("first", "v1"));
     assert_eq!(place.runs("first"), [("asked".to_owned(), "succeeded".into())]);
 

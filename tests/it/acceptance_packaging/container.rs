@@ -1,6 +1,9 @@
 //! What can be known of the image without a program that builds it.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
 
 use super::text;
 
@@ -27,4 +30,43 @@ fn the_image_is_built_from_what_cargo_reads_and_from_no_build() {
     }
     assert!(kept.iter().all(|kept| super::file(kept).exists()), "{kept:?}");
     assert!(!kept.contains("target"));
+}
+
+/// Files that the sources below `folder` include, as paths of this repository; what only tests read is left out.
+fn included(folder: &Path, found: &mut BTreeSet<PathBuf>) {
+    let include = Regex::new(r#"include_(?:str|bytes)!\(\s*"([^"]+)"\s*\)"#).unwrap();
+    for entry in std::fs::read_dir(super::file("").join(folder)).unwrap() {
+        let entry = entry.unwrap();
+        let path = folder.join(entry.file_name());
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            if name != "tests" {
+                included(&path, found);
+            }
+        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            let source = std::fs::read_to_string(entry.path()).unwrap();
+            let program = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            for named in include.captures_iter(program) {
+                let mut whole = folder.to_path_buf();
+                for part in Path::new(&named[1]) {
+                    if part == ".." { assert!(whole.pop()) } else { whole.push(part) }
+                }
+                found.insert(whole);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_image_is_built_from_every_file_that_the_sources_include() {
+    let ignored = text("packaging/container/Containerfile.dockerignore");
+    let kept: Vec<&str> = ignored.lines().filter_map(|rule| rule.strip_prefix('!')).collect();
+    let mut found = BTreeSet::new();
+    included(Path::new("src"), &mut found);
+    let outside: Vec<&PathBuf> = found.iter().filter(|path| !path.starts_with("src")).collect();
+    assert!(!outside.is_empty(), "{found:?}");
+    for path in outside {
+        assert!(super::file(path.to_str().unwrap()).exists(), "{path:?}");
+        assert!(kept.iter().any(|kept| path.starts_with(kept)), "{path:?} does not reach the builder");
+    }
 }

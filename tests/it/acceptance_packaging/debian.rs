@@ -1,9 +1,11 @@
 //! The Debian package, built of the program under test, and installed into a root of its own.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use regex::Regex;
 use tempfile::TempDir;
 
 use super::systemd::assert_valid;
@@ -81,6 +83,16 @@ fn the_package_installs_works_keeps_an_edit_and_is_removed_again() {
     }
     let examples = root.path("usr/share/doc/transship/examples");
     assert!(examples.join("transship.service.d/credentials.conf").exists());
+    let link = Regex::new(r"\]\((docs/[^)#]+)\)").unwrap();
+    let named: BTreeSet<String> = link
+        .captures_iter(&text("README.md"))
+        .map(|found| found[1].to_owned())
+        .chain(["docs/status.schema.json".to_owned()])
+        .collect();
+    for page in &named {
+        assert!(root.path("usr/share/doc/transship").join(page).exists(), "{page}");
+    }
+    assert!(named.len() > 3, "{named:?}");
     let first = fs::read_to_string(examples.join("sync.yaml.example")).unwrap();
     let schema = first.lines().next().and_then(|line| line.split_once("$schema=")).expect("a schema is named").1;
     assert!(examples.join(schema).exists(), "{schema}");
@@ -107,6 +119,15 @@ fn the_package_installs_works_keeps_an_edit_and_is_removed_again() {
 /// The text in a file that gzip packed.
 fn unpacked(file: &Path) -> String {
     run(Command::new("gzip").args(["--decompress", "--stdout"]).arg(file)).expect_success().stdout
+}
+
+#[test]
+fn by_hand_the_packaged_configuration_means_the_journal_of_the_service() {
+    let unit = text("packaging/systemd/transship.service");
+    let state = unit.lines().find_map(|line| line.strip_prefix("StateDirectory=")).expect("it has a folder");
+    let configuration: serde_json::Value = serde_yaml::from_str(&text("packaging/debian/sync.yaml")).unwrap();
+    assert_eq!(configuration["daemon"]["journal"], format!("/var/lib/{state}/journal.db"));
+    assert!(text("packaging/debian/build").contains(" packaging/debian/sync.yaml \"$root/etc/transship/sync.yaml\""));
 }
 
 #[test]
