@@ -122,6 +122,11 @@ impl CopyError {
         matches!(self, Self::Store { side: Side::Source, error } if error.kind == ErrorKind::Corrupt)
     }
 
+    /// Whether the target said no, and will say so again.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Store { side: Side::Target, error } if !error.is_transient())
+    }
+
     pub(super) fn is_transient(&self) -> bool {
         matches!(self, Self::Store { error, .. } if error.is_transient())
     }

@@ -18,6 +18,8 @@ pub struct Transfer {
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
+    /// What the target had of it before, in bytes.
+    before: u64,
     sent: AtomicU64,
 }
 
@@ -25,7 +27,14 @@ impl Transfer {
     /// A transfer that has moved nothing yet.
     #[must_use]
     pub fn new(source: &str, target: &str, digest: Digest, size: u64) -> Arc<Self> {
-        Arc::new(Self { source: source.into(), target: target.into(), digest, size, sent: AtomicU64::new(0) })
+        Self::going_on(source, target, digest, size, 0)
+    }
+
+    /// A transfer that has moved nothing yet, of a blob of which an earlier process has sent `before` bytes.
+    #[must_use]
+    pub fn going_on(source: &str, target: &str, digest: Digest, size: u64, before: u64) -> Arc<Self> {
+        let (source, target, sent) = (source.into(), target.into(), AtomicU64::new(0));
+        Arc::new(Self { source, target, digest, size, before, sent })
     }
 
     /// Counts bytes that were handed to the target.
@@ -33,10 +42,16 @@ impl Transfer {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes handed to the target so far.
+    /// Bytes that this transfer has handed to the target so far.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// How far into the blob that is, in bytes: with what an earlier process has sent.
+    #[must_use]
+    pub fn reached(&self) -> u64 {
+        self.before.saturating_add(self.sent())
     }
 }
 

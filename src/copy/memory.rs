@@ -2,7 +2,7 @@
 //! left for the others: what it holds is at most three times what is free. So one whose transfers hang keeps a quarter free, a
 //! second one a seventh of all, and whoever comes then still finds some.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -75,14 +75,18 @@ impl Memory {
 }
 
 impl State {
-    /// The next one to be served, whose units are taken. One who holds too much already lets others pass; one for whom there is not
-    /// enough does not, or it would wait for ever.
+    /// The next one to be served, whose units are taken. A party that holds too much already lets others pass, but stays in its own
+    /// order: else one that waits for much would wait for ever. So would one for whom there is not enough, who lets nobody pass.
     fn next(&mut self) -> Option<(Waiter, u32)> {
         self.waiting.retain(|waiter| !waiter.served.is_closed());
-        let mut at = 0;
-        while self.waiting.get(at).is_some_and(|waiter| self.has_its_share(waiter)) {
-            at += 1;
-        }
+        let mut passed = HashSet::new();
+        let at = self.waiting.iter().position(|waiter| {
+            let is_passed = passed.contains(&waiter.party) || self.has_its_share(waiter);
+            if is_passed {
+                passed.insert(&waiter.party);
+            }
+            !is_passed
+        })?;
         let waiter = self.waiting.get(at).filter(|waiter| waiter.units <= self.free)?;
         let units = waiter.units;
         self.free -= units;
@@ -194,6 +198,27 @@ mod tests {
         assert!(more.as_mut().now_or_never().is_none());
         drop(first);
         assert!(more.as_mut().now_or_never().is_some());
+    }
+
+    #[test]
+    fn who_waits_for_much_is_overtaken_by_other_parties_and_not_by_its_own() {
+        let memory = Memory::new(8);
+        let first = now(&memory, "a", 2).unwrap();
+        let wait = |name: &str, units| -> Pin<Box<dyn Future<Output = Held>>> {
+            let (memory, party) = (memory.clone(), party(name));
+            let mut waiting: Pin<Box<dyn Future<Output = Held>>> =
+                Box::pin(async move { memory.take(&party, units).await });
+            assert!(waiting.as_mut().now_or_never().is_none(), "{units}");
+            waiting
+        };
+        let mut much = wait("a", 5);
+        let mut little = wait("a", 1);
+        assert!(now(&memory, "b", 1).is_some());
+        drop(first);
+        let much = much.as_mut().now_or_never();
+        assert!(much.is_some(), "it was first");
+        drop(much);
+        assert!(little.as_mut().now_or_never().is_some());
     }
 
     #[tokio::test]

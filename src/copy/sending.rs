@@ -29,8 +29,8 @@ pub(super) struct Wanting {
     pub(super) part: Part,
 }
 
-/// Sends the bytes. Once more from the start where the target broke off, where it fell behind its siblings, and where a
-/// mirror of the source gave wrong ones.
+/// Sends the bytes. Once more from the start where the target broke off, where it fell behind its siblings, where a
+/// mirror of the source gave wrong ones, and where what an earlier process has sent is of no use.
 pub(super) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
     let span = wanting.delivery.span().clone();
     send_until_it_is_there(blob, wanting, branch).instrument(span).await
@@ -58,6 +58,11 @@ async fn send_until_it_is_there(blob: &Descriptor, wanting: Wanting, branch: Bra
         if delivery.has_given_up() || delivery.batch.suspension().is_suspended() {
             return Err(error);
         }
+        let is_no_way_on = goes_on > 0 && (error.is_corrupt() || error.is_refusal());
+        if is_no_way_on {
+            // What an earlier process has sent may be wrong, or the session be one that takes no such chunks as this one sends.
+            suspension::forget(&delivery.batch, target.as_ref(), blob).await;
+        }
         if standing.was_left() && !was_left {
             was_left = true;
             // The memory is for those who can use it now.
@@ -65,9 +70,9 @@ async fn send_until_it_is_there(blob: &Descriptor, wanting: Wanting, branch: Bra
             part = take_alone(copier, blob.size, target.upload_holds(), delivery.lane()).await;
         } else {
             failures += 1;
-            // A mirror that was wrong is not asked again; and what an earlier run has sent may have been wrong.
-            let was_misled = error.is_corrupt() && (delivery.batch.source.is_mirrored() || goes_on > 0);
-            if failures == ATTEMPTS || !(error.is_transient() || was_misled) {
+            // A mirror that was wrong is not asked again.
+            let was_misled = error.is_corrupt() && delivery.batch.source.is_mirrored();
+            if failures == ATTEMPTS || !(error.is_transient() || was_misled || is_no_way_on) {
                 return Err(error);
             }
             tokio::time::sleep(FIRST_WAIT * 2u32.pow(failures - 1)).await;
@@ -94,12 +99,12 @@ async fn send_once(
     let (batch, target) = (&delivery.batch, delivery.target());
     let place = batch.source.place();
     let _held = batch.suspension().hold();
-    let transfer = Transfer::new(place, target.place(), blob.digest, blob.size);
     let standing = upload.standing().cloned();
-    transfer.advance(standing.as_ref().map_or(0, |standing| standing.stored));
+    let stored = standing.as_ref().map_or(0, |standing| standing.stored);
+    let transfer = Transfer::going_on(place, target.place(), blob.digest, blob.size, stored);
     batch.tell(Event::TransferStarted(transfer.clone())).await;
     let mut under_way = UnderWay { batch, transfer: Some(transfer.clone()) };
-    work.restart(standing.as_ref().map_or(0, |standing| standing.stored));
+    work.restart(stored);
     let (counted, work) = (transfer.clone(), work.clone());
     let bytes = bytes.inspect(move |piece| {
         if let Ok(piece) = piece {
@@ -114,8 +119,8 @@ async fn send_once(
     };
     let bytes = bytes.telling(suspension::progress(batch, target.as_ref(), blob));
     let sent = upload.send(bytes).await.map_err(CopyError::upload);
-    if let (Ok(()), Some(unfinished)) = (&sent, batch.unfinished(target.as_ref(), blob)) {
-        unfinished.forget(target.place(), blob.digest).await;
+    if sent.is_ok() {
+        suspension::forget(batch, target.as_ref(), blob).await;
     }
     under_way.transfer = None;
     batch

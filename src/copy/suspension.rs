@@ -103,3 +103,10 @@ pub(super) fn progress(batch: &Batch, target: &dyn Target, blob: &Descriptor) ->
         Box::pin(async move { unfinished.keep(&place, digest, left).await })
     }))
 }
+
+/// Nobody goes on with an upload of this blob: it has ended, or cannot be gone on with.
+pub(super) async fn forget(batch: &Batch, target: &dyn Target, blob: &Descriptor) {
+    if let Some(unfinished) = batch.unfinished(target, blob) {
+        unfinished.forget(target.place(), blob.digest).await;
+    }
+}

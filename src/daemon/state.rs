@@ -402,12 +402,12 @@ fn got_on(run: &LastRun) -> bool {
     run.outcome == Outcome::TimedOut.word() && (run.bytes > 0 || run.counts.copied > 0)
 }
 
-/// Whether that is a success or a failure; tags that wait are neither.
+/// Whether that is a success or a failure; tags that wait and what was cut off are neither.
 fn is_well(outcome: Outcome) -> Option<bool> {
     match outcome {
         Outcome::Succeeded => Some(true),
-        Outcome::Postponed => None,
-        Outcome::Failed | Outcome::Interrupted | Outcome::TimedOut => Some(false),
+        Outcome::Postponed | Outcome::Interrupted => None,
+        Outcome::Failed | Outcome::TimedOut => Some(false),
     }
 }
 
@@ -447,6 +447,7 @@ mod tests {
             (past.failures, past.last_success.is_some(), past.last_failure.is_some())
         };
         for (trigger, outcome, expected) in [
+            (Trigger::Start, RunOutcome::Interrupted, (0, false, false)),
             (Trigger::Pushed, RunOutcome::Succeeded, (0, false, false)),
             (Trigger::Pushed, RunOutcome::Failed, (0, false, true)),
             (Trigger::Start, RunOutcome::Failed, (1, false, true)),

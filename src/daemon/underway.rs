@@ -127,7 +127,7 @@ impl Moving {
             target: self.transfer.target.clone(),
             digest: self.transfer.digest,
             size: self.transfer.size,
-            sent: self.transfer.sent(),
+            sent: self.transfer.reached(),
             since: Some(self.since),
             bytes_per_second: self.rate,
         }
@@ -187,6 +187,21 @@ mod tests {
         assert_eq!((under_way.transfers(), running(&under_way, "api").bytes), (0, 0));
         under_way.happened("api".into(), Happening::Chosen(1), Utc::now());
         assert_eq!(running(&under_way, "api").tags, None, "what comes late is of no run");
+    }
+
+    #[test]
+    fn what_an_earlier_process_sent_is_shown_of_the_blob_and_not_counted_for_the_run() {
+        let mut under_way = UnderWay::default();
+        under_way.begins("api");
+        let transfer = Transfer::going_on("h/a", "t/a", Digest::of(b"blob"), 100, 60);
+        under_way.happened("api".into(), Happening::Transfer(Event::TransferStarted(transfer.clone())), Utc::now());
+        let told = |under_way: &UnderWay| (under_way.shown_transfers()[0].sent, running(under_way, "api").bytes);
+        assert_eq!(told(&under_way), (60, 0));
+        transfer.advance(15);
+        assert_eq!(told(&under_way), (75, 15));
+        let failed = Event::TransferFailed(transfer, "broke off".into());
+        under_way.happened("api".into(), Happening::Transfer(failed), Utc::now());
+        assert_eq!(under_way.sent("api"), 15);
     }
 
     #[test]

@@ -15,17 +15,19 @@ pub(super) enum Proof {
     /// It has shown the secret.
     Shown,
     /// It is signed, with this; only its body can tell whether rightly.
-    Signed(Vec<u8>),
+    Signed([u8; 32]),
 }
 
 /// What the head of a request proves; `None` where it proves nothing, so that its body need not be read.
 ///
 /// The secret comes as a bearer token, or alone in `Authorization` as Harbor may be configured to. Docker Hub can send no
-/// header of its own: there alone the address may have it, as `?token=`.
+/// header of its own: there alone the address may have it, as `?token=`. GitHub signs, and no other does: whoever else sends
+/// what looks like a signature has shown nothing.
 pub(super) fn proof(kind: HookKind, secret: &str, headers: &HeaderMap, query: Option<&str>) -> Option<Proof> {
-    if let Some(signature) = headers.get(SIGNATURE) {
-        let signature = signature.to_str().ok()?.strip_prefix("sha256=")?;
-        return hex::decode(signature).ok().map(Proof::Signed);
+    if let Some(signature) = headers.get(SIGNATURE).filter(|_| kind == HookKind::Ghcr) {
+        let digits = signature.to_str().ok()?.strip_prefix("sha256=")?;
+        let mut signature = [0; 32];
+        return hex::decode_to_slice(digits, &mut signature).ok().map(|()| Proof::Signed(signature));
     }
     let shown = match headers.get(header::AUTHORIZATION) {
         Some(header) => {

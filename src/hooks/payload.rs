@@ -1,6 +1,8 @@
 //! What senders write, read as pushes. Pure. Each shape is from its sender's documentation, named at it; unknown keys are
 //! ignored, since all of them add some.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -13,24 +15,22 @@ use crate::oci::RegistryHost;
 pub(super) struct Told {
     /// The tags that were pushed.
     pub(super) pushes: Vec<Push>,
-    /// Events of other things: pulls, deletions, pushes of blobs and of manifests without a tag, pings.
+    /// Events of other things: pulls, deletions, pushes of blobs and of manifests without a tag, pings. Also
+    /// those without a registry.
     pub(super) ignored: usize,
+    /// Pushes of tags that name no registry, where the receiver does not either. Their sender would repeat for ever what is
+    /// refused, and tell nothing else meanwhile.
+    pub(super) without_registry: usize,
 }
 
-/// Why a body says nothing.
+/// Why a body says nothing: it is no JSON, or has not the shape.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unreadable {
-    /// It is no JSON, or has not the shape.
-    #[error("this is no event of {kind}: {error}")]
-    Shape {
-        /// The receiver's kind.
-        kind: &'static str,
-        /// What was expected.
-        error: serde_json::Error,
-    },
-    /// The event names no registry, and the receiver neither.
-    #[error("the event does not tell its registry: write `registry` at this receiver")]
-    NoRegistry,
+#[error("this is no event of {kind}: {error}")]
+pub(super) struct Unreadable {
+    /// The receiver's kind.
+    kind: &'static str,
+    /// What was expected.
+    error: serde_json::Error,
 }
 
 /// A tag as a sender names it.
@@ -42,17 +42,17 @@ struct Named<'a> {
 
 /// What was pushed by this body; `event` is GitHub's word for it in its header.
 pub(super) fn read(receiver: &Receiver, event: Option<&str>, body: &[u8]) -> Result<Told, Unreadable> {
-    let shape = |error| Unreadable::Shape { kind: receiver.kind.word(), error };
-    match receiver.kind {
-        HookKind::Distribution => distribution(receiver, &parsed(body).map_err(shape)?),
-        HookKind::Acr => acr(receiver, &parsed(body).map_err(shape)?),
-        HookKind::Harbor => harbor(receiver, &parsed(body).map_err(shape)?),
-        HookKind::DockerHub => docker_hub(receiver, &parsed(body).map_err(shape)?),
+    let told = match receiver.kind {
+        HookKind::Distribution => parsed(body).map(|envelope| distribution(receiver, &envelope)),
+        HookKind::Acr => parsed(body).map(|event| acr(receiver, &event)),
+        HookKind::Harbor => parsed(body).map(|event| harbor(receiver, &event)),
+        HookKind::DockerHub => parsed(body).map(|event| docker_hub(receiver, &event)),
         HookKind::Ghcr if !matches!(event, None | Some("registry_package" | "package")) => {
             Ok(Told { ignored: 1, ..Told::default() })
         }
-        HookKind::Ghcr => ghcr(receiver, &parsed(body).map_err(shape)?),
-    }
+        HookKind::Ghcr => parsed(body).map(|event| ghcr(receiver, &event)),
+    };
+    told.map_err(|error| Unreadable { kind: receiver.kind.word(), error })
 }
 
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
@@ -61,8 +61,8 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
 
 /// The pushes among these; `None` is an event of something else. What is no name of a repository or no tag (a digest, say)
 /// could be in no entry.
-fn told<'a>(receiver: &Receiver, events: impl Iterator<Item = Option<Named<'a>>>) -> Result<Told, Unreadable> {
-    let mut told = Told::default();
+fn told<'a>(receiver: &Receiver, events: impl Iterator<Item = Option<Named<'a>>>) -> Told {
+    let (mut told, mut known) = (Told::default(), HashSet::new());
     for event in events {
         let names =
             event.and_then(|named| Some((named.registry, named.repository.parse().ok()?, named.tag.parse().ok()?)));
@@ -71,13 +71,17 @@ fn told<'a>(receiver: &Receiver, events: impl Iterator<Item = Option<Named<'a>>>
             continue;
         };
         let named = || registry.and_then(|host| host.parse::<RegistryHost>().ok());
-        let registry = receiver.registry.clone().or_else(named).ok_or(Unreadable::NoRegistry)?;
+        let Some(registry) = receiver.registry.clone().or_else(named) else {
+            told.ignored += 1;
+            told.without_registry += 1;
+            continue;
+        };
         let push = Push { registry, repository, tag };
-        if !told.pushes.contains(&push) {
+        if known.insert(push.clone()) {
             told.pushes.push(push);
         }
     }
-    Ok(told)
+    told
 }
 
 /// distribution.github.io, "Work with notifications".
@@ -123,11 +127,11 @@ impl RegistryEvent {
     }
 }
 
-fn distribution(receiver: &Receiver, envelope: &Envelope) -> Result<Told, Unreadable> {
+fn distribution(receiver: &Receiver, envelope: &Envelope) -> Told {
     told(receiver, envelope.events.iter().map(|event| event.named(&["push"])))
 }
 
-fn acr(receiver: &Receiver, event: &RegistryEvent) -> Result<Told, Unreadable> {
+fn acr(receiver: &Receiver, event: &RegistryEvent) -> Told {
     told(receiver, std::iter::once(event.named(&["push", "chart_push"])))
 }
 
@@ -163,9 +167,9 @@ struct HarborRepository {
     repo_full_name: String,
 }
 
-fn harbor(receiver: &Receiver, event: &HarborEvent) -> Result<Told, Unreadable> {
+fn harbor(receiver: &Receiver, event: &HarborEvent) -> Told {
     if event.kind != "PUSH_ARTIFACT" {
-        return Ok(Told { ignored: 1, ..Told::default() });
+        return Told { ignored: 1, ..Told::default() };
     }
     let repository = &event.event_data.repository.repo_full_name;
     let resources = event.event_data.resources.iter();
@@ -192,7 +196,7 @@ struct HubRepository {
     repo_name: String,
 }
 
-fn docker_hub(receiver: &Receiver, event: &HubEvent) -> Result<Told, Unreadable> {
+fn docker_hub(receiver: &Receiver, event: &HubEvent) -> Told {
     let named =
         Named { registry: Some("docker.io"), repository: &event.repository.repo_name, tag: &event.push_data.tag };
     told(receiver, std::iter::once(Some(named)))
@@ -232,7 +236,7 @@ struct GithubTag {
     name: String,
 }
 
-fn ghcr(receiver: &Receiver, event: &GithubEvent) -> Result<Told, Unreadable> {
+fn ghcr(receiver: &Receiver, event: &GithubEvent) -> Told {
     let GithubPackage { name, namespace, package_type, package_version } = &event.package;
     // The registry has names in lower case, GitHub's owners need not.
     let repository = format!("{namespace}/{name}").to_lowercase();
@@ -279,8 +283,7 @@ mod tests {
         let named = pushes(HookKind::Distribution, Some("registry.internal"), DISTRIBUTION);
         assert_eq!(named.0, ["registry.internal/team/app:v1"], "the receiver's word on the registry holds");
         let silent = DISTRIBUTION.replace("\"host\"", "\"nothing\"");
-        let expected = "the event does not tell its registry: write `registry` at this receiver";
-        assert_eq!(problem(HookKind::Distribution, &silent), expected);
+        assert_eq!(pushes(HookKind::Distribution, None, &silent), (vec![], 5));
         assert_eq!(pushes(HookKind::Distribution, None, r#"{"events": []}"#), (vec![], 0));
     }
 

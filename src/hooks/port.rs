@@ -1,6 +1,7 @@
 //! `POST /hooks/NAME`: who sends proves itself, what was pushed is matched with the sources of entries, and the daemon is asked
 //! for runs. The answer waits for no run.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use super::Push;
 use super::authentication::proof;
 use super::payload::{self, Told};
+use super::push::Pushed;
 use crate::config::{Config, Receiver};
 use crate::listen::Seldom;
 use crate::status::{HookResult, Metrics};
@@ -52,6 +54,7 @@ pub struct Port {
     deliver: Arc<dyn Deliver>,
     unproven: Arc<Seldom>,
     unusable: Arc<Seldom>,
+    nameless: Arc<Seldom>,
 }
 
 /// What is answered.
@@ -71,7 +74,8 @@ impl Port {
     /// A port with the receivers and entries that `config` holds at the time of a request.
     #[must_use]
     pub fn new(config: watch::Receiver<Arc<Config>>, metrics: Arc<Metrics>, deliver: Arc<dyn Deliver>) -> Self {
-        Self { config, metrics, deliver, unproven: Arc::default(), unusable: Arc::default() }
+        metrics.hook_events().follow(config.borrow().receivers().map(|(name, _)| name.as_str()));
+        Self { config, metrics, deliver, unproven: Arc::default(), unusable: Arc::default(), nameless: Arc::default() }
     }
 
     /// Its routes.
@@ -134,12 +138,14 @@ impl Port {
 
     /// Asks for a run of each entry that reads from where was pushed; their names.
     async fn deliver(&self, name: &str, config: &Config, told: &Told) -> Result<Vec<String>, Undelivered> {
-        let mut entries = Vec::new();
+        let (mut entries, mut matched) = (Vec::new(), HashSet::new());
+        let pushed = Pushed::of(&told.pushes);
         for entry in &config.entries {
-            let pushes: Vec<&Push> = told.pushes.iter().filter(|push| push.concerns(&entry.source)).collect();
+            let pushes = pushed.at(&entry.source);
             if pushes.is_empty() {
                 continue;
             }
+            matched.extend(pushes.iter().copied());
             match self.deliver.run(entry.name.as_str(), &pushes).await {
                 Ok(()) => entries.push(entry.name.to_string()),
                 Err(Undelivered::Ending) => return Err(Undelivered::Ending),
@@ -148,11 +154,16 @@ impl Port {
                 }
             }
         }
-        let matched = |push: &&Push| config.entries.iter().any(|entry| push.concerns(&entry.source));
-        let count = told.pushes.iter().filter(matched).count();
-        self.count(name, HookResult::Matched, count);
-        self.count(name, HookResult::Unmatched, told.pushes.len() - count);
+        self.count(name, HookResult::Matched, matched.len());
+        self.count(name, HookResult::Unmatched, told.pushes.len() - matched.len());
         self.count(name, HookResult::Ignored, told.ignored);
+        if told.without_registry > 0 && self.nameless.now() {
+            tracing::warn!(
+                receiver = name,
+                pushes = told.without_registry,
+                "pushes that do not tell their registry are ignored: write `registry` at this receiver; it is said once a minute"
+            );
+        }
         Ok(entries)
     }
 

@@ -1,6 +1,7 @@
 //! The port as senders see it: on a socket, with a configuration that changes, and a daemon that only takes notes.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lc_rs::hmac;
@@ -138,7 +139,12 @@ async fn what_is_understood_names_the_entries_that_will_run() {
 
 #[tokio::test]
 async fn who_does_not_prove_itself_is_told_nothing_but_that() {
-    let bench = Bench::new(&[receiver("build", "distribution"), receiver("hub", "docker_hub")].join(", ")).await;
+    let bench = Bench::new(
+        &[("build", "distribution"), ("hub", "docker_hub"), ("github", "ghcr")]
+            .map(|(name, kind)| receiver(name, kind))
+            .join(", "),
+    )
+    .await;
     let refused = is(StatusCode::UNAUTHORIZED, "who sends must prove itself\n");
     let request = |path| bench.request(Method::POST, path).body(pushed("team/app", "v1"));
     let signature = |key: &str| {
@@ -152,30 +158,28 @@ async fn who_does_not_prove_itself_is_told_nothing_but_that() {
         (request("/hooks/build").basic_auth("x", Some(SECRET)), "with a password"),
         (request("/hooks/build?token=0123456789abcdef"), "by the address, which others than Docker Hub's have not"),
         (request("/hooks/hub?token=0123456789abcdeX"), "by another address"),
-        (request("/hooks/build").header("X-Hub-Signature-256", signature("0123456789abcdeX")), "signed by another"),
+        (request("/hooks/build").header("X-Hub-Signature-256", signature(SECRET)), "signed, as only GitHub does"),
+        (request("/hooks/github").header("X-Hub-Signature-256", signature("0123456789abcdeX")), "signed by another"),
         (
-            request("/hooks/build").header("X-Hub-Signature-256", signature(SECRET)).body(pushed("team/app", "v2")),
+            request("/hooks/github").header("X-Hub-Signature-256", signature(SECRET)).body(pushed("team/app", "v2")),
             "with the signature of another body",
         ),
     ] {
         assert_eq!(told(request.send().await.unwrap()).await, refused, "{how}");
     }
     assert_eq!(bench.runs(), [""; 0]);
-    assert_eq!((bench.counted("build", "unauthorized"), bench.counted("hub", "unauthorized")), (6, 1));
-    let signed = request("/hooks/build").header("X-Hub-Signature-256", signature(SECRET)).send().await.unwrap();
-    assert_eq!(signed.status(), StatusCode::ACCEPTED);
-    assert_eq!(bench.runs().len(), 2);
+    let counted = ["build", "hub", "github"].map(|name| bench.counted(name, "unauthorized"));
+    assert_eq!(counted, [5, 1, 2]);
+    let ping =
+        request("/hooks/github").header("X-Hub-Signature-256", signature(SECRET)).header("X-GitHub-Event", "ping");
+    assert_eq!(ping.send().await.unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]
 async fn what_is_no_event_is_refused_in_words() {
-    let bench =
-        Bench::new(&format!("{}, bare: {{kind: distribution, secret: {SECRET}}}", receiver("build", "distribution")))
-            .await;
+    let bench = Bench::new(&receiver("build", "distribution")).await;
     let unreadable = "this is no event of distribution: expected value at line 1 column 1\n";
     assert_eq!(bench.post("/hooks/build", "payload=1").await, is(StatusCode::BAD_REQUEST, unreadable));
-    let nameless = "the event does not tell its registry: write `registry` at this receiver\n";
-    assert_eq!(bench.post("/hooks/bare", pushed("team/app", "v1")).await, is(StatusCode::BAD_REQUEST, nameless));
     let unknown = is(StatusCode::NOT_FOUND, "there is no receiver of this name\n");
     assert_eq!(bench.post("/hooks/nobody", pushed("team/app", "v1")).await, unknown);
     assert_eq!(bench.post("/nowhere", "").await, is(StatusCode::NOT_FOUND, "there is nothing but /hooks/NAME\n"));
@@ -188,13 +192,43 @@ async fn what_is_no_event_is_refused_in_words() {
         assert_eq!(answer.headers()["allow"], "POST");
         assert_eq!(told(answer).await, is(StatusCode::METHOD_NOT_ALLOWED, "events are sent by POST\n"));
     }
-    assert_eq!((bench.counted("build", "unreadable"), bench.counted("bare", "unreadable")), (2, 1));
+    assert_eq!(bench.counted("build", "unreadable"), 2);
     assert_eq!(bench.runs(), [""; 0]);
 }
 
 #[tokio::test]
+async fn events_that_name_no_registry_hold_none_of_the_others_up() {
+    let bench = Bench::new(&format!("bare: {{kind: distribution, secret: {SECRET}}}")).await;
+    let event = |host: &str, tag: &str| {
+        let target = format!("{{\"repository\": \"team/app\", \"tag\": \"{tag}\"}}");
+        format!("{{\"action\": \"push\", \"target\": {target}, \"request\": {{\"host\": \"{host}\"}}}}")
+    };
+    let odd = ["h.example.", "x:0", "", "a b"].map(|host| event(host, "v1"));
+    let events = format!("{{\"events\": [{}, {}]}}", odd.join(", "), event("h.example", "v2"));
+    assert_eq!(bench.post("/hooks/bare", events).await, is(StatusCode::ACCEPTED, r#"{"entries":["app","tree"]}"#));
+    assert_eq!(bench.runs(), ["app: v2", "tree: v2"]);
+    let nobody = is(StatusCode::OK, r#"{"entries":[]}"#);
+    assert_eq!(bench.post("/hooks/bare", pushed("team/app", "v1")).await, nobody, "not to be sent again for ever");
+    let counted = ["matched", "ignored", "unreadable"].map(|result| bench.counted("bare", result));
+    assert_eq!(counted, [1, 5, 0]);
+}
+
+#[tokio::test]
+async fn a_body_full_of_tags_is_read_in_a_moment() {
+    let bench = Bench::new(&receiver("build", "harbor")).await;
+    let resources: Vec<String> = (0..60_000).map(|number| format!("{{\"tag\":\"{number}\"}}")).collect();
+    let repository = "{\"repo_full_name\":\"team/app\"}";
+    let data = format!("{{\"repository\":{repository},\"resources\":[{}]}}", resources.join(","));
+    let body = format!("{{\"type\":\"PUSH_ARTIFACT\",\"event_data\":{data}}}");
+    assert!(body.len() < 1 << 20, "{}", body.len());
+    let answer = tokio::time::timeout(Duration::from_secs(10), bench.post("/hooks/build", body)).await;
+    assert_eq!(answer.expect("it takes time by the square of their number").0, 202);
+    assert_eq!(bench.counted("build", "matched"), 60_000);
+}
+
+#[tokio::test]
 async fn a_body_too_long_is_refused_and_that_of_a_stranger_is_not_read() {
-    let bench = Bench::new(&receiver("build", "distribution")).await;
+    let bench = Bench::new(&[receiver("build", "distribution"), receiver("github", "ghcr")].join(", ")).await;
     let too_long = is(StatusCode::PAYLOAD_TOO_LARGE, "an event has 1 MiB at most\n");
     let long = " ".repeat((1 << 20) + 1);
     assert_eq!(bench.post("/hooks/build", long.clone()).await, too_long, "by what its head says");
@@ -202,9 +236,17 @@ async fn a_body_too_long_is_refused_and_that_of_a_stranger_is_not_read() {
     assert_eq!(bench.post("/hooks/build", reqwest::Body::wrap_stream(pieces)).await, too_long, "by what comes");
     let fits = pushed("team/app", "v1") + &" ".repeat((1 << 20) - pushed("team/app", "v1").len());
     assert_eq!(bench.post("/hooks/build", fits).await.0, 202);
-    let without_end = reqwest::Body::wrap_stream(stream::pending::<std::io::Result<Vec<u8>>>());
-    let stranger = bench.request(Method::POST, "/hooks/build").bearer_auth("someone-else-than-that").body(without_end);
-    assert_eq!(stranger.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    let without_end = || reqwest::Body::wrap_stream(stream::pending::<std::io::Result<Vec<u8>>>());
+    let request = |path| bench.request(Method::POST, path).body(without_end());
+    let signature = format!("sha256={}", "0".repeat(64));
+    for (stranger, how) in [
+        (request("/hooks/build").bearer_auth("someone-else-than-that"), "with another token"),
+        (request("/hooks/build").header("X-Hub-Signature-256", &signature), "with a signature where none counts"),
+        (request("/hooks/github").header("X-Hub-Signature-256", &signature[..69]), "with what is no signature"),
+    ] {
+        let answer = tokio::time::timeout(Duration::from_secs(10), stranger.send()).await.expect(how);
+        assert_eq!(answer.unwrap().status(), StatusCode::UNAUTHORIZED, "{how}");
+    }
 }
 
 #[tokio::test]

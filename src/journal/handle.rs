@@ -244,7 +244,7 @@ impl Journal {
         self.read(move |db| Ok(told(queries::list_last_run_of_each_entry(db)?, &path))).await
     }
 
-    /// When runs of each entry last succeeded and last ended otherwise, by name.
+    /// When runs of each entry last succeeded and last failed or took too long, by name.
     ///
     /// # Errors
     /// [`JournalError`].

@@ -148,7 +148,7 @@ pub(super) fn list_last_run_of_each_entry(db: &Connection) -> Result<Vec<OwnedRu
 pub(super) fn list_last_ends_of_each_entry(db: &Connection) -> Result<Vec<LastEnds>> {
     let mut statement = db.prepare_cached(
         "SELECT entry, max(ended) FILTER (WHERE outcome = 'succeeded' AND trigger <> 'pushed') AS success,
-                max(ended) FILTER (WHERE outcome IN ('failed', 'interrupted', 'timed_out')) AS failure
+                max(ended) FILTER (WHERE outcome IN ('failed', 'timed_out')) AS failure
          FROM runs WHERE ended IS NOT NULL GROUP BY entry ORDER BY entry",
     )?;
     let read = |row: &Row<'_>| {

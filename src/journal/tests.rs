@@ -342,7 +342,7 @@ async fn history_is_found_by_entry_and_time_and_each_entry_has_a_last_run() {
 }
 
 #[tokio::test]
-async fn the_last_success_of_an_entry_is_known_after_it_has_failed() {
+async fn the_last_success_and_failure_of_an_entry_are_known_and_an_interruption_is_neither() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let outcomes = [Outcome::Succeeded, Outcome::Succeeded, Outcome::Failed, Outcome::Interrupted, Outcome::Postponed];
@@ -351,7 +351,7 @@ async fn the_last_success_of_an_entry_is_known_after_it_has_failed() {
         journal.end_run(run, ended(outcome), at(i64::try_from(minute).unwrap())).await.unwrap();
     }
     begun(&journal, "b", 9).await;
-    let expected = LastEnds { entry: "a".into(), success: Some(at(1)), failure: Some(at(3)) };
+    let expected = LastEnds { entry: "a".into(), success: Some(at(1)), failure: Some(at(2)) };
     assert_eq!(journal.last_ends().await.unwrap(), [expected], "b has not ended");
 }
 

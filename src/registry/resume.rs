@@ -15,7 +15,8 @@ use crate::oci::{Descriptor, Digest};
 use crate::store::{Step, StoreError, Suspended, Upload};
 
 impl Repository {
-    /// The session where it stands as `left` says. `None` where it is gone, stands elsewhere, or there are no chunks.
+    /// The session where it stands as `left` says. `None` where it is gone, stands elsewhere, or there are no chunks; and where
+    /// nothing of the blob would be left to send, since another manifest states another size of it.
     pub(super) async fn resume(
         &self,
         blob: &Descriptor,
@@ -23,7 +24,8 @@ impl Repository {
     ) -> Result<Option<Box<dyn Upload>>, StoreError> {
         let context = self.context(Step::BeginUpload, blob.digest);
         let Ok(session) = left.session.parse::<Url>() else { return Ok(None) };
-        if !matches!(self.registry.upload.way(), Way::Chunks(_)) || !self.may_be_kept(&session) {
+        let goes_in_chunks = matches!(self.registry.upload.way(), Way::Chunks(_));
+        if left.standing.stored >= blob.size || !goes_in_chunks || !self.may_be_kept(&session) {
             return Ok(None);
         }
         let call = Call::read(Method::GET, session.clone(), Scopes::push(&self.name));

@@ -14,11 +14,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 
-use crate::config::{Config, Readers, Status, StatusPort};
+use crate::config::{Config, Readers, Receiver, Status, StatusPort};
 use crate::listen::Seldom;
+use crate::registry::Secret;
 
 /// What a load balancer or an orchestrator asks, who knows no token.
 const FOR_ALL: [&str; 2] = ["/healthz", "/readyz"];
@@ -64,11 +65,11 @@ impl Admission {
             Readers::Local => return Ok(()),
             Readers::Token(token) => token,
         };
-        let token = token.read().await.map_err(|error| {
+        let token = usable(&token).await.map_err(|problem| {
             if self.complained.now() {
-                tracing::error!(%error, "the token of the status port cannot be read");
+                tracing::error!(problem, "the token of the status port cannot be used; it is said once a minute");
             }
-            let said = "the token of the status port cannot be read: the daemon's log says why\n";
+            let said = "the token of the status port cannot be used: the daemon's log says why\n";
             (StatusCode::INTERNAL_SERVER_ERROR, said).into_response()
         })?;
         if shown(headers).is_some_and(|shown| verify_slices_are_equal(&shown, token.expose_secret().as_bytes()).is_ok())
@@ -80,6 +81,15 @@ impl Admission {
         }
         Err(unauthorized())
     }
+}
+
+/// The token as it is now. One in a file may have become shorter than the configuration would take.
+async fn usable(token: &Secret) -> Result<SecretString, String> {
+    let token = token.read().await.map_err(|error| error.to_string())?;
+    if token.expose_secret().len() < Receiver::SHORTEST_SECRET {
+        return Err(format!("fewer than {} characters can be guessed", Receiver::SHORTEST_SECRET));
+    }
+    Ok(token)
 }
 
 /// Lets a request pass, or refuses it.

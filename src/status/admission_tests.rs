@@ -138,19 +138,20 @@ async fn another_token_counts_at_once_and_an_open_place_elsewhere_does_not() {
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_read_lets_nobody_in() {
+async fn a_token_that_cannot_be_read_or_can_be_guessed_lets_nobody_in() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
     let served = serve(configured(&format!("{{listen: \"0.0.0.0:9180\", token: {{file: {}}}}}", file.display()))).await;
     assert_eq!(served.status("/status", &["Host: x", &bearer(TOKEN)]).await, 200);
-    for content in [Some(""), None] {
+    for content in [Some(""), Some("x"), Some("123456789abcdef\n"), None] {
         match content {
             Some(content) => std::fs::write(&file, content).unwrap(),
             None => std::fs::remove_file(&file).unwrap(),
         }
-        let (status, _, body) = served.ask("/status", &["Host: x", &bearer("")]).await;
-        let expected = "the token of the status port cannot be read: the daemon's log says why\n";
+        let shown = bearer(content.unwrap_or_default().trim());
+        let (status, _, body) = served.ask("/status", &["Host: x", &shown]).await;
+        let expected = "the token of the status port cannot be used: the daemon's log says why\n";
         assert_eq!((status, body.as_str()), (500, expected), "{content:?}");
     }
 }

@@ -146,7 +146,11 @@ impl Metrics {
         );
         for (name, help, family) in [
             ("entry_last_success_timestamp", "When a run of the entry last ended well", &self.last_success),
-            ("entry_last_failure_timestamp", "When a run of the entry last ended otherwise", &self.last_failure),
+            (
+                "entry_last_failure_timestamp",
+                "When a run of the entry last failed or took too long",
+                &self.last_failure,
+            ),
             ("entry_next_firing_timestamp", "When the entry fires next", &self.next_firing),
         ] {
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());

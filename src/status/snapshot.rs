@@ -91,7 +91,7 @@ pub struct EntryState {
     pub last_run: Option<LastRun>,
     /// When a run last ended well.
     pub last_success: Option<DateTime<Utc>>,
-    /// When a run last ended otherwise.
+    /// When a run last failed or took too long.
     pub last_failure: Option<DateTime<Utc>>,
     /// How many runs failed in a row; 0 after one that ended well.
     #[serde(default)]

@@ -37,9 +37,13 @@ impl Interrupted {
 
     /// `more` is said of the entry.
     fn configure(&self, more: &str) {
+        self.configure_chunks("1MiB", more);
+    }
+
+    fn configure_chunks(&self, chunk: &str, more: &str) {
         let (from, to) = (self.source.host(), self.target.host());
         let registries = format!(
-            "\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true, upload: {{mode: chunked, chunk: 1MiB}}}}"
+            "\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true, upload: {{mode: chunked, chunk: {chunk}}}}}"
         );
         let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\", schedule: never{more}}}");
         self.site.configure_fully("status: off", &registries, &entry);
@@ -181,6 +185,17 @@ fn an_upload_whose_session_stands_elsewhere_than_was_noted_begins_anew() {
     interrupted.change("UPDATE uploads SET stored = ?1", (STORED - 1000) as u32);
     interrupted.begins_anew();
     assert_eq!(interrupted.target.log().count("upload GET"), 1);
+}
+
+#[test]
+fn an_upload_whose_next_chunk_is_too_large_begins_anew_in_smaller_ones() {
+    let interrupted = Interrupted::killed();
+    interrupted.configure_chunks("6MiB", "");
+    interrupted.target.set(Fault::UploadBodyLimit(MIB));
+    interrupted.arrives();
+    let ranges: Vec<String> = interrupted.chunks().iter().map(|chunk| chunk.headers["content-range"].clone()).collect();
+    let expected = [format!("{STORED}-{}", interrupted.size - 1), format!("0-{}", 6 * MIB - 1)];
+    assert_eq!(ranges[..2], expected, "{ranges:?}");
 }
 
 #[test]

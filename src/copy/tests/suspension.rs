@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use super::content::{bytes, image};
 use super::memory::{Fault, Manner, Op};
 use super::*;
+use crate::copy::event::{Event, Transfer};
 use crate::copy::{Surroundings, Suspension, Unfinished};
 use crate::oci::{Digest, Digester};
-use crate::store::Suspended;
+use crate::store::{ErrorKind, Suspended};
 
 const CHUNK: usize = 4096;
 const SIZE: u64 = 100_000;
@@ -71,10 +72,19 @@ impl Scene {
 
     /// A process of its own, which copies to the first so many targets.
     fn batch(&self, targets: usize, suspension: &Suspension, contents: Contents) -> Arc<Batch> {
+        self.batch_telling(targets, suspension, contents, mpsc::channel(1).0)
+    }
+
+    fn batch_telling(
+        &self,
+        targets: usize,
+        suspension: &Suspension,
+        contents: Contents,
+        events: mpsc::Sender<Event>,
+    ) -> Arc<Batch> {
         let targets = self.to[..targets].iter().map(|to| (to.clone() as Arc<dyn Target>, contents)).collect();
         let unfinished: Arc<dyn Unfinished> = self.kept.clone();
-        let surroundings =
-            Surroundings { events: mpsc::channel(1).0, unfinished: Some(unfinished), suspension: suspension.clone() };
+        let surroundings = Surroundings { events, unfinished: Some(unfinished), suspension: suspension.clone() };
         let source = self.from.clone() as Arc<dyn Source>;
         Batch::new(&Copier::new(64 * MIB), source, targets, Rules::default(), None, surroundings)
     }
@@ -151,4 +161,50 @@ async fn a_blob_that_fits_into_a_chunk_is_not_looked_for_among_what_is_left() {
     arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
     assert_eq!(*scene.kept.asked.lock().unwrap(), [scene.layer.digest]);
     assert_eq!(scene.targets[0].count(Op::Resume), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_the_rest_is_begun_anew_in_the_same_run() {
+    for kind in [ErrorKind::Refused, ErrorKind::Denied, ErrorKind::NotFound, ErrorKind::Unsupported, ErrorKind::Invalid]
+    {
+        let scene = Scene::new(1);
+        scene.leaves_an_upload().await;
+        scene.targets[0].once_at(Op::Send, scene.layer.digest, Fault::Fail(kind));
+        let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
+        arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
+        assert_eq!(scene.reads_of_the_layer().last(), Some(&0), "{kind:?}");
+        assert_eq!((scene.targets[0].count(Op::Resume), scene.to[0].holds_blob(&scene.layer)), (1, true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_the_rest_is_forgotten_though_it_is_refused_from_the_start_too() {
+    let scene = Scene::new(1);
+    scene.leaves_an_upload().await;
+    scene.targets[0].always_at(Op::Send, scene.layer.digest, Fault::Fail(ErrorKind::Refused));
+    let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
+    let (_, outcome) = within(batch.copy(order("v1", &scene.image, 1))).await.remove(0);
+    assert!(outcome.unwrap_err().to_string().ends_with("made to fail"));
+    assert_eq!(scene.kept.stored(), Vec::<u64>::new());
+    let sends = scene.targets[0].count_at(Op::Send, scene.layer.digest);
+    assert_eq!(sends, 3, "by the process that was interrupted, for the rest, and from the start");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_process_has_sent_is_progress_and_not_sent_by_this_one() {
+    let scene = Scene::new(1);
+    scene.leaves_an_upload().await;
+    let stored = scene.kept.stored()[0];
+    let (events, mut heard) = mpsc::channel(64);
+    let batch = scene.batch_telling(1, &Suspension::default(), Contents::Unknown, events);
+    arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
+    drop(batch);
+    let mut transfers: Vec<Arc<Transfer>> = Vec::new();
+    while let Some(event) = heard.recv().await {
+        if let Event::TransferFinished(transfer) = event {
+            transfers.push(transfer);
+        }
+    }
+    let transfer = transfers.iter().find(|transfer| transfer.digest == scene.layer.digest).unwrap();
+    assert_eq!((transfer.sent(), transfer.reached()), (SIZE - stored, SIZE));
 }

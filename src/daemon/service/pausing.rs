@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Service, WITHIN};
-use crate::daemon::pauses::Pauses;
+use crate::daemon::pauses::{Pause, Pauses};
 use crate::daemon::queue::Due;
 use crate::daemon::{Accepted, Refusal};
 use crate::journal::{JournalError, PauseRecord, Trigger};
@@ -66,17 +66,38 @@ impl Service {
         if self.running.get(entry).is_some_and(|stop| stop.drain.is_cancelled()) {
             // It is told to end and has not yet: it goes on as one that was changed does.
             self.renewed.insert(entry.to_owned());
-        } else if owes && self.has(entry) {
+        }
+        // What is owed may be about other tags than the run under way, and comes behind it however that ends.
+        if owes && self.has(entry) {
             tracing::info!(entry, "goes on where the pause stopped it");
             self.waiting.push(Due { entry: entry.to_owned(), trigger: Trigger::Continued, only: None });
         }
     }
 
-    pub(super) async fn write_down(&self, pause: PauseRecord) -> Result<(), Refusal> {
+    async fn write_down(&self, pause: PauseRecord) -> Result<(), Refusal> {
         let Some(journal) = &self.engine.journal else { return Ok(()) };
+        let in_force = self.in_force_instead_of(&pause);
         match tokio::time::timeout(WITHIN, journal.note_pause(pause)).await {
             Ok(written) => written.map_err(|error| Refusal::Unwritten(error.to_string())),
-            Err(_) => Err(Refusal::Unwritten("it takes too long".to_owned())),
+            Err(_) => {
+                // The journal may yet write what it was given: then it writes behind that what is in force. It is in its queue
+                // before anything that is asked for later.
+                let journal = journal.clone();
+                let mut behind = Box::pin(async move { journal.note_pause(in_force).await });
+                if futures_util::poll!(&mut behind).is_pending() {
+                    tokio::spawn(behind);
+                }
+                Err(Refusal::Unwritten("it takes too long".to_owned()))
+            }
+        }
+    }
+
+    /// What the journal is to say of the entry where it cannot say this.
+    fn in_force_instead_of(&self, pause: &PauseRecord) -> PauseRecord {
+        let entry = pause.entry.clone();
+        match self.pauses.get(&entry) {
+            Some(Pause { since, until, .. }) => PauseRecord { entry, since, until, ended: None },
+            None => PauseRecord { entry, since: pause.since, until: None, ended: Some(pause.since) },
         }
     }
 }
@@ -89,7 +110,7 @@ mod tests {
 
     use super::super::tests::service;
     use super::*;
-    use crate::daemon::Only;
+    use crate::daemon::{Only, RunOutcome, RunReport, Stop};
     use crate::journal::Journal;
     use crate::schedule::Timing;
 
@@ -160,6 +181,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_pause_owes_comes_once_though_the_pause_ends_before_the_run_that_it_stops() {
+        let only = || Some(Only::tag("app".parse().unwrap(), "v1".parse().unwrap()));
+        let now = Utc::now();
+        for what in ["pushed during it", "queued before it", "nothing but what is left"] {
+            for outcome in [RunOutcome::Succeeded, RunOutcome::Interrupted] {
+                let folder = tempfile::tempdir().unwrap();
+                let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+                let mut daemon = service(folder.path(), &journal).await;
+                // A run that is under way for as long as the test wants.
+                daemon.running.insert("app".into(), Stop::default());
+                if what == "queued before it" {
+                    daemon.confined.insert("app".into());
+                    daemon.run_now("app".into(), Trigger::Asked, None).unwrap();
+                }
+                daemon.pause("app", None, now).await.unwrap();
+                if what == "pushed during it" {
+                    assert_eq!(daemon.run_now("app".into(), Trigger::Pushed, only()), Ok(Accepted::WaitsAlready));
+                }
+                daemon.resume("app", now).await.unwrap();
+                daemon.start_due(now);
+                let (started, ended) = (now, now);
+                let (entry, tags, problems) = ("app".to_owned(), Vec::new(), Vec::new());
+                let cut_off = outcome == RunOutcome::Interrupted;
+                let outcome = outcome.clone();
+                daemon.ended(Ok(RunReport { entry, run: Some(1), started, ended, outcome, tags, problems }));
+                let due: Vec<Due> = std::iter::from_fn(|| daemon.waiting.pop(|_| true)).collect();
+                let whole = Due { entry: "app".into(), trigger: Trigger::Continued, only: None };
+                let expected = if what.starts_with("nothing") && !cut_off { vec![] } else { vec![whole] };
+                assert_eq!(due, expected, "{what}, cut off: {cut_off}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn what_a_pause_stopped_goes_on_when_its_time_is_over() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
@@ -174,6 +229,42 @@ mod tests {
         assert!(daemon.running.contains_key("app"));
         assert_eq!(daemon.resume("app", until).await, Ok(Accepted::NotPaused));
         assert!(daemon.resume("nobody", until).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_because_the_journal_takes_too_long_is_not_in_force_after_a_restart_either() {
+        for paused_before in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("journal.db");
+            let journal = Journal::open(&path).unwrap();
+            let mut daemon = service(folder.path(), &journal).await;
+            let now = Utc::now();
+            if paused_before {
+                daemon.pause("app", None, now).await.unwrap();
+            }
+            let another = rusqlite::Connection::open(&path).unwrap();
+            another.execute_batch("BEGIN IMMEDIATE").unwrap();
+            tokio::time::pause();
+            let refused = match paused_before {
+                false => daemon.pause("app", None, now).await,
+                true => daemon.resume("app", now).await,
+            };
+            tokio::time::resume();
+            assert_eq!(refused, Err(Refusal::Unwritten("it takes too long".to_owned())));
+            assert_eq!(daemon.pauses.has("app"), paused_before);
+            another.execute_batch("ROLLBACK").unwrap();
+
+            let mut restarted = service(folder.path(), &journal).await;
+            restarted.take_up_pauses(now).await.unwrap();
+            assert_eq!(restarted.pauses.has("app"), paused_before, "paused before: {paused_before}");
+            // What is asked for next counts.
+            match paused_before {
+                false => daemon.pause("app", None, now).await.unwrap(),
+                true => daemon.resume("app", now).await.unwrap(),
+            };
+            restarted.take_up_pauses(now).await.unwrap();
+            assert_eq!(restarted.pauses.has("app"), !paused_before, "the next one");
+        }
     }
 
     #[tokio::test]

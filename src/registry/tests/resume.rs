@@ -89,8 +89,16 @@ async fn another_process_sends_the_rest_to_where_the_session_is_said_to_go_on() 
 
 /// What becomes of an upload that was left, where its registry answers so.
 async fn asked_at(answers: impl Fn() -> axum::response::Response + Send + Sync + 'static) -> Result<bool, StoreError> {
+    asked_for(SIZE, answers).await
+}
+
+/// The same for a blob of so many bytes.
+async fn asked_for(
+    size: usize,
+    answers: impl Fn() -> axum::response::Response + Send + Sync + 'static,
+) -> Result<bool, StoreError> {
     let server = Server::start(move |_| answers()).await;
-    let content = noise(SIZE);
+    let content = noise(size);
     let session = format!("http://{}/v2/a/b/blobs/uploads/1", server.host);
     let standing = Standing { stored: STORED as u64, hashed: Digester::like(&blob(&content).digest) };
     let left = Suspended { session, standing };
@@ -107,6 +115,15 @@ async fn a_registry_that_knows_nothing_of_it_or_has_another_part_is_begun_anew_a
     assert!(!asked_at(|| answer(204, &[], "")).await.unwrap(), "it does not say where it stands");
     assert!(!asked_at(|| refusal(404, "BLOB_UPLOAD_UNKNOWN")).await.unwrap());
     assert!(!asked_at(|| refusal(400, "BLOB_UPLOAD_INVALID")).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_upload_that_has_no_less_than_the_blob_is_begun_anew() {
+    let there = || at("/v2/a/b/blobs/uploads/1", STORED - 1);
+    assert!(asked_for(STORED + 1, there).await.unwrap());
+    for size in [STORED, STORED - 1] {
+        assert!(!asked_for(size, there).await.unwrap(), "a manifest may state another size: {size}");
+    }
 }
 
 #[tokio::test]
