@@ -1,11 +1,12 @@
 //! One run of one entry: all its pairs of repositories at once, under its timeout, written to the journal.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -25,6 +26,9 @@ const REPOSITORIES_AT_ONCE: usize = 32;
 /// How many of them copy at once. One that begins to stays among them until it is done: a copy keeps manifests in memory,
 /// and a repository where nothing changed does not.
 const REPOSITORIES_COPYING: usize = 8;
+
+/// What is said of a bug.
+pub(super) const BROKE_DOWN: &str = "a run broke down by a mistake in transship, not yours: please report it";
 
 /// What runs need, by one configuration.
 #[derive(Debug, Clone)]
@@ -116,7 +120,13 @@ impl Engine {
             left_out: AtomicBool::new(false),
             log: Mutex::default(),
         };
-        let cut_short = run.until_stopped(stop).await;
+        let cut_short = match caught(run.until_stopped(stop)).await {
+            Ok(cut_short) => cut_short,
+            Err(problem) => {
+                run.note(problem);
+                None
+            }
+        };
         let report = run.into_report(cut_short);
         self.end(id, report).await
     }
@@ -212,9 +222,13 @@ impl Run<'_> {
 
     /// Notes what failed beside the tags.
     pub(super) fn problem(&self, problem: String) {
-        if self.suspension.is_suspended() {
-            return;
+        if !self.suspension.is_suspended() {
+            self.note(problem);
         }
+    }
+
+    /// The same, also where the run is cut short.
+    fn note(&self, problem: String) {
         tracing::error!(problem, "part of the run failed");
         self.log.lock().unwrap_or_else(PoisonError::into_inner).problems.push(problem);
     }
@@ -257,6 +271,15 @@ impl Run<'_> {
             problems,
         }
     }
+}
+
+/// Does work that may break down, so that the journal hears of the end of its run in any case: else the entry would count as under
+/// way for as long as the process lives.
+async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        format!("{BROKE_DOWN}: {}", said.unwrap_or_default())
+    })
 }
 
 /// One line for a run, whatever became of it.
@@ -340,5 +363,18 @@ impl RunReport {
             error: self.first_problem(),
             postponed_until: self.postponed_until(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_breaks_down_is_a_problem_of_its_run() {
+        assert_eq!(caught(async { 1 }).await, Ok(1));
+        let number = 2;
+        let expected = "a run broke down by a mistake in transship, not yours: please report it: no 2";
+        assert_eq!(caught(async { panic!("no {number}") }).await, Err::<(), _>(expected.to_owned()));
     }
 }

@@ -234,6 +234,7 @@ impl State {
         self.past.get(entry).map_or((0, None), |past| (past.fruitless, past.last_failure))
     }
 
+    #[cfg(test)]
     pub(super) fn is_running(&self, entry: &str) -> bool {
         self.past.get(entry).is_some_and(|past| past.running.is_some())
     }

@@ -5,7 +5,7 @@ use tracing::Instrument as _;
 
 use super::Service;
 use crate::daemon::queue::Due;
-use crate::daemon::{Errand, Only, Stop};
+use crate::daemon::{Errand, Only, RunReport, Stop};
 use crate::journal::Trigger;
 use crate::schedule::backoff;
 
@@ -71,12 +71,23 @@ impl Service {
         let errand = Errand { entry, entries: self.entries.clone(), trigger, only };
         let (engine, front, stopping) = (self.engine.clone(), self.front.clone(), stop.clone());
         let notices = self.notices.clone();
-        self.runs.spawn(async move {
+        self.track(name, stop, trigger, async move {
             let report = engine.run(&errand, &front, &stopping).await;
             let span = tracing::info_span!("run", entry = report.entry, run = report.run);
             notices.ended(&errand.entry, &report, errand.only.is_none()).instrument(span).await;
             report
         });
+    }
+
+    pub(super) fn track(
+        &mut self,
+        name: &str,
+        stop: Stop,
+        trigger: Trigger,
+        run: impl Future<Output = RunReport> + Send + 'static,
+    ) {
+        let task = self.runs.spawn(run);
+        self.tasks.insert(task.id(), name.to_owned());
         self.running.insert(name.to_owned(), stop);
         self.state.started(name, trigger, Utc::now());
     }
