@@ -127,13 +127,13 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     let (mut reload, mut commands) = (setup.reload, setup.commands);
     let (front, mut happenings) = Front::new();
     let (edit, mut edits) = mpsc::channel(1);
-    let state = State::new(&path, &journal, snapshots, metrics.clone()).await?;
+    let state = State::new(&path, &journal, snapshots, metrics).await?;
     let mut service = Service::new(path, config, journal, environment, front, state, edit);
     service.in_force = in_force;
     service.looked_at = service.looked_at.having_files(content);
     service.take_up().await?;
     let notices = service.notices.clone();
-    let delivering = notices.deliver(metrics);
+    let delivering = notices.deliver();
     service.systemd.ready(&service.state.summary());
     loop {
         service.start_due(Utc::now());
@@ -173,7 +173,7 @@ impl Service {
             ),
             journal: Some(journal.clone()),
         };
-        let notices = Notices::new(journal, path.display().to_string(), &config);
+        let notices = Notices::new(journal, path.display().to_string(), &config, state.metrics());
         let mut service = Self {
             looked_at: Content::default(),
             watching: None,

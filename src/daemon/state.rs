@@ -97,6 +97,10 @@ impl State {
         })
     }
 
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
     /// The entries whose last run was the daemon's and was cut off. What a person began and interrupted is for a person
     /// to begin again.
     pub(super) fn interrupted(&self) -> HashSet<String> {
