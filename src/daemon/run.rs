@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 
 use super::journaling::journal_transfers;
 use super::pairs::{Pair, pairs};
-use super::report::contested_message;
+use super::report::{contested_message, told};
 use super::tag::work_pair;
 use super::{Endpoints, Front, Happening, Only, RunOutcome, RunReport, TagOutcome, TagReport};
 use crate::config::Entry;
@@ -288,11 +288,14 @@ fn log_end(report: &RunReport) {
     let seconds = (report.ended - report.started).num_milliseconds() as f64 / 1000.0;
     let TagCounts { copied, kept, refused, postponed, failed } = report.counts();
     let bytes = report.bytes();
-    if report.outcome == RunOutcome::Succeeded {
-        tracing::info!(outcome, seconds, copied, kept, refused, bytes, "run ended");
-    } else {
-        let problem = report.first_problem();
-        tracing::warn!(outcome, seconds, copied, kept, refused, postponed, failed, bytes, problem, "run ended");
+    let problem = report.first_problem();
+    match report.outcome {
+        RunOutcome::Succeeded => tracing::info!(outcome, seconds, copied, kept, refused, bytes, "run ended"),
+        // By a pause, an edit or the end of the daemon: it goes on later.
+        RunOutcome::Interrupted => {
+            tracing::info!(outcome, seconds, copied, kept, refused, postponed, failed, bytes, problem, "run ended");
+        }
+        _ => tracing::warn!(outcome, seconds, copied, kept, refused, postponed, failed, bytes, problem, "run ended"),
     }
 }
 
@@ -318,7 +321,7 @@ fn log_tag(report: &TagReport) {
 
 fn empty_report(entry: &str, started: DateTime<Utc>, outcome: RunOutcome, problem: Option<String>) -> RunReport {
     if let RunOutcome::AlreadyRunning { pid, since } = &outcome {
-        tracing::warn!(entry, pid, %since, "the entry runs already in another process and is left alone");
+        tracing::warn!(entry, pid, since = told(*since), "the entry runs already in another process and is left alone");
     }
     if let Some(problem) = &problem {
         tracing::error!(entry, problem, "the run cannot be recorded, so it does not begin");

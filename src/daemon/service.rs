@@ -135,6 +135,13 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     let notices = service.notices.clone();
     let delivering = notices.deliver();
     service.systemd.ready(&service.state.summary());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        configuration = %service.path.display(),
+        entries = service.entries.len(),
+        journal = %service.config.daemon.journal.display(),
+        "started"
+    );
     loop {
         service.start_due(Utc::now());
         service.turn().await;
@@ -152,6 +159,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     drop(commands);
     service.drain(happenings).await;
     notices.close(delivering, LAST_WAIT).await;
+    tracing::info!("ended");
     Ok(())
 }
 

@@ -40,6 +40,8 @@ pub(super) struct State {
     failures: VecDeque<FailedRun>,
     /// When the snapshot was given out last; `None` where what changed since is not to wait.
     given_out: Option<Instant>,
+    /// Whether it was said that the journal cannot be written.
+    journal_failed: bool,
     /// What systemd was told last.
     summarised: String,
 }
@@ -93,6 +95,7 @@ impl State {
             past,
             failures,
             given_out: None,
+            journal_failed: false,
             summarised: String::new(),
         })
     }
@@ -290,12 +293,15 @@ impl State {
     }
 
     pub(super) fn journal_is(&mut self, writable: bool, bytes: Option<u64>) {
-        if self.snapshot.journal.writable && !writable {
+        if writable && self.journal_failed {
+            tracing::info!(journal = self.snapshot.journal.path, "the journal can be written again: runs begin");
+        } else if !writable && !self.journal_failed {
             tracing::error!(
                 journal = self.snapshot.journal.path,
                 "the journal cannot be written, so no run begins: look at its disk and the rights of its folder"
             );
         }
+        self.journal_failed = !writable;
         (self.snapshot.journal.writable, self.snapshot.journal.bytes) = (writable, bytes);
         self.metrics.journal(bytes, writable);
     }

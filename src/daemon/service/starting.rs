@@ -5,6 +5,7 @@ use tracing::Instrument as _;
 
 use super::Service;
 use crate::daemon::queue::Due;
+use crate::daemon::report::told;
 use crate::daemon::{Errand, Only, RunReport, Stop};
 use crate::journal::Trigger;
 use crate::schedule::backoff;
@@ -19,7 +20,8 @@ impl Service {
         for firing in self.timetable.due(now) {
             let name = firing.entry;
             if self.pauses.has(&name) {
-                tracing::info!(entry = name, scheduled_at = %firing.scheduled_at, "paused; this firing is left out");
+                let scheduled_at = told(firing.scheduled_at);
+                tracing::info!(entry = name, scheduled_at, "paused; this firing is left out");
                 continue;
             }
             if self.is_under_way(&name) {
@@ -27,7 +29,8 @@ impl Service {
                 continue;
             }
             if firing.missed {
-                tracing::info!(entry = name, scheduled_at = %firing.scheduled_at, "a missed firing is made up for");
+                let scheduled_at = told(firing.scheduled_at);
+                tracing::info!(entry = name, scheduled_at, "a missed firing is made up for");
             }
             let trigger = Trigger::Schedule { scheduled_at: firing.scheduled_at };
             self.waiting.push(Due { entry: name, trigger, only: None });
@@ -103,7 +106,12 @@ impl Service {
         let planned = self.timetable.next_firing(name, Utc::now());
         self.timetable.hold(name, until);
         if planned.is_some_and(|planned| planned <= until) {
-            tracing::warn!(entry = name, failures, until = %until, "failed again and again: its firings until then are left out");
+            tracing::warn!(
+                entry = name,
+                failures,
+                until = told(until),
+                "failed again and again: its firings until then are left out; `transship trigger ENTRY` runs it now"
+            );
         }
     }
 }
