@@ -122,6 +122,7 @@ fn listen_for_signals(interrupted: CancellationToken) -> std::io::Result<()> {
                 _ = terminate.recv() => {}
             }
             if interrupted.is_cancelled() {
+                tracing::warn!("asked to end a second time: what is under way is dropped");
                 std::process::exit(Exit::Interrupted as i32);
             }
             interrupted.cancel();

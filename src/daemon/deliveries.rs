@@ -117,17 +117,31 @@ impl Round {
 
     async fn start_each(&mut self, receivers: &Receivers, now: Instant) -> Result<(), JournalError> {
         let waiting = self.journal.receivers_waited_for().await?;
-        self.metrics.notifications_pending(waiting.iter().map(|(_, count)| count).sum());
+        let own = waiting.iter().filter(|(receiver, _)| receivers.contains_key(receiver));
+        self.metrics.notifications_pending(own.map(|(_, count)| count).sum());
         for (receiver, _) in waiting {
             let is_away = self.away.get(&receiver).is_some_and(|away| away.until > now);
-            // Those that are gone from the configuration are gone from the journal in a moment.
-            let Some(webhook) = receivers.get(&receiver).cloned() else { continue };
+            let Some(webhook) = receivers.get(&receiver).cloned() else {
+                self.drop_old(&receiver).await?;
+                continue;
+            };
             if is_away || self.busy.contains(&receiver) || self.attempts.len() >= AT_ONCE {
                 continue;
             }
             if let Some(notice) = self.journal.next_notice(&receiver).await? {
                 self.start(receiver, webhook, notice);
             }
+        }
+        Ok(())
+    }
+
+    /// A receiver that is not in the configuration may be that of another daemon with the same journal, or was taken out while
+    /// the daemon was off: what nobody delivers is given up at the same age as all.
+    async fn drop_old(&self, receiver: &str) -> Result<(), JournalError> {
+        let dropped = self.journal.drop_notices_until(receiver, Utc::now() - GIVEN_UP).await?;
+        if dropped > 0 {
+            tracing::warn!(receiver, dropped, "notifications are given up whose receiver is not in the configuration");
+            given_up(&self.metrics, dropped);
         }
         Ok(())
     }
@@ -206,6 +220,11 @@ impl Round {
     }
 }
 
+/// Counts notices that were dropped.
+pub(super) fn given_up(metrics: &Metrics, dropped: u64) {
+    (0..dropped).for_each(|_| metrics.notification(Delivery::GivenUp));
+}
+
 fn is_old(notice: &Notice, now: DateTime<Utc>) -> bool {
     now - notice.made >= GIVEN_UP
 }
@@ -214,6 +233,23 @@ fn is_old(notice: &Notice, now: DateTime<Utc>) -> bool {
 mod tests {
     use super::*;
     use crate::journal::NewNotice;
+
+    #[tokio::test]
+    async fn what_waits_for_a_receiver_of_nobody_is_given_up_after_a_day_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let metrics = Arc::new(Metrics::new("0", Utc::now()));
+        let mut round = Round::new(journal.clone(), metrics.clone());
+        for age in [TimeDelta::hours(25), TimeDelta::hours(23)] {
+            let (receiver, subject) = ("a.example".to_owned(), "app".to_owned());
+            let notice = NewNotice { receiver, subject, event: "failure".into(), body: "{}".into() };
+            journal.keep_notices(vec![notice], vec![], vec![], Utc::now() - age).await.unwrap();
+        }
+        round.start_due(&Receivers::new()).await;
+        assert_eq!(journal.receivers_waited_for().await.unwrap(), [("a.example".to_owned(), 1)]);
+        assert!(metrics.encode().contains("transship_notifications_total{result=\"given_up\"} 1\n"));
+        assert!(metrics.encode().contains("transship_notifications_pending 0\n"), "none of its own");
+    }
 
     #[tokio::test]
     async fn what_nobody_takes_for_a_day_is_given_up_and_counted() {

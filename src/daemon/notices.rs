@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::deliveries::{self, Receivers};
+use super::deliveries::{self, Receivers, given_up};
 use super::report::contested_message;
 use super::{RunOutcome, RunReport, TagOutcome, TagReport};
 use crate::config::{Config, Entry};
@@ -35,6 +35,7 @@ pub(super) struct Notices {
     path: String,
     wanted: Arc<Mutex<Wanted>>,
     receivers: watch::Sender<Arc<Receivers>>,
+    metrics: Arc<Metrics>,
     /// Something is to be delivered.
     fresh: Arc<tokio::sync::Notify>,
     closing: CancellationToken,
@@ -63,13 +64,14 @@ struct Listener<'a> {
 }
 
 impl Notices {
-    pub(super) fn new(journal: Journal, path: String, config: &Config) -> Self {
+    pub(super) fn new(journal: Journal, path: String, config: &Config, metrics: Arc<Metrics>) -> Self {
         let (receivers, _) = watch::channel(Arc::default());
         let notices = Self {
             journal,
             path,
             wanted: Arc::default(),
             receivers,
+            metrics,
             fresh: Arc::default(),
             closing: CancellationToken::new(),
         };
@@ -78,8 +80,8 @@ impl Notices {
     }
 
     /// Begins to deliver what waits.
-    pub(super) fn deliver(&self, metrics: Arc<Metrics>) -> JoinHandle<()> {
-        let (journal, receivers) = (self.journal.clone(), self.receivers.subscribe());
+    pub(super) fn deliver(&self) -> JoinHandle<()> {
+        let (journal, receivers, metrics) = (self.journal.clone(), self.receivers.subscribe(), self.metrics.clone());
         tokio::spawn(deliveries::deliver(journal, receivers, self.fresh.clone(), metrics, self.closing.clone()))
     }
 
@@ -93,13 +95,16 @@ impl Notices {
     }
 
     /// A configuration is in force: who is told by it, and that it was mended where it was said to be broken. Receivers that
-    /// are not in it any more are forgotten, with what waits for them.
+    /// were in the one before and are not any more are forgotten, with what waits for them. Others that the journal has may be
+    /// those of another daemon.
     pub(super) async fn configured(&self, config: &Config, now: DateTime<Utc>) {
+        let before = self.receivers.borrow().clone();
         self.want(config);
-        let known: Vec<String> = self.receivers.borrow().keys().cloned().collect();
-        match self.journal.drop_receivers_but(known).await {
+        let gone = before.keys().filter(|receiver| !self.receivers.borrow().contains_key(*receiver)).cloned().collect();
+        match self.journal.drop_receivers(gone).await {
             Ok(0) => {}
             Ok(dropped) => {
+                given_up(&self.metrics, dropped);
                 tracing::warn!(
                     dropped,
                     "notifications are given up whose receivers are not in the configuration any more"
@@ -158,6 +163,7 @@ impl Notices {
         }
         let dropped = self.journal.keep_notices(notices, learnt, forgotten, Utc::now()).await?;
         if dropped > 0 {
+            given_up(&self.metrics, dropped);
             tracing::error!(dropped, "too many notifications wait for a receiver: the oldest are given up");
         }
         self.fresh.notify_one();
@@ -440,7 +446,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
             let config = config(of_all, of_entry);
-            let notices = Notices::new(journal.clone(), "sync.yaml".into(), &config);
+            let metrics = Arc::new(Metrics::new("0", Utc::now()));
+            let notices = Notices::new(journal.clone(), "sync.yaml".into(), &config, metrics);
             Self { journal, notices, entry: config.entries[0].clone(), whole: true, _folder: folder }
         }
 
@@ -556,12 +563,33 @@ mod tests {
         assert_eq!(bench.waiting().await, [""; 0]);
     }
 
+    /// How many notices were given up.
+    fn given_up_by(notices: &Notices) -> u64 {
+        let counted = notices.metrics.encode();
+        let line = "transship_notifications_total{result=\"given_up\"} ";
+        counted.lines().find_map(|found| found.strip_prefix(line)?.parse().ok()).unwrap_or(0)
+    }
+
     #[tokio::test]
-    async fn what_waits_for_a_receiver_that_is_gone_goes_with_it() {
+    async fn what_waits_for_the_receivers_of_another_daemon_with_the_same_journal_stays() {
+        let bench = Bench::new(ONE, "");
+        bench.notices.refused("a problem", Utc::now()).await;
+        let (other, metrics) = (config("", ""), Arc::new(Metrics::new("0", Utc::now())));
+        let another = Notices::new(bench.journal.clone(), "other.yaml".into(), &other, metrics);
+        for _ in 0..2 {
+            another.configured(&other, Utc::now()).await;
+        }
+        assert_eq!(bench.waiting().await, ["https://a.example failure "]);
+        assert_eq!(bench.journal.told_of(CONFIGURATION).await.unwrap().len(), 1, "nor is it told again");
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_receiver_that_is_gone_goes_with_it_and_is_counted() {
         let bench = Bench::new(ONE, "");
         bench.notices.refused("a problem", Utc::now()).await;
         bench.notices.configured(&config("", ""), Utc::now()).await;
         assert_eq!(bench.waiting().await, [""; 0]);
+        assert_eq!(given_up_by(&bench.notices), 1);
         assert_eq!(bench.journal.told_of(CONFIGURATION).await.unwrap(), []);
     }
 }

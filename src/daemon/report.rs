@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::copy::CopyError;
 use crate::copy::event::{Arrival, BlobCounts};
 use crate::journal::TagCounts;
 use crate::oci::{Digest, Tag};
 use crate::store::{Side, Step, StoreError};
+
+/// An instant as it stands in the log: RFC 3339 in UTC, by the second.
+pub(super) fn told(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
 
 /// One run of one entry.
 #[derive(Debug, Clone, serde::Serialize)]

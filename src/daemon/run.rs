@@ -1,18 +1,19 @@
 //! One run of one entry: all its pairs of repositories at once, under its timeout, written to the journal.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::journaling::journal_transfers;
 use super::pairs::{Pair, pairs};
-use super::report::contested_message;
+use super::report::{contested_message, told};
 use super::tag::work_pair;
 use super::{Endpoints, Front, Happening, Only, RunOutcome, RunReport, TagOutcome, TagReport};
 use crate::config::Entry;
@@ -25,6 +26,9 @@ const REPOSITORIES_AT_ONCE: usize = 32;
 /// How many of them copy at once. One that begins to stays among them until it is done: a copy keeps manifests in memory,
 /// and a repository where nothing changed does not.
 const REPOSITORIES_COPYING: usize = 8;
+
+/// What is said of a bug.
+pub(super) const BROKE_DOWN: &str = "a run broke down by a mistake in transship, not yours: please report it";
 
 /// What runs need, by one configuration.
 #[derive(Debug, Clone)]
@@ -116,7 +120,13 @@ impl Engine {
             left_out: AtomicBool::new(false),
             log: Mutex::default(),
         };
-        let cut_short = run.until_stopped(stop).await;
+        let cut_short = match caught(run.until_stopped(stop)).await {
+            Ok(cut_short) => cut_short,
+            Err(problem) => {
+                run.note(problem);
+                None
+            }
+        };
         let report = run.into_report(cut_short);
         self.end(id, report).await
     }
@@ -212,9 +222,13 @@ impl Run<'_> {
 
     /// Notes what failed beside the tags.
     pub(super) fn problem(&self, problem: String) {
-        if self.suspension.is_suspended() {
-            return;
+        if !self.suspension.is_suspended() {
+            self.note(problem);
         }
+    }
+
+    /// The same, also where the run is cut short.
+    fn note(&self, problem: String) {
         tracing::error!(problem, "part of the run failed");
         self.log.lock().unwrap_or_else(PoisonError::into_inner).problems.push(problem);
     }
@@ -259,17 +273,29 @@ impl Run<'_> {
     }
 }
 
+/// Does work that may break down, so that the journal hears of the end of its run in any case: else the entry would count as under
+/// way for as long as the process lives.
+async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        format!("{BROKE_DOWN}: {}", said.unwrap_or_default())
+    })
+}
+
 /// One line for a run, whatever became of it.
 fn log_end(report: &RunReport) {
     let outcome = report.journal_outcome().word();
     let seconds = (report.ended - report.started).num_milliseconds() as f64 / 1000.0;
     let TagCounts { copied, kept, refused, postponed, failed } = report.counts();
     let bytes = report.bytes();
-    if report.outcome == RunOutcome::Succeeded {
-        tracing::info!(outcome, seconds, copied, kept, refused, bytes, "run ended");
-    } else {
-        let problem = report.first_problem();
-        tracing::warn!(outcome, seconds, copied, kept, refused, postponed, failed, bytes, problem, "run ended");
+    let problem = report.first_problem();
+    match report.outcome {
+        RunOutcome::Succeeded => tracing::info!(outcome, seconds, copied, kept, refused, bytes, "run ended"),
+        // By a pause, an edit or the end of the daemon: it goes on later.
+        RunOutcome::Interrupted => {
+            tracing::info!(outcome, seconds, copied, kept, refused, postponed, failed, bytes, problem, "run ended");
+        }
+        _ => tracing::warn!(outcome, seconds, copied, kept, refused, postponed, failed, bytes, problem, "run ended"),
     }
 }
 
@@ -295,7 +321,7 @@ fn log_tag(report: &TagReport) {
 
 fn empty_report(entry: &str, started: DateTime<Utc>, outcome: RunOutcome, problem: Option<String>) -> RunReport {
     if let RunOutcome::AlreadyRunning { pid, since } = &outcome {
-        tracing::warn!(entry, pid, %since, "the entry runs already in another process and is left alone");
+        tracing::warn!(entry, pid, since = told(*since), "the entry runs already in another process and is left alone");
     }
     if let Some(problem) = &problem {
         tracing::error!(entry, problem, "the run cannot be recorded, so it does not begin");
@@ -340,5 +366,18 @@ impl RunReport {
             error: self.first_problem(),
             postponed_until: self.postponed_until(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_breaks_down_is_a_problem_of_its_run() {
+        assert_eq!(caught(async { 1 }).await, Ok(1));
+        let number = 2;
+        let expected = "a run broke down by a mistake in transship, not yours: please report it: no 2";
+        assert_eq!(caught(async { panic!("no {number}") }).await, Err::<(), _>(expected.to_owned()));
     }
 }

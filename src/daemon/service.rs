@@ -10,7 +10,7 @@ mod probing;
 mod reloading;
 mod starting;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,7 @@ use super::notices::Notices;
 use super::pauses::Pauses;
 use super::pruning::Pruning;
 use super::queue::{Due, Queue};
+use super::run::BROKE_DOWN;
 use super::state::State;
 use super::systemd::Systemd;
 use super::{Commands, Endpoints, Engine, Front, RunOutcome, RunReport, Stop};
@@ -107,6 +108,8 @@ struct Service {
     /// Of those, the ones that are to go on by another configuration than they began with.
     renewed: BTreeSet<String>,
     runs: JoinSet<RunReport>,
+    /// Whose run each of these tasks is, for one that breaks down and cannot say.
+    tasks: HashMap<tokio::task::Id, String>,
     front: Front,
     notices: Notices,
     state: State,
@@ -124,14 +127,21 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     let (mut reload, mut commands) = (setup.reload, setup.commands);
     let (front, mut happenings) = Front::new();
     let (edit, mut edits) = mpsc::channel(1);
-    let state = State::new(&path, &journal, snapshots, metrics.clone()).await?;
+    let state = State::new(&path, &journal, snapshots, metrics).await?;
     let mut service = Service::new(path, config, journal, environment, front, state, edit);
     service.in_force = in_force;
     service.looked_at = service.looked_at.having_files(content);
     service.take_up().await?;
     let notices = service.notices.clone();
-    let delivering = notices.deliver(metrics);
+    let delivering = notices.deliver();
     service.systemd.ready(&service.state.summary());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        configuration = %service.path.display(),
+        entries = service.entries.len(),
+        journal = %service.config.daemon.journal.display(),
+        "started"
+    );
     loop {
         service.start_due(Utc::now());
         service.turn().await;
@@ -149,6 +159,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     drop(commands);
     service.drain(happenings).await;
     notices.close(delivering, LAST_WAIT).await;
+    tracing::info!("ended");
     Ok(())
 }
 
@@ -170,7 +181,7 @@ impl Service {
             ),
             journal: Some(journal.clone()),
         };
-        let notices = Notices::new(journal, path.display().to_string(), &config);
+        let notices = Notices::new(journal, path.display().to_string(), &config, state.metrics());
         let mut service = Self {
             looked_at: Content::default(),
             watching: None,
@@ -191,6 +202,7 @@ impl Service {
             gathering: Gathering::default(),
             renewed: BTreeSet::new(),
             runs: JoinSet::new(),
+            tasks: HashMap::new(),
             front,
             notices,
             state,
@@ -229,7 +241,6 @@ impl Service {
         }
         self.state.loaded(&self.entries, &self.config.hosts(), now);
         self.state.is_told_by(self.config.receivers().map(|(name, _)| name.as_str()));
-        self.state.is_told_by(self.config.receivers().map(|(name, _)| name.as_str()));
         self.notices.configured(&self.config, now).await;
         Ok(())
     }
@@ -266,6 +277,7 @@ impl Service {
     fn ended(&mut self, ended: Result<RunReport, tokio::task::JoinError>) {
         match ended {
             Ok(report) => {
+                self.tasks.retain(|_, entry| *entry != report.entry);
                 self.running.remove(&report.entry);
                 let was_whole = !self.confined.remove(&report.entry);
                 self.state.ended(&report);
@@ -287,12 +299,14 @@ impl Service {
                     self.postponed.set(&report.entry, report.ended, until);
                 }
             }
-            // A bug in a run is not the end of the daemon; which entry it was shows in the journal.
+            // A bug in a run is not the end of the daemon, nor of its entry.
             Err(error) => {
-                tracing::error!(%error, "a run broke down by a mistake in transship, not yours: please report it");
-                self.running.retain(|name, _| self.state.is_running(name));
-                self.confined.retain(|name| self.running.contains_key(name));
-                self.awaited.retain(|name| self.running.contains_key(name) || self.waiting.has_whole(name));
+                let entry = self.tasks.remove(&error.id());
+                tracing::error!(entry, %error, "{BROKE_DOWN}");
+                let Some(entry) = entry else { return };
+                let (started, problems) = (Utc::now(), vec![BROKE_DOWN.to_owned()]);
+                let (ended, outcome) = (started, RunOutcome::Failed);
+                self.ended(Ok(RunReport { entry, run: None, started, ended, outcome, tags: Vec::new(), problems }));
             }
         }
     }
@@ -378,6 +392,26 @@ mod tests {
         service.runs.join_next().await.unwrap().unwrap();
         let history = journal.history(&crate::journal::HistoryFilter::default()).await.unwrap();
         assert_eq!(history[0].trigger, Trigger::Continued);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_breaks_down_leaves_its_entry_free_and_is_told_to_who_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let mut daemon = service(folder.path(), &journal).await;
+        let (told, end) = tokio::sync::oneshot::channel();
+        daemon.awaited.add("app".into(), told);
+        daemon.track("app", Stop::default(), Trigger::Asked, async { panic!("a mistake") });
+        assert!(daemon.is_under_way("app"));
+        let ended = daemon.runs.join_next().await.unwrap();
+        daemon.ended(ended);
+        assert!(!daemon.is_under_way("app") && !daemon.state.is_running("app") && daemon.tasks.is_empty());
+        let end = end.await.unwrap();
+        assert_eq!((end.outcome, end.problem.as_deref()), (RunOutcome::Failed, Some(BROKE_DOWN)));
+        daemon.run_now("app".into(), Trigger::Asked, None).unwrap();
+        daemon.start_due(Utc::now());
+        let ended = daemon.runs.join_next().await.unwrap().unwrap();
+        assert_eq!(ended.outcome, RunOutcome::Failed, "there is no layout");
     }
 
     #[tokio::test]

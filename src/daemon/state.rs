@@ -40,6 +40,8 @@ pub(super) struct State {
     failures: VecDeque<FailedRun>,
     /// When the snapshot was given out last; `None` where what changed since is not to wait.
     given_out: Option<Instant>,
+    /// Whether it was said that the journal cannot be written.
+    journal_failed: bool,
     /// What systemd was told last.
     summarised: String,
 }
@@ -93,8 +95,13 @@ impl State {
             past,
             failures,
             given_out: None,
+            journal_failed: false,
             summarised: String::new(),
         })
+    }
+
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     /// The entries whose last run was the daemon's and was cut off. What a person began and interrupted is for a person
@@ -234,6 +241,7 @@ impl State {
         self.past.get(entry).map_or((0, None), |past| (past.fruitless, past.last_failure))
     }
 
+    #[cfg(test)]
     pub(super) fn is_running(&self, entry: &str) -> bool {
         self.past.get(entry).is_some_and(|past| past.running.is_some())
     }
@@ -285,12 +293,15 @@ impl State {
     }
 
     pub(super) fn journal_is(&mut self, writable: bool, bytes: Option<u64>) {
-        if self.snapshot.journal.writable && !writable {
+        if writable && self.journal_failed {
+            tracing::info!(journal = self.snapshot.journal.path, "the journal can be written again: runs begin");
+        } else if !writable && !self.journal_failed {
             tracing::error!(
                 journal = self.snapshot.journal.path,
                 "the journal cannot be written, so no run begins: look at its disk and the rights of its folder"
             );
         }
+        self.journal_failed = !writable;
         (self.snapshot.journal.writable, self.snapshot.journal.bytes) = (writable, bytes);
         self.metrics.journal(bytes, writable);
     }

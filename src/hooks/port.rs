@@ -74,6 +74,7 @@ impl Port {
     /// A port with the receivers and entries that `config` holds at the time of a request.
     #[must_use]
     pub fn new(config: watch::Receiver<Arc<Config>>, metrics: Arc<Metrics>, deliver: Arc<dyn Deliver>) -> Self {
+        // From the first request on, which may come before the loop has taken up its work.
         metrics.hook_events().follow(config.borrow().receivers().map(|(name, _)| name.as_str()));
         Self { config, metrics, deliver, unproven: Arc::default(), unusable: Arc::default(), nameless: Arc::default() }
     }

@@ -71,7 +71,6 @@ impl Bench {
     async fn with(receivers: &str, notes: Notes) -> Self {
         let (sender, config) = watch::channel(Arc::new(config(receivers)));
         let metrics = Arc::new(Metrics::new("0", chrono::DateTime::UNIX_EPOCH));
-        metrics.hook_events().follow(config.borrow().receivers().map(|(name, _)| name.as_str()));
         let notes = Arc::new(notes);
         let port = Port::new(config, metrics.clone(), notes.clone());
         let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();

@@ -106,16 +106,25 @@ impl Journal {
         self.write(Promise::Kept, move |db| delete_notice(db, number)).await
     }
 
-    /// Forgets what waits for and is known to others than these receivers. Answers how many notices went.
+    /// Forgets what waits for these receivers and is known to them. Answers how many notices went.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn drop_receivers_but(&self, known: Vec<String>) -> std::result::Result<u64, JournalError> {
-        self.write(Promise::Hint, move |db| {
-            let others = list_receivers(db)?.into_iter().filter(|receiver| !known.contains(receiver));
-            others.map(|other| delete_receiver(db, &other)).sum()
-        })
-        .await
+    pub async fn drop_receivers(&self, gone: Vec<String>) -> std::result::Result<u64, JournalError> {
+        self.write(Promise::Hint, move |db| gone.iter().map(|receiver| delete_receiver(db, receiver)).sum()).await
+    }
+
+    /// Forgets what waits for a receiver and was kept at `until` or before. Answers how many notices went.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn drop_notices_until(
+        &self,
+        receiver: &str,
+        until: DateTime<Utc>,
+    ) -> std::result::Result<u64, JournalError> {
+        let receiver = receiver.to_owned();
+        self.write(Promise::Hint, move |db| delete_notices_until(db, &receiver, until)).await
     }
 }
 
@@ -196,10 +205,9 @@ fn delete_notice(db: &Connection, number: i64) -> Result<()> {
     Ok(())
 }
 
-fn list_receivers(db: &Connection) -> Result<Vec<String>> {
-    let mut statement = db.prepare_cached("SELECT receiver FROM notices UNION SELECT receiver FROM notices_told")?;
-    let rows = statement.query_map([], |row| row.get("receiver"))?;
-    rows.collect()
+fn delete_notices_until(db: &Connection, receiver: &str, until: DateTime<Utc>) -> Result<u64> {
+    let mut statement = db.prepare_cached("DELETE FROM notices WHERE receiver = ?1 AND made <= ?2")?;
+    Ok(statement.execute(params![receiver, text(until)])? as u64)
 }
 
 fn delete_receiver(db: &Connection, receiver: &str) -> Result<u64> {
@@ -244,7 +252,7 @@ mod tests {
         assert_eq!((first.notice.body.as_str(), first.made), ("1", at(1)));
         journal.drop_notice(first.number).await.unwrap();
         assert_eq!(journal.next_notice("a").await.unwrap().unwrap().notice.body, "3");
-        assert_eq!(journal.drop_receivers_but(vec!["b".into()]).await.unwrap(), 1);
+        assert_eq!(journal.drop_receivers(vec!["a".into()]).await.unwrap(), 1);
         assert_eq!(journal.next_notice("a").await.unwrap(), None);
         assert_eq!(journal.told_of("app").await.unwrap(), [told("b", "failure")]);
     }

@@ -19,7 +19,6 @@ use tokio::sync::watch;
 
 use crate::config::{Config, Readers, Receiver, Status, StatusPort};
 use crate::listen::Seldom;
-use crate::registry::Secret;
 
 /// What a load balancer or an orchestrator asks, who knows no token.
 const FOR_ALL: [&str; 2] = ["/healthz", "/readyz"];
@@ -65,7 +64,8 @@ impl Admission {
             Readers::Local => return Ok(()),
             Readers::Token(token) => token,
         };
-        let token = usable(&token).await.map_err(|problem| {
+        let token = token.read().await.map_err(|error| error.to_string());
+        let token = token.and_then(usable).map_err(|problem| {
             if self.complained.now() {
                 tracing::error!(problem, "the token of the status port cannot be used; it is said once a minute");
             }
@@ -83,9 +83,8 @@ impl Admission {
     }
 }
 
-/// The token as it is now. One in a file may have become shorter than the configuration would take.
-async fn usable(token: &Secret) -> Result<SecretString, String> {
-    let token = token.read().await.map_err(|error| error.to_string())?;
+/// One in a file may have become shorter than the configuration would take.
+fn usable(token: SecretString) -> Result<SecretString, String> {
     if token.expose_secret().len() < Receiver::SHORTEST_SECRET {
         return Err(format!("fewer than {} characters can be guessed", Receiver::SHORTEST_SECRET));
     }

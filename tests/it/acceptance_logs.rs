@@ -170,7 +170,37 @@ fn a_daemon_says_where_it_listens_what_changed_and_that_it_ends() {
     }
     let asked = json!({"level": "INFO", "message": "trigger is asked for at the control socket", "entries": "app"});
     let copied = harbour.line("INFO", "copied", 1, "v1", &image);
-    expect(&lines, &[socket, copied, well(1, 1, 0, 0), asked, well(2, 0, 1, 0), ending]);
+    let journal = harbour.site.journal();
+    let started = json!({"level": "INFO", "message": "started", "version": env!("CARGO_PKG_VERSION"),
+                         "configuration": "sync.yaml", "entries": 1, "journal": journal});
+    let ended = json!({"level": "INFO", "message": "ended"});
+    expect(&lines, &[socket, started, copied, well(1, 1, 0, 0), asked, well(2, 0, 1, 0), ending, ended]);
+}
+
+#[test]
+fn who_asks_twice_for_the_end_is_told_what_that_costs_and_a_run_that_is_cut_off_is_no_trouble() {
+    let harbour = Harbour::new(&[("app", ", on_start: true, schedule: never")]);
+    harbour.put("app", "v1", 1);
+    harbour.source.set(Fault::Held("blob GET"));
+    let start = |command| {
+        let mut running = harbour.site.start(&["--log-format", "json", command]);
+        let before = harbour.source.log().count("blob GET");
+        running.wait_until("a read", |_| (harbour.source.log().count("blob GET") > before).then_some(()));
+        running.signal("TERM");
+        running
+    };
+    let line = |log: &str, message: &str| objects(log).into_iter().find(|line| line["message"] == message).unwrap();
+
+    let log = start("once").wait(DEADLINE).stderr;
+    let ended = line(&log, "run ended");
+    assert_eq!((&ended["level"], &ended["outcome"]), (&json!("INFO"), &json!("interrupted")), "{log}");
+
+    let mut daemon = start("run");
+    daemon.wait_until("that it ends", |daemon| daemon.stderr().contains("\"ending\"").then_some(()));
+    daemon.signal("TERM");
+    let log = daemon.wait(DEADLINE).stderr;
+    let dropped = line(&log, "asked to end a second time: what is under way is dropped");
+    assert_eq!(dropped["level"], "WARN");
 }
 
 #[test]

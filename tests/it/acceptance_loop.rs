@@ -209,6 +209,8 @@ fn the_loop_turns_while_another_process_holds_the_journal() {
     expect_turns(&mut daemon, &address);
     other.execute_batch("ROLLBACK").unwrap();
     daemon.wait_until("readiness", |_| http::get(&address, "/readyz").filter(|(status, _)| *status == 200));
+    let again = "the journal can be written again";
+    daemon.wait_until("the word of it", |daemon| daemon.stderr().contains(again).then_some(()));
     daemon.wait_until("the new entry", |_| {
         Some(http::status(&address)?["entries"].as_array()?.len()).filter(|n| *n == 2)
     });

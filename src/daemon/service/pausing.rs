@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{Service, WITHIN};
 use crate::daemon::pauses::{Pause, Pauses};
 use crate::daemon::queue::Due;
+use crate::daemon::report::told;
 use crate::daemon::{Accepted, Refusal};
 use crate::journal::{JournalError, PauseRecord, Trigger};
 
@@ -34,8 +35,7 @@ impl Service {
         let since = self.pauses.get(entry).map_or(now, |pause| pause.since);
         self.write_down(PauseRecord { entry: entry.to_owned(), since, until, ended: None }).await?;
         self.pauses.set(entry, since, until);
-        let until = until.map_or_else(|| "it is resumed".to_owned(), |until| until.to_rfc3339());
-        tracing::info!(entry, until, "paused: it begins no run by itself");
+        tracing::info!(entry, until = until.map(told), "paused: it begins no run by itself");
         if self.waiting.remove(entry) {
             self.awaited.retain(|name| name != entry || self.running.contains_key(name));
             self.pauses.owe(entry);

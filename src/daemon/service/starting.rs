@@ -5,7 +5,8 @@ use tracing::Instrument as _;
 
 use super::Service;
 use crate::daemon::queue::Due;
-use crate::daemon::{Errand, Only, Stop};
+use crate::daemon::report::told;
+use crate::daemon::{Errand, Only, RunReport, Stop};
 use crate::journal::Trigger;
 use crate::schedule::backoff;
 
@@ -19,7 +20,8 @@ impl Service {
         for firing in self.timetable.due(now) {
             let name = firing.entry;
             if self.pauses.has(&name) {
-                tracing::info!(entry = name, scheduled_at = %firing.scheduled_at, "paused; this firing is left out");
+                let scheduled_at = told(firing.scheduled_at);
+                tracing::info!(entry = name, scheduled_at, "paused; this firing is left out");
                 continue;
             }
             if self.is_under_way(&name) {
@@ -27,7 +29,8 @@ impl Service {
                 continue;
             }
             if firing.missed {
-                tracing::info!(entry = name, scheduled_at = %firing.scheduled_at, "a missed firing is made up for");
+                let scheduled_at = told(firing.scheduled_at);
+                tracing::info!(entry = name, scheduled_at, "a missed firing is made up for");
             }
             let trigger = Trigger::Schedule { scheduled_at: firing.scheduled_at };
             self.waiting.push(Due { entry: name, trigger, only: None });
@@ -71,12 +74,23 @@ impl Service {
         let errand = Errand { entry, entries: self.entries.clone(), trigger, only };
         let (engine, front, stopping) = (self.engine.clone(), self.front.clone(), stop.clone());
         let notices = self.notices.clone();
-        self.runs.spawn(async move {
+        self.track(name, stop, trigger, async move {
             let report = engine.run(&errand, &front, &stopping).await;
             let span = tracing::info_span!("run", entry = report.entry, run = report.run);
             notices.ended(&errand.entry, &report, errand.only.is_none()).instrument(span).await;
             report
         });
+    }
+
+    pub(super) fn track(
+        &mut self,
+        name: &str,
+        stop: Stop,
+        trigger: Trigger,
+        run: impl Future<Output = RunReport> + Send + 'static,
+    ) {
+        let task = self.runs.spawn(run);
+        self.tasks.insert(task.id(), name.to_owned());
         self.running.insert(name.to_owned(), stop);
         self.state.started(name, trigger, Utc::now());
     }
@@ -92,7 +106,12 @@ impl Service {
         let planned = self.timetable.next_firing(name, Utc::now());
         self.timetable.hold(name, until);
         if planned.is_some_and(|planned| planned <= until) {
-            tracing::warn!(entry = name, failures, until = %until, "failed again and again: its firings until then are left out");
+            tracing::warn!(
+                entry = name,
+                failures,
+                until = told(until),
+                "failed again and again: its firings until then are left out; `transship trigger ENTRY` runs it now"
+            );
         }
     }
 }
