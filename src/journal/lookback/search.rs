@@ -38,7 +38,7 @@ fn find_evidence(db: &Connection, search: &Search, at_most: usize, end: Instant,
             found.is_cut = true;
             break;
         }
-        if !search.meets([[word(row, 0), word(row, 1)], [word(row, 2), word(row, 3)]], [word(row, 4), word(row, 5)]) {
+        if !meets(search, row) {
             continue;
         }
         if found.arrivals.len() == at_most {
@@ -60,7 +60,7 @@ fn find_tags(db: &Connection, search: &Search, at_most: usize, end: Instant, fou
             found.is_cut = true;
             break;
         }
-        if search.meets([[word(row, 0), word(row, 1)], [word(row, 2), word(row, 3)]], [word(row, 4), word(row, 5)]) {
+        if meets(search, row) {
             found.seen.push(SeenTag { entry: row.get("entry")?, tag: read_tag(row)? });
         }
         // They come by entry and name: the latest are known at the end, and the others need not be kept until then.
@@ -76,6 +76,11 @@ fn keep_latest(found: &mut Found, at_most: usize) {
     found.seen.sort_by_key(|seen| Reverse(seen.tag.last_seen));
     found.is_cut |= found.seen.len() > at_most;
     found.seen.truncate(at_most);
+}
+
+/// Whether it is this row that is looked for: its first six columns are two places, each with a tag or digest, and two digests.
+fn meets(search: &Search, row: &Row<'_>) -> bool {
+    search.meets([[word(row, 0), word(row, 1)], [word(row, 2), word(row, 3)]], [word(row, 4), word(row, 5)])
 }
 
 /// A text of a row; none where there is none.
