@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 
 use super::sign::signature;
 use super::{Address, SigningKey, Webhook};
-use crate::registry::{Secret, failure_of, is_loopback, retry_after};
+use crate::registry::{Secret, bare_client, failure_of, is_loopback, retry_after};
 
 /// The time to open a connection, with TLS.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -98,15 +98,7 @@ impl Post {
 }
 
 fn client(own: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> reqwest::Result<reqwest::Client> {
-    let builder = || {
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .connect_timeout(CONNECT);
-        own(builder)
-    };
+    let builder = || own(bare_client().connect_timeout(CONNECT));
     // Without any authorities plain HTTP still works.
     builder().build().or_else(|_| builder().tls_certs_only([]).build())
 }

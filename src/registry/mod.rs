@@ -52,6 +52,7 @@ mod tests;
 
 pub use bandwidth::HoursError;
 pub use client::{Registry, RegistryError};
+pub(crate) use connect::bare_client;
 pub use connect::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
     false_proxies,

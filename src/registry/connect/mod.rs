@@ -23,6 +23,15 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// The largest piece by HTTP/2: four times the least allowed, and still short beside a small answer that waits behind it.
 const FRAME: u32 = 64 * 1024;
 
+/// What every client of this program has in common: it says who it is, and by itself follows, repeats and refers to nothing.
+pub(crate) fn bare_client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+}
+
 /// Redirects, repetitions and credentials are ours to decide; content encodings stay off, for a decompressed blob has
 /// another digest.
 pub(crate) fn http_client(base: &Url, tempo: &Tempo, transport: &Transport) -> reqwest::Result<reqwest::Client> {
@@ -36,11 +45,7 @@ pub(crate) fn examining_client(base: &Url, tempo: &Tempo, transport: &Transport)
 
 fn build(base: &Url, tempo: &Tempo, transport: &Transport, examining: bool) -> reqwest::Result<reqwest::Client> {
     let builder = || {
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
+        let builder = bare_client()
             .tls_info(examining)
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
