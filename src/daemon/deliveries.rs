@@ -141,7 +141,7 @@ impl Round {
         let dropped = self.journal.drop_notices_until(receiver, Utc::now() - GIVEN_UP).await?;
         if dropped > 0 {
             tracing::warn!(receiver, dropped, "notifications are given up whose receiver is not in the configuration");
-            given_up(&self.metrics, dropped);
+            self.metrics.notifications_ended(Delivery::GivenUp, dropped);
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Round {
                 self.settle(&notice, Delivery::Delivered).await;
             }
             Err(Refusal::Later { why, wait }) if !is_old(&notice, Utc::now()) => {
-                self.metrics.notification(Delivery::Retried);
+                self.metrics.notifications_ended(Delivery::Retried, 1);
                 self.leave_alone(receiver, wait, &why);
             }
             Err(refusal) => {
@@ -208,7 +208,7 @@ impl Round {
 
     /// A notice is done with. Should the journal not take that, it comes again.
     async fn settle(&mut self, notice: &Notice, delivery: Delivery) {
-        self.metrics.notification(delivery);
+        self.metrics.notifications_ended(delivery, 1);
         if let Err(error) = self.journal.drop_notice(notice.number).await {
             self.journal_failed(&error);
         }
@@ -218,11 +218,6 @@ impl Round {
         tracing::error!(%error, "the journal cannot tell which notifications are to be delivered");
         self.unreadable = Some(Instant::now() + JOURNAL_PAUSE);
     }
-}
-
-/// Counts notices that were dropped.
-pub(super) fn given_up(metrics: &Metrics, dropped: u64) {
-    (0..dropped).for_each(|_| metrics.notification(Delivery::GivenUp));
 }
 
 fn is_old(notice: &Notice, now: DateTime<Utc>) -> bool {

@@ -10,13 +10,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::deliveries::{self, Receivers, given_up};
+use super::deliveries::{self, Receivers};
 use super::report::contested_message;
 use super::{RunOutcome, RunReport, TagOutcome, TagReport};
 use crate::config::{Config, Entry};
 use crate::journal::{Journal, JournalError, NewNotice, Told};
 use crate::notify::{Body, Change, Data, Event, Held, List, Notify, Receiver, RunFacts};
-use crate::status::Metrics;
+use crate::status::{Delivery, Metrics};
 
 /// What a receiver knows of a subject that fails.
 const FAILS: &str = "failure";
@@ -104,7 +104,7 @@ impl Notices {
         match self.journal.drop_receivers(gone).await {
             Ok(0) => {}
             Ok(dropped) => {
-                given_up(&self.metrics, dropped);
+                self.metrics.notifications_ended(Delivery::GivenUp, dropped);
                 tracing::warn!(
                     dropped,
                     "notifications are given up whose receivers are not in the configuration any more"
@@ -163,7 +163,7 @@ impl Notices {
         }
         let dropped = self.journal.keep_notices(notices, learnt, forgotten, Utc::now()).await?;
         if dropped > 0 {
-            given_up(&self.metrics, dropped);
+            self.metrics.notifications_ended(Delivery::GivenUp, dropped);
             tracing::error!(dropped, "too many notifications wait for a receiver: the oldest are given up");
         }
         self.fresh.notify_one();

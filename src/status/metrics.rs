@@ -343,9 +343,9 @@ impl Metrics {
         &self.hook_events
     }
 
-    /// An attempt to deliver a notification ended.
-    pub fn notification(&self, result: Delivery) {
-        self.notifications.get_or_create(&DeliveryLabel { result }).inc();
+    /// So many attempts to deliver a notification ended like this.
+    pub fn notifications_ended(&self, result: Delivery, count: u64) {
+        self.notifications.get_or_create(&DeliveryLabel { result }).inc_by(count);
     }
 
     /// So many notifications are to be delivered.
@@ -446,7 +446,7 @@ pub(super) mod tests {
         metrics.paused("api", true);
         metrics.hook_events().follow(["hub"]);
         metrics.hook_events().count("hub", HookResult::Matched, 2);
-        metrics.notification(Delivery::Delivered);
+        metrics.notifications_ended(Delivery::Delivered, 1);
         metrics.notifications_pending(1);
         let quotas = super::super::snapshot::tests::working().quotas;
         metrics.quotas(&quotas, &[]);

@@ -51,7 +51,7 @@ fn metrics() -> Metrics {
     metrics.configuration_loaded(at, ["a"]);
     metrics.fires_next("a", Some(at));
     metrics.paused("a", true);
-    metrics.notification(Delivery::GivenUp);
+    metrics.notifications_ended(Delivery::GivenUp, 1);
     let run = |well| EndedRun {
         outcome: "-",
         well: Some(well),
