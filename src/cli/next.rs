@@ -136,7 +136,7 @@ pub(super) fn left_alone(entry: &Entry, streak: &FailureStreak, now: DateTime<Ut
 /// Until when the daemon leaves out the firings of an entry that failed so often; `None` where it does not.
 fn left_alone_until(streak: &FailureStreak) -> Option<DateTime<Utc>> {
     let wait = TimeDelta::from_std(backoff(streak.failures)).ok()?;
-    (wait > TimeDelta::zero()).then(|| streak.last + wait)
+    (wait > TimeDelta::zero() && !streak.got_on).then(|| streak.last + wait)
 }
 
 /// The first so many firings after `now`, in the order of their instants, then of the entries' names. What an entry would fire
@@ -259,7 +259,8 @@ by hand only: hand
     #[test]
     fn what_the_back_off_leaves_out_is_not_listed_and_said() {
         let at = |time: &str| format!("2026-05-10T{time}:00Z").parse::<DateTime<Utc>>().unwrap();
-        let streak = |entry: &str, failures| FailureStreak { entry: entry.into(), failures, last: at("00:15") };
+        let streak =
+            |entry: &str, failures| FailureStreak { entry: entry.into(), failures, last: at("00:15"), got_on: false };
         // An hour: the firing of nightly at 01:00 is left out, that of often at 06:00 is not.
         let held =
             Held { pauses: Vec::new(), failures: vec![streak("nightly", 9), streak("often", 9), streak("late", 1)] };
@@ -270,6 +271,8 @@ nightly: failed 9 times in a row; left alone until 2026-05-10T01:15:00Z
 ";
         assert_eq!(printed_with(&held, &["nightly"], 1, false), expected);
         assert_eq!(printed_with(&held, &["often"], 1, false), printed(&["often"], 1, false));
+        let got_on = Held { failures: vec![FailureStreak { got_on: true, ..streak("nightly", 9) }], ..Held::default() };
+        assert_eq!(printed_with(&got_on, &["nightly"], 1, false), printed(&["nightly"], 1, false));
         assert_eq!(
             printed_with(&held, &["late"], 2, false),
             printed(&["late"], 2, false),

@@ -81,7 +81,7 @@ impl State {
         for streak in journal.failure_streaks().await? {
             let past = past.entry(streak.entry).or_default();
             past.failures = streak.failures;
-            past.fruitless = if past.last_run.as_ref().is_some_and(got_on) { 0 } else { streak.failures };
+            past.fruitless = if streak.got_on { 0 } else { streak.failures };
         }
         let filter = HistoryFilter { limit: Some(LOOKED_THROUGH), ..HistoryFilter::default() };
         let failures = journal.history(&filter).await?.iter().filter_map(failed).take(FAILURES).collect();
@@ -199,7 +199,7 @@ impl State {
                 bytes: report.bytes(),
                 error: report.first_problem(),
             };
-            let got_on = got_on(&LastRun { bytes: sent.max(last_run.bytes), ..last_run.clone() });
+            let got_on = outcome.got_on(sent.max(last_run.bytes), last_run.counts.copied);
             past.last_run = Some(last_run);
             match well {
                 Some(true) => past.last_success = Some(report.ended),
@@ -406,11 +406,6 @@ impl Past {
             ..Self::default()
         }
     }
-}
-
-/// Whether a run was ended by its timeout while something arrived: the next one has less to do.
-fn got_on(run: &LastRun) -> bool {
-    run.outcome == Outcome::TimedOut.word() && (run.bytes > 0 || run.counts.copied > 0)
 }
 
 /// Whether that is a success or a failure; tags that wait and what was cut off are neither.

@@ -230,7 +230,7 @@ async fn failures_in_a_row_are_counted_on_when_their_runs_are_forgotten() {
     }
     journal.prune(at(400)).await.unwrap();
     assert_eq!(runs(&journal).await.len(), 2, "the last failure and the last success");
-    let told = |failures, minute| FailureStreak { entry: "a".into(), failures, last: at(minute) };
+    let told = |failures, minute| FailureStreak { entry: "a".into(), failures, last: at(minute), got_on: false };
     assert_eq!(journal.failure_streaks().await.unwrap(), [told(379, 399)]);
     let run = begin(&journal, "a", Trigger::Start, 400).await;
     end(&journal, run, Outcome::Failed, 400).await;

@@ -116,6 +116,12 @@ impl Outcome {
         matches!(self, Self::Failed | Self::TimedOut)
     }
 
+    /// Whether the next run has less to do though this one failed: its timeout ended it while something arrived, bytes or tags.
+    #[must_use]
+    pub fn got_on(self, bytes: u64, copied: u64) -> bool {
+        self == Self::TimedOut && (bytes > 0 || copied > 0)
+    }
+
     pub(super) fn read(word: &str) -> Option<Self> {
         let all = [Self::Succeeded, Self::Failed, Self::Postponed, Self::Interrupted, Self::TimedOut];
         all.into_iter().find(|it| it.word() == word)

@@ -1,10 +1,12 @@
 //! How often in a row an entry has failed: the statement and the method of [`Journal`] for that alone.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Result, params};
 
-use super::queries::parsed;
-use super::{Journal, JournalError};
+use super::queries::{list_last_run_of_each_entry, parsed};
+use super::{Journal, JournalError, RunRecord};
 
 /// The failures of one entry since its last run that did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub struct FailureStreak {
     pub failures: u32,
     /// When the last of them ended.
     pub last: DateTime<Utc>,
+    /// Whether the entry's last run gained something nevertheless ([`Outcome::got_on`]), so that there is no reason to back off.
+    pub got_on: bool,
 }
 
 impl Journal {
@@ -35,10 +39,19 @@ fn list_failure_streaks(db: &Connection) -> Result<Vec<FailureStreak>> {
          WHERE outcome IN ('failed', 'timed_out') AND trigger <> 'pushed' AND runs.id > coalesce(well.id, 0)
          GROUP BY entry ORDER BY entry",
     )?;
+    let getting_on = list_entries_that_got_on(db)?;
     let rows = statement.query_map([], |row| {
-        Ok(FailureStreak { entry: row.get("entry")?, failures: row.get("failures")?, last: parsed(row, "last")? })
+        let (entry, failures, last): (String, _, _) = (row.get("entry")?, row.get("failures")?, parsed(row, "last")?);
+        let got_on = getting_on.contains(&entry);
+        Ok(FailureStreak { entry, failures, last, got_on })
     })?;
     rows.collect()
+}
+
+fn list_entries_that_got_on(db: &Connection) -> Result<HashSet<String>> {
+    let last_runs = list_last_run_of_each_entry(db)?.into_iter().map(|owned| owned.run);
+    let got_on = |run: &RunRecord| run.outcome.is_some_and(|outcome| outcome.got_on(run.bytes, run.tags.copied));
+    Ok(last_runs.filter(got_on).map(|run| run.entry).collect())
 }
 
 /// Keeps the count of failures whose rows are being forgotten, with the last failure of the entry.
@@ -57,11 +70,15 @@ mod tests {
     use crate::journal::{Begun, Outcome, RunEnd, TagCounts, Trigger};
 
     async fn run(journal: &Journal, entry: &str, outcome: Outcome, minute: i64) {
+        run_that_sends(journal, entry, outcome, minute, 0).await;
+    }
+
+    async fn run_that_sends(journal: &Journal, entry: &str, outcome: Outcome, minute: i64, bytes: u64) {
         let at = DateTime::from_timestamp(1_800_000_000 + 60 * minute, 0).unwrap();
         let Begun::Started(id) = journal.begin_run(entry, Trigger::Hand, at).await.unwrap() else {
             panic!("not begun")
         };
-        let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
+        let end = RunEnd { outcome, tags: TagCounts::default(), bytes, error: None, postponed_until: None };
         journal.end_run(id, end, at).await.unwrap();
     }
 
@@ -86,5 +103,24 @@ mod tests {
             .map(|one| (one.entry.as_str(), one.failures, one.last.timestamp() - 1_800_000_000))
             .collect();
         assert_eq!(told, [("again", 2, 240), ("never-well", 1, 0)]);
+    }
+
+    #[tokio::test]
+    async fn an_entry_gets_on_whose_last_run_was_ended_by_its_timeout_while_something_arrived() {
+        use Outcome::{Failed, TimedOut};
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        for (entry, runs) in [
+            ("fails", &[(TimedOut, 7), (Failed, 7)][..]),
+            ("gets-on", &[(Failed, 0), (TimedOut, 7)]),
+            ("hangs", &[(TimedOut, 0)]),
+        ] {
+            for (minute, (outcome, bytes)) in runs.iter().enumerate() {
+                run_that_sends(&journal, entry, *outcome, minute as i64, *bytes).await;
+            }
+        }
+        let streaks = journal.failure_streaks().await.unwrap();
+        let told: Vec<_> = streaks.iter().map(|one| (one.entry.as_str(), one.failures, one.got_on)).collect();
+        assert_eq!(told, [("fails", 2, false), ("gets-on", 2, true), ("hangs", 1, false)]);
     }
 }
