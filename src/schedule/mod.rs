@@ -8,6 +8,7 @@ mod fields;
 mod jitter;
 mod postponed;
 mod timetable;
+mod wall_clock;
 
 pub use backoff::backoff;
 pub use cron::{Cron, CronError};
