@@ -7,6 +7,7 @@ mod expression;
 mod fields;
 mod jitter;
 mod postponed;
+mod setback;
 mod timetable;
 mod wall_clock;
 
@@ -16,4 +17,5 @@ pub use every::{Every, EveryError};
 pub use expression::{Schedule, ScheduleError};
 pub use jitter::jitter_of;
 pub use postponed::Postponed;
+pub use setback::Setbacks;
 pub use timetable::{Firing, Timetable, Timing};
