@@ -78,15 +78,24 @@ fn default_filter(level: Level) -> String {
     }
 }
 
-/// Lets lines through by the directives. Spans of our own always: what is let through of a run says of which.
+/// Lets lines through by the directives, but never those of [`WATCHERS`]. Spans of our own always: what is let through of a run says of
+/// which.
 fn filter<S>(directives: &str) -> Result<impl Filter<S> + use<S>, ParseError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
+    let is_quiet = |metadata: &tracing::Metadata<'_>| !is_of_watcher(metadata.target());
     let is_own_span =
         |metadata: &tracing::Metadata<'_>| metadata.is_span() && metadata.target().starts_with("transship");
     let spans = FilterFn::new(is_own_span).with_max_level_hint(LevelFilter::INFO);
-    Ok(EnvFilter::try_new(directives)?.or(spans))
+    Ok(EnvFilter::try_new(directives)?.and(FilterFn::new(is_quiet)).or(spans))
+}
+
+/// The crates that watch the configuration's folder. They log each event, and where the log is in that folder each line is an event.
+const WATCHERS: [&str; 3] = ["notify", "notify_types", "inotify"];
+
+fn is_of_watcher(target: &str) -> bool {
+    WATCHERS.contains(&target.split("::").next().unwrap_or_default())
 }
 
 /// How a line is written: `print` is given what belongs on standard error. `socket` is where the journal listens, if standard

@@ -128,15 +128,16 @@ impl Held {
 
 /// Until when an entry is left alone for its failures, where that leaves out a firing.
 pub(super) fn left_alone(entry: &Entry, streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let until = left_alone_until(streak).filter(|until| *until > now)?;
+    let until = left_alone_until(streak, now).filter(|until| *until > now)?;
     let planned = firings(entry, now).next()?;
     (planned.scheduled_at <= until).then_some(until)
 }
 
-/// Until when the daemon leaves out the firings of an entry that failed so often; `None` where it does not.
-fn left_alone_until(streak: &FailureStreak) -> Option<DateTime<Utc>> {
+/// Until when the daemon leaves out the firings of an entry that failed so often; `None` where it does not. A failure in the future was
+/// noted by a clock that was set back since.
+fn left_alone_until(streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let wait = TimeDelta::from_std(backoff(streak.failures)).ok()?;
-    (wait > TimeDelta::zero() && !streak.got_on).then(|| streak.last + wait)
+    (wait > TimeDelta::zero() && !streak.got_on).then(|| streak.last.min(now) + wait)
 }
 
 /// The first so many firings after `now`, in the order of their instants, then of the entries' names. What an entry would fire
@@ -151,7 +152,7 @@ fn coming<'a>(
         let (pause, streak) = held(entry);
         let paused_until = pause.and_then(|pause| pause.until);
         let is_endless = pause.is_some() && paused_until.is_none();
-        let until = paused_until.max(streak.and_then(left_alone_until));
+        let until = paused_until.max(streak.and_then(|streak| left_alone_until(streak, now)));
         let fires = firings(entry, now).take_while(move |_| !is_endless);
         fires
             .filter(move |coming| until.is_none_or(|until| coming.scheduled_at > until))

@@ -16,7 +16,7 @@ use crate::daemon::{self, Control, Setup};
 use crate::hooks;
 use crate::journal::Journal;
 use crate::listen::{Listener, serve_events, serve_routes};
-use crate::status::{Metrics, Port, Snapshot};
+use crate::status::{HEALTH_CHECKS, Metrics, Port, Snapshot};
 
 /// The arguments of `transship run`: none.
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ impl Run {
         let port = Port::new(looked_at, metrics.clone(), Arc::new(Utc::now), looked_up.clone()).with_history(history);
         let answering = listen(&config.daemon.status.listen, "the status port", "daemon.status")
             .await?
-            .map(|listener| tokio::spawn(serve_routes(listener, port.router(), answered.clone())));
+            .map(|listener| tokio::spawn(serve_routes(listener, port.router(), &HEALTH_CHECKS, answered.clone())));
         let taking = match &config.daemon.hooks {
             None => None,
             Some(hooks) => {

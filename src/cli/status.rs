@@ -116,6 +116,11 @@ fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::i
     if let Some(problem) = &snapshot.configuration.problem {
         output.line(format!("the last edit was refused, the configuration before it goes on:\n{problem}"))?;
     }
+    if let Some(setback) = &snapshot.clock_set_back {
+        let (by, noticed) = (Duration::from_secs(setback.seconds), units::moment(setback.noticed));
+        let by = humantime::format_duration(by);
+        output.line(format!("the clock was set back by {by} (noticed {noticed}): schedules follow the new time"))?;
+    }
     output.line("")?;
     output.table(&entries(&snapshot.entries))?;
     for entry in &snapshot.entries {
@@ -497,8 +502,8 @@ FAILED RUN  ENTRY  ENDED                 OUTCOME  WHY
         let (_in_force, config) = watch::channel(Arc::new(config));
         let port = Port::new(receiver, Arc::new(Metrics::new("0", at(0))), Arc::new(|| at(0)), config);
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve_routes(tcp, port.clone().router(), shutdown.clone()));
-        tokio::spawn(serve_routes(unix, port.router(), shutdown.clone()));
+        tokio::spawn(serve_routes(tcp, port.clone().router(), &[], shutdown.clone()));
+        tokio::spawn(serve_routes(unix, port.router(), &[], shutdown.clone()));
         assert_eq!(ask(&address, None).await.unwrap(), snapshot());
         assert_eq!(ask(&StatusPort::Unix(socket), None).await.unwrap(), snapshot());
         shutdown.cancel();
@@ -530,7 +535,7 @@ FAILED RUN  ENTRY  ENDED                 OUTCOME  WHY
         let usual = StatusPort::Tcp(tcp.address().unwrap());
         let router = Port::new(receiver, Arc::new(Metrics::new("0", at(0))), Arc::new(|| at(0)), config).router();
         let shutdown = CancellationToken::new();
-        let served = tokio::spawn(serve_routes(tcp, router, shutdown.clone()));
+        let served = tokio::spawn(serve_routes(tcp, router, &[], shutdown.clone()));
         let paper = Paper::default();
         let mut context = Context { output: paper.output(), ..super::super::start::tests::context() };
         let exit = asked(false).without_configuration(mistake(), &usual, &mut context).await.unwrap();
@@ -581,7 +586,7 @@ FAILED RUN  ENTRY  ENDED                 OUTCOME  WHY
         let port = StatusPort::Tcp(tcp.address().unwrap());
         let router = Port::new(receiver, Arc::new(Metrics::new("0", at(0))), Arc::new(|| at(0)), config).router();
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve_routes(tcp, router, shutdown.clone()));
+        tokio::spawn(serve_routes(tcp, router, &[], shutdown.clone()));
         assert_eq!(ask(&port, Some(&Secret::File(file))).await.unwrap(), snapshot());
         let refused = ask(&port, None).await.unwrap_err().to_string();
         let expected = "refuses to answer without its token: name the file that holds it by --token-file";

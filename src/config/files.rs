@@ -214,15 +214,15 @@ pub(super) fn text_of(path: &Path) -> Result<String, Problems> {
     })
 }
 
-/// What stands in a configuration and all that it includes, good or bad, as one digest, and the folders whose changes may
-/// change it. Blocking. `None` where the file cannot be read.
+/// What stands in a configuration and all that it includes, good or bad, as one digest, and the paths and glob patterns whose
+/// changes may change it. Blocking. `None` where the file cannot be read.
 #[must_use]
 pub fn content(path: &Path, environment: Environment<'_>) -> Option<(Digest, Vec<PathBuf>)> {
     let mut all = std::fs::read(path).ok()?;
-    let mut folders = vec![folder_of(path)];
+    let mut watched = vec![path.to_owned()];
     if let Ok(root) = node::read(&String::from_utf8_lossy(&all)) {
         for (_, pattern) in patterns(path, &root, environment) {
-            folders.push(folder_of(&pattern));
+            watched.push(pattern);
         }
         for path in included(path, &root, environment).0.into_iter().take(MAX_FILES) {
             all.extend_from_slice(path.as_os_str().as_encoded_bytes());
@@ -230,17 +230,9 @@ pub fn content(path: &Path, environment: Environment<'_>) -> Option<(Digest, Vec
             all.extend(std::fs::read(&path).unwrap_or_default());
         }
     }
-    folders.retain(|folder| !folder.as_os_str().to_string_lossy().contains(['*', '?', '[']));
-    folders.sort();
-    folders.dedup();
-    Some((Digest::of(&all), folders))
-}
-
-fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
+    watched.sort();
+    watched.dedup();
+    Some((Digest::of(&all), watched))
 }
 
 #[cfg(test)]
@@ -331,10 +323,10 @@ mod tests {
     }
 
     #[test]
-    fn the_content_changes_with_each_file_and_names_the_folders() {
+    fn the_content_changes_with_each_file_and_names_what_to_watch() {
         let folder = Folder::new(&[("sync.yaml", MAIN), ("conf.d/team.yaml", TEAM)]);
-        let (first, folders) = folder.content().unwrap();
-        assert_eq!(folders, [folder.0.path().to_owned(), folder.0.path().join("conf.d")]);
+        let (first, watched) = folder.content().unwrap();
+        assert_eq!(watched, [folder.0.path().join("conf.d/*.yaml"), folder.main()]);
         assert_eq!(folder.content().unwrap().0, first);
         folder.write("conf.d/not.txt", "is not included");
         assert_eq!(folder.content().unwrap().0, first);

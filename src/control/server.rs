@@ -14,7 +14,7 @@ use super::{Said, Socket};
 use crate::listen::{self, Bounds, Place};
 
 /// Who waits for an answer may have to wait for the end of a run: one more of these is sent away.
-const BOUNDS: Bounds = Bounds { asking: 64, answered: Some(64), sure: Duration::ZERO };
+const BOUNDS: Bounds = Bounds { asking: 64, answered: Some(64), checked: 0, sure: Duration::from_millis(25) };
 /// How long a client may take for its request, and for the reading of each answer.
 const WITHIN: Duration = Duration::from_secs(5);
 /// Answers that may wait for a client to read.

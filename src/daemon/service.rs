@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -38,7 +38,7 @@ use crate::copy::Copier;
 use crate::journal::{Journal, JournalError, Trigger};
 use crate::oci::Digest;
 use crate::registry::Options;
-use crate::schedule::{Postponed, Timetable, Timing, jitter_of};
+use crate::schedule::{Postponed, Setbacks, Timetable, Timing, jitter_of};
 use crate::status::{Metrics, Snapshot};
 
 /// How often the loop turns at least. The status port calls it dead after a minute.
@@ -86,13 +86,14 @@ struct Service {
     in_force: watch::Sender<Arc<Config>>,
     /// What was last looked at, good or bad.
     looked_at: Content,
-    /// The folders that are watched; none of them any more when the guard is dropped.
+    /// The paths and patterns that are watched; none of them any more when the guard is dropped.
     watching: Option<(Vec<PathBuf>, DropGuard)>,
     /// A value for each edit that may have happened.
     edits: mpsc::Sender<()>,
     entries: Arc<Vec<Arc<Entry>>>,
     engine: Engine,
     timetable: Timetable,
+    setbacks: Setbacks,
     /// Entries with tags that wait until their source may be read again.
     postponed: Postponed,
     /// Due, and waiting for one of the `entries_at_once` places.
@@ -193,6 +194,7 @@ impl Service {
             config,
             engine,
             timetable: Timetable::new(),
+            setbacks: Setbacks::default(),
             postponed: Postponed::default(),
             waiting: Queue::default(),
             pauses: Pauses::default(),
@@ -219,6 +221,8 @@ impl Service {
         let now = Utc::now();
         let last = self.last_firings().await?;
         self.set_timetable(&last, now);
+        last.values().copied().chain(self.state.last_ends()).for_each(|instant| self.setbacks.has_been(instant));
+        self.follow_clock(now);
         self.take_up_pauses(now).await?;
         let interrupted = self.state.interrupted();
         for entry in self.entries.iter().filter(|entry| interrupted.contains(entry.name.as_str())) {
@@ -229,7 +233,9 @@ impl Service {
             self.waiting.push(Due { entry: entry.name.to_string(), trigger: Trigger::Start, only: None });
         }
         for (entry, ended, until) in self.state.postponed().filter(|(entry, ..)| !interrupted.contains(*entry)) {
-            self.postponed.set(entry, ended, until);
+            // By a clock that was set back since, the wait is as long as it was.
+            let ahead = (ended - now).max(TimeDelta::zero());
+            self.postponed.set(entry, ended - ahead, until - ahead);
         }
         self.postponed.retain(|name| self.entries.iter().any(|entry| entry.name.as_str() == name));
         let on_start = self.entries.iter().filter(|entry| entry.on_start && !self.pauses.has(entry.name.as_str()));
@@ -251,7 +257,7 @@ impl Service {
         let mut last = BTreeMap::new();
         for name in self.entries.iter().map(|entry| entry.name.as_str()).filter(|name| !known.contains(name)) {
             let Some(journal) = &self.engine.journal else { break };
-            last.extend(journal.last_scheduled(name).await?.map(|at| (name.to_owned(), at)));
+            last.extend(journal.last_scheduled(name, Utc::now()).await?.map(|at| (name.to_owned(), at)));
         }
         Ok(last)
     }
@@ -342,8 +348,6 @@ fn shared(config: &Config) -> Arc<Vec<Arc<Entry>>> {
 
 #[cfg(test)]
 mod tests {
-    use chrono::TimeDelta;
-
     use super::super::{RunOutcome, TagOutcome, TagReport};
     use super::*;
     use crate::copy::event::BlobCounts;

@@ -16,7 +16,9 @@ use crate::config::{Entry, Problems};
 use crate::journal::{HistoryFilter, Journal, JournalError, Outcome, RunRecord, TagCounts, Trigger};
 use crate::oci::RegistryHost;
 use crate::registry::{QuotaState, Registry};
-use crate::status::{EndedRun, EntryState, FailedRun, LastRun, Metrics, Quota, RunningState, Snapshot, WaitingState};
+use crate::status::{
+    ClockSetback, EndedRun, EntryState, FailedRun, LastRun, Metrics, Quota, RunningState, Snapshot, WaitingState,
+};
 
 /// How many failed runs are remembered for people.
 const FAILURES: usize = 10;
@@ -113,6 +115,17 @@ impl State {
     /// The entries whose last run was the daemon's and left tags for later: when it ended, and when they go on.
     pub(super) fn postponed(&self) -> impl Iterator<Item = (&str, DateTime<Utc>, DateTime<Utc>)> {
         self.past.iter().filter_map(|(name, past)| past.postponed.map(|(ended, until)| (name.as_str(), ended, until)))
+    }
+
+    /// When the last run of each entry ended.
+    pub(super) fn last_ends(&self) -> impl Iterator<Item = DateTime<Utc>> {
+        self.past.values().filter_map(|past| past.last_run.as_ref().map(|run| run.ended))
+    }
+
+    /// The clock was found set back by so many seconds.
+    pub(super) fn clock_was_set_back(&mut self, now: DateTime<Utc>, seconds: u64) {
+        self.snapshot.clock_set_back = Some(ClockSetback { noticed: now, seconds });
+        self.given_out = None;
     }
 
     /// A configuration is in force, which names these registries.

@@ -1,6 +1,11 @@
-//! Notices that a file of the configuration may have changed: by its folder's events and, for file systems that send none,
+//! Notices that a file of the configuration may have changed: by the events of its folder and, for file systems that send none,
 //! by a slow poll. Whether it did change is for the reader of the content to say.
+//!
+//! The folder may also hold a log, the journal, or a layout. Their events are dropped here: a log that is written because somebody
+//! looked at an event of the log would feed itself.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,18 +16,18 @@ use tokio_util::sync::CancellationToken;
 /// Editors write a file in several steps: this long must nothing happen before it is read.
 const QUIET: Duration = Duration::from_millis(250);
 
-/// Something in the folder may never rest (a journal, a log): after this long the file is read all the same.
+/// A file may never rest: after this long it is read all the same.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often the file is read without any event.
 const POLL: Duration = Duration::from_secs(30);
 
-/// Sends a value whenever a file in one of the folders may have changed, until `stop`; the first one as soon as it watches,
-/// for what changed before. A folder that cannot be watched is
-/// polled only.
-pub(super) async fn watch(folders: Vec<PathBuf>, changed: mpsc::Sender<()>, stop: CancellationToken) {
+/// Sends a value whenever one of these paths, or a file that matches one of these patterns, may have changed, until `stop`; the first
+/// one as soon as it watches, for what changed before. A folder that cannot be watched is polled only.
+pub(super) async fn watch(watched: Vec<PathBuf>, changed: mpsc::Sender<()>, stop: CancellationToken) {
     let (events, mut noticed) = mpsc::channel(1);
-    let _watchers: Vec<_> = folders.iter().filter_map(|folder| watcher(folder, events.clone())).collect();
+    let folders = by_folder(&watched).into_iter();
+    let _watchers: Vec<_> = folders.filter_map(|(folder, names)| watcher(&folder, names, events.clone())).collect();
     while changed.send(()).await.is_ok() {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -32,28 +37,70 @@ pub(super) async fn watch(folders: Vec<PathBuf>, changed: mpsc::Sender<()>, stop
     }
 }
 
+/// The names and patterns of names of one folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Names(Vec<glob::Pattern>);
+
+/// What is watched in which folder. A folder that is itself a pattern is not watched: the poll finds what is new there.
+fn by_folder(watched: &[PathBuf]) -> BTreeMap<PathBuf, Names> {
+    let mut folders = BTreeMap::new();
+    for path in watched {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        if folder.as_os_str().to_string_lossy().contains(['*', '?', '[']) {
+            continue;
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // A name that is no pattern stands for itself.
+        let name = glob::Pattern::new(&name).or_else(|_| glob::Pattern::new(&glob::Pattern::escape(&name)));
+        folders.entry(folder).or_insert_with(|| Names(Vec::new())).0.extend(name);
+    }
+    folders
+}
+
+impl Names {
+    /// Whether an event may be about a file of the configuration.
+    fn concern(&self, event: &notify::Event, folder: &Path) -> bool {
+        if matches!(event.kind, EventKind::Access(_)) {
+            return false;
+        }
+        // Events that were lost may have been about anything.
+        event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(|path| self.concern_path(path, folder))
+    }
+
+    /// A symbolic link concerns too: a file of the configuration may lead through it, as Kubernetes' `..data` does.
+    fn concern_path(&self, path: &Path, folder: &Path) -> bool {
+        let matches = |name: &OsStr| self.0.iter().any(|pattern| pattern.matches(&name.to_string_lossy()));
+        path == folder || path.file_name().is_none_or(matches) || path.is_symlink()
+    }
+}
+
 /// Waits until nothing has happened for a while, but not for ever.
 async fn settle(noticed: &mut mpsc::Receiver<()>) {
     let quiet = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, noticed.recv()).await {} };
     let _ = tokio::time::timeout(PATIENCE, quiet).await;
 }
 
-fn watcher(folder: &Path, events: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+fn watcher(folder: &Path, names: Names, events: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
     let failed = |error: notify::Error| {
         tracing::warn!(folder = %folder.display(), %error, "the folder cannot be watched; it is read every 30 s");
     };
-    folder_watcher(folder, events).map_err(failed).ok()
+    folder_watcher(folder, names, events).map_err(failed).ok()
 }
 
 /// The folder is watched, not the file: an editor's rename or a swapped symbolic link replaces the file, and a watch on
 /// the old one would hear nothing more.
-fn folder_watcher(folder: &Path, events: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+fn folder_watcher(folder: &Path, names: Names, events: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+    let place = folder.to_owned();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let is_read = event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_)));
-        if !is_read {
-            // A full channel means that a notice is waiting already.
-            let _ = events.try_send(());
+        // An error may hide an event.
+        if event.is_ok_and(|event| !names.concern(&event, &place)) {
+            return;
         }
+        // A full channel means that a notice is waiting already.
+        let _ = events.try_send(());
     })?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
@@ -78,18 +125,41 @@ mod tests {
         restless.await.unwrap();
     }
 
+    struct Watched {
+        folder: tempfile::TempDir,
+        changed: mpsc::Receiver<()>,
+        stop: CancellationToken,
+        watching: tokio::task::JoinHandle<()>,
+    }
+
+    impl Watched {
+        /// Watches `sync.yaml`, which is there, and `*.yml`.
+        async fn begin(make: impl FnOnce(&Path)) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            make(&folder.path().join("sync.yaml"));
+            let (sender, mut changed) = mpsc::channel(1);
+            let stop = CancellationToken::new();
+            let watched = ["sync.yaml", "*.yml"].map(|name| folder.path().join(name)).into();
+            let watching = tokio::spawn(watch(watched, sender, stop.clone()));
+            changed.recv().await.expect("it watches from now on");
+            Self { folder, changed, stop, watching }
+        }
+
+        async fn notice(mut self) {
+            tokio::time::timeout(Duration::from_secs(20), self.changed.recv()).await.expect("noticed").expect("open");
+            self.stop.cancel();
+            self.watching.await.unwrap();
+        }
+    }
+
+    fn old(file: &Path) {
+        std::fs::write(file, "old").unwrap();
+    }
+
     async fn notices(write: impl FnOnce(&Path)) {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("sync.yaml");
-        std::fs::write(&file, "old").unwrap();
-        let (sender, mut changed) = mpsc::channel(1);
-        let stop = CancellationToken::new();
-        let watching = tokio::spawn(watch(vec![folder.path().to_owned()], sender, stop.clone()));
-        changed.recv().await.expect("it watches from now on");
-        write(&file);
-        tokio::time::timeout(Duration::from_secs(20), changed.recv()).await.expect("noticed").expect("open");
-        stop.cancel();
-        watching.await.unwrap();
+        let watched = Watched::begin(old).await;
+        write(&watched.folder.path().join("sync.yaml"));
+        watched.notice().await;
     }
 
     #[tokio::test]
@@ -106,16 +176,58 @@ mod tests {
         .await;
     }
 
+    #[tokio::test]
+    async fn new_file_that_matches_an_include_is_noticed() {
+        notices(|file| std::fs::write(file.with_file_name("team.yml"), "new").unwrap()).await;
+    }
+
     /// A Kubernetes ConfigMap: `sync.yaml` points into `..data`, which points into a folder of that version.
     #[tokio::test]
     async fn a_link_that_is_swapped_for_one_to_the_next_version_is_noticed() {
-        notices(|file| {
-            let folder = file.parent().unwrap();
-            std::fs::create_dir(folder.join("..2")).unwrap();
-            std::fs::write(folder.join("..2/sync.yaml"), "new").unwrap();
-            std::os::unix::fs::symlink("..2", folder.join("..data_tmp")).unwrap();
+        use std::os::unix::fs::symlink;
+        let version = |folder: &Path, name: &str| {
+            std::fs::create_dir(folder.join(name)).unwrap();
+            std::fs::write(folder.join(name).join("sync.yaml"), name).unwrap();
+            symlink(name, folder.join("..data_tmp")).unwrap();
             std::fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+        };
+        let watched = Watched::begin(|file| {
+            version(file.parent().unwrap(), "..1");
+            symlink("..data/sync.yaml", file).unwrap();
         })
         .await;
+        version(watched.folder.path(), "..2");
+        assert_eq!(std::fs::read_to_string(watched.folder.path().join("sync.yaml")).unwrap(), "..2");
+        watched.notice().await;
+    }
+
+    #[test]
+    fn events_of_other_files_in_the_folder_concern_nobody() {
+        use notify::event::{AccessKind, CreateKind, DataChange, Flag, ModifyKind, RemoveKind};
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path();
+        let names = by_folder(&[place.join("sync.yaml"), place.join("*.yml")]).remove(place).unwrap();
+        let concern = |kind, name: &str| names.concern(&notify::Event::new(kind).add_path(place.join(name)), place);
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        for name in ["transship.log", "journal.db", "journal.db-wal", "sync.yaml~", ".sync.yaml.swp", "notes.yaml"] {
+            for kind in [written, EventKind::Create(CreateKind::File), EventKind::Remove(RemoveKind::File)] {
+                assert!(!concern(kind, name), "{name}");
+            }
+        }
+        for name in ["sync.yaml", "team.yml"] {
+            assert!(concern(written, name) && concern(EventKind::Remove(RemoveKind::File), name), "{name}");
+            assert!(!concern(EventKind::Access(AccessKind::Any), name), "{name}");
+        }
+        assert!(concern(EventKind::Remove(RemoveKind::Folder), ""), "the folder itself");
+        let lost = notify::Event::new(EventKind::Other).set_flag(Flag::Rescan).add_path(place.join("transship.log"));
+        assert!(names.concern(&lost, place));
+    }
+
+    #[test]
+    fn folders_of_names_and_patterns_are_watched_once() {
+        let folders = by_folder(&["sync.yaml", "conf.d/*.yaml", "conf.d/a[.yml", "*/x.yaml"].map(PathBuf::from));
+        assert_eq!(folders.keys().collect::<Vec<_>>(), [Path::new("."), Path::new("conf.d")]);
+        let conf = &folders[Path::new("conf.d")].0;
+        assert!(conf[0].matches("b.yaml") && !conf[0].matches("b.yml") && conf[1].matches("a[.yml"));
     }
 }

@@ -252,13 +252,14 @@ impl Journal {
         self.read(queries::list_last_ends_of_each_entry).await
     }
 
-    /// The last instant for which the schedule of `entry` fired, whatever became of the run.
+    /// The last instant for which the schedule of `entry` fired, whatever became of the run. It is after `now` only where the clock
+    /// was set back and the entry did not fire since.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn last_scheduled(&self, entry: &str) -> Result<Option<DateTime<Utc>>, JournalError> {
+    pub async fn last_scheduled(&self, entry: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, JournalError> {
         let entry = entry.to_owned();
-        self.read(move |db| queries::find_last_scheduled_instant_of(db, &entry)).await
+        self.read(move |db| queries::find_last_scheduled_instant_of(db, &entry, now)).await
     }
 
     /// Evidence, the latest first.

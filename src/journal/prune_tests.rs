@@ -120,7 +120,7 @@ struct Answers {
 async fn answers(journal: &Journal, since: DateTime<Utc>) -> Answers {
     let (mut scheduled, mut selections) = (Vec::new(), Vec::new());
     for entry in ENTRIES {
-        scheduled.push(journal.last_scheduled(entry).await.unwrap());
+        scheduled.push(journal.last_scheduled(entry, DateTime::<Utc>::MAX_UTC).await.unwrap());
         selections.push(journal.last_selection(entry).await.unwrap());
     }
     let recent = HistoryFilter { since: Some(since), ..HistoryFilter::default() };

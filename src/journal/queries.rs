@@ -158,11 +158,21 @@ pub(super) fn list_last_ends_of_each_entry(db: &Connection) -> Result<Vec<LastEn
     statement.query_map([], read)?.collect()
 }
 
-pub(super) fn find_last_scheduled_instant_of(db: &Connection, entry: &str) -> Result<Option<DateTime<Utc>>> {
-    let mut statement = db.prepare_cached(
-        "SELECT scheduled_at FROM runs WHERE entry = ?1 AND scheduled_at IS NOT NULL ORDER BY scheduled_at DESC LIMIT 1",
-    )?;
-    statement.query_row([entry], |row| parsed(row, "scheduled_at")).optional()
+/// The instant of the latest firing of `entry`. Where that is after `now`, the clock was set back since: then it is that of the
+/// firing that was noted last, which may be by the new time.
+pub(super) fn find_last_scheduled_instant_of(
+    db: &Connection,
+    entry: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>> {
+    let find = |order: &str| {
+        let sql = format!(
+            "SELECT scheduled_at FROM runs WHERE entry = ?1 AND scheduled_at IS NOT NULL ORDER BY {order} DESC LIMIT 1"
+        );
+        db.prepare_cached(&sql)?.query_row([entry], |row| parsed(row, "scheduled_at")).optional()
+    };
+    let latest: Option<DateTime<Utc>> = find("scheduled_at")?;
+    if latest.is_some_and(|latest| latest > now) { find("id") } else { Ok(latest) }
 }
 
 /// Whether `entry` has seen tags between two places, and whether anything was ever sent to the target.

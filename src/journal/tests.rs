@@ -95,10 +95,27 @@ async fn a_run_is_told_as_it_was_recorded() {
         postponed_until: Some(at(30)),
     };
     assert_eq!(journal.history(&HistoryFilter::default()).await.unwrap(), std::slice::from_ref(&expected));
-    assert_eq!(journal.last_scheduled("a").await.unwrap(), Some(at(0)));
-    assert_eq!(journal.last_scheduled("b").await.unwrap(), None);
+    assert_eq!(journal.last_scheduled("a", at(30)).await.unwrap(), Some(at(0)));
+    assert_eq!(journal.last_scheduled("b", at(30)).await.unwrap(), None);
     let json = serde_json::to_value(&expected).unwrap();
     assert_eq!((&json["trigger"], &json["scheduled_at"]), (&"schedule".into(), &"2026-05-10T00:00:00Z".into()));
+}
+
+#[tokio::test]
+async fn last_firing_is_by_the_new_time_after_a_clock_was_set_back() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    let fire = async |minute: i64| {
+        let trigger = Trigger::Schedule { scheduled_at: at(minute) };
+        let Begun::Started(run) = journal.begin_run("a", trigger, at(minute)).await.unwrap() else { panic!() };
+        journal.end_run(run, ended(Outcome::Succeeded), at(minute)).await.unwrap();
+    };
+    fire(900).await;
+    assert_eq!(journal.last_scheduled("a", at(100)).await.unwrap(), Some(at(900)), "nothing fired since");
+    fire(60).await;
+    fire(120).await;
+    assert_eq!(journal.last_scheduled("a", at(130)).await.unwrap(), Some(at(120)));
+    assert_eq!(journal.last_scheduled("a", at(900)).await.unwrap(), Some(at(900)), "that time has come again");
 }
 
 #[tokio::test]

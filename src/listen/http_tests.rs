@@ -31,6 +31,16 @@ fn routes(began: mpsc::UnboundedSender<()>) -> Router {
         .route("/large", get(move || std::future::ready(large.clone())))
 }
 
+impl Running {
+    /// A client that waits for an answer which does not come.
+    async fn wait_for_slow(&mut self) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        self.began.recv().await.unwrap();
+        stream
+    }
+}
+
 async fn start(limits: Limits) -> Running {
     start_within(BOUNDS, limits).await
 }
@@ -40,7 +50,7 @@ async fn start_within(bounds: Bounds, limits: Limits) -> Running {
     let address = listener.address().unwrap();
     let shutdown = CancellationToken::new();
     let (sender, began) = mpsc::unbounded_channel();
-    let task = tokio::spawn(serve_within(listener, routes(sender), shutdown.clone(), bounds, limits));
+    let task = tokio::spawn(serve_within(listener, routes(sender), &["/healthz"], shutdown.clone(), bounds, limits));
     Running { address, shutdown, task, began }
 }
 
@@ -71,7 +81,7 @@ async fn a_socket_file_answers_like_an_address() {
     let path = folder.path().join("status.sock");
     let listener = Listener::unix(&path).await.unwrap();
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(serve_routes(listener, routes(mpsc::unbounded_channel().0), shutdown.clone()));
+    let task = tokio::spawn(serve_routes(listener, routes(mpsc::unbounded_channel().0), &[], shutdown.clone()));
     let answer = ask(UnixStream::connect(&path).await.unwrap(), HEALTH).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     shutdown.cancel();
@@ -113,21 +123,53 @@ async fn idle_clients_end_no_answer_and_too_many_answers_end_the_oldest() {
     let mut server = start(PATIENT).await;
     let mut waiting = Vec::new();
     for _ in 0..BOUNDS.answered.unwrap() {
-        let mut stream = TcpStream::connect(server.address).await.unwrap();
-        stream.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        waiting.push(stream);
-        server.began.recv().await.unwrap();
+        waiting.push(server.wait_for_slow().await);
     }
     let mut idle = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..2 * BOUNDS.asking {
         idle.push(TcpStream::connect(server.address).await.unwrap());
     }
     assert!(is_ended(&mut idle[0]).await, "the oldest of the idle was ended");
-    let read = tokio::time::timeout(Duration::from_millis(50), waiting[0].read(&mut [0; 64])).await;
-    assert!(read.is_err(), "who waits for an answer was not ended: {read:?}");
     let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let read = tokio::time::timeout(Duration::from_millis(50), waiting[0].read(&mut [0; 64])).await;
+    assert!(read.is_err(), "who waits for an answer was not ended, by a health check neither: {read:?}");
+    let _one_more = server.wait_for_slow().await;
     assert!(is_ended(&mut waiting[0]).await, "the oldest answer was ended");
+}
+
+#[tokio::test]
+async fn health_check_that_has_asked_is_answered_before_a_crowd_is_ended() {
+    let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.address().unwrap();
+    // All of them wait to be accepted: each check among four clients that say a part of a head, or nothing.
+    let (mut slow, mut checks) = (Vec::new(), Vec::new());
+    for number in 0..400 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        match number % 5 {
+            0 => {
+                stream.write_all(HEALTH).await.unwrap();
+                checks.push(stream);
+            }
+            even if even % 2 == 0 => {
+                stream.write_all(b"GET / HT").await.unwrap();
+                slow.push(stream);
+            }
+            _ => slow.push(stream),
+        }
+    }
+    let shutdown = CancellationToken::new();
+    let bounds = Bounds { asking: 4, sure: Duration::from_millis(1), ..BOUNDS };
+    let router = routes(mpsc::unbounded_channel().0);
+    let task = tokio::spawn(serve_within(listener, router, &["/healthz"], shutdown.clone(), bounds, PATIENT));
+    for (number, mut check) in checks.into_iter().enumerate() {
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(20), check.read_to_end(&mut answer)).await;
+        assert!(matches!(read, Ok(Ok(_))) && answer.starts_with(b"HTTP/1.1 200 OK"), "check {number}: {read:?}");
+    }
+    assert!(is_ended(&mut slow[0]).await, "the others made room");
+    shutdown.cancel();
+    task.await.unwrap();
 }
 
 #[tokio::test]

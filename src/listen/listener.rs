@@ -6,9 +6,14 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use super::connections::Accept;
+
+/// How many connections may wait to be accepted; the system may have a lower bound of its own (`net.core.somaxconn`). With the 128 of
+/// the standard library a crowd of clients fills the queue, and the system drops the first packet of a health check that comes then:
+/// its sender repeats it only after a second.
+const BACKLOG: u32 = 4096;
 
 /// A bound listener.
 #[derive(Debug)]
@@ -33,7 +38,11 @@ impl Listener {
     /// # Errors
     /// The system's refusal.
     pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
-        TcpListener::bind(address).await.map(Self::Tcp)
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // As `TcpListener::bind` does it: else a restart waits for connections that have just ended.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG).map(Self::Tcp)
     }
 
     /// Binds a socket file. A socket that a killed process left behind, at which nobody answers, is replaced.
@@ -41,12 +50,17 @@ impl Listener {
     /// # Errors
     /// The system's refusal; [`io::ErrorKind::AddrInUse`] where another process answers or the path is no socket.
     pub async fn unix(path: &Path) -> io::Result<Self> {
-        match UnixListener::bind(path) {
+        let bind = || {
+            let socket = UnixSocket::new_stream()?;
+            socket.bind(path)?;
+            socket.listen(BACKLOG).map(Self::Unix)
+        };
+        match bind() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned_socket(path).await => {
                 std::fs::remove_file(path)?;
-                UnixListener::bind(path).map(Self::Unix)
+                bind()
             }
-            bound => bound.map(Self::Unix),
+            bound => bound,
         }
     }
 
@@ -91,6 +105,19 @@ mod tests {
         drop(living);
         assert!(path.exists());
         Listener::unix(&path).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn crowd_that_nobody_accepted_yet_is_connected_at_once() {
+        let at_most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.address().unwrap();
+        let mut crowd = Vec::new();
+        for number in 0..500.min(at_most) {
+            let connect = tokio::net::TcpStream::connect(address);
+            let connected = tokio::time::timeout(std::time::Duration::from_secs(20), connect).await;
+            crowd.push(connected.unwrap_or_else(|_| panic!("connection {number} is dropped")).unwrap());
+        }
     }
 
     #[tokio::test]

@@ -7,7 +7,9 @@ mod expression;
 mod fields;
 mod jitter;
 mod postponed;
+mod setback;
 mod timetable;
+mod wall_clock;
 
 pub use backoff::backoff;
 pub use cron::{Cron, CronError};
@@ -15,4 +17,5 @@ pub use every::{Every, EveryError};
 pub use expression::{Schedule, ScheduleError};
 pub use jitter::jitter_of;
 pub use postponed::Postponed;
+pub use setback::Setbacks;
 pub use timetable::{Firing, Timetable, Timing};

@@ -22,6 +22,13 @@ impl Postponed {
         self.entries.insert(entry.to_owned(), until + jitter);
     }
 
+    /// Follows a clock that was set back `by` so much: who waits does not wait longer for it.
+    pub fn set_back(&mut self, by: TimeDelta) {
+        for instant in self.entries.values_mut() {
+            *instant = instant.checked_sub_signed(by).unwrap_or(*instant);
+        }
+    }
+
     /// The entry runs, or is gone.
     pub fn remove(&mut self, entry: &str) {
         self.entries.remove(entry);
@@ -74,5 +81,13 @@ mod tests {
         due.sort();
         assert_eq!(due, ["a", "b"]);
         assert!(postponed.due(at(99)).is_empty());
+    }
+    #[test]
+    fn postponed_entry_waits_no_longer_when_the_clock_is_set_back() {
+        let mut postponed = Postponed::default();
+        postponed.set("a", at(0), at(1));
+        let before = postponed.at("a").unwrap();
+        postponed.set_back(TimeDelta::hours(8));
+        assert_eq!(postponed.at("a"), Some(before - TimeDelta::hours(8)));
     }
 }

@@ -11,10 +11,6 @@ use super::Schedule;
 /// A firing later than this after its instant counts as missed.
 const PUNCTUAL: TimeDelta = TimeDelta::minutes(1);
 
-/// A clock that goes back by less than this fires nothing a second time. By more, the time before was the wrong one, and
-/// waiting for it to come again would silence every entry.
-const BELIEVED_SETBACK: TimeDelta = TimeDelta::days(31);
-
 /// When one entry fires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
@@ -38,6 +34,9 @@ pub struct Firing {
 }
 
 /// The entries and the instants at which each fires next.
+///
+/// A clock that is set back by no more than an entry's step, the time between two of its firings, fires nothing a second time. By
+/// more, the time before was the wrong one: waiting for it to come again would silence the entry, so it fires by the new time.
 #[derive(Debug, Clone, Default)]
 pub struct Timetable {
     entries: BTreeMap<String, Slot>,
@@ -48,8 +47,12 @@ struct Slot {
     timing: Timing,
     /// Everything up to this instant has fired or is none of ours.
     settled: DateTime<Utc>,
-    /// The first scheduled instant after `settled`, kept because it is asked for far more often than it changes.
+    /// Until when firings are left out on purpose, which may be in the future.
+    held: Option<DateTime<Utc>>,
+    /// The first scheduled instant after `settled` and `held`, kept because it is asked for far more often than it changes.
     next: Option<DateTime<Utc>>,
+    /// The longer one of the two waits between the first three scheduled instants from `settled` on.
+    step: TimeDelta,
 }
 
 impl Timetable {
@@ -65,21 +68,34 @@ impl Timetable {
     /// Without it the entry waits for its first instant after `now`. An entry that stands with the same timing is left
     /// alone; one whose timing changed goes on from `now`, for the new schedule missed nothing.
     pub fn set(&mut self, entry: &str, timing: Timing, last: Option<DateTime<Utc>>, now: DateTime<Utc>) {
-        let settled = match self.entries.get(entry) {
+        let (settled, held) = match self.entries.get(entry) {
             Some(slot) if slot.timing == timing => return,
-            Some(slot) => slot.settled_by(now).max(now),
-            None => last.unwrap_or(now),
+            Some(slot) => (slot.settled_by(now).max(now), slot.held),
+            None => (last.unwrap_or(now), None),
         };
-        self.entries.insert(entry.to_owned(), Slot::new(timing, settled));
+        self.entries.insert(entry.to_owned(), Slot::new(timing, settled, held));
     }
 
     /// Leaves out what `entry` would fire up to `until`, as if it had fired.
     pub fn hold(&mut self, entry: &str, until: DateTime<Utc>) {
         if let Some(slot) = self.entries.get_mut(entry)
-            && until > slot.settled
+            && until > slot.settled.max(slot.held.unwrap_or(slot.settled))
         {
-            *slot = Slot::new(slot.timing.clone(), until);
+            *slot = Slot::new(slot.timing.clone(), slot.settled, Some(until));
         }
+    }
+
+    /// Follows a clock that was set back `by` so much to `now`: what is held ends as much earlier. Returns how many entries would have
+    /// waited for longer than their step; they fire by the new time.
+    pub fn set_back(&mut self, now: DateTime<Utc>, by: TimeDelta) -> usize {
+        let mut count = 0;
+        for slot in self.entries.values_mut() {
+            let settled = slot.settled_by(now);
+            count += usize::from(settled != slot.settled);
+            let held = slot.held.and_then(|held| held.checked_sub_signed(by));
+            *slot = Slot::new(slot.timing.clone(), settled, held);
+        }
+        count
     }
 
     /// Forgets an entry.
@@ -123,37 +139,52 @@ impl Timetable {
 }
 
 impl Slot {
-    fn new(timing: Timing, settled: DateTime<Utc>) -> Self {
-        let next = timing.schedule.next_after(settled, timing.timezone);
-        Self { timing, settled, next }
+    fn new(timing: Timing, settled: DateTime<Utc>, held: Option<DateTime<Utc>>) -> Self {
+        let after = |instant| timing.schedule.next_after(instant, timing.timezone);
+        let first = after(settled);
+        let waits = [Some(settled), first, first.and_then(after)];
+        let step = waits.windows(2).filter_map(|pair| Some(pair[1]? - pair[0]?)).max().unwrap_or_default();
+        let next = match held {
+            Some(held) if held > settled => after(held),
+            _ => first,
+        };
+        Self { timing, settled, held, next, step }
     }
 
     fn jitter(&self) -> TimeDelta {
         TimeDelta::from_std(self.timing.jitter).unwrap_or_default()
     }
 
+    /// What is settled by this clock: `now` where the clock was set back by more than a step since.
     fn settled_by(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        if self.settled - now > BELIEVED_SETBACK { now } else { self.settled }
+        if self.settled - now > self.step { now } else { self.settled }
+    }
+
+    /// The same entry, settled by this clock. Slots are settled as soon as somebody tells of a clock that was set back; this is for
+    /// those of whom nobody does.
+    fn by(&self, now: DateTime<Utc>) -> Self {
+        match self.settled_by(now) {
+            settled if settled == self.settled => self.clone(),
+            settled => Self::new(self.timing.clone(), settled, self.held),
+        }
     }
 
     fn next_due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let next = match self.settled_by(now) {
-            settled if settled == self.settled => self.next,
-            settled => self.timing.schedule.next_after(settled, self.timing.timezone),
-        };
+        let next = if self.settled > now { self.by(now).next } else { self.next };
         next?.checked_add_signed(self.jitter())
     }
 
     /// The scheduled instant for which the entry is due, and whether one was missed. It is settled thereby.
     fn fire(&mut self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, bool)> {
-        if self.settled_by(now) != self.settled {
-            *self = Self::new(self.timing.clone(), now);
+        if self.settled > now {
+            *self = self.by(now);
         }
         let until = now.checked_sub_signed(self.jitter())?;
         let first = self.next.filter(|next| *next <= until)?;
-        let last = self.timing.schedule.last_within(self.settled, until, self.timing.timezone)?;
+        let after = self.settled.max(self.held.unwrap_or(self.settled));
+        let last = self.timing.schedule.last_within(after, until, self.timing.timezone)?;
         let missed = first != last || until - last > PUNCTUAL;
-        *self = Self::new(self.timing.clone(), last);
+        *self = Self::new(self.timing.clone(), last, self.held);
         Some((last, missed))
     }
 }
@@ -235,13 +266,51 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_fires_nothing_a_second_time() {
+    fn clock_set_back_by_less_than_a_step_fires_nothing_twice() {
         let mut table = table("0 * * * *", None, "10T00:30:00");
         assert_eq!(fired(&mut table, "10T03:00:00").len(), 1);
-        for now in ["08T00:30:00", "08T01:00:00", "10T01:00:00", "10T03:00:30"] {
+        for now in ["10T02:00:00", "10T02:59:00", "10T03:00:30"] {
             assert_eq!(fired(&mut table, now), [], "{now}");
         }
         assert_eq!(fired(&mut table, "10T04:00:00"), [(at("10T04:00:00"), false)]);
+    }
+
+    #[test]
+    fn clock_set_back_by_more_than_a_step_fires_by_the_new_time() {
+        for (schedule, back, next) in [
+            ("0 * * * *", "10T01:40:00", "10T02:00:00"),
+            ("* * * * *", "10T02:58:30", "10T02:59:00"),
+            ("every 1m", "10T02:50:10", "10T02:51:00"),
+            ("0 * * * *", "08T00:30:00", "08T01:00:00"),
+            ("*/15 2,3 * * *", "09T03:00:00", "09T03:15:00"),
+        ] {
+            let mut table = table(schedule, None, "10T00:30:00");
+            assert_eq!(fired(&mut table, "10T03:00:00").len(), 1, "{schedule}");
+            assert_eq!(fired(&mut table, back), [], "{schedule}: nothing fires because the clock is set");
+            assert_eq!(table.next_firing("a", at(back)), Some(at(next)), "{schedule}");
+            assert_eq!(fired(&mut table, next), [(at(next), false)], "{schedule}");
+        }
+    }
+
+    #[test]
+    fn clock_set_back_counts_the_longer_wait_of_an_uneven_schedule() {
+        // 3 and 4 o'clock: an hour and 23 hours. Set back by two hours, both have fired today.
+        let mut uneven = table("0 3,4 * * *", Some("10T03:00:00"), "10T03:30:00");
+        assert_eq!(fired(&mut uneven, "10T04:00:00").len(), 1);
+        assert_eq!(fired(&mut uneven, "10T02:00:00"), []);
+        assert_eq!(uneven.next_firing("a", at("10T02:00:00")), Some(at("11T03:00:00")));
+    }
+
+    #[test]
+    fn hold_ends_as_much_earlier_as_the_clock_is_set_back() {
+        let mut table = table("* * * * *", None, "10T12:00:00");
+        table.hold("a", at("10T13:00:00"));
+        assert_eq!(table.next_firing("a", at("10T12:00:30")), Some(at("10T13:01:00")), "a hold is no clock set back");
+        assert_eq!(table.set_back(at("10T04:00:30"), TimeDelta::hours(8)), 1);
+        assert_eq!(table.next_firing("a", at("10T04:00:30")), Some(at("10T05:01:00")));
+        assert_eq!(fired(&mut table, "10T05:00:59"), []);
+        assert_eq!(fired(&mut table, "10T05:01:00"), [(at("10T05:01:00"), false)]);
+        assert_eq!(table.set_back(at("10T05:00:10"), TimeDelta::minutes(1)), 0, "within a step");
     }
 
     #[test]

@@ -20,8 +20,8 @@ use tokio::sync::watch;
 use crate::config::{Config, Readers, Receiver, Status, StatusPort};
 use crate::listen::Seldom;
 
-/// What a load balancer or an orchestrator asks, who knows no token.
-const FOR_ALL: [&str; 2] = ["/healthz", "/readyz"];
+/// The paths of health checks: what a load balancer or an orchestrator asks, who knows no token.
+pub const HEALTH_CHECKS: [&str; 2] = ["/healthz", "/readyz"];
 /// The first is for programs, the second makes a browser ask a person.
 const CHALLENGES: [&str; 2] = ["Bearer realm=\"transship\"", "Basic realm=\"transship\", charset=\"UTF-8\""];
 
@@ -93,7 +93,7 @@ fn usable(token: SecretString) -> Result<SecretString, String> {
 
 /// Lets a request pass, or refuses it.
 pub(super) async fn admit(State(admission): State<Admission>, request: Request, next: Next) -> Response {
-    if !FOR_ALL.contains(&request.uri().path())
+    if !HEALTH_CHECKS.contains(&request.uri().path())
         && let Err(refusal) = admission.judge(request.uri(), request.headers()).await
     {
         return refusal;

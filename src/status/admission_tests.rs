@@ -45,7 +45,7 @@ async fn serve(config: Arc<Config>) -> Served {
     let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (address, shutdown) = (listener.address().unwrap(), CancellationToken::new());
     let (config, looked_up) = watch::channel(config);
-    tokio::spawn(serve_routes(listener, port(looked_up).router(), shutdown.clone()));
+    tokio::spawn(serve_routes(listener, port(looked_up).router(), &[], shutdown.clone()));
     Served { address, config, shutdown }
 }
 
@@ -88,7 +88,7 @@ async fn without_the_token_nothing_is_told_but_health_and_readiness() {
         assert_eq!(challenges, CHALLENGES);
         assert!(head.contains("content-security-policy: "), "{head}");
     }
-    for path in FOR_ALL {
+    for path in HEALTH_CHECKS {
         assert_eq!(served.status(path, &["Host: 10.0.0.7:9180"]).await, 200, "{path}");
     }
 }
@@ -208,7 +208,7 @@ async fn where_all_may_read_and_at_a_socket_file_any_name_is_good() {
     let listener = Listener::unix(&path).await.unwrap();
     let (_config, looked_up) = watch::channel(configured("unix:/run/transship/status.sock"));
     let shutdown = CancellationToken::new();
-    tokio::spawn(serve_routes(listener, port(looked_up).router(), shutdown.clone()));
+    tokio::spawn(serve_routes(listener, port(looked_up).router(), &[], shutdown.clone()));
     let mut stream = UnixStream::connect(&path).await.unwrap();
     stream.write_all(b"GET /status HTTP/1.1\r\nHost: anything\r\n\r\n").await.unwrap();
     let mut answer = String::new();

@@ -14,11 +14,12 @@ mod page;
 mod routes;
 mod snapshot;
 
+pub use admission::HEALTH_CHECKS;
 pub use history::{Answer, History};
 pub use hook_events::{HookEvents, HookResult};
 pub use metrics::{Delivery, Direction, EndedRun, Metrics};
 pub use routes::{Clock, HEALTHY_WITHIN, Port};
 pub use snapshot::{
-    ConfigurationState, EntryState, FailedRun, JournalState, LastRun, LimitsState, Quota, RateState, RegistryState,
-    RunningState, SCHEMA, Snapshot, TransferState, WaitingState,
+    ClockSetback, ConfigurationState, EntryState, FailedRun, JournalState, LastRun, LimitsState, Quota, RateState,
+    RegistryState, RunningState, SCHEMA, Snapshot, TransferState, WaitingState,
 };

@@ -184,7 +184,7 @@ mod tests {
         let url = format!("http://{}{path}", listener.address().unwrap());
         let port = Port::new(receiver, Arc::new(Metrics::new("1.2.3", at(0))), Arc::new(move || now), unguarded());
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(serve_routes(listener, port.router(), shutdown.clone()));
+        let task = tokio::spawn(serve_routes(listener, port.router(), &[], shutdown.clone()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let response = client.request(method.parse().unwrap(), url).send().await.unwrap();
         let answer = (response.status().as_u16(), response.text().await.unwrap());

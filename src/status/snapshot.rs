@@ -42,6 +42,9 @@ pub struct Snapshot {
     pub recent_failures: Vec<FailedRun>,
     /// The journal.
     pub journal: JournalState,
+    /// The last time that the clock was found set back by more than a minute, since the daemon started; `None` where it was not.
+    #[serde(default)]
+    pub clock_set_back: Option<ClockSetback>,
     /// When the daemon's loop last turned.
     pub loop_turned_at: DateTime<Utc>,
     /// Whether the daemon has taken up its work. `false` again while it ends.
@@ -281,6 +284,16 @@ pub struct JournalState {
     pub bytes: Option<u64>,
 }
 
+/// A clock that was set back. Schedules follow the new time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ClockSetback {
+    /// When the daemon noticed it, by the new time.
+    pub noticed: DateTime<Utc>,
+    /// By how many seconds the clock was behind what it, or the journal, had shown before.
+    pub seconds: u64,
+}
+
 impl Snapshot {
     /// The version of the shape that this program writes.
     pub const VERSION: u32 = 1;
@@ -301,6 +314,7 @@ impl Snapshot {
             quotas: Vec::new(),
             recent_failures: Vec::new(),
             journal: JournalState::default(),
+            clock_set_back: None,
             loop_turned_at: now,
             ready: false,
         }

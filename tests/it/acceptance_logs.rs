@@ -315,3 +315,29 @@ fn a_hostile_registry_forges_no_line() {
     let skipped = objects(&log).into_iter().find(|line| line["level"] == "WARN").unwrap();
     assert_eq!((&skipped["name"], &skipped["entry"]), (&json!(name), &json!("app")));
 }
+
+#[test]
+fn log_in_the_folder_of_the_configuration_does_not_feed_itself() {
+    let harbour = Harbour::new(&[("app", ", schedule: never")]);
+    let log = harbour.site.path("transship.log");
+    let text = || std::fs::read_to_string(&log).unwrap();
+    // A shell writes the log, as a service manager does.
+    let mut command = std::process::Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_transship");
+    command.args(["-c", "exec \"$0\" --log-format json run 2>transship.log", program]);
+    command.current_dir(harbour.site.folder()).env("TRANSSHIP_CONFIG", "sync.yaml").env("TRANSSHIP_LOG", "trace");
+    let mut daemon = Running::start(&mut command);
+    daemon.wait_until("the start", |_| text().contains("\"started\"").then_some(()));
+    std::thread::sleep(Duration::from_secs(3));
+    let written = text();
+    assert!(written.contains("\"TRACE\""), "everything else is logged: {written}");
+    assert!(!written.contains("\"module\":\"notify") && !written.contains("\"module\":\"inotify"), "{written}");
+    assert!(written.len() < 200_000, "{} bytes of a daemon that does nothing", written.len());
+    // The configuration is still watched.
+    let edited = std::fs::read_to_string(harbour.site.path("sync.yaml")).unwrap().replace("never", "\"61 * * * *\"");
+    harbour.site.write("sync.yaml", &edited);
+    let refused = "the edited configuration is refused";
+    daemon.wait_until("the refusal", |_| text().contains(refused).then_some(()));
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+}

@@ -46,7 +46,7 @@ fn serve(snapshot: Snapshot) -> Served {
     let listener = runtime.block_on(Listener::tcp("127.0.0.1:0".parse().unwrap())).unwrap();
     let (address, shutdown) = (listener.address().unwrap(), CancellationToken::new());
     let port = Port::new(snapshots, metrics, Arc::new(Utc::now), config);
-    runtime.spawn(serve_routes(listener, port.router(), shutdown.clone()));
+    runtime.spawn(serve_routes(listener, port.router(), &[], shutdown.clone()));
     Served { address, shutdown, _runtime: runtime }
 }
 

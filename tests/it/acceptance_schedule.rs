@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use crate::support::clock::Clock;
+use crate::support::http;
 use crate::support::images::{self, Family, linux};
 use crate::support::programs::{DEADLINE, Running};
 use crate::support::registry::{Fault, Server};
-use crate::support::site::Site;
-use chrono::Utc;
+use crate::support::site::{Site, parse};
+use serde_json::Value;
 
 const HOUR: i64 = 3600;
 
 /// How long a firing that must not come is waited for: some turns of the daemon's loop.
 const TURNS: Duration = Duration::from_secs(4);
 
-/// A daemon whose clock the test sets: ten minutes past an hour, so that none ends while the test goes on.
+/// A daemon whose clock the test sets, so that no firing depends on when the test is run.
 struct Stage {
     source: Server,
     target: Server,
@@ -23,28 +24,29 @@ struct Stage {
 }
 
 impl Stage {
-    fn new() -> Self {
+    fn new(time: &str) -> Self {
         let (source, target) = (Server::start(), Server::start());
         images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
-        let clock = Clock::new();
-        clock.advance(HOUR - Utc::now().timestamp() % HOUR + 600);
-        Self { source, target, site: Site::new(), clock }
+        Self { source, target, site: Site::new(), clock: Clock::showing(time) }
     }
 
-    fn entry(&self, name: &str, rest: &str) -> String {
+    fn configure(&self, entries: &[(&str, &str)]) {
         let (from, to) = (self.source.host(), self.target.host());
-        format!("- {{name: {name}, source: \"{from}/app\", target: \"{to}/{name}\", {rest}}}")
-    }
-
-    fn start(&self, entries: &[String]) -> Running {
+        let entry = |(name, rest): &(&str, &str)| {
+            format!("- {{name: {name}, source: \"{from}/app\", target: \"{to}/{name}\", {rest}}}")
+        };
+        let entries: Vec<String> = entries.iter().map(entry).collect();
         let registries =
             [&self.source, &self.target].map(|server| format!("\"{}\": {{plain_http: true}}", server.host()));
         self.site.configure_fully("status: \"127.0.0.1:0\"", &registries.join(", "), &entries.join("\n"));
+    }
+
+    fn start(&self) -> (Running, String) {
         let mut command = self.site.command(&["run"]);
         self.clock.rule(&mut command);
         let mut daemon = Running::start(&mut command);
-        daemon.ready();
-        daemon
+        let address = daemon.ready();
+        (daemon, address)
     }
 
     /// How many runs of an entry have ended.
@@ -63,29 +65,91 @@ impl Stage {
     }
 }
 
+const SET_BACK: &str = "the clock was set back";
+
 #[test]
-fn a_clock_that_jumps_by_a_day_fires_each_entry_once_forwards_and_not_at_all_backwards() {
-    let stage = Stage::new();
-    let entries = ["hourly: every 1h", "nightly: \"0 3 * * *\""].map(|entry| {
-        let (name, schedule) = entry.split_once(": ").unwrap();
-        stage.entry(name, &format!("schedule: {schedule}"))
-    });
-    let mut daemon = stage.start(&entries);
+fn a_clock_that_jumps_by_a_day_and_back_fires_each_entry_once_for_each_time() {
+    let stage = Stage::new("2026-06-01T00:10:00Z");
+    stage.configure(&[("hourly", "schedule: every 1h"), ("nightly", "schedule: \"0 3 * * *\"")]);
+    let (mut daemon, address) = stage.start();
     stage.expect_no_more_than([0, 0]);
     stage.clock.advance(24 * HOUR);
     stage.wait_for(&mut daemon, [1, 1]);
     stage.expect_no_more_than([1, 1]);
+    assert_eq!(http::status(&address).unwrap()["clock_set_back"], Value::Null);
+    // By more than an hour, but not by more than a day since 3 o'clock.
     stage.clock.advance(-24 * HOUR);
-    stage.clock.advance(2 * HOUR);
     stage.expect_no_more_than([1, 1]);
-    // A whole day and an hour after the first jump, what was fired then is over.
-    stage.clock.advance(23 * HOUR);
+    let status = http::status(&address).unwrap();
+    let seconds = status["clock_set_back"]["seconds"].as_i64().unwrap();
+    assert!((24 * HOUR - 60..=24 * HOUR).contains(&seconds), "{status:#}");
+    let next: Vec<&str> =
+        status["entries"].as_array().unwrap().iter().map(|entry| entry["next_firing"].as_str().unwrap()).collect();
+    assert_eq!(next, ["2026-06-01T01:00:00Z", "2026-06-02T03:00:00Z"]);
+    assert_eq!(http::get(&address, "/healthz"), Some((200, "ok\n".to_owned())));
+    stage.clock.advance(2 * HOUR);
     stage.wait_for(&mut daemon, [2, 1]);
-    stage.expect_no_more_than([2, 1]);
+    // The night of that day was looked after before the clock was set.
+    stage.clock.advance(2 * HOUR);
+    stage.wait_for(&mut daemon, [3, 1]);
+    stage.expect_no_more_than([3, 1]);
+    stage.clock.advance(24 * HOUR);
+    stage.wait_for(&mut daemon, [4, 2]);
     let log = daemon.stderr();
-    assert_eq!(log.matches("a missed firing is made up for").count(), 3, "{log}");
+    assert_eq!(log.matches("a missed firing is made up for").count(), 6, "{log}");
+    assert_eq!(log.matches(SET_BACK).count(), 1, "{log}");
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
+}
+
+#[test]
+fn clock_set_right_while_the_daemon_is_off_silences_no_entry() {
+    let stage = Stage::new("2026-06-01T12:00:10Z");
+    stage.configure(&[("hourly", "schedule: \"*/2 * * * *\"")]);
+    let (mut daemon, _) = stage.start();
+    stage.clock.advance(120);
+    stage.wait_for(&mut daemon, [1, 0]);
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+
+    stage.clock.advance(-8 * HOUR);
+    let (mut daemon, address) = stage.start();
+    let status = http::status(&address).unwrap();
+    assert!(status["clock_set_back"]["seconds"].as_i64() > Some(7 * HOUR), "{status:#}");
+    assert_eq!(daemon.stderr().matches(SET_BACK).count(), 1, "{}", daemon.stderr());
+    stage.clock.advance(120);
+    stage.wait_for(&mut daemon, [2, 0]);
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+
+    // What ran by the new time counts from now on.
+    let (mut daemon, address) = stage.start();
+    stage.clock.advance(120);
+    stage.wait_for(&mut daemon, [3, 0]);
+    assert_eq!(http::status(&address).unwrap()["clock_set_back"], Value::Null);
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+}
+
+#[test]
+fn wildcard_schedules_go_on_through_the_nights_in_which_clocks_change() {
+    for (time, schedule, expected) in [
+        ("2026-10-24T23:45:00Z", "*/30 * * * *", ["25T00:00", "25T00:30", "25T01:00", "25T01:30"]),
+        ("2026-10-24T23:45:00Z", "0 * * * *", ["25T00:00", "25T01:00", "25T02:00", "25T03:00"]),
+        ("2026-10-24T23:45:00Z", "30 2 * * *", ["25T00:30", "26T01:30", "27T01:30", "28T01:30"]),
+        ("2026-03-29T00:15:00Z", "*/30 * * * *", ["29T00:30", "29T01:00", "29T01:30", "29T02:00"]),
+        ("2026-03-29T00:15:00Z", "30 2 * * *", ["29T01:00", "30T00:30", "31T00:30", "01T00:30"]),
+    ] {
+        let stage = Stage::new(time);
+        stage.configure(&[("app", &format!("schedule: \"{schedule}\", timezone: Europe/Berlin"))]);
+        let mut command = stage.site.command(&["next", "--count", "4", "--json"]);
+        stage.clock.rule(&mut command);
+        let listed = Running::start(&mut command).wait(DEADLINE).expect_success().stdout;
+        let listed = parse(&listed);
+        let at = |coming: &Value| coming["at"].as_str().unwrap()[8..16].to_owned();
+        let found: Vec<String> = listed.as_array().unwrap().iter().map(at).collect();
+        assert_eq!(found, expected, "{schedule} at {time}");
+    }
 }
 
 #[test]

@@ -240,3 +240,18 @@ fn a_journal_stream_is_ours_where_it_is_standard_error() {
     assert!(!is_standard_error("0:0"));
     assert!(!is_standard_error(""));
 }
+
+#[test]
+fn lines_of_the_folder_watcher_are_never_printed_whatever_the_filter() {
+    for directives in ["trace", "notify=trace", "trace,notify::inotify=trace,inotify=debug"] {
+        let text = printed(LogFormat::Json, directives, None, || {
+            tracing::error!(target: "notify::inotify", "an event of the folder");
+            tracing::trace!(target: "inotify", "an event of the folder");
+            tracing::error!(target: "elsewhere", "of another crate");
+            tracing::error!(target: "transship::notify", "of a webhook");
+        });
+        let messages: Vec<Value> = parsed(&text).iter().map(|line| line["message"].clone()).collect();
+        let others: &[&str] = if directives.starts_with("trace") { &["of another crate", "of a webhook"] } else { &[] };
+        assert_eq!(messages, others, "{directives}");
+    }
+}

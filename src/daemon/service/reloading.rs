@@ -11,15 +11,15 @@ use crate::daemon::content::Content;
 use crate::daemon::watch as watcher;
 
 impl Service {
-    /// What all that the configuration is read from says now. From now on the folders are watched in which its files are.
+    /// What all that the configuration is read from says now. From now on its files are watched.
     pub(super) fn content(&mut self) -> Content {
-        let Some((files, folders)) = config::content(&self.path, &*self.environment) else {
+        let Some((files, paths)) = config::content(&self.path, &*self.environment) else {
             return Content::now(None, &self.config);
         };
-        if self.watching.as_ref().is_none_or(|(watched, _)| *watched != folders) {
+        if self.watching.as_ref().is_none_or(|(watched, _)| *watched != paths) {
             let watching = CancellationToken::new();
-            tokio::spawn(watcher::watch(folders.clone(), self.edits.clone(), watching.clone()));
-            self.watching = Some((folders, watching.drop_guard()));
+            tokio::spawn(watcher::watch(paths.clone(), self.edits.clone(), watching.clone()));
+            self.watching = Some((paths, watching.drop_guard()));
         }
         Content::now(Some(files), &self.config)
     }

@@ -1,5 +1,7 @@
 //! What begins runs by itself: firings, ends of pauses, tags that waited, pushes; and what begins as soon as there is a place.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use tracing::Instrument as _;
 
@@ -13,6 +15,7 @@ use crate::schedule::backoff;
 impl Service {
     /// Queues what is due and starts what has a place. An entry that runs or waits already is not queued again.
     pub(super) fn start_due(&mut self, now: DateTime<Utc>) {
+        self.follow_clock(now);
         for name in self.pauses.over(now) {
             tracing::info!(entry = name, "its pause is over");
             self.end_pause(&name);
@@ -51,6 +54,20 @@ impl Service {
             let Some(due) = self.waiting.pop(|entry| !self.running.contains_key(entry)) else { break };
             self.start(&due.entry, due.trigger, due.only);
         }
+    }
+
+    /// Schedules, back-offs and postponed tags follow a clock that was set back. Ends of pauses do not: a person chose those by the clock.
+    pub(super) fn follow_clock(&mut self, now: DateTime<Utc>) {
+        let Some(by) = self.setbacks.look(now) else { return };
+        let entries = self.timetable.set_back(now, by);
+        self.postponed.set_back(by);
+        let seconds = by.num_seconds().unsigned_abs();
+        self.state.clock_was_set_back(now, seconds);
+        tracing::warn!(
+            by = %humantime::format_duration(Duration::from_secs(seconds)),
+            entries,
+            "the clock was set back: entries whose next run would be later than their schedule allows follow the new time"
+        );
     }
 
     /// Whether what the whole entry wants is being looked after. A run for some tags only holds no firing up.
@@ -99,7 +116,8 @@ impl Service {
     pub(super) fn back_off(&mut self, name: &str) {
         let (failures, Some(last)) = self.state.fruitless(name) else { return };
         let wait = backoff(failures);
-        let until = last + wait;
+        // The last failure may be in the future by a clock that was set back since.
+        let until = last.min(Utc::now()) + wait;
         if wait.is_zero() || until <= Utc::now() {
             return;
         }

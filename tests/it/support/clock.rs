@@ -1,12 +1,28 @@
 //! A clock on the wall that a test sets, for programs that it starts: Debian's libfaketime.
+//!
+//! The tests themselves may run by another clock (`tests/clocks`): then `TRANSSHIP_TEST_CLOCK` has how many seconds that one is ahead
+//! of the machine's, and programs go by theirs on top of it.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use tempfile::TempDir;
 
-/// How far the clock of a program goes ahead of the real one, or behind it.
+/// How many seconds the clock of the tests is ahead of the machine's.
+const OF_THE_TESTS: &str = "TRANSSHIP_TEST_CLOCK";
+
+/// The time by the machine's clock, whatever the time of the tests is.
+pub fn of_the_machine() -> DateTime<Utc> {
+    Utc::now() - TimeDelta::seconds(ahead_of_the_machine())
+}
+
+fn ahead_of_the_machine() -> i64 {
+    std::env::var(OF_THE_TESTS).map_or(0, |seconds| seconds.parse().expect("seconds"))
+}
+
+/// How far the clock of a program goes ahead of the machine's, or behind it.
 #[derive(Debug)]
 pub struct Clock {
     folder: TempDir,
@@ -14,10 +30,19 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that shows the real time.
+    /// A clock that shows the time of the tests.
     pub fn new() -> Self {
-        let clock = Self { folder: TempDir::new().expect("a temporary folder"), seconds: AtomicI64::new(0) };
+        let seconds = AtomicI64::new(ahead_of_the_machine());
+        let clock = Self { folder: TempDir::new().expect("a temporary folder"), seconds };
         clock.advance(0);
+        clock
+    }
+
+    /// A clock that shows this time now, whatever the time of the tests is.
+    pub fn showing(time: &str) -> Self {
+        let clock = Self::new();
+        let time: DateTime<Utc> = time.parse().expect("an instant");
+        clock.advance(time.timestamp() - Utc::now().timestamp());
         clock
     }
 
@@ -33,6 +58,8 @@ impl Clock {
     pub fn rule(&self, command: &mut Command) {
         command
             .env("LD_PRELOAD", library())
+            // It would go before the file.
+            .env_remove("FAKETIME")
             .env("FAKETIME_TIMESTAMP_FILE", self.file())
             // Looked at each time, not every ten seconds.
             .env("FAKETIME_NO_CACHE", "1")

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -18,6 +18,7 @@ use rcgen::{KeyPair, SigningKey as _};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::clock;
 use super::front::{Authority, Front};
 
 /// Whom the tokens are for.
@@ -212,7 +213,8 @@ impl Shared {
                 (!granted.is_empty()).then(|| json!({"type": kind, "name": name, "actions": granted}))
             })
             .collect();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        // Debian's registry believes a token by the machine's clock.
+        let now = clock::of_the_machine().timestamp().unsigned_abs();
         let claims = json!({
             "iss": ISSUER, "sub": user.map(|user| user.name).unwrap_or_default(), "aud": SERVICE,
             "exp": now + self.rules.lifetime.as_secs() - LEEWAY, "nbf": now - LEEWAY, "iat": now,
