@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use super::arguments::Global;
 use super::exit::Failure;
 use super::filter::Filter;
-use crate::config::{Config, Entry, Problems, UnknownEntry};
+use crate::config::{Config, Entry, Problems, UnknownEntry, default_journal};
 use crate::journal::Journal;
 use crate::registry::{Options, false_proxies};
 
@@ -64,11 +64,14 @@ pub(super) fn load(global: &Global) -> Result<Config, Failure> {
     read(&find(global)?).map_err(Failure::usage)
 }
 
-/// The journal to read: the one that is named, else the configuration's.
+/// The journal to read: the one that is named, else the configuration's, else the one at the default place, which has the copies by hand.
 pub(super) fn journal(filter: &Filter, global: &Global) -> Result<Journal, Failure> {
     let path = match &filter.journal {
         Some(path) => path.clone(),
-        None => load(global)?.daemon.journal,
+        None => match (find_if_any(global), default_journal(&environment)) {
+            (None, Some(path)) if path.exists() => path,
+            _ => load(global)?.daemon.journal,
+        },
     };
     Ok(Journal::open_existing(&path)?)
 }

@@ -1,25 +1,23 @@
-//! `transship copy SOURCE TARGET`: one tag, one digest or one repository, without a `sync.yaml` and without a journal.
+//! `transship copy SOURCE TARGET`: one tag, one digest or one repository, without an entry of a `sync.yaml`. The journal records it as a run
+//! of an entry that no configuration can have.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use chrono::Utc;
-use tokio::sync::mpsc;
 
 use super::exit::{Exit, Failure};
 use super::open::Connection;
 use super::place::Place;
 use super::start::Context;
 use super::{summary, work};
-use crate::config::{Entry, EntryCredentials};
-use crate::copy::event::{Arrival, BlobCounts};
-use crate::copy::{Batch, Contents, Copier, Order, Rules};
-use crate::daemon::{Behalf, Endpoints, Engine, Errand, Happening, RunOutcome, RunReport, TagOutcome, TagReport};
-use crate::journal::Trigger;
-use crate::oci::{Digest, ManifestRef, Platform, Tag};
+use crate::config::{Entry, EntryCredentials, EntryName};
+use crate::copy::Copier;
+use crate::daemon::{Engine, Errand, RunReport, Single};
+use crate::journal::{COPY, Journal, JournalError, Trigger};
+use crate::oci::{ManifestRef, Platform, Tag};
 use crate::plan::{Overwrite, Selection};
 use crate::schedule::Schedule;
-use crate::store::{Side, Source, Target};
 
 /// The ceiling for buffers of transfers in flight, in bytes: the default of `daemon.memory`.
 const MEMORY: u64 = 128 << 20;
@@ -39,6 +37,12 @@ pub struct Copy {
     /// Leave behind what refers to it (signatures, SBOMs)
     #[arg(long)]
     pub no_referrers: bool,
+    /// Look again for what refers to it, also where the target has it already
+    #[arg(long, conflicts_with = "no_referrers")]
+    pub again: bool,
+    /// Record nothing: neither the run nor the evidence
+    #[arg(long)]
+    pub no_journal: bool,
     /// How to reach them.
     #[command(flatten)]
     pub connection: Connection,
@@ -49,11 +53,17 @@ pub struct Copy {
 
 impl Copy {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let endpoints = self.connection.endpoints(context)?;
-        let report = match &self.source.manifest {
-            Some(reference) => self.one(reference, &endpoints, context).await?,
-            None => self.repository(endpoints, context).await?,
-        };
+        let (endpoints, journal) = self.connection.endpoints_and_journal(context)?;
+        let single = self.source.manifest.as_ref().map(|reference| self.single(reference)).transpose()?;
+        if single.is_none() && self.target.manifest.is_some() {
+            let (source, target) = (&self.source, &self.target);
+            return Err(Failure::usage(anyhow!(
+                "{source} is a whole repository, {target} one tag: name a tag of both or of none"
+            )));
+        }
+        let journal = if self.no_journal { None } else { open_journal(journal)? };
+        let engine = Engine { copier: Copier::new(MEMORY), endpoints, journal };
+        let report = self.run(&engine, single, context).await?;
         if self.json {
             context.output.json(&report)?;
         } else {
@@ -62,25 +72,21 @@ impl Copy {
         Ok(summary::exit(&[report]))
     }
 
-    /// Copies every tag of a repository, as an entry would.
-    async fn repository(&self, endpoints: Arc<Endpoints>, context: &Context) -> Result<RunReport, Failure> {
-        if self.target.manifest.is_some() {
-            let (source, target) = (&self.source, &self.target);
-            return Err(Failure::usage(anyhow!(
-                "{source} is a whole repository, {target} one tag: name a tag of both or of none"
-            )));
-        }
-        let entry = Arc::new(self.entry()?);
-        let engine = Engine { copier: Copier::new(MEMORY), endpoints, journal: None };
+    /// Copies one manifest, or every tag of a repository as an entry would.
+    async fn run(&self, engine: &Engine, single: Option<Single>, context: &Context) -> Result<RunReport, Failure> {
+        let entry = Arc::new(self.entry());
         let errand = Errand { entries: Arc::new(vec![entry.clone()]), entry, trigger: Trigger::Hand, only: None };
-        let reports = work::run_all(&engine, &[errand], 1, context).await;
+        let reports = match single {
+            Some(single) => vec![work::copy(engine, errand, single, context).await],
+            None => work::run_all(engine, &[errand], 1, context).await,
+        };
         let report = reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before it began"))?;
         Ok(RunReport { entry: self.source.to_string(), ..report })
     }
 
-    fn entry(&self) -> Result<Entry, Failure> {
-        Ok(Entry {
-            name: "copy".parse()?,
+    fn entry(&self) -> Entry {
+        Entry {
+            name: EntryName::reserved(COPY),
             source: self.source.home.endpoint(),
             targets: vec![self.target.home.endpoint()],
             credentials: EntryCredentials::default(),
@@ -94,7 +100,7 @@ impl Copy {
             timeout: None,
             overwrite: Overwrite::Always,
             notify: Vec::new(),
-        })
+        }
     }
 
     fn wanted_platforms(&self) -> Option<Vec<Platform>> {
@@ -112,132 +118,31 @@ impl Copy {
         }
     }
 
-    /// Copies one manifest with all that it reaches.
-    async fn one(
-        &self,
-        reference: &ManifestRef,
-        endpoints: &Endpoints,
-        context: &Context,
-    ) -> Result<RunReport, Failure> {
+    /// The one manifest that is meant.
+    fn single(&self, reference: &ManifestRef) -> Result<Single, Failure> {
         if self.wanted_platforms().is_some() && matches!(reference, ManifestRef::Digest(_)) {
             return Err(Failure::usage(anyhow!(
                 "--platform makes a new index with another digest than {reference}: name a tag"
             )));
         }
-        let tag = self.tag(reference)?;
-        let errand = Single {
-            source: endpoints.source(&self.source.home.endpoint(), Behalf::default())?,
-            target: endpoints.target(&self.target.home.endpoint(), Behalf::default())?,
-            reference: reference.clone(),
-            tag,
-            rules: Rules { platforms: self.wanted_platforms(), referrers: !self.no_referrers },
-        };
-        let started = Utc::now();
-        let tag = tokio::select! {
-            tag = errand.copy(context) => Some(tag),
-            () = context.interrupted.cancelled() => None,
-        };
-        let outcome = match &tag {
-            None => RunOutcome::Interrupted,
-            Some(tag) if tag.outcome.is_failure() => RunOutcome::Failed,
-            Some(tag) if matches!(tag.outcome, TagOutcome::Postponed { .. }) => RunOutcome::Postponed,
-            Some(_) => RunOutcome::Succeeded,
-        };
-        let tags = tag.into_iter().collect();
-        let entry = self.source.to_string();
-        Ok(RunReport { entry, run: None, started, ended: Utc::now(), outcome, tags, problems: Vec::new() })
+        Ok(Single { reference: reference.clone(), tag: self.tag(reference)?, again: self.again })
     }
 }
 
-/// One manifest on its way.
-struct Single {
-    source: Arc<dyn Source>,
-    target: Arc<dyn Target>,
-    reference: ManifestRef,
-    tag: Option<Tag>,
-    rules: Rules,
-}
-
-impl Single {
-    async fn copy(&self, context: &Context) -> TagReport {
-        match self.transfer(context).await {
-            Ok(report) => report,
-            Err(failure) => self.report(None, failure),
+/// Opens the journal at its place, or goes without where this user has none that can be written: a home that is read-only is no reason to
+/// copy nothing. Anything else that is wrong with it is a reason, for then an earlier record may be lost.
+fn open_journal(place: Option<PathBuf>) -> Result<Option<Journal>, Failure> {
+    let Some(path) = place else {
+        tracing::warn!("this copy is not recorded: STATE_DIRECTORY, XDG_STATE_HOME and HOME are not set");
+        return Ok(None);
+    };
+    match Journal::open(&path) {
+        Ok(journal) => Ok(Some(journal)),
+        Err(error @ (JournalError::ReadOnly { .. } | JournalError::Open { .. })) => {
+            tracing::warn!(%error, "this copy is not recorded, neither as a run nor as evidence");
+            Ok(None)
         }
-    }
-
-    async fn transfer(&self, context: &Context) -> Result<TagReport, TagOutcome> {
-        let digest = self.wanted().await?;
-        let there = self.there(digest).await?;
-        // Another index than the source's is only known after it has been made.
-        if there == Some(digest) && self.rules.platforms.is_none() && !self.rules.referrers {
-            return Ok(self.report(Some(digest), TagOutcome::Kept));
-        }
-        let arrival = self.send(digest, context).await?;
-        let outcome = match there {
-            Some(previous) if previous == arrival.digest => TagOutcome::Kept,
-            Some(previous) => TagOutcome::Replaced { previous, kept_as: None },
-            None => TagOutcome::Copied,
-        };
-        let (blobs, bytes) = (arrival.blobs, arrival.bytes);
-        Ok(TagReport { source_digest: Some(digest), blobs, bytes, ..self.report(Some(arrival.digest), outcome) })
-    }
-
-    /// The digest that the source has.
-    async fn wanted(&self) -> Result<Digest, TagOutcome> {
-        let found = self.source.resolve(&self.reference).await;
-        match found.map_err(|error| TagOutcome::failed_at(Side::Source, &error))? {
-            Some(descriptor) => Ok(descriptor.digest),
-            None => Err(TagOutcome::Failed {
-                side: Some(Side::Source),
-                step: Some(crate::store::Step::Resolve),
-                subject: Some(self.reference.to_string()),
-                message: format!("source {}: there is no {}", self.source.place(), self.reference),
-            }),
-        }
-    }
-
-    /// What the target has in its place.
-    async fn there(&self, digest: Digest) -> Result<Option<Digest>, TagOutcome> {
-        let reference = self.tag.clone().map_or(ManifestRef::Digest(digest), ManifestRef::Tag);
-        let found = self.target.resolve(&reference).await;
-        Ok(found.map_err(|error| TagOutcome::failed_at(Side::Target, &error))?.map(|descriptor| descriptor.digest))
-    }
-
-    async fn send(&self, digest: Digest, context: &Context) -> Result<Arrival, TagOutcome> {
-        let (events, mut happened) = mpsc::channel(256);
-        let (front, happenings) = mpsc::channel(256);
-        let copy = async {
-            let (copier, targets) = (Copier::new(MEMORY), vec![(self.target.clone(), Contents::Unknown)]);
-            let batch = Batch::new(&copier, self.source.clone(), targets, self.rules.clone(), None, events);
-            let (reference, tag) = (self.reference.clone(), self.tag.clone());
-            batch.copy(Order { reference, digest, tag, targets: vec![(0, None)] }).await
-        };
-        let forward = async {
-            let front = front;
-            while let Some(event) = happened.recv().await {
-                let _ = front.send((String::new(), Happening::Transfer(event))).await;
-            }
-        };
-        let (outcomes, (), ()) = futures_util::join!(copy, forward, work::draw_on(context.bars.clone(), happenings));
-        match outcomes.into_iter().next() {
-            Some((_, Ok(arrival))) => Ok(arrival),
-            Some((_, Err(error))) => Err(TagOutcome::failed(&error)),
-            None => Err(TagOutcome::failed(&crate::copy::CopyError::Interrupted)),
-        }
-    }
-
-    fn report(&self, digest: Option<Digest>, outcome: TagOutcome) -> TagReport {
-        TagReport {
-            source: self.source.place().to_owned(),
-            target: self.target.place().to_owned(),
-            tag: self.tag.clone(),
-            digest,
-            source_digest: digest,
-            outcome,
-            blobs: BlobCounts::default(),
-            bytes: 0,
-        }
+        Err(error) => Err(anyhow!("{error}; --no-journal copies without a record").into()),
     }
 }
 
@@ -248,7 +153,10 @@ mod tests {
     use super::super::start::tests::context;
     use super::super::tags::tests::layout_of;
     use super::*;
+    use crate::daemon::TagOutcome;
     use crate::layout::Layout;
+    use crate::oci::Digest;
+    use crate::store::{Side, Source as _};
 
     fn copy(source: &str, target: &str) -> Copy {
         Copy {
@@ -256,18 +164,21 @@ mod tests {
             target: target.parse().unwrap(),
             platforms: Vec::new(),
             no_referrers: false,
+            again: false,
+            no_journal: true,
             connection: Connection::default(),
             json: false,
         }
     }
 
     async fn outcome(copy: &Copy) -> Result<Vec<TagOutcome>, String> {
-        let endpoints = Arc::new(Endpoints::default());
-        let report = match &copy.source.manifest {
-            Some(reference) => copy.one(reference, &endpoints, &context()).await,
-            None => copy.repository(endpoints, &context()).await,
+        let copied = async {
+            let single = copy.source.manifest.as_ref().map(|reference| copy.single(reference)).transpose()?;
+            let engine = Engine { copier: Copier::new(MEMORY), endpoints: Arc::default(), journal: None };
+            copy.run(&engine, single, &context()).await
         };
-        Ok(report.map_err(|failure| failure.to_string())?.tags.into_iter().map(|tag| tag.outcome).collect())
+        let report = copied.await.map_err(|failure: Failure| failure.to_string())?;
+        Ok(report.tags.into_iter().map(|tag| tag.outcome).collect())
     }
 
     async fn digest(path: &Path, tag: &str) -> Option<Digest> {
@@ -311,7 +222,8 @@ mod tests {
         let digest = Digest::of(b"x");
         let message = async |source: &str, target: &str, platforms: &[&str]| {
             let platforms = platforms.iter().map(|platform| platform.parse().unwrap()).collect();
-            outcome(&Copy { platforms, ..copy(source, target) }).await.unwrap_err()
+            let copy = Copy { platforms, ..copy(source, target) };
+            copy.perform(&mut context()).await.unwrap_err().to_string()
         };
         let whole = "error: h.example/a is a whole repository, t.example/a:v1 one tag: name a tag of both or of none";
         assert_eq!(message("h.example/a", "t.example/a:v1", &[]).await, whole);

@@ -11,7 +11,7 @@ use super::output::Output;
 use super::start::Context;
 use super::table::{Align, Table};
 use super::units;
-use crate::journal::EvidenceRecord;
+use crate::journal::{EvidenceRecord, Journal};
 
 /// The arguments of `transship evidence`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,8 @@ pub struct Evidence {
 
 /// The columns of the CSV. Others may be added behind them, none goes.
 const COLUMNS: &str = "id,run,entry,source,source_reference,source_digest,target,tag,digest,media_type,manifests,\
-                       blobs_copied,blobs_mounted,blobs_found,bytes,source_identity,target_identity,started,ended";
+                       blobs_copied,blobs_mounted,blobs_found,bytes,source_identity,target_identity,started,ended,\
+                       previous,recovered";
 
 impl Evidence {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
@@ -38,12 +39,27 @@ impl Evidence {
         let (now, window) = (Utc::now(), self.filter.window(for_people));
         let mut records = journal.evidence(&self.filter.of_evidence(now, window)).await?;
         let more = window.cut(&mut records);
+        warn_of_open_intents(&journal).await;
         match (self.json, self.csv) {
             (true, _) => context.output.json(&records)?,
             (_, true) => print_csv(&records, &mut context.output)?,
             _ => print(&records, more, &mut context.output)?,
         }
         Ok(Exit::Ok)
+    }
+}
+
+/// Says what is missing from the evidence for now: what a run was about to write when it was cut off.
+async fn warn_of_open_intents(journal: &Journal) {
+    match journal.count_open_intents().await {
+        Ok(open) => open.iter().for_each(|(entry, open)| {
+            tracing::warn!(
+                entry,
+                open,
+                "tags were about to be written when their run was cut off, and may have moved: the next run of the entry asks the target"
+            );
+        }),
+        Err(error) => tracing::warn!(%error, "whether evidence is missing for now cannot be told"),
     }
 }
 
@@ -56,17 +72,20 @@ fn print(records: &[EvidenceRecord], more: bool, output: &mut Output) -> io::Res
         ("ENTRY", Align::Left),
         ("TARGET", Align::Left),
         ("DIGEST", Align::Left),
+        ("PREVIOUS", Align::Left),
         ("SOURCE", Align::Left),
         ("BYTES", Align::Right),
     ]);
-    for EvidenceRecord { entry, arrival, .. } in records {
+    for EvidenceRecord { entry, arrival, recovered, .. } in records {
         let tag = arrival.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
         let derived = if arrival.source_digest == arrival.digest { "" } else { " (derived)" };
+        let recovered = if recovered.is_some() { " (recovered)" } else { "" };
         table.row([
             units::moment(arrival.ended),
             entry.clone(),
             format!("{}{tag}", arrival.target),
-            format!("{}{derived}", arrival.digest),
+            format!("{}{derived}{recovered}", arrival.digest),
+            arrival.previous.map(|previous| previous.short()).unwrap_or_default(),
             arrival.source.clone(),
             units::bytes(arrival.bytes),
         ]);
@@ -82,7 +101,7 @@ fn print_csv(records: &[EvidenceRecord], output: &mut Output) -> io::Result<()> 
 
 /// One line by RFC 4180.
 fn row(record: &EvidenceRecord) -> String {
-    let EvidenceRecord { id, run, entry, arrival } = record;
+    let EvidenceRecord { id, run, entry, arrival, recovered } = record;
     let moment = |at: chrono::DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
     let fields = [
         id.to_string(),
@@ -104,6 +123,8 @@ fn row(record: &EvidenceRecord) -> String {
         arrival.target_identity.clone(),
         moment(arrival.started),
         moment(arrival.ended),
+        arrival.previous.map(|previous| previous.to_string()).unwrap_or_default(),
+        recovered.map(moment).unwrap_or_default(),
     ];
     format!("{}\r\n", fields.map(quoted).join(","))
 }
@@ -133,17 +154,19 @@ mod tests {
         let digest = Digest::of(b"v1");
         let row = format!(
             "1,1,api,h/a,v1,{digest},t/a,v1,{digest},application/vnd.oci.image.manifest.v1+json,1,2,1,0,2048,anonymous,\
-             \"robot, \"\"the\"\" first\",2027-01-15T08:00:01.000Z,2027-01-15T08:00:02.000Z"
+             \"robot, \"\"the\"\" first\",2027-01-15T08:00:01.000Z,2027-01-15T08:00:02.000Z,{},",
+            Digest::of(b"v0")
         );
         assert_eq!(paper.text(), format!("{COLUMNS}\r\n{row}\r\n"));
-        assert_eq!(COLUMNS.split(',').count(), 19);
+        assert_eq!(COLUMNS.split(',').count(), 21);
     }
 
     #[tokio::test]
     async fn people_see_what_arrived_under_which_digest() {
         let paper = Paper::default();
         print(&records().await, true, &mut paper.output()).unwrap();
-        let expected = format!("2027-01-15T08:00:02Z  api    t/a:v1  {}  h/a     2.0 KiB\n", Digest::of(b"v1"));
+        let (digest, previous) = (Digest::of(b"v1"), Digest::of(b"v0").short());
+        let expected = format!("2027-01-15T08:00:02Z  api    t/a:v1  {digest}  {previous}  h/a     2.0 KiB\n");
         assert!(paper.text().contains(&expected), "{}", paper.text());
         assert!(paper.text().ends_with("there is earlier evidence: --limit, --until, --json or --csv shows it\n"));
     }

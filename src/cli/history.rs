@@ -134,6 +134,7 @@ pub(super) mod tests {
             target: "t/a".into(),
             tag: Some("v1".parse().unwrap()),
             digest: Digest::of(b"v1"),
+            previous: Some(Digest::of(b"v0")),
             media_type: MediaType::new(MediaType::OCI_MANIFEST),
             manifests: 1,
             blobs: BlobCounts { copied: 2, mounted: 1, found: 0 },

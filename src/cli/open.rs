@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::configuration;
 use super::exit::Failure;
 use super::place::Place;
 use super::start::Context;
+use crate::config::{Config, default_journal};
 use crate::daemon::{Behalf, Endpoints};
 use crate::oci::RegistryHost;
-use crate::registry::Options;
 use crate::store::Source;
 
 /// How registries are reached by the commands that need no `sync.yaml`.
@@ -25,11 +26,24 @@ pub struct Connection {
 impl Connection {
     /// Endpoints by the options of the configuration, where there is one, and these arguments.
     pub(super) fn endpoints(&self, context: &Context) -> Result<Arc<Endpoints>, Failure> {
-        let (mut options, unlisted) = (configured(context)?, configuration::unlisted());
+        Ok(self.endpoints_and_journal(context)?.0)
+    }
+
+    /// The same, and the place of the journal: by the configuration, where there is one, else the default. `None` where the environment has
+    /// no place for it.
+    pub(super) fn endpoints_and_journal(
+        &self,
+        context: &Context,
+    ) -> Result<(Arc<Endpoints>, Option<PathBuf>), Failure> {
+        let (configured, unlisted) = (configured(context)?, configuration::unlisted());
+        let (mut options, journal) = match configured {
+            Some(config) => (config.registries, Some(config.daemon.journal)),
+            None => (BTreeMap::new(), default_journal(&configuration::environment)),
+        };
         for host in &self.plain_http {
             options.entry(host.clone()).or_insert_with(|| unlisted.clone()).plain_http = true;
         }
-        Ok(Arc::new(Endpoints::new(options, unlisted)))
+        Ok((Arc::new(Endpoints::new(options, unlisted)), journal))
     }
 
     /// Opens a place for reading.
@@ -38,14 +52,14 @@ impl Connection {
     }
 }
 
-/// The options of the configuration that is named or found. One that was not named and may not be read is as good as
+/// The configuration that is named or found. One that was not named and may not be read is as good as
 /// none: it can be the daemon's, with secrets that are not for whoever looks at tags.
-fn configured(context: &Context) -> Result<BTreeMap<RegistryHost, Options>, Failure> {
-    let Some(path) = configuration::find_if_any(&context.global) else { return Ok(BTreeMap::new()) };
+fn configured(context: &Context) -> Result<Option<Config>, Failure> {
+    let Some(path) = configuration::find_if_any(&context.global) else { return Ok(None) };
     let may_not = std::fs::File::open(&path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
     if may_not && context.global.config.is_none() {
         tracing::warn!(path = %path.display(), "may not be read: registries are asked as if nothing were configured");
-        return Ok(BTreeMap::new());
+        return Ok(None);
     }
-    Ok(configuration::read(&path).map_err(Failure::usage)?.registries)
+    Ok(Some(configuration::read(&path).map_err(Failure::usage)?))
 }

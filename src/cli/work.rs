@@ -14,7 +14,7 @@ use super::start::Context;
 use super::{configuration, output};
 use crate::config::Config;
 use crate::copy::Copier;
-use crate::daemon::{Endpoints, Engine, Errand, Front, Happening, RunReport, Stop};
+use crate::daemon::{Endpoints, Engine, Errand, Front, Happening, RunReport, Single, Stop};
 use crate::journal::{Journal, Trigger};
 
 /// An engine by this configuration.
@@ -56,6 +56,17 @@ pub(super) async fn run_all(engine: &Engine, errands: &[Errand], at_once: usize,
     reports
 }
 
+/// Copies one manifest, and shows progress on a terminal.
+pub(super) async fn copy(engine: &Engine, errand: Errand, single: Single, context: &Context) -> RunReport {
+    let stop = Stop { now: context.interrupted.clone(), ..Stop::default() };
+    let (front, happenings) = Front::new();
+    let drawing = tokio::spawn(draw_on(context.bars.clone(), happenings));
+    let engine = engine.clone();
+    let report = joined(tokio::spawn(async move { engine.copy(&errand, &single, &front, &stop).await })).await;
+    joined(drawing).await;
+    report
+}
+
 /// Begins one run as the daemon does: on the threads of the runtime, where most of what wakes it happens. The thread of
 /// the command is none of them, and each wake-up there costs system calls.
 fn run(engine: &Engine, errand: &Errand, front: &Front, stop: &Stop) -> impl Future<Output = RunReport> + use<> {
@@ -70,7 +81,7 @@ async fn joined<T>(work: JoinHandle<T>) -> T {
 }
 
 /// Draws what happens, on a terminal, until the last sender has gone. Elsewhere the log tells enough.
-pub(super) async fn draw_on(bars: MultiProgress, mut happenings: mpsc::Receiver<(String, Happening)>) {
+async fn draw_on(bars: MultiProgress, mut happenings: mpsc::Receiver<(String, Happening)>) {
     if !output::draws() {
         while happenings.recv().await.is_some() {}
         return;

@@ -133,8 +133,10 @@ fn history(reader: &Reader<'_>, value: &Value<'_>) -> Option<Option<Duration>> {
     reader.duration(value, KEPT).map(Some)
 }
 
-/// Where systemd says, else where the XDG base directory specification says; relative paths do not count there.
-fn default_journal(environment: Environment<'_>) -> Option<PathBuf> {
+/// The journal's file where no configuration names one: where systemd says, else where the XDG base directory specification says; relative
+/// paths do not count there. `None` where the environment has none of `STATE_DIRECTORY`, `XDG_STATE_HOME` and `HOME`.
+#[must_use]
+pub fn default_journal(environment: Environment<'_>) -> Option<PathBuf> {
     let folder = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
     // systemd separates several state directories by colons.
     let state = environment("STATE_DIRECTORY").and_then(|all| all.split(':').next().map(PathBuf::from));

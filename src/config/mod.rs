@@ -40,6 +40,7 @@ mod tests;
 mod transport;
 mod unknown;
 
+pub use decode::default_journal;
 pub use difference::{Difference, affected, differ_in_limits_alone, difference};
 pub use endpoint::{Endpoint, EndpointError};
 pub use files::content;

@@ -195,6 +195,13 @@ pub struct EntryName(Arc<str>);
 pub struct EntryNameError(String);
 
 impl EntryName {
+    /// A name that no entry of a configuration can have, for what runs without one.
+    #[must_use]
+    pub fn reserved(name: &'static str) -> Self {
+        debug_assert!(name.parse::<Self>().is_err(), "an entry could have the name {name}");
+        Self(name.into())
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {

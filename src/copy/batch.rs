@@ -13,7 +13,7 @@ use super::blob::Blobs;
 use super::closure::{Closure, Companions, Node, Nodes, find_companions, survey};
 use super::deliver::Delivery;
 use super::event::{Arrival, Event};
-use super::{Copier, CopyError, Suspension, Unfinished};
+use super::{Copier, CopyError, Ledger, Suspension, Unfinished};
 use crate::oci::{DerivedIndex, Descriptor, Digest, ManifestRef, Platform, Tag, derive_index};
 use crate::store::{Listed, ReferrerLink, Reservation, Source, Target};
 
@@ -46,13 +46,15 @@ pub struct Surroundings {
     pub events: mpsc::Sender<Event>,
     /// Where it is kept how far large uploads came, if anywhere.
     pub unfinished: Option<Arc<dyn Unfinished>>,
+    /// The record of what is about to arrive, if there is one.
+    pub ledger: Option<Arc<dyn Ledger>>,
     /// How its uploads are told to end.
     pub suspension: Suspension,
 }
 
 impl From<mpsc::Sender<Event>> for Surroundings {
     fn from(events: mpsc::Sender<Event>) -> Self {
-        Self { events, unfinished: None, suspension: Suspension::default() }
+        Self { events, unfinished: None, ledger: None, suspension: Suspension::default() }
     }
 }
 
@@ -135,17 +137,17 @@ pub struct Order {
     pub digest: Digest,
     /// The tag to write at the targets, `None` to copy by digest alone.
     pub tag: Option<Tag>,
-    /// For each target of the batch that wants it: its index and what to keep first.
+    /// For each target of the batch that wants it: its index and what the tag stands for there.
     pub targets: Vec<(usize, Option<Previous>)>,
 }
 
-/// What a target's tag stood for, to be kept under another tag.
+/// What a target's tag stood for.
 #[derive(Debug, Clone)]
 pub struct Previous {
     /// The digest.
     pub digest: Digest,
-    /// The tag to keep it under.
-    pub under: Tag,
+    /// The tag to keep it under, before the tag moves.
+    pub under: Option<Tag>,
 }
 
 /// What became of an order at one target of the batch.
@@ -179,15 +181,22 @@ impl Batch {
 
     /// As [`Batch::copy`], and tells of each target as soon as it is settled: a slow one is told last.
     pub fn copy_each(self: &Arc<Self>, order: Order) -> BoxStream<'static, Outcome> {
-        stream::once(self.clone().begin(order)).flatten().boxed()
+        stream::once(self.clone().begin(order, true)).flatten().boxed()
     }
 
-    async fn begin(self: Arc<Self>, order: Order) -> BoxStream<'static, Outcome> {
+    /// As [`Batch::copy_each`], of a digest that the targets have already, for what refers to it: its own arrival is nothing new,
+    /// and the ledger does not record it.
+    pub fn refresh_each(self: &Arc<Self>, order: Order) -> BoxStream<'static, Outcome> {
+        stream::once(self.clone().begin(order, false)).flatten().boxed()
+    }
+
+    async fn begin(self: Arc<Self>, order: Order, is_arrival: bool) -> BoxStream<'static, Outcome> {
         // Blobs move in tasks of their own; they end with the stream.
         let stop = CancellationToken::new();
         let stop_at_end = stop.clone().drop_guard();
         let has_siblings = order.targets.len() > 1;
         let delivery = |(at, _): &(usize, _)| Arc::new(Delivery::new(self.clone(), *at, has_siblings));
+        let ledger = self.surroundings.ledger.as_ref().filter(|_| is_arrival);
         let deliveries: Vec<Arc<Delivery>> = order.targets.iter().map(delivery).collect();
         let closure = match self.survey(&order, &deliveries, &stop).await {
             Ok(found) => Arc::new(found),
@@ -195,11 +204,12 @@ impl Batch {
         };
         let order = Arc::new(order);
         let finish = |(index, delivery): (usize, Arc<Delivery>)| {
-            let (order, closure) = (order.clone(), closure.clone());
+            let (order, closure, ledger) = (order.clone(), closure.clone(), ledger.cloned());
             async move {
                 let (at, previous) = &order.targets[index];
                 let span = delivery.span().clone();
-                let result = delivery.finish(&order, &closure, previous.as_ref()).instrument(span).await;
+                let result =
+                    delivery.finish(&order, &closure, previous.as_ref(), ledger.as_deref()).instrument(span).await;
                 delivery.give_up();
                 (*at, result)
             }
@@ -295,6 +305,11 @@ impl Batch {
     pub(super) fn unfinished(&self, target: &dyn Target, blob: &Descriptor) -> Option<&Arc<dyn Unfinished>> {
         let chunk = target.upload_holds();
         self.surroundings.unfinished.as_ref().filter(|_| chunk > 0 && blob.size > chunk)
+    }
+
+    /// The record of what is about to arrive.
+    pub(super) fn ledger(&self) -> Option<&dyn Ledger> {
+        self.surroundings.ledger.as_deref()
     }
 
     pub(super) fn suspension(&self) -> &Suspension {

@@ -16,7 +16,7 @@ use super::closure::{Closure, Node};
 use super::event::{Arrival, BlobCounts, BlobOutcome, Event};
 use super::flight::Room;
 use super::lane::Lane;
-use super::{Batch, CopyError};
+use super::{Batch, CopyError, Ledger};
 use crate::oci::{Descriptor, Digest, Tag};
 use crate::store::{Listed, ReferrerLink, Referrers, Scope, Target};
 
@@ -116,12 +116,13 @@ impl Delivery {
         self.given_up.load(Ordering::Relaxed)
     }
 
-    /// Writes everything and, when all of it is there, the tag.
+    /// Writes everything and, when all of it is there, the tag. What is about to arrive is in the `ledger` before a tag moves.
     pub(super) async fn finish(
         self: &Arc<Self>,
         order: &Order,
         closure: &Closure,
         previous: Option<&Previous>,
+        ledger: Option<&dyn Ledger>,
     ) -> Result<Arrival, CopyError> {
         for rank in &closure.ranks {
             stream::iter(rank.iter().map(Ok))
@@ -143,15 +144,28 @@ impl Delivery {
         }
         self.link(closure).await?;
         self.blobs_of(&closure.root).await?;
-        if let Some(previous) = previous {
-            self.keep(previous).await?;
+        self.intend(ledger, &closure.root, self.arrival(order, closure, previous)).await?;
+        if let Some(Previous { digest, under: Some(under) }) = previous {
+            self.keep(*digest, under).await?;
         }
         self.link_root(closure).await?;
         self.write(closure, &closure.root, order.tag.as_ref()).await?;
         if order.tag.is_none() {
             self.target().keep_root(&closure.root.manifest).await.map_err(CopyError::target)?;
         }
-        Ok(self.arrival(order, closure))
+        Ok(self.arrival(order, closure, previous))
+    }
+
+    /// Records what the next write is to bring. Where that cannot be recorded nothing is written.
+    async fn intend(&self, ledger: Option<&dyn Ledger>, root: &Node, arrival: Arrival) -> Result<(), CopyError> {
+        let Some(ledger) = ledger else { return Ok(()) };
+        let bytes = arrival.bytes + root.manifest.bytes().len() as u64;
+        let arrival = Arrival { bytes, ..arrival };
+        ledger.intend(&arrival).await.map_err(|reason| CopyError::Unrecorded {
+            place: arrival.target,
+            subject: arrival.tag.map_or_else(|| arrival.digest.to_string(), |tag| tag.to_string()),
+            reason,
+        })
     }
 
     async fn blobs_of(&self, node: &Node) -> Result<(), CopyError> {
@@ -226,11 +240,17 @@ impl Delivery {
     async fn sign(self: &Arc<Self>, closure: &Closure, node: &Arc<Node>, tag: &Tag) -> Result<(), CopyError> {
         let write = || async {
             let may_be_there = !self.destination().is_empty();
-            if may_be_there && self.has(&tag.clone().into()).await? == Some(node.digest()) {
+            let there = if may_be_there { self.has(&tag.clone().into()).await? } else { None };
+            if there == Some(node.digest()) {
                 return Ok(());
             }
+            let intended = self.signature_arrival(node, tag, there);
+            self.intend(self.batch.ledger(), node, intended).await?;
             self.write(closure, node, Some(tag)).await?;
-            self.batch.tell(Event::SignatureArrived(Box::new(self.signature_arrival(node, tag)))).await;
+            let arrival = self.signature_arrival(node, tag, there);
+            let arrival = Arrival { bytes: arrival.bytes + node.manifest.bytes().len() as u64, ..arrival };
+            self.take_out(&arrival);
+            self.batch.tell(Event::SignatureArrived(Box::new(arrival))).await;
             Ok(())
         };
         self.destination().signed(tag).get_or_try_init(write).await.map(|_| ())
@@ -282,12 +302,12 @@ impl Delivery {
     }
 
     /// Keeps what the tag stood for under another tag, before the tag moves.
-    async fn keep(&self, previous: &Previous) -> Result<(), CopyError> {
-        let manifest = self.target().manifest(&previous.digest.into()).await.map_err(CopyError::target)?;
-        self.target().push_manifest(&manifest, Some(&previous.under)).await.map(|_| ()).map_err(CopyError::target)
+    async fn keep(&self, previous: Digest, under: &Tag) -> Result<(), CopyError> {
+        let manifest = self.target().manifest(&previous.into()).await.map_err(CopyError::target)?;
+        self.target().push_manifest(&manifest, Some(under)).await.map(|_| ()).map_err(CopyError::target)
     }
 
-    fn arrival(&self, order: &Order, closure: &Closure) -> Arrival {
+    fn arrival(&self, order: &Order, closure: &Closure, previous: Option<&Previous>) -> Arrival {
         let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let (copied, mounted) = (tally.count(BlobOutcome::Copied), tally.count(BlobOutcome::Mounted));
         let found = closure.blobs.saturating_sub(copied + mounted);
@@ -295,6 +315,7 @@ impl Delivery {
             source_reference: order.reference.clone(),
             source_digest: order.digest,
             tag: order.tag.clone(),
+            previous: previous.map(|previous| previous.digest).filter(|_| order.tag.is_some()),
             manifests: closure.manifests,
             blobs: BlobCounts { copied, mounted, found },
             bytes: tally.bytes,
@@ -302,15 +323,11 @@ impl Delivery {
         }
     }
 
-    /// A signature's own evidence. Its bytes are taken out of those of the tag that it belongs to.
-    fn signature_arrival(&self, node: &Node, tag: &Tag) -> Arrival {
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut arrival = Arrival {
-            source_reference: tag.clone().into(),
-            tag: Some(tag.clone()),
-            bytes: node.manifest.bytes().len() as u64,
-            ..self.arrival_of(node)
-        };
+    /// A signature's own evidence, without the bytes of its manifest.
+    fn signature_arrival(&self, node: &Node, tag: &Tag, previous: Option<Digest>) -> Arrival {
+        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut arrival =
+            Arrival { source_reference: tag.clone().into(), tag: Some(tag.clone()), previous, ..self.arrival_of(node) };
         for blob in node.blobs() {
             match tally.blobs.get(&blob.digest) {
                 Some(BlobOutcome::Copied) => {
@@ -321,8 +338,13 @@ impl Delivery {
                 Some(BlobOutcome::Found) | None => arrival.blobs.found += 1,
             }
         }
-        tally.bytes = tally.bytes.saturating_sub(arrival.bytes);
         arrival
+    }
+
+    /// Takes the bytes of a signature out of those of the tag that it belongs to.
+    fn take_out(&self, arrival: &Arrival) {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.bytes = tally.bytes.saturating_sub(arrival.bytes);
     }
 
     /// What is the same for all evidence of one manifest.
@@ -334,6 +356,7 @@ impl Delivery {
             source_digest: node.digest(),
             target: target.place().to_owned(),
             tag: None,
+            previous: None,
             digest: node.digest(),
             media_type: node.manifest.media_type().clone(),
             manifests: 1,

@@ -46,6 +46,16 @@ pub enum CopyError {
         /// The platforms that were asked for.
         wanted: String,
     },
+    /// Nowhere can it be recorded that the tag is about to be written, so it is not written.
+    #[error("target {place}: {subject} is left as it was, for its evidence cannot be recorded: {reason}")]
+    Unrecorded {
+        /// The target repository.
+        place: String,
+        /// The tag, or the digest where there is none.
+        subject: String,
+        /// Why it cannot be recorded.
+        reason: String,
+    },
     /// The copy was told to stop.
     #[error("interrupted")]
     Interrupted,
@@ -69,13 +79,13 @@ impl CopyError {
         Self::Manifest { place: place.to_owned(), digest, reason: error.to_string() }
     }
 
-    /// The side that failed; an interruption is nobody's.
+    /// The side that failed; an interruption is nobody's, nor is a record that cannot be written.
     #[must_use]
     pub fn side(&self) -> Option<Side> {
         match self {
             Self::Store { side, .. } => Some(*side),
             Self::Manifest { .. } | Self::TooDeep { .. } | Self::NoPlatform { .. } => Some(Side::Source),
-            Self::Interrupted => None,
+            Self::Unrecorded { .. } | Self::Interrupted => None,
         }
     }
 
@@ -85,7 +95,7 @@ impl CopyError {
         match self {
             Self::Store { error, .. } => Some(error.step),
             Self::Manifest { .. } | Self::TooDeep { .. } | Self::NoPlatform { .. } => Some(Step::ReadManifest),
-            Self::Interrupted => None,
+            Self::Unrecorded { .. } | Self::Interrupted => None,
         }
     }
 
@@ -97,6 +107,7 @@ impl CopyError {
             Self::Manifest { digest, .. } | Self::TooDeep { digest, .. } | Self::NoPlatform { digest, .. } => {
                 Some(digest.to_string())
             }
+            Self::Unrecorded { subject, .. } => Some(subject.clone()),
             Self::Interrupted => None,
         }
     }

@@ -107,6 +107,8 @@ pub struct Arrival {
     pub tag: Option<Tag>,
     /// The digest at the target. Differs from `source_digest` only for an index derived for some platforms.
     pub digest: Digest,
+    /// The digest that the tag had at the target before, by what the copy compared; `None` where there was none, or no tag.
+    pub previous: Option<Digest>,
     /// The manifest's media type.
     pub media_type: MediaType,
     /// How many manifests the closure has, referrers included.

@@ -1,7 +1,8 @@
 //! Brings the notices of the journal to their receivers: to each in the order in which they were made, to several receivers at
 //! once, again and later where one cannot be reached. What notices say is for [`super::notices`].
 //!
-//! A notice leaves the journal when it was taken, so one may be brought twice and none is lost with the process.
+//! A notice leaves the journal when it was taken, so one may be brought twice and none is lost with the process. What a receiver knows is
+//! noted then too: of what was given up it is told again when it happens again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -209,7 +210,11 @@ impl Round {
     /// A notice is done with. Should the journal not take that, it comes again.
     async fn settle(&mut self, notice: &Notice, delivery: Delivery) {
         self.metrics.notifications_ended(delivery, 1);
-        if let Err(error) = self.journal.drop_notice(notice.number).await {
+        let noted = match delivery {
+            Delivery::Delivered => self.journal.notice_delivered(notice.number).await,
+            _ => self.journal.drop_notice(notice.number).await,
+        };
+        if let Err(error) = noted {
             self.journal_failed(&error);
         }
     }
@@ -237,7 +242,8 @@ mod tests {
         let mut round = Round::new(journal.clone(), metrics.clone());
         for age in [TimeDelta::hours(25), TimeDelta::hours(23)] {
             let (receiver, subject) = ("a.example".to_owned(), "app".to_owned());
-            let notice = NewNotice { receiver, subject, event: "failure".into(), body: "{}".into() };
+            let (learnt, forgotten) = (Vec::new(), Vec::new());
+            let notice = NewNotice { receiver, subject, event: "failure".into(), body: "{}".into(), learnt, forgotten };
             journal.keep_notices(vec![notice], vec![], vec![], Utc::now() - age).await.unwrap();
         }
         round.start_due(&Receivers::new()).await;
@@ -261,7 +267,8 @@ mod tests {
         for (age, retried, given_up) in [(TimeDelta::zero(), 1, 0), (almost_a_day, 2, 0), (TimeDelta::hours(24), 2, 1)]
         {
             let (receiver, subject) = ("a.example".to_owned(), "app".to_owned());
-            let notice = NewNotice { receiver, subject, event: "failure".into(), body: "{}".into() };
+            let (learnt, forgotten) = (Vec::new(), Vec::new());
+            let notice = NewNotice { receiver, subject, event: "failure".into(), body: "{}".into(), learnt, forgotten };
             journal.keep_notices(vec![notice], vec![], vec![], Utc::now() - age).await.unwrap();
             let notice = journal.next_notice("a.example").await.unwrap().unwrap();
             let number = notice.number;

@@ -93,7 +93,7 @@ impl PairRun<'_> {
     async fn bring_referrers(&self, reference: &ManifestRef, subject: Digest, targets: &[usize], look: Look) {
         let targets = targets.iter().map(|at| (*at, None)).collect();
         let order = Order { reference: reference.clone(), digest: subject, tag: None, targets };
-        let mut copies = self.copies(order).await;
+        let mut copies = self.refreshes(order).await;
         while let Some((at, result)) = copies.next().await {
             match result {
                 Ok(_) => self.checks.note(subject, self.pair.targets[at].place(), look).await,
@@ -131,7 +131,7 @@ impl PairRun<'_> {
             return Ok(());
         }
         let order = Order { reference, digest: subject, tag: None, targets: vec![(at, None)] };
-        let mut copies = self.copies(order).await;
+        let mut copies = self.refreshes(order).await;
         while let Some((_, result)) = copies.next().await {
             result.map_err(|error| TagOutcome::failed(&error))?;
         }

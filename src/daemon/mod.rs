@@ -27,10 +27,12 @@ mod pruning;
 mod pushing;
 mod queue;
 mod quotas;
+mod recovery;
 mod report;
 mod rivals;
 mod run;
 mod service;
+mod single;
 #[cfg(test)]
 mod start_tests;
 mod state;
@@ -53,3 +55,4 @@ pub use preview::{EntryPreview, PairPreview, TagPreview, preview};
 pub use report::{RunOutcome, RunReport, TagOutcome, TagReport};
 pub use run::{Engine, Errand, Stop};
 pub use service::{Environment, Setup, serve};
+pub use single::Single;

@@ -48,10 +48,11 @@ struct Wanted {
     of_entries: BTreeMap<String, Vec<Notify>>,
 }
 
-/// What is news, and what it changes in what receivers know.
+/// What is news, and what it changes in what receivers know. A notice changes that when it is delivered.
 #[derive(Debug, Default)]
 struct News {
     notices: Vec<NewNotice>,
+    /// Without a message.
     learnt: Vec<Told>,
     forgotten: Vec<Told>,
 }
@@ -214,7 +215,8 @@ impl Listener<'_> {
 
     fn notice(&self, subject: &str, event: Event, body: &Body<'_>) -> NewNotice {
         let (receiver, subject) = (self.receiver.to_string(), subject.to_owned());
-        NewNotice { receiver, subject, event: event.word().to_owned(), body: body.json() }
+        let (event, body) = (event.word().to_owned(), body.json());
+        NewNotice { receiver, subject, event, body, learnt: Vec::new(), forgotten: Vec::new() }
     }
 
     fn learns(&self, subject: &str, fact: String, since: DateTime<Utc>) -> Told {
@@ -279,10 +281,12 @@ impl News {
         if !listener.wants(Event::Failure) && !listener.wants(Event::Recovery) {
             return;
         }
-        self.learnt.push(listener.learns(subject, FAILS.to_owned(), at));
+        let learnt = vec![listener.learns(subject, FAILS.to_owned(), at)];
         if listener.wants(Event::Failure) {
             let body = Body::new(Event::Failure, at, text, data);
-            self.notices.push(listener.notice(subject, Event::Failure, &body));
+            self.notices.push(NewNotice { learnt, ..listener.notice(subject, Event::Failure, &body) });
+        } else {
+            self.learnt.extend(learnt);
         }
     }
 
@@ -296,10 +300,12 @@ impl News {
         data: &Data<'_>,
         at: DateTime<Utc>,
     ) {
-        self.forgotten.push(known.clone());
+        let forgotten = vec![known.clone()];
         if listener.wants(Event::Recovery) {
             let body = Body::new(Event::Recovery, at, text, data);
-            self.notices.push(listener.notice(subject, Event::Recovery, &body));
+            self.notices.push(NewNotice { forgotten, ..listener.notice(subject, Event::Recovery, &body) });
+        } else {
+            self.forgotten.extend(forgotten);
         }
     }
 }
@@ -327,8 +333,8 @@ fn held_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener
     let text = format!("{name}: {} held back: {}", tags_are(held.len()), first.reason);
     let data = Data { held: Some(List::of(held)), ..about(entry, report) };
     let body = Body::new(Event::Held, report.ended, &text, &data);
-    news.notices.push(listener.notice(name, Event::Held, &body));
-    news.learnt.extend(facts.into_iter().map(|fact| listener.learns(name, fact, report.ended)));
+    let learnt = facts.into_iter().map(|fact| listener.learns(name, fact, report.ended)).collect();
+    news.notices.push(NewNotice { learnt, ..listener.notice(name, Event::Held, &body) });
 }
 
 /// What a receiver knows that is told that a tag is held back.
@@ -460,12 +466,12 @@ mod tests {
             self.waiting().await
         }
 
-        /// What waits, taken away.
+        /// What waits, delivered.
         async fn waiting(&self) -> Vec<String> {
             let mut waiting = Vec::new();
             for (receiver, _) in self.journal.receivers_waited_for().await.unwrap() {
                 while let Some(notice) = self.journal.next_notice(&receiver).await.unwrap() {
-                    self.journal.drop_notice(notice.number).await.unwrap();
+                    self.journal.notice_delivered(notice.number).await.unwrap();
                     notice_docs::assert_as_documented(&notice.notice.body);
                     let host = receiver.split_once('#').unwrap().0;
                     waiting.push(format!("{host} {} {}", notice.notice.event, notice.notice.subject));
@@ -507,6 +513,24 @@ mod tests {
         ] {
             assert_eq!(bench.told(outcome.clone(), Vec::new()).await, expected, "{outcome:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_failure_whose_notice_is_given_up_is_news_again_at_the_next_failure() {
+        use RunOutcome::{Failed, Succeeded};
+        let bench = Bench::new(ONE, "");
+        let ended = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let (entry, problems, tags) = ("app".to_owned(), Vec::new(), Vec::new());
+        let report = RunReport { entry, run: Some(1), started: ended, ended, outcome: Failed, tags, problems };
+        bench.notices.ended(&bench.entry, &report, true).await;
+        bench.notices.ended(&bench.entry, &report, true).await;
+        let receiver = bench.journal.receivers_waited_for().await.unwrap();
+        let [(receiver, 1)] = &receiver[..] else { panic!("one notice waits, not {receiver:?}") };
+        let notice = bench.journal.next_notice(receiver).await.unwrap().unwrap();
+        bench.journal.drop_notice(notice.number).await.unwrap();
+        assert_eq!(bench.told(Failed, Vec::new()).await, ["https://a.example failure app"]);
+        assert_eq!(bench.told(Failed, Vec::new()).await, [""; 0]);
+        assert_eq!(bench.told(Succeeded, Vec::new()).await, ["https://a.example recovery app"]);
     }
 
     #[tokio::test]

@@ -13,9 +13,11 @@ use tracing::Instrument as _;
 
 use super::journaling::journal_transfers;
 use super::pairs::{Pair, pairs};
+use super::recovery::recover_evidence;
 use super::report::{contested_message, told};
+use super::single::copy_single;
 use super::tag::work_pair;
-use super::{Endpoints, Front, Happening, Only, RunOutcome, RunReport, TagOutcome, TagReport};
+use super::{Endpoints, Front, Happening, Only, RunOutcome, RunReport, Single, TagOutcome, TagReport};
 use crate::config::Entry;
 use crate::copy::{Copier, Suspension};
 use crate::journal::{Begun, Journal, Outcome, RunEnd, RunId, TagCounts, Trigger};
@@ -37,7 +39,7 @@ pub struct Engine {
     pub copier: Arc<Copier>,
     /// The registries and layouts.
     pub endpoints: Arc<Endpoints>,
-    /// `None` for `copy`, which keeps none.
+    /// `None` where nothing is recorded: for `copy` that is told so, or has no place for it.
     pub journal: Option<Journal>,
 }
 
@@ -67,6 +69,8 @@ pub struct Stop {
 pub(super) struct Run<'a> {
     pub(super) engine: &'a Engine,
     pub(super) errand: &'a Errand,
+    /// The one manifest that it is about, where it is not what the entry selects.
+    single: Option<&'a Single>,
     pub(super) id: Option<RunId>,
     pub(super) front: &'a Front,
     pub(super) started: DateTime<Utc>,
@@ -88,6 +92,15 @@ impl Engine {
     /// Runs an entry. Never fails: what went wrong is in the report. Not cancel safe: use `stop`, so that the journal
     /// hears of the end.
     pub async fn run(&self, errand: &Errand, front: &Front, stop: &Stop) -> RunReport {
+        self.begin_and_run(errand, None, front, stop).await
+    }
+
+    /// Copies one manifest from the entry's source to its target, and is a run of the entry in all else. As [`Engine::run`].
+    pub async fn copy(&self, errand: &Errand, single: &Single, front: &Front, stop: &Stop) -> RunReport {
+        self.begin_and_run(errand, Some(single), front, stop).await
+    }
+
+    async fn begin_and_run(&self, errand: &Errand, single: Option<&Single>, front: &Front, stop: &Stop) -> RunReport {
         let started = Utc::now();
         let entry = errand.entry.name.as_str();
         let id = match self.begin(errand, started).await {
@@ -96,21 +109,10 @@ impl Engine {
             Err(problem) => return empty_report(entry, started, RunOutcome::Failed, Some(problem)),
         };
         let span = tracing::info_span!("run", entry, run = id.map(RunId::number));
-        self.run_to_its_end(errand, front, stop, started, id).instrument(span).await
-    }
-
-    async fn run_to_its_end(
-        &self,
-        errand: &Errand,
-        front: &Front,
-        stop: &Stop,
-        started: DateTime<Utc>,
-        id: Option<RunId>,
-    ) -> RunReport {
-        self.recall_quotas().await;
         let run = Run {
             engine: self,
             errand,
+            single,
             id,
             front,
             started,
@@ -120,6 +122,12 @@ impl Engine {
             left_out: AtomicBool::new(false),
             log: Mutex::default(),
         };
+        self.run_to_its_end(run, stop).instrument(span).await
+    }
+
+    async fn run_to_its_end(&self, run: Run<'_>, stop: &Stop) -> RunReport {
+        self.recall_quotas().await;
+        let id = run.id;
         let cut_short = match caught(run.until_stopped(stop)).await {
             Ok(cut_short) => cut_short,
             Err(problem) => {
@@ -162,7 +170,10 @@ impl Run<'_> {
                 None => std::future::pending().await,
             }
         };
-        let everything = self.all_pairs();
+        let everything = async {
+            recover_evidence(self).await;
+            self.all_pairs().await;
+        };
         tokio::pin!(everything);
         let cut_short = tokio::select! {
             () = &mut everything => return self.left_out.load(Ordering::Relaxed).then_some(RunOutcome::Interrupted),
@@ -180,7 +191,13 @@ impl Run<'_> {
         let (events, listener) = tokio::sync::mpsc::channel(256);
         let work = async {
             let events = events;
-            self.pairs().for_each_concurrent(REPOSITORIES_AT_ONCE, |pair| self.one_pair(pair, &events)).await;
+            match self.single {
+                Some(single) => copy_single(self, single, events).await,
+                None => {
+                    let pairs = self.pairs();
+                    pairs.for_each_concurrent(REPOSITORIES_AT_ONCE, |pair| self.one_pair(pair, &events)).await;
+                }
+            }
         };
         futures_util::join!(work, journal_transfers(self, listener));
     }

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::ending::LAST_WAIT;
-use self::probing::Probing;
+use self::probing::{Found, Probing};
 use super::awaited::Awaited;
 use super::content::Content;
 use super::gathering::Gathering;
@@ -324,9 +324,9 @@ impl Service {
             return;
         }
         if let Some(journal) = &self.engine.journal
-            && let Some((writable, bytes)) = self.probing.turn(journal).await
+            && let Some(Found { writable, bytes, problem }) = self.probing.turn(journal).await
         {
-            self.state.journal_is(writable, bytes);
+            self.state.journal_is(writable, bytes, problem);
         }
         let now = Utc::now();
         self.state.count_registries(&self.engine.endpoints.registries(), &self.engine.endpoints.clients());

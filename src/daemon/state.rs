@@ -305,8 +305,11 @@ impl State {
         }
     }
 
-    pub(super) fn journal_is(&mut self, writable: bool, bytes: Option<u64>) {
-        if writable && self.journal_failed {
+    /// Whether the journal can be written, its size, and what happened to its file.
+    pub(super) fn journal_is(&mut self, writable: bool, bytes: Option<u64>, problem: Option<String>) {
+        if problem.is_some() {
+            // The journal itself has told of it.
+        } else if writable && self.journal_failed {
             tracing::info!(journal = self.snapshot.journal.path, "the journal can be written again: runs begin");
         } else if !writable && !self.journal_failed {
             tracing::error!(
@@ -316,6 +319,7 @@ impl State {
         }
         self.journal_failed = !writable;
         (self.snapshot.journal.writable, self.snapshot.journal.bytes) = (writable, bytes);
+        self.snapshot.journal.problem = problem.or(self.snapshot.journal.problem.take().filter(|_| !writable));
         self.metrics.journal(bytes, writable);
     }
 

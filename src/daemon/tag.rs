@@ -337,6 +337,12 @@ impl PairRun<'_> {
         self.batch.copy_each(order)
     }
 
+    /// The same of a digest that the targets have, for what refers to it.
+    pub(super) async fn refreshes(&self, order: Order) -> BoxStream<'static, Outcome> {
+        self.copying.get_or_init(|| self.run.enter_copying()).await;
+        self.batch.refresh_each(order)
+    }
+
     pub(super) async fn settle(
         &self,
         at: usize,
@@ -413,7 +419,8 @@ fn naming(error: CopyError, digest: Digest) -> CopyError {
 
 fn previous(action: &Action) -> Option<Previous> {
     match action {
-        Action::ReplaceKeeping { previous, under } => Some(Previous { digest: *previous, under: under.clone() }),
+        Action::Replace { previous } => Some(Previous { digest: *previous, under: None }),
+        Action::ReplaceKeeping { previous, under } => Some(Previous { digest: *previous, under: Some(under.clone()) }),
         _ => None,
     }
 }

@@ -1,9 +1,11 @@
-//! How far the uploads of a run came, kept in the journal. What it cannot keep or find costs bytes and no tag.
+//! What a copy leaves in the journal for a later run: how far its uploads came, and which tags it was about to write. An upload that
+//! cannot be kept or found costs bytes and no tag; an intent that cannot be recorded keeps its tag from being written.
 
 use async_trait::async_trait;
 
 use super::run::Run;
-use crate::copy::{Surroundings, Unfinished};
+use crate::copy::event::Arrival;
+use crate::copy::{Ledger, Surroundings, Unfinished};
 use crate::journal::{Journal, JournalError, RunId, UploadRecord};
 use crate::oci::{Digest, Digester};
 use crate::store::{Standing, Suspended};
@@ -12,6 +14,7 @@ use crate::store::{Standing, Suspended};
 struct Kept {
     journal: Journal,
     run: RunId,
+    entry: String,
 }
 
 /// What a batch of this run belongs to.
@@ -22,7 +25,10 @@ pub(super) fn surroundings(
     let mut surroundings = Surroundings::from(events);
     surroundings.suspension = run.suspension.clone();
     if let (Some(journal), Some(id)) = (&run.engine.journal, run.id) {
-        surroundings.unfinished = Some(std::sync::Arc::new(Kept { journal: journal.clone(), run: id }));
+        let entry = run.errand.entry.name.to_string();
+        let kept = std::sync::Arc::new(Kept { journal: journal.clone(), run: id, entry });
+        surroundings.unfinished = Some(kept.clone());
+        surroundings.ledger = Some(kept);
     }
     surroundings
 }
@@ -47,6 +53,14 @@ impl Unfinished for Kept {
 
     async fn forget(&self, target: &str, blob: Digest) {
         told(self.journal.forget_upload(target, blob).await);
+    }
+}
+
+#[async_trait]
+impl Ledger for Kept {
+    async fn intend(&self, arrival: &Arrival) -> Result<(), String> {
+        let recorded = self.journal.record_intent(self.run, &self.entry, arrival).await;
+        recorded.map_err(|error| error.to_string())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 /// A failure of the journal. Each names the file.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,14 @@ pub enum JournalError {
         /// The file.
         path: PathBuf,
     },
+    /// The file was removed or replaced while it was open, and could not be written anew.
+    #[error("the journal {} was removed or replaced while it was open, and cannot be written anew: {reason}", path.display())]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot.
+        reason: String,
+    },
     /// Another process held the journal for too long.
     #[error("the journal {} is locked by another process", path.display())]
     Busy {
@@ -96,6 +104,11 @@ impl JournalError {
         let path = path.to_owned();
         if let rusqlite::Error::FromSqlConversionFailure(_, _, reason) = &source {
             return Self::Damaged { path, reason: reason.to_string() };
+        }
+        if let rusqlite::Error::SqliteFailure(failure, reason) = &source
+            && failure.extended_code == ffi::SQLITE_READONLY_DBMOVED
+        {
+            return Self::Lost { path, reason: reason.clone().unwrap_or_else(|| failure.to_string()) };
         }
         match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full { path },

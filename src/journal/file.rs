@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::JournalError;
+use super::{JournalError, carrying};
 
 /// How long another process may hold the journal.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,8 +20,12 @@ pub(super) fn create(path: &Path) -> Result<PathBuf, JournalError> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     }
-    // SQLite gives the mode of this file to those that it puts beside it.
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
+    // SQLite gives the mode of this file to those that it puts beside it. One that is there is not opened: to close it would let go of the
+    // locks that this process has by another handle (fcntl(2), "Advisory record locking").
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+        _ => {}
+    }
     fs::canonicalize(path).map_err(failed)
 }
 
@@ -43,12 +47,21 @@ const LOG_LIMIT: i64 = 4 << 20;
 
 pub(super) fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, JournalError> {
     let failed = |error| JournalError::of(path, error);
-    let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
+    let opened = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX);
+    let connection = opened.map_err(|error| refused_by_system(path, mode).unwrap_or_else(|| failed(error)))?;
     connection.busy_timeout(PATIENCE).map_err(failed)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |_| Ok(())).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    carrying::prepare(&connection).map_err(failed)?;
     Ok(connection)
+}
+
+/// Why a file cannot be opened that SQLite could not open, in the system's words.
+fn refused_by_system(path: &Path, mode: OpenFlags) -> Option<JournalError> {
+    let writes = mode.contains(OpenFlags::SQLITE_OPEN_READ_WRITE);
+    let error = OpenOptions::new().read(true).append(writes).open(path).err()?;
+    Some(if writes { unopened(path, error) } else { JournalError::Open { path: path.to_owned(), source: error } })
 }
 
 /// Turns on the write-ahead log. While another process does the same, SQLite answers "busy" without waiting.

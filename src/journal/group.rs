@@ -9,6 +9,8 @@ use rusqlite::{Connection, Error, Result};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
+use super::held::Held;
+
 /// How many jobs may wait for the thread before those who ask wait themselves, and how many are done as one group.
 pub(super) const WAITING: usize = 256;
 
@@ -134,11 +136,22 @@ impl Asking {
 }
 
 /// Does what is asked, group by group, until nobody is left to ask. `clock` is this thread's own.
-pub(super) fn serve(connection: &Connection, mut asked: Asked, clock: &Runtime) {
+pub(super) fn serve(held: &mut Held, mut asked: Asked, clock: &Runtime) {
     let (mut group, mut durable) = (Vec::new(), None);
     while clock.block_on(asked.gather(&mut group)) {
-        let (writes, reads) = group.drain(..).partition(|job: &Job| job.kind != Kind::Read);
-        write(connection, writes, &mut durable);
+        let (writes, reads): (Vec<Job>, Vec<Job>) = group.drain(..).partition(|job: &Job| job.kind != Kind::Read);
+        if writes.is_empty() {
+            held.follow();
+        } else {
+            match held.keep_in_place() {
+                Ok(is_other) => {
+                    durable = durable.filter(|_| !is_other);
+                    write(&held.connection, writes, &mut durable);
+                }
+                Err(error) => writes.into_iter().for_each(|job| job.work.answer(Err(copy(&error)))),
+            }
+        }
+        let connection = &held.connection;
         // Behind the writes, so that they see those that were asked for before them.
         for mut job in reads {
             // An error is in the job's own answer.

@@ -40,7 +40,7 @@ impl Watched {
             refused.load(Ordering::SeqCst)
         };
         connection.commit_hook(Some(hook)).unwrap();
-        let journal = Journal::start(path, connection, Some((process, owner))).unwrap();
+        let journal = Journal::start(&path.clone(), path, connection, Some((process, owner))).unwrap();
         Self { journal, place, commits, refuses }
     }
 

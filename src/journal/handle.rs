@@ -1,16 +1,20 @@
 //! The handle to the journal: everything that can be asked of it. The thread that does it is in `group.rs`.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::carrying::{PROCESS, renumbered};
 use super::file::{connect, create, unopened, write_ahead};
 use super::group::{self, Answer, Asking, Job, Promise};
+use super::held::Held;
 use super::owner::{self, Owner};
 use super::queries::{self, OwnedRun, Process};
 use super::record::{
@@ -18,7 +22,6 @@ use super::record::{
     TagRecord, TransferNote, Trigger,
 };
 use super::{JournalError, schema};
-use crate::copy::event::Arrival;
 use crate::oci::Digest;
 
 /// A handle to the journal, cheap to clone. When the last one is dropped, what was asked for is finished, and the file
@@ -40,6 +43,9 @@ struct Inner {
     /// [`None`] only while dropping.
     jobs: Option<Asking>,
     thread: Option<JoinHandle<()>>,
+    /// Ends of runs that could not be recorded.
+    unended: Mutex<HashMap<RunId, (RunEnd, DateTime<Utc>)>>,
+    mended: Arc<AtomicU64>,
 }
 
 impl Journal {
@@ -58,7 +64,7 @@ impl Journal {
     /// # Errors
     /// As [`Journal::open`].
     pub fn open_at(path: &Path, now: DateTime<Utc>) -> Result<Self, JournalError> {
-        let path = create(path)?;
+        let (named, path) = (path, create(path)?);
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         schema::climb(&mut connection, &path, schema::LADDER)?;
         write_ahead(&connection, &path)?;
@@ -69,7 +75,7 @@ impl Journal {
             bury_the_dead(db, &path, queries::list_processes_not_known_to_be_gone(db, process)?, now)
         })
         .map_err(failed)?;
-        Self::start(path, connection, Some((process, owner)))
+        Self::start(named, path, connection, Some((process, owner)))
     }
 
     /// Opens a journal that exists, for reading alone: for `history`, `evidence` and `status`.
@@ -77,6 +83,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Missing`] where there is none; a method that writes answers [`JournalError::ReadOnly`].
     pub fn open_existing(path: &Path) -> Result<Self, JournalError> {
+        let named = path;
         let path = match fs::canonicalize(path) {
             Ok(path) => path,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -84,10 +91,9 @@ impl Journal {
             }
             Err(error) => return Err(unopened(path, error)),
         };
-        fs::File::open(&path).map_err(|source| JournalError::Open { path: path.clone(), source })?;
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         schema::require_top(&connection, &path)?;
-        Self::start(path, connection, None)
+        Self::start(named, path, connection, None)
     }
 
     /// The file.
@@ -104,22 +110,34 @@ impl Journal {
     pub async fn begin_run(&self, entry: &str, trigger: Trigger, now: DateTime<Utc>) -> Result<Begun, JournalError> {
         let process = self.process()?;
         let (entry, path) = (entry.to_owned(), self.inner.path.clone());
-        self.write(Promise::Kept, move |db| {
+        let unended = self.inner.unended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ended: Vec<RunId> = unended.keys().copied().collect();
+        let answer = self.write(Promise::Kept, move |db| {
+            let process = renumbered(db, PROCESS, process)?;
+            unended.iter().try_for_each(|(run, (end, at))| queries::end_run(db, *run, end, *at))?;
             bury_the_dead(db, &path, queries::list_processes_with_unfinished_runs(db, process)?, now)?;
             match queries::find_unfinished_run_of(db, &entry)? {
                 Some((pid, since)) => Ok(Begun::AlreadyRunning { pid, since }),
                 None => queries::insert_run(db, process, &entry, trigger, now).map(Begun::Started),
             }
-        })
-        .await
+        });
+        let begun = answer.await?;
+        let mut unended = self.inner.unended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.iter().for_each(|run| drop(unended.remove(run)));
+        Ok(begun)
     }
 
     /// Ends a run. Transfers that it left open are closed as interrupted.
     ///
     /// # Errors
-    /// [`JournalError`]; the run then counts as under way until this process ends.
+    /// [`JournalError`]; the run then counts as under way until the next run of this process begins, or this process ends.
     pub async fn end_run(&self, run: RunId, end: RunEnd, now: DateTime<Utc>) -> Result<(), JournalError> {
-        self.write(Promise::Kept, move |db| queries::end_run(db, run, &end, now)).await
+        let written = end.clone();
+        let answer = self.write(Promise::Kept, move |db| queries::end_run(db, run, &written, now)).await;
+        if answer.is_err() {
+            self.inner.unended.lock().unwrap_or_else(PoisonError::into_inner).insert(run, (end, now));
+        }
+        answer
     }
 
     /// Notes which tags a run saw between two places. All batches of one run and pair bear the same `now` (the run's
@@ -198,15 +216,6 @@ impl Journal {
         self.write(Promise::Hint, |_| Ok(())).await
     }
 
-    /// Records that a digest arrived. When this returns, the evidence is on the disk.
-    ///
-    /// # Errors
-    /// [`JournalError`]; there is then no evidence.
-    pub async fn record_arrival(&self, run: RunId, entry: &str, arrival: &Arrival) -> Result<(), JournalError> {
-        let (entry, arrival) = (entry.to_owned(), arrival.clone());
-        self.write(Promise::Kept, move |db| queries::insert_evidence(db, run, &entry, &arrival)).await
-    }
-
     /// Notes which index `source` becomes when it is cut down to `platforms`, so that an unchanged tag costs no
     /// manifest. `platforms` is any text that is the same for the same platforms.
     ///
@@ -277,7 +286,13 @@ impl Journal {
     /// Whatever would keep a run from being recorded.
     pub async fn check_writable(&self) -> Result<(), JournalError> {
         let process = self.process()?;
-        self.write(Promise::Kept, move |db| queries::count_a_probe(db, process)).await
+        self.write(Promise::Kept, move |db| queries::count_a_probe(db, renumbered(db, PROCESS, process)?)).await
+    }
+
+    /// How often the journal was found removed or replaced while it was open, and was mended.
+    #[must_use]
+    pub fn times_mended(&self) -> u64 {
+        self.inner.mended.load(Ordering::Relaxed)
     }
 
     /// The size in bytes of the file and of its write-ahead log.
@@ -294,22 +309,32 @@ impl Journal {
     }
 
     pub(super) fn start(
+        named: &Path,
         path: PathBuf,
         connection: Connection,
         own: Option<(i64, Owner)>,
     ) -> Result<Self, JournalError> {
         let (jobs, asked) = group::queues();
-        let (process, owner) = own.unzip();
+        let process = own.as_ref().map(|(process, _)| *process);
+        let mended = Arc::new(AtomicU64::new(0));
         let failed = |source| JournalError::Open { path: path.clone(), source };
         let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+        let mut held = Held::new(connection, named, path.clone(), own, mended.clone()).map_err(failed)?;
         let work = move || {
-            group::serve(&connection, asked, &clock);
-            // The file is closed before the lock is let go.
-            drop(connection);
-            drop(owner);
+            group::serve(&mut held, asked, &clock);
+            held.close();
         };
         let thread = thread::Builder::new().name("journal".into()).spawn(work).map_err(failed)?;
-        Ok(Self { inner: Arc::new(Inner { path, process, jobs: Some(jobs), thread: Some(thread) }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                path,
+                process,
+                jobs: Some(jobs),
+                thread: Some(thread),
+                unended: Mutex::default(),
+                mended,
+            }),
+        })
     }
 
     pub(super) fn process(&self) -> Result<i64, JournalError> {

@@ -1,15 +1,22 @@
 //! The journal: what ran, what was seen, what is in flight and what arrived, in one SQLite file.
 //!
-//! Every SQL statement of the program stands in `queries.rs`, `notices.rs`, `quotas.rs`, `streaks.rs`, `prune.rs`, `pauses.rs`, `referrer_checks.rs` and `lookback/`, and the schema in `schema.rs`. One thread owns the
+//! Every SQL statement of the program stands in `queries.rs`, `carrying.rs`, `intents.rs`, `notices.rs`, `quotas.rs`, `streaks.rs`, `prune.rs`, `pauses.rs`, `referrer_checks.rs` and `lookback/`, and the schema in `schema.rs`. One thread owns the
 //! connection; [`Journal`] is a handle to it. There is no column for a secret: identities are user names.
 
+mod carrying;
 mod error;
 mod file;
 mod group;
 #[cfg(test)]
 mod group_tests;
 mod handle;
+mod held;
+#[cfg(test)]
+mod held_tests;
+mod intents;
 mod lookback;
+#[cfg(test)]
+mod migration_tests;
 mod notices;
 mod owner;
 mod pauses;
@@ -34,8 +41,8 @@ pub use pauses::PauseRecord;
 pub use prune::Pruned;
 pub use quotas::QuotaRecord;
 pub use record::{
-    Begun, DigestPrefix, DigestPrefixError, EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation,
-    Outcome, RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
+    Begun, COPY, DigestPrefix, DigestPrefixError, EvidenceFilter, EvidenceRecord, HistoryFilter, Intent, LastEnds,
+    Observation, Outcome, RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote, TransferState, Trigger,
 };
 pub use referrer_checks::ReferrerCheck;
 pub use streaks::FailureStreak;

@@ -1,8 +1,10 @@
 //! What receivers are still to be told, and what each knows already: the statements and the methods of [`Journal`] for that
 //! alone. There is no address in it and no secret: receivers have names.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OptionalExtension as _, Result, params};
+use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 
 use super::group::Promise;
 use super::queries::{count, parsed, text};
@@ -22,6 +24,10 @@ pub struct NewNotice {
     pub event: String,
     /// The message.
     pub body: String,
+    /// What the receiver knows of the subject once it has this, and not before. Empty in a notice that was read from the journal.
+    pub learnt: Vec<Told>,
+    /// What it no longer knows then.
+    pub forgotten: Vec<Told>,
 }
 
 /// A notice that waits.
@@ -51,7 +57,7 @@ pub struct Told {
 }
 
 impl Journal {
-    /// What receivers know of an entry, or with no name of the configuration.
+    /// What receivers know of an entry, or with no name of the configuration, when all is delivered that waits for them.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -60,8 +66,8 @@ impl Journal {
         self.read(move |db| list_told_of(db, &subject)).await
     }
 
-    /// Keeps notices until they are delivered, together with what receivers know by them and what they are to forget. Answers
-    /// how many older ones had to go, because too many wait.
+    /// Keeps notices until they are delivered, and notes what receivers are taken to know, or to know no longer, without a message. Answers
+    /// how many older notices had to go, because too many wait: what they would have told is not known.
     ///
     /// # Errors
     /// [`JournalError`], with nothing of it kept.
@@ -73,8 +79,14 @@ impl Journal {
         now: DateTime<Utc>,
     ) -> std::result::Result<u64, JournalError> {
         self.write(Promise::Kept, move |db| {
-            learnt.iter().try_for_each(|told| insert_told(db, told))?;
-            forgotten.iter().try_for_each(|told| delete_told(db, told))?;
+            for told in &learnt {
+                delete_effects_on(db, told)?;
+                insert_told(db, told)?;
+            }
+            for told in &forgotten {
+                delete_effects_on(db, told)?;
+                delete_told(db, told)?;
+            }
             notices.iter().try_for_each(|notice| insert_notice(db, notice, now))?;
             notices.iter().map(|notice| delete_the_oldest_beyond(db, &notice.receiver, WAITING)).sum()
         })
@@ -98,7 +110,22 @@ impl Journal {
         self.read(move |db| find_oldest_notice_for(db, &receiver)).await
     }
 
-    /// A notice waits no longer.
+    /// A notice was delivered: it waits no longer, and its receiver knows what it says.
+    ///
+    /// # Errors
+    /// [`JournalError`]; it then waits on.
+    pub async fn notice_delivered(&self, number: i64) -> std::result::Result<(), JournalError> {
+        self.write(Promise::Kept, move |db| {
+            let (learnt, forgotten): (Vec<Effect>, Vec<Effect>) =
+                list_effects_of(db, number)?.into_iter().partition(|effect| effect.learnt);
+            forgotten.iter().try_for_each(|effect| delete_told(db, &effect.told))?;
+            learnt.iter().try_for_each(|effect| insert_told(db, &effect.told))?;
+            delete_notice(db, number)
+        })
+        .await
+    }
+
+    /// A notice is given up: it waits no longer, and its receiver knows nothing by it.
     ///
     /// # Errors
     /// [`JournalError`]; it then waits on.
@@ -128,18 +155,69 @@ impl Journal {
     }
 }
 
+/// A change of what a receiver knows.
+struct Effect {
+    told: Told,
+    learnt: bool,
+}
+
+/// By receiver and fact: what is noted, changed by what the notices that wait will change, in their order.
 fn list_told_of(db: &Connection, subject: &str) -> Result<Vec<Told>> {
+    let mut statement = db.prepare_cached("SELECT * FROM notices_told WHERE subject = ?1")?;
+    let known: Vec<Told> = statement.query_map([subject], read_told)?.collect::<Result<_>>()?;
+    let key = |told: &Told| (told.receiver.clone(), told.fact.clone());
+    let mut known: BTreeMap<_, _> = known.into_iter().map(|told| (key(&told), told)).collect();
+    let mut statement = db.prepare_cached(
+        "SELECT receiver, subject, fact, since, learnt FROM notice_effects
+         JOIN notices ON notices.id = notice_effects.notice WHERE subject = ?1 ORDER BY notices.id, notice_effects.id",
+    )?;
+    for effect in statement.query_map([subject], read_effect)? {
+        let Effect { told, learnt } = effect?;
+        if learnt {
+            known.entry(key(&told)).or_insert(told);
+        } else {
+            known.remove(&key(&told));
+        }
+    }
+    Ok(known.into_values().collect())
+}
+
+fn read_told(row: &Row<'_>) -> Result<Told> {
+    Ok(Told {
+        receiver: row.get("receiver")?,
+        subject: row.get("subject")?,
+        fact: row.get("fact")?,
+        since: parsed(row, "since")?,
+    })
+}
+
+fn read_effect(row: &Row<'_>) -> Result<Effect> {
+    Ok(Effect { told: read_told(row)?, learnt: row.get("learnt")? })
+}
+
+fn list_effects_of(db: &Connection, notice: i64) -> Result<Vec<Effect>> {
+    let mut statement = db.prepare_cached(
+        "SELECT receiver, subject, fact, since, learnt FROM notice_effects
+         JOIN notices ON notices.id = notice_effects.notice WHERE notice = ?1 ORDER BY notice_effects.id",
+    )?;
+    statement.query_map([notice], read_effect)?.collect()
+}
+
+fn insert_effect(db: &Connection, notice: i64, told: &Told, learnt: bool) -> Result<()> {
     let mut statement =
-        db.prepare_cached("SELECT * FROM notices_told WHERE subject = ?1 ORDER BY receiver, subject, fact")?;
-    let rows = statement.query_map([subject], |row| {
-        Ok(Told {
-            receiver: row.get("receiver")?,
-            subject: row.get("subject")?,
-            fact: row.get("fact")?,
-            since: parsed(row, "since")?,
-        })
-    })?;
-    rows.collect()
+        db.prepare_cached("INSERT INTO notice_effects (notice, fact, since, learnt) VALUES (?1, ?2, ?3, ?4)")?;
+    statement.execute(params![notice, told.fact, text(told.since), learnt])?;
+    Ok(())
+}
+
+/// No notice that waits changes this any more: what is noted now is later than what they say.
+fn delete_effects_on(db: &Connection, told: &Told) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "DELETE FROM notice_effects WHERE fact = ?3
+             AND notice IN (SELECT id FROM notices WHERE receiver = ?1 AND subject = ?2)",
+    )?;
+    statement.execute([&told.receiver, &told.subject, &told.fact])?;
+    Ok(())
 }
 
 fn insert_told(db: &Connection, told: &Told) -> Result<()> {
@@ -162,9 +240,11 @@ fn insert_notice(db: &Connection, notice: &NewNotice, now: DateTime<Utc>) -> Res
         "INSERT INTO notices (message, receiver, subject, event, body, made)
          VALUES ('msg_' || lower(hex(randomblob(16))), ?1, ?2, ?3, ?4, ?5)",
     )?;
-    let NewNotice { receiver, subject, event, body } = notice;
+    let NewNotice { receiver, subject, event, body, learnt, forgotten } = notice;
     statement.execute(params![receiver, subject, event, body, text(now)])?;
-    Ok(())
+    let number = db.last_insert_rowid();
+    forgotten.iter().try_for_each(|told| insert_effect(db, number, told, false))?;
+    learnt.iter().try_for_each(|told| insert_effect(db, number, told, true))
 }
 
 fn delete_the_oldest_beyond(db: &Connection, receiver: &str, most: u32) -> Result<u64> {
@@ -194,6 +274,8 @@ fn find_oldest_notice_for(db: &Connection, receiver: &str) -> Result<Option<Noti
                 subject: row.get("subject")?,
                 event: row.get("event")?,
                 body: row.get("body")?,
+                learnt: Vec::new(),
+                forgotten: Vec::new(),
             },
         })
     });
@@ -224,7 +306,8 @@ mod tests {
     }
 
     fn notice(receiver: &str, body: &str) -> NewNotice {
-        NewNotice { receiver: receiver.into(), subject: "app".into(), event: "failure".into(), body: body.into() }
+        let (receiver, subject, event, body) = (receiver.into(), "app".into(), "failure".into(), body.into());
+        NewNotice { receiver, subject, event, body, learnt: Vec::new(), forgotten: Vec::new() }
     }
 
     fn told(receiver: &str, fact: &str) -> Told {
@@ -255,6 +338,52 @@ mod tests {
         assert_eq!(journal.drop_receivers(vec!["a".into()]).await.unwrap(), 1);
         assert_eq!(journal.next_notice("a").await.unwrap(), None);
         assert_eq!(journal.told_of("app").await.unwrap(), [told("b", "failure")]);
+    }
+
+    /// What receiver `a` knows when all that waits is delivered, and what is noted already.
+    async fn known(journal: &Journal) -> (Vec<String>, i64) {
+        let told = journal.told_of("app").await.unwrap();
+        let noted = journal.read(|db| db.query_row("SELECT count(*) FROM notices_told", [], |row| row.get(0)));
+        (told.into_iter().map(|told| told.fact).collect(), noted.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_fact_is_known_once_its_notice_is_delivered_and_never_if_it_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let failure = || NewNotice { learnt: vec![told("a", "failure")], ..notice("a", "fails") };
+        let recovery = || NewNotice { forgotten: vec![told("a", "failure")], ..notice("a", "well") };
+        let keep = async |notice: NewNotice| {
+            journal.keep_notices(vec![notice], vec![], vec![], at(1)).await.unwrap();
+        };
+        let next = async || journal.next_notice("a").await.unwrap().unwrap().number;
+        let failing = vec!["failure".to_owned()];
+        keep(failure()).await;
+        assert_eq!(known(&journal).await, (failing.clone(), 0), "a second run that fails is no news");
+        journal.drop_notice(next().await).await.unwrap();
+        assert_eq!(known(&journal).await, (vec![], 0), "the next failure is news");
+        keep(failure()).await;
+        journal.notice_delivered(next().await).await.unwrap();
+        assert_eq!(known(&journal).await, (failing.clone(), 1));
+        keep(recovery()).await;
+        assert_eq!(known(&journal).await, (vec![], 1));
+        journal.drop_notice(next().await).await.unwrap();
+        assert_eq!(known(&journal).await, (failing, 1), "the next success is news");
+        keep(recovery()).await;
+        journal.notice_delivered(next().await).await.unwrap();
+        assert_eq!(known(&journal).await, (vec![], 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_noted_without_a_message_overrules_notices_that_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let held = NewNotice { learnt: vec![told("a", "held x"), told("a", "held y")], ..notice("a", "held") };
+        journal.keep_notices(vec![held], vec![], vec![], at(1)).await.unwrap();
+        journal.keep_notices(vec![], vec![], vec![told("a", "held x")], at(2)).await.unwrap();
+        assert_eq!(known(&journal).await, (vec!["held y".to_owned()], 0));
+        journal.notice_delivered(journal.next_notice("a").await.unwrap().unwrap().number).await.unwrap();
+        assert_eq!(known(&journal).await, (vec!["held y".to_owned()], 1));
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The locked file of this process (strictly: of one opened journal). Let go and removed when dropped.
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Owner {
     path: PathBuf,
     name: String,
-    _locked: File,
+    locked: File,
 }
 
 impl Owner {
@@ -26,12 +26,18 @@ impl Owner {
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
                 Ok(file) => {
                     file.lock()?;
-                    return Ok(Self { path, name, _locked: file });
+                    return Ok(Self { path, name, locked: file });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether others find it.
+    pub(super) fn is_in_place(&self) -> bool {
+        let own = self.locked.metadata().map(|own| (own.dev(), own.ino()));
+        fs::metadata(&self.path).is_ok_and(|there| own.is_ok_and(|own| own == (there.dev(), there.ino())))
     }
 
     /// The file's name, by which others find it.
@@ -42,8 +48,10 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        // One that stays is found unlocked and removed by the next process.
-        let _ = fs::remove_file(&self.path);
+        // One that stays is found unlocked and removed by the next process. Another file of this name is not ours to remove.
+        if self.is_in_place() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

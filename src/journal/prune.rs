@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 
+use super::carrying::{PROCESS, renumbered};
 use super::group::Promise;
 use super::handle::bury_the_dead;
 use super::queries::{list_processes_not_known_to_be_gone, text};
@@ -44,7 +45,7 @@ impl Journal {
     /// Forgets what is from before `before`: runs, transfers that ended, tags that were not seen since, quotas that were not
     /// told since; and processes that are gone and have no run.
     ///
-    /// Whatever its age, this stays: evidence and the runs that it names; of each entry the last run of each outcome, the last
+    /// Whatever its age, this stays: evidence, open intents and the runs that they name; of each entry the last run of each outcome, the last
     /// one that its schedule began, the tags that it saw last, and how often it failed in a row. So all that can be asked of
     /// the journal answers as before, but for the history of before that instant.
     ///
@@ -54,6 +55,7 @@ impl Journal {
     /// [`JournalError`]; what went until then is gone.
     pub async fn prune(&self, before: DateTime<Utc>) -> std::result::Result<Pruned, JournalError> {
         let (process, path) = (self.process()?, self.path().to_owned());
+        let process = self.read(move |db| renumbered(db, PROCESS, process)).await?;
         // Transfers before the runs that they are of, runs before their processes.
         let transfers = self.in_steps((), move |db, ()| delete_transfers(db, before)).await?;
         let runs = self.in_steps(RunAt::default(), move |db, after| delete_runs(db, before, &after)).await?;
@@ -139,6 +141,7 @@ pub(super) const LIST_OLD_RUNS: &str = "
     SELECT id, entry, started,
            ended IS NOT NULL
                AND NOT EXISTS (SELECT 1 FROM evidence WHERE run = old.id)
+               AND NOT EXISTS (SELECT 1 FROM intents WHERE run = old.id)
                AND NOT EXISTS (SELECT 1 FROM transfers WHERE run = old.id)
                AND EXISTS (SELECT 1 FROM runs AS later
                            WHERE later.entry = old.entry AND later.outcome = old.outcome AND later.id > old.id

@@ -7,9 +7,10 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, named_params, params};
 
+use super::carrying::{RUN, renumbered};
 use super::record::{
-    EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation, Outcome, RunEnd, RunId, RunRecord, TagCounts,
-    TagRecord, TransferNote, TransferState, Trigger,
+    COPY, EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation, Outcome, RunEnd, RunId, RunRecord,
+    TagCounts, TagRecord, TransferNote, TransferState, Trigger,
 };
 use crate::copy::event::{Arrival, BlobCounts, Transfer};
 use crate::oci::{Digest, ManifestRef, MediaType, Tag};
@@ -29,6 +30,12 @@ pub(super) struct OwnedRun {
 pub(super) fn register_process(db: &Connection, pid: u32, lock: &str) -> Result<i64> {
     db.execute("INSERT INTO processes (pid, lock) VALUES (?1, ?2)", params![pid, lock])?;
     Ok(db.last_insert_rowid())
+}
+
+/// The process holds another lock from now on.
+pub(super) fn rename_lock(db: &Connection, process: i64, lock: &str) -> Result<()> {
+    execute_cached(db, "UPDATE processes SET lock = ?2, gone = 0 WHERE id = ?1", params![process, lock])?;
+    Ok(())
 }
 
 pub(super) fn list_processes_not_known_to_be_gone(db: &Connection, but: i64) -> Result<Vec<Process>> {
@@ -74,9 +81,9 @@ pub(super) fn count_a_probe(db: &Connection, process: i64) -> Result<()> {
 pub(super) fn find_unfinished_run_of(db: &Connection, entry: &str) -> Result<Option<(u32, DateTime<Utc>)>> {
     let mut statement = db.prepare_cached(
         "SELECT pid, started FROM runs JOIN processes ON processes.id = runs.process
-         WHERE entry = ?1 AND ended IS NULL",
+         WHERE entry = ?1 AND ended IS NULL AND entry <> ?2",
     )?;
-    statement.query_row([entry], |row| Ok((row.get("pid")?, parsed(row, "started")?))).optional()
+    statement.query_row([entry, COPY], |row| Ok((row.get("pid")?, parsed(row, "started")?))).optional()
 }
 
 pub(super) fn insert_run(
@@ -99,6 +106,7 @@ pub(super) fn insert_run(
 }
 
 pub(super) fn end_run(db: &Connection, run: RunId, end: &RunEnd, now: DateTime<Utc>) -> Result<()> {
+    let run = by_now(db, run)?;
     execute_cached(
         db,
         "UPDATE transfers SET ended = ?2, outcome = 'interrupted' WHERE run = ?1 AND ended IS NULL",
@@ -228,6 +236,7 @@ pub(super) fn read_tag(row: &Row<'_>) -> Result<TagRecord> {
 
 pub(super) fn note_transfer(db: &Connection, run: RunId, note: &TransferNote) -> Result<()> {
     let TransferNote { transfer, state, at } = note;
+    let run = by_now(db, run)?;
     match state {
         TransferState::Started => insert_transfer(db, run, transfer, *at),
         TransferState::Finished => end_transfer(db, run, transfer, None, *at),
@@ -261,18 +270,31 @@ fn end_transfer(
     Ok(())
 }
 
+/// The columns that evidence and intents share.
+pub(super) const ARRIVAL: &str = "run, entry, source, source_reference, source_digest, target, tag, previous, digest,
+    media_type, manifests, blobs_copied, blobs_mounted, blobs_found, bytes, source_identity, target_identity, started, ended";
+
 pub(super) fn insert_evidence(db: &Connection, run: RunId, entry: &str, arrival: &Arrival) -> Result<()> {
+    insert_arrival(db, "evidence", run, entry, arrival)
+}
+
+/// Writes an arrival into one of the tables that have the columns of [`ARRIVAL`].
+pub(super) fn insert_arrival(db: &Connection, table: &str, run: RunId, entry: &str, arrival: &Arrival) -> Result<()> {
+    let run = by_now(db, run)?;
     execute_cached(
         db,
-        "INSERT INTO evidence (run, entry, source, source_reference, source_digest, target, tag, digest, media_type,
-            manifests, blobs_copied, blobs_mounted, blobs_found, bytes, source_identity, target_identity, started, ended)
-         VALUES (:run, :entry, :source, :source_reference, :source_digest, :target, :tag, :digest, :media_type,
-            :manifests, :copied, :mounted, :found, :bytes, :source_identity, :target_identity, :started, :ended)",
+        &format!(
+            "INSERT INTO {table} ({ARRIVAL})
+             VALUES (:run, :entry, :source, :source_reference, :source_digest, :target, :tag, :previous, :digest,
+                :media_type, :manifests, :copied, :mounted, :found, :bytes, :source_identity, :target_identity, :started,
+                :ended)"
+        ),
         named_params! {
             ":run": run.0, ":entry": entry, ":source": arrival.source,
             ":source_reference": arrival.source_reference.to_string(),
             ":source_digest": arrival.source_digest.to_string(), ":target": arrival.target,
             ":tag": arrival.tag.as_ref().map(Tag::as_str), ":digest": arrival.digest.to_string(),
+            ":previous": arrival.previous.map(|digest| digest.to_string()),
             ":media_type": arrival.media_type.as_str(), ":manifests": number(arrival.manifests),
             ":copied": number(arrival.blobs.copied), ":mounted": number(arrival.blobs.mounted),
             ":found": number(arrival.blobs.found), ":bytes": number(arrival.bytes),
@@ -319,8 +341,13 @@ pub(super) fn find_derived(db: &Connection, source: &Digest, platforms: &str) ->
     statement.query_row(params![source.to_string(), platforms], |row| parsed(row, "derived_digest")).optional()
 }
 
+/// The run's number in the journal that is open now.
+pub(super) fn by_now(db: &Connection, run: RunId) -> Result<RunId> {
+    renumbered(db, RUN, run.0).map(RunId)
+}
+
 /// For what is run again and again: the statement is parsed once.
-fn execute_cached(db: &Connection, statement: &str, parameters: impl Params) -> Result<usize> {
+pub(super) fn execute_cached(db: &Connection, statement: &str, parameters: impl Params) -> Result<usize> {
     db.prepare_cached(statement)?.execute(parameters)
 }
 
@@ -368,17 +395,24 @@ pub(super) fn outcome(row: &Row<'_>) -> Result<Option<Outcome>> {
 }
 
 pub(super) fn read_evidence(row: &Row<'_>) -> Result<EvidenceRecord> {
+    let (arrival, recovered) = (read_arrival(row)?, parsed_if_any(row, "recovered")?);
+    Ok(EvidenceRecord { id: row.get("id")?, run: RunId(row.get("run")?), entry: row.get("entry")?, arrival, recovered })
+}
+
+/// The columns of [`ARRIVAL`] but the run and the entry.
+pub(super) fn read_arrival(row: &Row<'_>) -> Result<Arrival> {
     let reference: String = row.get("source_reference")?;
     let source_reference = match reference.parse::<Digest>() {
         Ok(digest) => ManifestRef::Digest(digest),
         Err(_) => ManifestRef::Tag(parsed(row, "source_reference")?),
     };
-    let arrival = Arrival {
+    Ok(Arrival {
         source: row.get("source")?,
         source_reference,
         source_digest: parsed(row, "source_digest")?,
         target: row.get("target")?,
         tag: parsed_if_any(row, "tag")?,
+        previous: parsed_if_any(row, "previous")?,
         digest: parsed(row, "digest")?,
         media_type: MediaType::new(&row.get::<_, String>("media_type")?),
         manifests: count(row, "manifests")?,
@@ -392,8 +426,7 @@ pub(super) fn read_evidence(row: &Row<'_>) -> Result<EvidenceRecord> {
         target_identity: row.get("target_identity")?,
         started: parsed(row, "started")?,
         ended: parsed(row, "ended")?,
-    };
-    Ok(EvidenceRecord { id: row.get("id")?, run: RunId(row.get("run")?), entry: row.get("entry")?, arrival })
+    })
 }
 
 pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(row: &Row<'_>, column: &str) -> Result<T> {

@@ -31,6 +31,10 @@ impl fmt::Display for RunId {
     }
 }
 
+/// The entry under which the journal has copies by hand that no configuration names. It is no name that an entry can have, and any number
+/// of its runs may be under way at once.
+pub const COPY: &str = "(copy)";
+
 /// Why a run began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "trigger", rename_all = "lowercase")]
@@ -260,6 +264,18 @@ pub struct EvidenceRecord {
     pub entry: String,
     /// What arrived, from where, under which digest.
     #[serde(flatten)]
+    pub arrival: Arrival,
+    /// When a later run found at the target what this one was about to write when it was cut off; `ended` is then the instant right before
+    /// the write. `None` where the run itself recorded the arrival.
+    pub recovered: Option<DateTime<Utc>>,
+}
+
+/// An arrival that was about to happen when its run was cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// Its number.
+    pub id: i64,
+    /// What was about to arrive. Its `ended` is the instant at which this was recorded.
     pub arrival: Arrival,
 }
 

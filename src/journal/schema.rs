@@ -179,6 +179,48 @@ CREATE TABLE uploads (
     PRIMARY KEY (target, digest)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX uploads_by_run ON uploads (run);
+", "
+-- The digest that the tag had at the target before, and when the evidence was completed that a run which was cut off left open.
+ALTER TABLE evidence ADD COLUMN previous TEXT;
+ALTER TABLE evidence ADD COLUMN recovered TEXT;
+-- Arrivals that were about to happen: each is written before its tag is, and goes when its evidence is written.
+CREATE TABLE intents (
+    id               INTEGER PRIMARY KEY AUTOINCREMENT,
+    run              INTEGER NOT NULL REFERENCES runs (id),
+    entry            TEXT NOT NULL,
+    source           TEXT NOT NULL,
+    source_reference TEXT NOT NULL,
+    source_digest    TEXT NOT NULL,
+    target           TEXT NOT NULL,
+    tag              TEXT,
+    previous         TEXT,
+    digest           TEXT NOT NULL,
+    media_type       TEXT NOT NULL,
+    manifests        INTEGER NOT NULL,
+    blobs_copied     INTEGER NOT NULL,
+    blobs_mounted    INTEGER NOT NULL,
+    blobs_found      INTEGER NOT NULL,
+    bytes            INTEGER NOT NULL,
+    source_identity  TEXT NOT NULL,
+    target_identity  TEXT NOT NULL,
+    started          TEXT NOT NULL,
+    ended            TEXT NOT NULL
+) STRICT;
+CREATE INDEX intents_by_run ON intents (run, target);
+CREATE INDEX intents_by_entry ON intents (entry, target);
+-- Copies by hand are no entry of a configuration: any number of them may run at once.
+DROP INDEX one_run_per_entry;
+CREATE UNIQUE INDEX one_run_per_entry ON runs (entry) WHERE ended IS NULL AND entry <> '(copy)';
+", "
+-- What the receiver of a notice knows (1), or knows no longer (0), when the notice is delivered.
+CREATE TABLE notice_effects (
+    id     INTEGER PRIMARY KEY,
+    notice INTEGER NOT NULL REFERENCES notices (id) ON DELETE CASCADE,
+    fact   TEXT NOT NULL,
+    since  TEXT NOT NULL,
+    learnt INTEGER NOT NULL
+) STRICT;
+CREATE INDEX notice_effects_by_notice ON notice_effects (notice);
 "];
 
 /// Brings the journal to the top of `ladder`, whole rungs at a time.

@@ -60,6 +60,7 @@ pub(super) fn arrival(name: &str, minute: i64) -> Arrival {
         target: "localhost:5000/cache/python".into(),
         tag: Some(tag(name)),
         digest,
+        previous: None,
         media_type: MediaType::new(MediaType::OCI_INDEX),
         manifests: 3,
         blobs: BlobCounts { copied: 4, mounted: 2, found: 1 },

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
 use super::group::Promise;
-use super::queries::{count, number, text};
+use super::queries::{by_now, count, number, text};
 use super::{Journal, JournalError, RunId};
 use crate::oci::Digest;
 
@@ -72,6 +72,7 @@ fn note_upload(db: &Connection, run: RunId, upload: &UploadRecord, now: DateTime
         "INSERT OR REPLACE INTO uploads (target, digest, run, session, stored, hashed, noted)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
+    let run = by_now(db, run)?;
     let UploadRecord { target, digest, session, stored, hashed } = upload;
     statement.execute(params![target, digest.to_string(), run.0, session, number(*stored), hashed, text(now)])?;
     Ok(())
@@ -98,6 +99,7 @@ fn find_left_upload(
 
 /// Whether it was still that run's.
 fn hand_over(db: &Connection, target: &str, digest: Digest, from: RunId, to: RunId) -> Result<bool> {
+    let to = by_now(db, to)?;
     let mut statement =
         db.prepare_cached("UPDATE uploads SET run = ?4 WHERE target = ?1 AND digest = ?2 AND run = ?3")?;
     Ok(statement.execute(params![target, digest.to_string(), from.0, to.0])? == 1)
@@ -160,7 +162,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let run = begun(&journal).await;
-        let db = rusqlite::Connection::open(journal.path()).unwrap();
+        let db = crate::journal::file::connect(journal.path(), rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
         note_upload(&db, run, &upload(10), Utc::now() - TimeDelta::days(8)).unwrap();
         end(&journal, run).await;
         assert_eq!(journal.take_left_upload(run, "t/a", Digest::of(b"x")).await.unwrap(), None);

@@ -5,12 +5,13 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use secrecy::ExposeSecret as _;
 
 use super::sign::signature;
 use super::{Address, SigningKey, Webhook};
-use crate::registry::{Secret, bare_client, failure_of, is_loopback, retry_after};
+use crate::registry::{Secret, bare_client, is_loopback, retry_after};
 
 /// The time to open a connection, with TLS.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -38,7 +39,7 @@ pub enum Refusal {
         /// For how long the receiver asked for patience.
         wait: Option<Duration>,
     },
-    /// It will be refused again.
+    /// The message itself was refused, and will be again.
     #[error("{why}")]
     Never {
         /// Why it was refused.
@@ -87,14 +88,27 @@ impl Post {
         let why = format!("{site} answered {status}");
         if status.is_success() {
             Ok(())
-        } else if failure_of(status, headers).is_some() {
-            Err(Refusal::Later { why, wait: retry_after(headers, now) })
-        } else if status.is_redirection() {
-            Err(Refusal::Never { why: format!("{why}, and redirects are not followed") })
-        } else {
+        } else if refuses_message(status) {
             Err(Refusal::Never { why })
+        } else {
+            let why = if status.is_redirection() { format!("{why}, and redirects are not followed") } else { why };
+            Err(Refusal::Later { why, wait: retry_after(headers, now) })
         }
     }
+}
+
+/// Whether an answer is about the message itself, or says that the receiver is gone for good (Standard Webhooks, "Deliverability"). All else
+/// may be what a receiver, or what stands before it, answers while it is rolled out: no route yet, no credentials yet, a redirect.
+fn refuses_message(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::GONE
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+            | StatusCode::UNPROCESSABLE_ENTITY
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    )
 }
 
 fn client(own: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> reqwest::Result<reqwest::Client> {
@@ -123,4 +137,16 @@ fn reason(error: &reqwest::Error) -> String {
         inner = Some(deeper);
     }
     inner.map_or_else(|| "the exchange failed".to_owned(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_answers_about_the_message_itself_end_its_attempts() {
+        let given_up: Vec<u16> =
+            (200..=599).filter(|status| refuses_message(StatusCode::from_u16(*status).unwrap())).collect();
+        assert_eq!(given_up, [400, 410, 413, 415, 422, 431]);
+    }
 }

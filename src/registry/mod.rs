@@ -70,5 +70,5 @@ pub use profile::{InForce, LimitsInForce, Origin, ProfileError};
 pub use quota::QuotaState;
 pub(crate) use realm::is_loopback;
 pub use repository::Repository;
-pub(crate) use retry::{failure_of, retry_after};
+pub(crate) use retry::retry_after;
 pub use turns::Party;

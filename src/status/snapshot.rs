@@ -282,6 +282,9 @@ pub struct JournalState {
     /// The size of the file and of its write-ahead log; `None` where it cannot be told.
     #[serde(default)]
     pub bytes: Option<u64>,
+    /// What happened to the file while the daemon had it open; `None` while nothing did.
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 /// A clock that was set back. Schedules follow the new time.
@@ -327,8 +330,10 @@ impl Snapshot {
         if self.configuration.loaded_at.is_none() {
             obstacles.push("no configuration is loaded");
         }
-        if !self.journal.writable {
-            obstacles.push("the journal cannot be written");
+        match (self.journal.writable, &self.journal.problem) {
+            (true, _) => {}
+            (false, None) => obstacles.push("the journal cannot be written"),
+            (false, Some(_)) => obstacles.push("the journal was removed or replaced"),
         }
         if !self.ready {
             obstacles.push("the daemon is starting or ending");
@@ -434,7 +439,12 @@ pub(super) mod tests {
                 ended: at(-60),
                 error: Some("docker.io/library/python: resolving <b>3.13</b>: denied".into()),
             }],
-            journal: JournalState { path: "/var/lib/transship/journal.db".into(), writable: true, bytes: Some(65_536) },
+            journal: JournalState {
+                path: "/var/lib/transship/journal.db".into(),
+                writable: true,
+                bytes: Some(65_536),
+                problem: None,
+            },
             ready: true,
             ..Snapshot::starting(at(0))
         }

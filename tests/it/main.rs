@@ -4,10 +4,12 @@
 mod acceptance_acr;
 mod acceptance_cloud;
 mod acceptance_control;
+mod acceptance_copy;
 mod acceptance_credentials;
 mod acceptance_daemon;
 mod acceptance_day;
 mod acceptance_docker_hub;
+mod acceptance_evidence;
 mod acceptance_facts;
 mod acceptance_faults;
 mod acceptance_hooks;

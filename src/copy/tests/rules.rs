@@ -54,7 +54,7 @@ async fn an_index_without_any_wanted_platform_is_an_error_that_names_them() {
 }
 
 fn keeping(tag: &str, new: &Manifest, old: &Manifest) -> Order {
-    let previous = Previous { digest: old.digest(), under: "v1-before".parse().unwrap() };
+    let previous = Previous { digest: old.digest(), under: Some("v1-before".parse().unwrap()) };
     Order { targets: vec![(0, Some(previous))], ..order(tag, new, 1) }
 }
 

@@ -84,7 +84,8 @@ impl Scene {
     ) -> Arc<Batch> {
         let targets = self.to[..targets].iter().map(|to| (to.clone() as Arc<dyn Target>, contents)).collect();
         let unfinished: Arc<dyn Unfinished> = self.kept.clone();
-        let surroundings = Surroundings { events, unfinished: Some(unfinished), suspension: suspension.clone() };
+        let surroundings =
+            Surroundings { events, unfinished: Some(unfinished), ledger: None, suspension: suspension.clone() };
         let source = self.from.clone() as Arc<dyn Source>;
         Batch::new(&Copier::new(64 * MIB), source, targets, Rules::default(), None, surroundings)
     }

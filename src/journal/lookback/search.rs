@@ -111,6 +111,7 @@ mod tests {
             target: "prod.example/app".into(),
             tag: Some(tag),
             digest,
+            previous: None,
             media_type: MediaType::new("application/vnd.oci.image.index.v1+json"),
             manifests: 1,
             blobs: BlobCounts::default(),

@@ -74,6 +74,7 @@ impl Site {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = transship_command(args);
         command.current_dir(self.folder()).env("TRANSSHIP_CONFIG", "sync.yaml");
+        command.env("XDG_STATE_HOME", self.path("state"));
         command
     }
 

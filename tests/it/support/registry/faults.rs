@@ -39,6 +39,8 @@ pub enum Fault {
     ManifestPutFails { nth: usize },
     /// PUT of a manifest under this tag or digest answers 500.
     ManifestPutFailsFor(String),
+    /// PUT of a manifest is carried out, and its answer waits until the fault is gone.
+    ManifestPutAnswerHeld,
     /// A tag that exists cannot be made to point elsewhere: 409.
     ImmutableTags,
     /// The next requests are answered 429.
@@ -258,6 +260,13 @@ impl Faults {
             _ => None,
         });
         for_it.is_some() || counted == Some(true)
+    }
+
+    /// Waits while answers to requests of this kind are held.
+    pub(super) async fn hold_answer(&self, kind: &str) {
+        while kind == "manifest PUT" && self.has(&Fault::ManifestPutAnswerHeld) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Waits while requests of this kind are held.

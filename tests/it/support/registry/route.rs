@@ -62,6 +62,7 @@ pub(super) async fn handle(
     let asked = asked(&shared, &object, &parts, wire);
     let entry = asked.progress.entry.clone();
     let response = answer(&shared, object, asked, body).await;
+    shared.faults.hold_answer(entry.kind()).await;
     entry.answered(response.status().as_u16());
     response
 }

@@ -1,0 +1,187 @@
+//! One manifest copied by hand: `transship copy` with a tag or a digest. It is a run of an entry that no configuration has, and it may
+//! write another tag than it reads.
+
+use futures_util::StreamExt as _;
+use futures_util::future::join;
+use tokio::sync::mpsc;
+
+use super::checks::Checks;
+use super::derived::Derived;
+use super::journaling::arrived;
+use super::pairs::{OpenPair, Pair};
+use super::run::Run;
+use super::unfinished::surroundings;
+use super::{TagOutcome, TagReport};
+use crate::copy::event::{Arrival, BlobCounts, Event};
+use crate::copy::{Batch, Contents, CopyError, Order, Previous, Rules};
+use crate::oci::{Digest, ManifestRef, Tag};
+use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
+
+/// A manifest to be copied from the source of a run's entry to its first target.
+#[derive(Debug, Clone)]
+pub struct Single {
+    /// The manifest at the source.
+    pub reference: ManifestRef,
+    /// The tag to write at the target; `None` to copy by digest alone.
+    pub tag: Option<Tag>,
+    /// Whether to look again for what refers to a manifest that the target has already.
+    pub again: bool,
+}
+
+/// Compares both sides by one HEAD each, and copies where they differ.
+pub(super) async fn copy_single(run: &Run<'_>, single: &Single, events: mpsc::Sender<Event>) {
+    let entry = &run.errand.entry;
+    let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
+    let opened = match pair.open(entry, &run.engine.endpoints) {
+        Ok(opened) => opened,
+        Err(error) => return run.problem(error.to_string()),
+    };
+    let OpenPair { source, targets } = opened;
+    let Some(target) = targets.into_iter().next() else { return };
+    run.chosen(1).await;
+    let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
+    let copier = run.engine.copier.of(entry.name.as_str());
+    let both = vec![(target.clone(), Contents::Unknown)];
+    let batch = Batch::new(&copier, source.clone(), both, rules, None, surroundings(run, events));
+    let checks = Checks::recall(run, source.place()).await;
+    let copy = Copy { run, single, source: source.as_ref(), target: target.as_ref(), batch, checks };
+    if let Err((digest, outcome)) = copy.compare_and_copy().await {
+        copy.settle(digest, outcome).await;
+    }
+    copy.checks.forget_old().await;
+}
+
+/// A copy that is under way.
+struct Copy<'a> {
+    run: &'a Run<'a>,
+    single: &'a Single,
+    source: &'a dyn Source,
+    target: &'a dyn Target,
+    batch: std::sync::Arc<Batch>,
+    checks: Checks,
+}
+
+/// Why nothing arrived, with the source's digest if that is known.
+type Failed = (Option<Digest>, TagOutcome);
+
+impl Copy<'_> {
+    async fn compare_and_copy(&self) -> Result<(), Failed> {
+        let (found, there) = match &self.single.tag {
+            Some(tag) => {
+                let (found, there) = join(self.at_source(), self.at_target(tag.clone().into())).await;
+                (found?, there)
+            }
+            // The digest is that of the source's tag, or the one that is asked for.
+            None => {
+                let found = self.at_source().await?;
+                (found, self.at_target(found.into()).await)
+            }
+        };
+        let there = there.map_err(|outcome| (Some(found), outcome))?;
+        let derived = Derived::new(self.run.engine.journal.clone(), self.run.errand.entry.platforms.as_deref());
+        let wanted = derived.of(&self.batch, found).await.map_err(|error| (Some(found), TagOutcome::failed(&error)))?;
+        if there != Some(wanted) {
+            return self.send(found, there).await;
+        }
+        if self.is_to_be_refreshed(found, wanted) {
+            self.refresh(found).await?;
+        }
+        self.settle(Some(found), TagOutcome::Kept).await;
+        Ok(())
+    }
+
+    /// The digest that the source has.
+    async fn at_source(&self) -> Result<Digest, Failed> {
+        let found = self.source.resolve(&self.single.reference).await;
+        let found = found.map_err(|error| (None, TagOutcome::failed_at(Side::Source, &error)))?;
+        found.map(|descriptor| descriptor.digest).ok_or_else(|| {
+            let (reference, place) = (&self.single.reference, self.source.place());
+            let message = format!("source {place}: there is no {reference}");
+            let (side, step) = (Some(Side::Source), Some(Step::Resolve));
+            (None, TagOutcome::Failed { side, step, subject: Some(reference.to_string()), message })
+        })
+    }
+
+    /// The digest that the target has in its place.
+    async fn at_target(&self, reference: ManifestRef) -> Result<Option<Digest>, TagOutcome> {
+        let found = self.target.resolve(&reference).await;
+        Ok(found.map_err(|error| TagOutcome::failed_at(Side::Target, &error))?.map(|descriptor| descriptor.digest))
+    }
+
+    /// Whether it is time to look for what refers to a manifest that is at the target. The journal knows when that was last done; without
+    /// one it is only done where it is asked for.
+    fn is_to_be_refreshed(&self, found: Digest, wanted: Digest) -> bool {
+        let has_referrers = self.run.errand.entry.referrers && found == wanted;
+        has_referrers && (self.single.again || (self.checks.take_on(found) && self.checks.held(&found).is_none()))
+    }
+
+    /// Copies what refers to a manifest that is at the target.
+    async fn refresh(&self, digest: Digest) -> Result<(), Failed> {
+        let order = self.order(digest, None, None);
+        let mut copies = self.batch.refresh_each(order);
+        while let Some((_, result)) = copies.next().await {
+            result.map_err(|error| (Some(digest), TagOutcome::failed(&error)))?;
+            self.checks.note_copy(digest, self.target.place()).await;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, digest: Digest, there: Option<Digest>) -> Result<(), Failed> {
+        self.confirm(digest).await?;
+        let previous = there.filter(|_| self.single.tag.is_some()).map(|digest| Previous { digest, under: None });
+        let order = self.order(digest, self.single.tag.clone(), previous);
+        let mut copies = self.batch.copy_each(order);
+        let arrival = match copies.next().await {
+            Some((_, Ok(arrival))) => arrival,
+            Some((_, Err(error))) => return Err((Some(digest), TagOutcome::failed(&error))),
+            None => return Err((Some(digest), TagOutcome::failed(&CopyError::Interrupted))),
+        };
+        let outcome = match there {
+            Some(previous) => TagOutcome::Replaced { previous, kept_as: None },
+            None => TagOutcome::Copied,
+        };
+        self.note_referrers_of(&arrival).await;
+        arrived(self.run, &arrival, outcome).await;
+        Ok(())
+    }
+
+    /// Reads the manifest by the tag itself, as a run of an entry does: a source whose HEAD states another digest is not believed.
+    async fn confirm(&self, stated: Digest) -> Result<(), Failed> {
+        let ManifestRef::Tag(tag) = &self.single.reference else { return Ok(()) };
+        if self.source.is_mirrored() || self.source.counts_manifest_reads() {
+            return Ok(());
+        }
+        let read = self.batch.read_tag(tag).await.map_err(|error| (Some(stated), TagOutcome::failed(&error)))?;
+        if read == stated {
+            return Ok(());
+        }
+        let detail =
+            format!("it was said to be {stated} and is {read}: the tag moved meanwhile, or the source is wrong");
+        let error = StoreError::new(self.source.place(), Step::ReadManifest, tag, ErrorKind::Corrupt, detail);
+        Err((Some(stated), TagOutcome::failed_at(Side::Source, &error)))
+    }
+
+    fn order(&self, digest: Digest, tag: Option<Tag>, previous: Option<Previous>) -> Order {
+        Order { reference: self.single.reference.clone(), digest, tag, targets: vec![(0, previous)] }
+    }
+
+    async fn note_referrers_of(&self, arrival: &Arrival) {
+        if arrival.digest == arrival.source_digest {
+            self.checks.note_copy(arrival.digest, &arrival.target).await;
+        }
+    }
+
+    async fn settle(&self, digest: Option<Digest>, outcome: TagOutcome) {
+        let report = TagReport {
+            source: self.source.place().to_owned(),
+            target: self.target.place().to_owned(),
+            tag: self.single.tag.clone(),
+            digest,
+            source_digest: digest,
+            outcome,
+            blobs: BlobCounts::default(),
+            bytes: 0,
+        };
+        self.run.settle(report).await;
+    }
+}

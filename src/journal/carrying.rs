@@ -1,0 +1,136 @@
+//! What a process recorded, carried into another journal that was put in place of the one that it had open: its runs with their evidence and
+//! open intents. The statements for that alone, and the numbers that runs and the process have since.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension as _, Result, TransactionBehavior, params};
+
+use super::queries::{ARRIVAL, register_process};
+
+/// What rows are called in the journal that is open now, by kind and by what they were called where they were first written.
+#[derive(Debug, Clone)]
+pub(super) struct Numbers(pub(super) HashMap<(&'static str, i64), i64>);
+
+/// A run.
+pub(super) const RUN: &str = "run";
+
+/// A process.
+pub(super) const PROCESS: &str = "process";
+
+impl Numbers {
+    /// Tells the connection of them.
+    pub(super) fn note(&self, db: &Connection) -> Result<()> {
+        let mut statement =
+            db.prepare("INSERT OR REPLACE INTO temp.renumbered (kind, old, new) VALUES (?1, ?2, ?3)")?;
+        self.0.iter().try_for_each(|((kind, old), new)| statement.execute(params![kind, old, new]).map(drop))
+    }
+}
+
+/// Makes the table that [`renumbered`] reads, for a connection that has just been opened.
+pub(super) fn prepare(db: &Connection) -> Result<()> {
+    db.execute_batch(
+        "PRAGMA temp_store = MEMORY;
+         CREATE TEMP TABLE renumbered (kind TEXT, old INTEGER, new INTEGER NOT NULL, PRIMARY KEY (kind, old));",
+    )
+}
+
+/// The number of a row by now.
+pub(super) fn renumbered(db: &Connection, kind: &str, number: i64) -> Result<i64> {
+    let mut statement = db.prepare_cached("SELECT new FROM temp.renumbered WHERE kind = ?1 AND old = ?2")?;
+    Ok(statement.query_row(params![kind, number], |row| row.get(0)).optional()?.unwrap_or(number))
+}
+
+/// Carries over what the process has in `saved` and the journal `db` lacks. `lock` is the process's lock by now, `before` are the numbers until
+/// now. Answers the process's row and the numbers from now on.
+pub(super) fn carry_over(
+    db: &mut Connection,
+    saved: &Path,
+    process: i64,
+    lock: &str,
+    before: &Numbers,
+) -> Result<(i64, Numbers)> {
+    db.execute("ATTACH ?1 AS saved", [saved.to_string_lossy()])?;
+    let carried = carry_over_attached(db, process, lock);
+    let detached = db.execute_batch("DETACH saved");
+    let (new_process, runs) = carried?;
+    detached?;
+    // What was renumbered before goes on under its first number.
+    let now = |kind: &'static str, number: i64| match kind {
+        RUN => runs.get(&number).copied().unwrap_or(number),
+        _ => new_process,
+    };
+    let mut numbers: HashMap<_, _> =
+        before.0.iter().map(|((kind, old), new)| ((*kind, *old), now(kind, *new))).collect();
+    let renamed: Vec<i64> = before.0.iter().filter(|((kind, _), _)| *kind == RUN).map(|(_, new)| *new).collect();
+    for (old, new) in runs.iter().filter(|(old, _)| !renamed.contains(old)) {
+        numbers.insert((RUN, *old), *new);
+    }
+    if !before.0.keys().any(|(kind, _)| *kind == PROCESS) {
+        numbers.insert((PROCESS, process), new_process);
+    }
+    Ok((new_process, Numbers(numbers)))
+}
+
+fn carry_over_attached(db: &mut Connection, process: i64, lock: &str) -> Result<(i64, HashMap<i64, i64>)> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let known = transaction.query_row("SELECT id FROM main.processes WHERE lock = ?1", [lock], |row| row.get(0));
+    let new_process = match known.optional()? {
+        Some(id) => id,
+        None => register_process(&transaction, std::process::id(), lock)?,
+    };
+    let mut runs = HashMap::new();
+    for (run, entry, started) in list_runs_of(&transaction, process)? {
+        let there = transaction
+            .query_row("SELECT id FROM main.runs WHERE entry = ?1 AND started = ?2", params![entry, started], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        let new = match there {
+            Some(id) => id,
+            None => copy_run(&transaction, run, new_process)?,
+        };
+        for table in ["evidence", "intents"] {
+            copy_arrivals(&transaction, table, run, new)?;
+        }
+        runs.insert(run, new);
+    }
+    transaction.commit()?;
+    Ok((new_process, runs))
+}
+
+fn list_runs_of(db: &Connection, process: i64) -> Result<Vec<(i64, String, String)>> {
+    let mut statement = db.prepare("SELECT id, entry, started FROM saved.runs WHERE process = ?1 ORDER BY id")?;
+    statement.query_map([process], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+}
+
+/// One that is under way stays so, unless another process has begun a run of its entry meanwhile.
+fn copy_run(db: &Connection, run: i64, process: i64) -> Result<i64> {
+    db.execute(
+        "INSERT INTO main.runs (process, entry, trigger, scheduled_at, started, ended, outcome, copied, kept, refused, failed,
+             bytes, error, postponed, postponed_until, failures_before)
+         SELECT ?2, entry, trigger, scheduled_at, started,
+             CASE WHEN ended IS NULL AND contested THEN started ELSE ended END,
+             CASE WHEN ended IS NULL AND contested THEN 'interrupted' ELSE outcome END,
+             copied, kept, refused, failed, bytes, error, postponed, postponed_until, failures_before
+         FROM (SELECT *, EXISTS (SELECT 1 FROM main.runs AS other
+                                 WHERE other.entry = mine.entry AND other.ended IS NULL AND other.entry <> '(copy)') AS contested
+               FROM saved.runs AS mine WHERE id = ?1)",
+        [run, process],
+    )?;
+    Ok(db.last_insert_rowid())
+}
+
+fn copy_arrivals(db: &Connection, table: &str, run: i64, new: i64) -> Result<()> {
+    let columns = ARRIVAL.trim_start_matches("run,");
+    db.execute(
+        &format!(
+            "INSERT INTO main.{table} (run, {columns}) SELECT ?2, {columns} FROM saved.{table} AS mine
+             WHERE run = ?1 AND NOT EXISTS (
+                 SELECT 1 FROM main.{table} AS there WHERE there.run = ?2 AND there.target = mine.target
+                     AND there.tag IS mine.tag AND there.digest = mine.digest)"
+        ),
+        [run, new],
+    )?;
+    Ok(())
+}

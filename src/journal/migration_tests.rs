@@ -1,0 +1,75 @@
+//! Journals of every earlier version, with rows as the programs of their time wrote them, opened by this program.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::tests::{arrival, at, begun, place};
+use super::*;
+use crate::oci::Digest;
+
+/// A journal of version `version` with a run, evidence of it and a tag that it saw; from version 5 on with a notice that waits and what its
+/// receiver knows.
+fn old_journal(path: &Path, version: usize) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut db = Connection::open(path).unwrap();
+    schema::climb(&mut db, path, &schema::LADDER[..version]).unwrap();
+    let digest = Digest::of(b"old");
+    db.execute_batch(&format!(
+        "PRAGMA journal_mode = WAL;
+         INSERT INTO processes (pid, lock, gone) VALUES (1, 'journal.db.1-0.lock', 1);
+         INSERT INTO runs (process, entry, trigger, started, ended, outcome, copied)
+             VALUES (1, 'a', 'hand', '2026-05-09T00:00:00.000000Z', '2026-05-09T00:01:00.000000Z', 'succeeded', 1);
+         INSERT INTO evidence (run, entry, source, source_reference, source_digest, target, tag, digest, media_type, manifests,
+             blobs_copied, blobs_mounted, blobs_found, bytes, source_identity, target_identity, started, ended)
+             VALUES (1, 'a', 'h/a', 'v1', '{digest}', 't/a', 'v1', '{digest}', 'm', 1, 2, 3, 4, 5, 'x', 'y',
+                     '2026-05-09T00:00:00.000000Z', '2026-05-09T00:00:30.000000Z');
+         INSERT INTO tag_observations VALUES ('a', 'h/a', 't/a', 'v1', '{digest}', NULL,
+             '2026-05-09T00:00:00.000000Z', '2026-05-09T00:00:00.000000Z');"
+    ))
+    .unwrap();
+    if version >= 5 {
+        db.execute_batch(
+            "INSERT INTO notices (message, receiver, subject, event, body, made)
+                 VALUES ('msg_1', 'r', 'a', 'failure', '{}', '2026-05-09T00:00:00.000000Z');
+             INSERT INTO notices_told VALUES ('a', 'r', 'failure', '2026-05-09T00:00:00.000000Z');",
+        )
+        .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_journal_of_each_earlier_version_keeps_its_rows_and_takes_new_ones() {
+    let versions = 1..schema::LADDER.len();
+    assert!(versions.len() >= 7, "{versions:?}");
+    for version in versions {
+        let place = place();
+        old_journal(&place.path, version);
+        let older = Journal::open_existing(&place.path).unwrap_err();
+        assert!(matches!(older, JournalError::Older { .. }), "{version}: {older}");
+
+        let journal = Journal::open(&place.path).unwrap();
+        let [old] = &journal.evidence(&EvidenceFilter::default()).await.unwrap()[..] else { panic!("{version}") };
+        assert_eq!((old.arrival.previous, old.recovered, old.arrival.bytes), (None, None, 5), "{version}");
+        assert_eq!(old.arrival.digest, Digest::of(b"old"));
+        let runs = journal.history(&HistoryFilter::default()).await.unwrap();
+        assert_eq!((runs.len(), runs[0].tags.copied, runs[0].outcome), (1, 1, Some(Outcome::Succeeded)), "{version}");
+        assert_eq!(journal.last_selection("a").await.unwrap().len(), 1, "{version}");
+        if version >= 5 {
+            assert_eq!(journal.told_of("a").await.unwrap().len(), 1, "what is known stays known");
+            let waits = journal.next_notice("r").await.unwrap().unwrap();
+            journal.notice_delivered(waits.number).await.unwrap();
+            assert_eq!(journal.told_of("a").await.unwrap().len(), 1, "{version}");
+        }
+        for entry in ["a", COPY] {
+            let run = begun(&journal, entry, 1).await;
+            let moved = crate::copy::event::Arrival { previous: Some(Digest::of(b"old")), ..arrival("v1", 2) };
+            journal.record_intent(run, entry, &moved).await.unwrap();
+            journal.record_arrival(run, entry, &moved).await.unwrap();
+        }
+        begun(&journal, COPY, 3).await;
+        assert_eq!(journal.evidence(&EvidenceFilter::default()).await.unwrap().len(), 3, "{version}");
+        let other = journal.begin_run("a", Trigger::Hand, at(4)).await.unwrap();
+        assert!(matches!(other, Begun::AlreadyRunning { .. }), "{version}: {other:?}");
+    }
+}

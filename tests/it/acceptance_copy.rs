@@ -1,0 +1,143 @@
+//! `transship copy`, seen from outside: what it asks of both sides, and what it records.
+
+use serde_json::Value;
+
+use crate::support::images::{self, Family};
+use crate::support::programs::{DEADLINE, Output, Running};
+use crate::support::registry::{Fault, Server};
+use crate::support::site::{Site, parse};
+
+/// Two registries, and a folder without a configuration.
+struct Scene {
+    source: Server,
+    target: Server,
+    site: Site,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self { source: Server::start(), target: Server::start(), site: Site::new() }
+    }
+
+    /// `copy` with these arguments behind the two places.
+    fn copy(&self, source: &str, target: &str, args: &[&str]) -> Output {
+        self.start(source, target, args).wait(DEADLINE)
+    }
+
+    fn start(&self, source: &str, target: &str, args: &[&str]) -> Running {
+        let (from, to) = (format!("{}/{source}", self.source.host()), format!("{}/{target}", self.target.host()));
+        let plain = ["--plain-http", self.source.host(), "--plain-http", self.target.host()];
+        let mut command = self.site.command(&[&["copy", &from, &to][..], &plain, args].concat());
+        command.env_remove("TRANSSHIP_CONFIG");
+        Running::start(&mut command)
+    }
+
+    fn recorded(&self, what: &str) -> Vec<Value> {
+        let journal = self.site.path("state/transship/journal.db");
+        let output = self.site.run(&[what, "--json", "--journal", journal.to_str().unwrap()]).expect_success();
+        parse(&output.stdout).as_array().unwrap().clone()
+    }
+}
+
+#[test]
+fn a_copy_is_a_run_with_evidence_in_the_journal_at_its_default_place() {
+    let scene = Scene::new();
+    images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
+    scene.copy("app:v1", "mine:stable", &[]).expect_success();
+    images::small(Family::Oci, 2).put(&scene.source, "app", Some("v1"));
+    scene.copy("app:v1", "mine:stable", &[]).expect_success();
+    scene.copy("app", "whole", &[]).expect_success();
+
+    let [whole, second, first] = &scene.recorded("evidence")[..] else { panic!("{:#?}", scene.recorded("evidence")) };
+    assert_eq!((&first["tag"], &first["previous"]), (&"stable".into(), &Value::Null));
+    assert_eq!((&second["previous"], &second["source_reference"]), (&first["digest"], &"v1".into()));
+    assert_eq!(whole["target"], format!("{}/whole", scene.target.host()));
+    let runs = scene.recorded("history");
+    let told: Vec<_> = runs.iter().map(|run| (&run["entry"], &run["trigger"], &run["outcome"])).collect();
+    assert_eq!(told, [(&"(copy)".into(), &"hand".into(), &"succeeded".into()); 3]);
+    let mut command = scene.site.command(&["history"]);
+    let by_default = Running::start(command.env_remove("TRANSSHIP_CONFIG")).wait(DEADLINE).expect_success();
+    assert!(by_default.stdout.contains("(copy)"), "without a configuration too: {}", by_default.stdout);
+}
+
+#[test]
+fn an_unchanged_image_costs_one_head_a_side_and_no_get() {
+    let scene = Scene::new();
+    images::two_platforms(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
+    for args in [&[][..], &["--platform", "linux/arm64"]] {
+        scene.copy("app:v1", "app", args).expect_success();
+        [&scene.source, &scene.target].iter().for_each(|side| side.log().clear());
+        let told = scene.copy("app:v1", "app", args).expect_success().stdout;
+        assert!(told.contains("nothing changed"), "{told}");
+        for side in [&scene.source, &scene.target] {
+            let asked: Vec<String> = side.log().requests().iter().map(|one| one.kind.clone()).collect();
+            assert_eq!(asked.iter().filter(|kind| kind.starts_with("manifest ")).count(), 1, "{args:?} {asked:?}");
+            assert_eq!(side.log().count("manifest HEAD"), 1, "{args:?} {asked:?}");
+        }
+    }
+}
+
+#[test]
+fn a_signature_that_was_added_later_comes_with_another_copy_that_asks_for_it() {
+    let scene = Scene::new();
+    let image = images::small(Family::Oci, 1);
+    image.put(&scene.source, "app", Some("v1"));
+    scene.copy("app:v1", "app", &[]).expect_success();
+    let signature = format!("sha256-{}.sig", image.digest().hex());
+    images::small(Family::Oci, 2).put(&scene.source, "app", Some(&signature));
+    scene.copy("app:v1", "app", &["--again"]).expect_success();
+    assert_eq!(scene.target.store().tag("app", &signature), scene.source.store().tag("app", &signature));
+}
+
+#[test]
+fn a_copy_that_is_killed_after_the_write_has_its_evidence_after_the_next_to_the_same_place() {
+    let scene = Scene::new();
+    images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
+    scene.target.set(Fault::ManifestPutAnswerHeld);
+    let mut running = scene.start("app:v1", "app", &[]);
+    running.wait_until("the tag", |_| scene.target.store().tag("app", "v1").map(drop));
+    running.kill();
+    scene.target.heal();
+    scene.copy("app:v1", "elsewhere", &[]).expect_success();
+    assert_eq!(scene.recorded("evidence").len(), 1, "the first target is not asked");
+    scene.copy("app:v1", "app", &[]).expect_success();
+    let evidence = scene.recorded("evidence");
+    assert!(evidence.len() == 2 && evidence.iter().any(|row| row["recovered"].is_string()), "{evidence:#?}");
+}
+
+#[test]
+fn copies_of_one_image_at_once_do_not_wait_for_each_other() {
+    let scene = Scene::new();
+    images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
+    scene.target.set(Fault::Held("manifest PUT"));
+    let running: Vec<Running> = (0..3).map(|_| scene.start("app:v1", "app", &[])).collect();
+    let mut all = running;
+    all[0].wait_until("all three", |_| (scene.target.log().count("manifest PUT") == 3).then_some(()));
+    scene.target.heal();
+    for one in all {
+        one.wait(DEADLINE).expect_success();
+    }
+    assert_eq!(scene.recorded("history").len(), 3);
+}
+
+#[test]
+fn a_copy_without_a_place_for_the_journal_says_that_it_is_not_recorded() {
+    let scene = Scene::new();
+    images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
+    std::fs::write(scene.site.path("state"), "no folder").unwrap();
+    let told = scene.copy("app:v1", "app", &[]).expect_success();
+    assert!(told.stderr.contains("this copy is not recorded"), "{}", told.stderr);
+    let told = scene.copy("app:v1", "again", &["--no-journal"]).expect_success();
+    assert!(!told.stderr.contains("not recorded"), "{}", told.stderr);
+    std::fs::remove_file(scene.site.path("state")).unwrap();
+    std::fs::create_dir_all(scene.site.path("state/transship")).unwrap();
+    std::fs::write(scene.site.path("state/transship/journal.db"), "another program's file, and not small".repeat(90))
+        .unwrap();
+    let refused = scene.copy("app:v1", "third", &[]);
+    assert_eq!(refused.code(), 1);
+    assert!(
+        refused.stderr.contains("is not a journal of transship") && refused.stderr.contains("--no-journal"),
+        "{}",
+        refused.stderr
+    );
+}

@@ -1,0 +1,188 @@
+//! No tag moves without evidence: not where the process is killed right after the write, and not where the journal cannot be written.
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::support::http;
+use crate::support::images::{self, Family};
+use crate::support::programs::DEADLINE;
+use crate::support::registry::{Fault, Server};
+use crate::support::site::Site;
+
+/// Two registries and an entry `app` between them, with these tags at the source.
+struct Scene {
+    source: Server,
+    target: Server,
+    site: Site,
+}
+
+impl Scene {
+    fn new(tags: &[&str]) -> Self {
+        let (source, target, site) = (Server::start(), Server::start(), Site::new());
+        for (seed, tag) in tags.iter().enumerate() {
+            images::small(Family::Oci, seed as u64 + 1).put(&source, "app", Some(tag));
+        }
+        let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+        site.configure(&[source.host(), target.host()], &entry);
+        Self { source, target, site }
+    }
+
+    /// The tags at the target.
+    fn arrived(&self) -> Vec<String> {
+        self.target.store().tags("app").unwrap_or_default().into_keys().collect()
+    }
+
+    /// The evidence by tag: for each whether it was recovered, and the digest before.
+    fn evidence(&self) -> Vec<(String, bool, Value)> {
+        let rows = self.site.evidence(&[]);
+        let row = |row: &Value| {
+            (row["tag"].as_str().unwrap().to_owned(), row["recovered"].is_string(), row["previous"].clone())
+        };
+        let mut rows: Vec<_> = rows.iter().map(row).collect();
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        rows
+    }
+
+    /// Has the journal refuse a kind of write, as a full disk does.
+    fn refuse(&self, name: &str, write: &str) {
+        let refusal = format!("CREATE TRIGGER {name} BEFORE {write} BEGIN SELECT RAISE(FAIL, 'no room'); END");
+        self.journal().execute_batch(&refusal).unwrap();
+    }
+
+    fn allow(&self, name: &str) {
+        self.journal().execute_batch(&format!("DROP TRIGGER {name}")).unwrap();
+    }
+
+    fn journal(&self) -> Connection {
+        let db = Connection::open(self.site.journal()).unwrap();
+        db.busy_timeout(DEADLINE).unwrap();
+        db
+    }
+
+    /// A run that is killed after a tag was written at the target and before the registry's answer.
+    fn killed_after_a_write(&self) {
+        self.target.set(Fault::ManifestPutAnswerHeld);
+        let before = self.arrived();
+        let digests = self.target.store().tags("app");
+        let mut running = self.site.start(&["once"]);
+        running.wait_until("the tag at the target", |_| (self.target.store().tags("app") != digests).then_some(()));
+        running.kill();
+        self.target.heal();
+        assert!(self.arrived().len() >= before.len());
+    }
+}
+
+#[test]
+fn a_tag_written_right_before_a_kill_has_its_evidence_after_the_next_run() {
+    let scene = Scene::new(&["v1", "v2", "v3"]);
+    scene.killed_after_a_write();
+    assert!(scene.evidence().len() < scene.arrived().len());
+    let told = scene.site.run(&["evidence"]).expect_success().stderr;
+    assert!(told.contains("tags were about to be written when their run was cut off"), "{told}");
+    scene.site.once();
+    let evidence = scene.evidence();
+    let tags: Vec<&str> = evidence.iter().map(|(tag, ..)| tag.as_str()).collect();
+    assert_eq!(tags, ["v1", "v2", "v3"], "each once");
+    assert!(evidence.iter().any(|(_, recovered, _)| *recovered), "{evidence:?}");
+    let recovered = scene.site.evidence(&[]).into_iter().find(|row| row["recovered"].is_string()).unwrap();
+    let runs = scene.site.history(&[]);
+    assert_eq!((&recovered["run"], &runs[1]["outcome"]), (&runs[1]["id"], &"interrupted".into()), "of the killed run");
+    let table = scene.site.run(&["evidence"]).expect_success();
+    assert!(table.stdout.contains(" (recovered)") && table.stderr.is_empty(), "{table:?}");
+    scene.target.log().clear();
+    scene.site.once();
+    assert_eq!(scene.target.log().count("manifest HEAD"), 3, "nothing is open any more");
+}
+
+#[test]
+fn a_moved_tag_has_the_digest_before_in_its_evidence_also_after_a_kill() {
+    let scene = Scene::new(&["v1"]);
+    scene.site.once();
+    let first = scene.target.store().tag("app", "v1").unwrap().to_string();
+    images::small(Family::Oci, 7).put(&scene.source, "app", Some("v1"));
+    scene.killed_after_a_write();
+    let second = scene.target.store().tag("app", "v1").unwrap().to_string();
+    scene.site.once();
+    images::small(Family::Oci, 8).put(&scene.source, "app", Some("v1"));
+    scene.site.once();
+    let evidence = scene.evidence();
+    let expected = |recovered, previous: Value| ("v1".to_owned(), recovered, previous);
+    assert!(evidence.contains(&expected(false, Value::Null)), "{evidence:?}");
+    assert!(evidence.contains(&expected(true, first.into())), "{evidence:?}");
+    assert!(evidence.contains(&expected(false, second.into())), "{evidence:?}");
+}
+
+#[test]
+fn an_intent_whose_target_does_not_answer_stays_open_until_it_does() {
+    let scene = Scene::new(&["v1"]);
+    scene.killed_after_a_write();
+    scene.target.set(Fault::Unavailable { next: 1000 });
+    scene.site.run(&["once"]);
+    assert_eq!(scene.evidence(), []);
+    scene.target.heal();
+    scene.site.once();
+    assert_eq!(scene.evidence(), [("v1".to_owned(), true, Value::Null)]);
+}
+
+#[test]
+fn a_tag_that_was_never_written_leaves_no_evidence() {
+    let scene = Scene::new(&["v1"]);
+    scene.target.set(Fault::ManifestPutFailsFor("v1".into()));
+    assert_eq!(scene.site.run(&["once"]).code(), 1);
+    scene.target.heal();
+    assert_eq!((scene.arrived().len(), scene.evidence().len()), (0, 0));
+    scene.site.once();
+    assert_eq!(scene.evidence(), [("v1".to_owned(), false, Value::Null)], "the new run's own");
+}
+
+#[test]
+fn no_tag_moves_while_its_intent_cannot_be_recorded() {
+    let scene = Scene::new(&["v0"]);
+    scene.site.once();
+    scene.refuse("full", "INSERT ON intents");
+    images::small(Family::Oci, 9).put(&scene.source, "app", Some("v9"));
+    let output = scene.site.run(&["once"]);
+    assert_eq!(output.code(), 1, "{output:?}");
+    assert!(output.stdout.contains("v9 is left as it was, for its evidence cannot be recorded"), "{}", output.stdout);
+    assert_eq!(scene.arrived(), ["v0"]);
+    scene.allow("full");
+    scene.site.once();
+    assert_eq!(scene.arrived(), ["v0", "v9"]);
+    assert_eq!(scene.evidence().len(), 2);
+}
+
+#[test]
+fn evidence_that_could_not_be_written_is_completed_by_the_next_run() {
+    let scene = Scene::new(&["v0"]);
+    scene.site.once();
+    images::small(Family::Oci, 9).put(&scene.source, "app", Some("v9"));
+    scene.refuse("full", "INSERT ON evidence");
+    assert_eq!(scene.site.run(&["once"]).code(), 1);
+    assert_eq!((scene.arrived().len(), scene.evidence().len()), (2, 1));
+    scene.allow("full");
+    scene.site.once();
+    assert_eq!(scene.evidence()[1], ("v9".to_owned(), true, Value::Null));
+}
+
+#[test]
+fn a_daemon_that_could_not_record_the_end_of_a_run_runs_the_entry_again() {
+    let scene = Scene::new(&["v0"]);
+    let (from, to) = (scene.source.host(), scene.target.host());
+    let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"}}");
+    let plain = format!("\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true}}");
+    let daemon = format!("status: \"127.0.0.1:0\", control: \"{}\"", scene.site.path("control").display());
+    scene.site.configure_fully(&daemon, &plain, &entry);
+    scene.site.once();
+    let mut daemon = scene.site.start(&["run"]);
+    let address = daemon.ready();
+    scene.refuse("full", "UPDATE OF ended ON runs");
+    let failed = scene.site.run(&["trigger", "app", "--wait"]);
+    assert_eq!(failed.code(), 1, "{failed:?}");
+    scene.allow("full");
+    let told = scene.site.run(&["trigger", "app", "--wait"]).expect_success();
+    assert!(http::status(&address).is_some(), "{told:?}");
+    let outcomes: Vec<Value> = scene.site.history(&[]).iter().map(|run| run["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["succeeded"; 3], "its end is recorded late, as it was");
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+}
