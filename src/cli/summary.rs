@@ -72,7 +72,8 @@ fn headline(report: &RunReport) -> String {
 
 fn counts(report: &RunReport) -> String {
     let count = |word: &str| report.tags.iter().filter(|tag| told(&tag.outcome) == word).count();
-    let counted = ["copied", "replaced", "kept", "refused", "postponed", "failed"].map(|word| (count(word), word));
+    let counted =
+        ["copied", "replaced", "kept", "refused", "blocked", "postponed", "failed"].map(|word| (count(word), word));
     let shown = counted.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     shown.collect::<Vec<_>>().join(", ")
 }
@@ -114,6 +115,7 @@ fn trouble(tag: &TagReport) -> Option<String> {
     let (what, target) = (named(tag), &tag.target);
     match &tag.outcome {
         TagOutcome::Refused { reason } => Some(format!("refused {what} at {target}: {reason}")),
+        TagOutcome::Blocked { reason } => Some(format!("blocked {what} at {target}: {reason}")),
         TagOutcome::Failed { message, .. } => Some(format!("failed {what} at {target}: {message}")),
         TagOutcome::Contested { entries } => {
             let entries = entries.join(" and ");
@@ -145,6 +147,7 @@ fn told(outcome: &TagOutcome) -> &'static str {
         TagOutcome::Replaced { .. } => "replaced",
         TagOutcome::Kept => "kept",
         TagOutcome::Refused { .. } => "refused",
+        TagOutcome::Blocked { .. } => "blocked",
         TagOutcome::Postponed { .. } => "postponed",
         TagOutcome::Contested { .. } | TagOutcome::Failed { .. } => "failed",
     }

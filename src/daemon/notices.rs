@@ -346,6 +346,7 @@ fn place_of(fact: &str) -> &str {
 fn held_tag(tag: &TagReport) -> Option<Held> {
     let (outcome, reason, until) = match &tag.outcome {
         TagOutcome::Refused { reason } => ("refused", reason, None),
+        TagOutcome::Blocked { reason } => ("blocked", reason, None),
         TagOutcome::Postponed { until, reason } => ("postponed", reason, Some(*until)),
         _ => return None,
     };

@@ -311,6 +311,7 @@ fn log_tag(report: &TagReport) {
         }
         TagOutcome::Kept => tracing::debug!(source, target, tag, digest, "unchanged"),
         TagOutcome::Refused { reason } => tracing::warn!(source, target, tag, digest, reason, "refused"),
+        TagOutcome::Blocked { reason } => tracing::warn!(source, target, tag, digest, reason, "blocked"),
         TagOutcome::Postponed { reason, .. } => tracing::debug!(source, target, tag, digest, reason, "postponed"),
         TagOutcome::Contested { entries } => {
             tracing::error!(source, target, tag, problem = contested_message(report, entries), "failed");
