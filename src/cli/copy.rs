@@ -145,7 +145,16 @@ impl Copy {
         };
         let tags = tag.into_iter().collect();
         let entry = self.source.to_string();
-        Ok(RunReport { entry, run: None, started, ended: Utc::now(), outcome, tags, problems: Vec::new() })
+        Ok(RunReport {
+            entry,
+            run: None,
+            started,
+            ended: Utc::now(),
+            outcome,
+            tags,
+            problems: Vec::new(),
+            in_doubt: Vec::new(),
+        })
     }
 }
 

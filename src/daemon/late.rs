@@ -51,7 +51,12 @@ impl PairRun<'_> {
         if arrival.digest != arrival.source_digest || is_signature(reference) {
             return;
         }
-        if self.batch.is_in_doubt(&arrival.digest) {
+        // Which children an index has is not at hand here: any doubt may be about one of them.
+        let is_in_doubt = match arrival.media_type.is_index() {
+            true => !self.batch.doubted_referrers().is_empty(),
+            false => self.batch.is_in_doubt(&arrival.digest),
+        };
+        if is_in_doubt {
             self.checks.note_doubt(arrival.digest, &arrival.target).await;
         } else {
             self.checks.note_copy(arrival.digest, &arrival.target).await;

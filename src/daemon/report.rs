@@ -33,6 +33,20 @@ pub struct RunReport {
     pub tags: Vec<TagReport>,
     /// What failed that is no single tag: a listing, a catalog, the journal.
     pub problems: Vec<String>,
+    /// The manifests of which nobody could tell what refers to them. They are there; what may refer to them is looked for again in the
+    /// next run.
+    pub in_doubt: Vec<InDoubt>,
+}
+
+/// A manifest of which nobody could tell what refers to it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct InDoubt {
+    /// The source repository.
+    pub source: String,
+    /// The manifest.
+    pub digest: Digest,
+    /// Why nobody could tell.
+    pub reason: String,
 }
 
 /// How a run ended.

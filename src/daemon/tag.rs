@@ -116,6 +116,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         seen: Mutex::default(),
     };
     work.all(selected).await;
+    run.doubt(work.pair.source.place(), work.batch.doubted_referrers());
     work.remember().await;
 }
 

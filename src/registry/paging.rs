@@ -66,11 +66,13 @@ impl Paging {
     }
 
     /// Whether a page without a link may not be the last one: it has as many names as were asked for, or as pages had that were not
-    /// the last, or a number that page sizes are made of. Proxies drop `Link` (Quay, PR 5398), and then the first page looks like all.
+    /// the last. Proxies drop `Link` (Quay, PR 5398), and then the first page looks like all: where no link was ever seen, so does
+    /// a page of a number that page sizes are made of.
     pub(crate) fn is_full(&self, page: &Url, names: usize) -> bool {
         let largest = self.largest.load(Ordering::Relaxed);
         let is_as_asked = asked_size(page).is_some_and(|asked| names >= asked);
-        names > 0 && (is_as_asked || (largest > 0 && names >= largest) || names.is_multiple_of(ROUND))
+        let is_as_seen = if largest > 0 { names >= largest } else { names.is_multiple_of(ROUND) };
+        names > 0 && (is_as_asked || is_as_seen)
     }
 }
 
@@ -233,6 +235,8 @@ mod tests {
         );
         paging.learn_size(30);
         assert_eq!([full("?n=1000", 29), full("?n=1000", 30)], [false, true]);
+        paging.learn_size(100);
+        assert_eq!([full("?n=1000", 50), full("?n=1000", 100)], [false, true], "links come through here");
     }
 
     #[test]

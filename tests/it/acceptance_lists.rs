@@ -201,6 +201,8 @@ fn a_source_that_refuses_the_referrers_api_in_any_way_loses_no_image() {
         let says_no_api = [400, 404, 405, 406, 410, 415, 501].contains(&status);
         let warned = output.stderr.contains("referrers: false");
         assert_eq!(warned, !says_no_api, "{status}: {}", output.stderr);
+        let counted = output.stdout.contains("what refers to 1 manifest could not be told");
+        assert_eq!(counted, !says_no_api, "{status}: {}", output.stdout);
         pair.source.heal();
         if !says_no_api {
             pair.site.once();
@@ -226,26 +228,18 @@ fn a_source_that_refuses_the_fallback_tag_as_well_is_copied_without_referrers() 
 
 #[test]
 fn one_odd_answer_of_the_referrers_api_leaves_nothing_behind() {
-    // The first answer of a process, or two in a row of a registry that has answered before.
-    for (status, times, first) in [(404, 1, true), (200, 1, true), (404, 2, false), (200, 2, false), (503, 9, false)] {
+    for (status, times) in [(404, 1), (200, 1), (403, 1), (503, 9)] {
         let pair = Pair::with("");
-        let other = images::small(Family::Oci, 8);
-        other.put(&pair.source, "app", Some("a"));
-        if !first {
-            // It is asked for `v2` first, which shows that there is the API.
-            pair.site.once();
-            images::small(Family::Oci, 7).put(&pair.source, "app", Some("v2"));
-        }
         let (_, sbom) = pair.with_sbom();
         pair.source.set(Fault::ReferrersAnswered { status, times });
         let odd = pair.site.run(&["once"]);
         assert_eq!(odd.code(), 0, "{}", odd.stderr);
         pair.source.heal();
         if !pair.has(&sbom) {
-            assert!(odd.stderr.contains("referrers: false"), "{status} {times}: {}", odd.stderr);
+            assert!(odd.stderr.contains("referrers: false"), "{status}: {}", odd.stderr);
             pair.site.once();
         }
-        assert!(pair.has(&sbom), "{status} {times} {first}");
+        assert!(pair.has(&sbom), "{status}");
     }
 }
 

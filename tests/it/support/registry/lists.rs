@@ -97,6 +97,9 @@ pub(super) fn catalog(shared: &Shared, asked: &Asked) -> Response {
     if shared.faults.has(&Fault::NoCatalog) {
         return answer::error(404, "UNSUPPORTED", "there is no catalog");
     }
+    if let Some(refusal) = refused_size(shared, asked) {
+        return refusal;
+    }
     let (page, link) = page(shared, &shared.store.repositories(), asked, "/v2/_catalog");
     list(&json!({"repositories": page}).to_string(), link, shared)
 }

@@ -106,8 +106,8 @@ fn put(shared: &Shared, repository: &str, reference: &str, headers: &HeaderMap, 
         return answer::error(404, "MANIFEST_BLOB_UNKNOWN", &missing);
     }
     if tag.is_some_and(|tag| shared.faults.has(&Fault::TagLocked(tag.to_owned()))) {
-        let told = "The operation is disallowed on this registry, repository or image.";
-        return answer::error(405, "DENIED", told);
+        let told = r#"{"errors":[{"code":"DENIED","message":"The operation is disallowed on this registry, repository or image."}]}"#;
+        return answer::with(405, &[("content-type", "application/json".into())], told);
     }
     if let Some(tag) = tag
         && shared.faults.has(&Fault::ImmutableTags)
