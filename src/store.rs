@@ -61,6 +61,8 @@ impl fmt::Debug for Scope {
 pub enum TagEntry {
     /// A tag, with its digest where the listing tells it.
     Tag(Tag, Option<Digest>),
+    /// The same for a tag that the registry says nobody may write: it is locked there.
+    Locked(Tag, Option<Digest>),
     /// A name outside the grammar of tags. It cannot be asked for, so it is skipped, by name.
     Unusable(String),
 }
@@ -85,6 +87,8 @@ pub struct Referrers {
     pub manifests: Vec<Descriptor>,
     /// The list as it stands under the fallback tag, where that is where it came from.
     pub fallback: Option<Manifest>,
+    /// Why there may be more of them: nobody could tell, so this is never "none". `None` where the list is complete.
+    pub doubt: Option<String>,
 }
 
 /// One repository at one endpoint, readable.
@@ -120,7 +124,8 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// A blob's bytes from `offset` (at most its size) on. Not verified.
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError>;
 
-    /// What refers to `subject`. A failed lookup is an error, never "none". `fallback` is what the tag listing told of the
+    /// What refers to `subject`. Where that cannot be told, the answer says so ([`Referrers::doubt`]) or is an error; it is never
+    /// "none". `fallback` is what the tag listing told of the
     /// fallback tag: an endpoint that has only that need not be asked where the tag is absent.
     async fn referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError>;
 
@@ -145,6 +150,10 @@ pub trait Source: Send + Sync + fmt::Debug {
     fn manifest_reads_left(&self) -> Option<u64> {
         Some(u64::MAX)
     }
+
+    /// Waits until something is known of how many manifests may be read, where that is counted. It never ends where nothing is
+    /// asked. Cancel safe.
+    async fn knows_manifest_reads(&self) {}
 
     /// Sets aside the reads of manifests that are worth nothing without each other, all or none; where there are not
     /// enough it is [`ErrorKind::QuotaSpent`]. What was set aside and not read is given back when the reservation is dropped.
@@ -247,8 +256,9 @@ pub trait Target: Source {
 
     /// Makes `referrers` (already pushed) findable from `subject` at an endpoint that does not do so by itself:
     /// adds them to the list under the fallback tag, which is read again and merged under a lock. Where there is no list
-    /// yet, `referrers.fallback` is written verbatim; `list` is what is known of that.
-    async fn link_referrers(&self, _subject: &Digest, _referrers: &Referrers, _list: Listed) -> Result<(), StoreError> {
+    /// yet, `referrers.fallback` is written verbatim. No listing of tags is believed about that: a list that it left out would be
+    /// overwritten.
+    async fn link_referrers(&self, _subject: &Digest, _referrers: &Referrers) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -106,6 +106,7 @@ fn walk(source: &dyn Source, descriptor: Descriptor, referrers: bool, depth: usi
         if referrers {
             match source.referrers(&node.descriptor.digest, Listed::Perhaps).await {
                 Ok(found) => {
+                    node.problem = node.problem.or(found.doubt);
                     for referrer in found.manifests {
                         node.referrers.push(walk(source, referrer, true, depth - 1).await);
                     }

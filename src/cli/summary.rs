@@ -27,6 +27,9 @@ pub(super) fn print(report: &RunReport, output: &mut Output) -> io::Result<()> {
     if let Some(waits) = waits(report) {
         output.line(format!("  {waits}"))?;
     }
+    if let Some(doubt) = doubt(report) {
+        output.line(format!("  {doubt}"))?;
+    }
     report.problems.iter().try_for_each(|problem| output.line(format!("  failed: {problem}")))
 }
 
@@ -72,7 +75,8 @@ fn headline(report: &RunReport) -> String {
 
 fn counts(report: &RunReport) -> String {
     let count = |word: &str| report.tags.iter().filter(|tag| told(&tag.outcome) == word).count();
-    let counted = ["copied", "replaced", "kept", "refused", "postponed", "failed"].map(|word| (count(word), word));
+    let counted =
+        ["copied", "replaced", "kept", "refused", "blocked", "postponed", "failed"].map(|word| (count(word), word));
     let shown = counted.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     shown.collect::<Vec<_>>().join(", ")
 }
@@ -114,6 +118,7 @@ fn trouble(tag: &TagReport) -> Option<String> {
     let (what, target) = (named(tag), &tag.target);
     match &tag.outcome {
         TagOutcome::Refused { reason } => Some(format!("refused {what} at {target}: {reason}")),
+        TagOutcome::Blocked { reason } => Some(format!("blocked {what} at {target}: {reason}")),
         TagOutcome::Failed { message, .. } => Some(format!("failed {what} at {target}: {message}")),
         TagOutcome::Contested { entries } => {
             let entries = entries.join(" and ");
@@ -139,12 +144,26 @@ fn waits(report: &RunReport) -> Option<String> {
     Some(format!("{count} {wait} until {until} at least: {reason}"))
 }
 
+/// Of how many manifests nobody could tell what refers to them, and why: the first stands for all.
+fn doubt(report: &RunReport) -> Option<String> {
+    let reason = &report.in_doubt.first()?.reason;
+    let count = match report.in_doubt.len() {
+        1 => "1 manifest".to_owned(),
+        count => format!("{count} manifests"),
+    };
+    Some(format!(
+        "what refers to {count} could not be told and is left behind: {reason}; the next run looks again, and `referrers: false` \
+         leaves all of it out"
+    ))
+}
+
 fn told(outcome: &TagOutcome) -> &'static str {
     match outcome {
         TagOutcome::Copied => "copied",
         TagOutcome::Replaced { .. } => "replaced",
         TagOutcome::Kept => "kept",
         TagOutcome::Refused { .. } => "refused",
+        TagOutcome::Blocked { .. } => "blocked",
         TagOutcome::Postponed { .. } => "postponed",
         TagOutcome::Contested { .. } | TagOutcome::Failed { .. } => "failed",
     }
@@ -197,7 +216,16 @@ mod tests {
 
     fn report(outcome: RunOutcome, tags: Vec<TagReport>) -> RunReport {
         let (started, ended) = (at("2026-11-21T03:00:00Z"), at("2026-11-21T03:00:03.2Z"));
-        RunReport { entry: "python".into(), run: Some(1), started, ended, outcome, tags, problems: Vec::new() }
+        RunReport {
+            entry: "python".into(),
+            run: Some(1),
+            started,
+            ended,
+            outcome,
+            tags,
+            problems: Vec::new(),
+            in_doubt: Vec::new(),
+        }
     }
 
     fn printed(report: &RunReport) -> String {
@@ -213,6 +241,24 @@ mod tests {
         assert_eq!(exit(&[quiet]), Exit::Ok);
         let none = report(RunOutcome::Succeeded, vec![]);
         assert_eq!(printed(&none), "python: nothing changed (no tags) in 3.2s\n");
+    }
+
+    #[test]
+    fn referrers_that_nobody_could_tell_are_counted_with_the_way_out() {
+        let in_doubt = |content: &[u8]| crate::daemon::InDoubt {
+            source: "docker.io/library/python".into(),
+            digest: Digest::of(content),
+            reason: "docker.io/library/python: listing referrers of x: 403 Forbidden".into(),
+        };
+        let doubted = RunReport {
+            in_doubt: vec![in_doubt(b"a"), in_doubt(b"b")],
+            ..report(RunOutcome::Succeeded, vec![kept("3.12")])
+        };
+        let expected = "python: nothing changed (1 kept) in 3.2s\n  what refers to 2 manifests could not be told and is left behind: \
+                        docker.io/library/python: listing referrers of x: 403 Forbidden; the next run looks again, and \
+                        `referrers: false` leaves all of it out\n";
+        assert_eq!(printed(&doubted), expected);
+        assert_eq!(exit(&[doubted]), Exit::Ok);
     }
 
     #[test]

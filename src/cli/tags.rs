@@ -1,7 +1,7 @@
 //! `transship tags ENDPOINT`: the tag map of one repository.
 
 use anyhow::anyhow;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
@@ -72,7 +72,7 @@ impl Tags {
 /// All tags in the order of the listing, those without a digest resolved one by one.
 async fn tag_map(source: &dyn Source, with_digests: bool) -> Result<Vec<Line>, StoreError> {
     let listed = source.tags().filter_map(async |entry| match entry {
-        Ok(TagEntry::Tag(tag, digest)) => Some(Ok((tag, digest))),
+        Ok(TagEntry::Tag(tag, digest) | TagEntry::Locked(tag, digest)) => Some(Ok((tag, digest))),
         Ok(TagEntry::Unusable(name)) => {
             tracing::warn!(name, "skipped: it is listed as a tag and is none");
             None
@@ -87,8 +87,7 @@ async fn tag_map(source: &dyn Source, with_digests: bool) -> Result<Vec<Line>, S
         }
         Ok(Line { tag, digest })
     });
-    let lines: Vec<Result<Line, StoreError>> = resolved.buffered(AT_ONCE).collect().await;
-    lines.into_iter().collect()
+    resolved.buffered(AT_ONCE).try_collect().await
 }
 
 #[cfg(test)]

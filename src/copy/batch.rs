@@ -1,6 +1,6 @@
 //! One source repository and its targets during one run, and the copy of one digest from it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
@@ -15,7 +15,7 @@ use super::deliver::Delivery;
 use super::event::{Arrival, Event};
 use super::{Copier, CopyError, Ledger, Suspension, Unfinished};
 use crate::oci::{DerivedIndex, Descriptor, Digest, ManifestRef, Platform, Tag, derive_index};
-use crate::store::{Listed, ReferrerLink, Reservation, Source, Target};
+use crate::store::{Listed, ReferrerLink, Referrers, Reservation, Source, Target};
 
 /// What belongs to a digest, for all tags of a batch.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +37,8 @@ pub struct Batch {
     source_tags: Option<HashSet<Tag>>,
     surroundings: Surroundings,
     nodes: Nodes,
+    /// The manifests of which nobody could tell what refers to them, and why.
+    doubts: Mutex<BTreeMap<Digest, String>>,
 }
 
 /// What a batch belongs to.
@@ -168,7 +170,16 @@ impl Batch {
         let targets = targets.into_iter().map(|(target, contents)| Destination::new(target, contents)).collect();
         let copier = copier.clone();
         let surroundings = surroundings.into();
-        Arc::new(Self { copier, source, targets, rules, source_tags, surroundings, nodes: Nodes::default() })
+        Arc::new(Self {
+            copier,
+            source,
+            targets,
+            rules,
+            source_tags,
+            surroundings,
+            nodes: Nodes::default(),
+            doubts: Mutex::default(),
+        })
     }
 
     /// Copies the closure of a digest to the targets of the order and writes its tag there, last. One target's failure
@@ -287,6 +298,48 @@ impl Batch {
             return Ok(None);
         }
         self.source.reserve_manifest_reads(&unread).await.map_err(CopyError::source)
+    }
+
+    /// What refers to a digest at the source. Where nobody can tell, it is what is known, and the doubt is noted and told: it is no
+    /// reason not to copy the digest.
+    ///
+    /// # Errors
+    /// [`CopyError`] where the source may not be asked for now.
+    pub async fn referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, CopyError> {
+        let found = match self.source.referrers(subject, fallback).await {
+            Ok(found) => found,
+            Err(error) if error.quota_spent().is_some() => return Err(CopyError::source(error)),
+            Err(error) => Referrers { doubt: Some(error.to_string()), ..Referrers::default() },
+        };
+        if let Some(why) = &found.doubt {
+            self.doubt_referrers(*subject, why.clone());
+        }
+        Ok(found)
+    }
+
+    /// Notes that nobody could tell what refers to a digest.
+    pub fn doubt_referrers(&self, subject: Digest, why: String) {
+        let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        if doubts.is_empty() {
+            let source = self.source.place();
+            tracing::warn!(
+                source, %subject, why,
+                "what refers to it could not be told and is left behind until a later run; `referrers: false` leaves all of it out"
+            );
+        }
+        doubts.insert(subject, why);
+    }
+
+    /// The digests of which nobody could tell what refers to them, and why.
+    #[must_use]
+    pub fn doubted_referrers(&self) -> BTreeMap<Digest, String> {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it is in doubt what refers to a digest.
+    #[must_use]
+    pub fn is_in_doubt(&self, subject: &Digest) -> bool {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).contains_key(subject)
     }
 
     pub(super) async fn companions(&self, node: &Node) -> Result<Arc<Companions>, CopyError> {

@@ -353,7 +353,7 @@ pub(super) async fn find_companions(batch: &Batch, node: &Node) -> Result<Compan
     let digest = node.digest();
     let list = async {
         let fallback = batch.listed(&referrers_tag(&digest));
-        let list = batch.source.referrers(&digest, fallback).await.map_err(CopyError::source)?;
+        let list = batch.referrers(&digest, fallback).await?;
         believed(batch, digest, list).await
     };
     let tags = signature_tags(&digest).into_iter().filter(|tag| batch.listed(tag) == Listed::Perhaps);

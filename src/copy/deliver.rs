@@ -18,7 +18,7 @@ use super::flight::Room;
 use super::lane::Lane;
 use super::{Batch, CopyError, Ledger};
 use crate::oci::{Descriptor, Digest, Tag};
-use crate::store::{Listed, ReferrerLink, Referrers, Scope, Target};
+use crate::store::{ReferrerLink, Referrers, Scope, Target};
 
 /// How many manifests of one rank are written at a time.
 const AT_ONCE: usize = 16;
@@ -290,14 +290,13 @@ impl Delivery {
             annotations: root.view.annotations.clone(),
             ..root.manifest.descriptor()
         };
-        let list = Referrers { manifests: vec![descriptor], fallback: None };
+        let list = Referrers { manifests: vec![descriptor], ..Referrers::default() };
         self.link_once(subject, Some(root.digest()), &list).await
     }
 
     /// Once in a batch for a subject's whole list, and for each root that refers to it.
     async fn link_once(&self, subject: Digest, root: Option<Digest>, list: &Referrers) -> Result<(), CopyError> {
-        let known = if self.destination().is_empty() && root.is_none() { Listed::Absent } else { Listed::Perhaps };
-        let link = || async { self.target().link_referrers(&subject, list, known).await.map_err(CopyError::target) };
+        let link = || async { self.target().link_referrers(&subject, list).await.map_err(CopyError::target) };
         self.destination().linked(subject, root).get_or_try_init(link).await.map(|_| ())
     }
 

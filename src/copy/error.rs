@@ -121,6 +121,12 @@ impl CopyError {
         }
     }
 
+    /// Whether the target lets nobody write the tag.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Store { side: Side::Target, error } if error.kind == ErrorKind::Locked)
+    }
+
     pub(super) fn is_missing_content(&self) -> bool {
         matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::MissingContent)
     }

@@ -20,6 +20,9 @@ const HOLDS: TimeDelta = TimeDelta::hours(23);
 /// one run.
 const HOLDS_AT_LEAST: TimeDelta = TimeDelta::hours(12);
 
+/// What stands for a list that is in doubt: no list has the digest of this.
+const DOUBT: &[u8] = b"in doubt";
+
 /// What the journal knows of a source. Without a journal nothing is looked for: it would be at every run.
 pub(super) struct Checks {
     journal: Option<Journal>,
@@ -99,6 +102,13 @@ impl Checks {
     /// Notes that a digest was copied to a target, with what referred to it then.
     pub(super) async fn note_copy(&self, subject: Digest, target: &str) {
         self.write(ReferrerCheck { subject, target: target.to_owned(), checked: self.now, list: None }).await;
+    }
+
+    /// Notes that a digest was copied to a target while nobody could tell what refers to it, or to what it lists: the next run looks
+    /// again, and copies it again, whatever it finds.
+    pub(super) async fn note_doubt(&self, subject: Digest, target: &str) {
+        let (target, checked) = (target.to_owned(), self.now - HOLDS);
+        self.write(ReferrerCheck { subject, target, checked, list: Some(Digest::of(DOUBT)) }).await;
     }
 
     async fn write(&self, check: ReferrerCheck) {

@@ -16,6 +16,9 @@ use super::there::{There, look};
 use crate::plan::Selected;
 use crate::store::Source;
 
+/// How many names that are no tags have a line each in the log.
+const UNUSABLE_NAMED: usize = 20;
+
 /// What is known before single tags are asked for.
 pub(super) struct Chosen {
     pub(super) listing: Listing,
@@ -61,8 +64,11 @@ async fn select(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(List
             return None;
         }
     };
-    for name in &listing.unusable {
+    for name in listing.unusable.iter().take(UNUSABLE_NAMED) {
         tracing::warn!(source = source.place(), name, "skipped: the name is not a tag by the specification");
+    }
+    if let Some(more) = listing.unusable.len().checked_sub(UNUSABLE_NAMED).filter(|more| *more > 0) {
+        tracing::warn!(source = source.place(), more, "skipped as well: names that are no tags by the specification");
     }
     match selection.select(names(&listing)).enough() {
         Ok(selected) => Some((listing, selected)),

@@ -68,6 +68,25 @@ pub(super) async fn target_digest(
     }
 }
 
+/// What a target has, where a rule binds what may be overwritten there. What a list told of a tag, and that it lacks one, is a hint
+/// (distribution leaves tags out, distribution#4891): the tag is asked for before it would be written.
+pub(super) async fn sure_digest(
+    target: &dyn Target,
+    reference: &ManifestRef,
+    (known, told): (Known, Option<Digest>),
+    wanted: Digest,
+    overwrite: Overwrite,
+) -> Result<Option<Digest>, TagOutcome> {
+    let is_hint = known != Known::Unknown && matches!(reference, ManifestRef::Tag(_));
+    if overwrite == Overwrite::Always || !is_hint || told == Some(wanted) {
+        return Ok(told);
+    }
+    match target.resolve(reference).await {
+        Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
+        Err(error) => Err(TagOutcome::failed_at(Side::Target, &error)),
+    }
+}
+
 /// What is to happen at a target that has this.
 pub(super) fn compare(reference: &ManifestRef, wanted: Digest, there: Option<Digest>, overwrite: Overwrite) -> Action {
     match reference {

@@ -12,7 +12,7 @@ use super::tag::PairRun;
 use crate::copy::Order;
 use crate::copy::event::Arrival;
 use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag, signature_tags};
-use crate::store::{Listed, Side};
+use crate::store::{Listed, StoreError};
 
 impl PairRun<'_> {
     /// Signatures and referrers that appeared at the source, under tags of their own, after their image was copied.
@@ -48,7 +48,17 @@ impl PairRun<'_> {
 
     /// Notes that a copy has looked for what refers to what it copied.
     pub(super) async fn note_referrers_of(&self, reference: &ManifestRef, arrival: &Arrival) {
-        if arrival.digest == arrival.source_digest && !is_signature(reference) {
+        if arrival.digest != arrival.source_digest || is_signature(reference) {
+            return;
+        }
+        // Which children an index has is not at hand here: any doubt may be about one of them.
+        let is_in_doubt = match arrival.media_type.is_index() {
+            true => !self.batch.doubted_referrers().is_empty(),
+            false => self.batch.is_in_doubt(&arrival.digest),
+        };
+        if is_in_doubt {
+            self.checks.note_doubt(arrival.digest, &arrival.target).await;
+        } else {
             self.checks.note_copy(arrival.digest, &arrival.target).await;
         }
     }
@@ -62,7 +72,9 @@ impl PairRun<'_> {
             Some(Some(look)) => look,
             Some(None) => return,
             None => match self.look_for_referrers(subject).await {
-                Ok(look) => look,
+                Ok(Some(look)) => look,
+                // The next run looks again.
+                Ok(None) => return,
                 Err(outcome) => {
                     for at in kept {
                         self.settle(*at, reference, Some(subject), Some(subject), outcome.clone()).await;
@@ -82,11 +94,12 @@ impl PairRun<'_> {
         }
     }
 
-    async fn look_for_referrers(&self, subject: Digest) -> Result<Look, TagOutcome> {
+    /// `None` where nobody can tell.
+    async fn look_for_referrers(&self, subject: Digest) -> Result<Option<Look>, TagOutcome> {
         // A fallback tag that is listed is looked after above; one that is not there need not be asked for.
         let fallback = if self.listing.is_complete { Listed::Absent } else { Listed::Perhaps };
-        let referrers = self.pair.source.referrers(&subject, fallback).await;
-        referrers.map(|found| self.checks.look_at(&found)).map_err(|error| TagOutcome::failed_at(Side::Source, &error))
+        let found = self.batch.referrers(&subject, fallback).await.map_err(|error| TagOutcome::failed(&error))?;
+        Ok(found.doubt.is_none().then(|| self.checks.look_at(&found)))
     }
 
     /// Copies a digest again to where it is already, for what refers to it.
@@ -96,6 +109,8 @@ impl PairRun<'_> {
         let mut copies = self.refreshes(order).await;
         while let Some((at, result)) = copies.next().await {
             match result {
+                // The next run looks again.
+                Ok(_) if self.batch.is_in_doubt(&subject) => {}
                 Ok(_) => self.checks.note(subject, self.pair.targets[at].place(), look).await,
                 Err(error) => {
                     let outcome = TagOutcome::failed(&error);
@@ -117,12 +132,15 @@ impl PairRun<'_> {
     async fn refresh_referrers(&self, at: usize, list: &Tag, subject: Digest) -> Result<(), TagOutcome> {
         let target = &self.pair.targets[at];
         let reference = ManifestRef::Tag(list.clone());
-        let source = async {
-            self.pair.source.resolve(&reference).await.map_err(|error| TagOutcome::failed_at(Side::Source, &error))
+        // That a list cannot be looked at is no failure of the tag that it belongs to.
+        let doubt = |error: StoreError| self.batch.doubt_referrers(subject, error.to_string());
+        let (listed, there) = match try_join(self.pair.source.resolve(&reference), target.resolve(&reference)).await {
+            Ok(both) => both,
+            Err(error) => {
+                doubt(error);
+                return Ok(());
+            }
         };
-        let there =
-            async { target.resolve(&reference).await.map_err(|error| TagOutcome::failed_at(Side::Target, &error)) };
-        let (listed, there) = try_join(source, there).await?;
         let Some(listed) = listed.map(|descriptor| descriptor.digest) else { return Ok(()) };
         let there = there.map(|descriptor| descriptor.digest);
         if there == Some(listed)
@@ -135,8 +153,13 @@ impl PairRun<'_> {
         while let Some((_, result)) = copies.next().await {
             result.map_err(|error| TagOutcome::failed(&error))?;
         }
-        let now = target.resolve(&ManifestRef::Tag(list.clone())).await;
-        let now = now.map_err(|error| TagOutcome::failed_at(Side::Target, &error))?.map(|descriptor| descriptor.digest);
+        let now = match target.resolve(&ManifestRef::Tag(list.clone())).await {
+            Ok(now) => now.map(|descriptor| descriptor.digest),
+            Err(error) => {
+                doubt(error);
+                return Ok(());
+            }
+        };
         self.derived.note_referrers(target.place(), listed, now.unwrap_or(listed)).await;
         Ok(())
     }

@@ -29,7 +29,7 @@ pub(super) async fn list(source: &dyn Source, selection: &Selection) -> Result<L
     let mut entries = source.tags();
     while let Some(entry) = entries.next().await {
         match entry? {
-            TagEntry::Tag(tag, digest) => {
+            TagEntry::Tag(tag, digest) | TagEntry::Locked(tag, digest) => {
                 listing.tags.insert(tag, digest);
             }
             TagEntry::Unusable(name) => listing.unusable.push(name),

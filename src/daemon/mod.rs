@@ -52,7 +52,7 @@ pub use front::{Front, Happening};
 pub use login::{LoginAnswer, LoginReport, UnknownHost, login_check};
 pub use only::Only;
 pub use preview::{EntryPreview, PairPreview, TagPreview, preview};
-pub use report::{RunOutcome, RunReport, TagOutcome, TagReport};
+pub use report::{InDoubt, RunOutcome, RunReport, TagOutcome, TagReport};
 pub use run::{Engine, Errand, Stop};
 pub use service::{Environment, Setup, serve};
 pub use single::Single;

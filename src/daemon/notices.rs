@@ -352,6 +352,7 @@ fn place_of(fact: &str) -> &str {
 fn held_tag(tag: &TagReport) -> Option<Held> {
     let (outcome, reason, until) = match &tag.outcome {
         TagOutcome::Refused { reason } => ("refused", reason, None),
+        TagOutcome::Blocked { reason } => ("blocked", reason, None),
         TagOutcome::Postponed { until, reason } => ("postponed", reason, Some(*until)),
         _ => return None,
     };
@@ -461,7 +462,8 @@ mod tests {
         async fn told(&self, outcome: RunOutcome, tags: Vec<TagReport>) -> Vec<String> {
             let ended = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
             let (entry, problems) = ("app".to_owned(), Vec::new());
-            let report = RunReport { entry, run: Some(1), started: ended, ended, outcome, tags, problems };
+            let report =
+                RunReport { entry, run: Some(1), started: ended, ended, outcome, tags, problems, in_doubt: Vec::new() };
             self.notices.ended(&self.entry, &report, self.whole).await;
             self.waiting().await
         }
@@ -521,7 +523,16 @@ mod tests {
         let bench = Bench::new(ONE, "");
         let ended = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let (entry, problems, tags) = ("app".to_owned(), Vec::new(), Vec::new());
-        let report = RunReport { entry, run: Some(1), started: ended, ended, outcome: Failed, tags, problems };
+        let report = RunReport {
+            entry,
+            run: Some(1),
+            started: ended,
+            ended,
+            outcome: Failed,
+            tags,
+            problems,
+            in_doubt: Vec::new(),
+        };
         bench.notices.ended(&bench.entry, &report, true).await;
         bench.notices.ended(&bench.entry, &report, true).await;
         let receiver = bench.journal.receivers_waited_for().await.unwrap();

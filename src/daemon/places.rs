@@ -1,8 +1,10 @@
 //! How many tags of one repository are worked on at once: fewer where the source counts what is read and has little left, so that a
 //! tag rarely runs out of it in its middle, and the newest come first to the last of it.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// How many at once at most.
@@ -17,19 +19,33 @@ pub(super) struct Places {
     /// Held by who is next, so that they enter in the order of coming.
     next: tokio::sync::Mutex<()>,
     left: Notify,
+    inside: Mutex<Inside>,
+}
+
+/// Who has a place, by the number of who entered.
+#[derive(Default)]
+struct Inside {
+    entered: u64,
+    numbers: BTreeSet<u64>,
 }
 
 /// One of the places. Dropped, it is free for the next.
-pub(super) struct Place<'a>(Mutex<Option<Taken<'a>>>);
+pub(super) struct Place<'a> {
+    taken: Mutex<Option<Taken<'a>>>,
+    number: u64,
+    places: &'a Places,
+}
 
 struct Taken<'a> {
     permit: Option<SemaphorePermit<'a>>,
+    number: u64,
     places: &'a Places,
 }
 
 impl Places {
     pub(super) fn new() -> Self {
-        Self { places: Semaphore::new(AT_ONCE), next: tokio::sync::Mutex::default(), left: Notify::new() }
+        let (next, left, inside) = (tokio::sync::Mutex::default(), Notify::new(), Mutex::default());
+        Self { places: Semaphore::new(AT_ONCE), next, left, inside }
     }
 
     /// Waits for a place, first come first served. `reads_left` is what the source may still be asked for, where that is
@@ -38,14 +54,20 @@ impl Places {
         let _next = self.next.lock().await;
         loop {
             let left = self.left.notified();
-            if self.taken() < at_once(reads_left()) {
+            if self.taken() < at_once(reads_left(), AT_ONCE) {
                 break;
             }
             left.await;
         }
         // Nobody closes the semaphore; if somebody did, nothing would wait any more.
         let permit = self.places.acquire().await.ok();
-        Place(Mutex::new(Some(Taken { permit, places: self })))
+        let number = self.inside().enter();
+        let taken = Mutex::new(Some(Taken { permit, number, places: self }));
+        Place { taken, number, places: self }
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn taken(&self) -> usize {
@@ -53,24 +75,58 @@ impl Places {
     }
 }
 
+impl Inside {
+    fn enter(&mut self) -> u64 {
+        self.entered += 1;
+        self.numbers.insert(self.entered);
+        self.entered
+    }
+}
+
 impl Place<'_> {
+    /// Waits before the first read that counts. Many may have entered while nobody knew that reads are counted: of these, too, only as
+    /// many read at once as what is left allows, those that came first before the others. While nothing is known it is one, and
+    /// what `known` waits for may change that. Who waits here waits only for those who came before. Cancel safe.
+    pub(super) async fn before_reading<'k>(
+        &self,
+        reads_left: impl Fn() -> Option<u64>,
+        known: impl Fn() -> BoxFuture<'k, ()>,
+    ) {
+        loop {
+            let left = self.places.left.notified();
+            let reads_left = reads_left();
+            let before = self.places.inside().numbers.range(..self.number).take(AT_ONCE).count();
+            if before < at_once(reads_left, 1) {
+                return;
+            }
+            match reads_left {
+                Some(_) => left.await,
+                None => tokio::select! {
+                    () = left => {}
+                    () = known() => {}
+                },
+            }
+        }
+    }
+
     /// Gives the place to the next tag. What is left to do goes on.
     pub(super) fn leave(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         drop(self.permit.take());
-        // One waits at most; if none does, the next to come finds this.
-        self.places.left.notify_one();
+        self.places.inside().numbers.remove(&self.number);
+        self.places.left.notify_waiters();
     }
 }
 
-fn at_once(reads_left: Option<u64>) -> usize {
+/// How many at once by what is left; so many where nothing is known of that.
+fn at_once(reads_left: Option<u64>, unknown: usize) -> usize {
     let places = reads_left.map(|left| usize::try_from(left / READS_A_TAG).unwrap_or(AT_ONCE));
-    places.unwrap_or(AT_ONCE).clamp(1, AT_ONCE)
+    places.unwrap_or(unknown).clamp(1, AT_ONCE)
 }
 
 #[cfg(test)]
@@ -83,9 +139,9 @@ mod tests {
 
     #[test]
     fn few_tags_are_worked_on_at_once_where_little_is_left_to_read() {
-        let of = |left| at_once(Some(left));
+        let of = |left| at_once(Some(left), 1);
         assert_eq!([of(0), of(31), of(32), of(100), of(512), of(9999)], [1, 1, 2, 6, 32, 32]);
-        assert_eq!(at_once(None), AT_ONCE);
+        assert_eq!([at_once(None, AT_ONCE), at_once(None, 1)], [AT_ONCE, 1]);
     }
 
     #[test]
@@ -106,5 +162,23 @@ mod tests {
         assert!(third.as_mut().now_or_never().is_none());
         drop(second);
         assert!(third.now_or_never().is_some());
+    }
+
+    #[test]
+    fn of_those_who_entered_unknowing_the_first_reads_alone() {
+        let (places, left) = (Places::new(), Cell::new(None));
+        let never = || std::future::pending::<()>().boxed();
+        let inside: Vec<Place<'_>> =
+            (0..4).map(|_| Box::pin(places.enter(|| left.get())).now_or_never().unwrap()).collect();
+        let mut reading: Vec<_> =
+            inside.iter().map(|place| Box::pin(place.before_reading(|| left.get(), never))).collect();
+        let mut may = |at: usize| reading[at].as_mut().now_or_never().is_some();
+        assert_eq!([may(3), may(1), may(0)], [false, false, true], "the first to enter is the first to read");
+        // Two at a time by what the first was told.
+        left.set(Some(40));
+        inside[3].leave();
+        assert_eq!([may(2), may(1)], [false, true]);
+        inside[0].leave();
+        assert!(may(2));
     }
 }

@@ -33,6 +33,20 @@ pub struct RunReport {
     pub tags: Vec<TagReport>,
     /// What failed that is no single tag: a listing, a catalog, the journal.
     pub problems: Vec<String>,
+    /// The manifests of which nobody could tell what refers to them. They are there; what may refer to them is looked for again in the
+    /// next run.
+    pub in_doubt: Vec<InDoubt>,
+}
+
+/// A manifest of which nobody could tell what refers to it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct InDoubt {
+    /// The source repository.
+    pub source: String,
+    /// The manifest.
+    pub digest: Digest,
+    /// Why nobody could tell.
+    pub reason: String,
 }
 
 /// How a run ended.
@@ -100,6 +114,11 @@ pub enum TagOutcome {
         /// Which, and why.
         reason: String,
     },
+    /// The target's registry lets nobody write the tag: it is locked or immutable there.
+    Blocked {
+        /// What it said.
+        reason: String,
+    },
     /// It waits: its source counts what is read, and as much as is allowed has been.
     Postponed {
         /// When to look whether more may be read.
@@ -132,6 +151,9 @@ impl TagOutcome {
         if let Some(wait) = error.quota_spent() {
             return Self::postponed(wait, error.to_string());
         }
+        if error.is_locked() {
+            return Self::Blocked { reason: error.to_string() };
+        }
         Self::Failed { side: error.side(), step: error.step(), subject: error.subject(), message: error.to_string() }
     }
 
@@ -159,12 +181,18 @@ impl TagOutcome {
         matches!(self, Self::Failed { .. } | Self::Contested { .. })
     }
 
+    /// Whether the tag is held back or waits, which is no failure.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Blocked { .. } | Self::Postponed { .. })
+    }
+
     /// Counts it where it belongs.
     pub(super) fn count_in(&self, counts: &mut TagCounts) {
         match self {
             Self::Copied | Self::Replaced { .. } => counts.copied += 1,
             Self::Kept => counts.kept += 1,
-            Self::Refused { .. } => counts.refused += 1,
+            Self::Refused { .. } | Self::Blocked { .. } => counts.refused += 1,
             Self::Postponed { .. } => counts.postponed += 1,
             Self::Contested { .. } | Self::Failed { .. } => counts.failed += 1,
         }
@@ -199,11 +227,10 @@ impl RunReport {
         matches!(self.outcome, RunOutcome::Succeeded | RunOutcome::Postponed | RunOutcome::AlreadyRunning { .. })
     }
 
-    /// Whether a rule held a tag back, or the limit of a source that counts what is read.
+    /// Whether a rule or a lock held a tag back, or the limit of a source that counts what is read.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        let holds = |outcome: &TagOutcome| matches!(outcome, TagOutcome::Refused { .. } | TagOutcome::Postponed { .. });
-        self.tags.iter().any(|tag| holds(&tag.outcome))
+        self.tags.iter().any(|tag| tag.outcome.is_held())
     }
 
     /// When to go on, where tags wait.

@@ -1,5 +1,6 @@
 //! One run of one entry: all its pairs of repositories at once, under its timeout, written to the journal.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,10 +18,11 @@ use super::recovery::recover_evidence;
 use super::report::{contested_message, told};
 use super::single::copy_single;
 use super::tag::work_pair;
-use super::{Endpoints, Front, Happening, Only, RunOutcome, RunReport, Single, TagOutcome, TagReport};
+use super::{Endpoints, Front, Happening, InDoubt, Only, RunOutcome, RunReport, Single, TagOutcome, TagReport};
 use crate::config::Entry;
 use crate::copy::{Copier, Suspension};
 use crate::journal::{Begun, Journal, Outcome, RunEnd, RunId, TagCounts, Trigger};
+use crate::oci::Digest;
 
 /// How many repositories of one entry are asked about at once.
 const REPOSITORIES_AT_ONCE: usize = 32;
@@ -86,6 +88,7 @@ pub(super) struct Run<'a> {
 struct Log {
     tags: Vec<TagReport>,
     problems: Vec<String>,
+    in_doubt: BTreeSet<InDoubt>,
 }
 
 impl Engine {
@@ -268,8 +271,14 @@ impl Run<'_> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).tags.push(report);
     }
 
+    /// Notes of which manifests of a source nobody could tell what refers to them.
+    pub(super) fn doubt(&self, source: &str, doubts: BTreeMap<Digest, String>) {
+        let told = |(digest, reason)| InDoubt { source: source.to_owned(), digest, reason };
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).in_doubt.extend(doubts.into_iter().map(told));
+    }
+
     fn into_report(self, cut_short: Option<RunOutcome>) -> RunReport {
-        let Log { mut tags, problems } = self.log.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Log { mut tags, problems, in_doubt } = self.log.into_inner().unwrap_or_else(PoisonError::into_inner);
         tags.sort_by(|a, b| (&a.source, &a.target, &a.tag, &a.digest).cmp(&(&b.source, &b.target, &b.tag, &b.digest)));
         let failed = !problems.is_empty() || tags.iter().any(|tag| tag.outcome.is_failure());
         let waits = tags.iter().any(|tag| matches!(tag.outcome, TagOutcome::Postponed { .. }));
@@ -286,6 +295,7 @@ impl Run<'_> {
             outcome,
             tags,
             problems,
+            in_doubt: in_doubt.into_iter().collect(),
         }
     }
 }
@@ -328,6 +338,7 @@ fn log_tag(report: &TagReport) {
         }
         TagOutcome::Kept => tracing::debug!(source, target, tag, digest, "unchanged"),
         TagOutcome::Refused { reason } => tracing::warn!(source, target, tag, digest, reason, "refused"),
+        TagOutcome::Blocked { reason } => tracing::warn!(source, target, tag, digest, reason, "blocked"),
         TagOutcome::Postponed { reason, .. } => tracing::debug!(source, target, tag, digest, reason, "postponed"),
         TagOutcome::Contested { entries } => {
             tracing::error!(source, target, tag, problem = contested_message(report, entries), "failed");
@@ -351,6 +362,7 @@ fn empty_report(entry: &str, started: DateTime<Utc>, outcome: RunOutcome, proble
         outcome,
         tags: Vec::new(),
         problems: problem.into_iter().collect(),
+        in_doubt: Vec::new(),
     }
 }
 

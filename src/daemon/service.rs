@@ -312,7 +312,16 @@ impl Service {
                 let Some(entry) = entry else { return };
                 let (started, problems) = (Utc::now(), vec![BROKE_DOWN.to_owned()]);
                 let (ended, outcome) = (started, RunOutcome::Failed);
-                self.ended(Ok(RunReport { entry, run: None, started, ended, outcome, tags: Vec::new(), problems }));
+                self.ended(Ok(RunReport {
+                    entry,
+                    run: None,
+                    started,
+                    ended,
+                    outcome,
+                    tags: Vec::new(),
+                    problems,
+                    in_doubt: Vec::new(),
+                }));
             }
         }
     }
@@ -378,7 +387,16 @@ mod tests {
             bytes: 0,
         };
         let (entry, outcome) = ("app".into(), RunOutcome::Postponed);
-        RunReport { entry, run: Some(1), started: ended, ended, outcome, tags: vec![tag], problems: Vec::new() }
+        RunReport {
+            entry,
+            run: Some(1),
+            started: ended,
+            ended,
+            outcome,
+            tags: vec![tag],
+            problems: Vec::new(),
+            in_doubt: Vec::new(),
+        }
     }
 
     #[tokio::test]

@@ -489,6 +489,7 @@ mod tests {
                 outcome,
                 tags: Vec::new(),
                 problems: Vec::new(),
+                in_doubt: Vec::new(),
             };
             let outcome = report.journal_outcome();
             let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
@@ -520,7 +521,8 @@ mod tests {
             transfer.advance(bytes);
             live.happened("a".into(), Happening::Transfer(Event::TransferStarted(transfer)));
             let (entry, run, tags, problems) = ("a".into(), Some(id.number()), Vec::new(), Vec::new());
-            let report = RunReport { entry, run, started: now, ended: now, outcome, tags, problems };
+            let report =
+                RunReport { entry, run, started: now, ended: now, outcome, tags, problems, in_doubt: Vec::new() };
             let (outcome, tags) = (report.journal_outcome(), TagCounts::default());
             journal
                 .end_run(id, RunEnd { outcome, tags, bytes, error: None, postponed_until: None }, now)

@@ -12,7 +12,7 @@ use tracing::{Instrument as _, Span, field};
 
 use super::checks::Checks;
 use super::choice::{Chosen, choose};
-use super::compare::{Contested, compare, overwrite, source_digest, target_digest};
+use super::compare::{Contested, compare, overwrite, source_digest, sure_digest, target_digest};
 use super::derived::Derived;
 use super::journaling::arrived;
 use super::listing::Listing;
@@ -44,7 +44,7 @@ pub(super) struct PairRun<'a> {
     contested: Contested,
     /// For each target.
     there: Vec<There>,
-    batch: Arc<Batch>,
+    pub(super) batch: Arc<Batch>,
     /// The place among the repositories that copy, from the first copy on.
     copying: OnceCell<Option<SemaphorePermit<'a>>>,
     pub(super) derived: Derived,
@@ -116,6 +116,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         seen: Mutex::default(),
     };
     work.all(selected).await;
+    run.doubt(work.pair.source.place(), work.batch.doubted_referrers());
     work.remember().await;
 }
 
@@ -167,10 +168,10 @@ impl PairRun<'_> {
     }
 
     async fn compare_and_copy(&self, reference: &ManifestRef, place: &Place<'_>) {
-        let compared = match self.compare_sides(reference, &self.listing).await {
+        let compared = match self.compare_sides(reference, &self.listing, place).await {
             // Nothing has been told yet: what a tag that moved meanwhile stands for now is asked for again, once.
             Ok(Compared { confirmed: Err(Unconfirmed::Differs(_)), .. }) => {
-                self.compare_sides(reference, &Listing::default()).await
+                self.compare_sides(reference, &Listing::default(), place).await
             }
             compared => compared,
         };
@@ -211,20 +212,43 @@ impl PairRun<'_> {
         &self,
         reference: &ManifestRef,
         listing: &Listing,
+        place: &Place<'_>,
     ) -> Result<Compared, (Option<Digest>, TagOutcome)> {
         let known: Vec<Known> = self.there.iter().map(|there| there.knows(reference)).collect();
         let there = join_all(self.pair.targets.iter().zip(&known).map(|(target, known)| {
             let span = tracing::info_span!("target", target = target.place());
             target_digest(target.as_ref(), *known, reference, &self.contested).instrument(span)
         }));
-        let (seen, there) = join(self.source_side(reference, listing, &known), there).await;
+        let (seen, there) = join(self.source_side(reference, listing, &known, place), there).await;
         let SourceSide { digest: source_digest, wanted, is_read } = seen?;
-        let overwrite = overwrite(&self.run.errand.entry, reference);
-        let decide = |there: Option<Digest>| (compare(reference, wanted, there, overwrite), there);
-        let decided: Vec<_> = there.into_iter().map(|there| there.map(decide)).collect();
+        let told = known.into_iter().zip(there).enumerate();
+        let decided =
+            join_all(told.map(|(at, (known, there))| self.decide(at, reference, wanted, (known, there)))).await;
         let is_ordered = decided.iter().flatten().any(|(action, _)| outcome_without_copy(action).is_none());
-        let confirmed = if is_ordered && !is_read { self.confirm(reference, source_digest).await } else { Ok(()) };
+        let confirmed =
+            if is_ordered && !is_read { self.confirm(reference, source_digest, place).await } else { Ok(()) };
         Ok(Compared { source_digest, wanted, decided, confirmed })
+    }
+
+    /// What is to happen at one target, of which this is known and which was asked for the rest.
+    async fn decide(
+        &self,
+        at: usize,
+        reference: &ManifestRef,
+        wanted: Digest,
+        (known, there): (Known, Result<Option<Digest>, TagOutcome>),
+    ) -> Result<(Action, Option<Digest>), TagOutcome> {
+        let target = self.pair.targets[at].as_ref();
+        let overwrite = overwrite(&self.run.errand.entry, reference);
+        let there = sure_digest(target, reference, (known, there?), wanted, overwrite).await?;
+        let action = compare(reference, wanted, there, overwrite);
+        if outcome_without_copy(&action).is_none() && self.there[at].is_locked(reference) {
+            let reason = format!(
+                "the registry has locked the tag {reference}: it may not be written until it is unlocked there"
+            );
+            return Err(TagOutcome::Blocked { reason });
+        }
+        Ok((action, there))
     }
 
     /// What the source has, and what the targets are to have for it. A failure comes with the source's digest if that is
@@ -234,9 +258,10 @@ impl PairRun<'_> {
         reference: &ManifestRef,
         listing: &Listing,
         known: &[Known],
+        place: &Place<'_>,
     ) -> Result<SourceSide, (Option<Digest>, TagOutcome)> {
         let (digest, is_read) =
-            self.source_digest(reference, listing, known).await.map_err(|outcome| (None, outcome))?;
+            self.source_digest(reference, listing, known, place).await.map_err(|outcome| (None, outcome))?;
         match self.derived.of(&self.batch, digest).await {
             Ok(wanted) => Ok(SourceSide { digest, wanted, is_read }),
             Err(error) => Err((Some(digest), TagOutcome::failed(&error))),
@@ -250,6 +275,7 @@ impl PairRun<'_> {
         reference: &ManifestRef,
         listing: &Listing,
         known: &[Known],
+        place: &Place<'_>,
     ) -> Result<(Digest, bool), TagOutcome> {
         let source = self.pair.source.as_ref();
         if let ManifestRef::Tag(tag) = reference
@@ -258,8 +284,12 @@ impl PairRun<'_> {
             && known.iter().all(|known| *known == Known::Absent)
             && listing.tags.get(tag).copied().flatten().is_none()
         {
-            let read = self.batch.read_tag(tag).await;
-            return read.map(|digest| (digest, true)).map_err(|error| TagOutcome::failed(&error));
+            self.before_reading(place).await;
+            // Meanwhile it may have turned out that reads are counted: then the digest is asked for first, as ever there.
+            if !source.counts_manifest_reads() {
+                let read = self.batch.read_tag(tag).await;
+                return read.map(|digest| (digest, true)).map_err(|error| TagOutcome::failed(&error));
+            }
         }
         source_digest(source, listing, reference).await.map(|digest| (digest, false))
     }
@@ -267,12 +297,13 @@ impl PairRun<'_> {
     /// Reads the manifest of a tag that is to be copied by the tag itself. A source whose HEAD or list states the digest
     /// of something else that it has would otherwise move the target's tag to that. Where reading is counted, a digest
     /// that was read once is believed; where there are mirrors, what the registry states is, for it is they who are read.
-    async fn confirm(&self, reference: &ManifestRef, stated: Digest) -> Result<(), Unconfirmed> {
+    async fn confirm(&self, reference: &ManifestRef, stated: Digest, place: &Place<'_>) -> Result<(), Unconfirmed> {
         let ManifestRef::Tag(tag) = reference else { return Ok(()) };
         let source = &self.pair.source;
         if source.is_mirrored() {
             return Ok(());
         }
+        self.before_reading(place).await;
         // Tags of one digest wait for the first of them.
         let turn = source.counts_manifest_reads().then(|| self.turn_to_read(stated));
         let _turn = match &turn {
@@ -291,6 +322,12 @@ impl PairRun<'_> {
             format!("it was said to be {stated} and is {read}: the tag moved meanwhile, or the source is wrong");
         let error = StoreError::new(self.pair.source.place(), Step::ReadManifest, tag, ErrorKind::Corrupt, detail);
         Err(Unconfirmed::Differs(TagOutcome::failed_at(Side::Source, &error)))
+    }
+
+    /// Waits until a tag may read what its source counts.
+    async fn before_reading(&self, place: &Place<'_>) {
+        let source = self.pair.source.as_ref();
+        place.before_reading(|| source.manifest_reads_left(), || source.knows_manifest_reads()).await;
     }
 
     fn turn_to_read(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {

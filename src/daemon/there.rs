@@ -4,7 +4,7 @@
 //! or whose target's list tells digests, lists it first: one request a page, and a tag that is not in the list need not be asked
 //! for, nor one whose digest the list tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use futures_util::StreamExt as _;
 
@@ -18,10 +18,12 @@ use crate::store::{ErrorKind, Source, StoreError, TagEntry, Target};
 pub(super) struct There {
     /// The whole list, with digests where it told them; `None` where there is none.
     tags: Option<BTreeMap<Tag, Option<Digest>>>,
+    /// The tags that the list says nobody may write.
+    locked: HashSet<Tag>,
     pub(super) contents: Contents,
 }
 
-/// What is known of a tag at a target.
+/// What is known of a tag at a target. Where it comes from a list it is a hint: lists lag, and some leave tags out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
     /// It is not there.
@@ -43,6 +45,11 @@ impl There {
             },
             _ => Known::Unknown,
         }
+    }
+
+    /// Whether the list says that nobody may write this tag.
+    pub(super) fn is_locked(&self, reference: &ManifestRef) -> bool {
+        matches!(reference, ManifestRef::Tag(tag) if self.locked.contains(tag))
     }
 }
 
@@ -68,10 +75,10 @@ pub(super) async fn look(
         }
     }
     match list(target).await {
-        Ok(tags) => {
+        Ok((tags, locked)) => {
             let is_nothing = tags.is_empty() && past.untouched;
             let contents = if is_nothing { Contents::Nothing } else { Contents::Unknown };
-            There { tags: Some(tags), contents }
+            There { tags: Some(tags), locked, contents }
         }
         Err(error) => {
             tracing::debug!(%error, "the target cannot be listed; each tag is asked for");
@@ -102,18 +109,25 @@ async fn past(run: &Run<'_>, source: &str, target: &str) -> Past {
     }
 }
 
-async fn list(target: &dyn Target) -> Result<BTreeMap<Tag, Option<Digest>>, StoreError> {
-    let mut tags = BTreeMap::new();
+/// The tags with the digests that the list tells, and those of them that are locked.
+type Listed = (BTreeMap<Tag, Option<Digest>>, HashSet<Tag>);
+
+async fn list(target: &dyn Target) -> Result<Listed, StoreError> {
+    let (mut tags, mut locked) = (BTreeMap::new(), HashSet::new());
     let mut entries = target.tags();
     while let Some(entry) = entries.next().await {
         match entry {
             Ok(TagEntry::Tag(tag, digest)) => {
                 tags.insert(tag, digest);
             }
+            Ok(TagEntry::Locked(tag, digest)) => {
+                tags.insert(tag.clone(), digest);
+                locked.insert(tag);
+            }
             Ok(TagEntry::Unusable(_)) => {}
             Err(error) if error.kind == ErrorKind::NotFound && tags.is_empty() => break,
             Err(error) => return Err(error),
         }
     }
-    Ok(tags)
+    Ok((tags, locked))
 }

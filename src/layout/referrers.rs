@@ -82,7 +82,7 @@ pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Refer
     // The list is handed on only where it says neither more nor less than what was found: it may be written verbatim.
     let digests = |list: &[Descriptor]| list.iter().map(|one| one.digest).collect::<HashSet<_>>();
     let fallback = fallback.filter(|_| digests(&listed) == digests(&manifests));
-    Ok(Referrers { manifests, fallback })
+    Ok(Referrers { manifests, fallback, doubt: None })
 }
 
 /// The list under the fallback tag. The tag may as well name the image itself or some other thing: then it is no list.

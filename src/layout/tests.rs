@@ -83,7 +83,7 @@ async fn tags(layout: &Layout) -> Vec<TagEntry> {
 async fn tag_map(layout: &Layout) -> BTreeMap<String, Option<Digest>> {
     let entry = |entry| match entry {
         TagEntry::Tag(tag, digest) => (tag.to_string(), digest),
-        TagEntry::Unusable(name) => panic!("{name}"),
+        other => panic!("{other:?}"),
     };
     tags(layout).await.into_iter().map(entry).collect()
 }

@@ -181,7 +181,7 @@ pub struct Held {
     /// The digest that the target is to have, as far as that is known.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub digest: Option<Digest>,
-    /// `refused` by a rule, or `postponed` by the limit of its source.
+    /// `refused` by a rule, `blocked` by a lock of the target, or `postponed` by the limit of its source.
     pub outcome: &'static str,
     /// Which rule or limit, in words.
     pub reason: String,

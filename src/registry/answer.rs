@@ -92,6 +92,7 @@ impl Answer {
     pub(crate) fn refusal_with(&self, context: &Context, hint: Option<&str>) -> StoreError {
         let kind = kind_of(context.step, self.status, &self.headers, &self.codes());
         let kind = match kind {
+            _ if context.step == Step::WriteManifest && self.says_locked() => ErrorKind::Locked,
             // Our credentials do not count there; most often a signed address ran out, and another one will do.
             ErrorKind::Denied if self.elsewhere => ErrorKind::Unavailable,
             kind => kind,
@@ -136,6 +137,17 @@ impl Answer {
         detail
     }
 
+    /// Whether a refusal to write a tag says that nobody may: Azure's registries of a lock, Amazon's, Harbor, Quay and Google's of tags
+    /// that are immutable.
+    fn says_locked(&self) -> bool {
+        let may_be = matches!(self.status.as_u16(), 400 | 401 | 403 | 405 | 409 | 412);
+        let says = |error: EnvelopeError| {
+            let text = format!("{} {}", error.code, error.message).to_ascii_lowercase();
+            LOCKED.iter().any(|words| text.contains(words))
+        };
+        self.status == StatusCode::LOCKED || (may_be && envelope(&self.bytes()).into_iter().any(says))
+    }
+
     /// Whether a token was good but for what it grants (RFC 6750, section 3.1). What it lacks is not repeated from the
     /// challenge: what was done says it, and nothing from there needs to be trusted to hold no secret.
     fn lacks_a_grant(&self) -> bool {
@@ -143,6 +155,15 @@ impl Answer {
         challenges.iter().any(|challenge| challenge.get("error") == Some("insufficient_scope"))
     }
 }
+
+/// What registries say, in lower case, of a tag that nobody may write. Azure's say the last one, and nothing nearer.
+const LOCKED: [&str; 5] = [
+    "immutable",
+    "locked",
+    "writeenabled",
+    "write-enabled",
+    "operation is disallowed on this registry, repository or image",
+];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -264,6 +285,31 @@ mod tests {
         ] {
             assert_eq!(refusal(step, status, &said(code)).kind, kind, "{status} {code}");
         }
+    }
+
+    #[test]
+    fn a_refusal_that_names_a_lock_is_told_apart() {
+        let refused = |step, status, message: &str| {
+            refusal(step, status, &format!(r#"{{"errors":[{{"code":"DENIED","message":"{message}"}}]}}"#)).kind
+        };
+        for (status, message) in [
+            (
+                405,
+                "The operation is disallowed on this registry, repository or image. View troubleshooting steps at https://aka.ms/acr",
+            ),
+            (409, "the tag v1 is locked"),
+            (
+                400,
+                "The image tag 'v1' already exists in the 'a' repository and cannot be overwritten because the repository is immutable.",
+            ),
+            (412, "Failed to process request due to 'a:v1' configured as immutable."),
+        ] {
+            assert_eq!(refused(Step::WriteManifest, status, message), ErrorKind::Locked, "{message}");
+        }
+        assert_eq!(refusal(Step::WriteManifest, 423, "").kind, ErrorKind::Locked);
+        assert_eq!(refused(Step::WriteManifest, 403, "no push access"), ErrorKind::Denied);
+        assert_eq!(refused(Step::WriteManifest, 500, "locked"), ErrorKind::Unavailable);
+        assert_eq!(refused(Step::SendBlob, 403, "locked"), ErrorKind::Denied);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The catalog (`_catalog`): an extension that many registries lack or keep to administrators.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream};
@@ -10,21 +11,29 @@ use url::Url;
 
 use super::answer::Context;
 use super::links::Pages;
+use super::paging::{MAX_NAMES, MAX_PAGE, MAX_UNUSABLE, Names, shown};
 use super::scope::Scopes;
-use super::tags::MAX_PAGE;
 use super::transport::{Call, Expects};
 use super::{Party, Registry};
 use crate::oci::RepositoryName;
 use crate::store::{ErrorKind, Step, StoreError};
-
-const FIRST_PAGE: &str = "/v2/_catalog?n=1000";
 
 const NONE: &str = "this registry has no catalog; list the repositories in sync.yaml";
 
 #[derive(Deserialize)]
 struct Catalog {
     #[serde(default)]
-    repositories: Option<Vec<String>>,
+    repositories: Names,
+}
+
+/// A catalog under way.
+struct Walk {
+    pages: Pages,
+    next: Option<Url>,
+    /// Every name that was told.
+    seen: HashSet<RepositoryName>,
+    /// How many names were told that cannot be asked for.
+    unusable: usize,
 }
 
 impl Registry {
@@ -42,18 +51,18 @@ impl Registry {
         if self.host().is_docker_hub() {
             return stream::iter([Err(context.error(ErrorKind::Unsupported, NONE))]).boxed();
         }
-        let first = match self.address(FIRST_PAGE) {
+        let first = match self.address(&format!("/v2/_catalog{}", self.catalog_pages.query())) {
             Ok(url) => url,
             Err(error) => return stream::iter([Err(context.error(ErrorKind::Invalid, error))]).boxed(),
         };
-        let start = Some((Pages::starting_at(&first), first));
+        let walk = Walk { pages: Pages::starting_at(&first), next: Some(first), seen: HashSet::new(), unusable: 0 };
         let registry = self.clone();
-        stream::try_unfold(start, move |next| {
+        stream::try_unfold(walk, move |mut walk| {
             let (registry, context) = (registry.clone(), context.clone());
             async move {
-                let Some((mut pages, url)) = next else { return Ok(None) };
-                let (names, next) = registry.catalog_page(&context, url, &mut pages).await?;
-                Ok(Some((stream::iter(names.into_iter().map(Ok)), next.map(|url| (pages, url)))))
+                let Some(url) = walk.next.take() else { return Ok(None) };
+                let names = registry.catalog_page(&context, url, &mut walk).await?;
+                Ok(Some((stream::iter(names.into_iter().map(Ok)), walk)))
             }
         })
         .try_flatten()
@@ -64,10 +73,11 @@ impl Registry {
         &self,
         context: &Context,
         url: Url,
-        pages: &mut Pages,
-    ) -> Result<(Vec<RepositoryName>, Option<Url>), StoreError> {
-        let call = Call::read(Method::GET, url.clone(), Scopes::catalog()).expects(Expects::Small(MAX_PAGE));
-        let answer = self.send(context, call).await?;
+        walk: &mut Walk,
+    ) -> Result<Vec<RepositoryName>, StoreError> {
+        let call = |url| Call::read(Method::GET, url, Scopes::catalog()).expects(Expects::Small(MAX_PAGE));
+        let page = self.list_page(context, &self.catalog_pages, &mut walk.pages, (url, call)).await?;
+        let Some((url, answer)) = page else { return Ok(Vec::new()) };
         let kind = match answer.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(ErrorKind::Denied),
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(ErrorKind::Unsupported),
@@ -83,18 +93,45 @@ impl Registry {
             );
             return Err(context.error(kind, detail));
         }
-        let catalog: Catalog = serde_json::from_slice(&answer.bytes())
-            .map_err(|error| context.error(ErrorKind::Invalid, format!("the list cannot be read: {error}")))?;
-        let next = pages.after(&url, &answer.headers).map_err(|why| context.error(ErrorKind::Invalid, why))?;
-        let names = catalog.repositories.unwrap_or_default();
-        Ok((names.into_iter().filter_map(|name| usable(context, &name)).collect(), next))
+        let invalid = |why: String| context.error(ErrorKind::Invalid, why);
+        let catalog: Catalog =
+            serde_json::from_slice(&answer.bytes()).map_err(|error| invalid(answer.unreadable(&error)))?;
+        let names = catalog.repositories;
+        let turn = walk.pages.turn(&url, &answer.headers, &self.catalog_pages, (names.len(), names.last()));
+        let turn = turn.map_err(invalid)?;
+        let fresh = walk.take_in(context, &names).map_err(invalid)?;
+        walk.next = walk.pages.next(turn, fresh.len()).map_err(invalid)?;
+        Ok(fresh)
     }
 }
 
-fn usable(context: &Context, name: &str) -> Option<RepositoryName> {
-    let parsed = name.parse();
-    if let Err(error) = &parsed {
-        tracing::warn!(registry = %context.place, "the catalog has a name that cannot be asked for: {error}");
+impl Walk {
+    /// The names of a page that were not told before.
+    fn take_in(&mut self, context: &Context, names: &Names) -> Result<Vec<RepositoryName>, String> {
+        let mut fresh = Vec::new();
+        for (_, name) in names.range(0..names.len()) {
+            match name.parse::<RepositoryName>() {
+                Ok(name) if self.seen.insert(name.clone()) => fresh.push(name),
+                Ok(_) => {}
+                Err(_) => {
+                    self.unusable += 1;
+                    tracing::warn!(
+                        registry = %context.place, name = shown(name),
+                        "the catalog has a name that cannot be asked for: it is no name of a repository by the specification"
+                    );
+                }
+            }
+            if self.unusable > MAX_UNUSABLE {
+                return Err(format!(
+                    "the catalog has more than {MAX_UNUSABLE} names that are no names of repositories"
+                ));
+            }
+        }
+        if self.seen.len() > MAX_NAMES {
+            return Err(format!(
+                "the catalog has more than {MAX_NAMES} repositories; name those that are wanted in sync.yaml"
+            ));
+        }
+        Ok(fresh)
     }
-    parsed.ok()
 }

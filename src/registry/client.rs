@@ -14,6 +14,7 @@ use super::credentials::Wire;
 use super::manner::Manner;
 use super::meter::Meter;
 use super::pace::Pace;
+use super::paging::Paging;
 use super::permits::Gate;
 use super::retry::Tempo;
 use super::seek::OwnMount;
@@ -52,6 +53,10 @@ pub struct Server {
     pub(crate) max_manifest: usize,
     pub(crate) own_mount: OwnMount,
     referrers_api: AtomicU8,
+    /// How its lists come in pages: of tags by the specification, of tags in a way of its own, and of repositories.
+    pub(crate) tag_pages: Paging,
+    pub(crate) own_tag_pages: Paging,
+    pub(crate) catalog_pages: Paging,
     /// Whether a tag listing has told digests.
     told_digests: AtomicBool,
     /// Held by the first who asks by the referrers API; then true.
@@ -210,6 +215,9 @@ impl Server {
             tempo,
             own_mount: OwnMount::default(),
             referrers_api: AtomicU8::new(ReferrersApi::Unknown as u8),
+            tag_pages: Paging::default(),
+            own_tag_pages: Paging::default(),
+            catalog_pages: Paging::default(),
             told_digests: AtomicBool::new(false),
             probed: tokio::sync::Mutex::new(false),
             locks: Mutex::default(),

@@ -123,6 +123,17 @@ impl Quota {
         state.budget.left(Utc::now()).or((!state.budget.knows_nothing()).then_some(u64::MAX))
     }
 
+    /// Waits until something is known. Cancel safe.
+    pub(crate) async fn known(&self) {
+        loop {
+            let ended = self.inner.ended.notified();
+            if !self.inner.lock().budget.knows_nothing() {
+                return;
+            }
+            ended.await;
+        }
+    }
+
     fn state(&self, identity: String) -> Option<QuotaState> {
         let state = self.inner.lock();
         let (told, at) = state.budget.told(Utc::now())?;

@@ -1,10 +1,10 @@
 //! What refers to a manifest (distribution-spec, "Listing Referrers", "Referrers Tag Schema"): by the API where there is
 //! one, else by the fallback tag, which is ours to keep up.
 
-use futures_util::TryStreamExt as _;
-use futures_util::stream;
+use std::collections::{HashMap, HashSet};
+
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -12,85 +12,150 @@ use super::Repository;
 use super::answer::{Answer, Context};
 use super::client::ReferrersApi;
 use super::links::Pages;
-use super::manifests::MAX_MANIFEST;
+use super::paging::MAX_PAGE;
+use super::referrer_list::{MAX_REFERRERS, ReferrerList};
 use super::scope::Scopes;
 use super::transport::{Call, Expects};
-use crate::oci::{Children, Descriptor, Digest, Manifest, ManifestRef, MediaType, referrers_tag};
+use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType, referrers_tag};
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
 
-/// The most referrers of one manifest.
-const MAX_REFERRERS: usize = 10_000;
+/// The most bytes of all pages of one list.
+const MAX_LIST: usize = 4 * MAX_PAGE;
+
+/// What the referrers API says of a subject.
+enum Answered {
+    /// These refer to it.
+    Listed(ReferrerList),
+    /// There is no such API.
+    NoApi,
+    /// Nobody can tell.
+    Unknown(StoreError),
+}
+
+/// What one request to the API came to.
+enum Asked {
+    Listed(ReferrerList),
+    /// An answer as registries give that have no such API.
+    LikeNoApi(Answer),
+}
 
 impl Repository {
+    /// By the API, and where that does not answer by the fallback tag. An error only where nothing may be read for now.
     pub(crate) async fn list_referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError> {
         let context = self.context(Step::ListReferrers, subject);
         let first = self.registry.first_to_probe().await;
-        if self.registry.referrers_api() != ReferrersApi::Absent
-            && let Some(manifests) = self.referrers_by_api(&context, subject).await?
-        {
-            return Ok(Referrers { manifests, fallback: None });
-        }
+        let doubt = match self.ask_api(&context, subject).await {
+            Answered::Listed(list) => {
+                let doubt = list.doubt();
+                return Ok(Referrers { manifests: list.manifests, fallback: None, doubt });
+            }
+            Answered::NoApi => None,
+            Answered::Unknown(error) if error.quota_spent().is_some() => return Err(error),
+            Answered::Unknown(error) => Some(error),
+        };
         drop(first);
-        if fallback == Listed::Absent {
-            return Ok(Referrers::default());
-        }
-        let Some(list) = self.fallback_list(&context, subject).await? else { return Ok(Referrers::default()) };
-        let manifests = listed(&list).map_err(|why| context.error(ErrorKind::Invalid, why))?;
-        Ok(Referrers { manifests, fallback: Some(list) })
+        let found = match self.by_fallback_tag(&context, subject, fallback).await {
+            Err(error) if error.quota_spent().is_some() => return Err(error),
+            found => found,
+        };
+        let keeps_lists = self.registry.referrers_api() != ReferrersApi::Present;
+        Ok(match (found, doubt) {
+            (Ok(found), None) => found,
+            // A registry that refuses the API in its own way, and keeps the list under the tag.
+            (Ok(found), Some(_)) if keeps_lists && !found.manifests.is_empty() => found,
+            (Ok(found), Some(error)) => Referrers { doubt: Some(error.to_string()), ..found },
+            (Err(error), None) => Referrers { doubt: Some(error.to_string()), ..Referrers::default() },
+            (Err(tag), Some(error)) => {
+                let doubt = format!("{error}; and by the fallback tag: {}", tag.detail);
+                Referrers { doubt: Some(doubt), ..Referrers::default() }
+            }
+        })
     }
 
-    /// `None` where there is no API.
-    async fn referrers_by_api(
-        &self,
-        context: &Context,
-        subject: &Digest,
-    ) -> Result<Option<Vec<Descriptor>>, StoreError> {
-        let first = self.url(context, &format!("referrers/{subject}"))?;
-        let mut pages = Pages::starting_at(&first);
-        let answer = self.registry.send(context, self.referrers_call(first.clone())).await?;
-        if self.is_without_api(&answer) {
-            return Ok(None);
+    /// Asks the API, unless it is known that there is none. An answer as of a registry without it is asked for once more before it is
+    /// believed: it may be one odd answer. From a registry that has answered before it is believed in no case.
+    async fn ask_api(&self, context: &Context, subject: &Digest) -> Answered {
+        if self.registry.referrers_api() == ReferrersApi::Absent {
+            return Answered::NoApi;
         }
-        let (found, next) = referrers_page(context, &answer, &first, &mut pages)?;
-        self.registry.learn_referrers_api(ReferrersApi::Present);
-        let more = stream::try_unfold((next, pages), |(next, mut pages)| async {
-            let Some(url) = next else { return Ok::<_, StoreError>(None) };
-            let answer = self.registry.send(context, self.referrers_call(url.clone())).await?;
-            let (found, next) = referrers_page(context, &answer, &url, &mut pages)?;
-            Ok(Some((found, (next, pages))))
-        });
-        let all = more.try_fold(found, |mut all, page| async {
-            all.extend(page);
-            if all.len() > MAX_REFERRERS {
-                return Err(context.error(ErrorKind::Invalid, format!("more than {MAX_REFERRERS} referrers")));
+        let mut last = None;
+        for _ in 0..2 {
+            match self.referrers_by_api(context, subject).await {
+                Ok(Asked::Listed(list)) => return Answered::Listed(list),
+                Ok(Asked::LikeNoApi(answer)) => last = Some(answer),
+                Err(error) => return Answered::Unknown(error),
             }
-            Ok(all)
-        });
-        all.await.map(Some)
+        }
+        let Some(answer) = last else { return Answered::NoApi };
+        if self.registry.referrers_api() == ReferrersApi::Present {
+            let detail = format!("{}, though this registry has answered such requests before", answer.detail());
+            return Answered::Unknown(context.error(ErrorKind::Invalid, detail));
+        }
+        // A registry that names what it does not know understood the question.
+        if !answer.codes().iter().any(|code| code == "NAME_UNKNOWN" || code == "MANIFEST_UNKNOWN") {
+            self.registry.learn_referrers_api(ReferrersApi::Absent);
+        }
+        Answered::NoApi
+    }
+
+    /// One list, all its pages.
+    async fn referrers_by_api(&self, context: &Context, subject: &Digest) -> Result<Asked, StoreError> {
+        let invalid = |why: String| context.error(ErrorKind::Invalid, why);
+        let mut url = self.url(context, &format!("referrers/{subject}"))?;
+        let mut pages = Pages::starting_at(&url);
+        let (mut all, mut bytes) = (ReferrerList::default(), 0);
+        let mut is_first = true;
+        loop {
+            let answer = self.registry.send(context, self.referrers_call(url.clone())).await?;
+            if is_first && is_like_no_api(&answer) {
+                return Ok(Asked::LikeNoApi(answer));
+            }
+            if !answer.status.is_success() {
+                return Err(answer.refusal(context));
+            }
+            let body = answer.bytes();
+            let page = ReferrerList::read(&body).map_err(invalid)?;
+            if std::mem::take(&mut is_first) {
+                self.registry.learn_referrers_api(ReferrersApi::Present);
+            }
+            bytes += body.len();
+            all.manifests.extend(page.manifests);
+            all.unreadable += page.unreadable;
+            if all.manifests.len() + all.unreadable > MAX_REFERRERS {
+                return Err(invalid(format!("more than {MAX_REFERRERS} referrers")));
+            }
+            if bytes > MAX_LIST {
+                return Err(invalid(format!("a list of more than {MAX_LIST} bytes")));
+            }
+            match pages.after(&url, &answer.headers).map_err(invalid)? {
+                Some(next) => url = next,
+                None => return Ok(Asked::Listed(all)),
+            }
+        }
     }
 
     fn referrers_call(&self, url: Url) -> Call {
         Call::read(Method::GET, url, Scopes::pull(&self.name))
             .that_lists_referrers()
             .header(ACCEPT, HeaderValue::from_static(MediaType::OCI_INDEX))
-            .expects(Expects::Small(MAX_MANIFEST))
+            .expects(Expects::Small(MAX_PAGE))
     }
 
-    /// Whether an answer means that there is no API, and remembers it.
-    fn is_without_api(&self, answer: &Answer) -> bool {
-        // A page for people: whatever is asked of it, it answers so.
-        let is_page =
-            answer.status.is_success() && answer.header(&CONTENT_TYPE).is_some_and(|t| t.starts_with("text/html"));
-        let refuses =
-            matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED);
-        if !is_page && !refuses {
-            return false;
+    async fn by_fallback_tag(
+        &self,
+        context: &Context,
+        subject: &Digest,
+        fallback: Listed,
+    ) -> Result<Referrers, StoreError> {
+        if fallback == Listed::Absent {
+            return Ok(Referrers::default());
         }
-        // A registry that names what it does not know understood the question.
-        if !answer.codes().iter().any(|code| code == "NAME_UNKNOWN" || code == "MANIFEST_UNKNOWN") {
-            self.registry.learn_referrers_api(ReferrersApi::Absent);
-        }
-        true
+        let Some(list) = self.fallback_list(context, subject).await? else { return Ok(Referrers::default()) };
+        let read = ReferrerList::read(list.bytes()).map_err(|why| context.error(ErrorKind::Invalid, why))?;
+        let doubt = read.doubt();
+        // A list with entries that nobody can read is not written on as it is.
+        let fallback = Some(list).filter(|_| doubt.is_none());
+        Ok(Referrers { manifests: read.manifests, fallback, doubt })
     }
 
     /// What stands under the fallback tag, if it is a list: at some registries the tag answers with the image itself.
@@ -100,19 +165,11 @@ impl Repository {
         Ok(found.filter(|found| found.digest() != *subject && found.media_type().as_str() == MediaType::OCI_INDEX))
     }
 
-    pub(crate) async fn write_referrers(
-        &self,
-        subject: &Digest,
-        referrers: &Referrers,
-        list: Listed,
-    ) -> Result<(), StoreError> {
+    pub(crate) async fn write_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
         let context = self.context(Step::LinkReferrers, subject);
         let lock = self.registry.lock_of(&self.name, *subject);
         let _turn = lock.lock().await;
-        let present = match list {
-            Listed::Absent => None,
-            Listed::Perhaps => self.fallback_list(&context.at(Step::ListReferrers), subject).await?,
-        };
+        let present = self.fallback_list(&context.at(Step::ListReferrers), subject).await?;
         let merged = merge(present.as_ref(), referrers).map_err(|why| context.error(ErrorKind::Invalid, why))?;
         if let Some(list) = merged {
             self.put_manifest(&context, &list, &ManifestRef::Tag(referrers_tag(subject))).await?;
@@ -121,27 +178,15 @@ impl Repository {
     }
 }
 
-fn referrers_page(
-    context: &Context,
-    answer: &Answer,
-    url: &Url,
-    pages: &mut Pages,
-) -> Result<(Vec<Descriptor>, Option<Url>), StoreError> {
-    if !answer.status.is_success() {
-        return Err(answer.refusal(context));
-    }
-    let stated = answer.header(&CONTENT_TYPE).map(MediaType::new);
-    let list = Manifest::received(stated.as_ref(), answer.bytes(), None);
-    let found = listed(&list).map_err(|why| context.error(ErrorKind::Invalid, why))?;
-    let next = pages.after(url, &answer.headers).map_err(|why| context.error(ErrorKind::Invalid, why))?;
-    Ok((found, next))
-}
-
-/// The manifests that a list lists.
-fn listed(list: &Manifest) -> Result<Vec<Descriptor>, String> {
-    match list.view().map_err(|error| format!("the list cannot be read: {error}"))?.children {
-        Children::Manifests(manifests) => Ok(manifests),
-        Children::Blobs { .. } => Err("the list is an image".to_owned()),
+/// Whether an answer is one that registries without the referrers API give: Artifactory says 406, others show a page for people.
+fn is_like_no_api(answer: &Answer) -> bool {
+    let is_page = || {
+        answer.header(&CONTENT_TYPE).is_some_and(|stated| stated.starts_with("text/html"))
+            || answer.bytes().trim_ascii_start().starts_with(b"<")
+    };
+    match answer.status {
+        status if status.is_success() => is_page(),
+        status => matches!(status.as_u16(), 400 | 404 | 405 | 406 | 410 | 415 | 501),
     }
 }
 
@@ -149,7 +194,8 @@ fn listed(list: &Manifest) -> Result<Vec<Descriptor>, String> {
 /// source's list is taken verbatim where there is none.
 fn merge(present: Option<&Manifest>, referrers: &Referrers) -> Result<Option<Manifest>, String> {
     let theirs = referrers.fallback.as_ref().map(entries).transpose()?.unwrap_or_default();
-    let covered = |descriptor: &Descriptor| has(&theirs, &descriptor.digest);
+    let theirs: HashMap<&str, &Value> = theirs.iter().filter_map(|entry| Some((digest_in(entry)?, entry))).collect();
+    let covered = |descriptor: &Descriptor| theirs.contains_key(descriptor.digest.to_string().as_str());
     if let (None, Some(fallback)) = (present, &referrers.fallback)
         && referrers.manifests.iter().all(covered)
     {
@@ -163,10 +209,13 @@ fn merge(present: Option<&Manifest>, referrers: &Referrers) -> Result<Option<Man
         return Err("the list at the target has no manifests".to_owned());
     };
     let before = entries.len();
+    let mut has: HashSet<String> = entries.iter().filter_map(digest_in).map(str::to_owned).collect();
     for descriptor in &referrers.manifests {
-        if !has(entries, &descriptor.digest) {
-            let verbatim = theirs.iter().find(|entry| is_of(entry, &descriptor.digest)).cloned();
+        let digest = descriptor.digest.to_string();
+        if !has.contains(&digest) {
+            let verbatim = theirs.get(digest.as_str()).map(|entry| (*entry).clone());
             entries.push(verbatim.unwrap_or_else(|| written(descriptor)));
+            has.insert(digest);
         }
     }
     if entries.len() == before {
@@ -181,12 +230,8 @@ fn entries(list: &Manifest) -> Result<Vec<Value>, String> {
     Ok(list.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default())
 }
 
-fn has(entries: &[Value], digest: &Digest) -> bool {
-    entries.iter().any(|entry| is_of(entry, digest))
-}
-
-fn is_of(entry: &Value, digest: &Digest) -> bool {
-    entry.get("digest").and_then(Value::as_str) == Some(digest.to_string().as_str())
+fn digest_in(entry: &Value) -> Option<&str> {
+    entry.get("digest").and_then(Value::as_str)
 }
 
 fn written(descriptor: &Descriptor) -> Value {
@@ -217,7 +262,8 @@ mod tests {
     }
 
     fn referrers(list: &Manifest, with_list: bool) -> Referrers {
-        Referrers { manifests: listed(list).unwrap(), fallback: with_list.then(|| list.clone()) }
+        let manifests = ReferrerList::read(list.bytes()).unwrap().manifests;
+        Referrers { manifests, fallback: with_list.then(|| list.clone()), doubt: None }
     }
 
     #[test]

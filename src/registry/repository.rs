@@ -112,6 +112,10 @@ impl Source for Repository {
         self.registry.auth.quota.left()
     }
 
+    async fn knows_manifest_reads(&self) {
+        self.registry.auth.quota.known().await;
+    }
+
     async fn reserve_manifest_reads(&self, manifests: &[Digest]) -> Result<Reservation, StoreError> {
         self.registry.auth.quota.reserve(&self.context(Step::ReadManifest, ""), manifests).await
     }
@@ -144,8 +148,8 @@ impl Target for Repository {
         self.put_manifest(&self.context(Step::WriteManifest, &reference), manifest, &reference).await
     }
 
-    async fn link_referrers(&self, subject: &Digest, referrers: &Referrers, list: Listed) -> Result<(), StoreError> {
-        self.write_referrers(subject, referrers, list).await
+    async fn link_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
+        self.write_referrers(subject, referrers).await
     }
 
     async fn delete(&self, reference: &ManifestRef) -> Result<(), StoreError> {

@@ -1,34 +1,35 @@
 //! The tag listing (distribution-spec, "Listing Tags"), page by page, with digests where a registry adds them or has a
-//! listing of its own that tells them.
+//! listing of its own that tells them. Each tag is told once, and no list is kept whole but for its names.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use http::Method;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use url::Url;
 
 use super::Repository;
 use super::answer::Context;
-use super::links::Pages;
+use super::links::{Pages, Turn};
+use super::paging::{MAX_NAMES, MAX_PAGE, MAX_UNUSABLE, Names, Paging, Text, shown};
 use super::scope::Scopes;
 use super::transport::{Call, Expects};
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::store::{ErrorKind, Step, StoreError, TagEntry};
 
-/// How many tags a page is asked to have. Azure gives no more at once (Azure/acr, issue 749).
-const PAGE: usize = 1000;
-
-/// The largest page that is read. The registries of Google add every digest to it.
-pub(crate) const MAX_PAGE: usize = 32 * 1024 * 1024;
+/// How many tags of a page are made of its names at a time.
+const TOGETHER: usize = 1024;
 
 /// The ways to list tags.
 #[derive(Debug, Clone, Copy)]
 enum Listing {
     /// distribution-spec's.
     Standard,
-    /// Azure Container Registry's own (its REST reference, "Tag - Get List"), which tells digests.
+    /// Azure Container Registry's own (its REST reference, "Tag - Get List"), which tells digests and locks.
     Acr,
 }
 
@@ -37,22 +38,32 @@ enum Listing {
 struct Walk {
     listing: Listing,
     pages: Pages,
-    next: Url,
+    /// The page to be read next.
+    next: Option<Url>,
+    open: Option<Open>,
+    /// Every tag that was told.
+    seen: HashSet<Tag>,
+    /// How many names were told that are no tags.
+    unusable: usize,
 }
 
-/// Some tags, and where there are more.
-type Page = (Vec<TagEntry>, Option<Walk>);
-
-enum Next {
-    First,
-    Further(Walk),
+/// A page that was read and is being told.
+#[derive(Debug)]
+struct Open {
+    page: Page,
+    turn: Turn,
+    /// How many of its names have been told.
+    at: usize,
+    /// How many of these were not in the list before.
+    fresh: usize,
 }
 
 impl Listing {
-    fn path(self, name: &RepositoryName) -> String {
+    fn path(self, name: &RepositoryName, paging: &Paging) -> String {
+        let query = paging.query();
         match self {
-            Self::Standard => format!("/v2/{name}/tags/list?n={PAGE}"),
-            Self::Acr => format!("/acr/v1/{name}/_tags?n={PAGE}"),
+            Self::Standard => format!("/v2/{name}/tags/list{query}"),
+            Self::Acr => format!("/acr/v1/{name}/_tags{query}"),
         }
     }
 
@@ -67,15 +78,15 @@ impl Listing {
 impl Repository {
     pub(crate) fn list_tags(&self) -> BoxStream<'_, Result<TagEntry, StoreError>> {
         let context = self.context(Step::ListTags, "");
-        stream::try_unfold(Some(Next::First), move |next| {
+        stream::try_unfold(None, move |walk| {
             let context = context.clone();
             async move {
-                let (entries, walk) = match next {
-                    None => return Ok(None),
-                    Some(Next::First) => self.first_tags(&context).await?,
-                    Some(Next::Further(walk)) => self.tag_page(&context, walk).await?,
+                let walk = match walk {
+                    None => self.first_tags(&context).await?,
+                    Some(walk) => walk,
                 };
-                Ok(Some((stream::iter(entries.into_iter().map(Ok)), walk.map(Next::Further))))
+                let told = self.next_tags(&context, walk).await?;
+                Ok(told.map(|(entries, walk)| (stream::iter(entries.into_iter().map(Ok)), Some(walk))))
             }
         })
         .try_flatten()
@@ -84,53 +95,117 @@ impl Repository {
 
     /// The first page, in the registry's own way where it has one. If that is refused and the standard one is not, it is not
     /// tried again: the rights to the one may be given without those to the other.
-    async fn first_tags(&self, context: &Context) -> Result<Page, StoreError> {
+    async fn first_tags(&self, context: &Context) -> Result<Walk, StoreError> {
         let mut refused = None;
         if self.registry.has_own_listing() {
-            match self.tag_page(context, self.begin(context, Listing::Acr)?).await {
+            match self.begin(context, Listing::Acr).await {
                 Err(error) if is_refusal(error.kind) => refused = Some(error),
-                page => return page,
+                walk => return walk,
             }
         }
-        let page = self.tag_page(context, self.begin(context, Listing::Standard)?).await?;
+        let walk = self.begin(context, Listing::Standard).await?;
         if let Some(error) = refused {
             tracing::debug!("tags are listed without digests from now on: {error}");
             self.registry.learn_own_listing_is_refused();
         }
-        Ok(page)
+        Ok(walk)
     }
 
-    fn begin(&self, context: &Context, listing: Listing) -> Result<Walk, StoreError> {
-        let next = self.registry.address(&listing.path(&self.name));
-        let next = next.map_err(|error| context.error(ErrorKind::Invalid, error))?;
-        Ok(Walk { listing, pages: Pages::starting_at(&next), next })
+    /// A listing with its first page.
+    async fn begin(&self, context: &Context, listing: Listing) -> Result<Walk, StoreError> {
+        let first = self.registry.address(&listing.path(&self.name, self.paging(listing)));
+        let first = first.map_err(|error| context.error(ErrorKind::Invalid, error))?;
+        let pages = Pages::starting_at(&first);
+        let mut walk = Walk { listing, pages, next: None, open: None, seen: HashSet::new(), unusable: 0 };
+        walk.open = self.tag_page(context, &mut walk, first).await?;
+        Ok(walk)
     }
 
-    async fn tag_page(&self, context: &Context, walk: Walk) -> Result<Page, StoreError> {
-        let Walk { listing, mut pages, next: url } = walk;
-        let call = Call::read(Method::GET, url.clone(), listing.scopes(&self.name)).expects(Expects::Small(MAX_PAGE));
-        let answer = self.registry.send(context, call).await?;
+    /// Some tags more; `None` after the last page.
+    async fn next_tags(&self, context: &Context, mut walk: Walk) -> Result<Option<(Vec<TagEntry>, Walk)>, StoreError> {
+        let invalid = |why: String| context.error(ErrorKind::Invalid, why);
+        loop {
+            if let Some(entries) = walk.some().map_err(invalid)? {
+                return Ok(Some((entries, walk)));
+            }
+            walk.turn().map_err(invalid)?;
+            let Some(url) = walk.next.take() else { return Ok(None) };
+            walk.open = self.tag_page(context, &mut walk, url).await?;
+        }
+    }
+
+    fn paging(&self, listing: Listing) -> &Paging {
+        match listing {
+            Listing::Standard => &self.registry.tag_pages,
+            Listing::Acr => &self.registry.own_tag_pages,
+        }
+    }
+
+    async fn tag_page(&self, context: &Context, walk: &mut Walk, url: Url) -> Result<Option<Open>, StoreError> {
+        let (listing, paging) = (walk.listing, self.paging(walk.listing));
+        let call = |url| Call::read(Method::GET, url, listing.scopes(&self.name)).expects(Expects::Small(MAX_PAGE));
+        let Some((url, answer)) = self.registry.list_page(context, paging, &mut walk.pages, (url, call)).await? else {
+            return Ok(None);
+        };
         if !answer.status.is_success() {
             return Err(answer.refusal(context));
         }
-        let entries = self
+        let page = self
             .read_tags(listing, &answer.bytes())
             .map_err(|error| context.error(ErrorKind::Invalid, answer.unreadable(&error)))?;
-        let next = pages.after(&url, &answer.headers).map_err(|why| context.error(ErrorKind::Invalid, why))?;
-        Ok((entries, next.map(|next| Walk { listing, pages, next })))
+        let names = (page.names.len(), page.names.last());
+        let turn = walk.pages.turn(&url, &answer.headers, paging, names);
+        let turn = turn.map_err(|why| context.error(ErrorKind::Invalid, why))?;
+        Ok(Some(Open { page, turn, at: 0, fresh: 0 }))
     }
 
-    fn read_tags(&self, listing: Listing, bytes: &[u8]) -> serde_json::Result<Vec<TagEntry>> {
-        Ok(match listing {
-            Listing::Acr => described(serde_json::from_slice(bytes)?),
+    fn read_tags(&self, listing: Listing, bytes: &[u8]) -> serde_json::Result<Page> {
+        match listing {
+            Listing::Acr => serde_json::from_slice(bytes).map(|list: DescribedTags| list.tags),
             Listing::Standard => {
                 let list: TagList = serde_json::from_slice(bytes)?;
                 if list.manifest.is_some() {
                     self.registry.learn_digests_are_listed();
                 }
-                entries(list)
+                Ok(list.into_page())
             }
-        })
+        }
+    }
+}
+
+impl Walk {
+    /// The next tags of the page that is open; `None` where it is told.
+    fn some(&mut self) -> Result<Option<Vec<TagEntry>>, String> {
+        let Some(open) = self.open.as_mut().filter(|open| open.at < open.page.names.len()) else { return Ok(None) };
+        let end = open.page.names.len().min(open.at + TOGETHER);
+        let mut entries = Vec::new();
+        for (at, name) in open.page.names.range(open.at..end) {
+            let entry = open.page.entry(at, name);
+            match &entry {
+                TagEntry::Tag(tag, _) | TagEntry::Locked(tag, _) if !self.seen.insert(tag.clone()) => continue,
+                TagEntry::Unusable(_) => self.unusable += 1,
+                _ => open.fresh += 1,
+            }
+            entries.push(entry);
+        }
+        open.at = end;
+        if self.seen.len() > MAX_NAMES {
+            return Err(format!(
+                "the list has more than {MAX_NAMES} tags; name those that are wanted in `tags.include`, which needs no list"
+            ));
+        }
+        if self.unusable > MAX_UNUSABLE {
+            return Err(format!("the list has more than {MAX_UNUSABLE} names that are no tags by the specification"));
+        }
+        Ok(Some(entries))
+    }
+
+    /// Closes the page that is told, and finds the next one.
+    fn turn(&mut self) -> Result<(), String> {
+        if let Some(open) = self.open.take() {
+            self.next = self.pages.next(open.turn, open.fresh)?;
+        }
+        Ok(())
     }
 }
 
@@ -139,62 +214,138 @@ fn is_refusal(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Unsupported)
 }
 
-#[derive(Deserialize)]
-struct TagList {
-    #[serde(default)]
-    tags: Option<Vec<String>>,
-    /// Google's addition: digest -> its tags.
-    #[serde(default)]
-    manifest: Option<HashMap<String, Tagged>>,
-}
-
-#[derive(Deserialize)]
-struct Tagged {
-    #[serde(default)]
-    tag: Vec<String>,
-}
-
-fn entries(list: TagList) -> Vec<TagEntry> {
-    let mut digests: HashMap<String, Digest> = HashMap::new();
-    for (digest, tagged) in list.manifest.unwrap_or_default() {
-        if let Ok(digest) = digest.parse::<Digest>() {
-            digests.extend(tagged.tag.into_iter().map(|tag| (tag, digest)));
-        }
-    }
-    let entry = |name: String| {
-        let digest = digests.get(&name).copied();
-        entry(name, digest)
-    };
-    list.tags.unwrap_or_default().into_iter().map(entry).collect()
-}
-
-/// Azure's list: one item a tag.
-#[derive(Deserialize)]
-struct DescribedTags {
-    #[serde(default)]
-    tags: Option<Vec<DescribedTag>>,
-}
-
-#[derive(Deserialize)]
-struct DescribedTag {
-    name: String,
-    #[serde(default)]
-    digest: Option<String>,
-}
-
-fn described(list: DescribedTags) -> Vec<TagEntry> {
-    let tags = list.tags.unwrap_or_default().into_iter();
-    tags.map(|tag| entry(tag.name, tag.digest.and_then(|digest| digest.parse().ok()))).collect()
+/// One page of tags.
+#[derive(Debug, Default)]
+struct Page {
+    names: Names,
+    /// By the place of the name.
+    digests: HashMap<usize, Digest>,
+    locked: HashSet<usize>,
 }
 
 /// Artifactory lists the folder of its uploads among the tags.
 const NO_TAG: &str = "_uploads";
 
-fn entry(name: String, digest: Option<Digest>) -> TagEntry {
-    match name.parse::<Tag>() {
-        Ok(tag) if name != NO_TAG => TagEntry::Tag(tag, digest),
-        _ => TagEntry::Unusable(name),
+impl Page {
+    fn entry(&self, at: usize, name: &str) -> TagEntry {
+        let digest = self.digests.get(&at).copied();
+        match name.parse::<Tag>() {
+            Ok(tag) if name != NO_TAG && self.locked.contains(&at) => TagEntry::Locked(tag, digest),
+            Ok(tag) if name != NO_TAG => TagEntry::Tag(tag, digest),
+            _ => TagEntry::Unusable(shown(name)),
+        }
     }
+
+    #[cfg(test)]
+    fn entries(&self) -> Vec<TagEntry> {
+        self.names.range(0..self.names.len()).map(|(at, name)| self.entry(at, name)).collect()
+    }
+}
+
+#[derive(Deserialize)]
+struct TagList {
+    #[serde(default)]
+    tags: Names,
+    /// Google's addition.
+    #[serde(default)]
+    manifest: Option<DigestOfTag>,
+}
+
+impl TagList {
+    fn into_page(self) -> Page {
+        let Self { tags: names, manifest } = self;
+        let Some(DigestOfTag(digest_of)) = manifest else { return Page { names, ..Page::default() } };
+        let digests = names.range(0..names.len()).filter_map(|(at, name)| Some((at, *digest_of.get(name)?))).collect();
+        Page { names, digests, locked: HashSet::new() }
+    }
+}
+
+/// Google's map from each digest to its tags and more, turned round.
+#[derive(Default)]
+struct DigestOfTag(HashMap<Box<str>, Digest>);
+
+impl<'de> Deserialize<'de> for DigestOfTag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Tagged {
+            #[serde(default)]
+            tag: Names,
+        }
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = DigestOfTag;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from digests to tags")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DigestOfTag, A::Error> {
+                let mut digest_of = HashMap::new();
+                while let Some((Text(digest), Tagged { tag })) = map.next_entry()? {
+                    let Ok(digest) = digest.parse::<Digest>() else { continue };
+                    digest_of.extend(tag.range(0..tag.len()).map(|(_, name)| (name.into(), digest)));
+                }
+                Ok(DigestOfTag(digest_of))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+/// Azure's list: one item a tag.
+#[derive(Deserialize)]
+struct DescribedTags {
+    #[serde(default, deserialize_with = "described")]
+    tags: Page,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DescribedTag<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(default, borrow)]
+    digest: Option<Cow<'a, str>>,
+    #[serde(default)]
+    changeable_attributes: Option<Changeable>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Changeable {
+    #[serde(default)]
+    write_enabled: Option<bool>,
+}
+
+fn described<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Page, D::Error> {
+    struct Reader;
+    impl<'de> Visitor<'de> for Reader {
+        type Value = Page;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of tags")
+        }
+
+        fn visit_unit<E>(self) -> Result<Page, E> {
+            Ok(Page::default())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Page, A::Error> {
+            let mut page = Page::default();
+            while let Some(tag) = list.next_element::<DescribedTag<'_>>()? {
+                let at = page.names.len();
+                page.names.push(&tag.name).map_err(A::Error::custom)?;
+                if let Some(digest) = tag.digest.and_then(|digest| digest.parse().ok()) {
+                    page.digests.insert(at, digest);
+                }
+                if tag.changeable_attributes.and_then(|attributes| attributes.write_enabled) == Some(false) {
+                    page.locked.insert(at);
+                }
+            }
+            Ok(page)
+        }
+    }
+    deserializer.deserialize_any(Reader)
 }
 
 #[cfg(test)]
@@ -202,7 +353,7 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Vec<TagEntry> {
-        entries(serde_json::from_str(json).unwrap())
+        serde_json::from_str::<TagList>(json).unwrap().into_page().entries()
     }
 
     #[test]
@@ -226,11 +377,13 @@ mod tests {
     fn azures_list_has_an_item_for_each_tag() {
         let digest = Digest::of(b"x");
         let json = format!(
-            r#"{{"registry":"h","imageName":"a","tags":[{{"name":"v1","digest":"{digest}","signed":false}},{{"name":"v2"}},{{"name":"sha256:a","digest":"x"}}]}}"#
+            r#"{{"registry":"h","imageName":"a","tags":[{{"name":"v1","digest":"{digest}","signed":false}},{{"name":"v2"}},{{"name":"sha256:a","digest":"x"}},{{"name":"v3","changeableAttributes":{{"writeEnabled":false,"deleteEnabled":true}}}}]}}"#
         );
         let tag = |name: &str, digest| TagEntry::Tag(name.parse().unwrap(), digest);
-        let read = |json: &str| described(serde_json::from_str(json).unwrap());
-        assert_eq!(read(&json), [tag("v1", Some(digest)), tag("v2", None), TagEntry::Unusable("sha256:a".into())]);
+        let read = |json: &str| serde_json::from_str::<DescribedTags>(json).unwrap().tags.entries();
+        let locked = TagEntry::Locked("v3".parse().unwrap(), None);
+        let all = [tag("v1", Some(digest)), tag("v2", None), TagEntry::Unusable("sha256:a".into()), locked];
+        assert_eq!(read(&json), all);
         assert_eq!((read("{}"), read(r#"{"tags":null}"#)), (vec![], vec![]));
     }
 }

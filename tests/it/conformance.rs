@@ -422,20 +422,20 @@ async fn a_list_of_referrers_is_carried_over_verbatim_and_then_merged(at: &Endpo
         artifact_type: sbom.manifest.view().unwrap().artifact_type,
         ..sbom.manifest.descriptor()
     };
-    let carried = Referrers { manifests: vec![descriptor(&first)], fallback: Some(list.clone()) };
+    let carried = Referrers { manifests: vec![descriptor(&first)], fallback: Some(list.clone()), doubt: None };
     if !at.has_fallback_tags {
         return;
     }
-    at.target.link_referrers(&subject.digest(), &carried, Listed::Perhaps).await.unwrap();
+    at.target.link_referrers(&subject.digest(), &carried).await.unwrap();
     let fallback: ManifestRef = referrers_tag(&subject.digest()).into();
     assert_eq!(at.target.manifest(&fallback).await.unwrap(), list, "there was none: it is written as it is");
-    at.target.link_referrers(&subject.digest(), &carried, Listed::Perhaps).await.unwrap();
+    at.target.link_referrers(&subject.digest(), &carried).await.unwrap();
     assert_eq!(at.target.manifest(&fallback).await.unwrap(), list, "nothing is new: it stays as it is");
     at.target.push_manifest(&second.manifest, None).await.unwrap();
-    let more = Referrers { manifests: vec![descriptor(&second)], fallback: None };
-    at.target.link_referrers(&subject.digest(), &more, Listed::Perhaps).await.unwrap();
+    let more = Referrers { manifests: vec![descriptor(&second)], ..Referrers::default() };
+    at.target.link_referrers(&subject.digest(), &more).await.unwrap();
     assert_eq!(referrer_digests(at, &subject).await, BTreeSet::from([first.digest(), second.digest()]));
-    at.target.link_referrers(&subject.digest(), &carried, Listed::Perhaps).await.unwrap();
+    at.target.link_referrers(&subject.digest(), &carried).await.unwrap();
     assert_eq!(referrer_digests(at, &subject).await, BTreeSet::from([first.digest(), second.digest()]));
 }
 

@@ -15,6 +15,7 @@ mod acceptance_faults;
 mod acceptance_hooks;
 mod acceptance_import;
 mod acceptance_journal;
+mod acceptance_lists;
 mod acceptance_login;
 mod acceptance_logs;
 mod acceptance_loop;

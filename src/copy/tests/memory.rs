@@ -429,14 +429,14 @@ impl Source for Repository {
         let (at, _) = self.enter(Op::Referrers, &subject.to_string(), Step::ListReferrers).await?;
         self.registry.note_done(at);
         if let Some(manifests) = self.registry.claimed_referrers.lock().unwrap().get(subject) {
-            return Ok(Referrers { manifests: manifests.clone(), fallback: None });
+            return Ok(Referrers { manifests: manifests.clone(), ..Referrers::default() });
         }
         if self.registry.manner.lists_referrers {
-            return Ok(Referrers { manifests: self.api_referrers(subject), fallback: None });
+            return Ok(Referrers { manifests: self.api_referrers(subject), ..Referrers::default() });
         }
         let fallback = self.fallback(subject);
         let manifests = fallback.as_ref().map(|list| list.view().unwrap().manifests().to_vec()).unwrap_or_default();
-        Ok(Referrers { manifests, fallback })
+        Ok(Referrers { manifests, fallback, doubt: None })
     }
 }
 
@@ -541,7 +541,7 @@ impl Target for Repository {
         Ok(if unlisted { ReferrerLink::Unlisted } else { ReferrerLink::Listed })
     }
 
-    async fn link_referrers(&self, subject: &Digest, referrers: &Referrers, _list: Listed) -> Result<(), StoreError> {
+    async fn link_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
         let (at, _) = self.enter(Op::Link, &subject.to_string(), Step::LinkReferrers).await?;
         let list = match (self.fallback(subject), &referrers.fallback) {
             (None, Some(verbatim)) => verbatim.clone(),

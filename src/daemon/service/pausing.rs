@@ -205,7 +205,16 @@ mod tests {
                 let (entry, tags, problems) = ("app".to_owned(), Vec::new(), Vec::new());
                 let cut_off = outcome == RunOutcome::Interrupted;
                 let outcome = outcome.clone();
-                daemon.ended(Ok(RunReport { entry, run: Some(1), started, ended, outcome, tags, problems }));
+                daemon.ended(Ok(RunReport {
+                    entry,
+                    run: Some(1),
+                    started,
+                    ended,
+                    outcome,
+                    tags,
+                    problems,
+                    in_doubt: Vec::new(),
+                }));
                 let due: Vec<Due> = std::iter::from_fn(|| daemon.waiting.pop(|_| true)).collect();
                 let whole = Due { entry: "app".into(), trigger: Trigger::Continued, only: None };
                 let expected = if what.starts_with("nothing") && !cut_off { vec![] } else { vec![whole] };

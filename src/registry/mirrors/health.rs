@@ -96,7 +96,11 @@ impl MirrorHealth {
                 self.lock().remember_wrong(place, *digest);
             }
             // Another repository may be open.
-            ErrorKind::Denied | ErrorKind::Refused | ErrorKind::Unsupported | ErrorKind::MissingContent => {
+            ErrorKind::Denied
+            | ErrorKind::Refused
+            | ErrorKind::Locked
+            | ErrorKind::Unsupported
+            | ErrorKind::MissingContent => {
                 self.rest(place, Duration::ZERO, error);
             }
             ErrorKind::Busy(patience) => self.rest(&mirror.to_string(), patience.unwrap_or_default(), error),

@@ -120,6 +120,8 @@ impl Source for Mirrored {
         Some(u64::MAX)
     }
 
+    async fn knows_manifest_reads(&self) {}
+
     async fn reserve_manifest_reads(&self, _manifests: &[Digest]) -> Result<Reservation, StoreError> {
         Ok(None)
     }

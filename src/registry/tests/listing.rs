@@ -9,7 +9,7 @@ use crate::store::{ErrorKind, Listed, Source as _, TagEntry};
 async fn names(server: &Server) -> Result<Vec<String>, crate::store::StoreError> {
     let entries: Vec<TagEntry> = server.repository().tags().try_collect().await?;
     let name = |entry| match entry {
-        TagEntry::Tag(tag, _) => tag.to_string(),
+        TagEntry::Tag(tag, _) | TagEntry::Locked(tag, _) => tag.to_string(),
         TagEntry::Unusable(name) => format!("({name})"),
     };
     Ok(entries.into_iter().map(name).collect())
@@ -26,6 +26,71 @@ async fn pages_are_followed_to_the_last() {
     })
     .await;
     assert_eq!(names(&server).await.unwrap(), ["v1", "v2", "(sha256:x)"]);
+}
+
+#[tokio::test]
+async fn every_tag_is_told_once_however_pages_overlap() {
+    let server = Server::start(|asked| match asked.path.contains("last") {
+        false => answer(200, &[("link", "</v2/a/b/tags/list?last=v2>")], r#"{"tags":["v1","v2","v1"]}"#),
+        true => answer(200, &[], r#"{"tags":["v2","v3"]}"#),
+    })
+    .await;
+    assert_eq!(names(&server).await.unwrap(), ["v1", "v2", "v3"]);
+}
+
+/// `v000`, `v001` and so on.
+fn numbered(range: std::ops::Range<usize>) -> String {
+    let names: Vec<String> = range.map(|number| format!("\"v{number:03}\"")).collect();
+    format!(r#"{{"tags":[{}]}}"#, names.join(","))
+}
+
+#[tokio::test]
+async fn a_full_page_without_a_link_is_continued_where_the_registry_can() {
+    // A proxy drops the links of pages of a hundred.
+    let dropped = Server::start(|asked| {
+        let last = asked.path.rsplit_once("last=v").and_then(|(_, last)| last.parse::<usize>().ok());
+        let from = last.map_or(0, |last| last + 1);
+        answer(200, &[], numbered(from..250.min(from + 100)))
+    })
+    .await;
+    assert_eq!(names(&dropped).await.unwrap().len(), 250);
+    // One that knows of no `last`, or refuses it, has told all.
+    let again = Server::start(|_| answer(200, &[], numbered(0..100))).await;
+    assert_eq!((names(&again).await.unwrap().len(), again.asked().len()), (100, 2));
+    let refusing = Server::start(|asked| match asked.path.contains("last") {
+        false => answer(200, &[], numbered(0..100)),
+        true => refusal(400, "UNSUPPORTED"),
+    })
+    .await;
+    assert_eq!(names(&refusing).await.unwrap().len(), 100);
+    // One that fails then has not.
+    let failing = Server::start(|asked| match asked.path.contains("last") {
+        false => answer(200, &[], numbered(0..100)),
+        true => answer(500, &[], ""),
+    })
+    .await;
+    assert_eq!(names(&failing).await.unwrap_err().kind, ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_refused_page_size_is_left_out_and_remembered() {
+    let server = Server::start(|asked| match asked.path.as_str() {
+        "/v2/a/b/tags/list" => {
+            answer(200, &[("link", "</v2/a/b/tags/list?last=v1&n=1>; rel=next")], r#"{"tags":["v1"]}"#)
+        }
+        "/v2/a/b/tags/list?last=v1&n=1" => answer(200, &[], r#"{"tags":["v2"]}"#),
+        "/v2/a/b/tags/list?last=v2" => answer(200, &[], r#"{"tags":null}"#),
+        _ => refusal(400, "PAGINATION_NUMBER_INVALID"),
+    })
+    .await;
+    let repository = server.repository();
+    for _ in 0..2 {
+        let listed: Vec<TagEntry> = repository.tags().try_collect().await.unwrap();
+        assert_eq!(listed.len(), 2);
+    }
+    assert_eq!(server.count("GET /v2/a/b/tags/list?n=1000"), 1);
+    let refused = Server::start(|_| refusal(400, "PAGINATION_NUMBER_INVALID")).await;
+    assert_eq!(names(&refused).await.unwrap_err().detail, "400 Bad Request, PAGINATION_NUMBER_INVALID: said so");
 }
 
 #[tokio::test]
@@ -113,18 +178,48 @@ async fn a_registry_without_the_referrers_api_is_asked_for_it_once() {
     for _ in 0..2 {
         assert_eq!(repository.referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap(), Default::default());
     }
-    assert_eq!(server.count("GET /v2/a/b/referrers/"), 1);
+    assert_eq!(server.count("GET /v2/a/b/referrers/"), 2, "once more before it is believed");
     assert_eq!(server.count("GET /v2/a/b/manifests/sha256-"), 2);
 }
 
 #[tokio::test]
 async fn a_failed_lookup_of_referrers_is_never_none() {
-    for status in [401, 403, 500] {
-        let server = Server::start(move |_| answer(status, &[], "")).await;
-        assert!(server.repository().referrers(&Digest::of(b"subject"), Listed::Perhaps).await.is_err(), "{status}");
-        assert_eq!(server.count("GET /v2/a/b/manifests/"), 0);
+    for (api, tag, told) in [
+        (401, 404, "401 Unauthorized"),
+        (403, 403, "403 Forbidden; and by the fallback tag: 403 Forbidden"),
+        (500, 404, "500 Internal Server Error"),
+        (404, 500, "500 Internal Server Error"),
+    ] {
+        let server =
+            Server::start(move |asked| answer(if asked.path.contains("/referrers/") { api } else { tag }, &[], ""))
+                .await;
+        let found = server.repository().referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap();
+        assert!(found.doubt.as_ref().is_some_and(|doubt| doubt.ends_with(told)), "{found:?}");
+        assert_eq!(found.manifests, []);
     }
-    let server =
-        Server::start(|asked| answer(if asked.path.contains("/referrers/") { 404 } else { 500 }, &[], "")).await;
-    assert!(server.repository().referrers(&Digest::of(b"subject"), Listed::Perhaps).await.is_err());
+    // What the listing lacks is not asked for, and the doubt stays.
+    let server = Server::start(|_| answer(403, &[], "")).await;
+    assert!(server.repository().referrers(&Digest::of(b"subject"), Listed::Absent).await.unwrap().doubt.is_some());
+    assert_eq!(server.count("GET /v2/a/b/manifests/"), 0);
+}
+
+#[tokio::test]
+async fn an_odd_answer_of_a_registry_with_the_referrers_api_is_doubted() {
+    let server = Server::start(|asked| match asked.path.contains("/referrers/") {
+        true if asked.nth == 0 => {
+            answer(200, &[("content-type", MediaType::OCI_INDEX)], r#"{"schemaVersion":2,"manifests":null}"#)
+        }
+        true if asked.nth < 3 => answer(404, &[], ""),
+        true => answer(200, &[("content-type", "text/html")], "<html>"),
+        false => answer(404, &[], ""),
+    })
+    .await;
+    let repository = server.repository();
+    let ask = async || repository.referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap();
+    assert_eq!(ask().await, Default::default(), "an empty list is an answer");
+    for status in ["404 Not Found", "200 OK"] {
+        let told = format!("{status}, though this registry has answered such requests before");
+        let doubt = ask().await.doubt.unwrap_or_default();
+        assert!(doubt.ends_with(&told), "{doubt}");
+    }
 }

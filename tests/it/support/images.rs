@@ -279,13 +279,7 @@ impl Image {
         {
             let mut descriptor = self.manifest.descriptor();
             descriptor.artifact_type = self.manifest.view().ok().and_then(|view| view.artifact_type);
-            target
-                .link_referrers(
-                    &subject,
-                    &Referrers { manifests: vec![descriptor], fallback: None },
-                    transship::store::Listed::Perhaps,
-                )
-                .await?;
+            target.link_referrers(&subject, &Referrers { manifests: vec![descriptor], ..Referrers::default() }).await?;
         }
         Ok(())
     }

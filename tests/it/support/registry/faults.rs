@@ -31,6 +31,18 @@ pub enum Fault {
     TagPagesLoop,
     /// A tag list holds this name too, whatever the grammar says.
     TagListHas(String),
+    /// A tag list lacks this name, though the tag is there: distribution 3.1 on S3 leaves tags out.
+    TagListLacks(String),
+    /// No list has a `Link`: a proxy drops it.
+    LinksDropped,
+    /// A list that is asked for more names than this is answered 400 `PAGINATION_NUMBER_INVALID`.
+    PageSizeLimit(usize),
+    /// The tag is locked: Azure's own list says so, and a PUT of it is answered 405.
+    TagLocked(String),
+    /// `referrers` is answered with this status, so many times; 200 is a page of HTML.
+    ReferrersAnswered { status: u16, times: usize },
+    /// GET of a fallback tag, `sha256-<hex>`, is answered with this status.
+    FallbackTagAnswered(u16),
     /// Tag lists tell digests, as Google's do.
     TagListWithDigests,
     /// There is a tag listing as Azure's registries have it, under `/acr/v1`.
@@ -235,6 +247,17 @@ impl Faults {
             _ => None,
         });
         cut.is_some()
+    }
+
+    /// The status of the next answer of the referrers API, where it is an odd one.
+    pub(super) fn referrers_answered(&self) -> Option<u16> {
+        self.use_up(|fault| match *fault {
+            Fault::ReferrersAnswered { status, times } => {
+                let rest = Fault::ReferrersAnswered { status, times: times.saturating_sub(1) };
+                Some((status, one_less(times, rest)))
+            }
+            _ => None,
+        })
     }
 
     /// Whether this PUT of a manifest meets a replica that lags.

@@ -20,6 +20,10 @@ pub(super) fn tags(shared: &Shared, repository: &str, asked: &Asked) -> Response
     let false_name = |fault: &Fault| if let Fault::TagListHas(name) = fault { Some(name.clone()) } else { None };
     let mut names: Vec<String> = tags.keys().cloned().chain(shared.faults.find(false_name)).collect();
     names.sort();
+    names.retain(|name| !shared.faults.has(&Fault::TagListLacks(name.clone())));
+    if let Some(refusal) = refused_size(shared, asked) {
+        return refusal;
+    }
     if asked.parameter("last").is_some() && shared.faults.has(&Fault::TagPageFails) {
         return answer::error(500, "UNKNOWN", "the page cannot be read");
     }
@@ -51,8 +55,10 @@ pub(super) fn acr_tags(shared: &Shared, repository: &str, asked: &Asked) -> Resp
     let names: Vec<String> = tags.keys().cloned().collect();
     let (page, link) = page(shared, &names, asked, &format!("/acr/v1/{repository}/_tags"));
     let time = "2024-01-02T03:04:05.6789012Z";
-    let enabled = json!({"deleteEnabled": true, "writeEnabled": true, "readEnabled": true, "listEnabled": true});
     let about = |name: &String| {
+        let locked = shared.faults.has(&Fault::TagLocked(name.clone()));
+        let enabled =
+            json!({"deleteEnabled": !locked, "writeEnabled": !locked, "readEnabled": true, "listEnabled": true});
         json!({
             "name": name, "digest": tags[name].to_string(), "createdTime": time, "lastUpdateTime": time,
             "signed": false, "changeableAttributes": enabled,
@@ -91,6 +97,9 @@ pub(super) fn catalog(shared: &Shared, asked: &Asked) -> Response {
     if shared.faults.has(&Fault::NoCatalog) {
         return answer::error(404, "UNSUPPORTED", "there is no catalog");
     }
+    if let Some(refusal) = refused_size(shared, asked) {
+        return refusal;
+    }
     let (page, link) = page(shared, &shared.store.repositories(), asked, "/v2/_catalog");
     list(&json!({"repositories": page}).to_string(), link, shared)
 }
@@ -102,6 +111,11 @@ pub(super) fn referrers(shared: &Shared, repository: &str, subject: &str, asked:
     }
     if !shared.setup.referrers_api {
         return answer::with(404, &[("content-type", "text/plain".into())], "404 page not found\n");
+    }
+    match shared.faults.referrers_answered() {
+        Some(200) => return answer::with(200, &[("content-type", "text/html".into())], "<html>log in</html>"),
+        Some(status) => return answer::error(status, "UNKNOWN", "said so"),
+        None => {}
     }
     let Ok(subject) = subject.parse::<Digest>() else {
         return answer::error(400, "DIGEST_INVALID", subject);
@@ -137,9 +151,17 @@ fn page(shared: &Shared, sorted: &[String], asked: &Asked, path: &str) -> (Vec<S
     (page, link)
 }
 
+/// distribution's answer where more names are asked for than it gives at once.
+fn refused_size(shared: &Shared, asked: &Asked) -> Option<Response> {
+    let limit =
+        shared.faults.find(|fault| if let Fault::PageSizeLimit(limit) = fault { Some(*limit) } else { None })?;
+    let is_too_large = asked.parameter("n").and_then(|n| n.parse::<usize>().ok()).is_some_and(|n| n > limit);
+    is_too_large.then(|| answer::error(400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested"))
+}
+
 fn list(body: &str, link: Option<String>, shared: &Shared) -> Response {
     let mut stated = vec![("content-type", "application/json".to_owned())];
-    if let Some(path) = link {
+    if let Some(path) = link.filter(|_| !shared.faults.has(&Fault::LinksDropped)) {
         let host =
             if shared.faults.has(&Fault::RelativeLocation) { String::new() } else { format!("http://{}", shared.host) };
         stated.push(("link", format!("<{host}{path}>; rel=\"next\"")));

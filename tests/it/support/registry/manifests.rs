@@ -35,6 +35,10 @@ pub(super) async fn answer(shared: &Shared, repository: &str, reference: &str, a
 }
 
 fn get(shared: &Shared, repository: &str, reference: &str, headers: &HeaderMap, is_head: bool) -> Response {
+    let odd = shared.faults.find(|fault| if let Fault::FallbackTagAnswered(odd) = fault { Some(*odd) } else { None });
+    if let Some(status) = odd.filter(|_| !is_head && reference.starts_with("sha256-")) {
+        return answer::error(status, "UNKNOWN", "said so");
+    }
     let phantom = || shared.store.manifest(repository, &quirks::phantom(shared, reference)?);
     let Some(manifest) = shared.store.manifest(repository, reference).or_else(phantom) else {
         let known = shared.store.tags(repository).is_some();
@@ -100,6 +104,10 @@ fn put(shared: &Shared, repository: &str, reference: &str, headers: &HeaderMap, 
     }
     if let Some(missing) = missing(shared, repository, &json) {
         return answer::error(404, "MANIFEST_BLOB_UNKNOWN", &missing);
+    }
+    if tag.is_some_and(|tag| shared.faults.has(&Fault::TagLocked(tag.to_owned()))) {
+        let told = r#"{"errors":[{"code":"DENIED","message":"The operation is disallowed on this registry, repository or image."}]}"#;
+        return answer::with(405, &[("content-type", "application/json".into())], told);
     }
     if let Some(tag) = tag
         && shared.faults.has(&Fault::ImmutableTags)

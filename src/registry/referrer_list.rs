@@ -1,0 +1,149 @@
+//! A list of referrers as it comes, by the API or under the fallback tag, read for what it lists alone. Its own type, its
+//! annotations and those of its entries are not looked at.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
+
+use crate::oci::{Descriptor, MediaType};
+
+/// The most referrers of one manifest.
+pub(crate) const MAX_REFERRERS: usize = 10_000;
+
+/// The referrers that a list lists.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReferrerList {
+    pub(crate) manifests: Vec<Descriptor>,
+    /// How many entries state no digest that can be read.
+    pub(crate) unreadable: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    schema_version: Option<IgnoredAny>,
+    manifests: Option<ReferrerList>,
+}
+
+impl ReferrerList {
+    /// Reads a list. `manifests` may be `null`, as Go writes an empty one, or be missing where the rest shows a manifest.
+    pub(crate) fn read(json: &[u8]) -> Result<Self, String> {
+        let body: Body = serde_json::from_slice(json).map_err(|error| format!("the list cannot be read: {error}"))?;
+        match body {
+            Body { manifests: Some(list), .. } => Ok(list),
+            Body { schema_version: Some(_), .. } => Ok(Self::default()),
+            _ => Err("the answer is no list of referrers".to_owned()),
+        }
+    }
+
+    /// Why there may be more than can be told.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        (self.unreadable > 0)
+            .then(|| format!("{} entries of the list state no digest that can be read", self.unreadable))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    #[serde(default)]
+    digest: Option<String>,
+    #[serde(default)]
+    media_type: Option<String>,
+    /// Whatever it states: the manifest itself is read before it is believed.
+    #[serde(default)]
+    size: Option<serde_json::Number>,
+    #[serde(default)]
+    artifact_type: Option<String>,
+}
+
+impl Entry {
+    fn into_descriptor(self) -> Option<Descriptor> {
+        let digest = self.digest?.parse().ok()?;
+        let media_type = self.media_type.filter(|text| !text.is_empty());
+        let media_type = MediaType::new(media_type.as_deref().unwrap_or(MediaType::OCI_MANIFEST));
+        let size = self.size.and_then(|size| size.as_u64()).unwrap_or_default();
+        Some(Descriptor {
+            artifact_type: self.artifact_type,
+            annotations: BTreeMap::new(),
+            ..Descriptor::new(media_type, digest, size)
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for ReferrerList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = ReferrerList;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of descriptors")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<ReferrerList, A::Error> {
+                let mut list = ReferrerList::default();
+                while let Some(entry) = entries.next_element::<Entry>()? {
+                    match entry.into_descriptor() {
+                        Some(descriptor) => list.manifests.push(descriptor),
+                        None => list.unreadable += 1,
+                    }
+                    if list.manifests.len() + list.unreadable > MAX_REFERRERS {
+                        return Err(A::Error::custom(format!("more than {MAX_REFERRERS} referrers")));
+                    }
+                }
+                Ok(list)
+            }
+        }
+        deserializer.deserialize_seq(Reader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Digest;
+
+    fn read(json: &str) -> Result<ReferrerList, String> {
+        ReferrerList::read(json.as_bytes())
+    }
+
+    #[test]
+    fn an_empty_list_may_be_null_or_missing() {
+        for json in [r#"{"schemaVersion":2,"manifests":null}"#, r#"{"manifests":[]}"#, r#"{"schemaVersion":2}"#] {
+            assert_eq!(read(json).unwrap(), ReferrerList::default(), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_referrers_is_never_an_empty_one() {
+        for json in ["", "{}", "[]", "<html>", r#"{"errors":[]}"#, r#"{"schemaVersion":2,"manifests":[{"#, "null"] {
+            assert!(read(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn an_entry_without_a_digest_leaves_the_list_in_doubt() {
+        let digest = Digest::of(b"x");
+        let list = read(&format!(
+            r#"{{"manifests":[{{"digest":"{digest}","size":-1,"annotations":{{"n":1}}}},{{"size":3}},{{"digest":"md5:1"}}]}}"#
+        ));
+        let list = list.unwrap();
+        assert_eq!((list.manifests.len(), list.manifests[0].digest), (1, digest));
+        assert_eq!(list.manifests[0].media_type.as_str(), MediaType::OCI_MANIFEST);
+        assert_eq!(list.doubt().unwrap(), "2 entries of the list state no digest that can be read");
+    }
+
+    #[test]
+    fn ten_thousand_referrers_are_read_and_one_more_is_refused() {
+        let list = |count: usize| {
+            let entry = format!(r#"{{"digest":"{}"}}"#, Digest::of(b"x"));
+            read(&format!(r#"{{"manifests":[{}]}}"#, vec![entry; count].join(",")))
+        };
+        assert_eq!(list(MAX_REFERRERS).unwrap().manifests.len(), 10_000);
+        let error = list(MAX_REFERRERS + 1).unwrap_err();
+        assert!(error.starts_with("the list cannot be read: more than 10000 referrers"), "{error}");
+    }
+}
