@@ -19,7 +19,7 @@ use crate::journal::Trigger;
 use crate::oci::{Digest, ManifestRef, Platform, Tag};
 use crate::plan::{Overwrite, Selection};
 use crate::schedule::Schedule;
-use crate::store::{Side, Source, Target};
+use crate::store::{ErrorKind, Side, Source, Target};
 
 /// The ceiling for buffers of transfers in flight, in bytes: the default of `daemon.memory`.
 const MEMORY: u64 = 128 << 20;
@@ -200,8 +200,15 @@ impl Single {
     /// What the target has in its place.
     async fn there(&self, digest: Digest) -> Result<Option<Digest>, TagOutcome> {
         let reference = self.tag.clone().map_or(ManifestRef::Digest(digest), ManifestRef::Tag);
-        let found = self.target.resolve(&reference).await;
-        Ok(found.map_err(|error| TagOutcome::failed_at(Side::Target, &error))?.map(|descriptor| descriptor.digest))
+        match self.target.resolve(&reference).await {
+            Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
+            // Some registries deny reads of a repository that the push would make: its own answer decides.
+            Err(error) if error.kind == ErrorKind::Denied => {
+                tracing::debug!(%error, "what the target has may not be read: the push is tried");
+                Ok(None)
+            }
+            Err(error) => Err(TagOutcome::failed_at(Side::Target, &error)),
+        }
     }
 
     async fn send(&self, digest: Digest, context: &Context) -> Result<Arrival, TagOutcome> {

@@ -213,13 +213,13 @@ impl PairRun<'_> {
         listing: &Listing,
     ) -> Result<Compared, (Option<Digest>, TagOutcome)> {
         let known: Vec<Known> = self.there.iter().map(|there| there.knows(reference)).collect();
+        let overwrite = overwrite(&self.run.errand.entry, reference);
         let there = join_all(self.pair.targets.iter().zip(&known).map(|(target, known)| {
             let span = tracing::info_span!("target", target = target.place());
-            target_digest(target.as_ref(), *known, reference, &self.contested).instrument(span)
+            target_digest(target.as_ref(), *known, reference, &self.contested, overwrite).instrument(span)
         }));
         let (seen, there) = join(self.source_side(reference, listing, &known), there).await;
         let SourceSide { digest: source_digest, wanted, is_read } = seen?;
-        let overwrite = overwrite(&self.run.errand.entry, reference);
         let decide = |there: Option<Digest>| (compare(reference, wanted, there, overwrite), there);
         let decided: Vec<_> = there.into_iter().map(|there| there.map(decide)).collect();
         let is_ordered = decided.iter().flatten().any(|(action, _)| outcome_without_copy(action).is_none());

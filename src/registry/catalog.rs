@@ -13,7 +13,7 @@ use super::links::Pages;
 use super::scope::Scopes;
 use super::tags::MAX_PAGE;
 use super::transport::{Call, Expects};
-use super::{Party, Registry};
+use super::{Kind, Party, Registry, hint};
 use crate::oci::RepositoryName;
 use crate::store::{ErrorKind, Step, StoreError};
 
@@ -38,6 +38,7 @@ impl Registry {
             step: Step::ListRepositories,
             subject: String::new(),
             party: Party::default(),
+            kind: self.kind,
         };
         if self.host().is_docker_hub() {
             return stream::iter([Err(context.error(ErrorKind::Unsupported, NONE))]).boxed();
@@ -66,8 +67,9 @@ impl Registry {
         url: Url,
         pages: &mut Pages,
     ) -> Result<(Vec<RepositoryName>, Option<Url>), StoreError> {
+        // A registry that serves everybody filters the list by who asks, and does not say so (project-zot/zot#3869).
         let call = Call::read(Method::GET, url.clone(), Scopes::catalog()).expects(Expects::Small(MAX_PAGE));
-        let answer = self.send(context, call).await?;
+        let answer = self.send(context, call.with_credentials()).await?;
         let kind = match answer.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(ErrorKind::Denied),
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(ErrorKind::Unsupported),
@@ -77,8 +79,10 @@ impl Registry {
         if let Some(kind) = kind {
             let whose =
                 if kind == ErrorKind::Denied { format!(" for {}", self.auth.identity()) } else { String::new() };
+            let role = hint::of_refusal(self.kind, context.step, answer.status, &[]).filter(|_| self.kind == Kind::Acr);
+            let role = role.map(|role| format!("; {role}")).unwrap_or_default();
             let detail = format!(
-                "this registry has no catalog{whose} ({}); list the repositories in sync.yaml",
+                "this registry has no catalog{whose} ({}); list the repositories in sync.yaml{role}",
                 answer.detail()
             );
             return Err(context.error(kind, detail));

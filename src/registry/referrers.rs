@@ -13,7 +13,6 @@ use super::answer::{Answer, Context};
 use super::client::ReferrersApi;
 use super::links::Pages;
 use super::manifests::MAX_MANIFEST;
-use super::scope::Scopes;
 use super::transport::{Call, Expects};
 use crate::oci::{Children, Descriptor, Digest, Manifest, ManifestRef, MediaType, referrers_tag};
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
@@ -70,7 +69,7 @@ impl Repository {
     }
 
     fn referrers_call(&self, url: Url) -> Call {
-        Call::read(Method::GET, url, Scopes::pull(&self.name))
+        Call::read(Method::GET, url, self.reading())
             .that_lists_referrers()
             .header(ACCEPT, HeaderValue::from_static(MediaType::OCI_INDEX))
             .expects(Expects::Small(MAX_MANIFEST))

@@ -56,10 +56,10 @@ impl Listing {
         }
     }
 
-    fn scopes(self, name: &RepositoryName) -> Scopes {
+    fn scopes(self, repository: &Repository) -> Scopes {
         match self {
-            Self::Standard => Scopes::pull(name),
-            Self::Acr => Scopes::metadata(name),
+            Self::Standard => repository.reading(),
+            Self::Acr => Scopes::metadata(&repository.name),
         }
     }
 }
@@ -108,7 +108,7 @@ impl Repository {
 
     async fn tag_page(&self, context: &Context, walk: Walk) -> Result<Page, StoreError> {
         let Walk { listing, mut pages, next: url } = walk;
-        let call = Call::read(Method::GET, url.clone(), listing.scopes(&self.name)).expects(Expects::Small(MAX_PAGE));
+        let call = Call::read(Method::GET, url.clone(), listing.scopes(self)).expects(Expects::Small(MAX_PAGE));
         let answer = self.registry.send(context, call).await?;
         if !answer.status.is_success() {
             return Err(answer.refusal(context));
