@@ -224,7 +224,7 @@ prod.azurecr.io     requests        none                                        
 prod.azurecr.io     reads           none                                           set
 prod.azurecr.io     writes          500/min                                        set
 prod.azurecr.io     uploads         none                                           default
-prod.azurecr.io     deletes         none                                           default
+prod.azurecr.io     deletes         2000/min                                       profile
 prod.azurecr.io     referrer_lists  1000/min                                       profile
 prod.azurecr.io     bandwidth       200MiB/s                                       set
 prod.azurecr.io     concurrent      16                                             set

@@ -12,6 +12,7 @@ use super::expand::{expand, is_name};
 use super::node::Node;
 use super::reader::{Fields, Reader, Value};
 use super::registry_keys::{CREDENTIAL_WAYS, CREDENTIALS};
+use super::report::{Found, Part};
 use crate::registry::{Credentials, DockerConfig, Secret};
 
 /// Who to be; `None` where something is wrong, which has been kept.
@@ -28,6 +29,10 @@ pub(super) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Cred
     let docker = fields.get("docker_config").and_then(|value| docker_config(reader, value));
     let helper = fields.get("helper").and_then(|value| helper(reader, value));
     let command = fields.get("command").and_then(|value| command(reader, value));
+    let env = match fields.get("env") {
+        Some(value) => variables(reader, value),
+        None => Some(Vec::new()),
+    };
     let azure = fields.get("azure").and_then(|value| azure::azure(reader, value));
     let aws = fields.get("aws").and_then(|value| cloud::aws(reader, value));
     let gcp = fields.get("gcp").and_then(|value| cloud::gcp(reader, value));
@@ -36,9 +41,11 @@ pub(super) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Cred
     match way? {
         "token" => token.map(Credentials::Token),
         "docker_config" => docker.map(Credentials::DockerConfig),
-        "helper" => helper.map(Credentials::Helper),
-        "command" if fields.has("username") => Some(Credentials::Command { line: command?, username: Some(username?) }),
-        "command" => Some(Credentials::Command { line: command?, username: None }),
+        "helper" => Some(Credentials::Helper { name: helper?, env: env? }),
+        "command" => {
+            let username = if fields.has("username") { Some(username?) } else { None };
+            Some(Credentials::Command { line: command?, username, env: env? })
+        }
         "azure" => azure.map(Credentials::Azure),
         "aws" => aws.map(Credentials::Aws),
         "gcp" => gcp.map(Credentials::Gcp),
@@ -83,7 +90,7 @@ fn username(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
 fn docker_config(reader: &Reader<'_>, value: &Value<'_>) -> Option<DockerConfig> {
     let file = path(reader, value, "the path of a file like docker's config.json")?;
     reader.keep(value, readable(&file))?;
-    Some(DockerConfig { files: vec![file], required: true })
+    Some(DockerConfig { files: vec![file], required: true, namespace: None })
 }
 
 fn helper(reader: &Reader<'_>, value: &Value<'_>) -> Option<String> {
@@ -107,6 +114,29 @@ fn command(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<String>> {
         return None;
     }
     Some(line)
+}
+
+/// The variables of a program: a map of names and their values, which may be secrets.
+fn variables(reader: &Reader<'_>, value: &Value<'_>) -> Option<Vec<(String, Secret)>> {
+    if !matches!(value.node, Node::Map(_)) {
+        reader.wrong(value, "expected a map of names of variables and their values");
+        return None;
+    }
+    let variable = |(name, value): (&str, Value<'_>)| {
+        if !is_name(name) {
+            let message = "this is not the name of an environment variable: letters, digits and `_`";
+            reader.add(Found::new(&value.path, Part::Key, message.to_owned()));
+            return None;
+        }
+        let text = match value.node {
+            // Most are no secrets.
+            Node::Text(text) => Secret::Value(reader.keep(&value, expand(text, reader.environment))?.into()),
+            _ => secret(reader, &value)?,
+        };
+        Some((name.to_owned(), text))
+    };
+    let all: Vec<_> = value.pairs().map(variable).collect();
+    all.into_iter().collect()
 }
 
 fn anonymous(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {

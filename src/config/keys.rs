@@ -54,6 +54,8 @@ pub(super) enum Shape {
     List,
     /// Text, `{env: NAME}` or `{file: PATH}`.
     Secret,
+    /// A map with keys of the operator's choice, each with a [`Shape::Secret`].
+    Secrets,
     /// Text, a map of known keys, or a list of such maps.
     TextOrMaps { pattern: &'static str, keys: &'static Table },
     /// Text, or a map of known keys.

@@ -71,6 +71,14 @@ const TRANSPORT: &[Key] = &[
         "What stands before /v2/ in the addresses of the API, where a registry is not at the top of its host.",
         r#""/artifactory/api/docker/images""#,
     ),
+    key(
+        "token_service",
+        Shape::Text { pattern: "^[^@ ]+$" },
+        "The token service that may get the credentials wherever it is: HOST, HOST:PORT or its address. Without it, a service \
+         that the registry names gets none where it is at a private address and the registry is not, nor on another host than \
+         the registry's by plain HTTP.",
+        r#""auth.example.com""#,
+    ),
     key("timeouts", Shape::Map(&TIMEOUTS), "How long to wait, each from 1s to 1h.", ""),
     key(
         "mirrors",
@@ -164,6 +172,13 @@ pub(super) static CREDENTIALS: Table = Table {
             r#"["pass", "show", "registry"]"#,
         ),
         key(
+            "env",
+            Shape::Secrets,
+            "Variables for the helper or the command beside PATH, HOME, DOCKER_CONFIG and those of proxies and clouds, which are \
+             all that it gets of this environment: each text, {env: NAME} or {file: PATH}; no value is ever shown.",
+            r#"{"VAULT_TOKEN": {"file": "/run/secrets/vault"}}"#,
+        ),
+        key(
             "azure",
             Shape::WordOr(&AZURE_WORDS, &AZURE),
             "An identity of Entra's for Azure Container Registry: managed_identity, workload_identity (by the variables that \
@@ -194,8 +209,8 @@ pub(super) const CREDENTIAL_WAYS: &[Way] = &[
     Way { required: &["username", "password"], optional: &[] },
     Way { required: &["token"], optional: &[] },
     Way { required: &["docker_config"], optional: &[] },
-    Way { required: &["helper"], optional: &[] },
-    Way { required: &["command"], optional: &["username"] },
+    Way { required: &["helper"], optional: &["env"] },
+    Way { required: &["command"], optional: &["username", "env"] },
     Way { required: &["azure"], optional: &[] },
     Way { required: &["aws"], optional: &[] },
     Way { required: &["gcp"], optional: &[] },
@@ -270,12 +285,7 @@ pub(super) static LIMITS: Table = Table {
         ),
         key("uploads", RATE, "The writes that begin an upload or mount a blob.", r#""10/s""#),
         key("deletes", RATE, "The requests that delete a manifest.", r#""100/min""#),
-        key(
-            "referrer_lists",
-            RATE,
-            "The reads by the referrers API; without a figure they count as reads.",
-            r#""250/min""#,
-        ),
+        key("referrer_lists", RATE, "The reads by the referrers API, which count among `reads` too.", r#""250/min""#),
         key(
             "bandwidth",
             BANDWIDTH,

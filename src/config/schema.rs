@@ -111,6 +111,7 @@ fn shape(shape: &Shape) -> Value {
         }
         Shape::List => list(1),
         Shape::Secret => json!({ "$ref": "#/$defs/secret" }),
+        Shape::Secrets => json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/secret" } }),
         Shape::TextOrMaps { pattern, keys } => {
             let mut map = table(keys);
             map["type"] = "object".into();

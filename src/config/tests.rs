@@ -265,15 +265,19 @@ fn what_the_file_says_is_what_the_configuration_has() {
     assert_eq!((waits.connect, waits.idle, waits.header), (seconds(5), seconds(120), seconds(120)));
     assert!(tls.ca.is_some() && tls.identity.is_some() && !tls.insecure_skip_verify);
     assert_eq!(hub.kind, None);
-    let config_json =
-        |file: &str, required| Some(Credentials::DockerConfig(DockerConfig { files: vec![file.into()], required }));
+    let config_json = |file: &str, required| {
+        Some(Credentials::DockerConfig(DockerConfig { files: vec![file.into()], required, namespace: None }))
+    };
     let quay = &config.registries[&"quay.example.com".parse().unwrap()];
     assert_eq!(quay.credentials, config_json("tests/config/credentials/config.json", true));
     let [ecr, vault] = ["1234.dkr.ecr.eu-west-1.amazonaws.com", "vault.example.com"]
         .map(|host| config.registries[&host.parse().unwrap()].credentials.clone().unwrap());
-    assert_eq!(ecr, Credentials::Helper("ecr-login".into()));
+    assert_eq!(ecr, Credentials::Helper { name: "ecr-login".into(), env: Vec::new() });
     let line = ["vault", "read", "-field=password", "kv/registry"].map(str::to_owned).to_vec();
-    assert_eq!(vault, Credentials::Command { line, username: Some("mirror-bot".into()) });
+    let address = Secret::Value("https://vault.example.com:8200".to_owned().into());
+    let token = Secret::File("tests/config/credentials/vault".into());
+    let env = vec![("VAULT_ADDR".to_owned(), address), ("VAULT_TOKEN".to_owned(), token)];
+    assert_eq!(vault, Credentials::Command { line, username: Some("mirror-bot".into()), env });
     let internal = &config.registries[&"registry.internal:5000".parse().unwrap()];
     assert_eq!(internal.credentials, config_json("/home/me/.docker/config.json", false));
 

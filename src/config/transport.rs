@@ -28,9 +28,11 @@ pub(super) fn transport(
     let proxy = fields.get("proxy").and_then(|value| proxy(reader, value));
     let path_prefix =
         fields.get("path_prefix").and_then(|value| reader.parsed(value, "a path like /artifactory/api/docker/x"));
+    let token_service =
+        fields.get("token_service").and_then(|value| reader.parsed(value, "a host like auth.example.com"));
     let timeouts = fields.get("timeouts").and_then(|value| timeouts(reader, value)).unwrap_or_default();
     let mirrors = fields.get("mirrors").and_then(|value| mirrors(reader, value, host)).unwrap_or_default();
-    Transport { tls, http1_only, proxy: proxy.unwrap_or_default(), path_prefix, timeouts, mirrors }
+    Transport { tls, http1_only, proxy: proxy.unwrap_or_default(), path_prefix, token_service, timeouts, mirrors }
 }
 
 /// The mirrors of the registry at `host`, which is `None` where that is no host.

@@ -46,12 +46,15 @@ pub(super) fn overwrite(entry: &Entry, reference: &ManifestRef) -> Overwrite {
     }
 }
 
-/// What one target has; it is asked unless that is known, or nothing would be done with the answer.
+/// What one target has; it is asked unless that is known, or nothing would be done with the answer. Where reading is denied it
+/// is not known: some registries deny reads of a repository that the first push would make. Then the push is tried, whose own
+/// answer decides, unless a rule depends on what the tag stands for now.
 pub(super) async fn target_digest(
     target: &dyn Target,
     known: Known,
     reference: &ManifestRef,
     contested: &Contested,
+    overwrite: Overwrite,
 ) -> Result<Option<Digest>, TagOutcome> {
     if let ManifestRef::Tag(tag) = reference
         && let Some(entries) = contested.get(&(target.place().to_owned(), tag.clone()))
@@ -63,6 +66,10 @@ pub(super) async fn target_digest(
         Known::Present(digest) => Ok(Some(digest)),
         Known::Unknown => match target.resolve(reference).await {
             Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
+            Err(error) if error.kind == ErrorKind::Denied && overwrite == Overwrite::Always => {
+                tracing::debug!(%error, "what the target has may not be read: the push is tried");
+                Ok(None)
+            }
             Err(error) => Err(TagOutcome::failed_at(Side::Target, &error)),
         },
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::quotas::Quotas;
 use crate::config::{Config, Endpoint, Entry, differ_in_limits_alone};
 use crate::layout::Layout;
-use crate::oci::{RegistryHost, Repository};
+use crate::oci::{RegistryHost, Repository, RepositoryName};
 use crate::registry::{
     Bandwidth, Credentials, Mirror, MirrorHealth, Mirrored, Options, Party, Registry, RegistryError, Throttle,
 };
@@ -225,7 +225,7 @@ impl Endpoints {
     /// [`OpenError`] where it cannot be opened; nothing is asked of it yet.
     pub fn target(&self, endpoint: &Endpoint, behalf: Behalf<'_>) -> Result<Arc<dyn Target>, OpenError> {
         match endpoint {
-            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, behalf)?)),
+            Endpoint::Repository(repository) => Ok(Arc::new(self.repository(repository, behalf)?.for_writing())),
             Endpoint::Layout(path) => Ok(self.layout(path)),
             Endpoint::Tree { .. } => Err(OpenError::Tree(endpoint.to_string())),
         }
@@ -240,8 +240,26 @@ impl Endpoints {
         repository: &Repository,
         behalf: Behalf<'_>,
     ) -> Result<crate::registry::Repository, OpenError> {
-        let registry = self.registry(&repository.host, behalf.credentials)?;
+        let registry = self.registry_below(&repository.host, &repository.name, behalf.credentials)?;
         Ok(registry.repository(repository.name.clone()).for_party(behalf.party))
+    }
+
+    /// The client of a registry for one repository, or for all below a prefix: as [`Self::registry`], but as who docker's
+    /// configuration says for the longest namespace.
+    ///
+    /// # Errors
+    /// [`OpenError::Client`] where it cannot be made.
+    pub(super) fn registry_below(
+        &self,
+        host: &RegistryHost,
+        name: &RepositoryName,
+        credentials: Option<&Credentials>,
+    ) -> Result<Arc<Registry>, OpenError> {
+        let registry = self.registry(host, credentials)?;
+        match registry.credentials_below(name) {
+            Some(credentials) => self.registry(host, Some(&credentials)),
+            None => Ok(registry),
+        }
     }
 
     fn layout(&self, path: &Path) -> Arc<Layout> {

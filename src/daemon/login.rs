@@ -22,6 +22,16 @@ pub(super) const AT_ONCE: usize = 8;
 /// How long one question may take, with all that the registry asks to wait.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What is said of credentials that were taken.
+const LET_IN: &str = "let in";
+
+/// What is said of a right to what is there.
+const GRANTED: &str = "granted";
+
+/// What is said where to find out could make a repository.
+const UNPROVEN: &str =
+    "not proven: the repository is not there yet, and to ask for the right to push may make it at this registry";
+
 /// What was found out about one registry.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct LoginReport {
@@ -76,6 +86,11 @@ impl LoginAnswer {
 
     fn of(self, identity: String) -> Self {
         Self { identity: Some(identity), ..self }
+    }
+
+    /// The same where it is not known to be as it should be.
+    fn doubtful(self) -> Self {
+        Self { warning: true, ..self }
     }
 
     /// The same where runs go on without it.
@@ -171,27 +186,41 @@ async fn by_one(
     };
     let limits = Mutex::new(greeting.limits.clone());
     let asker = Asker { registry, limits, silent: AtomicBool::new(false), has_no_login: AtomicBool::new(false) };
-    let login = asker.login(!wishes.rights.is_empty()).await;
+    let (login, is_proven) = asker.login(!wishes.rights.is_empty()).await;
     let login = match greeting.scheme {
-        // A run asks for credentials no sooner than the registry does: what it grants will tell.
-        Scheme::Nothing => login.dispensable(),
-        Scheme::Basic | Scheme::Bearer(_) => login,
+        // Runs ask a registry that asks for nothing without the credentials that there are none of.
+        Scheme::Nothing if asker.has_no_login.load(Ordering::Relaxed) => login.dispensable(),
+        _ => login,
     };
     let identity = asker.registry.identity();
     let mut checks = vec![login.of(identity.clone())];
     checks.extend(wishes.trees.iter().cloned().map(|check| check.of(identity.clone())));
     if checks[0].ok {
         let rights = stream::iter(&wishes.rights).map(|(name, right, entries)| async {
-            let found = asker.right(name, *right).await;
-            let check = match right {
-                Right::Pull => LoginAnswer::new("pull", found),
-                Right::Push => LoginAnswer::new("push", found),
-                Right::Mirror => LoginAnswer::new("mirror", found).dispensable(),
+            // Docker's configuration may have a login for the repository's namespace.
+            let registry = match endpoints.registry_below(host, name, wishes.credentials) {
+                Ok(registry) => registry,
+                Err(error) => return LoginAnswer::new(right.name(), Err(error.to_string())),
             };
-            let identity = Some(asker.registry.identity());
+            let (found, is_certain) = match asker.right(&registry, name, *right).await {
+                Ok(Granted::Surely(found)) => (Ok(found), true),
+                Ok(Granted::Perhaps(found)) => (Ok(found), false),
+                Err(why) => (Err(why), true),
+            };
+            let check = LoginAnswer::new(right.name(), found);
+            let check = if is_certain { check } else { check.doubtful() };
+            let check = if *right == Right::Mirror { check.dispensable() } else { check };
+            let identity = Some(registry.identity());
             LoginAnswer { identity, repository: Some(name.to_string()), entries: entries.clone(), ..check }
         });
         checks.extend(rights.buffered(AT_ONCE).collect::<Vec<_>>().await);
+    }
+    if !is_proven && checks[0].ok {
+        let granted = checks.iter().filter(|check| check.ok && check.detail == GRANTED);
+        asker.prove(granted.filter_map(|check| check.repository.as_ref()?.parse().ok()).take(AT_ONCE)).await;
+        // What was refused without the credentials and granted with them has shown that they are good.
+        let proven = LoginAnswer { detail: LET_IN.to_owned(), ..checks[0].clone() };
+        checks[0] = if asker.registry.has_proven_login() { proven } else { checks[0].clone().doubtful() };
     }
     checks.extend(asker.stated().map(|limits| LoginAnswer::new("limits", Ok(limits)).of(identity)));
     checks
@@ -208,15 +237,17 @@ struct Asker {
 }
 
 impl Asker {
-    async fn login(&self, tries_follow: bool) -> LoginAnswer {
+    /// Whether we are let in, and whether that is proven as far as it can be.
+    async fn login(&self, tries_follow: bool) -> (LoginAnswer, bool) {
         let let_in = self.in_time(self.registry.log_in(tries_follow)).await;
+        let is_proven = !matches!(let_in, Ok(LetIn::Unasked));
         let told = let_in.map(|let_in| match let_in {
             LetIn::Anonymous => "there are no credentials".to_owned(),
-            LetIn::As(_) => "let in".to_owned(),
+            LetIn::As(_) => LET_IN.to_owned(),
             LetIn::Unasked => "the credentials were not asked for".to_owned(),
             LetIn::Perhaps(_) => "a token, as good as the repositories say".to_owned(),
         });
-        LoginAnswer::new("login", told.map_err(|failure| self.told(failure, "check the credentials")))
+        (LoginAnswer::new("login", told.map_err(|failure| self.told(failure, "check the credentials"))), is_proven)
     }
 
     /// What is wrong, and the way out where it is about who we are.
@@ -241,25 +272,51 @@ impl Asker {
         }
     }
 
-    async fn right(&self, name: &RepositoryName, right: Right) -> Result<String, String> {
+    /// Asks as nobody for what was granted, until something is refused: that proves the credentials.
+    async fn prove(&self, granted: impl Iterator<Item = RepositoryName>) {
+        for name in granted {
+            if self.registry.has_proven_login() || self.silent.load(Ordering::Relaxed) {
+                return;
+            }
+            let repository = self.registry.repository(name);
+            let proof = async { Ok::<_, StoreError>(repository.proves_login().await) };
+            // Without an answer in time nothing is proven.
+            let _ = self.in_time(proof).await;
+        }
+    }
+
+    async fn right(&self, registry: &Arc<Registry>, name: &RepositoryName, right: Right) -> Result<Granted, String> {
         if self.silent.load(Ordering::Relaxed) {
             return Err("not asked, since the registry did not answer in time".to_owned());
         }
-        let repository = self.registry.repository(name.clone());
+        let repository = registry.repository(name.clone());
         let told = |failure: Failure| self.told(failure, "grant it, or write other credentials");
-        let found = self.in_time(repository.may_pull()).await.map_err(told)?;
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner).extend(found.limits);
-        match (right, found.exists) {
-            (Right::Pull, true) => return Ok("granted".to_owned()),
-            (Right::Pull, false) => {
+        let exists = match self.in_time(repository.may_pull()).await {
+            Ok(found) => {
+                self.limits.lock().unwrap_or_else(PoisonError::into_inner).extend(found.limits);
+                Some(found.exists)
+            }
+            // Who may push may not read what is not there yet, at some registries.
+            Err(Failure::Told(error)) if right == Right::Push && error.kind == ErrorKind::Denied => None,
+            Err(failure) => return Err(told(failure)),
+        };
+        let granted = |what: &str| Ok(Granted::Surely(what.to_owned()));
+        match (right, exists) {
+            (Right::Pull | Right::Mirror, Some(true)) => return granted(GRANTED),
+            (Right::Pull, _) => {
                 return Err("it is not there; many registries say so too of what we may not see".to_owned());
             }
-            (Right::Mirror, true) => return Ok("granted".to_owned()),
-            (Right::Mirror, false) => return Err("it is not there: the registry itself will be read".to_owned()),
+            (Right::Mirror, _) => return Err("it is not there: the registry itself will be read".to_owned()),
+            (Right::Push, Some(true)) => {}
+            (Right::Push, _) if repository.may_be_made_by_asking() => return Ok(Granted::Perhaps(UNPROVEN.to_owned())),
             (Right::Push, _) => {}
         }
         self.in_time(repository.may_push()).await.map_err(told)?;
-        Ok(if found.exists { "granted".to_owned() } else { "granted; it is not there yet".to_owned() })
+        granted(match exists {
+            Some(true) => GRANTED,
+            Some(false) => "granted; it is not there yet",
+            None => "granted; what is there may not be read",
+        })
     }
 
     async fn in_time<T, E: Into<Failure>>(&self, asking: impl Future<Output = Result<T, E>>) -> Result<T, Failure> {
@@ -278,6 +335,12 @@ impl Asker {
         let lines: Vec<String> = lines.into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
         (!lines.is_empty()).then(|| lines.join(", "))
     }
+}
+
+/// A right that is granted, as far as that was found out.
+enum Granted {
+    Surely(String),
+    Perhaps(String),
 }
 
 enum Failure {

@@ -40,7 +40,12 @@ pub(super) fn pairs<'a>(entry: &'a Entry, endpoints: &'a Endpoints) -> BoxStream
         let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
         return stream::iter([Ok(pair)]).boxed();
     };
-    let registry = match endpoints.registry(host, entry.credentials.source.as_ref()) {
+    let credentials = entry.credentials.source.as_ref();
+    let registry = match prefix {
+        Some(prefix) => endpoints.registry_below(host, prefix, credentials),
+        None => endpoints.registry(host, credentials),
+    };
+    let registry = match registry {
         Ok(registry) => registry,
         Err(error) => return stream::iter([Err(error)]).boxed(),
     };

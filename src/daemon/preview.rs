@@ -158,7 +158,8 @@ impl Asked<'_> {
             let wanted = self.derived.of(self.batch, digest).await;
             wanted.map(|wanted| (digest, wanted)).map_err(|error| (Some(digest), TagOutcome::failed(&error)))
         };
-        let ask = |target| target_digest(target, Known::Unknown, reference, self.contested);
+        let overwrite = overwrite(&self.errand.entry, reference);
+        let ask = |target| target_digest(target, Known::Unknown, reference, self.contested, overwrite);
         let there = join_all(self.pair.targets.iter().map(|target| ask(target.as_ref())));
         let (source_digest, wanted, there) = match join(wanted, there).await {
             (Ok((digest, wanted)), there) => (digest, wanted, there),
@@ -170,7 +171,6 @@ impl Asked<'_> {
                 return previews;
             }
         };
-        let overwrite = overwrite(&self.errand.entry, reference);
         for (preview, there) in previews.iter_mut().zip(there) {
             preview.source_digest = Some(source_digest);
             preview.digest = Some(wanted);

@@ -104,8 +104,15 @@ impl Copy<'_> {
 
     /// The digest that the target has in its place.
     async fn at_target(&self, reference: ManifestRef) -> Result<Option<Digest>, TagOutcome> {
-        let found = self.target.resolve(&reference).await;
-        Ok(found.map_err(|error| TagOutcome::failed_at(Side::Target, &error))?.map(|descriptor| descriptor.digest))
+        match self.target.resolve(&reference).await {
+            Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
+            // Some registries deny reads of a repository that the push would make: its own answer decides.
+            Err(error) if error.kind == ErrorKind::Denied => {
+                tracing::debug!(%error, "what the target has may not be read: the push is tried");
+                Ok(None)
+            }
+            Err(error) => Err(TagOutcome::failed_at(Side::Target, &error)),
+        }
     }
 
     /// Whether it is time to look for what refers to a manifest that is at the target. The journal knows when that was last done; without

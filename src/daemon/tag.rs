@@ -215,9 +215,10 @@ impl PairRun<'_> {
         place: &Place<'_>,
     ) -> Result<Compared, (Option<Digest>, TagOutcome)> {
         let known: Vec<Known> = self.there.iter().map(|there| there.knows(reference)).collect();
+        let overwrite = overwrite(&self.run.errand.entry, reference);
         let there = join_all(self.pair.targets.iter().zip(&known).map(|(target, known)| {
             let span = tracing::info_span!("target", target = target.place());
-            target_digest(target.as_ref(), *known, reference, &self.contested).instrument(span)
+            target_digest(target.as_ref(), *known, reference, &self.contested, overwrite).instrument(span)
         }));
         let (seen, there) = join(self.source_side(reference, listing, &known, place), there).await;
         let SourceSide { digest: source_digest, wanted, is_read } = seen?;

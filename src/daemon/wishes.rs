@@ -22,6 +22,17 @@ pub(super) enum Right {
     Mirror,
 }
 
+impl Right {
+    /// Its name among the checks.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "push",
+            Self::Mirror => "mirror",
+        }
+    }
+}
+
 /// What is wanted of one registry by who is to be somebody there.
 pub(super) struct Wishes<'a> {
     pub(super) credentials: Option<&'a Credentials>,

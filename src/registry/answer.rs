@@ -12,7 +12,7 @@ use url::Url;
 
 use super::hint;
 use super::permits::Permit;
-use super::{Party, challenge, retry};
+use super::{Kind, Party, challenge, retry};
 use crate::oci::Digest;
 use crate::store::{ErrorKind, Step, StoreError};
 
@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) subject: String,
     /// On whose behalf.
     pub(crate) party: Party,
+    /// Of what registry, for the way out.
+    pub(crate) kind: Kind,
 }
 
 impl Context {
@@ -85,7 +87,7 @@ impl Answer {
 
     /// The error that this answer is.
     pub(crate) fn refusal(&self, context: &Context) -> StoreError {
-        self.refusal_with(context, hint::of_refusal(context.step, self.status, &self.codes()))
+        self.refusal_with(context, hint::of_refusal(context.kind, context.step, self.status, &self.codes()))
     }
 
     /// The same with a way out, where there is one.
@@ -241,8 +243,11 @@ mod tests {
     }
 
     fn refusal(step: Step, status: u16, body: &str) -> StoreError {
-        let context = Context { place: "h/r".into(), step, subject: "v1".into(), party: Party::default() };
-        answer(status, body).refusal(&context)
+        answer(status, body).refusal(&context_of(step))
+    }
+
+    fn context_of(step: Step) -> Context {
+        Context { place: "h/r".into(), step, subject: "v1".into(), party: Party::default(), kind: Kind::Plain }
     }
 
     #[test]
@@ -314,8 +319,7 @@ mod tests {
 
     #[test]
     fn a_refusal_of_a_store_elsewhere_names_it_and_may_pass() {
-        let context =
-            Context { place: "h/r".into(), step: Step::ReadBlob, subject: String::new(), party: Party::default() };
+        let context = Context { step: Step::ReadBlob, subject: String::new(), ..context_of(Step::ReadBlob) };
         let url = "https://cdn.example:8443/x?signature=1".parse().unwrap();
         let error = Answer { url, elsewhere: true, ..answer(403, "<xml>") }.refusal(&context);
         assert_eq!(

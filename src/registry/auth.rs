@@ -1,8 +1,8 @@
-//! Who we are to one registry: which scheme it asks for, and the credentials or tokens at hand. One flight a scope;
-//! nothing is asked for before a registry has shown that it wants to know.
+//! Who we are to one registry: which scheme it asks for, and the credentials or tokens at hand. One flight a scope. What
+//! is shown to a registry that has not asked for it is in [`super::unasked`].
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::quota::Quota;
 use super::scope::Scopes;
 use super::token::Token;
 use super::transport::Call;
+use super::unasked::Unasked;
 use super::{Credentials, Registry, locate, realm};
 use crate::oci::RegistryHost;
 use crate::store::ErrorKind;
@@ -26,6 +27,9 @@ const MAX_SLOTS: usize = 1024;
 
 /// For so long a password that was refused, and never taken, is not shown again: registries lock accounts.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
+
+/// For so long a token service that gives no token to push is asked for one to pull alone, where that is enough.
+const NARROWED_FOR: Duration = Duration::from_secs(300);
 
 /// Why there is no authorization.
 #[derive(Debug, Clone)]
@@ -64,11 +68,27 @@ pub(crate) enum AtHand {
     Nothing,
 }
 
-/// What a registry asked for.
+/// Whether an answer says that what was shown is good.
+pub(crate) fn is_taken(status: StatusCode) -> bool {
+    status.is_success() || status.is_redirection() || status == StatusCode::NOT_FOUND
+}
+
+/// How credentials are shown.
 #[derive(Debug, Clone)]
-enum Scheme {
+pub(crate) enum Scheme {
     Basic,
     Bearer { realm: Url, service: Option<String> },
+}
+
+/// How an answer asks for credentials.
+#[derive(Debug)]
+pub(crate) enum Asks {
+    /// For a token, by this challenge.
+    Bearer(Challenge),
+    /// For a password.
+    Basic,
+    /// Not at all, or in a way that is not known here.
+    Nothing,
 }
 
 /// The authorization of one registry.
@@ -80,6 +100,11 @@ pub(crate) struct Auth {
     scheme: Mutex<Option<Scheme>>,
     /// What is shown to a registry that asks for a password.
     login: tokio::sync::Mutex<Option<(Grant, Login)>>,
+    /// What is shown to a registry that has not asked.
+    pub(crate) unasked: Unasked,
+    /// Whether the registry itself asked for credentials, and whether it took ours where it turned nobody away.
+    asked: AtomicBool,
+    proven: AtomicBool,
     /// The last of these that was taken, and the last that was refused without ever having been taken.
     taken: Mutex<Option<HeaderValue>>,
     wrong: Mutex<Option<(HeaderValue, Instant)>>,
@@ -97,9 +122,15 @@ struct SlotState {
     extra: BTreeSet<String>,
     /// The last failure: for those who waited for it too.
     failure: Option<(Instant, AuthError)>,
+    /// When the token service gave no token for these, and one for less.
+    refused: Option<Instant>,
 }
 
 impl SlotState {
+    fn is_refused(&self) -> bool {
+        self.refused.is_some_and(|at| at.elapsed() < NARROWED_FOR)
+    }
+
     fn fresh(&self) -> Option<Grant> {
         self.token.as_ref().filter(|(_, renew_at)| Instant::now() < *renew_at).map(|(grant, _)| grant.clone())
     }
@@ -113,6 +144,9 @@ impl Auth {
             source,
             scheme: Mutex::default(),
             login: tokio::sync::Mutex::default(),
+            unasked: Unasked::default(),
+            asked: AtomicBool::new(false),
+            proven: AtomicBool::new(false),
             taken: Mutex::default(),
             wrong: Mutex::default(),
             slots: Mutex::default(),
@@ -125,28 +159,50 @@ impl Auth {
         self.source.identity()
     }
 
-    /// Whether the registry has wanted to know who we are.
+    /// Whether it is known how to show the registry who we are.
     pub(crate) fn was_asked(&self) -> bool {
         self.scheme().is_some()
+    }
+
+    /// Whether the registry has taken the credentials where it does not take everybody: it asked for them, or it gave with
+    /// them what it had refused without.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes in that what was shown is good.
+    pub(crate) fn has_proven(&self, shown: &HeaderValue) {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown.clone());
+        self.prove();
+    }
+
+    pub(crate) fn set_scheme(&self, scheme: Scheme) {
+        *self.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(scheme);
     }
 
     fn numbered(&self, header: HeaderValue) -> Grant {
         Grant { header, generation: self.generations.fetch_add(1, Ordering::Relaxed) }
     }
 
-    fn scheme(&self) -> Option<Scheme> {
+    pub(crate) fn scheme(&self) -> Option<Scheme> {
         self.scheme.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes in what the registry answered who showed it this. Most refusals say nothing of who it was.
     pub(crate) fn answered(&self, shown: &HeaderValue, status: StatusCode) {
-        if !matches!(self.scheme(), Some(Scheme::Basic)) || self.has_taken(shown) {
+        let is_basic = !matches!(self.scheme(), Some(Scheme::Bearer { .. })) && shown.as_bytes().starts_with(b"Basic ");
+        if !is_basic || self.has_taken(shown) {
             return;
         }
         if status == StatusCode::UNAUTHORIZED {
             *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = Some((shown.clone(), Instant::now()));
-        } else if status.is_success() || status.is_redirection() || status == StatusCode::NOT_FOUND {
-            *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown.clone());
+        } else if self.asked.load(Ordering::Relaxed) && is_taken(status) {
+            // A registry that has not asked may take anything.
+            self.has_proven(shown);
         }
     }
 
@@ -175,6 +231,12 @@ impl Auth {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.get(scopes.wider()?)?.try_lock().ok()?.fresh()
     }
+
+    /// The token of a smaller scope, where the token service gave none for these and that scope is enough.
+    fn less(&self, scopes: &Scopes) -> Option<Grant> {
+        let less = scopes.narrower()?.key();
+        self.slot(&scopes.key()).try_lock().ok()?.is_refused().then(|| self.slot(&less).try_lock().ok()?.fresh())?
+    }
 }
 
 impl Registry {
@@ -183,11 +245,15 @@ impl Registry {
         if !locate::same_origin(&call.url, &self.base) {
             return Ok(None);
         }
-        match self.auth.scheme() {
+        let scheme = match self.auth.scheme() {
+            None if call.as_somebody => self.scheme_unasked().await?,
+            scheme => scheme,
+        };
+        match scheme {
             None => Ok(None),
             Some(Scheme::Basic) => self.login().await,
             Some(Scheme::Bearer { realm, service }) => {
-                self.bearer(&realm, service.as_deref(), &call.scopes).await.map(Some)
+                self.bearer_or_less(&realm, service.as_deref(), &call.scopes).await.map(Some)
             }
         }
     }
@@ -199,13 +265,18 @@ impl Registry {
             return AtHand::Grant(None);
         }
         match self.auth.scheme() {
+            None if call.as_somebody => AtHand::AsPrepared,
             None => AtHand::Grant(None),
             Some(_) if !was_asked => AtHand::Nothing,
             Some(Scheme::Basic) => AtHand::AsPrepared,
             Some(Scheme::Bearer { .. }) => {
-                let slot = self.auth.slot(&call.scopes.key());
-                let fresh = || slot.try_lock().ok()?.fresh();
-                self.auth.wider(&call.scopes).or_else(fresh).map_or(AtHand::Nothing, |grant| AtHand::Grant(Some(grant)))
+                let fresh = || self.auth.slot(&call.scopes.key()).try_lock().ok()?.fresh();
+                let less = || self.auth.less(&call.scopes);
+                self.auth
+                    .wider(&call.scopes)
+                    .or_else(fresh)
+                    .or_else(less)
+                    .map_or(AtHand::Nothing, |grant| AtHand::Grant(Some(grant)))
             }
         }
     }
@@ -230,6 +301,27 @@ impl Registry {
             let again = "the same password is not shown to it again for a minute";
             AuthError::denied(format!("the registry has just refused {who}: {again}"))
         })
+    }
+
+    /// A token of these scopes, or of less where that is enough and the token service refuses the whole: some give nothing at
+    /// all to a login that may do part of what it asks for (GitLab's).
+    async fn bearer_or_less(&self, realm: &Url, service: Option<&str>, scopes: &Scopes) -> Result<Grant, AuthError> {
+        let Some(narrower) = scopes.narrower() else { return self.bearer(realm, service, scopes).await };
+        let slot = self.auth.slot(&scopes.key());
+        if slot.lock().await.is_refused() {
+            return self.bearer(realm, service, narrower).await;
+        }
+        let refusal = match self.bearer(realm, service, scopes).await {
+            Err(refusal) if refusal.kind == ErrorKind::Denied => refusal,
+            outcome => return outcome,
+        };
+        match self.bearer(realm, service, narrower).await {
+            Ok(grant) => {
+                slot.lock().await.refused = Some(Instant::now());
+                Ok(grant)
+            }
+            Err(_) => Err(refusal),
+        }
     }
 
     async fn bearer(&self, realm: &Url, service: Option<&str>, scopes: &Scopes) -> Result<Grant, AuthError> {
@@ -269,22 +361,36 @@ impl Registry {
         used: Option<&Grant>,
         answer: &Answer,
     ) -> Result<bool, AuthError> {
-        let challenges = challenge::challenges(&answer.headers);
-        let of = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
-        if let Some(bearer) = of("bearer") {
-            self.learn_bearer(bearer)?;
-            self.drop_token(scopes, used, bearer.get("scope")).await;
-            return Ok(true);
+        match self.learn_scheme(answer)? {
+            Asks::Bearer(bearer) => {
+                self.drop_token(scopes, used, bearer.get("scope")).await;
+                return Ok(true);
+            }
+            Asks::Basic => {}
+            Asks::Nothing => return Ok(false),
         }
-        if of("basic").is_none() {
-            return Ok(false);
-        }
-        *self.auth.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(Scheme::Basic);
         let Some(used) = used else {
             let none = "the registry asks for a user name and a password, and none are configured";
             return self.login().await?.map(|_| true).ok_or_else(|| AuthError::denied(none));
         };
         self.refused(used).await
+    }
+
+    /// Takes in how a registry asks for credentials.
+    pub(crate) fn learn_scheme(&self, answer: &Answer) -> Result<Asks, AuthError> {
+        let challenges = challenge::challenges(&answer.headers);
+        let of = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme).cloned();
+        if let Some(bearer) = of("bearer") {
+            self.learn_bearer(&bearer)?;
+            self.auth.asked.store(true, Ordering::Relaxed);
+            return Ok(Asks::Bearer(bearer));
+        }
+        if of("basic").is_none() {
+            return Ok(Asks::Nothing);
+        }
+        self.auth.asked.store(true, Ordering::Relaxed);
+        self.auth.set_scheme(Scheme::Basic);
+        Ok(Asks::Basic)
     }
 
     /// Takes in that a password was refused. Where it was renewed since it was read, there is a point in asking again; a
@@ -305,7 +411,7 @@ impl Registry {
     }
 
     fn learn_bearer(&self, challenge: &Challenge) -> Result<(), AuthError> {
-        let realm = realm::read(challenge.get("realm").unwrap_or_default(), &self.base)
+        let realm = realm::read(challenge.get("realm").unwrap_or_default(), &self.base, self.token_service())
             .map_err(|error| AuthError { kind: ErrorKind::Refused, detail: error.to_string() })?;
         let service = challenge.get("service").map(str::to_owned);
         let mut scheme = self.auth.scheme.lock().unwrap_or_else(PoisonError::into_inner);
@@ -322,7 +428,8 @@ impl Registry {
     /// Forgets the token that was refused, unless somebody has a new one by now.
     async fn drop_token(&self, scopes: &Scopes, used: Option<&Grant>, wanted: Option<&str>) {
         let wider = scopes.wider().map(str::to_owned);
-        for key in wider.into_iter().chain([scopes.key()]) {
+        let narrower = scopes.narrower().map(Scopes::key);
+        for key in wider.into_iter().chain(narrower).chain([scopes.key()]) {
             let slot = self.auth.slot(&key);
             let mut state = slot.lock().await;
             let current = state.token.as_ref().map(|(grant, _)| grant.generation);

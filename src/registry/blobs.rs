@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use super::answer::{Answer, Body, Context};
 use super::permits::{Door, Permit};
-use super::scope::Scopes;
 use super::transport::{Call, Expects};
 use super::trouble::broken_off;
 use super::{Registry, Repository};
@@ -17,11 +16,23 @@ use crate::oci::Descriptor;
 use crate::store::{ByteStream, ErrorKind, Step, StoreError};
 
 impl Repository {
-    /// Whether the blob is here, with the length that it should have. With another one it is not, and is to be sent again.
+    /// Whether the blob is here, with the length that it should have. With another one it is not, and is to be sent again; as
+    /// is one that may not be looked for where it is to be written: a repository that is not there yet is denied to read at
+    /// some registries, and the answer to the upload decides.
     pub(crate) async fn head_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
+        match self.find_blob(blob).await {
+            Err(error) if error.kind == ErrorKind::Denied && self.is_written() => {
+                tracing::debug!(%error, "the blob may not be looked for: it is sent");
+                Ok(false)
+            }
+            found => found,
+        }
+    }
+
+    async fn find_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest))?;
-        let answer = self.registry.send(&context, Call::read(Method::HEAD, url, Scopes::pull(&self.name))).await?;
+        let answer = self.registry.send(&context, Call::read(Method::HEAD, url, self.reading())).await?;
         match answer.status {
             StatusCode::NOT_FOUND => Ok(false),
             status if status.is_success() => {
@@ -41,8 +52,7 @@ impl Repository {
     pub(crate) async fn stored_length(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
-        let answer =
-            self.registry.send(&context, Call::read(Method::HEAD, url, Scopes::pull(&self.name))).await.ok()?;
+        let answer = self.registry.send(&context, Call::read(Method::HEAD, url, self.reading())).await.ok()?;
         // Some send no length with a HEAD, and who says nothing else says 0.
         length(&answer).filter(|stored| answer.status.is_success() && *stored > 0)
     }
@@ -54,7 +64,7 @@ impl Repository {
         let context = self.context(Step::ReadBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest))?;
         let door = if offset > 0 { Door::BlobResumed } else { Door::BlobRead };
-        let mut call = Call::new(self.reads, Method::GET, url, Scopes::pull(&self.name)).expects(Expects::Blob(door));
+        let mut call = Call::new(self.reads, Method::GET, url, self.reading()).expects(Expects::Blob(door));
         call = call.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if offset > 0 {
             let range = HeaderValue::from_str(&format!("bytes={offset}-"));

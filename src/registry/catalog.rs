@@ -14,7 +14,7 @@ use super::links::Pages;
 use super::paging::{MAX_NAMES, MAX_PAGE, MAX_UNUSABLE, Names, shown};
 use super::scope::Scopes;
 use super::transport::{Call, Expects};
-use super::{Party, Registry};
+use super::{Kind, Party, Registry, hint};
 use crate::oci::RepositoryName;
 use crate::store::{ErrorKind, Step, StoreError};
 
@@ -47,6 +47,7 @@ impl Registry {
             step: Step::ListRepositories,
             subject: String::new(),
             party: Party::default(),
+            kind: self.kind,
         };
         if self.host().is_docker_hub() {
             return stream::iter([Err(context.error(ErrorKind::Unsupported, NONE))]).boxed();
@@ -75,7 +76,9 @@ impl Registry {
         url: Url,
         walk: &mut Walk,
     ) -> Result<Vec<RepositoryName>, StoreError> {
-        let call = |url| Call::read(Method::GET, url, Scopes::catalog()).expects(Expects::Small(MAX_PAGE));
+        // A registry that serves everybody filters the list by who asks, and does not say so (project-zot/zot#3869).
+        let call =
+            |url| Call::read(Method::GET, url, Scopes::catalog()).expects(Expects::Small(MAX_PAGE)).with_credentials();
         let page = self.list_page(context, &self.catalog_pages, &mut walk.pages, (url, call)).await?;
         let Some((url, answer)) = page else { return Ok(Vec::new()) };
         let kind = match answer.status {
@@ -87,8 +90,10 @@ impl Registry {
         if let Some(kind) = kind {
             let whose =
                 if kind == ErrorKind::Denied { format!(" for {}", self.auth.identity()) } else { String::new() };
+            let role = hint::of_refusal(self.kind, context.step, answer.status, &[]).filter(|_| self.kind == Kind::Acr);
+            let role = role.map(|role| format!("; {role}")).unwrap_or_default();
             let detail = format!(
-                "this registry has no catalog{whose} ({}); list the repositories in sync.yaml",
+                "this registry has no catalog{whose} ({}); list the repositories in sync.yaml{role}",
                 answer.detail()
             );
             return Err(context.error(kind, detail));

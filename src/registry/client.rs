@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use url::Url;
 
@@ -16,11 +16,13 @@ use super::meter::Meter;
 use super::pace::Pace;
 use super::paging::Paging;
 use super::permits::Gate;
+use super::resolver::{GuardedResolver, Lookup};
 use super::retry::Tempo;
 use super::seek::OwnMount;
+use super::trouble::Trouble;
 use super::unmountable::Unmountable;
-use super::{Credentials, Kind, MeterSnapshot, Options, Repository, Transport};
-use super::{manifests, realm};
+use super::{Credentials, Kind, MeterSnapshot, Options, Repository, TokenService, Transport};
+use super::{locate, manifests, realm, retry};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
 /// One registry, as who somebody is there. Shared by all that speak to it in that name; its server is shared by all.
@@ -39,6 +41,9 @@ pub struct Server {
     /// Scheme and authority of the API, with the path before `v2/`: `/`, unless there is a prefix.
     pub(crate) base: Url,
     pub(crate) http: reqwest::Client,
+    /// For token services elsewhere: made when the first is asked.
+    guarded: OnceLock<reqwest::Client>,
+    lookup: Lookup,
     pub(crate) via: Via,
     transport: Transport,
     /// How many counted reads of a window are left to others.
@@ -52,6 +57,8 @@ pub struct Server {
     /// The largest manifest that is read, in bytes.
     pub(crate) max_manifest: usize,
     pub(crate) own_mount: OwnMount,
+    /// Whether the setting without which Amazon's mount nothing has been named.
+    named_mounting: AtomicBool,
     referrers_api: AtomicU8,
     /// How its lists come in pages: of tags by the specification, of tags in a way of its own, and of repositories.
     pub(crate) tag_pages: Paging,
@@ -122,6 +129,18 @@ impl Registry {
         Self::of(Arc::clone(&self.server), credentials)
     }
 
+    /// A client that looks names up here where it judges them.
+    #[cfg(test)]
+    pub(crate) fn with_lookup(
+        host: RegistryHost,
+        options: Options,
+        tempo: Tempo,
+        lookup: Lookup,
+    ) -> Result<Arc<Self>, RegistryError> {
+        let credentials = options.credentials.clone();
+        Self::of(Arc::new(Server { lookup, ..Server::new(host, &options, tempo)? }), credentials)
+    }
+
     fn of(server: Arc<Server>, credentials: Option<Credentials>) -> Result<Arc<Self>, RegistryError> {
         let wire = server.wire(credentials.as_ref())?;
         let auth = Auth::new(server.host.clone(), credentials, wire);
@@ -138,6 +157,13 @@ impl Registry {
     #[must_use]
     pub fn is(&self, credentials: &Credentials) -> bool {
         self.auth.source.credentials().unwrap_or(&Credentials::Anonymous) == credentials
+    }
+
+    /// Who to be at one repository, where docker's configuration has an entry for a namespace that it is in. `None` where that
+    /// is who it is for the whole registry. Reads the files of that configuration.
+    #[must_use]
+    pub fn credentials_below(&self, name: &RepositoryName) -> Option<Credentials> {
+        self.auth.source.namespaced(name)
     }
 
     /// One of its repositories. Cheap, and contacts nobody.
@@ -205,6 +231,8 @@ impl Server {
             max_manifest: manifests::most(options.max_manifest),
             http: client(&host, &base, &tempo, &options.transport)?,
             host,
+            guarded: OnceLock::new(),
+            lookup: Lookup::system(),
             via: Via::new(&base, &options.transport),
             transport: options.transport.clone(),
             keep: AtomicU64::new(options.limits.keep),
@@ -214,6 +242,7 @@ impl Server {
             meter: Meter::default(),
             tempo,
             own_mount: OwnMount::default(),
+            named_mounting: AtomicBool::new(false),
             referrers_api: AtomicU8::new(ReferrersApi::Unknown as u8),
             tag_pages: Paging::default(),
             own_tag_pages: Paging::default(),
@@ -266,9 +295,46 @@ impl Server {
         self.base.join(path.trim_start_matches('/'))
     }
 
+    /// The HTTP client for a request of this kind to this address. A token service elsewhere, and where it redirects to, is
+    /// asked at an address alone that has been judged; through a proxy the proxy resolves its name.
+    pub(crate) async fn client_for(&self, kind: retry::Kind, url: &Url) -> Result<&reqwest::Client, Trouble> {
+        let named = self.token_service();
+        if kind != retry::Kind::Token || locate::same_origin(url, &self.base) {
+            return Ok(&self.http);
+        }
+        let judged = realm::judge_address(url, &self.base, named, &self.lookup).await;
+        judged.map_err(|error| Trouble::Unusable(error.to_string()))?;
+        if named.is_some_and(|named| named.is_at(url)) || self.via.to(url).is_some() {
+            return Ok(&self.http);
+        }
+        if let Some(client) = self.guarded.get() {
+            return Ok(client);
+        }
+        let guard = GuardedResolver { lookup: self.lookup.clone(), registry: self.base.clone() };
+        let made = connect::guarded_client(&self.base, &self.tempo, &self.transport, guard);
+        let made = made.map_err(|error| Trouble::Unusable(format!("no HTTP client: {}", error.without_url())))?;
+        Ok(self.guarded.get_or_init(|| made))
+    }
+
+    /// The token service that the operator named.
+    pub(crate) fn token_service(&self) -> Option<&TokenService> {
+        self.transport.token_service.as_ref()
+    }
+
     /// How connections to it are made.
     pub(crate) fn transport(&self) -> &Transport {
         &self.transport
+    }
+
+    /// Names the setting that Amazon's registries need, once: without it blobs arrive all the same, each sent anew.
+    pub(crate) fn mount_did_not_happen(&self) {
+        if self.kind == Kind::Ecr && !self.named_mounting.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                registry = %self.host,
+                "no blob was mounted: Amazon's mount only with the account setting BLOB_MOUNTING=ENABLED, and only blobs of images \
+                 that are there; others are sent"
+            );
+        }
     }
 
     pub(crate) fn referrers_api(&self) -> ReferrersApi {

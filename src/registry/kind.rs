@@ -33,6 +33,15 @@ impl Kind {
         }
     }
 
+    /// Whether to ask for the right to push may make a repository that is not there yet.
+    pub(crate) fn makes_repositories_when_asked(self, host: &RegistryHost) -> bool {
+        match self {
+            Self::Ecr => true,
+            Self::Plain => host.name() == "quay.io",
+            Self::Acr | Self::Google | Self::Ghcr => false,
+        }
+    }
+
     /// Whether the bytes of an upload go in chunks, as far as the kind tells.
     pub(crate) fn wants_chunks(self) -> bool {
         match self {
@@ -128,6 +137,16 @@ mod tests {
         ] {
             assert_eq!(Kind::of(&host.parse().unwrap()), kind, "{host}");
         }
+    }
+
+    #[test]
+    fn registries_that_make_repositories_when_asked_are_known() {
+        let makes = |host: &str| {
+            let host = host.parse().unwrap();
+            Kind::of(&host).makes_repositories_when_asked(&host)
+        };
+        assert!(makes("1.dkr.ecr.eu-west-1.amazonaws.com") && makes("quay.io"));
+        assert!(["prod.azurecr.io", "ghcr.io", "gcr.io", "docker.io", "a.example"].iter().all(|host| !makes(host)));
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Repository {
             ManifestRef::Tag(_) => Reads::Counted(None),
             ManifestRef::Digest(digest) => Reads::Counted(Some(*digest)),
         };
-        let call = Call::new(self.reads, method, url, Scopes::pull(&self.name)).reads(reads);
+        let call = Call::new(self.reads, method, url, self.reading()).reads(reads);
         Ok(call.header(ACCEPT, accepted).expects(Expects::Small(self.registry.max_manifest)))
     }
 
@@ -115,7 +115,8 @@ impl Repository {
             }
             let codes = answer.codes();
             let hint = hint::of_manifest(manifest, answer.status, &codes);
-            let hint = hint.or_else(|| hint::of_refusal(context.step, answer.status, &codes));
+            let hint = hint.or_else(|| hint::of_soft_deletion(context.kind, answer.status, &answer.bytes()));
+            let hint = hint.or_else(|| hint::of_refusal(context.kind, context.step, answer.status, &codes));
             return Err(answer.refusal_with(context, hint));
         }
         if let Some(stored) = answer.content_digest() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Aws, Azure, Bandwidth, Bucket, Figure, Gcp, Profile, Transport};
+use crate::oci::RepositoryName;
 
 /// How to speak to one registry. The default is anonymous HTTPS without limits.
 #[derive(Debug, Clone, Default)]
@@ -160,7 +161,12 @@ pub enum Credentials {
     /// What `docker login` and its kin left on this machine.
     DockerConfig(DockerConfig),
     /// What docker's credential helper of this name says: the program `docker-credential-NAME`.
-    Helper(String),
+    Helper {
+        /// The last part of the program's name.
+        name: String,
+        /// Variables that it gets beside those that every program gets.
+        env: Vec<(String, Secret)>,
+    },
     /// What a command prints.
     Command {
         /// The program and its arguments: one at least.
@@ -168,6 +174,8 @@ pub enum Credentials {
         /// With a user name the output is the password; without, `USER:PASSWORD`, or an identity token where there is no
         /// colon.
         username: Option<String>,
+        /// Variables that it gets beside those that every program gets.
+        env: Vec<(String, Secret)>,
     },
     /// An identity of Entra's, for Azure Container Registry.
     Azure(Azure),
@@ -191,6 +199,8 @@ pub struct DockerConfig {
     pub files: Vec<PathBuf>,
     /// Whether it is an error that one is not there.
     pub required: bool,
+    /// The namespace whose entry counts before that of the whole registry (containers-auth.json(5)). `None` is the registry.
+    pub namespace: Option<RepositoryName>,
 }
 
 impl DockerConfig {
@@ -203,7 +213,7 @@ impl DockerConfig {
         let docker = docker.map(|folder| folder.join("config.json"));
         let podman = || Some(place("XDG_RUNTIME_DIR")?.join("containers/auth.json"));
         let files: Vec<PathBuf> = docker.into_iter().chain(place("REGISTRY_AUTH_FILE").or_else(podman)).collect();
-        (!files.is_empty()).then_some(Self { files, required: false })
+        (!files.is_empty()).then_some(Self { files, required: false, namespace: None })
     }
 }
 

@@ -136,7 +136,8 @@ impl Registry {
         Ok(Greeting { version: shown(version), proxy: self.via.to(&url), proof, scheme, limits })
     }
 
-    /// Shows who we are. Whether that is right only a registry that wants to know can tell. An identity token is not tried
+    /// Shows who we are, also to a registry that lets in everybody. Whether that is right only a registry can tell that turns
+    /// away somebody: [`Registry::has_proven_login`]. An identity token is not tried
     /// where there are repositories to try it with (`tries_follow`): some services give nothing for it without a scope.
     ///
     /// # Errors
@@ -151,13 +152,20 @@ impl Registry {
             Some(_) => {}
         }
         let url = self.address(API).map_err(|error| LoginError::Registry(context.error(ErrorKind::Invalid, error)))?;
-        let answer = self.send(&context, Call::read(Method::GET, url, Scopes::none())).await;
+        let answer = self.send(&context, Call::read(Method::GET, url, Scopes::none()).with_credentials()).await;
         let answer = answer.map_err(LoginError::Registry)?;
         match answer.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(LoginError::Registry(answer.refusal(&context))),
-            _ if self.auth.was_asked() => Ok(LetIn::As(self.identity())),
+            _ if self.has_proven_login() => Ok(LetIn::As(self.identity())),
             _ => Ok(LetIn::Unasked),
         }
+    }
+
+    /// Whether the registry, or its token service, has taken our credentials where it does not take everybody: it asked for
+    /// them, or gave with them what it had refused without.
+    #[must_use]
+    pub fn has_proven_login(&self) -> bool {
+        self.auth.is_proven()
     }
 
     /// Who we are: a user name where it is known, else where the login comes from, or `anonymous`.
@@ -168,7 +176,13 @@ impl Registry {
 
     fn knocking(&self) -> Context {
         let party = Party::default();
-        Context { place: self.host().as_str().into(), step: Step::Connect, subject: String::new(), party }
+        Context {
+            place: self.host().as_str().into(),
+            step: Step::Connect,
+            subject: String::new(),
+            party,
+            kind: self.kind,
+        }
     }
 
     fn proof(&self, response: &reqwest::Response) -> Proof {
@@ -186,7 +200,7 @@ impl Registry {
         let challenges = challenges(headers);
         let of = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
         if let Some(bearer) = of("bearer") {
-            let realm = realm::read(bearer.get("realm").unwrap_or_default(), &self.base);
+            let realm = realm::read(bearer.get("realm").unwrap_or_default(), &self.base, self.token_service());
             return realm.map(|realm| Scheme::Bearer(locate::shown(&realm))).map_err(|error| error.to_string());
         }
         if of("basic").is_some() {
@@ -261,7 +275,16 @@ impl Repository {
         Ok(Readable { exists: true, limits })
     }
 
-    /// Whether we may write: opens an upload, and gives it up before a byte is sent.
+    /// Whether to open an upload, or to ask for a token to push, can make the repository: Amazon's, where a creation template
+    /// is applied for `CREATE_ON_PUSH`, and Quay's token service (quay's `endpoints/v2/v2auth.py`). Then there is no way to
+    /// find out whether we may write where it is not there yet.
+    #[must_use]
+    pub fn may_be_made_by_asking(&self) -> bool {
+        self.registry.kind.makes_repositories_when_asked(self.registry.host())
+    }
+
+    /// Whether we may write: opens an upload, and gives it up before a byte is sent. May make the repository:
+    /// [`Self::may_be_made_by_asking`].
     ///
     /// # Errors
     /// Where we may not, or where it cannot be told.

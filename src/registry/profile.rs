@@ -57,13 +57,12 @@ impl Profile {
         use Bucket::{Deletes, Reads, ReferrerLists, Requests, Uploads, Writes};
         let a_minute = |count| Some(Rate { count, per: Duration::from_secs(60) });
         match (self, bucket) {
-            (Self::AcrBasic, Reads) => a_minute(1_000),
-            (Self::AcrBasic, Writes) => a_minute(100),
-            (Self::AcrStandard, Reads) => a_minute(3_000),
-            (Self::AcrStandard, Writes) => a_minute(500),
+            (Self::AcrBasic | Self::AcrStandard, Reads) => a_minute(5_000),
+            (Self::AcrBasic | Self::AcrStandard, Writes) => a_minute(1_000),
+            (Self::AcrBasic | Self::AcrStandard, Deletes) => a_minute(500),
             (Self::AcrBasic | Self::AcrStandard, ReferrerLists) => a_minute(250),
             (Self::AcrPremium, Reads) => a_minute(10_000),
-            (Self::AcrPremium, Writes) => a_minute(2_000),
+            (Self::AcrPremium, Writes | Deletes) => a_minute(2_000),
             (Self::AcrPremium, ReferrerLists) => a_minute(1_000),
             (Self::Ecr, Uploads) => Some(Rate { count: 10, per: Duration::from_secs(1) }),
             (Self::Ghcr, Reads) => a_minute(44_000),
@@ -210,9 +209,9 @@ mod tests {
         };
         for (profile, rates, concurrent) in [
             (Profile::DockerHub, "- - - - - -", 16),
-            (Profile::AcrBasic, "- 1000/min 100/min - - 250/min", 32),
-            (Profile::AcrStandard, "- 3000/min 500/min - - 250/min", 32),
-            (Profile::AcrPremium, "- 10000/min 2000/min - - 1000/min", 32),
+            (Profile::AcrBasic, "- 5000/min 1000/min - 500/min 250/min", 32),
+            (Profile::AcrStandard, "- 5000/min 1000/min - 500/min 250/min", 32),
+            (Profile::AcrPremium, "- 10000/min 2000/min - 2000/min 1000/min", 32),
             (Profile::Ecr, "- - - 10/s - -", 32),
             (Profile::Ghcr, "- 44000/min 2000/min - - -", 32),
             (Profile::Gar, "60000/min - 18000/min - 18000/min -", 32),
@@ -236,7 +235,7 @@ mod tests {
         assert_eq!(limits.rate(Bucket::Writes), InForce { value: Some(rate), origin: Origin::Set });
         assert_eq!(limits.rate(Bucket::Reads), InForce { value: None, origin: Origin::Set });
         assert_eq!(limits.rate(Bucket::ReferrerLists).origin, Origin::Profile);
-        assert_eq!(limits.rate(Bucket::Deletes), InForce { value: None, origin: Origin::Default });
+        assert_eq!(limits.rate(Bucket::Uploads), InForce { value: None, origin: Origin::Default });
         assert_eq!(limits.concurrent, InForce { value: Some(7), origin: Origin::Set });
     }
 

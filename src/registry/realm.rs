@@ -1,9 +1,13 @@
 //! Whether a token service may be shown our credentials. The registry names it, so a hostile or hijacked registry
 //! could name anything: this is the floor below which it is not believed.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
+
+use super::TokenService;
+use super::resolver::Lookup;
 
 /// Why a realm is not asked for tokens.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,12 +16,25 @@ pub(crate) enum RealmError {
     Unreadable,
     #[error("the registry names a token service without TLS, {0}: credentials are not sent there")]
     Plain(String),
-    #[error("the registry names a token service on this machine or its metadata service, {0}: it is not asked")]
+    #[error(
+        "the registry names a token service on this machine or its metadata service, {0}: it is not asked, unless \
+         `token_service` of the registry names it"
+    )]
     Local(String),
+    #[error(
+        "the registry names a token service at {0}, {1}: it is not asked, unless `token_service` of the registry names it"
+    )]
+    Near(String, Nearness),
+    #[error(
+        "the registry speaks plain HTTP and names a token service on another host, {0}: credentials are not sent there, unless \
+         `token_service` of the registry names it"
+    )]
+    Elsewhere(String),
 }
 
-/// Reads the `realm` of a challenge given by the registry at `registry`.
-pub(crate) fn read(realm: &str, registry: &Url) -> Result<Url, RealmError> {
+/// Reads the `realm` of a challenge given by the registry at `registry`, whose operator may have `named` a token service. What
+/// its name stands for is judged where it is connected to, in [`super::resolver`].
+pub(crate) fn read(realm: &str, registry: &Url, named: Option<&TokenService>) -> Result<Url, RealmError> {
     let url: Url = realm.parse().map_err(|_| RealmError::Unreadable)?;
     let readable = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
     if !readable {
@@ -27,18 +44,63 @@ pub(crate) fn read(realm: &str, registry: &Url) -> Result<Url, RealmError> {
     if url.scheme() == "http" && registry.scheme() != "http" {
         return Err(RealmError::Plain(shown()));
     }
-    match nearness(&url) {
+    if named.is_some_and(|named| named.is_at(&url)) {
+        return Ok(url);
+    }
+    match nearness(&url).filter(|near| *near != Nearness::Private) {
         Some(near) if nearness(registry) != Some(near) => Err(RealmError::Local(shown())),
         _ => Ok(url),
     }
 }
 
+/// Whether the token service at `realm` may get credentials for the registry at `registry`: by plain HTTP anybody on the way
+/// can name any service, so they go to the registry's own host alone, or to the one that the operator named.
+pub(crate) fn may_get_credentials(realm: &Url, registry: &Url, named: Option<&TokenService>) -> Result<(), RealmError> {
+    let is_named = named.is_some_and(|named| named.is_at(realm));
+    let is_own = realm.host() == registry.host() || (is_loopback(realm) && is_loopback(registry));
+    if registry.scheme() == "https" || is_named || is_own {
+        return Ok(());
+    }
+    Err(RealmError::Elsewhere(super::locate::shown(realm)))
+}
+
+/// Whether a token service at a literal address is asked for the registry at `registry`: a private one only where the registry
+/// itself is as near.
+pub(crate) async fn judge_address(
+    service: &Url,
+    registry: &Url,
+    named: Option<&TokenService>,
+    lookup: &Lookup,
+) -> Result<(), RealmError> {
+    if named.is_some_and(|named| named.is_at(service)) {
+        return Ok(());
+    }
+    let Some(near) = nearness(service) else { return Ok(()) };
+    if nearness(registry) == Some(near) || lookup.nearness(registry).await == Some(near) {
+        return Ok(());
+    }
+    Err(RealmError::Near(super::locate::shown(service), near))
+}
+
 /// Addresses that only this machine or its surroundings can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Nearness {
+pub(crate) enum Nearness {
     Loopback,
     LinkLocal,
     Metadata,
+    /// Of a private network (RFC 1918, RFC 4193), or behind a carrier's translation (RFC 6598).
+    Private,
+}
+
+impl fmt::Display for Nearness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loopback => "this machine",
+            Self::LinkLocal => "a link-local address",
+            Self::Metadata => "a metadata service",
+            Self::Private => "a private address",
+        })
+    }
 }
 
 fn nearness(url: &Url) -> Option<Nearness> {
@@ -66,15 +128,24 @@ const METADATA_NAMES: [&str; 4] =
 const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200)];
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
-fn nearness_of(address: IpAddr) -> Option<Nearness> {
+/// How near an address is; `None` for one that is anywhere.
+pub(crate) fn nearness_of(address: IpAddr) -> Option<Nearness> {
     if address.is_loopback() || address.is_unspecified() {
         return Some(Nearness::Loopback);
     }
-    let (link_local, metadata) = match address {
-        IpAddr::V4(address) => (address.is_link_local(), METADATA_V4.contains(&address)),
-        IpAddr::V6(address) => (address.is_unicast_link_local(), address == METADATA_V6),
+    let (link_local, metadata, private) = match address {
+        IpAddr::V4(address) => {
+            let is_shared = matches!(address.octets(), [100, 64..=127, ..]);
+            (address.is_link_local(), METADATA_V4.contains(&address), address.is_private() || is_shared)
+        }
+        IpAddr::V6(address) => (address.is_unicast_link_local(), address == METADATA_V6, address.is_unique_local()),
     };
-    if metadata { Some(Nearness::Metadata) } else { link_local.then_some(Nearness::LinkLocal) }
+    match (metadata, link_local, private) {
+        (true, _, _) => Some(Nearness::Metadata),
+        (_, true, _) => Some(Nearness::LinkLocal),
+        (_, _, true) => Some(Nearness::Private),
+        _ => None,
+    }
 }
 
 /// Whether the host is this machine: such a one is never asked through a proxy.
@@ -87,7 +158,7 @@ mod tests {
     use super::*;
 
     fn at(registry: &str, realm: &str) -> Result<(), RealmError> {
-        read(realm, &registry.parse().unwrap()).map(|_| ())
+        read(realm, &registry.parse().unwrap(), None).map(|_| ())
     }
 
     #[test]

@@ -14,7 +14,6 @@ use super::client::ReferrersApi;
 use super::links::Pages;
 use super::paging::MAX_PAGE;
 use super::referrer_list::{MAX_REFERRERS, ReferrerList};
-use super::scope::Scopes;
 use super::transport::{Call, Expects};
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType, referrers_tag};
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
@@ -135,7 +134,7 @@ impl Repository {
     }
 
     fn referrers_call(&self, url: Url) -> Call {
-        Call::read(Method::GET, url, Scopes::pull(&self.name))
+        Call::read(Method::GET, url, self.reading())
             .that_lists_referrers()
             .header(ACCEPT, HeaderValue::from_static(MediaType::OCI_INDEX))
             .expects(Expects::Small(MAX_PAGE))

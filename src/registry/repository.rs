@@ -9,6 +9,7 @@ use url::Url;
 
 use super::answer::Context;
 use super::retry::Kind;
+use super::scope::Scopes;
 use super::{Party, Registry};
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{
@@ -26,12 +27,14 @@ pub struct Repository {
     place: Arc<str>,
     /// What reading by digest is, as far as repeating it is concerned.
     pub(crate) reads: Kind,
+    /// Whether it is written to.
+    writes: bool,
 }
 
 impl Repository {
     pub(crate) fn new(registry: Arc<Registry>, name: RepositoryName) -> Self {
         let place = format!("{}/{name}", registry.host()).into();
-        Self { registry, name, party: Party::default(), place, reads: Kind::Read }
+        Self { registry, name, party: Party::default(), place, reads: Kind::Read, writes: false }
     }
 
     /// The same on behalf of this party, which shares the registry's limits fairly with others.
@@ -40,13 +43,30 @@ impl Repository {
         Self { party, ..self }
     }
 
+    /// The same as a target: its tokens are asked for with the right to push from the first request on.
+    #[must_use]
+    pub fn for_writing(self) -> Self {
+        Self { writes: true, ..self }
+    }
+
+    /// What a token to read from it is to grant.
+    pub(crate) fn reading(&self) -> Scopes {
+        if self.writes { Scopes::pull_to_push(&self.name) } else { Scopes::pull(&self.name) }
+    }
+
+    /// Whether it is written to: then what may not be read there is unknown, and the answer to a write decides.
+    pub(crate) fn is_written(&self) -> bool {
+        self.writes
+    }
+
     /// The same repository as a mirror of another one: what fails is not tried again, for others can be asked.
     pub(crate) fn standing_in(self) -> Self {
         Self { reads: Kind::StandIn, ..self }
     }
 
     pub(crate) fn context(&self, step: Step, subject: impl fmt::Display) -> Context {
-        Context { place: Arc::clone(&self.place), step, subject: subject.to_string(), party: self.party }
+        let (place, kind) = (Arc::clone(&self.place), self.registry.kind);
+        Context { place, step, subject: subject.to_string(), party: self.party, kind }
     }
 
     /// The address of something below this repository: `manifests/latest`.

@@ -10,23 +10,31 @@ pub(crate) struct Scopes {
     grants: BTreeSet<String>,
     /// A larger set that does as well, if a token for it is at hand.
     wider: Option<String>,
+    /// A smaller set that is enough, where no token is given for the whole.
+    narrower: Option<Box<Scopes>>,
 }
 
 impl Scopes {
     /// To read from a repository.
     pub(crate) fn pull(name: &RepositoryName) -> Self {
         let wider = Some(format!("repository:{name}:pull,push"));
-        Self { grants: BTreeSet::from([format!("repository:{name}:pull")]), wider }
+        Self { grants: BTreeSet::from([format!("repository:{name}:pull")]), wider, narrower: None }
+    }
+
+    /// To read from a repository that is written to. Some registries refuse a token to pull alone from a repository that is
+    /// not there yet, while one to push shows it as empty (Quay, Harbor); and one token then does for the whole copy.
+    pub(crate) fn pull_to_push(name: &RepositoryName) -> Self {
+        Self { narrower: Some(Box::new(Self::pull(name))), ..Self::push(name) }
     }
 
     /// To list the tags of a repository of Azure's with what is known of them.
     pub(crate) fn metadata(name: &RepositoryName) -> Self {
-        Self { grants: BTreeSet::from([format!("repository:{name}:metadata_read")]), wider: None }
+        Self { grants: BTreeSet::from([format!("repository:{name}:metadata_read")]), wider: None, narrower: None }
     }
 
     /// To write to a repository.
     pub(crate) fn push(name: &RepositoryName) -> Self {
-        Self { grants: BTreeSet::from([format!("repository:{name}:pull,push")]), wider: None }
+        Self { grants: BTreeSet::from([format!("repository:{name}:pull,push")]), wider: None, narrower: None }
     }
 
     /// To mount a blob of `from` into a repository, in one token.
@@ -41,17 +49,17 @@ impl Scopes {
 
     /// To delete from a repository.
     pub(crate) fn delete(name: &RepositoryName) -> Self {
-        Self { grants: BTreeSet::from([format!("repository:{name}:pull,push,delete")]), wider: None }
+        Self { grants: BTreeSet::from([format!("repository:{name}:pull,push,delete")]), wider: None, narrower: None }
     }
 
     /// To be let in, for nothing in particular.
     pub(crate) fn none() -> Self {
-        Self { grants: BTreeSet::new(), wider: None }
+        Self { grants: BTreeSet::new(), wider: None, narrower: None }
     }
 
     /// To list the repositories of a registry.
     pub(crate) fn catalog() -> Self {
-        Self { grants: BTreeSet::from(["registry:catalog:*".to_owned()]), wider: None }
+        Self { grants: BTreeSet::from(["registry:catalog:*".to_owned()]), wider: None, narrower: None }
     }
 
     /// One text for the whole set.
@@ -62,6 +70,11 @@ impl Scopes {
     /// The key of a larger set that does as well.
     pub(crate) fn wider(&self) -> Option<&str> {
         self.wider.as_deref()
+    }
+
+    /// A smaller set that is enough.
+    pub(crate) fn narrower(&self) -> Option<&Self> {
+        self.narrower.as_deref()
     }
 
     /// Whether a grant that a registry asks for is among these already.

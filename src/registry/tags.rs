@@ -67,10 +67,10 @@ impl Listing {
         }
     }
 
-    fn scopes(self, name: &RepositoryName) -> Scopes {
+    fn scopes(self, repository: &Repository) -> Scopes {
         match self {
-            Self::Standard => Scopes::pull(name),
-            Self::Acr => Scopes::metadata(name),
+            Self::Standard => repository.reading(),
+            Self::Acr => Scopes::metadata(&repository.name),
         }
     }
 }
@@ -143,7 +143,7 @@ impl Repository {
 
     async fn tag_page(&self, context: &Context, walk: &mut Walk, url: Url) -> Result<Option<Open>, StoreError> {
         let (listing, paging) = (walk.listing, self.paging(walk.listing));
-        let call = |url| Call::read(Method::GET, url, listing.scopes(&self.name)).expects(Expects::Small(MAX_PAGE));
+        let call = |url| Call::read(Method::GET, url, listing.scopes(self)).expects(Expects::Small(MAX_PAGE));
         let Some((url, answer)) = self.registry.list_page(context, paging, &mut walk.pages, (url, call)).await? else {
             return Ok(None);
         };

@@ -17,6 +17,7 @@ use super::credentials::Login;
 use super::locate;
 use super::pace::Class;
 use super::permits::{Door, Permit};
+use super::realm;
 use super::retry::{self, Attempts, Kind};
 use super::scope::Scopes;
 use super::scrub::Secrets;
@@ -66,17 +67,26 @@ impl Registry {
         }
         let refusal = match self.ask_for_token(wanted, login.as_ref()).await {
             Err(refusal) if refusal.kind == ErrorKind::Denied => refusal,
-            outcome => return outcome,
+            outcome => {
+                if outcome.is_ok() && login.is_some() {
+                    self.auth.prove();
+                }
+                return outcome;
+            }
         };
         let Some(login) = &login else { return Err(refusal) };
         match self.auth.source.another(login).await? {
-            Some(login) => self.ask_for_token(wanted, Some(&login)).await,
+            Some(login) => self.ask_for_token(wanted, Some(&login)).await.inspect(|_| self.auth.prove()),
             None => Err(refusal),
         }
     }
 
     async fn ask_for_token(&self, wanted: Wanted<'_>, login: Option<&Login>) -> Result<Token, AuthError> {
         let realm = wanted.realm;
+        if login.is_some() {
+            realm::may_get_credentials(realm, &self.base, self.token_service())
+                .map_err(|error| AuthError { kind: ErrorKind::Refused, detail: error.to_string() })?;
+        }
         let credentials = login.map_or(Ok(None), Login::basic)?;
         let mut attempts = Attempts::of(Kind::Token, &self.tempo);
         loop {

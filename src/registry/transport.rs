@@ -46,6 +46,10 @@ pub(crate) struct Call {
     pub(crate) lists_referrers: bool,
     /// What it is to a registry that counts reads.
     pub(crate) reads: Reads,
+    /// Whether our credentials are shown though nobody has asked for them.
+    pub(crate) as_somebody: bool,
+    /// Whether the registry refused it to nobody in particular.
+    pub(crate) was_refused: bool,
 }
 
 /// The body to send.
@@ -72,7 +76,8 @@ impl Call {
     pub(crate) fn new(kind: Kind, method: Method, url: Url, scopes: Scopes) -> Self {
         let (headers, payload, expects) = (HeaderMap::new(), Payload::Empty, Expects::Small(SMALL));
         let (lists_referrers, reads) = (false, Reads::Nothing);
-        Self { kind, method, url, headers, payload, scopes, expects, lists_referrers, reads }
+        let (as_somebody, was_refused) = (false, false);
+        Self { kind, method, url, headers, payload, scopes, expects, lists_referrers, reads, as_somebody, was_refused }
     }
 
     /// A GET or HEAD.
@@ -100,6 +105,16 @@ impl Call {
         Self { lists_referrers: true, ..self }
     }
 
+    /// Shows our credentials with it, whether or not the registry has asked for them.
+    pub(crate) fn with_credentials(self) -> Self {
+        Self { as_somebody: true, ..self }
+    }
+
+    /// The same with our credentials, after it was refused without.
+    fn shown_after_refusal(self) -> Self {
+        Self { as_somebody: true, was_refused: true, ..self }
+    }
+
     pub(crate) fn reads(mut self, reads: Reads) -> Self {
         self.reads = reads;
         self
@@ -124,7 +139,7 @@ impl Call {
         }
     }
 
-    fn can_be_sent_again(&self) -> bool {
+    pub(crate) fn can_be_sent_again(&self) -> bool {
         !matches!(self.payload, Payload::Stream(_))
     }
 
@@ -159,6 +174,12 @@ impl Registry {
             attempt.ended(context, &outcome)?;
             // A challenge is answered before anything else is told.
             alone = alone.filter(|_| outcome.as_ref().is_ok_and(|answer| self.is_challenge(answer)));
+            if let Ok(answer) = &outcome
+                && self.shows_more(&call, grant.as_ref(), answer).await
+            {
+                call = call.shown_after_refusal();
+                continue;
+            }
             let (pause, error) = match outcome {
                 Ok(answer) if self.is_challenge(&answer) => {
                     let again =
@@ -326,7 +347,8 @@ impl Registry {
                 // For good: who has been elsewhere is not trusted on the way back either.
                 credentials = None;
             }
-            let sent = self.http.execute(request(call, url.clone(), credentials)?).await;
+            let http = self.client_for(call.kind, &url).await?;
+            let sent = http.execute(request(call, url.clone(), credentials)?).await;
             self.meter.answered(&call.method, sent.as_ref().ok().map(reqwest::Response::status));
             let mut response = sent.map_err(|error| describe(&error, &url, self.via.to(&url)))?;
             if let Some(shown) = credentials.filter(|_| locate::same_origin(&url, &self.base)) {

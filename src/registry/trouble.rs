@@ -9,6 +9,7 @@ use rustls::CertificateError;
 use url::Url;
 
 use super::locate;
+use super::resolver::NearName;
 use super::retry::Failure;
 use crate::store::ErrorKind;
 
@@ -49,6 +50,9 @@ impl Trouble {
 /// Says in words why a request got no answer, `via` a proxy. What a person must change first is not tried again.
 pub(crate) fn describe(error: &reqwest::Error, url: &Url, via: Option<String>) -> Trouble {
     let host = locate::site(url);
+    if let Some(near) = causes(error).find_map(|error| error.downcast_ref::<NearName>()) {
+        return Trouble::Unusable(near.to_string());
+    }
     let cause = cause(error);
     // Behind a proxy, that is whom we look up and connect to.
     let met = via.as_ref().map_or_else(|| host.clone(), |proxy| format!("the proxy {proxy}"));

@@ -74,8 +74,12 @@ impl Repository {
         };
         match answer.status {
             StatusCode::CREATED => Ok(Some(Begun::Mounted)),
-            StatusCode::ACCEPTED => self.session(&context, blob, &answer).map(Some),
+            StatusCode::ACCEPTED => {
+                self.registry.mount_did_not_happen();
+                self.session(&context, blob, &answer).map(Some)
+            }
             status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
+                self.registry.mount_did_not_happen();
                 tracing::debug!(place = %context.place, %from, blob = %blob.digest, "no mount: {}", answer.detail());
                 if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                     self.registry.unmountable.learn(from, &self.name);

@@ -16,9 +16,9 @@ const BODY_LIMIT: usize = 20 * 1000 * 1000;
 /// How long the registry wants to be left alone in the midst.
 const WAIT: Duration = Duration::from_secs(4);
 
-/// A registry of the Basic tier whose bucket for writes is nearly full already.
+/// A registry of the Basic tier, of whose 1,000 writes a minute others with this identity leave 100, and a few at the start.
 fn registry(azure: &Azure) -> Server {
-    let buckets = Buckets { reads: 1000.0, writes: 100.0, writes_left: 12.0 };
+    let buckets = Buckets { reads: 5000.0, writes: 100.0, writes_left: 12.0 };
     let auth = Auth::Cloud(azure.registry.clone());
     let registry = Server::with(Setup { auth, buckets: Some(buckets), ..Setup::default() });
     for fact in [Fault::UploadBodyLimit(BODY_LIMIT), Fault::UploadNeedsLength, Fault::AcrTagList] {
@@ -36,7 +36,7 @@ fn a_managed_identity_pushes_64_megabytes_to_basic_without_a_refusal_and_waits_a
     let site = Site::new();
     let (from, to) = (source.host(), target.host());
     let registries = format!(
-        "\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true, kind: acr, limits: {{profile: acr-basic}}, \
+        "\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true, kind: acr, limits: {{profile: acr-basic, writes: 100/min}}, \
          credentials: {{azure: {{imds: \"{}\"}}}}}}",
         azure.services.url("/imds")
     );

@@ -162,7 +162,7 @@ fn every_identity_of_azure_gets_into_its_registry_and_no_secret_is_shown() {
     let by_secret = scene.who(&application(&cloud, "client_secret: {env: SECRET}")).with("SECRET", cloud.secret());
     let certified = scene.who(&application(&cloud, "certificate: me.pem")).and_file("me.pem", &cloud.certificate());
     for (who, name) in [
-        (scene.who(&managed(&cloud, "")), "managed identity"),
+        (scene.who(&managed(&cloud, "")), format!("managed identity {}", azure::CLIENT).as_str()),
         (scene.who(&managed(&cloud, ", client_id: mine")), "mine"),
         (workload, azure::CLIENT),
         (by_secret, azure::CLIENT),

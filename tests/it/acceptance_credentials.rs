@@ -237,3 +237,28 @@ fn the_status_port_shows_no_secret() {
     let output = daemon.wait(DEADLINE);
     has_no_secret(&(output.stdout + &output.stderr));
 }
+
+#[test]
+fn a_command_gets_its_own_variables_and_no_secret_of_others() {
+    let (source, target) = (Server::start(), bearer(false));
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    let scene =
+        Scene::new(&source, target.host(), "{command: [print-login], env: {LOGIN: {env: MINE}, PLAIN: \"${NOTE}\"}}")
+            .variable("MINE", format!("mirror:{PASSWORD}"))
+            .variable("NOTE", "note")
+            .variable("OTHER_PASSWORD", WRONG)
+            .variable("HTTPS_PROXY", "http://127.0.0.1:9")
+            .variable("AWS_PROFILE", "dev");
+    let seen = scene.site.path("seen");
+    program(&scene.site, "print-login", &format!("env > '{}'; echo \"$LOGIN\"", seen.display()));
+    has_no_secret(&scene.once(0));
+    let seen = fs::read_to_string(seen).unwrap();
+    let names: Vec<&str> = seen.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    for name in ["AWS_PROFILE", "HTTPS_PROXY", "LOGIN", "PATH", "PLAIN"] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+    for name in ["MINE", "NOTE", "OTHER_PASSWORD", "TRANSSHIP_LOG", "SSL_CERT_FILE", "USER"] {
+        assert!(!names.contains(&name), "{name}: {names:?}");
+    }
+    assert!(seen.contains("PLAIN=note\n"), "{seen}");
+}

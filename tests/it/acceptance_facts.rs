@@ -196,8 +196,8 @@ fn a_repository_that_is_not_there_is_to_be_created_first() {
     pair.put(&images::small(Family::Oci, 1), "v1");
     pair.target.set(Fault::RepositoriesMustExist);
     let told = pair.refusal();
-    let way_out = "404 Not Found, NAME_UNKNOWN: name unknown; it creates neither repositories nor projects by a push: create it \
-                   there first";
+    let way_out = "404 Not Found, NAME_UNKNOWN: name unknown; a push makes the repository only where a repository creation \
+                   template is applied for CREATE_ON_PUSH: write such a template, or create the repository first";
     assert!(told.ends_with(way_out), "{told}");
     images::small(Family::Oci, 2).put(&pair.target, "team/app", Some("other"));
     pair.site.once();

@@ -4,7 +4,7 @@
 use crate::support::front::{Authority, Front};
 use crate::support::images::{self, Family};
 use crate::support::programs::{DEADLINE, DebianRegistry, Running};
-use crate::support::registry::{Auth, By, Server, Setup, User};
+use crate::support::registry::{Auth, By, Fault, Server, Setup, User};
 use crate::support::site::{Site, parse};
 
 const READER: &str = "c4nary-r34der";
@@ -181,7 +181,8 @@ fn login_check_fails_where_a_right_is_missing_and_names_it() {
             "  ok      login as reader: let in",
             "  ok      pull of build/app as reader (entry app): granted",
             "  failed  push to prod/app as reader (entry app): 401 Unauthorized, UNAUTHORIZED: unauthorized; \
-             the token that we were given does not grant this; grant it, or write other credentials",
+             the token that we were given does not grant this; some registries say so of a project that does not exist, too; \
+             grant it, or write other credentials",
         ]
     );
     // Pull without push.
@@ -451,6 +452,104 @@ fn login_check_looks_into_trees_up_to_a_bound() {
                 "  failed  push as writer (entry app): what goes to {host}/prod/** is not known without the catalog of \
                  {host}/build/**"
             ),
+        ]
+    );
+}
+
+#[test]
+fn a_target_that_denies_reads_until_it_exists_is_pushed_to() {
+    for status in [401, 403] {
+        for args in [&["once"][..], &["copy"]] {
+            let (source, target, site) = (Server::start(), Server::start(), Site::new());
+            let image = images::two_platforms(Family::Oci, 1);
+            image.put(&source, "app", Some("v1"));
+            target.set(Fault::UnknownDenied(status));
+            let (from, to) = (format!("{}/app", source.host()), format!("{}/app", target.host()));
+            site.configure(
+                &[source.host(), target.host()],
+                &format!("- {{name: app, source: \"{from}\", target: \"{to}\"}}"),
+            );
+            let (from, to) = (format!("{from}:v1"), format!("{to}:v1"));
+            let copy = [&from, &to].map(String::as_str);
+            let plain = ["--plain-http", source.host(), "--plain-http", target.host()];
+            let args = if args == ["copy"] { [args, &copy, &plain].concat() } else { args.to_vec() };
+            site.run(&args).expect_success();
+            assert_eq!(target.store().tag("app", "v1"), Some(image.digest()), "{status} {args:?}");
+        }
+    }
+}
+
+#[test]
+fn a_push_that_is_denied_too_fails_by_its_own_answer() {
+    let (source, target, site) = (Server::start(), Server::start(), Site::new());
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    target.set(Fault::UnknownDenied(403));
+    target.set(Fault::ProjectsMustExist);
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    site.configure(&[source.host(), target.host()], &entry);
+    let output = site.run(&["once"]);
+    assert_eq!(output.code(), 1);
+    assert!(output.stdout.contains("opening an upload of blob"), "{}", output.stdout);
+}
+
+#[test]
+fn a_tag_that_may_not_be_read_is_not_written_against_a_rule() {
+    for rule in ["never", "keep_previous"] {
+        let (source, target, site) = (Server::start(), Server::start(), Site::new());
+        images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+        target.set(Fault::UnknownDenied(403));
+        let entry = format!(
+            "- {{name: app, source: \"{}/app\", target: \"{}/app\", overwrite: {rule}}}",
+            source.host(),
+            target.host()
+        );
+        site.configure(&[source.host(), target.host()], &entry);
+        assert_eq!(site.run(&["once"]).code(), 1);
+        assert_eq!(target.log().count("manifest PUT"), 0, "{rule}");
+    }
+}
+
+#[test]
+fn login_check_makes_no_repository_where_asking_would() {
+    let (source, target, site) = (Server::start(), Server::start(), Site::new());
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    let registries =
+        format!("\"{}\": {{plain_http: true}}, \"{}\": {{plain_http: true, kind: ecr}}", source.host(), target.host());
+    let entry = format!("- {{name: app, source: \"{}/app\", target: \"{}/app\"}}", source.host(), target.host());
+    site.configure_fully("status: off", &registries, &entry);
+    let said = login_check(&site, &[target.host()], 0);
+    let last = said.lines().last().unwrap();
+    assert_eq!(
+        last,
+        "  warn    push to app as anonymous (entry app): not proven: the repository is not there yet, and to ask for the right to \
+         push may make it at this registry"
+    );
+    assert_eq!(target.log().count("upload POST"), 0);
+    // One that is there is not made.
+    images::small(Family::Oci, 2).put(&target, "app", Some("v0"));
+    let said = login_check(&site, &[target.host()], 0);
+    assert!(said.ends_with("push to app as anonymous (entry app): granted\n"), "{said}");
+    assert_eq!((target.log().count("upload POST"), target.open_sessions()), (1, 0));
+}
+
+#[test]
+fn login_check_warns_of_credentials_that_nobody_asked_for() {
+    let (server, site) = (Server::start(), Site::new());
+    images::small(Family::Oci, 1).put(&server, "a", Some("v1"));
+    let host = server.host();
+    let registries = format!("\"{host}\": {{plain_http: true, credentials: {}}}", who("reader"));
+    site.configure_fully(
+        "status: off",
+        &registries,
+        &format!("- {{name: x, source: \"{host}/a\", target: \"oci-layout:x\"}}"),
+    );
+    let said = login_check(&site, &[], 0);
+    let lines: Vec<&str> = said.lines().skip(3).collect();
+    assert_eq!(
+        lines,
+        [
+            "  warn    login as reader: the credentials were not asked for",
+            "  ok      pull of a as reader (entry x): granted"
         ]
     );
 }

@@ -248,10 +248,10 @@ fn the_limits_are_shown_without_asking_anybody() {
 REGISTRY      LIMIT           FIGURE     FROM
 a.example     profile         acr-basic  set
 a.example     requests        none       default
-a.example     reads           1000/min   profile
+a.example     reads           5000/min   profile
 a.example     writes          50/min     set
 a.example     uploads         none       default
-a.example     deletes         none       default
+a.example     deletes         500/min    profile
 a.example     referrer_lists  250/min    profile
 a.example     bandwidth       none       default
 a.example     concurrent      32         default

@@ -85,6 +85,7 @@ fn every_example_passes_the_check() {
     files.push(root().join("sync.yaml.example"));
     std::fs::write(folder.path().join("docker-hub"), "secret\n").unwrap();
     std::fs::write(folder.path().join("build-hook"), "a-secret-of-the-test\n").unwrap();
+    std::fs::write(folder.path().join("vault"), "secret\n").unwrap();
     std::fs::write(folder.path().join("config.json"), "{}").unwrap();
     for name in ["ca.pem", "me.pem", "me.key", "azure.pem", "gcp.json"] {
         std::fs::copy(root().join("tests/config/credentials").join(name), folder.path().join(name)).unwrap();

@@ -521,7 +521,9 @@ fn over_http_2_no_header_is_logged() {
     scene.site.write("ca.pem", &authority.pem());
     let mut told = Told::default();
     scene.once(&mut told, "good", &["--log-format", "json", "once"], 0);
+    // What may not be read may still be written, unless that is denied too.
     target.set(Fault::Echoes("manifest HEAD", 403));
+    target.set(Fault::Echoes("manifest PUT", 403));
     scene.once(&mut told, "echo", &["once"], 1);
     let log: String = told.0.values().map(|bytes| String::from_utf8_lossy(bytes)).collect();
     assert!(log.contains("\"h2::"), "the traces of h2 are there");

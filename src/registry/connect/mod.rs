@@ -10,6 +10,7 @@ pub use options::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
 };
 
+use super::resolver::GuardedResolver;
 use super::retry::Tempo;
 use super::{locate, realm};
 
@@ -35,18 +36,32 @@ pub(crate) fn bare_client() -> reqwest::ClientBuilder {
 /// Redirects, repetitions and credentials are ours to decide; content encodings stay off, for a decompressed blob has
 /// another digest.
 pub(crate) fn http_client(base: &Url, tempo: &Tempo, transport: &Transport) -> reqwest::Result<reqwest::Client> {
-    build(base, tempo, transport, false)
+    build(base, tempo, transport, |builder| builder)
 }
 
 /// One whose answers show the certificate of who gave them, for a look at it.
 pub(crate) fn examining_client(base: &Url, tempo: &Tempo, transport: &Transport) -> reqwest::Result<reqwest::Client> {
-    build(base, tempo, transport, true)
+    build(base, tempo, transport, |builder| builder.tls_info(true))
 }
 
-fn build(base: &Url, tempo: &Tempo, transport: &Transport, examining: bool) -> reqwest::Result<reqwest::Client> {
+/// One that connects to those addresses alone that this resolver hands out.
+pub(crate) fn guarded_client(
+    base: &Url,
+    tempo: &Tempo,
+    transport: &Transport,
+    guard: GuardedResolver,
+) -> reqwest::Result<reqwest::Client> {
+    build(base, tempo, transport, |builder| builder.dns_resolver(guard.clone()))
+}
+
+fn build(
+    base: &Url,
+    tempo: &Tempo,
+    transport: &Transport,
+    with: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> reqwest::Result<reqwest::Client> {
     let builder = || {
-        let builder = bare_client()
-            .tls_info(examining)
+        let builder = with(bare_client())
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_max_frame_size(FRAME)

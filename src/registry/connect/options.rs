@@ -13,7 +13,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::registry::credentials::rsa_key;
-use crate::registry::{Mirror, locate};
+use crate::registry::{Mirror, TokenService, locate};
 
 /// A file with certificates is not larger than this, in bytes.
 const MAX_PEM: u64 = 4 * 1024 * 1024;
@@ -29,6 +29,8 @@ pub struct Transport {
     pub proxy: Proxy,
     /// What stands before `/v2/` in the addresses of the API.
     pub path_prefix: Option<PathPrefix>,
+    /// The token service that gets the credentials wherever it is. `None` believes the registry, within bounds.
+    pub token_service: Option<TokenService>,
     /// How long to wait.
     pub timeouts: Timeouts,
     /// Where what is addressed by its digest is read first, in this order.

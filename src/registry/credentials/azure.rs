@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use url::Url;
@@ -45,8 +46,12 @@ struct Told {
 
 type Form<'a> = Vec<(&'a str, &'a str)>;
 
-/// A refresh token of the registry, and for how long it is good.
-pub(super) async fn login(azure: &Azure, service: &str, wire: &Wire) -> Result<(Login, Duration), AuthError> {
+/// A refresh token of the registry, for how long it is good, and who Entra says that it is given to, where it says so.
+pub(super) async fn login(
+    azure: &Azure,
+    service: &str,
+    wire: &Wire,
+) -> Result<(Login, Duration, Option<String>), AuthError> {
     let (token, tenant) = match &azure.identity {
         AzureIdentity::Managed { client_id } => (managed(&azure.imds, client_id.as_deref(), wire).await?, None),
         AzureIdentity::Workload { client_id, tenant_id, token } => {
@@ -64,13 +69,15 @@ pub(super) async fn login(azure: &Azure, service: &str, wire: &Wire) -> Result<(
             (entra(azure, tenant_id, client_id, asserted(&assertion), wire).await?, Some(tenant_id))
         }
     };
+    let name =
+        matches!(azure.identity, AzureIdentity::Managed { .. }).then(|| name_in(token.expose_secret())).flatten();
     let mut pairs = vec![("grant_type", "access_token"), ("service", service), ("access_token", token.expose_secret())];
     pairs.extend(tenant.map(|tenant| ("tenant", tenant.as_str())));
     let url = below(&wire.registry, "oauth2/exchange")?;
     let answered = wire.ask(form(&wire.http, &url, &pairs), &url, &[]).await?.good(code)?;
     let token = filled(answered.json::<Told>()?.refresh_token, &answered)?;
     let good = lifetime(token.expose_secret(), chrono::Utc::now().timestamp());
-    Ok((Login::Token(token), good))
+    Ok((Login::Token(token), good, name))
 }
 
 /// By the instance metadata service, which is asked through no proxy.
@@ -142,15 +149,37 @@ fn code(body: &[u8]) -> Option<String> {
     Some(serde_json::from_slice::<Told>(body).ok()?.error)
 }
 
+/// Which managed identity a token of Entra's is for: its client id (`appid`, or `azp` in version 2 of the tokens), else its
+/// object id ("Access token claims reference"). The token is not verified: it came from the metadata service itself.
+fn name_in(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Claims {
+        appid: Option<String>,
+        azp: Option<String>,
+        oid: Option<String>,
+    }
+    let Claims { appid, azp, oid } = claims(token)?;
+    // Ids are UUIDs; whatever else is there is not repeated.
+    let id = |id: Option<String>| {
+        id.filter(|id| !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+    };
+    let by_client = id(appid).or(id(azp)).map(|id| format!("managed identity {id}"));
+    by_client.or_else(|| id(oid).map(|id| format!("managed identity with object id {id}")))
+}
+
+/// What a JSON web token says, which nobody has verified.
+fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
+    let json = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?.trim_end_matches('=')).ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
 /// How long a token is good, by the `exp` within it.
 fn lifetime(token: &str, now: i64) -> Duration {
     #[derive(Deserialize)]
     struct Claims {
         exp: i64,
     }
-    let claims = token.split('.').nth(1);
-    let claims = claims.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-    let claims = claims.and_then(|json| serde_json::from_slice::<Claims>(&json).ok());
+    let claims = claims::<Claims>(token);
     let left =
         claims.map(|claims| Duration::from_secs(u64::try_from(claims.exp.saturating_sub(now)).unwrap_or_default()));
     left.map_or(KEPT, |left| spared(left).min(LONGEST))
@@ -159,6 +188,19 @@ fn lifetime(token: &str, now: i64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_managed_identity_is_named_by_client_id_else_object_id() {
+        let name = |claims: &str| name_in(&format!("x.{}.y", URL_SAFE_NO_PAD.encode(claims)));
+        let client = Some("managed identity 1b4e28ba-2fa1".to_owned());
+        assert_eq!(name(r#"{"appid": "1b4e28ba-2fa1", "oid": "9f"}"#), client);
+        assert_eq!(name(r#"{"azp": "1b4e28ba-2fa1"}"#), client);
+        assert_eq!(name(r#"{"oid": "9f-0"}"#).as_deref(), Some("managed identity with object id 9f-0"));
+        for unreadable in [r#"{"appid": "a b"}"#, r#"{"appid": ""}"#, "{}", "no json"] {
+            assert_eq!(name(unreadable), None, "{unreadable}");
+        }
+        assert_eq!(name_in("opaque"), None);
+    }
 
     #[test]
     fn a_refresh_token_is_good_until_shortly_before_it_ends() {

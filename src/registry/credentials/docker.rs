@@ -1,16 +1,17 @@
 //! What `docker login` and its kin left on this machine: `config.json` of docker, `auth.json` of podman and skopeo.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind as Io;
+use std::io::{ErrorKind as Io, Read as _};
 use std::path::Path;
 
 use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 
 use super::program::Programs;
 use super::{Login, helper};
-use crate::oci::RegistryHost;
+use crate::oci::{RegistryHost, RepositoryName};
 use crate::registry::DockerConfig;
 use crate::registry::auth::AuthError;
 use crate::store::ErrorKind;
@@ -48,19 +49,58 @@ pub(super) async fn login(
         let Some(file) = read(path, config.required).await? else { continue };
         if let Some(name) = file.helper_of(host) {
             ran = true;
-            let login = helper::login(name, host, programs).await;
-            let login = login
-                .map_err(|error| AuthError { detail: format!("{}: {}", path.display(), error.detail), ..error })?;
-            if login.is_some() {
-                return Ok((login, true));
+            for server in file.servers_of(host) {
+                let login = helper::login(name, &server, programs).await;
+                let login = login
+                    .map_err(|error| AuthError { detail: format!("{}: {}", path.display(), error.detail), ..error })?;
+                if login.is_some() {
+                    return Ok((login, true));
+                }
             }
         }
-        let login = file.entry_of(host).map_err(|what| unusable(path, what))?;
+        let login = file.entry_of(host, config.namespace.as_ref()).map_err(|what| unusable(path, what))?;
         if login.is_some() {
             return Ok((login, ran));
         }
     }
     Ok((None, ran))
+}
+
+/// The longest namespace of this repository that has an entry of its own in one of these files (containers-auth.json(5):
+/// `quay.io/org/repo` before `quay.io/org` before `quay.io`). The files are read at once and without waiting: they are
+/// small, and a file that cannot be read is reported by whoever asks for the login.
+pub(super) fn namespace_of(
+    config: &DockerConfig,
+    host: &RegistryHost,
+    name: &RepositoryName,
+) -> Option<RepositoryName> {
+    let files = config.files.iter().filter(|path| std::fs::metadata(path).is_ok_and(|file| file.is_file()));
+    let files = files.filter_map(|path| {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path).ok()?.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+        serde_json::from_slice::<File>(&bytes).ok()
+    });
+    let longest = |file: File| {
+        let keys = file.auths.iter().flatten().map(|(key, _)| key.as_str());
+        let found = keys.filter_map(|key| namespace_in(key, host).filter(|namespace| covers(namespace, name)));
+        found.max_by_key(|namespace| namespace.len()).and_then(|namespace| namespace.parse().ok())
+    };
+    files.filter_map(longest).max_by_key(|namespace: &RepositoryName| namespace.as_str().len())
+}
+
+/// Whether a namespace is that of a repository, or the repository itself.
+fn covers(namespace: &str, name: &RepositoryName) -> bool {
+    name.as_str().strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The namespace of a key of this registry, as podman writes it: `host/a/b`, without a scheme. `None` for a whole host.
+fn namespace_in<'k>(key: &'k str, host: &RegistryHost) -> Option<&'k str> {
+    if host_of(key).is_some() {
+        return None;
+    }
+    let (of, namespace) = key.split_once('/')?;
+    let namespace = namespace.trim_end_matches('/');
+    (names_of(host).contains(&of) && !namespace.is_empty()).then_some(namespace)
 }
 
 /// The file, `None` where it is not there and need not be.
@@ -102,10 +142,35 @@ impl File {
         helper.or(self.creds_store.as_deref()).filter(|name| !name.is_empty())
     }
 
-    /// What the file itself says of this registry.
-    fn entry_of(&self, host: &RegistryHost) -> Result<Option<Login>, &'static str> {
-        let entries = self.auths.iter().flatten().map(|(key, entry)| (key.as_str(), entry));
-        best(entries, host).map_or(Ok(None), Entry::login)
+    /// What a helper is asked for: the registry as docker writes it now, then as the file writes it otherwise
+    /// (`https://HOST`), under which an older login may be kept.
+    fn servers_of(&self, host: &RegistryHost) -> Vec<String> {
+        let mut servers = vec![helper::asked_as(host)];
+        let keys = self.auths.iter().flatten().map(|(key, _)| key);
+        let keys = keys.chain(self.cred_helpers.iter().flatten().map(|(key, _)| key));
+        for key in keys.filter(|key| host_of(key).is_some_and(|of| names_of(host).contains(&of))) {
+            if !servers.contains(key) {
+                servers.push(key.clone());
+            }
+        }
+        servers
+    }
+
+    /// What the file itself says of this registry: of the longest namespace that covers `namespace`, else of the host.
+    fn entry_of(&self, host: &RegistryHost, namespace: Option<&RepositoryName>) -> Result<Option<Login>, &'static str> {
+        let entries = || self.auths.iter().flatten().map(|(key, entry)| (key.as_str(), entry));
+        let covering = |(key, entry): (&str, &'_ Entry)| -> Option<(usize, Result<Option<Login>, &'static str>)> {
+            let of = namespace_in(key, host).filter(|of| namespace.is_some_and(|name| covers(of, name)))?;
+            Some((of.len(), entry.login()))
+        };
+        let mut namespaces: Vec<_> = entries().filter_map(covering).collect();
+        namespaces.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+        for (_, login) in namespaces {
+            if let Some(login) = login? {
+                return Ok(Some(login));
+            }
+        }
+        best(entries(), host).map_or(Ok(None), Entry::login)
     }
 }
 
@@ -123,7 +188,9 @@ impl Entry {
             return Ok(Some(Login::Password { username: username.clone(), password: password.into() }));
         }
         let Some(auth) = filled(&self.auth) else { return Ok(None) };
-        let bytes = base64::engine::general_purpose::STANDARD.decode(auth.trim()).ok();
+        // Tools that wrap lines or leave the padding out write it so (podman's Go decoder skips line breaks).
+        let auth: String = auth.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        let bytes = STANDARD_NO_PAD.decode(auth.trim_end_matches('=')).ok();
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
         let pair = text.as_deref().and_then(|text| text.split_once(':'));
         let (username, password) = pair.ok_or("an `auth` is no user name and password in base64")?;
@@ -133,12 +200,17 @@ impl Entry {
 
 /// The value of the key that means this registry: the one that is written as docker does, else one that comes to the same.
 fn best<'a, T: ?Sized>(pairs: impl Iterator<Item = (&'a str, &'a T)> + Clone, host: &RegistryHost) -> Option<&'a T> {
-    let hub = ["index.docker.io", "docker.io", "registry-1.docker.io"];
-    let names = if host.is_docker_hub() { hub.to_vec() } else { vec![host.as_str()] };
+    let names = names_of(host);
     let written = helper::asked_as(host);
     let exact = pairs.clone().find(|(key, _)| *key == written);
     let near = || names.iter().find_map(|name| pairs.clone().find(|(key, _)| host_of(key) == Some(name)));
     exact.or_else(near).map(|(_, value)| value)
+}
+
+/// The names by which a registry stands in the keys.
+fn names_of(host: &RegistryHost) -> Vec<&str> {
+    let hub = ["index.docker.io", "docker.io", "registry-1.docker.io"];
+    if host.is_docker_hub() { hub.to_vec() } else { vec![host.as_str()] }
 }
 
 /// The host of a key: `host`, `https://host/v1/`. `host/namespace`, as podman has it, is not the whole host's.

@@ -25,8 +25,8 @@ struct Told {
     secret: String,
 }
 
-/// What the helper of this name knows of a registry; `None` where it knows nothing.
-pub(super) async fn login(name: &str, host: &RegistryHost, programs: &Programs) -> Result<Option<Login>, AuthError> {
+/// What the helper of this name knows of a server, as docker writes it; `None` where it knows nothing.
+pub(super) async fn login(name: &str, server: &str, programs: &Programs) -> Result<Option<Login>, AuthError> {
     let program = format!("docker-credential-{name}");
     let failed =
         |kind: ErrorKind, reason: &str| AuthError { kind, detail: format!("the credential helper {program} {reason}") };
@@ -35,7 +35,7 @@ pub(super) async fn login(name: &str, host: &RegistryHost, programs: &Programs) 
             "the name of the credential helper has other characters than letters, digits, `.`, `_` and `-`",
         ));
     }
-    let ended = programs.run(OsStr::new(&program), &["get".to_owned()], &asked_as(host)).await;
+    let ended = programs.run(OsStr::new(&program), &["get".to_owned()], server).await;
     let ended = ended.map_err(|(kind, reason)| failed(kind, &reason))?;
     if let Some(failure) = ended.failure {
         if String::from_utf8_lossy(&ended.output).contains(NOT_FOUND) {

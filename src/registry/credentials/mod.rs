@@ -27,10 +27,10 @@ pub(crate) use self::jwt::rsa_key;
 pub use self::options::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub(crate) use self::program::Programs;
 pub(crate) use self::wire::Wire;
-use super::Credentials;
 use super::answer::sensitive;
 use super::auth::AuthError;
-use crate::oci::RegistryHost;
+use super::{Credentials, DockerConfig, Secret};
+use crate::oci::{RegistryHost, RepositoryName};
 
 /// An answer so young is not asked for again when it is refused: it would be the same.
 const YOUNG: Duration = Duration::from_secs(10);
@@ -148,6 +148,14 @@ impl Source {
         self.credentials.as_ref()
     }
 
+    /// Who to be at one repository, where docker's configuration has an entry for a namespace that it is in; `None` where
+    /// that is as for the whole registry.
+    pub(crate) fn namespaced(&self, name: &RepositoryName) -> Option<Credentials> {
+        let Some(Credentials::DockerConfig(config)) = &self.credentials else { return None };
+        let namespace = docker::namespace_of(config, &self.host, name)?;
+        Some(Credentials::DockerConfig(DockerConfig { namespace: Some(namespace), ..config.clone() }))
+    }
+
     /// Who we are, for people: a user name where it is known, else the source.
     pub(crate) fn identity(&self) -> String {
         let name = self.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -157,9 +165,9 @@ impl Source {
             Some(Credentials::Token(_)) => "token".to_owned(),
             // Nobody, as long as nothing was asked for or nothing was found.
             Some(Credentials::DockerConfig(_)) => name.unwrap_or_else(|| "anonymous".to_owned()),
-            Some(Credentials::Helper(helper)) => name.unwrap_or_else(|| format!("helper {helper}")),
+            Some(Credentials::Helper { name: helper, .. }) => name.unwrap_or_else(|| format!("helper {helper}")),
             Some(Credentials::Azure(Azure { identity, .. })) => match identity {
-                AzureIdentity::Managed { client_id: None } => "managed identity".to_owned(),
+                AzureIdentity::Managed { client_id: None } => name.unwrap_or_else(|| "managed identity".to_owned()),
                 AzureIdentity::Managed { client_id: Some(client_id) }
                 | AzureIdentity::Workload { client_id, .. }
                 | AzureIdentity::Application { client_id, .. }
@@ -255,18 +263,32 @@ impl Source {
                 let (login, ran) = docker::login(config, &self.host, &self.programs).await?;
                 (login, if ran { KEPT } else { Duration::ZERO })
             }
-            Some(Credentials::Helper(name)) => (helper::login(name, &self.host, &self.programs).await?, KEPT),
-            Some(Credentials::Command { line, username }) => {
-                (Some(command::login(line, username.as_deref(), &self.programs).await?), KEPT)
+            Some(Credentials::Helper { name, env }) => {
+                let programs = self.programs_with(env).await?;
+                (helper::login(name, &helper::asked_as(&self.host), &programs).await?, KEPT)
+            }
+            Some(Credentials::Command { line, username, env }) => {
+                let programs = self.programs_with(env).await?;
+                (Some(command::login(line, username.as_deref(), &programs).await?), KEPT)
             }
             Some(Credentials::Azure(azure)) => {
-                let (login, good) = azure::login(azure, self.host.as_str(), self.wire()?).await?;
-                (Some(login), good)
+                let (login, good, name) = azure::login(azure, self.host.as_str(), self.wire()?).await?;
+                return Ok((Some(login), good, name));
             }
             Some(Credentials::Aws(aws)) => return Ok(aws::login(aws, &self.host, self.wire()?).await?.told()),
             Some(Credentials::Gcp(gcp)) => return Ok(gcp::login(gcp, self.wire()?).await?.told()),
         };
         Ok((login, kept, None))
+    }
+
+    /// How programs are run with variables of the entry's own, those in files read anew.
+    async fn programs_with(&self, env: &[(String, Secret)]) -> Result<Programs, AuthError> {
+        let mut programs = self.programs.clone();
+        for (name, value) in env {
+            let value = secret::read(&format!("the variable {name}"), value).await?;
+            programs.variables.push((name.clone(), value));
+        }
+        Ok(programs)
     }
 
     fn wire(&self) -> Result<&Wire, AuthError> {

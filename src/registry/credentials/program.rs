@@ -5,6 +5,7 @@ use std::io::{Error, ErrorKind as Io};
 use std::process::Stdio;
 use std::time::Duration;
 
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
@@ -20,12 +21,44 @@ pub(crate) struct Programs {
     pub(crate) path: Option<OsString>,
     /// The time for one to end.
     pub(crate) limit: Duration,
+    /// Variables that they get beside those of this process that [`is_passed_on`].
+    pub(crate) variables: Vec<(String, SecretString)>,
 }
 
 impl Default for Programs {
     fn default() -> Self {
-        Self { path: None, limit: Duration::from_secs(30) }
+        Self { path: None, limit: Duration::from_secs(30), variables: Vec::new() }
     }
+}
+
+/// The variables that a program gets of this process: what it needs to be found, to find its files, to get out, and to ask a
+/// cloud. All others may be secrets of somebody else: `sync.yaml` takes its secrets from there.
+const PASSED_ON: [&str; 16] = [
+    "PATH",
+    "HOME",
+    "DOCKER_CONFIG",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "IDENTITY_ENDPOINT",
+    "IDENTITY_HEADER",
+    "IMDS_ENDPOINT",
+    "MSI_ENDPOINT",
+    "MSI_SECRET",
+];
+
+/// The beginnings of the names that clouds give to variables of their tools.
+const OF_CLOUDS: [&str; 5] = ["AWS_", "AZURE_", "CLOUDSDK_", "GCE_METADATA_", "GOOGLE_"];
+
+/// Whether programs get a variable of this process.
+fn is_passed_on(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    PASSED_ON.contains(&name.as_ref()) || OF_CLOUDS.iter().any(|beginning| name.starts_with(beginning))
 }
 
 /// What a program that ended has printed, and whether it ended well.
@@ -58,6 +91,8 @@ impl Programs {
     async fn start(&self, program: &OsStr, arguments: &[String]) -> Result<Child, Error> {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        command.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value.expose_secret())));
         if let Some(path) = &self.path {
             command.env("PATH", path);
         }
@@ -89,4 +124,23 @@ async fn finish(child: &mut Child, input: &str) -> Result<Ended, String> {
     }
     let status = child.wait().await.map_err(|error| format!("cannot be waited for: {error}"))?;
     Ok(Ended { output, failure: (!status.success()).then(|| status.to_string()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_gets_no_variable_that_may_be_a_secret_of_others() {
+        for name in
+            ["PATH", "HOME", "DOCKER_CONFIG", "https_proxy", "AWS_PROFILE", "AZURE_CLIENT_ID", "CLOUDSDK_CONFIG"]
+        {
+            assert!(is_passed_on(OsStr::new(name)), "{name}");
+        }
+        for name in
+            ["PASSWORD", "REGISTRY_TOKEN", "LD_PRELOAD", "PATH_", "XAWS_PROFILE", "NOTIFY_SOCKET", "TRANSSHIP_LOG"]
+        {
+            assert!(!is_passed_on(OsStr::new(name)), "{name}");
+        }
+    }
 }

@@ -52,7 +52,7 @@ impl Place {
     /// By a `config.json` of this text, where a missing one is none.
     fn docker(&self, host: &str, text: &str) -> Source {
         let files = vec![self.file("config.json", text)];
-        self.source(host, Credentials::DockerConfig(DockerConfig { files, required: false }))
+        self.source(host, Credentials::DockerConfig(DockerConfig { files, required: false, namespace: None }))
     }
 }
 
@@ -99,6 +99,80 @@ async fn the_entry_of_a_registry_is_found_as_docker_and_podman_write_it() {
 }
 
 #[tokio::test]
+async fn the_longest_namespace_of_podmans_goes_before_the_host() {
+    // Of `a:secret`, `b:se:cret` and `wrong:wrong`.
+    let text = r#"{"auths": {
+        "a.example": {"auth": "YTpzZWNyZXQ="},
+        "a.example/team": {"auth": "d3Jvbmc6d3Jvbmc="},
+        "a.example/team/app/": {"username": "deep", "password": "one"},
+        "a.example/teams": {"username": "never", "password": "this"},
+        "a.example/empty": {},
+        "b.example/team": {"username": "b", "password": "two"},
+        "docker.io/library/nginx": {"username": "hub", "password": "three"}
+    }, "credHelpers": {"c.example/team": "not-asked"}}"#;
+    let place = Place::new();
+    for (host, name, expected) in [
+        ("a.example", "team/app", "deep:one"),
+        ("a.example", "team/app/inner", "deep:one"),
+        ("a.example", "team/other", "wrong:wrong"),
+        ("a.example", "team", "wrong:wrong"),
+        ("a.example", "teamwork", "a:secret"),
+        ("a.example", "empty/x", "a:secret"),
+        ("b.example", "team/x", "b:two"),
+        ("b.example", "x", "nobody"),
+        ("docker.io", "library/nginx", "hub:three"),
+        ("docker.io", "library/redis", "nobody"),
+        // Helpers keep whole hosts alone.
+        ("c.example", "team/x", "nobody"),
+    ] {
+        let source = place.docker(host, text);
+        let below = source.namespaced(&name.parse().unwrap());
+        let source = match below {
+            Some(credentials) => place.source(host, credentials),
+            None => source,
+        };
+        assert_eq!(login(&source).await.unwrap(), expected, "{host}/{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_is_found_in_any_file_and_each_file_counts_whole() {
+    let place = Place::new();
+    let files = vec![
+        place.file("docker.json", r#"{"auths": {"a.example": {"username": "a", "password": "one"}}}"#),
+        place.file("podman.json", r#"{"auths": {"a.example/team": {"username": "b", "password": "two"}}}"#),
+        place.path("none.json"),
+    ];
+    let config = DockerConfig { files, required: false, namespace: None };
+    let source = place.source("a.example", Credentials::DockerConfig(config));
+    let below = source.namespaced(&"team/x".parse().unwrap()).unwrap();
+    // As podman: the first file that knows the host or a namespace counts.
+    assert_eq!(login(&place.source("a.example", below)).await.unwrap(), "a:one");
+}
+
+#[tokio::test]
+async fn an_auth_without_padding_or_with_line_breaks_is_read() {
+    let place = Place::new();
+    for auth in ["YTpzZWNyZXQ=", "YTpzZWNyZXQ", r"YTpz\nZWNy\nZXQ=\n", " YTpzZWNyZXQ= "] {
+        let text = format!(r#"{{"auths": {{"a.example": {{"auth": "{auth}"}}}}}}"#);
+        assert_eq!(login(&place.docker("a.example", &text)).await.unwrap(), "a:secret", "{auth}");
+    }
+}
+
+#[tokio::test]
+async fn a_helper_is_asked_as_the_file_writes_the_host_too() {
+    let place = Place::new();
+    let known = r#"read host; [ "$host" = https://a.example ] || { echo 'credentials not found'; exit 1; }"#;
+    let answer = r#"echo '{"Username": "me", "Secret": "s"}'"#;
+    place.program("docker-credential-old", &format!("{known}; {answer}"));
+    let text = r#"{"auths": {"https://a.example": {}, "https://b.example": {}}, "credsStore": "old"}"#;
+    assert_eq!(login(&place.docker("a.example", text)).await.unwrap(), "me:s");
+    assert_eq!(place.runs(), 2);
+    assert_eq!(login(&place.docker("c.example", text)).await.unwrap(), "nobody");
+    assert_eq!(place.runs(), 3, "never as another host");
+}
+
+#[tokio::test]
 async fn a_broken_file_is_named_and_none_of_it_is_shown() {
     let place = Place::new();
     let path = place.path("config.json").display().to_string();
@@ -122,7 +196,7 @@ async fn a_missing_file_is_nobody_unless_it_was_named() {
     let place = Place::new();
     let by = |required| {
         let files = vec![place.path("none.json"), place.file("file", "").join("beneath.json")];
-        place.source("a.example", Credentials::DockerConfig(DockerConfig { files, required }))
+        place.source("a.example", Credentials::DockerConfig(DockerConfig { files, required, namespace: None }))
     };
     let source = by(false);
     assert_eq!(login(&source).await.unwrap(), "nobody");
@@ -143,7 +217,10 @@ async fn the_second_file_counts_where_the_first_knows_nothing() {
         ),
     ];
     let by = |host: &str| {
-        place.source(host, Credentials::DockerConfig(DockerConfig { files: files.clone(), required: false }))
+        place.source(
+            host,
+            Credentials::DockerConfig(DockerConfig { files: files.clone(), required: false, namespace: None }),
+        )
     };
     assert_eq!(login(&by("a.example")).await.unwrap(), "b:secret");
     assert_eq!(login(&by("b.example")).await.unwrap(), "a:secret");
@@ -212,12 +289,12 @@ async fn what_a_program_said_is_kept_for_all_who_ask_until_its_file_changes() {
 }
 
 fn helper(name: &str) -> Credentials {
-    Credentials::Helper(name.to_owned())
+    Credentials::Helper { name: name.to_owned(), env: Vec::new() }
 }
 
 fn command(line: &[&str], username: Option<&str>) -> Credentials {
     let line = line.iter().map(|word| (*word).to_owned()).collect();
-    Credentials::Command { line, username: username.map(str::to_owned) }
+    Credentials::Command { line, username: username.map(str::to_owned), env: Vec::new() }
 }
 
 #[tokio::test]

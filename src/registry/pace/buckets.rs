@@ -42,7 +42,8 @@ impl Class {
         match self {
             Self::Token => &[&[Requests]],
             Self::Read => &[&[Requests], &[Reads]],
-            Self::ReferrerList => &[&[Requests], &[ReferrerLists, Reads]],
+            // Azure counts one in both.
+            Self::ReferrerList => &[&[Requests], &[ReferrerLists], &[Reads]],
             Self::Write => &[&[Requests], &[Writes]],
             Self::Upload => &[&[Requests], &[Writes], &[Uploads]],
             Self::Delete => &[&[Requests], &[Deletes, Writes]],
@@ -161,7 +162,18 @@ mod tests {
         let mut all = buckets(&[(Reads, 90), (Writes, 80), (Uploads, 30), (Deletes, 20), (ReferrerLists, 10)]);
         let went = [Class::Read, Class::ReferrerList, Class::Upload, Class::Write, Class::Delete, Class::Token]
             .map(|class| at_once(&mut all, class));
-        assert_eq!(went, [9, 1, 3, 5, 2, 100]);
+        // The list of referrers finds no room among the reads, which were taken before.
+        assert_eq!(went, [9, 0, 3, 5, 2, 100]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_of_referrers_counts_as_such_and_as_a_read() {
+        let mut both = buckets(&[(Bucket::Reads, 90), (Bucket::ReferrerLists, 40)]);
+        assert_eq!(at_once(&mut both, Class::ReferrerList), 4);
+        assert_eq!(at_once(&mut both, Class::Read), 5);
+        // One that is refused for lack of a read takes nothing of its own.
+        let mut both = buckets(&[(Bucket::Reads, 10), (Bucket::ReferrerLists, 90)]);
+        assert_eq!([Class::Read, Class::ReferrerList].map(|class| at_once(&mut both, class)), [1, 0]);
     }
 
     #[tokio::test(start_paused = true)]

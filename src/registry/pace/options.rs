@@ -27,7 +27,7 @@ pub enum Bucket {
     Uploads,
     /// Deletions of manifests.
     Deletes,
-    /// Reads by the referrers API; where there is no figure, they count as reads.
+    /// Reads by the referrers API, which count as reads too.
     ReferrerLists,
 }
 
@@ -38,12 +38,12 @@ pub enum Profile {
     /// (docs.docker.com, "Docker Hub usage and limits"), so none is set; 16 requests in flight stay within that at the
     /// latencies of the internet. What it counts as pulls is another matter.
     DockerHub,
-    /// Azure Container Registry, tier Basic: 1,000 reads and 100 writes a minute (learn.microsoft.com, "Azure Container
-    /// Registry service tiers", until 2024; newer pages state more). 250 referrer lists a minute and identity (the newer page).
+    /// Azure Container Registry, tier Basic: 5,000 reads, 1,000 writes, 500 deletions and 250 referrer lists a minute, for each
+    /// identity and replica (learn.microsoft.com, "Azure Container Registry service tiers", since 2026-06-16).
     AcrBasic,
-    /// Tier Standard: 3,000 reads, 500 writes, 250 referrer lists, by the same pages.
+    /// Tier Standard: the figures of Basic, by the same page.
     AcrStandard,
-    /// Tier Premium: 10,000 reads, 2,000 writes, 1,000 referrer lists, by the same pages.
+    /// Tier Premium: 10,000 reads, 2,000 writes, 2,000 deletions and 1,000 referrer lists, by the same page.
     AcrPremium,
     /// Amazon's: 10 uploads begun a second (docs.aws.amazon.com, "Amazon ECR service quotas", `InitiateLayerUpload`, the lowest
     /// that was ever the default). What it allows of reads and chunks, hundreds a second, is never reached here.

@@ -119,7 +119,7 @@ async fn an_access_token_of_docker_s_configuration_goes_to_the_registry_itself()
     let file = folder.path().join("config.json");
     let config = |token: &str| format!(r#"{{"auths": {{"{}": {{"registrytoken": "{token}"}}}}}}"#, server.host);
     let options = || {
-        let config = DockerConfig { files: vec![file.clone()], required: true };
+        let config = DockerConfig { files: vec![file.clone()], required: true, namespace: None };
         Options { credentials: Some(Credentials::DockerConfig(config)), ..plain() }
     };
     std::fs::write(&file, config("good")).unwrap();

@@ -16,4 +16,6 @@ mod quota;
 mod resume;
 mod scripted;
 mod seek;
+mod token_services;
 mod transfer;
+mod unasked;

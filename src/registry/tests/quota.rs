@@ -261,7 +261,7 @@ async fn a_quota_is_told_of_who_we_turned_out_to_be() {
     })
     .await;
     let line = vec!["echo".to_owned(), "bot:hunter2".to_owned()];
-    let credentials = Some(Credentials::Command { line, username: None });
+    let credentials = Some(Credentials::Command { line, username: None, env: Vec::new() });
     let registry = server.registry_as(Options { credentials, ..plain() });
     registry.repository("a/b".parse().unwrap()).manifest(&tag("v1")).await.unwrap();
     assert_eq!(registry.quota().unwrap().identity, "bot");

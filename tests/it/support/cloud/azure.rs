@@ -17,6 +17,8 @@ use crate::support::registry::Gate;
 
 /// The application's id.
 pub const CLIENT: &str = "00000000-0000-0000-0000-000000000001";
+/// The machine's identity as an object of the directory.
+const OBJECT: &str = "00000000-0000-0000-0000-000000000003";
 /// Its directory.
 pub const TENANT: &str = "00000000-0000-0000-0000-000000000002";
 
@@ -145,7 +147,9 @@ impl State {
             let body = json!({"error": "invalid_client", "error_description": format!("you sent {}", asked.body)});
             return (401, Vec::new(), body.to_string());
         }
-        let token = self.given.new_secret("a token of Entra's");
+        // A JSON web token, as Entra's are. None of the three parts but the last is a secret.
+        let claims = URL_SAFE_NO_PAD.encode(json!({"appid": CLIENT, "oid": OBJECT}).to_string());
+        let token = format!("e30.{claims}.{}", self.given.new_secret("a token of Entra's"));
         self.entra.lock().unwrap().insert(token.clone());
         json(&json!({"access_token": token, "expires_in": 3600}))
     }

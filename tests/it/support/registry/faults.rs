@@ -102,6 +102,8 @@ pub enum Fault {
     RepositoriesMustExist,
     /// An upload to a repository that is not there is answered 401, as Harbor does where there is no such project.
     ProjectsMustExist,
+    /// GET and HEAD of what is in a repository that is not there are answered with this status, as Quay, Harbor and GitHub do.
+    UnknownDenied(u16),
     /// A tag that exists cannot be written, with the same digest neither: 400.
     TagsWrittenOnce,
     /// A name of more than two parts is answered 400.

@@ -19,6 +19,12 @@ pub(super) fn refuse(shared: &Shared, object: &Object, asked: &Asked) -> Option<
     }
     let begins = asked.method == Method::POST && matches!(object, Object::Upload(..));
     let is_unknown = shared.store.tags(repository).is_none();
+    let denied =
+        shared.faults.find(|fault| if let Fault::UnknownDenied(status) = fault { Some(*status) } else { None });
+    let reads = matches!(asked.method, Method::GET | Method::HEAD) && !matches!(object, Object::Upload(..));
+    if let Some(status) = denied.filter(|_| reads && is_unknown) {
+        return Some(answer::error(status, "DENIED", "requested access to the resource is denied"));
+    }
     if begins && is_unknown && shared.faults.has(&Fault::RepositoriesMustExist) {
         return Some(answer::error(404, "NAME_UNKNOWN", repository));
     }

@@ -1,0 +1,155 @@
+//! The resolver of names for requests to a token service that the registry named. It judges the addresses that a name stands
+//! for, and hands out those alone that may be asked: what was judged is what is connected to, whatever the name stands for a
+//! moment later (DNS rebinding). Literal addresses never come here: [`super::realm`] judges them.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::{Host, Url};
+
+use super::realm::{Nearness, nearness_of};
+
+/// What names stand for: the system's resolver, or a test's.
+#[derive(Clone)]
+pub(crate) struct Lookup(Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>);
+
+impl Lookup {
+    /// The system's resolver.
+    pub(crate) fn system() -> Self {
+        Self(Arc::new(|name| {
+            async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect()) }.boxed()
+        }))
+    }
+
+    /// One that knows these names alone.
+    #[cfg(test)]
+    pub(crate) fn fixed(known: &'static [(&'static str, &'static [&'static str])]) -> Self {
+        Self(Arc::new(move |name| {
+            let found = known.iter().find(|(is, _)| *is == name).map(|(_, addresses)| *addresses);
+            let addresses = found.map(|addresses| addresses.iter().map(|address| address.parse().unwrap()).collect());
+            async move { addresses.ok_or_else(|| io::Error::other("no such name")) }.boxed()
+        }))
+    }
+
+    async fn of(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        (self.0)(name.to_owned()).await
+    }
+
+    /// How near the host of an address is; `None` where it may be anywhere, is not known, or is in several places.
+    pub(crate) async fn nearness(&self, url: &Url) -> Option<Nearness> {
+        match url.host()? {
+            Host::Ipv4(address) => nearness_of(address.into()),
+            Host::Ipv6(address) => nearness_of(address.to_canonical()),
+            Host::Domain(name) => {
+                let found = self.of(name).await.ok()?;
+                let near = nearness_of(found.first()?.to_canonical())?;
+                found.iter().all(|address| nearness_of(address.to_canonical()) == Some(near)).then_some(near)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lookup")
+    }
+}
+
+/// The resolver for the token services that the registry at `registry` names.
+#[derive(Debug, Clone)]
+pub(crate) struct GuardedResolver {
+    pub(crate) lookup: Lookup,
+    pub(crate) registry: Url,
+}
+
+/// A name that stands for addresses alone that are not asked for tokens.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{name} is {address}, {near}: a registry that is elsewhere cannot have credentials or requests sent there; if it is meant, \
+     name it as `token_service` of the registry"
+)]
+pub(crate) struct NearName {
+    name: String,
+    address: IpAddr,
+    near: Nearness,
+}
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (guard, name) = (self.clone(), name.as_str().to_owned());
+        Box::pin(async move {
+            let found = guard.lookup.of(&name).await?;
+            let near = |address: &IpAddr| nearness_of(address.to_canonical());
+            let own = match found.iter().any(|address| near(address).is_some()) {
+                true => guard.lookup.nearness(&guard.registry).await,
+                false => None,
+            };
+            let refused = |address: &IpAddr| near(address).filter(|near| Some(*near) != own);
+            let good: Vec<SocketAddr> = found
+                .iter()
+                .filter(|address| refused(address).is_none())
+                .map(|address| SocketAddr::new(*address, 0))
+                .collect();
+            let bad = found.iter().find_map(|address| Some((*address, refused(address)?)));
+            match bad {
+                Some((address, near)) if good.is_empty() => Err(NearName { name, address, near }.into()),
+                _ => Ok(Box::new(good.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: &[(&str, &[&str])] = &[
+        ("auth.example", &["203.0.113.7"]),
+        ("meta.example", &["169.254.169.254"]),
+        ("loop.example", &["127.0.0.1", "::1"]),
+        ("mapped.example", &["::ffff:127.0.0.1"]),
+        ("corp.example", &["10.0.0.7"]),
+        ("other.corp.example", &["192.168.4.4"]),
+        ("both.example", &["127.0.0.1", "203.0.113.8"]),
+        ("tailnet.example", &["100.64.0.9"]),
+        ("ula.example", &["fd12::1"]),
+    ];
+
+    async fn found(registry: &str, name: &str) -> Result<Vec<String>, String> {
+        let guard = GuardedResolver { lookup: Lookup::fixed(KNOWN), registry: registry.parse().unwrap() };
+        let found = guard.resolve(name.parse().unwrap()).await.map_err(|error| error.to_string())?;
+        Ok(found.map(|address| address.ip().to_string()).collect())
+    }
+
+    #[tokio::test]
+    async fn a_name_that_stands_for_a_near_address_is_refused_to_registries_elsewhere() {
+        for name in ["meta.example", "loop.example", "mapped.example", "corp.example", "tailnet.example", "ula.example"]
+        {
+            for registry in ["https://auth.example/", "https://203.0.113.9/", "https://unknown.example/"] {
+                let refused = found(registry, name).await.unwrap_err();
+                assert!(
+                    refused.starts_with(&format!("{name} is ")) && refused.contains("`token_service`"),
+                    "{refused}"
+                );
+            }
+        }
+        assert!(found("https://corp.example/", "meta.example").await.is_err());
+        assert!(found("https://corp.example/", "loop.example").await.is_err());
+        // A registry that is said to be here and elsewhere is not here.
+        assert!(found("https://both.example/", "loop.example").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_token_service_beside_its_registry_is_found_and_near_addresses_of_others_are_left_out() {
+        assert_eq!(found("https://a.example/", "auth.example").await.unwrap(), ["203.0.113.7"]);
+        assert_eq!(found("https://corp.example/", "other.corp.example").await.unwrap(), ["192.168.4.4"]);
+        assert_eq!(found("http://127.0.0.1:5000/", "loop.example").await.unwrap(), ["127.0.0.1", "::1"]);
+        assert_eq!(found("https://a.example/", "both.example").await.unwrap(), ["203.0.113.8"]);
+        assert_eq!(found("https://a.example/", "unknown.example").await.unwrap_err(), "no such name");
+    }
+}
