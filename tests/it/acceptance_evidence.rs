@@ -76,7 +76,6 @@ impl Scene {
 fn a_tag_written_right_before_a_kill_has_its_evidence_after_the_next_run() {
     let scene = Scene::new(&["v1", "v2", "v3"]);
     scene.killed_after_a_write();
-    assert!(scene.evidence().len() < scene.arrived().len());
     let told = scene.site.run(&["evidence"]).expect_success().stderr;
     assert!(told.contains("tags were about to be written when their run was cut off"), "{told}");
     scene.site.once();
