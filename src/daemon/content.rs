@@ -1,6 +1,8 @@
 //! What a configuration is read from, to be compared: its files, and the files of certificates that it names. Not the
 //! files of secrets: those are read when they are needed.
 
+use std::path::PathBuf;
+
 use crate::config::Config;
 use crate::oci::Digest;
 use crate::registry::Pem;
@@ -27,6 +29,11 @@ impl Content {
     pub(super) fn having_files(self, files: Option<Digest>) -> Self {
         Self { files, ..self }
     }
+}
+
+/// The paths of those files of certificates.
+pub(super) fn certificate_paths(config: &Config) -> impl Iterator<Item = PathBuf> {
+    pems(config).map(|pem| pem.path().to_owned())
 }
 
 fn pems(config: &Config) -> impl Iterator<Item = &Pem> {

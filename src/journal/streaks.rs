@@ -17,7 +17,8 @@ pub struct FailureStreak {
     pub failures: u32,
     /// When the last of them ended.
     pub last: DateTime<Utc>,
-    /// Whether the entry's last run gained something nevertheless ([`Outcome::got_on`]), so that there is no reason to back off.
+    /// Whether the entry's last run gained something nevertheless ([`Outcome::got_on`](super::Outcome::got_on)), so that there is no
+    /// reason to back off.
     pub got_on: bool,
 }
 

@@ -7,15 +7,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Service, WITHIN, shared};
 use crate::config::{self, Config, Problems};
-use crate::daemon::content::Content;
+use crate::daemon::content::{Content, certificate_paths};
 use crate::daemon::watch as watcher;
 
 impl Service {
     /// What all that the configuration is read from says now. From now on its files are watched.
     pub(super) fn content(&mut self) -> Content {
-        let Some((files, paths)) = config::content(&self.path, &*self.environment) else {
+        let Some((files, mut paths)) = config::content(&self.path, &*self.environment) else {
             return Content::now(None, &self.config);
         };
+        paths.extend(certificate_paths(&self.config));
         if self.watching.as_ref().is_none_or(|(watched, _)| *watched != paths) {
             let watching = CancellationToken::new();
             tokio::spawn(watcher::watch(paths.clone(), self.edits.clone(), watching.clone()));

@@ -247,6 +247,12 @@ impl Pem {
         Ok(pem)
     }
 
+    /// The file that it was read from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What the file has now, whatever that is: it is not checked.
     ///
     /// # Errors
