@@ -24,6 +24,7 @@ mod manifests;
 mod manner;
 mod meter;
 mod mirrors;
+mod misdirection;
 mod options;
 mod outgoing;
 mod pace;
