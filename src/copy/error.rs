@@ -144,7 +144,8 @@ impl CopyError {
         matches!(self, Self::Store { side: Side::Target, error } if !error.is_transient())
     }
 
-    /// Whether the endpoint ended the connection before it looked at the request: nothing is wrong, and nothing was done.
+    /// True if the endpoint ended the connection before it looked at the request: nothing is wrong, and nothing was
+    /// done.
     pub(super) fn was_not_taken(&self) -> bool {
         matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::NotTaken)
     }

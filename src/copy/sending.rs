@@ -21,7 +21,8 @@ const ATTEMPTS: u32 = 3;
 /// The wait before a blob is sent again; twice as long each time.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
-/// How often a blob is sent again since the target ended the connection before it took it, beside [`ATTEMPTS`].
+/// Number of times that a blob is sent again since the target ended the connection before it took it, beside
+/// [`ATTEMPTS`].
 const MOST_NOT_TAKEN: u32 = 200;
 
 /// The longest wait before that.

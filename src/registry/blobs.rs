@@ -20,8 +20,8 @@ use super::{Registry, Repository};
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, ErrorKind, Step, StoreError};
 
-/// Whether the last HEAD of a blob at a registry failed. Then the next one is sent once only, so that a registry
-/// without HEAD costs one request a blob.
+/// Memory of whether the last HEAD of a blob at a registry failed. Then the next one is sent once only, so that a
+/// registry without HEAD costs one request a blob.
 #[derive(Debug, Default)]
 pub(crate) struct Looks(AtomicBool);
 
@@ -76,7 +76,7 @@ impl Repository {
         }
     }
 
-    /// Whether a blob of which a HEAD stated another length has the right one all the same.
+    /// True if a blob of which a HEAD stated another length has the right one all the same.
     async fn has_length_of(&self, blob: &Descriptor, stated: u64) -> bool {
         let stored = self.length_by_get(blob).await;
         if stored == Some(blob.size) {
@@ -166,7 +166,7 @@ fn length(answer: &Answer) -> Option<u64> {
     answer.header(&CONTENT_LENGTH)?.trim().parse().ok()
 }
 
-/// Whether the bytes of an answer begin there, as far as it says: a range from elsewhere would go unnoticed until the
+/// True if the bytes of an answer begin there, as far as it says: a range from elsewhere would go unnoticed until the
 /// whole blob has been sent.
 fn begins_at(answer: &Answer, offset: u64) -> bool {
     let Some(range) = answer.header(&CONTENT_RANGE) else { return true };

@@ -46,7 +46,7 @@ pub struct Server {
     guarded: OnceLock<reqwest::Client>,
     lookup: Lookup,
     pub(crate) via: Via,
-    /// Whether anybody has ever answered there.
+    /// True if anybody has ever answered there.
     pub(crate) has_answered: AtomicBool,
     transport: Transport,
     /// How many counted reads of a window are left to others.
@@ -60,7 +60,7 @@ pub struct Server {
     /// The largest manifest that is read, in bytes.
     pub(crate) max_manifest: usize,
     pub(crate) own_mount: OwnMount,
-    /// Whether it answers a HEAD of a blob.
+    /// Its last answer to a HEAD of a blob.
     pub(crate) looks: Looks,
     /// Whether the setting without which Amazon's mount nothing has been named.
     named_mounting: AtomicBool,
@@ -260,7 +260,7 @@ impl Server {
         })
     }
 
-    /// What is known of the way to `url`, for the words of an error.
+    /// Facts about the way to `url`, for the words of an error.
     pub(crate) fn approach(&self, url: &Url) -> Approach {
         Approach {
             via: self.via.to(url),

@@ -1,6 +1,6 @@
 //! Requests that reached a port of another kind than they are for: plain HTTP at a port for TLS, or TLS without the
-//! certificate that the server wants. Servers say so in the page of a 400. The words for connections that end without any
-//! answer are in [`super::trouble`].
+//! certificate that the server wants. Servers say so in the page of a 400. The words for connections that end without
+//! any answer are in [`super::trouble`].
 
 use http::{Method, StatusCode};
 use url::Url;
@@ -12,7 +12,7 @@ use super::scope::Scopes;
 use super::transport::{Call, SMALL};
 use super::trouble::Trouble;
 
-/// What servers say to plain HTTP at a port for TLS: Go's, nginx, Apache, Tomcat.
+/// Words of servers to plain HTTP at a port for TLS: Go's, nginx, Apache, Tomcat.
 const WANT_TLS: [&str; 4] = [
     "HTTP request to an HTTPS server",
     "plain HTTP request was sent to HTTPS port",
@@ -20,7 +20,7 @@ const WANT_TLS: [&str; 4] = [
     "combination of host and port requires TLS",
 ];
 
-/// What nginx says to a client without a certificate, and to one whose certificate it does not take.
+/// Words of nginx to a client without a certificate, and to one whose certificate it does not take.
 const WANT_CERTIFICATE: &str = "No required SSL certificate was sent";
 const REFUSE_CERTIFICATE: &str = "The SSL certificate error";
 

@@ -12,8 +12,8 @@ use super::Timeouts;
 /// A `Retry-After` beyond this is believed to be a mistake.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
-/// How often a request is sent again at most because the registry ended the connection before it looked at it. A proxy that
-/// ends each connection after a few requests leaves most of those out that were sent together.
+/// Most times that a request is sent again because the registry ended the connection before it looked at it. A proxy
+/// that ends each connection after a few requests leaves most of those out that were sent together.
 const MOST_NOT_TAKEN: u32 = 200;
 
 /// The longest pause before that; the first has none.
@@ -192,7 +192,7 @@ impl Attempts {
 
     /// How long to wait before the request is sent again; `None` when it is not.
     ///
-    /// What the registry did not look at counts as no attempt.
+    /// A request that the registry did not look at counts as no attempt.
     pub(crate) fn again(&mut self, failure: Failure) -> Option<Duration> {
         if failure == Failure::NotTaken && may_repeat(self.kind, failure) && self.not_taken < MOST_NOT_TAKEN {
             self.not_taken += 1;

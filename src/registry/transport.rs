@@ -46,7 +46,7 @@ pub(crate) struct Call {
     pub(crate) expects: Expects,
     /// Whether it asks the referrers API.
     pub(crate) lists_referrers: bool,
-    /// Whether a redirect to another kind of address, which is a store's, is the answer.
+    /// True if a redirect to another kind of address, which is a store's, is the answer.
     pub(crate) stops_at_store: bool,
     /// What it is to a registry that counts reads.
     pub(crate) reads: Reads,
@@ -457,7 +457,7 @@ fn request(call: &mut Call, url: Url, credentials: Option<&HeaderValue>) -> Resu
     Ok(request)
 }
 
-/// Whether a registry's address and this one end in the same two parts, as `/blobs/sha256:…` does.
+/// True if a registry's address and this one end in the same two parts, as `/blobs/sha256:…` does.
 fn is_same_content(own: &Url, other: &Url) -> bool {
     let tail = |url: &Url| url.path().rsplitn(3, '/').take(2).map(str::to_owned).collect::<Vec<_>>();
     tail(own) == tail(other)

@@ -12,14 +12,14 @@ use super::resolver::NearName;
 use super::retry::Failure;
 use crate::store::ErrorKind;
 
-/// What is known of the way to a host, for the words of an error.
+/// Facts about the way to a host, for the words of an error.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Approach {
     /// The proxy on the way, as it may be shown.
     pub(crate) via: Option<String>,
-    /// Whether a certificate of ours is shown.
+    /// True if a certificate of ours is shown.
     pub(crate) shows_certificate: bool,
-    /// Whether the host has ever answered.
+    /// True if the host has ever answered.
     pub(crate) has_answered: bool,
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn describe(error: &reqwest::Error, url: &Url, approach: &Approach) -
     if error.is_connect() { Trouble::NotSent(detail) } else { Trouble::Broken(detail) }
 }
 
-/// Whether the other side has certainly not looked at the request: it ended HTTP/2 without an error before this stream
+/// True if the other side has certainly not looked at the request: it ended HTTP/2 without an error before this stream
 /// (RFC 9113, section 6.8), refused the stream (section 8.7), or closed the connection before the request went out.
 fn was_not_taken(error: &reqwest::Error) -> bool {
     let is_left_out = |error: &h2::Error| match error.reason() {

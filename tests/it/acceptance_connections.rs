@@ -1,4 +1,5 @@
-//! Connections that servers end in good order, and requests that reach a port of another kind, with nginx before a registry.
+//! Connections that servers end in good order, and requests that reach a port of another kind, with nginx before a
+//! registry.
 
 use crate::support::front::Authority;
 use crate::support::images::{self, Family, linux};
@@ -39,7 +40,7 @@ impl Scene {
         Running::start(self.site.command(args).env("TRANSSHIP_LOG", level)).wait(DEADLINE)
     }
 
-    /// What a copy from behind nginx says that failed.
+    /// The words of a copy from behind nginx that failed.
     fn failure(&self, options: &str) -> String {
         let source = format!("{}/app:v1", self.nginx.host());
         let output = self.run(options, "  []", "error", &["copy", &source, &format!("{}/back:v1", self.open.host())]);
