@@ -112,11 +112,11 @@ impl CopyError {
         }
     }
 
-    /// How long to wait before it is tried again, where the endpoint counts what is read and as much as is allowed has been.
+    /// How long to wait before the next run looks at it again: see [`StoreError::deferral`].
     #[must_use]
-    pub fn quota_spent(&self) -> Option<Duration> {
+    pub fn deferral(&self) -> Option<Duration> {
         match self {
-            Self::Store { error, .. } => error.quota_spent(),
+            Self::Store { error, .. } => error.deferral(),
             _ => None,
         }
     }
@@ -150,7 +150,8 @@ impl CopyError {
         matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::NotTaken)
     }
 
-    pub(super) fn is_transient(&self) -> bool {
-        matches!(self, Self::Store { error, .. } if error.is_transient())
+    /// Whether the same may be tried again at once.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        matches!(self, Self::Store { error, .. } if error.may_be_repeated())
     }
 }

@@ -48,7 +48,7 @@ impl Reading {
                     self.fruitless = 0;
                     return Some(Ok(bytes));
                 }
-                Err(error) if error.is_transient() && self.fruitless < FRUITLESS => {
+                Err(error) if error.may_be_repeated() && self.fruitless < FRUITLESS => {
                     tracing::debug!(%error, offset = self.offset, "a read broke off and goes on");
                     self.open = None;
                     tokio::time::sleep(FIRST_WAIT * 2u32.pow(self.fruitless)).await;

@@ -75,14 +75,14 @@ async fn send_until_it_is_there(blob: &Descriptor, wanting: Wanting, branch: Bra
             // The memory is for those who can use it now.
             drop(part);
             part = take_alone(copier, blob.size, target.upload_holds(), delivery.lane()).await;
-        } else if error.was_not_taken() && not_taken < MOST_NOT_TAKEN {
+        } else if error.was_not_taken() && error.may_be_repeated() && not_taken < MOST_NOT_TAKEN {
             tokio::time::sleep((Duration::from_millis(5) * not_taken).min(LONGEST_NOT_TAKEN)).await;
             not_taken += 1;
         } else {
             failures += 1;
             // A mirror that was wrong is not asked again.
             let was_misled = error.is_corrupt() && delivery.batch.source.is_mirrored();
-            if failures == ATTEMPTS || !(error.is_transient() || was_misled || is_no_way_on) {
+            if failures == ATTEMPTS || !(error.may_be_repeated() || was_misled || is_no_way_on) {
                 return Err(error);
             }
             tokio::time::sleep(FIRST_WAIT * 2u32.pow(failures - 1)).await;

@@ -148,7 +148,7 @@ impl TagOutcome {
     /// A failure of a copy, or that it is to wait.
     #[must_use]
     pub fn failed(error: &CopyError) -> Self {
-        if let Some(wait) = error.quota_spent() {
+        if let Some(wait) = error.deferral() {
             return Self::postponed(wait, error.to_string());
         }
         if error.is_locked() {
@@ -160,7 +160,7 @@ impl TagOutcome {
     /// A failure of an endpoint before the copy, or that it is to wait.
     #[must_use]
     pub fn failed_at(side: Side, error: &StoreError) -> Self {
-        if let Some(wait) = error.quota_spent() {
+        if let Some(wait) = error.deferral() {
             return Self::postponed(wait, format!("{side} {error}"));
         }
         Self::Failed {

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
+use super::budget::{Budget, Budgets};
 use super::hint;
 use super::permits::Permit;
 use super::{Kind, Party, challenge, retry};
@@ -29,16 +30,26 @@ pub(crate) struct Context {
     pub(crate) party: Party,
     /// Of what registry, for the way out.
     pub(crate) kind: Kind,
+    /// What is left of its repetitions.
+    pub(crate) budget: Budget,
 }
 
 impl Context {
+    /// An operation with `subject`, a tag, a digest or nothing, at `place`, on behalf of nobody in particular.
+    pub(crate) fn new(place: Arc<str>, step: Step, subject: String, kind: Kind, budgets: &Arc<Budgets>) -> Self {
+        let budget = Budget::of(budgets, &place, step, &subject);
+        Self { place, step, subject, party: Party::default(), kind, budget }
+    }
+
+    /// The error that comes of it, given up where its retry budget is spent.
     pub(crate) fn error(&self, kind: ErrorKind, detail: impl std::fmt::Display) -> StoreError {
-        StoreError::new(&self.place, self.step, &self.subject, kind, detail)
+        let error = StoreError::new(&self.place, self.step, &self.subject, kind, detail);
+        if error.is_transient() && self.budget.is_spent() { error.giving_up() } else { error }
     }
 
     /// The same operation, at another step.
     pub(crate) fn at(&self, step: Step) -> Self {
-        Self { step, ..self.clone() }
+        Self { step, budget: self.budget.at(step), ..self.clone() }
     }
 }
 
@@ -247,7 +258,7 @@ mod tests {
     }
 
     fn context_of(step: Step) -> Context {
-        Context { place: "h/r".into(), step, subject: "v1".into(), party: Party::default(), kind: Kind::Plain }
+        Context::new("h/r".into(), step, "v1".into(), Kind::Plain, &Arc::default())
     }
 
     #[test]

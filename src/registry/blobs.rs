@@ -11,9 +11,11 @@ use http::{HeaderValue, Method, StatusCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::time::Instant;
+
 use super::answer::{Answer, Body, Context};
 use super::permits::{Door, Permit};
-use super::retry::Kind;
+use super::retry::{Failure, Kind};
 use super::transport::{Call, Expects};
 use super::trouble::broken_off;
 use super::{Registry, Repository};
@@ -144,7 +146,9 @@ impl Repository {
             _ => return Err(answer.refusal(&context)),
         };
         match answer.body {
-            Body::Flowing(response, permit) => Ok(flow(Arc::clone(&self.registry), context, response, permit, skip)),
+            Body::Flowing(response, permit) => {
+                Ok(flow(Arc::clone(&self.registry), context, (response, permit), offset, skip))
+            }
             Body::Whole(bytes) => Ok(stream::iter([Ok(bytes)]).boxed()),
         }
     }
@@ -184,8 +188,12 @@ struct Flow {
     registry: Arc<Registry>,
     context: Context,
     response: reqwest::Response,
+    /// How many bytes are dropped before the first that is wanted, and where in the blob the next of those is.
     skip: u64,
+    at: u64,
     received: u64,
+    /// When the last bytes came.
+    last: Instant,
     /// Let go with the body.
     _permit: Permit,
 }
@@ -193,11 +201,12 @@ struct Flow {
 fn flow(
     registry: Arc<Registry>,
     context: Context,
-    response: reqwest::Response,
-    permit: Permit,
+    (response, permit): (reqwest::Response, Permit),
+    offset: u64,
     skip: u64,
 ) -> ByteStream {
-    let flow = Flow { registry, context, response, skip, received: 0, _permit: permit };
+    let (at, received, last) = (offset, 0, Instant::now());
+    let flow = Flow { registry, context, response, skip, at, received, last, _permit: permit };
     // `None` after an error: the stream has ended.
     stream::unfold(Some(flow), |flow| async {
         let mut flow = flow?;
@@ -211,21 +220,25 @@ fn flow(
 }
 
 impl Flow {
+    /// The error of a body that ended too early, noted in the blob's retry budget.
+    fn broke_off(&self, why: &str) -> StoreError {
+        self.context.budget.draw(Failure::Broken, self.last.elapsed());
+        self.context.budget.stands_at(self.at);
+        self.context.error(ErrorKind::Unavailable, format!("after {} bytes: {why}", self.received))
+    }
+
     async fn piece(&mut self) -> Result<Option<Bytes>, StoreError> {
         loop {
             let idle = self.registry.tempo.idle;
-            let broken = |why: String, received| {
-                self.context.error(ErrorKind::Unavailable, format!("after {received} bytes: {why}"))
-            };
             let next = match tokio::time::timeout(idle, self.response.chunk()).await {
                 Ok(Ok(next)) => next,
                 Ok(Err(error)) => {
                     let why = broken_off(&error, self.response.url());
-                    return Err(broken(why.detail().to_owned(), self.received));
+                    return Err(self.broke_off(why.detail()));
                 }
                 Err(_) => {
                     let why = format!("no more bytes for {}", humantime::format_duration(idle));
-                    return Err(broken(why, self.received));
+                    return Err(self.broke_off(&why));
                 }
             };
             let Some(mut piece) = next else { return Ok(None) };
@@ -236,6 +249,9 @@ impl Flow {
             self.skip -= skipped as u64;
             let piece = piece.split_off(skipped);
             if !piece.is_empty() {
+                self.at += piece.len() as u64;
+                self.context.budget.reached(self.at);
+                self.last = Instant::now();
                 return Ok(Some(piece));
             }
         }

@@ -14,7 +14,7 @@ use super::links::Pages;
 use super::paging::{MAX_NAMES, MAX_PAGE, MAX_UNUSABLE, Names, shown};
 use super::scope::Scopes;
 use super::transport::{Call, Expects};
-use super::{Kind, Party, Registry, hint};
+use super::{Kind, Registry, hint};
 use crate::oci::RepositoryName;
 use crate::store::{ErrorKind, Step, StoreError};
 
@@ -42,13 +42,8 @@ impl Registry {
     ///
     /// A registry without a catalog, or that does not show it to us, is an error that says so.
     pub fn catalog(self: &Arc<Self>) -> BoxStream<'static, Result<RepositoryName, StoreError>> {
-        let context = Context {
-            place: self.host().as_str().into(),
-            step: Step::ListRepositories,
-            subject: String::new(),
-            party: Party::default(),
-            kind: self.kind,
-        };
+        let (place, step) = (self.host().as_str().into(), Step::ListRepositories);
+        let context = Context::new(place, step, String::new(), self.kind, &self.budgets);
         if self.host().is_docker_hub() {
             return stream::iter([Err(context.error(ErrorKind::Unsupported, NONE))]).boxed();
         }

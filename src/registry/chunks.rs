@@ -191,7 +191,9 @@ impl Session {
             Err(error) if error.kind == ErrorKind::Unavailable => {
                 if offset == 0 && fruitless > 0 {
                     // Twice: perhaps the answer that it is too large got lost, since the connection was closed behind it.
-                    self.repository.registry.upload.learn_chunk_is_too_large(length);
+                    if self.repository.registry.upload.learn_chunk_is_too_large(length) {
+                        context.budget.renew();
+                    }
                 }
                 return self.ask_after(error, offset, length, fruitless).await;
             }
@@ -202,6 +204,7 @@ impl Session {
             status if status.is_success() => {
                 self.follow(&context, &answer)?;
                 let stored = offset + length as u64;
+                context.budget.reached(stored);
                 self.compare_range(&answer, stored);
                 Ok(Standing { stored, trouble: None })
             }
@@ -235,6 +238,7 @@ impl Session {
     }
 
     async fn patch(&self, context: &Context, offset: u64, chunk: Bytes) -> Result<Answer, StoreError> {
+        context.budget.stands_at(offset);
         let last = offset + chunk.len() as u64 - 1;
         let call = Call::new(Kind::Chunk, Method::PATCH, self.location.clone(), self.scopes())
             .header(CONTENT_TYPE, OCTETS)

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::auth::Auth;
 use super::blobs::Looks;
+use super::budget::Budgets;
 use super::connect::{self, Via};
 use super::credentials::Wire;
 use super::manner::Manner;
@@ -55,6 +56,8 @@ pub struct Server {
     pub(crate) gate: Gate,
     pub(crate) meter: Meter,
     pub(crate) tempo: Tempo,
+    /// What is left of repetitions for what has failed.
+    pub(crate) budgets: Arc<Budgets>,
     pub(crate) kind: Kind,
     pub(crate) upload: Manner,
     /// The largest manifest that is read, in bytes.
@@ -247,6 +250,7 @@ impl Server {
             gate: Gate::new(&limits),
             meter: Meter::default(),
             tempo,
+            budgets: Arc::default(),
             own_mount: OwnMount::default(),
             looks: Looks::default(),
             named_mounting: AtomicBool::new(false),

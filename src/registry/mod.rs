@@ -8,6 +8,7 @@ mod answer;
 mod auth;
 mod bandwidth;
 mod blobs;
+mod budget;
 mod catalog;
 mod challenge;
 mod chunks;

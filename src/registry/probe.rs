@@ -21,7 +21,7 @@ use super::permits::Door;
 use super::scope::Scopes;
 use super::transport::{Call, Expects, SMALL};
 use super::trouble::describe;
-use super::{Party, Registry, Repository, connect, locate, realm, retry};
+use super::{Registry, Repository, connect, locate, realm, retry};
 use crate::oci::{Descriptor, Digest, ManifestRef, MediaType, Tag};
 use crate::store::{Begun, ErrorKind, Step, StoreError};
 
@@ -176,14 +176,7 @@ impl Registry {
     }
 
     fn knocking(&self) -> Context {
-        let party = Party::default();
-        Context {
-            place: self.host().as_str().into(),
-            step: Step::Connect,
-            subject: String::new(),
-            party,
-            kind: self.kind,
-        }
+        Context::new(self.host().as_str().into(), Step::Connect, String::new(), self.kind, &self.budgets)
     }
 
     fn proof(&self, response: &reqwest::Response) -> Proof {

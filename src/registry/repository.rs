@@ -65,8 +65,9 @@ impl Repository {
     }
 
     pub(crate) fn context(&self, step: Step, subject: impl fmt::Display) -> Context {
-        let (place, kind) = (Arc::clone(&self.place), self.registry.kind);
-        Context { place, step, subject: subject.to_string(), party: self.party, kind }
+        let (place, registry) = (Arc::clone(&self.place), &self.registry);
+        let context = Context::new(place, step, subject.to_string(), registry.kind, &registry.budgets);
+        Context { party: self.party, ..context }
     }
 
     /// The address of something below this repository: `manifests/latest`.

@@ -7,11 +7,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
 use url::Url;
 
 use super::Registry;
 use super::answer::{Answer, Body, CREDENTIALS, Context, MAX_REFUSAL};
 use super::auth::{AtHand, AuthError, Grant};
+use super::budget::Budget;
 use super::locate;
 use super::misdirection;
 use super::outgoing::Outgoing;
@@ -188,10 +190,12 @@ impl Registry {
             self.refuse_if_paused(context, &call)?;
             let mut attempt = self.attempt_within_quota(context, &call).await?;
             self.meter.throttled(self.pace.spend(context.party, call.bytes_held()).await);
-            let denied = |error: AuthError| context.error(error.kind, error.detail);
+            // Its own requests have been repeated already.
+            let denied = |error: AuthError| context.error(error.kind, error.detail).giving_up();
             let (permit, grant) = self.admitted(context.party, &call).await.map_err(denied)?;
             let number = permit.number();
             attempt.goes();
+            let sent = Instant::now();
             let outcome =
                 self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), (context.party, permit)).await;
             attempt.ended(context, &outcome)?;
@@ -218,14 +222,17 @@ impl Registry {
                     renewed = true;
                     continue;
                 }
-                Ok(answer) => match self.pause_after(&answer, number, &mut attempts) {
+                Ok(answer) => match self.pause_after(context, &answer, number, &mut attempts, sent.elapsed()) {
                     Some(pause) => (pause, answer.refusal(context)),
                     None => match self.misdirection(&call, &answer).await {
                         Some(trouble) => return Err(context.error(trouble.kind(), trouble.detail())),
                         None => return Ok(answer),
                     },
                 },
-                Err(trouble) => match trouble.failure().and_then(|failure| attempts.again(failure)) {
+                Err(trouble) => match trouble
+                    .failure()
+                    .and_then(|failure| pause_within(&context.budget, &mut attempts, failure, sent.elapsed()))
+                {
                     Some(pause) => (pause, context.error(trouble.kind(), trouble.detail())),
                     None => return Err(context.error(trouble.kind(), trouble.detail())),
                 },
@@ -290,9 +297,17 @@ impl Registry {
     }
 
     /// How long to wait before this request is sent again, `None` when the answer stands.
-    fn pause_after(&self, answer: &Answer, number: u64, attempts: &mut Attempts) -> Option<Duration> {
+    fn pause_after(
+        &self,
+        context: &Context,
+        answer: &Answer,
+        number: u64,
+        attempts: &mut Attempts,
+        took: Duration,
+    ) -> Option<Duration> {
         let Some(failure) = retry::failure_of(answer.status, &answer.headers) else {
             self.gate.answered(number);
+            context.budget.answered();
             return None;
         };
         if failure == Failure::Throttled
@@ -301,7 +316,7 @@ impl Registry {
             tracing::debug!(registry = %self.host(), limit, "the registry asks for patience: fewer requests at once");
         }
         let asked = retry::retry_after(&answer.headers, chrono::Utc::now());
-        Some(attempts.again(failure)? + asked.unwrap_or_default())
+        Some(pause_within(&context.budget, attempts, failure, took)? + asked.unwrap_or_default())
     }
 
     /// What the registry asks for with an answer holds for every other request too, and at once: before the body is read.
@@ -428,6 +443,14 @@ impl Registry {
         }
         Ok(Answer { status, headers, url, elsewhere: false, body: Body::Whole(body.freeze()) })
     }
+}
+
+/// How long to wait before a request that failed after `took` is sent again, `None` when it is not: neither this request nor
+/// the item that it is for may be repeated without end.
+fn pause_within(budget: &Budget, attempts: &mut Attempts, failure: Failure, took: Duration) -> Option<Duration> {
+    let pause = budget.draw(failure, took).then(|| attempts.again(failure))??;
+    budget.wait(pause);
+    Some(pause)
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {

@@ -267,7 +267,8 @@ impl Session {
             return error;
         }
         let detail = format!("{}; the blob is sent again in one piece", error.detail);
-        StoreError { kind: ErrorKind::Unavailable, detail, ..error }
+        self.context(Step::SendBlob).budget.renew();
+        StoreError { kind: ErrorKind::Unavailable, detail, given_up: false, ..error }
     }
 
     /// Looks whether what is said to be stored is stored, where that is in doubt. A blob that cannot be seen yet is left to

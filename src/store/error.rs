@@ -77,6 +77,9 @@ impl fmt::Display for Step {
     }
 }
 
+/// The wait for an endpoint that asks for patience and does not say how much.
+const UNSTATED_WAIT: Duration = Duration::from_secs(60);
+
 /// What a caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -120,6 +123,8 @@ pub struct StoreError {
     pub kind: ErrorKind,
     /// What happened, as a lower-case fragment.
     pub detail: String,
+    /// Whether the endpoint has repeated this as often and as long as it may: nobody repeats it in the same run.
+    pub given_up: bool,
 }
 
 impl StoreError {
@@ -131,7 +136,14 @@ impl StoreError {
         kind: ErrorKind,
         detail: impl fmt::Display,
     ) -> Self {
-        Self { place: place.to_owned(), step, subject: subject.to_string(), kind, detail: detail.to_string() }
+        let (place, subject, detail) = (place.to_owned(), subject.to_string(), detail.to_string());
+        Self { place, step, subject, kind, detail, given_up: false }
+    }
+
+    /// The same, given up: see [`StoreError::given_up`].
+    #[must_use]
+    pub fn giving_up(self) -> Self {
+        Self { given_up: true, ..self }
     }
 
     /// How long to wait before it is tried again, where it is [`ErrorKind::QuotaSpent`].
@@ -141,6 +153,23 @@ impl StoreError {
             ErrorKind::QuotaSpent(wait) => Some(wait),
             _ => None,
         }
+    }
+
+    /// How long to wait before the next run looks at it again, where the endpoint wants to be left alone: it counts what is read,
+    /// or it asked for patience (429) for as long as anybody waits.
+    #[must_use]
+    pub fn deferral(&self) -> Option<Duration> {
+        match self.kind {
+            ErrorKind::QuotaSpent(wait) => Some(wait),
+            ErrorKind::Busy(wait) if self.given_up => Some(wait.unwrap_or(UNSTATED_WAIT)),
+            _ => None,
+        }
+    }
+
+    /// Whether the same call may be repeated at once: it may succeed, and its retry budget is not spent.
+    #[must_use]
+    pub fn may_be_repeated(&self) -> bool {
+        self.is_transient() && !self.given_up
     }
 
     /// Whether the same call may succeed later without anything being changed by a person.
