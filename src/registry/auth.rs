@@ -28,6 +28,9 @@ const MAX_SLOTS: usize = 1024;
 /// For so long a password that was refused, and never taken, is not shown again: registries lock accounts.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
+/// For so long a token service that gave no answer after all repetitions is not asked again: each scope would wait as long.
+const SILENT_FOR: Duration = Duration::from_secs(10);
+
 /// For so long a token service that gives no token to push is asked for one to pull alone, where that is enough.
 const NARROWED_FOR: Duration = Duration::from_secs(300);
 
@@ -109,6 +112,8 @@ pub(crate) struct Auth {
     taken: Mutex<Option<HeaderValue>>,
     wrong: Mutex<Option<(HeaderValue, Instant)>>,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
+    /// The token service that gave no answer, when, and why.
+    silent: Mutex<Option<(Url, Instant, AuthError)>>,
     generations: AtomicU64,
 }
 
@@ -150,6 +155,7 @@ impl Auth {
             taken: Mutex::default(),
             wrong: Mutex::default(),
             slots: Mutex::default(),
+            silent: Mutex::default(),
             generations: AtomicU64::new(0),
         }
     }
@@ -215,6 +221,20 @@ impl Auth {
 
     fn has_taken(&self, shown: &HeaderValue) -> bool {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(shown)
+    }
+
+    /// Takes in what a token service answered after all repetitions of one request.
+    fn has_asked(&self, realm: &Url, failure: Option<&AuthError>) {
+        let silent = failure.filter(|failure| matches!(failure.kind, ErrorKind::Unavailable | ErrorKind::Busy(_)));
+        let silent = silent.map(|failure| (realm.clone(), Instant::now(), failure.clone()));
+        *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = silent;
+    }
+
+    /// Why a token service gave no answer within the last [`SILENT_FOR`].
+    fn silence_of(&self, realm: &Url) -> Option<AuthError> {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, _, failure) = silent.as_ref().filter(|(of, at, _)| of == realm && at.elapsed() < SILENT_FOR)?;
+        Some(failure.clone())
     }
 
     fn slot(&self, key: &str) -> Arc<Slot> {
@@ -339,8 +359,13 @@ impl Registry {
         {
             return Err(failure.clone());
         }
+        if let Some(failure) = self.auth.silence_of(realm) {
+            return Err(failure);
+        }
         let grants: BTreeSet<&str> = scopes.grants().iter().chain(&state.extra).map(String::as_str).collect();
-        match self.fetch_token(realm, service, &grants).await {
+        let fetched = self.fetch_token(realm, service, &grants).await;
+        self.auth.has_asked(realm, fetched.as_ref().err());
+        match fetched {
             Ok(Token { header, renew_at }) => {
                 let grant = self.auth.numbered(header);
                 state.token = Some((grant.clone(), renew_at));

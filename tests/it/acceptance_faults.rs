@@ -1,6 +1,7 @@
 //! What goes wrong at registries, seen from outside: the target's tag stays as it was, the summary names what failed, and
 //! everything else arrives.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
@@ -260,6 +261,24 @@ fn a_read_that_breaks_off_goes_on_where_it_was() {
     let sent: u64 = reads.iter().map(|read| read.sent).sum();
     assert!(sent < size + 500_000, "{sent} bytes were read of {size}");
     assert!(reads.iter().any(|read| read.status == 206 && read.headers.contains_key("range")), "{reads:?}");
+}
+
+#[test]
+fn a_blob_that_always_breaks_off_is_given_up_after_nine_requests() {
+    let pair = Pair::new();
+    let shared = large();
+    for tag in ["v1", "v2", "v3"] {
+        shared.put(&pair.source, "app", Some(tag));
+    }
+    pair.source.set(Fault::BlobGetBreaks { after: 0, times: usize::MAX });
+    let report = pair.site.report(1);
+    assert!(report.outcomes().values().all(|outcome| outcome == "failed"), "{:?}", report.outcomes());
+    let asked =
+        pair.source.log().of("blob GET").into_iter().fold(BTreeMap::<String, usize>::new(), |mut asked, read| {
+            *asked.entry(read.path).or_default() += 1;
+            asked
+        });
+    assert!(!asked.is_empty() && asked.values().all(|times| *times <= 9 + 2), "{asked:?}");
 }
 
 #[test]

@@ -2,15 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
 use futures_util::future::join_all;
-use futures_util::poll;
+use futures_util::{TryStreamExt as _, poll, stream};
 
 use super::scripted::{Server, answer, blob, noise, plain, session, verified};
-use crate::oci::{Digest, ManifestRef};
+use crate::oci::{Descriptor, Digest, ManifestRef};
 use crate::registry::pace::Class;
 use crate::registry::permits::Door;
-use crate::registry::{Figure, Limits, Options, Party, Rate};
-use crate::store::{ErrorKind, Source as _};
+use crate::registry::{Figure, Limits, Options, Party, Rate, Repository};
+use crate::store::{ErrorKind, Source as _, StoreError};
 
 fn some() -> ManifestRef {
     ManifestRef::Digest(Digest::of(b"x"))
@@ -59,6 +62,67 @@ async fn a_throttling_registry_is_asked_more_often_and_then_is_busy() {
     let error = server.repository().manifest(&some()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Busy(Some(Duration::ZERO)));
     assert_eq!(server.lines().len(), 10);
+}
+
+/// Reads a blob as often as the layers above do that repeat each other's work; the last error, and how often they were called.
+async fn read_while_it_may_be_repeated(repository: &Repository, blob: &Descriptor) -> (StoreError, usize) {
+    for calls in 1..1000 {
+        let read = match repository.blob(blob, 0).await {
+            Ok(bytes) => bytes.try_for_each(|_| async { Ok(()) }).await,
+            Err(error) => Err(error),
+        };
+        match read.unwrap_err() {
+            error if error.may_be_repeated() => {}
+            error => return (error, calls),
+        }
+    }
+    panic!("there is no end to it")
+}
+
+#[tokio::test]
+async fn one_budget_bounds_the_requests_for_a_blob_over_all_layers() {
+    let failing = || answer(500, &[], "");
+    let resetting = || {
+        let pieces = [Ok(Bytes::from(noise(1000))), Err(std::io::Error::other("reset"))];
+        answer(200, &[], Body::from_stream(stream::iter(pieces)))
+    };
+    let answers: [fn() -> Response; 2] = [failing, resetting];
+    for answers in answers {
+        let server = Server::start(move |_| answers()).await;
+        let repository = server.repository();
+        let wanted = blob(&noise(5000));
+        let (error, _) = read_while_it_may_be_repeated(&repository, &wanted).await;
+        assert_eq!((error.kind, error.given_up), (ErrorKind::Unavailable, true));
+        assert_eq!(server.lines().len(), 9);
+        let (_, calls) = read_while_it_may_be_repeated(&repository, &wanted).await;
+        assert_eq!((calls, server.lines().len()), (1, 10), "another tag that shares the blob asks once");
+        let (_, calls) = read_while_it_may_be_repeated(&repository, &blob(b"another")).await;
+        assert!(calls > 1, "another blob has a budget of its own");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_asks_for_patience_without_end_defers_the_tag() {
+    let server = Server::start(|_| answer(429, &[], "")).await;
+    let (error, _) = read_while_it_may_be_repeated(&server.repository(), &blob(b"x")).await;
+    assert_eq!(error.kind, ErrorKind::Busy(None));
+    assert_eq!(error.deferral(), Some(Duration::from_secs(60)));
+    assert_eq!(server.lines().len(), 20);
+}
+
+#[tokio::test]
+async fn a_token_service_that_fails_is_not_asked_for_each_scope() {
+    let server = Server::start(|asked| match asked.path.starts_with("/token") {
+        true => answer(503, &[], ""),
+        false => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
+    })
+    .await;
+    let registry = server.registry();
+    for name in ["a/b", "c/d", "e/f"] {
+        let error = registry.repository(name.parse().unwrap()).resolve(&some()).await.unwrap_err();
+        assert_eq!((error.kind, error.may_be_repeated()), (ErrorKind::Unavailable, false), "{error}");
+    }
+    assert_eq!(server.count("GET /token"), 5);
 }
 
 #[tokio::test]
