@@ -18,7 +18,7 @@ pub use descriptor::Descriptor;
 pub use digest::{Digest, DigestError, Digester};
 pub use manifest::{Children, MAX_CHILDREN, Manifest, ManifestError, ManifestView};
 pub use media_type::MediaType;
-pub use name::{NameError, RegistryHost, RepositoryName, Tag};
+pub use name::{NameError, RegistryHost, RepositoryName, Tag, names_host};
 pub use platform::{Platform, PlatformError};
 pub use reference::{ManifestRef, Reference, ReferenceError, Repository};
 pub use sign::{SignatureTag, referrers_tag, signature_tags};
