@@ -127,6 +127,7 @@ fn tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Tags<'n>> {
     for (_, value) in exclude.iter().filter(|(pattern, _)| pattern.digest().is_some()) {
         reader.wrong(value, "a digest cannot be excluded: exclude the tags that should not come along");
     }
+    pins_agree(reader, &include);
     let selection = Selection {
         include: include.iter().map(|(pattern, _)| pattern.clone()).collect(),
         exclude: exclude.into_iter().map(|(pattern, _)| pattern).collect(),
@@ -142,6 +143,21 @@ fn tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Tags<'n>> {
     }
     fields.done();
     Some(Tags { selection, include })
+}
+
+/// A tag has one content at the target: one pin for it, and no other item that names it.
+fn pins_agree(reader: &Reader<'_>, include: &[Placed<'_, Pattern>]) {
+    for (at, (pattern, value)) in include.iter().enumerate() {
+        let Some((tag, digest)) = pattern.pin() else { continue };
+        let others = include.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, (pattern, _))| pattern);
+        if others.clone().any(|other| other.literal() == Some(tag)) {
+            let message = format!("the tag {tag} is here with a digest and without one");
+            reader.wrong_with_hint(value, message, "write it once");
+        }
+        if others.filter_map(Pattern::pin).any(|(other, pinned)| other == tag && pinned != digest) {
+            reader.wrong_with_hint(value, format!("the tag {tag} is pinned to two digests"), "write one of them");
+        }
+    }
 }
 
 fn patterns<'n>(reader: &Reader<'_>, value: &Value<'n>, key: &str) -> Vec<Placed<'n, Pattern>> {

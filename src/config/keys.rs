@@ -342,8 +342,8 @@ pub(super) static TAGS: Table = Table {
         key(
             "include",
             Shape::Texts { filled: true },
-            "Globs; `re:` before a regular expression (of the whole tag); `@sha256:…` for a digest. Default: \
-             every tag.",
+            "Globs; `re:` before a regular expression (of the whole tag); `TAG@sha256:…` for a digest that arrives \
+             under this tag, `@sha256:…` for one without a tag. Default: every tag.",
             r#"["3.12-slim*", "re:v[0-9]+"]"#,
         ),
         key(
@@ -362,7 +362,8 @@ pub(super) static TAGS: Table = Table {
         key(
             "at_least",
             Shape::Integer { min: 1, max: 1_000_000 },
-            "Fewer tags than this are an error, not an empty success.",
+            "Fewer tags than this are an error, not an empty success. All repositories of a tree (`/**`) count \
+             together.",
             "1",
         ),
     ]],

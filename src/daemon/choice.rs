@@ -46,7 +46,7 @@ pub(super) async fn choose(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Opt
     let rivals = rival_claims(run.engine, run.errand, pair).map(Ok);
     let checks = Checks::recall(run, source.place()).map(Ok);
     let ((listing, selected), there, rivals, checks) = try_join4(selected, there, rivals, checks).await.ok()?;
-    let contested = rivals.contested_with(run.errand, pair, &selected.tags);
+    let contested = rivals.contested_with(run.errand, pair, &selected);
     Some(Chosen { listing, selected, there, contested, checks })
 }
 

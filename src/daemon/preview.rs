@@ -103,9 +103,10 @@ pub async fn preview(engine: &Engine, errand: &Errand) -> EntryPreview {
 async fn preview_pair(engine: &Engine, errand: &Errand, pair: &Pair) -> Result<PairPreview, String> {
     let opened = pair.open(&errand.entry, &engine.endpoints).map_err(|error| error.to_string())?;
     let entry = &errand.entry;
-    let listing = list(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
+    let mut listing =
+        list(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
     let selected = entry.selection.select(names(&listing));
-    let contested = rival_claims(engine, errand, pair).await.contested_with(errand, pair, &selected.tags);
+    let contested = rival_claims(engine, errand, pair).await.contested_with(errand, pair, &selected);
     // Nobody listens for transfers: a preview has none.
     let (events, _) = tokio::sync::mpsc::channel(1);
     let rules = Rules { platforms: entry.platforms.clone(), referrers: false };
@@ -113,9 +114,12 @@ async fn preview_pair(engine: &Engine, errand: &Errand, pair: &Pair) -> Result<P
     let targets = opened.targets.iter().map(|target| (target.clone(), Contents::Unknown)).collect();
     let batch = Batch::new(&engine.copier, source, targets, rules, None, events);
     let derived = Derived::new(engine.journal.clone(), entry.platforms.as_deref());
+    // A pinned tag stands for its digest, whatever the source's tag stands for.
+    listing.tags.extend(selected.pins.iter().map(|(tag, digest)| (tag.clone(), Some(*digest))));
     let references: Vec<ManifestRef> = selected
         .tags
         .iter()
+        .chain(selected.pins.keys())
         .cloned()
         .map(ManifestRef::Tag)
         .chain(selected.digests.iter().copied().map(ManifestRef::Digest))

@@ -41,6 +41,8 @@ pub(super) struct PairRun<'a> {
     pub(super) pair: OpenPair,
     pub(super) listing: Listing,
     pub(super) selected: HashSet<Tag>,
+    /// The tags whose content the entry says itself.
+    pins: BTreeMap<Tag, Digest>,
     contested: Contested,
     /// For each target.
     there: Vec<There>,
@@ -91,7 +93,8 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         Err(error) => return run.problem(error.to_string()),
     };
     let Some(Chosen { listing, selected, there, contested, checks }) = choose(run, pair, &opened).await else { return };
-    run.chosen((selected.tags.len() + selected.digests.len()) * opened.targets.len()).await;
+    let count = selected.tags.len() + selected.digests.len() + selected.pins.len();
+    run.chosen(count * opened.targets.len()).await;
     let entry = &run.errand.entry;
     let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
     let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());
@@ -105,6 +108,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         pair: opened,
         listing,
         selected: selected.tags.iter().cloned().collect(),
+        pins: selected.pins.clone(),
         contested,
         there,
         batch,
@@ -126,7 +130,8 @@ impl PairRun<'_> {
         let (signatures, tags): (Vec<Tag>, Vec<Tag>) = selected.tags.into_iter().partition(is_signature);
         let digests = selected.digests.into_iter().map(ManifestRef::Digest);
         self.ask_what_is_left(tags.first()).await;
-        self.each(tags.into_iter().map(ManifestRef::Tag).chain(digests)).await;
+        let pins = selected.pins.into_keys();
+        self.each(tags.into_iter().chain(pins).map(ManifestRef::Tag).chain(digests)).await;
         // Most have come with what they belong to.
         let left = signatures.into_iter().filter(|tag| !self.batch.has_signed(tag));
         self.each(left.map(ManifestRef::Tag)).await;
@@ -278,6 +283,9 @@ impl PairRun<'_> {
         known: &[Known],
         place: &Place<'_>,
     ) -> Result<(Digest, bool), TagOutcome> {
+        if let Some(digest) = self.pinned(reference) {
+            return Ok((digest, true));
+        }
         let source = self.pair.source.as_ref();
         if let ManifestRef::Tag(tag) = reference
             && !source.counts_manifest_reads()
@@ -293,6 +301,14 @@ impl PairRun<'_> {
             }
         }
         source_digest(source, listing, reference).await.map(|digest| (digest, false))
+    }
+
+    /// The digest that the entry itself gives a tag. The source is read by that digest then, whatever its tag is.
+    fn pinned(&self, reference: &ManifestRef) -> Option<Digest> {
+        match reference {
+            ManifestRef::Tag(tag) => self.pins.get(tag).copied(),
+            ManifestRef::Digest(_) => None,
+        }
     }
 
     /// Reads the manifest of a tag that is to be copied by the tag itself. A source whose HEAD or list states the digest
@@ -345,7 +361,8 @@ impl PairRun<'_> {
             ManifestRef::Digest(_) => None,
         };
         let targets = orders.iter().map(|(at, action)| (*at, previous(action))).collect();
-        let order = Order { reference: reference.clone(), digest, tag, targets };
+        let at_source = self.pinned(reference).map_or_else(|| reference.clone(), ManifestRef::Digest);
+        let order = Order { reference: at_source, digest, tag, targets };
         let record = async |(at, result): Outcome| {
             place.leave();
             match result {
