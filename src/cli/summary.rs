@@ -27,6 +27,7 @@ pub(super) fn print(report: &RunReport, output: &mut Output) -> io::Result<()> {
     if let Some(waits) = waits(report) {
         output.line(format!("  {waits}"))?;
     }
+    report.warnings.iter().try_for_each(|warning| output.line(format!("  warning: {warning}")))?;
     if let Some(doubt) = doubt(report) {
         output.line(format!("  {doubt}"))?;
     }
@@ -225,6 +226,7 @@ mod tests {
             tags,
             problems: Vec::new(),
             in_doubt: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 

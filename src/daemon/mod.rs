@@ -6,6 +6,7 @@ mod choice;
 mod compare;
 mod content;
 mod control;
+mod coverage;
 mod deliveries;
 mod derived;
 mod endpoints;

@@ -1,15 +1,19 @@
 //! What a run would do, found out by asking only: listings and HEADs, no manifest where that can be helped, no write.
 
+use std::sync::{Mutex, PoisonError};
+
 use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
 
 use super::compare::{Contested, compare, overwrite, source_digest, target_digest};
+use super::coverage::Coverage;
 use super::derived::Derived;
 use super::listing::{list, names};
 use super::pairs::{OpenPair, Pair, pairs};
 use super::rivals::rival_claims;
 use super::there::Known;
 use super::{Engine, Errand, TagOutcome};
+use crate::config::{Endpoint, Warning};
 use crate::copy::{Batch, Contents, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::{Action, Verdict};
@@ -27,6 +31,8 @@ pub struct EntryPreview {
     pub pairs: Vec<PairPreview>,
     /// What could not be found out, beside single tags.
     pub problems: Vec<String>,
+    /// Things that are selected and are not there, as a pattern without a match. They change no exit code.
+    pub warnings: Vec<Warning>,
 }
 
 /// What a run would do with one source repository.
@@ -81,10 +87,11 @@ impl EntryPreview {
 
 /// Finds out what a run would do. May be dropped at any time.
 pub async fn preview(engine: &Engine, errand: &Errand) -> EntryPreview {
+    let coverage = &Mutex::new(Coverage::default());
     let found: Vec<Result<PairPreview, String>> = pairs(&errand.entry, &engine.endpoints)
         .map(|pair| async move {
             let pair = pair.map_err(|error| format!("source {error}"))?;
-            preview_pair(engine, errand, &pair).await
+            preview_pair(engine, errand, &pair, coverage).await
         })
         .buffer_unordered(REPOSITORIES_AT_ONCE)
         .collect()
@@ -97,15 +104,27 @@ pub async fn preview(engine: &Engine, errand: &Errand) -> EntryPreview {
         }
     }
     pairs.sort_by(|a, b| a.source.cmp(&b.source));
-    EntryPreview { entry: errand.entry.name.to_string(), pairs, problems }
+    let entry = &errand.entry;
+    let mut coverage = coverage.lock().unwrap_or_else(PoisonError::into_inner);
+    if !problems.is_empty() {
+        coverage.miss();
+    }
+    problems.extend(coverage.shortfall(entry).map(|shortfall| format!("source {}: {shortfall}", entry.source)));
+    EntryPreview { entry: entry.name.to_string(), pairs, problems, warnings: coverage.warnings(entry) }
 }
 
-async fn preview_pair(engine: &Engine, errand: &Errand, pair: &Pair) -> Result<PairPreview, String> {
+async fn preview_pair(
+    engine: &Engine,
+    errand: &Errand,
+    pair: &Pair,
+    coverage: &Mutex<Coverage>,
+) -> Result<PairPreview, String> {
     let opened = pair.open(&errand.entry, &engine.endpoints).map_err(|error| error.to_string())?;
     let entry = &errand.entry;
     let mut listing =
         list(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
     let selected = entry.selection.select(names(&listing));
+    coverage.lock().unwrap_or_else(PoisonError::into_inner).add(entry, &listing, &selected);
     let contested = rival_claims(engine, errand, pair).await.contested_with(errand, pair, &selected);
     // Nobody listens for transfers: a preview has none.
     let (events, _) = tokio::sync::mpsc::channel(1);
@@ -137,7 +156,9 @@ async fn preview_pair(engine: &Engine, errand: &Errand, pair: &Pair) -> Result<P
         unusable: listing.unusable.clone(),
         tags: tags.into_iter().flatten().collect(),
     };
-    match selected.enough() {
+    // Of a tree all repositories count together.
+    let is_tree = matches!(entry.source, Endpoint::Tree { .. });
+    match if is_tree { Ok(selected) } else { selected.enough() } {
         Ok(_) => Ok(preview),
         Err(shortfall) => Err(format!("source {}: {shortfall}", preview.source)),
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use crate::config::Warning;
 use crate::copy::CopyError;
 use crate::copy::event::{Arrival, BlobCounts};
 use crate::journal::TagCounts;
@@ -36,6 +37,8 @@ pub struct RunReport {
     /// The manifests of which nobody could tell what refers to them. They are there; what may refer to them is looked for again in the
     /// next run.
     pub in_doubt: Vec<InDoubt>,
+    /// Things that are selected and were not there, as a pattern without a match. They change no outcome.
+    pub warnings: Vec<Warning>,
 }
 
 /// A manifest of which nobody could tell what refers to it.

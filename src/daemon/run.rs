@@ -12,17 +12,20 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::coverage::Coverage;
 use super::journaling::journal_transfers;
+use super::listing::Listing;
 use super::pairs::{Pair, pairs};
 use super::recovery::recover_evidence;
 use super::report::{contested_message, told};
 use super::single::copy_single;
 use super::tag::work_pair;
 use super::{Endpoints, Front, Happening, InDoubt, Only, RunOutcome, RunReport, Single, TagOutcome, TagReport};
-use crate::config::Entry;
+use crate::config::{Entry, Warning};
 use crate::copy::{Copier, Suspension};
 use crate::journal::{Begun, Journal, Outcome, RunEnd, RunId, TagCounts, Trigger};
 use crate::oci::Digest;
+use crate::plan::Selected;
 
 /// How many repositories of one entry are asked about at once.
 const REPOSITORIES_AT_ONCE: usize = 32;
@@ -89,6 +92,8 @@ struct Log {
     tags: Vec<TagReport>,
     problems: Vec<String>,
     in_doubt: BTreeSet<InDoubt>,
+    coverage: Coverage,
+    warnings: Vec<Warning>,
 }
 
 impl Engine {
@@ -203,6 +208,35 @@ impl Run<'_> {
             }
         };
         futures_util::join!(work, journal_transfers(self, listener));
+        if self.single.is_none() && self.errand.only.is_none() {
+            self.judge_coverage();
+        }
+    }
+
+    /// Adds what one repository has of what the entry selects.
+    pub(super) fn covers(&self, listing: &Listing, selected: &Selected) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).coverage.add(&self.errand.entry, listing, selected);
+    }
+
+    /// Something of the entry's source could not be listed.
+    fn covers_not_all(&self) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).coverage.miss();
+    }
+
+    /// Notes what is selected and was in no repository, once all have been listed.
+    fn judge_coverage(&self) {
+        let entry = &self.errand.entry;
+        let (warnings, shortfall) = {
+            let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            (log.coverage.warnings(entry), log.coverage.shortfall(entry))
+        };
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        if let Some(shortfall) = shortfall {
+            self.problem(format!("source {}: {shortfall}", entry.source));
+        }
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).warnings = warnings;
     }
 
     fn pairs(&self) -> BoxStream<'_, Result<Pair, super::OpenError>> {
@@ -242,6 +276,8 @@ impl Run<'_> {
 
     /// Notes what failed beside the tags.
     pub(super) fn problem(&self, problem: String) {
+        // Whatever failed, it may have kept something from being listed.
+        self.covers_not_all();
         if !self.suspension.is_suspended() {
             self.note(problem);
         }
@@ -278,7 +314,8 @@ impl Run<'_> {
     }
 
     fn into_report(self, cut_short: Option<RunOutcome>) -> RunReport {
-        let Log { mut tags, problems, in_doubt } = self.log.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Log { mut tags, problems, in_doubt, warnings, coverage: _ } =
+            self.log.into_inner().unwrap_or_else(PoisonError::into_inner);
         tags.sort_by(|a, b| (&a.source, &a.target, &a.tag, &a.digest).cmp(&(&b.source, &b.target, &b.tag, &b.digest)));
         let failed = !problems.is_empty() || tags.iter().any(|tag| tag.outcome.is_failure());
         let waits = tags.iter().any(|tag| matches!(tag.outcome, TagOutcome::Postponed { .. }));
@@ -296,6 +333,7 @@ impl Run<'_> {
             tags,
             problems,
             in_doubt: in_doubt.into_iter().collect(),
+            warnings,
         }
     }
 }
@@ -363,6 +401,7 @@ fn empty_report(entry: &str, started: DateTime<Utc>, outcome: RunOutcome, proble
         tags: Vec::new(),
         problems: problem.into_iter().collect(),
         in_doubt: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 

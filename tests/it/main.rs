@@ -35,6 +35,7 @@ mod acceptance_servers;
 mod acceptance_soak;
 mod acceptance_transport;
 mod acceptance_uploads;
+mod acceptance_warnings;
 mod architecture;
 mod client_faults;
 mod conformance;
