@@ -144,6 +144,12 @@ impl CopyError {
         matches!(self, Self::Store { side: Side::Target, error } if !error.is_transient())
     }
 
+    /// True if the endpoint ended the connection before it looked at the request: nothing is wrong, and nothing was
+    /// done.
+    pub(super) fn was_not_taken(&self) -> bool {
+        matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::NotTaken)
+    }
+
     pub(super) fn is_transient(&self) -> bool {
         matches!(self, Self::Store { error, .. } if error.is_transient())
     }

@@ -21,6 +21,13 @@ const ATTEMPTS: u32 = 3;
 /// The wait before a blob is sent again; twice as long each time.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
+/// Number of times that a blob is sent again since the target ended the connection before it took it, beside
+/// [`ATTEMPTS`].
+const MOST_NOT_TAKEN: u32 = 200;
+
+/// The longest wait before that.
+const LONGEST_NOT_TAKEN: Duration = Duration::from_millis(100);
+
 /// A target that waits for bytes.
 pub(super) struct Wanting {
     pub(super) delivery: Arc<Delivery>,
@@ -40,7 +47,7 @@ async fn send_until_it_is_there(blob: &Descriptor, wanting: Wanting, branch: Bra
     let Wanting { delivery, duty, mut upload, mut part } = wanting;
     let Branch { mut bytes, standing } = branch;
     let (target, copier) = (delivery.target(), &delivery.batch.copier);
-    let (mut failures, mut was_left) = (0, false);
+    let (mut failures, mut not_taken, mut was_left) = (0, 0, false);
     loop {
         let goes_on = upload.standing().map_or(0, |standing| standing.stored);
         if goes_on > 0 {
@@ -68,6 +75,9 @@ async fn send_until_it_is_there(blob: &Descriptor, wanting: Wanting, branch: Bra
             // The memory is for those who can use it now.
             drop(part);
             part = take_alone(copier, blob.size, target.upload_holds(), delivery.lane()).await;
+        } else if error.was_not_taken() && not_taken < MOST_NOT_TAKEN {
+            tokio::time::sleep((Duration::from_millis(5) * not_taken).min(LONGEST_NOT_TAKEN)).await;
+            not_taken += 1;
         } else {
             failures += 1;
             // A mirror that was wrong is not asked again.

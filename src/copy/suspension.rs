@@ -84,11 +84,13 @@ pub(super) async fn resumed(
     let stored = left.standing.stored;
     match target.resume_upload(blob, &left).await {
         Ok(Some(upload)) => {
-            tracing::info!(target = target.place(), digest = %blob.digest, stored, size = blob.size, "an upload goes on where it was interrupted");
+            tracing::info!(target = target.place(), digest = %blob.digest, stored, size = blob.size, "an upload resumes where it was interrupted");
             return Some(Ok(Sought::Session(upload)));
         }
         Ok(None) => unfinished.forget(target.place(), blob.digest).await,
-        Err(error) => tracing::debug!(%error, stored, "an upload that was interrupted cannot be gone on with"),
+        Err(error) => {
+            tracing::info!(target = target.place(), digest = %blob.digest, noted = stored, "an interrupted upload restarts: {error}");
+        }
     }
     // It has just been looked for.
     Some(target.begin_upload(blob, None).await.map(Sought::from))

@@ -1,6 +1,8 @@
 //! What a copy leaves in the journal for a later run: how far its uploads came, and which tags it was about to write. An upload that
 //! cannot be kept or found costs bytes and no tag; an intent that cannot be recorded keeps its tag from being written.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::run::Run;
@@ -9,6 +11,9 @@ use crate::copy::{Ledger, Surroundings, Unfinished};
 use crate::journal::{Journal, JournalError, RunId, UploadRecord};
 use crate::oci::{Digest, Digester};
 use crate::store::{Standing, Suspended};
+
+/// Time that an upload waits for its note to be written.
+const WAIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 struct Kept {
@@ -37,18 +42,28 @@ pub(super) fn surroundings(
 impl Unfinished for Kept {
     async fn recall(&self, target: &str, blob: Digest) -> Option<Suspended> {
         let left = self.journal.take_left_upload(self.run, target, blob).await;
-        let UploadRecord { session, stored, hashed, .. } = left.unwrap_or_else(|error| {
+        let UploadRecord { session, stored, hashed, ahead, .. } = left.unwrap_or_else(|error| {
             told(Err(error));
             None
         })?;
-        let hashed = Digester::restored(&blob, &hashed)?;
-        Some(Suspended { session, standing: Standing { stored, hashed } })
+        let standing = |stored, hashed: &[u8]| Some(Standing { stored, hashed: Digester::restored(&blob, hashed)? });
+        let Some(noted) = standing(stored, &hashed) else {
+            tracing::info!(target, digest = %blob, noted = stored, "an interrupted upload restarts: the noted hash cannot be read");
+            return None;
+        };
+        let ahead = ahead.and_then(|(stored, hashed)| standing(stored, &hashed));
+        Some(Suspended { session, standing: noted, ahead })
     }
 
+    /// Waits until the note is written, but not for long: a journal that hangs costs bytes and holds no upload up.
     async fn keep(&self, target: &str, blob: Digest, left: Suspended) {
-        let Suspended { session, standing: Standing { stored, hashed } } = left;
+        let Suspended { session, standing: Standing { stored, hashed }, ahead } = left;
+        let ahead = ahead.map(|ahead| (ahead.stored, ahead.hashed.saved()));
         let (target, hashed) = (target.to_owned(), hashed.saved());
-        told(self.journal.note_upload(self.run, UploadRecord { target, digest: blob, session, stored, hashed }).await);
+        let record = UploadRecord { target, digest: blob, session, stored, hashed, ahead };
+        if let Ok(noted) = tokio::time::timeout(WAIT, self.journal.note_upload(self.run, record)).await {
+            told(noted);
+        }
     }
 
     async fn forget(&self, target: &str, blob: Digest) {

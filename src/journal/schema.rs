@@ -221,6 +221,10 @@ CREATE TABLE notice_effects (
     learnt INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX notice_effects_by_notice ON notice_effects (notice);
+", "
+-- How many bytes an upload has, and the state of their hash, when the chunk has arrived that was about to be sent.
+ALTER TABLE uploads ADD COLUMN ahead INTEGER;
+ALTER TABLE uploads ADD COLUMN ahead_hashed BLOB;
 "];
 
 /// Brings the journal to the top of `ladder`, whole rungs at a time.

@@ -24,16 +24,19 @@ pub struct UploadRecord {
     pub stored: u64,
     /// Their hash so far, as [`crate::oci::Digester::saved`] gives it.
     pub hashed: Vec<u8>,
+    /// The same two of the bytes that are there when the chunk has arrived that was about to be sent.
+    pub ahead: Option<(u64, Vec<u8>)>,
 }
 
 impl Journal {
-    /// Notes how far an upload of a run came, with whatever is written next. It is not waited for: a kill can lose it.
+    /// Notes how far an upload of a run came. When this returns, a kill of the process does not lose it; a power cut
+    /// can.
     ///
     /// # Errors
     /// [`JournalError`].
     pub async fn note_upload(&self, run: RunId, upload: UploadRecord) -> std::result::Result<(), JournalError> {
         let now = Utc::now();
-        self.pass(move |db| note_upload(db, run, &upload, now)).await
+        self.write(Promise::Hint, move |db| note_upload(db, run, &upload, now)).await
     }
 
     /// What a run that is over has left of an upload of this blob. It is this run's from now on: of several that look for it, one
@@ -69,12 +72,14 @@ impl Journal {
 fn note_upload(db: &Connection, run: RunId, upload: &UploadRecord, now: DateTime<Utc>) -> Result<()> {
     db.prepare_cached("DELETE FROM uploads WHERE noted < ?1")?.execute([text(now - KEPT)])?;
     let mut statement = db.prepare_cached(
-        "INSERT OR REPLACE INTO uploads (target, digest, run, session, stored, hashed, noted)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT OR REPLACE INTO uploads (target, digest, run, session, stored, hashed, noted, ahead, ahead_hashed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     let run = by_now(db, run)?;
-    let UploadRecord { target, digest, session, stored, hashed } = upload;
-    statement.execute(params![target, digest.to_string(), run.0, session, number(*stored), hashed, text(now)])?;
+    let UploadRecord { target, digest, session, stored, hashed, ahead } = upload;
+    let (ahead, ahead_hashed) = ahead.as_ref().map(|(stored, hashed)| (number(*stored), hashed)).unzip();
+    let (digest, stored, noted) = (digest.to_string(), number(*stored), text(now));
+    statement.execute(params![target, digest, run.0, session, stored, hashed, noted, ahead, ahead_hashed])?;
     Ok(())
 }
 
@@ -91,7 +96,12 @@ fn find_left_upload(
     )?;
     let read = |row: &rusqlite::Row<'_>| {
         let (run, session, hashed) = (RunId(row.get("run")?), row.get("session")?, row.get("hashed")?);
-        let upload = UploadRecord { target: target.to_owned(), digest, session, stored: count(row, "stored")?, hashed };
+        let ahead = match row.get("ahead_hashed")? {
+            Some(hashed) => Some((count(row, "ahead")?, hashed)),
+            None => None,
+        };
+        let stored = count(row, "stored")?;
+        let upload = UploadRecord { target: target.to_owned(), digest, session, stored, hashed, ahead };
         Ok((run, upload))
     };
     statement.query_row(params![target, digest.to_string(), text(now - KEPT)], read).optional()
@@ -131,7 +141,7 @@ mod tests {
 
     fn upload(stored: u64) -> UploadRecord {
         let (target, session) = ("t/a".to_owned(), "http://t/v2/a/blobs/uploads/1".to_owned());
-        UploadRecord { target, digest: Digest::of(b"x"), session, stored, hashed: vec![1, 2, 3] }
+        UploadRecord { target, digest: Digest::of(b"x"), session, stored, hashed: vec![1, 2, 3], ahead: None }
     }
 
     #[tokio::test]
@@ -142,16 +152,16 @@ mod tests {
         let next = RunId(run.0 + 1);
         let left = async |target: &str| journal.take_left_upload(next, target, Digest::of(b"x")).await.unwrap();
         journal.note_upload(run, upload(10)).await.unwrap();
-        journal.note_upload(run, upload(20)).await.unwrap();
-        journal.write_notes().await.unwrap();
+        let last = UploadRecord { ahead: Some((30, vec![4, 5])), ..upload(20) };
+        journal.note_upload(run, last.clone()).await.unwrap();
         assert_eq!(left("t/a").await, None, "it is still sent");
         end(&journal, run).await;
         assert_eq!(begun(&journal).await, next);
         assert_eq!(left("t/b").await, None);
-        assert_eq!(left("t/a").await, Some(upload(20)));
+        assert_eq!(left("t/a").await, Some(last.clone()));
         assert_eq!(left("t/a").await, None, "it is taken");
         end(&journal, next).await;
-        assert_eq!(left("t/a").await, Some(upload(20)), "nothing came of it");
+        assert_eq!(left("t/a").await, Some(last), "nothing came of it");
         journal.forget_upload("t/a", Digest::of(b"x")).await.unwrap();
         journal.write_notes().await.unwrap();
         assert_eq!(left("t/a").await, None);

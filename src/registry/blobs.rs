@@ -1,83 +1,146 @@
 //! Blobs (distribution-spec, "Pulling blobs"): found, and read from any offset. Nothing is verified here.
+//!
+//! A HEAD is a hint. Its status says whether the blob is there; a length that contradicts the descriptor is checked by
+//! a GET before it is believed, since some registries and proxies state a wrong length or none with a HEAD.
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
 use http::{HeaderValue, Method, StatusCode};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::answer::{Answer, Body, Context};
 use super::permits::{Door, Permit};
+use super::retry::Kind;
 use super::transport::{Call, Expects};
 use super::trouble::broken_off;
 use super::{Registry, Repository};
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, ErrorKind, Step, StoreError};
 
+/// Memory of whether the last HEAD of a blob at a registry failed. Then the next one is sent once only, so that a
+/// registry without HEAD costs one request a blob.
+#[derive(Debug, Default)]
+pub(crate) struct Looks(AtomicBool);
+
+impl Looks {
+    fn kind(&self) -> Kind {
+        if self.0.load(Ordering::Relaxed) { Kind::Glance } else { Kind::Read }
+    }
+
+    /// Notes how a look ended, and returns whether it is the first that failed.
+    fn ended(&self, failed: bool) -> bool {
+        !self.0.swap(failed, Ordering::Relaxed) && failed
+    }
+}
+
 impl Repository {
     /// Whether the blob is here, with the length that it should have. With another one it is not, and is to be sent again; as
     /// is one that may not be looked for where it is to be written: a repository that is not there yet is denied to read at
-    /// some registries, and the answer to the upload decides.
+    /// some registries, and the answer to the upload decides. A redirect to a store means that it is here.
+    ///
+    /// # Errors
+    /// The registry did not say: nothing is known of the blob.
     pub(crate) async fn head_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
-        match self.find_blob(blob).await {
+        let looked = match self.find_blob(blob).await {
             Err(error) if error.kind == ErrorKind::Denied && self.is_written() => {
                 tracing::debug!(%error, "the blob may not be looked for: it is sent");
-                Ok(false)
+                return Ok(false);
             }
-            found => found,
+            looked => looked,
+        };
+        if let (true, Err(error)) = (self.registry.looks.ended(looked.is_err()), &looked) {
+            tracing::warn!(
+                place = %error.place,
+                "the registry does not say whether it has a blob ({}); blobs that it may have are sent again", error.detail
+            );
         }
+        looked
     }
 
     async fn find_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest))?;
-        let answer = self.registry.send(&context, Call::read(Method::HEAD, url, self.reading())).await?;
+        let call = Call::new(self.registry.looks.kind(), Method::HEAD, url, self.reading());
+        let answer = self.registry.send(&context, call.that_stops_at_store()).await?;
         match answer.status {
             StatusCode::NOT_FOUND => Ok(false),
-            status if status.is_success() => {
-                let Some(stored) = length(&answer).filter(|stored| *stored != blob.size) else { return Ok(true) };
-                tracing::warn!(
-                    place = %context.place, blob = %blob.digest, stored, wanted = blob.size,
-                    "the registry has a blob in another length than it should have; it is sent again"
-                );
-                self.registry.upload.learn_it_lies();
-                Ok(false)
-            }
+            status if status.is_success() => match length(&answer).filter(|stated| *stated != blob.size) {
+                Some(stated) => Ok(self.has_length_of(blob, stated).await),
+                None => Ok(true),
+            },
+            status if status.is_redirection() && answer.headers.contains_key(LOCATION) => Ok(true),
             _ => Err(answer.refusal(&context)),
         }
     }
 
-    /// What a registry says that it has, after it has said that it stored the blob. `None` where it does not say.
+    /// True if a blob of which a HEAD stated another length has the right one all the same.
+    async fn has_length_of(&self, blob: &Descriptor, stated: u64) -> bool {
+        let stored = self.length_by_get(blob).await;
+        if stored == Some(blob.size) {
+            tracing::debug!(place = %self.place, blob = %blob.digest, stated, "a HEAD stated a wrong length, and GET the right one");
+            return true;
+        }
+        tracing::warn!(
+            place = %self.place, blob = %blob.digest, stored = stored.unwrap_or(stated), wanted = blob.size,
+            "the registry has a blob in another length than it should have; it is sent again"
+        );
+        self.registry.upload.learn_it_lies();
+        false
+    }
+
+    /// The length that a registry has of a blob, after it has said that it stored it. `None` where it does not say.
     pub(crate) async fn stored_length(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
-        let answer = self.registry.send(&context, Call::read(Method::HEAD, url, self.reading())).await.ok()?;
-        // Some send no length with a HEAD, and who says nothing else says 0.
-        length(&answer).filter(|stored| answer.status.is_success() && *stored > 0)
+        let call = Call::new(self.registry.looks.kind(), Method::HEAD, url, self.reading());
+        let answer = self.registry.send(&context, call.that_stops_at_store()).await.ok()?;
+        let stated = length(&answer).filter(|_| answer.status.is_success())?;
+        if stated == blob.size { Some(stated) } else { self.length_by_get(blob).await }
     }
 
+    /// The length of a blob as a GET of its first byte states it. No more of it is read.
+    async fn length_by_get(&self, blob: &Descriptor) -> Option<u64> {
+        let context = self.context(Step::FindBlob, blob.digest);
+        let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
+        let call = Call::read(Method::GET, url, self.reading()).expects(Expects::Blob(Door::Common));
+        let call = call
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+            .header(RANGE, HeaderValue::from_static("bytes=0-0"));
+        let answer = self.registry.send(&context, call).await.ok()?;
+        let of_range = || answer.header(&CONTENT_RANGE)?.rsplit_once('/')?.1.trim().parse().ok();
+        match answer.status {
+            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => of_range(),
+            status if status.is_success() => length(&answer),
+            _ => None,
+        }
+    }
+
+    /// The bytes from `offset` on. Where the registry refuses the range, or sends another one, the whole blob is read
+    /// and its beginning dropped.
     pub(crate) async fn get_blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
         if offset > 0 && offset >= blob.size {
             return Ok(stream::empty().boxed());
         }
         let context = self.context(Step::ReadBlob, blob.digest);
-        let url = self.url(&context, &format!("blobs/{}", blob.digest))?;
-        let door = if offset > 0 { Door::BlobResumed } else { Door::BlobRead };
-        let mut call = Call::new(self.reads, Method::GET, url, self.reading()).expects(Expects::Blob(door));
-        call = call.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if offset > 0 {
-            let range = HeaderValue::from_str(&format!("bytes={offset}-"));
-            call = call.header(RANGE, range.map_err(|error| context.error(ErrorKind::Invalid, error))?);
+        let mut answer = self.request_blob(&context, blob, offset).await?;
+        let is_odd = match answer.status {
+            StatusCode::PARTIAL_CONTENT => !begins_at(&answer, offset),
+            status => status == StatusCode::BAD_REQUEST || status == StatusCode::RANGE_NOT_SATISFIABLE,
+        };
+        if offset > 0 && is_odd {
+            tracing::debug!(place = %self.place, blob = %blob.digest, offset, status = %answer.status, "the blob is read without a range");
+            answer = self.request_blob(&context, blob, 0).await?;
         }
-        let answer = self.registry.send(&context, call).await?;
         let skip = match answer.status {
-            StatusCode::PARTIAL_CONTENT if offset > 0 => {
-                begins_at(&context, &answer, offset)?;
-                0
+            StatusCode::PARTIAL_CONTENT if begins_at(&answer, offset) => 0,
+            // The range was ignored, or not asked for: this is the whole blob.
+            status if status.is_success() && begins_at(&answer, 0) => offset,
+            status if status.is_success() => {
+                return Err(context.error(ErrorKind::Invalid, other_range(&answer, offset)));
             }
-            // The range was ignored: this is the whole blob.
-            StatusCode::OK => offset,
             _ => return Err(answer.refusal(&context)),
         };
         match answer.body {
@@ -85,22 +148,35 @@ impl Repository {
             Body::Whole(bytes) => Ok(stream::iter([Ok(bytes)]).boxed()),
         }
     }
+
+    async fn request_blob(&self, context: &Context, blob: &Descriptor, offset: u64) -> Result<Answer, StoreError> {
+        let url = self.url(context, &format!("blobs/{}", blob.digest))?;
+        let door = if offset > 0 { Door::BlobResumed } else { Door::BlobRead };
+        let mut call = Call::new(self.reads, Method::GET, url, self.reading()).expects(Expects::Blob(door));
+        call = call.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if offset > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={offset}-"));
+            call = call.header(RANGE, range.map_err(|error| context.error(ErrorKind::Invalid, error))?);
+        }
+        self.registry.send(context, call).await
+    }
 }
 
 fn length(answer: &Answer) -> Option<u64> {
     answer.header(&CONTENT_LENGTH)?.trim().parse().ok()
 }
 
-/// A range that begins elsewhere would go unnoticed until the whole blob has been sent.
-fn begins_at(context: &Context, answer: &Answer, offset: u64) -> Result<(), StoreError> {
-    let Some(range) = answer.header(&CONTENT_RANGE) else { return Ok(()) };
+/// True if the bytes of an answer begin there, as far as it says: a range from elsewhere would go unnoticed until the
+/// whole blob has been sent.
+fn begins_at(answer: &Answer, offset: u64) -> bool {
+    let Some(range) = answer.header(&CONTENT_RANGE) else { return true };
     let first = range.trim().strip_prefix("bytes").and_then(|rest| rest.trim().split('-').next()?.parse::<u64>().ok());
-    if first == Some(offset) {
-        return Ok(());
-    }
-    let range: String = range.chars().take(64).collect();
-    Err(context
-        .error(ErrorKind::Invalid, format!("asked for the bytes from {offset} on, the registry sends {range:?}")))
+    first == Some(offset)
+}
+
+fn other_range(answer: &Answer, offset: u64) -> String {
+    let range: String = answer.header(&CONTENT_RANGE).unwrap_or_default().chars().take(64).collect();
+    format!("asked for the bytes from {offset} on, the registry sends {range:?}")
 }
 
 /// A body being read.

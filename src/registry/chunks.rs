@@ -1,12 +1,17 @@
 //! The bytes of a session in chunks (distribution-spec, "Pushing a blob in chunks"): each held in memory until the registry
 //! has it, so that a chunk that breaks off goes on from where the registry says that it stands.
+//!
+//! A success means that the registry took the whole chunk, whatever its `Range` states: Amazon's stays at the end of
+//! the first chunk (aws/containers-roadmap#2831), others state that of the chunk alone, or one byte too many. The
+//! digest of the commit decides. A `Range` counts only where a chunk was refused or broke off, and only in a session
+//! that has not stated a wrong one.
 
-use bytes::{Buf as _, Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{Method, StatusCode};
 
 use super::answer::{Answer, Context};
+use super::feed::Feed;
 use super::manner::Way;
 use super::retry::{self, Failure, Kind};
 use super::transport::{Call, Payload};
@@ -26,6 +31,30 @@ struct Standing {
     trouble: Option<StoreError>,
 }
 
+/// Why an upload does not go on behind a chunk.
+enum Unsent {
+    /// The registry refuses the chunk, or its place in the blob: it may take the blob in one piece.
+    Refused(StoreError),
+    /// Anything else.
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Unsent {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Bytes that a session has beyond those whose hash was noted: the chunk that was on its way when an earlier process
+/// ended, or a part of it.
+#[derive(Debug)]
+pub(super) struct Surplus {
+    /// Number of bytes that the session has.
+    pub(super) stored: u64,
+    /// The end of that chunk, and the hash of all bytes before it.
+    pub(super) end: store::Standing,
+}
+
 /// How the bytes went.
 pub(super) struct Sent {
     /// In so many chunks.
@@ -34,16 +63,23 @@ pub(super) struct Sent {
     pub(super) is_smooth: bool,
 }
 
+/// The progress of an upload: an offset, and the hash of all bytes before it where somebody wants to know.
+struct Course {
+    offset: u64,
+    hashed: Option<Digester>,
+}
+
 impl Session {
     /// Sends all bytes; the empty PUT that commits them is left.
     pub(super) async fn send_chunks(&mut self, bytes: Verified) -> Result<Sent, StoreError> {
-        let begun = self.standing.as_ref().map_or(0, |standing| standing.stored);
-        let mut sent = Sent { chunks: u32::from(begun > 0), is_smooth: begun == 0 };
-        let mut feed = Feed { bytes, piece: Bytes::new(), whole: Bytes::new() };
-        let (mut offset, mut fruitless, mut waiting) = (begun, 0, Bytes::new());
+        let is_resumed = self.standing.is_some();
+        let mut sent = Sent { chunks: if is_resumed { 2 } else { 0 }, is_smooth: !is_resumed };
+        let mut feed = Feed::new(bytes);
+        let (mut course, mut waiting) = self.begin_course(&mut feed).await?;
+        let mut fruitless = 0;
         loop {
             let size = self.chunk_size();
-            let left = usize::try_from(self.blob.size - offset).unwrap_or(usize::MAX);
+            let left = usize::try_from(self.blob.size - course.offset).unwrap_or(usize::MAX);
             waiting = feed.fill(waiting, size.min(left)).await?;
             if waiting.is_empty() {
                 return Ok(sent);
@@ -51,32 +87,91 @@ impl Session {
             let chunk = waiting.slice(..size.min(waiting.len()));
             let half = chunk.len().div_ceil(2) as u64;
             sent.chunks = sent.chunks.saturating_add(1);
-            let Standing { stored, trouble } = self.chunk(offset, chunk, fruitless).await?;
-            // Never beyond what was sent: see `within`.
-            waiting.advance(usize::try_from(stored - offset).unwrap_or(usize::MAX).min(waiting.len()));
-            let gets_on = stored - offset >= half || stored == self.blob.size;
+            let end = feed.hashed().filter(|_| chunk.len() == waiting.len());
+            let before = store::Standing {
+                stored: course.offset,
+                hashed: course.hashed.clone().unwrap_or_else(|| self.unhashed()),
+            };
+            let ahead =
+                end.clone().map(|hashed| store::Standing { stored: course.offset + chunk.len() as u64, hashed });
+            self.note(&feed, &before, ahead.as_ref()).await;
+            let Standing { stored, trouble } = match self.chunk(course.offset, chunk, fruitless).await {
+                Ok(standing) => standing,
+                Err(Unsent::Refused(error)) if course.offset > 0 && (self.misstates || sent.is_smooth) => {
+                    return Err(self.in_one_piece_next(error));
+                }
+                Err(Unsent::Refused(error) | Unsent::Failed(error)) => return Err(error),
+            };
+            let gets_on = stored - course.offset >= half || stored == self.blob.size;
             fruitless = if gets_on { 0 } else { fruitless + 1 };
-            offset = stored;
-            if let Some(left) = self.left(&feed, offset).filter(|_| waiting.is_empty()) {
-                feed.bytes.tell(left).await;
+            // Never beyond what was sent: see `within`.
+            let taken = usize::try_from(stored - course.offset).unwrap_or(usize::MAX).min(waiting.len());
+            course.advance(&waiting.split_to(taken), end.filter(|_| waiting.is_empty()));
+            if stored == self.blob.size {
+                // The last chunk is what proves the whole to a later process, which reads it again.
+                self.note(&feed, &before, ahead.as_ref()).await;
+            } else if let Some(hashed) = course.hashed.clone() {
+                self.note(&feed, &store::Standing { stored, hashed }, None).await;
             }
             if let Some(trouble) = trouble {
                 sent.is_smooth = false;
                 if fruitless > FRUITLESS {
                     return Err(trouble);
                 }
-                tracing::debug!(%trouble, offset, "a chunk came to grief, and the upload goes on");
+                tracing::debug!(%trouble, offset = course.offset, "a chunk came to grief, and the upload goes on");
             }
         }
     }
 
-    /// What is left for a later process to go on with when the registry has all that came out of the feed.
-    fn left(&self, feed: &Feed, stored: u64) -> Option<Suspended> {
-        if stored == self.blob.size || !self.repository.may_be_kept(&self.location) {
-            return None;
+    /// The place where the bytes begin that the registry has not, and those of them that are read already. What the
+    /// session has beyond the noted hash is read from the source once more: only where it is what the earlier process
+    /// sent does the upload go on.
+    async fn begin_course(&mut self, feed: &mut Feed) -> Result<(Course, Bytes), StoreError> {
+        let hashes = feed.bytes.is_followed();
+        let Some(store::Standing { stored, mut hashed }) = self.standing.clone() else {
+            let hashed = hashes.then(|| self.unhashed());
+            return Ok((Course { offset: 0, hashed }, Bytes::new()));
+        };
+        let Some(Surplus { stored: has, end }) = self.surplus.take() else {
+            return Ok((Course { offset: stored, hashed: hashes.then_some(hashed) }, Bytes::new()));
+        };
+        let length = usize::try_from(end.stored - stored).unwrap_or(usize::MAX);
+        let mut waiting = feed.fill(Bytes::new(), length).await?;
+        let mut all = hashed.clone();
+        all.update(&waiting);
+        if all.saved() != end.hashed.saved() {
+            let detail = "the source gives other bytes than an earlier process sent, so the upload restarts";
+            return Err(self.context(Step::SendBlob).error(ErrorKind::Unavailable, detail));
         }
-        let standing = store::Standing { stored, hashed: feed.hashed()? };
-        Some(Suspended { session: self.location.to_string(), standing })
+        let has_of_it = waiting.split_to(usize::try_from(has - stored).unwrap_or(usize::MAX).min(waiting.len()));
+        hashed.update(&has_of_it);
+        Ok((Course { offset: has, hashed: hashes.then_some(hashed) }, waiting))
+    }
+
+    fn unhashed(&self) -> Digester {
+        Digester::like(&self.blob.digest)
+    }
+
+    /// Notes how much the session has, and how much it has when it has taken the chunk that is about to be sent:
+    /// whichever a later process finds, it goes on from there.
+    fn note(
+        &self,
+        feed: &Feed,
+        standing: &store::Standing,
+        ahead: Option<&store::Standing>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let is_kept = feed.bytes.is_followed() && self.repository.may_be_kept(&self.location);
+        if feed.bytes.is_followed() && !is_kept {
+            self.repository.registry.upload.say_once_that_sessions_are_not_kept(&self.repository.place);
+        }
+        let session = || self.location.to_string();
+        let left = is_kept.then(|| Suspended { session: session(), standing: standing.clone(), ahead: ahead.cloned() });
+        let told = left.map(|left| feed.bytes.tell(left));
+        async move {
+            if let Some(told) = told {
+                told.await;
+            }
+        }
     }
 
     fn chunk_size(&self) -> usize {
@@ -88,7 +183,7 @@ impl Session {
     }
 
     /// Sends a chunk that begins at `offset`.
-    async fn chunk(&mut self, offset: u64, chunk: Bytes, fruitless: u32) -> Result<Standing, StoreError> {
+    async fn chunk(&mut self, offset: u64, chunk: Bytes, fruitless: u32) -> Result<Standing, Unsent> {
         let context = self.context(Step::SendBlob);
         let length = chunk.len();
         let answer = match self.patch(&context, offset, chunk).await {
@@ -100,13 +195,15 @@ impl Session {
                 }
                 return self.ask_after(error, offset, length, fruitless).await;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         match answer.status {
             // distribution-spec says 202; ECR says 201, others 204.
-            StatusCode::ACCEPTED | StatusCode::CREATED | StatusCode::NO_CONTENT => {
+            status if status.is_success() => {
                 self.follow(&context, &answer)?;
-                taken(&context, &answer, offset, length)
+                let stored = offset + length as u64;
+                self.compare_range(&answer, stored);
+                Ok(Standing { stored, trouble: None })
             }
             status if retry::failure_of(status, &answer.headers) == Some(Failure::Failing) => {
                 self.ask_after(answer.refusal(&context), offset, length, fruitless).await
@@ -114,12 +211,27 @@ impl Session {
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 self.follow(&context, &answer)?;
                 match stored(&answer, offset) {
-                    Some(stored) if stored != offset => within(stored, offset, length, answer.refusal(&context)),
+                    Some(stored) if stored != offset && !self.misstates => {
+                        within(stored, offset, length, answer.refusal(&context)).map_err(Unsent::Refused)
+                    }
                     _ => self.chunk_refused(&context, &answer, offset, length),
                 }
             }
             _ => self.chunk_refused(&context, &answer, offset, length),
         }
+    }
+
+    /// Compares the `Range` of a success with what was sent. Another one is not believed, and neither is any later one.
+    fn compare_range(&mut self, answer: &Answer, sent: u64) {
+        if self.misstates || !answer.headers.contains_key(RANGE) || range(answer) == Some(sent) {
+            return;
+        }
+        self.misstates = true;
+        let stated = answer.header(&RANGE).unwrap_or_default();
+        tracing::debug!(
+            place = %self.repository.place, blob = %self.blob.digest, sent, stated = ?stated.chars().take(64).collect::<String>(),
+            "the registry took a chunk, and its Range is not the end of what was sent; the digest will decide"
+        );
     }
 
     async fn patch(&self, context: &Context, offset: u64, chunk: Bytes) -> Result<Answer, StoreError> {
@@ -148,15 +260,31 @@ impl Session {
         offset: u64,
         length: usize,
         fruitless: u32,
-    ) -> Result<Standing, StoreError> {
+    ) -> Result<Standing, Unsent> {
+        if self.misstates {
+            return Err(trouble.into());
+        }
         let registry = &self.repository.registry;
         tokio::time::sleep(registry.tempo.first_pause * 2u32.pow(fruitless)).await;
         let context = self.context(Step::SendBlob);
         let asked = registry.send(&context, Call::read(Method::GET, self.location.clone(), self.scopes())).await;
-        let Ok(answer) = asked else { return Err(trouble) };
-        let Some(stands) = stored(&answer, offset).filter(|_| answer.status.is_success()) else { return Err(trouble) };
+        let Ok(answer) = asked else { return Err(trouble.into()) };
+        let Some(stands) = stored(&answer, offset).filter(|_| answer.status.is_success()) else {
+            return Err(trouble.into());
+        };
         self.follow(&context, &answer)?;
-        within(stands, offset, length, trouble)
+        Ok(within(stands, offset, length, trouble)?)
+    }
+
+    /// True if the session says that it has all bytes, so that a commit can be sent again.
+    pub(super) async fn stands_at_end(&mut self) -> bool {
+        let registry = &self.repository.registry;
+        tokio::time::sleep(registry.tempo.first_pause).await;
+        let context = self.context(Step::CommitBlob);
+        let asked = registry.send(&context, Call::read(Method::GET, self.location.clone(), self.scopes())).await;
+        let Ok(answer) = asked else { return false };
+        let has_all = answer.status.is_success() && range(&answer) == Some(self.blob.size);
+        has_all && !self.misstates && self.follow(&context, &answer).is_ok()
     }
 
     /// A chunk of which the registry has said that it does not take it. Smaller ones may do; and a registry that does not
@@ -167,7 +295,7 @@ impl Session {
         answer: &Answer,
         offset: u64,
         length: usize,
-    ) -> Result<Standing, StoreError> {
+    ) -> Result<Standing, Unsent> {
         let manner = &self.repository.registry.upload;
         let is_too_large = matches!(answer.status.as_u16(), 413 | 416);
         if offset == 0 && is_too_large && manner.learn_chunk_is_too_large(length) {
@@ -176,9 +304,24 @@ impl Session {
         if takes_no_chunks(answer) && manner.learn_chunks_are_refused(offset == 0) {
             let detail =
                 format!("{}: the registry takes no chunks, and gets blobs in one piece from now on", answer.detail());
-            return Err(context.error(ErrorKind::Unavailable, detail));
+            return Err(context.error(ErrorKind::Unavailable, detail).into());
         }
-        Err(answer.refusal(context))
+        let error = answer.refusal(context);
+        let is_of_its_place = self.misstates || matches!(answer.status.as_u16(), 400 | 405 | 409 | 416 | 422 | 501);
+        Err(if is_of_its_place { Unsent::Refused(error) } else { Unsent::Failed(error) })
+    }
+}
+
+impl Course {
+    /// Takes in that the registry has these bytes more. `hashed` is the hash of all before their end, where it is
+    /// known.
+    fn advance(&mut self, taken: &[u8], hashed: Option<Digester>) {
+        self.offset += taken.len() as u64;
+        match (hashed, &mut self.hashed) {
+            (Some(hashed), own) => *own = Some(hashed),
+            (None, Some(own)) => own.update(taken),
+            (None, None) => {}
+        }
     }
 }
 
@@ -192,18 +335,6 @@ fn takes_no_chunks(answer: &Answer) -> bool {
             !answer.codes().iter().any(|code| of_session.contains(&code.as_str()))
         }
         _ => false,
-    }
-}
-
-/// Where a session stands that has taken a chunk: at its end, unless it says otherwise.
-fn taken(context: &Context, answer: &Answer, offset: u64, length: usize) -> Result<Standing, StoreError> {
-    let end = offset + length as u64;
-    match range(answer) {
-        Some(stored) if stored != end => {
-            let detail = format!("the registry has {stored} bytes after {end} were sent");
-            within(stored, offset, length, context.error(ErrorKind::Unavailable, detail))
-        }
-        _ => Ok(Standing { stored: end, trouble: None }),
     }
 }
 
@@ -234,42 +365,4 @@ fn range(answer: &Answer) -> Option<u64> {
     let range = answer.header(&RANGE)?.trim();
     let last = range.strip_prefix("bytes=").unwrap_or(range).strip_prefix("0-")?;
     last.parse::<u64>().ok()?.checked_add(1)
-}
-
-/// The bytes that are still to come.
-struct Feed {
-    bytes: Verified,
-    /// What is left of the last piece.
-    piece: Bytes,
-    /// That piece as it came.
-    whole: Bytes,
-}
-
-impl Feed {
-    /// The hash of all that has been taken out; `None` where nobody wants to know.
-    fn hashed(&self) -> Option<Digester> {
-        let mut hashed = self.bytes.hashed_before_last()?.clone();
-        hashed.update(&self.whole[..self.whole.len() - self.piece.len()]);
-        Some(hashed)
-    }
-
-    /// Adds to what waits to be sent until that is so many bytes, or all there are: the last come when all are proven.
-    async fn fill(&mut self, waiting: Bytes, size: usize) -> Result<Bytes, StoreError> {
-        if !waiting.is_empty() && waiting.len() >= size {
-            return Ok(waiting);
-        }
-        let mut chunk = BytesMut::with_capacity(size);
-        chunk.extend_from_slice(&waiting);
-        drop(waiting);
-        while chunk.len() < size {
-            if self.piece.is_empty() {
-                let Some(piece) = self.bytes.next().await else { break };
-                self.piece = piece?;
-                self.whole = self.piece.clone();
-            }
-            let room = size - chunk.len();
-            chunk.extend_from_slice(&self.piece.split_to(room.min(self.piece.len())));
-        }
-        Ok(chunk.freeze())
-    }
 }

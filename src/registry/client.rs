@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use url::Url;
 
 use super::auth::Auth;
+use super::blobs::Looks;
 use super::connect::{self, Via};
 use super::credentials::Wire;
 use super::manner::Manner;
@@ -19,7 +20,7 @@ use super::permits::Gate;
 use super::resolver::{GuardedResolver, Lookup};
 use super::retry::Tempo;
 use super::seek::OwnMount;
-use super::trouble::Trouble;
+use super::trouble::{Approach, Trouble};
 use super::unmountable::Unmountable;
 use super::{Credentials, Kind, MeterSnapshot, Options, Repository, TokenService, Transport};
 use super::{locate, manifests, realm, retry};
@@ -45,6 +46,8 @@ pub struct Server {
     guarded: OnceLock<reqwest::Client>,
     lookup: Lookup,
     pub(crate) via: Via,
+    /// True if anybody has ever answered there.
+    pub(crate) has_answered: AtomicBool,
     transport: Transport,
     /// How many counted reads of a window are left to others.
     keep: AtomicU64,
@@ -57,6 +60,8 @@ pub struct Server {
     /// The largest manifest that is read, in bytes.
     pub(crate) max_manifest: usize,
     pub(crate) own_mount: OwnMount,
+    /// Its last answer to a HEAD of a blob.
+    pub(crate) looks: Looks,
     /// Whether the setting without which Amazon's mount nothing has been named.
     named_mounting: AtomicBool,
     referrers_api: AtomicU8,
@@ -234,6 +239,7 @@ impl Server {
             guarded: OnceLock::new(),
             lookup: Lookup::system(),
             via: Via::new(&base, &options.transport),
+            has_answered: AtomicBool::new(false),
             transport: options.transport.clone(),
             keep: AtomicU64::new(options.limits.keep),
             base,
@@ -242,6 +248,7 @@ impl Server {
             meter: Meter::default(),
             tempo,
             own_mount: OwnMount::default(),
+            looks: Looks::default(),
             named_mounting: AtomicBool::new(false),
             referrers_api: AtomicU8::new(ReferrersApi::Unknown as u8),
             tag_pages: Paging::default(),
@@ -251,6 +258,15 @@ impl Server {
             probed: tokio::sync::Mutex::new(false),
             locks: Mutex::default(),
         })
+    }
+
+    /// Facts about the way to `url`, for the words of an error.
+    pub(crate) fn approach(&self, url: &Url) -> Approach {
+        Approach {
+            via: self.via.to(url),
+            shows_certificate: self.transport.tls.identity.is_some(),
+            has_answered: self.has_answered.load(Ordering::Relaxed),
+        }
     }
 
     /// How these credentials reach who is to be asked for them. What a cloud is shown goes to a verified authority only.

@@ -2,7 +2,7 @@
 //! Nothing is sent from here.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use super::Kind;
 use super::options::{UploadMode, Uploads};
@@ -38,6 +38,8 @@ pub(crate) struct Manner {
     /// Whether the kind of registry is known to store what it says that it stored.
     is_known: bool,
     known: Mutex<Known>,
+    /// Logs once that uploads at this registry do not outlive the process.
+    unkept: Once,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,9 @@ struct Known {
     is_a_guess: bool,
     /// Blobs that broke off in one piece, the latest last.
     broke_off: VecDeque<Digest>,
+    /// Blobs whose chunks were taken and not put together, the latest last, and whether they were sent in one piece
+    /// since.
+    not_joined: VecDeque<(Digest, bool)>,
     chunk: usize,
     /// The least that the registry takes, the last chunk apart.
     least: usize,
@@ -69,11 +74,17 @@ impl Manner {
             least: kind.least_chunk(),
             is_a_guess: false,
             broke_off: VecDeque::new(),
+            not_joined: VecDeque::new(),
             whole_was_refused: false,
             chunks_were_refused: false,
             lied: false,
         };
-        Self { learns: uploads.mode == UploadMode::Auto, is_known: kind != Kind::Plain, known: Mutex::new(known) }
+        Self {
+            learns: uploads.mode == UploadMode::Auto,
+            is_known: kind != Kind::Plain,
+            known: Mutex::new(known),
+            unkept: Once::new(),
+        }
     }
 
     /// The way that the next upload goes.
@@ -142,6 +153,37 @@ impl Manner {
         true
     }
 
+    /// Takes in that the registry took all chunks of a blob, and did not put them together. Whether the blob is to be
+    /// sent in one piece: once, whatever the operator has chosen, for chunks have brought nothing; never where one
+    /// piece was refused.
+    pub(crate) fn learn_chunks_failed(&self, blob: Digest) -> bool {
+        let mut known = self.known();
+        if known.whole_was_refused || known.not_joined.iter().any(|(other, _)| *other == blob) {
+            return false;
+        }
+        known.not_joined.push_back((blob, false));
+        if known.not_joined.len() > MOST_BROKEN {
+            known.not_joined.pop_front();
+        }
+        true
+    }
+
+    /// True if a blob goes in one piece now since its chunks were not put together. The answer is yes once.
+    pub(crate) fn takes_one_piece_now(&self, blob: &Digest) -> bool {
+        let mut known = self.known();
+        let waiting = known.not_joined.iter_mut().find(|(other, was_sent)| other == blob && !was_sent);
+        waiting.map(|(_, was_sent)| *was_sent = true).is_some()
+    }
+
+    /// Takes in that such a blob arrived in one piece: chunks were what was wrong.
+    pub(crate) fn learn_one_piece_arrived(&self, blob: &Digest) {
+        let mut known = self.known();
+        known.not_joined.retain(|(other, _)| other != blob);
+        if self.learns && !known.whole_was_refused {
+            (known.in_chunks, known.chunks_were_refused) = (false, true);
+        }
+    }
+
     /// Whether a blob that is said to be stored, and went in so many chunks, is to be looked for. Some have stored the last
     /// chunk alone (Artifactory); a body in one piece is hashed as it is, unless there was a lie already.
     pub(crate) fn is_to_be_proven(&self, chunks: u32) -> bool {
@@ -175,6 +217,16 @@ impl Manner {
             }
             None => false,
         }
+    }
+
+    /// Logs, once for a registry, that an upload in chunks cannot be resumed by a later process.
+    pub(crate) fn say_once_that_sessions_are_not_kept(&self, place: &str) {
+        self.unkept.call_once(|| {
+            tracing::info!(
+                place,
+                "uploads in chunks restart after an interruption here: the address of a session is elsewhere, or holds what may be a key"
+            );
+        });
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -14,12 +14,13 @@ use url::Url;
 use super::answer::{Answer, Context};
 use super::challenge::challenges;
 use super::credentials::Login;
+use super::misdirection;
 use super::pace::Class;
 use super::paging::MAX_PAGE;
 use super::permits::Door;
 use super::scope::Scopes;
 use super::transport::{Call, Expects, SMALL};
-use super::trouble::{describe, wants_tls};
+use super::trouble::describe;
 use super::{Party, Registry, Repository, connect, locate, realm, retry};
 use crate::oci::{Descriptor, Digest, ManifestRef, MediaType, Tag};
 use crate::store::{Begun, ErrorKind, Step, StoreError};
@@ -120,7 +121,7 @@ impl Registry {
         let sent = sent.map_err(|_| context.error(ErrorKind::Unavailable, "no answer in time"))?;
         self.meter.answered(&Method::GET, sent.as_ref().ok().map(reqwest::Response::status));
         let response = sent.map_err(|error| {
-            let trouble = describe(&error, &url, self.via.to(&url));
+            let trouble = describe(&error, &url, &self.approach(&url));
             context.error(trouble.kind(), trouble.detail())
         })?;
         let proof = self.proof(&response);
@@ -223,7 +224,7 @@ impl Registry {
                 break;
             }
         }
-        if let Some(trouble) = wants_tls(status, &body, url) {
+        if let Some(trouble) = misdirection::of_answer(status, &body, url) {
             return context.error(trouble.kind(), trouble.detail());
         }
         let answer =

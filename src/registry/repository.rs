@@ -24,7 +24,7 @@ pub struct Repository {
     pub(crate) name: RepositoryName,
     /// On whose behalf it is read and written.
     pub(crate) party: Party,
-    place: Arc<str>,
+    pub(crate) place: Arc<str>,
     /// What reading by digest is, as far as repeating it is concerned.
     pub(crate) reads: Kind,
     /// Whether it is written to.

@@ -5,28 +5,41 @@ use http::{Method, header::LOCATION};
 use url::Url;
 
 use super::Repository;
-use super::chunks::stored_bytes;
+use super::answer::{Answer, Context};
+use super::chunks::{Surplus, stored_bytes};
 use super::manner::Way;
 use super::retry;
 use super::scope::Scopes;
 use super::transport::Call;
 use super::upload::{Session, location};
 use crate::oci::{Descriptor, Digest};
-use crate::store::{Step, StoreError, Suspended, Upload};
+use crate::store::{Standing, Step, StoreError, Suspended, Upload};
 
 impl Repository {
-    /// The session where it stands as `left` says. `None` where it is gone, stands elsewhere, or there are no chunks; and where
-    /// nothing of the blob would be left to send, since another manifest states another size of it.
+    /// The session where it stands as `left` says: at the noted bytes, behind the chunk that was about to be sent, or
+    /// within that chunk. `None`, with a line in the log that says why, where it is gone or stands elsewhere, where
+    /// there are no chunks, and where nothing of the blob would be left to send, since another manifest states another
+    /// size of it.
     pub(super) async fn resume(
         &self,
         blob: &Descriptor,
         left: &Suspended,
     ) -> Result<Option<Box<dyn Upload>>, StoreError> {
         let context = self.context(Step::BeginUpload, blob.digest);
-        let Ok(session) = left.session.parse::<Url>() else { return Ok(None) };
-        let goes_in_chunks = matches!(self.registry.upload.way(), Way::Chunks(_));
-        if left.standing.stored >= blob.size || !goes_in_chunks || !self.may_be_kept(&session) {
-            return Ok(None);
+        let restarts = |why: &str| {
+            let noted = left.standing.stored;
+            tracing::info!(target = %context.place, digest = %blob.digest, noted, "an interrupted upload restarts: {why}");
+            Ok(None)
+        };
+        let Ok(session) = left.session.parse::<Url>() else { return restarts("the noted session has no address") };
+        if left.standing.stored >= blob.size || left.ahead.as_ref().is_some_and(|ahead| ahead.stored > blob.size) {
+            return restarts("the blob is no larger than what was sent of it");
+        }
+        let Way::Chunks(chunk) = self.registry.upload.way() else {
+            return restarts("blobs go in one piece here now");
+        };
+        if !self.may_be_kept(&session) {
+            return restarts("the noted session is at another place");
         }
         let call = Call::read(Method::GET, session.clone(), Scopes::push(&self.name));
         let answer = self.registry.send(&context, call).await?;
@@ -34,17 +47,25 @@ impl Repository {
             // Nothing is known of the session.
             return Err(answer.refusal(&context));
         }
-        if !answer.status.is_success() || stored_bytes(&answer) != Some(left.standing.stored) {
-            return Ok(None);
+        if !answer.status.is_success() {
+            return restarts(&format!("the registry no longer has its session ({})", answer.detail()));
         }
-        let location = if answer.headers.contains_key(LOCATION) { location(&context, &answer)? } else { None };
-        let session = Session {
+        let Some(has) = stored_bytes(&answer) else {
+            return restarts("the registry does not say how much of it there is");
+        };
+        let Some((standing, surplus)) = found(left, has, blob.size, chunk as u64) else {
+            return restarts(&format!("the registry has {has} bytes of it, which is not what was noted"));
+        };
+        let location = next_location(&context, &answer)?.unwrap_or(session);
+        let (standing, misstates) = (Some(standing), false);
+        Ok(Some(Box::new(Session {
             repository: self.clone(),
             blob: blob.clone(),
-            location: location.unwrap_or(session),
-            standing: Some(left.standing.clone()),
-        };
-        Ok(Some(Box::new(session)))
+            location,
+            standing,
+            surplus,
+            misstates,
+        })))
     }
 
     /// Whether the address of a session may be kept: it is one of this registry's own, where nobody gets on without being let in,
@@ -58,5 +79,71 @@ impl Repository {
         let is_own = self.url(&context, "blobs/uploads/").is_ok_and(|own| own.origin() == session.origin());
         let is_bare = session.username().is_empty() && session.password().is_none() && session.fragment().is_none();
         is_own && is_bare && session.query_pairs().all(|(key, _)| matches!(&*key, "_state" | "_nouploadcache"))
+    }
+}
+
+/// The place of a session of so many bytes as far as hashes are known, and what it has beyond that. The source is read
+/// again for that, a chunk at most. The last chunk of a blob is always read again: it proves the whole.
+fn found(left: &Suspended, has: u64, size: u64, chunk: u64) -> Option<(Standing, Option<Surplus>)> {
+    let Suspended { standing, ahead, .. } = left;
+    if has == standing.stored {
+        return Some((standing.clone(), None)).filter(|_| has > 0);
+    }
+    let ahead = ahead.as_ref().filter(|ahead| has > standing.stored && has <= ahead.stored)?;
+    if has == ahead.stored && has < size {
+        return Some((ahead.clone(), None));
+    }
+    // Before the first byte some registries say `0-0`, as after it.
+    let is_known = has > 1 && ahead.stored - standing.stored <= chunk;
+    is_known.then(|| (standing.clone(), Some(Surplus { stored: has, end: ahead.clone() })))
+}
+
+fn next_location(context: &Context, answer: &Answer) -> Result<Option<Url>, StoreError> {
+    if answer.headers.contains_key(LOCATION) { location(context, answer) } else { Ok(None) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Digester;
+
+    fn standing(stored: u64) -> Standing {
+        let mut hashed = Digester::like(&Digest::of(b""));
+        hashed.update(&vec![0; usize::try_from(stored).unwrap()]);
+        Standing { stored, hashed }
+    }
+
+    #[test]
+    fn a_session_goes_on_before_behind_or_within_the_chunk_that_was_noted() {
+        let left = |stored, ahead: Option<u64>| Suspended {
+            session: String::new(),
+            standing: standing(stored),
+            ahead: ahead.map(standing),
+        };
+        // Of 100 bytes, in chunks of 20: the bytes whose hash is taken up, and what is there beyond them.
+        for (stored, ahead, has, expected) in [
+            (40, Some(60), 40, Some((40, None))),
+            (40, Some(60), 60, Some((60, None))),
+            (40, Some(60), 41, Some((40, Some(41)))),
+            (40, Some(60), 59, Some((40, Some(59)))),
+            (40, Some(60), 39, None),
+            (40, Some(60), 61, None),
+            (40, None, 40, Some((40, None))),
+            (40, None, 60, None),
+            // The last chunk is read again in any case.
+            (80, Some(100), 100, Some((80, Some(100)))),
+            // Before the first byte a session may say that it has one.
+            (0, Some(20), 0, None),
+            (0, Some(20), 1, None),
+            (0, Some(20), 2, Some((0, Some(2)))),
+            (0, Some(20), 20, Some((20, None))),
+            // Chunks were larger once.
+            (40, Some(90), 41, None),
+            (40, Some(90), 90, Some((90, None))),
+        ] {
+            let found = found(&left(stored, ahead), has, 100, 20);
+            let found = found.map(|(standing, surplus)| (standing.stored, surplus.map(|surplus| surplus.stored)));
+            assert_eq!(found, expected, "{stored} {ahead:?} {has}");
+        }
     }
 }

@@ -12,6 +12,13 @@ use super::Timeouts;
 /// A `Retry-After` beyond this is believed to be a mistake.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
+/// Most times that a request is sent again because the registry ended the connection before it looked at it. A proxy
+/// that ends each connection after a few requests leaves most of those out that were sent together.
+const MOST_NOT_TAKEN: u32 = 200;
+
+/// The longest pause before that; the first has none.
+const LONGEST_NOT_TAKEN: Duration = Duration::from_millis(100);
+
 /// How long a mirror has for a manifest, where the operator does not say.
 const STAND_IN: Duration = Duration::from_secs(15);
 
@@ -22,6 +29,8 @@ pub(crate) enum Kind {
     Read,
     /// GET at a mirror: what it does not give, others do.
     StandIn,
+    /// HEAD of a blob at a registry that has failed to answer one before.
+    Glance,
     /// Asking for a token.
     Token,
     /// DELETE of a manifest.
@@ -45,6 +54,8 @@ pub(crate) enum Kind {
 pub(crate) enum Failure {
     /// No connection: the registry has not seen it.
     NotSent,
+    /// The registry ended the connection in good order before it looked at the request.
+    NotTaken,
     /// Cut off, timed out or unreadable: the registry may have done it.
     Broken,
     /// 429, or 503 with `Retry-After`: refused before it was done.
@@ -55,13 +66,16 @@ pub(crate) enum Failure {
 
 /// The table.
 fn may_repeat(kind: Kind, failure: Failure) -> bool {
-    use Failure::{Broken, Failing, NotSent, Throttled};
+    use Failure::{Broken, Failing, NotSent, NotTaken, Throttled};
     match kind {
+        Kind::Streamed => false,
+        _ if failure == NotTaken => true,
         Kind::Read | Kind::Token | Kind::Delete | Kind::OpenUpload | Kind::WriteManifest => {
-            matches!(failure, NotSent | Broken | Throttled | Failing)
+            matches!(failure, NotSent | NotTaken | Broken | Throttled | Failing)
         }
         Kind::Chunk | Kind::Commit => matches!(failure, NotSent | Throttled),
-        Kind::Streamed | Kind::Farewell | Kind::StandIn => false,
+        Kind::Glance => failure == Throttled,
+        Kind::Farewell | Kind::StandIn => false,
     }
 }
 
@@ -160,6 +174,7 @@ pub(crate) struct Attempts {
     kind: Kind,
     failures: usize,
     throttles: usize,
+    not_taken: u32,
     limits: (usize, usize),
     pauses: ExponentialBackoff,
 }
@@ -172,11 +187,17 @@ impl Attempts {
             .with_max_times(tempo.attempts + tempo.patience)
             .with_jitter()
             .build();
-        Self { kind, failures: 1, throttles: 1, limits: (tempo.attempts, tempo.patience), pauses }
+        Self { kind, failures: 1, throttles: 1, not_taken: 0, limits: (tempo.attempts, tempo.patience), pauses }
     }
 
     /// How long to wait before the request is sent again; `None` when it is not.
+    ///
+    /// A request that the registry did not look at counts as no attempt.
     pub(crate) fn again(&mut self, failure: Failure) -> Option<Duration> {
+        if failure == Failure::NotTaken && may_repeat(self.kind, failure) && self.not_taken < MOST_NOT_TAKEN {
+            self.not_taken += 1;
+            return Some((Duration::from_millis(5) * (self.not_taken - 1)).min(LONGEST_NOT_TAKEN));
+        }
         let (used, limit) = match failure {
             Failure::Throttled => (&mut self.throttles, self.limits.1),
             _ => (&mut self.failures, self.limits.0),
@@ -223,6 +244,21 @@ mod tests {
         for kind in [Kind::Streamed, Kind::Farewell, Kind::StandIn] {
             assert!(![NotSent, Broken, Throttled, Failing].iter().any(|failure| may_repeat(kind, *failure)));
         }
+    }
+
+    #[test]
+    fn what_a_registry_did_not_look_at_is_sent_again_without_counting() {
+        let tempo = Tempo { attempts: 3, ..Tempo::default() };
+        for kind in [Kind::Read, Kind::Chunk, Kind::Commit, Kind::StandIn, Kind::Farewell] {
+            let mut attempts = Attempts::of(kind, &tempo);
+            assert_eq!(attempts.again(Failure::NotTaken), Some(Duration::ZERO), "{kind:?}");
+            let free = std::iter::from_fn(|| attempts.again(Failure::NotTaken)).take(199).collect::<Vec<_>>();
+            assert!(free.len() == 199 && free.iter().all(|pause| *pause <= LONGEST_NOT_TAKEN), "{kind:?}: {free:?}");
+            assert_eq!(attempts.failures, 1, "{kind:?}");
+            let more = std::iter::from_fn(|| attempts.again(Failure::NotTaken)).count();
+            assert_eq!(more, 2, "then it counts as any other failure: {kind:?}");
+        }
+        assert_eq!(Attempts::of(Kind::Streamed, &tempo).again(Failure::NotTaken), None, "its bytes are gone");
     }
 
     #[test]

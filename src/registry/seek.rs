@@ -40,7 +40,7 @@ impl Repository {
         if posts_are_dear || !self.registry.own_mount.works() {
             return self.look_then_begin(blob, !posts_are_dear).await;
         }
-        match self.mount(blob, &self.name).await? {
+        match self.mount(blob, &self.name).await {
             Some(Begun::Mounted) => Ok(Sought::Found),
             Some(Begun::Session(session)) => Ok(Sought::Session(session)),
             None => {
@@ -51,8 +51,14 @@ impl Repository {
     }
 
     async fn look_then_begin(&self, blob: &Descriptor, learns: bool) -> Result<Sought, StoreError> {
-        if !self.head_blob(blob).await? {
-            return Ok(self.open_upload(blob, None).await?.into());
+        match self.head_blob(blob).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(self.open_upload(blob, None).await?.into()),
+            // Nothing is known of the blob. To send it is right in any case.
+            Err(error) => {
+                tracing::debug!(%error, "the blob is sent, since the registry does not say whether it has it");
+                return Ok(self.open_upload(blob, None).await?.into());
+            }
         }
         if learns && self.registry.own_mount.is_to_be_tried() {
             self.try_own_mount(blob).await;
@@ -63,12 +69,12 @@ impl Repository {
     /// Finds out with a blob that is here. A failure is an answer as well: it is not tried again.
     async fn try_own_mount(&self, blob: &Descriptor) {
         let works = match self.mount(blob, &self.name).await {
-            Ok(Some(Begun::Mounted)) => true,
-            Ok(Some(Begun::Session(session))) => {
+            Some(Begun::Mounted) => true,
+            Some(Begun::Session(session)) => {
                 session.cancel().await;
                 false
             }
-            Ok(None) | Err(_) => false,
+            None => false,
         };
         tracing::debug!(registry = %self.registry.host(), works, "tried to find a blob by mounting it where it is");
         self.registry.own_mount.learn(works);

@@ -1,6 +1,7 @@
 //! One request to one registry: its permit, pace, credentials, redirects, repetitions and limits of time and size.
 //! What the request means is known to its caller only.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +13,7 @@ use super::Registry;
 use super::answer::{Answer, Body, CREDENTIALS, Context, MAX_REFUSAL};
 use super::auth::{AtHand, AuthError, Grant};
 use super::locate;
+use super::misdirection;
 use super::outgoing::Outgoing;
 use super::pace::Class;
 use super::permits::{Door, Permit};
@@ -19,7 +21,7 @@ use super::quota::Reads;
 use super::retry::{self, Attempts, Failure, Kind};
 use super::scope::Scopes;
 use super::scrub::Secrets;
-use super::trouble::{Trouble, broken_off, describe, wants_tls};
+use super::trouble::{Trouble, broken_off, describe};
 use super::turns::Party;
 use crate::store::{ErrorKind, StoreError};
 
@@ -44,6 +46,8 @@ pub(crate) struct Call {
     pub(crate) expects: Expects,
     /// Whether it asks the referrers API.
     pub(crate) lists_referrers: bool,
+    /// True if a redirect to another kind of address, which is a store's, is the answer.
+    pub(crate) stops_at_store: bool,
     /// What it is to a registry that counts reads.
     pub(crate) reads: Reads,
     /// Whether our credentials are shown though nobody has asked for them.
@@ -75,9 +79,22 @@ impl Call {
     /// A request without a body and with a small answer.
     pub(crate) fn new(kind: Kind, method: Method, url: Url, scopes: Scopes) -> Self {
         let (headers, payload, expects) = (HeaderMap::new(), Payload::Empty, Expects::Small(SMALL));
-        let (lists_referrers, reads) = (false, Reads::Nothing);
+        let (lists_referrers, stops_at_store, reads) = (false, false, Reads::Nothing);
         let (as_somebody, was_refused) = (false, false);
-        Self { kind, method, url, headers, payload, scopes, expects, lists_referrers, reads, as_somebody, was_refused }
+        Self {
+            kind,
+            method,
+            url,
+            headers,
+            payload,
+            scopes,
+            expects,
+            lists_referrers,
+            stops_at_store,
+            reads,
+            as_somebody,
+            was_refused,
+        }
     }
 
     /// A GET or HEAD.
@@ -103,6 +120,12 @@ impl Call {
     /// Says that it asks the referrers API.
     pub(crate) fn that_lists_referrers(self) -> Self {
         Self { lists_referrers: true, ..self }
+    }
+
+    /// Takes a redirect for the answer unless it leads to the same content at a registry: a store's signed address may
+    /// be good for GET alone.
+    pub(crate) fn that_stops_at_store(self) -> Self {
+        Self { stops_at_store: true, ..self }
     }
 
     /// Shows our credentials with it, whether or not the registry has asked for them.
@@ -197,7 +220,10 @@ impl Registry {
                 }
                 Ok(answer) => match self.pause_after(&answer, number, &mut attempts) {
                     Some(pause) => (pause, answer.refusal(context)),
-                    None => return Ok(answer),
+                    None => match self.misdirection(&call, &answer).await {
+                        Some(trouble) => return Err(context.error(trouble.kind(), trouble.detail())),
+                        None => return Ok(answer),
+                    },
                 },
                 Err(trouble) => match trouble.failure().and_then(|failure| attempts.again(failure)) {
                     Some(pause) => (pause, context.error(trouble.kind(), trouble.detail())),
@@ -324,7 +350,7 @@ impl Registry {
         self.meter.sent(held);
         let body = answer.bytes();
         self.meter.throttled(self.pace.spend(party, body.len()).await);
-        if let Some(trouble) = wants_tls(answer.status, &body, &answer.url) {
+        if let Some(trouble) = misdirection::of_answer(answer.status, &body, &answer.url) {
             return Err(trouble);
         }
         let refused = answer.status.is_client_error() || answer.status.is_server_error();
@@ -334,7 +360,7 @@ impl Registry {
         Ok(Answer { body: Body::Whole(body), elsewhere, ..answer })
     }
 
-    async fn exchange(
+    pub(super) async fn exchange(
         &self,
         call: &mut Call,
         home: &Url,
@@ -350,7 +376,8 @@ impl Registry {
             let http = self.client_for(call.kind, &url).await?;
             let sent = http.execute(request(call, url.clone(), credentials)?).await;
             self.meter.answered(&call.method, sent.as_ref().ok().map(reqwest::Response::status));
-            let mut response = sent.map_err(|error| describe(&error, &url, self.via.to(&url)))?;
+            let mut response = sent.map_err(|error| describe(&error, &url, &self.approach(&url)))?;
+            self.has_answered.store(true, Ordering::Relaxed);
             if let Some(shown) = credentials.filter(|_| locate::same_origin(&url, &self.base)) {
                 self.auth.answered(shown, response.status());
             }
@@ -362,13 +389,21 @@ impl Registry {
                 locate::put_prefix(&self.base, response.headers_mut());
             }
             let Some(location) = redirect_of(&response) else { return Ok(response) };
+            if call.stops_at_store
+                && !locate::follow(&url, &location).is_ok_and(|next| is_same_content(&call.url, &next))
+            {
+                return Ok(response);
+            }
             let kept = matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
             let reads = matches!(call.method, Method::GET | Method::HEAD);
             // What asks for a token with a body has the login in it, which goes to nobody else.
             let follows = reads || (kept && call.can_be_sent_again() && call.kind != Kind::Token);
             if !follows {
                 let detail = format!("a redirect ({}) that cannot be followed with {}", response.status(), call.method);
-                return Err(Trouble::Unusable(detail));
+                let to_tls = locate::follow(&url, &location)
+                    .is_ok_and(|next| url.scheme() == "http" && next.scheme() == "https");
+                let hint = if to_tls { "; it leads to HTTPS: leave `plain_http` out" } else { "" };
+                return Err(Trouble::Unusable(detail + hint));
             }
             url =
                 locate::follow(&url, &location).map_err(|astray| Trouble::Unusable(format!("a redirect: {astray}")))?;
@@ -377,7 +412,7 @@ impl Registry {
     }
 
     /// Reads a body to its end. Of a refusal only the beginning is of interest.
-    async fn whole(&self, mut response: reqwest::Response, most: usize) -> Result<Answer, Trouble> {
+    pub(super) async fn whole(&self, mut response: reqwest::Response, most: usize) -> Result<Answer, Trouble> {
         let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
         let most = if status.is_success() { most } else { MAX_REFUSAL };
         let mut body = BytesMut::new();
@@ -420,6 +455,12 @@ fn request(call: &mut Call, url: Url, credentials: Option<&HeaderValue>) -> Resu
         }
     }
     Ok(request)
+}
+
+/// True if a registry's address and this one end in the same two parts, as `/blobs/sha256:…` does.
+fn is_same_content(own: &Url, other: &Url) -> bool {
+    let tail = |url: &Url| url.path().rsplitn(3, '/').take(2).map(str::to_owned).collect::<Vec<_>>();
+    tail(own) == tail(other)
 }
 
 fn redirect_of(response: &reqwest::Response) -> Option<String> {

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::io;
 
 use chrono::{DateTime, SecondsFormat};
-use http::StatusCode;
 use rustls::CertificateError;
 use url::Url;
 
@@ -13,11 +12,24 @@ use super::resolver::NearName;
 use super::retry::Failure;
 use crate::store::ErrorKind;
 
+/// Facts about the way to a host, for the words of an error.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Approach {
+    /// The proxy on the way, as it may be shown.
+    pub(crate) via: Option<String>,
+    /// True if a certificate of ours is shown.
+    pub(crate) shows_certificate: bool,
+    /// True if the host has ever answered.
+    pub(crate) has_answered: bool,
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone)]
 pub(crate) enum Trouble {
     /// No connection could be made.
     NotSent(String),
+    /// The other side ended the connection in good order before it looked at the request.
+    NotTaken(String),
     /// The exchange broke off.
     Broken(String),
     /// The answer is not one that can be used, however often it is asked for.
@@ -28,6 +40,7 @@ impl Trouble {
     pub(crate) fn failure(&self) -> Option<Failure> {
         match self {
             Self::NotSent(_) => Some(Failure::NotSent),
+            Self::NotTaken(_) => Some(Failure::NotTaken),
             Self::Broken(_) => Some(Failure::Broken),
             Self::Unusable(_) => None,
         }
@@ -35,6 +48,7 @@ impl Trouble {
 
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
+            Self::NotTaken(_) => ErrorKind::NotTaken,
             Self::NotSent(_) | Self::Broken(_) => ErrorKind::Unavailable,
             Self::Unusable(_) => ErrorKind::Invalid,
         }
@@ -42,23 +56,27 @@ impl Trouble {
 
     pub(crate) fn detail(&self) -> &str {
         match self {
-            Self::NotSent(detail) | Self::Broken(detail) | Self::Unusable(detail) => detail,
+            Self::NotSent(detail) | Self::NotTaken(detail) | Self::Broken(detail) | Self::Unusable(detail) => detail,
         }
     }
 }
 
-/// Says in words why a request got no answer, `via` a proxy. What a person must change first is not tried again.
-pub(crate) fn describe(error: &reqwest::Error, url: &Url, via: Option<String>) -> Trouble {
+/// Says in words why a request got no answer. What a person must change first is not tried again.
+pub(crate) fn describe(error: &reqwest::Error, url: &Url, approach: &Approach) -> Trouble {
     let host = locate::site(url);
+    if was_not_taken(error) {
+        return Trouble::NotTaken(format!("{host} ended the connection before it took the request"));
+    }
     if let Some(near) = causes(error).find_map(|error| error.downcast_ref::<NearName>()) {
         return Trouble::Unusable(near.to_string());
     }
     let cause = cause(error);
     // Behind a proxy, that is whom we look up and connect to.
-    let met = via.as_ref().map_or_else(|| host.clone(), |proxy| format!("the proxy {proxy}"));
-    if let Some(lasting) = lasting(&cause, error, url, &met) {
+    let met = approach.via.as_ref().map_or_else(|| host.clone(), |proxy| format!("the proxy {proxy}"));
+    if let Some(lasting) = lasting(&cause, error, url, approach, &met) {
         return Trouble::Unusable(lasting);
     }
+    let hint = hint(error, url, approach);
     let detail = match (cause, error.is_timeout()) {
         (_, true) if error.is_connect() => format!("no connection to {met} in time"),
         (_, true) => format!("{host} did not answer in time"),
@@ -74,18 +92,51 @@ pub(crate) fn describe(error: &reqwest::Error, url: &Url, via: Option<String>) -
             format!("{met} makes no connection to {host}")
         }
         (Cause::Io(_, text) | Cause::Other(text), _) if error.is_connect() => {
-            format!("no connection to {met}: {text}")
+            format!("no connection to {met}: {text}{hint}")
         }
-        (Cause::Io(_, text) | Cause::Other(text), _) => format!("the connection to {met} broke off: {text}"),
+        (Cause::Io(_, text) | Cause::Other(text), _) => format!("the connection to {met} broke off: {text}{hint}"),
     };
     if error.is_connect() { Trouble::NotSent(detail) } else { Trouble::Broken(detail) }
 }
 
+/// True if the other side has certainly not looked at the request: it ended HTTP/2 without an error before this stream
+/// (RFC 9113, section 6.8), refused the stream (section 8.7), or closed the connection before the request went out.
+fn was_not_taken(error: &reqwest::Error) -> bool {
+    let is_left_out = |error: &h2::Error| match error.reason() {
+        Some(h2::Reason::NO_ERROR) => error.is_go_away() && error.is_remote(),
+        Some(h2::Reason::REFUSED_STREAM) => error.is_reset() && error.is_remote(),
+        _ => false,
+    };
+    causes(error).any(|error| {
+        error.downcast_ref::<h2::Error>().is_some_and(is_left_out)
+            || error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+    })
+}
+
+/// The way out that fits a host which has never answered, and closes connections without a word.
+fn hint(error: &reqwest::Error, url: &Url, approach: &Approach) -> &'static str {
+    let is_closed = causes(error).any(|error| {
+        let of_http = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message);
+        of_http
+            || error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|io| matches!(io.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset))
+    });
+    match url.scheme() {
+        _ if !is_closed || approach.has_answered || approach.via.is_some() => "",
+        "http" => "; if it speaks TLS, leave `plain_http` out",
+        _ if approach.shows_certificate => "; if it speaks plain HTTP, set `plain_http: true`",
+        _ => {
+            "; if it speaks plain HTTP, set `plain_http: true`; if it wants a certificate of ours, set `tls.certificate`"
+        }
+    }
+}
+
 /// What will be the same however often it is tried.
-fn lasting(cause: &Cause, error: &reqwest::Error, url: &Url, met: &str) -> Option<String> {
+fn lasting(cause: &Cause, error: &reqwest::Error, url: &Url, approach: &Approach, met: &str) -> Option<String> {
     let host = locate::site(url);
     match cause {
-        Cause::Tls(tls) => lasting_tls(tls, url),
+        Cause::Tls(tls) => lasting_tls(tls, url, approach.shows_certificate),
         Cause::Io(_, text) | Cause::Other(text) if error.is_dns() && !is_passing(text) => {
             Some(format!("the name of {met} is not known: {text}"))
         }
@@ -108,7 +159,7 @@ fn is_no_http(error: &reqwest::Error) -> bool {
     causes(error).filter_map(|error| error.downcast_ref::<hyper::Error>()).any(hyper::Error::is_parse)
 }
 
-fn lasting_tls(tls: &rustls::Error, url: &Url) -> Option<String> {
+fn lasting_tls(tls: &rustls::Error, url: &Url, shows_certificate: bool) -> Option<String> {
     use rustls::AlertDescription as Alert;
     let host = locate::site(url);
     Some(match tls {
@@ -116,18 +167,25 @@ fn lasting_tls(tls: &rustls::Error, url: &Url) -> Option<String> {
             format!("{host} does not speak TLS; for plain HTTP set `plain_http: true`")
         }
         rustls::Error::InvalidCertificate(why) => format!("the certificate of {host} {}", certificate(why, url)),
-        rustls::Error::AlertReceived(Alert::CertificateRequired | Alert::NoCertificate) => {
-            format!("{host} wants a certificate of ours; name its file in `tls.certificate`")
-        }
+        // Which alert it is differs from server to server; Go's says BadCertificate of none.
         rustls::Error::AlertReceived(
-            alert @ (Alert::BadCertificate
+            alert @ (Alert::CertificateRequired
+            | Alert::NoCertificate
+            | Alert::BadCertificate
             | Alert::UnsupportedCertificate
             | Alert::CertificateRevoked
             | Alert::CertificateExpired
             | Alert::CertificateUnknown
             | Alert::UnknownCA
             | Alert::AccessDenied),
-        ) => format!("{host} does not take our certificate or the lack of one ({alert:?}); see `tls.certificate`"),
+        ) => match shows_certificate {
+            true => format!("{host} does not take our certificate ({alert:?}); see `tls.certificate`"),
+            false => format!("{host} wants a certificate of ours; name its file in `tls.certificate`"),
+        },
+        // OpenSSL's servers, by TLS 1.2.
+        rustls::Error::AlertReceived(Alert::HandshakeFailure) if !shows_certificate => format!(
+            "{host} refuses TLS with us: HandshakeFailure; if it wants a certificate of ours, name its file in `tls.certificate`"
+        ),
         rustls::Error::AlertReceived(alert) => format!("{host} refuses TLS with us: {alert:?}"),
         rustls::Error::PeerIncompatible(why) => format!("{host} speaks no TLS that we do: {why:?}"),
         _ => return None,
@@ -175,20 +233,11 @@ fn bare(name: &str) -> &str {
     inner.trim_matches('"')
 }
 
-/// Whether a refusal by plain HTTP says that TLS was expected, in the words of Go's server and of nginx.
-pub(crate) fn wants_tls(status: StatusCode, body: &[u8], url: &Url) -> Option<Trouble> {
-    let says = |text: &str| body.windows(text.len()).any(|window| window == text.as_bytes());
-    let wants = status == StatusCode::BAD_REQUEST
-        && url.scheme() == "http"
-        && (says("HTTP request to an HTTPS server") || says("plain HTTP request was sent to HTTPS port"));
-    wants.then(|| Trouble::Unusable(format!("{} speaks TLS; leave `plain_http` out", locate::site(url))))
-}
-
 /// Says why a body ended too early.
 pub(crate) fn broken_off(error: &reqwest::Error, url: &Url) -> Trouble {
     // The connection was made, so who made it does not count.
-    match describe(error, url, None) {
-        Trouble::NotSent(detail) => Trouble::Broken(detail),
+    match describe(error, url, &Approach { has_answered: true, ..Approach::default() }) {
+        Trouble::NotSent(detail) | Trouble::NotTaken(detail) => Trouble::Broken(detail),
         other => other,
     }
 }
@@ -245,7 +294,7 @@ mod tests {
         let asked = async |text| {
             let builder = reqwest::Client::builder().no_proxy().tls_certs_only([]).dns_resolver(Arc::new(Silent(text)));
             let error = builder.build().unwrap().get(url.clone()).send().await.unwrap_err();
-            describe(&error, &url, None)
+            describe(&error, &url, &Approach::default())
         };
         let unknown = asked("failed to lookup address information: Name or service not known").await;
         assert_eq!(

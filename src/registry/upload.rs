@@ -1,27 +1,33 @@
 //! Uploads (distribution-spec, "Pushing blobs"): mounting, sessions, their bytes in one piece, and the PUT that ends them.
 //! Chunks are in [`super::chunks`], which of both it is in [`super::manner`].
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION};
+use http::header::{CONTENT_LENGTH, HeaderName, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
 use url::Url;
 
 use super::Repository;
 use super::answer::{Answer, Context};
-use super::chunks::Sent;
+use super::chunks::{Sent, Surplus};
+use super::commit::{Committed, Uncommitted};
 use super::locate;
 use super::manner::{MAX_CHUNK, Way};
 use super::outgoing::Outgoing;
-use super::retry::{self, Failure, Kind};
+use super::retry::Kind;
 use super::scope::Scopes;
 use super::transport::{Call, Payload};
-use crate::oci::{Descriptor, RepositoryName};
+use crate::oci::{Descriptor, Digest, RepositoryName};
 use crate::store::{Begun, ErrorKind, Standing, Step, StoreError, Upload, Verified};
 
 /// Blobs up to this size are read whole before they are sent, so that the request can be repeated.
 const HELD: u64 = 128 * 1024;
+
+/// Time that the registry has to take back a session that nobody needs, while the copy waits.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 const OCI_CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
@@ -33,7 +39,7 @@ impl Repository {
         from: Option<&RepositoryName>,
     ) -> Result<Begun, StoreError> {
         if let Some(from) = from {
-            if let Some(begun) = self.mount(blob, from).await? {
+            if let Some(begun) = self.mount(blob, from).await {
                 return Ok(begun);
             }
             // Nobody has looked for the blob: a mount would have told. Who may not look either sends it.
@@ -46,6 +52,10 @@ impl Repository {
         let answer = self.post(&context, url, Scopes::push(&self.name)).await?;
         match answer.status {
             StatusCode::ACCEPTED => self.session(&context, blob, &answer),
+            // Another success opens a session where it says where.
+            status if status.is_success() && answer.headers.contains_key(LOCATION) => {
+                self.session(&context, blob, &answer)
+            }
             status if status.is_success() => {
                 Err(context.error(ErrorKind::Invalid, format!("{}, expected 202", answer.detail())))
             }
@@ -53,41 +63,50 @@ impl Repository {
         }
     }
 
-    /// Tries to mount, and takes the session that is opened where that does not happen. `None` where the registry refuses
-    /// both: it may be the mounting alone. Then it is not asked for that again for a while.
-    pub(crate) async fn mount(&self, blob: &Descriptor, from: &RepositoryName) -> Result<Option<Begun>, StoreError> {
+    /// Tries to mount, and takes the session that is opened where that does not happen. `None` where the registry does
+    /// neither, for whatever reason: the blob goes the longer way. Where the mounting itself seems to fail it is not
+    /// tried again for a while.
+    pub(crate) async fn mount(&self, blob: &Descriptor, from: &RepositoryName) -> Option<Begun> {
         if self.registry.unmountable.knows(from, &self.name) {
-            return Ok(None);
+            return None;
         }
         let context = self.context(Step::BeginUpload, blob.digest);
-        let mut url = self.url(&context, "blobs/uploads/")?;
+        let mut url = self.url(&context, "blobs/uploads/").ok()?;
         url.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from.as_str());
+        let refused = |why: &dyn std::fmt::Display, is_lasting: bool| {
+            tracing::debug!(place = %context.place, %from, blob = %blob.digest, "no mount: {why}");
+            if is_lasting {
+                self.registry.unmountable.learn(from, &self.name);
+            }
+            None
+        };
         let answer = match self.post(&context, url, Scopes::mount(&self.name, from)).await {
             Ok(answer) => answer,
             // Some token services give none at all to who may do part of what is asked.
-            Err(error) if error.kind == ErrorKind::Denied => {
-                tracing::debug!(place = %context.place, %from, blob = %blob.digest, "no mount: {error}");
-                self.registry.unmountable.learn(from, &self.name);
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
+            Err(error) => return refused(&error, true),
         };
         match answer.status {
-            StatusCode::CREATED => Ok(Some(Begun::Mounted)),
-            StatusCode::ACCEPTED => {
+            StatusCode::CREATED if !contradicts(&answer, blob) || self.is_there(blob).await => Some(Begun::Mounted),
+            StatusCode::CREATED => refused(&"the registry says that it mounted another blob", true),
+            status if status.is_success() => {
                 self.registry.mount_did_not_happen();
-                self.session(&context, blob, &answer).map(Some)
-            }
-            status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
-                self.registry.mount_did_not_happen();
-                tracing::debug!(place = %context.place, %from, blob = %blob.digest, "no mount: {}", answer.detail());
-                if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-                    self.registry.unmountable.learn(from, &self.name);
+                match self.session(&context, blob, &answer) {
+                    Ok(begun) => Some(begun),
+                    Err(error) => refused(&error, false),
                 }
-                Ok(None)
             }
-            _ => Err(answer.refusal(&context)),
+            // 404 and 400 may be about this blob alone.
+            status => {
+                self.registry.mount_did_not_happen();
+                let is_lasting = matches!(status.as_u16(), 401 | 403 | 405) || status.is_server_error();
+                refused(&answer.detail(), is_lasting)
+            }
         }
+    }
+
+    /// True if the registry says, when asked once more, that it has a blob.
+    pub(super) async fn is_there(&self, blob: &Descriptor) -> bool {
+        self.head_blob(blob).await.is_ok_and(|there| there)
     }
 
     async fn post(&self, context: &Context, url: Url, scopes: Scopes) -> Result<Answer, StoreError> {
@@ -104,7 +123,7 @@ impl Repository {
                 format!("the registry wants chunks of {least} bytes, and at most {MAX_CHUNK} are held in memory");
             return Err(context.error(ErrorKind::Unsupported, detail));
         }
-        Ok(Begun::Session(Box::new(Session { repository: self.clone(), blob: blob.clone(), location, standing: None })))
+        Ok(Begun::Session(Box::new(Session::new(self.clone(), blob.clone(), location))))
     }
 }
 
@@ -115,6 +134,12 @@ pub(super) fn location(context: &Context, answer: &Answer) -> Result<Option<Url>
     url.map(Some).map_err(|astray| context.error(ErrorKind::Refused, format!("the upload's location: {astray}")))
 }
 
+/// True if an answer names another digest than the blob's, by the same algorithm.
+pub(super) fn contradicts(answer: &Answer, blob: &Descriptor) -> bool {
+    let other = |stored: Digest| stored.algorithm() == blob.digest.algorithm() && stored != blob.digest;
+    answer.content_digest().is_some_and(other)
+}
+
 /// An open session.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -123,18 +148,45 @@ pub(super) struct Session {
     pub(super) location: Url,
     /// What an earlier process has sent of the blob.
     pub(super) standing: Option<Standing>,
+    /// Bytes that the session has beyond that.
+    pub(super) surplus: Option<Surplus>,
+    /// True if it stated a `Range` with a success that is not the end of what was sent: no `Range` of it is believed
+    /// then.
+    pub(super) misstates: bool,
+}
+
+impl Session {
+    pub(super) fn new(repository: Repository, blob: Descriptor, location: Url) -> Self {
+        Self { repository, blob, location, standing: None, surplus: None, misstates: false }
+    }
 }
 
 #[async_trait]
 impl Upload for Session {
     async fn send(mut self: Box<Self>, bytes: Verified) -> Result<(), StoreError> {
-        let chunks = match self.repository.registry.upload.way() {
+        let manner = &self.repository.registry.upload;
+        let is_second_try = self.standing.is_none() && manner.takes_one_piece_now(&self.blob.digest);
+        let chunks = match manner.way() {
             _ if self.standing.is_some() => self.send_in_chunks(bytes).await,
             _ if self.blob.size <= HELD => self.send_held(bytes).await.map(|()| 1),
-            Way::Whole => self.send_streamed(bytes).await.map(|()| 1),
-            Way::Chunks(_) => self.send_in_chunks(bytes).await,
+            Way::Chunks(_) if !is_second_try => self.send_in_chunks(bytes).await,
+            Way::Whole | Way::Chunks(_) => self.send_streamed(bytes).await.map(|()| 1),
         };
-        self.prove(chunks?).await
+        let sent = match chunks {
+            Ok(chunks) => self.prove(chunks).await,
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(()) if is_second_try => self.repository.registry.upload.learn_one_piece_arrived(&self.blob.digest),
+            Ok(()) => {}
+            Err(error) if is_second_try => {
+                let detail =
+                    format!("{}; that was in one piece, since its chunks did not become the blob", error.detail);
+                return Err(StoreError { detail, ..error });
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn standing(&self) -> Option<&Standing> {
@@ -144,8 +196,11 @@ impl Upload for Session {
     async fn cancel(self: Box<Self>) {
         let context = self.context(Step::BeginUpload);
         let call = Call::new(Kind::Farewell, Method::DELETE, self.location.clone(), self.scopes());
-        if let Err(error) = self.repository.registry.send(&context, call).await {
-            tracing::debug!("a session stays open: {error}");
+        match tokio::time::timeout(FAREWELL, self.repository.registry.send(&context, call)).await {
+            Ok(Ok(answer)) if answer.status.is_success() => {}
+            Ok(Ok(answer)) => tracing::debug!(place = %context.place, "a session stays open: {}", answer.detail()),
+            Ok(Err(error)) => tracing::debug!("a session stays open: {error}"),
+            Err(_) => tracing::debug!(place = %context.place, "a session stays open: no answer in time"),
         }
     }
 }
@@ -188,18 +243,31 @@ impl Session {
     /// In how many chunks they went; in one where the whole has been seen.
     async fn send_in_chunks(&mut self, bytes: Verified) -> Result<u32, StoreError> {
         let Sent { chunks, is_smooth } = self.send_chunks(bytes).await?;
-        let outcome = match self.commit(Kind::Commit, Payload::Bytes(Bytes::new()), 0).await {
-            Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_)) if self.is_there_after(self.blob.size).await => {
-                return Ok(1);
-            }
+        match self.commit_chunks().await {
+            Ok(Committed::Seen) => Ok(1),
+            Ok(Committed::Answered) => Ok(chunks),
+            Err(Uncommitted::Refused(error)) if is_smooth => Err(self.in_one_piece_next(error)),
             // What was sent is proven: a request that had broken off has still written into the session, or the registry has not
             // kept what an earlier process had sent.
-            Err(Uncommitted::Refused(error)) if error.kind == ErrorKind::Corrupt && !is_smooth => {
+            Err(Uncommitted::Refused(error)) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::Refused) => {
                 Err(StoreError { kind: ErrorKind::Unavailable, ..error })
             }
-            outcome => outcome.map_err(Uncommitted::error),
-        };
-        outcome.map(|()| chunks)
+            // It failed again and again, or has let go of the session: perhaps over putting the chunks together.
+            Err(Uncommitted::Failed(error)) if self.misstates || is_smooth => Err(self.in_one_piece_next(error)),
+            Err(uncommitted) => Err(uncommitted.error()),
+        }
+    }
+
+    /// An error after which the blob is sent once more, in one piece: the registry has taken every chunk, and not put
+    /// them together. The same error where that was tried already, or where it is about something else.
+    pub(super) fn in_one_piece_next(&self, error: StoreError) -> StoreError {
+        use ErrorKind::{Busy, Denied, NotFound, NotTaken};
+        let is_of_chunks = !matches!(error.kind, Denied | Busy(_) | NotFound | NotTaken);
+        if !is_of_chunks || !self.repository.registry.upload.learn_chunks_failed(self.blob.digest) {
+            return error;
+        }
+        let detail = format!("{}; the blob is sent again in one piece", error.detail);
+        StoreError { kind: ErrorKind::Unavailable, detail, ..error }
     }
 
     /// Looks whether what is said to be stored is stored, where that is in doubt. A blob that cannot be seen yet is left to
@@ -207,7 +275,7 @@ impl Session {
     async fn prove(&self, chunks: u32) -> Result<(), StoreError> {
         let (repository, blob) = (&self.repository, &self.blob);
         let manner = &repository.registry.upload;
-        if !manner.is_to_be_proven(chunks) {
+        if !manner.is_to_be_proven(chunks) && !self.misstates {
             return Ok(());
         }
         let Some(stored) = repository.stored_length(blob).await.filter(|stored| *stored != blob.size) else {
@@ -220,56 +288,8 @@ impl Session {
             let detail = format!("{lie}: it gets blobs in one piece from now on");
             return Err(context.error(ErrorKind::Unavailable, detail));
         }
-        Err(context.error(ErrorKind::Corrupt, lie))
-    }
-
-    /// Whether the blob was committed although nobody said so. Where all bytes were sent, one HEAD may spare them all.
-    async fn is_there_after(&self, sent: u64) -> bool {
-        sent == self.blob.size && self.repository.head_blob(&self.blob).await.is_ok_and(|there| there)
-    }
-
-    /// The PUT that ends the session.
-    async fn commit(&self, kind: Kind, payload: Payload, length: u64) -> Result<(), Uncommitted> {
-        let context = self.context(Step::CommitBlob);
-        let mut url = self.location.clone();
-        url.query_pairs_mut().append_pair("digest", &self.blob.digest.to_string());
-        let call = Call::new(kind, Method::PUT, url, self.scopes())
-            .header(CONTENT_TYPE, OCTETS)
-            .header(CONTENT_LENGTH, length.into())
-            .payload(payload);
-        let context = if length > 0 { context.at(Step::SendBlob) } else { context };
-        let answer = match self.repository.registry.send(&context, call).await {
-            Ok(answer) => answer,
-            Err(error) if error.kind == ErrorKind::Unavailable => return Err(Uncommitted::Unanswered(error)),
-            Err(error) => return Err(Uncommitted::Refused(error)),
-        };
-        if retry::failure_of(answer.status, &answer.headers) == Some(Failure::Failing) {
-            return Err(Uncommitted::Failed(answer.refusal(&context)));
-        }
-        if !matches!(answer.status, StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT) {
-            return Err(Uncommitted::Refused(self.whole_refused(&context, &answer, length)));
-        }
-        match answer.content_digest() {
-            Some(stored) if stored.algorithm() == self.blob.digest.algorithm() && stored != self.blob.digest => {
-                let detail = format!("the registry says that it stored {stored}");
-                Err(Uncommitted::Refused(context.error(ErrorKind::Corrupt, detail)))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// A body that is too large for the registry, or for what stands before it, may go in chunks: the caller begins again.
-    fn whole_refused(&self, context: &Context, answer: &Answer, length: u64) -> StoreError {
-        let by_its_length = match answer.status {
-            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::LENGTH_REQUIRED => true,
-            StatusCode::BAD_REQUEST => answer.codes().iter().any(|code| code == "SIZE_INVALID"),
-            _ => false,
-        };
-        if by_its_length && self.repository.registry.upload.learn_whole_is_refused(length) {
-            let detail = format!("{}: the registry gets large blobs in chunks from now on", answer.detail());
-            return context.error(ErrorKind::Unavailable, detail);
-        }
-        answer.refusal(context)
+        let error = context.error(ErrorKind::Corrupt, lie);
+        Err(if chunks > 1 { self.in_one_piece_next(error) } else { error })
     }
 
     pub(super) fn context(&self, step: Step) -> Context {
@@ -278,24 +298,6 @@ impl Session {
 
     pub(super) fn scopes(&self) -> Scopes {
         Scopes::push(&self.repository.name)
-    }
-}
-
-/// Why an upload was not ended.
-enum Uncommitted {
-    /// The registry said no.
-    Refused(StoreError),
-    /// It said that it failed: it may have the blob.
-    Failed(StoreError),
-    /// It said nothing: it may have the blob.
-    Unanswered(StoreError),
-}
-
-impl Uncommitted {
-    fn error(self) -> StoreError {
-        match self {
-            Self::Refused(error) | Self::Failed(error) | Self::Unanswered(error) => error,
-        }
     }
 }
 

@@ -88,6 +88,8 @@ pub enum ErrorKind {
     Busy(Option<Duration>),
     /// The endpoint counts what is read, and as much as is allowed has been. To be looked at again after this time.
     QuotaSpent(Duration),
+    /// The endpoint ended the connection in good order before it looked at the request. It can be made again at once.
+    NotTaken,
     /// The endpoint cannot be reached, broke off or failed on its own (5xx). It may work later.
     Unavailable,
     /// A manifest was refused because something that it points at is not there.
@@ -144,7 +146,7 @@ impl StoreError {
     /// Whether the same call may succeed later without anything being changed by a person.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self.kind, ErrorKind::Busy(_) | ErrorKind::Unavailable)
+        matches!(self.kind, ErrorKind::Busy(_) | ErrorKind::NotTaken | ErrorKind::Unavailable)
     }
 }
 

@@ -21,8 +21,11 @@ pub struct Standing {
 pub struct Suspended {
     /// Where, in the endpoint's own words.
     pub session: String,
-    /// How much of the blob is there.
+    /// The part of the blob that is there for certain.
     pub standing: Standing,
+    /// The part that is there if the endpoint took the chunk that was about to be sent: it may have all of it, a part,
+    /// or nothing. `None` where no chunk was.
+    pub ahead: Option<Standing>,
 }
 
 impl fmt::Debug for Suspended {

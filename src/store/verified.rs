@@ -58,6 +58,12 @@ impl Verified {
         Self { progress, ..self }
     }
 
+    /// True if somebody wants to know how far the upload came.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        self.progress.is_some()
+    }
+
     /// The hash of all that was given out before the last piece; `None` where nobody wants to know.
     #[must_use]
     pub fn hashed_before_last(&self) -> Option<&Digester> {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use transship::oci::{Digest, Digester};
 
 use crate::support::images::{self, Family, linux};
-use crate::support::programs::DEADLINE;
+use crate::support::programs::{DEADLINE, Running};
 use crate::support::registry::{Fault, Request, Server};
 use crate::support::site::Site;
 
@@ -62,6 +62,19 @@ impl Interrupted {
         interrupted
     }
 
+    /// The first process is killed while it waits for the answer to the chunk by which the session has at least so many
+    /// bytes. The registry has kept so many of the chunk's. With how many bytes there are.
+    fn killed_before_the_answer(after: usize, keeps: usize) -> (Self, usize) {
+        let interrupted = Self::prepared();
+        let after = after.min(interrupted.size);
+        interrupted.target.set(Fault::ChunkAnswersHeld { after, keeps });
+        let mut run = interrupted.site.start(&["once"]);
+        let stored = run.wait_until("a chunk whose answer is held", |_| interrupted.target.held_sessions());
+        run.kill();
+        interrupted.forget_the_past();
+        (interrupted, stored)
+    }
+
     fn forget_the_past(&self) {
         self.target.heal();
         for server in [&self.source, &self.target] {
@@ -96,6 +109,13 @@ impl Interrupted {
     fn read(&self) -> usize {
         let of_layer = |read: &&Request| read.path.ends_with(&self.layer.to_string());
         self.source.log().of("blob GET").iter().filter(of_layer).map(|read| usize::try_from(read.sent).unwrap()).sum()
+    }
+
+    /// The log of the next run about the upload, while it brings the rest.
+    #[track_caller]
+    fn log_of_next_run(&self) -> String {
+        let mut command = self.site.command(&["once"]);
+        Running::start(command.env("TRANSSHIP_LOG", "info")).wait(DEADLINE).expect_success().stderr
     }
 
     /// What the next run copies is there as a whole, and the journal says so.
@@ -137,6 +157,62 @@ fn an_upload_of_a_process_that_was_killed_goes_on_from_its_last_acknowledged_chu
     assert_eq!(interrupted.read(), interrupted.size - STORED, "nor is it read again");
     assert_eq!(interrupted.target.log().count("upload GET"), 1, "the registry is asked where it stands");
     assert_eq!(interrupted.target.open_sessions(), 0);
+}
+
+#[test]
+fn a_kill_before_the_answer_to_a_chunk_sends_no_stored_byte_again() {
+    // Chunks of a MiB: the first, one in the midst and the last, all of which the registry may have, or a part, or
+    // nothing.
+    for (after, keeps) in [
+        (4 * MIB, MIB),
+        (4 * MIB, 300_000),
+        (4 * MIB, 1),
+        (4 * MIB, 0),
+        (7 * MIB, MIB),
+        (7 * MIB, 300_000),
+        (MIB, MIB),
+        (MIB, 300_000),
+    ] {
+        let (interrupted, stored) = Interrupted::killed_before_the_answer(after, keeps);
+        interrupted.arrives();
+        assert_eq!(interrupted.sent(), interrupted.size - stored, "{after} {keeps}");
+        let first = interrupted.chunks().first().map(|chunk| chunk.headers["content-range"].clone());
+        let begins = first.map(|range| range.split_once('-').unwrap().0.parse::<usize>().unwrap());
+        assert_eq!(begins, (stored < interrupted.size).then_some(stored), "{after} {keeps}");
+        let read = interrupted.read();
+        let rest = interrupted.size - stored;
+        assert!(
+            (rest..=rest + MIB).contains(&read),
+            "a chunk is read twice at most: {read} of {rest}, {after} {keeps}"
+        );
+        assert_eq!(interrupted.target.open_sessions(), 0);
+    }
+}
+
+#[test]
+fn a_source_that_gives_other_bytes_than_were_sent_restarts_the_upload() {
+    let (interrupted, _) = Interrupted::killed_before_the_answer(4 * MIB, 300_000);
+    let mut other = Digester::like(&interrupted.layer);
+    other.update(&vec![7; 4 * MIB]);
+    interrupted.change("UPDATE uploads SET ahead_hashed = ?1", other.saved());
+    interrupted.begins_anew();
+}
+
+#[test]
+fn an_upload_that_cannot_be_resumed_is_logged_with_the_reason() {
+    let interrupted = Interrupted::killed();
+    interrupted.target.set(Fault::SessionForgotten { after: STORED, times: 1 });
+    let told = interrupted.log_of_next_run();
+    let line =
+        told.lines().find(|line| line.contains("an interrupted upload restarts")).unwrap_or_else(|| panic!("{told}"));
+    assert!(line.contains("the registry no longer has its session (404 Not Found, BLOB_UPLOAD_UNKNOWN"), "{line}");
+    assert!(line.contains(&format!("noted={STORED}")) && line.contains(&interrupted.layer.to_string()), "{line}");
+
+    let interrupted = Interrupted::killed();
+    interrupted.change("UPDATE uploads SET stored = ?1", (STORED + 1000) as u32);
+    let told = interrupted.log_of_next_run();
+    let why = format!("the registry has {STORED} bytes of it, which is not what was noted");
+    assert!(told.contains(&why), "{told}");
 }
 
 #[test]

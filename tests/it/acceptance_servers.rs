@@ -354,9 +354,12 @@ fn a_registry_behind_a_proxy_that_limits_requests_and_bodies_gets_everything_bes
     let by_password = DebianRegistry::with(Guard { htpasswd: Some(HTPASSWD), tls: Some(&own), ..Guard::default() });
     let (mute, clear) = (DebianRegistry::start(), DebianRegistry::start());
     let before_mute =
-        Nginx::throttling(mute.host(), &own, Throttle { rate: Some(15), retry_after: None, body: Some(2) });
-    let before_clear =
-        Nginx::throttling(clear.host(), &own, Throttle { rate: Some(15), retry_after: Some(1), body: Some(2) });
+        Nginx::throttling(mute.host(), &own, Throttle { rate: Some(15), body: Some(2), ..Throttle::default() });
+    let before_clear = Nginx::throttling(
+        clear.host(),
+        &own,
+        Throttle { rate: Some(15), retry_after: Some(1), body: Some(2), ..Throttle::default() },
+    );
     let large = images::image(Family::Oci, images::linux("amd64"), &[images::layer(Family::Oci, 70, 5_000_000)]);
     large.put(&scene.source, "public/app", Some("large"));
     let many: Vec<Image> = (2..10).map(|seed| images::small(Family::Oci, seed)).collect();

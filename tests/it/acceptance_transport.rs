@@ -142,7 +142,7 @@ fn a_server_that_asks_for_a_certificate_of_ours_gets_it() {
     scene.site.write("me.key", &strange.key);
     assert_eq!(
         scene.refusal(&host, shown),
-        format!("https://{host} does not take our certificate or the lack of one (UnknownCA); see `tls.certificate`")
+        format!("https://{host} does not take our certificate (UnknownCA); see `tls.certificate`")
     );
 }
 

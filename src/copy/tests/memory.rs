@@ -582,7 +582,7 @@ impl Session {
         let mut hashed = Digester::like(&self.blob.digest);
         hashed.update(content);
         let standing = Standing { stored: content.len() as u64, hashed };
-        Some(Suspended { session: "a session".into(), standing })
+        Some(Suspended { session: "a session".into(), standing, ahead: None })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::registry::auth::AuthError;
 use crate::registry::pace::Class;
 use crate::registry::permits::{Door, Gate};
 use crate::registry::retry::{self, Attempts, Failure, Kind, Tempo};
-use crate::registry::trouble::{self, Trouble};
+use crate::registry::trouble::{self, Approach, Trouble};
 use crate::registry::{Party, locate};
 use crate::store::ErrorKind;
 
@@ -101,7 +101,7 @@ impl Wire {
 }
 
 async fn exchange(request: reqwest::RequestBuilder, url: &Url) -> Result<Answered, Trouble> {
-    let broken = |error: reqwest::Error| trouble::describe(&error, url, None);
+    let broken = |error: reqwest::Error| trouble::describe(&error, url, &Approach::default());
     let mut response = request.timeout(LIMIT).send().await.map_err(broken)?;
     let (status, headers) = (response.status(), response.headers().clone());
     let mut body = Vec::new();

@@ -105,7 +105,9 @@ impl MirrorHealth {
             }
             ErrorKind::Busy(patience) => self.rest(&mirror.to_string(), patience.unwrap_or_default(), error),
             ErrorKind::QuotaSpent(patience) => self.rest(&mirror.to_string(), patience, error),
-            ErrorKind::Unavailable | ErrorKind::Invalid => self.rest(&mirror.to_string(), Duration::ZERO, error),
+            ErrorKind::Unavailable | ErrorKind::NotTaken | ErrorKind::Invalid => {
+                self.rest(&mirror.to_string(), Duration::ZERO, error)
+            }
         }
     }
 

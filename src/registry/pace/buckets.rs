@@ -27,8 +27,8 @@ impl Class {
     /// The class of a request.
     pub(crate) fn of(kind: Kind, lists_referrers: bool) -> Self {
         match kind {
-            Kind::Read | Kind::StandIn if lists_referrers => Self::ReferrerList,
-            Kind::Read | Kind::StandIn => Self::Read,
+            Kind::Read | Kind::StandIn | Kind::Glance if lists_referrers => Self::ReferrerList,
+            Kind::Read | Kind::StandIn | Kind::Glance => Self::Read,
             Kind::Token => Self::Token,
             Kind::Delete => Self::Delete,
             Kind::OpenUpload => Self::Upload,

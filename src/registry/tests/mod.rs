@@ -2,6 +2,7 @@
 //! registry.
 
 mod auth;
+mod auxiliary;
 mod clouds;
 mod debian;
 mod identities;

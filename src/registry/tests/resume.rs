@@ -101,7 +101,7 @@ async fn asked_for(
     let content = noise(size);
     let session = format!("http://{}/v2/a/b/blobs/uploads/1", server.host);
     let standing = Standing { stored: STORED as u64, hashed: Digester::like(&blob(&content).digest) };
-    let left = Suspended { session, standing };
+    let left = Suspended { session, standing, ahead: None };
     chunked(&server).resume_upload(&blob(&content), &left).await.map(|upload| upload.is_some())
 }
 
@@ -162,7 +162,8 @@ async fn an_address_that_somebody_has_put_into_the_journal_is_not_asked_where_it
     let content = noise(SIZE);
     let hashed = Digester::like(&blob(&content).digest);
     for session in [format!("http://{}/v2/a/b/blobs/uploads/1", other.host), "no address".to_owned()] {
-        let left = Suspended { session, standing: Standing { stored: STORED as u64, hashed: hashed.clone() } };
+        let left =
+            Suspended { session, standing: Standing { stored: STORED as u64, hashed: hashed.clone() }, ahead: None };
         assert!(chunked(&server).resume_upload(&blob(&content), &left).await.unwrap().is_none());
     }
     assert_eq!(other.lines(), Vec::<String>::new());

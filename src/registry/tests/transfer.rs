@@ -119,10 +119,25 @@ async fn a_range_is_honoured_ignored_or_wrong() {
         Server::start(move |_| answer(206, &[("content-range", "bytes 7777-9999/10000")], body[7777..].to_vec())).await;
     assert_eq!(read(&honours, &content, 7777).await.unwrap(), content[7777..]);
 
-    let wrong = Server::start(|_| answer(206, &[("content-range", "bytes 0-9999/10000")], "")).await;
+    for status in [400, 416] {
+        let body = content.clone();
+        let refuses = Server::start(move |asked| match asked.header("range") {
+            Some(_) => answer(status, &[], ""),
+            None => answer(200, &[], body.clone()),
+        })
+        .await;
+        assert_eq!(read(&refuses, &content, 7777).await.unwrap(), content[7777..]);
+    }
+
+    let body = content.clone();
+    let begins_over =
+        Server::start(move |_| answer(206, &[("content-range", "bytes 0-9999/10000")], body.clone())).await;
+    assert_eq!(read(&begins_over, &content, 7777).await.unwrap(), content[7777..]);
+
+    let wrong = Server::start(|_| answer(206, &[("content-range", "bytes 5-9999/10000")], "")).await;
     assert_eq!(
         read(&wrong, &content, 7777).await.unwrap_err().detail,
-        "asked for the bytes from 7777 on, the registry sends \"bytes 0-9999/10000\""
+        "asked for the bytes from 7777 on, the registry sends \"bytes 5-9999/10000\""
     );
 }
 
@@ -247,6 +262,7 @@ async fn chunks_follow_each_location_and_honour_the_least_length() {
                 "",
             )
         }
+        "HEAD" => answer(200, &[("content-length", "250000")], ""),
         _ => answer(201, &[], ""),
     })
     .await;
@@ -274,32 +290,119 @@ async fn chunks_follow_each_location_and_honour_the_least_length() {
 }
 
 #[tokio::test]
-async fn a_chunk_that_was_not_stored_whole_goes_on_and_four_times_in_a_row_without_half_of_it_is_the_end() {
-    let server = Server::start(|asked| match asked.method.as_str() {
-        "PATCH" => answer(202, &[("range", "0-49999")], ""),
-        _ => answer(202, &[("location", "/session")], ""),
+async fn a_success_means_that_a_chunk_was_taken_whatever_range_it_states() {
+    // None; Amazon's, which stays at the first chunk; that of the chunk alone; one byte too many; part of the chunk;
+    // others.
+    let ranges =
+        [None, Some("0-99999"), Some("LENGTH"), Some("OVER"), Some("0-120000"), Some("bytes=0-0"), Some("?"), Some("")];
+    for (at, stated) in ranges.into_iter().enumerate() {
+        let status = [202, 201, 204, 200][at % 4];
+        let server = Server::start(move |asked| match asked.method.as_str() {
+            "POST" => answer(202, &[("location", "/session")], ""),
+            "PATCH" => {
+                let (first, last) = asked.header("content-range").unwrap().split_once('-').unwrap();
+                let (first, last) = (first.parse::<usize>().unwrap(), last.parse::<usize>().unwrap());
+                match stated {
+                    None => answer(status, &[], ""),
+                    Some("LENGTH") => answer(status, &[("range", &format!("0-{}", last - first))], ""),
+                    Some("OVER") => answer(status, &[("range", &format!("0-{}", last + 1))], ""),
+                    Some(stated) => answer(status, &[("range", stated)], ""),
+                }
+            }
+            "HEAD" => answer(200, &[("content-length", "250000")], ""),
+            _ => answer(201, &[], ""),
+        })
+        .await;
+        let content = noise(250_000);
+        let repository = server.registry_as(chunked(100_000)).repository("a/b".parse().unwrap());
+        session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
+        let asked = server.asked();
+        let sent: Vec<_> = asked.iter().filter_map(|asked| asked.header("content-range")).collect();
+        assert_eq!(sent, ["0-99999", "100000-199999", "200000-249999"], "{stated:?}");
+        assert_eq!((server.count("POST"), server.count("GET")), (1, 0), "{stated:?}");
+    }
+}
+
+/// Takes every chunk, and answers a commit of chunks, and one in one piece, so.
+async fn not_joining(of_chunks: u16, whole: u16) -> Server {
+    Server::start(move |asked| match asked.method.as_str() {
+        "POST" => answer(202, &[("location", "/session")], ""),
+        "PATCH" => answer(202, &[], ""),
+        "PUT" if asked.body.is_empty() => refusal(of_chunks, "DIGEST_INVALID"),
+        "PUT" if whole < 300 => answer(whole, &[], ""),
+        "PUT" => refusal(whole, "DIGEST_INVALID"),
+        _ => answer(404, &[], ""),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_blob_whose_chunks_were_not_put_together_is_sent_once_in_one_piece() {
+    for of_chunks in [400, 409, 416, 422, 500, 502] {
+        let server = not_joining(of_chunks, 201).await;
+        let content = noise(250_000);
+        let repository = server.registry_as(chunked(100_000)).repository("a/b".parse().unwrap());
+        let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        assert!(error.detail.ends_with("; the blob is sent again in one piece"), "{error}");
+        session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
+        assert_eq!((server.count("PATCH"), server.count("PUT")), (3, 2), "{of_chunks}");
+        assert_eq!(server.asked().last().unwrap().body, content);
+    }
+    // Where that fails as well, the blob fails: it is not sent in turns.
+    let server = not_joining(400, 400).await;
+    let content = noise(250_000);
+    let repository = server.registry_as(chunked(100_000)).repository("a/b".parse().unwrap());
+    for kind in [ErrorKind::Unavailable, ErrorKind::Corrupt, ErrorKind::Corrupt] {
+        let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{error}");
+    }
+    assert_eq!((server.count("PATCH"), server.count("PUT")), (6, 3));
+}
+
+#[tokio::test]
+async fn a_registry_that_refuses_a_later_chunk_as_out_of_place_gets_one_piece() {
+    for range in [None, Some("0-99999"), Some("0-0")] {
+        let server = Server::start(move |asked| match asked.method.as_str() {
+            "POST" => answer(202, &[("location", "/session")], ""),
+            "PATCH" if asked.header("content-range") == Some("0-99999") => answer(202, &[], ""),
+            "PATCH" => answer(416, range.map(|range| ("range", range)).as_slice(), ""),
+            _ => answer(201, &[], ""),
+        })
+        .await;
+        let content = noise(250_000);
+        let repository = server.registry_as(chunked(100_000)).repository("a/b".parse().unwrap());
+        let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
+        assert!(error.is_transient() && error.detail.ends_with("in one piece"), "{error}");
+        session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
+        assert_eq!((server.count("PATCH"), server.count("PUT")), (2, 1), "{range:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_has_misstated_its_range_is_not_believed_after_a_broken_chunk() {
+    let server = Server::start(|asked| match (asked.method.as_str(), asked.header("content-range")) {
+        ("POST", _) => answer(202, &[("location", "/session")], ""),
+        ("PATCH", Some("200000-249999")) => answer(502, &[], ""),
+        ("PATCH", _) => answer(202, &[("range", "0-99999")], ""),
+        _ => answer(204, &[("range", "0-199999")], ""),
     })
     .await;
-    let registry = server.registry_as(chunked(100_000));
     let content = noise(250_000);
-    let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
-    let error = session.send(verified(&content)).await.unwrap_err();
-    assert_eq!(
-        (error.kind, error.detail.as_str()),
-        (ErrorKind::Unavailable, "the registry has 50000 bytes after 150000 were sent")
-    );
-    let ranges: Vec<_> =
-        server.asked()[1..].iter().map(|asked| asked.header("content-range").unwrap().to_owned()).collect();
-    assert_eq!(ranges, ["0-99999", "50000-149999", "50000-149999", "50000-149999", "50000-149999"]);
+    let repository = server.registry_as(chunked(100_000)).repository("a/b".parse().unwrap());
+    let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
+    assert_eq!((error.kind, server.count("GET"), server.count("PATCH")), (ErrorKind::Unavailable, 0, 3), "{error}");
 }
 
 #[tokio::test]
 async fn a_registry_that_stores_one_byte_of_each_chunk_is_given_up() {
-    let one_more = |asked: &super::scripted::Asked| match asked.method.as_str() {
+    let stored = std::sync::atomic::AtomicUsize::new(0);
+    let one_more = move |asked: &super::scripted::Asked| match asked.method.as_str() {
         "PATCH" if asked.nth > 20 => refusal(400, "ENOUGH"),
-        "PATCH" => {
-            let first = asked.header("content-range").unwrap().split_once('-').unwrap().0.to_owned();
-            answer(202, &[("range", &format!("0-{first}"))], "")
+        "PATCH" => answer(500, &[], ""),
+        "GET" => {
+            let last = stored.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+            answer(204, &[("range", &format!("0-{last}"))], "")
         }
         "POST" => answer(202, &[("location", "/session")], ""),
         _ => answer(201, &[], ""),
@@ -311,21 +414,53 @@ async fn a_registry_that_stores_one_byte_of_each_chunk_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_wrong_after_a_broken_chunk_is_begun_anew_and_another_is_corrupt() {
-    for (broken, kind) in [(true, ErrorKind::Unavailable), (false, ErrorKind::Corrupt)] {
+async fn a_session_that_is_wrong_after_a_broken_chunk_restarts_in_chunks() {
+    let server = Server::start(move |asked| match asked.method.as_str() {
+        "POST" => answer(202, &[("location", "/session")], ""),
+        "PATCH" if asked.nth == 1 => answer(502, &[], ""),
+        "PATCH" => answer(202, &[], ""),
+        "GET" => answer(204, &[("range", "0-0")], ""),
+        _ => refusal(400, "DIGEST_INVALID"),
+    })
+    .await;
+    let content = noise(250_000);
+    let repository = server.registry_as(chunked(200_000)).repository("a/b".parse().unwrap());
+    let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
+    assert_eq!((error.kind, server.count("PATCH"), server.count("GET")), (ErrorKind::Unavailable, 3, 1));
+    assert!(!error.detail.contains("in one piece"), "the break explains it: {error}");
+}
+
+#[tokio::test]
+async fn a_commit_of_chunks_that_failed_is_sent_again_while_its_session_stands() {
+    let server = Server::start(move |asked| match asked.method.as_str() {
+        "POST" => answer(202, &[("location", "/session")], ""),
+        "PATCH" => answer(202, &[], ""),
+        "GET" => answer(204, &[("range", "0-249999")], ""),
+        "PUT" if asked.nth < 8 => answer(502, &[], ""),
+        "PUT" => answer(201, &[], ""),
+        _ => answer(404, &[], ""),
+    })
+    .await;
+    let content = noise(250_000);
+    let repository = server.registry_as(chunked(100_000)).repository("a/b".parse().unwrap());
+    session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
+    assert_eq!((server.count("PATCH"), server.count("PUT"), server.count("GET")), (3, 3, 2));
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_names_another_digest_is_checked_by_a_look() {
+    for (is_there, arrives) in [(true, true), (false, false)] {
+        let other = Digest::of(b"other").to_string();
         let server = Server::start(move |asked| match asked.method.as_str() {
             "POST" => answer(202, &[("location", "/session")], ""),
-            "PATCH" if broken && asked.nth == 1 => answer(502, &[], ""),
-            "PATCH" => answer(202, &[], ""),
-            "GET" => answer(204, &[("range", "0-0")], ""),
-            _ => refusal(400, "DIGEST_INVALID"),
+            "PUT" => answer(201, &[("docker-content-digest", &other)], ""),
+            _ => answer(if is_there { 200 } else { 404 }, &[("content-length", "1000")], ""),
         })
         .await;
-        let content = noise(250_000);
-        let repository = server.registry_as(chunked(200_000)).repository("a/b".parse().unwrap());
-        let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
-        assert_eq!(error.kind, kind);
-        assert_eq!((server.count("PATCH"), server.count("GET")), if broken { (3, 1) } else { (2, 0) });
+        let content = noise(1000);
+        let sent = session(&server.repository(), &content).await.unwrap().send(verified(&content)).await;
+        assert_eq!(sent.is_ok(), arrives);
+        assert_eq!(sent.err().map(|error| error.kind), (!arrives).then_some(ErrorKind::Corrupt));
     }
 }
 

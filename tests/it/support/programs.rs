@@ -441,6 +441,8 @@ pub struct Throttle {
     pub retry_after: Option<u32>,
     /// The largest body, in MiB; a larger one is answered 413.
     pub body: Option<u32>,
+    /// More directives of the server.
+    pub server: &'static str,
 }
 
 impl Throttle {
@@ -481,11 +483,12 @@ impl Nginx {
         let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temporary: String = kinds.iter().map(|kind| format!("{kind}_temp_path {kind};\n")).collect();
         let (above, within) = throttle.directives();
+        let server = throttle.server;
         write(
             "nginx.conf",
             &format!(
                 "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}{above}\
-                 server {{\nlisten {address} ssl http2;\nssl_certificate server.pem;\nssl_certificate_key server.key;\n\
+                 server {{\nlisten {address} ssl http2;\nssl_certificate server.pem;\nssl_certificate_key server.key;\n{server}\n\
                  location /art/images/ {{\nproxy_pass http://{upstream}/;\nproxy_redirect off;\n\
                  proxy_set_header Host $http_host;\nproxy_set_header X-Forwarded-Proto https;\n\
                  proxy_request_buffering off;\n{within}}}\n}}\n}}\n"

@@ -78,6 +78,9 @@ pub enum Fault {
     /// PATCH waits, before its body is read, where the session has at least so many bytes; when faults are switched off, its
     /// connection breaks.
     ChunksHeld { after: usize },
+    /// PATCH is not answered where the session has at least so many bytes then; it keeps so many of the chunk's. When
+    /// faults are switched off, its connection breaks.
+    ChunkAnswersHeld { after: usize, keeps: usize },
     /// A session that has at least so many bytes is forgotten, so many times.
     SessionForgotten { after: usize, times: usize },
     /// The PUT that ends an upload stores the blob, and the connection breaks before it is answered, so many times.
@@ -309,6 +312,21 @@ impl Faults {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         has_to_wait
+    }
+
+    /// Number of bytes of a chunk that a session of this length keeps whose answer is held.
+    pub(super) fn chunk_answer_held(&self, length: usize) -> Option<usize> {
+        self.find(|fault| match *fault {
+            Fault::ChunkAnswersHeld { after, keeps } if length >= after => Some(keeps),
+            _ => None,
+        })
+    }
+
+    /// Waits until faults are switched off.
+    pub(super) async fn hold_chunk_answer(&self) {
+        while self.find(|fault| matches!(fault, Fault::ChunkAnswersHeld { .. }).then_some(())).is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub(super) fn delay(&self) -> Option<Duration> {

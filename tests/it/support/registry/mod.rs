@@ -158,6 +158,11 @@ impl Server {
         self.shared.sessions.count()
     }
 
+    /// Number of bytes that the sessions have whose answer to a chunk is held back; `None` where there are none.
+    pub fn held_sessions(&self) -> Option<usize> {
+        self.shared.sessions.held()
+    }
+
     /// Changes a byte of what each open session has.
     pub fn spoil_sessions(&self) {
         self.shared.sessions.spoil();

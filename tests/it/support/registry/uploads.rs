@@ -23,6 +23,8 @@ struct Session {
     bytes: Vec<u8>,
     /// Where the last chunk begins.
     last: usize,
+    /// True if the answer to a chunk is held back.
+    is_held: bool,
     state: u64,
 }
 
@@ -43,6 +45,13 @@ impl Sessions {
         for session in self.open.lock().unwrap().values_mut() {
             session.bytes[0] ^= 1;
         }
+    }
+
+    /// Number of bytes that the sessions have whose answer to a chunk is held back.
+    pub(super) fn held(&self) -> Option<usize> {
+        let open = self.open.lock().unwrap();
+        let held = open.values().filter(|session| session.is_held).map(|session| session.bytes.len());
+        held.reduce(|all, one| all + one)
     }
 
     fn begin(&self, repository: &str) -> String {
@@ -137,7 +146,20 @@ async fn patch(shared: &Shared, repository: &str, session: &str, asked: &Asked, 
     }
     shared.sessions.with(session, repository, |session| session.last = session.bytes.len());
     let status = if shared.faults.has(&Fault::ChunkCreated) { 201 } else { 202 };
-    take(shared, repository, session, asked, body).await.then(|| progress(shared, repository, session, status))
+    if !take(shared, repository, session, asked, body).await {
+        return None;
+    }
+    let length = shared.sessions.with(session, repository, |session| session.bytes.len())?;
+    if let Some(keeps) = shared.faults.chunk_answer_held(length) {
+        shared.sessions.with(session, repository, |session| {
+            session.bytes.truncate(stored + keeps);
+            session.is_held = true;
+        });
+        shared.faults.hold_chunk_answer().await;
+        asked.wire.break_off();
+        return None;
+    }
+    Some(progress(shared, repository, session, status))
 }
 
 async fn put(shared: &Shared, repository: &str, session: &str, asked: &Asked, body: Body) -> Option<Response> {

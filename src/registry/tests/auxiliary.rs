@@ -1,0 +1,178 @@
+//! Steps that a copy can do without: whatever they are answered, the blob arrives, and nothing is taken for there that
+//! is not known to be.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::response::Response;
+
+use super::scripted::{Asked, Server, answer, blob, noise, plain, quick, verified};
+use crate::registry::retry::Tempo;
+use crate::registry::{Kind, Options, Registry, Repository};
+use crate::store::{Begun, Sought, Target as _};
+
+/// A client that repeats little, as a kind of registry where HEAD is the question.
+fn repository(server: &Server) -> Repository {
+    let options = Options { kind: Some(Kind::Ecr), ..plain() };
+    let tempo = Tempo { attempts: 2, patience: 2, ..quick() };
+    Registry::with_tempo(server.host.parse().unwrap(), options, tempo).unwrap().repository("a/b".parse().unwrap())
+}
+
+/// Answers uploads as they should be.
+fn upload(asked: &Asked) -> Response {
+    match asked.method.as_str() {
+        "POST" => answer(202, &[("location", "/v2/a/b/blobs/uploads/1")], ""),
+        "PUT" => answer(201, &[], ""),
+        _ => answer(404, &[], ""),
+    }
+}
+
+async fn find_or_send(server: &Server, content: &[u8]) -> &'static str {
+    match repository(server).find_or_begin(&blob(content)).await.unwrap() {
+        Sought::Found => "found",
+        Sought::Mounted => "mounted",
+        Sought::Session(session) => {
+            session.send(verified(content)).await.unwrap();
+            "sent"
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_blob_is_sent_whatever_status_answers_a_look_for_it() {
+    let content = noise(100);
+    for status in 200..600 {
+        let server = Server::start(move |asked| match asked.method.as_str() {
+            "HEAD" => {
+                let headers = [("location", "http://127.0.0.1:1/store/x?sig=1"), ("content-length", "100")];
+                answer(status, &headers, "")
+            }
+            _ => upload(asked),
+        })
+        .await;
+        // A store's address is not looked at: it may be good for GET alone.
+        let expected = if status < 400 { "found" } else { "sent" };
+        assert_eq!(find_or_send(&server, &content).await, expected, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_without_a_place_says_nothing_of_the_blob() {
+    for status in [300, 301, 302, 303, 304, 305, 307, 308] {
+        let server = Server::start(move |asked| match asked.method.as_str() {
+            "HEAD" => answer(status, &[], ""),
+            _ => upload(asked),
+        })
+        .await;
+        assert_eq!(find_or_send(&server, &noise(100)).await, "sent", "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_to_the_same_blob_at_a_registry_is_followed() {
+    for (there, expected) in [(200, "found"), (404, "sent")] {
+        let other = Server::start(move |_| answer(there, &[("content-length", "100")], "")).await;
+        let place = format!("http://{}/v2/moved/a/b/blobs/", other.host);
+        let server = Server::start(move |asked| match asked.method.as_str() {
+            "HEAD" => {
+                let location = format!("{place}{}", asked.path.rsplit_once('/').unwrap().1);
+                answer(307, &[("location", &location)], "")
+            }
+            _ => upload(asked),
+        })
+        .await;
+        assert_eq!(find_or_send(&server, &noise(100)).await, expected);
+        assert_eq!(other.lines().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_to_look_is_asked_once_a_blob_from_then_on() {
+    let server = Server::start(|asked| if asked.method == "HEAD" { answer(500, &[], "") } else { upload(asked) }).await;
+    let repository = repository(&server);
+    for heads in [2, 3, 4] {
+        assert!(matches!(repository.find_or_begin(&blob(b"x")).await.unwrap(), Sought::Session(_)));
+        assert_eq!(server.count("HEAD"), heads);
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_contradicts_the_descriptor_is_checked_by_a_get() {
+    let content = noise(100);
+    // What a HEAD states, what a ranged GET is answered, and what comes of it.
+    for (stated, status, range, expected) in [
+        ("0", 206, "bytes 0-0/100", "found"),
+        ("7", 206, "bytes 0-0/100", "found"),
+        ("0", 206, "bytes 0-0/7", "sent"),
+        ("0", 416, "bytes */0", "sent"),
+        ("7", 404, "", "sent"),
+        ("7", 500, "", "sent"),
+        ("100", 599, "", "found"),
+    ] {
+        let was_sent = AtomicBool::new(false);
+        let server = Server::start(move |asked| match asked.method.as_str() {
+            "HEAD" if was_sent.load(Ordering::SeqCst) => answer(200, &[("content-length", "100")], ""),
+            "HEAD" => answer(200, &[("content-length", stated)], ""),
+            "GET" => answer(status, &[("content-range", range)], "x"),
+            "PUT" => {
+                was_sent.store(true, Ordering::SeqCst);
+                upload(asked)
+            }
+            _ => upload(asked),
+        })
+        .await;
+        assert_eq!(find_or_send(&server, &content).await, expected, "{stated} {status} {range}");
+    }
+    // The whole blob, where the range is ignored: its length is stated.
+    let whole = content.clone();
+    let server = Server::start(move |asked| match asked.method.as_str() {
+        "HEAD" => answer(200, &[("content-length", "0")], ""),
+        "GET" => answer(200, &[], whole.clone()),
+        _ => upload(asked),
+    })
+    .await;
+    assert_eq!(find_or_send(&server, &content).await, "found");
+}
+
+#[tokio::test]
+async fn a_blob_is_sent_whatever_status_answers_its_mount() {
+    for status in 200..600 {
+        let server = Server::start(move |asked| match asked.path.contains("mount=") {
+            true => answer(status, &[], ""),
+            false => upload(asked),
+        })
+        .await;
+        let begun = repository(&server).begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
+        match begun {
+            Begun::Mounted => assert_eq!(status, 201),
+            Begun::Session(session) => session.send(verified(b"x")).await.unwrap(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mount_that_names_another_blob_is_not_believed() {
+    let other = blob(b"other").digest.to_string();
+    let server = Server::start(move |asked| match asked.path.contains("mount=") {
+        true => answer(201, &[("docker-content-digest", &other)], ""),
+        false => upload(asked),
+    })
+    .await;
+    let begun = repository(&server).begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
+    assert!(matches!(begun, Begun::Session(_)));
+}
+
+#[tokio::test]
+async fn a_session_is_given_back_whatever_that_is_answered() {
+    for status in 200..600 {
+        let server = Server::start(move |asked| match asked.method.as_str() {
+            "DELETE" => answer(status, &[], ""),
+            _ => upload(asked),
+        })
+        .await;
+        let Begun::Session(session) = repository(&server).begin_upload(&blob(b"x"), None).await.unwrap() else {
+            panic!("mounted, unasked")
+        };
+        session.cancel().await;
+        assert_eq!(server.count("DELETE"), 1, "{status}");
+    }
+}

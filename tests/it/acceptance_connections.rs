@@ -1,0 +1,125 @@
+//! Connections that servers end in good order, and requests that reach a port of another kind, with nginx before a
+//! registry.
+
+use crate::support::front::Authority;
+use crate::support::images::{self, Family, linux};
+use crate::support::programs::{DEADLINE, Nginx, Output, Running, Throttle};
+use crate::support::registry::{Fault, Server};
+use crate::support::site::Site;
+
+/// A year that no test will see the end of.
+const LATER: i32 = 4000;
+
+/// A registry, and another one behind nginx with TLS.
+struct Scene {
+    open: Server,
+    behind: Server,
+    nginx: Nginx,
+    site: Site,
+}
+
+impl Scene {
+    /// With more directives for nginx.
+    fn with(server: &'static str) -> Self {
+        let (open, behind, site) = (Server::start(), Server::start(), Site::new());
+        // An absolute address would lead past nginx.
+        behind.set(Fault::RelativeLocation);
+        let authority = Authority::new("an authority");
+        site.write("ca.pem", &authority.pem());
+        let own = authority.certify("127.0.0.1", LATER);
+        let nginx = Nginx::throttling(behind.host(), &own, Throttle { server, ..Throttle::default() });
+        Self { open, behind, nginx, site }
+    }
+
+    /// Runs a command with these options of the registry behind nginx.
+    fn run(&self, options: &str, entries: &str, level: &str, args: &[&str]) -> Output {
+        let (open, through) = (self.open.host(), self.nginx.host());
+        let registries =
+            format!("\"{open}\": {{plain_http: true}}, \"{through}\": {{path_prefix: /art/images{options}}}");
+        self.site.configure_fully("status: off", &registries, entries);
+        Running::start(self.site.command(args).env("TRANSSHIP_LOG", level)).wait(DEADLINE)
+    }
+
+    /// The words of a copy from behind nginx that failed.
+    fn failure(&self, options: &str) -> String {
+        let source = format!("{}/app:v1", self.nginx.host());
+        let output = self.run(options, "  []", "error", &["copy", &source, &format!("{}/back:v1", self.open.host())]);
+        assert_ne!(output.code(), 0, "{output:?}");
+        output.stdout + &output.stderr
+    }
+}
+
+#[test]
+fn requests_that_a_goaway_left_out_are_sent_again_and_all_tags_arrive() {
+    let scene = Scene::with("keepalive_requests 3;");
+    for seed in 0..24 {
+        // Some blobs are streamed, or go in chunks of a MiB, others are held whole.
+        let size = if seed % 2 == 0 { 1_300_000 } else { 20_000 };
+        let image = images::image(Family::Oci, linux("amd64"), &[images::layer(Family::Oci, seed, size)]);
+        image.put(&scene.open, "app", Some(&format!("v{seed}")));
+    }
+    let (open, through) = (scene.open.host(), scene.nginx.host());
+    for (mode, upload) in [("whole", ""), ("chunks", ", upload: {mode: chunked, chunk: 1MiB}")] {
+        let entries = format!(
+            "  - {{name: there, source: {open}/app, target: {through}/{mode}}}\n  \
+             - {{name: back, source: {through}/{mode}, target: {open}/{mode}}}"
+        );
+        for name in ["there", "back"] {
+            let options = format!(", tls: {{ca: ca.pem}}{upload}");
+            let output = scene.run(&options, &entries, "debug", &["once", name]).expect_success();
+            assert!(output.stdout.contains("24 copied"), "{}", output.stdout);
+            assert!(output.stderr.contains("ended the connection before it took the request"), "nothing was left out");
+        }
+        assert_eq!(scene.behind.store().tags(mode), scene.open.store().tags("app"));
+        assert_eq!(scene.open.store().tags(mode), scene.open.store().tags("app"));
+    }
+}
+
+#[test]
+fn plain_http_at_a_port_for_tls_names_the_key_to_remove() {
+    let scene = Scene::with("");
+    let told = format!("http://{} speaks TLS; leave `plain_http` out", scene.nginx.host());
+    let failure = scene.failure(", plain_http: true");
+    assert!(failure.contains(&told), "{failure}");
+}
+
+#[test]
+fn a_server_that_wants_a_certificate_by_http_names_the_key_to_set() {
+    let scene = Scene::with("ssl_verify_client on;\nssl_client_certificate server.pem;");
+    let told =
+        format!("https://{} wants a certificate of ours; name its file in `tls.certificate`", scene.nginx.host());
+    let failure = scene.failure(", tls: {ca: ca.pem}");
+    assert!(failure.contains(&told), "{failure}");
+    let strange = Authority::new("another authority").certify("me", LATER);
+    scene.site.write("me.pem", &strange.certificate);
+    scene.site.write("me.key", &strange.key);
+    let told = format!("https://{} does not take our certificate; see `tls.certificate`", scene.nginx.host());
+    let failure = scene.failure(", tls: {ca: ca.pem, certificate: me.pem, key: me.key}");
+    assert!(failure.contains(&told), "{failure}");
+}
+
+#[test]
+fn connections_that_are_closed_without_a_word_name_both_keys() {
+    let scene = Scene::with("");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    // Reads something, so that the end is no reset, and says nothing.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+        }
+    });
+    for (options, told) in [
+        ("plain_http: true", "; if it speaks TLS, leave `plain_http` out"),
+        (
+            "{}",
+            "; if it speaks plain HTTP, set `plain_http: true`; if it wants a certificate of ours, set `tls.certificate`",
+        ),
+    ] {
+        let options = if options == "{}" { options.to_owned() } else { format!("{{{options}}}") };
+        scene.site.configure_fully("status: off", &format!("\"{host}\": {options}"), "  []");
+        let output = Running::start(&mut scene.site.command(&["tags", &format!("{host}/app")])).wait(DEADLINE);
+        assert!(output.code() != 0 && output.stderr.contains(told), "{output:?}");
+    }
+}
