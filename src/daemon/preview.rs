@@ -108,7 +108,7 @@ async fn preview_pair(engine: &Engine, errand: &Errand, pair: &Pair) -> Result<P
     let contested = rival_claims(engine, errand, pair).await.contested_with(errand, pair, &selected.tags);
     // Nobody listens for transfers: a preview has none.
     let (events, _) = tokio::sync::mpsc::channel(1);
-    let rules = Rules { platforms: entry.platforms.clone(), referrers: false };
+    let rules = Rules { platforms: entry.platforms.clone(), ..Rules::default() };
     let source = opened.source.clone();
     let targets = opened.targets.iter().map(|target| (target.clone(), Contents::Unknown)).collect();
     let batch = Batch::new(&engine.copier, source, targets, rules, None, events);

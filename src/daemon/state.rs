@@ -490,6 +490,7 @@ mod tests {
                 tags: Vec::new(),
                 problems: Vec::new(),
                 in_doubt: Vec::new(),
+                left_behind: Vec::new(),
             };
             let outcome = report.journal_outcome();
             let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
@@ -521,8 +522,17 @@ mod tests {
             transfer.advance(bytes);
             live.happened("a".into(), Happening::Transfer(Event::TransferStarted(transfer)));
             let (entry, run, tags, problems) = ("a".into(), Some(id.number()), Vec::new(), Vec::new());
-            let report =
-                RunReport { entry, run, started: now, ended: now, outcome, tags, problems, in_doubt: Vec::new() };
+            let report = RunReport {
+                entry,
+                run,
+                started: now,
+                ended: now,
+                outcome,
+                tags,
+                problems,
+                in_doubt: Vec::new(),
+                left_behind: Vec::new(),
+            };
             let (outcome, tags) = (report.journal_outcome(), TagCounts::default());
             journal
                 .end_run(id, RunEnd { outcome, tags, bytes, error: None, postponed_until: None }, now)

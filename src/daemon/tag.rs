@@ -26,7 +26,7 @@ use crate::copy::event::{BlobCounts, Event};
 use crate::copy::{Batch, CopyError, Order, Outcome, Previous, Rules};
 use crate::journal::Observation;
 use crate::oci::{Digest, ManifestRef, SignatureTag, Tag};
-use crate::plan::{Action, Selected};
+use crate::plan::{Action, ForeignLayers, Selected};
 use crate::store::{ErrorKind, Side, Step, StoreError};
 
 /// How many tags of one repository may be unfinished in all, those included that wait for slower targets. What is kept
@@ -93,7 +93,11 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
     let Some(Chosen { listing, selected, there, contested, checks }) = choose(run, pair, &opened).await else { return };
     run.chosen((selected.tags.len() + selected.digests.len()) * opened.targets.len()).await;
     let entry = &run.errand.entry;
-    let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
+    let rules = Rules {
+        platforms: entry.platforms.clone(),
+        referrers: entry.referrers,
+        foreign_layers: entry.foreign_layers == ForeignLayers::Copy,
+    };
     let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());
     let targets = opened.targets.iter().cloned().zip(there.iter().map(|there| there.contents)).collect();
     let copier = run.engine.copier.of(run.errand.entry.name.as_str());

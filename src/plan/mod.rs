@@ -3,12 +3,14 @@
 
 mod contested;
 mod diff;
+mod foreign_layers;
 mod pattern;
 mod select;
 mod version;
 
 pub use contested::{Claim, contested};
 pub use diff::{Action, Overwrite, OverwriteError, decide, diff};
+pub use foreign_layers::{ForeignLayers, ForeignLayersError};
 pub use pattern::{Pattern, PatternError};
 pub use select::{Selected, Selection, Shortfall, Verdict};
 pub use version::{VersionRange, VersionRangeError};
