@@ -30,6 +30,7 @@ mod quotas;
 mod recovery;
 mod repeated;
 mod report;
+mod reserved_tags;
 mod rivals;
 mod run;
 mod service;
