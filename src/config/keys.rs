@@ -7,7 +7,7 @@ use super::registry_keys::{
     AZURE, BANDWIDTH, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD, WINDOW,
 };
 use super::status::{PLACE, STATUS};
-use crate::plan::Overwrite;
+use crate::plan::{ForeignLayers, Overwrite};
 
 /// The keys of one kind of map.
 #[derive(Debug)]
@@ -296,6 +296,16 @@ const SETTINGS: &[Key] = &[
             "true",
         ),
         "true",
+    ),
+    with_default(
+        key(
+            "foreign_layers",
+            Shape::Word(&ForeignLayers::NAMES),
+            "Whether non-distributable layers with addresses of their own (`urls`, as in old Windows images) are copied from \
+             the source, for images that are copied from then on. Those without an address are always copied.",
+            r#""copy""#,
+        ),
+        r#""skip""#,
     ),
     with_default(
         key(

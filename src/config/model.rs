@@ -153,6 +153,8 @@ pub struct Entry {
     pub platforms: Option<Vec<Platform>>,
     /// Whether what refers to an image (signatures, SBOMs) comes along. Default true.
     pub referrers: bool,
+    /// Whether layers that can be had elsewhere are copied. Default skip.
+    pub foreign_layers: plan::ForeignLayers,
     /// When it runs by itself. Default never.
     pub schedule: Schedule,
     /// Whether it also runs when the daemon starts. Default false.

@@ -471,6 +471,7 @@ mod tests {
                 tags,
                 problems,
                 in_doubt: Vec::new(),
+                left_behind: Vec::new(),
                 warnings: Vec::new(),
             };
             self.notices.ended(&self.entry, &report, self.whole).await;
@@ -541,6 +542,7 @@ mod tests {
             tags,
             problems,
             in_doubt: Vec::new(),
+            left_behind: Vec::new(),
             warnings: Vec::new(),
         };
         bench.notices.ended(&bench.entry, &report, true).await;

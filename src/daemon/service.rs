@@ -321,6 +321,7 @@ impl Service {
                     tags: Vec::new(),
                     problems,
                     in_doubt: Vec::new(),
+                    left_behind: Vec::new(),
                     warnings: Vec::new(),
                 }));
             }
@@ -397,6 +398,7 @@ mod tests {
             tags: vec![tag],
             problems: Vec::new(),
             in_doubt: Vec::new(),
+            left_behind: Vec::new(),
             warnings: Vec::new(),
         }
     }

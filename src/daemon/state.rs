@@ -516,6 +516,7 @@ mod tests {
                 tags: Vec::new(),
                 problems: Vec::new(),
                 in_doubt: Vec::new(),
+                left_behind: Vec::new(),
                 warnings: Vec::new(),
             };
             let outcome = report.journal_outcome();
@@ -557,6 +558,7 @@ mod tests {
                 tags,
                 problems,
                 in_doubt: Vec::new(),
+                left_behind: Vec::new(),
                 warnings: Vec::new(),
             };
             let (outcome, tags) = (report.journal_outcome(), TagCounts::default());

@@ -15,10 +15,10 @@ use crate::oci::{Digest, SignatureTag, Tag};
 /// it is among the `newest` of what is left. A pinned tag (`2.4.1@sha256:…`) is chosen with its digest, whatever the
 /// source's tag stands for, unless an `exclude` matches it; `semver` and `newest` do not count it.
 ///
-/// Two kinds of tags stand for other content. The specification's fallback list of referrers (`sha256-<hex>`) is never
-/// chosen: it is written anew for its subject. Cosign's tags (`sha256-<hex>.sig`) are chosen like any other, but with
-/// `semver` or `newest`, which say nothing about them, they are out by themselves and follow their subject; they never
-/// count for `at_least`.
+/// Two kinds of tags may stand for other content: `sha256-<hex>`, under which registries without the referrers API keep the
+/// list of referrers of a subject, and cosign's tags (`sha256-<hex>.sig`). They are chosen like any other, and the content of
+/// the first tells later whether it is such a list. With `semver` or `newest`, which say nothing about them, they are out and
+/// follow their subject; they never count for `at_least`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Selection {
     /// Patterns of which one must match; empty means every tag.
@@ -141,6 +141,12 @@ impl Selection {
         !self.include.iter().filter_map(Pattern::pin).any(|(pinned, _)| pinned == tag) && self.judge(tag).is_ok()
     }
 
+    /// Whether every tag is chosen, whatever its name.
+    #[must_use]
+    pub fn takes_every_tag(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty() && self.semver.is_none() && self.newest.is_none()
+    }
+
     /// The digests that are pinned without a tag, each once.
     fn pinned(&self) -> Vec<Digest> {
         let unwanted: BTreeSet<Digest> = self.exclude.iter().filter_map(Pattern::digest).collect();
@@ -152,8 +158,10 @@ impl Selection {
     /// All but `newest`, which depends on the other tags: the reason why a tag is in, or why it is out.
     fn judge(&self, tag: &Tag) -> Result<String, String> {
         match SignatureTag::read(tag) {
-            Some(SignatureTag::Referrers(subject)) => {
-                return Err(format!("the referrers list of {subject}, which follows its subject"));
+            Some(SignatureTag::Referrers(subject)) if self.semver.is_some() || self.newest.is_some() => {
+                return Err(format!(
+                    "named as the referrers list of {subject}, about which `semver` and `newest` say nothing"
+                ));
             }
             Some(SignatureTag::Cosign(subject)) if self.semver.is_some() || self.newest.is_some() => {
                 return Err(format!("a signature of {subject}, which follows its subject"));
@@ -279,13 +287,14 @@ mod tests {
     }
 
     #[test]
-    fn the_referrers_list_of_a_subject_is_never_chosen() {
+    fn a_tag_named_as_a_referrers_list_is_chosen_but_for_semver_and_newest() {
         let subject = Digest::of(b"image");
         let tag = referrers_tag(&subject);
         let selection = Selection { include: patterns(&["*"]), ..Selection::default() };
-        let verdict = &selection.select(vec![tag.clone()]).verdicts[0];
-        assert!(!verdict.chosen);
-        assert_eq!(verdict.why, format!("the referrers list of {subject}, which follows its subject"));
+        assert!(selection.select(vec![tag.clone()]).verdicts[0].chosen);
+        let selection = Selection { newest: Some(2), ..selection };
+        let verdict = &selection.select(vec![tag]).verdicts[0];
+        assert!(!verdict.chosen && verdict.why.contains(&subject.to_string()), "{}", verdict.why);
     }
 
     #[test]

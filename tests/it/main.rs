@@ -4,6 +4,7 @@
 mod acceptance_acr;
 mod acceptance_cloud;
 mod acceptance_connections;
+mod acceptance_content;
 mod acceptance_control;
 mod acceptance_copy;
 mod acceptance_credentials;
