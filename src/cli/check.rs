@@ -6,7 +6,7 @@ use super::configuration;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::start::Context;
-use crate::config::{Config, Problems};
+use crate::config::{Config, Problems, Warning};
 
 /// The arguments of `transship check`.
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ struct Report<'a> {
     /// How many problems there are beyond those in `problems`.
     more_problems: usize,
     /// What is allowed and yet not well.
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
 }
 
 /// One problem; line and column are 0 where it is about the file as a whole.
@@ -50,18 +50,27 @@ impl Check {
             return Ok(if read.is_ok() { Exit::Ok } else { Exit::Usage });
         }
         let config = read.map_err(Failure::usage)?;
-        for warning in config.unverified() {
+        for warning in unverified(&config) {
             output.line(format!("{file}: warning: {warning}"))?;
         }
+        // These have their place before them.
+        config.warnings.iter().try_for_each(|warning| output.line(format!("warning: {warning}")))?;
         let count = config.entries.len();
         output.line(format!("{file}: all is well, {count} {}", if count == 1 { "entry" } else { "entries" }))?;
         Ok(Exit::Ok)
     }
 }
 
+/// The registries whose certificates are not verified.
+fn unverified(config: &Config) -> Vec<Warning> {
+    let warning = |text| Warning { entry: None, text, remedy: None };
+    config.unverified().into_iter().map(warning).collect()
+}
+
 impl<'a> Report<'a> {
     fn of(file: &str, read: &'a Result<Config, Problems>) -> Self {
-        let warnings = read.as_ref().map(Config::unverified).unwrap_or_default();
+        let warnings = read.as_ref().map(|config| [unverified(config), config.warnings.clone()].concat());
+        let warnings = warnings.unwrap_or_default();
         let file = file.to_owned();
         let mut report = Report { file, entries: Vec::new(), problems: Vec::new(), more_problems: 0, warnings };
         match read {
@@ -109,7 +118,7 @@ mod tests {
         let said = format!("sync.yaml: warning: {warning}\nsync.yaml: all is well, 1 entry\n");
         assert_eq!(checked(false, &text), (Ok(Exit::Ok), said));
         let json: serde_json::Value = serde_json::from_str(&checked(true, &text).1).unwrap();
-        assert_eq!(json["warnings"], serde_json::json!([warning]));
+        assert_eq!(json["warnings"], serde_json::json!([{"entry": null, "text": warning, "remedy": null}]));
     }
 
     #[test]

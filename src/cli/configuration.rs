@@ -31,16 +31,20 @@ pub(super) fn find_if_any(global: &Global) -> Option<PathBuf> {
 /// Where systemd keeps what it hands to the packaged service, while that runs.
 const HANDED_OVER: &str = "/run/credentials/transship.service";
 
-/// Reads a configuration with the environment of the process, and warns of what should not be so.
+/// Reads a configuration with the environment of the process, and warns of what should not be so in that. See [`warn()`].
 pub(super) fn read(path: &Path) -> Result<Config, Problems> {
     let config = crate::config::load(path, &environment)?;
     for name in false_proxies(&environment) {
         tracing::warn!("the environment variable {name} names no proxy and is passed over: write http://HOST:PORT");
     }
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
     Ok(config)
+}
+
+/// Logs what should not be so in a configuration, for the commands that run its entries. `check` prints it.
+pub(super) fn warn(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!(entry = warning.entry, "{warning}");
+    }
 }
 
 /// The environment that a configuration is read with, at the start and at a reload.

@@ -16,7 +16,7 @@ use crate::copy::Copier;
 use crate::daemon::{Engine, Errand, RunReport, Single};
 use crate::journal::{COPY, Journal, JournalError, Trigger};
 use crate::oci::{ManifestRef, Platform, Tag};
-use crate::plan::{Overwrite, Selection};
+use crate::plan::{ForeignLayers, Overwrite, Selection};
 use crate::schedule::Schedule;
 
 /// The ceiling for buffers of transfers in flight, in bytes: the default of `daemon.memory`.
@@ -37,6 +37,9 @@ pub struct Copy {
     /// Leave behind what refers to it (signatures, SBOMs)
     #[arg(long)]
     pub no_referrers: bool,
+    /// Copy foreign layers too, which can be had elsewhere (`urls`)
+    #[arg(long)]
+    pub foreign_layers: bool,
     /// Look again for what refers to it, also where the target has it already
     #[arg(long, conflicts_with = "no_referrers")]
     pub again: bool,
@@ -93,6 +96,7 @@ impl Copy {
             selection: Selection::default(),
             platforms: self.wanted_platforms(),
             referrers: !self.no_referrers,
+            foreign_layers: if self.foreign_layers { ForeignLayers::Copy } else { ForeignLayers::Skip },
             schedule: Schedule::Never,
             on_start: false,
             timezone: chrono_tz::UTC,
@@ -164,6 +168,7 @@ mod tests {
             target: target.parse().unwrap(),
             platforms: Vec::new(),
             no_referrers: false,
+            foreign_layers: false,
             again: false,
             no_journal: true,
             connection: Connection::default(),

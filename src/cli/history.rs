@@ -141,6 +141,7 @@ pub(super) mod tests {
             bytes: 2048,
             source_identity: "anonymous".into(),
             target_identity: "robot, \"the\" first".into(),
+            left_behind: Vec::new(),
             started: at(1),
             ended: at(2),
         }

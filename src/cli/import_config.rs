@@ -59,7 +59,8 @@ impl ImportConfig {
             }
         }
         tell(&imported);
-        Ok(if imported.left_out > 0 { Exit::Held } else { Exit::Ok })
+        // What is not understood may have changed what is copied.
+        Ok(if imported.left_out + imported.unknown > 0 { Exit::Held } else { Exit::Ok })
     }
 }
 
@@ -68,10 +69,10 @@ fn tell(imported: &Imported) {
     for remark in &imported.remarks {
         output::complain(format!("{}:{}:{}: {}", remark.file, remark.line, remark.column, remark.message));
     }
-    let Imported { entries, left_out, .. } = imported;
+    let Imported { entries, left_out, unknown, .. } = imported;
     let remarks = imported.remarks.len() + imported.more_remarks;
     output::complain(format!(
-        "{}, {left_out} left out, {}: see the comments, then `transship check`",
+        "{}, {left_out} left out, {unknown} not understood, {}: see the comments, then `transship check`",
         counted(*entries, "entry", "entries"),
         counted(remarks, "remark", "remarks")
     ));

@@ -1,6 +1,7 @@
 //! `transship inspect REFERENCE`: everything that one manifest reaches, with sizes, as a tree.
 
 use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -11,11 +12,14 @@ use super::output::Output;
 use super::place::Place;
 use super::start::Context;
 use super::units;
-use crate::oci::{Children, Descriptor, Digest, ManifestRef};
+use crate::oci::{Children, ContentKind, Descriptor, Digest, ManifestRef};
 use crate::store::{Listed, Source};
 
 /// How deep indexes may be nested before the walk stops.
 const DEPTH: usize = 8;
+
+/// How many manifests are read before the walk stops.
+const MAX_MANIFESTS: usize = 20_000;
 
 /// The arguments of `transship inspect`.
 #[derive(Debug, clap::Args)]
@@ -45,10 +49,16 @@ struct Node {
     config: Option<Descriptor>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     layers: Vec<Descriptor>,
+    /// Blobs that an index lists.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    blobs: Vec<Descriptor>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     manifests: Vec<Node>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     referrers: Vec<Node>,
+    /// Set where it is listed once more: what it reaches is at the first place.
+    #[serde(rename = "repeated", skip_serializing_if = "std::ops::Not::not")]
+    is_repeated: bool,
     /// Why nothing is said of what it reaches.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
@@ -77,7 +87,7 @@ impl Inspect {
         let Some(descriptor) = source.resolve(reference).await? else {
             return Err(anyhow::anyhow!("{}: there is no such manifest", self.reference).into());
         };
-        let root = walk(source, descriptor, !self.no_referrers, DEPTH).await;
+        let root = Walk::new(source, !self.no_referrers).read(descriptor, DEPTH).await;
         let broken = root.is_broken();
         let mut counted = HashSet::new();
         let closure_bytes = root.bytes(&mut counted);
@@ -92,30 +102,83 @@ impl Inspect {
     }
 }
 
-/// Reads a manifest and all below it. What cannot be read becomes a node with a problem.
-fn walk(source: &dyn Source, descriptor: Descriptor, referrers: bool, depth: usize) -> BoxFuture<'_, Node> {
-    Box::pin(async move {
-        let mut node = Node::new(descriptor);
-        if depth == 0 {
-            node.problem = Some(format!("nested deeper than {DEPTH} levels"));
-            return node;
-        }
-        if let Err(problem) = node.read(source, referrers, depth).await {
-            node.problem = Some(problem);
-        }
-        if referrers {
-            match source.referrers(&node.descriptor.digest, Listed::Perhaps).await {
-                Ok(found) => {
-                    node.problem = node.problem.or(found.doubt);
-                    for referrer in found.manifests {
-                        node.referrers.push(walk(source, referrer, true, depth - 1).await);
+/// A walk that reads each digest once, however often it is listed.
+struct Walk<'a> {
+    source: &'a dyn Source,
+    with_referrers: bool,
+    /// The digests that were read or are being read.
+    seen: Mutex<HashSet<Digest>>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(source: &'a dyn Source, with_referrers: bool) -> Self {
+        Self { source, with_referrers, seen: Mutex::default() }
+    }
+
+    /// Reads a manifest and all below it. What cannot be read becomes a node with a problem.
+    fn read(&self, descriptor: Descriptor, depth: usize) -> BoxFuture<'_, Node> {
+        Box::pin(async move {
+            let mut node = Node::new(descriptor);
+            let (is_new, count) = {
+                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                (seen.insert(node.descriptor.digest), seen.len())
+            };
+            if !is_new {
+                node.is_repeated = true;
+                return node;
+            }
+            if depth == 0 {
+                node.problem = Some(format!("nested deeper than {DEPTH} levels"));
+                return node;
+            }
+            if count > MAX_MANIFESTS {
+                node.problem = Some(format!("not read: it reaches more than {MAX_MANIFESTS} manifests"));
+                return node;
+            }
+            if let Err(problem) = self.read_children(&mut node, depth).await {
+                node.problem = Some(problem);
+            }
+            if self.with_referrers {
+                match self.source.referrers(&node.descriptor.digest, Listed::Perhaps).await {
+                    Ok(found) => {
+                        node.problem = node.problem.or(found.doubt);
+                        for referrer in found.manifests {
+                            node.referrers.push(self.read(referrer, depth - 1).await);
+                        }
+                    }
+                    Err(error) => node.problem = Some(error.to_string()),
+                }
+            }
+            node
+        })
+    }
+
+    async fn read_children(&self, node: &mut Node, depth: usize) -> Result<(), String> {
+        let reference = ManifestRef::Digest(node.descriptor.digest);
+        let manifest = self.source.manifest(&reference).await.map_err(|error| error.to_string())?;
+        let view = manifest.view().map_err(|error| error.to_string())?;
+        node.descriptor.artifact_type = node.descriptor.artifact_type.take().or(view.artifact_type);
+        node.subject = view.subject;
+        match view.children {
+            Children::Blobs { config, layers } => (node.config, node.layers) = (config, layers),
+            Children::Manifests(children) => {
+                for child in children {
+                    match child.kind() {
+                        ContentKind::Blob => node.blobs.push(child),
+                        ContentKind::Unknown if self.is_blob(&child).await => node.blobs.push(child),
+                        _ => node.manifests.push(self.read(child, depth - 1).await),
                     }
                 }
-                Err(error) => node.problem = Some(error.to_string()),
             }
         }
-        node
-    })
+        Ok(())
+    }
+
+    /// Whether a child whose type does not tell is no manifest. Where the source cannot say, it is read as one.
+    async fn is_blob(&self, child: &Descriptor) -> bool {
+        let is_seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(&child.digest);
+        !is_seen && matches!(self.source.resolve(&child.digest.into()).await, Ok(None))
+    }
 }
 
 impl Node {
@@ -125,27 +188,12 @@ impl Node {
             subject: None,
             config: None,
             layers: Vec::new(),
+            blobs: Vec::new(),
+            is_repeated: false,
             manifests: Vec::new(),
             referrers: Vec::new(),
             problem: None,
         }
-    }
-
-    async fn read(&mut self, source: &dyn Source, referrers: bool, depth: usize) -> Result<(), String> {
-        let reference = ManifestRef::Digest(self.descriptor.digest);
-        let manifest = source.manifest(&reference).await.map_err(|error| error.to_string())?;
-        let view = manifest.view().map_err(|error| error.to_string())?;
-        self.descriptor.artifact_type = self.descriptor.artifact_type.take().or(view.artifact_type);
-        self.subject = view.subject;
-        match view.children {
-            Children::Blobs { config, layers } => (self.config, self.layers) = (Some(config), layers),
-            Children::Manifests(children) => {
-                for child in children {
-                    self.manifests.push(walk(source, child, referrers, depth - 1).await);
-                }
-            }
-        }
-        Ok(())
     }
 
     fn is_broken(&self) -> bool {
@@ -155,7 +203,7 @@ impl Node {
     /// The bytes of this manifest and all it reaches that are not in `counted` yet. Foreign layers live elsewhere.
     fn bytes(&self, counted: &mut HashSet<Digest>) -> u64 {
         let mut bytes = 0;
-        let blobs = self.config.iter().chain(&self.layers).filter(|blob| !blob.is_foreign());
+        let blobs = self.config.iter().chain(&self.layers).chain(&self.blobs).filter(|blob| !blob.is_foreign());
         for content in std::iter::once(&self.descriptor).chain(blobs) {
             if counted.insert(content.digest) {
                 bytes += content.size;
@@ -173,12 +221,14 @@ impl Node {
     fn draw(&self, lead: &str, below: &str, role: &str, output: &mut Output) -> std::io::Result<()> {
         let platform = self.descriptor.platform.as_ref().map(|platform| format!("{platform} ")).unwrap_or_default();
         let kind = self.kind().map(|kind| format!(" of {kind}")).unwrap_or_default();
-        output.line(format!("{lead}{role}{platform}{}{kind}", told(&self.descriptor)))?;
+        let repeated = if self.is_repeated { ", shown above" } else { "" };
+        output.line(format!("{lead}{role}{platform}{}{kind}{repeated}", told(&self.descriptor)))?;
         if let Some(problem) = &self.problem {
             output.line(format!("{below}   {problem}"))?;
         }
         let blobs = self.config.iter().map(|config| ("config ", config));
-        let blobs: Vec<_> = blobs.chain(self.layers.iter().map(|layer| ("layer ", layer))).collect();
+        let blobs = blobs.chain(self.layers.iter().map(|layer| ("layer ", layer)));
+        let blobs: Vec<_> = blobs.chain(self.blobs.iter().map(|blob| ("blob ", blob))).collect();
         let manifests = self.manifests.iter().map(|child| ("", child));
         let manifests: Vec<_> = manifests.chain(self.referrers.iter().map(|child| ("referrer ", child))).collect();
         let count = blobs.len() + manifests.len();
@@ -195,7 +245,8 @@ impl Node {
 }
 
 fn told(content: &Descriptor) -> String {
-    let foreign = if content.is_foreign() { ", not copied: it lives elsewhere" } else { "" };
+    let foreign =
+        if content.is_foreign() { ", not copied unless `foreign_layers: copy`: it lives elsewhere" } else { "" };
     format!("{} {} {}{foreign}", content.digest, units::bytes(content.size), content.media_type)
 }
 
@@ -254,6 +305,26 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["referrers"][0]["digest"], signature.digest.to_string());
         assert_eq!(json["layers"][0]["size"], 2);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_is_listed_a_thousand_times_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout_of(folder.path(), &["v1"]).await;
+        let mut below = layout.resolve(&ManifestRef::Tag("v1".parse().unwrap())).await.unwrap().unwrap();
+        for level in 0..6 {
+            let entry = serde_json::json!({"mediaType": below.media_type, "digest": below.digest, "size": below.size});
+            let tag = (level == 5).then_some("top");
+            let index = serde_json::json!({
+                "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": vec![entry; 1000],
+            });
+            below = push_manifest(&layout, &index, tag).await;
+        }
+        let reference = format!("oci-layout:{}:top", folder.path().display());
+        let (exit, text) = printed(&inspect(reference, false), &*layout).await;
+        assert_eq!(exit, Ok(Exit::Ok));
+        assert_eq!(text.matches(", shown above").count(), 6 * 999);
+        assert_eq!(text.lines().count(), 1 + 1 + 6 * 1000 + 2 + 1);
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ pub struct Once {
 impl Once {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let config = configuration::load(&context.global)?;
+        configuration::warn(&config);
         let errands = work::errands(&config, &self.entries)?;
         let journal = Journal::open(&config.daemon.journal)?;
         let engine = work::engine(&config, Some(journal));

@@ -32,6 +32,7 @@ pub struct Plan {
 impl Plan {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let config = configuration::load(&context.global)?;
+        configuration::warn(&config);
         let errands = work::errands(&config, &self.entries)?;
         // Without the journal: a plan needs no right to write it.
         let engine = work::engine(&config, None);
@@ -67,6 +68,7 @@ fn print(preview: &EntryPreview, explain: bool, output: &mut Output) -> io::Resu
             output.line(format!("  out: {}:{name}: not a tag by the specification", pair.source))?;
         }
     }
+    preview.warnings.iter().try_for_each(|warning| output.line(format!("  warning: {warning}")))?;
     preview.problems.iter().try_for_each(|problem| output.line(format!("  failed: {problem}")))
 }
 
@@ -193,7 +195,7 @@ mod tests {
             unusable: vec!["-x".into()],
             tags,
         };
-        EntryPreview { entry: "a".into(), pairs: vec![pair], problems: Vec::new() }
+        EntryPreview { entry: "a".into(), pairs: vec![pair], problems: Vec::new(), warnings: Vec::new() }
     }
 
     fn printed(plan: &EntryPreview, explain: bool) -> String {

@@ -27,6 +27,7 @@ impl Run {
         let path = configuration::find(&context.global)?;
         let content = config::content(&path, &configuration::environment).map(|(digest, _)| digest);
         let config = configuration::read(&path).map_err(Failure::usage)?;
+        configuration::warn(&config);
         let journal = Journal::open(&config.daemon.journal)?;
         let (snapshots, looked_at) = watch::channel(Arc::new(Snapshot::starting(Utc::now())));
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), Utc::now()));

@@ -128,6 +128,10 @@ fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::i
             output.line(last_error(&entry.name, error, entry.failures, None))?;
         }
     }
+    for warning in &snapshot.warnings {
+        let of_entry = warning.entry.as_ref().map(|entry| format!("{entry}: ")).unwrap_or_default();
+        output.line(format!("{of_entry}warning: {warning}"))?;
+    }
     for waiting in &snapshot.waiting {
         output.line(format!("{}: waits for a place since {}", waiting.entry, units::moment(waiting.since)))?;
     }

@@ -1,13 +1,16 @@
 //! What a run did, for people: a line for each entry, a table of what changed, and what went wrong in full.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 
 use super::exit::Exit;
 use super::output::Output;
 use super::table::{Align, Table};
 use super::units;
-use crate::daemon::{RunOutcome, RunReport, TagOutcome, TagReport};
+use crate::daemon::{LeftBehindReport, RunOutcome, RunReport, TagOutcome, TagReport};
+
+/// The most lines for tags that failed for the same reason.
+const LINES_OF_A_KIND: usize = 20;
 
 /// Prints the summary of one run.
 ///
@@ -21,12 +24,14 @@ pub(super) fn print(report: &RunReport, output: &mut Output) -> io::Result<()> {
             output.line(format!("  {line}"))?;
         }
     }
-    for trouble in report.tags.iter().filter_map(trouble) {
-        output.line(format!("  {trouble}"))?;
+    troubles(report).iter().try_for_each(|trouble| output.line(format!("  {trouble}")))?;
+    for left in report.left_behind.iter().map(LeftBehindReport::in_words) {
+        output.line(format!("  {left}"))?;
     }
     if let Some(waits) = waits(report) {
         output.line(format!("  {waits}"))?;
     }
+    report.warnings.iter().try_for_each(|warning| output.line(format!("  warning: {warning}")))?;
     if let Some(doubt) = doubt(report) {
         output.line(format!("  {doubt}"))?;
     }
@@ -61,7 +66,8 @@ fn headline(report: &RunReport) -> String {
         RunOutcome::Failed | RunOutcome::Postponed | RunOutcome::Succeeded => format!("in {took}"),
     };
     let counts = counts(report);
-    if report.outcome == RunOutcome::Succeeded && report.tags.iter().all(|tag| tag.outcome == TagOutcome::Kept) {
+    let is_unchanged = report.tags.iter().all(|tag| tag.outcome == TagOutcome::Kept) && report.left_behind.is_empty();
+    if report.outcome == RunOutcome::Succeeded && is_unchanged {
         let kept = if counts.is_empty() { "no tags" } else { &counts };
         return format!("{entry}: nothing changed ({kept}) {ended}");
     }
@@ -78,7 +84,8 @@ fn counts(report: &RunReport) -> String {
     let counted =
         ["copied", "replaced", "kept", "refused", "blocked", "postponed", "failed"].map(|word| (count(word), word));
     let shown = counted.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
-    shown.collect::<Vec<_>>().join(", ")
+    let left = Some(report.left_behind.len()).filter(|count| *count > 0).map(|count| format!("{count} left behind"));
+    shown.chain(left).collect::<Vec<_>>().join(", ")
 }
 
 fn changes(changed: &[&TagReport]) -> Table {
@@ -111,6 +118,29 @@ fn blobs(tag: &TagReport) -> String {
     let counts = [(tag.blobs.copied, "sent"), (tag.blobs.mounted, "mounted"), (tag.blobs.found, "found")];
     let shown = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     shown.collect::<Vec<_>>().join(", ")
+}
+
+/// The lines of tags that did not go as asked. Of many that differ in the tag and its digests alone there are the first and a count.
+fn troubles(report: &RunReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut counts: HashMap<String, (usize, &str)> = HashMap::new();
+    for tag in &report.tags {
+        let Some(line) = trouble(tag) else { continue };
+        if let Some(class) = tag.failure_class() {
+            let (count, _) = counts.entry(class).or_insert((0, &tag.target));
+            *count += 1;
+            if *count > LINES_OF_A_KIND {
+                continue;
+            }
+        }
+        lines.push(line);
+    }
+    let mut further: Vec<_> = counts.into_iter().filter(|(_, (count, _))| *count > LINES_OF_A_KIND).collect();
+    further.sort();
+    lines.extend(further.into_iter().map(|(_, (count, target))| {
+        format!("and {} more at {target} for the same reason (--json has all)", count - LINES_OF_A_KIND)
+    }));
+    lines
 }
 
 /// What did not go as asked, or went further than asked, in full.
@@ -189,7 +219,7 @@ mod tests {
 
     use super::super::output::tests::Paper;
     use super::*;
-    use crate::copy::event::BlobCounts;
+    use crate::copy::event::{BlobCounts, LeftBehind};
     use crate::oci::Digest;
     use crate::store::{ErrorKind, Side, Step, StoreError};
 
@@ -225,6 +255,8 @@ mod tests {
             tags,
             problems: Vec::new(),
             in_doubt: Vec::new(),
+            left_behind: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
@@ -259,6 +291,39 @@ mod tests {
                         `referrers: false` leaves all of it out\n";
         assert_eq!(printed(&doubted), expected);
         assert_eq!(exit(&[doubted]), Exit::Ok);
+    }
+
+    #[test]
+    fn what_is_left_behind_is_counted_named_and_exits_with_four() {
+        let (referrer, subject) = (Digest::of(b"sbom"), Digest::of(b"3.12"));
+        let left = LeftBehind {
+            what: format!("referrer {referrer} of {subject}"),
+            reason: "target prod.example/python: writing manifest: 413".into(),
+        };
+        let left_behind = vec![LeftBehindReport { target: "prod.example/python".into(), left }];
+        let short = RunReport { left_behind, ..report(RunOutcome::Succeeded, vec![kept("3.12")]) };
+        let expected = format!(
+            "python: 1 kept, 1 left behind, 0 B sent in 3.2s\n  left behind, not at prod.example/python: referrer {referrer} of \
+             {subject}: target prod.example/python: writing manifest: 413\n"
+        );
+        assert_eq!(printed(&short), expected);
+        assert!(short.is_well() && short.first_problem().is_some_and(|problem| problem.starts_with("left behind, ")));
+        assert_eq!(exit(&[short]), Exit::Held);
+    }
+
+    #[test]
+    fn tags_that_fail_for_one_reason_get_twenty_lines_and_a_count() {
+        let failed = |name: &str, why: &str| {
+            let error = StoreError::new("prod.example/python", Step::WriteManifest, name, ErrorKind::Refused, why);
+            TagReport { bytes: 0, ..tag(name, TagOutcome::failed_at(Side::Target, &error)) }
+        };
+        let mut tags: Vec<TagReport> = (0..25).map(|at| failed(&format!("v{at}"), "403: no")).collect();
+        tags.push(failed("other", "500: broken"));
+        let text = printed(&report(RunOutcome::Failed, tags));
+        assert_eq!(text.lines().filter(|line| line.ends_with("403: no")).count(), 20, "{text}");
+        let last: Vec<&str> = text.lines().skip(21).collect();
+        let rest = "  and 5 more at prod.example/python for the same reason (--json has all)";
+        assert!(last.len() == 2 && last[0].ends_with("500: broken") && last[1] == rest, "{text}");
     }
 
     #[test]

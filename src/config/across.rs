@@ -7,7 +7,8 @@ use super::node::Path;
 use super::reader::Reader;
 use super::report::{Found, Part};
 use super::{Endpoint, EntryName, sides};
-use crate::oci::{RepositoryName, Tag};
+use crate::oci::{Digest, RepositoryName, Tag};
+use crate::plan::Pattern;
 
 /// Adds all problems between the values of `drafts`.
 pub(super) fn check(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
@@ -96,6 +97,8 @@ fn names_differ(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
 /// Who claimed a tag of a target first, and from where.
 struct Claim<'d> {
     source: Endpoint,
+    /// The digest that the tag is pinned to, if it is.
+    digest: Option<Digest>,
     draft: &'d Draft<'d>,
 }
 
@@ -104,26 +107,37 @@ fn literal_tags_have_one_source(reader: &Reader<'_>, drafts: &[Draft<'_>]) {
     let mut claims: HashMap<(Endpoint, Tag), Claim<'_>> = HashMap::new();
     for draft in drafts {
         let (Some((source, _)), Some(tags)) = (&draft.source, &draft.settings.tags) else { continue };
-        let literals = tags.include.iter().filter_map(|(pattern, value)| Some((pattern.literal()?, value)));
-        let wanted = |tag: &Tag| {
+        let named = tags.include.iter().filter_map(|(pattern, value)| Some((named(pattern)?, value)));
+        // `semver` does not count a pinned tag.
+        let wanted = |tag: &Tag, digest: Option<Digest>| {
+            let in_range = |range: &crate::plan::VersionRange| digest.is_some() || range.contains(tag);
             !tags.selection.exclude.iter().any(|pattern| pattern.matches(tag))
-                && tags.selection.semver.as_ref().is_none_or(|range| range.contains(tag))
+                && tags.selection.semver.as_ref().is_none_or(in_range)
         };
-        for (tag, value) in literals.filter(|(tag, _)| wanted(tag)) {
+        for ((tag, digest), value) in named.filter(|((tag, digest), _)| wanted(tag, *digest)) {
             for (target, _) in draft.targets.iter().filter(|(target, _)| !matches!(target, Endpoint::Tree { .. })) {
                 let key = (target.normal(), tag.clone());
-                let claim = claims.entry(key).or_insert_with(|| Claim { source: source.normal(), draft });
+                let claim = claims.entry(key).or_insert_with(|| Claim { source: source.normal(), digest, draft });
+                let (entries, hint) =
+                    (format!("{} and {}", called(claim.draft), called(draft)), "exclude it in one of them");
                 if claim.source != source.normal() {
-                    let message = format!(
-                        "tag {tag} of {target} is written by two entries from different sources: {} and {}",
-                        called(claim.draft),
-                        called(draft)
-                    );
-                    reader.wrong_with_hint(value, message, "exclude it in one of them");
+                    let message =
+                        format!("tag {tag} of {target} is written by two entries from different sources: {entries}");
+                    reader.wrong_with_hint(value, message, hint);
+                } else if claim.digest != digest && !std::ptr::eq(claim.draft, draft) {
+                    let message =
+                        format!("tag {tag} of {target} is written by two entries with different digests: {entries}");
+                    reader.wrong_with_hint(value, message, hint);
                 }
             }
         }
     }
+}
+
+/// The tag that a pattern writes out, and the digest that it is pinned to.
+fn named(pattern: &Pattern) -> Option<(&Tag, Option<Digest>)> {
+    let pinned = pattern.pin().map(|(tag, digest)| (tag, Some(digest)));
+    pinned.or_else(|| Some((pattern.literal()?, None)))
 }
 
 fn called(draft: &Draft<'_>) -> String {

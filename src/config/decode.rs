@@ -13,12 +13,12 @@ use super::keys::{CHUNK, DAEMON, DEFAULTS, KEPT, MAX_GRACE, MAX_MANIFEST, MIN_ME
 use super::limits::{bandwidth, limits};
 use super::node::Node;
 use super::notify::{self, notify};
-use super::reader::{Reader, Value};
+use super::reader::{Doubt, Reader, Value};
 use super::registry_keys::{REGISTRY, UPLOAD};
 use super::report::{Found, Part};
 use super::secrecy::may_show;
 use super::status::status;
-use super::{Config, Daemon, Environment, across, entry, scalar, transport};
+use super::{Config, Daemon, Environment, across, entry, scalar, transport, warning};
 use crate::notify::Notify;
 use crate::oci::RegistryHost;
 use crate::registry::{Kind, Options, UploadMode, Uploads};
@@ -28,7 +28,7 @@ const DEFAULT_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 pub(super) const MAX_SOCKET_PATH: usize = 107;
 
 /// The whole file and what is in doubt about it, or all that is wrong with it.
-pub(super) fn config(root: &Node, environment: Environment<'_>) -> Result<(Config, Vec<Found>), Vec<Found>> {
+pub(super) fn config(root: &Node, environment: Environment<'_>) -> Result<(Config, Vec<Doubt>), Vec<Found>> {
     let reader = Reader::new(environment);
     let config = read(&reader, root);
     let (found, doubts) = reader.finish();
@@ -71,6 +71,7 @@ fn read(reader: &Reader<'_>, root: &Node) -> Option<Config> {
         .filter_map(|value| entry::draft(reader, value, &defaults.clone().unwrap_or_default()))
         .collect();
     across::check(reader, &drafts);
+    warning::check(reader, fields.get("registries"), &registries, &drafts);
     let told_of_entries = drafts.iter().filter_map(|draft| draft.settings.notify.as_ref());
     notify::check(reader, told.iter().chain(told_of_entries).flatten());
     fields.done();

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Component, PathBuf};
 use std::str::FromStr;
 
-use crate::oci::{NameError, Reference, ReferenceError, RegistryHost, Repository, RepositoryName};
+use crate::oci::{NameError, Reference, ReferenceError, RegistryHost, Repository, RepositoryName, names_host};
 
 const LAYOUT: &str = "oci-layout:";
 
@@ -130,8 +130,7 @@ fn repository(text: &str) -> Result<Endpoint, EndpointError> {
 /// Docker's rule for the host, without its `library/`: a prefix is not a repository.
 fn tree(above: &str) -> Result<Endpoint, EndpointError> {
     let (first, rest) = above.split_once('/').map_or((above, None), |(first, rest)| (first, Some(rest)));
-    let is_host = first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|b| b.is_ascii_uppercase());
-    Ok(if is_host {
+    Ok(if names_host(first) {
         Endpoint::Tree { host: first.parse()?, prefix: rest.map(str::parse).transpose()? }
     } else {
         Endpoint::Tree { host: "docker.io".parse()?, prefix: Some(above.parse()?) }
@@ -142,8 +141,8 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Repository(repository) => repository.fmt(f),
-            Self::Tree { host, prefix: Some(prefix) } => write!(f, "{host}/{prefix}/**"),
-            Self::Tree { host, prefix: None } => write!(f, "{host}/**"),
+            Self::Tree { host, prefix: Some(prefix) } => write!(f, "{}/{prefix}/**", host.in_reference()),
+            Self::Tree { host, prefix: None } => write!(f, "{}/**", host.in_reference()),
             Self::Layout(path) => write!(f, "{LAYOUT}{}", path.display()),
         }
     }
@@ -164,6 +163,10 @@ mod tests {
             ("docker.io/bitnami/**", "docker.io/bitnami/**"),
             ("[::1]:5000/a/**", "[::1]:5000/a/**"),
             ("oci-layout:./mirror", "oci-layout:./mirror"),
+            ("MyRegistry/a", "MYREGISTRY/a"),
+            ("MyRegistry/**", "MYREGISTRY/**"),
+            ("MyRegistry/a/**", "MYREGISTRY/a/**"),
+            ("Localhost/**", "localhost/**"),
         ] {
             let endpoint: Endpoint = text.parse().unwrap();
             assert_eq!(endpoint.to_string(), printed);

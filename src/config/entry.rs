@@ -14,7 +14,7 @@ use super::sides::{Sides, sides};
 use super::{Endpoint, Entry, EntryName};
 use crate::notify::Notify;
 use crate::oci::Platform;
-use crate::plan::{Overwrite, Pattern, Selection};
+use crate::plan::{ForeignLayers, Overwrite, Pattern, Selection};
 use crate::schedule::Schedule;
 
 /// Something read, and where it stands.
@@ -36,6 +36,7 @@ pub(super) struct Settings<'n> {
     /// `Some(None)` is all of them, said explicitly.
     pub(super) platforms: Option<Option<Vec<Platform>>>,
     referrers: Option<bool>,
+    foreign_layers: Option<ForeignLayers>,
     schedule: Option<Schedule>,
     on_start: Option<bool>,
     timezone: Option<Tz>,
@@ -106,12 +107,15 @@ pub(super) fn settings<'n>(reader: &Reader<'_>, fields: &Fields<'n>) -> Settings
         tags: get("tags").and_then(|value| tags(reader, value)),
         platforms: get("platforms").and_then(|value| platforms(reader, value)),
         referrers: get("referrers").and_then(|value| reader.bool(value)),
+        foreign_layers: get("foreign_layers")
+            .and_then(|value| word(reader, value, &ForeignLayers::NAMES, "skip or copy")),
         schedule: get("schedule").and_then(|value| reader.parsed(value, "a cron expression, every 15m or never")),
         on_start: get("on_start").and_then(|value| reader.bool(value)),
         timezone: get("timezone").and_then(|value| timezone(reader, value)),
         jitter: get("jitter").and_then(|value| reader.duration(value, 0..=MAX_JITTER)),
         timeout: get("timeout").and_then(|value| reader.duration(value, 1..=MAX_TIMEOUT)),
-        overwrite: get("overwrite").and_then(|value| overwrite(reader, value)),
+        overwrite: get("overwrite")
+            .and_then(|value| word(reader, value, &Overwrite::NAMES, "always, never or keep_previous")),
         notify: get("notify").map(|value| notify(reader, value)),
     }
 }
@@ -127,6 +131,7 @@ fn tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Tags<'n>> {
     for (_, value) in exclude.iter().filter(|(pattern, _)| pattern.digest().is_some()) {
         reader.wrong(value, "a digest cannot be excluded: exclude the tags that should not come along");
     }
+    pins_agree(reader, &include);
     let selection = Selection {
         include: include.iter().map(|(pattern, _)| pattern.clone()).collect(),
         exclude: exclude.into_iter().map(|(pattern, _)| pattern).collect(),
@@ -142,6 +147,21 @@ fn tags<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Option<Tags<'n>> {
     }
     fields.done();
     Some(Tags { selection, include })
+}
+
+/// A tag has one content at the target: one pin for it, and no other item that names it.
+fn pins_agree(reader: &Reader<'_>, include: &[Placed<'_, Pattern>]) {
+    for (at, (pattern, value)) in include.iter().enumerate() {
+        let Some((tag, digest)) = pattern.pin() else { continue };
+        let others = include.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, (pattern, _))| pattern);
+        if others.clone().any(|other| other.literal() == Some(tag)) {
+            let message = format!("the tag {tag} is here with a digest and without one");
+            reader.wrong_with_hint(value, message, "write it once");
+        }
+        if others.filter_map(Pattern::pin).any(|(other, pinned)| other == tag && pinned != digest) {
+            reader.wrong_with_hint(value, format!("the tag {tag} is pinned to two digests"), "write one of them");
+        }
+    }
 }
 
 fn patterns<'n>(reader: &Reader<'_>, value: &Value<'n>, key: &str) -> Vec<Placed<'n, Pattern>> {
@@ -188,10 +208,16 @@ pub(super) fn timezone(reader: &Reader<'_>, value: &Value<'_>) -> Option<Tz> {
     None
 }
 
-fn overwrite(reader: &Reader<'_>, value: &Value<'_>) -> Option<Overwrite> {
-    let text = reader.text(value, "always, never or keep_previous")?;
-    let read: Result<Overwrite, _> = text.parse();
-    match (&read, nearest(&text, Overwrite::NAMES.into_iter())) {
+/// Reads one of a few words; a word that is near to one of them gets that as its hint.
+fn word<T: FromStr<Err: std::fmt::Display>>(
+    reader: &Reader<'_>,
+    value: &Value<'_>,
+    names: &[&'static str],
+    expected: &str,
+) -> Option<T> {
+    let text = reader.text(value, expected)?;
+    let read: Result<T, _> = text.parse();
+    match (&read, nearest(&text, names.iter().copied())) {
         (Err(error), Some(near)) => reader.wrong_with_hint(value, error, format!("did you mean `{near}`?")),
         (Err(error), None) => reader.wrong(value, error),
         (Ok(_), _) => {}
@@ -206,6 +232,7 @@ impl<'n> Settings<'n> {
             tags: self.tags.or_else(|| defaults.tags.clone()),
             platforms: self.platforms.or_else(|| defaults.platforms.clone()),
             referrers: self.referrers.or(defaults.referrers),
+            foreign_layers: self.foreign_layers.or(defaults.foreign_layers),
             schedule: self.schedule.or_else(|| defaults.schedule.clone()),
             on_start: self.on_start.or(defaults.on_start),
             timezone: self.timezone.or(defaults.timezone),
@@ -220,8 +247,19 @@ impl<'n> Settings<'n> {
 impl Draft<'_> {
     /// The entry; `None` where something of it could not be read.
     pub(super) fn entry(self) -> Option<Entry> {
-        let Settings { tags, platforms, referrers, schedule, on_start, timezone, jitter, timeout, overwrite, notify } =
-            self.settings;
+        let Settings {
+            tags,
+            platforms,
+            referrers,
+            foreign_layers,
+            schedule,
+            on_start,
+            timezone,
+            jitter,
+            timeout,
+            overwrite,
+            notify,
+        } = self.settings;
         Some(Entry {
             name: self.name?.0,
             source: self.source?.0,
@@ -230,6 +268,7 @@ impl Draft<'_> {
             selection: tags.unwrap_or_default().selection,
             platforms: platforms.flatten(),
             referrers: referrers.unwrap_or(true),
+            foreign_layers: foreign_layers.unwrap_or_default(),
             schedule: schedule.unwrap_or(Schedule::Never),
             on_start: on_start.unwrap_or_default(),
             timezone: timezone.unwrap_or(Tz::UTC),

@@ -6,13 +6,17 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::expand::expand;
-use super::node::{self, Node};
+use super::node::{self, Node, affordable};
+use super::reader::Doubt;
 use super::report::{Found, Part};
-use super::{Environment, Problem, Problems, syntax};
+use super::{Environment, Problem, Problems, Warning, syntax};
 use crate::oci::Digest;
 
 /// The largest file that is read, in bytes; no honest one comes near.
 const MAX_FILE: u64 = 1 << 20;
+
+/// More warnings than anyone reads.
+const MOST_WARNINGS: usize = 100;
 
 /// The most files that are included.
 const MAX_FILES: usize = 1000;
@@ -144,10 +148,25 @@ impl Files {
         Problems::joined(problems.filter_map(|(document, found)| super::report::problems(document, found, elsewhere)))
     }
 
-    /// As [`Files::problems`], each as `file:line:column: message`.
-    pub(super) fn lines(&self, found: Vec<Found>) -> Vec<String> {
-        let line = |one: &Problem| format!("{}:{}:{}: {}", one.file, one.line, one.column, one.message);
-        self.problems(found).iter().flat_map(Problems::all).map(line).collect()
+    /// The doubts, each with its place before it; those beyond a hundred are counted.
+    pub(super) fn warnings(&self, doubts: Vec<Doubt>) -> Vec<Warning> {
+        let longest = self.documents.iter().map(|document| document.text.as_str()).max_by_key(|text| text.len());
+        let most = affordable(longest.unwrap_or_default(), MOST_WARNINGS);
+        let more = doubts.len().saturating_sub(most);
+        let mut warnings = Vec::new();
+        for Doubt { entry, found } in doubts.into_iter().take(most) {
+            let located = self.problems(vec![found]);
+            let warning = |one: &Problem| Warning {
+                entry: entry.clone(),
+                text: format!("{}:{}:{}: {}", one.file, one.line, one.column, one.message),
+                remedy: one.hint.clone(),
+            };
+            warnings.extend(located.iter().flat_map(Problems::all).map(warning));
+        }
+        if more > 0 {
+            warnings.push(Warning { entry: None, text: format!("{more} more warnings of this kind"), remedy: None });
+        }
+        warnings
     }
 }
 

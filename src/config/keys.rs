@@ -7,7 +7,7 @@ use super::registry_keys::{
     AZURE, BANDWIDTH, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD, WINDOW,
 };
 use super::status::{PLACE, STATUS};
-use crate::plan::Overwrite;
+use crate::plan::{ForeignLayers, Overwrite};
 
 /// The keys of one kind of map.
 #[derive(Debug)]
@@ -299,6 +299,16 @@ const SETTINGS: &[Key] = &[
     ),
     with_default(
         key(
+            "foreign_layers",
+            Shape::Word(&ForeignLayers::NAMES),
+            "Whether non-distributable layers with addresses of their own (`urls`, as in old Windows images) are copied from \
+             the source, for images that are copied from then on. Those without an address are always copied.",
+            r#""copy""#,
+        ),
+        r#""skip""#,
+    ),
+    with_default(
+        key(
             "schedule",
             ANY,
             "When to run: five fields of cron in quotes, @hourly and its like, `every 15m` (a minute to 31 days), or never \
@@ -342,8 +352,8 @@ pub(super) static TAGS: Table = Table {
         key(
             "include",
             Shape::Texts { filled: true },
-            "Globs; `re:` before a regular expression (of the whole tag); `@sha256:…` for a digest. Default: \
-             every tag.",
+            "Globs; `re:` before a regular expression (of the whole tag); `TAG@sha256:…` for a digest that arrives \
+             under this tag, `@sha256:…` for one without a tag. Default: every tag.",
             r#"["3.12-slim*", "re:v[0-9]+"]"#,
         ),
         key(
@@ -362,7 +372,8 @@ pub(super) static TAGS: Table = Table {
         key(
             "at_least",
             Shape::Integer { min: 1, max: 1_000_000 },
-            "Fewer tags than this are an error, not an empty success.",
+            "Fewer tags than this are an error, not an empty success. All repositories of a tree (`/**`) count \
+             together.",
             "1",
         ),
     ]],

@@ -24,5 +24,5 @@ pub fn parse(name: &str, text: &str, environment: Environment<'_>) -> Result<Con
         .map_err(|problems| Problems::joined(problems.into_iter()).unwrap_or_else(unknown))?;
     let (config, doubts) =
         decode::config(&files.root, environment).map_err(|found| files.problems(found).unwrap_or_else(unknown))?;
-    Ok(Config { warnings: files.lines(doubts), ..config })
+    Ok(Config { warnings: files.warnings(doubts), ..config })
 }

@@ -39,6 +39,7 @@ mod syntax;
 mod tests;
 mod transport;
 mod unknown;
+mod warning;
 
 pub use decode::default_journal;
 pub use difference::{Difference, affected, differ_in_limits_alone, difference};
@@ -55,6 +56,7 @@ pub use problem::{Problem, Problems};
 pub(crate) use report::{Found, Part};
 pub use schema::schema;
 pub use unknown::UnknownEntry;
+pub use warning::Warning;
 
 /// Answers for environment variables; `None` where one is not set.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;

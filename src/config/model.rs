@@ -15,7 +15,7 @@ use crate::plan;
 use crate::registry::{Bandwidth, Credentials, Mirror, Options, Secret};
 use crate::schedule::Schedule;
 
-use super::{Endpoint, Hooks};
+use super::{Endpoint, Hooks, Warning};
 
 /// All that one `sync.yaml` says.
 #[derive(Debug, Clone)]
@@ -26,8 +26,8 @@ pub struct Config {
     pub registries: BTreeMap<RegistryHost, Options>,
     /// What to keep in step, in the order of the file; names are unique.
     pub entries: Vec<Entry>,
-    /// What works and should not be so, each with its place: `sync.yaml:5:30: …`.
-    pub warnings: Vec<String>,
+    /// Things that work and should not be so, each with its place.
+    pub warnings: Vec<Warning>,
 }
 
 impl Config {
@@ -153,6 +153,8 @@ pub struct Entry {
     pub platforms: Option<Vec<Platform>>,
     /// Whether what refers to an image (signatures, SBOMs) comes along. Default true.
     pub referrers: bool,
+    /// Whether layers that can be had elsewhere are copied. Default skip.
+    pub foreign_layers: plan::ForeignLayers,
     /// When it runs by itself. Default never.
     pub schedule: Schedule,
     /// Whether it also runs when the daemon starts. Default false.

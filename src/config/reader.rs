@@ -30,7 +30,15 @@ pub(super) struct Reader<'e> {
     pub(super) environment: Environment<'e>,
     found: RefCell<Vec<Found>>,
     /// What is not wrong, but should not be so.
-    doubts: RefCell<Vec<Found>>,
+    doubts: RefCell<Vec<Doubt>>,
+}
+
+/// Something that works and should not be so.
+#[derive(Debug, Clone)]
+pub(super) struct Doubt {
+    /// The entry that it is about; `None` where it is about none or several.
+    pub(super) entry: Option<String>,
+    pub(super) found: Found,
 }
 
 /// A map of known keys.
@@ -68,13 +76,18 @@ impl<'e> Reader<'e> {
     }
 
     /// All that is wrong, and all that is in doubt.
-    pub(super) fn finish(self) -> (Vec<Found>, Vec<Found>) {
+    pub(super) fn finish(self) -> (Vec<Found>, Vec<Doubt>) {
         (self.found.into_inner(), self.doubts.into_inner())
     }
 
     /// Something works, and should not be so.
     pub(super) fn doubt(&self, value: &Value<'_>, message: impl Display) {
-        self.doubts.borrow_mut().push(Found::new(&value.path, Part::Value, message));
+        self.warn(None, Found::new(&value.path, Part::Value, message));
+    }
+
+    /// The same of an entry, with a way out.
+    pub(super) fn warn(&self, entry: Option<String>, found: Found) {
+        self.doubts.borrow_mut().push(Doubt { entry, found });
     }
 
     pub(super) fn add(&self, found: Found) {

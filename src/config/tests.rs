@@ -429,7 +429,8 @@ registries:
 sync: []
 "#;
     let warning = "sync.yaml:3:53: a secret stands in the file itself: {env: NAME} or {file: PATH} keep it out";
-    assert_eq!(read(text).unwrap().warnings, [warning]);
+    let warnings: Vec<String> = read(text).unwrap().warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings, [warning]);
 }
 
 #[test]

@@ -4,17 +4,22 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream, FuturesUnordered};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::blob::Blobs;
-use super::closure::{Closure, Companions, Node, Nodes, find_companions, survey};
+use super::closure::{Closure, survey};
+use super::companions::{Companions, find_companions};
 use super::deliver::Delivery;
 use super::event::{Arrival, Event};
+use super::nodes::{Node, Nodes};
 use super::{Copier, CopyError, Ledger, Suspension, Unfinished};
-use crate::oci::{DerivedIndex, Descriptor, Digest, ManifestRef, Platform, Tag, derive_index};
+use crate::oci::{
+    Children, DerivedIndex, Descriptor, Digest, ManifestRef, Platform, SignatureTag, Tag, derive_index, referrers_tag,
+};
 use crate::store::{Listed, ReferrerLink, Referrers, Reservation, Source, Target};
 
 /// What belongs to a digest, for all tags of a batch.
@@ -24,6 +29,9 @@ pub struct Rules {
     pub platforms: Option<Vec<Platform>>,
     /// Whether what refers to a manifest goes with it: referrers and cosign's tags.
     pub referrers: bool,
+    /// Whether foreign layers are copied: those of a non-distributable type that can be had elsewhere. They are always copied where
+    /// their manifest gives no other address.
+    pub foreign_layers: bool,
 }
 
 /// One source repository and its targets.
@@ -170,16 +178,8 @@ impl Batch {
         let targets = targets.into_iter().map(|(target, contents)| Destination::new(target, contents)).collect();
         let copier = copier.clone();
         let surroundings = surroundings.into();
-        Arc::new(Self {
-            copier,
-            source,
-            targets,
-            rules,
-            source_tags,
-            surroundings,
-            nodes: Nodes::default(),
-            doubts: Mutex::default(),
-        })
+        let nodes = Nodes::new(rules.foreign_layers);
+        Arc::new(Self { copier, source, targets, rules, source_tags, surroundings, nodes, doubts: Mutex::default() })
     }
 
     /// Copies the closure of a digest to the targets of the order and writes its tag there, last. One target's failure
@@ -209,7 +209,17 @@ impl Batch {
         let delivery = |(at, _): &(usize, _)| Arc::new(Delivery::new(self.clone(), *at, has_siblings));
         let ledger = self.surroundings.ledger.as_ref().filter(|_| is_arrival);
         let deliveries: Vec<Arc<Delivery>> = order.targets.iter().map(delivery).collect();
-        let closure = match self.survey(&order, &deliveries, &stop).await {
+        let survey = self.survey(&order, &deliveries, &stop);
+        let all_failed = join_all(deliveries.iter().map(|delivery| delivery.failed()));
+        let surveyed = tokio::select! {
+            biased;
+            surveyed = survey => surveyed,
+            errors = all_failed => {
+                let outcomes = order.targets.into_iter().zip(errors).map(|((at, _), error)| (at, Err(error)));
+                return stream::iter(outcomes.collect::<Vec<_>>()).boxed();
+            }
+        };
+        let closure = match surveyed {
             Ok(found) => Arc::new(found),
             Err(error) => return stream::iter(order.targets).map(move |(at, _)| (at, Err(error.clone()))).boxed(),
         };
@@ -248,7 +258,7 @@ impl Batch {
     ) -> Result<Closure, CopyError> {
         let (root, derived) = self.root(order.digest).await?;
         let blobs = Blobs::new(self.clone(), deliveries.to_vec(), stop.clone());
-        survey(self, root, derived, |node| blobs.bring(node)).await
+        survey(self, root, derived, &blobs).await
     }
 
     /// The manifest to write: the source's own, or what is derived from it for the platforms.
@@ -258,7 +268,10 @@ impl Batch {
         let place = self.source.place();
         match derive_index(&node.manifest, platforms).map_err(|error| CopyError::manifest(place, digest, &error))? {
             DerivedIndex::Unchanged => Ok((node, false)),
-            DerivedIndex::Derived(manifest) => Ok((Arc::new(Node::read(manifest, place)?), true)),
+            DerivedIndex::Derived(manifest) => {
+                let node = Node::read(manifest, place, self.rules.foreign_layers)?;
+                Ok((Arc::new(node), true))
+            }
             DerivedIndex::NoneWanted => {
                 let wanted = platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
                 Err(CopyError::NoPlatform { place: place.to_owned(), digest, wanted })
@@ -273,6 +286,42 @@ impl Batch {
     /// [`CopyError`] where it cannot be read or copied.
     pub async fn read_tag(&self, tag: &Tag) -> Result<Digest, CopyError> {
         self.nodes.get_tag(self.source.as_ref(), tag).await
+    }
+
+    /// The subject of the list of referrers that the content of `tag` is, a tag that has the form of such a list. `None` where it is
+    /// something else: an image, or an index of which nothing refers to the subject that the tag names.
+    ///
+    /// # Errors
+    /// [`CopyError`] where the content cannot be read.
+    pub async fn subject_of_list(&self, tag: &Tag, content: Digest) -> Result<Option<Digest>, CopyError> {
+        let node = self.node(content).await?;
+        let Children::Manifests(listed) = &node.view.children else { return Ok(None) };
+        let named = match SignatureTag::read(tag) {
+            Some(SignatureTag::Referrers(subject)) => Some(subject),
+            _ => None,
+        };
+        // Of those that cannot be read only the list itself tells: an image has a platform, an artifact its type.
+        let mut may_be_list = true;
+        for child in listed {
+            match self.node(child.digest).await {
+                Ok(child) => match child.view.subject.filter(|subject| referrers_tag(subject) == *tag) {
+                    Some(subject) => return Ok(Some(subject)),
+                    None => may_be_list = false,
+                },
+                Err(error) if error.ends_all() => return Err(error),
+                Err(error) if error.is_not_found() => {}
+                Err(_) => may_be_list &= child.platform.is_none() && child.artifact_type.is_some(),
+            }
+        }
+        Ok(named.filter(|_| may_be_list))
+    }
+
+    /// The manifests that an index of the source lists.
+    ///
+    /// # Errors
+    /// [`CopyError`] where it cannot be read.
+    pub async fn listed_in(&self, index: Digest) -> Result<Vec<Digest>, CopyError> {
+        Ok(self.node(index).await?.view.manifests().iter().map(|child| child.digest).collect())
     }
 
     /// Whether the manifest of this digest has been read in this batch and is at hand.

@@ -7,16 +7,17 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, join, join_all};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::closure::Node;
+use super::closure::Finds;
 use super::deliver::Delivery;
 use super::event::BlobOutcome;
 use super::flight::{Claim, Duty};
 use super::lane::{Lane, Race};
+use super::nodes::Node;
 use super::sending::{Wanting, send};
 use super::share::{Share, take_alone};
 use super::{Batch, CopyError, suspension, tee};
@@ -32,6 +33,10 @@ const RENDEZVOUS_TIMES: usize = 10;
 
 /// Why a target is said to be slow that has not opened its upload in time.
 const LATE: &str = "it brought less than half of what another did, and was late to open an upload";
+
+/// How many blobs of one order are on their way at a time: enough for every connection, and few enough that an image of which all
+/// layers are missing ends after the first of them.
+const BLOBS_AT_ONCE: usize = 256;
 
 /// How much of what is known of a target is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,25 +54,37 @@ pub(super) struct Blobs {
     batch: Arc<Batch>,
     deliveries: Vec<Arc<Delivery>>,
     begun: Mutex<HashSet<Digest>>,
+    places: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 impl Blobs {
     pub(super) fn new(batch: Arc<Batch>, deliveries: Vec<Arc<Delivery>>, stop: CancellationToken) -> Self {
-        Self { batch, deliveries, begun: Mutex::default(), stop }
+        let places = Arc::new(Semaphore::new(BLOBS_AT_ONCE));
+        Self { batch, deliveries, begun: Mutex::default(), places, stop }
+    }
+}
+
+impl Finds for Blobs {
+    /// Begins to bring the blobs of a manifest.
+    fn manifest(&self, node: &Node, is_required: bool) {
+        node.blobs().into_iter().for_each(|blob| self.blob(blob, is_required));
     }
 
-    /// Begins to bring the blobs of a manifest. The deliveries are told what to wait for before this returns.
-    pub(super) fn bring(&self, node: &Node) {
-        for blob in node.blobs() {
-            if !self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.digest) {
-                continue;
-            }
-            let told = self.deliveries.iter().map(|delivery| Told::new(delivery, blob.digest)).collect();
-            let job = bring_to_all(self.batch.clone(), blob.clone(), told);
-            let stop = self.stop.clone();
-            tokio::spawn(async move { stop.run_until_cancelled(job).await }.in_current_span());
+    /// Begins to bring a blob. The deliveries are told what to wait for before this returns.
+    fn blob(&self, blob: &Descriptor, is_required: bool) {
+        if !self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.digest) {
+            return;
         }
+        let told = self.deliveries.iter().map(|delivery| Told::new(delivery, blob.digest, is_required)).collect();
+        let (batch, blob, places) = (self.batch.clone(), blob.clone(), self.places.clone());
+        let job = async move {
+            // Before anything is claimed: who leads at a target does not wait for a place. Nobody closes the semaphore.
+            let _place = places.acquire().await;
+            bring_to_all(batch, blob, told).await;
+        };
+        let stop = self.stop.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(job).await }.in_current_span());
     }
 }
 
@@ -75,16 +92,21 @@ impl Blobs {
 struct Told {
     delivery: Arc<Delivery>,
     answer: oneshot::Sender<Result<(), CopyError>>,
+    /// Whether the delivery fails without the blob.
+    is_required: bool,
 }
 
 impl Told {
-    fn new(delivery: &Arc<Delivery>, digest: Digest) -> Self {
+    fn new(delivery: &Arc<Delivery>, digest: Digest, is_required: bool) -> Self {
         let (answer, waiting) = oneshot::channel();
         delivery.expect(digest, waiting);
-        Self { delivery: delivery.clone(), answer }
+        Self { delivery: delivery.clone(), answer, is_required }
     }
 
     fn tell(self, result: Result<(), CopyError>) {
+        if let (Err(error), true) = (&result, self.is_required) {
+            self.delivery.fail(error.clone());
+        }
         // The delivery may have failed and gone.
         let _ = self.answer.send(result);
     }

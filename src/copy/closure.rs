@@ -1,17 +1,22 @@
 //! Reads the closure of a digest from the source: every manifest that it reaches, what refers to them, and in which
 //! order they must be written.
+//!
+//! What the root reaches is required. What only refers to it is not: of that, whatever cannot be read or goes beyond a bound is
+//! left behind by name, with all that lists it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::OnceCell;
 
+use super::companions::Companions;
+use super::event::LeftBehind;
+use super::nodes::Node;
 use super::{Batch, CopyError};
-use crate::oci::{Descriptor, Digest, Manifest, ManifestView, Tag, referrers_tag, signature_tags};
-use crate::store::{Listed, Referrers, Reservation, Source};
+use crate::oci::{ContentKind, Descriptor, Digest, Tag};
+use crate::store::Reservation;
 
 /// How deep indexes and referrers may be nested.
 const MAX_DEPTH: usize = 8;
@@ -25,103 +30,6 @@ const MAX_BLOBS: usize = 32 * 1024;
 /// How many manifests and lists of one closure are read at a time: what is read is counted before more is asked for.
 const READS_AT_ONCE: usize = 24;
 
-/// How many bytes of manifests are kept for the next tag that reaches them.
-const KEPT_BYTES: usize = 8 * 1024 * 1024;
-
-/// A manifest of the source, read once.
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) manifest: Manifest,
-    pub(super) view: ManifestView,
-    pub(super) companions: OnceCell<Arc<Companions>>,
-}
-
-/// What belongs to a manifest without being reached from it. Digests and no nodes: a source may claim that two manifests
-/// refer to each other.
-#[derive(Debug, Default)]
-pub(super) struct Companions {
-    /// The list of what refers to it.
-    pub(super) list: Referrers,
-    /// Cosign's tags and what they stand for.
-    signatures: Vec<(Tag, Digest)>,
-}
-
-impl Node {
-    pub(super) fn read(manifest: Manifest, place: &str) -> Result<Self, CopyError> {
-        let view = manifest.view().map_err(|error| CopyError::manifest(place, manifest.digest(), &error))?;
-        Ok(Self { manifest, view, companions: OnceCell::new() })
-    }
-
-    pub(super) fn digest(&self) -> Digest {
-        self.manifest.digest()
-    }
-
-    /// The blobs that are to be at a target, each once. Foreign layers live elsewhere.
-    pub(super) fn blobs(&self) -> Vec<&Descriptor> {
-        let mut seen = HashSet::new();
-        self.view.blobs().into_iter().filter(|blob| !blob.is_foreign() && seen.insert(blob.digest)).collect()
-    }
-}
-
-/// The manifests that a batch has read lately. Each is read once, however many tags ask for it at a time.
-#[derive(Debug, Default)]
-pub(super) struct Nodes {
-    table: Mutex<Table>,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    cells: HashMap<Digest, Arc<OnceCell<Arc<Node>>>>,
-    /// What has been read, oldest first, with its size.
-    kept: VecDeque<(Digest, usize)>,
-    kept_bytes: usize,
-}
-
-impl Nodes {
-    /// The manifest of this digest, read from the source unless it is kept.
-    pub(super) async fn get(&self, source: &dyn Source, digest: Digest) -> Result<Arc<Node>, CopyError> {
-        let cell = self.lock().cells.entry(digest).or_default().clone();
-        let read = || async {
-            let manifest = source.manifest(&digest.into()).await.map_err(CopyError::source)?;
-            let node = Arc::new(Node::read(manifest, source.place())?);
-            self.keep(digest, node.manifest.bytes().len());
-            Ok(node)
-        };
-        cell.get_or_try_init(read).await.cloned()
-    }
-
-    /// The digest of what a tag stands for now, with its manifest read.
-    pub(super) async fn get_tag(&self, source: &dyn Source, tag: &Tag) -> Result<Digest, CopyError> {
-        let manifest = source.manifest(&tag.clone().into()).await.map_err(CopyError::source)?;
-        let node = Arc::new(Node::read(manifest, source.place())?);
-        let (digest, size) = (node.digest(), node.manifest.bytes().len());
-        let cell = self.lock().cells.entry(digest).or_default().clone();
-        if cell.set(node).is_ok() {
-            self.keep(digest, size);
-        }
-        Ok(digest)
-    }
-
-    pub(super) fn has(&self, digest: &Digest) -> bool {
-        self.lock().cells.get(digest).is_some_and(|cell| cell.initialized())
-    }
-
-    fn keep(&self, digest: Digest, size: usize) {
-        let mut table = self.lock();
-        table.kept.push_back((digest, size));
-        table.kept_bytes += size;
-        while table.kept_bytes > KEPT_BYTES {
-            let Some((oldest, size)) = table.kept.pop_front() else { break };
-            table.kept_bytes -= size;
-            table.cells.remove(&oldest);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// All manifests that are to be at a target before the root's tag is, and the root.
 #[derive(Debug)]
 pub(super) struct Closure {
@@ -133,6 +41,16 @@ pub(super) struct Closure {
     pub(super) tags: HashMap<Digest, Vec<Tag>>,
     /// Which list of referrers is to be findable from which manifest.
     pub(super) referrers: Vec<(Digest, Arc<Companions>)>,
+    /// What the root reaches: without any of it the root is not written.
+    pub(super) required: HashSet<Digest>,
+    /// Children of indexes whose type does not tell, and which are blobs.
+    pub(super) untyped_blobs: HashMap<Digest, Descriptor>,
+    /// What belongs to the root and cannot be brought to any target.
+    pub(super) left_behind: Vec<LeftBehind>,
+    /// The manifests among it.
+    pub(super) lost: HashSet<Digest>,
+    /// What refers to something or is a signature, in words.
+    pub(super) names: HashMap<Digest, String>,
     /// How many manifests the closure has, each once.
     pub(super) manifests: u64,
     /// How many blobs the closure has, each once.
@@ -145,6 +63,12 @@ impl Closure {
         let wanted: HashSet<Digest> = node.view.manifests().iter().map(|child| child.digest).collect();
         self.ranks.iter().flatten().filter(move |node| wanted.contains(&node.digest()))
     }
+
+    /// The blobs that `node` itself points at and that are to be at a target, each once.
+    pub(super) fn blobs_of<'a>(&'a self, node: &'a Node) -> Vec<&'a Descriptor> {
+        let untyped = node.view.manifests().into_iter().filter_map(|child| self.untyped_blobs.get(&child.digest));
+        node.blobs().into_iter().chain(untyped).collect()
+    }
 }
 
 /// Something to be read from the source, at some depth below the root.
@@ -152,14 +76,25 @@ enum Ask {
     /// The right to read these, all of them or none: a part of a closure is worth nothing.
     Reads(Vec<(usize, Digest)>),
     Manifest(Digest),
+    /// A child of an index that is a manifest or a blob.
+    Either(Descriptor),
     Companions(Arc<Node>),
 }
 
 /// What was read.
 enum Answer {
     Reads(Vec<(usize, Digest)>, Reservation),
-    Manifest(Arc<Node>),
+    Manifest(Digest, Result<Arc<Node>, CopyError>),
+    Blob(Descriptor),
     Companions(Digest, Arc<Companions>),
+}
+
+/// A digest that the walk has met.
+struct Met {
+    /// Whether what belongs to it is wanted.
+    with_companions: bool,
+    /// Whether the root reaches it.
+    is_required: bool,
 }
 
 /// A walk over the source that is under way.
@@ -169,13 +104,28 @@ struct Survey<'a> {
     to_ask: VecDeque<(usize, Ask)>,
     /// Manifests that were met, and are to be asked for together.
     just_met: Vec<(usize, Digest)>,
-    /// Every digest that was met, and whether its companions are wanted.
-    met: HashMap<Digest, bool>,
+    /// Every digest that was met.
+    met: HashMap<Digest, Met>,
+    /// Those whose type does not tell what they are.
+    untyped: HashMap<Digest, Descriptor>,
+    untyped_blobs: HashMap<Digest, Descriptor>,
     nodes: HashMap<Digest, Arc<Node>>,
+    /// Manifests that nothing requires and that cannot be had.
+    lost: HashMap<Digest, CopyError>,
+    left_behind: Vec<LeftBehind>,
+    names: HashMap<Digest, String>,
     tags: HashMap<Digest, Vec<Tag>>,
     referrers: Vec<(Digest, Arc<Companions>)>,
     bytes: usize,
     blobs: HashSet<Digest>,
+}
+
+/// Told of what the walk finds, so that blobs begin to move while it goes on.
+pub(super) trait Finds: Send + Sync {
+    /// A manifest, with the blobs that it points at.
+    fn manifest(&self, node: &Node, is_required: bool);
+    /// A blob that an index lists without saying so.
+    fn blob(&self, blob: &Descriptor, is_required: bool);
 }
 
 /// Reads everything that `root` reaches. `found` is told of each manifest as soon as it is known, so that its blobs can
@@ -184,14 +134,16 @@ pub(super) async fn survey(
     batch: &Batch,
     root: Arc<Node>,
     derived: bool,
-    found: impl Fn(&Arc<Node>) + Send + Sync,
+    found: &dyn Finds,
 ) -> Result<Closure, CopyError> {
     let mut survey = Survey::new(batch);
     let mut reservations = Vec::new();
     let mut asked = FuturesUnordered::new();
-    survey.met.insert(root.digest(), batch.rules.referrers && !derived);
-    survey.take_in(&root, 0)?;
-    found(&root);
+    let met = Met { with_companions: batch.rules.referrers && !derived, is_required: true };
+    survey.met.insert(root.digest(), met);
+    if survey.take_in(&root, 0)? {
+        found.manifest(&root, true);
+    }
     loop {
         while asked.len() < READS_AT_ONCE
             && let Some((depth, ask)) = survey.to_ask.pop_front()
@@ -201,12 +153,17 @@ pub(super) async fn survey(
         match asked.next().await.transpose()? {
             Some((_, Answer::Reads(manifests, reservation))) => {
                 reservations.push(reservation);
-                let manifests = manifests.into_iter().map(|(depth, digest)| (depth, Ask::Manifest(digest)));
-                survey.to_ask.extend(manifests);
+                survey.ask_for(manifests);
             }
-            Some((depth, Answer::Manifest(node))) => {
-                survey.take_in(&node, depth)?;
-                found(&node);
+            Some((depth, Answer::Manifest(_, Ok(node)))) => {
+                if survey.take_in(&node, depth)? {
+                    found.manifest(&node, survey.is_required(&node.digest()));
+                }
+            }
+            Some((_, Answer::Manifest(digest, Err(error)))) => survey.lose(digest, error)?,
+            Some((_, Answer::Blob(blob))) => {
+                survey.take_in_blob(&blob)?;
+                found.blob(&blob, survey.is_required(&blob.digest));
             }
             Some((depth, Answer::Companions(of, companions))) => survey.relate(of, companions, depth)?,
             None => return survey.close(root),
@@ -221,10 +178,29 @@ fn answer(batch: &Batch, depth: usize, ask: Ask) -> BoxFuture<'_, Result<(usize,
                 let reservation = batch.reserve(manifests.iter().map(|(_, digest)| *digest)).await?;
                 (depth, Answer::Reads(manifests, reservation))
             }
-            Ask::Manifest(digest) => (depth, Answer::Manifest(batch.node(digest).await?)),
+            Ask::Manifest(digest) => (depth, Answer::Manifest(digest, batch.node(digest).await)),
+            Ask::Either(child) => (depth, find_out(batch, child).await?),
             Ask::Companions(node) => (depth, Answer::Companions(node.digest(), batch.companions(&node).await?)),
         })
     })
+}
+
+/// Finds out whether a child of an index is a manifest or a blob: what is no manifest at the source is a blob.
+async fn find_out(batch: &Batch, child: Descriptor) -> Result<Answer, CopyError> {
+    let digest = child.digest;
+    match batch.node(digest).await {
+        Err(error) if error.ends_all() => Err(error),
+        // It was read as a manifest, and is none that can be copied: an endpoint may give any content so.
+        Err(error @ CopyError::Manifest { .. }) => match batch.source.blob(&child, 0).await {
+            Ok(_) => Ok(Answer::Blob(child)),
+            Err(_) => Ok(Answer::Manifest(digest, Err(error))),
+        },
+        Err(error) => {
+            tracing::debug!(source = batch.source.place(), %digest, %error, "a child of an index is no manifest; it is read as a blob");
+            Ok(Answer::Blob(child))
+        }
+        Ok(node) => Ok(Answer::Manifest(digest, Ok(node))),
+    }
 }
 
 impl<'a> Survey<'a> {
@@ -235,7 +211,12 @@ impl<'a> Survey<'a> {
             to_ask: VecDeque::new(),
             just_met: Vec::new(),
             met: HashMap::new(),
+            untyped: HashMap::new(),
+            untyped_blobs: HashMap::new(),
             nodes: HashMap::new(),
+            lost: HashMap::new(),
+            left_behind: Vec::new(),
+            names: HashMap::new(),
             tags: HashMap::new(),
             referrers: Vec::new(),
             bytes: 0,
@@ -243,35 +224,58 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Takes in a manifest that was read, and asks for what it leads to.
-    fn take_in(&mut self, node: &Arc<Node>, depth: usize) -> Result<(), CopyError> {
+    /// Takes in a manifest that was read, and asks for what it leads to. `false` where it goes beyond a bound and is left behind.
+    fn take_in(&mut self, node: &Arc<Node>, depth: usize) -> Result<bool, CopyError> {
+        let bytes = self.bytes + node.manifest.bytes().len();
+        let new: HashSet<Digest> =
+            node.blobs().iter().map(|blob| blob.digest).filter(|digest| !self.blobs.contains(digest)).collect();
+        if bytes > MAX_BYTES {
+            let error =
+                self.refuse(node.digest(), format!("with it the closure has over {MAX_BYTES} bytes of manifests"));
+            return self.lose(node.digest(), error).map(|()| false);
+        }
+        if self.blobs.len() + new.len() > MAX_BLOBS {
+            let error = self.refuse(node.digest(), format!("with it the closure has over {MAX_BLOBS} blobs"));
+            return self.lose(node.digest(), error).map(|()| false);
+        }
+        self.bytes = bytes;
+        self.blobs.extend(new);
         self.nodes.insert(node.digest(), node.clone());
-        self.bytes += node.manifest.bytes().len();
-        self.blobs.extend(node.blobs().iter().map(|blob| blob.digest));
-        if self.bytes > MAX_BYTES {
-            return Err(self.refuse(node, format!("with it the closure has over {MAX_BYTES} bytes of manifests")));
-        }
-        if self.blobs.len() > MAX_BLOBS {
-            return Err(self.refuse(node, format!("with it the closure has over {MAX_BLOBS} blobs")));
-        }
+        let Some(Met { with_companions, is_required }) = self.met.get(&node.digest()) else { return Ok(true) };
+        let (with_companions, is_required) = (*with_companions, *is_required);
         for child in node.view.manifests() {
-            self.meet(child.digest, depth + 1, self.with_companions)?;
+            if child.kind() == ContentKind::Unknown {
+                self.untyped.entry(child.digest).or_insert_with(|| child.clone());
+            }
+            self.meet(child.digest, depth + 1, self.with_companions, is_required)?;
         }
         self.ask_for_those_met(depth);
-        if self.met.get(&node.digest()) == Some(&true) {
+        if with_companions {
             self.to_ask.push_back((depth, Ask::Companions(node.clone())));
+        }
+        Ok(true)
+    }
+
+    fn take_in_blob(&mut self, blob: &Descriptor) -> Result<(), CopyError> {
+        self.blobs.insert(blob.digest);
+        self.untyped_blobs.insert(blob.digest, blob.clone());
+        if self.blobs.len() > MAX_BLOBS {
+            return Err(self.refuse(blob.digest, format!("with it the closure has over {MAX_BLOBS} blobs")));
         }
         Ok(())
     }
 
     /// Takes in what belongs to a manifest.
     fn relate(&mut self, of: Digest, companions: Arc<Companions>, depth: usize) -> Result<(), CopyError> {
+        self.left_behind.extend(companions.left_behind.iter().cloned());
         for referrer in &companions.list.manifests {
-            self.meet(referrer.digest, depth + 1, self.with_companions)?;
+            self.names.entry(referrer.digest).or_insert_with(|| LeftBehind::referrer(referrer.digest, of));
+            self.meet(referrer.digest, depth + 1, self.with_companions, false)?;
         }
         for (tag, digest) in &companions.signatures {
+            self.names.entry(*digest).or_insert_with(|| LeftBehind::signature(tag));
             self.tags.entry(*digest).or_default().push(tag.clone());
-            self.meet(*digest, depth + 1, false)?;
+            self.meet(*digest, depth + 1, false, false)?;
         }
         self.ask_for_those_met(depth);
         if !companions.list.manifests.is_empty() {
@@ -281,22 +285,57 @@ impl<'a> Survey<'a> {
     }
 
     /// Takes in a manifest that something leads to, to be asked for unless that has been done.
-    fn meet(&mut self, digest: Digest, depth: usize, with_companions: bool) -> Result<(), CopyError> {
-        let Some(wanted) = self.met.get_mut(&digest) else {
+    fn meet(
+        &mut self,
+        digest: Digest,
+        depth: usize,
+        with_companions: bool,
+        is_required: bool,
+    ) -> Result<(), CopyError> {
+        let Some(met) = self.met.get_mut(&digest) else {
+            self.met.insert(digest, Met { with_companions, is_required });
             if depth > MAX_DEPTH {
-                return Err(self.too_deep(digest));
+                let error = self.too_deep(digest);
+                return self.lose(digest, error);
             }
-            self.met.insert(digest, with_companions);
             self.just_met.push((depth, digest));
             return Ok(());
         };
         // Met first as a signature, whose companions are of no interest, and now as more than that.
-        if with_companions && !*wanted {
-            *wanted = true;
+        if with_companions && !met.with_companions {
+            met.with_companions = true;
             if let Some(node) = self.nodes.get(&digest) {
                 self.to_ask.push_back((depth, Ask::Companions(node.clone())));
             }
         }
+        if is_required { self.require(digest) } else { Ok(()) }
+    }
+
+    /// Notes that the root reaches a manifest that was met as something else, and all that this one lists.
+    fn require(&mut self, digest: Digest) -> Result<(), CopyError> {
+        let mut left = vec![digest];
+        while let Some(digest) = left.pop() {
+            let Some(met) = self.met.get_mut(&digest).filter(|met| !met.is_required) else { continue };
+            met.is_required = true;
+            if let Some(error) = self.lost.remove(&digest) {
+                return Err(error);
+            }
+            let node = self.nodes.get(&digest);
+            left.extend(node.iter().flat_map(|node| node.view.manifests()).map(|child| child.digest));
+        }
+        Ok(())
+    }
+
+    fn is_required(&self, digest: &Digest) -> bool {
+        self.met.get(digest).is_none_or(|met| met.is_required)
+    }
+
+    /// Does without a manifest that cannot be had, where nothing requires it.
+    fn lose(&mut self, digest: Digest, error: CopyError) -> Result<(), CopyError> {
+        if self.is_required(&digest) || error.ends_all() {
+            return Err(error);
+        }
+        self.lost.insert(digest, error);
         Ok(())
     }
 
@@ -307,23 +346,64 @@ impl<'a> Survey<'a> {
         }
     }
 
-    fn refuse(&self, node: &Node, reason: String) -> CopyError {
-        CopyError::Manifest { place: self.place.to_owned(), digest: node.digest(), reason }
+    fn ask_for(&mut self, manifests: Vec<(usize, Digest)>) {
+        for (depth, digest) in manifests {
+            let ask = match self.untyped.get(&digest) {
+                Some(child) => Ask::Either(child.clone()),
+                None => Ask::Manifest(digest),
+            };
+            self.to_ask.push_back((depth, ask));
+        }
+    }
+
+    fn refuse(&self, digest: Digest, reason: String) -> CopyError {
+        CopyError::Manifest { place: self.place.to_owned(), digest, reason }
     }
 
     fn too_deep(&self, digest: Digest) -> CopyError {
         CopyError::TooDeep { place: self.place.to_owned(), digest, depth: MAX_DEPTH }
     }
 
-    fn close(self, root: Arc<Node>) -> Result<Closure, CopyError> {
+    fn close(mut self, root: Arc<Node>) -> Result<Closure, CopyError> {
+        self.drop_what_lists_lost_ones();
+        let lost = self.lost.iter().filter_map(|(digest, error)| {
+            Some(LeftBehind { what: self.names.get(digest)?.clone(), reason: error.to_string() })
+        });
+        let mut left_behind: Vec<LeftBehind> = lost.chain(self.left_behind.iter().cloned()).collect();
+        left_behind.sort();
+        left_behind.dedup();
+        let ranks = self.ranks(root.digest())?;
         Ok(Closure {
-            ranks: self.ranks(root.digest())?,
+            ranks,
             root,
             tags: self.tags,
             referrers: self.referrers,
+            required: self.met.iter().filter(|(_, met)| met.is_required).map(|(digest, _)| *digest).collect(),
+            untyped_blobs: self.untyped_blobs,
+            left_behind,
+            lost: self.lost.into_keys().collect(),
+            names: self.names,
             manifests: self.nodes.len() as u64,
             blobs: self.blobs.len() as u64,
         })
+    }
+
+    /// A manifest that lists what is lost cannot be written. None of these is required: what a required one lists is required.
+    fn drop_what_lists_lost_ones(&mut self) {
+        while !self.lost.is_empty() {
+            let lists_lost = |node: &&Arc<Node>| {
+                let lost = node.view.manifests().into_iter().find_map(|child| self.lost.get(&child.digest));
+                lost.map(|error| (node.digest(), error.clone()))
+            };
+            let dropped: Vec<_> = self.nodes.values().filter_map(|node| lists_lost(&node)).collect();
+            if dropped.is_empty() {
+                return;
+            }
+            for (digest, error) in dropped {
+                self.nodes.remove(&digest);
+                self.lost.insert(digest, error);
+            }
+        }
     }
 
     /// Sorts what was found, by what indexes list: that must be there before them. What refers to a manifest may come
@@ -338,7 +418,9 @@ impl<'a> Survey<'a> {
             if ranks.len() > MAX_DEPTH {
                 return Err(self.too_deep(any.digest()));
             }
-            let stands = |node: &&Arc<Node>| node.view.manifests().iter().all(|child| placed.contains(&child.digest));
+            let is_there =
+                |child: &&Descriptor| placed.contains(&child.digest) || self.untyped_blobs.contains_key(&child.digest);
+            let stands = |node: &&Arc<Node>| node.view.manifests().iter().all(is_there);
             let (next, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(stands);
             placed.extend(next.iter().map(|node| node.digest()));
             ranks.push(next.into_iter().filter(|node| root_is_listed || node.digest() != root).cloned().collect());
@@ -346,49 +428,4 @@ impl<'a> Survey<'a> {
         }
         Ok(ranks)
     }
-}
-
-/// What belongs to a manifest at the source.
-pub(super) async fn find_companions(batch: &Batch, node: &Node) -> Result<Companions, CopyError> {
-    let digest = node.digest();
-    let list = async {
-        let fallback = batch.listed(&referrers_tag(&digest));
-        let list = batch.referrers(&digest, fallback).await?;
-        believed(batch, digest, list).await
-    };
-    let tags = signature_tags(&digest).into_iter().filter(|tag| batch.listed(tag) == Listed::Perhaps);
-    let signatures = try_join_all(tags.map(|tag| find_signature(batch, tag)));
-    let (list, signatures) = futures_util::try_join!(list, signatures)?;
-    Ok(Companions { list, signatures: signatures.into_iter().flatten().collect() })
-}
-
-/// The list without what cannot be believed. Under the fallback tag some registries keep other things, and a referrer that
-/// was deleted may still be listed.
-async fn believed(batch: &Batch, subject: Digest, mut list: Referrers) -> Result<Referrers, CopyError> {
-    let _reads = batch.reserve(list.manifests.iter().map(|listed| listed.digest)).await?;
-    let checks = list.manifests.iter().map(|listed| refers_to(batch, listed.digest, subject));
-    let believed = try_join_all(checks).await?;
-    let listed = list.manifests.len();
-    let mut verdicts = believed.into_iter();
-    list.manifests.retain(|_| verdicts.next() == Some(true));
-    if list.manifests.len() < listed {
-        list.fallback = None;
-    }
-    Ok(list)
-}
-
-async fn refers_to(batch: &Batch, referrer: Digest, subject: Digest) -> Result<bool, CopyError> {
-    let why = match batch.node(referrer).await {
-        Ok(node) if node.view.subject == Some(subject) => return Ok(true),
-        Ok(_) => "it names another subject",
-        Err(error) if error.is_not_found() => "it is not there",
-        Err(error) => return Err(error),
-    };
-    tracing::warn!(source = batch.source.place(), %subject, %referrer, why, "left out of the list of referrers");
-    Ok(false)
-}
-
-async fn find_signature(batch: &Batch, tag: Tag) -> Result<Option<(Tag, Digest)>, CopyError> {
-    let found = batch.source.resolve(&tag.clone().into()).await.map_err(CopyError::source)?;
-    Ok(found.map(|descriptor| (tag, descriptor.digest)))
 }

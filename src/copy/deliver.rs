@@ -1,24 +1,28 @@
 //! One closure on its way to one target: waits for its blobs, writes its manifests children first and the tag last.
 
+mod referrers;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures_util::future::{BoxFuture, Shared, try_join_all};
+use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, TryStreamExt as _, stream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::Span;
 
 use super::batch::{Destination, Order, Previous};
 use super::blob::{Trust, bring_again};
-use super::closure::{Closure, Node};
-use super::event::{Arrival, BlobCounts, BlobOutcome, Event};
+use super::closure::Closure;
+use super::event::{Arrival, BlobCounts, BlobOutcome, Event, LeftBehind};
 use super::flight::Room;
 use super::lane::Lane;
+use super::nodes::Node;
 use super::{Batch, CopyError, Ledger};
 use crate::oci::{Descriptor, Digest, Tag};
-use crate::store::{ReferrerLink, Referrers, Scope, Target};
+use crate::store::{ReferrerLink, Scope, Target};
 
 /// How many manifests of one rank are written at a time.
 const AT_ONCE: usize = 16;
@@ -36,7 +40,11 @@ pub(super) struct Delivery {
     span: Span,
     blobs: Mutex<HashMap<Digest, Awaited>>,
     tally: Mutex<Tally>,
+    /// What belongs to the root and did not come to this target, by the digest of its manifest.
+    left_behind: Mutex<HashMap<Digest, LeftBehind>>,
     given_up: AtomicBool,
+    /// Why it fails whatever else comes.
+    failure: watch::Sender<Option<CopyError>>,
 }
 
 /// What this delivery itself has moved.
@@ -67,7 +75,9 @@ impl Delivery {
             span,
             blobs: Mutex::default(),
             tally: Mutex::default(),
+            left_behind: Mutex::default(),
             given_up: AtomicBool::new(false),
+            failure: watch::Sender::new(None),
         }
     }
 
@@ -116,8 +126,41 @@ impl Delivery {
         self.given_up.load(Ordering::Relaxed)
     }
 
-    /// Writes everything and, when all of it is there, the tag. What is about to arrive is in the `ledger` before a tag moves.
+    /// Notes that something that is required cannot be brought: what else is on its way need not come.
+    pub(super) fn fail(&self, error: CopyError) {
+        self.failure.send_if_modified(|failure| match failure {
+            Some(_) => false,
+            None => {
+                *failure = Some(error);
+                true
+            }
+        });
+    }
+
+    /// Waits until something that is required cannot be brought, without end where all of it can.
+    pub(super) async fn failed(&self) -> CopyError {
+        let mut failures = self.failure.subscribe();
+        let failure = failures.wait_for(Option::is_some).await;
+        failure.ok().and_then(|failure| failure.clone()).unwrap_or(CopyError::Interrupted)
+    }
+
+    /// Writes everything and, when all of it is there, the tag. Ends as soon as something that is required has failed: the tag is
+    /// written after all of that. What is about to arrive is in the `ledger` before a tag moves.
     pub(super) async fn finish(
+        self: &Arc<Self>,
+        order: &Order,
+        closure: &Closure,
+        previous: Option<&Previous>,
+        ledger: Option<&dyn Ledger>,
+    ) -> Result<Arrival, CopyError> {
+        tokio::select! {
+            biased;
+            finished = self.write_all(order, closure, previous, ledger) => finished,
+            error = self.failed() => Err(error),
+        }
+    }
+
+    async fn write_all(
         self: &Arc<Self>,
         order: &Order,
         closure: &Closure,
@@ -126,24 +169,11 @@ impl Delivery {
     ) -> Result<Arrival, CopyError> {
         for rank in &closure.ranks {
             stream::iter(rank.iter().map(Ok))
-                .try_for_each_concurrent(AT_ONCE, |node| async move {
-                    self.blobs_of(node).await?;
-                    match closure.tags.get(&node.digest()) {
-                        // Under its tag it is there under its digest as well.
-                        Some(tags) if node.view.subject.is_none() => {
-                            try_join_all(tags.iter().map(|tag| self.sign(closure, node, tag))).await.map(|_| ())
-                        }
-                        Some(tags) => {
-                            self.write(closure, node, None).await?;
-                            try_join_all(tags.iter().map(|tag| self.sign(closure, node, tag))).await.map(|_| ())
-                        }
-                        None => self.write(closure, node, None).await.map(|_| ()),
-                    }
-                })
+                .try_for_each_concurrent(AT_ONCE, |node| self.write_or_leave(closure, node))
                 .await?;
         }
         self.link(closure).await?;
-        self.blobs_of(&closure.root).await?;
+        self.blobs_of(closure, &closure.root).await?;
         self.intend(ledger, &closure.root, self.arrival(order, closure, previous)).await?;
         if let Some(Previous { digest, under: Some(under) }) = previous {
             self.keep(*digest, under).await?;
@@ -168,12 +198,26 @@ impl Delivery {
         })
     }
 
-    async fn blobs_of(&self, node: &Node) -> Result<(), CopyError> {
+    async fn write_with_tags(self: &Arc<Self>, closure: &Closure, node: &Arc<Node>) -> Result<(), CopyError> {
+        self.blobs_of(closure, node).await?;
+        let tags = closure.tags.get(&node.digest());
+        // Under its tag it is there under its digest as well.
+        if tags.is_none() || node.view.subject.is_some() {
+            self.write(closure, node, None).await?;
+        }
+        let tags = tags.into_iter().flatten().map(|tag| self.sign(closure, node, tag));
+        try_join_all(tags).await.map(|_| ())
+    }
+
+    async fn blobs_of(&self, closure: &Closure, node: &Node) -> Result<(), CopyError> {
         let awaited: Vec<Awaited> = {
             let blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-            node.blobs().iter().filter_map(|blob| blobs.get(&blob.digest).cloned()).collect()
+            closure.blobs_of(node).iter().filter_map(|blob| blobs.get(&blob.digest).cloned()).collect()
         };
-        try_join_all(awaited).await.map(|_| ())
+        // In the order in which they come: the first that fails ends all.
+        let mut awaited: FuturesUnordered<Awaited> = awaited.into_iter().collect();
+        while awaited.try_next().await?.is_some() {}
+        Ok(())
     }
 
     /// Writes a manifest. Where the target misses something that it was believed to have, that is brought again, first
@@ -204,7 +248,8 @@ impl Delivery {
         trust: Trust,
     ) -> BoxFuture<'a, Result<(), CopyError>> {
         async move {
-            try_join_all(node.blobs().into_iter().map(|blob| bring_again(self, blob, trust))).await?;
+            let blobs = closure.blobs_of(node).into_iter().map(|blob| bring_again(self, blob, trust));
+            try_join_all(blobs).await?;
             for child in closure.children(node) {
                 let mut pushed = self.push(child, None).await;
                 if pushed.as_ref().is_err_and(CopyError::is_missing_content) {
@@ -268,38 +313,6 @@ impl Delivery {
         Ok(link)
     }
 
-    /// Makes referrers findable that the target does not list by itself.
-    async fn link(&self, closure: &Closure) -> Result<(), CopyError> {
-        let unlisted = |referrers: &Referrers| {
-            referrers.manifests.iter().any(|referrer| self.destination().is_unlisted(&referrer.digest))
-        };
-        let lists = closure.referrers.iter().map(|(subject, companions)| (subject, &companions.list));
-        let lists = lists.filter(|(_, referrers)| unlisted(referrers));
-        try_join_all(lists.map(|(subject, list)| self.link_once(*subject, None, list))).await.map(|_| ())
-    }
-
-    /// A root that is a referrer itself is written by digest and linked before its tag: a failure leaves the tag.
-    async fn link_root(self: &Arc<Self>, closure: &Closure) -> Result<(), CopyError> {
-        let root = &closure.root;
-        let Some(subject) = root.view.subject else { return Ok(()) };
-        if self.write(closure, root, None).await? == ReferrerLink::Listed {
-            return Ok(());
-        }
-        let descriptor = Descriptor {
-            artifact_type: root.view.artifact_type.clone(),
-            annotations: root.view.annotations.clone(),
-            ..root.manifest.descriptor()
-        };
-        let list = Referrers { manifests: vec![descriptor], ..Referrers::default() };
-        self.link_once(subject, Some(root.digest()), &list).await
-    }
-
-    /// Once in a batch for a subject's whole list, and for each root that refers to it.
-    async fn link_once(&self, subject: Digest, root: Option<Digest>, list: &Referrers) -> Result<(), CopyError> {
-        let link = || async { self.target().link_referrers(&subject, list).await.map_err(CopyError::target) };
-        self.destination().linked(subject, root).get_or_try_init(link).await.map(|_| ())
-    }
-
     /// Keeps what the tag stood for under another tag, before the tag moves.
     async fn keep(&self, previous: Digest, under: &Tag) -> Result<(), CopyError> {
         let manifest = self.target().manifest(&previous.into()).await.map_err(CopyError::target)?;
@@ -318,6 +331,7 @@ impl Delivery {
             manifests: closure.manifests,
             blobs: BlobCounts { copied, mounted, found },
             bytes: tally.bytes,
+            left_behind: self.all_left_behind(closure),
             ..self.arrival_of(&closure.root)
         }
     }
@@ -363,6 +377,7 @@ impl Delivery {
             bytes: 0,
             source_identity: source.identity(),
             target_identity: target.identity(),
+            left_behind: Vec::new(),
             started: self.started,
             ended: Utc::now(),
         }

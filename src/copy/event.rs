@@ -91,6 +91,27 @@ pub struct BlobCounts {
     pub found: u64,
 }
 
+/// Something that belongs to a digest, was wanted, and did not come with it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct LeftBehind {
+    /// Its name: a referrer by its digest and that of its subject, a signature by its tag.
+    pub what: String,
+    /// Why it did not come.
+    pub reason: String,
+}
+
+impl LeftBehind {
+    /// The name of a referrer.
+    pub(super) fn referrer(referrer: Digest, subject: Digest) -> String {
+        format!("referrer {referrer} of {subject}")
+    }
+
+    /// The name of a signature.
+    pub(super) fn signature(tag: &Tag) -> String {
+        format!("signature {tag}")
+    }
+}
+
 /// The evidence that a digest arrived: its whole closure is at the target, verified, and the tag (if any) points at it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Arrival {
@@ -121,6 +142,10 @@ pub struct Arrival {
     pub source_identity: String,
     /// Who the target was written as.
     pub target_identity: String,
+    /// What belongs to the digest and was left behind: the digest arrived without it. The report of the run has it, and the evidence
+    /// that the journal keeps has not: a later run may bring it.
+    #[serde(skip)]
+    pub left_behind: Vec<LeftBehind>,
     /// When the copy began.
     pub started: DateTime<Utc>,
     /// When the tag was written.

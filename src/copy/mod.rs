@@ -10,6 +10,7 @@
 mod batch;
 mod blob;
 mod closure;
+mod companions;
 mod copier;
 mod deliver;
 mod error;
@@ -18,6 +19,7 @@ mod flight;
 mod lane;
 mod ledger;
 mod memory;
+mod nodes;
 mod reading;
 mod sending;
 mod share;

@@ -13,6 +13,7 @@ use super::pairs::{OpenPair, Pair};
 use super::rivals::rival_claims;
 use super::run::Run;
 use super::there::{There, look};
+use crate::config::Endpoint;
 use crate::plan::Selected;
 use crate::store::Source;
 
@@ -46,7 +47,7 @@ pub(super) async fn choose(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Opt
     let rivals = rival_claims(run.engine, run.errand, pair).map(Ok);
     let checks = Checks::recall(run, source.place()).map(Ok);
     let ((listing, selected), there, rivals, checks) = try_join4(selected, there, rivals, checks).await.ok()?;
-    let contested = rivals.contested_with(run.errand, pair, &selected.tags);
+    let contested = rivals.contested_with(run.errand, pair, &selected);
     Some(Chosen { listing, selected, there, contested, checks })
 }
 
@@ -70,7 +71,11 @@ async fn select(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(List
     if let Some(more) = listing.unusable.len().checked_sub(UNUSABLE_NAMED).filter(|more| *more > 0) {
         tracing::warn!(source = source.place(), more, "skipped as well: names that are no tags by the specification");
     }
-    match selection.select(names(&listing)).enough() {
+    let selected = selection.select(names(&listing));
+    run.covers(&listing, &selected);
+    // Of a tree all repositories count together, once they have been listed.
+    let is_tree = matches!(run.errand.entry.source, Endpoint::Tree { .. });
+    match if is_tree { Ok(selected) } else { selected.enough() } {
         Ok(selected) => Some((listing, selected)),
         Err(shortfall) => {
             run.problem(format!("source {}: {shortfall}", source.place()));

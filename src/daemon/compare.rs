@@ -41,7 +41,11 @@ pub(super) async fn source_digest(
 /// when a signature is added.
 pub(super) fn overwrite(entry: &Entry, reference: &ManifestRef) -> Overwrite {
     match reference {
-        ManifestRef::Tag(tag) if entry.referrers && SignatureTag::read(tag).is_some() => Overwrite::Always,
+        ManifestRef::Tag(tag)
+            if entry.referrers && matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_))) =>
+        {
+            Overwrite::Always
+        }
         _ => entry.overwrite,
     }
 }

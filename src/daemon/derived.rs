@@ -2,7 +2,7 @@
 
 use crate::copy::{Batch, CopyError};
 use crate::journal::Journal;
-use crate::oci::{Digest, Platform};
+use crate::oci::{Digest, Platform, Tag};
 
 /// The memory of one pair. Without a journal everything is found out anew.
 pub(super) struct Derived {
@@ -41,6 +41,16 @@ impl Derived {
     /// Notes that.
     pub(super) async fn note_referrers(&self, target: &str, listed: Digest, became: Digest) {
         self.note(listed, &format!("referrers at {target}"), became).await;
+    }
+
+    /// What was found out of the content under a tag that has the form of a referrers list: see [`Derived::note_list`].
+    pub(super) async fn list_subject(&self, tag: &Tag, content: Digest) -> Option<Digest> {
+        self.find(content, &format!("subject under {tag}")).await
+    }
+
+    /// Notes that this content is the list of referrers of `subject`; of itself where it is no list.
+    pub(super) async fn note_list(&self, tag: &Tag, content: Digest, subject: Digest) {
+        self.note(content, &format!("subject under {tag}"), subject).await;
     }
 
     async fn find(&self, digest: Digest, key: &str) -> Option<Digest> {

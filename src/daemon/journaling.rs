@@ -41,6 +41,7 @@ pub(super) async fn arrived(run: &Run<'_>, arrival: &Arrival, outcome: TagOutcom
     {
         run.problem(format!("{}: the evidence is not recorded: {error}", arrival.target));
     }
+    run.leave_behind(arrival);
     run.settle(TagReport::arrived(arrival, outcome)).await;
 }
 

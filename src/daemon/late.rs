@@ -52,11 +52,11 @@ impl PairRun<'_> {
             return;
         }
         // Which children an index has is not at hand here: any doubt may be about one of them.
-        let is_in_doubt = match arrival.media_type.is_index() {
+        let is_unsure = match arrival.media_type.is_index() {
             true => !self.batch.doubted_referrers().is_empty(),
             false => self.batch.is_in_doubt(&arrival.digest),
         };
-        if is_in_doubt {
+        if is_unsure || !arrival.left_behind.is_empty() {
             self.checks.note_doubt(arrival.digest, &arrival.target).await;
         } else {
             self.checks.note_copy(arrival.digest, &arrival.target).await;
@@ -110,7 +110,9 @@ impl PairRun<'_> {
         while let Some((at, result)) = copies.next().await {
             match result {
                 // The next run looks again.
-                Ok(_) if self.batch.is_in_doubt(&subject) => {}
+                Ok(arrival) if self.batch.is_in_doubt(&subject) || !arrival.left_behind.is_empty() => {
+                    self.run.leave_behind(&arrival);
+                }
                 Ok(_) => self.checks.note(subject, self.pair.targets[at].place(), look).await,
                 Err(error) => {
                     let outcome = TagOutcome::failed(&error);
@@ -129,7 +131,7 @@ impl PairRun<'_> {
     }
 
     /// Copies what refers to an unchanged digest if its list at the source is another one than when that was last done.
-    async fn refresh_referrers(&self, at: usize, list: &Tag, subject: Digest) -> Result<(), TagOutcome> {
+    pub(super) async fn refresh_referrers(&self, at: usize, list: &Tag, subject: Digest) -> Result<(), TagOutcome> {
         let target = &self.pair.targets[at];
         let reference = ManifestRef::Tag(list.clone());
         // That a list cannot be looked at is no failure of the tag that it belongs to.
@@ -150,8 +152,15 @@ impl PairRun<'_> {
         }
         let order = Order { reference, digest: subject, tag: None, targets: vec![(at, None)] };
         let mut copies = self.refreshes(order).await;
+        let mut is_complete = true;
         while let Some((_, result)) = copies.next().await {
-            result.map_err(|error| TagOutcome::failed(&error))?;
+            let arrival = result.map_err(|error| TagOutcome::failed(&error))?;
+            self.run.leave_behind(&arrival);
+            is_complete &= arrival.left_behind.is_empty();
+        }
+        if !is_complete {
+            // The next run looks again.
+            return Ok(());
         }
         let now = match target.resolve(&ManifestRef::Tag(list.clone())).await {
             Ok(now) => now.map(|descriptor| descriptor.digest),

@@ -462,8 +462,18 @@ mod tests {
         async fn told(&self, outcome: RunOutcome, tags: Vec<TagReport>) -> Vec<String> {
             let ended = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
             let (entry, problems) = ("app".to_owned(), Vec::new());
-            let report =
-                RunReport { entry, run: Some(1), started: ended, ended, outcome, tags, problems, in_doubt: Vec::new() };
+            let report = RunReport {
+                entry,
+                run: Some(1),
+                started: ended,
+                ended,
+                outcome,
+                tags,
+                problems,
+                in_doubt: Vec::new(),
+                left_behind: Vec::new(),
+                warnings: Vec::new(),
+            };
             self.notices.ended(&self.entry, &report, self.whole).await;
             self.waiting().await
         }
@@ -532,6 +542,8 @@ mod tests {
             tags,
             problems,
             in_doubt: Vec::new(),
+            left_behind: Vec::new(),
+            warnings: Vec::new(),
         };
         bench.notices.ended(&bench.entry, &report, true).await;
         bench.notices.ended(&bench.entry, &report, true).await;

@@ -76,6 +76,7 @@ impl Only {
         }
         selected.tags.retain(|tag| pushed.contains(tag));
         selected.digests.clear();
+        selected.pins.clear();
         Ok((listing, selected))
     }
 }

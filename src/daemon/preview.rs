@@ -1,18 +1,23 @@
 //! What a run would do, found out by asking only: listings and HEADs, no manifest where that can be helped, no write.
 
+use std::sync::{Mutex, PoisonError};
+
 use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
 
 use super::compare::{Contested, compare, overwrite, source_digest, target_digest};
+use super::coverage::Coverage;
 use super::derived::Derived;
-use super::listing::{list, names};
+use super::listing::{Listing, list, names};
 use super::pairs::{OpenPair, Pair, pairs};
+use super::reserved_tags::{Content, SortedTags, find_out, sort};
 use super::rivals::rival_claims;
 use super::there::Known;
 use super::{Engine, Errand, TagOutcome};
+use crate::config::{Endpoint, Warning};
 use crate::copy::{Batch, Contents, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
-use crate::plan::{Action, Verdict};
+use crate::plan::{Action, ReservedForm, Verdict};
 
 /// How many repositories, and tags of each, are asked about at once.
 const REPOSITORIES_AT_ONCE: usize = 8;
@@ -27,6 +32,8 @@ pub struct EntryPreview {
     pub pairs: Vec<PairPreview>,
     /// What could not be found out, beside single tags.
     pub problems: Vec<String>,
+    /// Things that are selected and are not there, as a pattern without a match. They change no exit code.
+    pub warnings: Vec<Warning>,
 }
 
 /// What a run would do with one source repository.
@@ -81,10 +88,11 @@ impl EntryPreview {
 
 /// Finds out what a run would do. May be dropped at any time.
 pub async fn preview(engine: &Engine, errand: &Errand) -> EntryPreview {
+    let coverage = &Mutex::new(Coverage::default());
     let found: Vec<Result<PairPreview, String>> = pairs(&errand.entry, &engine.endpoints)
         .map(|pair| async move {
             let pair = pair.map_err(|error| format!("source {error}"))?;
-            preview_pair(engine, errand, &pair).await
+            preview_pair(engine, errand, &pair, coverage).await
         })
         .buffer_unordered(REPOSITORIES_AT_ONCE)
         .collect()
@@ -97,43 +105,58 @@ pub async fn preview(engine: &Engine, errand: &Errand) -> EntryPreview {
         }
     }
     pairs.sort_by(|a, b| a.source.cmp(&b.source));
-    EntryPreview { entry: errand.entry.name.to_string(), pairs, problems }
+    let entry = &errand.entry;
+    let mut coverage = coverage.lock().unwrap_or_else(PoisonError::into_inner);
+    if !problems.is_empty() {
+        coverage.miss();
+    }
+    problems.extend(coverage.shortfall(entry).map(|shortfall| format!("source {}: {shortfall}", entry.source)));
+    EntryPreview { entry: entry.name.to_string(), pairs, problems, warnings: coverage.warnings(entry) }
 }
 
-async fn preview_pair(engine: &Engine, errand: &Errand, pair: &Pair) -> Result<PairPreview, String> {
+async fn preview_pair(
+    engine: &Engine,
+    errand: &Errand,
+    pair: &Pair,
+    coverage: &Mutex<Coverage>,
+) -> Result<PairPreview, String> {
     let opened = pair.open(&errand.entry, &engine.endpoints).map_err(|error| error.to_string())?;
     let entry = &errand.entry;
-    let listing = list(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
+    let mut listing =
+        list(opened.source.as_ref(), &entry.selection).await.map_err(|error| format!("source {error}"))?;
     let selected = entry.selection.select(names(&listing));
-    let contested = rival_claims(engine, errand, pair).await.contested_with(errand, pair, &selected.tags);
+    coverage.lock().unwrap_or_else(PoisonError::into_inner).add(entry, &listing, &selected);
+    let contested = rival_claims(engine, errand, pair).await.contested_with(errand, pair, &selected);
     // Nobody listens for transfers: a preview has none.
     let (events, _) = tokio::sync::mpsc::channel(1);
-    let rules = Rules { platforms: entry.platforms.clone(), referrers: false };
+    let rules = Rules { platforms: entry.platforms.clone(), ..Rules::default() };
     let source = opened.source.clone();
     let targets = opened.targets.iter().map(|target| (target.clone(), Contents::Unknown)).collect();
     let batch = Batch::new(&engine.copier, source, targets, rules, None, events);
     let derived = Derived::new(engine.journal.clone(), entry.platforms.as_deref());
-    let references: Vec<ManifestRef> = selected
-        .tags
-        .iter()
-        .cloned()
-        .map(ManifestRef::Tag)
-        .chain(selected.digests.iter().copied().map(ManifestRef::Digest))
-        .collect();
+    // A pinned tag stands for its digest, whatever the source's tag stands for.
+    listing.tags.extend(selected.pins.iter().map(|(tag, digest)| (tag.clone(), Some(*digest))));
     let asked = Asked { errand, pair: &opened, contested: &contested, derived: &derived, batch: &batch };
-    let tags: Vec<Vec<TagPreview>> = stream::iter(&references)
-        .map(|reference| asked.one(reference, &listing))
-        .buffered(TAGS_AT_ONCE)
-        .collect()
-        .await;
+    let SortedTags { ordinary, signatures, reserved, unwanted } =
+        sort(selected.tags.clone(), &entry.selection, entry.referrers);
+    let mut verdicts = selected.verdicts.clone();
+    unwanted.iter().for_each(|tag| leave_out(&mut verdicts, tag, "a signature, and `referrers: false`".to_owned()));
+    let pins = selected.pins.keys().cloned();
+    let references = ordinary.into_iter().chain(pins).chain(signatures).map(ManifestRef::Tag);
+    let references: Vec<_> = references.chain(selected.digests.iter().copied().map(ManifestRef::Digest)).collect();
+    let mut tags = asked.each(&references, &listing).await;
+    let reserved = asked.reserved(reserved, &listing, &tags, &mut verdicts).await;
+    tags.extend(asked.each(&reserved, &listing).await);
     let preview = PairPreview {
         source: opened.source.place().to_owned(),
         targets: opened.targets.iter().map(|target| target.place().to_owned()).collect(),
-        verdicts: selected.verdicts.clone(),
+        verdicts,
         unusable: listing.unusable.clone(),
-        tags: tags.into_iter().flatten().collect(),
+        tags,
     };
-    match selected.enough() {
+    // Of a tree all repositories count together.
+    let is_tree = matches!(entry.source, Endpoint::Tree { .. });
+    match if is_tree { Ok(selected) } else { selected.enough() } {
         Ok(_) => Ok(preview),
         Err(shortfall) => Err(format!("source {}: {shortfall}", preview.source)),
     }
@@ -149,7 +172,46 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    async fn one(&self, reference: &ManifestRef, listing: &super::listing::Listing) -> Vec<TagPreview> {
+    async fn each(&self, references: &[ManifestRef], listing: &Listing) -> Vec<TagPreview> {
+        let previews = stream::iter(references).map(|reference| self.one(reference, listing)).buffered(TAGS_AT_ONCE);
+        previews.collect::<Vec<_>>().await.into_iter().flatten().collect()
+    }
+
+    /// Which tags with a reserved form a run would copy; the others get their reason as a verdict.
+    async fn reserved(
+        &self,
+        reserved: Vec<(Tag, ReservedForm)>,
+        listing: &Listing,
+        others: &[TagPreview],
+        verdicts: &mut [Verdict],
+    ) -> Vec<ManifestRef> {
+        let source = self.pair.source.as_ref();
+        let entry = &self.errand.entry;
+        let mut copied = Vec::new();
+        for (tag, form) in reserved {
+            let is_named = form.is_named_by(&entry.selection, &tag);
+            let why = match find_out(source, self.batch, self.derived, listing, &tag, &form).await {
+                Content::Ordinary => None,
+                Content::List { .. } if !entry.referrers && is_named => None,
+                Content::List { .. } if !entry.referrers => {
+                    Some("a list of referrers, and `referrers: false`".to_owned())
+                }
+                Content::List { subject, .. } => {
+                    let goes_along = others.iter().any(|other| other.source_digest == Some(subject))
+                        || !matches!(source.resolve(&subject.into()).await, Ok(None));
+                    goes_along.then(|| format!("the referrers list of {subject}, which follows its subject"))
+                }
+                Content::Previous => Some("it keeps what another tag stood for before".to_owned()),
+            };
+            match why {
+                None => copied.push(ManifestRef::Tag(tag)),
+                Some(why) => leave_out(verdicts, &tag, why),
+            }
+        }
+        copied
+    }
+
+    async fn one(&self, reference: &ManifestRef, listing: &Listing) -> Vec<TagPreview> {
         let mut previews: Vec<TagPreview> =
             self.pair.targets.iter().map(|target| blank(target.place(), reference)).collect();
         let wanted = async {
@@ -180,6 +242,13 @@ impl Asked<'_> {
             }
         }
         previews
+    }
+}
+
+fn leave_out(verdicts: &mut [Verdict], tag: &Tag, why: String) {
+    for verdict in verdicts.iter_mut().filter(|verdict| verdict.tag == *tag) {
+        verdict.chosen = false;
+        verdict.why.clone_from(&why);
     }
 }
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use crate::config::Warning;
 use crate::copy::CopyError;
-use crate::copy::event::{Arrival, BlobCounts};
+use crate::copy::event::{Arrival, BlobCounts, LeftBehind};
 use crate::journal::TagCounts;
 use crate::oci::{Digest, Tag};
 use crate::store::{Side, Step, StoreError};
@@ -33,9 +34,13 @@ pub struct RunReport {
     pub tags: Vec<TagReport>,
     /// What failed that is no single tag: a listing, a catalog, the journal.
     pub problems: Vec<String>,
+    /// What belongs to tags that are there now, was wanted, and did not come: referrers and signatures.
+    pub left_behind: Vec<LeftBehindReport>,
     /// The manifests of which nobody could tell what refers to them. They are there; what may refer to them is looked for again in the
     /// next run.
     pub in_doubt: Vec<InDoubt>,
+    /// Things that are selected and were not there, as a pattern without a match. They change no outcome.
+    pub warnings: Vec<Warning>,
 }
 
 /// A manifest of which nobody could tell what refers to it.
@@ -47,6 +52,16 @@ pub struct InDoubt {
     pub digest: Digest,
     /// Why nobody could tell.
     pub reason: String,
+}
+
+/// A referrer or signature that did not come with its image.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct LeftBehindReport {
+    /// The target repository.
+    pub target: String,
+    /// What it is, and why it did not come.
+    #[serde(flatten)]
+    pub left: LeftBehind,
 }
 
 /// How a run ended.
@@ -206,6 +221,30 @@ impl TagOutcome {
 }
 
 impl TagReport {
+    /// What tells equal failures and refusals apart from others: their text without the tag and the digests that it names. `None`
+    /// where nothing failed.
+    #[must_use]
+    pub fn failure_class(&self) -> Option<String> {
+        let claimed_by;
+        let (side, step, message) = match &self.outcome {
+            TagOutcome::Failed { side, step, message, .. } => (*side, *step, message.as_str()),
+            TagOutcome::Refused { reason } | TagOutcome::Blocked { reason } => (None, None, reason.as_str()),
+            TagOutcome::Contested { entries } => {
+                claimed_by = entries.join(" and ");
+                (None, None, claimed_by.as_str())
+            }
+            _ => return None,
+        };
+        let tag = self.tag.as_ref().map_or("", |tag| tag.as_str());
+        // A short tag may be part of any word: it is looked for where messages have it, as a word of its own.
+        let words = message.split(' ').map(|word| match word.trim_end_matches([':', ',']) {
+            bare if bare == tag || bare.trim_matches(['(', ')']).parse::<Digest>().is_ok() => "…",
+            _ => word,
+        });
+        let message = words.collect::<Vec<_>>().join(" ");
+        Some(format!("{} {} {side:?} {step:?} {message}", self.source, self.target))
+    }
+
     pub(super) fn arrived(arrival: &Arrival, outcome: TagOutcome) -> Self {
         Self {
             source: arrival.source.clone(),
@@ -227,10 +266,11 @@ impl RunReport {
         matches!(self.outcome, RunOutcome::Succeeded | RunOutcome::Postponed | RunOutcome::AlreadyRunning { .. })
     }
 
-    /// Whether a rule or a lock held a tag back, or the limit of a source that counts what is read.
+    /// Whether a rule or a lock held a tag back, or the limit of a source that counts what is read; or something that belongs to a
+    /// tag was left behind.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.tags.iter().any(|tag| tag.outcome.is_held())
+        !self.left_behind.is_empty() || self.tags.iter().any(|tag| tag.outcome.is_held())
     }
 
     /// When to go on, where tags wait.
@@ -249,7 +289,7 @@ impl RunReport {
         self.tags.iter().map(|tag| tag.bytes).sum()
     }
 
-    /// The first thing that went wrong, in words; else why tags wait.
+    /// The first thing that went wrong, in words; else why tags wait; else what was left behind.
     #[must_use]
     pub fn first_problem(&self) -> Option<String> {
         let of_tag = |tag: &TagReport| match &tag.outcome {
@@ -263,7 +303,17 @@ impl RunReport {
             _ => None,
         };
         let waits = || self.tags.iter().find_map(waits);
-        self.problems.first().cloned().or_else(|| self.tags.iter().find_map(of_tag)).or(cut_short).or_else(waits)
+        let failed = self.problems.first().cloned().or_else(|| self.tags.iter().find_map(of_tag)).or(cut_short);
+        failed.or_else(waits).or_else(|| self.left_behind.first().map(LeftBehindReport::in_words))
+    }
+}
+
+impl LeftBehindReport {
+    /// What was left behind, where it is missing, and why.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let LeftBehindReport { target, left } = self;
+        format!("left behind, not at {target}: {}: {}", left.what, left.reason)
     }
 }
 

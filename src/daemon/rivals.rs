@@ -8,8 +8,8 @@ use super::listing::{list, names};
 use super::pairs::{Pair, source_of};
 use super::run::{Engine, Errand};
 use crate::config::{Endpoint, Entry};
-use crate::oci::Tag;
-use crate::plan::{Claim, contested};
+use crate::oci::{Digest, Tag};
+use crate::plan::{Claim, Selected, contested};
 
 /// What other entries would write to the targets of a pair from other sources.
 #[derive(Debug, Default)]
@@ -20,15 +20,20 @@ pub(super) struct RivalClaims(Vec<Claim>);
 /// An entry that cannot write to one of the targets costs nothing. The listing of one that can is asked for at each
 /// run; where it fails, what the journal saw it claim last counts.
 pub(super) async fn rival_claims(engine: &Engine, errand: &Errand, pair: &Pair) -> RivalClaims {
-    let mut asked = Vec::new();
+    let (mut asked, mut known) = (Vec::new(), Vec::new());
     for target in &pair.targets {
         for entry in errand.entries.iter().filter(|entry| entry.name != errand.entry.name) {
-            if let Some(source) = source_of(entry, target).filter(|source| !source.is_same_place(&pair.source)) {
+            let Some(source) = source_of(entry, target) else { continue };
+            if source.is_same_place(&pair.source) {
+                known.extend(claims_from_here(&errand.entry, entry, &source, target));
+            } else {
                 asked.push(claim(engine, entry, source, target));
             }
         }
     }
-    RivalClaims(join_all(asked).await)
+    let mut claims = join_all(asked).await;
+    claims.extend(known);
+    RivalClaims(claims)
 }
 
 async fn claim(engine: &Engine, entry: &Entry, source: Endpoint, target: &Endpoint) -> Claim {
@@ -36,14 +41,43 @@ async fn claim(engine: &Engine, entry: &Entry, source: Endpoint, target: &Endpoi
     Claim { entry: entry.name.to_string(), source: source.to_string(), target: target.to_string(), tags }
 }
 
+/// The claims of an entry with the same source: tags that it pins, and tags that it follows and `own` pins.
+/// Nothing has to be listed for that.
+fn claims_from_here(own: &Entry, rival: &Entry, source: &Endpoint, target: &Endpoint) -> Vec<Claim> {
+    let of_own = own.selection.pins();
+    let follows = of_own.into_keys().filter(|tag| rival.selection.takes(tag)).collect();
+    let claim = |source: String, tags: Vec<Tag>| Claim {
+        entry: rival.name.to_string(),
+        source,
+        target: target.to_string(),
+        tags,
+    };
+    let pins = rival.selection.pins().into_iter();
+    let pinned = pins.map(|(tag, digest)| claim(pinned_source(source, digest), vec![tag]));
+    std::iter::once(claim(source.to_string(), follows)).chain(pinned).collect()
+}
+
+/// The place that a pinned tag comes from: another one than the source's own tag.
+fn pinned_source(source: &Endpoint, digest: Digest) -> String {
+    format!("{source}@{digest}")
+}
+
 impl RivalClaims {
     /// The tags, by target place, that one of them and this entry would write.
-    pub(super) fn contested_with(self, errand: &Errand, pair: &Pair, own: &[Tag]) -> Contested {
+    pub(super) fn contested_with(self, errand: &Errand, pair: &Pair, own: &Selected) -> Contested {
         let Self(mut claims) = self;
         for target in pair.targets.iter().map(ToString::to_string) {
             if claims.iter().any(|claim| claim.target == target) {
-                let (entry, source) = (errand.entry.name.to_string(), pair.source.to_string());
-                claims.push(Claim { entry, source, target, tags: own.to_vec() });
+                let entry = errand.entry.name.to_string();
+                let claim = |source: String, tags: Vec<Tag>| Claim {
+                    entry: entry.clone(),
+                    source,
+                    target: target.clone(),
+                    tags,
+                };
+                claims.push(claim(pair.source.to_string(), own.tags.clone()));
+                let pins = own.pins.iter();
+                claims.extend(pins.map(|(tag, digest)| claim(pinned_source(&pair.source, *digest), vec![tag.clone()])));
             }
         }
         contested(&claims)
@@ -53,7 +87,10 @@ impl RivalClaims {
 async fn claimed_tags(engine: &Engine, entry: &Entry, source: &Endpoint) -> Vec<Tag> {
     let Ok(opened) = engine.endpoints.source(source, Behalf::at_source(entry)) else { return Vec::new() };
     match list(opened.as_ref(), &entry.selection).await {
-        Ok(listing) => entry.selection.select(names(&listing)).tags,
+        Ok(listing) => {
+            let selected = entry.selection.select(names(&listing));
+            selected.tags.into_iter().chain(selected.pins.into_keys()).collect()
+        }
         Err(error) => {
             tracing::warn!(rival = %entry.name, %error, "another entry that writes here cannot be asked for its tags; what it had last time counts");
             last_claimed_tags(engine, entry, source).await

@@ -12,17 +12,24 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::coverage::Coverage;
 use super::journaling::journal_transfers;
+use super::listing::Listing;
 use super::pairs::{Pair, pairs};
 use super::recovery::recover_evidence;
+use super::repeated::{LINES_OF_A_KIND, RepeatedFailures};
 use super::report::{contested_message, told};
 use super::single::copy_single;
 use super::tag::work_pair;
-use super::{Endpoints, Front, Happening, InDoubt, Only, RunOutcome, RunReport, Single, TagOutcome, TagReport};
-use crate::config::Entry;
+use super::{
+    Endpoints, Front, Happening, InDoubt, LeftBehindReport, Only, RunOutcome, RunReport, Single, TagOutcome, TagReport,
+};
+use crate::config::{Entry, Warning};
+use crate::copy::event::{Arrival, LeftBehind};
 use crate::copy::{Copier, Suspension};
 use crate::journal::{Begun, Journal, Outcome, RunEnd, RunId, TagCounts, Trigger};
 use crate::oci::Digest;
+use crate::plan::Selected;
 
 /// How many repositories of one entry are asked about at once.
 const REPOSITORIES_AT_ONCE: usize = 32;
@@ -88,7 +95,11 @@ pub(super) struct Run<'a> {
 struct Log {
     tags: Vec<TagReport>,
     problems: Vec<String>,
+    left_behind: BTreeSet<LeftBehindReport>,
+    repeated: RepeatedFailures,
     in_doubt: BTreeSet<InDoubt>,
+    coverage: Coverage,
+    warnings: Vec<Warning>,
 }
 
 impl Engine {
@@ -203,6 +214,35 @@ impl Run<'_> {
             }
         };
         futures_util::join!(work, journal_transfers(self, listener));
+        if self.single.is_none() && self.errand.only.is_none() {
+            self.judge_coverage();
+        }
+    }
+
+    /// Adds what one repository has of what the entry selects.
+    pub(super) fn covers(&self, listing: &Listing, selected: &Selected) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).coverage.add(&self.errand.entry, listing, selected);
+    }
+
+    /// Something of the entry's source could not be listed.
+    fn covers_not_all(&self) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).coverage.miss();
+    }
+
+    /// Notes what is selected and was in no repository, once all have been listed.
+    fn judge_coverage(&self) {
+        let entry = &self.errand.entry;
+        let (warnings, shortfall) = {
+            let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            (log.coverage.warnings(entry), log.coverage.shortfall(entry))
+        };
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        if let Some(shortfall) = shortfall {
+            self.problem(format!("source {}: {shortfall}", entry.source));
+        }
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).warnings = warnings;
     }
 
     fn pairs(&self) -> BoxStream<'_, Result<Pair, super::OpenError>> {
@@ -242,6 +282,8 @@ impl Run<'_> {
 
     /// Notes what failed beside the tags.
     pub(super) fn problem(&self, problem: String) {
+        // Whatever failed, it may have kept something from being listed.
+        self.covers_not_all();
         if !self.suspension.is_suspended() {
             self.note(problem);
         }
@@ -263,12 +305,36 @@ impl Run<'_> {
         if report.outcome.is_failure() && self.suspension.is_suspended() {
             return;
         }
-        log_tag(&report);
+        self.log_tag(&report);
         if report.outcome.is_change() {
             self.engine.note_quotas().await;
         }
         self.front.tell(self.errand.entry.name.as_str(), Happening::Tag(Box::new(report.clone()))).await;
         self.log.lock().unwrap_or_else(PoisonError::into_inner).tags.push(report);
+    }
+
+    /// Writes the line of a tag into the log, unless there were many of its kind.
+    fn log_tag(&self, report: &TagReport) {
+        let is_new = match report.failure_class() {
+            Some(class) => self.log.lock().unwrap_or_else(PoisonError::into_inner).repeated.take(class, report),
+            None => true,
+        };
+        if is_new {
+            log_tag(report);
+        }
+    }
+
+    /// Notes what belongs to a digest that arrived and was left behind. Tags of one digest leave the same behind, once.
+    pub(super) fn leave_behind(&self, arrival: &Arrival) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        for left in &arrival.left_behind {
+            let LeftBehind { what, reason } = left;
+            let report = LeftBehindReport { target: arrival.target.clone(), left: left.clone() };
+            let count = log.left_behind.len();
+            if log.left_behind.insert(report) && count < LINES_OF_A_KIND {
+                tracing::warn!(source = arrival.source, target = arrival.target, what, reason, "left behind");
+            }
+        }
     }
 
     /// Notes of which manifests of a source nobody could tell what refers to them.
@@ -278,7 +344,9 @@ impl Run<'_> {
     }
 
     fn into_report(self, cut_short: Option<RunOutcome>) -> RunReport {
-        let Log { mut tags, problems, in_doubt } = self.log.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let log = self.log.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Log { mut tags, problems, left_behind, repeated, in_doubt, warnings, coverage: _ } = log;
+        repeated.log_rest();
         tags.sort_by(|a, b| (&a.source, &a.target, &a.tag, &a.digest).cmp(&(&b.source, &b.target, &b.tag, &b.digest)));
         let failed = !problems.is_empty() || tags.iter().any(|tag| tag.outcome.is_failure());
         let waits = tags.iter().any(|tag| matches!(tag.outcome, TagOutcome::Postponed { .. }));
@@ -295,7 +363,9 @@ impl Run<'_> {
             outcome,
             tags,
             problems,
+            left_behind: left_behind.into_iter().collect(),
             in_doubt: in_doubt.into_iter().collect(),
+            warnings,
         }
     }
 }
@@ -316,7 +386,11 @@ fn log_end(report: &RunReport) {
     let TagCounts { copied, kept, refused, postponed, failed } = report.counts();
     let bytes = report.bytes();
     let problem = report.first_problem();
+    let left_behind = report.left_behind.len();
     match report.outcome {
+        RunOutcome::Succeeded if left_behind > 0 => {
+            tracing::warn!(outcome, seconds, copied, kept, refused, left_behind, bytes, problem, "run ended");
+        }
         RunOutcome::Succeeded => tracing::info!(outcome, seconds, copied, kept, refused, bytes, "run ended"),
         // By a pause, an edit or the end of the daemon: it goes on later.
         RunOutcome::Interrupted => {
@@ -362,7 +436,9 @@ fn empty_report(entry: &str, started: DateTime<Utc>, outcome: RunOutcome, proble
         outcome,
         tags: Vec::new(),
         problems: problem.into_iter().collect(),
+        left_behind: Vec::new(),
         in_doubt: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 

@@ -245,7 +245,7 @@ impl Service {
         for entry in self.entries.clone().iter() {
             self.back_off(entry.name.as_str());
         }
-        self.state.loaded(&self.entries, &self.config.hosts(), now);
+        self.state.loaded(&self.entries, &self.config.hosts(), &self.config.warnings, now);
         self.state.is_told_by(self.config.receivers().map(|(name, _)| name.as_str()));
         self.notices.configured(&self.config, now).await;
         Ok(())
@@ -321,6 +321,8 @@ impl Service {
                     tags: Vec::new(),
                     problems,
                     in_doubt: Vec::new(),
+                    left_behind: Vec::new(),
+                    warnings: Vec::new(),
                 }));
             }
         }
@@ -396,6 +398,8 @@ mod tests {
             tags: vec![tag],
             problems: Vec::new(),
             in_doubt: Vec::new(),
+            left_behind: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 

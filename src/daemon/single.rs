@@ -15,6 +15,7 @@ use super::{TagOutcome, TagReport};
 use crate::copy::event::{Arrival, BlobCounts, Event};
 use crate::copy::{Batch, Contents, CopyError, Order, Previous, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
+use crate::plan::ForeignLayers;
 use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
 
 /// A manifest to be copied from the source of a run's entry to its first target.
@@ -39,7 +40,11 @@ pub(super) async fn copy_single(run: &Run<'_>, single: &Single, events: mpsc::Se
     let OpenPair { source, targets } = opened;
     let Some(target) = targets.into_iter().next() else { return };
     run.chosen(1).await;
-    let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
+    let rules = Rules {
+        platforms: entry.platforms.clone(),
+        referrers: entry.referrers,
+        foreign_layers: entry.foreign_layers == ForeignLayers::Copy,
+    };
     let copier = run.engine.copier.of(entry.name.as_str());
     let both = vec![(target.clone(), Contents::Unknown)];
     let batch = Batch::new(&copier, source.clone(), both, rules, None, surroundings(run, events));
@@ -127,8 +132,9 @@ impl Copy<'_> {
         let order = self.order(digest, None, None);
         let mut copies = self.batch.refresh_each(order);
         while let Some((_, result)) = copies.next().await {
-            result.map_err(|error| (Some(digest), TagOutcome::failed(&error)))?;
-            self.checks.note_copy(digest, self.target.place()).await;
+            let arrival = result.map_err(|error| (Some(digest), TagOutcome::failed(&error)))?;
+            self.run.leave_behind(&arrival);
+            self.note_referrers_of(&arrival).await;
         }
         Ok(())
     }
@@ -173,7 +179,8 @@ impl Copy<'_> {
     }
 
     async fn note_referrers_of(&self, arrival: &Arrival) {
-        if arrival.digest == arrival.source_digest {
+        // What was left behind is looked for again.
+        if arrival.digest == arrival.source_digest && arrival.left_behind.is_empty() {
             self.checks.note_copy(arrival.digest, &arrival.target).await;
         }
     }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::traffic::Traffic;
 use super::underway::UnderWay;
-use super::{Happening, RunReport};
-use crate::config::{Entry, Problems};
+use super::{Happening, RunOutcome, RunReport};
+use crate::config::{Entry, Problems, Warning};
 use crate::journal::{HistoryFilter, Journal, JournalError, Outcome, RunRecord, TagCounts, Trigger};
 use crate::oci::RegistryHost;
 use crate::registry::{QuotaState, Registry};
@@ -38,6 +38,8 @@ pub(super) struct State {
     traffic: Traffic,
     /// What each entry's last run was, by the journal and since.
     past: BTreeMap<String, Past>,
+    /// The warnings of the configuration in force.
+    configured: Vec<Warning>,
     /// The latest first.
     failures: VecDeque<FailedRun>,
     /// When the snapshot was given out last; `None` where what changed since is not to wait.
@@ -50,6 +52,8 @@ pub(super) struct State {
 
 #[derive(Debug, Clone, Default)]
 struct Past {
+    /// The things that the last whole run selected and did not find.
+    warnings: Vec<Warning>,
     running: Option<RunningState>,
     last_run: Option<LastRun>,
     last_success: Option<DateTime<Utc>>,
@@ -95,6 +99,7 @@ impl State {
             under_way,
             traffic,
             past,
+            configured: Vec::new(),
             failures,
             given_out: None,
             journal_failed: false,
@@ -129,7 +134,14 @@ impl State {
     }
 
     /// A configuration is in force, which names these registries.
-    pub(super) fn loaded(&mut self, entries: &[Arc<Entry>], named: &BTreeSet<RegistryHost>, now: DateTime<Utc>) {
+    pub(super) fn loaded(
+        &mut self,
+        entries: &[Arc<Entry>],
+        named: &BTreeSet<RegistryHost>,
+        warnings: &[Warning],
+        now: DateTime<Utc>,
+    ) {
+        self.configured = warnings.to_vec();
         let configuration = &mut self.snapshot.configuration;
         configuration.loaded_at = Some(now);
         (configuration.problem, configuration.first_problem, configuration.refused_at) = (None, None, None);
@@ -137,6 +149,7 @@ impl State {
         self.given_out = None;
         self.traffic.keep(named, &self.metrics);
         self.snapshot.entries = entries.iter().map(|entry| self.entry_state(entry)).collect();
+        self.show_warnings();
         self.metrics.configuration_loaded(now, entries.iter().map(|entry| entry.name.as_str()));
         for entry in &self.snapshot.entries {
             self.metrics.ended_before(&entry.name, entry.last_success, entry.last_failure);
@@ -202,6 +215,10 @@ impl State {
         let pushed = past.running.take().is_some_and(|running| running.trigger == Trigger::Pushed.word());
         // That some tags arrived says nothing of the entry as a whole.
         let well = is_well(outcome).filter(|well| !(pushed && *well));
+        // A run that was confined or cut short says nothing of what it did not look at.
+        if !pushed && matches!(report.outcome, RunOutcome::Succeeded | RunOutcome::Failed | RunOutcome::Postponed) {
+            past.warnings.clone_from(&report.warnings);
+        }
         if let Some(run) = report.run {
             let last_run = LastRun {
                 run,
@@ -247,6 +264,15 @@ impl State {
             );
         }
         self.show(&report.entry);
+        self.show_warnings();
+    }
+
+    /// The warnings of the configuration in force, then those of the last runs of its entries.
+    fn show_warnings(&mut self) {
+        let entries = self.snapshot.entries.iter().filter_map(|entry| self.past.get(&entry.name));
+        let of_runs = entries.flat_map(|past| &past.warnings);
+        self.snapshot.warnings = self.configured.iter().chain(of_runs).cloned().collect();
+        self.given_out = None;
     }
 
     /// How many runs of an entry failed in a row since one of them gained something, and when it last failed.
@@ -490,6 +516,8 @@ mod tests {
                 tags: Vec::new(),
                 problems: Vec::new(),
                 in_doubt: Vec::new(),
+                left_behind: Vec::new(),
+                warnings: Vec::new(),
             };
             let outcome = report.journal_outcome();
             let end = RunEnd { outcome, tags: TagCounts::default(), bytes: 0, error: None, postponed_until: None };
@@ -521,8 +549,18 @@ mod tests {
             transfer.advance(bytes);
             live.happened("a".into(), Happening::Transfer(Event::TransferStarted(transfer)));
             let (entry, run, tags, problems) = ("a".into(), Some(id.number()), Vec::new(), Vec::new());
-            let report =
-                RunReport { entry, run, started: now, ended: now, outcome, tags, problems, in_doubt: Vec::new() };
+            let report = RunReport {
+                entry,
+                run,
+                started: now,
+                ended: now,
+                outcome,
+                tags,
+                problems,
+                in_doubt: Vec::new(),
+                left_behind: Vec::new(),
+                warnings: Vec::new(),
+            };
             let (outcome, tags) = (report.journal_outcome(), TagCounts::default());
             journal
                 .end_run(id, RunEnd { outcome, tags, bytes, error: None, postponed_until: None }, now)

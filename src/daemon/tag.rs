@@ -18,6 +18,7 @@ use super::journaling::arrived;
 use super::listing::Listing;
 use super::pairs::{OpenPair, Pair};
 use super::places::{Place, Places};
+use super::reserved_tags::{SortedTags, sort};
 use super::run::Run;
 use super::there::{Known, There};
 use super::unfinished::surroundings;
@@ -25,8 +26,8 @@ use super::{TagOutcome, TagReport};
 use crate::copy::event::{BlobCounts, Event};
 use crate::copy::{Batch, CopyError, Order, Outcome, Previous, Rules};
 use crate::journal::Observation;
-use crate::oci::{Digest, ManifestRef, SignatureTag, Tag};
-use crate::plan::{Action, Selected};
+use crate::oci::{Digest, ManifestRef, Tag};
+use crate::plan::{Action, ForeignLayers, Selected};
 use crate::store::{ErrorKind, Side, Step, StoreError};
 
 /// How many tags of one repository may be unfinished in all, those included that wait for slower targets. What is kept
@@ -41,10 +42,14 @@ pub(super) struct PairRun<'a> {
     pub(super) pair: OpenPair,
     pub(super) listing: Listing,
     pub(super) selected: HashSet<Tag>,
+    /// The tags whose content the entry says itself.
+    pins: BTreeMap<Tag, Digest>,
     contested: Contested,
     /// For each target.
     there: Vec<There>,
     pub(super) batch: Arc<Batch>,
+    /// What was compared: its referrers go with it.
+    compared: Mutex<HashSet<Digest>>,
     /// The place among the repositories that copy, from the first copy on.
     copying: OnceCell<Option<SemaphorePermit<'a>>>,
     pub(super) derived: Derived,
@@ -91,9 +96,12 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         Err(error) => return run.problem(error.to_string()),
     };
     let Some(Chosen { listing, selected, there, contested, checks }) = choose(run, pair, &opened).await else { return };
-    run.chosen((selected.tags.len() + selected.digests.len()) * opened.targets.len()).await;
     let entry = &run.errand.entry;
-    let rules = Rules { platforms: entry.platforms.clone(), referrers: entry.referrers };
+    let rules = Rules {
+        platforms: entry.platforms.clone(),
+        referrers: entry.referrers,
+        foreign_layers: entry.foreign_layers == ForeignLayers::Copy,
+    };
     let source_tags = listing.is_complete.then(|| listing.tags.keys().cloned().collect());
     let targets = opened.targets.iter().cloned().zip(there.iter().map(|there| there.contents)).collect();
     let copier = run.engine.copier.of(run.errand.entry.name.as_str());
@@ -105,6 +113,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         pair: opened,
         listing,
         selected: selected.tags.iter().cloned().collect(),
+        pins: selected.pins.clone(),
         contested,
         there,
         batch,
@@ -112,6 +121,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         derived,
         checks,
         companions: Mutex::default(),
+        compared: Mutex::default(),
         reading: Mutex::default(),
         seen: Mutex::default(),
     };
@@ -122,11 +132,20 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
 
 impl PairRun<'_> {
     async fn all(&self, selected: Selected) {
-        let is_signature = |tag: &Tag| matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_)));
-        let (signatures, tags): (Vec<Tag>, Vec<Tag>) = selected.tags.into_iter().partition(is_signature);
+        let entry = &self.run.errand.entry;
+        let SortedTags { ordinary, signatures, reserved, unwanted } =
+            sort(selected.tags, &entry.selection, entry.referrers);
+        if !unwanted.is_empty() {
+            let (source, count) = (self.pair.source.place(), unwanted.len());
+            tracing::info!(source, count, "skipped tags of signatures: `referrers: false`");
+        }
+        let count = ordinary.len() + signatures.len() + selected.pins.len() + selected.digests.len();
+        self.run.chosen(count * self.pair.targets.len()).await;
         let digests = selected.digests.into_iter().map(ManifestRef::Digest);
-        self.ask_what_is_left(tags.first()).await;
-        self.each(tags.into_iter().map(ManifestRef::Tag).chain(digests)).await;
+        self.ask_what_is_left(ordinary.first()).await;
+        let pins = selected.pins.into_keys();
+        self.each(ordinary.into_iter().chain(pins).map(ManifestRef::Tag).chain(digests)).await;
+        self.settle_reserved(reserved).await;
         // Most have come with what they belong to.
         let left = signatures.into_iter().filter(|tag| !self.batch.has_signed(tag));
         self.each(left.map(ManifestRef::Tag)).await;
@@ -144,7 +163,12 @@ impl PairRun<'_> {
         }
     }
 
-    async fn each(&self, references: impl Iterator<Item = ManifestRef>) {
+    /// Whether a digest of the source is that of a selected tag or pin.
+    pub(super) fn has_compared(&self, digest: &Digest) -> bool {
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner).contains(digest)
+    }
+
+    pub(super) async fn each(&self, references: impl Iterator<Item = ManifestRef>) {
         let places = &Places::new();
         let reads_left = || self.pair.source.manifest_reads_left();
         stream::iter(references)
@@ -180,6 +204,7 @@ impl PairRun<'_> {
             Err((source_digest, outcome)) => return self.settle_all(reference, source_digest, &outcome).await,
         };
         Span::current().record("digest", field::display(wanted));
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner).insert(source_digest);
         let (mut orders, mut kept) = (Vec::new(), Vec::new());
         for (at, decision) in decided.into_iter().enumerate() {
             let settled = match decision {
@@ -278,6 +303,9 @@ impl PairRun<'_> {
         known: &[Known],
         place: &Place<'_>,
     ) -> Result<(Digest, bool), TagOutcome> {
+        if let Some(digest) = self.pinned(reference) {
+            return Ok((digest, true));
+        }
         let source = self.pair.source.as_ref();
         if let ManifestRef::Tag(tag) = reference
             && !source.counts_manifest_reads()
@@ -293,6 +321,14 @@ impl PairRun<'_> {
             }
         }
         source_digest(source, listing, reference).await.map(|digest| (digest, false))
+    }
+
+    /// The digest that the entry itself gives a tag. The source is read by that digest then, whatever its tag is.
+    fn pinned(&self, reference: &ManifestRef) -> Option<Digest> {
+        match reference {
+            ManifestRef::Tag(tag) => self.pins.get(tag).copied(),
+            ManifestRef::Digest(_) => None,
+        }
     }
 
     /// Reads the manifest of a tag that is to be copied by the tag itself. A source whose HEAD or list states the digest
@@ -345,7 +381,8 @@ impl PairRun<'_> {
             ManifestRef::Digest(_) => None,
         };
         let targets = orders.iter().map(|(at, action)| (*at, previous(action))).collect();
-        let order = Order { reference: reference.clone(), digest, tag, targets };
+        let at_source = self.pinned(reference).map_or_else(|| reference.clone(), ManifestRef::Digest);
+        let order = Order { reference: at_source, digest, tag, targets };
         let record = async |(at, result): Outcome| {
             place.leave();
             match result {

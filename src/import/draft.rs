@@ -1,7 +1,7 @@
 //! A `sync.yaml` in the making: registries, defaults and entries with the comments before each, and its text. It knows our format
 //! and none of the others.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use super::page::{Map, comment_lines};
 use crate::config::Endpoint;
@@ -19,8 +19,19 @@ pub(super) struct Draft {
     registries: Vec<(RegistryHost, Registry)>,
     pub(super) defaults: Map,
     entries: Vec<(String, Entry)>,
-    /// Which source each tag that is written out comes from, by target and tag.
-    claims: HashMap<(String, String), String>,
+    /// The names of all entries, each with the last number that was put behind it.
+    names: HashMap<String, usize>,
+    /// The content of each tag that is written out, by target and tag.
+    claims: HashMap<(String, String), Claim>,
+    /// Entries that others may join, by all that they say beside `include`.
+    groups: HashMap<String, usize>,
+}
+
+/// The content of a tag: its source, and the digest where it is pinned.
+#[derive(Debug, PartialEq, Eq)]
+struct Claim {
+    source: String,
+    digest: Option<String>,
 }
 
 /// How one registry is spoken to.
@@ -31,16 +42,18 @@ pub(super) struct Registry {
     pub(super) plain_http: bool,
     pub(super) tls: Map,
     pub(super) limits: Map,
+    /// The reason why no entry may read or write there, where there is one.
+    pub(super) no_equal: Option<String>,
 }
 
 /// One entry, as an [`Draft::add`] takes it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Entry {
     pub(super) comments: Vec<String>,
     /// In our spelling.
     pub(super) source: String,
     pub(super) target: String,
-    /// Patterns of tags in our spelling; those without `re:`, `*` and `@` are tags.
+    /// Patterns of tags in our spelling; those without `re:` and `*` are tags, with `@DIGEST` behind pinned ones.
     pub(super) include: Vec<String>,
     pub(super) exclude: Vec<String>,
     pub(super) semver: Option<String>,
@@ -65,17 +78,24 @@ impl Draft {
         self.registries.iter().any(|(known, _)| known == host)
     }
 
-    /// Adds an entry under a name of its own. Two sources of one tag are more than we take: the later one is left out.
-    /// Returns why it was left out, if it was.
+    /// Adds an entry under a name of its own, or its patterns to an entry that says the same but for them. Two contents
+    /// of one tag are more than we take: the later one is left out. Returns why it was left out, if it was.
     pub(super) fn add(&mut self, mut entry: Entry) -> Option<String> {
+        if let Some(reason) = self.no_equal(&entry) {
+            entry.leave_out(reason);
+        }
         if entry.left_out.is_none()
             && let Some(reason) = self.conflict(&entry)
         {
             entry.leave_out(reason);
         }
         if entry.left_out.is_none() {
-            for tag in literals(&entry) {
-                self.claims.insert((entry.target.clone(), tag), entry.source.clone());
+            for (tag, digest) in literals(&entry) {
+                let claim = Claim { source: entry.source.clone(), digest };
+                self.claims.insert((entry.target.clone(), tag), claim);
+            }
+            if self.join(&entry) {
+                return None;
             }
         }
         let name = self.name_for(&entry);
@@ -84,30 +104,59 @@ impl Draft {
         reason
     }
 
+    /// Adds the patterns of an entry to another one that says the same beside them, if there is one. An entry without
+    /// patterns is about every tag and joins none.
+    fn join(&mut self, entry: &Entry) -> bool {
+        if entry.include.is_empty() {
+            return false;
+        }
+        let rest = Entry { include: Vec::new(), ..entry.clone() };
+        let at = *self.groups.entry(rest.lines("").join("\n")).or_insert(self.entries.len());
+        let Some((_, group)) = self.entries.get_mut(at) else { return false };
+        let new = entry.include.iter().filter(|pattern| !group.include.contains(pattern)).cloned().collect::<Vec<_>>();
+        group.include.extend(new);
+        true
+    }
+
+    /// The reason why no entry may read or write where this one does.
+    fn no_equal(&self, entry: &Entry) -> Option<String> {
+        let ends = [&entry.source, &entry.target].map(|end| end.parse::<Endpoint>().ok());
+        ends.iter().flatten().filter_map(Endpoint::host).find_map(|host| {
+            let (_, registry) = self.registries.iter().find(|(known, _)| known == host)?;
+            registry.no_equal.clone()
+        })
+    }
+
     fn conflict(&self, entry: &Entry) -> Option<String> {
-        let clash = |tag: &String| {
-            let claim = self.claims.get(&(entry.target.clone(), tag.clone()));
-            claim.is_some_and(|source| *source != entry.source)
-        };
-        let tag = literals(entry).into_iter().find(clash)?;
-        Some(format!(
-            "another entry writes the tag {tag} of this target from another source; give them different targets"
-        ))
+        literals(entry).into_iter().find_map(|(tag, digest)| {
+            let claim = self.claims.get(&(entry.target.clone(), tag.clone()))?;
+            let what = match claim {
+                Claim { source, .. } if *source != entry.source => "from another source",
+                claim if claim.digest != digest => "with another digest",
+                _ => return None,
+            };
+            Some(format!("another entry writes the tag {tag} of this target {what}; give them different targets"))
+        })
     }
 
     /// From the end of the source's name, so much of it that it is unique, else with a number.
-    fn name_for(&self, entry: &Entry) -> String {
-        let taken: BTreeSet<&str> = self.entries.iter().map(|(name, _)| name.as_str()).collect();
+    fn name_for(&mut self, entry: &Entry) -> String {
         let whole = entry.source.split("://").last().unwrap_or_default().trim_end_matches("/**");
         let parts: Vec<&str> = whole.split(['/', ':']).filter(|part| !part.is_empty()).collect();
-        let candidates = (1..=parts.len()).map(|last| word(&parts[parts.len() - last..].join("-")));
-        let free = |name: &String| !name.is_empty() && !taken.contains(name.as_str());
-        if let Some(name) = candidates.clone().find(free) {
-            return name;
-        }
-        let stem = candidates.clone().find(|name| !name.is_empty()).unwrap_or_else(|| "entry".to_owned());
-        let stem: String = stem.chars().take(LONGEST_NAME - 6).collect();
-        (2..=taken.len() + 2).map(|number| format!("{stem}-{number}")).find(free).unwrap_or(stem)
+        let candidates: Vec<String> =
+            (1..=parts.len()).map(|last| word(&parts[parts.len() - last..].join("-"))).collect();
+        let free = |name: &&String| !name.is_empty() && !self.names.contains_key(*name);
+        let name = candidates.iter().find(free).cloned().unwrap_or_else(|| {
+            let stem = candidates.iter().find(|name| !name.is_empty()).map_or("entry", String::as_str);
+            let stem: String = stem.chars().take(LONGEST_NAME - 6).collect();
+            let first = self.names.get(&stem).copied().unwrap_or(1) + 1;
+            let number = (first..).find(|number| !self.names.contains_key(&format!("{stem}-{number}")));
+            let number = number.unwrap_or(first);
+            self.names.insert(stem.clone(), number);
+            format!("{stem}-{number}")
+        });
+        self.names.insert(name.clone(), 1);
+        name
     }
 
     /// How many entries there are, and how many are left out.
@@ -208,10 +257,17 @@ impl Entry {
     }
 }
 
-fn literals(entry: &Entry) -> Vec<String> {
-    let is_tag = |text: &&String| !text.starts_with("re:") && !text.contains(['*', '@']);
-    let one = !matches!(entry.target.parse(), Ok(Endpoint::Tree { .. }));
-    entry.include.iter().filter(is_tag).filter(|_| one).cloned().collect()
+/// The tags that are written out, each with the digest that it is pinned to.
+fn literals(entry: &Entry) -> Vec<(String, Option<String>)> {
+    if matches!(entry.target.parse(), Ok(Endpoint::Tree { .. })) {
+        return Vec::new();
+    }
+    let is_tag = |text: &&String| !text.starts_with("re:") && !text.starts_with('@') && !text.contains('*');
+    let parts = |text: &String| match text.split_once('@') {
+        Some((tag, digest)) => (tag.to_owned(), Some(digest.to_owned())),
+        None => (text.clone(), None),
+    };
+    entry.include.iter().filter(is_tag).map(parts).collect()
 }
 
 /// The letters of a name that an entry can have.
@@ -231,10 +287,10 @@ mod tests {
     #[test]
     fn names_are_taken_from_the_end_of_the_source_and_are_unique() {
         let mut draft = Draft::default();
-        for source in
-            ["a.example/x/api", "a.example/y/api", "a.example/y/api", "oci-layout:/srv/api", "${X}", "${X}", "h:5/**"]
-        {
-            draft.add(entry(source, "t.example/z", "v1"));
+        let sources =
+            ["a.example/x/api", "a.example/y/api", "a.example/y/api", "oci-layout:/srv/api", "${X}", "${X}", "h:5/**"];
+        for (at, source) in sources.into_iter().enumerate() {
+            draft.add(entry(source, &format!("t.example/z{at}"), "v1"));
         }
         let names: Vec<&str> = draft.entries.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["api", "y-api", "a.example-y-api", "srv-api", "X", "X-2", "5"]);
@@ -246,12 +302,42 @@ mod tests {
         draft.add(entry("a.example/x", "t.example/x", "v1"));
         draft.add(entry("a.example/x", "t.example/x", "v1"));
         draft.add(entry("b.example/x", "t.example/x", "v1"));
-        assert_eq!(draft.counts(), (2, 1));
+        assert_eq!(draft.counts(), (1, 1));
         let text = draft.into_text();
         assert!(
             text.contains("# left out: another entry writes the tag v1 of this target from another source"),
             "{text}"
         );
         assert!(text.contains("\n  # - name: b.example-x\n  #   source: b.example/x\n"), "{text}");
+    }
+
+    #[test]
+    fn entries_that_differ_in_their_tags_become_one() {
+        let mut draft = Draft::default();
+        for tag in ["v1", "v2", "v1", "v3@sha256:1", "re:x.*"] {
+            assert_eq!(draft.add(entry("a.example/x", "t.example/x", tag)), None);
+        }
+        draft.add(Entry { exclude: vec!["v9".into()], ..entry("a.example/x", "t.example/x", "v4") });
+        draft.add(Entry { include: vec![], ..entry("a.example/x", "t.example/x", "") });
+        assert_eq!(draft.counts(), (3, 0));
+        let text = draft.into_text();
+        assert!(text.contains("include: [v1, v2, v3@sha256:1, \"re:x.*\"]\n"), "{text}");
+    }
+
+    #[test]
+    fn a_tag_with_two_digests_is_left_out_the_second_time() {
+        let mut draft = Draft::default();
+        assert_eq!(draft.add(entry("a.example/x", "t.example/x", "v1")), None);
+        let reason = draft.add(entry("a.example/x", "t.example/x", "v1@sha256:1")).unwrap();
+        assert!(reason.contains("writes the tag v1 of this target with another digest"), "{reason}");
+    }
+
+    #[test]
+    fn an_entry_at_a_registry_without_an_equal_is_left_out() {
+        let mut draft = Draft::default();
+        draft.registry(&"a.example".parse().unwrap()).no_equal = Some("it is elsewhere".into());
+        for (source, target) in [("a.example/x", "t.example/x"), ("s.example/**", "a.example/**")] {
+            assert_eq!(draft.add(entry(source, target, "v1")).as_deref(), Some("it is elsewhere"));
+        }
     }
 }

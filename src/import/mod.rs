@@ -1,8 +1,9 @@
 //! Configurations of other programs, told in our words: the YAML of regsync or of `skopeo sync` in, a `sync.yaml` out.
 //!
-//! Pure functions. What is understood becomes keys of the same meaning; what has no equal becomes a comment at its place and a
-//! remark. What would copy more, or to another place, than the original said is left out whole, as comments. No secret is
-//! carried over: it becomes the name of an environment variable. Nothing is contacted, and no file is read but the one.
+//! Pure functions. What is understood becomes keys of the same meaning; what has no equal becomes a comment at its
+//! place and a remark. What would copy more, less, or to another place than the original said is left out whole, as
+//! comments. Entries that differ in their tags only become one. No secret is carried over: it becomes the name of an
+//! environment variable. Nothing is contacted, and no file is read but the one.
 
 mod draft;
 mod page;
@@ -55,6 +56,8 @@ pub struct Imported {
     pub entries: usize,
     /// How many entries are comments, since something in them has no equal.
     pub left_out: usize,
+    /// The number of keys and values that are not understood: the result may mean something else.
+    pub unknown: usize,
     /// What has no equal or none quite, each with its place in the file that was read.
     pub remarks: Vec<Problem>,
     /// How many remarks there are beyond those; the comments tell of them.
@@ -79,7 +82,10 @@ pub enum ImportError {
     )]
     NoTarget(String),
     /// The target is none.
-    #[error("--target {text:?} is no place for repositories: write HOST or HOST/PREFIX")]
+    #[error(
+        "--target {text:?} is no place for repositories: write HOST or HOST/PREFIX, with a `.` or a port in HOST; for \
+         a name at Docker Hub write docker.io/NAME"
+    )]
     BadTarget {
         /// As it was written.
         text: String,
@@ -118,18 +124,18 @@ fn told(file: &Foreign, order: &Order) -> Result<Imported, ImportError> {
             skopeo::draft(file.root(), &target, &mut reading)
         }
     };
-    let Reading { wrong, remarks } = reading;
+    let Reading { wrong, remarks, unknown } = reading;
     if let Some(problems) = file.problems(wrong) {
         return Err(problems.into());
     }
-    Ok(imported(form, draft, file.problems(remarks)))
+    Ok(imported(form, draft, file.problems(remarks), unknown))
 }
 
-fn imported(form: Form, draft: Draft, remarks: Option<Problems>) -> Imported {
+fn imported(form: Form, draft: Draft, remarks: Option<Problems>, unknown: usize) -> Imported {
     let more_remarks = remarks.as_ref().map_or(0, Problems::more);
     let remarks = remarks.iter().flatten().cloned().collect();
     let (entries, left_out) = draft.counts();
-    Imported { form, text: draft.into_text(), entries, left_out, remarks, more_remarks }
+    Imported { form, text: draft.into_text(), entries, left_out, unknown, remarks, more_remarks }
 }
 
 /// Told from the keys: regsync's are few and known, skopeo's are hosts.

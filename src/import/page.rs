@@ -77,11 +77,20 @@ impl Map {
                     lines.push(format!("{margin}{}:", scalar(key)));
                     lines.extend(map.lines(indent + 2));
                 }
+                Line::Pair(key, Value::Texts(texts)) if is_long(texts) => {
+                    lines.push(format!("{margin}{}:", scalar(key)));
+                    lines.extend(texts.iter().map(|text| format!("{margin}  - {}", scalar(text))));
+                }
                 Line::Pair(key, value) => lines.push(format!("{margin}{}: {}", scalar(key), inline(value))),
             }
         }
         lines
     }
+}
+
+/// `true` for a list that goes over several lines, one for each item.
+fn is_long(texts: &[String]) -> bool {
+    texts.len() > 1 && texts.iter().map(|text| text.chars().count() + 4).sum::<usize>() > WIDTH
 }
 
 fn inline(value: &Value) -> String {

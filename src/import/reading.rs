@@ -13,6 +13,8 @@ pub(super) struct Reading {
     pub(super) wrong: Vec<Found>,
     /// What has no equal here.
     pub(super) remarks: Vec<Found>,
+    /// The number of remarks about something that is not understood, so that the result may mean something else.
+    pub(super) unknown: usize,
 }
 
 /// A value and where it stands.
@@ -173,14 +175,21 @@ impl Reading {
         number
     }
 
+    /// Something that is not understood, and that may have changed what is copied; the comment about it.
+    pub(super) fn unknown(&mut self, view: &View<'_>, message: impl Into<String>) -> String {
+        self.unknown += 1;
+        self.remark(view, message)
+    }
+
+    /// A key that nobody knows; the comment about it.
+    pub(super) fn unknown_key(&mut self, key: &str, view: &View<'_>, whose: &str) -> String {
+        self.unknown(view, format!("{} is no known key of {whose}: left out", key_told(key)))
+    }
+
     /// The comments about keys that are not among `known`.
-    pub(super) fn unknown(&mut self, fields: &Fields<'_>, known: &[&str], whose: &str) -> Vec<String> {
+    pub(super) fn unknown_keys(&mut self, fields: &Fields<'_>, known: &[&str], whose: &str) -> Vec<String> {
         let others = fields.iter().filter(|(key, _)| !known.contains(key));
-        let others: Vec<_> = others.map(|(key, view)| (key_told(key), view.clone())).collect();
-        others
-            .into_iter()
-            .map(|(key, view)| self.remark(&view, format!("{key} is no key of {whose}: left out")))
-            .collect()
+        others.map(|(key, view)| self.unknown_key(key, view, whose)).collect()
     }
 }
 

@@ -1,27 +1,25 @@
 //! regclient's regsync: `creds`, `defaults` and `sync`. Values may be templates of Go's; see `template`.
 
+mod content;
 mod creds;
+mod keys;
+mod schedule;
 
 use super::draft::{Draft, Entry};
 use super::reading::{Fields, Reading, View, told};
 use super::template::Template;
 use super::{pattern, range};
 use crate::config::{Endpoint, Node, may_not_be_told};
-use crate::oci::{Platform, Reference};
-use crate::schedule::Schedule;
-
-/// The keys of an entry that are read; `defaults` shares those of `SHARED`.
-const OWN: [&str; 8] = ["source", "target", "type", "tags", "tagSets", "repos", "platform", "platforms"];
-const SHARED: [&str; 6] = ["schedule", "interval", "referrers", "digestTags", "backup", "fastCheck"];
-const ROOT: [&str; 4] = ["version", "creds", "defaults", "sync"];
-const TAGS: [&str; 3] = ["allow", "deny", "semverRange"];
+use crate::oci::{Digest, Reference, names_host};
+use content::{Keys, content};
+use keys::{Known, Treatment};
 
 /// Reads the whole file.
 pub(super) fn draft(root: &Node, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     let root = reading.fields(&View::root(root), "regsync's configuration");
     // What begins with x- is for YAML's own references.
-    let comments = reading.unknown(&root.without(|key| key.starts_with("x-")), &ROOT, "regsync's");
+    let comments = comments(&root.without(|key| key.starts_with("x-")), &[&keys::ROOT], "regsync's", reading);
     draft.head.extend(comments);
     if reading.number_of(&root, "version").is_some_and(|version| version > 1.0) {
         let view = root.get("version").cloned();
@@ -33,8 +31,11 @@ pub(super) fn draft(root: &Node, reading: &mut Reading) -> Draft {
         }
     }
     let defaults = root.get("defaults").map(|view| reading.fields(view, "`defaults`")).unwrap_or_default();
-    let comments = reading.unknown(&defaults, &SHARED, "`defaults` that has an equal");
-    draft.head.extend(comments);
+    draft.head.extend(self::comments(&defaults, &[&keys::SHARED, &keys::DEFAULTS], "`defaults`", reading));
+    draft.head.push(
+        "regsync copies what a target lacks when it starts: write `on_start: true` under `defaults` for a run then."
+            .into(),
+    );
     draft.head.push(
         "regsync runs schedules by the clock of its machine: set `timezone` under `defaults` where that is not UTC."
             .into(),
@@ -47,13 +48,29 @@ pub(super) fn draft(root: &Node, reading: &mut Reading) -> Draft {
     draft
 }
 
+/// The comments about keys that have no equal, and about those that nobody knows.
+fn comments(fields: &Fields<'_>, tables: &[&[Known]], whose: &str, reading: &mut Reading) -> Vec<String> {
+    let mut comments = Vec::new();
+    for (key, view) in fields.iter() {
+        match tables.iter().copied().flatten().find(|(name, _)| name == key) {
+            Some((_, Treatment::Read)) => {}
+            Some((_, Treatment::NoEffect(instead))) => {
+                comments.push(reading.remark(view, format!("`{key}` has no equal: {instead}")));
+            }
+            None => comments.push(reading.unknown_key(key, view, whose)),
+        }
+    }
+    comments
+}
+
 fn entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, reading: &mut Reading) {
     let fields = reading.fields(view, "an entry");
-    let known = [OWN.as_slice(), &SHARED].concat();
-    let mut comments = reading.unknown(&fields, &known, "an entry that has an equal");
+    let unknown = reading.unknown;
+    let mut comments = comments(&fields, &[&keys::OWN, &keys::SHARED], "an entry", reading);
     let Some((source, target)) = ends(view, &fields, reading) else { return };
     let kind = reading.text_of(&fields, "type").unwrap_or_default();
     let sets = sets(&kind, &fields, &mut comments, reading);
+    let has_unknown = reading.unknown > unknown;
     for set in &sets {
         for range in ranges(set, reading) {
             let mut entry = Entry { comments: comments.clone(), ..Entry::default() };
@@ -62,10 +79,11 @@ fn entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, reading: &
             if let Some(range) = &range {
                 versions(&mut entry, range);
             }
-            if fields.get("repos").is_some() {
-                entry.leave_out("`repos` has no equal: write an entry for each repository");
+            if has_unknown {
+                entry.leave_out("it has a key that is not known here, which may change what it copies");
             }
-            settings(&mut entry, &fields, defaults, reading);
+            repositories(&mut entry, &kind, &fields, reading);
+            settings(&mut entry, &Keys { own: &fields, defaults, source: &source, target: &target }, reading);
             if let Some(reason) = draft.add(entry) {
                 let _ = reading.remark(view, format!("an entry is left out: {reason}"));
             }
@@ -76,9 +94,21 @@ fn entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, reading: &
     }
 }
 
+/// `repos` chooses among the repositories of a registry; other entries have one.
+fn repositories(entry: &mut Entry, kind: &str, fields: &Fields<'_>, reading: &mut Reading) {
+    let Some(view) = fields.get("repos") else { return };
+    let rules = reading.fields(view, "`repos`");
+    let is_empty = ["allow", "deny"].iter().all(|key| reading.texts_of(&rules, key).is_empty());
+    if kind != "registry" {
+        entry.comments.push("`repos` counts for nothing where `type` is not registry.".into());
+    } else if !is_empty || rules.iter().any(|(key, _)| !["allow", "deny"].contains(key)) {
+        entry.leave_out("`repos` has no equal: write an entry for each repository");
+    }
+}
+
 /// The sets of tags, one at least; an entry is written for each.
 fn sets<'n>(kind: &str, fields: &Fields<'n>, comments: &mut Vec<String>, reading: &mut Reading) -> Vec<Fields<'n>> {
-    let mut views = Vec::new();
+    let (mut views, mut tags) = (Vec::new(), None);
     for key in ["tagSets", "tags"] {
         let Some(view) = fields.get(key) else { continue };
         match (kind, key) {
@@ -86,16 +116,23 @@ fn sets<'n>(kind: &str, fields: &Fields<'n>, comments: &mut Vec<String>, reading
                 comments.push(reading.remark(view, format!("`{key}` of an image, which is one tag: left out")));
             }
             (_, "tagSets") => views.extend(reading.items(view, "`tagSets`")),
-            _ => views.push(view.clone()),
+            // Beside `tagSets` an empty set adds nothing, and does not stand for every tag.
+            _ => tags = Some(view.clone()),
         }
     }
     let mut sets: Vec<Fields<'n>> = Vec::new();
-    for view in &views {
+    for view in views.iter().chain(&tags) {
         let set = reading.fields(view, "a set of tags");
-        comments.extend(reading.unknown(&set, &TAGS, "a set of tags"));
+        comments.extend(self::comments(&set, &[&keys::TAGS], "a set of tags", reading));
         sets.push(set);
     }
-    sets.retain(|set| set.iter().next().is_some());
+    // A set of `tagSets` without rules is every tag; `tags` without rules is no set.
+    let chooses = |set: &Fields<'n>, reading: &mut Reading| {
+        keys::TAGS.iter().any(|(key, _)| !reading.texts_of(set, key).is_empty())
+    };
+    if tags.is_some() && sets.last().is_some_and(|set| !chooses(set, reading)) {
+        sets.pop();
+    }
     if sets.is_empty() {
         sets.push(Fields::default());
     }
@@ -137,6 +174,10 @@ fn place(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &Opti
     if varies && kind != "repository" {
         entry.leave_out("its templates are not understood");
     } else if kind == "registry" {
+        // regsync takes the source for a host and asks it for its repositories, which it then reads as references.
+        if !texts[0].split('/').next().is_some_and(names_host) {
+            entry.leave_out("regsync reads its repositories at Docker Hub, and lists those of another registry");
+        }
         texts = texts.map(|text| format!("{}/**", text.trim_end_matches('/')));
     } else if kind == "image" {
         image(entry, &mut texts);
@@ -164,20 +205,24 @@ fn place(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &Opti
     [entry.source, entry.target] = texts;
 }
 
-/// One image to the same name: a tag of its repository. Another name has no equal.
+/// One image to the same name: a tag of its repository, of a pinned digest where the source has one.
+/// Another name has no equal.
 fn image(entry: &mut Entry, texts: &mut [String; 2]) {
     let read = texts.each_ref().map(|text| text.parse::<Reference>().ok());
     let [Some(source), Some(target)] = read else { return };
-    let name = |one: &Reference| match (&one.digest, &one.tag) {
-        (Some(digest), _) => format!("@{digest}"),
-        (None, Some(tag)) => tag.to_string(),
-        (None, None) => "latest".to_owned(),
+    let tag = |one: &Reference| one.tag.as_ref().map_or_else(|| "latest".to_owned(), ToString::to_string);
+    let pin = |digest: &Digest| format!("@{digest}");
+    let chosen = match (&source.digest, &target.digest) {
+        // The target's tag becomes this content, whatever tag the source names beside it.
+        (Some(digest), None) => format!("{}{}", tag(&target), pin(digest)),
+        (Some(digest), Some(other)) if digest == other => pin(digest),
+        (None, None) if tag(&source) == tag(&target) => tag(&source),
+        _ => {
+            entry.leave_out("it gives the image another name, which only `transship copy` can");
+            return;
+        }
     };
-    if name(&source) != name(&target) {
-        entry.leave_out("it gives the image another name, which only `transship copy` can");
-        return;
-    }
-    entry.include.push(name(&source));
+    entry.include.push(chosen);
     *texts = [source.repository.to_string(), target.repository.to_string()];
 }
 
@@ -193,70 +238,57 @@ fn tags(entry: &mut Entry, set: &Fields<'_>, reading: &mut Reading) {
     }
 }
 
-fn settings(entry: &mut Entry, own: &Fields<'_>, defaults: &Fields<'_>, reading: &mut Reading) {
-    let timed = |fields: &Fields<'_>| ["schedule", "interval"].iter().any(|key| fields.get(key).is_some());
-    schedule(entry, if timed(own) { own } else { defaults }, reading);
-    let mut flag = |key| reading.bool_of(own, key).or_else(|| reading.bool_of(defaults, key)).unwrap_or(false);
-    let referrers = flag("referrers") | flag("digestTags");
-    // Whether it is looked at digests first, as is done here always.
-    let _ = flag("fastCheck");
-    entry.rest.verbatim("referrers", referrers);
-    if let Some(backup) = reading.text_of(own, "backup").or_else(|| reading.text_of(defaults, "backup")) {
+fn settings(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
+    timing(entry, keys, reading);
+    if let Some(backup) = reading.text_of(keys.own, "backup").or_else(|| reading.text_of(keys.defaults, "backup")) {
         let given = told(&backup);
+        if names_a_place(&backup) {
+            entry.leave_out(format!("`backup` keeps the previous image in another repository, {given}"));
+        }
         entry
             .comments
             .push(format!("`backup` calls what is kept {given}, which `keep_previous` gives a name of its own."));
         entry.rest.text("overwrite", "keep_previous");
     }
-    platforms(entry, own, reading);
+    content(entry, keys, reading);
 }
 
-fn platforms(entry: &mut Entry, own: &Fields<'_>, reading: &mut Reading) {
-    let mut written = reading.texts_of(own, "platforms");
-    let one = reading.text_of(own, "platform");
-    if one.is_some() {
-        entry.comments.push("regsync's `platform` copies the one image, without an index around it.".into());
-    }
-    written.extend(one);
-    if written.is_empty() {
-        return;
-    }
-    let parsed: Option<Vec<Platform>> = written.iter().map(|one| one.parse().ok()).collect();
-    let Some(parsed) = parsed.filter(|_| !entry.include.iter().any(|one| one.starts_with('@'))) else {
-        let all: Vec<String> = written.iter().map(|one| told(one)).collect();
-        entry.leave_out(format!("its platforms have no equal: {}", all.join(", ")));
-        return;
+/// `true` for a template that is a reference and no tag, as far as that shows outside of its actions.
+fn names_a_place(template: &str) -> bool {
+    let outside = template.split("{{").enumerate().map(|(at, part)| match part.split_once("}}") {
+        Some((_, behind)) if at > 0 => behind,
+        _ => part,
+    });
+    template.contains(".Ref.CommonName") || outside.into_iter().any(|text| text.contains([':', '/']))
+}
+
+/// An entry's own `schedule` or `interval`, else those of `defaults`. A schedule that has no equal leaves the entry
+/// out.
+fn timing(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
+    let mut of = |fields: &Fields<'_>| {
+        let cron = reading.text_of(fields, "schedule");
+        let interval = reading.text_of(fields, "interval").filter(|interval| !schedule::is_no_interval(interval));
+        (cron, interval)
     };
-    // One that is named twice is copied once.
-    let is_first = |at: usize| !parsed[..at].contains(&parsed[at]);
-    let platforms = written.into_iter().enumerate().filter(|(at, _)| is_first(*at)).map(|(_, one)| one).collect();
-    entry.comments.push("A subset of the platforms is a new index here, with a digest of its own.".into());
-    entry.rest.texts("platforms", platforms);
-}
-
-fn schedule(entry: &mut Entry, fields: &Fields<'_>, reading: &mut Reading) {
-    let cron = reading.text_of(fields, "schedule");
-    let interval = reading.text_of(fields, "interval");
-    if let (Some(_), Some(interval)) = (&cron, &interval) {
-        entry.comments.push(format!("`schedule` counts, and not `interval`, which is {}.", told(interval)));
-    }
-    let Some(written) = cron.or_else(|| interval.map(|interval| format!("@every {interval}"))) else { return };
-    let (timezone, expression) = zoned(&written);
-    let text = match expression.strip_prefix("@every ") {
-        Some(interval) => format!("every {interval}"),
-        None => expression.to_owned(),
+    let found = match of(keys.own) {
+        (None, None) => of(keys.defaults),
+        own => own,
     };
-    let known = timezone.is_none_or(|zone| zone.parse::<chrono_tz::Tz>().is_ok());
-    if known && text.parse::<Schedule>().is_ok() {
-        entry.rest.text("schedule", text);
-        timezone.into_iter().for_each(|zone| entry.rest.text("timezone", zone));
-    } else {
-        entry.comments.push(format!("the schedule {} is not understood: it runs by hand only", told(&written)));
+    let (written, timing) = match &found {
+        (Some(cron), interval) => {
+            if let Some(interval) = interval {
+                entry.comments.push(format!("`schedule` counts, and not `interval`, which is {}.", told(interval)));
+            }
+            (cron, schedule::cron(cron))
+        }
+        (None, Some(interval)) => (interval, schedule::interval(interval)),
+        (None, None) => return,
+    };
+    match timing {
+        Some(timing) => {
+            entry.rest.text("schedule", timing.schedule);
+            timing.timezone.into_iter().for_each(|zone| entry.rest.text("timezone", zone));
+        }
+        None => entry.leave_out(format!("the schedule {} has no equal", told(written))),
     }
-}
-
-/// regsync's library of cron takes a time zone before the expression: `TZ=Europe/Berlin 0 3 * * *`.
-fn zoned(written: &str) -> (Option<&str>, &str) {
-    let zoned = ["TZ=", "CRON_TZ="].iter().find_map(|prefix| written.strip_prefix(prefix)?.split_once(' '));
-    zoned.map_or((None, written), |(zone, expression)| (Some(zone), expression.trim_start()))
 }

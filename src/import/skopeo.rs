@@ -7,7 +7,7 @@ use super::reading::{Fields, Reading, View, told};
 use super::variable::variable;
 use super::{pattern, range};
 use crate::config::{Endpoint, Node};
-use crate::oci::{Digest, RegistryHost, Tag};
+use crate::oci::{Digest, RegistryHost, Tag, names_host};
 
 /// The keys of a registry.
 pub(super) const KEYS: [&str; 6] =
@@ -25,7 +25,8 @@ impl Destination {
         let place = text.trim_end_matches('/').to_owned();
         let host = place.split('/').next()?;
         host.parse::<RegistryHost>().ok()?;
-        let good = matches!(format!("{place}/x").parse(), Ok(Endpoint::Repository(_)));
+        // Without one the first part would be a part of a name at Docker Hub.
+        let good = names_host(host) && matches!(format!("{place}/x").parse(), Ok(Endpoint::Repository(_)));
         good.then_some(Self { place, scoped })
     }
 
@@ -47,14 +48,29 @@ pub(super) fn draft(root: &Node, target: &Destination, reading: &mut Reading) ->
     let fields = reading.fields(&View::root(root), "registries");
     for (host, view) in fields.iter() {
         match host.parse::<RegistryHost>() {
-            Ok(name) => registry(host, &name, view, target, &mut draft, reading),
+            Ok(name) if is_skopeos_host(host) => registry(host, &name, view, target, &mut draft, reading),
+            Ok(name) => {
+                let message = format!(
+                    "skopeo reads images of {} at Docker Hub, or not at all: left out; write a host with a `.` or a \
+                     port",
+                    told(name.as_str())
+                );
+                let remark = reading.unknown(view, message);
+                draft.head.push(remark);
+            }
             Err(_) => {
-                let remark = reading.remark(view, "this is no registry's host: left out");
+                let remark = reading.unknown(view, "this is no registry's host: left out");
                 draft.head.push(remark);
             }
         }
     }
     draft
+}
+
+/// `true` where skopeo takes the first part of a name for a host (containers/image, `splitDockerDomain`). It knows no
+/// hosts in upper case.
+fn is_skopeos_host(first: &str) -> bool {
+    first == "localhost" || first.contains(['.', ':'])
 }
 
 fn registry(
@@ -66,7 +82,7 @@ fn registry(
     reading: &mut Reading,
 ) {
     let fields = reading.fields(view, "a registry");
-    let comments = reading.unknown(&fields, &KEYS, "`skopeo sync`");
+    let comments = reading.unknown_keys(&fields, &KEYS, "`skopeo sync`");
     let sheet = draft.registry(host);
     sheet.comments.extend(comments);
     if reading.bool_of(&fields, "tls-verify") == Some(false) {
@@ -90,7 +106,7 @@ fn registry(
 
 fn credentials(host: &RegistryHost, view: &View<'_>, sheet: &mut Registry, reading: &mut Reading) {
     let login = reading.fields(view, "`credentials`");
-    sheet.comments.extend(reading.unknown(&login, &["username", "password"], "`credentials`"));
+    sheet.comments.extend(reading.unknown_keys(&login, &["username", "password"], "`credentials`"));
     let Some(username) = reading.text_of(&login, "username").filter(|name| !name.contains(':')) else {
         sheet.comments.push(reading.remark(view, "`credentials` without a plain user name: left out"));
         return;
@@ -113,8 +129,7 @@ fn images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut Dra
             let listed = reading.fields(view, "`images`");
             for (name, _) in pairs {
                 let items = listed.get(name).map(|view| reading.items(view, "tags and digests")).unwrap_or_default();
-                let tags: Vec<String> = items.iter().map(|item| reading.text(item, "a tag")).collect();
-                let entry = of_tags(entry(host, name, target), &tags);
+                let entry = of_tags(entry(host, name, target), &items, reading);
                 add(draft, entry, view, reading);
             }
         } else if *view.node != Node::Null {
@@ -170,7 +185,7 @@ fn entry(host: &str, name: &str, target: &Destination) -> Entry {
     };
     entry.target = target.of(&source);
     match entry.target.parse::<Endpoint>() {
-        Ok(Endpoint::Repository(place)) if place.to_string() != source => {}
+        Ok(Endpoint::Repository(place)) if place.to_string() != source => entry.target = place.to_string(),
         Ok(_) => entry.leave_out("the target is the source"),
         Err(_) => entry.leave_out("the target is no repository's name"),
     }
@@ -178,17 +193,19 @@ fn entry(host: &str, name: &str, target: &Destination) -> Entry {
     entry
 }
 
-fn of_tags(mut entry: Entry, tags: &[String]) -> Entry {
-    for tag in tags {
+fn of_tags(mut entry: Entry, items: &[View<'_>], reading: &mut Reading) -> Entry {
+    for item in items {
+        let tag = reading.text(item, "a tag");
         if tag.parse::<Digest>().is_ok() {
             entry.include.push(format!("@{tag}"));
         } else if tag.parse::<Tag>().is_ok() {
             entry.include.push(tag.clone());
         } else {
-            entry.comments.push(format!("{} is neither a tag nor a digest: left out", told(tag)));
+            let message = format!("{} is neither a tag nor a digest: left out", told(&tag));
+            entry.comments.push(reading.unknown(item, message));
         }
     }
-    if entry.include.is_empty() && !tags.is_empty() {
+    if entry.include.is_empty() && !items.is_empty() {
         entry.leave_out("none of its tags is one");
     }
     entry

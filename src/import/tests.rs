@@ -106,3 +106,165 @@ fn what_cannot_be_imported_is_refused_with_its_place() {
     assert!(message("sync:\n  - {source: a, type: image}\n", None).starts_with("f.yml:2:5: an entry has"));
     assert!(message("sync: {}\ncreds: []\n", None).starts_with("f.yml:1:7: expected `sync`: a list"));
 }
+
+/// An entry of regsync's with these lines beside its usual ones.
+fn regsync_with(source: &str, target: &str, kind: &str, more: &str) -> String {
+    format!("version: 1\nsync:\n  - source: {source}\n    target: {target}\n    type: {kind}\n{more}")
+}
+
+fn counts(text: &str) -> (usize, usize, usize) {
+    let Imported { entries, left_out, unknown, .. } = imported(text, None);
+    (entries, left_out, unknown)
+}
+
+/// The source and the target of the one entry of a result.
+fn ends(imported: &Imported) -> (String, String) {
+    let config = crate::config::parse("sync.yaml", &imported.text, &|_| Some("x".into())).unwrap();
+    let entry = &config.entries[0];
+    (entry.source.to_string(), entry.targets[0].to_string())
+}
+
+#[test]
+fn a_reference_of_regsync_keeps_its_host_in_the_result() {
+    let digest = format!("sha256:{}", "1".repeat(64));
+    for (source, target, kind, expected) in [
+        ("quay.io/a/app:1", "MYREGISTRY/app:1", "image", ("quay.io/a/app", "MYREGISTRY/app")),
+        ("MyRegistry/a/app", "registry:5000/app", "repository", ("MYREGISTRY/a/app", "registry:5000/app")),
+        ("quay.io/a/app", "localhost/app", "repository", ("quay.io/a/app", "localhost/app")),
+        ("busybox:1", "'[::1]:5000/busybox:1'", "image", ("docker.io/library/busybox", "[::1]:5000/busybox")),
+        ("busybox", "me/busybox", "repository", ("docker.io/library/busybox", "docker.io/me/busybox")),
+        ("index.docker.io/a/b", "h.example/b", "repository", ("docker.io/a/b", "h.example/b")),
+        ("SOURCE", "TARGET/all", "registry", ("SOURCE/**", "TARGET/all/**")),
+        ("h.example", "me", "registry", ("h.example/**", "docker.io/me/**")),
+        (&format!("a/b:1@{digest}"), "h.example/b:1", "image", ("docker.io/a/b", "h.example/b")),
+    ] {
+        let imported = imported(&regsync_with(source, target, kind, ""), None);
+        assert_eq!((imported.entries, imported.left_out), (1, 0), "{}", imported.text);
+        assert_eq!(ends(&imported), (expected.0.to_owned(), expected.1.to_owned()), "{}", imported.text);
+    }
+    // regsync lists the host `registry` and reads what it finds at Docker Hub.
+    assert_eq!(counts(&regsync_with("registry", "h.example", "registry", "")), (0, 1, 0));
+}
+
+#[test]
+fn a_key_of_regsync_that_changes_the_content_leaves_its_entry_out() {
+    for key in [
+        "referrers: true\n    referrerSource: attest.example/app",
+        "referrers: true\n    referrerTarget: attest.example/app",
+        "referrers: true\n    referrerFilters: [{artifactType: application/spdx+json}]",
+        "includeExternal: true",
+        "mediaTypes: [application/vnd.oci.image.index.v1+json]",
+        "platform: local",
+        "schedule: '@reboot'",
+        "schedule: '0 3 * * 7'",
+        "interval: 10s",
+        "backup: 'backup.example/app:{{.Ref.Tag}}'",
+    ] {
+        let own = regsync_with("ghcr.io/a/app", "t.example/app", "repository", &format!("    {key}\n"));
+        assert_eq!(counts(&own), (0, 1, 0), "{key}");
+        if !key.starts_with("platform") {
+            let of_all =
+                format!("{}defaults:\n    {key}\n", regsync_with("ghcr.io/a/app", "t.example/app", "repository", ""));
+            assert_eq!(counts(&of_all), (0, 1, 0), "defaults: {key}");
+        }
+    }
+    for key in ["hostname: elsewhere.example", "pathPrefix: proxy"] {
+        let of_host = regsync_with("ghcr.io/a/app", "t.example/app", "repository", "");
+        for host in ["ghcr.io", "t.example"] {
+            assert_eq!(counts(&format!("{of_host}creds: [{{registry: {host}, {key}}}]\n")), (0, 1, 0), "{key} {host}");
+        }
+    }
+}
+
+#[test]
+fn a_key_of_regsync_that_leaves_the_content_alone_leaves_its_entry_active() {
+    for key in [
+        "referrerSource: attest.example/app",
+        "referrers: true\n    referrerSource: ghcr.io/a/app\n    referrerTarget: t.example/app",
+        "includeExternal: false",
+        "referrerSlow: true",
+        "forceRecursive: true",
+        "ratelimit: {min: 100, retry: 15m}",
+        "hooks: {pre: {type: shell, params: [echo]}}",
+        "repos: {allow: [a]}",
+        "interval: 0s",
+        "tags: {}\n    tagSets: []",
+    ] {
+        let own = regsync_with("ghcr.io/a/app", "t.example/app", "repository", &format!("    {key}\n"));
+        assert_eq!(counts(&own), (1, 0, 0), "{key}");
+    }
+    let hub = regsync_with(
+        "busybox",
+        "t.example/app",
+        "repository",
+        "creds: [{registry: docker.io, hostname: registry-1.docker.io}]\n",
+    );
+    assert_eq!(counts(&hub), (1, 0, 0));
+}
+
+#[test]
+fn a_key_that_nobody_knows_is_named_and_counted() {
+    let own = regsync_with("ghcr.io/a/app", "t.example/app", "repository", "    refererSource: x\n");
+    assert_eq!(counts(&own), (0, 1, 1));
+    let of_all = regsync_with("ghcr.io/a/app", "t.example/app", "repository", "defaults: {surprise: 1}\nstray: 1\n");
+    assert_eq!(counts(&of_all), (1, 0, 2));
+    let imported = imported(
+        "h.example: {images: {a: [v1, 'no tag']}, image: {b: []}}\nregistry: {images: {c: []}}\n",
+        Some("t.example"),
+    );
+    assert_eq!((imported.entries, imported.left_out, imported.unknown), (1, 0, 3), "{}", imported.text);
+    for named in ["`image`", "`no tag`", "`registry`"] {
+        assert!(imported.remarks.iter().any(|remark| remark.message.contains(named)), "{named}");
+    }
+}
+
+#[test]
+fn an_empty_set_of_tags_beside_others_adds_no_tag() {
+    let text = regsync_with(
+        "h.example/a",
+        "t.example/a",
+        "repository",
+        "    tagSets: [{allow: [v1]}]\n    tags: {allow: []}\n",
+    );
+    let imported = imported(&text, None);
+    assert_eq!(imported.entries, 1, "{}", imported.text);
+    assert!(imported.text.contains("include: [v1]\n"), "{}", imported.text);
+}
+
+#[test]
+fn images_of_one_repository_become_one_entry_with_the_same_copies() {
+    let mut text = "version: 1\nsync:\n".to_owned();
+    let mut expected = std::collections::BTreeSet::new();
+    for at in 0..2000 {
+        let (repository, tag) = (format!("component-{:03}", at % 80), format!("v1.{}.0", at / 80));
+        text +=
+            &format!("- {{source: 'vendor/{repository}:{tag}', target: 'r.example/m-{repository}:{tag}', type: image");
+        // Some are copied by other rules than the rest of their repository.
+        text += if at % 7 == 0 { ", referrers: true}\n" } else { "}\n" };
+        expected.insert((
+            format!("docker.io/vendor/{repository}"),
+            format!("r.example/m-{repository}"),
+            tag,
+            at % 7 == 0,
+        ));
+    }
+    let imported = imported(&text, None);
+    assert_eq!((imported.entries, imported.left_out), (160, 0));
+    let config = crate::config::parse("sync.yaml", &imported.text, &|_| Some("x".into())).unwrap();
+    let mut copies = std::collections::BTreeSet::new();
+    for entry in &config.entries {
+        for tag in entry.selection.literals().unwrap() {
+            let copy = (entry.source.to_string(), entry.targets[0].to_string(), tag.to_string(), entry.referrers);
+            assert!(copies.insert(copy), "each is copied once");
+        }
+    }
+    assert_eq!(copies, expected);
+}
+
+#[test]
+fn a_target_without_a_host_is_refused_with_a_way_out() {
+    let refused = import_text("f.yml", SKOPEO, &order(Some("registry/mirror"))).unwrap_err().to_string();
+    assert!(refused.contains("with a `.` or a port in HOST"), "{refused}");
+    let imported = imported(SKOPEO, Some("MYREGISTRY"));
+    assert!(imported.text.contains("target: MYREGISTRY/busybox\n"), "{}", imported.text);
+}

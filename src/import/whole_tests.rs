@@ -66,6 +66,13 @@ fn shared() -> Vec<Field> {
         ("fastCheck", vec![json!(true)]),
         ("ratelimit", vec![json!({"min": 100, "retry": "15m"})]),
         ("mediaTypes", vec![json!(["application/vnd.oci.image.index.v1+json"])]),
+        ("referrerSource", vec![json!("attest.example/{{.Sync.Source}}"), json!("ghcr.io/team/app")]),
+        ("referrerTarget", vec![json!("attest.example/app")]),
+        ("referrerFilters", vec![json!([{"artifactType": "application/spdx+json"}])]),
+        ("referrerSlow", vec![json!(true)]),
+        ("digestTags", vec![json!(true)]),
+        ("includeExternal", vec![json!(true)]),
+        ("forceRecursive", vec![json!(true)]),
         ("hooks", vec![json!({"pre": {"type": "shell", "params": ["echo"]}})]),
         ("surprise", vec![json!(1)]),
     ]);
@@ -83,6 +90,9 @@ fn registry() -> impl Strategy<Value = Value> {
         ("reqConcurrent", vec![json!(0), json!(3), json!(5000), json!(0.5)]),
         ("repoAuth", vec![json!(true)]),
         ("mirrors", vec![json!(["mirror.example"])]),
+        ("hostname", vec![json!("elsewhere.example")]),
+        ("pathPrefix", vec![json!("proxy")]),
+        ("blobChunk", vec![json!(1_000_000)]),
         ("regcert", vec![json!("-----BEGIN")]),
     ])
 }
@@ -91,6 +101,7 @@ fn regsync_entry() -> impl Strategy<Value = Value> {
     let ends = select(vec![
         json!({"type": "image", "source": "busybox:1", "target": "t.example/TARGET:1"}),
         json!({"type": "image", "source": "busybox", "target": "t.example/TARGET:one"}),
+        json!({"type": "image", "source": "busybox", "target": "MYREGISTRY/TARGET"}),
         json!({"type": "repository", "source": "ghcr.io/team/app", "target": "t.example/TARGET"}),
         json!({"type": "repository", "source": "{{env \"FROM\"}}/app", "target": "t.example/TARGET/{{.Sync.Source}}"}),
         json!({"type": "repository", "source": "not a name", "target": "t.example/TARGET"}),

@@ -424,6 +424,7 @@ pub(super) fn read_arrival(row: &Row<'_>) -> Result<Arrival> {
         bytes: count(row, "bytes")?,
         source_identity: row.get("source_identity")?,
         target_identity: row.get("target_identity")?,
+        left_behind: Vec::new(),
         started: parsed(row, "started")?,
         ended: parsed(row, "ended")?,
     })

@@ -355,7 +355,7 @@ impl FromStr for DigestPrefix {
 
     fn from_str(text: &str) -> Result<Self, DigestPrefixError> {
         let (algorithm, digits) = text.split_once(':').map_or((None, text), |(name, digits)| (Some(name), digits));
-        let good = matches!(algorithm, None | Some("sha256" | "sha512"))
+        let good = algorithm.is_none_or(|algorithm| Digest::ALGORITHMS.contains(&algorithm))
             && (12..=128).contains(&digits.len())
             && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if good { Ok(Self(text.to_owned())) } else { Err(DigestPrefixError(text.to_owned())) }

@@ -67,6 +67,7 @@ pub(super) fn arrival(name: &str, minute: i64) -> Arrival {
         bytes: 1234,
         source_identity: "mirror-bot".into(),
         target_identity: "anonymous".into(),
+        left_behind: Vec::new(),
         started: at(minute - 1),
         ended: at(minute),
     }

@@ -61,7 +61,7 @@ pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Refer
     let Some(index) = disk.read_index()? else { return Ok(Referrers::default()) };
     let fallback = fallback_list(disk, &index, subject)?;
     let listed = match &fallback {
-        Some(list) => list.view()?.manifests().to_vec(),
+        Some(list) => list.view()?.manifests().into_iter().cloned().collect(),
         None => Vec::new(),
     };
     let entries = index.entries().iter().filter_map(|entry| entry.target.as_ref());

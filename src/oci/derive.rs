@@ -2,10 +2,13 @@
 
 use serde_json::Value;
 
-use super::{Manifest, ManifestError, Platform};
+use super::{Children, Manifest, ManifestError, Platform};
 
 /// BuildKit marks an attestation with the digest of the image that it is about.
 const ATTESTATION_OF: &str = "vnd.docker.reference.digest";
+
+/// A SOCI index of version 2 is marked with the digest of the image that it indexes (soci-snapshotter, "SOCI Index Manifest v2").
+const SOCI_INDEX_OF: &str = "com.amazon.soci.image-manifest-digest";
 
 /// What [`derive_index`] made of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +22,8 @@ pub enum DerivedIndex {
 }
 
 /// Cuts an index down to the children that run on one of `platforms`, in their order, with all else that the
-/// index and its entries say. A child without a platform stays; a BuildKit attestation stays with its image.
-/// A manifest that is no index is [`DerivedIndex::Unchanged`].
+/// index and its entries say. A child without a platform stays; a BuildKit attestation and a SOCI index stay with their image.
+/// A manifest that is no index is [`DerivedIndex::Unchanged`], and so is an index without children.
 ///
 /// # Errors
 /// [`ManifestError`] as [`Manifest::view`].
@@ -30,16 +33,26 @@ pub fn derive_index(manifest: &Manifest, platforms: &[Platform]) -> Result<Deriv
     }
     let view = manifest.view()?;
     let malformed = |reason: String| ManifestError::Malformed { media_type: manifest.media_type().clone(), reason };
-    let mut json: Value = serde_json::from_slice(manifest.bytes()).map_err(|error| malformed(error.to_string()))?;
-    let entries = json["manifests"].as_array().cloned().ok_or_else(|| malformed("no list of manifests".into()))?;
+    let Children::Manifests(children) = &view.children else { return Ok(DerivedIndex::Unchanged) };
+    let mut json: Value = serde_json::from_slice(manifest.json()).map_err(|error| malformed(error.to_string()))?;
+    let entries = json["manifests"].as_array().cloned().unwrap_or_default();
+    // As the view reads them: an entry that is null is no child.
+    let entries: Vec<Value> = entries.into_iter().filter(|entry| !entry.is_null()).collect();
+    if entries.is_empty() {
+        return Ok(DerivedIndex::Unchanged);
+    }
+    if entries.len() != children.len() {
+        return Err(malformed("its list of manifests can be read in two ways".to_owned()));
+    }
 
-    let runs_on_wanted = |at: usize| match &view.manifests()[at].platform {
+    let runs_on_wanted = |at: usize| match &children[at].platform {
+        _ if companion_of(&entries[at]).is_some() => false,
         Some(platform) => platforms.iter().any(|wanted| platform.is_wanted_by(wanted)),
-        None => attested(&entries[at]).is_none(),
+        None => true,
     };
     let images: Vec<bool> = (0..entries.len()).map(runs_on_wanted).collect();
     let kept_image = |digest: &str| (0..entries.len()).any(|at| images[at] && entries[at]["digest"] == digest);
-    let stays = |at: usize| images[at] || attested(&entries[at]).is_some_and(kept_image);
+    let stays = |at: usize| images[at] || companion_of(&entries[at]).is_some_and(kept_image);
 
     let kept: Vec<Value> = (0..entries.len()).filter(|at| stays(*at)).map(|at| entries[at].clone()).collect();
     if !images.contains(&true) {
@@ -52,8 +65,10 @@ pub fn derive_index(manifest: &Manifest, platforms: &[Platform]) -> Result<Deriv
     Ok(DerivedIndex::Derived(Manifest::new(manifest.media_type().clone(), json.to_string().into())))
 }
 
-fn attested(entry: &Value) -> Option<&str> {
-    entry["annotations"][ATTESTATION_OF].as_str()
+/// The digest of the image with which this entry stays or goes, where it is a companion of one.
+fn companion_of(entry: &Value) -> Option<&str> {
+    let annotations = &entry["annotations"];
+    annotations[ATTESTATION_OF].as_str().or_else(|| annotations[SOCI_INDEX_OF].as_str())
 }
 
 #[cfg(test)]
@@ -108,5 +123,41 @@ mod tests {
         let DerivedIndex::Derived(derived) = derive_index(&whole, &wanted("linux/amd64")).unwrap() else { panic!() };
         let digests: Vec<Digest> = derived.view().unwrap().manifests().iter().map(|d| d.digest).collect();
         assert_eq!(digests, [Digest::of(b"a"), Digest::of(b"attestation of a")]);
+    }
+
+    #[test]
+    fn a_soci_index_goes_and_stays_with_the_image_it_indexes() {
+        let soci = |of: &str, platform: Option<(&str, &str)>| {
+            let (os, architecture) = platform.unwrap_or(("linux", "amd64"));
+            let mut entry = child(os, architecture, &format!("soci of {of}"));
+            entry["artifactType"] = "application/vnd.amazon.soci.index.v2+json".into();
+            entry["annotations"][SOCI_INDEX_OF] = Digest::of(of.as_bytes()).to_string().into();
+            if platform.is_none() {
+                entry.as_object_mut().unwrap().remove("platform");
+            }
+            entry
+        };
+        for platforms in [[None, None], [Some(("linux", "amd64")), Some(("linux", "arm64"))]] {
+            let whole = index(&[
+                child("linux", "amd64", "a"),
+                child("linux", "arm64", "b"),
+                soci("a", platforms[0]),
+                soci("b", platforms[1]),
+            ]);
+            let DerivedIndex::Derived(derived) = derive_index(&whole, &wanted("linux/arm64")).unwrap() else {
+                panic!()
+            };
+            let digests: Vec<Digest> = derived.view().unwrap().manifests().iter().map(|d| d.digest).collect();
+            assert_eq!(digests, [Digest::of(b"b"), Digest::of(b"soci of b")]);
+        }
+    }
+
+    #[test]
+    fn entries_without_a_platform_or_without_anything_are_kept_whole() {
+        let mut bare = child("linux", "amd64", "a");
+        bare["platform"] = serde_json::json!({});
+        let whole = index(&[Value::Null, bare]);
+        assert_eq!(derive_index(&whole, &wanted("linux/arm64")).unwrap(), DerivedIndex::Unchanged);
+        assert_eq!(derive_index(&index(&[]), &wanted("linux/arm64")).unwrap(), DerivedIndex::Unchanged);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Digest, MediaType, Platform};
+use super::{ContentKind, Digest, MediaType, Platform};
 
 /// The type, digest and size of some content, and what the manifest that lists it adds.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -42,9 +42,16 @@ impl Descriptor {
         }
     }
 
-    /// Whether this is a foreign layer: one that lives elsewhere and must not be uploaded.
+    /// The kind of the content, as far as its media type tells.
+    #[must_use]
+    pub fn kind(&self) -> ContentKind {
+        self.media_type.kind()
+    }
+
+    /// Whether this is a foreign layer: one of a non-distributable type that can be had at addresses of its own. Without
+    /// addresses (`urls`) its registry is the only place where it is.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
-        self.media_type.is_nondistributable()
+        self.has_urls && self.media_type.is_nondistributable()
     }
 }

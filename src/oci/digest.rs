@@ -6,9 +6,9 @@ use std::str::FromStr;
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest as _, Sha256, Sha512};
 
-/// The digest of some content: `sha256:` with 64 or `sha512:` with 128 lower-case hexadecimal digits.
+/// The digest of some content: `sha256:` or `blake3:` with 64 or `sha512:` with 128 lower-case hexadecimal digits.
 ///
-/// These two are the algorithms registered by image-spec, "Registered algorithms". Any other is refused,
+/// These three are the algorithms registered by image-spec, "Registered algorithms". Any other is refused,
 /// because content under it could not be verified.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Digest {
@@ -16,6 +16,8 @@ pub enum Digest {
     Sha256([u8; 32]),
     /// SHA-512, optional in the specification.
     Sha512([u8; 64]),
+    /// BLAKE3 of 256 bits, optional in the specification.
+    Blake3([u8; 32]),
 }
 
 /// Why a text is not a [`Digest`].
@@ -25,7 +27,7 @@ pub enum DigestError {
     #[error("{0:?} is not a digest: expected sha256:<64 hex digits>")]
     Shape(String),
     /// The algorithm is not one that can be verified here.
-    #[error("{0:?} uses a digest algorithm that is not supported: expected sha256 or sha512")]
+    #[error("{0:?} uses a digest algorithm that is not supported: expected sha256, sha512 or blake3")]
     Algorithm(String),
     /// The digits are too few, too many, upper-case or not hexadecimal.
     #[error("{text:?} is not a digest: {algorithm} takes {expected} lower-case hex digits")]
@@ -54,12 +56,16 @@ impl Digest {
         digester.finish()
     }
 
-    /// The algorithm's name, `sha256` or `sha512`.
+    /// The algorithms' names.
+    pub const ALGORITHMS: [&'static str; 3] = ["sha256", "sha512", "blake3"];
+
+    /// The algorithm's name, one of [`Digest::ALGORITHMS`].
     #[must_use]
     pub fn algorithm(&self) -> &'static str {
         match self {
             Self::Sha256(_) => "sha256",
             Self::Sha512(_) => "sha512",
+            Self::Blake3(_) => "blake3",
         }
     }
 
@@ -67,7 +73,7 @@ impl Digest {
     #[must_use]
     pub fn hash(&self) -> &[u8] {
         match self {
-            Self::Sha256(bytes) => bytes,
+            Self::Sha256(bytes) | Self::Blake3(bytes) => bytes,
             Self::Sha512(bytes) => bytes,
         }
     }
@@ -117,6 +123,7 @@ impl FromStr for Digest {
         match algorithm {
             "sha256" => decode(text, "sha256", digits).map(Self::Sha256),
             "sha512" => decode(text, "sha512", digits).map(Self::Sha512),
+            "blake3" => decode(text, "blake3", digits).map(Self::Blake3),
             _ => Err(DigestError::Algorithm(text.to_owned())),
         }
     }
@@ -146,6 +153,8 @@ pub struct Digester(State);
 enum State {
     Sha256(Sha256),
     Sha512(Sha512),
+    /// In a box: it is twenty times as large as the others.
+    Blake3(Box<blake3::Hasher>),
 }
 
 impl fmt::Debug for Digester {
@@ -161,6 +170,7 @@ impl Digester {
         Self(match digest {
             Digest::Sha256(_) => State::Sha256(Sha256::new()),
             Digest::Sha512(_) => State::Sha512(Sha512::new()),
+            Digest::Blake3(_) => State::Blake3(Box::default()),
         })
     }
 
@@ -169,15 +179,18 @@ impl Digester {
         match &mut self.0 {
             State::Sha256(hasher) => hasher.update(bytes),
             State::Sha512(hasher) => hasher.update(bytes),
+            State::Blake3(hasher) => drop(hasher.update(bytes)),
         }
     }
 
-    /// The computation as it stands, to be kept: see [`Digester::restored`].
+    /// The computation as it stands, to be kept: see [`Digester::restored`]. The crate `blake3` cannot write down its state: of
+    /// such a computation nothing is kept, and it cannot be restored.
     #[must_use]
     pub fn saved(&self) -> Vec<u8> {
         match &self.0 {
             State::Sha256(hasher) => hasher.serialize().to_vec(),
             State::Sha512(hasher) => hasher.serialize().to_vec(),
+            State::Blake3(_) => Vec::new(),
         }
     }
 
@@ -191,6 +204,7 @@ impl Digester {
             Digest::Sha512(_) => {
                 State::Sha512(Sha512::deserialize(<&SerializedState<Sha512>>::try_from(saved).ok()?).ok()?)
             }
+            Digest::Blake3(_) => return None,
         }))
     }
 
@@ -200,6 +214,7 @@ impl Digester {
         match self.0 {
             State::Sha256(hasher) => Digest::Sha256(hasher.finalize().into()),
             State::Sha512(hasher) => Digest::Sha512(hasher.finalize().into()),
+            State::Blake3(hasher) => Digest::Blake3(hasher.finalize().into()),
         }
     }
 }
@@ -222,7 +237,7 @@ mod tests {
         assert_eq!(message("latest"), r#""latest" is not a digest: expected sha256:<64 hex digits>"#);
         assert_eq!(
             message("md5:00"),
-            r#""md5:00" uses a digest algorithm that is not supported: expected sha256 or sha512"#
+            r#""md5:00" uses a digest algorithm that is not supported: expected sha256, sha512 or blake3"#
         );
         assert_eq!(message("sha256:00"), r#""sha256:00" is not a digest: sha256 takes 64 lower-case hex digits"#);
         assert!(EMPTY.to_uppercase().replace("SHA", "sha").parse::<Digest>().is_err());
@@ -230,7 +245,7 @@ mod tests {
 
     #[test]
     fn bytes_that_pass_in_pieces_have_the_digest_of_the_whole() {
-        for like in [Digest::of(b""), Digest::Sha512([0; 64])] {
+        for like in [Digest::of(b""), Digest::Sha512([0; 64]), Digest::Blake3([0; 32])] {
             let mut digester = Digester::like(&like);
             digester.update(b"hel");
             digester.update(b"lo");
@@ -250,5 +265,15 @@ mod tests {
             assert_eq!(digester.finish(), like.same_algorithm_of(&text));
             assert!(Digester::restored(&like, &saved[1..]).is_none());
         }
+    }
+
+    #[test]
+    fn a_blake3_digest_is_read_and_computed_as_its_authors_do() {
+        let empty = "blake3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+        let digest: Digest = empty.parse().unwrap();
+        assert_eq!((digest.to_string().as_str(), digest.same_algorithm_of(b"")), (empty, digest));
+        assert_ne!(digest, digest.same_algorithm_of(b"x"));
+        let digester = Digester::like(&digest);
+        assert!(Digester::restored(&digest, &digester.saved()).is_none(), "an upload of it restarts");
     }
 }

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use oci_client::manifest::{ImageIndexEntry, OciDescriptor, OciImageIndex, OciImageManifest};
-use serde::Deserialize;
 
-use super::{Descriptor, Digest, MediaType, Platform};
+use super::document::{Document, RawDescriptor, RawSize, without_mark};
+use super::{ContentKind, Descriptor, Digest, MediaType};
 
 /// The most children that an index may list before it is refused as hostile.
 pub const MAX_CHILDREN: usize = 1024;
@@ -39,12 +38,13 @@ pub struct ManifestView {
 pub enum Children {
     /// An image or artifact: a configuration and layers, all of them blobs.
     Blobs {
-        /// The configuration.
-        config: Descriptor,
-        /// The layers, in order. A digest may stand in it twice.
+        /// The configuration. An artifact manifest has none.
+        config: Option<Descriptor>,
+        /// The layers, or the blobs of an artifact manifest, in order. A digest may stand in it twice.
         layers: Vec<Descriptor>,
     },
-    /// An index or manifest list: other manifests, which may be indexes again.
+    /// An index or manifest list: other manifests, which may be indexes again. Some tools list blobs as well (BuildKit's
+    /// cache): [`Descriptor::kind`] tells them apart.
     Manifests(Vec<Descriptor>),
 }
 
@@ -70,17 +70,6 @@ pub enum ManifestError {
     TooManyChildren(usize),
 }
 
-/// The properties that tell what some JSON is.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Probe {
-    schema_version: Option<u64>,
-    media_type: Option<String>,
-    config: Option<serde::de::IgnoredAny>,
-    manifests: Option<serde::de::IgnoredAny>,
-    subject: Option<OciDescriptor>,
-}
-
 impl Manifest {
     /// Takes `bytes` as a manifest of `media_type`, with the SHA-256 digest of the bytes.
     #[must_use]
@@ -91,14 +80,12 @@ impl Manifest {
 
     /// Takes `bytes` as what was asked for by `wanted`, under the same algorithm.
     ///
-    /// The type is `stated` (the `Content-Type`) where that names a manifest, else the one that the bytes
-    /// state of themselves or show by their shape. The caller compares [`Manifest::digest`] with `wanted`.
+    /// The type is the one that the bytes state of themselves where that names a manifest, else `stated` (the `Content-Type`)
+    /// where that does and the shape of the bytes does not contradict it, else what their shape shows. The caller compares
+    /// [`Manifest::digest`] with `wanted`.
     #[must_use]
     pub fn received(stated: Option<&MediaType>, bytes: Bytes, wanted: Option<&Digest>) -> Self {
-        let media_type = match stated {
-            Some(stated) if stated.is_manifest() || stated.is_schema_1() => stated.clone(),
-            _ => type_of(&bytes).or_else(|| stated.cloned()).unwrap_or_else(|| MediaType::new("")),
-        };
+        let media_type = type_of(stated, &bytes).unwrap_or_else(|| MediaType::new(""));
         let digest = wanted.map_or_else(|| Digest::of(&bytes), |wanted| wanted.same_algorithm_of(&bytes));
         Self { bytes, media_type, digest }
     }
@@ -127,177 +114,147 @@ impl Manifest {
         Descriptor::new(self.media_type.clone(), self.digest, self.bytes.len() as u64)
     }
 
-    /// Reads what the manifest says.
+    /// The bytes as JSON: without the byte order mark that some tools write before it.
+    #[must_use]
+    pub fn json(&self) -> &[u8] {
+        without_mark(&self.bytes)
+    }
+
+    /// Reads what the manifest says. Absent and null lists are empty.
     ///
     /// # Errors
-    /// [`ManifestError`] for schema 1, an unknown type, a malformed body, too many children.
+    /// [`ManifestError`] for schema 1, an unknown type, a malformed body, a body of another shape than its type, too many
+    /// children.
     pub fn view(&self) -> Result<ManifestView, ManifestError> {
         if self.media_type.is_schema_1() {
             return Err(ManifestError::Schema1);
         }
-        let probe: Probe = self.parse()?;
-        if probe.schema_version == Some(1) {
+        let document = Document::parse(&self.bytes).map_err(|error| self.malformed(error.to_string()))?;
+        if document.schema_version == Some(1) {
             return Err(ManifestError::Schema1);
         }
         if !self.media_type.is_manifest() {
             return Err(ManifestError::MediaType(self.media_type.clone()));
         }
-        let subject = probe.subject.map(|subject| self.descriptor_of(subject)).transpose()?.map(|d| d.digest);
+        self.check_shape(&document)?;
+        let Document { artifact_type, config, layers, blobs, manifests, subject, annotations, .. } = document;
+        let subject = subject.map(|subject| subject.digest);
         if self.media_type.is_index() {
-            let index: OciImageIndex = self.parse()?;
-            if index.manifests.len() > MAX_CHILDREN {
-                return Err(ManifestError::TooManyChildren(index.manifests.len()));
+            let manifests = manifests.unwrap_or_default();
+            if manifests.len() > MAX_CHILDREN {
+                return Err(ManifestError::TooManyChildren(manifests.len()));
             }
-            let manifests = index.manifests.into_iter().map(|entry| self.child_of(entry)).collect::<Result<_, _>>()?;
-            return Ok(ManifestView {
-                children: Children::Manifests(manifests),
-                subject,
-                artifact_type: index.artifact_type,
-                annotations: index.annotations.unwrap_or_default(),
-            });
+            let manifests = manifests.into_iter().map(|child| self.child(child)).collect::<Result<_, _>>()?;
+            return Ok(ManifestView { children: Children::Manifests(manifests), subject, artifact_type, annotations });
         }
-        let image: OciImageManifest = self.parse()?;
-        let config = self.descriptor_of(image.config)?;
-        let layers = image.layers.into_iter().map(|layer| self.descriptor_of(layer)).collect::<Result<_, _>>()?;
-        let artifact_type = image.artifact_type.or_else(|| Some(config.media_type.to_string()));
-        let annotations = image.annotations.unwrap_or_default();
+        let config = config.map(|config| self.blob(config)).transpose()?;
+        let layers = if self.media_type.is_artifact() { blobs } else { layers }.unwrap_or_default();
+        let layers = layers.into_iter().map(|layer| self.blob(layer)).collect::<Result<_, _>>()?;
+        let of_config = || config.as_ref().map(|config| config.media_type.to_string());
+        let artifact_type = artifact_type.filter(|kind| !kind.is_empty()).or_else(of_config);
         Ok(ManifestView { children: Children::Blobs { config, layers }, subject, artifact_type, annotations })
     }
 
-    fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ManifestError> {
-        serde_json::from_slice(&self.bytes).map_err(|error| self.malformed(error.to_string()))
+    /// Refuses a body that has the parts of another type of manifest and none of its own, or no sign of a manifest at all:
+    /// its empty lists would be taken for all that there is.
+    fn check_shape(&self, document: &Document) -> Result<(), ManifestError> {
+        let Document { schema_version, config, layers, blobs, manifests, .. } = document;
+        let lists_manifests = manifests.as_ref().is_some_and(|list| !list.is_empty());
+        let has_blobs = config.is_some() || [layers, blobs].into_iter().flatten().any(|list| !list.is_empty());
+        if self.media_type.is_index() && has_blobs && !lists_manifests {
+            return Err(self.malformed("it has layers or a configuration and lists no manifests".to_owned()));
+        }
+        if !self.media_type.is_index() && lists_manifests && !has_blobs {
+            return Err(self.malformed("it lists manifests and has no layers".to_owned()));
+        }
+        let has_parts = config.is_some() || layers.is_some() || blobs.is_some() || manifests.is_some();
+        if schema_version.is_none() && document.stated_type().is_none() && !has_parts {
+            return Err(self.malformed("nothing in it is of a manifest".to_owned()));
+        }
+        Ok(())
     }
 
     fn malformed(&self, reason: String) -> ManifestError {
         ManifestError::Malformed { media_type: self.media_type.clone(), reason }
     }
 
-    fn descriptor_of(&self, raw: OciDescriptor) -> Result<Descriptor, ManifestError> {
-        Ok(Descriptor {
-            media_type: MediaType::new(&raw.media_type),
-            digest: raw.digest.parse().map_err(|error: super::DigestError| self.malformed(error.to_string()))?,
-            size: u64::try_from(raw.size).map_err(|_| self.malformed(format!("a size of {}", raw.size)))?,
-            platform: None,
-            artifact_type: raw.artifact_type,
-            annotations: raw.annotations.unwrap_or_default(),
-            has_urls: raw.urls.is_some_and(|urls| !urls.is_empty()),
-        })
+    /// A blob, whose size is needed to move it.
+    fn blob(&self, raw: RawDescriptor) -> Result<Descriptor, ManifestError> {
+        match raw.size {
+            RawSize::Bytes(_) => Ok(descriptor(raw)),
+            RawSize::Absent => Err(self.malformed(format!("missing field `size` of {}", raw.digest))),
+            RawSize::Wrong(size) => Err(self.malformed(format!("a size of {size}"))),
+        }
     }
 
-    fn child_of(&self, raw: ImageIndexEntry) -> Result<Descriptor, ManifestError> {
-        Ok(Descriptor {
-            media_type: MediaType::new(&raw.media_type),
-            digest: raw.digest.parse().map_err(|error: super::DigestError| self.malformed(error.to_string()))?,
-            size: u64::try_from(raw.size).map_err(|_| self.malformed(format!("a size of {}", raw.size)))?,
-            platform: raw.platform.map(|platform| Platform {
-                os: platform.os.to_string(),
-                architecture: platform.architecture.to_string(),
-                variant: platform.variant,
-                os_version: platform.os_version,
-            }),
-            artifact_type: raw.artifact_type,
-            annotations: raw.annotations.unwrap_or_default(),
-            has_urls: false,
-        })
+    /// A child of an index. The size of a manifest is not needed: its bytes have one.
+    fn child(&self, raw: RawDescriptor) -> Result<Descriptor, ManifestError> {
+        let media_type = raw.media_type.as_deref().map(MediaType::new);
+        match media_type.is_some_and(|media_type| media_type.kind() == ContentKind::Blob) {
+            true => self.blob(raw),
+            false => Ok(descriptor(raw)),
+        }
     }
 }
 
-/// The type that a body states of itself, else the OCI type of its shape.
-fn type_of(bytes: &[u8]) -> Option<MediaType> {
-    let probe: Probe = serde_json::from_slice(bytes).ok()?;
-    match probe {
-        Probe { media_type: Some(media_type), .. } => Some(MediaType::new(&media_type)),
-        Probe { schema_version: Some(1), .. } => {
-            Some(MediaType::new("application/vnd.docker.distribution.manifest.v1+json"))
+fn descriptor(raw: RawDescriptor) -> Descriptor {
+    Descriptor {
+        media_type: MediaType::new(raw.media_type.as_deref().unwrap_or_default()),
+        digest: raw.digest,
+        size: if let RawSize::Bytes(size) = raw.size { size } else { 0 },
+        platform: raw.platform,
+        artifact_type: raw.artifact_type,
+        annotations: raw.annotations,
+        has_urls: raw.has_urls,
+    }
+}
+
+/// The type of a body: see [`Manifest::received`].
+fn type_of(stated: Option<&MediaType>, bytes: &[u8]) -> Option<MediaType> {
+    let is_known = |media_type: &MediaType| media_type.is_manifest() || media_type.is_schema_1();
+    let Ok(document) = Document::parse(bytes) else { return stated.cloned() };
+    let own = document.stated_type().map(MediaType::new);
+    if let Some(own) = own.as_ref().filter(|own| is_known(own)) {
+        return Some(own.clone());
+    }
+    let shown = shape_of(&document).map(MediaType::new);
+    if let Some(stated) = stated.filter(|stated| is_known(stated)) {
+        let contradicts =
+            |shown: &MediaType| shown.is_schema_1() != stated.is_schema_1() || shown.is_index() != stated.is_index();
+        return Some(shown.filter(contradicts).unwrap_or_else(|| stated.clone()));
+    }
+    own.or(shown).or_else(|| stated.cloned())
+}
+
+/// The type that the parts of a body show.
+fn shape_of(document: &Document) -> Option<&'static str> {
+    match document {
+        Document { schema_version: Some(1), .. } => Some("application/vnd.docker.distribution.manifest.v1+json"),
+        Document { config: None, layers: None, manifests: Some(_), .. } => Some(MediaType::OCI_INDEX),
+        Document { manifests: None, config: Some(_), .. } | Document { manifests: None, layers: Some(_), .. } => {
+            Some(MediaType::OCI_MANIFEST)
         }
-        Probe { manifests: Some(_), .. } => Some(MediaType::new(MediaType::OCI_INDEX)),
-        Probe { config: Some(_), .. } => Some(MediaType::new(MediaType::OCI_MANIFEST)),
         _ => None,
     }
 }
 
 impl ManifestView {
-    /// Every blob that the manifest itself points at: the configuration, then the layers.
+    /// Every blob that the manifest itself points at: the configuration, then the layers; of an index what it lists of blobs.
     #[must_use]
     pub fn blobs(&self) -> Vec<&Descriptor> {
         match &self.children {
-            Children::Blobs { config, layers } => std::iter::once(config).chain(layers).collect(),
-            Children::Manifests(_) => Vec::new(),
+            Children::Blobs { config, layers } => config.iter().chain(layers).collect(),
+            Children::Manifests(listed) => listed.iter().filter(|child| child.kind() == ContentKind::Blob).collect(),
         }
     }
 
-    /// Every manifest that an index lists.
+    /// Everything that an index lists but for known blobs. Of a child without a known type only its content tells whether it is
+    /// a manifest.
     #[must_use]
-    pub fn manifests(&self) -> &[Descriptor] {
+    pub fn manifests(&self) -> Vec<&Descriptor> {
         match &self.children {
-            Children::Blobs { .. } => &[],
-            Children::Manifests(manifests) => manifests,
+            Children::Blobs { .. } => Vec::new(),
+            Children::Manifests(listed) => listed.iter().filter(|child| child.kind() != ContentKind::Blob).collect(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn manifest(media_type: &str, body: serde_json::Value) -> Manifest {
-        Manifest::new(MediaType::new(media_type), body.to_string().into())
-    }
-
-    fn blob(size: i64) -> serde_json::Value {
-        serde_json::json!({"mediaType": "application/octet-stream", "digest": Digest::of(b"x").to_string(), "size": size})
-    }
-
-    #[test]
-    fn an_image_of_either_family_shows_its_blobs_and_subject() {
-        for media_type in [MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST] {
-            let body =
-                serde_json::json!({"schemaVersion": 2, "config": blob(1), "layers": [blob(2)], "subject": blob(3)});
-            let view = manifest(media_type, body).view().unwrap();
-            assert_eq!(view.blobs().len(), 2);
-            assert_eq!(view.subject, Some(Digest::of(b"x")));
-            assert_eq!(view.artifact_type.as_deref(), Some("application/octet-stream"));
-        }
-    }
-
-    #[test]
-    fn an_index_with_unknown_platforms_and_none_is_read() {
-        let mut child = blob(2);
-        child["platform"] = serde_json::json!({"os": "plan9", "architecture": "mips9000"});
-        let body = serde_json::json!({"schemaVersion": 2, "manifests": [child, blob(3)], "subject": blob(1)});
-        let view = manifest(MediaType::OCI_INDEX, body).view().unwrap();
-        assert_eq!(view.manifests()[0].platform.as_ref().unwrap().to_string(), "plan9/mips9000");
-        assert_eq!(view.manifests()[1].platform, None);
-        assert!(view.subject.is_some());
-    }
-
-    #[test]
-    fn schema_1_is_refused_by_name_whatever_type_it_claims() {
-        for media_type in [MediaType::DOCKER_MANIFEST, "application/vnd.docker.distribution.manifest.v1+prettyjws"] {
-            let error = manifest(media_type, serde_json::json!({"schemaVersion": 1})).view().unwrap_err();
-            assert!(matches!(error, ManifestError::Schema1), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_body_that_lies_about_its_shape_is_an_error_and_no_panic() {
-        for body in ["", "{}", "[]", "{\"schemaVersion\":2,\"manifests\":[{}]}"] {
-            for media_type in MediaType::ACCEPTED {
-                assert!(Manifest::new(MediaType::new(media_type), body.into()).view().is_err(), "{body} {media_type}");
-            }
-        }
-        let negative = serde_json::json!({"schemaVersion": 2, "config": blob(-1), "layers": []});
-        assert!(manifest(MediaType::OCI_MANIFEST, negative).view().is_err());
-        let many = serde_json::json!({"schemaVersion": 2, "manifests": vec![blob(1); MAX_CHILDREN + 1]});
-        assert!(matches!(manifest(MediaType::OCI_INDEX, many).view(), Err(ManifestError::TooManyChildren(1025))));
-    }
-
-    #[test]
-    fn a_content_type_that_names_no_manifest_gives_way_to_the_body() {
-        let body = serde_json::json!({"schemaVersion": 2, "config": blob(1), "layers": []}).to_string();
-        let received = Manifest::received(Some(&MediaType::new("application/json")), body.clone().into(), None);
-        assert_eq!(received.media_type().as_str(), MediaType::OCI_MANIFEST);
-        let received = Manifest::received(Some(&MediaType::new(MediaType::DOCKER_MANIFEST)), body.into(), None);
-        assert_eq!(received.media_type().as_str(), MediaType::DOCKER_MANIFEST);
     }
 }

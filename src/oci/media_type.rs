@@ -11,6 +11,28 @@ use oci_client::manifest as known;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MediaType(Arc<str>);
 
+/// The kind of content that a media type names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContentKind {
+    /// A manifest or an index.
+    Manifest,
+    /// A layer, a configuration or another blob.
+    Blob,
+    /// A type that says neither: only the content itself tells.
+    Unknown,
+}
+
+/// What the types of known blobs begin with: layers and configurations of both families, BuildKit's cache and plain bytes.
+const BLOBS: [&str; 7] = [
+    "application/vnd.oci.image.layer.",
+    "application/vnd.oci.image.config.",
+    "application/vnd.oci.empty.",
+    "application/vnd.docker.image.rootfs.",
+    "application/vnd.docker.container.image.",
+    "application/vnd.buildkit.cacheconfig.",
+    "application/octet-stream",
+];
+
 impl MediaType {
     /// The OCI image manifest.
     pub const OCI_MANIFEST: &'static str = known::OCI_IMAGE_MEDIA_TYPE;
@@ -20,9 +42,19 @@ impl MediaType {
     pub const DOCKER_MANIFEST: &'static str = known::IMAGE_MANIFEST_MEDIA_TYPE;
     /// Docker's manifest list.
     pub const DOCKER_LIST: &'static str = known::IMAGE_MANIFEST_LIST_MEDIA_TYPE;
+    /// The artifact manifest of the release candidates of image-spec 1.1, which registries still hold.
+    pub const OCI_ARTIFACT: &'static str = "application/vnd.oci.artifact.manifest.v1+json";
+    /// The artifact manifest of ORAS, from which the OCI one was made.
+    pub const ORAS_ARTIFACT: &'static str = "application/vnd.cncf.oras.artifact.manifest.v1+json";
     /// What a client that can read all of the above sends as `Accept`.
-    pub const ACCEPTED: [&'static str; 4] =
-        [Self::OCI_INDEX, Self::DOCKER_LIST, Self::OCI_MANIFEST, Self::DOCKER_MANIFEST];
+    pub const ACCEPTED: [&'static str; 6] = [
+        Self::OCI_INDEX,
+        Self::DOCKER_LIST,
+        Self::OCI_MANIFEST,
+        Self::DOCKER_MANIFEST,
+        Self::OCI_ARTIFACT,
+        Self::ORAS_ARTIFACT,
+    ];
 
     /// Takes the type out of a `Content-Type`: parameters such as `; charset=utf-8` are dropped.
     #[must_use]
@@ -42,7 +74,23 @@ impl MediaType {
         matches!(self.as_str(), Self::OCI_INDEX | Self::DOCKER_LIST)
     }
 
-    /// Whether content of this type is a manifest of either shape.
+    /// Whether content of this type is an artifact manifest: blobs without a configuration.
+    #[must_use]
+    pub fn is_artifact(&self) -> bool {
+        matches!(self.as_str(), Self::OCI_ARTIFACT | Self::ORAS_ARTIFACT)
+    }
+
+    /// The kind of content that has this type.
+    #[must_use]
+    pub fn kind(&self) -> ContentKind {
+        if self.is_manifest() || self.is_schema_1() {
+            return ContentKind::Manifest;
+        }
+        let is_blob = BLOBS.iter().any(|beginning| self.as_str().starts_with(beginning));
+        if is_blob { ContentKind::Blob } else { ContentKind::Unknown }
+    }
+
+    /// Whether content of this type is a manifest of any shape.
     #[must_use]
     pub fn is_manifest(&self) -> bool {
         Self::ACCEPTED.contains(&self.as_str())

@@ -6,7 +6,10 @@
 mod derive;
 mod descriptor;
 mod digest;
+mod document;
 mod manifest;
+#[cfg(test)]
+mod manifest_tests;
 mod media_type;
 mod name;
 mod platform;
@@ -17,8 +20,8 @@ pub use derive::{DerivedIndex, derive_index};
 pub use descriptor::Descriptor;
 pub use digest::{Digest, DigestError, Digester};
 pub use manifest::{Children, MAX_CHILDREN, Manifest, ManifestError, ManifestView};
-pub use media_type::MediaType;
-pub use name::{NameError, RegistryHost, RepositoryName, Tag};
+pub use media_type::{ContentKind, MediaType};
+pub use name::{NameError, RegistryHost, RepositoryName, Tag, names_host};
 pub use platform::{Platform, PlatformError};
 pub use reference::{ManifestRef, Reference, ReferenceError, Repository};
-pub use sign::{SignatureTag, referrers_tag, signature_tags};
+pub use sign::{SignatureTag, has_form_of_referrers_tag, referrers_tag, signature_tags};

@@ -1,6 +1,7 @@
 //! Names on the wire: registry hosts, repository names and tags, each in the grammar of
 //! distribution-spec, "Pulling manifests".
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -58,6 +59,14 @@ impl RegistryHost {
         &*self.0 == "docker.io"
     }
 
+    /// The host as a reference begins with it, so that [`names_host`] holds and the reference is read as this host
+    /// again. A host of one label without a port is in upper case: `myregistry/app` would be a repository of Docker
+    /// Hub.
+    #[must_use]
+    pub fn in_reference(&self) -> Cow<'_, str> {
+        if names_host(&self.0) { Cow::Borrowed(&self.0) } else { Cow::Owned(self.0.to_ascii_uppercase()) }
+    }
+
     /// The host without its port (an IPv6 address keeps its brackets).
     #[must_use]
     pub fn name(&self) -> &str {
@@ -66,6 +75,14 @@ impl RegistryHost {
             _ => &self.0,
         }
     }
+}
+
+/// Tells whether the text before the first `/` of a reference names a registry, by Docker's rule: it has a `.`, a `:`
+/// or an upper-case letter, or is `localhost`. Any other one is a part of a repository's name at Docker Hub
+/// (distribution/reference, `splitDockerDomain`). The readers and the printers of references share this one rule.
+#[must_use]
+pub fn names_host(first: &str) -> bool {
+    first == "localhost" || first.contains(['.', ':', '[']) || first.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 impl FromStr for RegistryHost {
@@ -187,5 +204,22 @@ mod tests {
         assert_eq!("[::1]:5000".parse::<RegistryHost>().unwrap().name(), "[::1]");
         assert_eq!("[::1]".parse::<RegistryHost>().unwrap().name(), "[::1]");
         assert_eq!("h:5".parse::<RegistryHost>().unwrap().name(), "h");
+    }
+
+    #[test]
+    fn a_host_begins_a_reference_in_a_form_that_names_it() {
+        for (host, written) in [
+            ("MyRegistry", "MYREGISTRY"),
+            ("my_registry", "MY_REGISTRY"),
+            ("registry:5000", "registry:5000"),
+            ("localhost", "localhost"),
+            ("GHCR.io", "ghcr.io"),
+            ("[::1]", "[::1]"),
+        ] {
+            let host: RegistryHost = host.parse().unwrap();
+            assert_eq!(host.in_reference(), written);
+            assert!(names_host(written), "{written}");
+            assert_eq!(written.parse::<RegistryHost>().unwrap(), host);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Digest, DigestError, NameError, RegistryHost, RepositoryName, Tag};
+use super::{Digest, DigestError, NameError, RegistryHost, RepositoryName, Tag, names_host};
 
 /// Where a name is that begins with no host.
 const DOCKER_HUB: &str = "docker.io";
@@ -19,7 +19,7 @@ pub struct Repository {
 
 impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.host, self.name)
+        write!(f, "{}/{}", self.host.in_reference(), self.name)
     }
 }
 
@@ -61,8 +61,9 @@ impl From<Digest> for ManifestRef {
 
 /// A repository with, perhaps, a tag and a digest: `ubuntu:24.04@sha256:…`.
 ///
-/// Read by Docker's rules: a first part without `.` or `:` that is not `localhost` is no host, so `ubuntu` is
-/// `docker.io/library/ubuntu`. Unlike Docker, a missing tag stays missing: it means the whole repository.
+/// Read by Docker's rules ([`names_host`]): a first part without `.`, `:` or an upper-case letter that is not
+/// `localhost` is no host, so `ubuntu` is `docker.io/library/ubuntu`. Unlike Docker, a missing tag stays missing: it
+/// means the whole repository. The printed form is read as the same value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
     /// The repository.
@@ -122,25 +123,18 @@ impl FromStr for Reference {
     }
 }
 
-/// Docker's rules for host and `library/`, with two mends: an upper-case letter in the host is no error, and an IPv6
-/// address is a host.
+/// Docker's rules for host and `library/`. What is a host by [`names_host`] is one in the grammar of [`RegistryHost`],
+/// so that a reference and a key of `registries` take the same hosts: upper-case letters, `_` and IPv6 addresses too.
 fn repository(name: &str, whole: &str) -> Result<Repository, ReferenceError> {
     let (first, rest) = name.split_once('/').unwrap_or(("", name));
-    if first.starts_with('[') || has_upper_case(first) {
-        return repository_of(first.parse()?, rest).map_err(ReferenceError::from);
+    let (host, path) = if names_host(first) { (first, rest) } else { (DOCKER_HUB, name) };
+    if has_upper_case(path) {
+        return Err(NameError::Repository(path.to_owned()).into());
     }
-    if has_upper_case(rest) {
-        return Err(NameError::Repository(rest.to_owned()).into());
-    }
-    let refused = || ReferenceError::Shape(whole.to_owned());
-    let (host, path) = match first {
-        host if host.contains(['.', ':']) || host == "localhost" => (host, rest),
-        _ => (DOCKER_HUB, name),
+    let refused = |error: NameError| {
+        if names_host(first) { error.into() } else { ReferenceError::Shape(whole.to_owned()) }
     };
-    if !is_domain(host) {
-        return Err(refused());
-    }
-    repository_of(host.parse()?, path).map_err(|_| refused())
+    repository_of(host.parse()?, path).map_err(refused)
 }
 
 /// The repository at this path of a host. What Docker Hub has outside any namespace is in `library`.
@@ -151,18 +145,6 @@ fn repository_of(host: RegistryHost, path: &str) -> Result<Repository, NameError
         path.parse()
     };
     Ok(Repository { name: name?, host })
-}
-
-/// Labels of letters, digits and inner `-`, then perhaps the digits of a port. A name with `_` in it is a host as well
-/// where it would do as the first part of a path, which has no port.
-fn is_domain(host: &str) -> bool {
-    let (name, port) = host.split_once(':').unwrap_or((host, "0"));
-    let label = |label: &str| {
-        let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-        !label.is_empty() && label.bytes().all(good) && !label.starts_with('-') && !label.ends_with('-')
-    };
-    let of_labels = name.split('.').all(label) && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-    of_labels || RepositoryName::from_str(host).is_ok()
 }
 
 fn has_upper_case(text: &str) -> bool {
@@ -229,35 +211,18 @@ mod tests {
     fn a_text_that_docker_refuses_is_refused() {
         let shape = |text: &str| format!("{text:?} is not a reference: expected [host/]repository[:tag][@digest]");
         let digest = Digest::of(b"x");
-        for text in [
-            "/a",
-            "a/",
-            "a//b",
-            "a b",
-            "é",
-            "-a",
-            "a-",
-            "a..b",
-            "a:b:c",
-            "h:1/a:b:c",
-            "h:x/a",
-            "h:/a",
-            "h:1:2/a",
-            "a..b/c",
-            "-a.b/c",
-            "a-.b/c",
-            "my_host:80/a",
-            "[::1]",
-            "h.example/",
-            &format!("@{digest}"),
-            "a:b]",
-        ] {
+        for text in
+            ["/a", "a/", "a//b", "a b", "é", "-a", "a-", "a..b", "a:b:c", "[::1]", &format!("@{digest}"), "a:b]"]
+        {
             let error = text.parse::<Reference>().unwrap_err().to_string();
             assert_eq!(error, shape(text));
         }
         let message = |text: &str| text.parse::<Reference>().unwrap_err().to_string();
-        assert!(message("h:99999/a").starts_with(r#""h:99999" is not a registry host"#));
-        assert!(message("[zz]/a").starts_with(r#""[zz]" is not a registry host"#));
+        for host in ["h:99999", "h:x", "h:", "h:1:2", "a..b", "-a.b", "a-.b", "[zz]"] {
+            assert!(message(&format!("{host}/a")).starts_with(&format!("{host:?} is not a registry host")));
+        }
+        assert!(message("h:1/a:b:c").starts_with(r#""a:b" is not a repository name"#));
+        assert!(message("h.example/").starts_with(r#""" is not a repository name"#));
         assert!(message("GHCR.io/a//b").starts_with(r#""a//b" is not a repository name"#));
         assert!(message("Docker.io/a..b").starts_with(r#""a..b" is not a repository name"#));
         assert!(message("a:é").starts_with(r#""é" is not a tag"#));
@@ -265,14 +230,19 @@ mod tests {
 
     #[test]
     fn a_host_with_upper_case_letters_has_the_same_rules() {
+        assert_eq!(read("my_host:80/a"), "my_host:80/a");
         assert_eq!(read("Docker.io/ubuntu"), "docker.io/library/ubuntu");
-        assert_eq!(read("GHCR/a"), "ghcr/a");
+        assert_eq!(read("GHCR/a"), "GHCR/a");
+        assert_eq!(read("MyRegistry/a:1"), "MYREGISTRY/a:1");
+        assert_eq!(read("Localhost/a"), "localhost/a");
     }
 
-    /// What oci-client makes of a text, with the two mends: it sees a host that it knows in place of one that it does not.
+    /// The reading of oci-client, with three mends: it sees a host that it knows in place of one that it does not.
     fn oracle(text: &str) -> Option<Reference> {
         let mended = text.split_once('/').filter(|(first, _)| {
-            !first.contains('@') && (first.starts_with('[') || first.bytes().any(|b| b.is_ascii_uppercase()))
+            let is_ours =
+                first.starts_with('[') || first.contains('_') || first.bytes().any(|b| b.is_ascii_uppercase());
+            !first.contains('@') && names_host(first) && is_ours
         });
         let known: oci_client::Reference = match mended {
             Some((_, rest)) => format!("h.example/{rest}").parse().ok()?,
@@ -346,6 +316,16 @@ mod tests {
             rng_seed: proptest::test_runner::RngSeed::Fixed(7),
             ..ProptestConfig::default()
         })]
+
+        #[test]
+        fn a_printed_reference_is_read_as_the_same_value(text in of_parts()) {
+            if let Ok(reference) = text.parse::<Reference>() {
+                let printed = reference.to_string();
+                prop_assert_eq!(printed.parse::<Reference>(), Ok(reference.clone()), "{}", printed);
+                let repository = reference.repository.to_string();
+                prop_assert_eq!(repository.parse::<Reference>().map(|read| read.repository), Ok(reference.repository));
+            }
+        }
 
         #[test]
         fn references_are_read_as_oci_client_reads_them(text in prop_oneof![

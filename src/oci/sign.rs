@@ -19,6 +19,14 @@ pub fn signature_tags(subject: &Digest) -> [Tag; 3] {
     ["sig", "att", "sbom"].map(|suffix| format!("{tag}.{suffix}").parse().expect("a digest makes a valid tag"))
 }
 
+/// Whether a tag has the form of the fallback tag of some subject: an algorithm, `-` and 64 lower-case hex digits. The form alone
+/// says nothing: some tools keep images under such tags.
+#[must_use]
+pub fn has_form_of_referrers_tag(tag: &Tag) -> bool {
+    let hex = Digest::ALGORITHMS.iter().find_map(|name| tag.as_str().strip_prefix(name)?.strip_prefix('-'));
+    hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+}
+
 /// A tag read as one of the two schemes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignatureTag {
@@ -29,12 +37,13 @@ pub enum SignatureTag {
 }
 
 impl SignatureTag {
-    /// Reads `sha256-<64 hex>` and `sha256-<64 hex>.sig`, `.att`, `.sbom`; anything else is an ordinary tag.
+    /// Reads `sha256-<64 hex>` and `sha256-<64 hex>.sig`, `.att`, `.sbom`, and the same of `blake3`; anything else is an ordinary
+    /// tag. A tag of a `sha512` subject has half of its digits, which make no digest.
     #[must_use]
     pub fn read(tag: &Tag) -> Option<Self> {
-        let hex = tag.as_str().strip_prefix("sha256-")?;
+        let (algorithm, hex) = tag.as_str().split_once('-')?;
         let (hex, suffix) = hex.split_once('.').map_or((hex, None), |(hex, suffix)| (hex, Some(suffix)));
-        let subject: Digest = format!("sha256:{hex}").parse().ok()?;
+        let subject: Digest = format!("{algorithm}:{hex}").parse().ok()?;
         match suffix {
             None => Some(Self::Referrers(subject)),
             Some("sig" | "att" | "sbom") => Some(Self::Cosign(subject)),
@@ -65,5 +74,18 @@ mod tests {
         for ordinary in ["latest", "sha256-abc", "sha256-abc.sig"] {
             assert_eq!(SignatureTag::read(&ordinary.parse().unwrap()), None);
         }
+    }
+
+    #[test]
+    fn referrers_tags_of_all_algorithms_have_their_form() {
+        for like in [Digest::of(b""), Digest::Sha512([7; 64]), Digest::Blake3([7; 32])] {
+            let tag = referrers_tag(&like.same_algorithm_of(b"image"));
+            assert!(has_form_of_referrers_tag(&tag), "{tag}");
+        }
+        for ordinary in ["latest", "sha256-abc", "md5-d41d8cd98f00b204e9800998ecf8427e"] {
+            assert!(!has_form_of_referrers_tag(&ordinary.parse().unwrap()), "{ordinary}");
+        }
+        let signature = &signature_tags(&Digest::of(b"image"))[0];
+        assert!(!has_form_of_referrers_tag(signature));
     }
 }

@@ -11,7 +11,8 @@ use crate::oci::{Digest, DigestError, NameError, Tag};
 /// One pattern of `include` or `exclude`. It always speaks about the whole tag, never about a part of it.
 ///
 /// - `re:` before a regular expression: `re:v\d+` takes `v1`, not `v1-evil`;
-/// - `@` before a digest pins content, whatever tag it has: `@sha256:…`;
+/// - `@` before a digest pins content, whatever tag it has: `@sha256:…`; with a tag before the `@` the content gets
+///   that tag at the target, whatever the source's tag stands for: `2.4.1@sha256:…`;
 /// - anything else is a glob: `*`, `?`, `[a-c]`, `[!a-c]`, `{a,b}`. Without any of these it is one tag, literally.
 ///
 /// Prints as it was written; two patterns are equal when they are written the same.
@@ -27,6 +28,7 @@ enum Kind {
     Glob(GlobMatcher),
     Regex(Regex),
     Digest(Digest),
+    Pin(Tag, Digest),
 }
 
 /// Why a text is not a [`Pattern`].
@@ -59,7 +61,7 @@ pub enum PatternError {
         /// What is wrong with it.
         reason: String,
     },
-    /// What stands behind `@` is no digest.
+    /// The text behind `@` is no digest.
     #[error("{pattern:?} pins no digest: {source}")]
     Digest {
         /// The pattern as written.
@@ -82,14 +84,15 @@ fn hint(character: char) -> &'static str {
 }
 
 impl Pattern {
-    /// Whether the tag as a whole is of this pattern. A pinned digest matches no tag.
+    /// Whether the tag as a whole is of this pattern. A pinned digest matches no tag, not even its own: it chooses
+    /// content.
     #[must_use]
     pub fn matches(&self, tag: &Tag) -> bool {
         match &self.kind {
             Kind::Literal(literal) => literal == tag,
             Kind::Glob(glob) => glob.is_match(tag.as_str()),
             Kind::Regex(regex) => regex.is_match(tag.as_str()),
-            Kind::Digest(_) => false,
+            Kind::Digest(_) | Kind::Pin(..) => false,
         }
     }
 
@@ -102,12 +105,46 @@ impl Pattern {
         }
     }
 
-    /// The digest that this pattern pins, where it is one.
+    /// The digest that this pattern pins, with or without a tag.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         match self.kind {
-            Kind::Digest(digest) => Some(digest),
+            Kind::Digest(digest) | Kind::Pin(_, digest) => Some(digest),
             _ => None,
+        }
+    }
+
+    /// The tag that a pinned digest gets, and that digest. `None` for a digest without a tag.
+    #[must_use]
+    pub fn pin(&self) -> Option<(&Tag, Digest)> {
+        match &self.kind {
+            Kind::Pin(tag, digest) => Some((tag, *digest)),
+            _ => None,
+        }
+    }
+
+    /// `false` where no tag can be of both patterns.
+    #[must_use]
+    pub fn may_meet(&self, other: &Self) -> bool {
+        let tag = |pattern: &Self| pattern.literal().or(pattern.pin().map(|(tag, _)| tag)).cloned();
+        match (tag(self), tag(other)) {
+            (Some(one), Some(other)) => one == other,
+            (Some(tag), None) => other.matches(&tag),
+            (None, Some(tag)) => self.matches(&tag),
+            (None, None) if self.digest().is_some() || other.digest().is_some() => false,
+            (None, None) => {
+                let (one, other) = (self.fixed_start(), other.fixed_start());
+                one.starts_with(other) || other.starts_with(one)
+            }
+        }
+    }
+
+    /// The text with which every tag of this pattern begins.
+    fn fixed_start(&self) -> &str {
+        let special = |c: char| matches!(c, '*' | '?' | '[' | '{');
+        match &self.kind {
+            Kind::Glob(_) => self.text.split(special).next().unwrap_or_default(),
+            _ => "",
         }
     }
 }
@@ -123,6 +160,10 @@ impl FromStr for Pattern {
         } else if let Some(digest) = text.strip_prefix('@') {
             let digest = digest.parse();
             Kind::Digest(digest.map_err(|source| PatternError::Digest { pattern: text.to_owned(), source })?)
+        } else if let Some((tag, digest)) = text.split_once('@') {
+            let digest = digest.parse();
+            let digest = digest.map_err(|source| PatternError::Digest { pattern: text.to_owned(), source })?;
+            Kind::Pin(tag.parse()?, digest)
         } else {
             glob(text)?
         };
@@ -227,6 +268,32 @@ mod tests {
         let pattern: Pattern = format!("@{digest}").parse().unwrap();
         assert_eq!((pattern.digest(), pattern.to_string()), (Some(digest), format!("@{digest}")));
         assert!(!pattern.matches(&"x".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_pin_names_its_tag_and_its_content() {
+        let digest = Digest::of(b"x");
+        let pattern: Pattern = format!("2.4.1@{digest}").parse().unwrap();
+        let tag: Tag = "2.4.1".parse().unwrap();
+        assert_eq!((pattern.pin(), pattern.digest()), (Some((&tag, digest)), Some(digest)));
+        assert!(!pattern.matches(&tag) && pattern.literal().is_none());
+        for bad in
+            [format!("2.*@{digest}"), "v1@sha256:00".to_owned(), format!("v1@{digest}@{digest}"), "v1@".to_owned()]
+        {
+            assert!(bad.parse::<Pattern>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn patterns_meet_unless_no_tag_can_be_of_both() {
+        let meet = |one: &str, other: &str| {
+            let (one, other): (Pattern, Pattern) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(one.may_meet(&other), other.may_meet(&one));
+            one.may_meet(&other)
+        };
+        let digest = Digest::of(b"x");
+        assert!(meet("a-*", "a-b*") && meet("*", "re:x") && meet("v1", "v*") && meet(&format!("v1@{digest}"), "v1"));
+        assert!(!meet("a-*", "b-*") && !meet("v1", "v2") && !meet("v1", "re:w.*") && !meet(&format!("@{digest}"), "*"));
     }
 
     #[test]

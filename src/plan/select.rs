@@ -1,7 +1,7 @@
 //! Which tags of a repository an entry is about, and why.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use semver::Version;
 
@@ -12,12 +12,13 @@ use crate::oci::{Digest, SignatureTag, Tag};
 /// The choice of tags. The default chooses every tag.
 ///
 /// A tag is chosen when an `include` matches it (or there is none), no `exclude` does, its version is in `semver`, and
-/// it is among the `newest` of what is left.
+/// it is among the `newest` of what is left. A pinned tag (`2.4.1@sha256:…`) is chosen with its digest, whatever the
+/// source's tag stands for, unless an `exclude` matches it; `semver` and `newest` do not count it.
 ///
-/// Two kinds of tags stand for other content. The specification's fallback list of referrers (`sha256-<hex>`) is never
-/// chosen: it is written anew for its subject. Cosign's tags (`sha256-<hex>.sig`) are chosen like any other, but with
-/// `semver` or `newest`, which say nothing about them, they are out by themselves and follow their subject; they never
-/// count for `at_least`.
+/// Two kinds of tags may stand for other content: `sha256-<hex>`, under which registries without the referrers API keep the
+/// list of referrers of a subject, and cosign's tags (`sha256-<hex>.sig`). They are chosen like any other, and the content of
+/// the first tells later whether it is such a list. With `semver` or `newest`, which say nothing about them, they are out and
+/// follow their subject; they never count for `at_least`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Selection {
     /// Patterns of which one must match; empty means every tag.
@@ -37,8 +38,12 @@ pub struct Selection {
 pub struct Selected {
     /// The chosen tags, the newest first, as `newest` orders them.
     pub tags: Vec<Tag>,
-    /// The pinned digests.
+    /// The digests that are pinned without a tag.
     pub digests: Vec<Digest>,
+    /// The tags that are pinned, each with the digest that it is to have. None of them is among `tags`.
+    pub pins: BTreeMap<Tag, Digest>,
+    /// The number of tags and pinned digests that were chosen, signatures left out.
+    pub found: usize,
     /// One verdict for each tag that was given.
     pub verdicts: Vec<Verdict>,
     /// Set where fewer were found than `at_least` wants.
@@ -60,7 +65,7 @@ pub struct Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the selection found {found}, but `at_least` wants {wanted}")]
 pub struct Shortfall {
-    /// How many tags and pinned digests were chosen, signatures left out.
+    /// The number of tags and pinned digests that were chosen, signatures left out.
     pub found: usize,
     /// How many there must be.
     pub wanted: usize,
@@ -80,10 +85,11 @@ impl Selection {
     /// Chooses among `tags`. A tag that is given twice is looked at once.
     #[must_use]
     pub fn select(&self, tags: Vec<Tag>) -> Selected {
+        let pins = self.pins();
         let mut seen = HashSet::new();
         let mut judged: Vec<(Tag, Result<String, String>)> = tags
             .into_iter()
-            .filter(|tag| seen.insert(tag.clone()))
+            .filter(|tag| !pins.contains_key(tag) && seen.insert(tag.clone()))
             .map(|tag| {
                 let judgement = self.judge(&tag);
                 (tag, judgement)
@@ -96,10 +102,14 @@ impl Selection {
         let mut newest_first: Vec<Tag> = chosen(&judged).cloned().collect();
         newest_first.sort_by_cached_key(age);
         let counted = |tag: &Tag| SignatureTag::read(tag).is_none();
-        let found = newest_first.iter().filter(|tag| counted(tag)).count() + digests.len();
+        let found = newest_first.iter().filter(|tag| counted(tag)).count() + digests.len() + pins.len();
+        let pinned = pins.iter().map(|(tag, digest)| (tag.clone(), Ok(format!("pinned to {digest}"))));
+        judged.extend(pinned);
         Selected {
             tags: newest_first,
             digests,
+            pins,
+            found,
             shortfall: self.at_least.filter(|wanted| found < *wanted).map(|wanted| Shortfall { found, wanted }),
             verdicts: judged.into_iter().map(Verdict::from).collect(),
         }
@@ -116,18 +126,42 @@ impl Selection {
         named.then(|| self.include.iter().filter_map(Pattern::literal).collect())
     }
 
-    /// The pinned digests, each once.
+    /// The tags that are pinned and not excluded, each with its digest.
+    #[must_use]
+    pub fn pins(&self) -> BTreeMap<Tag, Digest> {
+        let pins = self.include.iter().filter_map(Pattern::pin);
+        let wanted = pins.filter(|(tag, _)| !self.exclude.iter().any(|pattern| pattern.matches(tag)));
+        wanted.map(|(tag, digest)| (tag.clone(), digest)).collect()
+    }
+
+    /// `true` for a tag that is chosen as far as its name tells: by all but `newest`, which depends on the other tags.
+    /// A pinned tag is not.
+    #[must_use]
+    pub fn takes(&self, tag: &Tag) -> bool {
+        !self.include.iter().filter_map(Pattern::pin).any(|(pinned, _)| pinned == tag) && self.judge(tag).is_ok()
+    }
+
+    /// Whether every tag is chosen, whatever its name.
+    #[must_use]
+    pub fn takes_every_tag(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty() && self.semver.is_none() && self.newest.is_none()
+    }
+
+    /// The digests that are pinned without a tag, each once.
     fn pinned(&self) -> Vec<Digest> {
         let unwanted: BTreeSet<Digest> = self.exclude.iter().filter_map(Pattern::digest).collect();
         let mut seen = unwanted;
-        self.include.iter().filter_map(Pattern::digest).filter(|digest| seen.insert(*digest)).collect()
+        let untagged = self.include.iter().filter(|pattern| pattern.pin().is_none());
+        untagged.filter_map(Pattern::digest).filter(|digest| seen.insert(*digest)).collect()
     }
 
     /// All but `newest`, which depends on the other tags: the reason why a tag is in, or why it is out.
     fn judge(&self, tag: &Tag) -> Result<String, String> {
         match SignatureTag::read(tag) {
-            Some(SignatureTag::Referrers(subject)) => {
-                return Err(format!("the referrers list of {subject}, which follows its subject"));
+            Some(SignatureTag::Referrers(subject)) if self.semver.is_some() || self.newest.is_some() => {
+                return Err(format!(
+                    "named as the referrers list of {subject}, about which `semver` and `newest` say nothing"
+                ));
             }
             Some(SignatureTag::Cosign(subject)) if self.semver.is_some() || self.newest.is_some() => {
                 return Err(format!("a signature of {subject}, which follows its subject"));
@@ -253,13 +287,14 @@ mod tests {
     }
 
     #[test]
-    fn the_referrers_list_of_a_subject_is_never_chosen() {
+    fn a_tag_named_as_a_referrers_list_is_chosen_but_for_semver_and_newest() {
         let subject = Digest::of(b"image");
         let tag = referrers_tag(&subject);
         let selection = Selection { include: patterns(&["*"]), ..Selection::default() };
-        let verdict = &selection.select(vec![tag.clone()]).verdicts[0];
-        assert!(!verdict.chosen);
-        assert_eq!(verdict.why, format!("the referrers list of {subject}, which follows its subject"));
+        assert!(selection.select(vec![tag.clone()]).verdicts[0].chosen);
+        let selection = Selection { newest: Some(2), ..selection };
+        let verdict = &selection.select(vec![tag]).verdicts[0];
+        assert!(!verdict.chosen && verdict.why.contains(&subject.to_string()), "{}", verdict.why);
     }
 
     #[test]
@@ -293,6 +328,23 @@ mod tests {
         let selection = Selection { include: patterns(&[&pin, &pin]), at_least: Some(1), ..Selection::default() };
         let selected = selection.select(tags(&["v1"]));
         assert_eq!((selected.digests, selected.tags, selected.shortfall), (vec![digest], vec![], None));
+    }
+
+    #[test]
+    fn a_pinned_tag_is_chosen_with_its_digest_alone() {
+        let digest = Digest::of(b"x");
+        let pin = format!("v1@{digest}");
+        let mut selection =
+            Selection { include: patterns(&["v*", &pin]), newest: Some(1), at_least: Some(2), ..Selection::default() };
+        let selected = selection.select(tags(&["v1", "v0"]));
+        assert_eq!((selected.tags, selected.shortfall), (tags(&["v0"]), None));
+        assert_eq!(selected.pins, BTreeMap::from([("v1".parse().unwrap(), digest)]));
+        assert_eq!(selected.verdicts[1].why, format!("pinned to {digest}"));
+        assert!(selection.takes(&"v2".parse().unwrap()) && !selection.takes(&"v1".parse().unwrap()));
+        selection.exclude = patterns(&["v1"]);
+        assert_eq!(selection.select(tags(&["v1"])).pins, BTreeMap::new());
+        let pins_alone = Selection { include: patterns(&[&pin]), ..Selection::default() };
+        assert_eq!(pins_alone.literals(), Some(vec![]), "nothing has to be listed");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::quota::Reads;
 use super::retry::Kind;
 use super::scope::Scopes;
 use super::transport::{Call, Expects, Payload};
-use crate::oci::{Children, Descriptor, Digest, Manifest, ManifestRef, MediaType};
+use crate::oci::{ContentKind, Descriptor, Digest, Manifest, ManifestRef, MediaType};
 use crate::store::{ErrorKind, ReferrerLink, Step, StoreError};
 
 /// The largest manifest that is read unless more is set (distribution-spec asks registries for 4 MiB at least).
@@ -83,7 +83,9 @@ impl Repository {
         reference: &ManifestRef,
     ) -> Result<Call, StoreError> {
         let url = self.url(context, &format!("manifests/{reference}"))?;
-        let accepted = HeaderValue::from_str(&MediaType::ACCEPTED.join(", "));
+        // Some registries answer 404 for a manifest of a type that is not named. Of a type that nobody here knows there is an
+        // answer to name it by, at least.
+        let accepted = HeaderValue::from_str(&format!("{}, */*", MediaType::ACCEPTED.join(", ")));
         let accepted = accepted.map_err(|error| context.error(ErrorKind::Invalid, error))?;
         let reads = match reference {
             _ if method == Method::HEAD => Reads::Free,
@@ -155,10 +157,15 @@ impl Repository {
         if !try_join_all(blobs).await.is_ok_and(|found| found.into_iter().all(|found| found)) {
             return false;
         }
-        let Children::Manifests(children) = &view.children else { return true };
-        let children: Vec<ManifestRef> = children.iter().map(|child| child.digest.into()).collect();
-        let found = try_join_all(children.iter().map(|child| self.head_manifest(child))).await;
-        found.is_ok_and(|found| found.iter().all(Option::is_some))
+        let children = view.manifests();
+        let found = try_join_all(children.iter().map(|child| self.has_child(child))).await;
+        found.is_ok_and(|found| found.into_iter().all(|found| found))
+    }
+
+    /// Whether a child of an index is there: as a manifest, or as a blob where its type does not tell.
+    async fn has_child(&self, child: &Descriptor) -> Result<bool, StoreError> {
+        let is_manifest = self.head_manifest(&child.digest.into()).await?.is_some();
+        Ok(is_manifest || (child.kind() == ContentKind::Unknown && self.head_blob(child).await?))
     }
 
     /// Whether a tag that may not be written says already what it is to say. Amazon's refuse to write an immutable tag

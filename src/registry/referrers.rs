@@ -189,21 +189,27 @@ fn is_like_no_api(answer: &Answer) -> bool {
     }
 }
 
-/// The list to write so that it has everything of both; `None` when nothing is to be added. Entries keep what they say, and the
-/// source's list is taken verbatim where there is none.
+/// The list to write so that it has everything of both; `None` when nothing is to be added. Entries keep what they say, also where
+/// that is wrong (GHCR states another `artifactType`), and the source's list is taken verbatim where there is none and nothing of
+/// it was left behind.
 fn merge(present: Option<&Manifest>, referrers: &Referrers) -> Result<Option<Manifest>, String> {
     let theirs = referrers.fallback.as_ref().map(entries).transpose()?.unwrap_or_default();
     let theirs: HashMap<&str, &Value> = theirs.iter().filter_map(|entry| Some((digest_in(entry)?, entry))).collect();
     let covered = |descriptor: &Descriptor| theirs.contains_key(descriptor.digest.to_string().as_str());
+    let carried: HashSet<String> = referrers.manifests.iter().map(|one| one.digest.to_string()).collect();
     if let (None, Some(fallback)) = (present, &referrers.fallback)
         && referrers.manifests.iter().all(covered)
+        && theirs.keys().all(|digest| carried.contains(*digest))
     {
         return Ok(Some(fallback.clone()));
     }
     let mut list: Value = match present {
-        Some(present) => serde_json::from_slice(present.bytes()).map_err(|error| error.to_string())?,
+        Some(present) => serde_json::from_slice(present.json()).map_err(|error| error.to_string())?,
         None => json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []}),
     };
+    if list.get("manifests").is_none_or(Value::is_null) {
+        list["manifests"] = json!([]);
+    }
     let Some(entries) = list.get_mut("manifests").and_then(Value::as_array_mut) else {
         return Err("the list at the target has no manifests".to_owned());
     };
@@ -225,7 +231,7 @@ fn merge(present: Option<&Manifest>, referrers: &Referrers) -> Result<Option<Man
 }
 
 fn entries(list: &Manifest) -> Result<Vec<Value>, String> {
-    let list: Value = serde_json::from_slice(list.bytes()).map_err(|error| error.to_string())?;
+    let list: Value = serde_json::from_slice(list.json()).map_err(|error| error.to_string())?;
     Ok(list.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default())
 }
 
@@ -279,6 +285,24 @@ mod tests {
         assert_eq!(json["manifests"], json!([entry("a"), entry("b")]));
         assert_eq!(json["x-kept"], 1);
         assert_eq!(merge(Some(&merged), &referrers(&theirs, true)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_list_of_which_some_was_left_behind_is_written_without_that() {
+        let theirs = list(&["a", "b"]);
+        let carried = Referrers { fallback: Some(theirs), ..referrers(&list(&["a"]), false) };
+        let merged = merge(None, &carried).unwrap().unwrap();
+        let json: Value = serde_json::from_slice(merged.bytes()).unwrap();
+        assert_eq!(json["manifests"], json!([entry("a")]), "the entry that is carried keeps what it says");
+    }
+
+    #[test]
+    fn a_list_with_null_for_its_manifests_is_added_to() {
+        let empty = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": null}).to_string();
+        let present = Manifest::new(MediaType::new(MediaType::OCI_INDEX), empty.into());
+        let merged = merge(Some(&present), &referrers(&list(&["a"]), true)).unwrap().unwrap();
+        let json: Value = serde_json::from_slice(merged.bytes()).unwrap();
+        assert_eq!(json["manifests"], json!([entry("a")]));
     }
 
     #[test]

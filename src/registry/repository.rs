@@ -33,7 +33,7 @@ pub struct Repository {
 
 impl Repository {
     pub(crate) fn new(registry: Arc<Registry>, name: RepositoryName) -> Self {
-        let place = format!("{}/{name}", registry.host()).into();
+        let place = format!("{}/{name}", registry.host().in_reference()).into();
         Self { registry, name, party: Party::default(), place, reads: Kind::Read, writes: false }
     }
 

@@ -5,6 +5,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::config::Warning;
 use crate::journal::TagCounts;
 use crate::oci::Digest;
 
@@ -40,6 +41,10 @@ pub struct Snapshot {
     /// The last runs of all entries that failed or took too long, the latest first; 10 at most.
     #[serde(default)]
     pub recent_failures: Vec<FailedRun>,
+    /// Warnings: those of the configuration in force, then those of the last whole run of each entry, about what it
+    /// selected and did not find.
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
     /// The journal.
     pub journal: JournalState,
     /// The last time that the clock was found set back by more than a minute, since the daemon started; `None` where it was not.
@@ -316,6 +321,7 @@ impl Snapshot {
             registries: Vec::new(),
             quotas: Vec::new(),
             recent_failures: Vec::new(),
+            warnings: Vec::new(),
             journal: JournalState::default(),
             clock_set_back: None,
             loop_turned_at: now,

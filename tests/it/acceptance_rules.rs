@@ -123,6 +123,49 @@ fn keep_previous_keeps_the_old_digest_under_a_name_of_its_own() {
 }
 
 #[test]
+fn a_pinned_tag_arrives_with_its_content_wherever_the_source_moved() {
+    let (old, new) = (images::two_platforms(Family::Oci, 5), images::small(Family::Oci, 6));
+    let pair = Pair::with(&format!("tags: {{include: [\"2.4.1@{}\", \"2.*\"]}}", old.digest()));
+    old.put(&pair.source, "app", None);
+    new.put(&pair.source, "app", Some("2.4.1"));
+    new.put(&pair.source, "app", Some("2.5"));
+    let plan = pair.site.run(&["plan", "--explain"]).expect_success().stdout;
+    assert!(plan.contains(&format!("2.4.1: pinned to {}", old.digest())), "{plan}");
+    pair.site.once();
+    assert_eq!(pair.arrived(), set(&["2.4.1", "2.5"]));
+    assert_eq!(pair.target.store().tag("app", "2.4.1"), Some(old.digest()));
+    let evidence = pair.site.evidence(&["--digest", &old.digest().to_string()]);
+    assert_eq!(evidence[0]["tag"], "2.4.1", "{evidence:#?}");
+    assert!(pair.site.once().starts_with("app: nothing changed (2 kept)"));
+    // Whoever moves it at the target: it comes back.
+    pair.target.store().set_tag("app", "2.4.1", new.digest());
+    assert!(pair.site.once().contains("1 replaced"));
+    assert_eq!(pair.target.store().tag("app", "2.4.1"), Some(old.digest()));
+}
+
+#[test]
+fn a_tag_that_one_entry_pins_and_another_follows_is_contested() {
+    let (pinned, moving) = (images::small(Family::Oci, 5), images::small(Family::Oci, 6));
+    let pair = Pair::with("");
+    pinned.put(&pair.source, "app", None);
+    moving.put(&pair.source, "app", Some("v1"));
+    moving.put(&pair.source, "app", Some("v2"));
+    let (source, target) = (pair.source.host(), pair.target.host());
+    let entry = |name: &str, include: &str| {
+        format!(
+            "- {{name: {name}, source: \"{source}/app\", target: \"{target}/app\", tags: {{include: [\"{include}\"]}}}}\n"
+        )
+    };
+    let entries = [entry("pins", &format!("v1@{}", pinned.digest())), entry("follows", "v*")].concat();
+    pair.site.configure(&[source, target], &entries);
+    let output = pair.site.run(&["once"]);
+    assert_eq!(output.code(), 1, "{}", output.stdout);
+    let said = "failed v1 at";
+    assert_eq!(output.stdout.matches(said).count(), 2, "{}", output.stdout);
+    assert_eq!(pair.arrived(), set(&["v2"]));
+}
+
+#[test]
 fn tags_are_chosen_by_pattern_version_and_number() {
     let pair = Pair::with("tags: {include: [\"v*\"], exclude: [\"*-rc*\"], semver: \">=1.1\", newest: 2, at_least: 2}");
     pair.fill(&["v1.0.0", "v1.1.0", "v1.2.0-rc1", "v1.9.0", "v1.10.0", "latest"]);
@@ -559,7 +602,8 @@ fn referrers_that_could_not_be_brought_are_tried_again() {
     sbom.put(&pair.source, "app", None);
     a_day_passes(&pair.site);
     pair.target.set(Fault::ManifestPutFailsFor(sbom.digest().to_string()));
-    assert_eq!(pair.site.run(&["once"]).code(), 1);
+    let output = pair.site.run(&["once"]);
+    assert!(output.code() == 4 && output.stdout.contains("1 left behind"), "{}", output.stdout);
     pair.target.heal();
     pair.site.once();
     assert!(finds(&pair.target, true, "app", &image.digest(), &sbom));

@@ -4,6 +4,7 @@
 mod acceptance_acr;
 mod acceptance_cloud;
 mod acceptance_connections;
+mod acceptance_content;
 mod acceptance_control;
 mod acceptance_copy;
 mod acceptance_credentials;
@@ -36,6 +37,7 @@ mod acceptance_servers;
 mod acceptance_soak;
 mod acceptance_transport;
 mod acceptance_uploads;
+mod acceptance_warnings;
 mod architecture;
 mod client_faults;
 mod conformance;

@@ -128,7 +128,7 @@ async fn a_foreign_layer_is_neither_read_nor_asked_for_nor_sent() {
     let config = from.put_blob("{}");
     let media_type = MediaType::new("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
     let foreign = from.put_blob_as(media_type, bytes(7, 100));
-    let manifest = image(&config, &[&foreign]);
+    let manifest = image(&config, &[&Descriptor { has_urls: true, ..foreign.clone() }]);
     from.put_manifest(&manifest, None);
     let arrival = copy(&batch(&from, &[&to]), "v1", &manifest).await.unwrap();
     assert_eq!(source.count_at(Op::Blob, foreign.digest), 0);

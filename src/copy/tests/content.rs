@@ -2,12 +2,15 @@
 
 use serde_json::{Value, json};
 
-use crate::oci::{Descriptor, Manifest, MediaType};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType};
 
 fn entry(descriptor: &Descriptor) -> Value {
     let mut entry = json!({
         "mediaType": descriptor.media_type.as_str(), "digest": descriptor.digest.to_string(), "size": descriptor.size,
     });
+    if descriptor.has_urls {
+        entry["urls"] = json!(["https://files.example.com/layer.tar.gz"]);
+    }
     if let Some(platform) = &descriptor.platform {
         entry["platform"] = json!({"os": platform.os, "architecture": platform.architecture});
     }
@@ -33,6 +36,24 @@ pub(super) fn image(config: &Descriptor, layers: &[&Descriptor]) -> Manifest {
 pub(super) fn refer(config: &Descriptor, layers: &[&Descriptor], subject: Option<&Manifest>) -> Manifest {
     let layers: Vec<Value> = layers.iter().map(|layer| entry(layer)).collect();
     manifest(MediaType::OCI_MANIFEST, json!({"config": entry(config), "layers": layers}), subject)
+}
+
+/// An artifact manifest of one of the two types: blobs and no configuration.
+pub(super) fn artifact(media_type: &str, blobs: &[&Descriptor], subject: Option<&Manifest>) -> Manifest {
+    let blobs: Vec<Value> = blobs.iter().map(|blob| entry(blob)).collect();
+    manifest(media_type, json!({"artifactType": "application/spdx+json", "blobs": blobs}), subject)
+}
+
+/// An index of entries of a media type, a digest and a size each.
+pub(super) fn raw_index(entries: &[(Option<String>, Digest, u64)]) -> Manifest {
+    let entries = entries.iter().map(|(media_type, digest, size)| {
+        let mut entry = json!({"digest": digest, "size": size});
+        if let Some(media_type) = media_type {
+            entry["mediaType"] = media_type.as_str().into();
+        }
+        entry
+    });
+    manifest(MediaType::OCI_INDEX, json!({"manifests": entries.collect::<Vec<_>>()}), None)
 }
 
 /// An index of what the descriptors name.

@@ -183,6 +183,24 @@ async fn manifests_are_read_a_few_at_a_time_and_a_closure_of_too_many_bytes_is_r
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_image_of_missing_layers_fails_after_the_first_of_them() {
+    let Pair { source, from, target, to } = pair();
+    let config = from.put_blob("{}");
+    let layers: Vec<Descriptor> = (0..5000u32)
+        .map(|at| {
+            let media_type = crate::oci::MediaType::new("application/vnd.oci.image.layer.v1.tar+gzip");
+            Descriptor::new(media_type, crate::oci::Digest::of(&at.to_be_bytes()), 4)
+        })
+        .collect();
+    let image = image(&config, &layers.iter().collect::<Vec<_>>());
+    from.put_manifest(&image, None);
+    let error = copy(&batch(&from, &[&to]), "v1", &image).await.unwrap_err();
+    assert!(layers.iter().any(|layer| error.subject() == Some(layer.digest.to_string())), "{error}");
+    let (reads, begun) = (source.count(Op::Blob), target.count(Op::Begin));
+    assert!(reads < 500 && begun < 500, "{reads} layers were asked for, {begun} uploads opened");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_copy_that_is_dropped_leaves_nothing_running() {
     for (side, op) in [(0, Op::Manifest), (0, Op::Blob), (1, Op::Has), (1, Op::Begin), (1, Op::Send), (1, Op::Push)] {
         let source = Registry::new("src");

@@ -339,14 +339,15 @@ impl Repository {
         self.room(|room| {
             let blobs = view.blobs().into_iter().filter(|blob| !blob.is_foreign());
             let blob = blobs.map(|blob| blob.digest).find(|digest| !room.blobs.contains_key(digest));
-            let children = view.manifests().iter().map(|child| child.digest);
-            blob.or_else(|| children.into_iter().find(|digest| !room.manifests.contains_key(digest)))
+            let children: Vec<Digest> = view.manifests().iter().map(|child| child.digest).collect();
+            let is_there = |digest: &Digest| room.manifests.contains_key(digest) || room.blobs.contains_key(digest);
+            blob.or_else(|| children.into_iter().find(|digest| !is_there(digest)))
         })
     }
 
     fn api_referrers(&self, subject: &Digest) -> Vec<Descriptor> {
         self.room(|room| {
-            let refers = |manifest: &&Manifest| manifest.view().unwrap().subject == Some(*subject);
+            let refers = |manifest: &&Manifest| manifest.view().is_ok_and(|view| view.subject == Some(*subject));
             room.manifests.values().filter(refers).map(Manifest::descriptor).collect()
         })
     }
@@ -435,7 +436,8 @@ impl Source for Repository {
             return Ok(Referrers { manifests: self.api_referrers(subject), ..Referrers::default() });
         }
         let fallback = self.fallback(subject);
-        let manifests = fallback.as_ref().map(|list| list.view().unwrap().manifests().to_vec()).unwrap_or_default();
+        let view = fallback.as_ref().map(|list| list.view().unwrap());
+        let manifests = view.iter().flat_map(|view| view.manifests()).cloned().collect();
         Ok(Referrers { manifests, fallback, doubt: None })
     }
 }
@@ -544,9 +546,12 @@ impl Target for Repository {
     async fn link_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
         let (at, _) = self.enter(Op::Link, &subject.to_string(), Step::LinkReferrers).await?;
         let list = match (self.fallback(subject), &referrers.fallback) {
-            (None, Some(verbatim)) => verbatim.clone(),
+            (None, Some(verbatim)) if verbatim.view().unwrap().manifests().len() == referrers.manifests.len() => {
+                verbatim.clone()
+            }
             (old, _) => {
-                let mut entries = old.map(|old| old.view().unwrap().manifests().to_vec()).unwrap_or_default();
+                let entries = old.map(|old| old.view().unwrap().manifests().into_iter().cloned().collect());
+                let mut entries: Vec<Descriptor> = entries.unwrap_or_default();
                 entries.retain(|entry| referrers.manifests.iter().all(|new| new.digest != entry.digest));
                 entries.extend(referrers.manifests.iter().cloned());
                 super::content::index(&entries.iter().collect::<Vec<_>>())

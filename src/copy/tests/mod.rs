@@ -6,11 +6,13 @@ mod content;
 mod fan_out;
 mod faults;
 mod flights;
+mod left_behind;
 mod limits;
 mod memory;
 mod referrers;
 mod rules;
 mod suspension;
+mod untyped;
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -58,7 +60,7 @@ fn batch(source: &Arc<Repository>, targets: &[&Arc<Repository>]) -> Arc<Batch> {
 }
 
 fn with_referrers(source: &Arc<Repository>, targets: &[&Arc<Repository>]) -> Arc<Batch> {
-    let rules = Rules { platforms: None, referrers: true };
+    let rules = Rules { referrers: true, ..Rules::default() };
     batch_with(&Copier::new(64 * MIB), source, targets, rules, None)
 }
 

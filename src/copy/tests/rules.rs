@@ -9,7 +9,7 @@ use crate::store::ErrorKind;
 
 fn only(platforms: &[&str]) -> Rules {
     let platforms: Vec<Platform> = platforms.iter().map(|text| text.parse().unwrap()).collect();
-    Rules { platforms: Some(platforms), referrers: false }
+    Rules { platforms: Some(platforms), ..Rules::default() }
 }
 
 #[tokio::test(start_paused = true)]

@@ -214,6 +214,8 @@ mod tests {
                     tags,
                     problems,
                     in_doubt: Vec::new(),
+                    left_behind: Vec::new(),
+                    warnings: Vec::new(),
                 }));
                 let due: Vec<Due> = std::iter::from_fn(|| daemon.waiting.pop(|_| true)).collect();
                 let whole = Due { entry: "app".into(), trigger: Trigger::Continued, only: None };

@@ -57,7 +57,7 @@ impl Service {
     pub(super) async fn reconfigure(&mut self, config: Config) {
         let now = Utc::now();
         for warning in &config.warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!(entry = warning.entry, "{warning}");
         }
         let difference = config::difference(&self.config, &config);
         let affected: Vec<String> =
@@ -94,7 +94,7 @@ impl Service {
             last.inspect_err(|error| tracing::error!(%error, "the journal cannot tell what new entries missed")).ok()
         });
         self.set_timetable(&last.unwrap_or_default(), now);
-        self.state.loaded(&self.entries, &self.config.hosts(), now);
+        self.state.loaded(&self.entries, &self.config.hosts(), &self.config.warnings, now);
         self.state.is_told_by(self.config.receivers().map(|(name, _)| name.as_str()));
         in_time("who is told of what", self.notices.configured(&self.config, now)).await;
         let (added, removed, changed) = (difference.added.len(), difference.removed.len(), difference.changed.len());

@@ -5,11 +5,9 @@ use super::super::page::{Map, plain};
 use super::super::reading::{Fields, Reading, View, told};
 use super::super::template::{Content, Template};
 use super::super::variable::variable;
+use super::comments;
+use super::keys::{CREDS, SCHEME};
 use crate::oci::RegistryHost;
-
-/// The keys that are read. `repoAuth` is how it is here in any case: a token for each repository.
-const KEYS: [&str; 9] =
-    ["registry", "user", "pass", "tls", "reqPerSec", "reqConcurrent", "credHelper", "repoAuth", "token"];
 
 /// What the name of each credential helper of docker's begins with.
 const HELPER: &str = "docker-credential-";
@@ -25,30 +23,56 @@ pub(super) fn registry(view: &View<'_>, draft: &mut Draft, reading: &mut Reading
     let fields = reading.fields(view, "credentials of a registry");
     let name = reading.text_of(&fields, "registry").unwrap_or_default();
     let Ok(host) = name.parse::<RegistryHost>() else {
-        let remark = reading.remark(view, "a registry whose name is no plain host: left out");
+        let remark = reading.unknown(view, "a registry whose name is no plain host: left out");
         draft.head.push(remark);
         return;
     };
     if draft.has_registry(&host) {
-        let remark = reading.remark(view, format!("{host} is here twice: left out the second time"));
+        let remark = reading.unknown(view, format!("{host} is here twice: left out the second time"));
         draft.head.push(remark);
         return;
     }
-    let comments = reading.unknown(&fields, &KEYS, "`creds` that has an equal");
+    let comments = comments(&fields, &[&CREDS, &[SCHEME]], "`creds`", reading);
+    let address = address(&host, &fields, reading);
     let sheet = draft.registry(&host);
     sheet.comments.extend(comments);
+    sheet.no_equal = (!address.is_empty()).then(|| address.join("; "));
+    sheet.comments.extend(address);
     transport(&fields, sheet, reading);
     identity(view, &host, &fields, sheet, reading);
     limits(&fields, sheet, reading);
 }
 
+/// The reason why no entry can speak to this registry as regsync does: under its name regsync asks another host, or for
+/// other repositories.
+fn address(host: &RegistryHost, fields: &Fields<'_>, reading: &mut Reading) -> Vec<String> {
+    let is_other = |name: &String| name.parse::<RegistryHost>().ok().as_ref() != Some(host);
+    let hostname = reading.text_of(fields, "hostname").filter(is_other).map(|name| {
+        let reason = format!("`hostname` of {host} is {}: write that host in its place", told(&name));
+        ("hostname", reason)
+    });
+    let prefix = reading.text_of(fields, "pathPrefix").map(|prefix| {
+        let reason = format!("`pathPrefix` of {host} is {}: write it before the names of repositories", told(&prefix));
+        ("pathPrefix", reason)
+    });
+    let remark = |(key, reason): (&str, String)| {
+        if let Some(view) = fields.get(key) {
+            reading.remark(view, reason.clone());
+        }
+        reason
+    };
+    hostname.into_iter().chain(prefix).map(remark).collect()
+}
+
 fn transport(fields: &Fields<'_>, sheet: &mut Registry, reading: &mut Reading) {
     let Some(written) = reading.text_of(fields, "tls") else { return };
-    match written.as_str() {
+    match written.to_ascii_lowercase().as_str() {
         "enabled" => {}
         "disabled" => sheet.plain_http = true,
         "insecure" => sheet.tls.verbatim("insecure_skip_verify", true),
-        _ => remark(fields, "tls", "is not understood: HTTPS is spoken and certificates are looked at", sheet, reading),
+        _ => {
+            unknown(fields, "tls", "is not understood: HTTPS is spoken and certificates are looked at", sheet, reading)
+        }
     }
 }
 
@@ -73,8 +97,11 @@ fn identity(view: &View<'_>, host: &RegistryHost, fields: &Fields<'_>, sheet: &m
         secret(view, "password", &pass, host, sheet, reading);
     }
     for key in ["credHelper", "token", "user", "pass"].into_iter().filter(|key| !used.contains(key)) {
-        let about = if used.is_empty() { "is not understood: write `credentials`" } else { "is left out" };
-        remark(fields, key, about, sheet, reading);
+        if used.is_empty() {
+            unknown(fields, key, "is not understood: write `credentials`", sheet, reading);
+        } else {
+            remark(fields, key, "is left out", sheet, reading);
+        }
     }
 }
 
@@ -116,7 +143,7 @@ fn limits(fields: &Fields<'_>, sheet: &mut Registry, reading: &mut Reading) {
             let about = format!("of {} is more than can be said here", told(&most.to_string()));
             remark(fields, "reqConcurrent", &about, sheet, reading);
         }
-        Some(most) => remark(fields, "reqConcurrent", &format!("of {most} is not understood"), sheet, reading),
+        Some(most) => unknown(fields, "reqConcurrent", &format!("of {most} is not understood"), sheet, reading),
     }
 }
 
@@ -124,5 +151,12 @@ fn limits(fields: &Fields<'_>, sheet: &mut Registry, reading: &mut Reading) {
 fn remark(fields: &Fields<'_>, key: &str, about: &str, sheet: &mut Registry, reading: &mut Reading) {
     if let Some(view) = fields.get(key) {
         sheet.comments.push(reading.remark(view, format!("`{key}` {about}")));
+    }
+}
+
+/// Says that a value is not understood.
+fn unknown(fields: &Fields<'_>, key: &str, about: &str, sheet: &mut Registry, reading: &mut Reading) {
+    if let Some(view) = fields.get(key) {
+        sheet.comments.push(reading.unknown(view, format!("`{key}` {about}")));
     }
 }

@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::journal::{EvidenceRecord, Outcome, RunId, RunRecord, TagRecord};
+use crate::oci::Digest;
 
 /// A run in small: when, how and how much.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +104,7 @@ impl Search {
 
 fn is_beginning_of_digest(text: &str) -> bool {
     let (algorithm, digits) = text.split_once(':').map_or((None, text), |(name, digits)| (Some(name), digits));
-    matches!(algorithm, None | Some("sha256" | "sha512"))
+    algorithm.is_none_or(|algorithm| Digest::ALGORITHMS.contains(&algorithm))
         && (Search::DIGITS..=128).contains(&digits.len())
         && digits.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit))
 }

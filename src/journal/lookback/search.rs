@@ -118,6 +118,7 @@ mod tests {
             bytes: 1,
             source_identity: "anonymous".into(),
             target_identity: "robot".into(),
+            left_behind: Vec::new(),
             started: at(minute),
             ended: at(minute),
         }

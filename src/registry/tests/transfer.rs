@@ -28,7 +28,7 @@ fn image() -> Manifest {
 async fn a_head_that_tells_enough_is_all_that_is_asked() {
     let digest = image().digest().to_string();
     let server = Server::start(move |asked| {
-        assert_eq!(asked.header("accept"), Some(MediaType::ACCEPTED.join(", ").as_str()));
+        assert_eq!(asked.header("accept"), Some(format!("{}, */*", MediaType::ACCEPTED.join(", ")).as_str()));
         answer(200, &[("content-type", MediaType::OCI_MANIFEST), ("docker-content-digest", &digest)], IMAGE)
     })
     .await;

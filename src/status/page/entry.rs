@@ -8,8 +8,9 @@ use super::entries::way;
 use super::frame::Frame;
 use super::rules::rules;
 use super::state::{is_failing, next_run, now_doing};
+use super::warnings::warnings;
 use super::words::{between, bytes, outcome_of, search_for, when};
-use crate::config::Config;
+use crate::config::{Config, Warning};
 use crate::journal::{RunMark, RunRecord};
 use crate::status::history::{Past, RUNS, Unanswered};
 use crate::status::{EntryState, Snapshot};
@@ -36,8 +37,11 @@ fn body(
     snapshot: &Snapshot,
     now: DateTime<Utc>,
 ) -> Markup {
+    let of_entry: Vec<&Warning> =
+        snapshot.warnings.iter().filter(|warning| warning.entry.as_ref() == Some(&entry.name)).collect();
     html! {
         (head(entry, snapshot, now))
+        (warnings(&of_entry, false))
         // It may be of another moment than the snapshot.
         @if let Some(entry) = config.entries.iter().find(|known| known.name.as_str() == entry.name) {
             h2 #rules { "Rules" }

@@ -13,6 +13,7 @@ mod rules;
 mod running;
 mod search;
 mod state;
+mod warnings;
 mod words;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use super::entries::{self, Part};
 use super::frame::Frame;
+use super::warnings::warnings;
 use super::{registries, running, state};
 use crate::status::Snapshot;
 use crate::status::history::{Marks, Past, Unanswered};
@@ -29,6 +30,7 @@ fn body(
     html! {
         (state::whole(snapshot, now))
         (entries::failing(snapshot, now))
+        (warnings(&snapshot.warnings.iter().collect::<Vec<_>>(), true))
         (running::running(snapshot, now))
         (entries::table(part, marks, snapshot, now))
         (registries::registries(&snapshot.registries, now))

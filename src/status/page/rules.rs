@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::registries::limits;
 use crate::config::{Config, Endpoint, Entry};
-use crate::plan::{Overwrite, Selection};
+use crate::plan::{ForeignLayers, Overwrite, Selection};
 use crate::status::Snapshot;
 
 /// The most patterns of a list that are named.
@@ -18,6 +18,7 @@ pub(super) fn rules(entry: &Entry, config: &Config, snapshot: &Snapshot) -> Mark
         dt { "Platforms" } dd { (platforms(entry)) }
         dt { "Where digests differ" } dd { (overwrite(entry.overwrite)) }
         @if !entry.referrers { dt { "Signatures, SBOMs" } dd { "stay behind" } }
+        @if entry.foreign_layers == ForeignLayers::Copy { dt { "Foreign layers" } dd { "are copied" } }
         @if !timing(entry).is_empty() { dt { "Runs" } dd { (timing(entry)) } }
         @for (host, words) in limits_of(entry, snapshot) { dt { "Limits of " (host) } dd { (words) } }
         @let receivers = entry.notify.len() + config.daemon.notify.len();
@@ -117,7 +118,7 @@ mod tests {
     #[test]
     fn each_rule_has_its_words_and_no_secret_is_among_them() {
         let entry = ", tags: {include: ['3.12-slim*', 're:3|4'], exclude: ['*-rc*'], semver: '>=3.12, <4', newest: 10, at_least: 1}, \
-             platforms: [linux/amd64, linux/arm64], referrers: false, overwrite: never, on_start: true, jitter: 5m, timeout: 2h, \
+             platforms: [linux/amd64, linux/arm64], referrers: false, foreign_layers: copy, overwrite: never, on_start: true, jitter: 5m, timeout: 2h, \
              credentials: {source: {username: me, password: hunter2}}, \
              notify: [{webhook: {url: 'https://chat.example/hunter2', secret: hunter2hunter2}, on: failure}]";
         let mut snapshot = working();
@@ -127,6 +128,7 @@ mod tests {
              Platforms: linux/amd64, linux/arm64\n\
              Where digests differ: tags stay, and count as refused\n\
              Signatures, SBOMs: stay behind\n\
+             Foreign layers: are copied\n\
              Runs: also at each start of the daemon; up to 5m later than the schedule says; ended after 2h\n";
         assert!(told.starts_with(expected), "{told}");
         assert!(

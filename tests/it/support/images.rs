@@ -85,6 +85,20 @@ pub fn foreign_layer(family: Family, seed: u64) -> Layer {
     layer
 }
 
+/// The bytes of a [`foreign_layer`], for a registry that has them all the same.
+pub fn foreign_bytes(family: Family, seed: u64) -> Bytes {
+    layer(family, seed, 100).bytes.expect("a layer of ours")
+}
+
+/// The same image with no address for any of its layers.
+pub fn without_urls(image: &Image) -> Image {
+    let mut body: Value = serde_json::from_slice(image.manifest.bytes()).expect("JSON of ours");
+    for layer in body["layers"].as_array_mut().into_iter().flatten() {
+        layer.as_object_mut().map(|layer| layer.remove("urls"));
+    }
+    Image { manifest: manifest(image.manifest.media_type().as_str(), &body), ..image.clone() }
+}
+
 fn layer_of(family: Family, tar: &[u8]) -> Layer {
     let bytes = gzip(tar);
     let media_type = match family {
@@ -191,6 +205,38 @@ pub fn sbom(subject: &Image, seed: u64) -> Image {
     let document = json!({"spdxVersion": "SPDX-2.3", "name": format!("sbom-{seed}")});
     let document = Bytes::from(document.to_string());
     artifact("application/spdx+json", None, &[("application/spdx+json", document)], Some(subject))
+}
+
+/// A referrer of `subject` as cosign 3 writes it: a bundle of Sigstore with the signature in it.
+pub fn cosign_bundle(subject: &Image, seed: u64) -> Image {
+    let bundle = json!({
+        "mediaType": BUNDLE, "verificationMaterial": {"tlogEntries": []},
+        "dsseEnvelope": {"payloadType": "application/vnd.in-toto+json", "payload": format!("{seed}"), "signatures": []},
+    });
+    let mut image = artifact(BUNDLE, None, &[(BUNDLE, Bytes::from(bundle.to_string()))], Some(subject));
+    let mut body: Value = serde_json::from_slice(image.manifest.bytes()).expect("JSON of ours");
+    body["annotations"] = json!({
+        "dev.sigstore.bundle.content": "dsse-envelope",
+        "dev.sigstore.bundle.predicateType": "https://sigstore.dev/cosign/sign/v1",
+    });
+    image.manifest = manifest(MediaType::OCI_MANIFEST, &body);
+    image
+}
+
+/// The type of cosign's bundles.
+pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+/// An artifact manifest of the release candidates of OCI 1.1, which has no configuration.
+pub fn artifact_manifest(kind: &str, content: &str, subject: Option<&Image>) -> Image {
+    let blob = Bytes::from(content.to_owned());
+    let mut body = json!({
+        "mediaType": MediaType::OCI_ARTIFACT, "artifactType": kind, "blobs": [descriptor(kind, &blob)],
+    });
+    if let Some(subject) = subject {
+        body["subject"] = subject.descriptor();
+    }
+    let manifest = manifest(MediaType::OCI_ARTIFACT, &body);
+    Image { manifest, blobs: vec![blob], children: Vec::new(), platform: None }
 }
 
 /// What cosign pushes under [`signature_tag`]: an image whose layer is the signed statement.

@@ -134,14 +134,15 @@ impl Store {
 
     /// What a manifest points at and the repository does not have: blobs and manifests by digest.
     pub fn missing(&self, repository: &str, manifest: &Value) -> Vec<String> {
-        let blobs = std::iter::once(&manifest["config"]).chain(list(manifest, "layers"));
+        let blobs = std::iter::once(&manifest["config"]).chain(list(manifest, "layers")).chain(list(manifest, "blobs"));
         let blobs = blobs.filter(|blob| blob.is_object() && !is_foreign(blob)).map(|blob| (blob, false));
         let children = list(manifest, "manifests").map(|child| (child, true));
         let has = |digest: &str, is_manifest: bool| {
             self.read(repository, |content| {
                 let digest: Digest = digest.parse().ok()?;
                 let there = if is_manifest {
-                    content.manifests.contains_key(&digest)
+                    // distribution takes an index that lists blobs.
+                    content.manifests.contains_key(&digest) || content.blobs.contains_key(&digest)
                 } else {
                     content.blobs.contains_key(&digest)
                 };
@@ -162,7 +163,9 @@ fn list<'a>(manifest: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> 
 }
 
 fn is_foreign(descriptor: &Value) -> bool {
-    descriptor["mediaType"].as_str().is_some_and(|text| MediaType::new(text).is_nondistributable())
+    // As distribution: without an address the layer must be here.
+    let has_address = descriptor["urls"].as_array().is_some_and(|urls| !urls.is_empty());
+    has_address && descriptor["mediaType"].as_str().is_some_and(|text| MediaType::new(text).is_nondistributable())
 }
 
 /// distribution-spec, "Listing Referrers": artifact type and annotations come from the manifest itself.

@@ -1,0 +1,99 @@
+//! What belongs to a manifest without being reached from it: its referrers and cosign's tags, found at the source. What cannot be
+//! found or read is left behind by name: it is no reason to leave the manifest behind.
+
+use futures_util::future::{join, join_all};
+
+use super::event::LeftBehind;
+use super::nodes::Node;
+use super::{Batch, CopyError};
+use crate::oci::{ContentKind, Descriptor, Digest, Tag, referrers_tag, signature_tags};
+use crate::store::{Listed, Referrers};
+
+/// What belongs to a manifest. Digests and no nodes: a source may claim that two manifests refer to each other.
+#[derive(Debug, Default)]
+pub(super) struct Companions {
+    /// The list of what refers to it.
+    pub(super) list: Referrers,
+    /// Cosign's tags and what they stand for.
+    pub(super) signatures: Vec<(Tag, Digest)>,
+    /// What may belong to it and could not be found or read.
+    pub(super) left_behind: Vec<LeftBehind>,
+}
+
+/// What belongs to a manifest at the source.
+///
+/// # Errors
+/// [`CopyError`] where the source may not be read any more for now: all of it waits then.
+pub(super) async fn find_companions(batch: &Batch, node: &Node) -> Result<Companions, CopyError> {
+    let subject = node.digest();
+    let tags = signature_tags(&subject).into_iter().filter(|tag| batch.listed(tag) == Listed::Perhaps);
+    let signatures = join_all(tags.map(|tag| find_signature(batch, tag)));
+    let (listed, signatures) = join(find_referrers(batch, subject), signatures).await;
+    let mut companions = listed?;
+    for found in signatures {
+        match found? {
+            Ok(signature) => companions.signatures.extend(signature),
+            Err(left) => companions.left_behind.push(left),
+        }
+    }
+    Ok(companions)
+}
+
+async fn find_referrers(batch: &Batch, subject: Digest) -> Result<Companions, CopyError> {
+    let fallback = batch.listed(&referrers_tag(&subject));
+    let list = batch.referrers(&subject, fallback).await?;
+    believed(batch, subject, list).await
+}
+
+/// The list without what cannot be believed and what cannot be read. Under the fallback tag some registries keep other things,
+/// and a referrer that was deleted may still be listed.
+async fn believed(batch: &Batch, subject: Digest, mut list: Referrers) -> Result<Companions, CopyError> {
+    let _reads = batch.reserve(list.manifests.iter().map(|listed| listed.digest)).await?;
+    let verdicts = join_all(list.manifests.iter().map(|listed| refers_to(batch, listed, subject))).await;
+    let verdicts = verdicts.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let (mut believed, mut left_behind) = (Vec::new(), Vec::new());
+    for (listed, verdict) in list.manifests.into_iter().zip(verdicts) {
+        match verdict {
+            Verdict::Refers => believed.push(listed),
+            Verdict::Other(why) => {
+                let referrer = listed.digest;
+                tracing::warn!(source = batch.source.place(), %subject, %referrer, why, "left out of the list of referrers");
+            }
+            Verdict::Unread(reason) => {
+                left_behind.push(LeftBehind { what: LeftBehind::referrer(listed.digest, subject), reason });
+            }
+        }
+    }
+    list.manifests = believed;
+    Ok(Companions { list, signatures: Vec::new(), left_behind })
+}
+
+/// What a manifest that is listed as a referrer is.
+enum Verdict {
+    Refers,
+    /// Not one of this subject, and why.
+    Other(&'static str),
+    /// It cannot be read, and why.
+    Unread(String),
+}
+
+async fn refers_to(batch: &Batch, listed: &Descriptor, subject: Digest) -> Result<Verdict, CopyError> {
+    match batch.node(listed.digest).await {
+        Ok(node) if node.view.subject == Some(subject) => Ok(Verdict::Refers),
+        Ok(_) => Ok(Verdict::Other("it names another subject")),
+        Err(error) if error.ends_all() => Err(error),
+        // A registry may hide a manifest of a type that it does not give to everybody. One of a known type is gone.
+        Err(error) if error.is_not_found() && listed.kind() == ContentKind::Manifest => {
+            Ok(Verdict::Other("it is not there"))
+        }
+        Err(error) => Ok(Verdict::Unread(error.to_string())),
+    }
+}
+
+async fn find_signature(batch: &Batch, tag: Tag) -> Result<Result<Option<(Tag, Digest)>, LeftBehind>, CopyError> {
+    match batch.source.resolve(&tag.clone().into()).await.map_err(CopyError::source) {
+        Ok(found) => Ok(Ok(found.map(|descriptor| (tag, descriptor.digest)))),
+        Err(error) if error.ends_all() => Err(error),
+        Err(error) => Ok(Err(LeftBehind { what: LeftBehind::signature(&tag), reason: error.to_string() })),
+    }
+}

@@ -1,0 +1,106 @@
+//! Manifests of a source that a batch has read: each once, however many tags ask for it at a time.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::OnceCell;
+
+use super::CopyError;
+use super::companions::Companions;
+use crate::oci::{Descriptor, Digest, Manifest, ManifestView, Tag};
+use crate::store::Source;
+
+/// How many bytes of manifests are kept for the next tag that reaches them.
+const KEPT_BYTES: usize = 8 * 1024 * 1024;
+
+/// A manifest of the source, read once.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) manifest: Manifest,
+    pub(super) view: ManifestView,
+    pub(super) companions: OnceCell<Arc<Companions>>,
+    /// Whether foreign layers are copied too.
+    with_foreign_layers: bool,
+}
+
+impl Node {
+    pub(super) fn read(manifest: Manifest, place: &str, with_foreign_layers: bool) -> Result<Self, CopyError> {
+        let view = manifest.view().map_err(|error| CopyError::manifest(place, manifest.digest(), &error))?;
+        Ok(Self { manifest, view, companions: OnceCell::new(), with_foreign_layers })
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        self.manifest.digest()
+    }
+
+    /// The blobs that are to be at a target, each once. Foreign layers live elsewhere, unless they are to be copied too.
+    pub(super) fn blobs(&self) -> Vec<&Descriptor> {
+        let mut seen = HashSet::new();
+        let is_wanted = |blob: &&Descriptor| self.with_foreign_layers || !blob.is_foreign();
+        self.view.blobs().into_iter().filter(is_wanted).filter(|blob| seen.insert(blob.digest)).collect()
+    }
+}
+
+/// The manifests that a batch has read lately.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    with_foreign_layers: bool,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    cells: HashMap<Digest, Arc<OnceCell<Arc<Node>>>>,
+    /// What has been read, oldest first, with its size.
+    kept: VecDeque<(Digest, usize)>,
+    kept_bytes: usize,
+}
+
+impl Nodes {
+    pub(super) fn new(with_foreign_layers: bool) -> Self {
+        Self { with_foreign_layers, table: Mutex::default() }
+    }
+
+    /// The manifest of this digest, read from the source unless it is kept.
+    pub(super) async fn get(&self, source: &dyn Source, digest: Digest) -> Result<Arc<Node>, CopyError> {
+        let cell = self.lock().cells.entry(digest).or_default().clone();
+        let read = || async {
+            let manifest = source.manifest(&digest.into()).await.map_err(CopyError::source)?;
+            let node = Arc::new(Node::read(manifest, source.place(), self.with_foreign_layers)?);
+            self.keep(digest, node.manifest.bytes().len());
+            Ok(node)
+        };
+        cell.get_or_try_init(read).await.cloned()
+    }
+
+    /// The digest of what a tag stands for now, with its manifest read.
+    pub(super) async fn get_tag(&self, source: &dyn Source, tag: &Tag) -> Result<Digest, CopyError> {
+        let manifest = source.manifest(&tag.clone().into()).await.map_err(CopyError::source)?;
+        let node = Arc::new(Node::read(manifest, source.place(), self.with_foreign_layers)?);
+        let (digest, size) = (node.digest(), node.manifest.bytes().len());
+        let cell = self.lock().cells.entry(digest).or_default().clone();
+        if cell.set(node).is_ok() {
+            self.keep(digest, size);
+        }
+        Ok(digest)
+    }
+
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.lock().cells.get(digest).is_some_and(|cell| cell.initialized())
+    }
+
+    fn keep(&self, digest: Digest, size: usize) {
+        let mut table = self.lock();
+        table.kept.push_back((digest, size));
+        table.kept_bytes += size;
+        while table.kept_bytes > KEPT_BYTES {
+            let Some((oldest, size)) = table.kept.pop_front() else { break };
+            table.kept_bytes -= size;
+            table.cells.remove(&oldest);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

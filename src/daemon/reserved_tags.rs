@@ -1,0 +1,241 @@
+//! Tags with a reserved form: each is found out by its content. A list of referrers follows its subject, a tag that keeps a previous
+//! digest stays where it is, and everything else under such a name is an ordinary tag.
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use super::TagOutcome;
+use super::compare::source_digest;
+use super::derived::Derived;
+use super::journaling::arrived;
+use super::listing::Listing;
+use super::tag::PairRun;
+use crate::copy::{Batch, CopyError, Order};
+use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag};
+use crate::plan::{ReservedForm, Selection};
+use crate::store::{Side, Source};
+
+/// How many tags are found out at once.
+const AT_ONCE: usize = 32;
+
+/// What a tag with a reserved form is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A tag like any other.
+    Ordinary,
+    /// The list of what refers to a subject.
+    List { list: Digest, subject: Digest },
+    /// What a tag stood for before it moved: it belongs to the registry where it moved.
+    Previous,
+}
+
+/// The selected tags by what their names may mean.
+#[derive(Debug, Default)]
+pub(super) struct SortedTags {
+    pub(super) ordinary: Vec<Tag>,
+    /// Cosign's.
+    pub(super) signatures: Vec<Tag>,
+    /// To be found out.
+    pub(super) reserved: Vec<(Tag, ReservedForm)>,
+    /// Cosign's, where the entry wants no referrers.
+    pub(super) unwanted: Vec<Tag>,
+}
+
+/// Sorts selected tags by their names alone.
+pub(super) fn sort(tags: Vec<Tag>, selection: &Selection, with_referrers: bool) -> SortedTags {
+    let mut sorted = SortedTags::default();
+    for tag in tags {
+        match ReservedForm::read(&tag) {
+            None => sorted.ordinary.push(tag),
+            Some(form @ ReservedForm::Signature) if !with_referrers && !form.is_named_by(selection, &tag) => {
+                sorted.unwanted.push(tag);
+            }
+            Some(ReservedForm::Signature) => sorted.signatures.push(tag),
+            // A name that an include has in full or in its form is meant.
+            Some(form @ ReservedForm::Previous { .. }) if form.is_named_by(selection, &tag) => {
+                sorted.ordinary.push(tag)
+            }
+            Some(form) => sorted.reserved.push((tag, form)),
+        }
+    }
+    sorted
+}
+
+/// Finds out what a tag with a reserved form is: one HEAD, and for an index that is new here a GET of it and of what it lists.
+pub(super) async fn find_out(
+    source: &dyn Source,
+    batch: &Batch,
+    derived: &Derived,
+    listing: &Listing,
+    tag: &Tag,
+    form: &ReservedForm,
+) -> Content {
+    // A failure is told when the tag is copied.
+    let Ok(content) = source_digest(source, listing, &ManifestRef::Tag(tag.clone())).await else {
+        return Content::Ordinary;
+    };
+    if let ReservedForm::Previous { digits } = form {
+        return if content.short() == *digits { Content::Previous } else { Content::Ordinary };
+    }
+    if referrers_tag(&content) == *tag {
+        return Content::Ordinary;
+    }
+    let subject = match derived.list_subject(tag, content).await {
+        Some(subject) => Some(subject),
+        None => match batch.subject_of_list(tag, content).await {
+            Ok(subject) => {
+                derived.note_list(tag, content, subject.unwrap_or(content)).await;
+                subject
+            }
+            // A list that is too long to be read as an index, or broken: what refers to its subject is looked for with that.
+            Err(CopyError::Manifest { .. }) => match SignatureTag::read(tag) {
+                Some(SignatureTag::Referrers(subject)) => Some(subject),
+                _ => None,
+            },
+            Err(_) => None,
+        },
+    };
+    match subject.filter(|subject| *subject != content) {
+        Some(subject) => Content::List { list: content, subject },
+        None => Content::Ordinary,
+    }
+}
+
+/// A list of referrers, and the subject that it is about.
+struct List {
+    tag: Tag,
+    list: Digest,
+    subject: Digest,
+}
+
+impl PairRun<'_> {
+    /// Settles tags with a reserved form, after all others: only then it is known which subjects are copied.
+    pub(super) async fn settle_reserved(&self, reserved: Vec<(Tag, ReservedForm)>) {
+        let source = self.pair.source.as_ref();
+        let found: Vec<(Tag, ReservedForm, Content)> = stream::iter(reserved)
+            .map(|(tag, form)| async move {
+                let content = find_out(source, &self.batch, &self.derived, &self.listing, &tag, &form).await;
+                (tag, form, content)
+            })
+            .buffered(AT_ONCE)
+            .collect()
+            .await;
+        let entry = &self.run.errand.entry;
+        let (mut ordinary, mut lists) = (Vec::new(), Vec::new());
+        for (tag, form, content) in found {
+            let is_named = form.is_named_by(&entry.selection, &tag);
+            match content {
+                Content::Ordinary => ordinary.push(tag),
+                Content::List { .. } if !entry.referrers && is_named => ordinary.push(tag),
+                Content::List { .. } if !entry.referrers => {
+                    tracing::debug!(source = source.place(), %tag, "skipped: a list of referrers, and `referrers: false`");
+                }
+                Content::List { list, subject } => lists.push(List { tag, list, subject }),
+                Content::Previous => {
+                    tracing::debug!(source = source.place(), %tag, "skipped: it keeps what another tag stood for before");
+                }
+            }
+        }
+        self.run.chosen(ordinary.len() * self.pair.targets.len()).await;
+        self.each(ordinary.into_iter().map(ManifestRef::Tag)).await;
+        stream::iter(lists).for_each_concurrent(AT_ONCE, |list| async move { self.settle_list(&list).await }).await;
+    }
+
+    /// A list whose subject is selected went with it. Where the subject came some other way (as a child of an index), what the list
+    /// has is brought to it. A list whose subject the source lacks or has no tag for is named, and copied as it is.
+    async fn settle_list(&self, list: &List) {
+        if self.run.is_draining() || self.has_compared(&list.subject) || self.batch.has_read(&list.subject) {
+            return;
+        }
+        let source = self.pair.source.as_ref();
+        let subject = ManifestRef::Digest(list.subject);
+        let is_at_source = !matches!(source.resolve(&subject).await, Ok(None));
+        let selection = &self.run.errand.entry.selection;
+        let is_named = ReservedForm::ReferrersList.is_named_by(selection, &list.tag);
+        // With a narrower choice the subject is one of those that are not wanted.
+        let is_wanted = !is_at_source || is_named || selection.takes_every_tag();
+        let mut is_told = false;
+        for (at, target) in self.pair.targets.iter().enumerate() {
+            if is_at_source && matches!(target.resolve(&subject).await, Ok(Some(_))) {
+                if let Err(error) = self.refresh_referrers(at, &list.tag, list.subject).await {
+                    self.settle(at, &ManifestRef::Tag(list.tag.clone()), Some(list.list), None, error).await;
+                }
+            } else if is_wanted {
+                if !std::mem::replace(&mut is_told, true) {
+                    let why = if is_at_source { "its subject has no tag" } else { "its subject is not at the source" };
+                    let List { tag, subject, .. } = list;
+                    tracing::warn!(source = source.place(), %tag, %subject, why, "a list of referrers is copied without its subject");
+                }
+                self.bring_list(at, list).await;
+            }
+        }
+    }
+
+    /// Copies a list under its tag where the target has none; else brings what it lists, which is added to the target's own list.
+    async fn bring_list(&self, at: usize, list: &List) {
+        let reference = ManifestRef::Tag(list.tag.clone());
+        let target = &self.pair.targets[at];
+        let there = match target.resolve(&reference).await {
+            Ok(there) => there.map(|found| found.digest),
+            Err(error) => {
+                let outcome = TagOutcome::failed_at(Side::Target, &error);
+                return self.settle(at, &reference, Some(list.list), None, outcome).await;
+            }
+        };
+        let is_done = match there {
+            Some(there) => {
+                there == list.list || self.derived.referrers_done(target.place(), list.list).await == Some(there)
+            }
+            None => false,
+        };
+        if is_done {
+            return self.settle(at, &reference, Some(list.list), there, TagOutcome::Kept).await;
+        }
+        let targets = vec![(at, None)];
+        if there.is_none() {
+            let order = Order { reference: reference.clone(), digest: list.list, tag: Some(list.tag.clone()), targets };
+            return self.bring(at, &reference, list.list, order).await;
+        }
+        let listed = match self.batch.listed_in(list.list).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                return self.settle(at, &reference, Some(list.list), None, TagOutcome::failed(&error)).await;
+            }
+        };
+        for digest in listed {
+            let order = Order { reference: digest.into(), digest, tag: None, targets: targets.clone() };
+            self.bring(at, &digest.into(), digest, order).await;
+        }
+        if let Ok(Some(now)) = target.resolve(&reference).await {
+            self.derived.note_referrers(target.place(), list.list, now.digest).await;
+        }
+    }
+
+    async fn bring(&self, at: usize, reference: &ManifestRef, digest: Digest, order: Order) {
+        let mut copies = self.copies(order).await;
+        while let Some((_, result)) = copies.next().await {
+            match result {
+                Ok(arrival) => arrived(self.run, &arrival, TagOutcome::Copied).await,
+                Err(error) => self.settle(at, reference, Some(digest), None, TagOutcome::failed(&error)).await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::signature_tags;
+
+    #[test]
+    fn signatures_stay_behind_without_referrers_unless_an_include_names_them() {
+        let [signature, ..] = signature_tags(&Digest::of(b"image"));
+        let tags = || vec![signature.clone(), "v1".parse().unwrap()];
+        let sorted = sort(tags(), &Selection::default(), true);
+        assert_eq!((sorted.ordinary.len(), sorted.signatures.len()), (1, 1));
+        let sorted = sort(tags(), &Selection::default(), false);
+        assert_eq!((sorted.ordinary.len(), sorted.signatures.len(), sorted.unwanted.len()), (1, 0, 1));
+        let named = Selection { include: vec![signature.as_str().parse().unwrap()], ..Selection::default() };
+        assert_eq!(sort(tags(), &named, false).signatures, std::slice::from_ref(&signature));
+    }
+}

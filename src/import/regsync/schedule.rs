@@ -1,0 +1,151 @@
+//! regsync's `schedule` and `interval`, whose library is robfig/cron 3, in our words. That library takes a step behind
+//! one value (`5/15`), `?` for `*`, and a time zone before the expression; its intervals are Go's durations.
+
+use crate::schedule::Schedule;
+
+/// A schedule in our spelling.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Timing {
+    pub(super) schedule: String,
+    pub(super) timezone: Option<String>,
+}
+
+/// The last value of each field, which a step behind one value runs to.
+const LAST: [&str; 5] = ["59", "23", "31", "12", "6"];
+
+/// A `schedule`; `None` where it has no equal.
+pub(super) fn cron(written: &str) -> Option<Timing> {
+    let (timezone, expression) = zoned(written);
+    if timezone.is_some_and(|zone| zone.parse::<chrono_tz::Tz>().is_err()) {
+        return None;
+    }
+    let schedule = match expression.strip_prefix("@every ") {
+        Some(duration) => every(duration)?,
+        None => checked(fields(expression)?)?,
+    };
+    Some(Timing { schedule, timezone: timezone.map(str::to_owned) })
+}
+
+/// An `interval`; `None` where it has no equal.
+pub(super) fn interval(written: &str) -> Option<Timing> {
+    Some(Timing { schedule: every(written)?, timezone: None })
+}
+
+/// `true` for an interval that is none: Go's zero duration, which regsync takes for a key that is not there.
+pub(super) fn is_no_interval(written: &str) -> bool {
+    written == "0" || seconds(written) == Some(0.0)
+}
+
+fn checked(schedule: String) -> Option<String> {
+    schedule.parse::<Schedule>().is_ok().then_some(schedule)
+}
+
+/// The duration as it is written where that is one here too. The library drops parts of a second.
+fn every(duration: &str) -> Option<String> {
+    let seconds = seconds(duration)?.floor();
+    checked(format!("every {duration}")).or_else(|| checked(format!("every {seconds}s")))
+}
+
+/// `TZ=Europe/Berlin 0 3 * * *`.
+fn zoned(written: &str) -> (Option<&str>, &str) {
+    let zoned = ["TZ=", "CRON_TZ="].iter().find_map(|prefix| written.strip_prefix(prefix)?.split_once(' '));
+    zoned.map_or((None, written), |(zone, expression)| (Some(zone), expression.trim_start()))
+}
+
+fn fields(expression: &str) -> Option<String> {
+    if expression.starts_with('@') {
+        return Some(expression.to_owned());
+    }
+    let written: Vec<&str> = expression.split_ascii_whitespace().collect();
+    if written.len() != LAST.len() {
+        return None;
+    }
+    let fields = written.iter().zip(LAST).enumerate().map(|(at, (field, last))| {
+        let items: Option<Vec<String>> = field.split(',').map(|one| item(one, last, at == 4)).collect();
+        let items = items?;
+        // One star makes the whole field one.
+        Some(if items.iter().any(|one| one == "*") { "*".to_owned() } else { items.join(",") })
+    });
+    let fields: Option<Vec<String>> = fields.collect();
+    fields.map(|fields| fields.join(" "))
+}
+
+fn item(item: &str, last: &str, is_weekday: bool) -> Option<String> {
+    let (range, step) = item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
+    let range = if range == "?" { "*" } else { range };
+    // The library has no seventh weekday.
+    if is_weekday && range.split('-').any(|day| day == "7") {
+        return None;
+    }
+    Some(match step {
+        None | Some("1") if range.contains(['*', '-']) => range.to_owned(),
+        None => range.to_owned(),
+        Some(step) if range.contains(['*', '-']) => format!("{range}/{step}"),
+        Some(step) => format!("{range}-{last}/{step}"),
+    })
+}
+
+/// The seconds of a duration of Go's: `1h30m`, `1.5h`, `90000ms`.
+fn seconds(written: &str) -> Option<f64> {
+    if written == "0" {
+        return Some(0.0);
+    }
+    let (mut sum, mut rest) = (0.0, written);
+    while !rest.is_empty() {
+        let (number, behind) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+        let (unit, behind) =
+            behind.split_at(behind.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(behind.len()));
+        let size = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" | "μs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        sum += number.parse::<f64>().ok()? * size;
+        rest = behind;
+    }
+    (!written.is_empty()).then_some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_of_the_library_keeps_its_firings() {
+        for (theirs, ours) in [
+            ("15 02 * * *", "15 02 * * *"),
+            ("5/15 * * * *", "5-59/15 * * * *"),
+            ("0 3 ? * ?", "0 3 * * *"),
+            ("0 3 */1 * MON", "0 3 * * MON"),
+            ("0 3 *,5 * *", "0 3 * * *"),
+            ("0 0-12/3,20/2 * 1-3 1/2", "0 0-12/3,20-23/2 * 1-3 1-6/2"),
+            ("@daily", "@daily"),
+            ("@every 1h30m", "every 1h30m"),
+            ("@every 90000ms", "every 90000ms"),
+        ] {
+            assert_eq!(cron(theirs).map(|timing| timing.schedule).as_deref(), Some(ours), "{theirs}");
+        }
+        for other in ["0 0 3 * * *", "0 3 * * 7", "@reboot", "@every 30s", "@every day", "TZ=Nowhere 0 3 * * *", "soon"]
+        {
+            assert_eq!(cron(other), None, "{other}");
+        }
+        let zoned = cron("CRON_TZ=Europe/Berlin 30 4 * * 1-5");
+        assert_eq!(zoned.and_then(|timing| timing.timezone).as_deref(), Some("Europe/Berlin"));
+    }
+
+    #[test]
+    fn an_interval_is_a_duration_as_go_reads_it() {
+        let read = |text| interval(text).map(|timing| timing.schedule);
+        assert_eq!(read("60m").as_deref(), Some("every 60m"));
+        assert_eq!(read("1.5h").as_deref(), Some("every 1.5h"));
+        assert_eq!(read("90.5s").as_deref(), Some("every 90s"));
+        for other in ["60", "1d", "10s", "", "-1h", "800h"] {
+            assert_eq!(read(other), None, "{other}");
+        }
+        assert!(is_no_interval("0") && is_no_interval("0s") && !is_no_interval("1s"));
+    }
+}

@@ -1,0 +1,96 @@
+//! Reserved forms of tags: names that may stand for something that belongs to other tags. The form is a hint alone; the content
+//! decides what such a tag is.
+
+use super::Selection;
+use crate::oci::{Digest, SignatureTag, Tag, has_form_of_referrers_tag};
+
+/// The reserved form of a tag's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReservedForm {
+    /// `sha256-<64 hex>`: the list of referrers of a subject, or anything else.
+    ReferrersList,
+    /// `sha256-<64 hex>.sig`, `.att`, `.sbom`: what cosign keeps about a subject.
+    Signature,
+    /// `TAG.previous-<12 hex>`: what `overwrite: keep_previous` keeps, if these are the first digits of its digest.
+    Previous {
+        /// The digits.
+        digits: String,
+    },
+}
+
+impl ReservedForm {
+    /// Reads the form; `None` for an ordinary tag.
+    #[must_use]
+    pub fn read(tag: &Tag) -> Option<Self> {
+        if has_form_of_referrers_tag(tag) {
+            return Some(Self::ReferrersList);
+        }
+        if let Some(SignatureTag::Cosign(_)) = SignatureTag::read(tag) {
+            return Some(Self::Signature);
+        }
+        let (kept, digits) = tag.as_str().rsplit_once(".previous-")?;
+        let is_short_digest =
+            digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        (!kept.is_empty() && is_short_digest).then(|| Self::Previous { digits: digits.to_owned() })
+    }
+
+    /// Whether an include speaks of tags of this form: it is such a tag, or has what makes the form in its text.
+    #[must_use]
+    pub fn is_named_by(&self, selection: &Selection, tag: &Tag) -> bool {
+        let marks: &[&str] = match self {
+            Self::ReferrersList => &["-"],
+            Self::Signature => &["-", ".sig", ".att", ".sbom"],
+            Self::Previous { .. } => &[".previous-"],
+        };
+        let has_mark = |text: &str| {
+            marks.iter().any(|mark| match *mark {
+                "-" => Digest::ALGORITHMS.iter().any(|name| text.contains(&format!("{name}-"))),
+                mark => text.contains(mark),
+            })
+        };
+        // A regular expression has a backslash before the dot.
+        let speaks = |text: &str| has_mark(&text.replace('\\', ""));
+        selection.include.iter().any(|pattern| pattern.matches(tag) && speaks(&pattern.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{referrers_tag, signature_tags};
+
+    fn tag(text: &str) -> Tag {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn reserved_forms_are_read_and_their_neighbours_are_ordinary() {
+        let subject = Digest::of(b"image");
+        assert_eq!(ReservedForm::read(&referrers_tag(&subject)), Some(ReservedForm::ReferrersList));
+        assert_eq!(ReservedForm::read(&signature_tags(&subject)[1]), Some(ReservedForm::Signature));
+        let digits = "0123456789ab".to_owned();
+        assert_eq!(ReservedForm::read(&tag("v1.previous-0123456789ab")), Some(ReservedForm::Previous { digits }));
+        for ordinary in ["v1", "v1.previous-", "v1.previous-0123456789abc", ".previous-0123", "sha256-abc"] {
+            if let Ok(tag) = ordinary.parse() {
+                assert_eq!(ReservedForm::read(&tag), None, "{ordinary}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_include_names_a_form_by_its_text_alone() {
+        let list = referrers_tag(&Digest::of(b"image"));
+        let named = |include: &str, tag: &Tag| {
+            let selection = Selection { include: vec![include.parse().unwrap()], ..Selection::default() };
+            ReservedForm::read(tag).unwrap().is_named_by(&selection, tag)
+        };
+        assert!(named(list.as_str(), &list) && named("sha256-*", &list));
+        assert!(!named("*", &list) && !named("re:.*", &list));
+        let signature = &signature_tags(&Digest::of(b"image"))[0];
+        assert!(named("*.sig", signature) && named(r"re:.*\.sig", signature) && !named("*", signature));
+        let previous = tag("v1.previous-0123456789ab");
+        assert!(named("*.previous-*", &previous) && !named("v1*", &previous));
+        let everything = Selection::default();
+        assert!(!ReservedForm::read(&previous).unwrap().is_named_by(&everything, &previous));
+    }
+}
