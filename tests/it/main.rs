@@ -43,4 +43,5 @@ mod conformance;
 mod facts;
 mod programs_themselves;
 mod registry_itself;
+mod series;
 mod support;
