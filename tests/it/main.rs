@@ -44,4 +44,5 @@ mod facts;
 mod programs_themselves;
 mod registry_itself;
 mod series;
+mod statuses;
 mod support;
