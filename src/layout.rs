@@ -31,6 +31,8 @@ use crate::store::{
 mod changes;
 mod disk;
 mod fault;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod index;
 mod read;
 mod referrers;

@@ -7,6 +7,8 @@ pub mod config;
 pub mod control;
 pub mod copy;
 pub mod daemon;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod hooks;
 pub mod import;
 pub mod journal;

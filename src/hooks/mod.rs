@@ -5,6 +5,8 @@
 //! that it is time to look at a tag.
 
 mod authentication;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod payload;
 mod port;
 mod push;

@@ -174,13 +174,17 @@ fn length(answer: &Answer) -> Option<u64> {
 /// whole blob has been sent.
 fn begins_at(answer: &Answer, offset: u64) -> bool {
     let Some(range) = answer.header(&CONTENT_RANGE) else { return true };
-    let first = range.trim().strip_prefix("bytes").and_then(|rest| rest.trim().split('-').next()?.parse::<u64>().ok());
-    first == Some(offset)
+    first_byte(range) == Some(offset)
 }
 
 fn other_range(answer: &Answer, offset: u64) -> String {
     let range: String = answer.header(&CONTENT_RANGE).unwrap_or_default().chars().take(64).collect();
     format!("asked for the bytes from {offset} on, the registry sends {range:?}")
+}
+
+/// The first byte of a `Content-Range: bytes FIRST-LAST/LENGTH`.
+pub(super) fn first_byte(range: &str) -> Option<u64> {
+    range.trim().strip_prefix("bytes")?.trim().split('-').next()?.parse().ok()
 }
 
 /// A body being read.

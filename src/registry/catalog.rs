@@ -94,15 +94,18 @@ impl Registry {
             return Err(context.error(kind, detail));
         }
         let invalid = |why: String| context.error(ErrorKind::Invalid, why);
-        let catalog: Catalog =
-            serde_json::from_slice(&answer.bytes()).map_err(|error| invalid(answer.unreadable(&error)))?;
-        let names = catalog.repositories;
+        let names = read_names(&answer.bytes()).map_err(|error| invalid(answer.unreadable(&error)))?;
         let turn = walk.pages.turn(&url, &answer.headers, &self.catalog_pages, (names.len(), names.last()));
         let turn = turn.map_err(invalid)?;
         let fresh = walk.take_in(context, &names).map_err(invalid)?;
         walk.next = walk.pages.next(turn, fresh.len()).map_err(invalid)?;
         Ok(fresh)
     }
+}
+
+/// The names of one page.
+pub(super) fn read_names(bytes: &[u8]) -> serde_json::Result<Names> {
+    serde_json::from_slice(bytes).map(|catalog: Catalog| catalog.repositories)
 }
 
 impl Walk {

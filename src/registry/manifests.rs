@@ -127,8 +127,35 @@ impl Repository {
                 let detail = format!("the registry says that it stored {stored}, and was sent {sent}");
                 return Err(context.error(ErrorKind::Corrupt, detail));
             }
+        } else if answer.status != StatusCode::CREATED {
+            self.prove_written(context, manifest, reference, answer.status).await?;
         }
         Ok(link_of(manifest, answer.headers.contains_key(OCI_SUBJECT)))
+    }
+
+    /// Looks for a manifest whose PUT was answered by another success than 201 (distribution-spec, "Pushing Manifests") and without
+    /// a digest: a proxy's own page looks like that. Where the look fails too, the success is believed, and the log says so.
+    async fn prove_written(
+        &self,
+        context: &Context,
+        manifest: &Manifest,
+        reference: &ManifestRef,
+        status: StatusCode,
+    ) -> Result<(), StoreError> {
+        match self.head_manifest(reference).await {
+            Ok(Some(there)) if there.digest == there.digest.same_algorithm_of(manifest.bytes()) => Ok(()),
+            Ok(_) => {
+                let detail = format!("the registry answered {status} instead of 201 and does not have the manifest");
+                Err(context.error(ErrorKind::Unavailable, detail))
+            }
+            Err(error) => {
+                tracing::warn!(
+                    place = %context.place, %reference, %status, %error,
+                    "the registry answered the manifest with another success than 201, and does not say whether it has it"
+                );
+                Ok(())
+            }
+        }
     }
 
     async fn send_manifest(

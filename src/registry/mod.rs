@@ -56,6 +56,8 @@ mod unasked;
 mod unmountable;
 mod upload;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 

@@ -236,10 +236,18 @@ impl Page {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     fn entries(&self) -> Vec<TagEntry> {
         self.names.range(0..self.names.len()).map(|(at, name)| self.entry(at, name)).collect()
     }
+}
+
+/// Reads a page in each form: that of the specification, and Azure's. The fuzz target wants no more than how many entries each has.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read_every_form(bytes: &[u8]) -> [serde_json::Result<usize>; 2] {
+    let standard = serde_json::from_slice(bytes).map(TagList::into_page);
+    let azure = serde_json::from_slice(bytes).map(|list: DescribedTags| list.tags);
+    [standard, azure].map(|page| page.map(|page| page.entries().len()))
 }
 
 #[derive(Deserialize)]

@@ -44,4 +44,6 @@ mod conformance;
 mod facts;
 mod programs_themselves;
 mod registry_itself;
+mod series;
+mod statuses;
 mod support;

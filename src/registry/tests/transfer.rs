@@ -89,6 +89,41 @@ async fn what_a_pushed_manifest_misses_is_told_apart_from_other_refusals() {
 }
 
 #[tokio::test]
+async fn a_manifest_answered_by_another_success_is_looked_for() {
+    let manifest = image();
+    let there = |digest: Digest| {
+        let digest = digest.to_string();
+        answer(200, &[("content-type", MediaType::OCI_MANIFEST), ("docker-content-digest", &digest)], IMAGE)
+    };
+    let put = |status, head: axum::response::Response| {
+        let head = std::sync::Mutex::new(Some(head));
+        let manifest = manifest.clone();
+        async move {
+            let server = Server::start(move |asked| match asked.method.as_str() {
+                "PUT" => answer(status, &[("content-type", "text/html")], "<html>hello</html>"),
+                _ => head.lock().unwrap().take().expect("one HEAD"),
+            });
+            let server = server.await;
+            let outcome = server.repository().push_manifest(&manifest, Some(&"v1".parse().unwrap())).await;
+            (outcome.map_err(|error| error.to_string()), server.count("HEAD"))
+        }
+    };
+    assert_eq!(put(201, refusal(404, "MANIFEST_UNKNOWN")).await, (Ok(ReferrerLink::Listed), 0));
+    assert_eq!(put(200, there(manifest.digest())).await, (Ok(ReferrerLink::Listed), 1));
+    // Who may write and not read is believed.
+    assert_eq!(put(202, refusal(403, "DENIED")).await, (Ok(ReferrerLink::Listed), 1));
+    for head in [refusal(404, "MANIFEST_UNKNOWN"), there(Digest::of(b"other"))] {
+        let (outcome, heads) = put(200, head).await;
+        let error = outcome.unwrap_err();
+        assert!(
+            error.ends_with("the registry answered 200 OK instead of 201 and does not have the manifest"),
+            "{error}"
+        );
+        assert_eq!(heads, 1);
+    }
+}
+
+#[tokio::test]
 async fn a_referrer_is_listed_where_the_registry_says_so() {
     let subject = Digest::of(b"subject");
     let config = format!(r#"{{"mediaType":"a/b","digest":"{subject}","size":7}}"#);

@@ -25,7 +25,7 @@ fn the_image_is_built_from_what_cargo_reads_and_from_no_build() {
     let rules: Vec<&str> = ignored.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(rules[0], "*", "all but what follows is left out");
     let kept: BTreeSet<&str> = rules[1..].iter().map(|rule| rule.strip_prefix('!').unwrap()).collect();
-    for needed in ["Cargo.lock", "Cargo.toml", "src"] {
+    for needed in ["Cargo.lock", "Cargo.toml", "src", "fuzz"] {
         assert!(kept.contains(needed), "{needed}");
     }
     assert!(kept.iter().all(|kept| super::file(kept).exists()), "{kept:?}");

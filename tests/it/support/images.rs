@@ -384,3 +384,14 @@ fn gzip(bytes: &[u8]) -> Bytes {
     encoder.write_all(bytes).expect("writing to memory");
     encoder.finish().expect("writing to memory").into()
 }
+
+/// Puts the list of these referrers under the fallback tag of their subject (distribution-spec, "Referrers Tag Schema"), past the API.
+pub fn list_referrers(server: &Server, repository: &str, subject: &Image, referrers: &[&Image]) {
+    let entries: Vec<Value> = referrers.iter().map(|referrer| referrer.descriptor()).collect();
+    let list = manifest(
+        MediaType::OCI_INDEX,
+        &json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries}),
+    );
+    let tag = subject.digest().to_string().replace(':', "-");
+    server.store().put_manifest(repository, (&list).into(), Some(&tag));
+}

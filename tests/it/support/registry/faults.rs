@@ -140,7 +140,36 @@ pub enum Fault {
     Delay(Duration),
     /// A body moves at most so many bytes a second, in either direction.
     Bandwidth(u64),
+    /// Requests of this kind, named as in the log, whose path has this in it are answered with this status: a success with a page for
+    /// people, anything else with an error in its envelope.
+    Answers { kind: &'static str, path: &'static str, status: u16 },
+    /// The n-th request from now on (1 is the next) comes to harm, and no other.
+    Nth { nth: usize, harm: Harm },
 }
+
+/// The harm that comes to one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Harm {
+    /// It is answered with this status, in the error envelope, and nothing is done.
+    Status(u16),
+    /// Its connection breaks, and nothing is done.
+    Reset,
+    /// It is done, and its connection breaks before it is answered.
+    Unanswered,
+    /// It is done, and the connection breaks in the middle of its answer's body.
+    CutAnswer,
+    /// It is answered 200 with a page for people, and nothing is done.
+    Page,
+    /// It is answered 200 with an empty body, and nothing is done.
+    Nothing,
+    /// It waits until faults are switched off, and is done then.
+    Held,
+    /// It is done, and its answer waits until faults are switched off.
+    HeldAnswer,
+}
+
+/// The kind of request under which the one that [`Harm::Held`] came to is held.
+pub(super) const NTH: &str = "the n-th request";
 
 /// The faults that are on.
 #[derive(Debug, Default)]
@@ -274,6 +303,18 @@ impl Faults {
             _ => None,
         });
         lags.is_some()
+    }
+
+    /// The harm that comes to this request, if any does.
+    pub(super) fn harm(&self) -> Option<Harm> {
+        self.use_up(|fault| match *fault {
+            Fault::Nth { nth, harm } if nth > 1 => Some((None, Then::Becomes(Fault::Nth { nth: nth - 1, harm }))),
+            Fault::Nth { harm: harm @ (Harm::Held | Harm::HeldAnswer), .. } => {
+                Some((Some(harm), Then::Becomes(Fault::Held(NTH))))
+            }
+            Fault::Nth { harm, .. } => Some((Some(harm), Then::Goes)),
+            _ => None,
+        })?
     }
 
     /// Whether this PUT of a manifest fails.

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use auth::{Auth, By, Gate, User};
 pub use buckets::Buckets;
-pub use faults::Fault;
+pub use faults::{Fault, Harm};
 pub use log::{Log, Request};
 pub use pulls::PullLimit;
 pub use store::Store;
@@ -126,6 +126,11 @@ impl Server {
     /// Switches all faults off.
     pub fn heal(&self) {
         self.shared.faults.clear();
+    }
+
+    /// Whether the request that [`Harm::Held`] or [`Harm::HeldAnswer`] was for has come, and waits.
+    pub fn is_holding(&self) -> bool {
+        self.shared.faults.has(&Fault::Held(faults::NTH))
     }
 
     /// Makes every token that was given out invalid, whatever lifetime was stated.

@@ -38,6 +38,19 @@ pub(super) fn refuse(shared: &Shared, object: &Object, asked: &Asked) -> Option<
     None
 }
 
+/// The answer of a registry that answers such requests with one status, whatever is asked.
+pub(super) fn answers(shared: &Shared, kind: &str, address: &str) -> Option<Response> {
+    let status = shared.faults.find(|fault| match fault {
+        Fault::Answers { kind: of, path, status } if *of == kind && address.contains(path) => Some(*status),
+        _ => None,
+    })?;
+    Some(match status {
+        204 | 304 => answer::empty(status, &[]),
+        200..300 => answer::with(status, &[("content-type", "text/html".into())], "<html>hello</html>"),
+        _ => answer::error(status, "UNKNOWN", "a fault of the test"),
+    })
+}
+
 /// The status of an answer that sends back what was sent.
 pub(super) fn echoes(shared: &Shared, kind: &str) -> Option<u16> {
     shared.faults.find(|fault| match fault {

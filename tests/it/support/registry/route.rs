@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 
-use super::faults::Fault;
+use super::faults::{Fault, Harm, NTH};
 use super::log::InProgress;
 use super::wire::Wire;
 use super::{Shared, answer, auth, blobs, lists, manifests, quirks, transmit, uploads};
@@ -61,10 +61,52 @@ pub(super) async fn handle(
     let object = read_path(parts.uri.path());
     let asked = asked(&shared, &object, &parts, wire);
     let entry = asked.progress.entry.clone();
-    let response = answer(&shared, object, asked, body).await;
+    let harm = shared.faults.harm();
+    let wire = asked.wire.clone();
+    let response = match harm {
+        None => answer(&shared, object, asked, body).await,
+        Some(harm) => harmed(&shared, harm, object, asked, body).await,
+    };
     shared.faults.hold_answer(entry.kind()).await;
+    if matches!(harm, Some(Harm::Reset | Harm::Unanswered)) {
+        wire.break_off();
+    }
     entry.answered(response.status().as_u16());
     response
+}
+
+/// Answers a request that comes to harm.
+async fn harmed(shared: &Arc<Shared>, harm: Harm, object: Object, asked: Asked, body: Body) -> Response {
+    if harm == Harm::Held {
+        shared.faults.hold(NTH).await;
+    }
+    if matches!(harm, Harm::Unanswered | Harm::CutAnswer | Harm::Held | Harm::HeldAnswer) {
+        let response = answer(shared, object, asked, body).await;
+        if harm == Harm::HeldAnswer {
+            shared.faults.hold(NTH).await;
+        }
+        return if harm == Harm::CutAnswer { cut(response).await } else { response };
+    }
+    // The body is taken in first: a connection that ends with bytes unread may take the answer along.
+    drop(axum::body::to_bytes(body, usize::MAX).await);
+    match harm {
+        Harm::Status(status) => answer::error(status, "UNKNOWN", "a fault of the test"),
+        Harm::Page => answer::with(200, &[("content-type", "text/html".into())], "<html>hello</html>"),
+        _ => answer::empty(200, &[]),
+    }
+}
+
+/// The first half of an answer, whose length is stated as that of the whole.
+async fn cut(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    if whole.is_empty() {
+        return Response::from_parts(parts, Body::empty());
+    }
+    parts.headers.insert(axum::http::header::CONTENT_LENGTH, whole.len().into());
+    let half = whole.slice(..whole.len() / 2);
+    let pieces = [Ok(half), Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))];
+    Response::from_parts(parts, Body::from_stream(futures_util::stream::iter(pieces)))
 }
 
 fn asked(shared: &Shared, object: &Object, parts: &Parts, wire: Wire) -> Asked {
@@ -84,6 +126,10 @@ async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) 
     shared.faults.hold(asked.progress.entry.kind()).await;
     let mut body = body;
     let kind = asked.progress.entry.kind();
+    if let Some(response) = quirks::answers(shared, kind, &asked.address) {
+        drop(axum::body::to_bytes(body, usize::MAX).await);
+        return transmit::counted(response, asked.progress);
+    }
     if quirks::echoes(shared, kind).is_some() {
         let mut sent = asked.address.clone();
         if object == Object::Token {

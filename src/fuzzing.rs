@@ -1,0 +1,208 @@
+//! Fuzz targets: one function for each parser of bytes that come from outside.
+//!
+//! `fuzz/` hands these functions to libFuzzer; the tests below run them over the committed corpus and over mutations of it. A target panics
+//! where a parser panics or breaks its own promise, such as a layout's `index.json` that is written and reads as another one. This module is
+//! compiled for tests and for the feature `fuzzing` only.
+
+use bytes::Bytes;
+
+use crate::config::{HookKind, Receiver};
+use crate::hooks;
+use crate::import::{Order, import_text};
+use crate::layout::fuzz::layout_index;
+use crate::oci::{Digest, Manifest, ManifestView, MediaType, Reference};
+use crate::registry::Secret;
+use crate::registry::fuzz::{catalog_page, challenge, link, range, retry_after, tag_page};
+
+/// A named entry point for the fuzzer.
+#[derive(Debug, Clone, Copy)]
+pub struct FuzzTarget {
+    /// The name of the target, of its binary in `fuzz/` and of its folder in `fuzz/corpus/`.
+    pub name: &'static str,
+    /// Parses the bytes and checks what must hold of the result. Panics on a fault.
+    pub run: fn(&[u8]),
+}
+
+/// Every target.
+pub const TARGETS: [FuzzTarget; 12] = [
+    FuzzTarget { name: "manifest", run: manifest },
+    FuzzTarget { name: "index", run: index },
+    FuzzTarget { name: "reference", run: reference },
+    FuzzTarget { name: "link", run: link },
+    FuzzTarget { name: "challenge", run: challenge },
+    FuzzTarget { name: "range", run: range },
+    FuzzTarget { name: "retry_after", run: retry_after },
+    FuzzTarget { name: "tag_page", run: tag_page },
+    FuzzTarget { name: "catalog_page", run: catalog_page },
+    FuzzTarget { name: "layout_index", run: layout_index },
+    FuzzTarget { name: "push_event", run: push_event },
+    FuzzTarget { name: "import", run: import },
+];
+
+/// Runs the target of this name.
+///
+/// # Panics
+/// Where there is no such target, and where the target finds a fault.
+pub fn run(name: &str, data: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    (target.unwrap_or_else(|| panic!("there is no fuzz target {name}")).run)(data);
+}
+
+/// Reads a manifest whose type the bytes state.
+fn manifest(data: &[u8]) {
+    read_manifest(None, data);
+}
+
+/// Reads bytes that a header calls an index.
+fn index(data: &[u8]) {
+    read_manifest(Some(&MediaType::new(MediaType::OCI_INDEX)), data);
+}
+
+fn read_manifest(stated: Option<&MediaType>, data: &[u8]) {
+    let manifest = Manifest::received(stated, Bytes::copy_from_slice(data), None);
+    assert_eq!(manifest.bytes(), data, "the bytes of a manifest are kept as they came");
+    assert_eq!(manifest.digest(), Digest::of(data), "the digest of a manifest is that of its bytes");
+    if let Ok(view) = manifest.view() {
+        assert!(view.manifests().len() <= crate::oci::MAX_CHILDREN);
+        check_platforms(&view);
+    }
+}
+
+/// Printing a platform must not panic, whatever an index says.
+fn check_platforms(view: &ManifestView) {
+    for child in view.manifests() {
+        if let Some(platform) = &child.platform {
+            assert!(platform.to_string().len() >= platform.os.len());
+        }
+    }
+}
+
+/// Reads a reference, and prints it.
+fn reference(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(read) = text.parse::<Reference>() else { return };
+    assert!(!read.to_string().is_empty(), "{text:?} prints as nothing");
+}
+
+/// Reads a push event of every kind of sender, for a registry that the receiver names and for one that the event names.
+fn push_event(data: &[u8]) {
+    let kinds = [HookKind::Distribution, HookKind::Acr, HookKind::Harbor, HookKind::DockerHub, HookKind::Ghcr];
+    for kind in kinds {
+        for registry in [None, Some("registry.example.com".parse().expect("a host"))] {
+            let receiver = Receiver { kind, secret: Secret::Value("0123456789abcdef".to_owned().into()), registry };
+            hooks::fuzz::push_event(&receiver, data);
+        }
+    }
+}
+
+/// Imports a configuration of another program. The result is a `sync.yaml` that the program itself can read, as far as it has entries.
+fn import(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for target in [None, Some("registry.example.com/mirror".to_owned())] {
+        let order = Order { target, ..Order::default() };
+        if let Ok(imported) = import_text("fuzz.yaml", text, &order) {
+            assert!(imported.text.contains("version: 1"), "an import is a sync.yaml");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    /// How many mutations of each corpus file a quick run tries; `TRANSSHIP_LONG=1` tries a hundred times as many.
+    const QUICK: u64 = 100;
+
+    fn fuzz_folder() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+    }
+
+    fn corpus(target: &str) -> Vec<Vec<u8>> {
+        let folder = fuzz_folder().join("corpus").join(target);
+        let mut paths: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        paths.sort();
+        paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+    }
+
+    /// A small generator of numbers (SplitMix64) whose seed is in the code, so that a failure repeats.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ (mixed >> 31)
+        }
+
+        fn below(&mut self, bound: usize) -> usize {
+            usize::try_from(self.next() % bound.max(1) as u64).unwrap()
+        }
+    }
+
+    /// One to four changes: a byte flipped, replaced, inserted or removed, a part repeated, or the end cut off.
+    fn mutated(seed: &[u8], numbers: &mut Numbers) -> Vec<u8> {
+        const TELLING: &[u8] = b"\"{}[],:;<>=/\\\0\n 019-@%\xff";
+        let mut bytes = seed.to_vec();
+        for _ in 0..=numbers.below(4) {
+            let at = numbers.below(bytes.len());
+            match numbers.below(6) {
+                0 if at < bytes.len() => bytes[at] ^= 1 << numbers.below(8),
+                1 if at < bytes.len() => bytes[at] = TELLING[numbers.below(TELLING.len())],
+                2 => bytes.insert(at, TELLING[numbers.below(TELLING.len())]),
+                3 if at < bytes.len() => drop(bytes.remove(at)),
+                4 => {
+                    let end = (at + numbers.below(32)).min(bytes.len());
+                    let part = bytes[at..end].to_vec();
+                    bytes.splice(at..at, part);
+                }
+                _ => bytes.truncate(at),
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn every_target_takes_its_corpus_and_mutations_of_it() {
+        let tries = if std::env::var_os("TRANSSHIP_LONG").is_some() { 100 * QUICK } else { QUICK };
+        let faults: Vec<String> = TARGETS.iter().filter_map(|target| first_fault(target, tries)).collect();
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+
+    /// The first input at which a target finds a fault, if it finds one among its corpus and so many mutations of each file.
+    fn first_fault(target: &FuzzTarget, tries: u64) -> Option<String> {
+        let seeds = corpus(target.name);
+        assert!(seeds.len() >= 3, "the corpus of {} has {} files", target.name, seeds.len());
+        for (number, seed) in seeds.iter().enumerate() {
+            let mut numbers = Numbers(number as u64);
+            let mutations = (0..tries).map(|_| mutated(seed, &mut numbers));
+            for input in std::iter::once(seed.clone()).chain(mutations) {
+                if std::panic::catch_unwind(|| (target.run)(&input)).is_err() {
+                    return Some(format!("{} panics at {:?}", target.name, String::from_utf8_lossy(&input)));
+                }
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn every_target_has_a_binary_in_the_fuzz_folder() {
+        let names = |folder: &str| -> BTreeSet<String> {
+            let entries = std::fs::read_dir(fuzz_folder().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+            entries.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+        };
+        let targets: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
+        assert_eq!(names("fuzz_targets"), targets);
+        assert_eq!(names("corpus"), targets);
+        let manifest = std::fs::read_to_string(fuzz_folder().join("Cargo.toml")).unwrap();
+        for name in targets {
+            assert!(manifest.contains(&format!("name = \"{name}\"")), "fuzz/Cargo.toml lacks {name}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The fuzz targets of what registries say in headers and lists.
+
+use bytes::Bytes;
+use chrono::DateTime;
+use http::header::{LINK, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use url::Url;
+
+use super::answer::{Answer, Body};
+use super::links::Pages;
+use super::{blobs, catalog, challenge as challenges, chunks, locate, realm, retry, tags};
+
+fn headers(name: HeaderName, data: &[u8]) -> Option<HeaderMap> {
+    let value = HeaderValue::from_bytes(data).ok()?;
+    Some(HeaderMap::from_iter([(name, value)]))
+}
+
+/// Follows a `Link`. The next page is at the same registry and is another page.
+pub(crate) fn link(data: &[u8]) {
+    let Some(headers) = headers(LINK, data) else { return };
+    let page: Url = "https://registry.example.com/v2/a/tags/list?n=2".parse().expect("an address");
+    if let Ok(Some(next)) = Pages::starting_at(&page).after(&page, &headers) {
+        assert!(locate::same_origin(&page, &next), "{next} is elsewhere");
+        assert_ne!(page, next);
+    }
+}
+
+/// Reads `WWW-Authenticate`, and the realm of each challenge.
+pub(crate) fn challenge(data: &[u8]) {
+    let Some(headers) = headers(WWW_AUTHENTICATE, data) else { return };
+    let registry: Url = "https://registry.example.com/".parse().expect("an address");
+    for challenge in challenges::challenges(&headers) {
+        assert_eq!(challenge.scheme, challenge.scheme.to_ascii_lowercase());
+        let Some(text) = challenge.get("realm") else { continue };
+        if let Ok(realm) = realm::read(text, &registry, None) {
+            assert_eq!(realm.scheme(), "https", "credentials would go to {realm}");
+        }
+    }
+}
+
+/// Reads how many bytes an upload session says it has, and where the part of a blob begins that a registry sends.
+pub(crate) fn range(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        blobs::first_byte(text);
+    }
+    let Some(headers) = headers(RANGE, data) else { return };
+    let url = "https://registry.example.com/v2/a/blobs/uploads/1".parse().expect("an address");
+    let (status, body) = (StatusCode::ACCEPTED, Body::Whole(Bytes::new()));
+    let stored = chunks::stored_bytes(&Answer { status, headers, url, elsewhere: false, body });
+    assert_ne!(stored, Some(0), "a range has one byte at least");
+}
+
+/// Reads how long a registry asks clients to wait: never longer than the bound.
+pub(crate) fn retry_after(data: &[u8]) {
+    let Some(headers) = headers(RETRY_AFTER, data) else { return };
+    if let Some(wait) = retry::retry_after(&headers, DateTime::UNIX_EPOCH) {
+        assert!(wait <= retry::LONGEST_PAUSE);
+    }
+}
+
+/// Reads a page of a tag list, in the form of the specification and in Azure's.
+pub(crate) fn tag_page(data: &[u8]) {
+    for entries in tags::read_every_form(data).into_iter().flatten() {
+        assert!(entries <= data.len(), "a page has more names than bytes");
+    }
+}
+
+/// Reads a page of a catalog.
+pub(crate) fn catalog_page(data: &[u8]) {
+    if let Ok(names) = catalog::read_names(data) {
+        assert!(names.len() <= data.len(), "a page has more names than bytes");
+    }
+}

@@ -1,0 +1,64 @@
+//! `kill -9` at each request of a run: before the registry does anything, and after it has done it but before it has answered.
+
+use std::time::Instant;
+
+use super::{Mirror, Side, assert_tried, instants};
+use crate::support::programs::DEADLINE;
+use crate::support::registry::{Fault, Harm};
+
+const MIB: usize = 1 << 20;
+
+/// Kills `transship ARGS` at so many requests to one side, each time on a mirror of its own; how many kills that were.
+fn kill_at_each_request(side: Side, upload: &str, layer: usize, args: &[&str], few: usize) -> usize {
+    let whole = Mirror::new(upload, layer);
+    whole.once().expect_success();
+    whole.assert_complete("without a kill");
+    let requests = whole.server(side).log().requests().len();
+    let mut tried = 0;
+    for nth in instants(requests, few) {
+        for harm in [Harm::Held, Harm::HeldAnswer] {
+            let instant = format!("{args:?} killed at request {nth} of {requests} to the {side:?}, {harm:?}");
+            let mirror = Mirror::new(upload, layer);
+            mirror.server(side).set(Fault::Nth { nth, harm });
+            let mut running = mirror.site.start(args);
+            let began = Instant::now();
+            while !mirror.server(side).is_holding() && running.is_running() {
+                assert!(began.elapsed() < DEADLINE, "{instant}: the request never came");
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            running.kill();
+            mirror.server(side).heal();
+            mirror.assert_no_tag_is_broken(&instant);
+            let output = mirror.once();
+            assert_eq!(output.code(), 0, "{instant}: {}\n{}", output.stdout, output.stderr);
+            mirror.assert_complete(&instant);
+            tried += 1;
+        }
+    }
+    tried
+}
+
+#[test]
+fn a_kill_at_any_request_to_the_source_loses_nothing() {
+    let tried = kill_at_each_request(Side::Source, "{mode: monolithic}", 3000, &["once"], 3);
+    assert_tried("a_kill_at_any_request_to_the_source_loses_nothing", tried);
+}
+
+#[test]
+fn a_kill_at_any_request_of_a_run_loses_nothing() {
+    let tried = kill_at_each_request(Side::Target, "{mode: monolithic}", 3000, &["once"], 6);
+    assert_tried("a_kill_at_any_request_of_a_run_loses_nothing", tried);
+}
+
+#[test]
+fn a_kill_at_any_request_of_a_chunked_run_loses_nothing() {
+    let tried = kill_at_each_request(Side::Target, "{mode: chunked, chunk: 1MiB}", 5 * MIB / 2, &["once"], 4);
+    assert_tried("a_kill_at_any_request_of_a_chunked_run_loses_nothing", tried);
+}
+
+#[test]
+fn a_kill_of_the_daemon_at_any_request_loses_nothing() {
+    let args = ["run", "--control", "off"];
+    let tried = kill_at_each_request(Side::Target, "{mode: chunked, chunk: 1MiB}", 5 * MIB / 2, &args, 3);
+    assert_tried("a_kill_of_the_daemon_at_any_request_loses_nothing", tried);
+}

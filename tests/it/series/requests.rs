@@ -1,0 +1,75 @@
+//! One request of a run comes to harm, at either side, in every way that a network and a registry know.
+
+use super::{Mirror, Side, assert_tried, instants, is_long};
+use crate::support::registry::{Fault, Harm};
+
+/// The ways in which a request may come to harm. In the quick form each instant meets the next of them.
+const HARMS: [Harm; 13] = [
+    Harm::Reset,
+    Harm::Status(500),
+    Harm::Unanswered,
+    Harm::Status(404),
+    Harm::CutAnswer,
+    Harm::Status(403),
+    Harm::Page,
+    Harm::Status(429),
+    Harm::Nothing,
+    Harm::Status(401),
+    Harm::Status(400),
+    Harm::Status(405),
+    Harm::Status(503),
+];
+
+/// The further ways of the full form.
+const FURTHER: [Harm; 6] =
+    [Harm::Status(408), Harm::Status(409), Harm::Status(413), Harm::Status(416), Harm::Status(502), Harm::Status(504)];
+
+/// Lets one request come to harm, then runs again without a fault.
+fn harm_once(upload: &str, layer: usize, side: Side, nth: usize, harm: Harm) {
+    let mirror = Mirror::new(upload, layer);
+    mirror.server(side).set(Fault::Nth { nth, harm });
+    let output = mirror.once();
+    let harmed =
+        mirror.server(side).log().requests().get(nth - 1).map(|request| format!("{} {}", request.kind, request.path));
+    let instant = format!("{side:?}: request {nth} ({}) met {harm:?}", harmed.unwrap_or_default());
+    mirror.server(side).heal();
+    mirror.assert_honest(&output, &instant);
+    let again = mirror.once();
+    assert_eq!(again.code(), 0, "{instant}, then none: {}\n{}", again.stdout, again.stderr);
+    mirror.assert_complete(&instant);
+}
+
+/// Harms each request of a run at one side, one a run; how many runs that were.
+fn harm_each_request(upload: &str, layer: usize, side: Side, few: usize) -> usize {
+    let whole = Mirror::new(upload, layer);
+    whole.once().expect_success();
+    let requests = whole.server(side).log().requests().len();
+    let mut tried = 0;
+    for (number, nth) in instants(requests, few).into_iter().enumerate() {
+        let all = HARMS.iter().chain(&FURTHER);
+        let (skip, take) = if is_long() { (0, usize::MAX) } else { (number % HARMS.len(), 1) };
+        for harm in all.skip(skip).take(take) {
+            harm_once(upload, layer, side, nth, *harm);
+            tried += 1;
+        }
+    }
+    tried
+}
+
+#[test]
+fn one_harmed_request_at_the_source_loses_nothing() {
+    let tried = harm_each_request("{mode: monolithic}", 3000, Side::Source, 13);
+    assert_tried("one_harmed_request_at_the_source_loses_nothing", tried);
+}
+
+#[test]
+fn one_harmed_request_at_the_target_loses_nothing() {
+    let tried = harm_each_request("{mode: monolithic}", 3000, Side::Target, 26);
+    assert_tried("one_harmed_request_at_the_target_loses_nothing", tried);
+}
+
+#[test]
+fn one_harmed_request_of_a_chunked_run_loses_nothing() {
+    let tried = harm_each_request("{mode: chunked, chunk: 1MiB}", 5 << 19, Side::Target, 8);
+    assert_tried("one_harmed_request_of_a_chunked_run_loses_nothing", tried);
+}
