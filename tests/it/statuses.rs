@@ -170,13 +170,13 @@ fn assert_never_silent(row: &Row) {
 }
 
 #[test]
-fn no_answer_to_a_look_for_a_blob_loses_an_image_in_silence() {
-    assert_never_silent(&Row::new("blob HEAD", Side::Target));
+fn no_answer_to_a_look_for_a_blob_fails_a_copy() {
+    assert_never_fatal(&Row::new("blob HEAD", Side::Target));
 }
 
 #[test]
-fn no_answer_to_a_mount_loses_an_image_in_silence() {
-    assert_never_silent(&Row::new("mount POST", Side::Both));
+fn no_answer_to_a_mount_fails_a_copy() {
+    assert_never_fatal(&Row::new("mount POST", Side::Both));
 }
 
 #[test]
