@@ -77,11 +77,13 @@ fn check_platforms(view: &ManifestView) {
     }
 }
 
-/// Reads a reference, and prints it.
+/// Reads a reference; its printed form reads as the same reference.
 fn reference(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(read) = text.parse::<Reference>() else { return };
-    assert!(!read.to_string().is_empty(), "{text:?} prints as nothing");
+    let printed = read.to_string();
+    let again = printed.parse::<Reference>();
+    assert_eq!(again.as_ref(), Ok(&read), "{text:?} prints as {printed:?}");
 }
 
 /// Reads a push event of every kind of sender, for a registry that the receiver names and for one that the event names.
