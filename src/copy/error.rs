@@ -123,7 +123,8 @@ impl CopyError {
 
     /// Whether nothing of this source can be read for now, or nothing more is to be done: it concerns more than one manifest.
     pub(super) fn ends_all(&self) -> bool {
-        matches!(self, Self::Interrupted | Self::Unrecorded { .. }) || self.deferral().is_some()
+        let is_quota = matches!(self, Self::Store { error, .. } if error.quota_spent().is_some());
+        is_quota || matches!(self, Self::Interrupted | Self::Unrecorded { .. })
     }
 
     /// Whether the target lets nobody write the tag.

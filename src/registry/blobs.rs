@@ -29,7 +29,7 @@ pub(crate) struct Looks(AtomicBool);
 
 impl Looks {
     fn kind(&self) -> Kind {
-        if self.0.load(Ordering::Relaxed) { Kind::Glance } else { Kind::Read }
+        if self.0.load(Ordering::Relaxed) { Kind::Glance } else { Kind::Look }
     }
 
     /// Notes how a look ended, and returns whether it is the first that failed.

@@ -59,6 +59,8 @@ struct Known {
     chunks_were_refused: bool,
     /// Whether it had a blob in another length than it should have.
     lied: bool,
+    /// Whether a blob that went in several chunks was found whole.
+    chunks_arrived: bool,
 }
 
 impl Manner {
@@ -78,6 +80,7 @@ impl Manner {
             whole_was_refused: false,
             chunks_were_refused: false,
             lied: false,
+            chunks_arrived: false,
         };
         Self {
             learns: uploads.mode == UploadMode::Auto,
@@ -185,9 +188,16 @@ impl Manner {
     }
 
     /// Whether a blob that is said to be stored, and went in so many chunks, is to be looked for. Some have stored the last
-    /// chunk alone (Artifactory); a body in one piece is hashed as it is, unless there was a lie already.
+    /// chunk alone (Artifactory); a body in one piece is hashed as it is, unless there was a lie already. A registry of a known
+    /// kind proves it once.
     pub(crate) fn is_to_be_proven(&self, chunks: u32) -> bool {
-        self.known().lied || (chunks > 1 && !self.is_known)
+        let known = self.known();
+        known.lied || (chunks > 1 && !(self.is_known && known.chunks_arrived))
+    }
+
+    /// Takes in that a blob which went in several chunks was found whole.
+    pub(crate) fn learn_chunks_arrive(&self) {
+        self.known().chunks_arrived = true;
     }
 
     /// Takes in that the registry has a blob in another length than it should have.

@@ -19,6 +19,9 @@ const MOST_NOT_TAKEN: u32 = 200;
 /// The longest pause before that; the first has none.
 const LONGEST_NOT_TAKEN: Duration = Duration::from_millis(100);
 
+/// How often at most a request is sent to a registry that asks for patience, where the copy can do without its answer.
+const AUXILIARY_PATIENCE: usize = 3;
+
 /// How long a mirror has for a manifest, where the operator does not say.
 const STAND_IN: Duration = Duration::from_secs(15);
 
@@ -29,8 +32,12 @@ pub(crate) enum Kind {
     Read,
     /// GET at a mirror: what it does not give, others do.
     StandIn,
+    /// HEAD of a blob: where nobody answers, the blob is sent.
+    Look,
     /// HEAD of a blob at a registry that has failed to answer one before.
     Glance,
+    /// POST that mounts a blob: where it fails, the blob is sent.
+    Mount,
     /// Asking for a token.
     Token,
     /// DELETE of a manifest.
@@ -70,11 +77,11 @@ fn may_repeat(kind: Kind, failure: Failure) -> bool {
     match kind {
         Kind::Streamed => false,
         _ if failure == NotTaken => true,
-        Kind::Read | Kind::Token | Kind::Delete | Kind::OpenUpload | Kind::WriteManifest => {
+        Kind::Read | Kind::Look | Kind::Token | Kind::Delete | Kind::OpenUpload | Kind::WriteManifest => {
             matches!(failure, NotSent | NotTaken | Broken | Throttled | Failing)
         }
         Kind::Chunk | Kind::Commit => matches!(failure, NotSent | Throttled),
-        Kind::Glance => failure == Throttled,
+        Kind::Glance | Kind::Mount => failure == Throttled,
         Kind::Farewell | Kind::StandIn => false,
     }
 }
@@ -187,7 +194,11 @@ impl Attempts {
             .with_max_times(tempo.attempts + tempo.patience)
             .with_jitter()
             .build();
-        Self { kind, failures: 1, throttles: 1, not_taken: 0, limits: (tempo.attempts, tempo.patience), pauses }
+        let patience = match kind {
+            Kind::Look | Kind::Glance | Kind::Mount => tempo.patience.min(AUXILIARY_PATIENCE),
+            _ => tempo.patience,
+        };
+        Self { kind, failures: 1, throttles: 1, not_taken: 0, limits: (tempo.attempts, patience), pauses }
     }
 
     /// How long to wait before the request is sent again; `None` when it is not.
@@ -259,6 +270,15 @@ mod tests {
             assert_eq!(more, 2, "then it counts as any other failure: {kind:?}");
         }
         assert_eq!(Attempts::of(Kind::Streamed, &tempo).again(Failure::NotTaken), None, "its bytes are gone");
+    }
+
+    #[test]
+    fn a_look_and_a_mount_get_little_patience() {
+        for kind in [Kind::Look, Kind::Glance, Kind::Mount] {
+            let mut attempts = Attempts::of(kind, &Tempo::default());
+            let throttled = std::iter::from_fn(|| attempts.again(Failure::Throttled)).count();
+            assert_eq!(throttled, AUXILIARY_PATIENCE - 1, "{kind:?}");
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Repository {
         }
         let context = self.context(Step::BeginUpload, blob.digest);
         let url = self.url(&context, "blobs/uploads/")?;
-        let answer = self.post(&context, url, Scopes::push(&self.name)).await?;
+        let answer = self.post(&context, Kind::OpenUpload, url, Scopes::push(&self.name)).await?;
         match answer.status {
             StatusCode::ACCEPTED => self.session(&context, blob, &answer),
             // Another success opens a session where it says where.
@@ -80,7 +80,7 @@ impl Repository {
             }
             None
         };
-        let answer = match self.post(&context, url, Scopes::mount(&self.name, from)).await {
+        let answer = match self.post(&context, Kind::Mount, url, Scopes::mount(&self.name, from)).await {
             Ok(answer) => answer,
             // Some token services give none at all to who may do part of what is asked.
             Err(error) => return refused(&error, true),
@@ -109,8 +109,8 @@ impl Repository {
         self.head_blob(blob).await.is_ok_and(|there| there)
     }
 
-    async fn post(&self, context: &Context, url: Url, scopes: Scopes) -> Result<Answer, StoreError> {
-        let call = Call::new(Kind::OpenUpload, Method::POST, url, scopes).payload(Payload::Bytes(Bytes::new()));
+    async fn post(&self, context: &Context, kind: Kind, url: Url, scopes: Scopes) -> Result<Answer, StoreError> {
+        let call = Call::new(kind, Method::POST, url, scopes).payload(Payload::Bytes(Bytes::new()));
         self.registry.send(context, call.header(CONTENT_LENGTH, HeaderValue::from_static("0"))).await
     }
 
@@ -279,8 +279,14 @@ impl Session {
         if !manner.is_to_be_proven(chunks) && !self.misstates {
             return Ok(());
         }
-        let Some(stored) = repository.stored_length(blob).await.filter(|stored| *stored != blob.size) else {
-            return Ok(());
+        let stored = match repository.stored_length(blob).await {
+            Some(stored) if stored != blob.size => stored,
+            looked => {
+                if looked.is_some() && chunks > 1 {
+                    manner.learn_chunks_arrive();
+                }
+                return Ok(());
+            }
         };
         let lie =
             format!("the registry says that it stored the blob, and has {stored} bytes of it instead of {}", blob.size);

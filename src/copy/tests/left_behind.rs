@@ -34,7 +34,7 @@ async fn a_lookup_that_must_wait_for_a_quota_holds_the_image_too() {
     let one = put_image(&from, 1);
     source.always(Op::Referrers, Fault::Fail(ErrorKind::QuotaSpent(Duration::from_secs(60))));
     let error = copy(&with_referrers(&from, &[&to]), "v1", &one.manifest).await.unwrap_err();
-    assert_eq!((error.quota_spent(), to.tag("v1")), (Some(Duration::from_secs(60)), None));
+    assert_eq!((error.deferral(), to.tag("v1")), (Some(Duration::from_secs(60)), None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -71,7 +71,7 @@ async fn a_child_that_may_not_be_read_yet_holds_the_tag() {
     let spent = Fault::Fail(ErrorKind::QuotaSpent(Duration::from_secs(60)));
     source.always_at(Op::Manifest, blob.digest, spent);
     let error = copy(&batch(&from, &[&to]), "v1", &whole).await.unwrap_err();
-    assert_eq!(error.quota_spent(), Some(Duration::from_secs(60)));
+    assert_eq!(error.deferral(), Some(Duration::from_secs(60)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,11 +27,11 @@ impl Class {
     /// The class of a request.
     pub(crate) fn of(kind: Kind, lists_referrers: bool) -> Self {
         match kind {
-            Kind::Read | Kind::StandIn | Kind::Glance if lists_referrers => Self::ReferrerList,
-            Kind::Read | Kind::StandIn | Kind::Glance => Self::Read,
+            Kind::Read | Kind::StandIn | Kind::Look | Kind::Glance if lists_referrers => Self::ReferrerList,
+            Kind::Read | Kind::StandIn | Kind::Look | Kind::Glance => Self::Read,
             Kind::Token => Self::Token,
             Kind::Delete => Self::Delete,
-            Kind::OpenUpload => Self::Upload,
+            Kind::OpenUpload | Kind::Mount => Self::Upload,
             Kind::Chunk | Kind::Commit | Kind::Streamed | Kind::WriteManifest | Kind::Farewell => Self::Write,
         }
     }
