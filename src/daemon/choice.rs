@@ -71,7 +71,11 @@ async fn select(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(List
         tracing::warn!(source = source.place(), more, "skipped as well: names that are no tags by the specification");
     }
     match selection.select(names(&listing)).enough() {
-        Ok(selected) => Some((listing, selected)),
+        Ok(mut selected) => {
+            // A run tells of chosen tags alone, and a list may have a million others.
+            selected.verdicts = Vec::new();
+            Some((listing, selected))
+        }
         Err(shortfall) => {
             run.problem(format!("source {}: {shortfall}", source.place()));
             None

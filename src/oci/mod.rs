@@ -21,4 +21,4 @@ pub use media_type::MediaType;
 pub use name::{NameError, RegistryHost, RepositoryName, Tag};
 pub use platform::{Platform, PlatformError};
 pub use reference::{ManifestRef, Reference, ReferenceError, Repository};
-pub use sign::{SignatureTag, referrers_tag, signature_tags};
+pub use sign::{SignatureTag, may_name_a_digest, referrers_tag, signature_tags};

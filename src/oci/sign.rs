@@ -19,6 +19,12 @@ pub fn signature_tags(subject: &Digest) -> [Tag; 3] {
     ["sig", "att", "sbom"].map(|suffix| format!("{tag}.{suffix}").parse().expect("a digest makes a valid tag"))
 }
 
+/// Whether the tag is long enough to have a digest's encoded part in it, as those of both schemes have. Of a long list of tags few are.
+#[must_use]
+pub fn may_name_a_digest(tag: &Tag) -> bool {
+    tag.as_str().len() > 64
+}
+
 /// A tag read as one of the two schemes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignatureTag {
@@ -54,6 +60,15 @@ impl SignatureTag {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tag_of_a_digest_of_any_algorithm_may_name_it() {
+        for digest in [Digest::of(b"x"), format!("sha512:{}", "a".repeat(128)).parse().unwrap()] {
+            let tags = signature_tags(&digest).into_iter().chain([referrers_tag(&digest)]);
+            assert!(tags.into_iter().all(|tag| may_name_a_digest(&tag)));
+        }
+        assert!(!may_name_a_digest(&"v1.2.3".parse().unwrap()));
+    }
 
     #[test]
     fn the_tags_of_a_subject_are_read_back_as_its_own() {
