@@ -28,6 +28,7 @@ use crate::store::{
     Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry, Target,
 };
 
+mod calls;
 mod changes;
 mod disk;
 mod fault;
@@ -41,6 +42,7 @@ mod temporary;
 mod tests;
 mod upload;
 
+use calls::Calls;
 use changes::{Changes, Outcome};
 use disk::Disk;
 use fault::Fault;
@@ -58,6 +60,7 @@ pub struct Layout {
     scope: Scope,
     telling: Telling,
     disk: Arc<Disk>,
+    calls: Calls,
     facts: Arc<Facts>,
     changes: Arc<Changes>,
     /// Held by the one task of this layout that asks for the file lock: the others wait here, at no cost.
@@ -75,6 +78,7 @@ impl Layout {
             scope: Scope::new(&format!("oci-layout:{}", lexically_absolute(path).display())),
             telling: Telling { place: format!("oci-layout:{}", path.display()).into() },
             disk: Arc::new(Disk::new(path)),
+            calls: Calls::new(),
             facts: Arc::default(),
             changes: Arc::default(),
             writer: Arc::default(),
@@ -88,7 +92,7 @@ impl Layout {
         work: impl FnOnce(&Disk) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let disk = Arc::clone(&self.disk);
-        blocking(move || work(&disk)).await
+        self.calls.run(move || work(&disk)).await
     }
 
     /// Waits until no other task of this layout writes.
@@ -294,7 +298,7 @@ impl Source for Layout {
         let opened =
             self.on_disk(move |disk| Ok((disk.open_whole(&wanted, offset)?, disk.blob_path(&wanted.digest)))).await;
         let opened = opened.map_err(self.telling.doing(Step::ReadBlob, blob.digest))?;
-        Ok(read::stream_blob(opened, blob, offset, self.telling.clone()))
+        Ok(read::stream_blob(opened, blob, offset, self.telling.clone(), self.calls.clone()))
     }
 
     async fn referrers(&self, subject: &Digest, _fallback: Listed) -> Result<Referrers, StoreError> {
@@ -320,8 +324,8 @@ impl Target for Layout {
             self.on_disk(Disk::create_temporary).await
         };
         let file = begin.await.map_err(self.telling.doing(Step::BeginUpload, blob.digest))?;
-        let (disk, telling) = (Arc::clone(&self.disk), self.telling.clone());
-        Ok(Begun::Session(Box::new(upload::Session { disk, telling, digest: blob.digest, file })))
+        let (disk, calls, telling) = (Arc::clone(&self.disk), self.calls.clone(), self.telling.clone());
+        Ok(Begun::Session(Box::new(upload::Session { disk, calls, telling, digest: blob.digest, file })))
     }
 
     /// The manifest is durable before its tag is. A tag that moves leaves no entry of what it stood for before, unless that
@@ -365,17 +369,6 @@ impl Telling {
             let kind: ErrorKind = fault.kind();
             StoreError::new(&place, step, subject, kind, fault)
         }
-    }
-}
-
-/// Runs `work` on a thread where it may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(Fault::Ending),
-        },
     }
 }
 

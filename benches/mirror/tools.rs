@@ -114,12 +114,7 @@ fn floor_command(job: &Job<'_>, parallel: usize) -> anyhow::Result<Command> {
 fn transship_command(job: &Job<'_>) -> anyhow::Result<Command> {
     let config = write(job, "sync.yaml", &transship_config(job))?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_transship"));
-    for name in ["TRANSSHIP_CONFIG", "STATE_DIRECTORY", "XDG_STATE_HOME", "NOTIFY_SOCKET", "RUST_LOG"] {
-        command.env_remove(name);
-    }
-    for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
-        command.env_remove(name);
-    }
+    clear_environment(&mut command);
     if std::env::var_os("TRANSSHIP_LOG").is_none() {
         command.env("TRANSSHIP_LOG", "warn");
     }
@@ -128,6 +123,16 @@ fn transship_command(job: &Job<'_>) -> anyhow::Result<Command> {
     }
     command.arg("once").arg("--config").arg(config);
     Ok(command)
+}
+
+/// Leaves out what transship would read of the environment of this process.
+pub(crate) fn clear_environment(command: &mut Command) {
+    for name in ["TRANSSHIP_CONFIG", "STATE_DIRECTORY", "XDG_STATE_HOME", "NOTIFY_SOCKET", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+        command.env_remove(name);
+    }
 }
 
 /// One entry a repository. The limits are raised as one would for registries of one's own.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use indicatif::{MultiProgress, ProgressDrawTarget};
@@ -12,6 +13,10 @@ use super::arguments::{Arguments, Command, Global};
 use super::exit::{Exit, Failure};
 use super::logging;
 use super::output::{self, Output};
+
+/// How long a thread for blocking calls (names, files) stays idle before it ends. Idle threads take turns: within tokio's own 10 s a
+/// steady load wakes each of them once, so that as many stayed for ever as had ever been busy at one instant.
+const IDLE_THREAD: Duration = Duration::from_secs(1);
 
 /// What a command works with.
 #[derive(Debug)]
@@ -48,7 +53,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn start(arguments: Arguments) -> Result<Exit, Failure> {
     let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
     logging::start(arguments.global.log_format, arguments.command.log_level(), &bars).map_err(Failure::usage)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_keep_alive(IDLE_THREAD).build()?;
     let exit = runtime.block_on(async {
         let interrupted = CancellationToken::new();
         listen_for_signals(interrupted.clone())?;

@@ -41,7 +41,7 @@ pub struct Batch {
     pub(super) source: Arc<dyn Source>,
     pub(super) targets: Vec<Destination>,
     pub(super) rules: Rules,
-    /// The source's tags where they were listed: a signature's tag that is not among them is not asked for.
+    /// The source's tags that may name a digest, where its tags were listed: a signature's tag that is not among them is not asked for.
     source_tags: Option<HashSet<Tag>>,
     surroundings: Surroundings,
     nodes: Nodes,
@@ -164,7 +164,8 @@ pub struct Previous {
 pub type Outcome = (usize, Result<Arrival, CopyError>);
 
 impl Batch {
-    /// A batch from `source` to `targets`. `source_tags` are the source's tags if they are known; `surroundings` may be who hears of
+    /// A batch from `source` to `targets`. `source_tags` are the source's tags if they are known, at
+    /// least those that [`may_name_a_digest`](crate::oci::may_name_a_digest); `surroundings` may be who hears of
     /// every transfer alone.
     #[must_use]
     pub fn new(

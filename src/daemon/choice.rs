@@ -76,7 +76,11 @@ async fn select(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(List
     // Of a tree all repositories count together, once they have been listed.
     let is_tree = matches!(run.errand.entry.source, Endpoint::Tree { .. });
     match if is_tree { Ok(selected) } else { selected.enough() } {
-        Ok(selected) => Some((listing, selected)),
+        Ok(mut selected) => {
+            // A run tells of chosen tags alone, and a list may have a million others.
+            selected.verdicts = Vec::new();
+            Some((listing, selected))
+        }
         Err(shortfall) => {
             run.problem(format!("source {}: {shortfall}", source.place()));
             None

@@ -248,7 +248,7 @@ impl Asked<'_> {
 fn leave_out(verdicts: &mut [Verdict], tag: &Tag, why: String) {
     for verdict in verdicts.iter_mut().filter(|verdict| verdict.tag == *tag) {
         verdict.chosen = false;
-        verdict.why.clone_from(&why);
+        verdict.why = why.clone().into();
     }
 }
 

@@ -155,6 +155,7 @@ impl Journal {
     ) -> Result<(), JournalError> {
         let (entry, source, target) = (entry.to_owned(), source.to_owned(), target.to_owned());
         self.write(Promise::Hint, move |db| {
+            queries::move_observations_before(db, &entry, [&source, &target], now)?;
             seen.iter().try_for_each(|seen| queries::note_observation(db, &entry, [&source, &target], seen, now))
         })
         .await

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, named_params, params};
 
@@ -192,6 +192,25 @@ pub(super) fn find_traces_at(db: &Connection, entry: &str, source: &str, target:
     statement.query_row([entry, source, target], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
+/// Moves what was seen between two places after `now` to right before it. No two runs of an entry overlap, so the clock was set back
+/// since. Otherwise the tags of that time would count as the last ones seen until the old time comes again.
+pub(super) fn move_observations_before(
+    db: &Connection,
+    entry: &str,
+    [source, target]: [&str; 2],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "UPDATE tag_observations SET first_seen = min(first_seen, :before), last_seen = :before
+         WHERE entry = :entry AND source = :source AND target = :target AND last_seen > :now",
+    )?;
+    let before = text(now - TimeDelta::microseconds(1));
+    statement.execute(named_params! {
+        ":entry": entry, ":source": source, ":target": target, ":before": before, ":now": text(now),
+    })?;
+    Ok(())
+}
+
 pub(super) fn note_observation(
     db: &Connection,
     entry: &str,
@@ -202,7 +221,7 @@ pub(super) fn note_observation(
     let mut statement = db.prepare_cached(
         "INSERT INTO tag_observations (entry, source, target, tag, source_digest, target_digest, first_seen, last_seen)
          VALUES (:entry, :source, :target, :tag, :source_digest, :target_digest, :now, :now)
-         ON CONFLICT DO UPDATE SET target_digest = :target_digest, last_seen = max(last_seen, :now)",
+         ON CONFLICT DO UPDATE SET target_digest = :target_digest, last_seen = :now",
     )?;
     statement.execute(named_params! {
         ":entry": entry, ":source": source, ":target": target, ":tag": seen.tag.as_str(),

@@ -275,6 +275,25 @@ async fn the_last_selection_is_what_the_last_run_saw_with_when_each_digest_was_f
 }
 
 #[tokio::test]
+async fn last_selection_is_the_newest_run_after_the_clock_was_set_back() {
+    let place = place();
+    let journal = Journal::open(&place.path).unwrap();
+    let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
+    let seen = |name: &str, source_digest| Observation { tag: tag(name), source_digest, target_digest: None };
+    let first = vec![seen("gone", old), seen("moved", old), seen("same", old)];
+    journal.observe_tags("a", "s", "t", first, at(5000)).await.unwrap();
+    journal.observe_tags("a", "s", "other", vec![seen("same", old)], at(5000)).await.unwrap();
+    // A run whose batches come one after the other, by the new time.
+    journal.observe_tags("a", "s", "t", vec![seen("moved", new)], at(10)).await.unwrap();
+    journal.observe_tags("a", "s", "t", vec![seen("same", old)], at(10)).await.unwrap();
+    let last = journal.last_selection("a").await.unwrap();
+    let told: Vec<_> = last.iter().map(|one| (one.target.as_str(), one.tag.as_str(), one.source_digest)).collect();
+    assert_eq!(told, [("other", "same", old), ("t", "moved", new), ("t", "same", old)]);
+    assert_eq!((last[1].last_seen, last[2].last_seen), (at(10), at(10)));
+    assert!(last.iter().all(|one| one.first_seen <= one.last_seen), "{last:?}");
+}
+
+#[tokio::test]
 async fn evidence_is_found_by_entry_place_tag_digest_and_time() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
+use super::Telling;
+use super::calls::Calls;
 use super::fault::Fault;
-use super::{Telling, blocking};
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, Step};
 
@@ -17,17 +18,23 @@ const SLICE: u64 = 512 << 10;
 
 /// Streams a file that has the blob's length from `offset` on. A file that shrinks while it is read ends the stream early, which
 /// [`Verified`](crate::store::Verified) tells.
-pub(super) fn stream_blob(opened: (File, PathBuf), blob: &Descriptor, offset: u64, telling: Telling) -> ByteStream {
+pub(super) fn stream_blob(
+    opened: (File, PathBuf),
+    blob: &Descriptor,
+    offset: u64,
+    telling: Telling,
+    calls: Calls,
+) -> ByteStream {
     let (file, path) = opened;
     let digest = blob.digest;
     let start = Reading { file, path, at: offset, left: blob.size - offset };
     stream::try_unfold(start, move |reading| {
-        let telling = telling.clone();
+        let (telling, calls) = (telling.clone(), calls.clone());
         async move {
             if reading.left == 0 {
                 return Ok(None);
             }
-            blocking(move || reading.next()).await.map_err(telling.doing(Step::ReadBlob, digest))
+            calls.run(move || reading.next()).await.map_err(telling.doing(Step::ReadBlob, digest))
         }
     })
     .boxed()

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
+use super::Telling;
+use super::calls::Calls;
 use super::disk::Disk;
 use super::fault::Fault;
 use super::temporary::Temporary;
-use super::{Telling, blocking};
 use crate::oci::Digest;
 use crate::store::{Step, StoreError, Upload, Verified};
 
@@ -22,6 +23,7 @@ const BATCH_PIECES: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) disk: Arc<Disk>,
+    pub(super) calls: Calls,
     pub(super) telling: Telling,
     pub(super) digest: Digest,
     pub(super) file: Temporary,
@@ -30,7 +32,7 @@ pub(super) struct Session {
 #[async_trait]
 impl Upload for Session {
     async fn send(self: Box<Self>, mut bytes: Verified) -> Result<(), StoreError> {
-        let Self { disk, telling, digest, mut file } = *self;
+        let Self { disk, calls, telling, digest, mut file } = *self;
         let failed = |step| telling.doing(step, digest);
         if bytes.digest() != digest {
             let other = Fault::OtherBlob { expected: digest.into(), actual: bytes.digest().into() };
@@ -42,17 +44,19 @@ impl Upload for Session {
                 break;
             }
             let write = move || file.write(&batch).map(|()| file);
-            file = blocking(write).await.map_err(failed(Step::SendBlob))?;
+            file = calls.run(write).await.map_err(failed(Step::SendBlob))?;
         }
-        blocking(move || disk.commit(file, &digest)).await.map_err(failed(Step::CommitBlob))
+        calls.run(move || disk.commit(file, &digest)).await.map_err(failed(Step::CommitBlob))
     }
 
     async fn cancel(self: Box<Self>) {
-        _ = blocking(move || {
-            drop(self);
-            Ok(())
-        })
-        .await;
+        let calls = self.calls.clone();
+        _ = calls
+            .run(move || {
+                drop(self);
+                Ok(())
+            })
+            .await;
     }
 }
 

@@ -24,4 +24,4 @@ pub use media_type::{ContentKind, MediaType};
 pub use name::{NameError, RegistryHost, RepositoryName, Tag, names_host};
 pub use platform::{Platform, PlatformError};
 pub use reference::{ManifestRef, Reference, ReferenceError, Repository};
-pub use sign::{SignatureTag, has_form_of_referrers_tag, referrers_tag, signature_tags};
+pub use sign::{SignatureTag, has_form_of_referrers_tag, may_name_a_digest, referrers_tag, signature_tags};

@@ -27,6 +27,12 @@ pub fn has_form_of_referrers_tag(tag: &Tag) -> bool {
     hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }
 
+/// Whether the tag is long enough to have a digest's encoded part in it, as those of both schemes have. Of a long list of tags few are.
+#[must_use]
+pub fn may_name_a_digest(tag: &Tag) -> bool {
+    tag.as_str().len() > 64
+}
+
 /// A tag read as one of the two schemes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignatureTag {
@@ -63,6 +69,15 @@ impl SignatureTag {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tag_of_a_digest_of_any_algorithm_may_name_it() {
+        for digest in [Digest::of(b"x"), format!("sha512:{}", "a".repeat(128)).parse().unwrap()] {
+            let tags = signature_tags(&digest).into_iter().chain([referrers_tag(&digest)]);
+            assert!(tags.into_iter().all(|tag| may_name_a_digest(&tag)));
+        }
+        assert!(!may_name_a_digest(&"v1.2.3".parse().unwrap()));
+    }
 
     #[test]
     fn the_tags_of_a_subject_are_read_back_as_its_own() {

@@ -1,5 +1,6 @@
 //! Which tags of a repository an entry is about, and why.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -58,7 +59,7 @@ pub struct Verdict {
     /// Whether it is in.
     pub chosen: bool,
     /// The reason, as a person reads it behind "in:" or "out:".
-    pub why: String,
+    pub why: Cow<'static, str>,
 }
 
 /// Fewer were found than `at_least` wants.
@@ -70,6 +71,9 @@ pub struct Shortfall {
     /// How many there must be.
     pub wanted: usize,
 }
+
+/// A reason. Those of most tags are fixed texts: a list may have a million tags.
+type Reason = Cow<'static, str>;
 
 impl Selected {
     /// The selection itself, or the error that it is too small.
@@ -86,10 +90,12 @@ impl Selection {
     #[must_use]
     pub fn select(&self, tags: Vec<Tag>) -> Selected {
         let pins = self.pins();
+        // A list in order needs no second one to find what is given twice.
+        let is_unique = tags.is_sorted_by(|tag, next| tag < next);
         let mut seen = HashSet::new();
-        let mut judged: Vec<(Tag, Result<String, String>)> = tags
+        let mut judged: Vec<(Tag, Result<Reason, Reason>)> = tags
             .into_iter()
-            .filter(|tag| !pins.contains_key(tag) && seen.insert(tag.clone()))
+            .filter(|tag| !pins.contains_key(tag) && (is_unique || seen.insert(tag.clone())))
             .map(|tag| {
                 let judgement = self.judge(&tag);
                 (tag, judgement)
@@ -103,7 +109,7 @@ impl Selection {
         newest_first.sort_by_cached_key(age);
         let counted = |tag: &Tag| SignatureTag::read(tag).is_none();
         let found = newest_first.iter().filter(|tag| counted(tag)).count() + digests.len() + pins.len();
-        let pinned = pins.iter().map(|(tag, digest)| (tag.clone(), Ok(format!("pinned to {digest}"))));
+        let pinned = pins.iter().map(|(tag, digest)| (tag.clone(), Ok(format!("pinned to {digest}").into())));
         judged.extend(pinned);
         Selected {
             tags: newest_first,
@@ -156,45 +162,46 @@ impl Selection {
     }
 
     /// All but `newest`, which depends on the other tags: the reason why a tag is in, or why it is out.
-    fn judge(&self, tag: &Tag) -> Result<String, String> {
+    fn judge(&self, tag: &Tag) -> Result<Reason, Reason> {
         match SignatureTag::read(tag) {
             Some(SignatureTag::Referrers(subject)) if self.semver.is_some() || self.newest.is_some() => {
                 return Err(format!(
                     "named as the referrers list of {subject}, about which `semver` and `newest` say nothing"
-                ));
+                )
+                .into());
             }
             Some(SignatureTag::Cosign(subject)) if self.semver.is_some() || self.newest.is_some() => {
-                return Err(format!("a signature of {subject}, which follows its subject"));
+                return Err(format!("a signature of {subject}, which follows its subject").into());
             }
             _ => {}
         }
-        let mut why = match self.include.iter().find(|pattern| pattern.matches(tag)) {
-            Some(pattern) => format!("included by {:?}", pattern.to_string()),
-            None if self.include.is_empty() => "every tag is included".to_owned(),
+        let mut why: Reason = match self.include.iter().find(|pattern| pattern.matches(tag)) {
+            Some(pattern) => format!("included by {:?}", pattern.to_string()).into(),
+            None if self.include.is_empty() => "every tag is included".into(),
             None => return Err("no include matches it".into()),
         };
         if let Some(pattern) = self.exclude.iter().find(|pattern| pattern.matches(tag)) {
-            return Err(format!("excluded by {:?}", pattern.to_string()));
+            return Err(format!("excluded by {:?}", pattern.to_string()).into());
         }
         if let Some(range) = &self.semver {
-            why.push_str(&format!(", {}", within(range, tag)?));
+            why.to_mut().push_str(&format!(", {}", within(range, tag)?));
         }
         Ok(why)
     }
 }
 
-fn chosen(judged: &[(Tag, Result<String, String>)]) -> impl Iterator<Item = &Tag> {
+fn chosen(judged: &[(Tag, Result<Reason, Reason>)]) -> impl Iterator<Item = &Tag> {
     judged.iter().filter(|(_, judgement)| judgement.is_ok()).map(|(tag, _)| tag)
 }
 
-fn within(range: &VersionRange, tag: &Tag) -> Result<String, String> {
+fn within(range: &VersionRange, tag: &Tag) -> Result<String, Reason> {
     match version_of(tag) {
         None => Err("it has no version".into()),
         Some(version) if range.holds(&version) => Ok(format!("version {version} is in \"{range}\"")),
         Some(version) if !version.pre.is_empty() => {
-            Err(format!("version {version} is a pre-release that \"{range}\" does not name"))
+            Err(format!("version {version} is a pre-release that \"{range}\" does not name").into())
         }
-        Some(version) => Err(format!("version {version} is outside \"{range}\"")),
+        Some(version) => Err(format!("version {version} is outside \"{range}\"").into()),
     }
 }
 
@@ -206,20 +213,22 @@ fn age(tag: &Tag) -> (Reverse<Option<Version>>, Option<Tag>, Reverse<Option<Tag>
     }
 }
 
-fn keep_newest(judged: &mut [(Tag, Result<String, String>)], newest: usize) {
+fn keep_newest(judged: &mut [(Tag, Result<Reason, Reason>)], newest: usize) {
     let mut left: Vec<usize> = (0..judged.len()).filter(|at| judged[*at].1.is_ok()).collect();
     left.sort_by_cached_key(|at| age(&judged[*at].0));
     for (place, at) in left.into_iter().enumerate() {
         let judgement = &mut judged[at].1;
         match judgement {
-            Ok(why) if place < newest => why.push_str(&format!(", number {} of the newest {newest}", place + 1)),
-            _ => *judgement = Err(format!("not among the newest {newest}")),
+            Ok(why) if place < newest => {
+                why.to_mut().push_str(&format!(", number {} of the newest {newest}", place + 1))
+            }
+            _ => *judgement = Err(format!("not among the newest {newest}").into()),
         }
     }
 }
 
-impl From<(Tag, Result<String, String>)> for Verdict {
-    fn from((tag, judgement): (Tag, Result<String, String>)) -> Self {
+impl From<(Tag, Result<Reason, Reason>)> for Verdict {
+    fn from((tag, judgement): (Tag, Result<Reason, Reason>)) -> Self {
         let chosen = judgement.is_ok();
         Self { tag, chosen, why: judgement.unwrap_or_else(|why| why) }
     }

@@ -324,6 +324,33 @@ fn a_million_tags_in_one_page_are_listed_within_a_bound_of_memory() {
 }
 
 #[test]
+fn run_over_a_million_tags_copies_some_within_a_bound_of_memory() {
+    let list = page((0..1_000_000).map(|number| format!("v{number:07}")));
+    let host = answering(move |path| {
+        let body = match path {
+            path if path.contains("last=") => page(std::iter::empty()),
+            path if path.contains("/tags/list") => list.clone(),
+            _ => {
+                r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#.to_owned()
+            }
+        };
+        (String::new(), body)
+    });
+    let site = Site::new();
+    let target = site.path("out");
+    let entry = format!(
+        "- {{name: some, source: \"{host}/a/b\", target: \"oci-layout:{}\", tags: {{include: \"v000000?\"}}}}",
+        target.display()
+    );
+    site.configure(&[&host], &entry);
+    let (output, peak) = peak(&["once", "-c", &site.path("sync.yaml").display().to_string()]);
+    assert_eq!(output.code(), 0, "{}{}", output.stdout, output.stderr);
+    let index = std::fs::read_to_string(target.join("index.json")).unwrap();
+    assert_eq!(index.matches("org.opencontainers.image.ref.name").count(), 10, "{index}");
+    assert!((1..=330).contains(&peak), "{peak} MiB");
+}
+
+#[test]
 fn pages_without_end_or_bound_are_an_error_within_a_bound_of_memory() {
     // Each page has 100,000 tags that no other has, and a link to the next.
     let endless = |path: &str| {

@@ -1,6 +1,7 @@
 //! The cases: each sets its stage, lets tools work, and says which figures hold.
 
 mod cold;
+mod crowd;
 mod fan_out;
 mod large;
 mod listing;
@@ -23,7 +24,7 @@ type Case = fn(&Bench) -> anyhow::Result<Report>;
 const DISTANT: Duration = Duration::from_millis(40);
 
 /// Every case by its name, in the order in which they run.
-pub(crate) const ALL: [(&str, Case); 14] = [
+pub(crate) const ALL: [(&str, Case); 15] = [
     ("cold-0ms", cold::near),
     ("cold-40ms", cold::distant),
     ("warm-40ms", warm::warm),
@@ -38,6 +39,7 @@ pub(crate) const ALL: [(&str, Case); 14] = [
     ("lost-shared-blobs", lost::lost_shared_blobs),
     ("tls-h1", tls::http1),
     ("tls-h2", tls::http2),
+    ("slow-clients", crowd::health_checks),
 ];
 
 /// What cannot be made small, so `--quick` runs it by name only.

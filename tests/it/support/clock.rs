@@ -22,6 +22,13 @@ fn ahead_of_the_machine() -> i64 {
     std::env::var(OF_THE_TESTS).map_or(0, |seconds| seconds.parse().expect("seconds"))
 }
 
+/// Lets a program go by the machine's clock, whatever the time of the tests is.
+pub fn unrule(command: &mut Command) {
+    for name in ["LD_PRELOAD", "FAKETIME", "FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"] {
+        command.env_remove(name);
+    }
+}
+
 /// How far the clock of a program goes ahead of the machine's, or behind it.
 #[derive(Debug)]
 pub struct Clock {

@@ -1,0 +1,104 @@
+//! The blocking calls of one layout: each runs on a thread of its own, and only so many run at once.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::fault::Fault;
+
+/// How many calls of one layout run at once. A run has hundreds of blobs under way at times. Each call without a bound would keep a
+/// thread, and glibc keeps memory for each thread. A folder that hangs holds no more threads than these either.
+const AT_ONCE: usize = 16;
+
+/// The right to run the blocking calls of one layout.
+#[derive(Debug, Clone)]
+pub(super) struct Calls(Arc<Semaphore>);
+
+impl Calls {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+
+    /// Runs `work` on a thread where it may block, once fewer than [`AT_ONCE`] other calls run. When the future is dropped after
+    /// `work` has begun, `work` still ends, and counts as a call until then.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let Ok(permit) = Arc::clone(&self.0).acquire_owned().await else { return Err(Fault::Ending) };
+        let call = move || {
+            let result = work();
+            drop(permit);
+            result
+        };
+        match tokio::task::spawn_blocking(call).await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Fault::Ending),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Counts the calls that have begun.
+    fn begins(counter: &Arc<AtomicUsize>) -> impl FnOnce() -> Result<(), Fault> + use<> {
+        let counter = Arc::clone(counter);
+        move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn call_beyond_the_bound_waits_for_another_to_end() {
+        let calls = Calls::new();
+        let (mut held, mut running) = (Vec::new(), Vec::new());
+        for _ in 0..AT_ONCE {
+            let (end, ended) = mpsc::channel::<()>();
+            let (begin, begun) = tokio::sync::oneshot::channel();
+            let calls = calls.clone();
+            running.push(tokio::spawn(async move {
+                let work = move || {
+                    _ = begin.send(());
+                    _ = ended.recv();
+                    Ok(())
+                };
+                calls.run(work).await
+            }));
+            begun.await.unwrap();
+            held.push(end);
+        }
+        let counter = Arc::default();
+        let mut one_more = std::pin::pin!(calls.run(begins(&counter)));
+        assert!(futures_util::poll!(&mut one_more).is_pending());
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        assert_eq!(counter.load(Ordering::SeqCst), 0, "no thread took it");
+        // Whoever waits for a call may go: the call counts until it has ended.
+        running[0].abort();
+        assert!(futures_util::poll!(&mut one_more).is_pending());
+        drop(held.pop());
+        one_more.await.unwrap();
+        assert_eq!(counter.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn call_that_panics_gives_its_place_back() {
+        let calls = Calls::new();
+        for _ in 0..AT_ONCE {
+            let calls = calls.clone();
+            let panicked = tokio::spawn(async move { calls.run(|| -> Result<(), _> { panic!("on purpose") }).await });
+            assert!(panicked.await.unwrap_err().is_panic());
+        }
+        let counter = Arc::default();
+        calls.run(begins(&counter)).await.unwrap();
+        assert_eq!(counter.load(Ordering::SeqCst), 1);
+    }
+}
