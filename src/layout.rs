@@ -7,6 +7,8 @@
 //!   anything names it; `index.json` is replaced as a whole, under a lock that all writers of all processes take,
 //!   and read again under it. So a crash at any instant leaves a layout that reads and that can be written on.
 //! - Reading takes no lock and creates nothing: a layout on a read-only mount is a good source.
+//! - Below the layout's folder no symbolic link is followed, neither to read nor to write, and only regular files are opened.
+//! - A name that stands for two images stands for none of them, and what no tag names is listed with its digest.
 //! - What other tools wrote into `index.json` keeps its bytes. Other tools do not know the lock: let them write before or
 //!   after, not meanwhile.
 //!
@@ -32,6 +34,7 @@ mod calls;
 mod changes;
 mod disk;
 mod fault;
+mod folder;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod index;
@@ -40,14 +43,16 @@ mod referrers;
 mod temporary;
 #[cfg(test)]
 mod tests;
+mod untagged;
 mod upload;
 
 use calls::Calls;
 use changes::{Changes, Outcome};
 use disk::Disk;
 use fault::Fault;
-use index::Pointer;
+use index::Named;
 use referrers::Facts;
+use untagged::Skipped;
 
 /// How long a writer waits for the lock before it gives up.
 const LOCK_LIMIT: Duration = Duration::from_secs(60);
@@ -129,7 +134,7 @@ impl Layout {
 
     /// Makes the layout ready for content.
     async fn prepare(&self) -> Result<(), Fault> {
-        if !self.on_disk(|disk| Ok(disk.is_complete())).await? {
+        if !self.on_disk(Disk::is_complete).await? {
             self.under_lock(self.turn().await, |_| Ok(())).await?;
         }
         let tidy = || async {
@@ -143,32 +148,39 @@ impl Layout {
     }
 
     async fn list(&self) -> Result<Vec<TagEntry>, Fault> {
-        self.on_disk(|disk| {
+        let facts = Arc::clone(&self.facts);
+        self.on_disk(move |disk| {
             let index = disk.read_index()?.ok_or_else(|| disk.no_layout())?;
-            let mut list = Vec::new();
+            let (mut list, mut skipped) = (Vec::new(), Skipped::default());
             for (name, at) in index.names() {
-                list.push(match (name.parse::<Tag>(), at) {
-                    (Ok(tag), Some(at)) => TagEntry::Tag(tag, disk.is_there(at)?.then_some(at.digest)),
-                    _ => TagEntry::Unusable(name.to_owned()),
-                });
+                match (name.parse::<Tag>(), at) {
+                    (Ok(tag), Named::One(at)) => list.push(TagEntry::Tag(tag, disk.size_of(at)?.map(|_| at.digest))),
+                    // Whoever asks for it is told why it stands for nothing.
+                    (Ok(tag), _) => list.push(TagEntry::Tag(tag, None)),
+                    (Err(_), at) => skipped.name(name, &at),
+                }
             }
+            untagged::find(disk, &facts, &index, &mut skipped);
+            list.extend(skipped.into_lines().map(TagEntry::Skipped));
             Ok(list)
         })
         .await
     }
 
-    async fn find(&self, reference: &ManifestRef) -> Result<Option<Pointer>, Fault> {
+    async fn find(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, Fault> {
         let reference = reference.clone();
         self.on_disk(move |disk| match reference {
             ManifestRef::Tag(tag) => {
-                let index = disk.read_index()?;
-                match index.as_ref().and_then(|index| index.find(&tag)) {
-                    Some(at) if disk.is_there(at)? => Ok(Some(at.clone())),
-                    _ => Ok(None),
-                }
+                let Some(index) = disk.read_index()? else { return Ok(None) };
+                let Some(at) = disk.find(&index, &tag)? else { return Ok(None) };
+                Ok(disk.size_of(at)?.map(|size| Descriptor::new(at.media_type.clone(), at.digest, size)))
             }
             ManifestRef::Digest(digest) => {
-                Ok(disk.read_manifest(&digest, None)?.map(|manifest| Pointer::to(&manifest)))
+                let found = disk.read_manifest(&digest, None)?;
+                Ok(found.map(|manifest| {
+                    let size = manifest.bytes().len() as u64;
+                    Descriptor::new(manifest.media_type().clone(), digest, size)
+                }))
             }
         })
         .await
@@ -177,16 +189,15 @@ impl Layout {
     async fn read_manifest(&self, reference: &ManifestRef) -> Result<Manifest, Fault> {
         let reference = reference.clone();
         self.on_disk(move |disk| {
-            let found = match reference {
-                ManifestRef::Digest(digest) => disk.read_manifest(&digest, None)?,
+            let (digest, media_type) = match reference {
+                ManifestRef::Digest(digest) => (digest, None),
                 ManifestRef::Tag(tag) => {
                     let index = disk.read_index()?.ok_or_else(|| disk.no_layout())?;
-                    let at = index.find(&tag).ok_or(Fault::NoManifest)?;
-                    let found = disk.read_manifest(&at.digest, Some(&at.media_type))?;
-                    Some(found.ok_or_else(|| disk.lost(&at.digest))?)
+                    let at = disk.find(&index, &tag)?.ok_or(Fault::NoManifest)?;
+                    (at.digest, Some(at.media_type.clone()))
                 }
             };
-            found.ok_or(Fault::NoManifest)
+            disk.read_manifest(&digest, media_type.as_ref())?.ok_or_else(|| disk.lost(&digest))
         })
         .await
     }
@@ -229,23 +240,24 @@ impl Layout {
 
     async fn remove(&self, reference: &ManifestRef) -> Result<(), Fault> {
         // A layout that is not there must not come to be by a deletion.
-        if self.on_disk(Disk::read_index).await?.is_none() {
+        if self.on_disk(|disk| Ok(disk.read_index()?.is_none())).await? {
             return Ok(());
         }
         let (reference, facts) = (reference.clone(), Arc::clone(&self.facts));
         self.under_lock(self.turn().await, move |disk| {
-            let mut index = disk.read_index()?.ok_or_else(|| disk.no_layout())?;
+            let mut index = disk.read_index()?.ok_or_else(|| disk.no_layout())?.into_index();
             match reference {
                 ManifestRef::Tag(tag) => {
                     if index.remove_tag(&tag, |digest| facts.is_referrer(disk, digest)) {
-                        disk.write_index(index)?;
+                        disk.write_index(&index)?;
                     }
                 }
                 ManifestRef::Digest(digest) => {
+                    let stated = index.media_type_of(&digest).cloned();
                     if index.remove_digest(&digest) {
-                        disk.write_index(index)?;
+                        disk.write_index(&index)?;
                     }
-                    disk.remove_manifest(&digest)?;
+                    disk.remove_manifest(&digest, stated.as_ref())?;
                     facts.forget(&digest);
                 }
             }
@@ -285,8 +297,7 @@ impl Source for Layout {
 
     /// A tag whose manifest's file is missing or has another length stands for nothing: as a target it is to be written again.
     async fn resolve(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, StoreError> {
-        let found = self.find(reference).await.map_err(self.telling.doing(Step::Resolve, reference))?;
-        Ok(found.map(|at| Descriptor::new(at.media_type, at.digest, at.size)))
+        self.find(reference).await.map_err(self.telling.doing(Step::Resolve, reference))
     }
 
     async fn manifest(&self, reference: &ManifestRef) -> Result<Manifest, StoreError> {

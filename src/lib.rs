@@ -18,6 +18,7 @@ pub mod notify;
 pub mod oci;
 pub mod plan;
 pub mod registry;
+pub mod regular_file;
 pub mod schedule;
 pub mod status;
 pub mod store;

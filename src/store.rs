@@ -65,6 +65,8 @@ pub enum TagEntry {
     Locked(Tag, Option<Digest>),
     /// A name outside the grammar of tags. It cannot be asked for, so it is skipped, by name.
     Unusable(String),
+    /// Content that is there and that no tag names: what it is and by which digest it can be selected, for people.
+    Skipped(String),
 }
 
 /// What a listing has told of something before it is asked for.

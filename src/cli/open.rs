@@ -56,7 +56,7 @@ impl Connection {
 /// none: it can be the daemon's, with secrets that are not for whoever looks at tags.
 fn configured(context: &Context) -> Result<Option<Config>, Failure> {
     let Some(path) = configuration::find_if_any(&context.global) else { return Ok(None) };
-    let may_not = std::fs::File::open(&path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    let may_not = crate::regular_file::open(&path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
     if may_not && context.global.config.is_none() {
         tracing::warn!(path = %path.display(), "may not be read: registries are asked as if nothing were configured");
         return Ok(None);

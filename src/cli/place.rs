@@ -44,6 +44,11 @@ pub enum PlaceError {
     /// `oci-layout:` and nothing behind it.
     #[error("the path is missing: expected oci-layout:PATH[:TAG][@DIGEST]")]
     NoPath,
+    /// A URL in the place of a layout's path.
+    #[error(
+        "a layout is a folder on this machine, and this is a URL: write oci-layout:PATH[:TAG][@DIGEST], or HOST/REPOSITORY"
+    )]
+    Url,
     /// Not a reference.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -66,6 +71,9 @@ impl FromStr for Place {
             let manifest = reference.manifest();
             return Ok(Self { home: Home::Registry(reference.repository), manifest });
         };
+        if rest.contains("://") {
+            return Err(PlaceError::Url);
+        }
         let (rest, digest) = match rest.rsplit_once("@sha") {
             Some((rest, digest)) => (rest, Some(format!("sha{digest}").parse::<Digest>()?)),
             None => (rest, None),
@@ -126,6 +134,7 @@ mod tests {
         let message = |text: &str| text.parse::<Place>().unwrap_err().to_string();
         assert_eq!(message("oci-layout:"), "the path is missing: expected oci-layout:PATH[:TAG][@DIGEST]");
         assert!(message("oci-layout:m@sha256:1").starts_with(r#""sha256:1" is not a digest"#));
+        assert!(message("oci-layout:s3://bucket/mirror").starts_with("a layout is a folder on this machine"));
         assert!(message("https://ghcr.io/a").contains("has a scheme"));
     }
 }

@@ -77,6 +77,10 @@ async fn tag_map(source: &dyn Source, with_digests: bool) -> Result<Vec<Line>, S
             tracing::warn!(name, "skipped: it is listed as a tag and is none");
             None
         }
+        Ok(TagEntry::Skipped(what)) => {
+            tracing::warn!("skipped: {what}");
+            None
+        }
         Err(error) => Some(Err(error)),
     });
     let resolved = listed.map(async |entry| {

@@ -14,6 +14,7 @@ use super::reader::{Fields, Reader, Value};
 use super::registry_keys::{CREDENTIAL_WAYS, CREDENTIALS};
 use super::report::{Found, Part};
 use crate::registry::{Credentials, DockerConfig, Secret};
+use crate::regular_file;
 
 /// Who to be; `None` where something is wrong, which has been kept.
 pub(super) fn credentials(reader: &Reader<'_>, value: &Value<'_>) -> Option<Credentials> {
@@ -197,15 +198,8 @@ fn known(reader: &Reader<'_>, value: &Value<'_>, text: String, what: &str) -> Op
     Some(Secret::Value(SecretString::from(text)))
 }
 
+/// Whether a regular file can be read. What is no such file is refused: it could keep a run waiting, or have no end.
 pub(super) fn readable(path: &Path) -> Result<(), String> {
-    let cannot = |reason: &dyn std::fmt::Display| format!("the file {} cannot be read: {reason}", path.display());
-    let kind = std::fs::metadata(path).map_err(|error| cannot(&error))?;
-    if kind.is_dir() {
-        return Err(cannot(&"it is a directory"));
-    }
-    // A pipe would wait for its writer; it is opened when the secret is needed.
-    if kind.is_file() {
-        std::fs::File::open(path).map_err(|error| cannot(&error))?;
-    }
-    Ok(())
+    let cannot = |error: std::io::Error| format!("the file {} cannot be read: {error}", path.display());
+    regular_file::open(path).map(drop).map_err(cannot)
 }

@@ -16,7 +16,8 @@ use super::notify::{self, notify};
 use super::reader::{Doubt, Reader, Value};
 use super::registry_keys::{REGISTRY, UPLOAD};
 use super::report::{Found, Part};
-use super::secrecy::may_show;
+use super::secrecy::is_configuration;
+use super::sensitivity::{Among, may_show};
 use super::status::status;
 use super::{Config, Daemon, Environment, across, entry, scalar, transport, warning};
 use crate::notify::Notify;
@@ -49,6 +50,10 @@ fn read(reader: &Reader<'_>, root: &Node) -> Option<Config> {
         && *value.node != Node::Number("1".to_owned())
     {
         reader.wrong_with_hint(&value, "this version of the format is not known", "write `version: 1`");
+        return None;
+    }
+    if matches!(root.node, Node::Map(_)) && !is_configuration(root.node) {
+        reader.wrong_with_hint(&root, "this is no configuration: none of its keys is known", "begin with `version: 1`");
         return None;
     }
     let fields = reader.fields(&root, &ROOT)?;
@@ -153,7 +158,27 @@ pub(super) fn path(reader: &Reader<'_>, value: &Value<'_>, expected: &str) -> Op
         reader.wrong(value, format!("expected {expected}, found nothing in it"));
         return None;
     }
+    if is_url(&text) {
+        // Not repeated: it may have a password in it.
+        let hint = "write the path alone, like /var/lib/transship/journal.db";
+        reader.wrong_with_hint(
+            value,
+            format!("expected {expected}, found a URL: only local files are read and written"),
+            hint,
+        );
+        return None;
+    }
     Some(text.into())
+}
+
+/// Whether a text is meant as a URL: it begins with a scheme and `:/`, or with one that needs no slash.
+pub(super) fn is_url(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once(':') else { return false };
+    let is_scheme = scheme.len() > 1
+        && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    let bare = ["file", "sqlite", "sqlite3", "postgres", "postgresql", "mysql", "mariadb", "jdbc", "data", "unix"];
+    is_scheme && (rest.starts_with('/') || bare.contains(&scheme.to_ascii_lowercase().as_str()))
 }
 
 fn registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, Options> {
@@ -168,7 +193,8 @@ fn registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, 
         let host = match host {
             Ok(host) => host,
             Err(error) => {
-                let message = if may_show(name, false) { error.to_string() } else { "not a registry host".to_owned() };
+                let message =
+                    if may_show(name, Among::Settings) { error.to_string() } else { "not a registry host".to_owned() };
                 reader.add(Found::new(&value.path, Part::Key, message));
                 continue;
             }

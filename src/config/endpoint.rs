@@ -31,6 +31,11 @@ pub enum EndpointError {
     /// `oci-layout:` without a path after it.
     #[error("the path is missing after {LAYOUT:?}: write oci-layout:./mirror")]
     NoPath,
+    /// A URL in the place of a layout's path. The text is not repeated: it may have a password in it.
+    #[error(
+        "a layout is a folder on this machine, and this is a URL: write oci-layout:/srv/mirror, or HOST/REPOSITORY"
+    )]
+    LayoutUrl,
     /// A `*` elsewhere than in a last part `**`.
     #[error(
         "{0:?} has a `*` in the wrong place: only a last part `**` stands for all repositories below, like host/team/**"
@@ -88,7 +93,11 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         if let Some(path) = text.strip_prefix(LAYOUT) {
-            return if path.is_empty() { Err(EndpointError::NoPath) } else { Ok(Self::Layout(path.into())) };
+            return match path {
+                "" => Err(EndpointError::NoPath),
+                url if url.contains("://") => Err(EndpointError::LayoutUrl),
+                path => Ok(Self::Layout(path.into())),
+            };
         }
         if has_user_info(text) {
             return Err(EndpointError::UserInfo);

@@ -1,19 +1,22 @@
 //! The files of one configuration as one tree, and the way back from a place in it to its file. `include` brings further
 //! files with `registries` and `sync` of their own; what these mean is for `decode`.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::decode::is_url;
 use super::expand::expand;
+use super::glob::{self, GlobError};
 use super::node::{self, Node, affordable};
 use super::reader::Doubt;
 use super::report::{Found, Part};
+use super::secrecy::is_configuration;
 use super::{Environment, Problem, Problems, Warning, syntax};
 use crate::oci::Digest;
+use crate::regular_file;
 
-/// The largest file that is read, in bytes; no honest one comes near.
-const MAX_FILE: u64 = 1 << 20;
+/// The largest file that is read, in bytes: ten times what the largest known import is.
+const MAX_FILE: u64 = 16 << 20;
 
 /// More warnings than anyone reads.
 const MOST_WARNINGS: usize = 100;
@@ -24,12 +27,17 @@ const MAX_FILES: usize = 1000;
 /// What an included file may say.
 const PARTS: [&str; 2] = ["registries", "sync"];
 
+/// What is said of a file that is none of ours.
+const NOT_INCLUDABLE: &str = "an included file is a map with `registries` and `sync`";
+
 /// One file.
 pub(super) struct Document {
     /// As it is named in messages.
     pub(super) name: String,
     pub(super) text: String,
     pub(super) root: Node,
+    /// Whether its keys are those of a configuration. Lines of any other file are not shown: it may be full of secrets.
+    pub(super) is_configuration: bool,
 }
 
 /// All files: the first is the one that was named.
@@ -38,6 +46,8 @@ pub(super) struct Files {
     /// All that they say together.
     pub(super) root: Node,
     grafts: Vec<Graft>,
+    /// What is in doubt about the includes.
+    doubts: Vec<Found>,
 }
 
 /// A list or map of an included file that was put behind the one of the tree.
@@ -54,10 +64,11 @@ impl Files {
     /// Reads what `text`, the file of this name, includes.
     pub(super) fn read(name: &str, text: &str, environment: Environment<'_>) -> Result<Self, Vec<Problems>> {
         let main = Document::parse(name, text).map_err(|problems| vec![problems])?;
-        let mut files = Self { root: main.root.clone(), documents: vec![main], grafts: Vec::new() };
+        let mut files = Self { root: main.root.clone(), documents: vec![main], grafts: Vec::new(), doubts: Vec::new() };
         let mut problems = Vec::new();
-        let (paths, missing) = included(Path::new(name), &files.root, environment);
-        problems.extend(files.problems(missing));
+        let Included { paths, wrong, unmatched } = included(Path::new(name), &files.root, environment);
+        problems.extend(files.problems(wrong));
+        files.doubts = unmatched;
         if paths.len() > MAX_FILES {
             let message = format!("includes {} files: {MAX_FILES} at most", paths.len());
             return Err(vec![Problems::whole_file(name, message)]);
@@ -77,10 +88,14 @@ impl Files {
         let at = self.documents.len();
         let mut found = Vec::new();
         let pairs = match &document.root {
+            Node::Map(_) if !document.is_configuration => {
+                found.push(Found::new(&[], Part::Value, NOT_INCLUDABLE));
+                Vec::new()
+            }
             Node::Map(pairs) => pairs.clone(),
             Node::Null => Vec::new(),
             _ => {
-                found.push(Found::new(&[], Part::Value, "an included file is a map with `registries` and `sync`"));
+                found.push(Found::new(&[], Part::Value, NOT_INCLUDABLE));
                 Vec::new()
             }
         };
@@ -148,10 +163,12 @@ impl Files {
         Problems::joined(problems.filter_map(|(document, found)| super::report::problems(document, found, elsewhere)))
     }
 
-    /// The doubts, each with its place before it; those beyond a hundred are counted.
+    /// What is in doubt, that of the includes first, each with its place before it; those beyond a hundred are counted.
     pub(super) fn warnings(&self, doubts: Vec<Doubt>) -> Vec<Warning> {
         let longest = self.documents.iter().map(|document| document.text.as_str()).max_by_key(|text| text.len());
         let most = affordable(longest.unwrap_or_default(), MOST_WARNINGS);
+        let of_includes = self.doubts.iter().map(|found| Doubt { entry: None, found: found.clone() });
+        let doubts: Vec<Doubt> = of_includes.chain(doubts).collect();
         let more = doubts.len().saturating_sub(most);
         let mut warnings = Vec::new();
         for Doubt { entry, found } in doubts.into_iter().take(most) {
@@ -174,7 +191,8 @@ impl Document {
     pub(super) fn parse(name: &str, text: &str) -> Result<Self, Problems> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let root = node::read(text).map_err(|error| syntax::problem(name, text, &error))?;
-        Ok(Self { name: name.to_owned(), text: text.to_owned(), root })
+        let is_configuration = is_configuration(&root);
+        Ok(Self { name: name.to_owned(), text: text.to_owned(), root, is_configuration })
     }
 }
 
@@ -184,22 +202,48 @@ fn extended<T>(all: &mut Vec<T>, own: Vec<T>) -> std::ops::Range<usize> {
     start..all.len()
 }
 
-/// The files that the `include` of a file means, each once, those of one pattern by name; and patterns that mean none.
-fn included(file: &Path, root: &Node, environment: Environment<'_>) -> (Vec<PathBuf>, Vec<Found>) {
-    let (mut paths, mut missing): (Vec<PathBuf>, _) = (Vec::new(), Vec::new());
-    for (place, pattern) in patterns(file, root, environment) {
-        let pattern = pattern.display().to_string();
-        let found: Vec<PathBuf> = glob::glob(&pattern).into_iter().flatten().flatten().collect();
-        if found.is_empty() && !pattern.contains(['*', '?', '[']) {
-            missing.push(Found::new(&place, Part::Value, format!("there is no file {pattern}")));
+/// What the `include` of a file means.
+#[derive(Default)]
+struct Included {
+    /// The files, each once, those of one pattern by name.
+    paths: Vec<PathBuf>,
+    /// Paths that lead nowhere, and patterns that cannot be followed.
+    wrong: Vec<Found>,
+    /// Patterns that no file matches.
+    unmatched: Vec<Found>,
+}
+
+/// Looks for the files that the `include` of a file means. Blocking.
+fn included(file: &Path, root: &Node, environment: Environment<'_>) -> Included {
+    let mut included = Included::default();
+    for (place, path) in patterns(file, root, environment) {
+        let pattern = path.display().to_string();
+        let found = |message: String| Found::new(&place, Part::Value, message);
+        let paths = match glob::find(&path) {
+            Ok(paths) => paths,
+            Err(error) => {
+                let problem = found(format!("{pattern}: {error}"));
+                let is_wide = matches!(error, GlobError::TooMany(_));
+                let hint = "name a folder nearer to the files, without `**`";
+                included.wrong.push(if is_wide { problem.hint(hint) } else { problem });
+                continue;
+            }
+        };
+        if paths.is_empty() && is_url(&pattern) {
+            let message = "expected the path of a file, found a URL: only local files are included".to_owned();
+            included.wrong.push(found(message));
+        } else if paths.is_empty() && !glob::is_pattern(&pattern) {
+            included.wrong.push(found(format!("there is no file {pattern}")));
+        } else if paths.is_empty() {
+            included.unmatched.push(found(format!("no file matches {pattern}: nothing is included by it")));
         }
-        for path in found {
-            if path != file && !paths.contains(&path) {
-                paths.push(path);
+        for path in paths {
+            if path != file && !included.paths.contains(&path) {
+                included.paths.push(path);
             }
         }
     }
-    (paths, missing)
+    included
 }
 
 /// What a file says under `include`, from its folder on, with the place of each. What is no text is told by `decode`.
@@ -221,12 +265,13 @@ fn patterns(file: &Path, root: &Node, environment: Environment<'_>) -> Vec<(Vec<
 /// The text of the file at `path`. Blocking.
 pub(super) fn text_of(path: &Path) -> Result<String, Problems> {
     let name = path.display().to_string();
-    let cannot = |error: std::io::Error| Problems::whole_file(&name, format!("cannot be read: {error}"));
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(cannot)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(Problems::whole_file(&name, "is larger than 1MiB, which no configuration is".to_owned()));
-    }
+    let bytes = regular_file::read(path, MAX_FILE).map_err(|error| {
+        let message = match error.kind() {
+            ErrorKind::FileTooLarge => format!("is larger than {}MiB, which no configuration is", MAX_FILE >> 20),
+            _ => format!("cannot be read: {error}"),
+        };
+        Problems::whole_file(&name, message)
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
         Problems::whole_file(&name, format!("is not UTF-8 text (line {line})"))
@@ -237,16 +282,18 @@ pub(super) fn text_of(path: &Path) -> Result<String, Problems> {
 /// changes may change it. Blocking. `None` where the file cannot be read.
 #[must_use]
 pub fn content(path: &Path, environment: Environment<'_>) -> Option<(Digest, Vec<PathBuf>)> {
-    let mut all = std::fs::read(path).ok()?;
+    let mut all = regular_file::read(path, MAX_FILE).ok()?;
     let mut watched = vec![path.to_owned()];
     if let Ok(root) = node::read(&String::from_utf8_lossy(&all)) {
         for (_, pattern) in patterns(path, &root, environment) {
             watched.push(pattern);
         }
-        for path in included(path, &root, environment).0.into_iter().take(MAX_FILES) {
+        for path in included(path, &root, environment).paths.into_iter().take(MAX_FILES) {
             all.extend_from_slice(path.as_os_str().as_encoded_bytes());
             all.push(0);
-            all.extend(std::fs::read(&path).unwrap_or_default());
+            // One that cannot be read is another one than any that could.
+            let read = regular_file::read(&path, MAX_FILE).unwrap_or_else(|error| error.to_string().into_bytes());
+            all.extend_from_slice(Digest::of(&read).to_string().as_bytes());
         }
     }
     watched.sort();
@@ -339,6 +386,73 @@ mod tests {
         let missing = Folder::new(&[("sync.yaml", "version: 1\ninclude: [conf.d/*.yaml, more.yaml]\nsync: []\n")]);
         let told = missing.load().unwrap_err();
         assert!(told.starts_with("/sync.yaml:2:26: there is no file /more.yaml\n"), "{told}");
+    }
+
+    #[test]
+    fn a_pattern_without_a_file_is_a_warning_at_its_place() {
+        let text = "version: 1\ninclude: [conf.d/*.yaml, \"more/*.yml\"]\nsync: []\n";
+        let folder = Folder::new(&[("sync.yaml", text)]);
+        folder.write("conf.d/team.yaml", TEAM);
+        let warnings = folder.load().unwrap().warnings;
+        let shown: Vec<String> = warnings.iter().map(|warning| warning.text.clone()).collect();
+        let shown = shown.join("\n").replace(&folder.0.path().display().to_string(), "");
+        assert_eq!(shown, "/sync.yaml:2:26: no file matches /more/*.yml: nothing is included by it");
+    }
+
+    #[test]
+    fn a_pattern_that_would_walk_the_disk_is_refused_with_a_way_out() {
+        let folder = Folder::new(&[("sync.yaml", "version: 1\ninclude: \"/**/*.transship-none\"\nsync: []\n")]);
+        let told = folder.load().unwrap_err();
+        assert!(told.starts_with("/sync.yaml:2:10: /**/*.transship-none: "), "{told}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_configuration_shows_none_of_its_lines() {
+        let folder = Folder::new(&[("sync.yaml", MAIN)]);
+        for secret in [
+            "root:*:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n",
+            "root:$6$hunter2$abc:19000:0:99999:7:::\n",
+            "hunter2\n",
+            "- hunter2\n",
+            "apiVersion: v1\nkind: Secret\ndata: {hunter2: hunter2}\n",
+            "hunter2: [\n",
+            "machine x login y password \"hunter2\n",
+            "-----BEGIN PRIVATE KEY-----\nhunter2: \t[\n",
+            "KEY=hunter2\nOTHER=`hunter2`\n",
+            "{\"hunter2\": {\"auth\": \"hunter2\"}}\n",
+            "*hunter2\n",
+            "a: !!int hunter2\n",
+            "a: b: hunter2\n",
+        ] {
+            folder.write("conf.d/x.yaml", secret);
+            let told = folder.load().unwrap_err();
+            assert!(told.starts_with("/conf.d/x.yaml:"), "{told}");
+            for piece in ["hunter2", "root", "19000", "|"] {
+                assert!(!told.contains(piece), "{secret}\n{told}");
+            }
+            folder.write("conf.d/x.yaml", "# nothing\n");
+            let path = folder.0.path().join("other");
+            std::fs::write(&path, secret).unwrap();
+            let told = load(&path, &|_| None).unwrap_err().to_string();
+            for piece in ["hunter2", "root", "19000", "|"] {
+                assert!(!told.contains(piece), "{secret}\n{told}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pipe_a_device_or_a_huge_file_is_refused_without_waiting() {
+        let folder = Folder::new(&[("sync.yaml", MAIN)]);
+        let made = std::process::Command::new("mkfifo").arg(folder.0.path().join("conf.d/x.yaml")).status().unwrap();
+        assert!(made.success());
+        let told = folder.load().unwrap_err();
+        assert_eq!(told, "/conf.d/x.yaml: cannot be read: it is a pipe, not a regular file");
+        assert!(folder.content().is_some());
+        std::fs::remove_file(folder.0.path().join("conf.d/x.yaml")).unwrap();
+        let large = std::fs::File::create(folder.0.path().join("conf.d/x.yaml")).unwrap();
+        large.set_len(3 << 30).unwrap();
+        let told = folder.load().unwrap_err();
+        assert_eq!(told, "/conf.d/x.yaml: is larger than 16MiB, which no configuration is");
     }
 
     #[test]

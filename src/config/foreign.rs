@@ -7,7 +7,7 @@ use super::Problems;
 use super::files::{Document, text_of};
 use super::node::Node;
 use super::report::{Found, problems};
-use super::secrecy::hides_secret;
+use super::sensitivity::hides_secret;
 
 /// One file of another program's.
 pub(crate) struct Foreign(Document);
@@ -16,7 +16,7 @@ impl Foreign {
     /// Reads a file. Blocking.
     ///
     /// # Errors
-    /// Where it cannot be read, is larger than 1 MiB or is no YAML.
+    /// Where it cannot be read, is larger than 16 MiB or is no YAML.
     pub(crate) fn load(path: &Path) -> Result<Self, Problems> {
         Self::parse(&path.display().to_string(), &text_of(path)?)
     }
@@ -26,7 +26,10 @@ impl Foreign {
     /// # Errors
     /// Where it is no YAML.
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self, Problems> {
-        Document::parse(name, text).map(Self)
+        let document = Document::parse(name, text)?;
+        // Its keys are another program's.
+        let is_configuration = matches!(document.root, Node::Map(_));
+        Ok(Self(Document { is_configuration, ..document }))
     }
 
     /// As it is named in messages.

@@ -7,8 +7,11 @@
 
 mod across;
 mod azure;
+#[cfg(test)]
+mod canary_tests;
 mod cloud;
 mod cloud_keys;
+mod complexity;
 mod control;
 mod credentials;
 mod decode;
@@ -18,6 +21,7 @@ mod entry;
 mod expand;
 mod files;
 mod foreign;
+mod glob;
 mod hooks;
 mod keys;
 mod limits;
@@ -32,6 +36,7 @@ mod report;
 mod scalar;
 mod schema;
 mod secrecy;
+mod sensitivity;
 mod sides;
 mod status;
 mod syntax;

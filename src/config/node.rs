@@ -11,8 +11,11 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-/// More nodes than any honest configuration has; aliases of aliases would make any number.
-const MAX_NODES: usize = 200_000;
+use super::complexity;
+
+/// More nodes than any honest configuration has; aliases of aliases would make any number. The largest list of entries, each
+/// with a dozen tags, has a quarter of it.
+const MAX_NODES: usize = 1_000_000;
 
 /// One value of the YAML.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +41,9 @@ pub(crate) type Path = Vec<usize>;
 
 /// Reads the tree.
 pub(super) fn read(text: &str) -> Result<Node, serde_yaml::Error> {
+    if let Some(reason) = complexity::excess(text) {
+        return Err(serde::de::Error::custom(reason));
+    }
     let budget = Cell::new(MAX_NODES);
     let mut root = Read { budget: &budget }.deserialize(serde_yaml::Deserializer::from_str(text))?;
     Spelling(&mut root).deserialize(serde_yaml::Deserializer::from_str(text))?;

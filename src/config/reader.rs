@@ -8,15 +8,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::Environment;
-use super::cloud_keys::{AWS, GCP};
 use super::expand::expand;
 use super::keys::{Key, MAX_ITEMS, SIDES, Shape, TABLES, Table};
 use super::node::{Node, Path};
-use super::notify::WEBHOOK;
-use super::registry_keys::{AZURE, CREDENTIALS};
+use super::registry_keys::CREDENTIALS;
 use super::report::{Found, Part};
 use super::scalar;
-use super::secrecy::{may_show, swallows_secret};
+use super::sensitivity::{Among, may_show, swallows_secret};
 
 /// A node and the way to it.
 #[derive(Debug, Clone)]
@@ -291,7 +289,8 @@ impl<'e> Reader<'e> {
             Node::Text(_) => found("text"),
             Node::List(_) => found("a list"),
             Node::Map(_) => found("a map"),
-            Node::Tagged(tag) => found(&format!("the YAML tag !{tag}")).hint("tags mean nothing here"),
+            // Not repeated: a password may begin with `!`.
+            Node::Tagged(_) => found("a YAML tag").hint("tags mean nothing here: quote text that begins with `!`"),
         });
     }
 
@@ -339,9 +338,7 @@ impl<'n> Fields<'n> {
 
 /// The problem of an unknown key, with the near miss, else the place where it belongs, else what is known here.
 fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Found {
-    let among_credentials =
-        [&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES, &WEBHOOK].iter().any(|among| std::ptr::eq(table, *among));
-    let key = if may_show(name, among_credentials) { format!("key `{name}`") } else { "key".to_owned() };
+    let key = if may_show(name, Among::table(table)) { format!("key `{name}`") } else { "key".to_owned() };
     let found = Found::new(&child.path, Part::Key, format!("unknown {key} {}", table.place));
     if name == "<<" {
         return found.hint("YAML merge keys are not read: write the keys out, or use `defaults`");

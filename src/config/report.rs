@@ -63,14 +63,14 @@ pub(super) fn problems<'d>(
     if found.is_empty() {
         return None;
     }
-    let Document { name, text, root } = document;
+    let Document { name, text, root, is_configuration } = document;
     let lines = lines(text);
-    let masks = Masks::new(text, &lines, root);
+    let masks = Masks::new(text, &lines, root, *is_configuration);
     let most = affordable(text, MOST_LOCATED);
     let more = found.len().saturating_sub(most);
     let problems = found.into_iter().take(most).map(|found| {
         let (line, column) = locate(text, &found.path, found.part == Part::Key).unwrap_or((1, 1));
-        let mut message = found.message;
+        let mut message = masks.message(&found.message);
         if let Some((path, part)) = found.first
             && let Some((there, path)) = origin(&path)
             && let Some((line, _)) = locate(&there.text, &path, part == Part::Key)
@@ -83,7 +83,8 @@ pub(super) fn problems<'d>(
         let written = lines.get(line - 1).copied().unwrap_or_default();
         let length = width(root, &found.path, found.part, written, column);
         let excerpt = masks.excerpt(line, Excerpt { text: written.to_owned(), start: column - 1, length });
-        Problem { file: name.clone(), line, column, message, hint: found.hint, excerpt }
+        let hint = found.hint.map(|hint| masks.message(&hint));
+        Problem { file: name.clone(), line, column, message, hint, excerpt }
     });
     Problems::new(problems.collect(), more)
 }

@@ -1,23 +1,23 @@
 //! Keeps secrets out of the lines that problems show. A typo is often right beside a password, so whatever could be
 //! one is covered, by where it stands rather than by what it looks like.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
-use super::cloud_keys::{AWS, GCP};
-use super::endpoint::has_user_info;
-use super::keys::{SIDES, Table};
+use super::keys::{ROOT, TABLES};
 use super::node::{Node, Path, affordable, locate};
-use super::notify::WEBHOOK;
 use super::problem::Excerpt;
 use super::reader::nearest;
-use super::registry_keys::{AZURE, CREDENTIALS};
 use super::report::{Part, token};
+use super::sensitivity::{Among, hides_secret, is_harmless, leads_to_secrets, may_show, sounds_secret};
 
 /// A file with more secrets than this shows no lines at all.
-const MOST: usize = 200;
+const MOST: usize = 600;
 const COVER: &str = "***";
-/// What says who to be or where a secret is, and is none.
-const NAMES_ONLY: [&str; 6] = ["username", "env", "file", "anonymous", "docker_config", "helper"];
+/// From how many bytes on a part of a secret is one.
+const SHORTEST_PART: usize = 4;
+/// What parts of a text are between.
+const SEPARATORS: [char; 16] = ['/', '@', '?', '&', '=', ':', '#', ' ', ',', '"', '\'', '{', '}', '[', ']', '\n'];
 
 /// Something that may be a secret, and where it is.
 struct Secret<'n> {
@@ -25,29 +25,71 @@ struct Secret<'n> {
     part: Part,
     /// As it was read.
     text: &'n str,
+    /// Whether it is known to be none: then only what is said beside it is covered.
+    is_harmless: bool,
 }
 
 /// What to cover, by line, in characters.
 pub(super) struct Masks {
     covered: Vec<(usize, Range<usize>)>,
+    /// Lines on which only the comment is to be covered.
+    remarks: HashSet<usize>,
     everything: bool,
+    /// What may be in no message.
+    texts: Vec<String>,
 }
 
 impl Masks {
-    pub(super) fn new(text: &str, lines: &[&str], root: &Node) -> Self {
+    /// Of a file that is a configuration, or is not: then no line of it is shown.
+    pub(super) fn new(text: &str, lines: &[&str], root: &Node, is_configuration: bool) -> Self {
         let mut secrets = Vec::new();
-        collect(root, &mut Vec::new(), false, &mut secrets);
-        let everything = secrets.len() > affordable(text, MOST);
+        collect(root, &mut Vec::new(), Among::Settings, false, &mut secrets);
+        // A key of letters alone is more likely one of another program than a secret; the reader decides whether to repeat it.
+        let is_name = |secret: &&Secret<'_>| {
+            secret.part == Part::Key && secret.text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
+        };
+        let repeated = secrets.iter().filter(|secret| !secret.is_harmless && !is_name(secret));
+        let texts: HashSet<String> = repeated.map(|secret| secret.text.to_owned()).collect();
+        let everything = !is_configuration || secrets.len() > affordable(text, MOST);
         if everything {
             secrets.clear();
         }
-        let mut covered = Vec::new();
-        for Secret { path, part, text: written } in secrets {
+        let (mut covered, mut remarks) = (Vec::new(), HashSet::new());
+        for Secret { path, part, text: written, is_harmless } in secrets {
             if let Some((line, column)) = locate(text, &path, part == Part::Key) {
-                cover(lines, line, column, written, &mut covered);
+                let is_nothing = written.is_empty() && part == Part::Value && !is_quoted(lines, line, column);
+                if is_harmless || is_nothing {
+                    remarks.insert(line);
+                } else {
+                    cover(lines, line, column, written, &mut covered);
+                }
             }
         }
-        Self { covered, everything }
+        Self { covered, remarks, everything, texts: texts.into_iter().filter(|text| !text.trim().is_empty()).collect() }
+    }
+
+    /// A message without secrets: most say what is wrong all the same.
+    pub(super) fn message(&self, message: &str) -> String {
+        let mut message = message.to_owned();
+        for text in &self.texts {
+            for written in [text.clone(), text.escape_debug().to_string()] {
+                message = if is_word(&written) {
+                    // As a word of the sentence it is no leak.
+                    let quoted = |message: String, quote| {
+                        message.replace(&format!("{quote}{written}{quote}"), &format!("{quote}{COVER}{quote}"))
+                    };
+                    ['"', '`', '\''].into_iter().fold(message, quoted)
+                } else if written.chars().count() > 2 {
+                    message.replace(&written, COVER)
+                } else {
+                    message
+                };
+            }
+            for part in parts(text) {
+                message = message.replace(part, COVER);
+            }
+        }
+        message
     }
 
     /// The excerpt of a line without what is secret in it; `None` where it cannot be shown or has nothing to show.
@@ -58,7 +100,25 @@ impl Masks {
         let mut ranges: Vec<Range<usize>> =
             self.covered.iter().filter(|(at, _)| *at == line).map(|(_, range)| range.clone()).collect();
         ranges.sort_by_key(|range| range.start);
-        Some(ranges.into_iter().rev().fold(excerpt, covered))
+        if !ranges.is_empty() || self.remarks.contains(&line) {
+            ranges.extend(properties(&excerpt.text));
+        }
+        // A note beside a secret may be the old one, and a secret may be commented out.
+        if let Some(comment) = comment_after(&excerpt.text, ranges.last().map_or(0, |last| last.end)) {
+            let said: String = excerpt.text.chars().skip(comment.start).collect();
+            let suspect = keys_of(&said).any(leads_to_secrets) || said.split_whitespace().any(hides_secret);
+            let covers = suspect || !ranges.is_empty() || self.remarks.contains(&line);
+            ranges.extend(covers.then_some(comment));
+        }
+        ranges.sort_by_key(|range| (range.start, range.end));
+        let mut apart: Vec<Range<usize>> = Vec::new();
+        for range in ranges {
+            match apart.last_mut() {
+                Some(last) if range.start < last.end => last.end = last.end.max(range.end),
+                _ => apart.push(range),
+            }
+        }
+        Some(apart.into_iter().rev().fold(excerpt, covered))
     }
 }
 
@@ -80,76 +140,95 @@ fn covered(excerpt: Excerpt, range: Range<usize>) -> Excerpt {
     Excerpt { text, start, length }
 }
 
-/// The values that may be secrets: everything below a key that sounds like one, but for what names a secret without
-/// being it, and texts with a user name before the host.
+/// Whether a text is one word of lower-case letters, as sentences have them.
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
+/// The parts of a secret that a message may repeat alone, where it takes the text apart: those of a login or a query, and what
+/// is no word.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let login = rest.rsplit_once('@').map_or("", |(login, _)| login);
+    let query = text.split_once('?').map_or("", |(_, query)| query);
+    let all = text.split(SEPARATORS).filter(|part| {
+        let is_name = part.bytes().all(|b| b.is_ascii_lowercase() || b".-_*".contains(&b));
+        part.len() >= SHORTEST_PART && !is_name
+    });
+    let of_login = login.split(SEPARATORS).filter(|part| part.len() >= SHORTEST_PART);
+    let of_query = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1));
+    all.chain(of_login).chain(of_query.filter(|part| part.len() >= SHORTEST_PART))
+}
+
+/// The anchors, aliases and tags of a line: a password that begins with `&`, `*` or `!` is read as one.
+fn properties(line: &str) -> Vec<Range<usize>> {
+    let characters: Vec<char> = line.chars().collect();
+    let begins = |at: usize| {
+        let before = if at == 0 { ' ' } else { characters[at - 1] };
+        matches!(characters[at], '&' | '*' | '!') && matches!(before, ' ' | '[' | '{' | ',')
+    };
+    let end =
+        |at: usize| (at..characters.len()).find(|end| characters[*end].is_whitespace()).unwrap_or(characters.len());
+    (0..characters.len()).filter(|at| begins(*at)).map(|at| at..end(at)).collect()
+}
+
+/// The comment of a line behind a column.
+fn comment_after(line: &str, column: usize) -> Option<Range<usize>> {
+    let characters: Vec<char> = line.chars().collect();
+    let at =
+        (column.max(1)..characters.len()).find(|at| characters[*at] == '#' && characters[at - 1].is_whitespace())?;
+    Some(at + 1..usize::MAX)
+}
+
+/// The values that may be secrets: everything below a key that sounds like one or a section that has some, but for what is
+/// known to be harmless there; and texts that look like a secret wherever they are.
 ///
 /// A key may have swallowed its value, `password:hunter2`, so one that is not known is a secret there too.
-fn collect<'n>(node: &'n Node, path: &mut Path, secret: bool, secrets: &mut Vec<Secret<'n>>) {
-    let found = |path: &Path, part, text: &'n str| Secret { path: path.clone(), part, text };
+fn collect<'n>(node: &'n Node, path: &mut Path, among: Among, secret: bool, secrets: &mut Vec<Secret<'n>>) {
+    let found = |path: &Path, part, text: &'n str| Secret { path: path.clone(), part, text, is_harmless: false };
     match node {
         Node::Map(pairs) => {
             for (at, (key, value)) in pairs.iter().enumerate() {
                 path.push(at);
-                if !may_show(key, secret) {
+                if !may_show(key, among) {
                     secrets.push(found(path, Part::Key, key));
                 }
-                let names = NAMES_ONLY.contains(&key.as_str());
-                let names_only = names && !matches!(value, Node::Map(_));
-                // An address that should have stood deeper.
-                let hook = key == "notify" && !matches!(value, Node::List(_) | Node::Map(_));
-                collect(value, path, !names_only && (secret || hook || sounds_secret(key)), secrets);
+                let below = among.below(key);
+                let is_harmless = harmless(key, value);
+                if is_harmless && below != Among::Settings {
+                    secrets.push(Secret { is_harmless: true, ..found(path, Part::Value, "") });
+                }
+                collect(value, path, below, !is_harmless && below != Among::Settings, secrets);
                 path.pop();
             }
         }
         Node::List(items) => {
             for (at, item) in items.iter().enumerate() {
                 path.push(at);
-                collect(item, path, secret, secrets);
+                collect(item, path, among, secret, secrets);
                 path.pop();
             }
         }
         Node::Text(text) if secret || hides_secret(text) => secrets.push(found(path, Part::Value, text)),
         Node::Number(text) if secret => secrets.push(found(path, Part::Value, text)),
-        Node::Bool(_) | Node::Tagged(_) if secret => secrets.push(found(path, Part::Value, "")),
+        // Nothing to cover, but what is said beside it.
+        Node::Null if secret => secrets.push(found(path, Part::Value, "")),
+        Node::Tagged(text) if secret => secrets.push(found(path, Part::Value, text)),
+        Node::Bool(value) if secret => {
+            secrets.push(found(path, Part::Value, if *value { "true" } else { "false" }));
+        }
         _ => {}
     }
 }
 
-/// Whether an unknown key can be shown: among credentials when it is nearly a known one, elsewhere when it is a word.
-pub(super) fn may_show(key: &str, among_credentials: bool) -> bool {
-    if among_credentials {
-        let tables = [&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES, &WEBHOOK];
-        let known = tables.into_iter().flat_map(Table::keys).map(|key| key.name).chain(["env", "file"]);
-        return nearest(key, known).is_some();
+/// Whether what is right under a key is what it takes there, and no secret.
+fn harmless(key: &str, value: &Node) -> bool {
+    match value {
+        Node::Text(text) | Node::Number(text) => is_harmless(key, text),
+        Node::Bool(_) => !sounds_secret(key),
+        Node::List(items) => items.iter().all(|item| matches!(item, Node::Text(text) if is_harmless(key, text))),
+        _ => false,
     }
-    !sounds_secret(key) || key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
-}
-
-/// Whether a text looks as if a secret were in it, wherever it stands.
-pub(super) fn hides_secret(text: &str) -> bool {
-    may_have_user_info(text) || swallows_secret(text) || text.contains("PRIVATE KEY-----")
-}
-
-/// Whether a text is an address with a user name before its host, or one that was meant to be so: a password may have a
-/// slash in it that ends the host's part.
-fn may_have_user_info(text: &str) -> bool {
-    has_user_info(text) || text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
-}
-
-/// Whether a text is so long by a forgotten quote that keys with secrets may be in it.
-pub(super) fn swallows_secret(text: &str) -> bool {
-    text.contains(':') && text.contains([' ', '"', '\'', '\n']) && sounds_secret(text)
-}
-
-/// Whether a key could be meant as `credentials`, `password` or the like.
-pub(super) fn sounds_secret(key: &str) -> bool {
-    let lower = key.to_lowercase();
-    // The address of a webhook often is one.
-    lower == "url"
-        || ["pass", "pwd", "secret", "token", "cred", "auth", "webhook"].iter().any(|part| lower.contains(part))
-        // `insecure` is no misspelt secret.
-        || !lower.starts_with("insecure")
-            && ["password", "credentials", "webhook", "secret"].iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
 }
 
 /// Covers one scalar from its place on: to its end where that is in sight, else to the end of the line; of one that
@@ -159,11 +238,20 @@ fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut V
     let tail: String = written.chars().skip(column - 1).collect();
     let length = token(&tail, text);
     let start = column - 1;
+    if tail.starts_with(['&', '!', '*']) {
+        // An anchor, a tag or an alias, of which the tree has nothing.
+        covered.push((line, start..usize::MAX));
+        return;
+    }
     if length > 1 || text.chars().count() == 1 {
         covered.push((line, start..start + length));
         return;
     }
     covered.push((line, start..usize::MAX));
+    if let Some(quote) = tail.chars().next().filter(|c| matches!(c, '"' | '\'')) {
+        cover_to_quote(lines, line, quote, covered);
+        return;
+    }
     for (at, next) in lines.iter().enumerate().skip(line) {
         let end = next.find([',', '}', ']', '#', ':']);
         covered.push((at + 1, 0..end.map_or(usize::MAX, |end| next[..end].chars().count())));
@@ -173,25 +261,83 @@ fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut V
     }
 }
 
+/// Whether text in quotes begins at a place.
+fn is_quoted(lines: &[&str], line: usize, column: usize) -> bool {
+    let written = lines.get(line - 1).copied().unwrap_or_default();
+    written.chars().nth(column - 1).is_some_and(|c| matches!(c, '"' | '\''))
+}
+
+/// Covers the rest of quoted text that goes over several lines.
+fn cover_to_quote(lines: &[&str], line: usize, quote: char, covered: &mut Vec<(usize, Range<usize>)>) {
+    for (at, next) in lines.iter().enumerate().skip(line) {
+        let mut escaped = false;
+        let end = next.chars().position(|c| {
+            let closes = c == quote && !escaped;
+            escaped = c == '\\' && quote == '"' && !escaped;
+            closes
+        });
+        covered.push((at + 1, 0..end.map_or(usize::MAX, |end| end + 1)));
+        if end.is_some() {
+            return;
+        }
+    }
+}
+
+/// Whether a tree is one of a configuration: a map with a key that is known at the top level, or nearly.
+pub(super) fn is_configuration(root: &Node) -> bool {
+    match root {
+        Node::Map(pairs) => pairs.is_empty() || pairs.iter().any(|(key, _)| is_top_level(key)),
+        Node::Null => true,
+        _ => false,
+    }
+}
+
+fn is_top_level(key: &str) -> bool {
+    nearest(key, ROOT.keys().map(|key| key.name)).is_some()
+}
+
+/// The same of a text that is no YAML: whether one of its lines begins with such a key.
+fn may_be_configuration(lines: &[&str]) -> bool {
+    let outermost = |line: &&&str| !line.starts_with([' ', '\t', '-', '#']);
+    lines.iter().filter(outermost).filter_map(|line| first_key(line)).any(is_top_level)
+}
+
 /// The excerpt of a line of a text that is no YAML, so that nothing but the keys around tells what is secret: only what
 /// lies in a section that takes no secrets is shown as it is, of any other line its first key.
-pub(super) fn excerpt_by_keys(lines: &[&str], line: usize, excerpt: Excerpt) -> Excerpt {
+pub(super) fn excerpt_by_keys(lines: &[&str], line: usize, excerpt: Excerpt) -> Option<Excerpt> {
+    if !may_be_configuration(lines) {
+        return None;
+    }
     let above = lines.get(..line).unwrap_or_default();
     let section = above.iter().rposition(|line| line.starts_with(|c: char| !c.is_whitespace() && c != '#' && c != '-'));
     let harmless = section.is_some_and(|at| {
         let known = matches!(first_key(above[at]), Some("version" | "daemon" | "defaults" | "sync"));
         let inside = &above[at..];
-        known && !inside.iter().any(|line| first_key(line).is_some_and(sounds_secret))
+        known && !inside.iter().any(|line| keys_of(line).any(leads_to_secrets))
     });
-    let own_keys = excerpt.text.split([',', '{', '[']).filter_map(first_key).any(sounds_secret);
-    if harmless && !own_keys && !excerpt.text.contains("://") {
-        return excerpt;
+    let own_keys = keys_of(&excerpt.text).any(leads_to_secrets);
+    let suspect = |word: &str| hides_secret(word.trim_matches(['"', '\'']));
+    let words = excerpt.text.split([' ', ',', '{', '}', '[', ']']).any(suspect);
+    if harmless && !own_keys && !words && !excerpt.text.contains("://") {
+        return Some(excerpt);
     }
     let shown = match first_key(&excerpt.text) {
-        Some(_) => excerpt.text.split_inclusive(':').next().unwrap_or_default().to_owned() + " ",
-        None => String::new(),
+        Some(key) if may_show(key, Among::Credentials) || is_known(key) => {
+            excerpt.text.split_inclusive(':').next().unwrap_or_default().to_owned() + " "
+        }
+        _ => String::new(),
     };
-    Excerpt { text: shown + COVER, ..excerpt }
+    Some(Excerpt { text: shown + COVER, ..excerpt })
+}
+
+/// Whether a key is one of a configuration, wherever it belongs.
+fn is_known(key: &str) -> bool {
+    TABLES.iter().any(|table| table.find(key).is_some() || table.below().any(|below| below.find(key).is_some()))
+}
+
+/// What may be keys in a line.
+fn keys_of(line: &str) -> impl Iterator<Item = &str> {
+    line.split([',', '{', '[']).filter_map(first_key)
 }
 
 /// The key before the first colon of a line, where it looks like one.
@@ -210,7 +356,7 @@ mod tests {
         let root = super::super::node::read(text).unwrap();
         let lines = super::super::report::lines(text);
         let excerpt = Excerpt { text: lines[line - 1].to_owned(), start, length: 1 };
-        let masked = Masks::new(text, &lines, &root).excerpt(line, excerpt)?;
+        let masked = Masks::new(text, &lines, &root, true).excerpt(line, excerpt)?;
         let under: String = masked.text.chars().skip(masked.start).take(masked.length).collect();
         Some(format!("{} <{under}>", masked.text))
     }
@@ -228,7 +374,7 @@ mod tests {
             ("{password: hunter2\n hunter3, usrname: x}", 2, 10, "***, usrname: x} <u>"),
             ("a: {password:'hunter2', usrname: x}", 1, 4, "a: {***, usrname: x} <***>"),
             ("a: {credentials: {hunter2, usrname: x}}", 1, 27, "a: {credentials: {***, usrname: ***}} <u>"),
-            ("credentials: hunter2 # c", 1, 0, "credentials: *** # c <c>"),
+            ("credentials: hunter2 # c", 1, 0, "credentials: *** #*** <c>"),
         ] {
             assert_eq!(shown(text, line, start).as_deref(), Some(expected), "{text}");
         }
@@ -245,12 +391,13 @@ mod tests {
         let text = "daemon:\n  status: [x\nregistries:\n  a:\n    hunter2\n    password: \"hunter2\nsync:\n- *x\n";
         let lines = super::super::report::lines(text);
         let shown = |line: usize| {
-            excerpt_by_keys(&lines, line, Excerpt { text: lines[line - 1].to_owned(), start: 0, length: 1 }).text
+            let excerpt = Excerpt { text: lines[line - 1].to_owned(), start: 0, length: 1 };
+            excerpt_by_keys(&lines, line, excerpt).unwrap().text
         };
         let all: Vec<String> = (1..=8).map(shown).collect();
         assert_eq!(
             all,
-            ["daemon:", "  status: [x", "registries: ***", "  a: ***", "***", "    password: ***", "sync:", "- *x"]
+            ["daemon:", "  status: [x", "registries: ***", "***", "***", "    password: ***", "sync:", "- *x"]
         );
     }
 }

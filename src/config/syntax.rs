@@ -48,11 +48,11 @@ pub(super) fn problem(file: &str, text: &str, error: &serde_yaml::Error) -> Prob
     let (line, column) = place(&lines, error, &whole);
     let written = lines.get(line - 1).copied().unwrap_or_default();
     let excerpt = Excerpt { text: written.to_owned(), start: column - 1, length: 1 };
-    let mut excerpt = excerpt_by_keys(&lines, line, excerpt);
-    let shown = (excerpt.text == written).then_some(written);
+    let excerpt = excerpt_by_keys(&lines, line, excerpt);
+    let shown = excerpt.as_ref().is_some_and(|excerpt| excerpt.text == written).then_some(written);
     let (column, message, hint) = explain(shown, column, &whole);
-    excerpt.start = column - 1;
-    let excerpt = Some(excerpt).filter(|excerpt| !excerpt.text.trim().is_empty());
+    let excerpt = excerpt.map(|excerpt| Excerpt { start: column - 1, ..excerpt });
+    let excerpt = excerpt.filter(|excerpt| !excerpt.text.trim().is_empty());
     let problem = Problem { file: file.to_owned(), line, column, message, hint, excerpt };
     Problems::one(problem)
 }

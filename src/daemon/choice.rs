@@ -17,9 +17,6 @@ use crate::config::Endpoint;
 use crate::plan::Selected;
 use crate::store::Source;
 
-/// How many names that are no tags have a line each in the log.
-const UNUSABLE_NAMED: usize = 20;
-
 /// What is known before single tags are asked for.
 pub(super) struct Chosen {
     pub(super) listing: Listing,
@@ -65,13 +62,12 @@ async fn select(run: &Run<'_>, pair: &Pair, source: &dyn Source) -> Option<(List
             return None;
         }
     };
-    for name in listing.unusable.iter().take(UNUSABLE_NAMED) {
-        tracing::warn!(source = source.place(), name, "skipped: the name is not a tag by the specification");
-    }
-    if let Some(more) = listing.unusable.len().checked_sub(UNUSABLE_NAMED).filter(|more| *more > 0) {
-        tracing::warn!(source = source.place(), more, "skipped as well: names that are no tags by the specification");
-    }
+    listing.warn_of_skipped(source.place());
     let selected = selection.select(names(&listing));
+    if let Some(problem) = listing.untagged(source.place(), &selected) {
+        run.problem(problem);
+        return None;
+    }
     run.covers(&listing, &selected);
     // Of a tree all repositories count together, once they have been listed.
     let is_tree = matches!(run.errand.entry.source, Endpoint::Tree { .. });

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt as _;
 
 use crate::oci::{Digest, Tag};
-use crate::plan::Selection;
+use crate::plan::{Selected, Selection};
 use crate::store::{Source, StoreError, TagEntry};
+
+/// How many names that are no tags have a line each in the log.
+const UNUSABLE_NAMED: usize = 20;
 
 /// The tags that there are, or that are asked for by name.
 #[derive(Debug, Default)]
@@ -15,6 +18,8 @@ pub(super) struct Listing {
     pub(super) tags: BTreeMap<Tag, Option<Digest>>,
     /// Names that are no tags.
     pub(super) unusable: Vec<String>,
+    /// Content that no tag names, with the way to select it.
+    pub(super) skipped: Vec<String>,
     /// Whether this is what the source has. `false` where nothing was listed because the entry names its tags.
     pub(super) is_complete: bool,
 }
@@ -33,9 +38,35 @@ pub(super) async fn list(source: &dyn Source, selection: &Selection) -> Result<L
                 listing.tags.insert(tag, digest);
             }
             TagEntry::Unusable(name) => listing.unusable.push(name),
+            TagEntry::Skipped(what) => listing.skipped.push(what),
         }
     }
     Ok(listing)
+}
+
+impl Listing {
+    /// Logs what is there and cannot be selected by a tag.
+    pub(super) fn warn_of_skipped(&self, place: &str) {
+        for name in self.unusable.iter().take(UNUSABLE_NAMED) {
+            tracing::warn!(source = place, name, "skipped: the name is not a tag by the specification");
+        }
+        if let Some(more) = self.unusable.len().checked_sub(UNUSABLE_NAMED).filter(|more| *more > 0) {
+            tracing::warn!(source = place, more, "skipped as well: names that are no tags by the specification");
+        }
+        for what in &self.skipped {
+            tracing::warn!(source = place, "skipped: {what}");
+        }
+    }
+
+    /// The failure of a source that has content and no tag at all. Nothing of it would arrive, unless digests are selected.
+    pub(super) fn untagged(&self, place: &str, selected: &Selected) -> Option<String> {
+        let left = self.unusable.len() + self.skipped.len();
+        let nothing = self.tags.is_empty() && selected.digests.is_empty() && left > 0;
+        nothing.then(|| {
+            let first = self.skipped.first().map(|what| format!(": {what}")).unwrap_or_default();
+            format!("source {place}: it has content and no tag, so nothing was selected{first}")
+        })
+    }
 }
 
 /// The tags alone.

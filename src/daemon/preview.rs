@@ -154,6 +154,10 @@ async fn preview_pair(
         unusable: listing.unusable.clone(),
         tags,
     };
+    listing.warn_of_skipped(opened.source.place());
+    if let Some(problem) = listing.untagged(opened.source.place(), &selected) {
+        return Err(problem);
+    }
     // Of a tree all repositories count together.
     let is_tree = matches!(entry.source, Endpoint::Tree { .. });
     match if is_tree { Ok(selected) } else { selected.enough() } {

@@ -124,7 +124,7 @@ async fn list(target: &dyn Target) -> Result<Listed, StoreError> {
                 tags.insert(tag.clone(), digest);
                 locked.insert(tag);
             }
-            Ok(TagEntry::Unusable(_)) => {}
+            Ok(TagEntry::Unusable(_) | TagEntry::Skipped(_)) => {}
             Err(error) if error.kind == ErrorKind::NotFound && tags.is_empty() => break,
             Err(error) => return Err(error),
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 
 use super::{JournalError, carrying};
+use crate::regular_file;
 
 /// How long another process may hold the journal.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,13 +21,28 @@ pub(super) fn create(path: &Path) -> Result<PathBuf, JournalError> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     }
+    expect_regular(path)?;
     // SQLite gives the mode of this file to those that it puts beside it. One that is there is not opened: to close it would let go of the
     // locks that this process has by another handle (fcntl(2), "Advisory record locking").
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}
     }
-    fs::canonicalize(path).map_err(failed)
+    let path = fs::canonicalize(path).map_err(failed)?;
+    expect_regular(&path)?;
+    Ok(path)
+}
+
+/// Refuses a journal that is no regular file, or has a pipe or a device in the place of a file that SQLite keeps beside it: SQLite would
+/// wait on it, or write to it.
+pub(super) fn expect_regular(path: &Path) -> Result<(), JournalError> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let file = PathBuf::from(name);
+        regular_file::expect_regular(&file).map_err(|error| unopened(&file, error))?;
+    }
+    Ok(())
 }
 
 pub(super) fn unopened(path: &Path, source: io::Error) -> JournalError {

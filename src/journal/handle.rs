@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::carrying::{PROCESS, renumbered};
-use super::file::{connect, create, unopened, write_ahead};
+use super::file::{connect, create, expect_regular, unopened, write_ahead};
 use super::group::{self, Answer, Asking, Job, Promise};
 use super::held::Held;
 use super::owner::{self, Owner};
@@ -91,6 +91,7 @@ impl Journal {
             }
             Err(error) => return Err(unopened(path, error)),
         };
+        expect_regular(&path)?;
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         schema::require_top(&connection, &path)?;
         Self::start(named, path, connection, None)

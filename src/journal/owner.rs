@@ -62,7 +62,7 @@ fn file_name(journal: &Path) -> String {
 /// Whether the holder of the lock `name` beside `journal` lives. What cannot be told counts as alive: two runs of one
 /// entry are worse than one that waits.
 pub(super) fn lives(journal: &Path, name: &str) -> bool {
-    match File::open(journal.with_file_name(name)) {
+    match crate::regular_file::open(&journal.with_file_name(name)) {
         // Shared, so that two who look at one time do not take each other for the holder.
         Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock | TryLockError::Error(_))),
         Err(error) => error.kind() != io::ErrorKind::NotFound,

@@ -547,3 +547,20 @@ fn no_column_could_hold_a_secret() {
         assert!(columns.iter().all(|column| !column.contains(word)), "{word}: {columns:?}");
     }
 }
+
+#[test]
+fn a_journal_that_is_no_regular_file_is_refused_without_waiting() {
+    for (name, shown) in [("journal.db", "journal.db"), ("journal.db-wal", "journal.db-wal")] {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join(name);
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let path = folder.path().join("journal.db");
+        let refused = Journal::open(&path).map(drop).unwrap_err();
+        let said =
+            format!("{refused}: {}", std::error::Error::source(&refused).map(ToString::to_string).unwrap_or_default());
+        assert!(said.contains(shown) && said.contains("it is a pipe, not a regular file"), "{said}");
+        if name == "journal.db" {
+            assert!(Journal::open_existing(&path).is_err());
+        }
+    }
+}

@@ -63,7 +63,7 @@ fn answer(changes: Vec<Change>, outcome: &Outcome) {
 }
 
 fn rewrite(disk: &Disk, facts: &Facts, changes: &[Change]) -> Result<(), Fault> {
-    let mut index = disk.read_index()?.ok_or_else(|| disk.no_layout())?;
+    let mut index = disk.read_index()?.ok_or_else(|| disk.no_layout())?.into_index();
     let mut changed = false;
     for Change { manifest, tag, .. } in changes {
         changed |= match tag {
@@ -71,5 +71,5 @@ fn rewrite(disk: &Disk, facts: &Facts, changes: &[Change]) -> Result<(), Fault> 
             None => index.add(manifest),
         };
     }
-    if changed { disk.write_index(index) } else { Ok(()) }
+    if changed { disk.write_index(&index) } else { Ok(()) }
 }

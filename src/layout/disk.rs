@@ -1,75 +1,108 @@
 //! The files of a layout: where they are, how they are read, and how they are replaced so that a crash at any
 //! instant leaves either the old content or the new. Blocking calls; no task and no lock of a task is known here.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use super::fault::Fault;
-use super::index::{Index, IndexError, Pointer};
+use super::folder::Folder;
+use super::index::{Index, IndexError, Named, Pointer};
 use super::temporary::{self, Temporary};
-use crate::oci::{Children, Descriptor, Digest, Manifest, MediaType};
+use crate::oci::{Children, Descriptor, Digest, Manifest, MediaType, Tag};
 
 /// The most bytes of a manifest that are read: as much as can be set for a registry.
 const MAX_MANIFEST: u64 = 8 << 20;
 /// The most bytes of `index.json` that are read: some two hundred thousand tags.
 const MAX_INDEX: u64 = 64 << 20;
+/// The most bytes of `oci-layout` that are read.
+const MAX_VERSION: u64 = 64 << 10;
 /// How the names of all files begin that are nobody else's.
 pub(super) const OURS: &str = ".transship";
+const INDEX: &str = "index.json";
+const VERSION: &str = "oci-layout";
+const BLOBS: &str = "blobs";
 
 /// The folder of one layout.
 #[derive(Debug)]
 pub(super) struct Disk {
     root: PathBuf,
+    /// Held while an `index.json` is in memory, for it may be large and there may be many readers.
+    reading: Mutex<()>,
+}
+
+/// An `index.json` that was read. Who has it must not ask for another one.
+pub(super) struct Reading<'d> {
+    index: Index,
+    _turn: MutexGuard<'d, ()>,
+}
+
+impl Deref for Reading<'_> {
+    type Target = Index;
+
+    fn deref(&self) -> &Index {
+        &self.index
+    }
+}
+
+impl Reading<'_> {
+    /// To change it.
+    pub(super) fn into_index(self) -> Index {
+        self.index
+    }
 }
 
 impl Disk {
     pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), reading: Mutex::default() }
     }
 
     fn index_path(&self) -> PathBuf {
-        self.root.join("index.json")
+        self.root.join(INDEX)
     }
 
-    fn version_path(&self) -> PathBuf {
-        self.root.join("oci-layout")
-    }
-
-    fn blobs_path(&self) -> PathBuf {
-        self.root.join("blobs")
+    fn lock_name() -> String {
+        format!("{OURS}.lock")
     }
 
     pub(super) fn lock_path(&self) -> PathBuf {
-        self.root.join(format!("{OURS}.lock"))
+        self.root.join(Self::lock_name())
     }
 
-    /// Where content is kept. A digest has no `/` and no `.`, so this cannot leave the layout.
+    /// The path of content, for messages.
     pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.blobs_path().join(digest.algorithm()).join(digest.hex())
+        self.root.join(BLOBS).join(digest.algorithm()).join(digest.hex())
+    }
+
+    /// The layout's folder, which is there.
+    fn root(&self) -> Result<Folder, Fault> {
+        Folder::root(&self.root)?.ok_or_else(|| self.no_layout())
+    }
+
+    /// The folder of content of this algorithm; `None` where there is none.
+    fn blobs_of(&self, digest: &Digest) -> Result<Option<Folder>, Fault> {
+        let Some(root) = Folder::root(&self.root)? else { return Ok(None) };
+        let Some(blobs) = root.folder(BLOBS)? else { return Ok(None) };
+        blobs.folder(digest.algorithm())
     }
 
     /// Opens some content and tells its length; `None` where there is none. What is not a regular file is refused
     /// unopened: a link could lead out of the layout, a pipe would wait for ever.
     pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<(File, u64)>, Fault> {
-        let path = self.blob_path(digest);
-        loop {
-            let Some(seen) = self.regular(&path)? else { return Ok(None) };
-            let file = File::open(&path).map_err(Fault::io("open", &path))?;
-            let opened = file.metadata().map_err(Fault::io("open", &path))?;
-            // Otherwise it was replaced between the look and the opening.
-            if identity(&opened) == identity(&seen) {
-                return Ok(Some((file, opened.len())));
-            }
+        match self.blobs_of(digest)? {
+            Some(folder) => folder.open_file(&digest.hex()),
+            None => Ok(None),
         }
     }
 
     /// The length of some content; `None` where there is none.
     pub(super) fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, Fault> {
-        Ok(self.regular(&self.blob_path(digest))?.map(|file| file.len()))
+        let Some(folder) = self.blobs_of(digest)? else { return Ok(None) };
+        Ok(folder.regular(&digest.hex())?.map(|file| u64::try_from(file.st_size).unwrap_or_default()))
     }
 
     /// Opens a blob that has the length that its descriptor says.
@@ -84,9 +117,29 @@ impl Disk {
         Ok(file)
     }
 
-    /// Whether the content that an entry points at is there with the length that it states.
-    pub(super) fn is_there(&self, at: &Pointer) -> Result<bool, Fault> {
-        Ok(self.blob_size(&at.digest)? == Some(at.size))
+    /// The length of the content that an entry points at, where it is there with the length that the entry states, if it
+    /// states one.
+    pub(super) fn size_of(&self, at: &Pointer) -> Result<Option<u64>, Fault> {
+        let actual = self.blob_size(&at.digest)?;
+        Ok(actual.filter(|actual| at.size.is_none_or(|stated| stated == *actual)))
+    }
+
+    /// What a tag stands for; `None` where no entry has that name.
+    pub(super) fn find<'i>(&self, index: &'i Index, tag: &Tag) -> Result<Option<&'i Pointer>, Fault> {
+        match index.find(tag) {
+            Named::Nothing => Ok(None),
+            Named::One(at) => Ok(Some(at)),
+            Named::Unknown => Err(Fault::NoDigest { path: self.index_path(), name: tag.to_string() }),
+            Named::Several(images) => {
+                let first = Box::new(images[0].0);
+                let shown = images.iter().map(|(digest, distinction)| match distinction.as_str() {
+                    "" => digest.to_string(),
+                    distinction => format!("{digest} ({distinction})"),
+                });
+                let images = shown.collect::<Vec<_>>().join(" and ");
+                Err(Fault::Ambiguous { path: self.index_path(), name: tag.to_string(), images, first })
+            }
+        }
     }
 
     /// The fault of content that should be there.
@@ -99,78 +152,70 @@ impl Disk {
         Fault::NoLayout { path: self.root.clone() }
     }
 
-    fn regular(&self, path: &Path) -> Result<Option<fs::Metadata>, Fault> {
-        match fs::symlink_metadata(path) {
-            Ok(file) if file.is_file() => Ok(Some(file)),
-            Ok(_) => Err(Fault::NotRegular { path: path.to_owned() }),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Fault::io("look at", path)(error)),
-        }
-    }
-
     /// Reads a manifest and proves its digest; `None` where it is not there. `stated` is what an entry says of its type;
     /// without that the body tells, and where the body is silent, any entry of `index.json`.
     pub(super) fn read_manifest(&self, digest: &Digest, stated: Option<&MediaType>) -> Result<Option<Manifest>, Fault> {
-        let path = self.blob_path(digest);
-        let Some((file, size)) = self.open_blob(digest)? else { return Ok(None) };
-        let bytes: Bytes = read_up_to(file, size, MAX_MANIFEST, &path)?.into();
-        let mut manifest = Manifest::received(stated, bytes.clone(), Some(digest));
-        if manifest.digest() != *digest {
-            return Err(Fault::Content { path, actual: manifest.digest() });
-        }
+        let Some(manifest) = self.read_manifest_alone(digest, stated)? else { return Ok(None) };
         if !manifest.media_type().is_manifest()
             && let Some(index) = self.read_index()?
         {
-            manifest = Manifest::received(index.media_type_of(digest), bytes, Some(digest));
+            let bytes = manifest.bytes().clone();
+            return Ok(Some(Manifest::received(index.media_type_of(digest), bytes, Some(digest))));
         }
         Ok(Some(manifest))
     }
 
-    /// Reads `index.json`; `None` where there is none.
-    pub(super) fn read_index(&self) -> Result<Option<Index>, Fault> {
+    /// The same for who has an `index.json` in hand already: only `stated` and the body tell the type.
+    pub(super) fn read_manifest_alone(
+        &self,
+        digest: &Digest,
+        stated: Option<&MediaType>,
+    ) -> Result<Option<Manifest>, Fault> {
+        let path = self.blob_path(digest);
+        let Some((file, size)) = self.open_blob(digest)? else { return Ok(None) };
+        let bytes: Bytes = read_up_to(file, size, MAX_MANIFEST, &path)?.into();
+        let manifest = Manifest::received(stated, bytes, Some(digest));
+        if manifest.digest() != *digest {
+            return Err(Fault::Content { path, actual: manifest.digest() });
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Reads `index.json`; `None` where there is none. Waits until nobody else has it in memory.
+    pub(super) fn read_index(&self) -> Result<Option<Reading<'_>>, Fault> {
+        let turn = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.index_path();
-        let Some(bytes) = read_file(&path, MAX_INDEX)? else { return Ok(None) };
-        self.check_version()?;
-        Index::parse(&bytes).map(Some).map_err(|error| match error {
+        let Some(root) = Folder::root(&self.root)? else { return Ok(None) };
+        let Some((file, size)) = root.open_file(INDEX)? else { return Ok(None) };
+        let bytes = read_up_to(file, size, MAX_INDEX, &path)?;
+        check_version(&root)?;
+        let index = Index::parse(bytes).map_err(|error| match error {
             IndexError::Json(error) => Fault::json(&path)(error),
-            IndexError::NotAList => Fault::Shape { path, reason: error.to_string() },
-        })
+            other => Fault::Shape { path, reason: other.to_string() },
+        })?;
+        Ok(Some(Reading { index, _turn: turn }))
     }
 
     /// Replaces `index.json` as a whole. To be called under the lock, or the tag of another writer is lost.
-    pub(super) fn write_index(&self, index: Index) -> Result<(), Fault> {
-        let path = self.index_path();
-        let bytes = index.render().map_err(Fault::json(&path))?;
-        self.replace(&path, &bytes)
-    }
-
-    /// A layout without the version file is read as `skopeo` reads it; one of another version is not.
-    fn check_version(&self) -> Result<(), Fault> {
-        let path = self.version_path();
-        let Some(bytes) = read_file(&path, MAX_MANIFEST)? else { return Ok(()) };
-        let body: serde_json::Value = serde_json::from_slice(&bytes).map_err(Fault::json(&path))?;
-        match body["imageLayoutVersion"].as_str() {
-            Some("1.0.0") => Ok(()),
-            version => Err(Fault::Version { path, version: version.unwrap_or_default().to_owned() }),
-        }
+    pub(super) fn write_index(&self, index: &Index) -> Result<(), Fault> {
+        replace(&self.root()?, INDEX, &index.render())
     }
 
     /// Whether the layout has all that a writer needs.
-    pub(super) fn is_complete(&self) -> bool {
-        self.index_path().is_file() && self.version_path().is_file() && self.blobs_path().join("sha256").is_dir()
+    pub(super) fn is_complete(&self) -> Result<bool, Fault> {
+        let Some(root) = Folder::root(&self.root)? else { return Ok(false) };
+        let Some(blobs) = root.folder(BLOBS)? else { return Ok(false) };
+        Ok(root.regular(INDEX)?.is_some() && root.regular(VERSION)?.is_some() && blobs.folder("sha256")?.is_some())
     }
 
     /// Makes the folder itself, and refuses one that holds something else than a layout.
     pub(super) fn create_root(&self) -> Result<(), Fault> {
         create_folder(&self.root)?;
+        let root = self.root()?;
         // What a writer makes before the version file is the folder of blobs and files of its own; it may have been
         // killed then. All else comes later, so a version file that is still missing after the look was never there.
-        let mut foreign = false;
-        for file in fs::read_dir(&self.root).map_err(Fault::io("list", &self.root))? {
-            let name = file.map_err(Fault::io("list", &self.root))?.file_name();
-            foreign |= name != "blobs" && !name.to_string_lossy().starts_with(OURS);
-        }
-        if foreign && !self.version_path().exists() {
+        let foreign = root.names()?.iter().any(|name| name != BLOBS && !name.to_string_lossy().starts_with(OURS));
+        if foreign && root.regular(VERSION)?.is_none() {
             return Err(Fault::Foreign { path: self.root.clone() });
         }
         Ok(())
@@ -178,75 +223,50 @@ impl Disk {
 
     /// Makes what is missing inside the folder. To be called under the lock.
     pub(super) fn create_content(&self) -> Result<(), Fault> {
-        create_folder(&self.blobs_path().join("sha256"))?;
-        if !self.version_path().exists() {
-            self.replace(&self.version_path(), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        let root = self.root()?;
+        root.make_folder(BLOBS)?.make_folder("sha256")?;
+        if root.regular(VERSION)?.is_none() {
+            replace(&root, VERSION, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
-        if !self.index_path().exists() {
-            self.write_index(Index::empty())?;
+        if root.regular(INDEX)?.is_none() {
+            self.write_index(&Index::empty())?;
         }
-        self.check_version()
+        check_version(&root)
     }
 
     /// Takes the writers' lock, if it is free. It is given back when the file is closed, by whatever end.
     pub(super) fn try_lock(&self) -> Result<Option<File>, Fault> {
-        let path = self.lock_path();
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(Fault::io("open", &path))?;
+        let file = self.root()?.open_or_create(&Self::lock_name())?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(Fault::io("lock", &path)(error)),
+            Err(TryLockError::Error(error)) => Err(Fault::io("lock", &self.lock_path())(error)),
         }
-    }
-
-    /// Writes a file of the layout's folder: a new file, synced, renamed over the old one. To be called under the
-    /// lock: the new file has one name for all writers, so what a killed one left is overwritten by the next.
-    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Fault> {
-        let new = self.root.join(format!("{OURS}.new"));
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(Fault::io("remove", &new)(error)),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&new).map_err(Fault::io("create", &new))?;
-        if let Ok(old) = fs::metadata(path) {
-            file.set_permissions(old.permissions()).map_err(Fault::io("set the mode of", &new))?;
-        }
-        file.write_all(bytes).map_err(Fault::io("write", &new))?;
-        file.sync_all().map_err(Fault::io("sync", &new))?;
-        fs::rename(&new, path).map_err(Fault::io("replace", path))?;
-        sync_folder(&self.root)
     }
 
     /// A new file for content that is not proven yet.
     pub(super) fn create_temporary(&self) -> Result<Temporary, Fault> {
-        Temporary::create(&self.blobs_path())
+        let path = || self.root.join(BLOBS);
+        let gone = || Fault::io("open", &path())(ErrorKind::NotFound.into());
+        Temporary::create(self.root()?.folder(BLOBS)?.ok_or_else(gone)?)
     }
 
     /// Moves proven content to its place, durably.
     pub(super) fn commit(&self, temporary: Temporary, digest: &Digest) -> Result<(), Fault> {
-        let path = self.blob_path(digest);
-        if let Some(folder) = path.parent() {
-            create_folder(folder)?;
-        }
-        temporary.commit(&path)
+        let folder = self.root()?.make_folder(BLOBS)?.make_folder(digest.algorithm())?;
+        temporary.commit(&folder, &digest.hex())
     }
 
     /// Writes a manifest under its digest, unless it is there already, whole. Durable in either case: the bytes that are
     /// there may be of a writer that has not yet synced the folder.
     pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<(), Fault> {
         let digest = manifest.digest();
-        let path = self.blob_path(&digest);
         let actual = manifest.bytes().len() as u64;
         if actual > MAX_MANIFEST {
-            return Err(Fault::TooLarge { path, actual, limit: MAX_MANIFEST });
+            return Err(Fault::TooLarge { path: self.blob_path(&digest), actual, limit: MAX_MANIFEST });
         }
-        if self.read_manifest(&digest, None).is_ok_and(|found| found.is_some()) {
-            return path.parent().map_or(Ok(()), sync_folder);
+        if self.read_manifest_alone(&digest, None).is_ok_and(|found| found.is_some()) {
+            return self.blobs_of(&digest)?.map_or(Ok(()), |folder| folder.sync());
         }
         let mut temporary = self.create_temporary()?;
         temporary.write(std::slice::from_ref(manifest.bytes()))?;
@@ -254,18 +274,17 @@ impl Disk {
     }
 
     /// Removes a manifest. Content that is no manifest is left alone: it belongs to others.
-    pub(super) fn remove_manifest(&self, digest: &Digest) -> Result<(), Fault> {
-        let is_manifest = match self.read_manifest(digest, None) {
+    pub(super) fn remove_manifest(&self, digest: &Digest, stated: Option<&MediaType>) -> Result<(), Fault> {
+        let is_manifest = match self.read_manifest_alone(digest, stated) {
             Ok(found) => found.is_some_and(|manifest| manifest.view().is_ok()),
             Err(Fault::TooLarge { .. }) => false,
             Err(fault) => return Err(fault),
         };
-        if !is_manifest {
-            return Ok(());
+        if is_manifest && let Some(folder) = self.blobs_of(digest)? {
+            folder.remove(&digest.hex())?;
+            folder.sync()?;
         }
-        let path = self.blob_path(digest);
-        fs::remove_file(&path).map_err(Fault::io("remove", &path))?;
-        path.parent().map_or(Ok(()), sync_folder)
+        Ok(())
     }
 
     /// Proves that what a manifest points at is there with the length that it states. Foreign layers live elsewhere.
@@ -291,29 +310,52 @@ impl Disk {
 
     /// Removes the temporary files of writers that are dead, and says how many.
     pub(super) fn remove_leftovers(&self) -> Result<usize, Fault> {
-        temporary::remove_leftovers(&self.blobs_path())
+        match self.root()?.folder(BLOBS)? {
+            Some(folder) => temporary::remove_leftovers(&folder),
+            None => Ok(0),
+        }
     }
 }
 
-/// What tells whether two looks saw the same file.
-pub(super) fn identity(file: &fs::Metadata) -> (u64, u64) {
-    (file.dev(), file.ino())
+/// A layout without the version file is read as `skopeo` reads it; one of another version is not.
+fn check_version(root: &Folder) -> Result<(), Fault> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        #[serde(rename = "imageLayoutVersion")]
+        version: Option<String>,
+    }
+    let path = root.path().join(VERSION);
+    let Some((file, size)) = root.open_file(VERSION)? else { return Ok(()) };
+    let bytes = read_up_to(file, size, MAX_VERSION, &path)?;
+    let body: Version = serde_json::from_slice(&bytes).map_err(Fault::json(&path))?;
+    match body.version.as_deref() {
+        Some("1.0.0") => Ok(()),
+        version => Err(Fault::Version { path, version: version.unwrap_or_default().to_owned() }),
+    }
 }
 
-fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Fault> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Fault::io("open", path)(error)),
-    };
-    let size = file.metadata().map_err(Fault::io("open", path))?.len();
-    read_up_to(file, size, limit, path).map(Some)
+/// Writes a file of the layout's folder: a new file, synced, renamed over the old one. To be called under the
+/// lock: the new file has one name for all writers, so what a killed one left is overwritten by the next.
+fn replace(root: &Folder, name: &str, bytes: &[u8]) -> Result<(), Fault> {
+    let new = format!("{OURS}.new");
+    let path = root.path().join(&new);
+    root.remove(&new)?;
+    let gone = || Fault::io("create", &path)(ErrorKind::AlreadyExists.into());
+    let mut file = root.create_new(&new)?.ok_or_else(gone)?;
+    if let Some(old) = root.open_file(name).ok().flatten().and_then(|(old, _)| old.metadata().ok()) {
+        file.set_permissions(old.permissions()).map_err(Fault::io("set the mode of", &path))?;
+    }
+    file.write_all(bytes).map_err(Fault::io("write", &path))?;
+    file.sync_all().map_err(Fault::io("sync", &path))?;
+    root.rename(&new, root, name)?;
+    root.sync()
 }
 
 /// Reads a file of `size` bytes whole, and never more than `limit` even while it grows.
 fn read_up_to(file: File, size: u64, limit: u64, path: &Path) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
     if size <= limit {
+        bytes.reserve_exact(usize::try_from(size + 1).unwrap_or_default());
         file.take(limit + 1).read_to_end(&mut bytes).map_err(Fault::io("read", path))?;
     }
     match size.max(bytes.len() as u64) {
@@ -322,7 +364,7 @@ fn read_up_to(file: File, size: u64, limit: u64, path: &Path) -> Result<Vec<u8>,
     }
 }
 
-/// Makes a folder and those above it, each durable before the next.
+/// Makes the layout's own folder and those above it, each durable before the next. Links are followed: the operator names them.
 fn create_folder(path: &Path) -> Result<(), Fault> {
     if path.is_dir() {
         return Ok(());
@@ -342,6 +384,6 @@ fn create_folder(path: &Path) -> Result<(), Fault> {
 }
 
 /// Makes renames in a folder durable.
-pub(super) fn sync_folder(path: &Path) -> Result<(), Fault> {
+fn sync_folder(path: &Path) -> Result<(), Fault> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(Fault::io("sync", path))
 }

@@ -20,6 +20,10 @@ pub(super) enum Fault {
     TooLarge { path: PathBuf, actual: u64, limit: u64 },
     #[error("{path} is not a regular file: remove it")]
     NotRegular { path: PathBuf },
+    #[error("{path} is a symbolic link, and none is followed within a layout: put what it points at in its place")]
+    Link { path: PathBuf },
+    #[error("{path} is not a folder: remove it")]
+    NotFolder { path: PathBuf },
     #[error("{path} is {actual} bytes instead of {expected}")]
     Length { path: PathBuf, actual: u64, expected: u64 },
     #[error("the bytes of {path} hash to {actual}")]
@@ -38,6 +42,10 @@ pub(super) enum Fault {
     Lost { path: PathBuf },
     #[error("there is no such manifest")]
     NoManifest,
+    #[error("{path} lists {images} under the name {name:?}: select one of them by its digest (@{first})")]
+    Ambiguous { path: PathBuf, name: String, images: String, first: Box<Digest> },
+    #[error("the entry {name:?} of {path} has no digest that can be read, so nothing can be copied of it")]
+    NoDigest { path: PathBuf, name: String },
     #[error("{0}")]
     Manifest(#[from] ManifestError),
     #[error("the upload is of {expected} and the bytes are of {actual}")]
@@ -71,11 +79,14 @@ impl Fault {
             Self::Io { source, .. } => kind_of(source.kind()),
             Self::Json { .. } | Self::Shape { .. } | Self::TooLarge { .. } | Self::Manifest(_) => ErrorKind::Invalid,
             Self::Offset { .. } => ErrorKind::Invalid,
+            Self::NoDigest { .. } => ErrorKind::Invalid,
             Self::NotRegular { .. } | Self::Length { .. } | Self::Content { .. } | Self::OtherBlob { .. } => {
                 ErrorKind::Corrupt
             }
             Self::Version { .. } => ErrorKind::Unsupported,
-            Self::Foreign { .. } => ErrorKind::Refused,
+            Self::Foreign { .. } | Self::Link { .. } | Self::NotFolder { .. } | Self::Ambiguous { .. } => {
+                ErrorKind::Refused
+            }
             Self::NoLayout { .. } | Self::Lost { .. } | Self::NoManifest => ErrorKind::NotFound,
             Self::Locked { .. } => ErrorKind::Busy(None),
             Self::Missing { .. } => ErrorKind::MissingContent,

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::disk::Disk;
 use super::fault::Fault;
+use super::index::Index;
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, referrers_tag};
 use crate::store::Referrers;
 
@@ -17,9 +18,9 @@ const MAX_FACTS: usize = 1 << 16;
 pub(super) struct Facts(Mutex<HashMap<Digest, Fact>>);
 
 #[derive(Debug, Clone)]
-struct Fact {
+pub(super) struct Fact {
     descriptor: Descriptor,
-    subject: Option<Digest>,
+    pub(super) subject: Option<Digest>,
 }
 
 impl Facts {
@@ -34,7 +35,7 @@ impl Facts {
     }
 
     /// What a manifest says. `None` when it is not there or nothing that can be copied, so that nobody can ask for it.
-    fn get(&self, disk: &Disk, digest: &Digest, stated: Option<&MediaType>) -> Result<Option<Fact>, Fault> {
+    pub(super) fn get(&self, disk: &Disk, digest: &Digest, stated: Option<&MediaType>) -> Result<Option<Fact>, Fault> {
         if disk.blob_size(digest)?.is_none() {
             return Ok(None);
         }
@@ -42,7 +43,7 @@ impl Facts {
         if known.is_some() {
             return Ok(known);
         }
-        let Some(manifest) = disk.read_manifest(digest, stated)? else { return Ok(None) };
+        let Some(manifest) = disk.read_manifest_alone(digest, stated)? else { return Ok(None) };
         let Ok(view) = manifest.view() else { return Ok(None) };
         let descriptor =
             Descriptor { artifact_type: view.artifact_type, annotations: view.annotations, ..manifest.descriptor() };
@@ -59,11 +60,11 @@ impl Facts {
 /// What refers to `subject`. Only a manifest's own word counts; a layout that is not there has no referrers.
 pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Referrers, Fault> {
     let Some(index) = disk.read_index()? else { return Ok(Referrers::default()) };
-    let fallback = fallback_list(disk, &index, subject)?;
-    let listed = match &fallback {
-        Some(list) => list.view()?.manifests().into_iter().cloned().collect(),
-        None => Vec::new(),
-    };
+    let lists = fallback_lists(disk, &index, subject)?;
+    let mut listed = Vec::new();
+    for list in &lists {
+        listed.extend(list.view()?.manifests().into_iter().cloned());
+    }
     let entries = index.entries().iter().filter_map(|entry| entry.target.as_ref());
     let candidates = entries
         .filter(|at| at.media_type.is_manifest() || at.media_type.as_str().is_empty())
@@ -79,15 +80,23 @@ pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Refer
             manifests.push(fact.descriptor);
         }
     }
-    // The list is handed on only where it says neither more nor less than what was found: it may be written verbatim.
+    // The one list is handed on only where it says neither more nor less than what was found: it may be written verbatim.
     let digests = |list: &[Descriptor]| list.iter().map(|one| one.digest).collect::<HashSet<_>>();
+    let fallback = if lists.len() == 1 { lists.into_iter().next() } else { None };
     let fallback = fallback.filter(|_| digests(&listed) == digests(&manifests));
     Ok(Referrers { manifests, fallback, doubt: None })
 }
 
-/// The list under the fallback tag. The tag may as well name the image itself or some other thing: then it is no list.
-fn fallback_list(disk: &Disk, index: &super::index::Index, subject: &Digest) -> Result<Option<Manifest>, Fault> {
-    let Some(at) = index.find(&referrers_tag(subject)) else { return Ok(None) };
-    let found = disk.read_manifest(&at.digest, Some(&at.media_type))?;
-    Ok(found.filter(|list| list.media_type().is_index() && list.digest() != *subject))
+/// The lists under the fallback tag: one, unless another tool has written the name twice. The tag may as well name the image
+/// itself or some other thing: then it is no list.
+fn fallback_lists(disk: &Disk, index: &Index, subject: &Digest) -> Result<Vec<Manifest>, Fault> {
+    let tag = referrers_tag(subject);
+    let mut lists: Vec<Manifest> = Vec::new();
+    for entry in index.entries().iter().filter(|entry| entry.name.as_deref() == Some(tag.as_str())) {
+        let Some(at) = &entry.target else { continue };
+        let found = disk.read_manifest_alone(&at.digest, Some(&at.media_type))?;
+        let is_new = |list: &Manifest| lists.iter().all(|other| other.digest() != list.digest());
+        lists.extend(found.filter(|list| list.media_type().is_index() && list.digest() != *subject && is_new(list)));
+    }
+    Ok(lists)
 }

@@ -1,47 +1,45 @@
 //! Files of content that is not proven yet, and what becomes of those whose writer was killed.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs::{File, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::disk::{OURS, identity, sync_folder};
+use super::disk::OURS;
 use super::fault::Fault;
+use super::folder::Folder;
 
 /// A file being written, locked by its writer, and removed unless it is committed.
 #[derive(Debug)]
 pub(super) struct Temporary {
-    path: PathBuf,
+    folder: Folder,
+    name: String,
     file: File,
     committed: bool,
 }
 
 impl Temporary {
     /// A new file in `folder`.
-    pub(super) fn create(folder: &Path) -> Result<Self, Fault> {
+    pub(super) fn create(folder: Folder) -> Result<Self, Fault> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         loop {
             let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let path = folder.join(format!("{OURS}-{}-{number}", std::process::id()));
-            let file = match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(Fault::io("create", &path)(error)),
-            };
+            let name = format!("{OURS}-{}-{number}", std::process::id());
+            let Some(file) = folder.create_new(&name)? else { continue };
             match file.try_lock() {
                 Ok(()) => {}
                 // Someone who cleans up was faster than the lock and is removing the file.
                 Err(TryLockError::WouldBlock) => continue,
                 Err(TryLockError::Error(error)) => {
-                    _ = fs::remove_file(&path);
-                    return Err(Fault::io("lock", &path)(error));
+                    _ = folder.remove(&name);
+                    return Err(Fault::io("lock", &folder.path().join(name))(error));
                 }
             }
             // They may also have locked, removed and closed it before the lock here.
-            if is_at(&file, &path) {
-                return Ok(Self { path, file, committed: false });
+            if is_at(&file, &folder, &name) {
+                return Ok(Self { folder, name, file, committed: false });
             }
         }
     }
@@ -49,17 +47,21 @@ impl Temporary {
     /// Appends bytes.
     pub(super) fn write(&mut self, pieces: &[Bytes]) -> Result<(), Fault> {
         for piece in pieces {
-            self.file.write_all(piece).map_err(Fault::io("write", &self.path))?;
+            self.file.write_all(piece).map_err(|error| self.failed("write", error))?;
         }
         Ok(())
     }
 
     /// Moves the file to its place, durably.
-    pub(super) fn commit(mut self, to: &Path) -> Result<(), Fault> {
-        self.file.sync_all().map_err(Fault::io("sync", &self.path))?;
-        fs::rename(&self.path, to).map_err(Fault::io("replace", to))?;
+    pub(super) fn commit(mut self, to: &Folder, name: &str) -> Result<(), Fault> {
+        self.file.sync_all().map_err(|error| self.failed("sync", error))?;
+        self.folder.rename(&self.name, to, name)?;
         self.committed = true;
-        to.parent().map_or(Ok(()), sync_folder)
+        to.sync()
+    }
+
+    fn failed(&self, doing: &'static str, error: std::io::Error) -> Fault {
+        Fault::io(doing, &self.folder.path().join(&self.name))(error)
     }
 }
 
@@ -67,31 +69,28 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.committed {
             // What cannot be removed now is found by the next writer that cleans up.
-            _ = fs::remove_file(&self.path);
+            _ = self.folder.remove(&self.name);
         }
     }
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
-    match (fs::symlink_metadata(path), file.metadata()) {
-        (Ok(there), Ok(open)) => identity(&there) == identity(&open),
+fn is_at(file: &File, folder: &Folder, name: &str) -> bool {
+    match (folder.regular(name), file.metadata()) {
+        (Ok(Some(there)), Ok(open)) => (there.st_dev, there.st_ino) == (open.dev(), open.ino()),
         _ => false,
     }
 }
 
 /// Removes the temporary files of writers that are dead, and says how many. A living writer holds a lock on its
 /// file; the system gives it back at the writer's end, so whoever gets that lock owns a file that nobody writes.
-pub(super) fn remove_leftovers(folder: &Path) -> Result<usize, Fault> {
+pub(super) fn remove_leftovers(folder: &Folder) -> Result<usize, Fault> {
     let mut removed = 0;
-    for file in fs::read_dir(folder).map_err(Fault::io("list", folder))? {
-        let file = file.map_err(Fault::io("list", folder))?;
-        if !file.file_name().to_string_lossy().starts_with(OURS) || !file.file_type().is_ok_and(|it| it.is_file()) {
-            continue;
-        }
-        // Another process may have removed it, or be about to rename it: then it is not ours to judge.
-        if let Ok(open) = OpenOptions::new().write(true).open(file.path())
+    for name in folder.names()? {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(OURS)) else { continue };
+        // Another process may have removed it, or be about to rename it: then it is not ours to judge. Nor is what is no file.
+        if let Ok(Some(open)) = folder.open_to_write(name)
             && open.try_lock().is_ok()
-            && fs::remove_file(file.path()).is_ok()
+            && folder.remove(name).is_ok()
         {
             removed += 1;
         }

@@ -16,6 +16,8 @@ use crate::store::{Listed, Verified};
 
 mod crash;
 mod examples;
+mod foreign;
+mod links;
 mod skopeo;
 
 fn folder() -> (TempDir, PathBuf) {
@@ -286,25 +288,6 @@ async fn a_file_of_another_length_is_not_the_blob_and_is_mended_by_the_next_uplo
 }
 
 #[tokio::test]
-async fn a_blob_that_is_not_a_regular_file_is_never_followed() {
-    let (folder, path) = folder();
-    let layout = Layout::open(&path);
-    push_blob(&layout, b"x").await;
-    let secret = folder.path().join("secret");
-    fs::write(&secret, "secret").unwrap();
-    let wanted = blob(b"secret");
-    std::os::unix::fs::symlink(&secret, blob_file(&path, &wanted.digest)).unwrap();
-    for error in [
-        layout.blob(&wanted, 0).await.err().unwrap(),
-        layout.has_blob(&wanted).await.unwrap_err(),
-        layout.manifest(&wanted.digest.into()).await.unwrap_err(),
-    ] {
-        assert_eq!(error.kind, ErrorKind::Corrupt);
-        assert!(error.detail.ends_with("is not a regular file: remove it"), "{error}");
-    }
-}
-
-#[tokio::test]
 async fn a_manifest_is_refused_while_something_that_it_points_at_is_missing() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
@@ -359,7 +342,7 @@ async fn an_unchanged_tag_writes_nothing() {
 }
 
 #[tokio::test]
-async fn names_of_others_are_listed_as_unusable_and_kept() {
+async fn names_of_others_are_reported_with_their_digest_and_kept() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     push_image(&layout, b"content", "v1").await;
@@ -372,8 +355,14 @@ async fn names_of_others_are_listed_as_unusable_and_kept() {
     });
     let manifest = push_image(&layout, b"more", "v2").await;
     let list = tags(&layout).await;
-    assert_eq!(list[1..3], [TagEntry::Unusable(full.into()), TagEntry::Unusable("v0".into())]);
-    assert_eq!(list[3], TagEntry::Tag(tag("v2"), Some(manifest.digest())));
+    let digest = image(b"content", json!({})).digest();
+    assert_eq!(list[1], TagEntry::Tag(tag("v0"), None));
+    assert_eq!(list[2], TagEntry::Tag(tag("v2"), Some(manifest.digest())));
+    let expected = format!("the name {full:?} is not a tag; select the image by its digest: @{digest}");
+    assert_eq!(list[3], TagEntry::Skipped(expected));
+    let error = layout.resolve(&tag("v0").into()).await.unwrap_err();
+    let expected = "has no digest that can be read, so nothing can be copied of it";
+    assert!(error.kind == ErrorKind::Invalid && error.detail.ends_with(expected), "{error}");
     assert!(fs::read_to_string(path.join("index.json")).unwrap().contains(full));
 }
 
@@ -532,7 +521,7 @@ fn a_layout_that_another_is_creating_is_not_taken_for_other_files() {
                 disk.create_root().unwrap();
                 disk.create_content().unwrap();
             });
-            while !disk.is_complete() {
+            while !disk.is_complete().unwrap() {
                 disk.create_root().unwrap();
             }
         });

@@ -544,7 +544,16 @@ fn a_broken_configuration_shows_no_secret_at_the_start_and_while_it_runs() {
         with(&format!("proxy: \"http://{PROXY_USER}:{IN_YAML}@/\"")),
         with(&format!("credentials: {{password: \"{IN_YAML}}}")),
         format!("{good}\n  password: {IN_YAML}\n\t{IN_YAML}: [\n"),
+        with(&format!("tls: [\"{IN_YAML}\"]")),
+        with(&format!("tls: {{ca: x, {IN_YAML}: y}}")),
+        with(&format!("credentials: {{username: robot, password: !{IN_YAML} x}}")),
+        format!("{good}\npassword: \"{IN_YAML}\"\n"),
+        good.replacen("source: \"", &format!("source: \"https://h.example/x?sig={IN_YAML}"), 1),
+        format!("include: shadow\n{good}"),
+        format!("include: keys.env\n{good}"),
     ];
+    scene.site.write("shadow", &format!("root:{IN_YAML}:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n"));
+    scene.site.write("keys.env", &format!("PASSWORD: [{IN_YAML}\n"));
     for (at, text) in broken.iter().enumerate() {
         scene.site.write("sync.yaml", text);
         let output = scene.run(&["check"]);
@@ -556,7 +565,7 @@ fn a_broken_configuration_shows_no_secret_at_the_start_and_while_it_runs() {
             daemon.signal("HUP");
             std::thread::sleep(Duration::from_millis(300));
             let status = http::get(&address, "/status")?.1;
-            status.contains("sync.yaml:").then_some(())
+            ["sync.yaml:", "shadow:1:", "keys.env:1:"].iter().any(|place| status.contains(place)).then_some(())
         });
         for path in ["/readyz", "/status", "/metrics", "/"] {
             told.add(format!("{at}: {path}"), http::get(&address, path).unwrap().1);

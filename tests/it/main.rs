@@ -14,6 +14,7 @@ mod acceptance_docker_hub;
 mod acceptance_evidence;
 mod acceptance_facts;
 mod acceptance_faults;
+mod acceptance_files;
 mod acceptance_hooks;
 mod acceptance_import;
 mod acceptance_journal;

@@ -4,7 +4,6 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -263,20 +262,7 @@ impl Pem {
 
     fn read(path: &Path) -> Result<Self, PemError> {
         let unreadable = |reason: String| PemError::Unreadable { path: path.to_owned(), reason };
-        let read = || {
-            let mut bytes = Vec::new();
-            std::fs::File::open(path)?.take(MAX_PEM + 1).read_to_end(&mut bytes)?;
-            Ok::<_, std::io::Error>(bytes)
-        };
-        // A pipe would wait for its writer.
-        let kind = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
-        if !kind.is_file() {
-            return Err(unreadable("it is not a regular file".to_owned()));
-        }
-        let bytes = read().map_err(|error| unreadable(error.to_string()))?;
-        if bytes.len() as u64 > MAX_PEM {
-            return Err(unreadable("it is larger than 4 MiB".to_owned()));
-        }
+        let bytes = crate::regular_file::read(path, MAX_PEM).map_err(|error| unreadable(error.to_string()))?;
         Ok(Self { path: path.to_owned(), bytes: bytes.into() })
     }
 
@@ -349,7 +335,10 @@ mod tests {
             certificates(&folder.path().join("none.pem")).unwrap_err(),
             "the file /none.pem cannot be read: No such file or directory (os error 2)"
         );
-        assert_eq!(certificates(folder.path()).unwrap_err(), "the file  cannot be read: it is not a regular file");
+        assert_eq!(
+            certificates(folder.path()).unwrap_err(),
+            "the file  cannot be read: it is a directory, not a regular file"
+        );
         assert_eq!(
             certificates(&fixture("me.key")).unwrap_err(),
             "the file /me.key has no certificate: PEM is expected, with a line -----BEGIN CERTIFICATE-----"

@@ -1,23 +1,21 @@
 //! What `docker login` and its kin left on this machine: `config.json` of docker, `auth.json` of podman and skopeo.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind as Io, Read as _};
+use std::io::ErrorKind as Io;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::Deserialize;
-use tokio::io::AsyncReadExt as _;
 
 use super::program::Programs;
+use super::secret::{MAX_FILE, read_text};
 use super::{Login, helper};
 use crate::oci::{RegistryHost, RepositoryName};
 use crate::registry::DockerConfig;
 use crate::registry::auth::AuthError;
+use crate::regular_file;
 use crate::store::ErrorKind;
-
-/// The largest file that is read, in bytes.
-const MAX_FILE: u64 = 1 << 20;
 
 /// No `Debug`: it would show secrets.
 #[derive(Default, Deserialize)]
@@ -74,10 +72,8 @@ pub(super) fn namespace_of(
     host: &RegistryHost,
     name: &RepositoryName,
 ) -> Option<RepositoryName> {
-    let files = config.files.iter().filter(|path| std::fs::metadata(path).is_ok_and(|file| file.is_file()));
-    let files = files.filter_map(|path| {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path).ok()?.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+    let files = config.files.iter().filter_map(|path| {
+        let bytes = regular_file::read(path, MAX_FILE).ok()?;
         serde_json::from_slice::<File>(&bytes).ok()
     });
     let longest = |file: File| {
@@ -106,19 +102,14 @@ fn namespace_in<'k>(key: &'k str, host: &RegistryHost) -> Option<&'k str> {
 /// The file, `None` where it is not there and need not be.
 async fn read(path: &Path, required: bool) -> Result<Option<File>, AuthError> {
     let failed = |reason: String| AuthError::denied(format!("{} cannot be read: {reason}", path.display()));
-    let file = match tokio::fs::File::open(path).await {
-        Ok(file) => file,
+    let bytes = match read_text(path).await {
+        Ok(text) => text.into_bytes(),
         // A home that is closed to a service has nothing for it.
         Err(error) if !required && matches!(error.kind(), Io::NotFound | Io::NotADirectory | Io::PermissionDenied) => {
             return Ok(None);
         }
         Err(error) => return Err(failed(error.to_string())),
     };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).await.map_err(|error| failed(error.to_string()))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(failed("it is larger than 1MiB".to_owned()));
-    }
     if bytes.trim_ascii().is_empty() {
         return Ok(None);
     }

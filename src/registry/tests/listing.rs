@@ -10,7 +10,7 @@ async fn names(server: &Server) -> Result<Vec<String>, crate::store::StoreError>
     let entries: Vec<TagEntry> = server.repository().tags().try_collect().await?;
     let name = |entry| match entry {
         TagEntry::Tag(tag, _) | TagEntry::Locked(tag, _) => tag.to_string(),
-        TagEntry::Unusable(name) => format!("({name})"),
+        TagEntry::Unusable(name) | TagEntry::Skipped(name) => format!("({name})"),
     };
     Ok(entries.into_iter().map(name).collect())
 }

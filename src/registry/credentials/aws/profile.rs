@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::super::secret::read_text;
 use super::keys::Keys;
 use crate::registry::Variables;
 use crate::registry::auth::AuthError;
-
-/// The largest file that is read, in bytes.
-const MAX_FILE: u64 = 1 << 20;
 
 /// What is said under one name. No `Debug`: it would show secrets.
 #[derive(Default)]
@@ -68,16 +66,14 @@ pub(super) async fn read(variables: &Variables, name: &str) -> Result<Option<Pro
 
 async fn text_of(path: &Path) -> Result<Option<SecretString>, AuthError> {
     let failed = |reason: String| AuthError::denied(format!("{} cannot be read: {reason}", path.display()));
-    match tokio::fs::metadata(path).await {
-        Ok(file) if file.len() > MAX_FILE => return Err(failed("it is larger than 1MiB".to_owned())),
+    let text = match read_text(path).await {
+        Ok(text) => text,
         // A home that is closed to a service has nothing for it.
         Err(error) if matches!(error.kind(), Io::NotFound | Io::NotADirectory | Io::PermissionDenied) => {
             return Ok(None);
         }
         Err(error) => return Err(failed(error.to_string())),
-        Ok(_) => {}
-    }
-    let text = tokio::fs::read_to_string(path).await.map_err(|error| failed(error.to_string()))?;
+    };
     Ok(Some(text.into()))
 }
 

@@ -1,0 +1,213 @@
+//! A canary at every position of every key of the sections that have secrets, with every mistake of an editor: no message has it.
+
+use std::fmt::Write as _;
+
+use super::keys::{ROOT, Shape, Table};
+use super::parse;
+use super::sensitivity::{Among, leads_to_secrets};
+
+/// Words that people use as secrets: like a token, like a word, like a number, with marks.
+const CANARIES: [&str; 4] = ["Zq7kCanary9xW", "hunter2", "7461982350", "Y7m+9w/Qz%k2"];
+
+/// What stands for one of them.
+const MARK: &str = "CANARY";
+
+/// A way to a key: the keys from the top level on; an empty one is an item of a list.
+type Way = Vec<&'static str>;
+
+/// The ways to all keys that may have secrets in or below them, and whether a key beside it may be one too.
+fn ways() -> Vec<(Way, bool)> {
+    let mut found = Vec::new();
+    walk(&ROOT, &mut Vec::new(), Among::Settings, &mut found);
+    found
+}
+
+fn walk(table: &'static Table, way: &mut Way, among: Among, found: &mut Vec<(Way, bool)>) {
+    for key in table.keys() {
+        way.push(key.name);
+        if among != Among::Settings || leads_to_secrets(key.name) {
+            found.push((way.clone(), !matches!(among, Among::Settings | Among::Names)));
+        }
+        let (step, below) = match key.shape {
+            Shape::MapOf(below) => (Some("name.example"), Some(below)),
+            Shape::ListOf(below) | Shape::Maps(below) | Shape::TextOrMaps { keys: below, .. } => {
+                (Some(""), Some(below))
+            }
+            Shape::Map(below)
+            | Shape::WordOr(_, below)
+            | Shape::OneOf(below, _)
+            | Shape::TextOr { keys: below, .. } => (None, Some(below)),
+            _ => (None, None),
+        };
+        if let Some(below) = below {
+            way.extend(step);
+            let of_names = step.is_some_and(|step| !step.is_empty());
+            let inner = among.below(key.name);
+            walk(below, way, if of_names { inner.below("name.example") } else { inner }, found);
+            way.truncate(way.len() - usize::from(step.is_some()));
+        }
+        way.pop();
+    }
+}
+
+/// A configuration with `lines` at the place of the last key of a way, each indented as it has to be.
+fn text(way: &[&str], lines: &str) -> String {
+    let mut text = String::from("version: 1\n");
+    let mut indent = 0;
+    let mut item = false;
+    for step in &way[..way.len() - 1] {
+        if step.is_empty() {
+            item = true;
+            continue;
+        }
+        let dash = if item { "- " } else { "" };
+        writeln!(text, "{}{dash}{step}:", " ".repeat(indent)).unwrap();
+        indent += if item { 4 } else { 2 };
+        item = false;
+    }
+    for (at, line) in lines.lines().enumerate() {
+        let dash = match (item, at) {
+            (true, 0) => "- ",
+            (true, _) => "  ",
+            (false, _) => "",
+        };
+        writeln!(text, "{}{dash}{line}", " ".repeat(indent)).unwrap();
+    }
+    if way[0] != "sync" {
+        text += "sync: []\n";
+    }
+    text
+}
+
+/// Every mistake that puts the canary at a key's place, by what is written there.
+fn mistakes(key: &str, canary: &str) -> Vec<String> {
+    vec![
+        format!("{key}: {canary}"),
+        format!("{key}: \"{canary}\""),
+        format!("{key}: '{canary}'"),
+        format!("{key}: [{canary}]"),
+        format!("{key}: [[{canary}], x]"),
+        format!("{key}:\n  - {canary}"),
+        format!("{key}: {{{canary}}}"),
+        format!("{key}: {{{canary}: x}}"),
+        format!("{key}: {{x: {canary}}}"),
+        format!("{key}: {{env: {canary}}}"),
+        format!("{key}: {{file: {canary}}}"),
+        format!("{key}: {{file: {canary}, env: {canary}}}"),
+        format!("{key}: {{env: [{canary}]}}"),
+        format!("{key}: \"x${{{canary}}}\""),
+        format!("{key}: \"${{{canary}\""),
+        format!("{key}: https://h.example/x?sig={canary}"),
+        format!("{key}: https://me:{canary}@h.example/x"),
+        format!("{key}:{canary}"),
+        format!("{key}: \"{canary}"),
+        format!("{key}: '{canary}"),
+        format!("{key}: [{canary}"),
+        format!("{key}: {{{canary}"),
+        format!("{key}: {{x: \"{canary}}}"),
+        format!("{key}: {canary}: x"),
+        format!("{key}: x: {canary}"),
+        format!("{key}: !{canary} x"),
+        format!("{key}: !{canary}"),
+        format!("{key}: !!int {canary}"),
+        format!("{key}: &{canary} x"),
+        format!("{key}: &a {canary}\nother: *a"),
+        format!("{key}: *{canary}"),
+        format!("{key}: @{canary}"),
+        format!("{key}: `{canary}`"),
+        format!("{key}: %{canary}"),
+        format!("{key}: \"\\q{canary}\""),
+        format!("{key}:\n\t{canary}"),
+        format!("{key}:\n\t- {canary}"),
+        format!("{key}: |\n  {canary}\n {canary}"),
+        format!("{key}: >-\n  {canary},\n  x: {canary}"),
+        format!("{key}: \"{canary}\n  {canary}, x\""),
+        format!("{key}: {canary}\n{key}: {canary}"),
+        format!("{key}: {canary}\n  {key}: {canary}"),
+        format!("{key}: {canary}\n - {canary}"),
+        format!("{key}: {canary} # {canary}"),
+        format!("{key}: # {canary}"),
+        format!("{key}: x\n# {canary}\n- x"),
+        format!("{key}: {{password: {canary}, x: y}}"),
+        format!("{key}: x\n---\n{canary}"),
+        format!("{key} {canary}"),
+        format!("{key}= {canary}"),
+        format!("{key}: {canary},"),
+        format!("{key}: {canary}]"),
+        format!("{key}: \"{canary}\" x"),
+        format!("{key}: {canary}\u{85}x: ["),
+    ]
+}
+
+/// The same where the key is not written.
+fn mistakes_beside(canary: &str) -> Vec<String> {
+    vec![
+        format!("{canary}: x"),
+        canary.to_owned(),
+        format!("? {canary}\n: x"),
+        format!("? [{canary}]\n: x"),
+        format!("<<: {canary}"),
+        format!("- {canary}"),
+        format!("--- {canary}"),
+    ]
+}
+
+/// All that is printed of a text: the problems in each form, or the warnings.
+fn printed(text: &str) -> String {
+    match parse("sync.yaml", text, &|name| (name == "HOME").then(|| "/home/me".to_owned())) {
+        Ok(config) => format!("{:?}", config.warnings),
+        Err(problems) => {
+            let json = serde_json::to_string(problems.all()).unwrap();
+            format!("{problems}\n{}\n{json}", problems.headline())
+        }
+    }
+}
+
+#[test]
+fn no_mistake_at_any_key_with_secrets_shows_what_is_written_there() {
+    let ways = ways();
+    assert!(ways.len() > 60, "{} ways: {ways:?}", ways.len());
+    for wanted in ["password", "token", "url", "secret", "proxy", "ca", "kind", "listen", "client_secret"] {
+        assert!(ways.iter().any(|(way, _)| way.ends_with(&[wanted])), "{wanted} is reached");
+    }
+    let (mut tried, mut leaks) = (0, Vec::new());
+    for (at, (way, beside)) in ways.iter().enumerate() {
+        let key = way[way.len() - 1];
+        let beside = if *beside { mistakes_beside(MARK) } else { Vec::new() };
+        for (turn, lines) in mistakes(key, MARK).into_iter().chain(beside).enumerate() {
+            // One canary for each in turn; all of them would take minutes.
+            let canary = CANARIES[(at + turn) % CANARIES.len()];
+            let text = text(way, &lines.replace(MARK, canary));
+            let shown = printed(&text);
+            tried += 1;
+            if shown.contains(canary) {
+                leaks.push(format!("{}\n{text}\n{shown}", way.join(".")));
+            }
+        }
+    }
+    assert!(tried > 3_000, "{tried}");
+    assert!(
+        leaks.is_empty(),
+        "{} of {tried} leak\n{}",
+        leaks.len(),
+        leaks.iter().step_by(1 + leaks.len() / 25).cloned().collect::<Vec<_>>().join("\n====\n")
+    );
+}
+
+#[test]
+fn a_mistake_elsewhere_shows_no_secret_beside_it() {
+    const GOOD: &str = "version: 1\ndaemon:\n  hooks: {listen: \"127.0.0.1:1\", receivers: {a: {kind: acr, secret: CANARY-CANARY-CANARY}}}\nregistries:\n  a.example:\n    credentials: {username: me, password: CANARY}\n    proxy: http://me:CANARY@p.example:1\n  b.example: {credentials: {token: \"CANARY\"}}\nsync:\n  - name: a\n    source: a.example/a\n    target: b.example/a\n    notify: [{webhook: {url: \"https://h.example/CANARY?k=CANARY\", secret: CANARY-CANARY}}]\n";
+    let pieces = ["\"", "'", "{", "}", "[", "]", ": ", "\t", "- ", "*", "&", "!", "#", "|", "@", "\n", "\n  ", ","];
+    let ends = GOOD.match_indices(['\n', ' ', ':', '"', '{', '}']).map(|(at, _)| at).filter(|at| *at > 0);
+    let (mut tried, ends) = (0, ends.collect::<Vec<_>>());
+    for at in ends {
+        for piece in pieces {
+            // One canary for each in turn, as above.
+            tried += 1;
+            let canary = CANARIES[tried % CANARIES.len()];
+            let text = [&GOOD[..at], piece, &GOOD[at..]].concat().replace("CANARY", canary);
+            let shown = printed(&text);
+            assert!(!shown.contains(canary), "{piece:?} at {at}\n{text}\n{shown}");
+        }
+    }
+}

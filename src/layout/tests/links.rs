@@ -1,0 +1,152 @@
+//! Symbolic links, pipes and devices within a layout: none is followed or opened, to read or to write.
+
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use super::*;
+
+const LINK: &str = "is a symbolic link, and none is followed within a layout: put what it points at in its place";
+
+/// What every way of writing and reading says of a layout. None may wait: a pipe would.
+async fn refusals(path: &Path) -> Vec<(&'static str, String)> {
+    let layout = Layout::open(path);
+    let content = blob(b"new");
+    let manifest = image(b"content", json!({"x": "other"}));
+    let told = |error: Option<StoreError>| error.map_or_else(String::new, |error| error.to_string());
+    let all = async {
+        vec![
+            ("begin", told(layout.begin_upload(&content, None).await.err())),
+            ("push", told(layout.push_manifest(&manifest, Some(&tag("v2"))).await.err())),
+            ("delete", told(layout.delete(&tag("v1").into()).await.err())),
+            ("list", told(layout.tags().next().await.and_then(Result::err))),
+            ("resolve", told(layout.resolve(&tag("v1").into()).await.err())),
+            ("manifest", told(layout.manifest(&image(b"content", json!({})).digest().into()).await.err())),
+            ("blob", told(layout.blob(&blob(b"content"), 0).await.err())),
+        ]
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("nothing waits")
+}
+
+/// Puts a link to a whole copy of a part of a layout in its place, and gives what is outside afterwards.
+async fn with_link(part: &str) -> (Vec<(&'static str, String)>, BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
+    let (folder, path) = folder();
+    push_image(&Layout::open(&path), b"content", "v1").await;
+    let outside = folder.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::rename(path.join(part), outside.join("part")).unwrap();
+    symlink(outside.join("part"), path.join(part)).unwrap();
+    let before = files(&outside);
+    let refusals = refusals(&path).await;
+    assert!(fs::symlink_metadata(path.join(part)).unwrap().is_symlink(), "{part} stays as it is");
+    (refusals, before, files(&outside))
+}
+
+#[track_caller]
+fn expect(refusals: &[(&'static str, String)], refused: &[&str], part: &str) {
+    for (way, said) in refusals {
+        let expected = refused.contains(way);
+        assert_eq!(said.contains(LINK) && said.contains(part), expected, "{part}, {way}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn folders_of_blobs_that_are_links_are_refused_by_name() {
+    for part in ["blobs", "blobs/sha256"] {
+        let (refusals, before, after) = with_link(part).await;
+        expect(&refusals, &["begin", "push", "delete", "list", "resolve", "manifest", "blob"], part);
+        assert_eq!(before, after, "{part}: nothing is written outside");
+    }
+}
+
+#[tokio::test]
+async fn files_of_the_layout_that_are_links_are_refused_by_name() {
+    for (part, refused) in [
+        ("index.json", &["begin", "push", "delete", "list", "resolve"][..]),
+        ("oci-layout", &["begin", "push", "delete", "list", "resolve"][..]),
+        (".transship.lock", &["push", "delete"][..]),
+    ] {
+        let (refusals, before, after) = with_link(part).await;
+        expect(&refusals, refused, part);
+        assert_eq!(before, after, "{part}: nothing is written outside");
+    }
+}
+
+#[tokio::test]
+async fn a_lock_that_leads_out_of_the_layout_creates_nothing() {
+    let (folder, path) = folder();
+    fs::create_dir(&path).unwrap();
+    let outside = folder.path().join("outside");
+    symlink(&outside, path.join(".transship.lock")).unwrap();
+    let error = Layout::open(&path).begin_upload(&blob(b"x"), None).await.err().unwrap();
+    assert_eq!(error.kind, ErrorKind::Refused);
+    assert!(error.detail.ends_with(&format!(".transship.lock {LINK}")), "{error}");
+    assert!(!outside.exists());
+}
+
+#[tokio::test]
+async fn a_link_where_a_new_file_goes_is_replaced_and_not_followed() {
+    let (folder, path) = folder();
+    let layout = Layout::open(&path);
+    push_image(&layout, b"content", "v1").await;
+    let outside = folder.path().join("outside");
+    fs::write(&outside, "mine").unwrap();
+    for name in [".transship.new", "blobs/.transship-1-0"] {
+        symlink(&outside, path.join(name)).unwrap();
+    }
+    let wanted = blob(b"more");
+    symlink(&outside, blob_file(&path, &wanted.digest)).unwrap();
+    // Another process, which cleans up first.
+    let layout = Layout::open(&path);
+    push_image(&layout, b"more", "v2").await;
+    assert_eq!(fs::read(&outside).unwrap(), b"mine");
+    assert_eq!(read(&layout, &wanted, 0).await.unwrap(), b"more");
+    assert_eq!(tag_map(&layout).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_blob_that_is_a_link_is_never_followed() {
+    let (folder, path) = folder();
+    let layout = Layout::open(&path);
+    push_blob(&layout, b"x").await;
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let wanted = blob(b"secret");
+    symlink(&secret, blob_file(&path, &wanted.digest)).unwrap();
+    for error in [
+        layout.blob(&wanted, 0).await.err().unwrap(),
+        layout.has_blob(&wanted).await.unwrap_err(),
+        layout.manifest(&wanted.digest.into()).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind, ErrorKind::Refused);
+        assert!(error.detail.ends_with(LINK), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_layout_s_own_folder_may_be_a_link() {
+    let (folder, path) = folder();
+    fs::create_dir(&path).unwrap();
+    let named = folder.path().join("named");
+    symlink(&path, &named).unwrap();
+    let layout = Layout::open(&named);
+    push_image(&layout, b"content", "v1").await;
+    assert_eq!(tag_map(&Layout::open(&path)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_pipe_or_a_folder_in_the_place_of_a_file_is_refused_without_waiting() {
+    let digest = blob(b"content").digest;
+    let of_blob = format!("blobs/sha256/{}", digest.hex());
+    for part in ["index.json", "oci-layout", ".transship.lock", of_blob.as_str()] {
+        for kind in ["mkfifo", "mkdir"] {
+            let (_folder, path) = folder();
+            push_image(&Layout::open(&path), b"content", "v1").await;
+            fs::remove_file(path.join(part)).unwrap();
+            assert!(std::process::Command::new(kind).arg(path.join(part)).status().unwrap().success());
+            let refusals = refusals(&path).await;
+            let said: Vec<&str> = refusals.iter().map(|(_, said)| said.as_str()).collect();
+            let expected = format!("{part} is not a regular file: remove it");
+            assert!(said.iter().any(|said| said.ends_with(&expected)), "{kind} {part}: {said:?}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What a layout holds and no tag names: images without a name, as skopeo, buildx and kaniko write them, images whose name is a
+//! whole reference, and entries that cannot be understood. A listing reports them, so that nothing is left behind unsaid.
+
+use std::collections::HashSet;
+
+use super::disk::Disk;
+use super::fault::Fault;
+use super::index::{Index, Named, Pointer};
+use super::referrers::Facts;
+use crate::oci::{Digest, MediaType};
+
+/// How many lines are kept; the rest is counted.
+const MAX_LINES: usize = 20;
+/// How deep indexes within indexes are followed.
+const MAX_DEPTH: usize = 4;
+
+/// Lines about what was skipped.
+#[derive(Debug, Default)]
+pub(super) struct Skipped {
+    lines: Vec<String>,
+    more: usize,
+}
+
+impl Skipped {
+    fn add(&mut self, line: impl FnOnce() -> String) {
+        if self.lines.len() < MAX_LINES {
+            self.lines.push(line());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// A name that is no tag, with what has it.
+    pub(super) fn name(&mut self, name: &str, at: &Named<'_>) {
+        self.add(|| match at {
+            Named::One(at) => format!("the name {name:?} is not a tag; select the image by its digest: @{}", at.digest),
+            Named::Several(images) => {
+                let all: Vec<String> = images.iter().map(|(digest, _)| format!("@{digest}")).collect();
+                format!("the name {name:?} is not a tag; select an image by its digest: {}", all.join(" or "))
+            }
+            Named::Nothing | Named::Unknown => format!("the name {name:?} is not a tag, and its entry has no digest"),
+        });
+    }
+
+    /// The lines, the last of which counts what has none of its own.
+    pub(super) fn into_lines(self) -> impl Iterator<Item = String> {
+        let more = (self.more > 0).then(|| format!("{} more images or entries without a tag", self.more));
+        self.lines.into_iter().chain(more)
+    }
+}
+
+/// Finds what no name leads to. What a named image contains or what refers to one comes with it, and is not listed.
+pub(super) fn find(disk: &Disk, facts: &Facts, index: &Index, skipped: &mut Skipped) {
+    let named: HashSet<Digest> =
+        index.entries().iter().filter(|entry| entry.name.is_some()).filter_map(digest).collect();
+    let mut seen = HashSet::new();
+    let mut images: Vec<&Pointer> = Vec::new();
+    for (place, entry) in index.entries().iter().enumerate().filter(|(_, entry)| entry.name.is_none()) {
+        let Some(at) = &entry.target else {
+            skipped.add(|| format!("entry {} of index.json has no digest that can be read", place + 1));
+            continue;
+        };
+        if named.contains(&at.digest) || !seen.insert(at.digest) {
+            continue;
+        }
+        match facts.get(disk, &at.digest, Some(&at.media_type)) {
+            Ok(Some(fact)) => match fact.subject {
+                None => images.push(at),
+                Some(subject) if matches!(disk.blob_size(&subject), Ok(None)) => {
+                    skipped.add(|| format!("{} refers to {subject}, which the layout does not have", at.digest));
+                }
+                Some(_) => {}
+            },
+            unreadable => skipped.add(|| unreadable_line(disk, at, unreadable.err())),
+        }
+    }
+    if images.is_empty() {
+        return;
+    }
+    let contained = contained(disk, index);
+    for image in images.into_iter().filter(|image| !contained.contains(&image.digest)) {
+        skipped.add(|| format!("an image has no name; select it by its digest: @{}", image.digest));
+    }
+}
+
+fn digest(entry: &super::index::Entry) -> Option<Digest> {
+    entry.target.as_ref().map(|at| at.digest)
+}
+
+fn unreadable_line(disk: &Disk, at: &Pointer, fault: Option<Fault>) -> String {
+    match fault {
+        Some(fault) => format!("{} is listed without a name and cannot be read: {fault}", at.digest),
+        None if matches!(disk.blob_size(&at.digest), Ok(None)) => {
+            format!("{} is listed without a name, and {}", at.digest, disk.lost(&at.digest))
+        }
+        None => format!("{} is listed without a name, and is no manifest that can be copied", at.digest),
+    }
+}
+
+/// The digests that the indexes of the list contain.
+fn contained(disk: &Disk, index: &Index) -> HashSet<Digest> {
+    let listed = index.entries().iter().filter_map(|entry| entry.target.as_ref());
+    let mut level: Vec<(Digest, MediaType)> = listed.map(|at| (at.digest, at.media_type.clone())).collect();
+    let (mut found, mut read) = (HashSet::new(), HashSet::new());
+    for _ in 0..MAX_DEPTH {
+        let mut next = Vec::new();
+        for (digest, media_type) in level {
+            // Whatever the entry says, it is the content that decides; but only an index is worth reading.
+            let may_be = media_type.is_index() || !media_type.is_manifest();
+            if !may_be || !read.insert(digest) {
+                continue;
+            }
+            let Ok(Some(manifest)) = disk.read_manifest_alone(&digest, Some(&media_type)) else { continue };
+            let Ok(view) = manifest.view() else { continue };
+            for child in view.manifests() {
+                found.insert(child.digest);
+                next.push((child.digest, child.media_type.clone()));
+            }
+        }
+        level = next;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_beyond_the_twentieth_are_counted() {
+        let mut skipped = Skipped::default();
+        for at in 0..25 {
+            skipped.add(|| format!("line {at}"));
+        }
+        let lines: Vec<String> = skipped.into_lines().collect();
+        assert_eq!((lines.len(), lines[20].as_str()), (21, "5 more images or entries without a tag"));
+    }
+
+    #[test]
+    fn a_name_that_is_no_tag_is_shown_with_its_digest() {
+        let at = Pointer { media_type: MediaType::new("x"), digest: Digest::of(b"x"), size: None };
+        let mut skipped = Skipped::default();
+        skipped.name("docker.io/a/b:1", &Named::One(&at));
+        let expected =
+            format!("the name \"docker.io/a/b:1\" is not a tag; select the image by its digest: @{}", at.digest);
+        assert_eq!(skipped.into_lines().collect::<Vec<_>>(), [expected]);
+    }
+}

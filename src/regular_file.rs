@@ -1,0 +1,112 @@
+//! Opening and reading files that others put there: regular files only, and never more than a bound.
+//!
+//! A pipe would keep whoever opens it waiting for a writer, a device may have no end, and a file may be larger than the
+//! memory. Symbolic links are followed: Kubernetes mounts configurations and secrets as links. A layout's files are opened
+//! by `layout`, which follows none.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Opens a regular file for reading. Blocking, but never on a pipe or a device.
+///
+/// # Errors
+/// Those of the system, and [`io::ErrorKind::InvalidInput`] for what is no regular file: `it is a pipe, not a regular file`.
+pub fn open(path: &Path) -> io::Result<File> {
+    // Looked at before it is opened: opening a device can have an effect.
+    check(&std::fs::metadata(path)?)?;
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking()).open(path)?;
+    // It may have been replaced since the look.
+    check(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Reads a regular file whole. Blocking.
+///
+/// # Errors
+/// As [`open`], and [`io::ErrorKind::FileTooLarge`] for a file of more than `limit` bytes, of which no more are read.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {}", size(limit)));
+    if file.metadata()?.len() > limit {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// Fails for what is there and no regular file. What is not there is no error: it may be created.
+///
+/// # Errors
+/// As [`open`].
+pub fn expect_regular(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(file) => check(&file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The flag by which an open of a pipe returns at once.
+fn nonblocking() -> i32 {
+    i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default()
+}
+
+fn check(file: &Metadata) -> io::Result<()> {
+    let kind = file.file_type();
+    let found = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {found}, not a regular file")))
+}
+
+fn size(bytes: u64) -> String {
+    if bytes >= 1 << 20 { format!("{}MiB", bytes >> 20) } else { format!("{}KiB", bytes >> 10) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(path: &Path) -> String {
+        read(path, 1 << 20).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn pipes_devices_sockets_and_folders_are_refused_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(refusal(&pipe), "it is a pipe, not a regular file");
+        assert_eq!(refusal(&socket), "it is a socket, not a regular file");
+        assert_eq!(refusal(Path::new("/dev/zero")), "it is a device, not a regular file");
+        assert_eq!(refusal(folder.path()), "it is a directory, not a regular file");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("pipe", &link).unwrap();
+        assert_eq!(refusal(&link), "it is a pipe, not a regular file");
+        assert_eq!(expect_regular(&link).unwrap_err().to_string(), "it is a pipe, not a regular file");
+        expect_regular(&folder.path().join("nothing")).unwrap();
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_refused_by_its_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sparse");
+        File::create(&path).unwrap().set_len(3 << 30).unwrap();
+        assert_eq!(refusal(&path), "it is larger than 1MiB");
+        std::fs::write(&path, vec![b'x'; 1 << 20]).unwrap();
+        assert_eq!(read(&path, 1 << 20).unwrap().len(), 1 << 20);
+        assert_eq!(read(&path, 1 << 10).unwrap_err().to_string(), "it is larger than 1KiB");
+    }
+}

@@ -1,0 +1,201 @@
+//! Files that others wrote, met by the program itself: layouts of other tools, pipes, devices, links, and files of any length.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::images::{self, Family};
+use crate::support::programs::{DEADLINE, Output, Running};
+use crate::support::registry::Server;
+use crate::support::site::Site;
+
+const NAME: &str = "org.opencontainers.image.ref.name";
+
+fn site() -> Site {
+    let site = Site::new();
+    site.configure_fully("status: off", "", "- {name: a, source: a.example/a, target: b.example/a}");
+    site
+}
+
+/// A layout of two images, whose entries have what `change` makes of them.
+fn layout(site: &Site, change: impl Fn(&mut Value, usize)) -> String {
+    let source = Server::start();
+    for (seed, tag) in [(1, "v1"), (2, "v2")] {
+        images::small(Family::Oci, seed).put(&source, "app", Some(tag));
+    }
+    let place = format!("oci-layout:{}", site.path("layout").display());
+    let from = format!("{}/app", source.host());
+    site.run(&["copy", &from, &place, "--plain-http", source.host()]).expect_success();
+    let file = site.path("layout").join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    for (at, entry) in index["manifests"].as_array_mut().unwrap().iter_mut().enumerate() {
+        change(entry, at);
+    }
+    fs::write(file, index.to_string()).unwrap();
+    place
+}
+
+/// Copies a place to a new registry, and gives how many tags arrived.
+fn copied(site: &Site, place: &str) -> (Output, usize) {
+    let target = Server::start();
+    let to = format!("{}/app", target.host());
+    let output = site.run(&["copy", place, &to, "--plain-http", target.host()]);
+    let tags = ["v1", "v2"].iter().filter(|tag| target.store().tag("app", tag).is_some()).count();
+    (output, tags)
+}
+
+#[test]
+fn a_layout_of_unnamed_images_fails_with_their_digests() {
+    let site = site();
+    let place = layout(&site, |entry, _| drop(entry.as_object_mut().unwrap().remove("annotations")));
+    let (output, tags) = copied(&site, &place);
+    assert_eq!((output.code(), tags), (1, 0), "{}{}", output.stdout, output.stderr);
+    assert_eq!(
+        output.stderr.matches("WARN skipped: an image has no name; select it by its digest: @sha256:").count(),
+        2
+    );
+    assert!(output.stdout.contains("it has content and no tag, so nothing was selected"), "{}", output.stdout);
+    let listed = site.run(&["tags", &place]).expect_success();
+    assert_eq!(listed.stderr.matches("select it by its digest: @sha256:").count(), 2, "{}", listed.stderr);
+}
+
+#[test]
+fn a_named_image_arrives_and_an_unnamed_one_is_named_by_digest() {
+    let site = site();
+    let place = layout(&site, |entry, at| {
+        if at == 1 {
+            entry.as_object_mut().unwrap().remove("annotations");
+        }
+    });
+    let (output, tags) = copied(&site, &place);
+    assert_eq!((output.code(), tags), (0, 1), "{}{}", output.stdout, output.stderr);
+    let (_, digest) = output.stderr.split_once("select it by its digest: @").expect("the digest is said");
+    let digest: String = digest.chars().take_while(|c| c.is_alphanumeric() || *c == ':').collect();
+    let target = Server::start();
+    let to = format!("{}/app:v2", target.host());
+    site.run(&["copy", &format!("{place}@{digest}"), &to, "--plain-http", target.host()]).expect_success();
+    assert!(target.store().tag("app", "v2").is_some(), "the remedy works");
+}
+
+#[test]
+fn a_name_of_two_images_fails_with_both_digests() {
+    let site = site();
+    let place = layout(&site, |entry, at| {
+        entry["annotations"] = json!({NAME: "v1", "io.containerd.image.name": format!("docker.io/x/app{at}:v1")});
+    });
+    let (output, tags) = copied(&site, &place);
+    assert_eq!((output.code(), tags), (1, 0), "{}{}", output.stdout, output.stderr);
+    for expected in ["(docker.io/x/app0:v1) and sha256:", "(docker.io/x/app1:v1) under the name \"v1\""] {
+        assert!(output.stdout.contains(expected), "{expected}: {}", output.stdout);
+    }
+}
+
+/// Runs the program with a bound on the memory that it can have, in KiB; it is aborted where that is not enough.
+fn within(kibibytes: u64, site: &Site, args: &[&str]) -> Output {
+    let program = site.command(args);
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -d {kibibytes} && exec \"$0\" \"$@\"");
+    command.args(["-c", &script]).arg(program.get_program()).args(program.get_args()).current_dir(site.folder());
+    Running::start(&mut command).wait(2 * DEADLINE)
+}
+
+/// What the program needs besides, and a small multiple of what is read.
+fn allowed(length: usize) -> u64 {
+    (96 << 10) + ((length as u64 * 5) >> 10)
+}
+
+#[test]
+fn an_index_of_many_megabytes_costs_a_small_multiple_of_its_length() {
+    const LENGTH: usize = 16 << 20;
+    let site = site();
+    let folder = site.path("layout");
+    fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
+    let place = format!("oci-layout:{}", folder.display());
+    let of =
+        |entry: &str| format!("{{\"manifests\":[{}{entry}]}}", format!("{entry},").repeat(LENGTH / (entry.len() + 1)));
+    let nested = format!("{{\"manifests\":[[{}0]]}}", "[],".repeat(LENGTH / 3));
+    let elsewhere = format!("{{\"x\":[{}0],\"manifests\":[]}}", "{},".repeat(LENGTH / 3));
+    let digest = format!("{{\"digest\":\"sha256:{}\"}}", "0".repeat(64));
+    for (text, code, said) in [
+        (of("{}"), 1, "manifests, and at most 400000 are read"),
+        (of(&digest), 0, "is listed without a name"),
+        (nested, 0, "entry 1 of index.json has no digest that can be read"),
+        (elsewhere, 0, ""),
+    ] {
+        fs::write(folder.join("index.json"), &text).unwrap();
+        let output = within(allowed(LENGTH), &site, &["tags", &place]);
+        assert_eq!(output.code(), code, "{said}: {}", output.stderr);
+        assert!(output.stderr.contains(said), "{said}: {}", output.stderr);
+    }
+    File::create(folder.join("index.json")).unwrap().set_len(3 << 30).unwrap();
+    let output = within(allowed(0), &site, &["tags", &place]);
+    assert!(output.code() == 1 && output.stderr.contains("at most 67108864 are read"), "{}", output.stderr);
+}
+
+#[test]
+fn a_configuration_of_any_length_or_kind_is_refused_within_bounds() {
+    let site = site();
+    File::create(site.path("large.yaml")).unwrap().set_len(3 << 30).unwrap();
+    assert!(Command::new("mkfifo").arg(site.path("pipe.yaml")).status().unwrap().success());
+    symlink("/dev/zero", site.path("zero.yaml")).unwrap();
+    for (name, said) in [
+        ("large.yaml", "is larger than 16MiB, which no configuration is"),
+        ("pipe.yaml", "cannot be read: it is a pipe, not a regular file"),
+        ("zero.yaml", "cannot be read: it is a device, not a regular file"),
+    ] {
+        for args in
+            [&["check", "--config", name][..], &["once", "--config", name], &["tags", "x.example/a", "--config", name]]
+        {
+            let output = within(allowed(0), &site, args);
+            assert!(output.code() == 2 && output.stderr.contains(said), "{args:?}: {}", output.stderr);
+        }
+        site.write("sync.yaml", &format!("version: 1\ninclude: {name}\nsync: []\n"));
+        let output = within(allowed(0), &site, &["check", "--config", "sync.yaml"]);
+        assert!(output.code() == 2 && output.stderr.contains(said), "{name}: {}", output.stderr);
+    }
+    site.write("sync.yaml", "version: 1\ninclude: \"/**/*.none\"\nsync: []\n");
+    let output = within(allowed(0), &site, &["check", "--config", "sync.yaml"]);
+    let said = "there are more than 10000 files and folders to look at";
+    assert!(output.code() == 2 && (output.stderr.contains(said) || output.stderr.contains("cannot be looked through")));
+}
+
+#[test]
+fn a_secret_in_a_pipe_or_a_device_fails_its_registry_and_hangs_nothing() {
+    let site = site();
+    assert!(Command::new("mkfifo").arg(site.path("pipe")).status().unwrap().success());
+    for (file, said) in
+        [("pipe", "it is a pipe, not a regular file"), ("/dev/zero", "it is a device, not a regular file")]
+    {
+        let credentials = format!("credentials: {{token: {{file: \"{file}\"}}}}");
+        let entry = "- {name: a, source: a.example/a, target: b.example/a}";
+        site.configure_fully("status: off", &format!("a.example: {{{credentials}}}"), entry);
+        let output = site.run(&["check"]);
+        assert!(output.code() == 2 && output.stderr.contains(said), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn a_target_layout_with_a_link_is_refused_and_nothing_is_written_outside() {
+    let site = site();
+    let source = Server::start();
+    images::small(Family::Oci, 1).put(&source, "app", Some("v1"));
+    let outside = site.path("outside");
+    fs::create_dir(&outside).unwrap();
+    for (at, (name, to)) in [("blobs", outside.clone()), (".transship.lock", outside.join("lock"))].iter().enumerate() {
+        let folder = site.path(&format!("target{at}"));
+        fs::create_dir(&folder).unwrap();
+        symlink(to, folder.join(name)).unwrap();
+        let place = format!("oci-layout:{}", folder.display());
+        let output = site.run(&["copy", &format!("{}/app", source.host()), &place, "--plain-http", source.host()]);
+        let said = format!("{} is a symbolic link, and none is followed within a layout", folder.join(name).display());
+        assert!(output.code() == 1 && output.stdout.contains(&said), "{}{}", output.stdout, output.stderr);
+    }
+    assert_eq!(listed(&outside), 0, "nothing is written outside");
+}
+
+fn listed(folder: &Path) -> usize {
+    fs::read_dir(folder).unwrap().count()
+}
