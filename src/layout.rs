@@ -312,6 +312,11 @@ impl Source for Layout {
         Ok(read::stream_blob(opened, blob, offset, self.telling.clone(), self.calls.clone()))
     }
 
+    async fn blob_length(&self, blob: &Descriptor) -> Option<u64> {
+        let digest = blob.digest;
+        self.on_disk(move |disk| disk.blob_size(&digest)).await.ok()?
+    }
+
     async fn referrers(&self, subject: &Digest, _fallback: Listed) -> Result<Referrers, StoreError> {
         let (wanted, facts) = (*subject, Arc::clone(&self.facts));
         let found = self.on_disk(move |disk| referrers::find(disk, &facts, &wanted)).await;

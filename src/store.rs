@@ -126,6 +126,12 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// A blob's bytes from `offset` (at most its size) on. Not verified.
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError>;
 
+    /// The length in bytes that the endpoint has of a blob, for a descriptor whose size is wrong. `None` where the endpoint does
+    /// not say. Nothing is verified: the digest of the bytes decides.
+    async fn blob_length(&self, _blob: &Descriptor) -> Option<u64> {
+        None
+    }
+
     /// What refers to `subject`. Where that cannot be told, the answer says so ([`Referrers::doubt`]) or is an error; it is never
     /// "none". `fallback` is what the tag listing told of the
     /// fallback tag: an endpoint that has only that need not be asked where the tag is absent.

@@ -43,12 +43,14 @@ pub(super) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) ->
     send_until_it_is_there(blob, wanting, branch).instrument(span).await
 }
 
-async fn send_until_it_is_there(blob: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
+async fn send_until_it_is_there(stated: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
+    let mut blob = stated.clone();
     let Wanting { delivery, duty, mut upload, mut part } = wanting;
     let Branch { mut bytes, standing } = branch;
     let (target, copier) = (delivery.target(), &delivery.batch.copier);
     let (mut failures, mut not_taken, mut was_left) = (0, 0, false);
     loop {
+        let blob = &mut blob;
         let goes_on = upload.standing().map_or(0, |standing| standing.stored);
         if goes_on > 0 {
             // What it reads is not what its siblings do.
@@ -62,6 +64,7 @@ async fn send_until_it_is_there(blob: &Descriptor, wanting: Wanting, branch: Bra
             }
             Err(error) => error,
         };
+        let is_as_stated = blob.size == stated.size;
         if delivery.has_given_up() || delivery.batch.suspension().is_suspended() {
             return Err(error);
         }
@@ -75,6 +78,11 @@ async fn send_until_it_is_there(blob: &Descriptor, wanting: Wanting, branch: Bra
             // The memory is for those who can use it now.
             drop(part);
             part = take_alone(copier, blob.size, target.upload_holds(), delivery.lane()).await;
+        } else if is_as_stated
+            && error.is_corrupt()
+            && let Some(length) = other_length(&delivery, blob).await
+        {
+            blob.size = length;
         } else if error.was_not_taken() && error.may_be_repeated() && not_taken < MOST_NOT_TAKEN {
             tokio::time::sleep((Duration::from_millis(5) * not_taken).min(LONGEST_NOT_TAKEN)).await;
             not_taken += 1;
@@ -97,6 +105,17 @@ async fn send_until_it_is_there(blob: &Descriptor, wanting: Wanting, branch: Bra
         }
         bytes = reading::read(delivery.batch.source.clone(), blob.clone(), 0);
     }
+}
+
+/// The length that the source has of a blob, where the descriptor states another. The digest decides which one is right.
+async fn other_length(delivery: &Delivery, blob: &Descriptor) -> Option<u64> {
+    let source = &delivery.batch.source;
+    let length = source.blob_length(blob).await.filter(|length| *length != blob.size)?;
+    tracing::warn!(
+        source = source.place(), digest = %blob.digest, stated = blob.size, length,
+        "a manifest states a wrong size of a blob; the blob is read in the length that the source has"
+    );
+    Some(length)
 }
 
 async fn send_once(

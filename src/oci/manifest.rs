@@ -144,12 +144,12 @@ impl Manifest {
             if manifests.len() > MAX_CHILDREN {
                 return Err(ManifestError::TooManyChildren(manifests.len()));
             }
-            let manifests = manifests.into_iter().map(|child| self.child(child)).collect::<Result<_, _>>()?;
+            let manifests = manifests.into_iter().map(descriptor).collect();
             return Ok(ManifestView { children: Children::Manifests(manifests), subject, artifact_type, annotations });
         }
-        let config = config.map(|config| self.blob(config)).transpose()?;
+        let config = config.map(descriptor);
         let layers = if self.media_type.is_artifact() { blobs } else { layers }.unwrap_or_default();
-        let layers = layers.into_iter().map(|layer| self.blob(layer)).collect::<Result<_, _>>()?;
+        let layers = layers.into_iter().map(descriptor).collect();
         let of_config = || config.as_ref().map(|config| config.media_type.to_string());
         let artifact_type = artifact_type.filter(|kind| !kind.is_empty()).or_else(of_config);
         Ok(ManifestView { children: Children::Blobs { config, layers }, subject, artifact_type, annotations })
@@ -177,26 +177,10 @@ impl Manifest {
     fn malformed(&self, reason: String) -> ManifestError {
         ManifestError::Malformed { media_type: self.media_type.clone(), reason }
     }
-
-    /// A blob, whose size is needed to move it.
-    fn blob(&self, raw: RawDescriptor) -> Result<Descriptor, ManifestError> {
-        match raw.size {
-            RawSize::Bytes(_) => Ok(descriptor(raw)),
-            RawSize::Absent => Err(self.malformed(format!("missing field `size` of {}", raw.digest))),
-            RawSize::Wrong(size) => Err(self.malformed(format!("a size of {size}"))),
-        }
-    }
-
-    /// A child of an index. The size of a manifest is not needed: its bytes have one.
-    fn child(&self, raw: RawDescriptor) -> Result<Descriptor, ManifestError> {
-        let media_type = raw.media_type.as_deref().map(MediaType::new);
-        match media_type.is_some_and(|media_type| media_type.kind() == ContentKind::Blob) {
-            true => self.blob(raw),
-            false => Ok(descriptor(raw)),
-        }
-    }
 }
 
+/// A descriptor. A size that is absent or no size becomes 0: the digest decides what the content is, and whoever reads it
+/// asks its source for the length.
 fn descriptor(raw: RawDescriptor) -> Descriptor {
     Descriptor {
         media_type: MediaType::new(raw.media_type.as_deref().unwrap_or_default()),

@@ -104,7 +104,7 @@ impl Repository {
     }
 
     /// The length of a blob as a GET of its first byte states it. No more of it is read.
-    async fn length_by_get(&self, blob: &Descriptor) -> Option<u64> {
+    pub(crate) async fn length_by_get(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
         let call = Call::read(Method::GET, url, self.reading()).expects(Expects::Blob(Door::Common));

@@ -12,7 +12,7 @@ use super::locate;
 use super::paging::Paging;
 
 /// The most pages that one list may have.
-pub(crate) const MAX_PAGES: usize = 1000;
+pub(crate) const MAX_PAGES: usize = 11_000;
 
 /// Walks the pages of one list, and ends where a registry sends us in circles.
 #[derive(Debug)]
@@ -287,7 +287,7 @@ mod tests {
             match pages.after(&page, &headers) {
                 Ok(next) => page = next.unwrap(),
                 Err(error) => {
-                    assert_eq!((number, error.as_str()), (MAX_PAGES, "the listing has more than 1000 pages"));
+                    assert_eq!((number, error.as_str()), (MAX_PAGES, "the listing has more than 11000 pages"));
                     break;
                 }
             }

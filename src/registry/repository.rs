@@ -117,6 +117,10 @@ impl Source for Repository {
         self.get_blob(blob, offset).await
     }
 
+    async fn blob_length(&self, blob: &Descriptor) -> Option<u64> {
+        self.length_by_get(blob).await
+    }
+
     async fn referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError> {
         self.list_referrers(subject, fallback).await
     }

@@ -396,3 +396,40 @@ fn wrong_bytes_under_a_blake3_digest_never_arrive() {
     assert!(output.stdout.contains(&layer.to_string()), "{}", output.stdout);
     assert_eq!((pair.arrived("v1"), pair.target.store().blob("app", &layer)), (None, None));
 }
+
+#[test]
+fn blobs_with_a_wrong_size_in_their_manifest_arrive_in_the_right_one() {
+    let pair = Pair::with("");
+    let (layer, config) = (b"layer".repeat(2000), br#"{"os":"linux","architecture":"amd64"}"#.to_vec());
+    let right = i64::try_from(layer.len()).unwrap();
+    let sizes = [json!(0), json!(right + 7), json!(right - 7), json!(-1), json!(2.5), json!("many"), Value::Null];
+    let mut put = Vec::new();
+    for (at, size) in sizes.into_iter().enumerate() {
+        // Each image has content of its own: a target that has a blob is not asked how long it is.
+        let layer = [layer.as_slice(), &[u8::try_from(at).unwrap()]].concat();
+        let of = |content: &[u8], media_type: &str, size: &Value| {
+            let digest = pair.source.store().put_blob("app", Bytes::copy_from_slice(content));
+            let mut descriptor = json!({"mediaType": media_type, "digest": digest});
+            if !size.is_null() {
+                descriptor["size"] = size.clone();
+            }
+            descriptor
+        };
+        let config_size = if at == 0 { json!(0) } else { json!(config.len()) };
+        let body = json!({
+            "schemaVersion": 2,
+            "mediaType": MediaType::OCI_MANIFEST,
+            "config": of(&config, "application/vnd.oci.image.config.v1+json", &config_size),
+            "layers": [of(&layer, "application/vnd.oci.image.layer.v1.tar", &size)],
+        });
+        let manifest = Manifest::new(MediaType::new(MediaType::OCI_MANIFEST), body.to_string().into());
+        let tag = format!("v{at}");
+        pair.source.store().put_manifest("app", (&manifest).into(), Some(&tag));
+        put.push((tag, manifest.digest(), Digest::of(&layer)));
+    }
+    pair.site.once();
+    for (tag, digest, layer) in put {
+        assert_eq!(pair.arrived(&tag), Some(digest), "{tag}");
+        assert!(pair.target.store().blob("app", &layer).is_some(), "{tag}");
+    }
+}

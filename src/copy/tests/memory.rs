@@ -402,6 +402,10 @@ impl Source for Repository {
         found.ok_or_else(|| self.error(Step::ReadManifest, reference, ErrorKind::NotFound, "it is not there"))
     }
 
+    async fn blob_length(&self, blob: &Descriptor) -> Option<u64> {
+        self.room(|room| room.blobs.get(&blob.digest).map(|content| content.len() as u64))
+    }
+
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
         let subject = blob.digest.to_string();
         let (at, faults) = self.registry.enter(Op::Blob, self.name.as_str(), &subject, Step::ReadBlob, offset).await?;

@@ -103,6 +103,10 @@ impl Source for Mirrored {
         Reading::begin(self.clone(), blob.clone(), offset).await
     }
 
+    async fn blob_length(&self, blob: &Descriptor) -> Option<u64> {
+        self.0.origin.blob_length(blob).await
+    }
+
     async fn referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError> {
         self.0.origin.referrers(subject, fallback).await
     }

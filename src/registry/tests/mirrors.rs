@@ -121,7 +121,7 @@ async fn a_mirror_is_asked_once_where_the_registry_would_be_asked_again() {
     for _ in 0..2 {
         source.manifest(&Digest::of(MANIFEST).into()).await.unwrap_err();
     }
-    assert_eq!((mirror.asked().len(), origin.asked().len()), (1, 10));
+    assert_eq!((mirror.asked().len(), origin.asked().len()), (1, 9), "nine are all that one manifest gets");
 }
 
 #[tokio::test]
