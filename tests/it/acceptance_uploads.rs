@@ -172,7 +172,8 @@ async fn a_chunk_that_is_too_large_is_sent_again_in_smaller_ones_within_its_sess
     let bytes = noise(1, 9 * MIB);
     assert_eq!(push(&target, &bytes).await, 1);
     let whole = [("upload POST 202", 1), ("upload PATCH 416", 1), ("upload PATCH 202", 3), ("upload PUT 201", 1)];
-    assert_eq!(counts(&server), counted(&whole));
+    let whole = whole.into_iter().chain([("blob HEAD 200", 1)]).collect::<Vec<_>>();
+    assert_eq!(counts(&server), counted(&whole), "the first blob in chunks is looked for");
     expect_stored(&server, &bytes);
     assert_eq!(push(&target, &noise(2, 9 * MIB)).await, 1);
     let whole = [("upload POST 202", 1), ("upload PATCH 202", 3), ("upload PUT 201", 1)];
