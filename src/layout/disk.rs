@@ -4,8 +4,10 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::ops::Deref;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -19,6 +21,8 @@ use crate::oci::{Children, Descriptor, Digest, Manifest, MediaType, Tag};
 const MAX_MANIFEST: u64 = 8 << 20;
 /// The most bytes of `index.json` that are read: some two hundred thousand tags.
 const MAX_INDEX: u64 = 64 << 20;
+/// The age of an `index.json` from which on its stamp tells of each further change: some file systems count seconds.
+const SETTLED: Duration = Duration::from_secs(2);
 /// The most bytes of `oci-layout` that are read.
 const MAX_VERSION: u64 = 64 << 10;
 /// How the names of all files begin that are nobody else's.
@@ -31,28 +35,68 @@ const BLOBS: &str = "blobs";
 #[derive(Debug)]
 pub(super) struct Disk {
     root: PathBuf,
-    /// Held while an `index.json` is in memory, for it may be large and there may be many readers.
-    reading: Mutex<()>,
+    /// Held while somebody looks into an `index.json`, for it may be large and there may be many readers. The one that was read
+    /// last is kept: a run asks for each of its tags, and to read a large file for each would take hours.
+    reading: Mutex<Option<Kept>>,
+}
+
+/// An `index.json`, and what the system said of the file when it was read.
+#[derive(Debug)]
+struct Kept {
+    stamp: Stamp,
+    index: Index,
+}
+
+/// What tells a file from the one that was read before: device, inode, length, and the times of its last changes in
+/// nanoseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp([i128; 5]);
+
+impl Stamp {
+    /// The stamp of a file. `None` where the file was changed so lately that a further change could leave the same stamp.
+    fn of(file: &File) -> Option<Self> {
+        let found = file.metadata().ok()?;
+        let age = found.modified().ok()?.elapsed().ok()?;
+        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        let stamp = Self([
+            found.dev().into(),
+            found.ino().into(),
+            found.len().into(),
+            nanoseconds(found.mtime(), found.mtime_nsec()),
+            nanoseconds(found.ctime(), found.ctime_nsec()),
+        ]);
+        (age >= SETTLED).then_some(stamp)
+    }
 }
 
 /// An `index.json` that was read. Who has it must not ask for another one.
 pub(super) struct Reading<'d> {
-    index: Index,
-    _turn: MutexGuard<'d, ()>,
+    index: Option<Index>,
+    /// What it is kept under when this is dropped.
+    stamp: Option<Stamp>,
+    kept: MutexGuard<'d, Option<Kept>>,
 }
 
 impl Deref for Reading<'_> {
     type Target = Index;
 
     fn deref(&self) -> &Index {
-        &self.index
+        self.index.as_ref().expect("it is taken with the reading alone")
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if let (Some(index), Some(stamp)) = (self.index.take(), self.stamp.take()) {
+            *self.kept = Some(Kept { stamp, index });
+        }
     }
 }
 
 impl Reading<'_> {
     /// To change it.
-    pub(super) fn into_index(self) -> Index {
-        self.index
+    pub(super) fn into_index(mut self) -> Index {
+        self.index.take().expect("it is taken with the reading alone")
     }
 }
 
@@ -183,17 +227,22 @@ impl Disk {
 
     /// Reads `index.json`; `None` where there is none. Waits until nobody else has it in memory.
     pub(super) fn read_index(&self) -> Result<Option<Reading<'_>>, Fault> {
-        let turn = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = kept.take();
         let path = self.index_path();
         let Some(root) = Folder::root(&self.root)? else { return Ok(None) };
         let Some((file, size)) = root.open_file(INDEX)? else { return Ok(None) };
-        let bytes = read_up_to(file, size, MAX_INDEX, &path)?;
         check_version(&root)?;
+        let stamp = Stamp::of(&file);
+        if let Some(Kept { index, .. }) = last.filter(|last| Some(&last.stamp) == stamp.as_ref()) {
+            return Ok(Some(Reading { index: Some(index), stamp, kept }));
+        }
+        let bytes = read_up_to(file, size, MAX_INDEX, &path)?;
         let index = Index::parse(bytes).map_err(|error| match error {
             IndexError::Json(error) => Fault::json(&path)(error),
             other => Fault::Shape { path, reason: other.to_string() },
         })?;
-        Ok(Some(Reading { index, _turn: turn }))
+        Ok(Some(Reading { index: Some(index), stamp, kept }))
     }
 
     /// Replaces `index.json` as a whole. To be called under the lock, or the tag of another writer is lost.
@@ -386,4 +435,26 @@ fn create_folder(path: &Path) -> Result<(), Fault> {
 /// Makes renames in a folder durable.
 fn sync_folder(path: &Path) -> Result<(), Fault> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(Fault::io("sync", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_kept_once_its_file_has_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path());
+        disk.create_content().unwrap();
+        let is_kept = || {
+            drop(disk.read_index().unwrap().unwrap());
+            disk.reading.lock().unwrap().is_some()
+        };
+        assert!(!is_kept(), "a change within the same instant would go unseen");
+        let long_ago = std::time::SystemTime::now() - 2 * SETTLED;
+        File::options().write(true).open(folder.path().join(INDEX)).unwrap().set_modified(long_ago).unwrap();
+        assert!(is_kept());
+        drop(disk.read_index().unwrap().unwrap().into_index());
+        assert!(disk.reading.lock().unwrap().is_none(), "a writer changes what it took");
+    }
 }

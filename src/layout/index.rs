@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -32,6 +33,8 @@ pub(super) struct Index {
     /// How many keys the document has.
     keys: usize,
     entries: Vec<Entry>,
+    /// The places of all entries with a name, by name; made when a name is looked for.
+    by_name: OnceLock<Vec<u32>>,
 }
 
 /// One descriptor of the list, with what could be understood of it.
@@ -107,7 +110,7 @@ impl Index {
         let list = first.filter(|list| list.get() != "null");
         let entries = list.map_or(Ok(Vec::new()), |list| read_list(&text, list))?;
         let list = first.map(|list| place_in(&text, list));
-        Ok(Self { list, keys, entries, text })
+        Ok(Self { list, keys, entries, text, by_name: OnceLock::new() })
     }
 
     /// The document with its entries as they are now.
@@ -138,7 +141,16 @@ impl Index {
 
     /// What a tag stands for.
     pub(super) fn find(&self, tag: &Tag) -> Named<'_> {
-        self.judge(self.entries.iter().filter(|entry| entry.is_named(tag)))
+        let name_at = |at: u32| self.entries[at as usize].name.as_deref();
+        let by_name = self.by_name.get_or_init(|| {
+            let named = (0..).zip(&self.entries).filter(|(_, entry)| entry.name.is_some());
+            let mut places: Vec<u32> = named.map(|(at, _)| at).collect();
+            places.sort_by_key(|at| name_at(*at));
+            places
+        });
+        let first = by_name.partition_point(|at| name_at(*at) < Some(tag.as_str()));
+        let same = by_name[first..].iter().take_while(|at| name_at(**at) == Some(tag.as_str()));
+        self.judge(same.map(|at| &self.entries[*at as usize]))
     }
 
     /// Every name once, in the order of the list, with what it stands for.
@@ -184,6 +196,7 @@ impl Index {
     /// `stays` says that its content is to be found without one.
     pub(super) fn set_tag(&mut self, tag: &Tag, manifest: &Manifest, stays: impl Fn(&Digest) -> bool) -> bool {
         let wanted = Pointer::to(manifest);
+        self.by_name.take();
         let mut named = self.entries.iter().filter(|entry| entry.is_named(tag));
         if named.next().is_some_and(|entry| entry.target.as_ref() == Some(&wanted)) && named.next().is_none() {
             return false;
@@ -206,6 +219,7 @@ impl Index {
         if self.media_type_of(&manifest.digest()).is_some() {
             return false;
         }
+        // An entry without a name, at the end: the places of the others stay.
         self.entries.push(Entry::new(manifest));
         true
     }
@@ -213,6 +227,7 @@ impl Index {
     /// Takes a tag away, and says whether it was there. For `stays` see [`Index::set_tag`].
     pub(super) fn remove_tag(&mut self, tag: &Tag, stays: impl Fn(&Digest) -> bool) -> bool {
         let mut found = false;
+        self.by_name.take();
         let text = &self.text;
         self.entries.retain_mut(|entry| {
             if !entry.is_named(tag) {
@@ -231,6 +246,7 @@ impl Index {
     /// Takes all entries of a digest away, and says whether there were any.
     pub(super) fn remove_digest(&mut self, digest: &Digest) -> bool {
         let before = self.entries.len();
+        self.by_name.take();
         self.entries.retain(|entry| entry.target.as_ref().is_none_or(|at| at.digest != *digest));
         self.entries.len() != before
     }

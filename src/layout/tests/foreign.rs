@@ -148,3 +148,23 @@ async fn two_fallback_lists_of_one_subject_are_both_read() {
     assert_eq!((referrers.manifests.len(), referrers.fallback), (2, None));
     drop(layout);
 }
+
+#[tokio::test]
+async fn an_index_that_changed_behind_the_same_time_and_length_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, other] = ["one", "two"].map(|name| image(b"a", json!({"annotations": {"n": name}})));
+    let layout = layout_of(folder.path(), &[(&one, json!({"annotations": {NAME: "v1"}}))]).await;
+    layout.push_manifest(&other, None).await.unwrap();
+    let path = folder.path().join("index.json");
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let set_back = || std::fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+    let v1 = ManifestRef::Tag("v1".parse().unwrap());
+    set_back();
+    for _ in 0..2 {
+        assert_eq!(layout.resolve(&v1).await.unwrap().unwrap().digest, one.digest());
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace(&one.digest().to_string(), &other.digest().to_string())).unwrap();
+    set_back();
+    assert_eq!(layout.resolve(&v1).await.unwrap().unwrap().digest, other.digest());
+}
