@@ -64,7 +64,9 @@ async fn send_until_it_is_there(stated: &Descriptor, wanting: Wanting, branch: B
             }
             Err(error) => error,
         };
-        let is_as_stated = blob.size == stated.size;
+        // Wrong bytes of a mirror are more likely than a wrong size: the others are asked first.
+        let may_be_misstated =
+            blob.size == stated.size && (!delivery.batch.source.is_mirrored() || failures + 1 == ATTEMPTS);
         if delivery.has_given_up() || delivery.batch.suspension().is_suspended() {
             return Err(error);
         }
@@ -78,7 +80,7 @@ async fn send_until_it_is_there(stated: &Descriptor, wanting: Wanting, branch: B
             // The memory is for those who can use it now.
             drop(part);
             part = take_alone(copier, blob.size, target.upload_holds(), delivery.lane()).await;
-        } else if is_as_stated
+        } else if may_be_misstated
             && error.is_corrupt()
             && let Some(length) = other_length(&delivery, blob).await
         {
