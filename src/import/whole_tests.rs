@@ -225,6 +225,7 @@ fn without(file: &Value, way: &[String]) -> (Value, Value) {
 fn is_no_loss(file: &Value, said: &str, way: &mut Vec<String>, taken: &Value) -> bool {
     if says_nothing(way, taken)
         || is_default(file, way, taken)
+        || is_own_repository(file, way, taken)
         || is_overridden(file, way)
         || is_told_as_a_whole(said, way)
     {
@@ -261,6 +262,18 @@ fn says_nothing(way: &[String], taken: &Value) -> bool {
 /// Whether the defaults say the same.
 fn is_default(file: &Value, way: &[String], taken: &Value) -> bool {
     matches!(way, [first, _, key] if first == "sync" && file["defaults"].get(key) == Some(taken))
+}
+
+/// Whether referrers come from, or go to, the repository that the entry has anyway.
+fn is_own_repository(file: &Value, way: &[String], taken: &Value) -> bool {
+    let [first, at, key] = way else { return false };
+    let own = match key.as_str() {
+        "referrerSource" => "source",
+        "referrerTarget" => "target",
+        _ => return false,
+    };
+    let entry = at.parse::<usize>().ok().map(|at| &file[first.as_str()][at]);
+    entry.is_some_and(|entry| entry.get(own) == Some(taken))
 }
 
 /// Whether defaults are gone by in no entry: none is there, or each has its own.
