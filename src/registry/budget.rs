@@ -132,6 +132,14 @@ impl Budget {
         }
     }
 
+    /// Takes in that the registry asked for a wait before the next request. It takes no time of the budget, and is no time
+    /// without failures either: else each long wait would fill the budget.
+    pub(crate) fn rest(&self, asked: Duration) {
+        if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
+            spent.last += asked;
+        }
+    }
+
     /// Takes in an answer that is no failure. It fills the budget of all work but that on blobs, which may break off behind
     /// any number of good answers.
     pub(crate) fn answered(&self) {
@@ -250,6 +258,17 @@ mod tests {
         assert_eq!(failures_until_spent(&budget, Failure::Broken, Duration::ZERO), 9);
         budget.renew();
         assert!(!budget.is_spent());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_the_registry_asks_for_fills_no_budget() {
+        let budget = budget(Step::ReadBlob);
+        for nth in 1..=20 {
+            assert_eq!(budget.draw(Failure::Throttled, Duration::ZERO), nth < 20, "{nth}");
+            budget.rest(Duration::from_secs(300));
+            tokio::time::advance(Duration::from_secs(300)).await;
+        }
+        assert!(budget.is_spent());
     }
 
     #[tokio::test(start_paused = true)]

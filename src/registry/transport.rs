@@ -316,7 +316,9 @@ impl Registry {
             tracing::debug!(registry = %self.host(), limit, "the registry asks for patience: fewer requests at once");
         }
         let asked = retry::retry_after(&answer.headers, chrono::Utc::now());
-        Some(pause_within(&context.budget, attempts, failure, took)? + asked.unwrap_or_default())
+        let (pause, asked) = (pause_within(&context.budget, attempts, failure, took)?, asked.unwrap_or_default());
+        context.budget.rest(asked);
+        Some(pause + asked)
     }
 
     /// What the registry asks for with an answer holds for every other request too, and at once: before the body is read.
