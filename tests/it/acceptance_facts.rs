@@ -422,9 +422,12 @@ fn relay(client: TcpStream, upstream: &str, version: &str) -> Option<()> {
     client.write_all(rest).ok()
 }
 
-/// Speaks just enough HTTP/2 to end each connection with `ENHANCE_YOUR_CALM` (RFC 9113, 7), and counts them.
+/// Speaks just enough HTTP/2 to end each connection with `ENHANCE_YOUR_CALM` (RFC 9113, section 7) after its first request, and counts
+/// the connections. A connection that ends before its request was sent would be replaced by the HTTP client, at no attempt.
 fn without_calm() -> (String, Arc<AtomicUsize>) {
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    /// The type of the frame that begins a request.
+    const HEADERS: u8 = 1;
     const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb];
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let (host, count) = (listener.local_addr().unwrap().to_string(), Arc::new(AtomicUsize::new(0)));
@@ -435,7 +438,14 @@ fn without_calm() -> (String, Arc<AtomicUsize>) {
             std::thread::spawn(move || {
                 let mut preface = [0; 24];
                 stream.read_exact(&mut preface).ok()?;
-                stream.write_all(&[&SETTINGS[..], &GOAWAY].concat()).ok()?;
+                stream.write_all(&SETTINGS).ok()?;
+                let mut frame = [0; 9];
+                while frame[3] != HEADERS {
+                    stream.read_exact(&mut frame).ok()?;
+                    let length = u64::from(u32::from_be_bytes([0, frame[0], frame[1], frame[2]]));
+                    std::io::copy(&mut std::io::Read::by_ref(&mut stream).take(length), &mut std::io::sink()).ok()?;
+                }
+                stream.write_all(&GOAWAY).ok()?;
                 std::io::copy(&mut stream, &mut std::io::sink()).ok()
             });
         }
