@@ -1,4 +1,5 @@
-//! A canary at every position of every key of the sections that have secrets, with every mistake of an editor: no message has it.
+//! A canary at every position of every key of the sections that have secrets, and under keys that are not known beside and below
+//! every other key, with every mistake of an editor: no message has it.
 
 use std::fmt::Write as _;
 
@@ -12,22 +13,50 @@ const CANARIES: [&str; 4] = ["Zq7kCanary9xW", "hunter2", "7461982350", "Y7m+9w/Q
 /// What stands for one of them.
 const MARK: &str = "CANARY";
 
+/// Which share of the mistakes is tried at each key that takes plain values.
+const SHARE: usize = 4;
+
 /// A way to a key: the keys from the top level on; an empty one is an item of a list.
 type Way = Vec<&'static str>;
 
-/// The ways to all keys that may have secrets in or below them, and whether a key beside it may be one too.
-fn ways() -> Vec<(Way, bool)> {
+/// Keys that are in no map without secrets: those of other programs and of other maps, misspelt ones.
+const UNKNOWN: [&str; 6] = ["api_key", "bearer", "key", "FOO", "pasword", "min_age"];
+
+/// A key of the schema.
+struct Case {
+    way: Way,
+    among: Among,
+    /// A good value, as JSON.
+    example: &'static str,
+}
+
+impl Case {
+    fn has_secrets(&self) -> bool {
+        self.among != Among::Settings || leads_to_secrets(self.key())
+    }
+
+    /// Whether a key beside it may be a secret too.
+    fn is_beside_secrets(&self) -> bool {
+        !matches!(self.among, Among::Settings | Among::Names)
+    }
+
+    fn key(&self) -> &'static str {
+        self.way.last().unwrap()
+    }
+}
+
+/// Every key of the schema.
+fn cases() -> Vec<Case> {
     let mut found = Vec::new();
     walk(&ROOT, &mut Vec::new(), Among::Settings, &mut found);
     found
 }
 
-fn walk(table: &'static Table, way: &mut Way, among: Among, found: &mut Vec<(Way, bool)>) {
+fn walk(table: &'static Table, way: &mut Way, among: Among, found: &mut Vec<Case>) {
     for key in table.keys() {
         way.push(key.name);
-        if among != Among::Settings || leads_to_secrets(key.name) {
-            found.push((way.clone(), !matches!(among, Among::Settings | Among::Names)));
-        }
+        let example = if key.example.is_empty() { "{}" } else { key.example };
+        found.push(Case { way: way.clone(), among, example });
         let (step, below) = match key.shape {
             Shape::MapOf(below) => (Some("name.example"), Some(below)),
             Shape::ListOf(below) | Shape::Maps(below) | Shape::TextOrMaps { keys: below, .. } => {
@@ -163,35 +192,85 @@ fn printed(text: &str) -> String {
     }
 }
 
-#[test]
-fn no_mistake_at_any_key_with_secrets_shows_what_is_written_there() {
-    let ways = ways();
-    assert!(ways.len() > 60, "{} ways: {ways:?}", ways.len());
-    for wanted in ["password", "token", "url", "secret", "proxy", "ca", "kind", "listen", "client_secret"] {
-        assert!(ways.iter().any(|(way, _)| way.ends_with(&[wanted])), "{wanted} is reached");
-    }
+/// Every mistake that puts the canary under the key `other`, which is not known, beside or below a key that takes a plain value.
+fn mistakes_of_unknown_key(key: &str, example: &str, other: &str, canary: &str) -> Vec<String> {
+    let mistakes = mistakes(other, canary);
+    let beside = mistakes.iter().map(|mistake| format!("{key}: {example}\n{mistake}"));
+    let before = mistakes.iter().map(|mistake| format!("{mistake}\n{key}: {example}"));
+    // Without the space after its colon it is no key there, but a part of the value.
+    let is_pair = |mistake: &&String| [": ", ":\n"].iter().any(|end| mistake[other.len()..].starts_with(end));
+    let pairs = mistakes.iter().filter(is_pair);
+    let below = pairs.clone().map(|mistake| format!("{key}:\n  {}", mistake.replace('\n', "\n  ")));
+    let in_item = pairs.map(|mistake| format!("{key}:\n  - {}", mistake.replace('\n', "\n    ")));
+    let in_line = [
+        format!("{{{key}: {example}, {other}: {canary}}}"),
+        format!("{{{other}: {canary}, {key}: {example}}}"),
+        format!("{{{key}: {example}, {other}: {canary}"),
+        format!("{{{key}: {example}, {other}:{canary}}}"),
+        format!("{{{key}: {example}, \"{other}\":\"{canary}\"}}"),
+        format!("{{\"{key}\":{example},\"{other}\":\"{canary}}}"),
+        format!("{key}: {{{other}: {canary}, x: [{canary}, {{y: {canary}}}]}}"),
+        format!("{key}: [{{{other}: {canary}}}]"),
+        format!("{key}: [{{{other}: {canary}]"),
+        format!("{key}: {example} # {other}: {canary}\nx: y"),
+        format!("{key}: {example}\n<<: {canary}"),
+        format!("{key}: {example}\n<<: {{{other}: {canary}}}"),
+        format!("{key}: \"x\n  {other}: {canary}\n  x: y\""),
+    ];
+    beside.chain(before).chain(below).chain(in_item).chain(in_line).collect()
+}
+
+/// Tries texts, each with a canary in turn, as all of them would take minutes. Returns how many it tried.
+fn try_all<'c>(texts: impl Iterator<Item = (&'c Case, String)>) -> usize {
     let (mut tried, mut leaks) = (0, Vec::new());
-    for (at, (way, beside)) in ways.iter().enumerate() {
-        let key = way[way.len() - 1];
-        let beside = if *beside { mistakes_beside(MARK) } else { Vec::new() };
-        for (turn, lines) in mistakes(key, MARK).into_iter().chain(beside).enumerate() {
-            // One canary for each in turn; all of them would take minutes.
-            let canary = CANARIES[(at + turn) % CANARIES.len()];
-            let text = text(way, &lines.replace(MARK, canary));
-            let shown = printed(&text);
-            tried += 1;
-            if shown.contains(canary) {
-                leaks.push(format!("{}\n{text}\n{shown}", way.join(".")));
-            }
+    for (turn, (case, lines)) in texts.enumerate() {
+        let canary = CANARIES[turn % CANARIES.len()];
+        let text = text(&case.way, &lines.replace(MARK, canary));
+        let shown = printed(&text);
+        tried += 1;
+        if shown.contains(canary) {
+            leaks.push(format!("{}\n{text}\n{shown}", case.way.join(".")));
         }
     }
-    assert!(tried > 3_000, "{tried}");
     assert!(
         leaks.is_empty(),
         "{} of {tried} leak\n{}",
         leaks.len(),
         leaks.iter().step_by(1 + leaks.len() / 25).cloned().collect::<Vec<_>>().join("\n====\n")
     );
+    tried
+}
+
+#[test]
+fn no_mistake_at_any_key_with_secrets_shows_what_is_written_there() {
+    let cases: Vec<Case> = cases().into_iter().filter(Case::has_secrets).collect();
+    assert!(cases.len() > 60, "{} keys", cases.len());
+    for wanted in ["password", "token", "url", "secret", "proxy", "ca", "kind", "listen", "client_secret"] {
+        assert!(cases.iter().any(|case| case.key() == wanted), "{wanted} is reached");
+    }
+    let texts = cases.iter().flat_map(|case| {
+        let beside = if case.is_beside_secrets() { mistakes_beside(MARK) } else { Vec::new() };
+        mistakes(case.key(), MARK).into_iter().chain(beside).map(move |lines| (case, lines))
+    });
+    let tried = try_all(texts);
+    assert!(tried > 3_000, "{tried}");
+}
+
+#[test]
+fn no_mistake_at_an_unknown_key_shows_what_is_written_under_it() {
+    let cases: Vec<Case> = cases().into_iter().filter(|case| !case.has_secrets()).collect();
+    assert!(cases.len() > 60, "{} keys", cases.len());
+    for wanted in ["version", "sync", "name", "plain_http", "memory", "include", "rate", "connect", "chunk"] {
+        assert!(cases.iter().any(|case| case.key() == wanted), "{wanted} is reached");
+    }
+    // Every mistake at some keys, and every key with some mistakes: all of both would take minutes.
+    let texts = cases.iter().enumerate().flat_map(|(at, case)| {
+        let other = UNKNOWN[at % UNKNOWN.len()];
+        let mistakes = mistakes_of_unknown_key(case.key(), case.example, other, MARK);
+        mistakes.into_iter().skip(at % SHARE).step_by(SHARE).map(move |lines| (case, lines))
+    });
+    let tried = try_all(texts);
+    assert!(tried > 3_000, "{tried}");
 }
 
 #[test]

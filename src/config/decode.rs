@@ -13,6 +13,7 @@ use super::keys::{CHUNK, DAEMON, DEFAULTS, KEPT, MAX_GRACE, MAX_MANIFEST, MIN_ME
 use super::limits::{bandwidth, limits};
 use super::node::Node;
 use super::notify::{self, notify};
+use super::place::is_host_like;
 use super::reader::{Doubt, Reader, Value};
 use super::registry_keys::{REGISTRY, UPLOAD};
 use super::report::{Found, Part};
@@ -193,8 +194,8 @@ fn registries(reader: &Reader<'_>, value: &Value<'_>) -> BTreeMap<RegistryHost, 
         let host = match host {
             Ok(host) => host,
             Err(error) => {
-                let message =
-                    if may_show(name, Among::Settings) { error.to_string() } else { "not a registry host".to_owned() };
+                let is_shown = may_show(name, Among::Settings) && is_host_like(name);
+                let message = if is_shown { error.to_string() } else { "not a registry host".to_owned() };
                 reader.add(Found::new(&value.path, Part::Key, message));
                 continue;
             }

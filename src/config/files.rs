@@ -36,8 +36,18 @@ pub(super) struct Document {
     pub(super) name: String,
     pub(super) text: String,
     pub(super) root: Node,
-    /// Whether its keys are those of a configuration. Lines of any other file are not shown: it may be full of secrets.
-    pub(super) is_configuration: bool,
+    pub(super) format: Format,
+}
+
+/// The format of a file, which decides what of its lines can be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// A configuration, whose keys are in the table of keys.
+    Configuration,
+    /// A configuration of another program.
+    Foreign,
+    /// None that is known. No line is shown: the file may be full of secrets.
+    Unknown,
 }
 
 /// All files: the first is the one that was named.
@@ -88,7 +98,7 @@ impl Files {
         let at = self.documents.len();
         let mut found = Vec::new();
         let pairs = match &document.root {
-            Node::Map(_) if !document.is_configuration => {
+            Node::Map(_) if document.format == Format::Unknown => {
                 found.push(Found::new(&[], Part::Value, NOT_INCLUDABLE));
                 Vec::new()
             }
@@ -189,10 +199,22 @@ impl Files {
 
 impl Document {
     pub(super) fn parse(name: &str, text: &str) -> Result<Self, Problems> {
+        let document = Self::with_format(name, text, Format::Configuration)?;
+        let format = if is_configuration(&document.root) { Format::Configuration } else { Format::Unknown };
+        Ok(Self { format, ..document })
+    }
+
+    /// A file of another program.
+    pub(super) fn foreign(name: &str, text: &str) -> Result<Self, Problems> {
+        let document = Self::with_format(name, text, Format::Foreign)?;
+        let format = if matches!(document.root, Node::Map(_)) { Format::Foreign } else { Format::Unknown };
+        Ok(Self { format, ..document })
+    }
+
+    fn with_format(name: &str, text: &str, format: Format) -> Result<Self, Problems> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let root = node::read(text).map_err(|error| syntax::problem(name, text, &error))?;
-        let is_configuration = is_configuration(&root);
-        Ok(Self { name: name.to_owned(), text: text.to_owned(), root, is_configuration })
+        let root = node::read(text).map_err(|error| syntax::problem(name, text, format, &error))?;
+        Ok(Self { name: name.to_owned(), text: text.to_owned(), root, format })
     }
 }
 
@@ -365,7 +387,7 @@ mod tests {
         folder.write("conf.d/x.yaml", "sync:\n  - {name: c, sorce: h.example/b, target: t.example/c}\n  - {name: a, source: h.example/b, target: t.example/c}\n");
         let told = folder.load().unwrap_err();
         assert!(told.contains("/conf.d/x.yaml:2:15: unknown key `sorce` in an entry"), "{told}");
-        assert!(told.contains("2 |   - {name: c, sorce: h.example/b"), "{told}");
+        assert!(told.contains("2 |   - {name: c, sorce: ***, target: t.example/c}"), "{told}");
         assert!(told.contains("/conf.d/x.yaml:3:12:") && told.contains("first in line 5 of /sync.yaml"), "{told}");
     }
 

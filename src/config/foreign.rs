@@ -26,10 +26,7 @@ impl Foreign {
     /// # Errors
     /// Where it is no YAML.
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self, Problems> {
-        let document = Document::parse(name, text)?;
-        // Its keys are another program's.
-        let is_configuration = matches!(document.root, Node::Map(_));
-        Ok(Self(Document { is_configuration, ..document }))
+        Ok(Self(Document::foreign(name, text)?))
     }
 
     /// As it is named in messages.

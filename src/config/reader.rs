@@ -11,6 +11,7 @@ use super::Environment;
 use super::expand::expand;
 use super::keys::{Key, MAX_ITEMS, SIDES, Shape, TABLES, Table};
 use super::node::{Node, Path};
+use super::place::is_name;
 use super::registry_keys::CREDENTIALS;
 use super::report::{Found, Part};
 use super::scalar;
@@ -338,7 +339,11 @@ impl<'n> Fields<'n> {
 
 /// The problem of an unknown key, with the near miss, else the place where it belongs, else what is known here.
 fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Found {
-    let key = if may_show(name, Among::table(table)) { format!("key `{name}`") } else { "key".to_owned() };
+    let key = if may_show(name, Among::table(table)) && is_name(name, table) {
+        format!("key `{name}`")
+    } else {
+        "key".to_owned()
+    };
     let found = Found::new(&child.path, Part::Key, format!("unknown {key} {}", table.place));
     if name == "<<" {
         return found.hint("YAML merge keys are not read: write the keys out, or use `defaults`");

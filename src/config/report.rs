@@ -63,9 +63,9 @@ pub(super) fn problems<'d>(
     if found.is_empty() {
         return None;
     }
-    let Document { name, text, root, is_configuration } = document;
+    let Document { name, text, root, format } = document;
     let lines = lines(text);
-    let masks = Masks::new(text, &lines, root, *is_configuration);
+    let masks = Masks::new(text, &lines, root, *format);
     let most = affordable(text, MOST_LOCATED);
     let more = found.len().saturating_sub(most);
     let problems = found.into_iter().take(most).map(|found| {

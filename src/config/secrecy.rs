@@ -4,8 +4,11 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::files::Format;
 use super::keys::{ROOT, TABLES};
+use super::line_keys::{has_unknown_key, shows_values};
 use super::node::{Node, Path, affordable, locate};
+use super::place::Place;
 use super::problem::Excerpt;
 use super::reader::nearest;
 use super::report::{Part, token};
@@ -25,8 +28,18 @@ struct Secret<'n> {
     part: Part,
     /// As it was read.
     text: &'n str,
-    /// Whether it is known to be none: then only what is said beside it is covered.
-    is_harmless: bool,
+    suspicion: Suspicion,
+}
+
+/// The reason to cover something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Suspicion {
+    /// Its key or its looks are those of a secret: it is covered in lines and in messages.
+    Secret,
+    /// It is under a key that is not known. Nothing reads it, so that no message repeats it: it is covered in lines alone.
+    Unread,
+    /// None, but a comment beside it may have a secret.
+    Remark,
 }
 
 /// What to cover, by line, in characters.
@@ -35,37 +48,43 @@ pub(super) struct Masks {
     /// Lines on which only the comment is to be covered.
     remarks: HashSet<usize>,
     everything: bool,
+    /// Whether the keys are those of the table of keys.
+    has_table: bool,
     /// What may be in no message.
     texts: Vec<String>,
 }
 
 impl Masks {
-    /// Of a file that is a configuration, or is not: then no line of it is shown.
-    pub(super) fn new(text: &str, lines: &[&str], root: &Node, is_configuration: bool) -> Self {
+    /// The masks of a file. No line is shown of one whose format is not known.
+    pub(super) fn new(text: &str, lines: &[&str], root: &Node, format: Format) -> Self {
+        let has_table = format != Format::Foreign;
+        let place = if has_table { Place::root() } else { Place::foreign() };
         let mut secrets = Vec::new();
-        collect(root, &mut Vec::new(), Among::Settings, false, &mut secrets);
+        collect(root, &mut Vec::new(), Context { among: Among::Settings, secret: false, place }, &mut secrets);
         // A key of letters alone is more likely one of another program than a secret; the reader decides whether to repeat it.
         let is_name = |secret: &&Secret<'_>| {
             secret.part == Part::Key && secret.text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
         };
-        let repeated = secrets.iter().filter(|secret| !secret.is_harmless && !is_name(secret));
+        let is_secret = |secret: &&Secret<'_>| secret.suspicion == Suspicion::Secret;
+        let repeated = secrets.iter().filter(|secret| is_secret(secret) && !is_name(secret));
         let texts: HashSet<String> = repeated.map(|secret| secret.text.to_owned()).collect();
-        let everything = !is_configuration || secrets.len() > affordable(text, MOST);
+        let everything = format == Format::Unknown || secrets.len() > affordable(text, MOST);
         if everything {
             secrets.clear();
         }
         let (mut covered, mut remarks) = (Vec::new(), HashSet::new());
-        for Secret { path, part, text: written, is_harmless } in secrets {
+        for Secret { path, part, text: written, suspicion } in secrets {
             if let Some((line, column)) = locate(text, &path, part == Part::Key) {
                 let is_nothing = written.is_empty() && part == Part::Value && !is_quoted(lines, line, column);
-                if is_harmless || is_nothing {
+                if suspicion == Suspicion::Remark || is_nothing {
                     remarks.insert(line);
                 } else {
                     cover(lines, line, column, written, &mut covered);
                 }
             }
         }
-        Self { covered, remarks, everything, texts: texts.into_iter().filter(|text| !text.trim().is_empty()).collect() }
+        let texts = texts.into_iter().filter(|text| !text.trim().is_empty()).collect();
+        Self { covered, remarks, everything, has_table, texts }
     }
 
     /// A message without secrets: most say what is wrong all the same.
@@ -106,7 +125,9 @@ impl Masks {
         // A note beside a secret may be the old one, and a secret may be commented out.
         if let Some(comment) = comment_after(&excerpt.text, ranges.last().map_or(0, |last| last.end)) {
             let said: String = excerpt.text.chars().skip(comment.start).collect();
-            let suspect = keys_of(&said).any(leads_to_secrets) || said.split_whitespace().any(hides_secret);
+            let suspect = keys_of(&said).any(leads_to_secrets)
+                || said.split_whitespace().any(hides_secret)
+                || self.has_table && has_unknown_key(&said);
             let covers = suspect || !ranges.is_empty() || self.remarks.contains(&line);
             ranges.extend(covers.then_some(comment));
         }
@@ -180,44 +201,82 @@ fn comment_after(line: &str, column: usize) -> Option<Range<usize>> {
     Some(at + 1..usize::MAX)
 }
 
+/// The surroundings of a node.
+#[derive(Clone, Copy)]
+struct Context {
+    among: Among,
+    /// Whether a scalar here may be a secret, by the keys above it.
+    secret: bool,
+    place: Place,
+}
+
+impl Context {
+    fn suspicion(self, text: &str) -> Option<Suspicion> {
+        if self.secret || hides_secret(text) {
+            Some(Suspicion::Secret)
+        } else {
+            (!self.place.shows_scalars()).then_some(Suspicion::Unread)
+        }
+    }
+
+    /// Of a key in the map that is here.
+    fn suspicion_of_key(self, key: &str) -> Option<Suspicion> {
+        // One that has a value in it is shown where that value would be; below a key that is not known, only plain words and
+        // keys of other maps are.
+        if !may_show(key, self.among) || !self.place.takes_name(key) {
+            Some(Suspicion::Secret)
+        } else {
+            let is_shown = self.place.has_known_keys() || is_known(key) || may_show(key, Among::Section);
+            (!is_shown).then_some(Suspicion::Unread)
+        }
+    }
+}
+
 /// The values that may be secrets: everything below a key that sounds like one or a section that has some, but for what is
-/// known to be harmless there; and texts that look like a secret wherever they are.
+/// known to be harmless there; everything below a key that is not known where it is written; and texts that look like a secret
+/// wherever they are.
 ///
 /// A key may have swallowed its value, `password:hunter2`, so one that is not known is a secret there too.
-fn collect<'n>(node: &'n Node, path: &mut Path, among: Among, secret: bool, secrets: &mut Vec<Secret<'n>>) {
-    let found = |path: &Path, part, text: &'n str| Secret { path: path.clone(), part, text, is_harmless: false };
+fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut Vec<Secret<'n>>) {
     match node {
         Node::Map(pairs) => {
             for (at, (key, value)) in pairs.iter().enumerate() {
                 path.push(at);
-                if !may_show(key, among) {
-                    secrets.push(found(path, Part::Key, key));
-                }
-                let below = among.below(key);
+                let found = |part, text: &'n str, suspicion| Secret { path: path.clone(), part, text, suspicion };
+                secrets.extend(context.suspicion_of_key(key).map(|suspicion| found(Part::Key, key, suspicion)));
+                let below = context.among.below(key);
                 let is_harmless = harmless(key, value);
                 if is_harmless && below != Among::Settings {
-                    secrets.push(Secret { is_harmless: true, ..found(path, Part::Value, "") });
+                    secrets.push(found(Part::Value, "", Suspicion::Remark));
                 }
-                collect(value, path, below, !is_harmless && below != Among::Settings, secrets);
+                let secret = !is_harmless && below != Among::Settings;
+                collect(value, path, Context { among: below, secret, place: context.place.below(key) }, secrets);
                 path.pop();
             }
         }
         Node::List(items) => {
             for (at, item) in items.iter().enumerate() {
                 path.push(at);
-                collect(item, path, among, secret, secrets);
+                collect(item, path, context, secrets);
                 path.pop();
             }
         }
-        Node::Text(text) if secret || hides_secret(text) => secrets.push(found(path, Part::Value, text)),
-        Node::Number(text) if secret => secrets.push(found(path, Part::Value, text)),
-        // Nothing to cover, but what is said beside it.
-        Node::Null if secret => secrets.push(found(path, Part::Value, "")),
-        Node::Tagged(text) if secret => secrets.push(found(path, Part::Value, text)),
-        Node::Bool(value) if secret => {
-            secrets.push(found(path, Part::Value, if *value { "true" } else { "false" }));
+        Node::Text(_) | Node::Number(_) | Node::Tagged(_) | Node::Bool(_) | Node::Null => {
+            let text = match node {
+                Node::Text(text) | Node::Number(text) | Node::Tagged(text) => text,
+                Node::Bool(true) => "true",
+                Node::Bool(false) => "false",
+                // Nothing to cover, but what is said beside it.
+                _ => "",
+            };
+            let suspicion = context.suspicion(text);
+            secrets.extend(suspicion.map(|suspicion| Secret {
+                path: path.clone(),
+                part: Part::Value,
+                text,
+                suspicion,
+            }));
         }
-        _ => {}
     }
 }
 
@@ -303,8 +362,8 @@ fn may_be_configuration(lines: &[&str]) -> bool {
 }
 
 /// The excerpt of a line of a text that is no YAML, so that nothing but the keys around tells what is secret: only what
-/// lies in a section that takes no secrets is shown as it is, of any other line its first key.
-pub(super) fn excerpt_by_keys(lines: &[&str], line: usize, excerpt: Excerpt) -> Option<Excerpt> {
+/// lies in a section that takes no secrets, under known keys alone, is shown as it is, of any other line its first key.
+pub(super) fn excerpt_by_keys(lines: &[&str], line: usize, format: Format, excerpt: Excerpt) -> Option<Excerpt> {
     if !may_be_configuration(lines) {
         return None;
     }
@@ -318,7 +377,11 @@ pub(super) fn excerpt_by_keys(lines: &[&str], line: usize, excerpt: Excerpt) -> 
     let own_keys = keys_of(&excerpt.text).any(leads_to_secrets);
     let suspect = |word: &str| hides_secret(word.trim_matches(['"', '\'']));
     let words = excerpt.text.split([' ', ',', '{', '}', '[', ']']).any(suspect);
-    if harmless && !own_keys && !words && !excerpt.text.contains("://") {
+    // Of another program's keys there is no table.
+    let known_keys = format == Format::Foreign
+        || section.is_some_and(|at| !above[at..].iter().any(|line| has_unknown_key(line)))
+            && shows_values(&excerpt.text, above.split_last().map_or(&[], |(_, before)| before));
+    if harmless && known_keys && !own_keys && !words && !excerpt.text.contains("://") {
         return Some(excerpt);
     }
     let shown = match first_key(&excerpt.text) {
@@ -352,11 +415,11 @@ fn first_key(line: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn shown(text: &str, line: usize, start: usize) -> Option<String> {
+    fn shown(text: &str, format: Format, line: usize, start: usize) -> Option<String> {
         let root = super::super::node::read(text).unwrap();
         let lines = super::super::report::lines(text);
         let excerpt = Excerpt { text: lines[line - 1].to_owned(), start, length: 1 };
-        let masked = Masks::new(text, &lines, &root, true).excerpt(line, excerpt)?;
+        let masked = Masks::new(text, &lines, &root, format).excerpt(line, excerpt)?;
         let under: String = masked.text.chars().skip(masked.start).take(masked.length).collect();
         Some(format!("{} <{under}>", masked.text))
     }
@@ -376,14 +439,57 @@ mod tests {
             ("a: {credentials: {hunter2, usrname: x}}", 1, 27, "a: {credentials: {***, usrname: ***}} <u>"),
             ("credentials: hunter2 # c", 1, 0, "credentials: *** #*** <c>"),
         ] {
-            assert_eq!(shown(text, line, start).as_deref(), Some(expected), "{text}");
+            assert_eq!(shown(text, Format::Foreign, line, start).as_deref(), Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn value_under_a_key_that_its_map_lacks_is_covered() {
+        for (text, expected) in [
+            ("api_key: hunter2", "api_key: *** <a>"),
+            ("env: {FOO: hunter2, foo: [1, {x: true}]}", "env: {***: ***, foo: [***, {x: ***}]} <e>"),
+            (
+                "registries: {h.example: {plain_http: true, key: hunter2}}",
+                "registries: {h.example: {plain_http: true, key: ***}} <r>",
+            ),
+            ("registries: {h.example: hunter2}", "registries: {h.example: ***} <r>"),
+            (
+                "registries: {\"h.example:5000\": {kind: acr}, h:hunter2}",
+                "registries: {\"h.example:5000\": {kind: acr}, ***} <r>",
+            ),
+            (
+                "registries: {h.example: {tls: {ca: ca.pem, file: ca.pem}}}",
+                "registries: {h.example: {tls: {ca: ca.pem, file: ***}}} <r>",
+            ),
+            (
+                "sync: [{name: a, verify: {key: hunter2}, jitter: {x: 5m}}]",
+                "sync: [{name: a, verify: {key: ***}, jitter: {x: ***}}] <s>",
+            ),
+            (
+                "sync: [{name: a, tags: [b, {include: c, key: d}]}, e]",
+                "sync: [{name: a, tags: [b, {include: c, key: ***}]}, ***] <s>",
+            ),
+            ("daemon: {status: x, memory:1, api_key:2} # api_key: 3", "daemon: {status: x, memory:1, ***} #*** <d>"),
+            ("defaults: {timeout: 1h} # api_key: 3", "defaults: {timeout: 1h} #*** <d>"),
+            ("defaults: {timeout: 1h} # as long as it takes", "defaults: {timeout: 1h} # as long as it takes <d>"),
+        ] {
+            assert_eq!(shown(text, Format::Configuration, 1, 0).as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn value_that_nothing_reads_changes_no_message() {
+        let text = "version: 1\nlimit: 1000\nwhere: [daemon, token]\ntoken: Hunter2\n";
+        let root = super::super::node::read(text).unwrap();
+        let masks = Masks::new(text, &super::super::report::lines(text), &root, Format::Configuration);
+        let message = "expected a number from 1 to 1000 under `daemon`, found Hunter2";
+        assert_eq!(masks.message(message), "expected a number from 1 to 1000 under `daemon`, found ***");
     }
 
     #[test]
     fn a_file_of_more_secrets_than_can_be_found_shows_no_lines() {
         let text = format!("token: [{}]\na: 1\n", vec!["x"; MOST + 1].join(","));
-        assert_eq!(shown(&text, 2, 0), None);
+        assert_eq!(shown(&text, Format::Foreign, 2, 0), None);
     }
 
     #[test]
@@ -392,12 +498,12 @@ mod tests {
         let lines = super::super::report::lines(text);
         let shown = |line: usize| {
             let excerpt = Excerpt { text: lines[line - 1].to_owned(), start: 0, length: 1 };
-            excerpt_by_keys(&lines, line, excerpt).unwrap().text
+            excerpt_by_keys(&lines, line, Format::Configuration, excerpt).unwrap().text
         };
         let all: Vec<String> = (1..=8).map(shown).collect();
         assert_eq!(
             all,
-            ["daemon:", "  status: [x", "registries: ***", "***", "***", "    password: ***", "sync:", "- *x"]
+            ["daemon:", "  status: [x", "registries: ***", "***", "***", "    password: ***", "sync:", "***"]
         );
     }
 }

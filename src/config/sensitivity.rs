@@ -81,15 +81,19 @@ pub(super) fn leads_to_secrets(key: &str) -> bool {
 /// Whether an unknown key can be shown: among credentials when it is nearly a known one, in other sections with secrets also
 /// when it is a plain word, elsewhere when it is one word.
 pub(super) fn may_show(key: &str, among: Among) -> bool {
-    let one_word = key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
     match among {
         Among::Names => is_plain(key),
-        Among::Settings => (!sounds_secret(key) || one_word) && !hides_secret(key),
+        Among::Settings => (!sounds_secret(key) || is_one_word(key)) && !hides_secret(key),
         Among::Section => {
             is_near(key, &[&TLS, &HOOKS, &NOTIFY, &RECEIVER, &WEBHOOK]) || is_plain(key) && !sounds_secret(key)
         }
         Among::Credentials => is_near(key, &[&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES, &WEBHOOK]),
     }
+}
+
+/// Whether a key is one word, so that no value is in it.
+pub(super) fn is_one_word(key: &str) -> bool {
+    key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
 fn is_near(key: &str, tables: &[&'static Table]) -> bool {
@@ -142,7 +146,7 @@ fn is_site(text: &str) -> bool {
 /// Whether a text looks as if a secret were in it, wherever it stands.
 pub(super) fn hides_secret(text: &str) -> bool {
     may_have_user_info(text)
-        || swallows_secret(text)
+        || swallows_key(text)
         || text.contains("PRIVATE KEY-----")
         || has_query(text)
         || is_swallowed(text)
@@ -179,6 +183,15 @@ fn looks_like_token(text: &str) -> bool {
 /// Whether a text is so long by a forgotten quote that keys with secrets may be in it.
 pub(super) fn swallows_secret(text: &str) -> bool {
     text.contains(':') && text.contains([' ', '"', '\'', '\n']) && sounds_secret(text)
+}
+
+/// Whether another key with its value is in a text, so that the value may be a secret whatever the text is for.
+fn swallows_key(text: &str) -> bool {
+    let ends_key = |(at, _): (usize, &str)| {
+        let before = text[..at].trim_end_matches(['"', '\'']);
+        before.ends_with(|c: char| c.is_alphanumeric() || c == '_') && text[at + 1..].starts_with(char::is_whitespace)
+    };
+    swallows_secret(text) || text.match_indices(':').any(ends_key)
 }
 
 /// Whether a key could be meant as `credentials`, `password` or the like.
@@ -224,6 +237,7 @@ mod tests {
             "eyJhbGciOiJIUzI1NiJ9",
             "A1b2C3d4E5f6G7h8I9j0",
             "https://me:hunter2@h.example/x",
+            "1h api_key: hunter2",
         ] {
             assert!(hides_secret(text), "{text}");
         }

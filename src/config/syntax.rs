@@ -1,5 +1,6 @@
 //! Text that is no YAML: the parser's error in the operator's terms, with the mistake that people really made.
 
+use super::files::Format;
 use super::problem::{Excerpt, Problem, Problems};
 use super::report::lines;
 use super::secrecy::excerpt_by_keys;
@@ -42,13 +43,13 @@ const MEANINGS: [(&str, &str, Option<&str>); 16] = [
 ];
 
 /// The one problem of a text that cannot be read as YAML.
-pub(super) fn problem(file: &str, text: &str, error: &serde_yaml::Error) -> Problems {
+pub(super) fn problem(file: &str, text: &str, format: Format, error: &serde_yaml::Error) -> Problems {
     let lines = lines(text);
     let whole = error.to_string();
     let (line, column) = place(&lines, error, &whole);
     let written = lines.get(line - 1).copied().unwrap_or_default();
     let excerpt = Excerpt { text: written.to_owned(), start: column - 1, length: 1 };
-    let excerpt = excerpt_by_keys(&lines, line, excerpt);
+    let excerpt = excerpt_by_keys(&lines, line, format, excerpt);
     let shown = excerpt.as_ref().is_some_and(|excerpt| excerpt.text == written).then_some(written);
     let (column, message, hint) = explain(shown, column, &whole);
     let excerpt = excerpt.map(|excerpt| Excerpt { start: column - 1, ..excerpt });
@@ -165,7 +166,7 @@ mod tests {
         let inner: String = text.lines().map(|line| format!("  {line}\n")).collect();
         let text = format!("defaults:\n{inner}");
         let error = super::super::node::read(&text).unwrap_err();
-        let problems = problem("f", &text, &error);
+        let problems = problem("f", &text, Format::Configuration, &error);
         let one = &problems.all()[0];
         format!("{}:{} {}; {}", one.line - 1, one.column - 2, one.message, one.hint.as_deref().unwrap_or("-"))
     }
@@ -184,15 +185,15 @@ mod tests {
     #[test]
     fn what_is_no_yaml_is_said_in_plain_words() {
         for (text, expected) in [
-            ("a:\n\tb: c\n", "2:1 a tab in the indentation; indent with spaces"),
-            ("a: @daily\n", "1:4 `@` cannot begin unquoted text in YAML; quote it: \"@daily\""),
+            ("tags:\n\tsemver: c\n", "2:1 a tab in the indentation; indent with spaces"),
+            ("schedule: @daily\n", "1:11 `@` cannot begin unquoted text in YAML; quote it: \"@daily\""),
             (
                 "a: b: c\n",
                 "1:5 a key in an unexpected place; check the indentation, and quote text that has `: ` in it",
             ),
             ("a: \"re:v\\d\"\n", "1:9 an unknown escape in double quotes; in single quotes a backslash is a backslash"),
             ("a: 'x\n\n", "1:4 a quote is not closed; -"),
-            ("a: {b: ${C}/x}\n", "1:8 this is not YAML; quote text that has `${…}` in it"),
+            ("tags: {semver: ${C}/x}\n", "1:16 this is not YAML; quote text that has `${…}` in it"),
             (
                 "a: [b\nc: d\n",
                 "1:4 a list or map in brackets is not closed; check brackets and commas, and quote text that has `{`, `[` or `,` in it",
@@ -208,14 +209,18 @@ mod tests {
     fn a_second_document_is_refused_at_its_line() {
         let text = "# c\n---\nversion: 1\n---\nversion: 1\n";
         let error = super::super::node::read(text).unwrap_err();
-        assert!(problem("f", text, &error).to_string().starts_with("f:4:1: there is more than one YAML document"));
+        assert!(
+            problem("f", text, Format::Configuration, &error)
+                .to_string()
+                .starts_with("f:4:1: there is more than one YAML document")
+        );
     }
 
     #[test]
     fn a_line_that_may_have_a_secret_in_it_goes_into_no_message() {
         let text = "registries:\n  ghcr.io:\n    credentials: {username: me, password: *hunter2}\n";
         let error = super::super::node::read(text).unwrap_err();
-        let shown = problem("f", text, &error).to_string();
+        let shown = problem("f", text, Format::Configuration, &error).to_string();
         let expected = "f:3:43: YAML reads text that begins with `*` as an alias\n  |\n3 |     credentials: ***\n  |";
         assert!(shown.starts_with(expected) && shown.ends_with("^ quote it"), "{shown}");
     }
