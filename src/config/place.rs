@@ -2,7 +2,9 @@
 //! there can be shown. What values look like is judged in `sensitivity`.
 
 use super::keys::{Key, ROOT, Shape, Table};
-use super::sensitivity::is_one_word;
+use super::node::Node;
+use super::reader::nearest;
+use super::sensitivity::{Among, is_one_word, may_show};
 
 /// A place in the tree: the value of a key, or an item of the list that is its value.
 #[derive(Debug, Clone, Copy)]
@@ -93,10 +95,10 @@ impl Place {
         !matches!(self.keys, Keys::Unknown)
     }
 
-    /// Whether a key of the map here has no value in it that may be a secret, as `api_key:VALUE` has for want of a space.
-    pub(super) fn takes_name(self, name: &str) -> bool {
+    /// Whether a key of the map here is a name alone, with no value in it that may be a secret. `value` is what it has.
+    pub(super) fn takes_name(self, name: &str, value: &Node) -> bool {
         match self.keys {
-            Keys::Of(table) => is_name(name, table),
+            Keys::Of(table) => is_name(name, value, table),
             Keys::Named(_) => is_host_like(name),
             Keys::Secret | Keys::Secrets | Keys::Unknown | Keys::Foreign => true,
         }
@@ -112,12 +114,14 @@ fn is_secret(key: &Key) -> bool {
     matches!(key.shape, Shape::Secret | Shape::Secrets)
 }
 
-/// Whether a key of a map with the keys of `table` is a name alone: one word, or a known key that swallowed a value which can be
-/// shown.
-pub(super) fn is_name(name: &str, table: &'static Table) -> bool {
+/// Whether a key of a map with the keys of `table` is a name alone. `api_key:VALUE` is none, for want of a space, and
+/// `{api_key, VALUE}` has one that is none. A known key that swallowed a value which can be shown counts as one.
+pub(super) fn is_name(name: &str, value: &Node, table: &'static Table) -> bool {
     let shows_value = |key: &Key| !is_secret(key) && Place::with_shape(&key.shape).shows_scalars;
     let swallowed = || name.split_once(':').and_then(|(head, _)| table.find(head)).is_some_and(shows_value);
-    is_one_word(name) || name == "<<" || table.find(name).is_some() || swallowed()
+    let is_near = || nearest(name, table.keys().map(|key| key.name)).is_some();
+    let may_be_value = *value == Node::Null && !may_show(name, Among::Section) && !is_near();
+    is_one_word(name) && !may_be_value || name == "<<" || table.find(name).is_some() || swallowed()
 }
 
 /// Whether a name that the operator chose is no other key with its value: what is behind a colon is a port.
@@ -148,10 +152,11 @@ mod tests {
     fn key_that_swallowed_a_value_is_a_name_where_the_value_can_be_shown() {
         let table = &ROOT;
         for name in ["versoin", "x-y.z", "<<", "include:a.yaml", "version:1"] {
-            assert!(is_name(name, table), "{name}");
+            assert!(is_name(name, &Node::Null, table), "{name}");
         }
+        assert!(is_name("hunter2", &Node::Bool(true), table) && !is_name("hunter2", &Node::Null, table));
         for name in ["api_key:hunter2", "my key", "api_key=hunter2", "daemon:hunter2", "sync:hunter2"] {
-            assert!(!is_name(name, table), "{name}");
+            assert!(!is_name(name, &Node::Bool(true), table), "{name}");
         }
         for name in ["docker.io", "localhost:5000", "https://ghcr.io", "h.example:5o00", "[::1]:5000"] {
             assert!(is_host_like(name), "{name}");

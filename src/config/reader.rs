@@ -339,7 +339,7 @@ impl<'n> Fields<'n> {
 
 /// The problem of an unknown key, with the near miss, else the place where it belongs, else what is known here.
 fn unknown(name: &str, child: &Value<'_>, table: &'static Table) -> Found {
-    let key = if may_show(name, Among::table(table)) && is_name(name, table) {
+    let key = if may_show(name, Among::table(table)) && is_name(name, child.node, table) {
         format!("key `{name}`")
     } else {
         "key".to_owned()

@@ -220,10 +220,10 @@ impl Context {
     }
 
     /// Of a key in the map that is here.
-    fn suspicion_of_key(self, key: &str) -> Option<Suspicion> {
+    fn suspicion_of_key(self, key: &str, value: &Node) -> Option<Suspicion> {
         // One that has a value in it is shown where that value would be; below a key that is not known, only plain words and
         // keys of other maps are.
-        if !may_show(key, self.among) || !self.place.takes_name(key) {
+        if !may_show(key, self.among) || !self.place.takes_name(key, value) {
             Some(Suspicion::Secret)
         } else {
             let is_shown = self.place.has_known_keys() || is_known(key) || may_show(key, Among::Section);
@@ -243,7 +243,7 @@ fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut 
             for (at, (key, value)) in pairs.iter().enumerate() {
                 path.push(at);
                 let found = |part, text: &'n str, suspicion| Secret { path: path.clone(), part, text, suspicion };
-                secrets.extend(context.suspicion_of_key(key).map(|suspicion| found(Part::Key, key, suspicion)));
+                secrets.extend(context.suspicion_of_key(key, value).map(|suspicion| found(Part::Key, key, suspicion)));
                 let below = context.among.below(key);
                 let is_harmless = harmless(key, value);
                 if is_harmless && below != Among::Settings {
