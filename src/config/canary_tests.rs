@@ -35,7 +35,7 @@ impl Case {
         self.among != Among::Settings || leads_to_secrets(self.key())
     }
 
-    /// Whether a key beside it may be a secret too.
+    /// True where a key beside it may be a secret too.
     fn is_beside_secrets(&self) -> bool {
         !matches!(self.among, Among::Settings | Among::Names)
     }

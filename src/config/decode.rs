@@ -13,11 +13,10 @@ use super::keys::{CHUNK, DAEMON, DEFAULTS, KEPT, MAX_GRACE, MAX_MANIFEST, MIN_ME
 use super::limits::{bandwidth, limits};
 use super::node::Node;
 use super::notify::{self, notify};
-use super::place::is_host_like;
+use super::place::{is_configuration, is_host_like};
 use super::reader::{Doubt, Reader, Value};
 use super::registry_keys::{REGISTRY, UPLOAD};
 use super::report::{Found, Part};
-use super::secrecy::is_configuration;
 use super::sensitivity::{Among, may_show};
 use super::status::status;
 use super::{Config, Daemon, Environment, across, entry, scalar, transport, warning};

@@ -1,8 +1,12 @@
-//! Keys of a single line of a text that is no YAML, and whether they let its values be shown. There is no tree to go by, so a
-//! value is shown only where every key of the line is a known one that takes no secret.
+//! Keys of the lines of a text that is no YAML. There is no tree to go by, so a value is shown only where every key of the line
+//! is a known one that takes no secret.
 
+use super::files::Format;
 use super::keys::{Shape, TABLES, Table};
-use super::sensitivity::{Among, leads_to_secrets};
+use super::place::{is_known, is_top_level};
+use super::problem::Excerpt;
+use super::secrecy::COVER;
+use super::sensitivity::{Among, hides_secret, leads_to_secrets, may_show};
 
 /// A part of a line between commas and opening brackets.
 enum Piece<'l> {
@@ -16,22 +20,77 @@ enum Piece<'l> {
     Several,
 }
 
-/// What the settings of a name take, of all maps without secrets that have the name.
+/// The kinds of value that a name takes, in all maps without secrets that have the name.
 #[derive(Clone, Copy)]
 struct Takes {
     scalar: bool,
     list: bool,
 }
 
-/// Whether all values of a line are those of known keys that take no secret. `above` is the text before it.
-pub(super) fn shows_values(line: &str, above: &[&str]) -> bool {
+/// The excerpt of a line of a text that is no YAML. A line is shown as it is where it lies in a section without secrets and all
+/// its keys are known ones that take none; of any other line only the first key is shown.
+pub(super) fn excerpt_by_keys(lines: &[&str], line: usize, format: Format, excerpt: Excerpt) -> Option<Excerpt> {
+    if !may_be_configuration(lines) {
+        return None;
+    }
+    let above = lines.get(..line).unwrap_or_default();
+    let own_keys = keys_of(&excerpt.text).any(leads_to_secrets);
+    let suspect = |word: &str| hides_secret(word.trim_matches(['"', '\'']));
+    let words = excerpt.text.split([' ', ',', '{', '}', '[', ']']).any(suspect);
+    if lies_among_settings(above, format) && !own_keys && !words && !excerpt.text.contains("://") {
+        return Some(excerpt);
+    }
+    let shown = match first_key(&excerpt.text) {
+        Some(key) if may_show(key, Among::Credentials) || is_known(key) => {
+            excerpt.text.split_inclusive(':').next().unwrap_or_default().to_owned() + " "
+        }
+        _ => String::new(),
+    };
+    Some(Excerpt { text: shown + COVER, ..excerpt })
+}
+
+/// True where the last line lies in a section without secrets, up to there at least, and its values can be shown.
+fn lies_among_settings(lines: &[&str], format: Format) -> bool {
+    let outermost = |line: &&str| line.starts_with(|c: char| !c.is_whitespace() && c != '#' && c != '-');
+    let Some(at) = lines.iter().rposition(outermost) else { return false };
+    let section = &lines[at..];
+    let takes_no_secret = matches!(first_key(section[0]), Some("version" | "daemon" | "defaults" | "sync"))
+        && !section.iter().any(|line| keys_of(line).any(leads_to_secrets));
+    // Of another program's keys there is no table.
+    takes_no_secret
+        && (format == Format::Foreign
+            || !section.iter().any(|line| has_unknown_key(line))
+                && lines.split_last().is_some_and(|(line, above)| shows_values(line, above)))
+}
+
+/// True for a text one of whose outermost lines begins with a key that is known at the top level, or nearly.
+fn may_be_configuration(lines: &[&str]) -> bool {
+    let outermost = |line: &&&str| !line.starts_with([' ', '\t', '-', '#']);
+    lines.iter().filter(outermost).filter_map(|line| first_key(line)).any(is_top_level)
+}
+
+/// Parts of a line that may be keys, whether YAML takes them for such or not.
+pub(super) fn keys_of(line: &str) -> impl Iterator<Item = &str> {
+    line.split([',', '{', '[']).filter_map(first_key)
+}
+
+/// The key before the first colon of a line, where it looks like one.
+fn first_key(line: &str) -> Option<&str> {
+    let (key, _) = line.split_once(':')?;
+    let key = key.trim_start_matches([' ', '\t', '-', '{']).trim_matches(['"', '\'', ' ']);
+    let plain = key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-'));
+    (plain && !key.is_empty() && key.len() <= 64).then_some(key)
+}
+
+/// True where all values of a line are those of known keys that take no secret. `above` is the text before it.
+fn shows_values(line: &str, above: &[&str]) -> bool {
     let mut last = line.trim_start().starts_with('-').then(|| owner(above)).flatten();
     for piece in pieces(line) {
         match piece {
             Piece::Empty => {}
             Piece::Text if last.is_some_and(|takes| takes.list) => {}
             Piece::Pair(key, has_value) => match setting(key) {
-                // What stands in a bracket right behind a key is meant as its value.
+                // Text in a bracket right behind a key is meant as its value.
                 Some(takes) if !has_value => last = Some(Takes { list: takes.list || takes.scalar, ..takes }),
                 Some(takes) if takes.scalar => last = Some(takes),
                 _ => return false,
@@ -42,7 +101,7 @@ pub(super) fn shows_values(line: &str, above: &[&str]) -> bool {
     true
 }
 
-/// Whether a line has a key that no map without secrets has.
+/// True for a line with a key that no map without secrets has.
 pub(super) fn has_unknown_key(line: &str) -> bool {
     let written = line.split_once(" #").map_or(line, |(written, _)| written);
     !written.trim_start().starts_with('#')
@@ -53,7 +112,7 @@ pub(super) fn has_unknown_key(line: &str) -> bool {
         })
 }
 
-/// What the key takes that an item of a list, in a line of its own, is under.
+/// The kinds of value that the key above an item of a list takes, where the item has a line of its own.
 fn owner(above: &[&str]) -> Option<Takes> {
     above.iter().rev().find_map(|line| last_key(line)).flatten().and_then(setting)
 }
@@ -72,7 +131,7 @@ fn last_key(line: &str) -> Option<Option<&str>> {
     pieces(line).filter_map(key).last()
 }
 
-/// What a name takes in the maps without secrets; `None` where none of them has it.
+/// The kinds of value that a name takes in the maps without secrets; `None` where none of them has it.
 fn setting(name: &str) -> Option<Takes> {
     let plain = TABLES.iter().filter(|table| Among::table(table) == Among::Settings).copied();
     let keys = plain.filter_map(|table: &'static Table| table.find(name)).filter(|key| !leads_to_secrets(key.name));
@@ -127,7 +186,7 @@ fn piece(text: &str) -> Piece<'_> {
     }
 }
 
-/// Whether the colon at a byte ends a key: a space follows or nothing, or the key was in quotes.
+/// True where the colon at a byte ends a key: a space or nothing follows, or the key is in quotes.
 fn ends_key(text: &str, at: usize) -> bool {
     let next = text[at + 1..].chars().next();
     next.is_none_or(char::is_whitespace) || text[..at].ends_with(['"', '\''])
@@ -175,5 +234,20 @@ mod tests {
         assert!(!shows_values("    - *slim", &["sync:"]));
         assert!(!shows_values("    - *slim", &["tags:", "  keys:"]));
         assert!(!shows_values("    - *slim", &[]));
+    }
+
+    #[test]
+    fn where_the_text_is_no_yaml_the_keys_decide() {
+        let text = "daemon:\n  status: [x\nregistries:\n  a:\n    hunter2\n    password: \"hunter2\nsync:\n- *x\n";
+        let lines = super::super::report::lines(text);
+        let shown = |line: usize| {
+            let excerpt = Excerpt { text: lines[line - 1].to_owned(), start: 0, length: 1 };
+            excerpt_by_keys(&lines, line, Format::Configuration, excerpt).unwrap().text
+        };
+        let all: Vec<String> = (1..=8).map(shown).collect();
+        assert_eq!(
+            all,
+            ["daemon:", "  status: [x", "registries: ***", "***", "***", "    password: ***", "sync:", "***"]
+        );
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! In stages. `node` is the YAML as written. `reader`, `decode` and `entry` turn it into the types of `model` by the
 //! one table of `keys`, and keep what is wrong instead of stopping there; `across` checks what only shows between
-//! values. `report` finds the lines of what is wrong, `secrecy` keeps secrets out of them, `problem` shows them. The
-//! JSON Schema is made from the same table. The environment is the caller's; nothing here starts or watches anything.
+//! values. `report` finds the lines of what is wrong, `secrecy` keeps secrets out of them (`line_keys` where the text
+//! is no YAML), and each value whose key the table does not have at its `place`; `problem` shows them. The JSON Schema
+//! is made from the same table. The environment is the caller's; nothing here starts or watches anything.
 
 mod across;
 mod azure;

@@ -1,7 +1,7 @@
 //! A place in the tree of a configuration as the table of keys describes it: which keys are known there, and whether a value
 //! there can be shown. What values look like is judged in `sensitivity`.
 
-use super::keys::{Key, ROOT, Shape, Table};
+use super::keys::{Key, ROOT, Shape, TABLES, Table};
 use super::node::Node;
 use super::reader::nearest;
 use super::sensitivity::{Among, is_one_word, may_show};
@@ -10,7 +10,7 @@ use super::sensitivity::{Among, is_one_word, may_show};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     keys: Keys,
-    /// Whether a scalar here can be shown, as far as its key tells.
+    /// True where a scalar can be shown, as far as its key tells.
     shows_scalars: bool,
 }
 
@@ -85,17 +85,17 @@ impl Place {
         }
     }
 
-    /// Whether a scalar here can be shown, as far as its key tells.
+    /// True where a scalar can be shown, as far as its key tells.
     pub(super) fn shows_scalars(self) -> bool {
         self.shows_scalars
     }
 
-    /// Whether some keys of a map here are known.
+    /// True where some keys of a map are known.
     pub(super) fn has_known_keys(self) -> bool {
         !matches!(self.keys, Keys::Unknown)
     }
 
-    /// Whether a key of the map here is a name alone, with no value in it that may be a secret. `value` is what it has.
+    /// True for a key of the map here that is a name alone, with nothing in it that may be a secret. `value` is its value.
     pub(super) fn takes_name(self, name: &str, value: &Node) -> bool {
         match self.keys {
             Keys::Of(table) => is_name(name, value, table),
@@ -105,7 +105,7 @@ impl Place {
     }
 }
 
-/// Whether a secret belongs under a key of a table, or anywhere below.
+/// True where a secret belongs under a key of a table, or anywhere below.
 fn takes_secrets(table: &'static Table) -> bool {
     table.keys().any(is_secret) || table.below().any(takes_secrets)
 }
@@ -114,8 +114,8 @@ fn is_secret(key: &Key) -> bool {
     matches!(key.shape, Shape::Secret | Shape::Secrets)
 }
 
-/// Whether a key of a map with the keys of `table` is a name alone. `api_key:VALUE` is none, for want of a space, and
-/// `{api_key, VALUE}` has one that is none. A known key that swallowed a value which can be shown counts as one.
+/// True for a key of a map with the keys of `table` that is a name alone. `api_key:VALUE` is none, since its space is missing,
+/// and in `{api_key, VALUE}` the second key is none. A known key that swallowed a value which can be shown counts as a name.
 pub(super) fn is_name(name: &str, value: &Node, table: &'static Table) -> bool {
     let shows_value = |key: &Key| !is_secret(key) && Place::with_shape(&key.shape).shows_scalars;
     let swallowed = || name.split_once(':').and_then(|(head, _)| table.find(head)).is_some_and(shows_value);
@@ -124,7 +124,7 @@ pub(super) fn is_name(name: &str, value: &Node, table: &'static Table) -> bool {
     is_one_word(name) && !may_be_value || name == "<<" || table.find(name).is_some() || swallowed()
 }
 
-/// Whether a name that the operator chose is no other key with its value: what is behind a colon is a port.
+/// True for a name of the operator's choice that is no key with its value: the text behind a colon is a port.
 pub(super) fn is_host_like(name: &str) -> bool {
     name.split_once(':').is_none_or(|(head, rest)| {
         let is_port = !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()) && rest.len() <= 5;
@@ -132,9 +132,27 @@ pub(super) fn is_host_like(name: &str) -> bool {
     })
 }
 
+/// True for a key of any map of a configuration.
+pub(super) fn is_known(key: &str) -> bool {
+    TABLES.iter().any(|table| table.find(key).is_some() || table.below().any(|below| below.find(key).is_some()))
+}
+
+/// True for the tree of a configuration: a map with a key that is known at the top level, or nearly.
+pub(super) fn is_configuration(root: &Node) -> bool {
+    match root {
+        Node::Map(pairs) => pairs.is_empty() || pairs.iter().any(|(key, _)| is_top_level(key)),
+        Node::Null => true,
+        _ => false,
+    }
+}
+
+/// True for a key that is known at the top level, or nearly.
+pub(super) fn is_top_level(key: &str) -> bool {
+    nearest(key, ROOT.keys().map(|key| key.name)).is_some()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::keys::TABLES;
     use super::super::sensitivity::leads_to_secrets;
     use super::*;
 

@@ -5,18 +5,16 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::files::Format;
-use super::keys::{ROOT, TABLES};
-use super::line_keys::{has_unknown_key, shows_values};
+use super::line_keys::{has_unknown_key, keys_of};
 use super::node::{Node, Path, affordable, locate};
-use super::place::Place;
+use super::place::{Place, is_known};
 use super::problem::Excerpt;
-use super::reader::nearest;
 use super::report::{Part, token};
 use super::sensitivity::{Among, hides_secret, is_harmless, leads_to_secrets, may_show, sounds_secret};
 
 /// A file with more secrets than this shows no lines at all.
 const MOST: usize = 600;
-const COVER: &str = "***";
+pub(super) const COVER: &str = "***";
 /// From how many bytes on a part of a secret is one.
 const SHORTEST_PART: usize = 4;
 /// What parts of a text are between.
@@ -48,7 +46,7 @@ pub(super) struct Masks {
     /// Lines on which only the comment is to be covered.
     remarks: HashSet<usize>,
     everything: bool,
-    /// Whether the keys are those of the table of keys.
+    /// True where the keys are those of the table of keys.
     has_table: bool,
     /// What may be in no message.
     texts: Vec<String>,
@@ -83,7 +81,9 @@ impl Masks {
                 }
             }
         }
-        let texts = texts.into_iter().filter(|text| !text.trim().is_empty()).collect();
+        let mut texts: Vec<String> = texts.into_iter().filter(|text| !text.trim().is_empty()).collect();
+        // The longest first, since a shorter one may be a part of it.
+        texts.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         Self { covered, remarks, everything, has_table, texts }
     }
 
@@ -205,7 +205,7 @@ fn comment_after(line: &str, column: usize) -> Option<Range<usize>> {
 #[derive(Clone, Copy)]
 struct Context {
     among: Among,
-    /// Whether a scalar here may be a secret, by the keys above it.
+    /// True where a scalar may be a secret, by the keys above it.
     secret: bool,
     place: Place,
 }
@@ -342,75 +342,6 @@ fn cover_to_quote(lines: &[&str], line: usize, quote: char, covered: &mut Vec<(u
     }
 }
 
-/// Whether a tree is one of a configuration: a map with a key that is known at the top level, or nearly.
-pub(super) fn is_configuration(root: &Node) -> bool {
-    match root {
-        Node::Map(pairs) => pairs.is_empty() || pairs.iter().any(|(key, _)| is_top_level(key)),
-        Node::Null => true,
-        _ => false,
-    }
-}
-
-fn is_top_level(key: &str) -> bool {
-    nearest(key, ROOT.keys().map(|key| key.name)).is_some()
-}
-
-/// The same of a text that is no YAML: whether one of its lines begins with such a key.
-fn may_be_configuration(lines: &[&str]) -> bool {
-    let outermost = |line: &&&str| !line.starts_with([' ', '\t', '-', '#']);
-    lines.iter().filter(outermost).filter_map(|line| first_key(line)).any(is_top_level)
-}
-
-/// The excerpt of a line of a text that is no YAML, so that nothing but the keys around tells what is secret: only what
-/// lies in a section that takes no secrets, under known keys alone, is shown as it is, of any other line its first key.
-pub(super) fn excerpt_by_keys(lines: &[&str], line: usize, format: Format, excerpt: Excerpt) -> Option<Excerpt> {
-    if !may_be_configuration(lines) {
-        return None;
-    }
-    let above = lines.get(..line).unwrap_or_default();
-    let section = above.iter().rposition(|line| line.starts_with(|c: char| !c.is_whitespace() && c != '#' && c != '-'));
-    let harmless = section.is_some_and(|at| {
-        let known = matches!(first_key(above[at]), Some("version" | "daemon" | "defaults" | "sync"));
-        let inside = &above[at..];
-        known && !inside.iter().any(|line| keys_of(line).any(leads_to_secrets))
-    });
-    let own_keys = keys_of(&excerpt.text).any(leads_to_secrets);
-    let suspect = |word: &str| hides_secret(word.trim_matches(['"', '\'']));
-    let words = excerpt.text.split([' ', ',', '{', '}', '[', ']']).any(suspect);
-    // Of another program's keys there is no table.
-    let known_keys = format == Format::Foreign
-        || section.is_some_and(|at| !above[at..].iter().any(|line| has_unknown_key(line)))
-            && shows_values(&excerpt.text, above.split_last().map_or(&[], |(_, before)| before));
-    if harmless && known_keys && !own_keys && !words && !excerpt.text.contains("://") {
-        return Some(excerpt);
-    }
-    let shown = match first_key(&excerpt.text) {
-        Some(key) if may_show(key, Among::Credentials) || is_known(key) => {
-            excerpt.text.split_inclusive(':').next().unwrap_or_default().to_owned() + " "
-        }
-        _ => String::new(),
-    };
-    Some(Excerpt { text: shown + COVER, ..excerpt })
-}
-
-/// Whether a key is one of a configuration, wherever it belongs.
-fn is_known(key: &str) -> bool {
-    TABLES.iter().any(|table| table.find(key).is_some() || table.below().any(|below| below.find(key).is_some()))
-}
-
-/// What may be keys in a line.
-fn keys_of(line: &str) -> impl Iterator<Item = &str> {
-    line.split([',', '{', '[']).filter_map(first_key)
-}
-
-/// The key before the first colon of a line, where it looks like one.
-fn first_key(line: &str) -> Option<&str> {
-    let (key, _) = line.split_once(':')?;
-    let key = key.trim_start_matches([' ', '\t', '-', '{']).trim_matches(['"', '\'', ' ']);
-    let plain = key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-'));
-    (plain && !key.is_empty() && key.len() <= 64).then_some(key)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -490,20 +421,5 @@ mod tests {
     fn a_file_of_more_secrets_than_can_be_found_shows_no_lines() {
         let text = format!("token: [{}]\na: 1\n", vec!["x"; MOST + 1].join(","));
         assert_eq!(shown(&text, Format::Foreign, 2, 0), None);
-    }
-
-    #[test]
-    fn where_the_text_is_no_yaml_the_keys_decide() {
-        let text = "daemon:\n  status: [x\nregistries:\n  a:\n    hunter2\n    password: \"hunter2\nsync:\n- *x\n";
-        let lines = super::super::report::lines(text);
-        let shown = |line: usize| {
-            let excerpt = Excerpt { text: lines[line - 1].to_owned(), start: 0, length: 1 };
-            excerpt_by_keys(&lines, line, Format::Configuration, excerpt).unwrap().text
-        };
-        let all: Vec<String> = (1..=8).map(shown).collect();
-        assert_eq!(
-            all,
-            ["daemon:", "  status: [x", "registries: ***", "***", "***", "    password: ***", "sync:", "***"]
-        );
     }
 }

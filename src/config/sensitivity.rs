@@ -91,7 +91,7 @@ pub(super) fn may_show(key: &str, among: Among) -> bool {
     }
 }
 
-/// Whether a key is one word, so that no value is in it.
+/// True for a key of one word, in which there is no value.
 pub(super) fn is_one_word(key: &str) -> bool {
     key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
@@ -185,7 +185,7 @@ pub(super) fn swallows_secret(text: &str) -> bool {
     text.contains(':') && text.contains([' ', '"', '\'', '\n']) && sounds_secret(text)
 }
 
-/// Whether another key with its value is in a text, so that the value may be a secret whatever the text is for.
+/// True for a text with another key and its value in it: the value may be a secret, whatever the text is for.
 fn swallows_key(text: &str) -> bool {
     let ends_key = |(at, _): (usize, &str)| {
         let before = text[..at].trim_end_matches(['"', '\'']);

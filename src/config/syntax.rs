@@ -1,9 +1,9 @@
 //! Text that is no YAML: the parser's error in the operator's terms, with the mistake that people really made.
 
 use super::files::Format;
+use super::line_keys::excerpt_by_keys;
 use super::problem::{Excerpt, Problem, Problems};
 use super::report::lines;
-use super::secrecy::excerpt_by_keys;
 
 /// What the parser's words mean here. The first row that is part of its message counts.
 const MEANINGS: [(&str, &str, Option<&str>); 16] = [
