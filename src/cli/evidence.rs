@@ -1,5 +1,6 @@
 //! `transship evidence`: what arrived, from where, when and under which digest; the latest first.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use chrono::{SecondsFormat, Utc};
@@ -11,7 +12,8 @@ use super::output::Output;
 use super::start::Context;
 use super::table::{Align, Table};
 use super::units;
-use crate::journal::{EvidenceRecord, Journal};
+use crate::copy::event::Arrival;
+use crate::journal::{EvidenceFilter, EvidenceRecord, Journal};
 
 /// The arguments of `transship evidence`.
 #[derive(Debug, clap::Args)]
@@ -19,6 +21,9 @@ pub struct Evidence {
     /// Which evidence.
     #[command(flatten)]
     pub filter: Filter,
+    /// Only what is in doubt: tags that were about to be written when their run was cut off
+    #[arg(long)]
+    pub in_doubt: bool,
     /// Print JSON
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
@@ -37,30 +42,70 @@ impl Evidence {
         let journal = configuration::journal(&self.filter, &context.global)?;
         let for_people = !self.json && !self.csv;
         let (now, window) = (Utc::now(), self.filter.window(for_people));
-        let mut records = journal.evidence(&self.filter.of_evidence(now, window)).await?;
+        let filter = self.filter.of_evidence(now, window);
+        let mut in_doubt =
+            if self.in_doubt || for_people { journal.evidence_in_doubt(&filter).await? } else { Vec::new() };
+        let mut records = if self.in_doubt { std::mem::take(&mut in_doubt) } else { journal.evidence(&filter).await? };
         let more = window.cut(&mut records);
         warn_of_open_intents(&journal).await;
         match (self.json, self.csv) {
             (true, _) => context.output.json(&records)?,
             (_, true) => print_csv(&records, &mut context.output)?,
-            _ => print(&records, more, &mut context.output)?,
+            _ if self.in_doubt => print_in_doubt(&records, more, &mut context.output)?,
+            _ => {
+                print(&records, more, &mut context.output)?;
+                let more = window.cut(&mut in_doubt);
+                if !in_doubt.is_empty() {
+                    context.output.line("\nin doubt:")?;
+                    print_in_doubt(&in_doubt, more, &mut context.output)?;
+                }
+            }
         }
         Ok(Exit::Ok)
     }
 }
 
-/// Says what is missing from the evidence for now: what a run was about to write when it was cut off.
+/// Reports what is missing from the evidence for now, by entry: what a run was about to write when it was cut off.
 async fn warn_of_open_intents(journal: &Journal) {
-    match journal.count_open_intents().await {
-        Ok(open) => open.iter().for_each(|(entry, open)| {
-            tracing::warn!(
-                entry,
-                open,
-                "tags were about to be written when their run was cut off, and may have moved: the next run of the entry asks the target"
-            );
-        }),
-        Err(error) => tracing::warn!(%error, "whether evidence is missing for now cannot be told"),
+    let open = match journal.evidence_in_doubt(&EvidenceFilter::default()).await {
+        Ok(open) => open,
+        Err(error) => return tracing::warn!(%error, "whether evidence is missing for now cannot be told"),
+    };
+    let mut by_entry: BTreeMap<&str, u64> = BTreeMap::new();
+    open.iter().for_each(|record| *by_entry.entry(&record.entry).or_default() += 1);
+    for (entry, open) in by_entry {
+        tracing::warn!(
+            entry,
+            open,
+            "tags were about to be written when their run was cut off, and may have moved: the next run with the same target asks it; --in-doubt shows them"
+        );
     }
+}
+
+fn print_in_doubt(records: &[EvidenceRecord], more: bool, output: &mut Output) -> io::Result<()> {
+    if records.is_empty() {
+        return output.line("nothing is in doubt");
+    }
+    let columns = ["RECORDED", "ENTRY", "TARGET", "DIGEST", "PREVIOUS", "SOURCE"].map(|name| (name, Align::Left));
+    let mut table = Table::new(&columns);
+    for EvidenceRecord { entry, arrival, .. } in records {
+        table.row([
+            units::moment(arrival.ended),
+            entry.clone(),
+            destination(arrival),
+            arrival.digest.to_string(),
+            arrival.previous.map(|previous| previous.short()).unwrap_or_default(),
+            arrival.source.clone(),
+        ]);
+    }
+    output.table(&table)?;
+    if more { output.line("more is in doubt: --limit, --json or --csv shows it") } else { Ok(()) }
+}
+
+/// The target, with the tag if there is one.
+fn destination(arrival: &Arrival) -> String {
+    let tag = arrival.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+    format!("{}{tag}", arrival.target)
 }
 
 fn print(records: &[EvidenceRecord], more: bool, output: &mut Output) -> io::Result<()> {
@@ -77,13 +122,12 @@ fn print(records: &[EvidenceRecord], more: bool, output: &mut Output) -> io::Res
         ("BYTES", Align::Right),
     ]);
     for EvidenceRecord { entry, arrival, recovered, .. } in records {
-        let tag = arrival.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
         let derived = if arrival.source_digest == arrival.digest { "" } else { " (derived)" };
         let recovered = if recovered.is_some() { " (recovered)" } else { "" };
         table.row([
             units::moment(arrival.ended),
             entry.clone(),
-            format!("{}{tag}", arrival.target),
+            destination(arrival),
             format!("{}{derived}{recovered}", arrival.digest),
             arrival.previous.map(|previous| previous.short()).unwrap_or_default(),
             arrival.source.clone(),
@@ -138,7 +182,6 @@ mod tests {
     use super::super::history::tests::journal_of_two_runs;
     use super::super::output::tests::Paper;
     use super::*;
-    use crate::journal::EvidenceFilter;
     use crate::oci::Digest;
 
     async fn records() -> Vec<EvidenceRecord> {

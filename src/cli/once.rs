@@ -1,8 +1,11 @@
 //! `transship once [ENTRY…]`: the entries now, each once, then the summary.
 
+use std::sync::Arc;
+
 use super::exit::{Exit, Failure};
 use super::start::Context;
 use super::{configuration, summary, work};
+use crate::daemon::report_orphaned_intents;
 use crate::journal::Journal;
 
 /// The arguments of `transship once`.
@@ -22,6 +25,8 @@ impl Once {
         configuration::warn(&config);
         let errands = work::errands(&config, &self.entries)?;
         let journal = Journal::open(&config.daemon.journal)?;
+        let entries: Vec<_> = config.entries.iter().cloned().map(Arc::new).collect();
+        report_orphaned_intents(&journal, &entries).await;
         let engine = work::engine(&config, Some(journal));
         let reports = work::run_all(&engine, &errands, config.daemon.entries_at_once, context).await;
         if self.json {

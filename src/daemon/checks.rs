@@ -8,8 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::run::Run;
+use crate::copy::Batch;
+use crate::copy::event::Arrival;
 use crate::journal::{Journal, ReferrerCheck};
-use crate::oci::Digest;
+use crate::oci::{Digest, ManifestRef, SignatureTag};
 use crate::store::Referrers;
 
 /// How long a look at the source holds at most. Less than a day by what the beginnings of daily runs differ in, so that such
@@ -100,15 +102,33 @@ impl Checks {
     }
 
     /// Notes that a digest was copied to a target, with what referred to it then.
-    pub(super) async fn note_copy(&self, subject: Digest, target: &str) {
+    async fn note_copy(&self, subject: Digest, target: &str) {
         self.write(ReferrerCheck { subject, target: target.to_owned(), checked: self.now, list: None }).await;
     }
 
     /// Notes that a digest was copied to a target while nobody could tell what refers to it, or to what it lists: the next run looks
     /// again, and copies it again, whatever it finds.
-    pub(super) async fn note_doubt(&self, subject: Digest, target: &str) {
+    async fn note_doubt(&self, subject: Digest, target: &str) {
         let (target, checked) = (target.to_owned(), self.now - HOLDS);
         self.write(ReferrerCheck { subject, target, checked, list: Some(Digest::of(DOUBT)) }).await;
+    }
+
+    /// Notes what a copy found of what refers to the digest that it brought. Where some of that is in doubt or was left behind, the next
+    /// run looks again.
+    pub(super) async fn note_arrival(&self, batch: &Batch, reference: &ManifestRef, arrival: &Arrival) {
+        if arrival.digest != arrival.source_digest || is_signature(reference) {
+            return;
+        }
+        // Which children an index has is not at hand here: any doubt may be about one of them.
+        let is_unsure = match arrival.media_type.is_index() {
+            true => !batch.doubted_referrers().is_empty(),
+            false => batch.is_in_doubt(&arrival.digest),
+        };
+        if is_unsure || !arrival.left_behind.is_empty() {
+            self.note_doubt(arrival.digest, &arrival.target).await;
+        } else {
+            self.note_copy(arrival.digest, &arrival.target).await;
+        }
     }
 
     async fn write(&self, check: ReferrerCheck) {
@@ -126,6 +146,11 @@ impl Checks {
             tracing::warn!(%error, "the journal could not forget old looks for referrers");
         }
     }
+}
+
+/// Whether this is a signature, which nobody looks for referrers of.
+pub(super) fn is_signature(reference: &ManifestRef) -> bool {
+    matches!(reference, ManifestRef::Tag(tag) if matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_))))
 }
 
 /// How long a look holds for one digest: always as long.

@@ -6,12 +6,11 @@ use futures_util::StreamExt as _;
 use futures_util::future::{join_all, try_join};
 
 use super::TagOutcome;
-use super::checks::Look;
+use super::checks::{Look, is_signature};
 use super::places::Place;
 use super::tag::PairRun;
 use crate::copy::Order;
-use crate::copy::event::Arrival;
-use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag, signature_tags};
+use crate::oci::{Digest, ManifestRef, Tag, referrers_tag, signature_tags};
 use crate::store::{Listed, StoreError};
 
 impl PairRun<'_> {
@@ -43,23 +42,6 @@ impl PairRun<'_> {
         }
         if !is_signature(reference) {
             self.late_referrers(reference, source_digest, kept).await;
-        }
-    }
-
-    /// Notes that a copy has looked for what refers to what it copied.
-    pub(super) async fn note_referrers_of(&self, reference: &ManifestRef, arrival: &Arrival) {
-        if arrival.digest != arrival.source_digest || is_signature(reference) {
-            return;
-        }
-        // Which children an index has is not at hand here: any doubt may be about one of them.
-        let is_unsure = match arrival.media_type.is_index() {
-            true => !self.batch.doubted_referrers().is_empty(),
-            false => self.batch.is_in_doubt(&arrival.digest),
-        };
-        if is_unsure || !arrival.left_behind.is_empty() {
-            self.checks.note_doubt(arrival.digest, &arrival.target).await;
-        } else {
-            self.checks.note_copy(arrival.digest, &arrival.target).await;
         }
     }
 
@@ -172,9 +154,4 @@ impl PairRun<'_> {
         self.derived.note_referrers(target.place(), listed, now.unwrap_or(listed)).await;
         Ok(())
     }
-}
-
-/// Whether this is a signature, which nobody looks for referrers of.
-fn is_signature(reference: &ManifestRef) -> bool {
-    matches!(reference, ManifestRef::Tag(tag) if matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_))))
 }

@@ -55,6 +55,7 @@ pub use front::{Front, Happening};
 pub use login::{LoginAnswer, LoginReport, UnknownHost, login_check};
 pub use only::Only;
 pub use preview::{EntryPreview, PairPreview, TagPreview, preview};
+pub use recovery::report_orphaned_intents;
 pub use report::{InDoubt, LeftBehindReport, RunOutcome, RunReport, TagOutcome, TagReport};
 pub use run::{Engine, Errand, Stop};
 pub use service::{Environment, Setup, serve};

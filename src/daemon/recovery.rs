@@ -1,19 +1,27 @@
-//! Completes the evidence that runs of an entry left open when they were cut off: asks each target once for each tag that was about to
-//! be written there.
+//! Completes the evidence that runs left open when they were cut off: asks each target once for each tag that was about to be written there.
+//! A run does so at the targets of its own entry, and the daemon at its start at all of them. Which entry an intent is of does not matter:
+//! entries are renamed and removed, and what a target has is the same for whoever asks.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use chrono::Utc;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use super::Behalf;
-use super::run::Run;
-use crate::config::Endpoint;
-use crate::journal::{COPY, Intent, Journal, JournalError};
+use super::pairs::source_of;
+use super::run::{Engine, Run};
+use super::{Behalf, OpenError};
+use crate::config::{Endpoint, Entry};
+use crate::journal::{Intent, Journal, JournalError};
 use crate::oci::{Digest, ManifestRef};
 use crate::store::Target;
 
 /// How many targets are asked at once. At each of them one tag is asked for at a time, so that one that does not answer is left soon.
 const AT_ONCE: usize = 16;
+
+/// How many tags of one target a line of the log names.
+const NAMED: usize = 20;
 
 /// What is to become of an intent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,41 +34,102 @@ enum Finding {
     Unknown,
 }
 
-/// Looks at what earlier runs of this entry left open, before this run moves any tag. Nothing that goes wrong here fails the run: what
-/// cannot be looked at stays open for the next one.
+/// The open intents at one target, and an entry that writes there.
+struct OpenTarget<'a> {
+    place: &'a str,
+    endpoint: Endpoint,
+    intents: &'a [Intent],
+    writer: &'a Entry,
+}
+
+/// Looks at what earlier runs left open at the targets of this run's entry, before this run moves any tag. Nothing that goes wrong here
+/// fails the run: what cannot be looked at stays open for the next one.
 pub(super) async fn recover_evidence(run: &Run<'_>) {
     let (Some(journal), Some(_)) = (&run.engine.journal, run.id) else { return };
-    let entry = run.errand.entry.name.as_str();
-    // A copy by hand asks no registry that it is not about.
-    let targets = run.errand.entry.targets.iter().map(|target| Some(target.to_string()));
-    let only: Vec<Option<String>> = if entry == COPY { targets.collect() } else { vec![None] };
-    let mut open = Vec::new();
-    for target in only {
-        match journal.open_intents(entry, target.as_deref()).await {
-            Ok(found) => open.extend(found),
-            Err(error) => {
-                tracing::warn!(%error, "the journal cannot tell what earlier runs left open; the next run asks again");
-            }
+    let open = list_open_intents(journal).await;
+    let (known, _) = by_target(&open, std::slice::from_ref(&run.errand.entry));
+    recover(run.engine, journal, known).await;
+}
+
+/// Looks at what earlier runs left open at all targets of these entries, and reports what is open elsewhere.
+pub(super) async fn recover_at_start(engine: Engine, entries: Arc<Vec<Arc<Entry>>>) {
+    let Some(journal) = &engine.journal else { return };
+    let open = list_open_intents(journal).await;
+    let (known, orphaned) = by_target(&open, &entries);
+    orphaned.into_iter().for_each(report_orphaned);
+    recover(&engine, journal, known).await;
+}
+
+/// Reports in the log what earlier runs left open at targets that none of these entries writes to: nothing completes it by itself.
+pub async fn report_orphaned_intents(journal: &Journal, entries: &[Arc<Entry>]) {
+    let open = list_open_intents(journal).await;
+    by_target(&open, entries).1.into_iter().for_each(report_orphaned);
+}
+
+async fn list_open_intents(journal: &Journal) -> Vec<Intent> {
+    journal.open_intents().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the journal cannot tell what earlier runs left open; the next run asks again");
+        Vec::new()
+    })
+}
+
+/// The intents by target: those where one of the entries writes, and the others.
+fn by_target<'a>(open: &'a [Intent], entries: &'a [Arc<Entry>]) -> (Vec<OpenTarget<'a>>, Vec<&'a [Intent]>) {
+    let (mut known, mut orphaned) = (Vec::new(), Vec::new());
+    for intents in open.chunk_by(|a, b| a.arrival.target == b.arrival.target) {
+        let place = intents[0].arrival.target.as_str();
+        let found = place.parse::<Endpoint>().ok();
+        match found.and_then(|endpoint| Some((writer_to(entries, &endpoint, intents)?, endpoint))) {
+            Some((writer, endpoint)) => known.push(OpenTarget { place, endpoint, intents, writer }),
+            None => orphaned.push(intents),
         }
     }
-    let same_target = |a: &Intent, b: &Intent| a.arrival.target == b.arrival.target;
-    stream::iter(open.chunk_by(same_target))
-        .for_each_concurrent(AT_ONCE, |intents| recover_at_target(run, journal, intents))
+    (known, orphaned)
+}
+
+/// An entry that writes to a target: one that the intents are of, else the first.
+fn writer_to<'a>(entries: &'a [Arc<Entry>], target: &Endpoint, intents: &[Intent]) -> Option<&'a Entry> {
+    let is_their_own = |entry: &&Arc<Entry>| intents.iter().any(|intent| intent.entry == entry.name.as_str());
+    let mut writers = entries.iter().filter(|entry| source_of(entry, target).is_some());
+    let first = writers.clone().next()?;
+    Some(writers.find(is_their_own).unwrap_or(first))
+}
+
+fn report_orphaned(intents: &[Intent]) {
+    let Some(Intent { arrival, .. }) = intents.first() else { return };
+    let (target, open) = (arrival.target.as_str(), intents.len());
+    let entries: BTreeSet<&str> = intents.iter().map(|intent| intent.entry.as_str()).collect();
+    let entries = entries.into_iter().collect::<Vec<_>>().join(", ");
+    let mut tags: Vec<String> = intents.iter().take(NAMED).map(name).collect();
+    if open > NAMED {
+        tags.push(format!("and {} more", open - NAMED));
+    }
+    let tags = tags.join(", ");
+    tracing::warn!(
+        target,
+        entries,
+        open,
+        tags,
+        "tags may have been written right before a run was cut off, and no entry writes to this target any more: their evidence stays in doubt until an entry or `transship copy` with this target runs"
+    );
+}
+
+/// The tag, or the digest where there is none.
+fn name(intent: &Intent) -> String {
+    intent.arrival.tag.as_ref().map_or_else(|| intent.arrival.digest.to_string(), ToString::to_string)
+}
+
+async fn recover(engine: &Engine, journal: &Journal, targets: Vec<OpenTarget<'_>>) {
+    stream::iter(targets)
+        .for_each_concurrent(AT_ONCE, |open| async move { recover_at_target(engine, journal, &open).await })
         .await;
 }
 
-async fn recover_at_target(run: &Run<'_>, journal: &Journal, intents: &[Intent]) {
-    let Some(place) = intents.first().map(|intent| intent.arrival.target.as_str()) else { return };
-    let opened = match place.parse::<Endpoint>() {
-        Ok(endpoint) => {
-            let behalf = Behalf::at_target(&run.errand.entry);
-            run.engine.endpoints.target(&endpoint, behalf).map_err(|error| error.to_string())
-        }
-        Err(error) => Err(error.to_string()),
-    };
-    let target = match opened {
+async fn recover_at_target(engine: &Engine, journal: &Journal, open: &OpenTarget<'_>) {
+    let OpenTarget { place, endpoint, intents, writer } = open;
+    let target = match engine.endpoints.target(endpoint, Behalf::at_target(writer)) {
         Ok(target) => target,
-        Err(problem) => return stay_open(place, intents.len(), &problem),
+        Err(error) => return stay_open(place, intents.len(), &OpenError::to_string(&error)),
     };
     for (at, intent) in intents.iter().enumerate() {
         match recover_one(journal, target.as_ref(), intent).await {
@@ -75,7 +144,7 @@ fn stay_open(target: &str, open: usize, problem: &str) {
     tracing::warn!(target, open, problem, "a target cannot be asked which tags a run wrote before it was cut off");
 }
 
-/// The inner error is the journal's, the outer one the target's.
+/// The inner error is the journal's, the outer one the target's. Several runs may look at one intent; the first that has an answer logs it.
 async fn recover_one(
     journal: &Journal,
     target: &dyn Target,
@@ -85,23 +154,34 @@ async fn recover_one(
     let reference = arrival.tag.clone().map_or(ManifestRef::Digest(arrival.digest), ManifestRef::Tag);
     let found = target.resolve(&reference).await.map_err(|error| error.to_string())?;
     let there = found.map(|descriptor| descriptor.digest);
+    let finding = judge(arrival.digest, arrival.previous, there);
+    let closed = match finding {
+        Finding::Arrived => journal.confirm_intent(intent.id, Utc::now()).await,
+        Finding::NeverHappened | Finding::Unknown => journal.drop_intent(intent.id).await,
+    };
+    Ok(closed.map(|is_first| {
+        if is_first {
+            log_finding(intent, finding, there);
+        }
+    }))
+}
+
+fn log_finding(intent: &Intent, finding: Finding, there: Option<Digest>) {
+    let arrival = &intent.arrival;
     let (target, tag, digest) = (&arrival.target, arrival.tag.as_ref().map(tracing::field::display), arrival.digest);
-    Ok(match judge(arrival.digest, arrival.previous, there) {
+    match finding {
         Finding::Arrived => {
             tracing::info!(target, tag, %digest, "the evidence of a tag is completed whose run was cut off");
-            journal.confirm_intent(intent.id, Utc::now()).await
         }
         Finding::NeverHappened => {
             tracing::info!(target, tag, %digest, "a tag was not written any more by the run that was cut off");
-            journal.drop_intent(intent.id).await
         }
         Finding::Unknown => {
             let there = there.map(tracing::field::display);
             tracing::warn!(target, tag, %digest, there,
                 "whether a run that was cut off wrote this digest cannot be told: the tag has another one now; no evidence is written");
-            journal.drop_intent(intent.id).await
         }
-    })
+    }
 }
 
 fn judge(intended: Digest, previous: Option<Digest>, there: Option<Digest>) -> Finding {

@@ -29,6 +29,7 @@ use super::notices::Notices;
 use super::pauses::Pauses;
 use super::pruning::Pruning;
 use super::queue::{Due, Queue};
+use super::recovery::recover_at_start;
 use super::run::BROKE_DOWN;
 use super::state::State;
 use super::systemd::Systemd;
@@ -133,6 +134,8 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
     service.in_force = in_force;
     service.looked_at = service.looked_at.having_files(content);
     service.take_up().await?;
+    // Beside the loop: a target may not answer for long.
+    let recovering = tokio::spawn(recover_at_start(service.engine.clone(), service.entries.clone()));
     let notices = service.notices.clone();
     let delivering = notices.deliver();
     service.systemd.ready(&service.state.summary());
@@ -156,6 +159,7 @@ pub async fn serve(setup: Setup) -> Result<(), JournalError> {
             () = tokio::time::sleep(TURN) => {}
         }
     }
+    recovering.abort();
     // Who asks for something now is told that it ends.
     drop(commands);
     service.drain(happenings).await;

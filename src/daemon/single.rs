@@ -12,7 +12,7 @@ use super::pairs::{OpenPair, Pair};
 use super::run::Run;
 use super::unfinished::surroundings;
 use super::{TagOutcome, TagReport};
-use crate::copy::event::{Arrival, BlobCounts, Event};
+use crate::copy::event::{BlobCounts, Event};
 use crate::copy::{Batch, Contents, CopyError, Order, Previous, Rules};
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::ForeignLayers;
@@ -53,6 +53,7 @@ pub(super) async fn copy_single(run: &Run<'_>, single: &Single, events: mpsc::Se
     if let Err((digest, outcome)) = copy.compare_and_copy().await {
         copy.settle(digest, outcome).await;
     }
+    run.doubt(copy.source.place(), copy.batch.doubted_referrers());
     copy.checks.forget_old().await;
 }
 
@@ -134,7 +135,7 @@ impl Copy<'_> {
         while let Some((_, result)) = copies.next().await {
             let arrival = result.map_err(|error| (Some(digest), TagOutcome::failed(&error)))?;
             self.run.leave_behind(&arrival);
-            self.note_referrers_of(&arrival).await;
+            self.checks.note_arrival(&self.batch, &self.single.reference, &arrival).await;
         }
         Ok(())
     }
@@ -153,7 +154,7 @@ impl Copy<'_> {
             Some(previous) => TagOutcome::Replaced { previous, kept_as: None },
             None => TagOutcome::Copied,
         };
-        self.note_referrers_of(&arrival).await;
+        self.checks.note_arrival(&self.batch, &self.single.reference, &arrival).await;
         arrived(self.run, &arrival, outcome).await;
         Ok(())
     }
@@ -176,13 +177,6 @@ impl Copy<'_> {
 
     fn order(&self, digest: Digest, tag: Option<Tag>, previous: Option<Previous>) -> Order {
         Order { reference: self.single.reference.clone(), digest, tag, targets: vec![(0, previous)] }
-    }
-
-    async fn note_referrers_of(&self, arrival: &Arrival) {
-        // What was left behind is looked for again.
-        if arrival.digest == arrival.source_digest && arrival.left_behind.is_empty() {
-            self.checks.note_copy(arrival.digest, &arrival.target).await;
-        }
     }
 
     async fn settle(&self, digest: Option<Digest>, outcome: TagOutcome) {

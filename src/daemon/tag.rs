@@ -390,7 +390,7 @@ impl PairRun<'_> {
                 Ok(arrival) => {
                     let action = orders.iter().find(|(order, _)| *order == at).map(|(_, action)| action);
                     let told = arrived(self.run, &arrival, outcome_of(action));
-                    join(told, self.note_referrers_of(reference, &arrival)).await;
+                    join(told, self.checks.note_arrival(&self.batch, reference, &arrival)).await;
                 }
                 Err(error) => {
                     let outcome = TagOutcome::failed(&naming(error, digest));

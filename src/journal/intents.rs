@@ -4,16 +4,13 @@
 //! An intent goes in the transaction that writes its evidence. So where one is left, its run was cut off around the write, and whether the
 //! tag moved is to be asked of the target.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Result, Row, named_params, params};
 
 use super::group::Promise;
 use super::owner;
 use super::queries::{self, ARRIVAL, execute_cached, insert_arrival, insert_evidence, text};
-use super::{Intent, Journal, JournalError, RunId};
+use super::{EvidenceFilter, EvidenceRecord, Intent, Journal, JournalError, RunId};
 use crate::copy::event::Arrival;
 use crate::oci::Tag;
 
@@ -51,34 +48,39 @@ impl Journal {
         .await
     }
 
-    /// The intents of runs of `entry` that are over, at one target or at all of them, by target and in the order in which they were recorded.
-    /// Those of a run that is under way are its own.
+    /// The intents of all runs that are over, by target and in the order in which they were recorded. Those of a run that is under way are
+    /// its own.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn open_intents(
+    pub async fn open_intents(&self) -> std::result::Result<Vec<Intent>, JournalError> {
+        self.read(list_intents_of_ended_runs).await
+    }
+
+    /// The intents of runs that are over, as the evidence that each would become, the latest first: whether their tags were written is in
+    /// doubt. A run whose process is gone is over, also where that is not recorded yet.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn evidence_in_doubt(
         &self,
-        entry: &str,
-        target: Option<&str>,
-    ) -> std::result::Result<Vec<Intent>, JournalError> {
-        let (entry, target) = (entry.to_owned(), target.map(str::to_owned));
-        self.read(move |db| list_intents_of_ended_runs(db, &entry, target.as_deref())).await
+        filter: &EvidenceFilter,
+    ) -> std::result::Result<Vec<EvidenceRecord>, JournalError> {
+        let (filter, path) = (filter.clone(), self.path().to_owned());
+        self.read(move |db| {
+            let open = queries::list_intents(db, &filter)?.into_iter();
+            let is_over = |(_, ended, lock): &(_, bool, String)| *ended || !owner::lives(&path, lock);
+            Ok(open.filter(is_over).map(|(record, ..)| record).collect())
+        })
+        .await
     }
 
-    /// How many intents there are of runs that are over, by entry; a run whose process is gone is over, also where that is not recorded yet.
-    ///
-    /// # Errors
-    /// [`JournalError`].
-    pub async fn count_open_intents(&self) -> std::result::Result<Vec<(String, u64)>, JournalError> {
-        let path = self.path().to_owned();
-        self.read(move |db| count_intents_of_runs_that_are_over(db, &path)).await
-    }
-
-    /// Completes an intent into evidence, because the target was found at `now` to have what it is about. One that is gone is none.
+    /// Completes an intent into evidence, because the target was found at `now` to have what it is about. False where it is open no longer:
+    /// another run has looked at it meanwhile.
     ///
     /// # Errors
     /// [`JournalError`]; the intent then stays open.
-    pub async fn confirm_intent(&self, intent: i64, now: DateTime<Utc>) -> std::result::Result<(), JournalError> {
+    pub async fn confirm_intent(&self, intent: i64, now: DateTime<Utc>) -> std::result::Result<bool, JournalError> {
         self.write(Promise::Kept, move |db| {
             complete_intent(db, intent, now)?;
             delete_intent(db, intent)
@@ -86,11 +88,11 @@ impl Journal {
         .await
     }
 
-    /// Drops an intent whose tag did not move.
+    /// Drops an intent whose tag did not move. False where it is open no longer.
     ///
     /// # Errors
     /// [`JournalError`]; the intent then stays open.
-    pub async fn drop_intent(&self, intent: i64) -> std::result::Result<(), JournalError> {
+    pub async fn drop_intent(&self, intent: i64) -> std::result::Result<bool, JournalError> {
         self.write(Promise::Hint, move |db| delete_intent(db, intent)).await
     }
 }
@@ -104,28 +106,15 @@ fn delete_intent_of(db: &Connection, run: RunId, arrival: &Arrival) -> Result<()
     execute_cached(db, statement, parameters).map(drop)
 }
 
-fn list_intents_of_ended_runs(db: &Connection, entry: &str, target: Option<&str>) -> Result<Vec<Intent>> {
+fn list_intents_of_ended_runs(db: &Connection) -> Result<Vec<Intent>> {
     let mut statement = db.prepare_cached(
         "SELECT intents.* FROM intents JOIN runs ON runs.id = intents.run
-         WHERE intents.entry = ?1 AND (?2 IS NULL OR target = ?2) AND runs.ended IS NOT NULL ORDER BY target, intents.id",
+         WHERE runs.ended IS NOT NULL ORDER BY target, intents.id",
     )?;
-    let read = |row: &Row<'_>| Ok(Intent { id: row.get("id")?, arrival: queries::read_arrival(row)? });
-    statement.query_map(params![entry, target], read)?.collect()
-}
-
-fn count_intents_of_runs_that_are_over(db: &Connection, journal: &Path) -> Result<Vec<(String, u64)>> {
-    let mut statement = db.prepare_cached(
-        "SELECT intents.entry AS entry, count(*) AS open, runs.ended IS NOT NULL AS is_over, lock
-         FROM intents JOIN runs ON runs.id = intents.run JOIN processes ON processes.id = runs.process GROUP BY runs.id",
-    )?;
-    let mut open = BTreeMap::new();
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        if row.get("is_over")? || !owner::lives(journal, &row.get::<_, String>("lock")?) {
-            *open.entry(row.get("entry")?).or_default() += queries::count(row, "open")?;
-        }
-    }
-    Ok(open.into_iter().collect())
+    let read = |row: &Row<'_>| {
+        Ok(Intent { id: row.get("id")?, entry: row.get("entry")?, arrival: queries::read_arrival(row)? })
+    };
+    statement.query_map([], read)?.collect()
 }
 
 fn complete_intent(db: &Connection, intent: i64, now: DateTime<Utc>) -> Result<()> {
@@ -134,15 +123,16 @@ fn complete_intent(db: &Connection, intent: i64, now: DateTime<Utc>) -> Result<(
     execute_cached(db, &statement, params![intent, text(now)]).map(drop)
 }
 
-fn delete_intent(db: &Connection, intent: i64) -> Result<()> {
-    execute_cached(db, "DELETE FROM intents WHERE id = ?1", [intent]).map(drop)
+/// Whether there was one.
+fn delete_intent(db: &Connection, intent: i64) -> Result<bool> {
+    execute_cached(db, "DELETE FROM intents WHERE id = ?1", [intent]).map(|count| count > 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{arrival, at, begun, place};
     use super::*;
-    use crate::journal::{EvidenceFilter, Outcome, RunEnd, TagCounts};
+    use crate::journal::{Outcome, RunEnd, TagCounts};
 
     async fn end(journal: &Journal, run: RunId) {
         let (outcome, tags) = (Outcome::Failed, TagCounts::default());
@@ -157,6 +147,10 @@ mod tests {
         found.into_iter().map(|record| (record.arrival, record.recovered)).collect()
     }
 
+    async fn in_doubt(journal: &Journal, filter: EvidenceFilter) -> Vec<Arrival> {
+        journal.evidence_in_doubt(&filter).await.unwrap().into_iter().map(|record| record.arrival).collect()
+    }
+
     #[tokio::test]
     async fn an_intent_goes_with_the_evidence_of_its_own_tag() {
         let place = place();
@@ -166,15 +160,16 @@ mod tests {
         for arrival in [&arrival("v1", 1), &arrival("v2", 2), &untagged] {
             journal.record_intent(run, "a", arrival).await.unwrap();
         }
-        assert_eq!(journal.open_intents("a", None).await.unwrap(), [], "the run is under way");
+        assert_eq!(journal.open_intents().await.unwrap(), [], "the run is under way");
         journal.record_arrival(run, "a", &arrival("v1", 1)).await.unwrap();
         journal.record_arrival(run, "a", &untagged).await.unwrap();
         end(&journal, run).await;
-        let open = journal.open_intents("a", None).await.unwrap();
+        let open = journal.open_intents().await.unwrap();
         assert_eq!(open.iter().map(|intent| &intent.arrival).collect::<Vec<_>>(), [&arrival("v2", 2)]);
-        assert_eq!(journal.open_intents("a", Some("elsewhere")).await.unwrap(), []);
-        assert_eq!(journal.open_intents("b", None).await.unwrap(), []);
-        assert_eq!(journal.count_open_intents().await.unwrap(), [("a".to_owned(), 1)]);
+        assert_eq!(open[0].entry, "a");
+        assert_eq!(in_doubt(&journal, EvidenceFilter::default()).await, [arrival("v2", 2)]);
+        let of_other = EvidenceFilter { entry: Some("b".to_owned()), ..EvidenceFilter::default() };
+        assert_eq!(in_doubt(&journal, of_other).await, []);
     }
 
     #[tokio::test]
@@ -186,13 +181,15 @@ mod tests {
         journal.record_intent(run, "a", &moved).await.unwrap();
         journal.record_intent(run, "a", &arrival("v2", 2)).await.unwrap();
         end(&journal, run).await;
-        let open = journal.open_intents("a", None).await.unwrap();
-        for _ in 0..2 {
-            journal.confirm_intent(open[0].id, at(30)).await.unwrap();
+        let open = journal.open_intents().await.unwrap();
+        for is_open in [true, false] {
+            assert_eq!(journal.confirm_intent(open[0].id, at(30)).await.unwrap(), is_open);
         }
-        journal.drop_intent(open[1].id).await.unwrap();
+        for is_open in [true, false] {
+            assert_eq!(journal.drop_intent(open[1].id).await.unwrap(), is_open);
+        }
         assert_eq!(evidence(&journal).await, [(moved, Some(at(30)))]);
-        assert_eq!(journal.open_intents("a", None).await.unwrap(), []);
+        assert_eq!(journal.open_intents().await.unwrap(), []);
     }
 
     #[tokio::test]
@@ -202,14 +199,14 @@ mod tests {
         let gone = Journal::open(&place.path).unwrap();
         let run = begun(&gone, "a", 0).await;
         gone.record_intent(run, "a", &arrival("v1", 1)).await.unwrap();
-        assert_eq!(journal.open_intents("a", None).await.unwrap(), [], "its process lives");
+        assert_eq!(journal.open_intents().await.unwrap(), [], "its process lives");
         drop(gone);
         assert_eq!(
-            journal.count_open_intents().await.unwrap(),
-            [("a".to_owned(), 1)],
-            "before anybody records the death"
+            in_doubt(&journal, EvidenceFilter::default()).await,
+            [arrival("v1", 1)],
+            "before its death is recorded"
         );
         begun(&journal, "a", 5).await;
-        assert_eq!(journal.open_intents("a", None).await.unwrap().len(), 1);
+        assert_eq!(journal.open_intents().await.unwrap().len(), 1);
     }
 }

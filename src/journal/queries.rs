@@ -324,25 +324,51 @@ pub(super) fn insert_arrival(db: &Connection, table: &str, run: RunId, entry: &s
     Ok(())
 }
 
-pub(super) fn list_evidence(db: &Connection, filter: &EvidenceFilter) -> Result<Vec<EvidenceRecord>> {
-    let mut statement = db.prepare_cached(
-        "SELECT * FROM evidence
+/// The rows of a table with the columns of [`ARRIVAL`] that meet an [`EvidenceFilter`], the latest first.
+fn filtered(table: &str) -> String {
+    format!(
+        "SELECT * FROM {table}
          WHERE (:entry IS NULL OR entry = :entry)
            AND (:reference IS NULL OR :reference IN (source, source || ':' || source_reference,
                source || '@' || source_digest, target, target || ':' || tag, target || '@' || digest))
            AND (:digest IS NULL OR digest LIKE :digest OR source_digest LIKE :digest)
            AND (:since IS NULL OR ended >= :since) AND (:until IS NULL OR ended < :until)
-         ORDER BY ended DESC, id DESC LIMIT :limit",
-    )?;
+         ORDER BY ended DESC, id DESC LIMIT :limit"
+    )
+}
+
+/// Runs a statement with the parameters of [`filtered`].
+fn query_filtered<T>(
+    db: &Connection,
+    statement: &str,
+    filter: &EvidenceFilter,
+    read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut statement = db.prepare_cached(statement)?;
     let rows = statement.query_map(
         named_params! {
             ":entry": filter.entry, ":reference": filter.reference,
             ":digest": filter.digest.as_ref().map(|prefix| prefix.like()),
             ":since": filter.since.map(text), ":until": filter.until.map(text), ":limit": limit(filter.limit),
         },
-        read_evidence,
+        read,
     )?;
     rows.collect()
+}
+
+pub(super) fn list_evidence(db: &Connection, filter: &EvidenceFilter) -> Result<Vec<EvidenceRecord>> {
+    query_filtered(db, &filtered("evidence"), filter, read_evidence)
+}
+
+/// The open intents, each with whether its run has ended and the lock that its process held while it lived.
+pub(super) fn list_intents(db: &Connection, filter: &EvidenceFilter) -> Result<Vec<(EvidenceRecord, bool, String)>> {
+    let statement = format!(
+        "SELECT open.*, NULL AS recovered, runs.ended IS NOT NULL AS is_over, lock FROM ({}) AS open
+         JOIN runs ON runs.id = open.run JOIN processes ON processes.id = runs.process
+         ORDER BY open.ended DESC, open.id DESC",
+        filtered("intents")
+    );
+    query_filtered(db, &statement, filter, |row| Ok((read_evidence(row)?, row.get("is_over")?, row.get("lock")?)))
 }
 
 pub(super) fn note_derived(db: &Connection, source: &Digest, platforms: &str, derived: &Digest) -> Result<()> {

@@ -275,6 +275,8 @@ pub struct EvidenceRecord {
 pub struct Intent {
     /// Its number.
     pub id: i64,
+    /// The entry whose run it is of.
+    pub entry: String,
     /// What was about to arrive. Its `ended` is the instant at which this was recorded.
     pub arrival: Arrival,
 }

@@ -106,6 +106,38 @@ fn a_copy_that_is_killed_after_the_write_has_its_evidence_after_the_next_to_the_
 }
 
 #[test]
+fn a_run_of_an_entry_completes_the_evidence_that_a_killed_copy_left_open() {
+    let scene = Scene::new();
+    images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
+    let (from, to) = (scene.source.host(), scene.target.host());
+    scene.site.configure(&[from, to], &format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"}}"));
+    scene.target.set(Fault::ManifestPutAnswerHeld);
+    let mut running = scene.site.start(&["copy", &format!("{from}/app:v1"), &format!("{to}/app")]);
+    running.wait_until("the tag", |_| scene.target.store().tag("app", "v1").map(drop));
+    running.kill();
+    scene.target.heal();
+    scene.site.once();
+    let evidence = scene.site.evidence(&[]);
+    let [row] = &evidence[..] else { panic!("{evidence:#?}") };
+    assert!(row["entry"] == "(copy)" && row["recovered"].is_string(), "{row:#}");
+}
+
+#[test]
+fn a_copy_whose_referrers_cannot_be_told_says_so_as_a_run_does_and_looks_again() {
+    let scene = Scene::new();
+    let image = images::small(Family::Oci, 1);
+    image.put(&scene.source, "app", Some("v1"));
+    images::sbom(&image, 1).put(&scene.source, "app", None);
+    scene.source.set(Fault::ReferrersAnswered { status: 500, times: 100 });
+    let report = parse(&scene.copy("app:v1", "app", &["--json"]).stdout);
+    assert_eq!(report["in_doubt"][0]["digest"], image.digest().to_string(), "{report:#}");
+    scene.source.heal();
+    let report = parse(&scene.copy("app:v1", "app", &["--json"]).expect_success().stdout);
+    assert_eq!((&report["in_doubt"], &report["tags"][0]["outcome"]), (&Value::Array(Vec::new()), &"kept".into()));
+    assert_eq!(scene.target.store().referrers("app", &image.digest()).len(), 1);
+}
+
+#[test]
 fn copies_of_one_image_at_once_do_not_wait_for_each_other() {
     let scene = Scene::new();
     images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));

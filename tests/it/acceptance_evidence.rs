@@ -188,3 +188,76 @@ fn a_daemon_that_could_not_record_the_end_of_a_run_runs_the_entry_again() {
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
 }
+
+impl Scene {
+    /// A `sync.yaml` with one entry under this name, to this repository of the target.
+    fn rename(&self, entry: &str, repository: &str) {
+        let (from, to) = (self.source.host(), self.target.host());
+        let entry = format!("- {{name: {entry}, source: \"{from}/app\", target: \"{to}/{repository}\"}}");
+        self.site.configure(&[from, to], &entry);
+    }
+}
+
+#[test]
+fn an_open_intent_of_a_renamed_entry_is_completed_by_the_new_name() {
+    let scene = Scene::new(&["v1"]);
+    scene.killed_after_a_write();
+    scene.rename("renamed", "app");
+    scene.site.once();
+    assert_eq!(scene.evidence(), [("v1".to_owned(), true, Value::Null)]);
+    assert_eq!(scene.site.evidence(&[])[0]["entry"], "app", "it is evidence of the run that was killed");
+    assert!(scene.site.run(&["evidence"]).expect_success().stderr.is_empty());
+}
+
+#[test]
+fn an_open_intent_of_an_entry_is_completed_by_a_tree_over_its_target() {
+    let scene = Scene::new(&["v1"]);
+    scene.killed_after_a_write();
+    let (from, to) = (scene.source.host(), scene.target.host());
+    scene.site.configure(&[from, to], &format!("- {{name: all, source: \"{from}/**\", target: \"{to}/**\"}}"));
+    scene.site.once();
+    assert_eq!(scene.evidence(), [("v1".to_owned(), true, Value::Null)]);
+}
+
+#[test]
+fn an_open_intent_at_a_target_without_an_entry_stays_in_doubt_by_name() {
+    let scene = Scene::new(&["v1"]);
+    scene.killed_after_a_write();
+    let digest = scene.target.store().tag("app", "v1").unwrap().to_string();
+    scene.rename("app", "elsewhere");
+    for _ in 0..2 {
+        let told = scene.site.run(&["once"]).expect_success().stderr;
+        let lines: Vec<&str> = told.lines().filter(|line| line.contains("no entry writes to this target")).collect();
+        let [line] = lines[..] else { panic!("{told}") };
+        assert!(line.contains(&format!("{}/app", scene.target.host())) && line.contains("v1"), "{line}");
+    }
+    let elsewhere = format!("{}/elsewhere", scene.target.host());
+    assert!(scene.site.evidence(&[]).iter().all(|row| row["target"] == elsewhere), "evidence is what is proven");
+    let [open] = &scene.site.evidence(&["--in-doubt"])[..] else { panic!("one is open") };
+    assert_eq!((&open["tag"], &open["digest"]), (&"v1".into(), &Value::from(digest.clone())));
+    let table = scene.site.run(&["evidence"]).expect_success().stdout;
+    assert!(table.split_once("in doubt:").is_some_and(|(_, open)| open.contains(&digest)), "{table}");
+    // A copy to that place completes it, as an entry does.
+    let (from, to) = (format!("{}/app:v1", scene.source.host()), format!("{}/app", scene.target.host()));
+    scene.site.run(&["copy", &from, &to]).expect_success();
+    assert_eq!(scene.site.evidence(&["--in-doubt"]), [] as [Value; 0]);
+    assert!(scene.evidence().contains(&("v1".to_owned(), true, Value::Null)), "{:?}", scene.evidence());
+}
+
+#[test]
+fn a_daemon_completes_open_intents_at_its_start_without_a_run() {
+    let scene = Scene::new(&["v1"]);
+    scene.killed_after_a_write();
+    // The last run of an entry of the new name was none that was interrupted: nothing begins by itself.
+    let (from, to) = (scene.source.host(), scene.target.host());
+    let plain = format!("\"{from}\": {{plain_http: true}}, \"{to}\": {{plain_http: true}}");
+    let daemon = format!("status: \"127.0.0.1:0\", control: \"{}\"", scene.site.path("control").display());
+    let entry = format!("- {{name: renamed, source: \"{from}/app\", target: \"{to}/app\"}}");
+    scene.site.configure_fully(&daemon, &plain, &entry);
+    let mut daemon = scene.site.start(&["run"]);
+    daemon.wait_until("the evidence", |_| (!scene.site.evidence(&[]).is_empty()).then_some(()));
+    daemon.signal("TERM");
+    daemon.wait(DEADLINE).expect_success();
+    assert_eq!(scene.evidence(), [("v1".to_owned(), true, Value::Null)]);
+    assert_eq!(scene.site.history(&[]).len(), 1, "only the run that was killed");
+}
