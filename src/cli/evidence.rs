@@ -12,7 +12,7 @@ use super::output::Output;
 use super::start::Context;
 use super::table::{Align, Table};
 use super::units;
-use crate::copy::event::Arrival;
+use crate::copy::event::{Arrival, ArrivalKind, LeftBehind};
 use crate::journal::{EvidenceFilter, EvidenceRecord, Journal};
 
 /// The arguments of `transship evidence`.
@@ -35,7 +35,7 @@ pub struct Evidence {
 /// The columns of the CSV. Others may be added behind them, none goes.
 const COLUMNS: &str = "id,run,entry,source,source_reference,source_digest,target,tag,digest,media_type,manifests,\
                        blobs_copied,blobs_mounted,blobs_found,bytes,source_identity,target_identity,started,ended,\
-                       previous,recovered";
+                       previous,recovered,kind,listed,left_behind";
 
 impl Evidence {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
@@ -93,13 +93,31 @@ fn print_in_doubt(records: &[EvidenceRecord], more: bool, output: &mut Output) -
             units::moment(arrival.ended),
             entry.clone(),
             destination(arrival),
-            arrival.digest.to_string(),
+            format!("{}{}", arrival.digest, mark(arrival)),
             arrival.previous.map(|previous| previous.short()).unwrap_or_default(),
             arrival.source.clone(),
         ]);
     }
     output.table(&table)?;
     if more { output.line("more is in doubt: --limit, --json or --csv shows it") } else { Ok(()) }
+}
+
+/// What a person is to know of the digest.
+fn mark(arrival: &Arrival) -> &'static str {
+    match arrival.kind {
+        ArrivalKind::Tag if arrival.source_digest == arrival.digest => "",
+        ArrivalKind::Tag => " (derived)",
+        ArrivalKind::KeptPrevious => " (kept)",
+        // Until it is written it is known by its subject.
+        ArrivalKind::ReferrersList if arrival.source_digest == arrival.digest => {
+            " (the subject of a list of referrers)"
+        }
+        ArrivalKind::ReferrersList => " (list of referrers)",
+    }
+}
+
+fn in_words(left: &LeftBehind) -> String {
+    format!("{}: {}", left.what, left.reason)
 }
 
 /// The target, with the tag if there is one.
@@ -122,19 +140,23 @@ fn print(records: &[EvidenceRecord], more: bool, output: &mut Output) -> io::Res
         ("BYTES", Align::Right),
     ]);
     for EvidenceRecord { entry, arrival, recovered, .. } in records {
-        let derived = if arrival.source_digest == arrival.digest { "" } else { " (derived)" };
         let recovered = if recovered.is_some() { " (recovered)" } else { "" };
         table.row([
             units::moment(arrival.ended),
             entry.clone(),
             destination(arrival),
-            format!("{}{derived}{recovered}", arrival.digest),
+            format!("{}{}{recovered}", arrival.digest, mark(arrival)),
             arrival.previous.map(|previous| previous.short()).unwrap_or_default(),
             arrival.source.clone(),
             units::bytes(arrival.bytes),
         ]);
     }
     output.table(&table)?;
+    for EvidenceRecord { arrival, .. } in records {
+        for left in &arrival.left_behind {
+            output.line(format!("left behind, not with {}: {}", destination(arrival), in_words(left)))?;
+        }
+    }
     if more { output.line("there is earlier evidence: --limit, --until, --json or --csv shows it") } else { Ok(()) }
 }
 
@@ -169,6 +191,9 @@ fn row(record: &EvidenceRecord) -> String {
         moment(arrival.ended),
         arrival.previous.map(|previous| previous.to_string()).unwrap_or_default(),
         recovered.map(moment).unwrap_or_default(),
+        arrival.kind.word().to_owned(),
+        arrival.listed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        arrival.left_behind.iter().map(in_words).collect::<Vec<_>>().join("; "),
     ];
     format!("{}\r\n", fields.map(quoted).join(","))
 }
@@ -197,11 +222,11 @@ mod tests {
         let digest = Digest::of(b"v1");
         let row = format!(
             "1,1,api,h/a,v1,{digest},t/a,v1,{digest},application/vnd.oci.image.manifest.v1+json,1,2,1,0,2048,anonymous,\
-             \"robot, \"\"the\"\" first\",2027-01-15T08:00:01.000Z,2027-01-15T08:00:02.000Z,{},",
+             \"robot, \"\"the\"\" first\",2027-01-15T08:00:01.000Z,2027-01-15T08:00:02.000Z,{},,tag,,",
             Digest::of(b"v0")
         );
         assert_eq!(paper.text(), format!("{COLUMNS}\r\n{row}\r\n"));
-        assert_eq!(COLUMNS.split(',').count(), 21);
+        assert_eq!(COLUMNS.split(',').count(), 24);
     }
 
     #[tokio::test]

@@ -128,6 +128,8 @@ pub(super) mod tests {
 
     fn arrival() -> Arrival {
         Arrival {
+            kind: crate::copy::event::ArrivalKind::Tag,
+            listed: Vec::new(),
             source: "h/a".into(),
             source_reference: crate::oci::ManifestRef::Tag("v1".parse().unwrap()),
             source_digest: Digest::of(b"v1"),

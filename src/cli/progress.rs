@@ -45,7 +45,7 @@ impl Progress {
             }
             Event::TransferFinished(transfer) => self.end(transfer),
             Event::TransferFailed(transfer, _) => self.end(transfer),
-            Event::SignatureArrived(_) => {}
+            Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_) => {}
         }
     }
 

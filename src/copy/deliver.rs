@@ -1,5 +1,6 @@
 //! One closure on its way to one target: waits for its blobs, writes its manifests children first and the tag last.
 
+mod arrivals;
 mod referrers;
 
 use std::collections::HashMap;
@@ -13,10 +14,11 @@ use futures_util::{FutureExt as _, TryStreamExt as _, stream};
 use tokio::sync::{oneshot, watch};
 use tracing::Span;
 
+use self::arrivals::with_manifest;
 use super::batch::{Destination, Order, Previous};
 use super::blob::{Trust, bring_again};
 use super::closure::Closure;
-use super::event::{Arrival, BlobCounts, BlobOutcome, Event, LeftBehind};
+use super::event::{Arrival, BlobOutcome, Event, LeftBehind};
 use super::flight::Room;
 use super::lane::Lane;
 use super::nodes::Node;
@@ -174,9 +176,9 @@ impl Delivery {
         }
         self.link(closure).await?;
         self.blobs_of(closure, &closure.root).await?;
-        self.intend(ledger, &closure.root, self.arrival(order, closure, previous)).await?;
+        self.intend(ledger, &with_manifest(self.arrival(order, closure, previous), &closure.root)).await?;
         if let Some(Previous { digest, under: Some(under) }) = previous {
-            self.keep(*digest, under).await?;
+            self.keep(order, *digest, under).await?;
         }
         self.link_root(closure).await?;
         self.write(closure, &closure.root, order.tag.as_ref()).await?;
@@ -184,18 +186,6 @@ impl Delivery {
             self.target().keep_root(&closure.root.manifest).await.map_err(CopyError::target)?;
         }
         Ok(self.arrival(order, closure, previous))
-    }
-
-    /// Records what the next write is to bring. Where that cannot be recorded nothing is written.
-    async fn intend(&self, ledger: Option<&dyn Ledger>, root: &Node, arrival: Arrival) -> Result<(), CopyError> {
-        let Some(ledger) = ledger else { return Ok(()) };
-        let bytes = arrival.bytes + root.manifest.bytes().len() as u64;
-        let arrival = Arrival { bytes, ..arrival };
-        ledger.intend(&arrival).await.map_err(|reason| CopyError::Unrecorded {
-            place: arrival.target,
-            subject: arrival.tag.map_or_else(|| arrival.digest.to_string(), |tag| tag.to_string()),
-            reason,
-        })
     }
 
     async fn write_with_tags(self: &Arc<Self>, closure: &Closure, node: &Arc<Node>) -> Result<(), CopyError> {
@@ -290,10 +280,10 @@ impl Delivery {
                 return Ok(());
             }
             let intended = self.signature_arrival(node, tag, there);
-            self.intend(self.batch.ledger(), node, intended).await?;
+            self.intend(self.batch.ledger(), &with_manifest(intended, node)).await?;
             self.write(closure, node, Some(tag)).await?;
             let arrival = self.signature_arrival(node, tag, there);
-            let arrival = Arrival { bytes: arrival.bytes + node.manifest.bytes().len() as u64, ..arrival };
+            let arrival = with_manifest(arrival, node);
             self.take_out(&arrival);
             self.batch.tell(Event::SignatureArrived(Box::new(arrival))).await;
             Ok(())
@@ -311,75 +301,5 @@ impl Delivery {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.bytes += node.manifest.bytes().len() as u64;
         Ok(link)
-    }
-
-    /// Keeps what the tag stood for under another tag, before the tag moves.
-    async fn keep(&self, previous: Digest, under: &Tag) -> Result<(), CopyError> {
-        let manifest = self.target().manifest(&previous.into()).await.map_err(CopyError::target)?;
-        self.target().push_manifest(&manifest, Some(under)).await.map(|_| ()).map_err(CopyError::target)
-    }
-
-    fn arrival(&self, order: &Order, closure: &Closure, previous: Option<&Previous>) -> Arrival {
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let (copied, mounted) = (tally.count(BlobOutcome::Copied), tally.count(BlobOutcome::Mounted));
-        let found = closure.blobs.saturating_sub(copied + mounted);
-        Arrival {
-            source_reference: order.reference.clone(),
-            source_digest: order.digest,
-            tag: order.tag.clone(),
-            previous: previous.map(|previous| previous.digest).filter(|_| order.tag.is_some()),
-            manifests: closure.manifests,
-            blobs: BlobCounts { copied, mounted, found },
-            bytes: tally.bytes,
-            left_behind: self.all_left_behind(closure),
-            ..self.arrival_of(&closure.root)
-        }
-    }
-
-    /// A signature's own evidence, without the bytes of its manifest.
-    fn signature_arrival(&self, node: &Node, tag: &Tag, previous: Option<Digest>) -> Arrival {
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut arrival =
-            Arrival { source_reference: tag.clone().into(), tag: Some(tag.clone()), previous, ..self.arrival_of(node) };
-        for blob in node.blobs() {
-            match tally.blobs.get(&blob.digest) {
-                Some(BlobOutcome::Copied) => {
-                    arrival.blobs.copied += 1;
-                    arrival.bytes += blob.size;
-                }
-                Some(BlobOutcome::Mounted) => arrival.blobs.mounted += 1,
-                Some(BlobOutcome::Found) | None => arrival.blobs.found += 1,
-            }
-        }
-        arrival
-    }
-
-    /// Takes the bytes of a signature out of those of the tag that it belongs to.
-    fn take_out(&self, arrival: &Arrival) {
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        tally.bytes = tally.bytes.saturating_sub(arrival.bytes);
-    }
-
-    /// What is the same for all evidence of one manifest.
-    fn arrival_of(&self, node: &Node) -> Arrival {
-        let (source, target) = (&self.batch.source, self.target());
-        Arrival {
-            source: source.place().to_owned(),
-            source_reference: node.digest().into(),
-            source_digest: node.digest(),
-            target: target.place().to_owned(),
-            tag: None,
-            previous: None,
-            digest: node.digest(),
-            media_type: node.manifest.media_type().clone(),
-            manifests: 1,
-            blobs: BlobCounts::default(),
-            bytes: 0,
-            source_identity: source.identity(),
-            target_identity: target.identity(),
-            left_behind: Vec::new(),
-            started: self.started,
-            ended: Utc::now(),
-        }
     }
 }

@@ -78,6 +78,9 @@ pub enum Event {
     TransferFailed(Arc<Transfer>, String),
     /// The tag of a signature was written, on the way to the tag that it belongs to.
     SignatureArrived(Box<Arrival>),
+    /// A tag was written that the order does not name: the one that keeps what a tag stood for, or a list of referrers. It has evidence, and
+    /// is no tag of the run's report.
+    AuxiliaryTagWritten(Box<Arrival>),
 }
 
 /// How many blobs of a closure came to the target in which way, each digest counted once.
@@ -92,7 +95,7 @@ pub struct BlobCounts {
 }
 
 /// Something that belongs to a digest, was wanted, and did not come with it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct LeftBehind {
     /// Its name: a referrer by its digest and that of its subject, a signature by its tag.
     pub what: String,
@@ -112,9 +115,44 @@ impl LeftBehind {
     }
 }
 
+/// The reason for which a tag was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArrivalKind {
+    /// The order is about it: a tag, or a digest without one, and signatures that came with it.
+    #[default]
+    Tag,
+    /// It keeps what a tag stood for before that moved: `TAG.previous-<12 hex>`. The bytes are the target's own.
+    KeptPrevious,
+    /// It is the list of what refers to a subject, `sha256-<hex>`, at a target that does not list referrers by itself.
+    ReferrersList,
+}
+
+impl ArrivalKind {
+    const ALL: [Self; 3] = [Self::Tag, Self::KeptPrevious, Self::ReferrersList];
+
+    /// The word for it, as it is in the journal, in JSON and in CSV: `tag`, `kept_previous` or `referrers_list`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tag => "tag",
+            Self::KeptPrevious => "kept_previous",
+            Self::ReferrersList => "referrers_list",
+        }
+    }
+
+    /// The kind that a word stands for.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+}
+
 /// The evidence that a digest arrived: its whole closure is at the target, verified, and the tag (if any) points at it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Arrival {
+    /// The reason for which the tag was written.
+    pub kind: ArrivalKind,
     /// The source repository.
     pub source: String,
     /// What was asked of the source.
@@ -126,7 +164,8 @@ pub struct Arrival {
     pub target: String,
     /// The tag that was written at the target, `None` for a copy by digest.
     pub tag: Option<Tag>,
-    /// The digest at the target. Differs from `source_digest` only for an index derived for some platforms.
+    /// The digest at the target. Differs from `source_digest` for an index derived for some platforms, and for a list of referrers: there
+    /// the source's digest is that of the subject. Before a list is written its digest is not known, and the subject's stands for it.
     pub digest: Digest,
     /// The digest that the tag had at the target before, by what the copy compared; `None` where there was none, or no tag.
     pub previous: Option<Digest>,
@@ -142,9 +181,10 @@ pub struct Arrival {
     pub source_identity: String,
     /// Who the target was written as.
     pub target_identity: String,
-    /// What belongs to the digest and was left behind: the digest arrived without it. The report of the run has it, and the evidence
-    /// that the journal keeps has not: a later run may bring it.
-    #[serde(skip)]
+    /// The referrers that were to be in a list of referrers after this write; none for other kinds. The journal keeps 1,000 at most.
+    pub listed: Vec<Digest>,
+    /// What belongs to the digest and was left behind when it arrived; a later run may have brought it since. The journal keeps 1,000 at
+    /// most, and then the count of the others.
     pub left_behind: Vec<LeftBehind>,
     /// When the copy began.
     pub started: DateTime<Utc>,

@@ -14,4 +14,7 @@ pub trait Ledger: fmt::Debug + Send + Sync {
     /// # Errors
     /// The reason in words why nothing was recorded; the copy then writes no tag.
     async fn intend(&self, arrival: &Arrival) -> Result<(), String>;
+
+    /// Takes an intent back: the target has what it had before, and nothing was written. One that cannot be taken back stays open.
+    async fn withdraw(&self, arrival: &Arrival);
 }

@@ -36,13 +36,18 @@ pub(super) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<
 
 /// Keeps the evidence that a tag or digest arrived, and tells of it.
 pub(super) async fn arrived(run: &Run<'_>, arrival: &Arrival, outcome: TagOutcome) {
+    record(run, arrival).await;
+    run.leave_behind(arrival);
+    run.settle(TagReport::arrived(arrival, outcome)).await;
+}
+
+/// Keeps the evidence alone.
+async fn record(run: &Run<'_>, arrival: &Arrival) {
     if let Some((journal, id)) = recorder(run)
         && let Err(error) = journal.record_arrival(id, run.errand.entry.name.as_str(), arrival).await
     {
         run.problem(format!("{}: the evidence is not recorded: {error}", arrival.target));
     }
-    run.leave_behind(arrival);
-    run.settle(TagReport::arrived(arrival, outcome)).await;
 }
 
 /// What the journal is to note of transfers, and has not answered yet. A run waits for an answer only at its end.
@@ -116,22 +121,24 @@ fn note(event: &Event) -> Option<TransferNote> {
         Event::TransferStarted(transfer) => (transfer, TransferState::Started),
         Event::TransferFinished(transfer) => (transfer, TransferState::Finished),
         Event::TransferFailed(transfer, why) => (transfer, TransferState::Failed(why.clone())),
-        // Told as a tag.
-        Event::SignatureArrived(_) => return None,
+        // These are tags.
+        Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_) => return None,
     };
     Some(TransferNote { transfer: transfer.clone(), state, at: Utc::now() })
 }
 
-/// Tells the front of transfers, and settles the signatures among the events, all at once.
+/// Tells the front of transfers, settles the signatures among the events, and records auxiliary tags, all at once.
 async fn pass_on(run: &Run<'_>, events: &mut Vec<Event>) {
-    let mut signatures = Vec::new();
+    let (mut signatures, mut auxiliary) = (Vec::new(), Vec::new());
     for event in events.drain(..) {
         match event {
             Event::SignatureArrived(arrival) => signatures.push(arrival),
+            Event::AuxiliaryTagWritten(arrival) => auxiliary.push(arrival),
             transfer => run.front.tell(run.errand.entry.name.as_str(), Happening::Transfer(transfer)).await,
         }
     }
-    future::join_all(signatures.iter().map(|arrival| arrived(run, arrival, TagOutcome::Copied))).await;
+    let signatures = future::join_all(signatures.iter().map(|arrival| arrived(run, arrival, TagOutcome::Copied)));
+    future::join(signatures, future::join_all(auxiliary.iter().map(|arrival| record(run, arrival)))).await;
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! A run does so at the targets of its own entry, and the daemon at its start at all of them. Which entry an intent is of does not matter:
 //! entries are renamed and removed, and what a target has is the same for whoever asks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -13,6 +13,7 @@ use super::pairs::source_of;
 use super::run::{Engine, Run};
 use super::{Behalf, OpenError};
 use crate::config::{Endpoint, Entry};
+use crate::copy::event::ArrivalKind;
 use crate::journal::{Intent, Journal, JournalError};
 use crate::oci::{Digest, ManifestRef};
 use crate::store::Target;
@@ -154,16 +155,30 @@ async fn recover_one(
     let reference = arrival.tag.clone().map_or(ManifestRef::Digest(arrival.digest), ManifestRef::Tag);
     let found = target.resolve(&reference).await.map_err(|error| error.to_string())?;
     let there = found.map(|descriptor| descriptor.digest);
-    let finding = judge(arrival.digest, arrival.previous, there);
-    let closed = match finding {
-        Finding::Arrived => journal.confirm_intent(intent.id, Utc::now()).await,
-        Finding::NeverHappened | Finding::Unknown => journal.drop_intent(intent.id).await,
+    let finding = match there {
+        Some(list) if arrival.kind == ArrivalKind::ReferrersList && there != arrival.previous => {
+            judge_list(target, list, &arrival.listed).await?
+        }
+        _ => judge(arrival.digest, arrival.previous, there),
+    };
+    let closed = match (finding, there) {
+        (Finding::Arrived, Some(digest)) => journal.confirm_intent(intent.id, digest, Utc::now()).await,
+        _ => journal.drop_intent(intent.id).await,
     };
     Ok(closed.map(|is_first| {
         if is_first {
             log_finding(intent, finding, there);
         }
     }))
+}
+
+/// Whether a list of referrers that is another one than before has what was to be written. Its digest was not known then.
+async fn judge_list(target: &dyn Target, list: Digest, intended: &[Digest]) -> Result<Finding, String> {
+    let manifest = target.manifest(&list.into()).await.map_err(|error| error.to_string())?;
+    let Ok(view) = manifest.view() else { return Ok(Finding::Unknown) };
+    let listed: HashSet<Digest> = view.manifests().iter().map(|referrer| referrer.digest).collect();
+    let has_all = intended.iter().all(|digest| listed.contains(digest));
+    Ok(if has_all { Finding::Arrived } else { Finding::Unknown })
 }
 
 fn log_finding(intent: &Intent, finding: Finding, there: Option<Digest>) {

@@ -73,7 +73,7 @@ impl UnderWay {
                 self.transfers.retain(|moving| !Arc::ptr_eq(&moving.transfer, &ended));
                 run.bytes = run.bytes.saturating_add(ended.sent());
             }
-            Happening::Transfer(Event::SignatureArrived(_)) => {}
+            Happening::Transfer(Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_)) => {}
         }
     }
 

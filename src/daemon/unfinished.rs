@@ -77,6 +77,12 @@ impl Ledger for Kept {
         let recorded = self.journal.record_intent(self.run, &self.entry, arrival).await;
         recorded.map_err(|error| error.to_string())
     }
+
+    async fn withdraw(&self, arrival: &Arrival) {
+        if let Err(error) = self.journal.withdraw_intent(self.run, arrival).await {
+            tracing::debug!(%error, "an intent of which nothing came stays open until the next run");
+        }
+    }
 }
 
 fn told(answer: Result<(), JournalError>) {

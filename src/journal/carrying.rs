@@ -6,7 +6,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _, Result, TransactionBehavior, params};
 
-use super::queries::{ARRIVAL, register_process};
+use super::arrivals::ARRIVAL;
+use super::queries::register_process;
 
 /// What rows are called in the journal that is open now, by kind and by what they were called where they were first written.
 #[derive(Debug, Clone)]
@@ -128,7 +129,7 @@ fn copy_arrivals(db: &Connection, table: &str, run: i64, new: i64) -> Result<()>
             "INSERT INTO main.{table} (run, {columns}) SELECT ?2, {columns} FROM saved.{table} AS mine
              WHERE run = ?1 AND NOT EXISTS (
                  SELECT 1 FROM main.{table} AS there WHERE there.run = ?2 AND there.target = mine.target
-                     AND there.tag IS mine.tag AND there.digest = mine.digest)"
+                     AND there.tag IS mine.tag AND there.digest = mine.digest AND there.listed IS mine.listed)"
         ),
         [run, new],
     )?;

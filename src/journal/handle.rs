@@ -21,7 +21,7 @@ use super::record::{
     Begun, EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation, Outcome, RunEnd, RunId, RunRecord,
     TagRecord, TransferNote, Trigger,
 };
-use super::{JournalError, schema};
+use super::{JournalError, arrivals, schema};
 use crate::oci::Digest;
 
 /// A handle to the journal, cheap to clone. When the last one is dropped, what was asked for is finished, and the file
@@ -279,7 +279,7 @@ impl Journal {
     /// [`JournalError`].
     pub async fn evidence(&self, filter: &EvidenceFilter) -> Result<Vec<EvidenceRecord>, JournalError> {
         let filter = filter.clone();
-        self.read(move |db| queries::list_evidence(db, &filter)).await
+        self.read(move |db| arrivals::list_evidence(db, &filter)).await
     }
 
     /// Writes a row to the disk, for the readiness probe.

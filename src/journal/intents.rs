@@ -7,12 +7,13 @@
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Result, Row, named_params, params};
 
+use super::arrivals::{self, ARRIVAL, insert_arrival, insert_evidence, listed_text};
 use super::group::Promise;
 use super::owner;
-use super::queries::{self, ARRIVAL, execute_cached, insert_arrival, insert_evidence, text};
+use super::queries::{self, execute_cached, text};
 use super::{EvidenceFilter, EvidenceRecord, Intent, Journal, JournalError, RunId};
 use crate::copy::event::Arrival;
-use crate::oci::Tag;
+use crate::oci::{Digest, Tag};
 
 impl Journal {
     /// Records what is about to arrive. When this returns, the intent is on the disk.
@@ -48,6 +49,15 @@ impl Journal {
         .await
     }
 
+    /// Takes an intent of a run back: nothing was written.
+    ///
+    /// # Errors
+    /// [`JournalError`]; the intent then stays open.
+    pub async fn withdraw_intent(&self, run: RunId, arrival: &Arrival) -> std::result::Result<(), JournalError> {
+        let arrival = arrival.clone();
+        self.write(Promise::Hint, move |db| delete_intent_of(db, run, &arrival)).await
+    }
+
     /// The intents of all runs that are over, by target and in the order in which they were recorded. Those of a run that is under way are
     /// its own.
     ///
@@ -68,21 +78,26 @@ impl Journal {
     ) -> std::result::Result<Vec<EvidenceRecord>, JournalError> {
         let (filter, path) = (filter.clone(), self.path().to_owned());
         self.read(move |db| {
-            let open = queries::list_intents(db, &filter)?.into_iter();
+            let open = arrivals::list_intents(db, &filter)?.into_iter();
             let is_over = |(_, ended, lock): &(_, bool, String)| *ended || !owner::lives(&path, lock);
             Ok(open.filter(is_over).map(|(record, ..)| record).collect())
         })
         .await
     }
 
-    /// Completes an intent into evidence, because the target was found at `now` to have what it is about. False where it is open no longer:
+    /// Completes an intent into evidence, because the target was found at `now` to have what it is about, under this digest. False where it is open no longer:
     /// another run has looked at it meanwhile.
     ///
     /// # Errors
     /// [`JournalError`]; the intent then stays open.
-    pub async fn confirm_intent(&self, intent: i64, now: DateTime<Utc>) -> std::result::Result<bool, JournalError> {
+    pub async fn confirm_intent(
+        &self,
+        intent: i64,
+        digest: Digest,
+        now: DateTime<Utc>,
+    ) -> std::result::Result<bool, JournalError> {
         self.write(Promise::Kept, move |db| {
-            complete_intent(db, intent, now)?;
+            complete_intent(db, intent, digest, now)?;
             delete_intent(db, intent)
         })
         .await
@@ -97,11 +112,13 @@ impl Journal {
     }
 }
 
+/// Deletes the intent that an arrival completes. A list of referrers is known by what it was to have: its digest was not known before.
 fn delete_intent_of(db: &Connection, run: RunId, arrival: &Arrival) -> Result<()> {
-    let statement = "DELETE FROM intents WHERE run = :run AND target = :target AND tag IS :tag AND digest = :digest";
+    let statement = "DELETE FROM intents WHERE run = :run AND target = :target AND tag IS :tag AND kind = :kind
+         AND CASE kind WHEN 'referrers_list' THEN listed IS :listed ELSE digest = :digest END";
     let parameters = named_params! {
         ":run": queries::by_now(db, run)?.0, ":target": arrival.target, ":tag": arrival.tag.as_ref().map(Tag::as_str),
-        ":digest": arrival.digest.to_string(),
+        ":kind": arrival.kind.word(), ":listed": listed_text(&arrival.listed), ":digest": arrival.digest.to_string(),
     };
     execute_cached(db, statement, parameters).map(drop)
 }
@@ -112,12 +129,14 @@ fn list_intents_of_ended_runs(db: &Connection) -> Result<Vec<Intent>> {
          WHERE runs.ended IS NOT NULL ORDER BY target, intents.id",
     )?;
     let read = |row: &Row<'_>| {
-        Ok(Intent { id: row.get("id")?, entry: row.get("entry")?, arrival: queries::read_arrival(row)? })
+        Ok(Intent { id: row.get("id")?, entry: row.get("entry")?, arrival: arrivals::read_arrival(row)? })
     };
     statement.query_map([], read)?.collect()
 }
 
-fn complete_intent(db: &Connection, intent: i64, now: DateTime<Utc>) -> Result<()> {
+fn complete_intent(db: &Connection, intent: i64, digest: Digest, now: DateTime<Utc>) -> Result<()> {
+    // The digest of a list of referrers was not known before.
+    execute_cached(db, "UPDATE intents SET digest = ?2 WHERE id = ?1", params![intent, digest.to_string()])?;
     let statement =
         format!("INSERT INTO evidence ({ARRIVAL}, recovered) SELECT {ARRIVAL}, ?2 FROM intents WHERE id = ?1");
     execute_cached(db, &statement, params![intent, text(now)]).map(drop)
@@ -132,6 +151,7 @@ fn delete_intent(db: &Connection, intent: i64) -> Result<bool> {
 mod tests {
     use super::super::tests::{arrival, at, begun, place};
     use super::*;
+    use crate::copy::event::{ArrivalKind, LeftBehind};
     use crate::journal::{Outcome, RunEnd, TagCounts};
 
     async fn end(journal: &Journal, run: RunId) {
@@ -183,7 +203,7 @@ mod tests {
         end(&journal, run).await;
         let open = journal.open_intents().await.unwrap();
         for is_open in [true, false] {
-            assert_eq!(journal.confirm_intent(open[0].id, at(30)).await.unwrap(), is_open);
+            assert_eq!(journal.confirm_intent(open[0].id, open[0].arrival.digest, at(30)).await.unwrap(), is_open);
         }
         for is_open in [true, false] {
             assert_eq!(journal.drop_intent(open[1].id).await.unwrap(), is_open);
@@ -208,5 +228,46 @@ mod tests {
         );
         begun(&journal, "a", 5).await;
         assert_eq!(journal.open_intents().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_intent_of_a_list_goes_with_the_evidence_of_what_it_was_to_have() {
+        let place = place();
+        let journal = Journal::open(&place.path).unwrap();
+        let run = begun(&journal, "a", 0).await;
+        let digest = |name: &str| Digest::of(name.as_bytes());
+        let list = |listed: &[&str]| Arrival {
+            kind: ArrivalKind::ReferrersList,
+            listed: listed.iter().map(|name| digest(name)).collect(),
+            ..arrival("v1", 1)
+        };
+        for intended in [list(&["a"]), list(&["a", "b"]), list(&["c"]), arrival("v1", 1)] {
+            journal.record_intent(run, "a", &intended).await.unwrap();
+        }
+        let written = Arrival { digest: digest("written"), ..list(&["a", "b"]) };
+        journal.record_arrival(run, "a", &written).await.unwrap();
+        journal.withdraw_intent(run, &list(&["c"])).await.unwrap();
+        end(&journal, run).await;
+        let open = journal.open_intents().await.unwrap();
+        assert_eq!(
+            open.iter().map(|intent| intent.arrival.clone()).collect::<Vec<_>>(),
+            [list(&["a"]), arrival("v1", 1)]
+        );
+        assert!(journal.confirm_intent(open[0].id, digest("found"), at(30)).await.unwrap());
+        let found = Arrival { digest: digest("found"), ..list(&["a"]) };
+        assert_eq!(evidence(&journal).await, [(found, Some(at(30))), (written, None)]);
+    }
+
+    #[tokio::test]
+    async fn what_is_left_behind_is_kept_up_to_a_thousand_with_the_count_of_the_rest() {
+        let place = place();
+        let journal = Journal::open(&place.path).unwrap();
+        let run = begun(&journal, "a", 0).await;
+        let left = |at: usize| LeftBehind { what: format!("referrer {at}"), reason: "denied ".repeat(1000) };
+        let many = Arrival { left_behind: (0..1500).map(left).collect(), ..arrival("v1", 1) };
+        journal.record_arrival(run, "a", &many).await.unwrap();
+        let [(kept, _)] = &evidence(&journal).await[..] else { panic!("one row") };
+        assert_eq!((kept.left_behind.len(), kept.left_behind[1000].what.as_str()), (1001, "500 more"));
+        assert_eq!(kept.left_behind[0].reason.len(), 2000);
     }
 }

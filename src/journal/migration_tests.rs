@@ -6,6 +6,7 @@ use rusqlite::Connection;
 
 use super::tests::{arrival, at, begun, place};
 use super::*;
+use crate::copy::event::{Arrival, ArrivalKind, LeftBehind};
 use crate::oci::Digest;
 
 /// A journal of version `version` with a run, evidence of it and a tag that it saw; from version 5 on with a notice that waits and what its
@@ -28,6 +29,15 @@ fn old_journal(path: &Path, version: usize) {
              '2026-05-09T00:00:00.000000Z', '2026-05-09T00:00:00.000000Z');"
     ))
     .unwrap();
+    if version >= 7 {
+        db.execute_batch(&format!(
+            "INSERT INTO intents (run, entry, source, source_reference, source_digest, target, tag, digest, media_type, manifests,
+                 blobs_copied, blobs_mounted, blobs_found, bytes, source_identity, target_identity, started, ended)
+                 VALUES (1, 'a', 'h/a', 'v0', '{digest}', 't/a', 'v0', '{digest}', 'm', 1, 2, 3, 4, 5, 'x', 'y',
+                         '2026-05-09T00:00:00.000000Z', '2026-05-09T00:00:30.000000Z');"
+        ))
+        .unwrap();
+    }
     if version >= 5 {
         db.execute_batch(
             "INSERT INTO notices (message, receiver, subject, event, body, made)
@@ -41,7 +51,7 @@ fn old_journal(path: &Path, version: usize) {
 #[tokio::test]
 async fn a_journal_of_each_earlier_version_keeps_its_rows_and_takes_new_ones() {
     let versions = 1..schema::LADDER.len();
-    assert!(versions.len() >= 7, "{versions:?}");
+    assert!(versions.len() >= 9, "{versions:?}");
     for version in versions {
         let place = place();
         old_journal(&place.path, version);
@@ -52,6 +62,13 @@ async fn a_journal_of_each_earlier_version_keeps_its_rows_and_takes_new_ones() {
         let [old] = &journal.evidence(&EvidenceFilter::default()).await.unwrap()[..] else { panic!("{version}") };
         assert_eq!((old.arrival.previous, old.recovered, old.arrival.bytes), (None, None, 5), "{version}");
         assert_eq!(old.arrival.digest, Digest::of(b"old"));
+        assert_eq!((old.arrival.kind, old.arrival.left_behind.len()), (ArrivalKind::Tag, 0), "{version}");
+        let open = journal.open_intents().await.unwrap();
+        assert_eq!(open.len(), usize::from(version >= 7), "{version}");
+        for intent in open {
+            assert_eq!((intent.arrival.kind, intent.arrival.listed.len()), (ArrivalKind::Tag, 0));
+            assert!(journal.drop_intent(intent.id).await.unwrap());
+        }
         let runs = journal.history(&HistoryFilter::default()).await.unwrap();
         assert_eq!((runs.len(), runs[0].tags.copied, runs[0].outcome), (1, 1, Some(Outcome::Succeeded)), "{version}");
         assert_eq!(journal.last_selection("a").await.unwrap().len(), 1, "{version}");
@@ -63,12 +80,15 @@ async fn a_journal_of_each_earlier_version_keeps_its_rows_and_takes_new_ones() {
         }
         for entry in ["a", COPY] {
             let run = begun(&journal, entry, 1).await;
-            let moved = crate::copy::event::Arrival { previous: Some(Digest::of(b"old")), ..arrival("v1", 2) };
+            let left_behind = vec![LeftBehind { what: "a signature".into(), reason: "denied".into() }];
+            let moved = Arrival { previous: Some(Digest::of(b"old")), left_behind, ..arrival("v1", 2) };
             journal.record_intent(run, entry, &moved).await.unwrap();
             journal.record_arrival(run, entry, &moved).await.unwrap();
         }
         begun(&journal, COPY, 3).await;
-        assert_eq!(journal.evidence(&EvidenceFilter::default()).await.unwrap().len(), 3, "{version}");
+        let evidence = journal.evidence(&EvidenceFilter::default()).await.unwrap();
+        let left_behind: Vec<usize> = evidence.iter().map(|record| record.arrival.left_behind.len()).collect();
+        assert_eq!(left_behind, [1, 1, 0], "{version}");
         let other = journal.begin_run("a", Trigger::Hand, at(4)).await.unwrap();
         assert!(matches!(other, Begun::AlreadyRunning { .. }), "{version}: {other:?}");
     }

@@ -1,8 +1,9 @@
 //! The journal: what ran, what was seen, what is in flight and what arrived, in one SQLite file.
 //!
-//! Every SQL statement of the program stands in `queries.rs`, `carrying.rs`, `intents.rs`, `notices.rs`, `quotas.rs`, `streaks.rs`, `prune.rs`, `pauses.rs`, `referrer_checks.rs` and `lookback/`, and the schema in `schema.rs`. One thread owns the
+//! Every SQL statement of the program stands in `queries.rs`, `arrivals.rs`, `carrying.rs`, `intents.rs`, `notices.rs`, `quotas.rs`, `streaks.rs`, `prune.rs`, `pauses.rs`, `referrer_checks.rs` and `lookback/`, and the schema in `schema.rs`. One thread owns the
 //! connection; [`Journal`] is a handle to it. There is no column for a secret: identities are user names.
 
+mod arrivals;
 mod carrying;
 mod error;
 mod file;

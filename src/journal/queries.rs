@@ -9,11 +9,11 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, named_pa
 
 use super::carrying::{RUN, renumbered};
 use super::record::{
-    COPY, EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation, Outcome, RunEnd, RunId, RunRecord,
-    TagCounts, TagRecord, TransferNote, TransferState, Trigger,
+    COPY, HistoryFilter, LastEnds, Observation, Outcome, RunEnd, RunId, RunRecord, TagCounts, TagRecord, TransferNote,
+    TransferState, Trigger,
 };
-use crate::copy::event::{Arrival, BlobCounts, Transfer};
-use crate::oci::{Digest, ManifestRef, MediaType, Tag};
+use crate::copy::event::Transfer;
+use crate::oci::Digest;
 
 /// A process that may be gone.
 pub(super) struct Process {
@@ -289,88 +289,6 @@ fn end_transfer(
     Ok(())
 }
 
-/// The columns that evidence and intents share.
-pub(super) const ARRIVAL: &str = "run, entry, source, source_reference, source_digest, target, tag, previous, digest,
-    media_type, manifests, blobs_copied, blobs_mounted, blobs_found, bytes, source_identity, target_identity, started, ended";
-
-pub(super) fn insert_evidence(db: &Connection, run: RunId, entry: &str, arrival: &Arrival) -> Result<()> {
-    insert_arrival(db, "evidence", run, entry, arrival)
-}
-
-/// Writes an arrival into one of the tables that have the columns of [`ARRIVAL`].
-pub(super) fn insert_arrival(db: &Connection, table: &str, run: RunId, entry: &str, arrival: &Arrival) -> Result<()> {
-    let run = by_now(db, run)?;
-    execute_cached(
-        db,
-        &format!(
-            "INSERT INTO {table} ({ARRIVAL})
-             VALUES (:run, :entry, :source, :source_reference, :source_digest, :target, :tag, :previous, :digest,
-                :media_type, :manifests, :copied, :mounted, :found, :bytes, :source_identity, :target_identity, :started,
-                :ended)"
-        ),
-        named_params! {
-            ":run": run.0, ":entry": entry, ":source": arrival.source,
-            ":source_reference": arrival.source_reference.to_string(),
-            ":source_digest": arrival.source_digest.to_string(), ":target": arrival.target,
-            ":tag": arrival.tag.as_ref().map(Tag::as_str), ":digest": arrival.digest.to_string(),
-            ":previous": arrival.previous.map(|digest| digest.to_string()),
-            ":media_type": arrival.media_type.as_str(), ":manifests": number(arrival.manifests),
-            ":copied": number(arrival.blobs.copied), ":mounted": number(arrival.blobs.mounted),
-            ":found": number(arrival.blobs.found), ":bytes": number(arrival.bytes),
-            ":source_identity": arrival.source_identity, ":target_identity": arrival.target_identity,
-            ":started": text(arrival.started), ":ended": text(arrival.ended),
-        },
-    )?;
-    Ok(())
-}
-
-/// The rows of a table with the columns of [`ARRIVAL`] that meet an [`EvidenceFilter`], the latest first.
-fn filtered(table: &str) -> String {
-    format!(
-        "SELECT * FROM {table}
-         WHERE (:entry IS NULL OR entry = :entry)
-           AND (:reference IS NULL OR :reference IN (source, source || ':' || source_reference,
-               source || '@' || source_digest, target, target || ':' || tag, target || '@' || digest))
-           AND (:digest IS NULL OR digest LIKE :digest OR source_digest LIKE :digest)
-           AND (:since IS NULL OR ended >= :since) AND (:until IS NULL OR ended < :until)
-         ORDER BY ended DESC, id DESC LIMIT :limit"
-    )
-}
-
-/// Runs a statement with the parameters of [`filtered`].
-fn query_filtered<T>(
-    db: &Connection,
-    statement: &str,
-    filter: &EvidenceFilter,
-    read: impl FnMut(&Row<'_>) -> Result<T>,
-) -> Result<Vec<T>> {
-    let mut statement = db.prepare_cached(statement)?;
-    let rows = statement.query_map(
-        named_params! {
-            ":entry": filter.entry, ":reference": filter.reference,
-            ":digest": filter.digest.as_ref().map(|prefix| prefix.like()),
-            ":since": filter.since.map(text), ":until": filter.until.map(text), ":limit": limit(filter.limit),
-        },
-        read,
-    )?;
-    rows.collect()
-}
-
-pub(super) fn list_evidence(db: &Connection, filter: &EvidenceFilter) -> Result<Vec<EvidenceRecord>> {
-    query_filtered(db, &filtered("evidence"), filter, read_evidence)
-}
-
-/// The open intents, each with whether its run has ended and the lock that its process held while it lived.
-pub(super) fn list_intents(db: &Connection, filter: &EvidenceFilter) -> Result<Vec<(EvidenceRecord, bool, String)>> {
-    let statement = format!(
-        "SELECT open.*, NULL AS recovered, runs.ended IS NOT NULL AS is_over, lock FROM ({}) AS open
-         JOIN runs ON runs.id = open.run JOIN processes ON processes.id = runs.process
-         ORDER BY open.ended DESC, open.id DESC",
-        filtered("intents")
-    );
-    query_filtered(db, &statement, filter, |row| Ok((read_evidence(row)?, row.get("is_over")?, row.get("lock")?)))
-}
-
 pub(super) fn note_derived(db: &Connection, source: &Digest, platforms: &str, derived: &Digest) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT INTO derived (source_digest, platforms, derived_digest) VALUES (?1, ?2, ?3)
@@ -439,42 +357,6 @@ pub(super) fn outcome(row: &Row<'_>) -> Result<Option<Outcome>> {
     word.map(|word| Outcome::read(&word).ok_or_else(|| unreadable(row, "outcome", &word))).transpose()
 }
 
-pub(super) fn read_evidence(row: &Row<'_>) -> Result<EvidenceRecord> {
-    let (arrival, recovered) = (read_arrival(row)?, parsed_if_any(row, "recovered")?);
-    Ok(EvidenceRecord { id: row.get("id")?, run: RunId(row.get("run")?), entry: row.get("entry")?, arrival, recovered })
-}
-
-/// The columns of [`ARRIVAL`] but the run and the entry.
-pub(super) fn read_arrival(row: &Row<'_>) -> Result<Arrival> {
-    let reference: String = row.get("source_reference")?;
-    let source_reference = match reference.parse::<Digest>() {
-        Ok(digest) => ManifestRef::Digest(digest),
-        Err(_) => ManifestRef::Tag(parsed(row, "source_reference")?),
-    };
-    Ok(Arrival {
-        source: row.get("source")?,
-        source_reference,
-        source_digest: parsed(row, "source_digest")?,
-        target: row.get("target")?,
-        tag: parsed_if_any(row, "tag")?,
-        previous: parsed_if_any(row, "previous")?,
-        digest: parsed(row, "digest")?,
-        media_type: MediaType::new(&row.get::<_, String>("media_type")?),
-        manifests: count(row, "manifests")?,
-        blobs: BlobCounts {
-            copied: count(row, "blobs_copied")?,
-            mounted: count(row, "blobs_mounted")?,
-            found: count(row, "blobs_found")?,
-        },
-        bytes: count(row, "bytes")?,
-        source_identity: row.get("source_identity")?,
-        target_identity: row.get("target_identity")?,
-        left_behind: Vec::new(),
-        started: parsed(row, "started")?,
-        ended: parsed(row, "ended")?,
-    })
-}
-
 pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(row: &Row<'_>, column: &str) -> Result<T> {
     let text: String = row.get(column)?;
     text.parse().map_err(|_| unreadable(row, column, &text))
@@ -485,7 +367,7 @@ pub(super) fn parsed_if_any<T: FromStr<Err: fmt::Display>>(row: &Row<'_>, column
     text.map(|text| text.parse().map_err(|_| unreadable(row, column, &text))).transpose()
 }
 
-fn unreadable(row: &Row<'_>, column: &str, text: &str) -> rusqlite::Error {
+pub(super) fn unreadable(row: &Row<'_>, column: &str, text: &str) -> rusqlite::Error {
     let at = row.as_ref().column_index(column).unwrap_or_default();
     let reason = format!("column {column} holds {text:?}");
     rusqlite::Error::FromSqlConversionFailure(at, Type::Text, reason.into())
@@ -506,11 +388,11 @@ pub(super) fn count(row: &Row<'_>, column: &str) -> Result<u64> {
 }
 
 /// SQLite takes a negative limit as none.
-fn limit(limit: Option<u32>) -> i64 {
+pub(super) fn limit(limit: Option<u32>) -> i64 {
     limit.map_or(-1, i64::from)
 }
 
 /// An error's text as far as a person would read it.
-fn bounded(error: &str) -> String {
+pub(super) fn bounded(error: &str) -> String {
     error.chars().take(2000).collect()
 }

@@ -225,6 +225,15 @@ CREATE INDEX notice_effects_by_notice ON notice_effects (notice);
 -- How many bytes an upload has, and the state of their hash, when the chunk has arrived that was about to be sent.
 ALTER TABLE uploads ADD COLUMN ahead INTEGER;
 ALTER TABLE uploads ADD COLUMN ahead_hashed BLOB;
+", "
+-- The reason for which a tag was written; the digests that a list of referrers was to have (JSON, an array of texts); and what was left
+-- behind (JSON, an array of objects of `what` and `reason`).
+ALTER TABLE evidence ADD COLUMN kind TEXT NOT NULL DEFAULT 'tag';
+ALTER TABLE evidence ADD COLUMN listed TEXT;
+ALTER TABLE evidence ADD COLUMN left_behind TEXT;
+ALTER TABLE intents ADD COLUMN kind TEXT NOT NULL DEFAULT 'tag';
+ALTER TABLE intents ADD COLUMN listed TEXT;
+ALTER TABLE intents ADD COLUMN left_behind TEXT;
 "];
 
 /// Brings the journal to the top of `ladder`, whole rungs at a time.

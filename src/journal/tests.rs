@@ -54,6 +54,8 @@ async fn note(journal: &Journal, run: RunId, transfer: &Arc<Transfer>, state: Tr
 pub(super) fn arrival(name: &str, minute: i64) -> Arrival {
     let digest = Digest::of(name.as_bytes());
     Arrival {
+        kind: crate::copy::event::ArrivalKind::Tag,
+        listed: Vec::new(),
         source: "docker.io/library/python".into(),
         source_reference: tag(name).into(),
         source_digest: digest,

@@ -1,12 +1,14 @@
 //! No tag moves without evidence: not where the process is killed right after the write, and not where the journal cannot be written.
 
+use std::collections::BTreeSet;
+
 use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::support::http;
 use crate::support::images::{self, Family};
 use crate::support::programs::DEADLINE;
-use crate::support::registry::{Fault, Server};
+use crate::support::registry::{Fault, Server, Setup};
 use crate::support::site::Site;
 
 /// Two registries and an entry `app` between them, with these tags at the source.
@@ -260,4 +262,111 @@ fn a_daemon_completes_open_intents_at_its_start_without_a_run() {
     daemon.wait(DEADLINE).expect_success();
     assert_eq!(scene.evidence(), [("v1".to_owned(), true, Value::Null)]);
     assert_eq!(scene.site.history(&[]).len(), 1, "only the run that was killed");
+}
+
+/// A target that lists no referrers by itself, with `v1` from a first run by an entry that keeps what a tag stood for. At the source `v1` has
+/// moved since to an image with an SBOM.
+fn moved_with_an_sbom() -> (Scene, images::Image) {
+    let (source, target) = (Server::start(), Server::with(Setup { referrers_api: false, ..Setup::default() }));
+    let scene = Scene { source, target, site: Site::new() };
+    images::small(Family::Oci, 1).put(&scene.source, "app", Some("v1"));
+    let (from, to) = (scene.source.host(), scene.target.host());
+    let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\", overwrite: keep_previous}}");
+    scene.site.configure(&[from, to], &entry);
+    scene.site.once();
+    let moved = images::small(Family::Oci, 2);
+    moved.put(&scene.source, "app", Some("v1"));
+    images::sbom(&moved, 1).put(&scene.source, "app", None);
+    (scene, moved)
+}
+
+impl Scene {
+    /// Asserts that the evidence has each tag of the target with its digest, and that nothing is in doubt.
+    #[track_caller]
+    fn assert_all_has_evidence(&self, instant: &str) {
+        let rows = self.site.evidence(&[]);
+        let known: BTreeSet<_> =
+            rows.iter().map(|row| (row["tag"].as_str().unwrap(), row["digest"].as_str().unwrap())).collect();
+        for (tag, digest) in self.target.store().tags("app").unwrap() {
+            assert!(
+                known.contains(&(tag.as_str(), digest.to_string().as_str())),
+                "{instant}: {tag} {digest}: {known:#?}"
+            );
+        }
+        assert_eq!(self.site.evidence(&["--in-doubt"]), [] as [Value; 0], "{instant}");
+    }
+
+    /// The only evidence of a kind.
+    #[track_caller]
+    fn only(&self, kind: &str) -> Value {
+        let rows = self.site.evidence(&[]);
+        let of_kind: Vec<&Value> = rows.iter().filter(|row| row["kind"] == kind).collect();
+        let [row] = of_kind[..] else { panic!("{kind}: {rows:#?}") };
+        row.clone()
+    }
+}
+
+#[test]
+fn a_kept_tag_and_a_list_of_referrers_have_evidence_of_their_own_kinds() {
+    let (scene, moved) = moved_with_an_sbom();
+    let before = scene.target.store().tag("app", "v1").unwrap().to_string();
+    scene.site.once();
+    scene.assert_all_has_evidence("without a kill");
+    let kept = scene.only("kept_previous");
+    assert_eq!((kept["digest"].as_str(), &kept["source"]), (Some(before.as_str()), &kept["target"]));
+    let list = scene.only("referrers_list");
+    let sbom = images::sbom(&moved, 1).digest().to_string();
+    assert_eq!((&list["listed"], &list["previous"]), (&Value::from(vec![sbom]), &Value::Null));
+    assert_eq!(list["source_digest"], moved.digest().to_string(), "of its subject");
+    assert_eq!(scene.site.history(&[])[0]["tags"]["copied"], 1, "they are no tags of the run");
+    let table = scene.site.run(&["evidence"]).expect_success().stdout;
+    assert!(table.contains(" (kept)") && table.contains(" (list of referrers)"), "{table}");
+    // A list that grows has the digest before in its evidence.
+    images::sbom(&moved, 2).put(&scene.source, "app", None);
+    let (from, to) = (format!("{}/app:v1", scene.source.host()), format!("{}/app", scene.target.host()));
+    scene.site.run(&["copy", &from, &to, "--again"]).expect_success();
+    scene.assert_all_has_evidence("after another SBOM");
+    assert_eq!(scene.site.evidence(&[])[0]["previous"], list["digest"]);
+    let rows = scene.site.evidence(&[]).len();
+    scene.site.run(&["copy", &from, &to, "--again"]).expect_success();
+    scene.assert_all_has_evidence("after a list that had all of it");
+    assert_eq!(scene.site.evidence(&[]).len(), rows, "nothing was written");
+}
+
+#[test]
+fn a_kill_right_after_a_kept_tag_or_a_list_is_written_leaves_no_gap() {
+    for (part, kind) in [("/sha256-", "referrers_list"), (".previous-", "kept_previous")] {
+        let (scene, _) = moved_with_an_sbom();
+        scene.target.set(Fault::ManifestPutAnswerHeldFor(part));
+        let is_there = || scene.arrived().iter().any(|tag| format!("/{tag}").contains(part));
+        let mut running = scene.site.start(&["once"]);
+        running.wait_until("the write", |_| is_there().then_some(()));
+        running.kill();
+        scene.target.heal();
+        let open = scene.site.evidence(&["--in-doubt"]);
+        assert!(open.iter().any(|row| row["kind"] == kind), "{kind}: {open:#?}");
+        scene.site.once();
+        scene.assert_all_has_evidence(kind);
+        let recovered = |row: &&Value| row["kind"] == kind && row["recovered"].is_string();
+        assert_eq!(scene.site.evidence(&[]).iter().filter(recovered).count(), 1, "{kind}");
+    }
+}
+
+#[test]
+fn what_is_left_behind_is_in_the_evidence_of_its_tag() {
+    let scene = Scene::new(&["v1"]);
+    let image = images::small(Family::Oci, 1);
+    let sbom = images::sbom(&image, 1);
+    sbom.put(&scene.source, "app", None);
+    scene.target.set(Fault::ManifestPutFailsFor(sbom.digest().to_string()));
+    assert_eq!(scene.site.run(&["once"]).code(), 4);
+    let [row] = &scene.site.evidence(&[])[..] else { panic!("one tag") };
+    let what = format!("referrer {} of {}", sbom.digest(), image.digest());
+    assert_eq!(row["left_behind"][0]["what"], what, "{row:#}");
+    let reason = row["left_behind"][0]["reason"].as_str().unwrap();
+    let table = scene.site.run(&["evidence"]).expect_success().stdout;
+    let line = format!("left behind, not with {}/app:v1: {what}: {reason}", scene.target.host());
+    assert!(table.lines().any(|shown| shown == line), "{line} is not in {table}");
+    let csv = scene.site.run(&["evidence", "--csv"]).expect_success().stdout;
+    assert!(csv.contains(&what), "{csv}");
 }

@@ -67,7 +67,7 @@ impl Delivery {
             let linked = match list.manifests.len() == full {
                 true => self.link_once(subject, None, &list).await,
                 // The rest may come with another tag, and is linked then.
-                false => self.link_some(subject, &list).await,
+                false => self.link_recorded(subject, &list).await,
             };
             match linked {
                 Err(error) if !self.is_over(&error) => {
@@ -105,13 +105,9 @@ impl Delivery {
         self.link_once(subject, Some(root.digest()), &list).await
     }
 
-    async fn link_some(&self, subject: Digest, list: &Referrers) -> Result<(), CopyError> {
-        self.target().link_referrers(&subject, list).await.map_err(CopyError::target)
-    }
-
     /// Once in a batch for a subject's whole list, and for each root that refers to it.
     async fn link_once(&self, subject: Digest, root: Option<Digest>, list: &Referrers) -> Result<(), CopyError> {
-        let link = || async { self.target().link_referrers(&subject, list).await.map_err(CopyError::target) };
+        let link = || self.link_recorded(subject, list);
         self.destination().linked(subject, root).get_or_try_init(link).await.map(|_| ())
     }
 }

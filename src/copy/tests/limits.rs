@@ -274,7 +274,7 @@ async fn every_transfer_that_is_told_to_begin_is_told_to_end() {
                 assert_eq!(transfer.sent(), transfer.size);
             }
             Event::TransferFailed(..) => failed += 1,
-            Event::SignatureArrived(_) => panic!("there is none"),
+            Event::SignatureArrived(_) | Event::AuxiliaryTagWritten(_) => panic!("there is none"),
         }
     }
     assert_eq!((begun, finished, failed), (4, 2, 2));

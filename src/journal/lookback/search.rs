@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Result, Row};
 
 use super::record::{Found, Search, SeenTag};
-use crate::journal::queries::{read_evidence, read_tag};
+use crate::journal::arrivals::read_evidence;
+use crate::journal::queries::read_tag;
 use crate::journal::{Journal, JournalError};
 
 impl Journal {
@@ -105,6 +106,8 @@ mod tests {
         let tag: Tag = tag.parse().unwrap();
         let digest = Digest::of(format!("{tag} {minute}").as_bytes());
         Arrival {
+            kind: crate::copy::event::ArrivalKind::Tag,
+            listed: Vec::new(),
             source: "docker.io/library/app".into(),
             source_reference: ManifestRef::Tag(tag.clone()),
             source_digest: digest,

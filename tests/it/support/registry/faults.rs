@@ -53,6 +53,8 @@ pub enum Fault {
     ManifestPutFailsFor(String),
     /// PUT of a manifest is carried out, and its answer waits until the fault is gone.
     ManifestPutAnswerHeld,
+    /// The same, of manifests alone whose path has this in it.
+    ManifestPutAnswerHeldFor(&'static str),
     /// A tag that exists cannot be made to point elsewhere: 409.
     ImmutableTags,
     /// The next requests are answered 429.
@@ -332,8 +334,13 @@ impl Faults {
     }
 
     /// Waits while answers to requests of this kind are held.
-    pub(super) async fn hold_answer(&self, kind: &str) {
-        while kind == "manifest PUT" && self.has(&Fault::ManifestPutAnswerHeld) {
+    pub(super) async fn hold_answer(&self, kind: &str, path: &str) {
+        let is_held = |fault: &Fault| match fault {
+            Fault::ManifestPutAnswerHeld => Some(()),
+            Fault::ManifestPutAnswerHeldFor(part) => path.contains(part).then_some(()),
+            _ => None,
+        };
+        while kind == "manifest PUT" && self.find(is_held).is_some() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -67,7 +67,7 @@ pub(super) async fn handle(
         None => answer(&shared, object, asked, body).await,
         Some(harm) => harmed(&shared, harm, object, asked, body).await,
     };
-    shared.faults.hold_answer(entry.kind()).await;
+    shared.faults.hold_answer(entry.kind(), parts.uri.path()).await;
     if matches!(harm, Some(Harm::Reset | Harm::Unanswered)) {
         wire.break_off();
     }

@@ -1,0 +1,180 @@
+//! The evidence of what a delivery writes: recorded as an intent before each tag moves, and as an arrival afterwards. That holds for the tag of
+//! the order, for signatures, for the tag that keeps what another stood for, and for lists of referrers.
+
+use std::sync::PoisonError;
+
+use chrono::Utc;
+
+use super::Delivery;
+use crate::copy::batch::{Order, Previous};
+use crate::copy::closure::Closure;
+use crate::copy::event::{Arrival, ArrivalKind, BlobCounts, BlobOutcome, Event};
+use crate::copy::nodes::Node;
+use crate::copy::{CopyError, Ledger};
+use crate::oci::{Digest, Manifest, MediaType, Tag, referrers_tag};
+use crate::store::Referrers;
+
+/// An arrival with the bytes of its own manifest, which is sent last.
+pub(super) fn with_manifest(arrival: Arrival, node: &Node) -> Arrival {
+    Arrival { bytes: arrival.bytes + node.manifest.bytes().len() as u64, ..arrival }
+}
+
+impl Delivery {
+    /// Records what the next write is to bring. Where that cannot be recorded nothing is written.
+    pub(super) async fn intend(&self, ledger: Option<&dyn Ledger>, arrival: &Arrival) -> Result<(), CopyError> {
+        let Some(ledger) = ledger else { return Ok(()) };
+        ledger.intend(arrival).await.map_err(|reason| CopyError::Unrecorded {
+            place: arrival.target.clone(),
+            subject: arrival.tag.as_ref().map_or_else(|| arrival.digest.to_string(), ToString::to_string),
+            reason,
+        })
+    }
+
+    /// Keeps what the tag of an order stood for under another tag, before the tag moves.
+    pub(super) async fn keep(&self, order: &Order, previous: Digest, under: &Tag) -> Result<(), CopyError> {
+        let manifest = self.target().manifest(&previous.into()).await.map_err(CopyError::target)?;
+        self.intend(self.batch.ledger(), &self.kept_arrival(order, &manifest, under)).await?;
+        self.target().push_manifest(&manifest, Some(under)).await.map_err(CopyError::target)?;
+        let arrival = Box::new(self.kept_arrival(order, &manifest, under));
+        self.batch.tell(Event::AuxiliaryTagWritten(arrival)).await;
+        Ok(())
+    }
+
+    fn kept_arrival(&self, order: &Order, manifest: &Manifest, under: &Tag) -> Arrival {
+        let target = self.target();
+        let digest = manifest.digest();
+        Arrival {
+            kind: ArrivalKind::KeptPrevious,
+            source: target.place().to_owned(),
+            source_reference: order.tag.clone().map_or_else(|| digest.into(), Into::into),
+            source_digest: digest,
+            tag: Some(under.clone()),
+            digest,
+            media_type: manifest.media_type().clone(),
+            bytes: manifest.bytes().len() as u64,
+            source_identity: target.identity(),
+            ..self.list_arrival(&digest, &[], None)
+        }
+    }
+
+    /// Makes referrers findable at a target that does not list them by itself. The list there is read and merged by the target's own
+    /// client, so its digest is known only afterwards; an intent names the referrers instead.
+    pub(super) async fn link_recorded(&self, subject: Digest, list: &Referrers) -> Result<(), CopyError> {
+        let Some(ledger) = self.batch.ledger() else { return self.link_referrers(subject, list).await };
+        let tag = referrers_tag(&subject).into();
+        // An auxiliary step: where the list before cannot be told, the one afterwards counts as another one.
+        let before = if self.destination().is_empty() { None } else { self.has(&tag).await.unwrap_or_default() };
+        let listed: Vec<Digest> = list.manifests.iter().map(|referrer| referrer.digest).collect();
+        let intended = self.list_arrival(&subject, &listed, before);
+        self.intend(Some(ledger), &intended).await?;
+        self.link_referrers(subject, list).await?;
+        match self.target().resolve(&tag).await {
+            Ok(Some(now)) if Some(now.digest) != before => {
+                let (digest, bytes) = (now.digest, now.size);
+                let arrival = Arrival { digest, bytes, ended: Utc::now(), ..intended };
+                self.batch.tell(Event::AuxiliaryTagWritten(Box::new(arrival))).await;
+            }
+            Ok(_) => ledger.withdraw(&intended).await,
+            // The next run looks at it.
+            Err(error) => {
+                tracing::debug!(%subject, %error, "the list of referrers that was written cannot be read yet")
+            }
+        }
+        Ok(())
+    }
+
+    async fn link_referrers(&self, subject: Digest, list: &Referrers) -> Result<(), CopyError> {
+        self.target().link_referrers(&subject, list).await.map_err(CopyError::target)
+    }
+
+    /// The evidence of a list of referrers, as far as it is known before the list is written.
+    fn list_arrival(&self, subject: &Digest, listed: &[Digest], previous: Option<Digest>) -> Arrival {
+        let (source, target) = (&self.batch.source, self.target());
+        Arrival {
+            kind: ArrivalKind::ReferrersList,
+            source: source.place().to_owned(),
+            source_reference: (*subject).into(),
+            source_digest: *subject,
+            target: target.place().to_owned(),
+            tag: Some(referrers_tag(subject)),
+            digest: *subject,
+            previous,
+            media_type: MediaType::new(MediaType::OCI_INDEX),
+            manifests: 1,
+            blobs: BlobCounts::default(),
+            bytes: 0,
+            source_identity: source.identity(),
+            target_identity: target.identity(),
+            listed: listed.to_vec(),
+            left_behind: Vec::new(),
+            started: self.started,
+            ended: Utc::now(),
+        }
+    }
+
+    pub(super) fn arrival(&self, order: &Order, closure: &Closure, previous: Option<&Previous>) -> Arrival {
+        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let (copied, mounted) = (tally.count(BlobOutcome::Copied), tally.count(BlobOutcome::Mounted));
+        let found = closure.blobs.saturating_sub(copied + mounted);
+        Arrival {
+            source_reference: order.reference.clone(),
+            source_digest: order.digest,
+            tag: order.tag.clone(),
+            previous: previous.map(|previous| previous.digest).filter(|_| order.tag.is_some()),
+            manifests: closure.manifests,
+            blobs: BlobCounts { copied, mounted, found },
+            bytes: tally.bytes,
+            left_behind: self.all_left_behind(closure),
+            ..self.arrival_of(&closure.root)
+        }
+    }
+
+    /// A signature's own evidence, without the bytes of its manifest.
+    pub(super) fn signature_arrival(&self, node: &Node, tag: &Tag, previous: Option<Digest>) -> Arrival {
+        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut arrival =
+            Arrival { source_reference: tag.clone().into(), tag: Some(tag.clone()), previous, ..self.arrival_of(node) };
+        for blob in node.blobs() {
+            match tally.blobs.get(&blob.digest) {
+                Some(BlobOutcome::Copied) => {
+                    arrival.blobs.copied += 1;
+                    arrival.bytes += blob.size;
+                }
+                Some(BlobOutcome::Mounted) => arrival.blobs.mounted += 1,
+                Some(BlobOutcome::Found) | None => arrival.blobs.found += 1,
+            }
+        }
+        arrival
+    }
+
+    /// Takes the bytes of a signature out of those of the tag that it belongs to.
+    pub(super) fn take_out(&self, arrival: &Arrival) {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.bytes = tally.bytes.saturating_sub(arrival.bytes);
+    }
+
+    /// What is the same for all evidence of one manifest.
+    pub(super) fn arrival_of(&self, node: &Node) -> Arrival {
+        let (source, target) = (&self.batch.source, self.target());
+        Arrival {
+            kind: ArrivalKind::Tag,
+            source: source.place().to_owned(),
+            source_reference: node.digest().into(),
+            source_digest: node.digest(),
+            target: target.place().to_owned(),
+            tag: None,
+            previous: None,
+            digest: node.digest(),
+            media_type: node.manifest.media_type().clone(),
+            manifests: 1,
+            blobs: BlobCounts::default(),
+            bytes: 0,
+            source_identity: source.identity(),
+            target_identity: target.identity(),
+            listed: Vec::new(),
+            left_behind: Vec::new(),
+            started: self.started,
+            ended: Utc::now(),
+        }
+    }
+}

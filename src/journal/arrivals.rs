@@ -1,0 +1,168 @@
+//! Arrivals as rows: the columns that evidence and intents share, and the statements that write, filter and read them.
+
+use rusqlite::{Connection, Result, Row, named_params};
+
+use super::queries::{bounded, by_now, count, execute_cached, limit, number, parsed, parsed_if_any, text, unreadable};
+use super::record::{EvidenceFilter, EvidenceRecord, RunId};
+use crate::copy::event::{Arrival, ArrivalKind, BlobCounts, LeftBehind};
+use crate::oci::{Digest, ManifestRef, MediaType, Tag};
+
+/// How many digests, and how much of what was left behind, one row has.
+const LISTED: usize = 1000;
+
+/// The columns that evidence and intents share.
+pub(super) const ARRIVAL: &str = "run, entry, source, source_reference, source_digest, target, tag, previous, digest,
+    media_type, manifests, blobs_copied, blobs_mounted, blobs_found, bytes, source_identity, target_identity, started, ended,
+    kind, listed, left_behind";
+
+pub(super) fn insert_evidence(db: &Connection, run: RunId, entry: &str, arrival: &Arrival) -> Result<()> {
+    insert_arrival(db, "evidence", run, entry, arrival)
+}
+
+/// Writes an arrival into one of the tables that have the columns of [`ARRIVAL`].
+pub(super) fn insert_arrival(db: &Connection, table: &str, run: RunId, entry: &str, arrival: &Arrival) -> Result<()> {
+    let run = by_now(db, run)?;
+    execute_cached(
+        db,
+        &format!(
+            "INSERT INTO {table} ({ARRIVAL})
+             VALUES (:run, :entry, :source, :source_reference, :source_digest, :target, :tag, :previous, :digest,
+                :media_type, :manifests, :copied, :mounted, :found, :bytes, :source_identity, :target_identity, :started,
+                :ended, :kind, :listed, :left_behind)"
+        ),
+        named_params! {
+            ":run": run.0, ":entry": entry, ":source": arrival.source,
+            ":source_reference": arrival.source_reference.to_string(),
+            ":source_digest": arrival.source_digest.to_string(), ":target": arrival.target,
+            ":tag": arrival.tag.as_ref().map(Tag::as_str), ":digest": arrival.digest.to_string(),
+            ":previous": arrival.previous.map(|digest| digest.to_string()),
+            ":media_type": arrival.media_type.as_str(), ":manifests": number(arrival.manifests),
+            ":copied": number(arrival.blobs.copied), ":mounted": number(arrival.blobs.mounted),
+            ":found": number(arrival.blobs.found), ":bytes": number(arrival.bytes),
+            ":source_identity": arrival.source_identity, ":target_identity": arrival.target_identity,
+            ":started": text(arrival.started), ":ended": text(arrival.ended), ":kind": arrival.kind.word(),
+            ":listed": listed_text(&arrival.listed),
+            ":left_behind": left_behind_text(&arrival.left_behind),
+        },
+    )?;
+    Ok(())
+}
+
+/// The rows of a table with the columns of [`ARRIVAL`] that meet an [`EvidenceFilter`], the latest first.
+fn filtered(table: &str) -> String {
+    format!(
+        "SELECT * FROM {table}
+         WHERE (:entry IS NULL OR entry = :entry)
+           AND (:reference IS NULL OR :reference IN (source, source || ':' || source_reference,
+               source || '@' || source_digest, target, target || ':' || tag, target || '@' || digest))
+           AND (:digest IS NULL OR digest LIKE :digest OR source_digest LIKE :digest)
+           AND (:since IS NULL OR ended >= :since) AND (:until IS NULL OR ended < :until)
+         ORDER BY ended DESC, id DESC LIMIT :limit"
+    )
+}
+
+/// Runs a statement with the parameters of [`filtered`].
+fn query_filtered<T>(
+    db: &Connection,
+    statement: &str,
+    filter: &EvidenceFilter,
+    read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut statement = db.prepare_cached(statement)?;
+    let rows = statement.query_map(
+        named_params! {
+            ":entry": filter.entry, ":reference": filter.reference,
+            ":digest": filter.digest.as_ref().map(|prefix| prefix.like()),
+            ":since": filter.since.map(text), ":until": filter.until.map(text), ":limit": limit(filter.limit),
+        },
+        read,
+    )?;
+    rows.collect()
+}
+
+pub(super) fn list_evidence(db: &Connection, filter: &EvidenceFilter) -> Result<Vec<EvidenceRecord>> {
+    query_filtered(db, &filtered("evidence"), filter, read_evidence)
+}
+
+/// The open intents, each with whether its run has ended and the lock that its process held while it lived.
+pub(super) fn list_intents(db: &Connection, filter: &EvidenceFilter) -> Result<Vec<(EvidenceRecord, bool, String)>> {
+    let statement = format!(
+        "SELECT open.*, NULL AS recovered, runs.ended IS NOT NULL AS is_over, lock FROM ({}) AS open
+         JOIN runs ON runs.id = open.run JOIN processes ON processes.id = runs.process
+         ORDER BY open.ended DESC, open.id DESC",
+        filtered("intents")
+    );
+    query_filtered(db, &statement, filter, |row| Ok((read_evidence(row)?, row.get("is_over")?, row.get("lock")?)))
+}
+
+pub(super) fn read_evidence(row: &Row<'_>) -> Result<EvidenceRecord> {
+    let (arrival, recovered) = (read_arrival(row)?, parsed_if_any(row, "recovered")?);
+    Ok(EvidenceRecord { id: row.get("id")?, run: RunId(row.get("run")?), entry: row.get("entry")?, arrival, recovered })
+}
+
+/// The columns of [`ARRIVAL`] but the run and the entry.
+pub(super) fn read_arrival(row: &Row<'_>) -> Result<Arrival> {
+    let reference: String = row.get("source_reference")?;
+    let source_reference = match reference.parse::<Digest>() {
+        Ok(digest) => ManifestRef::Digest(digest),
+        Err(_) => ManifestRef::Tag(parsed(row, "source_reference")?),
+    };
+    Ok(Arrival {
+        kind: kind(row)?,
+        source: row.get("source")?,
+        source_reference,
+        source_digest: parsed(row, "source_digest")?,
+        target: row.get("target")?,
+        tag: parsed_if_any(row, "tag")?,
+        previous: parsed_if_any(row, "previous")?,
+        digest: parsed(row, "digest")?,
+        media_type: MediaType::new(&row.get::<_, String>("media_type")?),
+        manifests: count(row, "manifests")?,
+        blobs: BlobCounts {
+            copied: count(row, "blobs_copied")?,
+            mounted: count(row, "blobs_mounted")?,
+            found: count(row, "blobs_found")?,
+        },
+        bytes: count(row, "bytes")?,
+        source_identity: row.get("source_identity")?,
+        target_identity: row.get("target_identity")?,
+        listed: listed(row)?,
+        left_behind: left_behind(row)?,
+        started: parsed(row, "started")?,
+        ended: parsed(row, "ended")?,
+    })
+}
+
+fn kind(row: &Row<'_>) -> Result<ArrivalKind> {
+    let word: String = row.get("kind")?;
+    ArrivalKind::from_word(&word).ok_or_else(|| unreadable(row, "kind", &word))
+}
+
+/// The first of the digests, as the column has them; nothing where there are none.
+pub(super) fn listed_text(listed: &[Digest]) -> Option<String> {
+    let digests: Vec<String> = listed.iter().take(LISTED).map(ToString::to_string).collect();
+    (!digests.is_empty()).then(|| serde_json::json!(digests).to_string())
+}
+
+fn listed(row: &Row<'_>) -> Result<Vec<Digest>> {
+    let Some(text) = row.get::<_, Option<String>>("listed")? else { return Ok(Vec::new()) };
+    let failed = || unreadable(row, "listed", &text);
+    let digests: Vec<String> = serde_json::from_str(&text).map_err(|_| failed())?;
+    digests.iter().map(|digest| digest.parse().map_err(|_| failed())).collect()
+}
+
+/// What was left behind, as the column has it: the first of it, then how much more there was; nothing where there was none.
+fn left_behind_text(left: &[LeftBehind]) -> Option<String> {
+    let one = |left: &LeftBehind| LeftBehind { what: bounded(&left.what), reason: bounded(&left.reason) };
+    let mut kept: Vec<LeftBehind> = left.iter().take(LISTED).map(one).collect();
+    if left.len() > LISTED {
+        let (what, reason) = (format!("{} more", left.len() - LISTED), "not kept one by one".to_owned());
+        kept.push(LeftBehind { what, reason });
+    }
+    (!kept.is_empty()).then(|| serde_json::json!(kept).to_string())
+}
+
+fn left_behind(row: &Row<'_>) -> Result<Vec<LeftBehind>> {
+    let Some(text) = row.get::<_, Option<String>>("left_behind")? else { return Ok(Vec::new()) };
+    serde_json::from_str(&text).map_err(|_| unreadable(row, "left_behind", &text))
+}
