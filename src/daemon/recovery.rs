@@ -161,8 +161,13 @@ async fn recover_one(
         }
         _ => judge(arrival.digest, arrival.previous, there),
     };
-    let closed = match (finding, there) {
-        (Finding::Arrived, Some(digest)) => journal.confirm_intent(intent.id, digest, Utc::now()).await,
+    // A run that could not look at it may have moved the tag on since, and has noted what it found there.
+    let was_there = finding != Finding::Arrived && journal.was_found_later(intent.id).await.unwrap_or_default();
+    let finding = if was_there { Finding::Arrived } else { finding };
+    let closed = match (finding, there.filter(|_| !was_there)) {
+        (Finding::Arrived, found) => {
+            journal.confirm_intent(intent.id, found.unwrap_or(arrival.digest), Utc::now()).await
+        }
         _ => journal.drop_intent(intent.id).await,
     };
     Ok(closed.map(|is_first| {

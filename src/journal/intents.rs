@@ -5,7 +5,7 @@
 //! tag moved is to be asked of the target.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, Result, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension as _, Result, Row, named_params, params};
 
 use super::arrivals::{self, ARRIVAL, insert_arrival, insert_evidence, listed_text};
 use super::group::Promise;
@@ -103,6 +103,14 @@ impl Journal {
         .await
     }
 
+    /// Whether a later run found at the target the digest that an intent is about, under its tag, before it moved that on.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn was_found_later(&self, intent: i64) -> std::result::Result<bool, JournalError> {
+        self.read(move |db| find_later_sight(db, intent)).await
+    }
+
     /// Drops an intent whose tag did not move. False where it is open no longer.
     ///
     /// # Errors
@@ -140,6 +148,18 @@ fn complete_intent(db: &Connection, intent: i64, digest: Digest, now: DateTime<U
     let statement =
         format!("INSERT INTO evidence ({ARRIVAL}, recovered) SELECT {ARRIVAL}, ?2 FROM intents WHERE id = ?1");
     execute_cached(db, &statement, params![intent, text(now)]).map(drop)
+}
+
+/// The runs behind that of an intent whose evidence or intents have its digest as the one before.
+fn find_later_sight(db: &Connection, intent: i64) -> Result<bool> {
+    let mut statement = db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM evidence AS later WHERE later.target = open.target AND later.tag = open.tag
+                            AND later.previous = open.digest AND later.run > open.run)
+             OR EXISTS (SELECT 1 FROM intents AS later WHERE later.target = open.target AND later.tag = open.tag
+                            AND later.previous = open.digest AND later.run > open.run)
+         FROM intents AS open WHERE open.id = ?1",
+    )?;
+    Ok(statement.query_row([intent], |row| row.get(0)).optional()?.unwrap_or_default())
 }
 
 /// Whether there was one.

@@ -307,6 +307,23 @@ impl Scene {
 }
 
 #[test]
+fn an_open_intent_whose_tag_a_later_run_moved_on_is_completed_by_what_that_run_found() {
+    let scene = Scene::new(&["v1"]);
+    scene.killed_after_a_write();
+    let first = scene.target.store().tag("app", "v1").unwrap().to_string();
+    images::small(Family::Oci, 7).put(&scene.source, "app", Some("v1"));
+    scene.refuse("full", "INSERT ON evidence");
+    assert_eq!(scene.site.run(&["once"]).code(), 1, "the tag moves, and nothing can be completed");
+    scene.allow("full");
+    scene.site.once();
+    let mut evidence = scene.evidence();
+    evidence.sort_by_key(|(.., previous)| previous.is_string());
+    let row = |previous| ("v1".to_owned(), true, previous);
+    assert_eq!(evidence, [row(Value::Null), row(first.into())]);
+    assert_eq!(scene.site.evidence(&["--in-doubt"]), [] as [Value; 0]);
+}
+
+#[test]
 fn a_kept_tag_and_a_list_of_referrers_have_evidence_of_their_own_kinds() {
     let (scene, moved) = moved_with_an_sbom();
     let before = scene.target.store().tag("app", "v1").unwrap().to_string();
