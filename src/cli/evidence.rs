@@ -102,7 +102,7 @@ fn print_in_doubt(records: &[EvidenceRecord], more: bool, output: &mut Output) -
     if more { output.line("more is in doubt: --limit, --json or --csv shows it") } else { Ok(()) }
 }
 
-/// What a person is to know of the digest.
+/// A remark on the digest: derived, kept, or a list.
 fn mark(arrival: &Arrival) -> &'static str {
     match arrival.kind {
         ArrivalKind::Tag if arrival.source_digest == arrival.digest => "",

@@ -148,7 +148,7 @@ impl Checks {
     }
 }
 
-/// Whether this is a signature, which nobody looks for referrers of.
+/// True for the tag of a signature. Nothing looks for referrers of signatures.
 pub(super) fn is_signature(reference: &ManifestRef) -> bool {
     matches!(reference, ManifestRef::Tag(tag) if matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_))))
 }

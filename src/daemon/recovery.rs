@@ -177,7 +177,7 @@ async fn recover_one(
     }))
 }
 
-/// Whether a list of referrers that is another one than before has what was to be written. Its digest was not known then.
+/// Judges a list of referrers that is another one than before by its content: its digest was not known when the intent was recorded.
 async fn judge_list(target: &dyn Target, list: Digest, intended: &[Digest]) -> Result<Finding, String> {
     let manifest = target.manifest(&list.into()).await.map_err(|error| error.to_string())?;
     let Ok(view) = manifest.view() else { return Ok(Finding::Unknown) };

@@ -103,7 +103,7 @@ impl Journal {
         .await
     }
 
-    /// Whether a later run found at the target the digest that an intent is about, under its tag, before it moved that on.
+    /// True if a later run found the digest of an intent under its tag at the target, before it moved the tag on.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -162,7 +162,7 @@ fn find_later_sight(db: &Connection, intent: i64) -> Result<bool> {
     Ok(statement.query_row([intent], |row| row.get(0)).optional()?.unwrap_or_default())
 }
 
-/// Whether there was one.
+/// True if there was one.
 fn delete_intent(db: &Connection, intent: i64) -> Result<bool> {
     execute_cached(db, "DELETE FROM intents WHERE id = ?1", [intent]).map(|count| count > 0)
 }
