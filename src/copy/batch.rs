@@ -1,6 +1,7 @@
 //! One source repository and its targets during one run, and the copy of one digest from it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
@@ -80,6 +81,8 @@ pub(super) struct Destination {
     linked: Mutex<HashMap<Linked, Arc<OnceCell<()>>>>,
     /// Tags of signatures that are written, or found to be right, once.
     signed: Mutex<HashMap<Tag, Arc<OnceCell<()>>>>,
+    /// Whether it has refused to say what it has.
+    is_unreadable: AtomicBool,
 }
 
 /// A subject, and the one referrer of it where it is not the whole list.
@@ -97,7 +100,13 @@ pub enum Contents {
 
 impl Destination {
     fn new(target: Arc<dyn Target>, contents: Contents) -> Self {
-        Self { target, contents, written: Mutex::default(), linked: Mutex::default(), signed: Mutex::default() }
+        let (written, linked, signed) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { target, contents, written, linked, signed, is_unreadable: AtomicBool::default() }
+    }
+
+    /// Notes that it has refused to say what it has, and returns whether it is the first time.
+    pub(super) fn is_first_unreadable(&self) -> bool {
+        !self.is_unreadable.swap(true, Ordering::Relaxed)
     }
 
     /// Whether asking for content that this batch has not written can be spared.
@@ -310,7 +319,7 @@ impl Batch {
                     None => may_be_list = false,
                 },
                 Err(error) if error.ends_all() => return Err(error),
-                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_not_found() => may_be_list &= child.platform.is_none(),
                 Err(_) => may_be_list &= child.platform.is_none() && child.artifact_type.is_some(),
             }
         }

@@ -23,7 +23,7 @@ use super::flight::Room;
 use super::lane::Lane;
 use super::nodes::Node;
 use super::{Batch, CopyError, Ledger};
-use crate::oci::{Descriptor, Digest, Tag};
+use crate::oci::{Descriptor, Digest, ManifestRef, Tag};
 use crate::store::{ReferrerLink, Scope, Target};
 
 /// How many manifests of one rank are written at a time.
@@ -263,7 +263,7 @@ impl Delivery {
             // Only the answer to a PUT tells whether the target lists a referrer.
             let is_referrer = node.view.subject.is_some();
             let may_be_there = !is_referrer && !self.destination().is_empty();
-            if may_be_there && self.has(&node.digest().into()).await? == Some(node.digest()) {
+            if may_be_there && self.find(&node.digest().into()).await? == Some(node.digest()) {
                 return Ok(ReferrerLink::Listed);
             }
             self.push(node, None).await
@@ -275,7 +275,7 @@ impl Delivery {
     async fn sign(self: &Arc<Self>, closure: &Closure, node: &Arc<Node>, tag: &Tag) -> Result<(), CopyError> {
         let write = || async {
             let may_be_there = !self.destination().is_empty();
-            let there = if may_be_there { self.has(&tag.clone().into()).await? } else { None };
+            let there = if may_be_there { self.find(&tag.clone().into()).await? } else { None };
             if there == Some(node.digest()) {
                 return Ok(());
             }
@@ -291,9 +291,18 @@ impl Delivery {
         self.destination().signed(tag).get_or_try_init(write).await.map(|_| ())
     }
 
-    async fn has(&self, reference: &crate::oci::ManifestRef) -> Result<Option<Digest>, CopyError> {
-        let found = self.target().resolve(reference).await.map_err(CopyError::target)?;
-        Ok(found.map(|descriptor| descriptor.digest))
+    /// What the target has, as far as it lets anybody look: where it does not, the write is tried, and its answer decides.
+    async fn find(&self, reference: &ManifestRef) -> Result<Option<Digest>, CopyError> {
+        match self.target().resolve(reference).await {
+            Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
+            Err(error) if error.is_transient() || error.quota_spent().is_some() => Err(CopyError::target(error)),
+            Err(error) => {
+                if self.destination().is_first_unreadable() {
+                    tracing::warn!(%error, "the target does not say what it has: manifests are written whatever is there");
+                }
+                Ok(None)
+            }
+        }
     }
 
     async fn push(&self, node: &Node, tag: Option<&Tag>) -> Result<ReferrerLink, CopyError> {

@@ -39,6 +39,7 @@ mod quota;
 mod realm;
 mod referrer_list;
 mod referrers;
+mod referrers_tag;
 mod repository;
 mod resolver;
 mod resume;

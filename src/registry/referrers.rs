@@ -1,11 +1,8 @@
-//! What refers to a manifest (distribution-spec, "Listing Referrers", "Referrers Tag Schema"): by the API where there is
-//! one, else by the fallback tag, which is ours to keep up.
-
-use std::collections::{HashMap, HashSet};
+//! What refers to a manifest (distribution-spec, "Listing Referrers"): by the API where there is one, else by the fallback tag
+//! (`referrers_tag.rs`).
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Method};
-use serde_json::{Value, json};
 use url::Url;
 
 use super::Repository;
@@ -15,7 +12,7 @@ use super::links::Pages;
 use super::paging::MAX_PAGE;
 use super::referrer_list::{MAX_REFERRERS, ReferrerList};
 use super::transport::{Call, Expects};
-use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType, referrers_tag};
+use crate::oci::{Digest, MediaType};
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
 
 /// The most bytes of all pages of one list.
@@ -139,42 +136,6 @@ impl Repository {
             .header(ACCEPT, HeaderValue::from_static(MediaType::OCI_INDEX))
             .expects(Expects::Small(MAX_PAGE))
     }
-
-    async fn by_fallback_tag(
-        &self,
-        context: &Context,
-        subject: &Digest,
-        fallback: Listed,
-    ) -> Result<Referrers, StoreError> {
-        if fallback == Listed::Absent {
-            return Ok(Referrers::default());
-        }
-        let Some(list) = self.fallback_list(context, subject).await? else { return Ok(Referrers::default()) };
-        let read = ReferrerList::read(list.bytes()).map_err(|why| context.error(ErrorKind::Invalid, why))?;
-        let doubt = read.doubt();
-        // A list with entries that nobody can read is not written on as it is.
-        let fallback = Some(list).filter(|_| doubt.is_none());
-        Ok(Referrers { manifests: read.manifests, fallback, doubt })
-    }
-
-    /// What stands under the fallback tag, if it is a list: at some registries the tag answers with the image itself.
-    async fn fallback_list(&self, context: &Context, subject: &Digest) -> Result<Option<Manifest>, StoreError> {
-        let tag = ManifestRef::Tag(referrers_tag(subject));
-        let found = self.find_manifest(context, &tag).await?;
-        Ok(found.filter(|found| found.digest() != *subject && found.media_type().as_str() == MediaType::OCI_INDEX))
-    }
-
-    pub(crate) async fn write_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
-        let context = self.context(Step::LinkReferrers, subject);
-        let lock = self.registry.lock_of(&self.name, *subject);
-        let _turn = lock.lock().await;
-        let present = self.fallback_list(&context.at(Step::ListReferrers), subject).await?;
-        let merged = merge(present.as_ref(), referrers).map_err(|why| context.error(ErrorKind::Invalid, why))?;
-        if let Some(list) = merged {
-            self.put_manifest(&context, &list, &ManifestRef::Tag(referrers_tag(subject))).await?;
-        }
-        Ok(())
-    }
 }
 
 /// Whether an answer is one that registries without the referrers API give: Artifactory says 406, others show a page for people.
@@ -186,132 +147,5 @@ fn is_like_no_api(answer: &Answer) -> bool {
     match answer.status {
         status if status.is_success() => is_page(),
         status => matches!(status.as_u16(), 400 | 404 | 405 | 406 | 410 | 415 | 501),
-    }
-}
-
-/// The list to write so that it has everything of both; `None` when nothing is to be added. Entries keep what they say, also where
-/// that is wrong (GHCR states another `artifactType`), and the source's list is taken verbatim where there is none and nothing of
-/// it was left behind.
-fn merge(present: Option<&Manifest>, referrers: &Referrers) -> Result<Option<Manifest>, String> {
-    let theirs = referrers.fallback.as_ref().map(entries).transpose()?.unwrap_or_default();
-    let theirs: HashMap<&str, &Value> = theirs.iter().filter_map(|entry| Some((digest_in(entry)?, entry))).collect();
-    let covered = |descriptor: &Descriptor| theirs.contains_key(descriptor.digest.to_string().as_str());
-    let carried: HashSet<String> = referrers.manifests.iter().map(|one| one.digest.to_string()).collect();
-    if let (None, Some(fallback)) = (present, &referrers.fallback)
-        && referrers.manifests.iter().all(covered)
-        && theirs.keys().all(|digest| carried.contains(*digest))
-    {
-        return Ok(Some(fallback.clone()));
-    }
-    let mut list: Value = match present {
-        Some(present) => serde_json::from_slice(present.json()).map_err(|error| error.to_string())?,
-        None => json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []}),
-    };
-    if list.get("manifests").is_none_or(Value::is_null) {
-        list["manifests"] = json!([]);
-    }
-    let Some(entries) = list.get_mut("manifests").and_then(Value::as_array_mut) else {
-        return Err("the list at the target has no manifests".to_owned());
-    };
-    let before = entries.len();
-    let mut has: HashSet<String> = entries.iter().filter_map(digest_in).map(str::to_owned).collect();
-    for descriptor in &referrers.manifests {
-        let digest = descriptor.digest.to_string();
-        if !has.contains(&digest) {
-            let verbatim = theirs.get(digest.as_str()).map(|entry| (*entry).clone());
-            entries.push(verbatim.unwrap_or_else(|| written(descriptor)));
-            has.insert(digest);
-        }
-    }
-    if entries.len() == before {
-        return Ok(None);
-    }
-    let bytes = serde_json::to_vec(&list).map_err(|error| error.to_string())?;
-    Ok(Some(Manifest::new(MediaType::new(MediaType::OCI_INDEX), bytes.into())))
-}
-
-fn entries(list: &Manifest) -> Result<Vec<Value>, String> {
-    let list: Value = serde_json::from_slice(list.json()).map_err(|error| error.to_string())?;
-    Ok(list.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default())
-}
-
-fn digest_in(entry: &Value) -> Option<&str> {
-    entry.get("digest").and_then(Value::as_str)
-}
-
-fn written(descriptor: &Descriptor) -> Value {
-    let mut entry = json!({
-        "mediaType": descriptor.media_type,
-        "digest": descriptor.digest,
-        "size": descriptor.size,
-    });
-    if let (Some(artifact_type), Some(entry)) = (&descriptor.artifact_type, entry.as_object_mut()) {
-        entry.insert("artifactType".to_owned(), artifact_type.clone().into());
-    }
-    entry
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(content: &str) -> Value {
-        json!({"mediaType": MediaType::OCI_MANIFEST, "digest": Digest::of(content.as_bytes()), "size": 3,
-               "artifactType": "a/b", "annotations": {"of": content}})
-    }
-
-    fn list(contents: &[&str]) -> Manifest {
-        let entries: Vec<Value> = contents.iter().map(|content| entry(content)).collect();
-        let body = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries, "x-kept": 1});
-        Manifest::new(MediaType::new(MediaType::OCI_INDEX), body.to_string().into())
-    }
-
-    fn referrers(list: &Manifest, with_list: bool) -> Referrers {
-        let manifests = ReferrerList::read(list.bytes()).unwrap().manifests;
-        Referrers { manifests, fallback: with_list.then(|| list.clone()), doubt: None }
-    }
-
-    #[test]
-    fn a_list_is_taken_verbatim_where_there_is_none() {
-        let theirs = list(&["a"]);
-        assert_eq!(merge(None, &referrers(&theirs, true)).unwrap(), Some(theirs));
-    }
-
-    #[test]
-    fn merging_adds_what_is_missing_and_keeps_what_entries_say() {
-        let (ours, theirs) = (list(&["a"]), list(&["a", "b"]));
-        let merged = merge(Some(&ours), &referrers(&theirs, true)).unwrap().unwrap();
-        let json: Value = serde_json::from_slice(merged.bytes()).unwrap();
-        assert_eq!(json["manifests"], json!([entry("a"), entry("b")]));
-        assert_eq!(json["x-kept"], 1);
-        assert_eq!(merge(Some(&merged), &referrers(&theirs, true)).unwrap(), None);
-    }
-
-    #[test]
-    fn a_list_of_which_some_was_left_behind_is_written_without_that() {
-        let theirs = list(&["a", "b"]);
-        let carried = Referrers { fallback: Some(theirs), ..referrers(&list(&["a"]), false) };
-        let merged = merge(None, &carried).unwrap().unwrap();
-        let json: Value = serde_json::from_slice(merged.bytes()).unwrap();
-        assert_eq!(json["manifests"], json!([entry("a")]), "the entry that is carried keeps what it says");
-    }
-
-    #[test]
-    fn a_list_with_null_for_its_manifests_is_added_to() {
-        let empty = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": null}).to_string();
-        let present = Manifest::new(MediaType::new(MediaType::OCI_INDEX), empty.into());
-        let merged = merge(Some(&present), &referrers(&list(&["a"]), true)).unwrap().unwrap();
-        let json: Value = serde_json::from_slice(merged.bytes()).unwrap();
-        assert_eq!(json["manifests"], json!([entry("a")]));
-    }
-
-    #[test]
-    fn without_a_list_at_either_side_one_is_written() {
-        let theirs = list(&["a"]);
-        let merged = merge(None, &referrers(&theirs, false)).unwrap().unwrap();
-        let json: Value = serde_json::from_slice(merged.bytes()).unwrap();
-        assert_eq!(json["manifests"][0]["digest"], Digest::of(b"a").to_string());
-        assert_eq!(json["manifests"][0]["artifactType"], "a/b");
-        assert_eq!(json["mediaType"], MediaType::OCI_INDEX);
     }
 }

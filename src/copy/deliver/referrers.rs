@@ -56,7 +56,8 @@ impl Delivery {
         all
     }
 
-    /// Makes referrers findable that the target does not list by itself. A list that cannot be written is left behind.
+    /// Makes referrers findable that the target does not list by itself. Where their list cannot be written they are left behind, each by
+    /// its name.
     pub(super) async fn link(&self, closure: &Closure) -> Result<(), CopyError> {
         let lists = closure.referrers.iter().map(|(subject, companions)| (*subject, &companions.list));
         let lists = lists.map(|(subject, list)| (subject, self.arrived(closure, list), list.manifests.len()));
@@ -69,17 +70,28 @@ impl Delivery {
                 // The rest may come with another tag, and is linked then.
                 false => self.link_recorded(subject, &list).await,
             };
-            match linked {
-                Err(error) if !self.is_over(&error) => {
-                    let what = format!("the list of what refers to {subject}");
-                    let mut left = self.left_behind.lock().unwrap_or_else(PoisonError::into_inner);
-                    left.insert(subject, LeftBehind { what, reason: error.to_string() });
-                    Ok(())
-                }
-                linked => linked,
-            }
+            self.leave_unlisted(subject, list.manifests.iter().map(|referrer| referrer.digest), linked)
         });
         try_join_all(links).await.map(|_| ())
+    }
+
+    /// Notes which referrers are at the target and cannot be found from their subject, where their list could not be written.
+    fn leave_unlisted(
+        &self,
+        subject: Digest,
+        referrers: impl Iterator<Item = Digest>,
+        linked: Result<(), CopyError>,
+    ) -> Result<(), CopyError> {
+        let Err(error) = linked else { return Ok(()) };
+        if self.is_over(&error) {
+            return Err(error);
+        }
+        let mut left = self.left_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        for referrer in referrers.filter(|referrer| self.destination().is_unlisted(referrer)) {
+            let what = LeftBehind::referrer(referrer, subject);
+            left.insert(referrer, LeftBehind { what, reason: format!("it is there and is not listed: {error}") });
+        }
+        Ok(())
     }
 
     /// The part of a list that came to this target.
@@ -89,7 +101,8 @@ impl Delivery {
         Referrers { manifests, fallback: list.fallback.clone(), doubt: None }
     }
 
-    /// A root that is a referrer itself is written by digest and linked before its tag: a failure leaves the tag.
+    /// A root that is a referrer itself is written by digest and listed before its tag. Where it cannot be listed its tag is written all
+    /// the same, and the report names it.
     pub(super) async fn link_root(self: &Arc<Self>, closure: &Closure) -> Result<(), CopyError> {
         let root = &closure.root;
         let Some(subject) = root.view.subject else { return Ok(()) };
@@ -102,7 +115,8 @@ impl Delivery {
             ..root.manifest.descriptor()
         };
         let list = Referrers { manifests: vec![descriptor], ..Referrers::default() };
-        self.link_once(subject, Some(root.digest()), &list).await
+        let linked = self.link_once(subject, Some(root.digest()), &list).await;
+        self.leave_unlisted(subject, std::iter::once(root.digest()), linked)
     }
 
     /// Once in a batch for a subject's whole list, and for each root that refers to it.

@@ -118,17 +118,21 @@ async fn a_manifest_that_the_root_reaches_is_required_though_a_referrer_lists_it
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_cannot_be_written_is_left_behind_by_name() {
+async fn referrers_whose_list_cannot_be_written_are_left_behind_by_name() {
     let (source, target) =
         (Registry::new("src"), Registry::with("dst", Manner { lists_referrers: false, ..Manner::default() }));
     let (from, to) = (source.repository("app"), target.repository("app"));
     let one = put_image(&from, 1);
-    put_referrer(&from, &one.manifest, "sbom");
+    let sbom = put_referrer(&from, &one.manifest, "sbom");
     target.always(Op::Link, Fault::Fail(ErrorKind::Denied));
     let arrival = copy(&with_referrers(&from, &[&to]), "v1", &one.manifest).await.unwrap();
     assert_eq!(to.tag("v1"), Some(one.manifest.digest()));
-    let digest = one.manifest.digest();
-    assert!(left(&arrival)[0].starts_with(&format!("the list of what refers to {digest}: target ")), "{arrival:?}");
+    let expected = format!(
+        "referrer {} of {subject}: it is there and is not listed: target dst/app: writing the referrers list of {subject}: made to fail",
+        sbom.digest(),
+        subject = one.manifest.digest()
+    );
+    assert_eq!(left(&arrival), [expected]);
 }
 
 #[tokio::test(start_paused = true)]

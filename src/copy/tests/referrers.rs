@@ -7,7 +7,7 @@ use super::memory::{Fault, Manner, Op};
 use super::*;
 use crate::copy::event::Event;
 use crate::oci::{referrers_tag, signature_tags};
-use crate::store::{ErrorKind, Step};
+use crate::store::ErrorKind;
 
 /// Referrers are found under fallback tags only.
 fn old_fashioned(name: &str) -> Arc<Registry> {
@@ -188,19 +188,50 @@ async fn referrers_that_are_claimed_in_a_circle_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_root_that_refers_to_something_is_findable_before_its_tag_moves() {
+async fn a_root_that_refers_to_something_is_listed_before_its_tag_moves() {
+    let (source, target) = (Registry::new("src"), old_fashioned("dst"));
+    let (from, to) = (source.repository("app"), target.repository("app"));
+    let one = put_image(&from, 1);
+    let artifact = put_referrer(&from, &one.manifest, "sbom");
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    target.always(Op::Link, Fault::Gate(gate.clone()));
+    let batch = with_referrers(&from, &[&to]);
+    let copying = tokio::spawn(async move { batch.copy(order("sbom", &artifact, 1)).await });
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert_eq!(to.tag("sbom"), None, "it cannot be found yet");
+    gate.add_permits(9);
+    let arrivals = arrivals(within(copying).await.unwrap());
+    assert_eq!((target.done(Op::Link), arrivals[0].left_behind.len()), (vec![one.manifest.digest().to_string()], 0));
+    assert_eq!(to.tag("sbom"), Some(arrivals[0].digest));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_root_that_cannot_be_listed_arrives_and_is_named() {
     let (source, target) = (Registry::new("src"), old_fashioned("dst"));
     let (from, to) = (source.repository("app"), target.repository("app"));
     let one = put_image(&from, 1);
     let artifact = put_referrer(&from, &one.manifest, "sbom");
     target.always(Op::Link, Fault::Fail(ErrorKind::Denied));
-    let error = copy(&with_referrers(&from, &[&to]), "sbom", &artifact).await.unwrap_err();
-    assert_eq!(error.step(), Some(Step::LinkReferrers));
-    assert_eq!(to.tag("sbom"), None, "an error says that the tag is as it was");
-    target.heal();
-    copy(&with_referrers(&from, &[&to]), "sbom", &artifact).await.unwrap();
-    assert_eq!(target.done(Op::Link), [one.manifest.digest().to_string()]);
+    let arrival = copy(&with_referrers(&from, &[&to]), "sbom", &artifact).await.unwrap();
     assert_eq!(to.tag("sbom"), Some(artifact.digest()));
+    let named = format!("referrer {} of {}", artifact.digest(), one.manifest.digest());
+    assert_eq!(arrival.left_behind.iter().map(|left| left.what.clone()).collect::<Vec<_>>(), [named]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_denies_every_look_is_written() {
+    let Pair { from, target, to, .. } = pair();
+    let child = put_image(&from, 1);
+    let whole = index(&[&child.manifest.descriptor()]);
+    from.put_manifest(&whole, None);
+    let [tag, ..] = signature_tags(&whole.digest());
+    let signature = image(&from.put_blob("{\"signed\":1}"), &[]);
+    from.put_manifest(&signature, Some(tag.as_str()));
+    target.always(Op::Resolve, Fault::Fail(ErrorKind::Denied));
+    let arrival = copy(&with_referrers(&from, &[&to]), "v1", &whole).await.unwrap();
+    assert_eq!(arrival.left_behind, []);
+    assert_eq!((to.tag("v1"), to.tag(tag.as_str())), (Some(whole.digest()), Some(signature.digest())));
+    assert!(to.stored(child.manifest.digest()).is_some());
 }
 
 #[tokio::test(start_paused = true)]
