@@ -11,7 +11,7 @@ use super::places::Place;
 use super::tag::PairRun;
 use crate::copy::Order;
 use crate::oci::{Digest, ManifestRef, Tag, referrers_tag, signature_tags};
-use crate::store::{Listed, StoreError};
+use crate::store::{ErrorKind, Listed, StoreError, Target};
 
 impl PairRun<'_> {
     /// Signatures and referrers that appeared at the source, under tags of their own, after their image was copied.
@@ -108,6 +108,23 @@ impl PairRun<'_> {
         self.listing.is_complete && self.listing.tags.contains_key(tag)
     }
 
+    /// The digest of a list at the source. All targets share one HEAD, and so does the look at tags with reserved names.
+    async fn list_at_source(&self, list: &Tag) -> Result<Option<Digest>, StoreError> {
+        if let Some(known) = self.known_list(list) {
+            return Ok(Some(known));
+        }
+        let found = self.pair.source.resolve(&ManifestRef::Tag(list.clone())).await?.map(|found| found.digest);
+        if let Some(digest) = found {
+            self.lists.lock().unwrap_or_else(PoisonError::into_inner).insert(list.clone(), digest);
+        }
+        Ok(found)
+    }
+
+    /// The digest of a list at the source, where this run has requested it.
+    pub(super) fn known_list(&self, list: &Tag) -> Option<Digest> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner).get(list).copied()
+    }
+
     fn is_first_to_see(&self, tag: &Tag) -> bool {
         self.companions.lock().unwrap_or_else(PoisonError::into_inner).insert(tag.clone())
     }
@@ -118,18 +135,23 @@ impl PairRun<'_> {
         let reference = ManifestRef::Tag(list.clone());
         // That a list cannot be looked at is no failure of the tag that it belongs to.
         let doubt = |error: StoreError| self.batch.doubt_referrers(subject, error.to_string());
-        let (listed, there) = match try_join(self.pair.source.resolve(&reference), target.resolve(&reference)).await {
+        let looked = try_join(self.list_at_source(list), list_at_target(target.as_ref(), &reference)).await;
+        let (listed, there) = match looked {
             Ok(both) => both,
             Err(error) => {
                 doubt(error);
                 return Ok(());
             }
         };
-        let Some(listed) = listed.map(|descriptor| descriptor.digest) else { return Ok(()) };
-        let there = there.map(|descriptor| descriptor.digest);
-        if there == Some(listed)
-            || self.derived.referrers_done(target.place(), listed).await == Some(there.unwrap_or(listed))
-        {
+        let Some(listed) = listed else { return Ok(()) };
+        let is_done = match there {
+            AtTarget::Denied => false,
+            AtTarget::Has(there) if there == Some(listed) => true,
+            AtTarget::Has(there) => {
+                self.derived.referrers_done(target.place(), listed).await == Some(there.unwrap_or(listed))
+            }
+        };
+        if is_done {
             return Ok(());
         }
         let order = Order { reference, digest: subject, tag: None, targets: vec![(at, None)] };
@@ -144,14 +166,37 @@ impl PairRun<'_> {
             // The next run looks again.
             return Ok(());
         }
-        let now = match target.resolve(&ManifestRef::Tag(list.clone())).await {
-            Ok(now) => now.map(|descriptor| descriptor.digest),
-            Err(error) => {
-                doubt(error);
-                return Ok(());
+        match list_at_target(target.as_ref(), &ManifestRef::Tag(list.clone())).await {
+            Ok(AtTarget::Has(now)) => {
+                self.derived.note_referrers(target.place(), listed, now.unwrap_or(listed)).await;
             }
-        };
-        self.derived.note_referrers(target.place(), listed, now.unwrap_or(listed)).await;
+            // The next run brings it again: nobody knows what is there.
+            Ok(AtTarget::Denied) => {}
+            Err(error) => doubt(error),
+        }
         Ok(())
+    }
+}
+
+/// What a target has under the tag of a list of referrers.
+pub(super) enum AtTarget {
+    Has(Option<Digest>),
+    /// The target lets nobody look. What it is sent is written all the same.
+    Denied,
+}
+
+/// Looks at a target for a list of referrers.
+///
+/// # Errors
+/// [`StoreError`] for any failure but a refusal.
+pub(super) async fn list_at_target(target: &dyn Target, list: &ManifestRef) -> Result<AtTarget, StoreError> {
+    match target.resolve(list).await {
+        Ok(found) => Ok(AtTarget::Has(found.map(|descriptor| descriptor.digest))),
+        Err(error) if error.kind == ErrorKind::Denied => {
+            let target = target.place();
+            tracing::warn!(target, %list, %error, "the target's list of referrers may not be read: referrers are written whatever it has");
+            Ok(AtTarget::Denied)
+        }
+        Err(error) => Err(error),
     }
 }

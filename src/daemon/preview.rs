@@ -194,7 +194,11 @@ impl Asked<'_> {
         let mut copied = Vec::new();
         for (tag, form) in reserved {
             let is_named = form.is_named_by(&entry.selection, &tag);
-            let why = match find_out(source, self.batch, self.derived, listing, &tag, &form).await {
+            let content = match source_digest(source, listing, &ManifestRef::Tag(tag.clone())).await {
+                Ok(digest) => find_out(self.batch, self.derived, &tag, &form, digest).await,
+                Err(_) => Content::Ordinary,
+            };
+            let why = match content {
                 Content::Ordinary => None,
                 Content::List { .. } if !entry.referrers && is_named => None,
                 Content::List { .. } if !entry.referrers => {

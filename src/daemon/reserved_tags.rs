@@ -8,12 +8,12 @@ use super::TagOutcome;
 use super::compare::source_digest;
 use super::derived::Derived;
 use super::journaling::arrived;
-use super::listing::Listing;
+use super::late::{AtTarget, list_at_target};
 use super::tag::PairRun;
 use crate::copy::{Batch, CopyError, Order};
 use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag};
 use crate::plan::{ReservedForm, Selection};
-use crate::store::{Side, Source};
+use crate::store::Side;
 
 /// How many tags are found out at once.
 const AT_ONCE: usize = 32;
@@ -61,19 +61,15 @@ pub(super) fn sort(tags: Vec<Tag>, selection: &Selection, with_referrers: bool) 
     sorted
 }
 
-/// Finds out what a tag with a reserved form is: one HEAD, and for an index that is new here a GET of it and of what it lists.
+/// Finds out what a tag with a reserved form is that stands for `content` at the source: for an index that is new here, a GET of it and of
+/// what it lists.
 pub(super) async fn find_out(
-    source: &dyn Source,
     batch: &Batch,
     derived: &Derived,
-    listing: &Listing,
     tag: &Tag,
     form: &ReservedForm,
+    content: Digest,
 ) -> Content {
-    // A failure is told when the tag is copied.
-    let Ok(content) = source_digest(source, listing, &ManifestRef::Tag(tag.clone())).await else {
-        return Content::Ordinary;
-    };
     if let ReservedForm::Previous { digits } = form {
         return if content.short() == *digits { Content::Previous } else { Content::Ordinary };
     }
@@ -114,7 +110,15 @@ impl PairRun<'_> {
         let source = self.pair.source.as_ref();
         let found: Vec<(Tag, ReservedForm, Content)> = stream::iter(reserved)
             .map(|(tag, form)| async move {
-                let content = find_out(source, &self.batch, &self.derived, &self.listing, &tag, &form).await;
+                let digest = match self.known_list(&tag) {
+                    Some(known) => Ok(known),
+                    None => source_digest(source, &self.listing, &ManifestRef::Tag(tag.clone())).await,
+                };
+                let content = match digest {
+                    Ok(digest) => find_out(&self.batch, &self.derived, &tag, &form, digest).await,
+                    // A failure is told when the tag is copied.
+                    Err(_) => Content::Ordinary,
+                };
                 (tag, form, content)
             })
             .buffered(AT_ONCE)
@@ -171,30 +175,28 @@ impl PairRun<'_> {
         }
     }
 
-    /// Copies a list under its tag where the target has none; else brings what it lists, which is added to the target's own list.
+    /// Copies a list under its tag where the target has none; else, and where the target lets nobody look, brings what it lists, which is
+    /// added to the target's own list.
     async fn bring_list(&self, at: usize, list: &List) {
         let reference = ManifestRef::Tag(list.tag.clone());
         let target = &self.pair.targets[at];
-        let there = match target.resolve(&reference).await {
-            Ok(there) => there.map(|found| found.digest),
+        let there = match list_at_target(target.as_ref(), &reference).await {
+            Ok(there) => there,
             Err(error) => {
                 let outcome = TagOutcome::failed_at(Side::Target, &error);
                 return self.settle(at, &reference, Some(list.list), None, outcome).await;
             }
         };
-        let is_done = match there {
-            Some(there) => {
-                there == list.list || self.derived.referrers_done(target.place(), list.list).await == Some(there)
-            }
-            None => false,
-        };
-        if is_done {
-            return self.settle(at, &reference, Some(list.list), there, TagOutcome::Kept).await;
+        if let AtTarget::Has(Some(there)) = there
+            && (there == list.list || self.derived.referrers_done(target.place(), list.list).await == Some(there))
+        {
+            return self.settle(at, &reference, Some(list.list), Some(there), TagOutcome::Kept).await;
         }
         let targets = vec![(at, None)];
-        if there.is_none() {
+        if matches!(there, AtTarget::Has(None)) {
             let order = Order { reference: reference.clone(), digest: list.list, tag: Some(list.tag.clone()), targets };
-            return self.bring(at, &reference, list.list, order).await;
+            self.bring(at, &reference, list.list, order).await;
+            return;
         }
         let listed = match self.batch.listed_in(list.list).await {
             Ok(listed) => listed,
@@ -202,23 +204,34 @@ impl PairRun<'_> {
                 return self.settle(at, &reference, Some(list.list), None, TagOutcome::failed(&error)).await;
             }
         };
+        let mut is_complete = true;
         for digest in listed {
             let order = Order { reference: digest.into(), digest, tag: None, targets: targets.clone() };
-            self.bring(at, &digest.into(), digest, order).await;
+            is_complete &= self.bring(at, &digest.into(), digest, order).await;
         }
-        if let Ok(Some(now)) = target.resolve(&reference).await {
+        // Where something is missing the next run tries again.
+        if is_complete && let Ok(Some(now)) = target.resolve(&reference).await {
             self.derived.note_referrers(target.place(), list.list, now.digest).await;
         }
     }
 
-    async fn bring(&self, at: usize, reference: &ManifestRef, digest: Digest, order: Order) {
+    /// Copies and records one order, and returns whether all of it arrived.
+    async fn bring(&self, at: usize, reference: &ManifestRef, digest: Digest, order: Order) -> bool {
         let mut copies = self.copies(order).await;
+        let mut is_complete = true;
         while let Some((_, result)) = copies.next().await {
             match result {
-                Ok(arrival) => arrived(self.run, &arrival, TagOutcome::Copied).await,
-                Err(error) => self.settle(at, reference, Some(digest), None, TagOutcome::failed(&error)).await,
+                Ok(arrival) => {
+                    is_complete &= arrival.left_behind.is_empty();
+                    arrived(self.run, &arrival, TagOutcome::Copied).await;
+                }
+                Err(error) => {
+                    is_complete = false;
+                    self.settle(at, reference, Some(digest), None, TagOutcome::failed(&error)).await;
+                }
             }
         }
+        is_complete
     }
 }
 

@@ -56,6 +56,8 @@ pub(super) struct PairRun<'a> {
     pub(super) checks: Checks,
     /// Signatures of unchanged tags that were looked at: tags of one digest have the same ones.
     pub(super) companions: Mutex<HashSet<Tag>>,
+    /// Lists of referrers of the source that were requested in this run.
+    pub(super) lists: Mutex<HashMap<Tag, Digest>>,
     /// Whose turn it is to read a digest where that is counted.
     reading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     seen: Mutex<Vec<(usize, Observation)>>,
@@ -122,6 +124,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         derived,
         checks,
         companions: Mutex::default(),
+        lists: Mutex::default(),
         compared: Mutex::default(),
         reading: Mutex::default(),
         seen: Mutex::default(),

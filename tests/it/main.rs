@@ -36,6 +36,7 @@ mod acceptance_schedule;
 mod acceptance_secrets;
 mod acceptance_servers;
 mod acceptance_soak;
+mod acceptance_targets;
 mod acceptance_transport;
 mod acceptance_uploads;
 mod acceptance_warnings;

@@ -1,0 +1,216 @@
+//! Targets that hold something else than a mirror expects, or that let nobody look: nothing of theirs is replaced, the images arrive, and
+//! the report names what could not be brought.
+
+use serde_json::{Value, json};
+use transship::oci::{Digest, Manifest, MediaType};
+
+use crate::support::images::{self, Family, Image, linux};
+use crate::support::registry::{Fault, Server, Setup};
+use crate::support::site::Site;
+
+/// Two registries and an entry `app` between their repositories of that name.
+struct Pair {
+    source: Server,
+    target: Server,
+    site: Site,
+}
+
+impl Pair {
+    /// A source with or without the referrers API, a target without it, and further keys of the entry.
+    fn new(source_has_api: bool, keys: &str) -> Self {
+        let source = Server::with(Setup { referrers_api: source_has_api, ..Setup::default() });
+        let target = Server::with(Setup { referrers_api: false, ..Setup::default() });
+        let comma = if keys.is_empty() { "" } else { ", " };
+        let (from, to) = (source.host(), target.host());
+        let entry = format!("- {{name: app, source: \"{from}/app\", target: \"{to}/app\"{comma}{keys}}}");
+        let site = Site::with(&[from, to], &entry);
+        Self { source, target, site }
+    }
+
+    fn has(&self, image: &Image) -> bool {
+        self.target.store().manifest("app", &image.digest().to_string()).is_some()
+    }
+
+    /// The digests in the target's list of what refers to an image.
+    fn listed(&self, subject: &Image) -> Vec<String> {
+        let stored = self.target.store().manifest("app", &digest_tag(subject)).unwrap();
+        let list: Value = serde_json::from_slice(&stored.bytes).unwrap();
+        let digest = |entry: &Value| entry["digest"].as_str().unwrap_or_default().to_owned();
+        list["manifests"].as_array().unwrap().iter().map(digest).collect()
+    }
+
+    /// Runs once, and expects that this referrer is named as left behind and nothing has failed.
+    #[track_caller]
+    fn leaves_unlisted(&self, referrer: &Image, subject: &Image) -> String {
+        let output = self.site.run(&["once"]);
+        assert_eq!(output.code(), 4, "{}{}", output.stdout, output.stderr);
+        let line = format!(
+            "  left behind, not at {}/app: referrer {} of {}: ",
+            self.target.host(),
+            referrer.digest(),
+            subject.digest()
+        );
+        assert!(output.stdout.contains(&line), "{line} is not in {}", output.stdout);
+        output.stdout
+    }
+}
+
+fn digest_tag(image: &Image) -> String {
+    image.digest().to_string().replace(':', "-")
+}
+
+/// Puts an index of these entries under a tag of `app`.
+fn put_index(server: &Server, entries: &[Value], tag: &str) -> Digest {
+    let body = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries});
+    let index = Manifest::new(MediaType::new(MediaType::OCI_INDEX), body.to_string().into());
+    server.store().put_manifest("app", (&index).into(), Some(tag));
+    index.digest()
+}
+
+/// An image under `v1` at the source, with an SBOM that refers to it, listed as that registry does it.
+fn put_signed(pair: &Pair) -> (Image, Image) {
+    let image = images::small(Family::Oci, 1);
+    image.put(&pair.source, "app", Some("v1"));
+    let sbom = images::sbom(&image, 1);
+    sbom.put(&pair.source, "app", None);
+    (image, sbom)
+}
+
+/// What other tools keep under a tag of the form of a list, each put at a target for this image.
+const OTHERS: [fn(&Server, &Image) -> Digest; 5] = [
+    |target, image| {
+        let other = images::small(Family::Oci, 50);
+        other.put(target, "app", Some(&digest_tag(image)));
+        other.digest()
+    },
+    |target, image| {
+        let other = images::small(Family::Docker, 51);
+        other.put(target, "app", Some(&digest_tag(image)));
+        other.digest()
+    },
+    |target, image| {
+        let other = images::two_platforms(Family::Oci, 52);
+        other.put(target, "app", Some(&digest_tag(image)));
+        other.digest()
+    },
+    // A sparse index: none of its images is there.
+    |target, image| {
+        let mut entry = images::small(Family::Oci, 53).descriptor();
+        entry["platform"] = linux("arm64");
+        put_index(target, &[entry], &digest_tag(image))
+    },
+    // The image itself, as oc-mirror names an image that is chosen by its digest.
+    |target, image| {
+        image.put(target, "app", Some(&digest_tag(image)));
+        image.digest()
+    },
+];
+
+#[test]
+fn an_image_under_the_tag_of_a_list_is_never_replaced() {
+    for (at, put) in OTHERS.into_iter().enumerate() {
+        for source_has_api in [true, false] {
+            let pair = Pair::new(source_has_api, "tags: {include: [v1]}");
+            let (image, sbom) = put_signed(&pair);
+            images::list_referrers(&pair.source, "app", &image, &[&sbom]);
+            let other = put(&pair.target, &image);
+            let there = || pair.target.store().tag("app", &digest_tag(&image));
+            let told = pair.leaves_unlisted(&sbom, &image);
+            assert!(told.contains("no list of referrers, so it is left as it is"), "{told}");
+            assert_eq!(there(), Some(other), "{at}, API: {source_has_api}");
+            assert_eq!(pair.target.store().tag("app", "v1"), Some(image.digest()));
+            assert!(pair.has(&sbom), "it is there by its digest");
+            pair.leaves_unlisted(&sbom, &image);
+            assert_eq!(there(), Some(other), "{at}, API: {source_has_api}");
+            // Once the other thing is gone, the next run writes the list.
+            pair.target.store().remove_manifest("app", &digest_tag(&image));
+            pair.site.once();
+            assert_eq!(pair.listed(&image), [sbom.digest().to_string()], "{at}, API: {source_has_api}");
+        }
+    }
+}
+
+#[test]
+fn a_list_without_its_subject_replaces_no_image_at_the_target() {
+    let pair = Pair::new(false, "");
+    let gone = images::small(Family::Oci, 9);
+    let sbom = images::sbom(&gone, 1);
+    sbom.put(&pair.source, "app", None);
+    put_index(&pair.source, &[sbom.descriptor()], &digest_tag(&gone));
+    let other = images::small(Family::Oci, 50);
+    other.put(&pair.target, "app", Some(&digest_tag(&gone)));
+    for _ in 0..2 {
+        pair.leaves_unlisted(&sbom, &gone);
+        assert_eq!(pair.target.store().tag("app", &digest_tag(&gone)), Some(other.digest()));
+    }
+}
+
+#[test]
+fn a_tagged_referrer_arrives_where_its_list_cannot_be_written() {
+    let pair = Pair::new(true, "tags: {include: [sbom]}");
+    let image = images::small(Family::Oci, 1);
+    let sbom = images::sbom(&image, 1);
+    sbom.put(&pair.source, "app", Some("sbom"));
+    let other = images::small(Family::Oci, 50);
+    other.put(&pair.target, "app", Some(&digest_tag(&image)));
+    pair.leaves_unlisted(&sbom, &image);
+    assert_eq!(pair.target.store().tag("app", "sbom"), Some(sbom.digest()));
+    assert_eq!(pair.target.store().tag("app", &digest_tag(&image)), Some(other.digest()));
+}
+
+/// Denies this request of manifests below this path at a target.
+fn deny(pair: &Pair, kind: &'static str, path: &'static str, status: u16) {
+    pair.target.set(Fault::Answers { kind, path, status });
+}
+
+#[test]
+fn a_target_that_denies_looks_gets_images_signatures_and_late_referrers() {
+    for status in [401, 403] {
+        let pair = Pair::new(false, "");
+        let image = images::two_platforms(Family::Oci, 1);
+        image.put(&pair.source, "app", Some("v1"));
+        let (signature, signature_tag) = (images::signature(&image), images::signature_tag(&image));
+        signature.put(&pair.source, "app", Some(&signature_tag));
+        let (first, late) = (images::sbom(&image, 1), images::sbom(&image, 2));
+        first.put(&pair.source, "app", None);
+        images::list_referrers(&pair.source, "app", &image, &[&first]);
+        // The repository is there, so nothing is taken for absent.
+        images::small(Family::Oci, 50).put(&pair.target, "app", Some("old"));
+        deny(&pair, "manifest HEAD", "/manifests/", status);
+        let output = pair.site.run(&["once"]).expect_success();
+        assert_eq!(pair.target.store().tag("app", "v1"), Some(image.digest()), "{}", output.stdout);
+        assert_eq!(pair.target.store().tag("app", &signature_tag), Some(signature.digest()));
+        assert_eq!(pair.listed(&image), [first.digest().to_string()]);
+        // The list grows while only it may not be looked at.
+        pair.target.heal();
+        deny(&pair, "manifest HEAD", "/manifests/sha256-", status);
+        late.put(&pair.source, "app", None);
+        images::list_referrers(&pair.source, "app", &image, &[&first, &late]);
+        let output = pair.site.run(&["once"]).expect_success();
+        assert_eq!(pair.listed(&image).len(), 2, "{status}: {}{}", output.stdout, output.stderr);
+        let warning = "the target's list of referrers may not be read";
+        assert!(output.stderr.contains(warning) && output.stderr.contains(&digest_tag(&image)), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn a_list_that_may_not_be_read_is_not_written_and_its_referrers_are_named() {
+    for source_has_api in [true, false] {
+        let pair = Pair::new(source_has_api, "");
+        let (image, sbom) = put_signed(&pair);
+        images::list_referrers(&pair.source, "app", &image, &[&sbom]);
+        let other = images::sbom(&image, 7);
+        other.put(&pair.target, "app", None);
+        let list = put_index(&pair.target, &[other.descriptor()], &digest_tag(&image));
+        deny(&pair, "manifest GET", "/manifests/sha256-", 403);
+        deny(&pair, "manifest HEAD", "/manifests/sha256-", 403);
+        for _ in 0..2 {
+            pair.leaves_unlisted(&sbom, &image);
+            assert_eq!(pair.target.store().tag("app", &digest_tag(&image)), Some(list));
+            assert_eq!(pair.target.store().tag("app", "v1"), Some(image.digest()));
+        }
+        pair.target.heal();
+        pair.site.once();
+        assert_eq!(pair.listed(&image), [other.digest().to_string(), sbom.digest().to_string()]);
+    }
+}
