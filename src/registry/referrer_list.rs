@@ -25,15 +25,22 @@ pub(crate) struct ReferrerList {
 struct Body {
     schema_version: Option<IgnoredAny>,
     manifests: Option<ReferrerList>,
+    /// What images and artifacts have, and no list.
+    config: Option<IgnoredAny>,
+    layers: Option<IgnoredAny>,
+    blobs: Option<IgnoredAny>,
+    fs_layers: Option<IgnoredAny>,
 }
 
 impl ReferrerList {
-    /// Reads a list. `manifests` may be `null`, as Go writes an empty one, or be missing where the rest shows a manifest.
+    /// Reads a list. `manifests` may be `null`, as Go writes an empty one, or be missing where the rest shows an index.
     pub(crate) fn read(json: &[u8]) -> Result<Self, String> {
         let body: Body = serde_json::from_slice(json).map_err(|error| format!("the list cannot be read: {error}"))?;
         match body {
             Body { manifests: Some(list), .. } => Ok(list),
-            Body { schema_version: Some(_), .. } => Ok(Self::default()),
+            Body { schema_version: Some(_), config: None, layers: None, blobs: None, fs_layers: None, .. } => {
+                Ok(Self::default())
+            }
             _ => Err("the answer is no list of referrers".to_owned()),
         }
     }
@@ -119,7 +126,18 @@ mod tests {
 
     #[test]
     fn what_is_no_list_of_referrers_is_never_an_empty_one() {
-        for json in ["", "{}", "[]", "<html>", r#"{"errors":[]}"#, r#"{"schemaVersion":2,"manifests":[{"#, "null"] {
+        for json in [
+            "",
+            "{}",
+            "[]",
+            "<html>",
+            r#"{"errors":[]}"#,
+            r#"{"schemaVersion":2,"manifests":[{"#,
+            "null",
+            r#"{"schemaVersion":2,"layers":[]}"#,
+            r#"{"schemaVersion":2,"config":{"size":1}}"#,
+            r#"{"schemaVersion":1,"fsLayers":[]}"#,
+        ] {
             assert!(read(json).is_err(), "{json}");
         }
     }

@@ -1,7 +1,7 @@
 //! What refers to a manifest (distribution-spec, "Listing Referrers"): by the API where there is one, else by the fallback tag
 //! (`referrers_tag.rs`).
 
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::ACCEPT;
 use http::{HeaderValue, Method};
 use url::Url;
 
@@ -26,13 +26,17 @@ enum Answered {
     NoApi,
     /// Nobody can tell.
     Unknown(StoreError),
+    /// A success that is no list: there may be an API, whatever stands under the fallback tag.
+    Odd(StoreError),
 }
 
 /// What one request to the API came to.
 enum Asked {
     Listed(ReferrerList),
-    /// An answer as registries give that have no such API.
+    /// A refusal as registries give that have no such API.
     LikeNoApi(Answer),
+    /// A success that is no list, as of a proxy that answers for the registry.
+    Odd(StoreError),
 }
 
 impl Repository {
@@ -40,21 +44,22 @@ impl Repository {
     pub(crate) async fn list_referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError> {
         let context = self.context(Step::ListReferrers, subject);
         let first = self.registry.first_to_probe().await;
-        let doubt = match self.ask_api(&context, subject).await {
+        let (doubt, is_odd) = match self.ask_api(&context, subject).await {
             Answered::Listed(list) => {
                 let doubt = list.doubt();
                 return Ok(Referrers { manifests: list.manifests, fallback: None, doubt });
             }
-            Answered::NoApi => None,
+            Answered::NoApi => (None, false),
             Answered::Unknown(error) if error.quota_spent().is_some() => return Err(error),
-            Answered::Unknown(error) => Some(error),
+            Answered::Unknown(error) => (Some(error), false),
+            Answered::Odd(error) => (Some(error), true),
         };
         drop(first);
         let found = match self.by_fallback_tag(&context, subject, fallback).await {
             Err(error) if error.quota_spent().is_some() => return Err(error),
             found => found,
         };
-        let keeps_lists = self.registry.referrers_api() != ReferrersApi::Present;
+        let keeps_lists = !is_odd && self.registry.referrers_api() != ReferrersApi::Present;
         Ok(match (found, doubt) {
             (Ok(found), None) => found,
             // A registry that refuses the API in its own way, and keeps the list under the tag.
@@ -68,19 +73,24 @@ impl Repository {
         })
     }
 
-    /// Asks the API, unless it is known that there is none. An answer as of a registry without it is asked for once more before it is
-    /// believed: it may be one odd answer. From a registry that has answered before it is believed in no case.
+    /// Asks the API, unless it is known that there is none. A refusal as of a registry without it is asked for once more before it is
+    /// believed: it may be one odd answer. From a registry that has answered before it is believed in no case. A success that is no list
+    /// is asked for once more too, and never means that there is no API.
     async fn ask_api(&self, context: &Context, subject: &Digest) -> Answered {
         if self.registry.referrers_api() == ReferrersApi::Absent {
             return Answered::NoApi;
         }
-        let mut last = None;
+        let (mut last, mut odd) = (None, None);
         for _ in 0..2 {
             match self.referrers_by_api(context, subject).await {
                 Ok(Asked::Listed(list)) => return Answered::Listed(list),
                 Ok(Asked::LikeNoApi(answer)) => last = Some(answer),
+                Ok(Asked::Odd(error)) => odd = Some(error),
                 Err(error) => return Answered::Unknown(error),
             }
+        }
+        if let Some(error) = odd {
+            return Answered::Odd(error);
         }
         let Some(answer) = last else { return Answered::NoApi };
         if self.registry.referrers_api() == ReferrersApi::Present {
@@ -110,7 +120,13 @@ impl Repository {
                 return Err(answer.refusal(context));
             }
             let body = answer.bytes();
-            let page = ReferrerList::read(&body).map_err(invalid)?;
+            let page = match ReferrerList::read(&body) {
+                Ok(page) => page,
+                Err(why) if is_first => {
+                    return Ok(Asked::Odd(invalid(format!("{} is no list of referrers: {why}", answer.detail()))));
+                }
+                Err(why) => return Err(invalid(why)),
+            };
             if std::mem::take(&mut is_first) {
                 self.registry.learn_referrers_api(ReferrersApi::Present);
             }
@@ -138,14 +154,7 @@ impl Repository {
     }
 }
 
-/// Whether an answer is one that registries without the referrers API give: Artifactory says 406, others show a page for people.
+/// Whether an answer is a refusal that registries without the referrers API give: Artifactory says 406.
 fn is_like_no_api(answer: &Answer) -> bool {
-    let is_page = || {
-        answer.header(&CONTENT_TYPE).is_some_and(|stated| stated.starts_with("text/html"))
-            || answer.bytes().trim_ascii_start().starts_with(b"<")
-    };
-    match answer.status {
-        status if status.is_success() => is_page(),
-        status => matches!(status.as_u16(), 400 | 404 | 405 | 406 | 410 | 415 | 501),
-    }
+    matches!(answer.status.as_u16(), 400 | 404 | 405 | 406 | 410 | 415 | 501)
 }

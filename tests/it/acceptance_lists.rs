@@ -228,7 +228,7 @@ fn a_source_that_refuses_the_fallback_tag_as_well_is_copied_without_referrers() 
 
 #[test]
 fn one_odd_answer_of_the_referrers_api_leaves_nothing_behind() {
-    for (status, times) in [(404, 1), (200, 1), (403, 1), (503, 9)] {
+    for (status, times) in [(404, 1), (200, 1), (200, 2), (200, 100), (403, 1), (503, 9)] {
         let pair = Pair::with("");
         let (_, sbom) = pair.with_sbom();
         pair.source.set(Fault::ReferrersAnswered { status, times });

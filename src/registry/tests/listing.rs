@@ -217,9 +217,38 @@ async fn an_odd_answer_of_a_registry_with_the_referrers_api_is_doubted() {
     let repository = server.repository();
     let ask = async || repository.referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap();
     assert_eq!(ask().await, Default::default(), "an empty list is an answer");
-    for status in ["404 Not Found", "200 OK"] {
-        let told = format!("{status}, though this registry has answered such requests before");
+    for told in [
+        "404 Not Found, though this registry has answered such requests before",
+        "200 OK is no list of referrers: the list cannot be read: expected value at line 1 column 1",
+    ] {
         let doubt = ask().await.doubt.unwrap_or_default();
-        assert!(doubt.ends_with(&told), "{doubt}");
+        assert!(doubt.ends_with(told), "{doubt}");
+    }
+}
+
+#[tokio::test]
+async fn a_success_that_is_no_list_is_never_taken_for_no_api() {
+    let image = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"size":1},"layers":[]}"#;
+    for odd in ["<html>log in</html>", "", "{}", r#"{"errors":[]}"#, "[]", image] {
+        // From a process's first request on, with a list under the fallback tag and without one.
+        for listed in [false, true] {
+            let referrer = Digest::of(b"sbom");
+            let list = format!(r#"{{"schemaVersion":2,"manifests":[{{"digest":"{referrer}","size":1}}]}}"#);
+            let empty = r#"{"schemaVersion":2,"manifests":[]}"#;
+            let server = Server::start(move |asked| match asked.path.contains("/referrers/") {
+                true if asked.nth < 2 => answer(200, &[("content-type", "text/html")], odd),
+                true => answer(200, &[("content-type", MediaType::OCI_INDEX)], empty),
+                false if listed => answer(200, &[("content-type", MediaType::OCI_INDEX)], list.clone()),
+                false => answer(404, &[], ""),
+            })
+            .await;
+            let repository = server.repository();
+            let ask = async || repository.referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap();
+            let found = ask().await;
+            let digests: Vec<Digest> = found.manifests.iter().map(|one| one.digest).collect();
+            assert_eq!(digests, if listed { vec![referrer] } else { vec![] }, "{odd}");
+            assert!(found.doubt.is_some_and(|doubt| doubt.contains("200 OK is no list of referrers")), "{odd}");
+            assert_eq!(ask().await, Default::default(), "the API is asked again: {odd}");
+        }
     }
 }
