@@ -1,6 +1,6 @@
 //! One source repository and its targets during one run, and the copy of one digest from it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +17,7 @@ use super::companions::{Companions, find_companions};
 use super::deliver::Delivery;
 use super::event::{Arrival, Event};
 use super::nodes::{Node, Nodes};
-use super::{Copier, CopyError, Ledger, Suspension, Unfinished};
+use super::{Copier, CopyError, Ledger, ListedTags, Suspension, Unfinished};
 use crate::oci::{
     Children, DerivedIndex, Descriptor, Digest, ManifestRef, Platform, SignatureTag, Tag, derive_index, referrers_tag,
 };
@@ -42,8 +42,8 @@ pub struct Batch {
     pub(super) source: Arc<dyn Source>,
     pub(super) targets: Vec<Destination>,
     pub(super) rules: Rules,
-    /// The source's tags that may name a digest, where its tags were listed: a signature's tag that is not among them is not asked for.
-    source_tags: Option<HashSet<Tag>>,
+    /// The source's tags that may name a digest, where its tags were listed: a signature's tag that its list rules out is not requested.
+    source_tags: Option<ListedTags>,
     surroundings: Surroundings,
     nodes: Nodes,
     /// The manifests of which nobody could tell what refers to them, and why.
@@ -173,16 +173,15 @@ pub struct Previous {
 pub type Outcome = (usize, Result<Arrival, CopyError>);
 
 impl Batch {
-    /// A batch from `source` to `targets`. `source_tags` are the source's tags if they are known, at
-    /// least those that [`may_name_a_digest`](crate::oci::may_name_a_digest); `surroundings` may be who hears of
-    /// every transfer alone.
+    /// A batch from `source` to `targets`. `source_tags` is the source's list of tags, where there is one; `surroundings` may be who
+    /// hears of every transfer alone.
     #[must_use]
     pub fn new(
         copier: &Arc<Copier>,
         source: Arc<dyn Source>,
         targets: Vec<(Arc<dyn Target>, Contents)>,
         rules: Rules,
-        source_tags: Option<HashSet<Tag>>,
+        source_tags: Option<ListedTags>,
         surroundings: impl Into<Surroundings>,
     ) -> Arc<Self> {
         let targets = targets.into_iter().map(|(target, contents)| Destination::new(target, contents)).collect();
@@ -407,9 +406,24 @@ impl Batch {
 
     /// What the source's listing tells of this tag.
     pub(super) fn listed(&self, tag: &Tag) -> Listed {
+        self.source_tags.as_ref().map_or(Listed::Perhaps, |tags| tags.tells(tag))
+    }
+
+    /// What the source's listing tells of a tag that it lacks; [`Listed::Absent`] of one that it has.
+    pub fn unlisted(&self, tag: &Tag) -> Listed {
         match &self.source_tags {
-            Some(tags) if !tags.contains(tag) => Listed::Absent,
-            _ => Listed::Perhaps,
+            Some(tags) if tags.has(tag) => Listed::Absent,
+            _ => self.listed(tag),
+        }
+    }
+
+    /// Notes that the source has a tag, for what else its list may lack.
+    pub fn note_found(&self, tag: &Tag) {
+        if self.source_tags.as_ref().is_some_and(|tags| tags.found(tag)) {
+            tracing::warn!(
+                source = self.source.place(), %tag,
+                "the source has a tag that its list lacks: signatures are requested one by one; other tags may be missing from the list"
+            );
         }
     }
 

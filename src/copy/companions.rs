@@ -92,7 +92,11 @@ async fn refers_to(batch: &Batch, listed: &Descriptor, subject: Digest) -> Resul
 
 async fn find_signature(batch: &Batch, tag: Tag) -> Result<Result<Option<(Tag, Digest)>, LeftBehind>, CopyError> {
     match batch.source.resolve(&tag.clone().into()).await.map_err(CopyError::source) {
-        Ok(found) => Ok(Ok(found.map(|descriptor| (tag, descriptor.digest)))),
+        Ok(Some(descriptor)) => {
+            batch.note_found(&tag);
+            Ok(Ok(Some((tag, descriptor.digest))))
+        }
+        Ok(None) => Ok(Ok(None)),
         Err(error) if error.ends_all() => Err(error),
         Err(error) => Ok(Err(LeftBehind { what: LeftBehind::signature(&tag), reason: error.to_string() })),
     }

@@ -41,29 +41,32 @@ impl PairRun<'_> {
             }
         }
         if !is_signature(reference) {
-            self.late_referrers(reference, source_digest, kept).await;
+            self.late_referrers(reference, source_digest, kept, place).await;
         }
     }
 
     /// Referrers that appeared where only the API tells of them: the source is asked about once a day.
-    async fn late_referrers(&self, reference: &ManifestRef, subject: Digest, kept: &[usize]) {
+    async fn late_referrers(&self, reference: &ManifestRef, subject: Digest, kept: &[usize], place: &Place<'_>) {
         if !self.checks.take_on(subject) {
             return;
         }
         let look = match self.checks.held(&subject) {
             Some(Some(look)) => look,
             Some(None) => return,
-            None => match self.look_for_referrers(subject).await {
-                Ok(Some(look)) => look,
-                // The next run looks again.
-                Ok(None) => return,
-                Err(outcome) => {
-                    for at in kept {
-                        self.settle(*at, reference, Some(subject), Some(subject), outcome.clone()).await;
+            None => {
+                self.bring_unlisted_signatures(subject, place).await;
+                match self.look_for_referrers(subject).await {
+                    Ok(Some(look)) => look,
+                    // The next run looks again.
+                    Ok(None) => return,
+                    Err(outcome) => {
+                        for at in kept {
+                            self.settle(*at, reference, Some(subject), Some(subject), outcome.clone()).await;
+                        }
+                        return;
                     }
-                    return;
                 }
-            },
+            }
         };
         let place = |at: &usize| self.pair.targets[*at].place();
         let (behind, level): (Vec<usize>, Vec<usize>) =
@@ -76,10 +79,30 @@ impl PairRun<'_> {
         }
     }
 
+    /// Brings signatures that no list of tags shows: where the entry names its tags there is none, and some lists hide tags (see
+    /// [`ListedTags`](crate::copy::ListedTags)). They are requested as seldom as referrers are.
+    async fn bring_unlisted_signatures(&self, subject: Digest, place: &Place<'_>) {
+        for tag in signature_tags(&subject) {
+            if self.batch.unlisted(&tag) == Listed::Absent {
+                continue;
+            }
+            match self.pair.source.resolve(&tag.clone().into()).await {
+                Ok(Some(_)) => {
+                    self.batch.note_found(&tag);
+                    if self.is_first_to_see(&tag) {
+                        Box::pin(self.one(&ManifestRef::Tag(tag), place)).await;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => self.batch.doubt_referrers(subject, error.to_string()),
+            }
+        }
+    }
+
     /// `None` where nobody can tell.
     async fn look_for_referrers(&self, subject: Digest) -> Result<Option<Look>, TagOutcome> {
-        // A fallback tag that is listed is looked after above; one that is not there need not be asked for.
-        let fallback = if self.listing.is_complete { Listed::Absent } else { Listed::Perhaps };
+        // A fallback tag that is listed is looked after above.
+        let fallback = self.batch.unlisted(&referrers_tag(&subject));
         let found = self.batch.referrers(&subject, fallback).await.map_err(|error| TagOutcome::failed(&error))?;
         Ok(found.doubt.is_none().then(|| self.checks.look_at(&found)))
     }

@@ -24,9 +24,9 @@ use super::there::{Known, There};
 use super::unfinished::surroundings;
 use super::{TagOutcome, TagReport};
 use crate::copy::event::{BlobCounts, Event};
-use crate::copy::{Batch, CopyError, Order, Outcome, Previous, Rules};
+use crate::copy::{Batch, CopyError, ListedTags, Order, Outcome, Previous, Rules};
 use crate::journal::Observation;
-use crate::oci::{Digest, ManifestRef, Tag, may_name_a_digest};
+use crate::oci::{Digest, ManifestRef, Tag};
 use crate::plan::{Action, ForeignLayers, Selected};
 use crate::store::{ErrorKind, Side, Step, StoreError};
 
@@ -104,8 +104,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         referrers: entry.referrers,
         foreign_layers: entry.foreign_layers == ForeignLayers::Copy,
     };
-    let source_tags =
-        listing.is_complete.then(|| listing.tags.keys().filter(|tag| may_name_a_digest(tag)).cloned().collect());
+    let source_tags = listing.is_complete.then(|| ListedTags::read(listing.tags.keys()));
     let targets = opened.targets.iter().cloned().zip(there.iter().map(|there| there.contents)).collect();
     let copier = run.engine.copier.of(run.errand.entry.name.as_str());
     let batch = Batch::new(&copier, opened.source.clone(), targets, rules, source_tags, surroundings(run, events));

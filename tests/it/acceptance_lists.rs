@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use transship::oci::{Digest, Manifest, MediaType};
 
+use crate::acceptance_rules::{a_day_passes, put_referrers};
 use crate::support::images::{self, Family, Image};
 use crate::support::programs::{Output, Running, transship_command};
 use crate::support::registry::{Fault, Server, Setup};
@@ -158,6 +159,48 @@ fn a_list_of_referrers_that_a_new_targets_list_lacks_is_added_to() {
     let digests: BTreeSet<&str> =
         listed["manifests"].as_array().unwrap().iter().filter_map(|entry| entry["digest"].as_str()).collect();
     assert_eq!(digests, BTreeSet::from([other.digest().to_string().as_str(), sbom.digest().to_string().as_str()]));
+}
+
+#[test]
+fn a_signature_that_the_sources_list_hides_behind_a_shorter_tag_arrives() {
+    for is_late in [false, true] {
+        let without = || Setup { referrers_api: false, ..Setup::default() };
+        let pair = Pair::of(without(), without(), "", "");
+        let image = images::small(Family::Oci, 1);
+        image.put(&pair.source, "app", Some("v1"));
+        put_referrers(&pair.source, false, "app", &[(image.digest(), images::sbom(&image, 1))]);
+        // Behind the list of referrers, as behind any tag that it extends (distribution#4891).
+        let (signature, tag) = (images::signature(&image), images::signature_tag(&image));
+        pair.source.set(Fault::TagListLacks(tag.clone()));
+        if is_late {
+            pair.site.once();
+        }
+        signature.put(&pair.source, "app", Some(&tag));
+        let heads = || {
+            pair.source.log().clear();
+            let told = pair.site.run(&["once"]).expect_success();
+            (pair.source.log().of("manifest HEAD").iter().filter(|asked| asked.path.ends_with(".sig")).count(), told)
+        };
+        if is_late {
+            assert_eq!(heads().0, 0, "the copy was a look, and it holds");
+            a_day_passes(&pair.site);
+        }
+        let (_, told) = heads();
+        assert_eq!(pair.target.store().tag("app", &tag), Some(signature.digest()), "late: {is_late}");
+        assert!(told.stderr.contains("the source has a tag that its list lacks"), "{}", told.stderr);
+        assert_eq!(heads().0, 0, "an unchanged tag costs what it did");
+    }
+}
+
+#[test]
+fn signatures_that_a_plain_list_lacks_are_not_requested() {
+    let pair = Pair::with("");
+    for (seed, tag) in [(1, "v1"), (2, "v2")] {
+        images::small(Family::Oci, seed).put(&pair.source, "app", Some(tag));
+    }
+    pair.site.once();
+    let asked = pair.source.log().of("manifest HEAD").len() + pair.source.log().of("manifest GET").len();
+    assert_eq!(asked, 2, "{:?}", pair.source.log().counts());
 }
 
 #[test]

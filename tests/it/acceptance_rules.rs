@@ -353,7 +353,7 @@ fn signed(seed: u64) -> Signed {
 }
 
 /// Puts referrers as a registry with or without the API keeps them.
-fn put_referrers(server: &Server, has_api: bool, repository: &str, referrers: &[(Digest, Image)]) {
+pub fn put_referrers(server: &Server, has_api: bool, repository: &str, referrers: &[(Digest, Image)]) {
     for (subject, referrer) in referrers {
         referrer.put(server, repository, None);
         if !has_api {
@@ -479,8 +479,25 @@ fn a_referrer_that_appears_later_under_a_fallback_tag_comes_with_the_next_run() 
     assert_eq!(source.log().pulls(), 0, "what is done is done");
 }
 
+#[test]
+fn a_signature_of_a_tag_that_is_named_comes_on_the_next_day() {
+    let pair = Pair::with("tags: {include: [v1]}");
+    let image = images::two_platforms(Family::Oci, 1);
+    image.put(&pair.source, "app", Some("v1"));
+    pair.site.once();
+    let (signature, tag) = (images::signature(&image), images::signature_tag(&image));
+    signature.put(&pair.source, "app", Some(&tag));
+    let once = || once_and_counts(&pair.site, &pair.source, &pair.target);
+    let nothing_more = [expected(&[("manifest HEAD", 1)]), expected(&[("manifest HEAD", 1)])];
+    assert_eq!(once(), nothing_more, "the copy was a look, and it holds");
+    a_day_passes(&pair.site);
+    pair.site.once();
+    assert_eq!(pair.target.store().tag("app", &tag), Some(signature.digest()));
+    assert_eq!(once(), nothing_more);
+}
+
 /// Makes all that the journal knows of looks for referrers a day older.
-fn a_day_passes(site: &Site) {
+pub fn a_day_passes(site: &Site) {
     let journal = rusqlite::Connection::open(site.journal()).unwrap();
     let older = "UPDATE referrer_checks SET checked = date(substr(checked, 1, 10), '-1 day') || substr(checked, 11)";
     assert!(journal.execute(older, []).unwrap() > 0);

@@ -14,7 +14,7 @@ mod rules;
 mod suspension;
 mod untyped;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use self::memory::{Registry, Repository};
 use super::event::Arrival;
-use super::{Batch, Contents, Copier, CopyError, Order, Outcome, Rules};
+use super::{Batch, Contents, Copier, CopyError, ListedTags, Order, Outcome, Rules};
 use crate::oci::{Descriptor, Manifest, ManifestRef, Tag};
 use crate::store::{Source, Target};
 
@@ -39,11 +39,18 @@ fn batch_with(
     source: &Arc<Repository>,
     targets: &[&Arc<Repository>],
     rules: Rules,
-    source_tags: Option<HashSet<Tag>>,
+    source_tags: Option<BTreeSet<Tag>>,
 ) -> Arc<Batch> {
     let targets = unknown(targets);
     let (events, _) = mpsc::channel(1);
-    Batch::new(copier, source.clone() as Arc<dyn Source>, targets, rules, source_tags, events)
+    Batch::new(
+        copier,
+        source.clone() as Arc<dyn Source>,
+        targets,
+        rules,
+        source_tags.map(|tags| ListedTags::read(&tags)),
+        events,
+    )
 }
 
 fn unknown(targets: &[&Arc<Repository>]) -> Vec<(Arc<dyn Target>, Contents)> {
