@@ -27,7 +27,8 @@ use futures_util::stream::{self, BoxStream};
 
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{
-    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Source, Step, StoreError, TagEntry, Target,
+    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Sought, Source, Step, StoreError, TagEntry,
+    Target,
 };
 
 mod calls;
@@ -331,6 +332,16 @@ impl Target for Layout {
         let wanted = blob.clone();
         let size = self.on_disk(move |disk| disk.blob_size(&wanted.digest)).await;
         Ok(size.map_err(self.telling.doing(Step::FindBlob, blob.digest))? == Some(blob.size))
+    }
+
+    async fn find_or_begin(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
+        let digest = blob.digest;
+        let size = self.on_disk(move |disk| disk.blob_size(&digest)).await;
+        match size.map_err(self.telling.doing(Step::FindBlob, digest))? {
+            Some(size) if size == blob.size => Ok(Sought::Found),
+            Some(size) => Ok(Sought::OtherLength(size)),
+            None => Ok(self.begin_upload(blob, None).await?.into()),
+        }
     }
 
     /// A layout has no other repositories, so nothing is mounted.

@@ -182,6 +182,8 @@ pub enum Begun {
 pub enum Sought {
     /// The blob was in the repository.
     Found,
+    /// The repository has a blob of this digest and of another length than the descriptor states, in bytes: one of the two is wrong.
+    OtherLength(u64),
     /// The blob is in the repository now: it was mounted.
     Mounted,
     /// A session waits for the bytes.
@@ -226,11 +228,17 @@ pub trait Target: Source {
 
     /// For a blob of which nobody knows whether the repository has it: [`Target::has_blob`], and where it has not,
     /// [`Target::begin_upload`] without a mount. An endpoint that can do both at once does; then the length of what is there is not compared.
+    /// Else another length is [`Sought::OtherLength`], and nothing was begun.
     async fn find_or_begin(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
         if self.has_blob(blob).await? {
             return Ok(Sought::Found);
         }
         Ok(self.begin_upload(blob, None).await?.into())
+    }
+
+    /// Begins to write a blob over what is there and has `_stored` bytes, which is known to be wrong.
+    async fn begin_replacement(&self, blob: &Descriptor, _stored: u64) -> Result<Begun, StoreError> {
+        self.begin_upload(blob, None).await
     }
 
     /// Goes on with an upload of this blob that an earlier process has left. `None` where the endpoint does not know of it any

@@ -20,9 +20,9 @@ use super::lane::{Lane, Race};
 use super::nodes::Node;
 use super::sending::{Wanting, send};
 use super::share::{Share, take_alone};
-use super::{Batch, CopyError, suspension, tee};
+use super::{Batch, CopyError, reading, suspension, tee};
 use crate::oci::{Descriptor, Digest};
-use crate::store::Sought;
+use crate::store::{Sought, Verified};
 
 /// How long a target that is ready for a blob's bytes waits for siblings to join the read before it is looked whether they
 /// keep up.
@@ -276,7 +276,11 @@ async fn prepare(
         let early = if from.is_none() { Some(take().await) } else { None };
         (target.begin_upload(blob, from.as_ref()).await.map(Sought::from), early)
     };
-    let how = match sought.map_err(CopyError::target)? {
+    let sought = match sought.map_err(CopyError::target)? {
+        Sought::OtherLength(stored) => keep_or_replace(delivery, blob, stored).await?,
+        sought => sought,
+    };
+    let how = match sought {
         Sought::Session(upload) => {
             let part = match early {
                 Some(part) => part,
@@ -284,7 +288,7 @@ async fn prepare(
             };
             return Ok(Some(Wanting { delivery: delivery.clone(), duty, upload, part }));
         }
-        Sought::Found => BlobOutcome::Found,
+        Sought::Found | Sought::OtherLength(_) => BlobOutcome::Found,
         Sought::Mounted => BlobOutcome::Mounted,
     };
     if how == BlobOutcome::Mounted {
@@ -292,6 +296,23 @@ async fn prepare(
     }
     duty.arrived(how);
     Ok(None)
+}
+
+/// Decides what becomes of a blob that the target has in another length than its manifest states. If the source's bytes of that length
+/// have the digest, the manifest is wrong and the blob is there; nothing is sent. Otherwise it is written again.
+async fn keep_or_replace(delivery: &Delivery, blob: &Descriptor, stored: u64) -> Result<Sought, CopyError> {
+    let (source, target) = (&delivery.batch.source, delivery.target());
+    if source.blob_length(blob).await == Some(stored) {
+        let stored = Descriptor { size: stored, ..blob.clone() };
+        let _part = take_alone(&delivery.batch.copier, stored.size, 0, delivery.lane()).await;
+        let bytes = reading::read(source.clone(), stored.clone(), 0);
+        let verified = Verified::new(bytes, stored, source.place());
+        if verified.all(|piece| std::future::ready(piece.is_ok())).await {
+            tracing::debug!(target = target.place(), digest = %blob.digest, "a manifest states a wrong size of a blob that is there");
+            return Ok(Sought::Found);
+        }
+    }
+    Ok(target.begin_replacement(blob, stored).await.map_err(CopyError::target)?.into())
 }
 
 /// The duty to bring the blob, `None` when somebody else did.

@@ -85,6 +85,9 @@ async fn send_until_it_is_there(stated: &Descriptor, wanting: Wanting, branch: B
             && let Some(length) = other_length(&delivery, blob).await
         {
             blob.size = length;
+            // What was set aside was for the stated size.
+            drop(part);
+            part = take_alone(copier, blob.size, target.upload_holds(), delivery.lane()).await;
         } else if error.was_not_taken() && error.may_be_repeated() && not_taken < MOST_NOT_TAKEN {
             tokio::time::sleep((Duration::from_millis(5) * not_taken).min(LONGEST_NOT_TAKEN)).await;
             not_taken += 1;

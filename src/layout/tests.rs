@@ -262,6 +262,27 @@ async fn a_session_that_is_cancelled_or_dropped_leaves_no_file() {
 }
 
 #[tokio::test]
+async fn a_manifest_that_states_a_wrong_length_of_intact_content_is_taken() {
+    let (_folder, path) = folder();
+    let layout = Layout::open(&path);
+    push_blob(&layout, b"content").await;
+    for (stated, is_intact) in [(0, true), (6, true), (8, true), (6, false)] {
+        let wrong = Descriptor { size: stated, ..blob(b"content") };
+        assert!(matches!(layout.find_or_begin(&wrong).await.unwrap(), Sought::OtherLength(7)));
+        if !is_intact {
+            fs::write(blob_file(&path, &wrong.digest), "CONTENT").unwrap();
+        }
+        let body = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"x/y","digest":"{}","size":{stated}}},"layers":[]}}"#,
+            wrong.digest
+        );
+        let manifest = Manifest::new(MediaType::new(MediaType::OCI_MANIFEST), body.into());
+        let pushed = layout.push_manifest(&manifest, Some(&tag("v1"))).await;
+        assert_eq!(pushed.err().map(|error| error.kind), (!is_intact).then_some(ErrorKind::MissingContent), "{stated}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_of_another_length_is_not_the_blob_and_is_mended_by_the_next_upload() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);

@@ -38,18 +38,38 @@ impl Looks {
     }
 }
 
+/// What a look for a blob has found.
+pub(crate) enum Looked {
+    Absent,
+    Present,
+    /// It is here in this length, which is not the one that the descriptor states.
+    OtherLength(u64),
+}
+
 impl Repository {
-    /// Whether the blob is here, with the length that it should have. With another one it is not, and is to be sent again; as
-    /// is one that may not be looked for where it is to be written: a repository that is not there yet is denied to read at
-    /// some registries, and the answer to the upload decides. A redirect to a store means that it is here.
+    /// Whether the blob is here, with the length that it should have: see [`Repository::look_for_blob`]. With another one it is not, and
+    /// is to be sent again.
+    pub(crate) async fn head_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
+        Ok(match self.look_for_blob(blob).await? {
+            Looked::Absent => false,
+            Looked::Present => true,
+            Looked::OtherLength(stored) => {
+                self.note_wrong_length(blob, stored);
+                false
+            }
+        })
+    }
+
+    /// Looks for a blob. One that may not be looked for where it is to be written counts as absent: a repository that is not there
+    /// yet is denied to read at some registries, and the answer to the upload decides. A redirect to a store means that it is here.
     ///
     /// # Errors
     /// The registry did not say: nothing is known of the blob.
-    pub(crate) async fn head_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
+    pub(crate) async fn look_for_blob(&self, blob: &Descriptor) -> Result<Looked, StoreError> {
         let looked = match self.find_blob(blob).await {
             Err(error) if error.kind == ErrorKind::Denied && self.is_written() => {
                 tracing::debug!(%error, "the blob may not be looked for: it is sent");
-                return Ok(false);
+                return Ok(Looked::Absent);
             }
             looked => looked,
         };
@@ -62,35 +82,44 @@ impl Repository {
         looked
     }
 
-    async fn find_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
+    async fn find_blob(&self, blob: &Descriptor) -> Result<Looked, StoreError> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest))?;
         let call = Call::new(self.registry.looks.kind(), Method::HEAD, url, self.reading());
         let answer = self.registry.send(&context, call.that_stops_at_store()).await?;
         match answer.status {
-            StatusCode::NOT_FOUND => Ok(false),
+            StatusCode::NOT_FOUND => Ok(Looked::Absent),
             status if status.is_success() => match length(&answer).filter(|stated| *stated != blob.size) {
-                Some(stated) => Ok(self.has_length_of(blob, stated).await),
-                None => Ok(true),
+                Some(stated) => Ok(self.check_length(blob, stated).await),
+                None => Ok(Looked::Present),
             },
-            status if status.is_redirection() && answer.headers.contains_key(LOCATION) => Ok(true),
+            status if status.is_redirection() && answer.headers.contains_key(LOCATION) => Ok(Looked::Present),
             _ => Err(answer.refusal(&context)),
         }
     }
 
-    /// True if a blob of which a HEAD stated another length has the right one all the same.
-    async fn has_length_of(&self, blob: &Descriptor, stated: u64) -> bool {
-        let stored = self.length_by_get(blob).await;
-        if stored == Some(blob.size) {
-            tracing::debug!(place = %self.place, blob = %blob.digest, stated, "a HEAD stated a wrong length, and GET the right one");
-            return true;
+    /// Checks the length of a blob of which a HEAD stated another one. Where a GET does not tell it, it is sent again.
+    async fn check_length(&self, blob: &Descriptor, stated: u64) -> Looked {
+        match self.length_by_get(blob).await {
+            Some(stored) if stored == blob.size => {
+                tracing::debug!(place = %self.place, blob = %blob.digest, stated, "a HEAD stated a wrong length, and GET the right one");
+                Looked::Present
+            }
+            Some(stored) => Looked::OtherLength(stored),
+            None => {
+                self.note_wrong_length(blob, stated);
+                Looked::Absent
+            }
         }
+    }
+
+    /// Notes that the registry has a blob in a wrong length.
+    pub(crate) fn note_wrong_length(&self, blob: &Descriptor, stored: u64) {
         tracing::warn!(
-            place = %self.place, blob = %blob.digest, stored = stored.unwrap_or(stated), wanted = blob.size,
+            place = %self.place, blob = %blob.digest, stored, wanted = blob.size,
             "the registry has a blob in another length than it should have; it is sent again"
         );
         self.registry.upload.learn_it_lies();
-        false
     }
 
     /// The length that a registry has of a blob, after it has said that it stored it. `None` where it does not say.

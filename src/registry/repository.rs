@@ -160,6 +160,11 @@ impl Target for Repository {
         self.seek_or_begin(blob).await
     }
 
+    async fn begin_replacement(&self, blob: &Descriptor, stored: u64) -> Result<Begun, StoreError> {
+        self.note_wrong_length(blob, stored);
+        self.open_upload(blob, None).await
+    }
+
     async fn resume_upload(&self, blob: &Descriptor, left: &Suspended) -> Result<Option<Box<dyn Upload>>, StoreError> {
         self.resume(blob, left).await
     }

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use super::blobs::Looked;
 use super::{Kind, Repository};
 use crate::oci::Descriptor;
 use crate::store::{Begun, Sought, StoreError};
@@ -51,9 +52,10 @@ impl Repository {
     }
 
     async fn look_then_begin(&self, blob: &Descriptor, learns: bool) -> Result<Sought, StoreError> {
-        match self.head_blob(blob).await {
-            Ok(true) => {}
-            Ok(false) => return Ok(self.open_upload(blob, None).await?.into()),
+        match self.look_for_blob(blob).await {
+            Ok(Looked::Present) => {}
+            Ok(Looked::Absent) => return Ok(self.open_upload(blob, None).await?.into()),
+            Ok(Looked::OtherLength(stored)) => return Ok(Sought::OtherLength(stored)),
             // Nothing is known of the blob. To send it is right in any case.
             Err(error) => {
                 tracing::debug!(%error, "the blob is sent, since the registry does not say whether it has it");

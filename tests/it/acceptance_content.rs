@@ -433,3 +433,58 @@ fn blobs_with_a_wrong_size_in_their_manifest_arrive_in_the_right_one() {
         assert!(pair.target.store().blob("app", &layer).is_some(), "{tag}");
     }
 }
+
+#[test]
+fn a_blob_of_a_wrong_stated_size_is_not_sent_to_a_registry_that_has_it() {
+    for stated in [0, 7, 10_001, 1 << 30] {
+        let pair = Pair::with("");
+        images::small(Family::Oci, 1).put(&pair.target, "app", Some("old"));
+        let layer = b"layer".repeat(2000);
+        let digest = Digest::of(&layer);
+        put_misstated(&pair.source, &layer, stated, &["v1", "v2"]);
+        pair.target.store().put_blob("app", layer.into());
+        pair.site.once();
+        assert!(pair.arrived("v1").is_some() && pair.arrived("v2").is_some(), "{stated}");
+        let sent = pair.target.log().requests().into_iter().filter(|asked| asked.kind.ends_with("PUT"));
+        let sent: Vec<String> = sent.map(|asked| asked.path).filter(|path| path.contains(&digest.hex())).collect();
+        assert_eq!(sent, Vec::<String>::new(), "{stated}");
+    }
+}
+
+#[test]
+fn blobs_of_a_wrong_stated_size_arrive_in_a_layout_and_from_there() {
+    let pair = Pair::with("");
+    let layer = b"layer".repeat(2000);
+    put_misstated(&pair.source, &layer, 7, &["v1", "v2"]);
+    let folder = pair.site.path("layout").display().to_string();
+    let (source, target) = (pair.source.host(), pair.target.host());
+    let entries = format!(
+        "- {{name: out, source: \"{source}/app\", target: \"oci-layout:{folder}\"}}\n\
+         - {{name: in, source: \"oci-layout:{folder}\", target: \"{target}/app\"}}"
+    );
+    pair.site.configure(&[source, target], &entries);
+    for entry in ["out", "in"] {
+        pair.site.run(&["once", entry]).expect_success();
+    }
+    assert_eq!(pair.target.store().tags("app"), pair.source.store().tags("app"));
+    assert!(pair.target.store().blob("app", &Digest::of(&layer)).is_some());
+}
+
+/// Puts an image for each tag, all of this layer, of which they state this size.
+fn put_misstated(server: &Server, layer: &[u8], stated: u64, tags: &[&str]) {
+    let store = server.store();
+    let layer = store.put_blob("app", Bytes::copy_from_slice(layer));
+    for tag in tags {
+        let config = format!("{{\"os\":\"linux\",\"architecture\":\"amd64\",\"author\":\"{tag}\"}}");
+        let size = config.len();
+        let config = store.put_blob("app", config.into());
+        let body = json!({
+            "schemaVersion": 2,
+            "mediaType": MediaType::OCI_MANIFEST,
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": size},
+            "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": stated}],
+        });
+        let manifest = Manifest::new(MediaType::new(MediaType::OCI_MANIFEST), body.to_string().into());
+        store.put_manifest("app", (&manifest).into(), Some(tag));
+    }
+}

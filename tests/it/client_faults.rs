@@ -270,6 +270,7 @@ async fn one_post_finds_or_begins_once_a_registry_has_shown_that_it_can() {
             match sought {
                 Sought::Found => assert_eq!(content, "here"),
                 Sought::Mounted => panic!("it was nowhere else"),
+                Sought::OtherLength(length) => panic!("it has {length} bytes"),
                 Sought::Session(session) => {
                     assert_eq!(content, "absent");
                     session.cancel().await;

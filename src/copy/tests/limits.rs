@@ -279,3 +279,59 @@ async fn every_transfer_that_is_told_to_begin_is_told_to_end() {
     }
     assert_eq!((begun, finished, failed), (4, 2, 2));
 }
+
+/// An image whose layer has this content and states this size, under a digest of its own by `seed`.
+fn misstated(from: &Repository, layer: Vec<u8>, size: u64, seed: u8) -> (Manifest, Descriptor) {
+    let layer = Descriptor { size, ..from.put_blob(layer) };
+    let manifest = image(&from.put_blob(format!("{{\"seed\":{seed}}}")), &[&layer]);
+    from.put_manifest(&manifest, None);
+    (manifest, layer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_reserved_again_for_the_right_size_of_a_blob() {
+    let source = Registry::with("src", Manner { piece: MIB as usize, ..Manner::default() });
+    let target = Registry::new("dst");
+    let (from, to) = (source.repository("app"), target.repository("app"));
+    let (large, layer) = misstated(&from, bytes(1, 8 << 20), 1, 1);
+    let (other, _) = misstated(&from, bytes(2, 1 << 20), MIB, 2);
+    target.always_at(Op::Send, layer.digest, Fault::HangAt(2 * MIB));
+    let copier = Copier::new(4 * MIB);
+    let copy_of = |tag: &'static str, manifest: &Manifest| {
+        let (batch, order) = (batch_of(&copier, &from, &[&to]), order(tag, manifest, 1));
+        tokio::spawn(async move { batch.copy(order).await })
+    };
+    let hanging = copy_of("large", &large);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!((target.sending(), target.count_at(Op::Send, layer.digest)), (1, 2), "once by the stated size");
+    let waiting = copy_of("other", &other);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(to.tag("other").is_none() && target.sending() == 1, "all of the memory is taken");
+    hanging.abort();
+    arrivals(within(waiting).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_is_there_in_its_right_length_is_not_sent_again() {
+    for stated in [0, 10, 4999, 5001, 1 << 40] {
+        let Pair { source, from, target, to } = pair();
+        let content = bytes(1, 5000);
+        let (one, layer) = misstated(&from, content.clone(), stated, 1);
+        to.put_blob(content);
+        let arrival = copy(&batch(&from, &[&to]), "v1", &one).await.unwrap();
+        assert_eq!((target.count_at(Op::Begin, layer.digest), arrival.blobs.found), (0, 1), "{stated}");
+        assert_eq!(source.count_at(Op::Blob, layer.digest), 1, "the source's bytes prove the length");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_bytes_of_an_equal_length_at_both_sides_are_not_believed() {
+    let Pair { source, from, target, to } = pair();
+    let content = bytes(1, 5000);
+    let (one, layer) = misstated(&from, content.clone(), 6000, 1);
+    to.put_blob(content);
+    source.always_at(Op::Blob, layer.digest, Fault::Corrupt);
+    let error = copy(&batch(&from, &[&to]), "v1", &one).await.unwrap_err();
+    assert!(error.is_corrupt(), "{error}");
+    assert!(target.count_at(Op::Begin, layer.digest) > 0 && to.tag("v1").is_none());
+}

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::oci::{Descriptor, Digest, Digester, Manifest, ManifestRef, MediaType, RepositoryName, Tag, referrers_tag};
 use crate::store::{
-    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Source, Standing, Step, StoreError,
+    Begun, ByteStream, ErrorKind, Listed, ReferrerLink, Referrers, Scope, Sought, Source, Standing, Step, StoreError,
     Suspended, TagEntry, Target, Upload, Verified,
 };
 
@@ -513,6 +513,14 @@ impl Target for Repository {
             }
         }
         Ok(Begun::Session(Box::new(self.session(blob, None))))
+    }
+
+    async fn find_or_begin(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
+        if !self.has_blob(blob).await? {
+            return Ok(self.begin_upload(blob, None).await?.into());
+        }
+        let stored = self.blob_length(blob).await.filter(|stored| *stored != blob.size);
+        Ok(stored.map_or(Sought::Found, Sought::OtherLength))
     }
 
     async fn resume_upload(&self, blob: &Descriptor, left: &Suspended) -> Result<Option<Box<dyn Upload>>, StoreError> {

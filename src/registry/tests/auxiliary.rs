@@ -30,6 +30,15 @@ async fn find_or_send(server: &Server, content: &[u8]) -> &'static str {
     match repository(server).find_or_begin(&blob(content)).await.unwrap() {
         Sought::Found => "found",
         Sought::Mounted => "mounted",
+        Sought::OtherLength(stored) => {
+            match repository(server).begin_replacement(&blob(content), stored).await.unwrap() {
+                Begun::Mounted => "mounted",
+                Begun::Session(session) => {
+                    session.send(verified(content)).await.unwrap();
+                    "sent over another length"
+                }
+            }
+        }
         Sought::Session(session) => {
             session.send(verified(content)).await.unwrap();
             "sent"
@@ -102,8 +111,8 @@ async fn a_length_that_contradicts_the_descriptor_is_checked_by_a_get() {
     for (stated, status, range, expected) in [
         ("0", 206, "bytes 0-0/100", "found"),
         ("7", 206, "bytes 0-0/100", "found"),
-        ("0", 206, "bytes 0-0/7", "sent"),
-        ("0", 416, "bytes */0", "sent"),
+        ("0", 206, "bytes 0-0/7", "sent over another length"),
+        ("0", 416, "bytes */0", "sent over another length"),
         ("7", 404, "", "sent"),
         ("7", 500, "", "sent"),
         ("100", 599, "", "found"),

@@ -34,6 +34,7 @@ async fn seek(repository: &Repository, content: &str) -> &'static str {
     match repository.find_or_begin(&blob(content.as_bytes())).await.unwrap() {
         Sought::Found => "found",
         Sought::Mounted => "mounted",
+        Sought::OtherLength(_) => "of another length",
         Sought::Session(session) => {
             session.send(verified(content.as_bytes())).await.unwrap();
             "sent"
