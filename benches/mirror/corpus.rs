@@ -188,12 +188,6 @@ impl Corpus {
         self.repositories.iter().map(|repository| repository.tags.len()).sum()
     }
 
-    /// How many of the tags are lists of referrers.
-    pub(crate) fn referrer_lists(&self) -> usize {
-        let tags = self.repositories.iter().flat_map(|repository| repository.tags.keys());
-        tags.filter(|tag| tag.starts_with("sha256-") && !tag.contains('.')).count()
-    }
-
     pub(crate) fn bytes(&self) -> u64 {
         self.blobs.values().map(|blob| blob.size).sum()
     }

@@ -32,8 +32,7 @@ pub(super) fn warm(bench: &Bench) -> anyhow::Result<Report> {
         report.runs.extend(others(bench, &filled.registry, &Tool::Skopeo, &filled.corpus, 1)?);
         report.notes.push("skopeo: one run".into());
     }
-    // A list of referrers is looked at as a tag, whose content decides, and again for new referrers of its subject.
-    let most = source.corpus.repositories.len() + 2 * source.corpus.tags() + source.corpus.referrer_lists();
+    let most = source.corpus.repositories.len() + 2 * source.corpus.tags();
     let requests = report.median("transship", |run| run.requests() as f64);
     report.figures = vec![
         Figure::time("time, s", report.median("transship", wall), 0.5),
