@@ -278,6 +278,12 @@ pub trait Target: Source {
         Ok(())
     }
 
+    /// Whether a tag of the form of a fallback tag stands for a list of referrers, of whatever subject: nothing else is to replace it. An
+    /// endpoint that needs no such lists has none.
+    async fn has_referrers_list(&self, _tag: &Tag) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// Deletes a tag or a manifest. One that is not there is no error. An endpoint that does not delete answers
     /// [`ErrorKind::Unsupported`].
     async fn delete(&self, reference: &ManifestRef) -> Result<(), StoreError>;

@@ -1,6 +1,8 @@
 //! Tags with a reserved form: each is found out by its content. A list of referrers follows its subject, a tag that keeps a previous
 //! digest stays where it is, and everything else under such a name is an ordinary tag.
 
+use std::sync::PoisonError;
+
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
@@ -13,7 +15,7 @@ use super::tag::PairRun;
 use crate::copy::{Batch, CopyError, Order};
 use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag};
 use crate::plan::{ReservedForm, Selection};
-use crate::store::Side;
+use crate::store::{ErrorKind, Side, Target};
 
 /// How many tags are found out at once.
 const AT_ONCE: usize = 32;
@@ -125,11 +127,14 @@ impl PairRun<'_> {
             .collect()
             .await;
         let entry = &self.run.errand.entry;
-        let (mut ordinary, mut lists) = (Vec::new(), Vec::new());
+        let (mut ordinary, mut lists, mut no_lists) = (Vec::new(), Vec::new(), Vec::new());
         for (tag, form, content) in found {
             let is_named = form.is_named_by(&entry.selection, &tag);
             match content {
-                Content::Ordinary => ordinary.push(tag),
+                Content::Ordinary => {
+                    no_lists.push(tag.clone());
+                    ordinary.push(tag);
+                }
                 Content::List { .. } if !entry.referrers && is_named => ordinary.push(tag),
                 Content::List { .. } if !entry.referrers => {
                     tracing::debug!(source = source.place(), %tag, "skipped: a list of referrers, and `referrers: false`");
@@ -141,8 +146,31 @@ impl PairRun<'_> {
             }
         }
         self.run.chosen(ordinary.len() * self.pair.targets.len()).await;
+        self.no_lists.lock().unwrap_or_else(PoisonError::into_inner).extend(no_lists);
         self.each(ordinary.into_iter().map(ManifestRef::Tag)).await;
         stream::iter(lists).for_each_concurrent(AT_ONCE, |list| async move { self.settle_list(&list).await }).await;
+    }
+
+    /// Leaves a list of referrers of a target as it is where something else is to be written under its tag: what it lists could not be
+    /// found any more. The tag is blocked, by its name.
+    pub(super) async fn spare_list(&self, target: &dyn Target, reference: &ManifestRef) -> Result<(), TagOutcome> {
+        let ManifestRef::Tag(tag) = reference else { return Ok(()) };
+        if !self.no_lists.lock().unwrap_or_else(PoisonError::into_inner).contains(tag) {
+            return Ok(());
+        }
+        match target.has_referrers_list(tag).await {
+            Ok(true) => {
+                let reason = format!(
+                    "under the tag {tag} the target keeps the list of what refers to an image, which the source's image of that name \
+                     would replace"
+                );
+                Err(TagOutcome::Blocked { reason })
+            }
+            // A target that lets nobody look is written, as any tag of it is.
+            Ok(false) => Ok(()),
+            Err(error) if error.kind == ErrorKind::Denied => Ok(()),
+            Err(error) => Err(TagOutcome::failed_at(Side::Target, &error)),
+        }
     }
 
     /// A list whose subject is selected went with it. Where the subject came some other way (as a child of an index), what the list

@@ -58,6 +58,8 @@ pub(super) struct PairRun<'a> {
     pub(super) companions: Mutex<HashSet<Tag>>,
     /// Lists of referrers of the source that were requested in this run.
     pub(super) lists: Mutex<HashMap<Tag, Digest>>,
+    /// Tags of the form of a list of referrers that stand for something else at the source.
+    pub(super) no_lists: Mutex<HashSet<Tag>>,
     /// Whose turn it is to read a digest where that is counted.
     reading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     seen: Mutex<Vec<(usize, Observation)>>,
@@ -124,6 +126,7 @@ pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<E
         checks,
         companions: Mutex::default(),
         lists: Mutex::default(),
+        no_lists: Mutex::default(),
         compared: Mutex::default(),
         reading: Mutex::default(),
         seen: Mutex::default(),
@@ -276,6 +279,9 @@ impl PairRun<'_> {
                 "the registry has locked the tag {reference}: it may not be written until it is unlocked there"
             );
             return Err(TagOutcome::Blocked { reason });
+        }
+        if outcome_without_copy(&action).is_none() {
+            self.spare_list(target, reference).await?;
         }
         Ok((action, there))
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Repository;
 use super::answer::Context;
 use super::referrer_list::ReferrerList;
-use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType, referrers_tag};
+use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType, Tag, referrers_tag};
 use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
 
 /// The most manifests of an index that are read to find out whether it is a list of referrers.
@@ -58,7 +58,7 @@ impl Repository {
         let context = self.context(Step::LinkReferrers, subject);
         let lock = self.registry.lock_of(&self.name, *subject);
         let _turn = lock.lock().await;
-        let present = match self.tagged(&context.at(Step::ListReferrers), subject, referrers).await? {
+        let present = match self.tagged(&context.at(Step::ListReferrers), &referrers_tag(subject), referrers).await? {
             Tagged::Nothing => None,
             Tagged::List(list) => Some(list),
             Tagged::Other(what) => {
@@ -74,12 +74,18 @@ impl Repository {
         Ok(())
     }
 
+    /// Whether a tag stands for a list of referrers.
+    pub(crate) async fn is_referrers_list(&self, tag: &Tag) -> Result<bool, StoreError> {
+        let context = self.context(Step::ListReferrers, tag);
+        Ok(matches!(self.tagged(&context, tag, &Referrers::default()).await?, Tagged::List(_)))
+    }
+
     /// Reads the content of the fallback tag and finds out what it is. An index is a list if it has one of `referrers`, or if one of the
     /// manifests that it lists names the subject.
-    async fn tagged(&self, context: &Context, subject: &Digest, referrers: &Referrers) -> Result<Tagged, StoreError> {
-        let tag = ManifestRef::Tag(referrers_tag(subject));
-        let Some(found) = self.find_manifest(context, &tag).await? else { return Ok(Tagged::Nothing) };
-        if found.digest() == *subject {
+    async fn tagged(&self, context: &Context, tag: &Tag, referrers: &Referrers) -> Result<Tagged, StoreError> {
+        let reference = ManifestRef::Tag(tag.clone());
+        let Some(found) = self.find_manifest(context, &reference).await? else { return Ok(Tagged::Nothing) };
+        if referrers_tag(&found.digest()) == *tag {
             return Ok(Tagged::Other("the image itself".to_owned()));
         }
         if found.media_type().as_str() != MediaType::OCI_INDEX {
@@ -88,27 +94,22 @@ impl Repository {
         let listed = entries(&found).map_err(|why| context.error(ErrorKind::Invalid, why))?;
         let known: HashSet<String> = referrers.manifests.iter().map(|one| one.digest.to_string()).collect();
         let has_known = listed.iter().filter_map(digest_in).any(|digest| known.contains(digest));
-        if has_known || self.lists_referrers_of(context, subject, &listed).await? {
+        if has_known || self.lists_referrers(context, tag, &listed).await? {
             return Ok(Tagged::List(found));
         }
         Ok(Tagged::Other(format!("the index {}", found.digest())))
     }
 
-    /// Whether these entries of an index are a list of referrers of the subject: one of their manifests says so. Of manifests that are
+    /// Whether these entries of an index are a list of referrers of the subject that the tag is about: one of their manifests says so. Of manifests that are
     /// gone the entries tell: those of images have platforms. An empty index is an empty list.
-    async fn lists_referrers_of(
-        &self,
-        context: &Context,
-        subject: &Digest,
-        listed: &[Value],
-    ) -> Result<bool, StoreError> {
+    async fn lists_referrers(&self, context: &Context, tag: &Tag, listed: &[Value]) -> Result<bool, StoreError> {
         let mut may_be_list = listed.len() <= MAX_PROBED;
         for entry in listed.iter().take(MAX_PROBED) {
             let Some(digest) = digest_in(entry).and_then(|digest| digest.parse::<Digest>().ok()) else { continue };
             match self.find_manifest(context, &digest.into()).await? {
                 None => may_be_list &= entry.get("platform").is_none_or(Value::is_null),
                 Some(child) => match child.view().ok().and_then(|view| view.subject) {
-                    Some(named) if referrers_tag(&named) == referrers_tag(subject) => return Ok(true),
+                    Some(named) if referrers_tag(&named) == *tag => return Ok(true),
                     _ => may_be_list = false,
                 },
             }

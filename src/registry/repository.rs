@@ -182,6 +182,10 @@ impl Target for Repository {
         self.write_referrers(subject, referrers).await
     }
 
+    async fn has_referrers_list(&self, tag: &Tag) -> Result<bool, StoreError> {
+        self.is_referrers_list(tag).await
+    }
+
     async fn delete(&self, reference: &ManifestRef) -> Result<(), StoreError> {
         self.delete_manifest(reference).await
     }

@@ -131,6 +131,27 @@ fn an_image_under_the_tag_of_a_list_is_never_replaced() {
 }
 
 #[test]
+fn an_image_under_the_tag_of_a_list_replaces_no_list_of_the_target() {
+    let pair = Pair::new(true, "");
+    let (image, sbom) = put_signed(&pair);
+    // Another tool keeps an image under the tag where the target needs the list.
+    let other = images::small(Family::Oci, 50);
+    other.put(&pair.source, "app", Some(&digest_tag(&image)));
+    for _ in 0..2 {
+        let report = pair.site.report(4);
+        assert_eq!(report.outcomes()[&digest_tag(&image)], "blocked", "{:#}", report.0);
+        assert_eq!(pair.listed(&image), [sbom.digest().to_string()]);
+        assert_eq!(pair.target.store().tag("app", "v1"), Some(image.digest()));
+    }
+    // Where the target has something else there, the tag is one like any other.
+    let pair = Pair::new(true, "");
+    other.put(&pair.source, "app", Some(&digest_tag(&image)));
+    images::small(Family::Oci, 51).put(&pair.target, "app", Some(&digest_tag(&image)));
+    pair.site.once();
+    assert_eq!(pair.target.store().tag("app", &digest_tag(&image)), Some(other.digest()));
+}
+
+#[test]
 fn a_list_without_its_subject_replaces_no_image_at_the_target() {
     let pair = Pair::new(false, "");
     let gone = images::small(Family::Oci, 9);
