@@ -440,14 +440,11 @@ fn a_blob_of_a_wrong_stated_size_is_not_sent_to_a_registry_that_has_it() {
         let pair = Pair::with("");
         images::small(Family::Oci, 1).put(&pair.target, "app", Some("old"));
         let layer = b"layer".repeat(2000);
-        let digest = Digest::of(&layer);
         put_misstated(&pair.source, &layer, stated, &["v1", "v2"]);
         pair.target.store().put_blob("app", layer.into());
         pair.site.once();
         assert!(pair.arrived("v1").is_some() && pair.arrived("v2").is_some(), "{stated}");
-        let sent = pair.target.log().requests().into_iter().filter(|asked| asked.kind.ends_with("PUT"));
-        let sent: Vec<String> = sent.map(|asked| asked.path).filter(|path| path.contains(&digest.hex())).collect();
-        assert_eq!(sent, Vec::<String>::new(), "{stated}");
+        assert_eq!(pair.target.log().count("upload POST"), 2, "the configurations alone: {stated}");
     }
 }
 
