@@ -63,7 +63,7 @@ impl Delivery {
         let Some(ledger) = self.batch.ledger() else { return self.link_referrers(subject, list).await };
         let tag = referrers_tag(&subject).into();
         // An auxiliary step: where the list before cannot be told, the one afterwards counts as another one.
-        let before = if self.destination().is_empty() { None } else { self.has(&tag).await.unwrap_or_default() };
+        let before = if self.destination().is_empty() { None } else { self.find(&tag).await.unwrap_or_default() };
         let listed: Vec<Digest> = list.manifests.iter().map(|referrer| referrer.digest).collect();
         let intended = self.list_arrival(&subject, &listed, before);
         self.intend(Some(ledger), &intended).await?;
