@@ -1,8 +1,8 @@
 //! Fuzz targets: one function for each parser of bytes that come from outside.
 //!
-//! `fuzz/` hands these functions to libFuzzer; the tests below run them over the committed corpus and over mutations of it. A target panics
-//! where a parser panics or breaks its own promise, such as a layout's `index.json` that is written and reads as another one. This module is
-//! compiled for tests and for the feature `fuzzing` only.
+//! `fuzz/` passes these functions to libFuzzer; the tests below run them over the committed corpus and over mutations
+//! of it. A target panics if a parser panics or breaks its own promise, such as a rendered `index.json` of a layout
+//! that parses differently. This module is compiled only for tests and for the feature `fuzzing`.
 
 use bytes::Bytes;
 
@@ -14,16 +14,16 @@ use crate::oci::{Digest, Manifest, ManifestView, MediaType, Reference};
 use crate::registry::Secret;
 use crate::registry::fuzz::{catalog_page, challenge, link, range, retry_after, tag_page};
 
-/// A named entry point for the fuzzer.
+/// Named entry point for the fuzzer.
 #[derive(Debug, Clone, Copy)]
 pub struct FuzzTarget {
-    /// The name of the target, of its binary in `fuzz/` and of its folder in `fuzz/corpus/`.
+    /// Name of the target, of its binary in `fuzz/` and of its folder in `fuzz/corpus/`.
     pub name: &'static str,
-    /// Parses the bytes and checks what must hold of the result. Panics on a fault.
+    /// Function that parses the bytes and checks the invariants of the result. Panics on a fault.
     pub run: fn(&[u8]),
 }
 
-/// Every target.
+/// List of all targets.
 pub const TARGETS: [FuzzTarget; 12] = [
     FuzzTarget { name: "manifest", run: manifest },
     FuzzTarget { name: "index", run: index },
@@ -39,36 +39,36 @@ pub const TARGETS: [FuzzTarget; 12] = [
     FuzzTarget { name: "import", run: import },
 ];
 
-/// Runs the target of this name.
+/// Runs the target with this name.
 ///
 /// # Panics
-/// Where there is no such target, and where the target finds a fault.
+/// If no target has this name, and if the target finds a fault.
 pub fn run(name: &str, data: &[u8]) {
     let target = TARGETS.iter().find(|target| target.name == name);
     (target.unwrap_or_else(|| panic!("there is no fuzz target {name}")).run)(data);
 }
 
-/// Reads a manifest whose type the bytes state.
+/// Parses a manifest whose media type the bytes state.
 fn manifest(data: &[u8]) {
     read_manifest(None, data);
 }
 
-/// Reads bytes that a header calls an index.
+/// Parses bytes that a header calls an index.
 fn index(data: &[u8]) {
     read_manifest(Some(&MediaType::new(MediaType::OCI_INDEX)), data);
 }
 
 fn read_manifest(stated: Option<&MediaType>, data: &[u8]) {
     let manifest = Manifest::received(stated, Bytes::copy_from_slice(data), None);
-    assert_eq!(manifest.bytes(), data, "the bytes of a manifest are kept as they came");
-    assert_eq!(manifest.digest(), Digest::of(data), "the digest of a manifest is that of its bytes");
+    assert_eq!(manifest.bytes(), data, "a manifest must keep its bytes");
+    assert_eq!(manifest.digest(), Digest::of(data), "the digest of a manifest must be that of its bytes");
     if let Ok(view) = manifest.view() {
         assert!(view.manifests().len() <= crate::oci::MAX_CHILDREN);
         check_platforms(&view);
     }
 }
 
-/// Printing a platform must not panic, whatever an index says.
+/// Prints every platform of an index: that must not panic, whatever the index contains.
 fn check_platforms(view: &ManifestView) {
     for child in view.manifests() {
         if let Some(platform) = &child.platform {
@@ -77,7 +77,7 @@ fn check_platforms(view: &ManifestView) {
     }
 }
 
-/// Reads a reference; its printed form reads as the same reference.
+/// Parses a reference and asserts that its printed form parses to the same reference.
 fn reference(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(read) = text.parse::<Reference>() else { return };
@@ -86,7 +86,7 @@ fn reference(data: &[u8]) {
     assert_eq!(again.as_ref(), Ok(&read), "{text:?} prints as {printed:?}");
 }
 
-/// Reads a push event of every kind of sender, for a registry that the receiver names and for one that the event names.
+/// Parses a push event for every kind of sender, with a registry set in the receiver and with one from the event.
 fn push_event(data: &[u8]) {
     let kinds = [HookKind::Distribution, HookKind::Acr, HookKind::Harbor, HookKind::DockerHub, HookKind::Ghcr];
     for kind in kinds {
@@ -97,13 +97,13 @@ fn push_event(data: &[u8]) {
     }
 }
 
-/// Imports a configuration of another program. The result is a `sync.yaml` that the program itself can read, as far as it has entries.
+/// Imports a configuration of another program. The result is a `sync.yaml` that transship can read, if it has entries.
 fn import(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for target in [None, Some("registry.example.com/mirror".to_owned())] {
         let order = Order { target, ..Order::default() };
         if let Ok(imported) = import_text("fuzz.yaml", text, &order) {
-            assert!(imported.text.contains("version: 1"), "an import is a sync.yaml");
+            assert!(imported.text.contains("version: 1"), "an import must be a sync.yaml");
         }
     }
 }
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    /// How many mutations of each corpus file a quick run tries; `TRANSSHIP_LONG=1` tries a hundred times as many.
+    /// Number of mutations of each corpus file in a quick run; `TRANSSHIP_LONG=1` tries a hundred times as many.
     const QUICK: u64 = 100;
 
     fn fuzz_folder() -> PathBuf {
@@ -132,7 +132,7 @@ mod tests {
         paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
     }
 
-    /// A small generator of numbers (SplitMix64) whose seed is in the code, so that a failure repeats.
+    /// Small generator of numbers (SplitMix64). Its seed is in the code, so that a failure repeats.
     struct Numbers(u64);
 
     impl Numbers {
@@ -148,16 +148,16 @@ mod tests {
         }
     }
 
-    /// One to four changes: a byte flipped, replaced, inserted or removed, a part repeated, or the end cut off.
+    /// Applies one to four changes: flips, replaces, inserts or removes a byte, repeats a part, or truncates the end.
     fn mutated(seed: &[u8], numbers: &mut Numbers) -> Vec<u8> {
-        const TELLING: &[u8] = b"\"{}[],:;<>=/\\\0\n 019-@%\xff";
+        const SYNTAX: &[u8] = b"\"{}[],:;<>=/\\\0\n 019-@%\xff";
         let mut bytes = seed.to_vec();
         for _ in 0..=numbers.below(4) {
             let at = numbers.below(bytes.len());
             match numbers.below(6) {
                 0 if at < bytes.len() => bytes[at] ^= 1 << numbers.below(8),
-                1 if at < bytes.len() => bytes[at] = TELLING[numbers.below(TELLING.len())],
-                2 => bytes.insert(at, TELLING[numbers.below(TELLING.len())]),
+                1 if at < bytes.len() => bytes[at] = SYNTAX[numbers.below(SYNTAX.len())],
+                2 => bytes.insert(at, SYNTAX[numbers.below(SYNTAX.len())]),
                 3 if at < bytes.len() => drop(bytes.remove(at)),
                 4 => {
                     let end = (at + numbers.below(32)).min(bytes.len());
@@ -171,13 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn every_target_takes_its_corpus_and_mutations_of_it() {
+    fn every_target_accepts_its_corpus_and_mutations() {
         let tries = if std::env::var_os("TRANSSHIP_LONG").is_some() { 100 * QUICK } else { QUICK };
         let faults: Vec<String> = TARGETS.iter().filter_map(|target| first_fault(target, tries)).collect();
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 
-    /// The first input at which a target finds a fault, if it finds one among its corpus and so many mutations of each file.
+    /// Returns the first input at which a target finds a fault, among its corpus and `tries` mutations of each file.
     fn first_fault(target: &FuzzTarget, tries: u64) -> Option<String> {
         let seeds = corpus(target.name);
         assert!(seeds.len() >= 3, "the corpus of {} has {} files", target.name, seeds.len());

@@ -1,21 +1,21 @@
-//! The OCI image layout on disk (image-spec, "Image Layout Specification") as a source and a target of copies.
+//! OCI image layout on disk (image-spec, "Image Layout Specification"), as a source and a target of copies.
 //!
 //! A layout is one repository: tags are the names of `index.json`'s entries, manifests and blobs are files under
 //! `blobs/`. Invariants:
 //!
-//! - Content is written to a temporary file, synced, renamed to its digest, and its folder synced, before
-//!   anything names it; `index.json` is replaced as a whole, under a lock that all writers of all processes take,
-//!   and read again under it. So a crash at any instant leaves a layout that reads and that can be written on.
+//! - Writers put content into a temporary file, sync it, rename it to its digest and sync its folder before anything
+//!   names the digest. Writers replace `index.json` as a whole, under a lock that the writers of all processes take,
+//!   and read it again under that lock. So a crash at any instant leaves a layout that can be read and written.
 //! - Reading takes no lock and creates nothing: a layout on a read-only mount is a good source.
-//! - Below the layout's folder no symbolic link is followed, neither to read nor to write, and only regular files are opened.
-//! - A name that stands for two images stands for none of them, and what no tag names is listed with its digest.
-//! - What other tools wrote into `index.json` keeps its bytes. Other tools do not know the lock: let them write before or
-//!   after, not meanwhile.
+//! - Below the layout's folder, no read and no write follows a symbolic link, and only regular files are opened.
+//! - A name with two images resolves to neither, and a listing reports untagged content with its digest.
+//! - Entries that other tools wrote into `index.json` keep their bytes. Other tools do not know the lock, so they must
+//!   not write at the same time.
 //!
-//! An image of Docker's own types is kept verbatim like any other; skopeo 1.9 passes over entries of other than OCI types, so it
-//! does not find such a tag.
+//! Images with Docker media types are stored verbatim like any other. skopeo 1.9 ignores entries with other than OCI
+//! media types, so it does not find such a tag.
 //!
-//! Deliberately absent: garbage collection of blobs, and any cache of `index.json`.
+//! Deliberately absent: garbage collection of blobs, and any cache of `index.json` beyond the last one read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -55,34 +55,35 @@ use index::Named;
 use referrers::Facts;
 use untagged::Skipped;
 
-/// How long a writer waits for the lock before it gives up.
+/// Longest time that a writer waits for the lock before it gives up.
 const LOCK_LIMIT: Duration = Duration::from_secs(60);
-/// How often a writer asks for the lock that another process holds.
+/// Interval at which a writer tries to take a lock that another process holds.
 const LOCK_POLL: Duration = Duration::from_millis(10);
 
 /// An OCI image layout in a folder.
 #[derive(Debug)]
 pub struct Layout {
     scope: Scope,
-    telling: Telling,
+    context: ErrorContext,
     disk: Arc<Disk>,
     calls: Calls,
     facts: Arc<Facts>,
     changes: Arc<Changes>,
-    /// Held by the one task of this layout that asks for the file lock: the others wait here, at no cost.
+    /// Lock within this process: one task of this layout at a time tries the file lock, and the others wait here for
+    /// free.
     writer: Arc<tokio::sync::Mutex<()>>,
-    /// Whether this layout has removed what dead writers left.
+    /// Set once this layout has removed the temporary files of killed writers.
     tidied: tokio::sync::OnceCell<()>,
 }
 
 impl Layout {
-    /// The layout at `path`, of which nothing is read or written yet. A missing one is [`ErrorKind::NotFound`] when its
-    /// tags are listed, and is created with the first content that is written.
+    /// Returns the layout at `path` without reading or writing anything. Listing the tags of a missing layout fails
+    /// with [`ErrorKind::NotFound`]; the first write of content creates it.
     #[must_use]
     pub fn open(path: &Path) -> Arc<Self> {
         Arc::new(Self {
             scope: Scope::new(&format!("oci-layout:{}", lexically_absolute(path).display())),
-            telling: Telling { place: format!("oci-layout:{}", path.display()).into() },
+            context: ErrorContext { place: format!("oci-layout:{}", path.display()).into() },
             disk: Arc::new(Disk::new(path)),
             calls: Calls::new(),
             facts: Arc::default(),
@@ -92,7 +93,7 @@ impl Layout {
         })
     }
 
-    /// Runs `work` on the files, on a thread where it may block. When the future is dropped `work` still ends.
+    /// Runs `work` on the files, on a thread where it may block. `work` completes even if the future is dropped.
     async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Disk) -> Result<T, Fault> + Send + 'static,
@@ -102,19 +103,19 @@ impl Layout {
     }
 
     /// Waits until no other task of this layout writes.
-    async fn turn(&self) -> Turn {
+    async fn acquire_writer(&self) -> WriterGuard {
         Arc::clone(&self.writer).lock_owned().await
     }
 
-    /// Runs `work` while no other task or process changes the layout, which is created where it is missing.
+    /// Runs `work` while no other task or process changes the layout. Creates the layout if it is missing.
     async fn under_lock<T: Send + 'static>(
         &self,
-        turn: Turn,
+        turn: WriterGuard,
         work: impl FnOnce(&Disk) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         self.on_disk(Disk::create_root).await?;
         let started = tokio::time::Instant::now();
-        // Asked for again and again rather than waited for, so that the wait can be cancelled and ends.
+        // Polling instead of a blocking wait makes the wait cancellable and bounded.
         let lock = loop {
             if let Some(lock) = self.on_disk(Disk::try_lock).await? {
                 break lock;
@@ -125,7 +126,7 @@ impl Layout {
             tokio::time::sleep(LOCK_POLL).await;
         };
         self.on_disk(move |disk| {
-            // Both go with the work, not with the future that waits for it.
+            // Both guards live as long as the work, not as long as the future that awaits it.
             let _held = (turn, lock);
             disk.create_content()?;
             work(disk)
@@ -133,15 +134,15 @@ impl Layout {
         .await
     }
 
-    /// Makes the layout ready for content.
+    /// Creates the layout if it is incomplete, and once removes the temporary files of killed writers.
     async fn prepare(&self) -> Result<(), Fault> {
         if !self.on_disk(Disk::is_complete).await? {
-            self.under_lock(self.turn().await, |_| Ok(())).await?;
+            self.under_lock(self.acquire_writer().await, |_| Ok(())).await?;
         }
         let tidy = || async {
             let removed = self.on_disk(Disk::remove_leftovers).await?;
             if removed > 0 {
-                tracing::info!(place = %self.telling.place, removed, "removed temporary files of writers that were killed");
+                tracing::info!(place = %self.context.place, removed, "removed temporary files of killed writers");
             }
             Ok(())
         };
@@ -156,9 +157,9 @@ impl Layout {
             for (name, at) in index.names() {
                 match (name.parse::<Tag>(), at) {
                     (Ok(tag), Named::One(at)) => list.push(TagEntry::Tag(tag, disk.size_of(at)?.map(|_| at.digest))),
-                    // Whoever asks for it is told why it stands for nothing.
+                    // Resolving the tag returns the error that explains why it has no digest.
                     (Ok(tag), _) => list.push(TagEntry::Tag(tag, None)),
-                    (Err(_), at) => skipped.name(name, &at),
+                    (Err(_), at) => skipped.add_name(name, &at),
                 }
             }
             untagged::find(disk, &facts, &index, &mut skipped);
@@ -219,33 +220,33 @@ impl Layout {
         self.list_manifest(manifest, tag).await
     }
 
-    /// Lists a manifest that is there, together with all others that wait to be listed.
+    /// Adds a manifest that is on disk to `index.json`, together with all other queued changes.
     async fn list_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<(), Fault> {
-        let mut outcome = self.changes.ask(manifest.clone(), tag.cloned());
+        let mut outcome = self.changes.enqueue(manifest.clone(), tag.cloned());
         let turn = tokio::select! {
-            // First the answer: with both there, somebody else has made the change.
+            // Check the outcome first: if both are ready, another task has already applied the change.
             biased;
-            outcome = &mut outcome => return told(outcome),
-            turn = self.turn() => turn,
+            outcome = &mut outcome => return into_result(outcome),
+            turn = self.acquire_writer() => turn,
         };
         let (changes, facts) = (Arc::clone(&self.changes), Arc::clone(&self.facts));
         let made = self.under_lock(turn, move |disk| {
-            changes.make(disk, &facts);
+            changes.apply_all(disk, &facts);
             Ok(())
         });
         if let Err(fault) = made.await {
-            self.changes.refuse(fault);
+            self.changes.fail_all(fault);
         }
-        told(outcome.await)
+        into_result(outcome.await)
     }
 
     async fn remove(&self, reference: &ManifestRef) -> Result<(), Fault> {
-        // A layout that is not there must not come to be by a deletion.
+        // Deleting from a missing layout must not create it.
         if self.on_disk(|disk| Ok(disk.read_index()?.is_none())).await? {
             return Ok(());
         }
         let (reference, facts) = (reference.clone(), Arc::clone(&self.facts));
-        self.under_lock(self.turn().await, move |disk| {
+        self.under_lock(self.acquire_writer().await, move |disk| {
             let mut index = disk.read_index()?.ok_or_else(|| disk.no_layout())?.into_index();
             match reference {
                 ManifestRef::Tag(tag) => {
@@ -271,7 +272,7 @@ impl Layout {
 #[async_trait]
 impl Source for Layout {
     fn place(&self) -> &str {
-        &self.telling.place
+        &self.context.place
     }
 
     fn scope(&self) -> Scope {
@@ -290,27 +291,27 @@ impl Source for Layout {
         let list = async {
             match self.list().await {
                 Ok(list) => stream::iter(list.into_iter().map(Ok).collect::<Vec<_>>()),
-                Err(fault) => stream::iter(vec![Err(self.telling.doing(Step::ListTags, "")(fault))]),
+                Err(fault) => stream::iter(vec![Err(self.context.to_error(Step::ListTags, "")(fault))]),
             }
         };
         stream::once(list).flatten().boxed()
     }
 
-    /// A tag whose manifest's file is missing or has another length stands for nothing: as a target it is to be written again.
+    /// A tag whose manifest file is missing or has another length resolves to `None`: a target must write it again.
     async fn resolve(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, StoreError> {
-        self.find(reference).await.map_err(self.telling.doing(Step::Resolve, reference))
+        self.find(reference).await.map_err(self.context.to_error(Step::Resolve, reference))
     }
 
     async fn manifest(&self, reference: &ManifestRef) -> Result<Manifest, StoreError> {
-        self.read_manifest(reference).await.map_err(self.telling.doing(Step::ReadManifest, reference))
+        self.read_manifest(reference).await.map_err(self.context.to_error(Step::ReadManifest, reference))
     }
 
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
         let wanted = blob.clone();
         let opened =
             self.on_disk(move |disk| Ok((disk.open_whole(&wanted, offset)?, disk.blob_path(&wanted.digest)))).await;
-        let opened = opened.map_err(self.telling.doing(Step::ReadBlob, blob.digest))?;
-        Ok(read::stream_blob(opened, blob, offset, self.telling.clone(), self.calls.clone()))
+        let opened = opened.map_err(self.context.to_error(Step::ReadBlob, blob.digest))?;
+        Ok(read::stream_blob(opened, blob, offset, self.context.clone(), self.calls.clone()))
     }
 
     async fn blob_length(&self, blob: &Descriptor) -> Option<u64> {
@@ -321,76 +322,76 @@ impl Source for Layout {
     async fn referrers(&self, subject: &Digest, _fallback: Listed) -> Result<Referrers, StoreError> {
         let (wanted, facts) = (*subject, Arc::clone(&self.facts));
         let found = self.on_disk(move |disk| referrers::find(disk, &facts, &wanted)).await;
-        found.map_err(self.telling.doing(Step::ListReferrers, subject))
+        found.map_err(self.context.to_error(Step::ListReferrers, subject))
     }
 }
 
 #[async_trait]
 impl Target for Layout {
-    /// A file of another length is not the blob, so the blob is not there: the next upload of it mends the layout.
+    /// A file of another length is not the blob, so this returns false and the next upload repairs the layout.
     async fn has_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
         let wanted = blob.clone();
         let size = self.on_disk(move |disk| disk.blob_size(&wanted.digest)).await;
-        Ok(size.map_err(self.telling.doing(Step::FindBlob, blob.digest))? == Some(blob.size))
+        Ok(size.map_err(self.context.to_error(Step::FindBlob, blob.digest))? == Some(blob.size))
     }
 
     async fn find_or_begin(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
         let digest = blob.digest;
         let size = self.on_disk(move |disk| disk.blob_size(&digest)).await;
-        match size.map_err(self.telling.doing(Step::FindBlob, digest))? {
+        match size.map_err(self.context.to_error(Step::FindBlob, digest))? {
             Some(size) if size == blob.size => Ok(Sought::Found),
             Some(size) => Ok(Sought::OtherLength(size)),
             None => Ok(self.begin_upload(blob, None).await?.into()),
         }
     }
 
-    /// A layout has no other repositories, so nothing is mounted.
+    /// A layout has no other repositories, so it never mounts a blob.
     async fn begin_upload(&self, blob: &Descriptor, _from: Option<&RepositoryName>) -> Result<Begun, StoreError> {
         let begin = async {
             self.prepare().await?;
             self.on_disk(Disk::create_temporary).await
         };
-        let file = begin.await.map_err(self.telling.doing(Step::BeginUpload, blob.digest))?;
-        let (disk, calls, telling) = (Arc::clone(&self.disk), self.calls.clone(), self.telling.clone());
-        Ok(Begun::Session(Box::new(upload::Session { disk, calls, telling, digest: blob.digest, file })))
+        let file = begin.await.map_err(self.context.to_error(Step::BeginUpload, blob.digest))?;
+        let (disk, calls, context) = (Arc::clone(&self.disk), self.calls.clone(), self.context.clone());
+        Ok(Begun::Session(Box::new(upload::Session { disk, calls, context, digest: blob.digest, file })))
     }
 
-    /// The manifest is durable before its tag is. A tag that moves leaves no entry of what it stood for before, unless that
+    /// The manifest is durable before its tag is. Moving a tag removes the entry of the previous manifest, unless that
     /// is a referrer; the content itself stays.
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError> {
         let subject = tag.map_or_else(|| manifest.digest().to_string(), Tag::to_string);
-        self.write_manifest(manifest, tag).await.map_err(self.telling.doing(Step::WriteManifest, subject))?;
+        self.write_manifest(manifest, tag).await.map_err(self.context.to_error(Step::WriteManifest, subject))?;
         Ok(ReferrerLink::Listed)
     }
 
     async fn keep_root(&self, manifest: &Manifest) -> Result<(), StoreError> {
         let digest = manifest.digest();
-        self.list_manifest(manifest, None).await.map_err(self.telling.doing(Step::WriteManifest, digest))
+        self.list_manifest(manifest, None).await.map_err(self.context.to_error(Step::WriteManifest, digest))
     }
 
-    /// A manifest's blobs stay: they may be another's too.
+    /// The blobs of a manifest stay: other manifests may use them.
     async fn delete(&self, reference: &ManifestRef) -> Result<(), StoreError> {
-        self.remove(reference).await.map_err(self.telling.doing(Step::Delete, reference))
+        self.remove(reference).await.map_err(self.context.to_error(Step::Delete, reference))
     }
 }
 
-/// The right of one task to write, within one layout.
-type Turn = tokio::sync::OwnedMutexGuard<()>;
+/// Right of one task to write, within one layout.
+type WriterGuard = tokio::sync::OwnedMutexGuard<()>;
 
-/// The answer to a change of `index.json`; none comes only from a program that ends.
-fn told(outcome: Result<Outcome, tokio::sync::oneshot::error::RecvError>) -> Result<(), Fault> {
+/// Returns the outcome of a change of `index.json`. The sender is dropped only when the program shuts down.
+fn into_result(outcome: Result<Outcome, tokio::sync::oneshot::error::RecvError>) -> Result<(), Fault> {
     outcome.unwrap_or_else(|_| Err(Arc::new(Fault::Ending))).map_err(Fault::Shared)
 }
 
-/// The layout's name, for errors.
+/// Context of errors: the name of the layout.
 #[derive(Debug, Clone)]
-struct Telling {
+struct ErrorContext {
     place: Arc<str>,
 }
 
-impl Telling {
-    /// For `map_err`: the fault as an error of this step with this thing.
-    fn doing(&self, step: Step, subject: impl std::fmt::Display) -> impl FnOnce(Fault) -> StoreError {
+impl ErrorContext {
+    /// Returns a function for `map_err` that turns a fault into an error of this step and subject.
+    fn to_error(&self, step: Step, subject: impl std::fmt::Display) -> impl FnOnce(Fault) -> StoreError {
         let (place, subject) = (Arc::clone(&self.place), subject.to_string());
         move |fault| {
             let kind: ErrorKind = fault.kind();
@@ -399,8 +400,8 @@ impl Telling {
     }
 }
 
-/// One name for one folder however it is written, without a look at the disk: two names of one folder by way of a
-/// symbolic link only cost a blob sent twice.
+/// Returns one path for one folder, whatever its spelling, without reading the disk. A folder that is reached through
+/// a symbolic link has two paths; the only cost is that its blobs are sent twice.
 fn lexically_absolute(path: &Path) -> std::path::PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut normal = std::path::PathBuf::new();

@@ -1,6 +1,7 @@
-//! transship keeps container registries in step: see README.md for what it does and ARCHITECTURE.md for the map.
+//! Library of transship, which keeps container registries in step. README.md describes its features, ARCHITECTURE.md
+//! its structure.
 //!
-//! Data goes one way: `config` -> `schedule` -> `plan` -> `copy` -> `journal` -> `status`.
+//! Data flows in one direction: `config` -> `schedule` -> `plan` -> `copy` -> `journal` -> `status`.
 
 pub mod cli;
 pub mod config;

@@ -1,4 +1,4 @@
-//! The program: turns a result into an exit code.
+//! Entry point of the program: turns the result of the command line into an exit code.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,8 @@
-//! Opening and reading files that others put there: regular files only, and never more than a bound.
+//! Reading of files that other programs provide: regular files only, and never more bytes than a limit.
 //!
-//! A pipe would keep whoever opens it waiting for a writer, a device may have no end, and a file may be larger than the
-//! memory. Symbolic links are followed: Kubernetes mounts configurations and secrets as links. A layout's files are opened
-//! by `layout`, which follows none.
+//! A pipe would block its reader until a writer comes, a device may have no end, and a file may be larger than the
+//! memory. Symbolic links are followed: Kubernetes mounts configurations and secrets as links. The files of a layout
+//! are opened by `layout`, which follows no links.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -11,23 +11,25 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Opens a regular file for reading. Blocking, but never on a pipe or a device.
+/// Opens a regular file for reading. Blocks, but never on a pipe or a device.
 ///
 /// # Errors
-/// Those of the system, and [`io::ErrorKind::InvalidInput`] for what is no regular file: `it is a pipe, not a regular file`.
+/// Errors of the system, and [`io::ErrorKind::InvalidInput`] for any other file type: `it is a pipe, not a regular
+/// file`.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Looked at before it is opened: opening a device can have an effect.
+    // Check before opening: opening a device can have an effect.
     check(&std::fs::metadata(path)?)?;
     let file = OpenOptions::new().read(true).custom_flags(nonblocking()).open(path)?;
-    // It may have been replaced since the look.
+    // Check again: the file may have been replaced since the first check.
     check(&file.metadata()?)?;
     Ok(file)
 }
 
-/// Reads a regular file whole. Blocking.
+/// Reads a whole regular file. Blocks.
 ///
 /// # Errors
-/// As [`open`], and [`io::ErrorKind::FileTooLarge`] for a file of more than `limit` bytes, of which no more are read.
+/// Errors of [`open`], and [`io::ErrorKind::FileTooLarge`] for a file of more than `limit` bytes, after reading at most
+/// one byte more than that.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {}", size(limit)));
@@ -39,10 +41,10 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
 }
 
-/// Fails for what is there and no regular file. What is not there is no error: it may be created.
+/// Fails for an existing file of another type. A missing file is no error: it may be created.
 ///
 /// # Errors
-/// As [`open`].
+/// Errors of [`open`].
 pub fn expect_regular(path: &Path) -> io::Result<()> {
     match std::fs::metadata(path) {
         Ok(file) => check(&file),
@@ -51,7 +53,7 @@ pub fn expect_regular(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The flag by which an open of a pipe returns at once.
+/// Returns the flag that makes opening a pipe return at once.
 fn nonblocking() -> i32 {
     i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default()
 }
@@ -81,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn pipes_devices_sockets_and_folders_are_refused_without_waiting() {
+    fn pipes_devices_sockets_and_folders_are_rejected_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_over_the_limit_is_refused_by_its_length() {
+    fn file_over_the_limit_is_rejected_by_length() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sparse");
         File::create(&path).unwrap().set_len(3 << 30).unwrap();

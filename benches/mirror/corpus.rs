@@ -1,4 +1,5 @@
-//! What is mirrored: repositories made from a seed, the same bytes on every machine. Not how they get into a registry.
+//! Corpus that is mirrored: repositories generated from a seed, the same bytes on every machine. It does not contact
+//! registries.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +14,13 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
 
-/// The blobs of the registry corpus at scale 1 have so many bytes together, bar rounding.
+/// Total size of the registry corpus's blobs at scale 1, in bytes, apart from rounding.
 const BYTES_AT_SCALE_1: f64 = 367.7e6;
 
 /// Repositories and their blobs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Corpus {
-    /// Each distinct blob once, by digest.
+    /// Distinct blobs, by digest.
     pub(crate) blobs: BTreeMap<String, Blob>,
     pub(crate) repositories: Vec<Repository>,
 }
@@ -28,16 +29,16 @@ pub(crate) struct Corpus {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Blob {
     pub(crate) size: u64,
-    /// The floor is told no content.
+    /// Content; the floor does not receive it.
     #[serde(skip)]
     content: Content,
 }
 
-/// How the bytes of a blob come to be.
+/// Origin of the bytes of a blob.
 #[derive(Debug, Clone)]
 enum Content {
     Literal(Bytes),
-    /// Incompressible, from a seed.
+    /// Incompressible bytes from a seed.
     Random(u64),
 }
 
@@ -51,11 +52,11 @@ impl Default for Content {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Repository {
     pub(crate) name: String,
-    /// The digests of its blobs.
+    /// Digests of its blobs.
     pub(crate) blobs: BTreeSet<String>,
-    /// Its manifests, children before those that list them.
+    /// Manifests, children before the indexes that list them.
     pub(crate) manifests: Vec<Manifest>,
-    /// Tag to digest.
+    /// Digest of each tag.
     pub(crate) tags: BTreeMap<String, String>,
 }
 
@@ -64,14 +65,14 @@ pub(crate) struct Repository {
 pub(crate) struct Manifest {
     pub(crate) digest: String,
     pub(crate) media_type: String,
-    /// What it needs to be there first: blobs and manifests.
+    /// Digests of blobs and manifests that must exist first.
     pub(crate) needs: Vec<String>,
     #[serde(skip)]
     pub(crate) bytes: Bytes,
 }
 
 impl Blob {
-    /// The whole of it, made anew. Up to a few hundred MB; larger ones by [`Blob::pieces`].
+    /// Generates all bytes of the blob. For up to a few hundred MB; see [`Blob::pieces`] for larger ones.
     pub(crate) fn bytes(&self) -> Bytes {
         match &self.content {
             Content::Literal(bytes) => bytes.clone(),
@@ -83,7 +84,7 @@ impl Blob {
         }
     }
 
-    /// Its bytes in slices of 1 MiB.
+    /// Generates the bytes in slices of 1 MiB.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = Bytes> + Send + 'static {
         const SLICE: u64 = 1 << 20;
         let (size, content) = (self.size, self.content.clone());
@@ -100,7 +101,7 @@ impl Blob {
     }
 }
 
-/// SplitMix64: short, fast, and its output does not compress.
+/// Generator of random numbers (SplitMix64): short, fast, and its output does not compress.
 struct Random(u64);
 
 impl Random {
@@ -118,7 +119,7 @@ impl Random {
         }
     }
 
-    /// Evenly between 0 and 1.
+    /// Returns a uniform number from 0 to 1.
     fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -138,7 +139,7 @@ impl Repository {
         descriptor
     }
 
-    /// The same tags, and one of them moved to a manifest that was not there before.
+    /// Moves one tag to a new manifest and returns both.
     pub(crate) fn change_a_tag(&mut self, mark: &str) -> Option<(String, Manifest)> {
         let (tag, old) = self.tags.iter().next().map(|(tag, digest)| (tag.clone(), digest.clone()))?;
         let old = self.manifests.iter().find(|manifest| manifest.digest == old)?.clone();
@@ -158,23 +159,23 @@ impl Corpus {
         if size <= 8 {
             blob.content = Content::Literal(blob.bytes());
         }
-        self.keep(repository, format!("sha256:{}", hex::encode(hash.finalize())), blob, media_type)
+        self.add_blob(repository, format!("sha256:{}", hex::encode(hash.finalize())), blob, media_type)
     }
 
     fn add_literal(&mut self, repository: &mut Repository, bytes: impl Into<Bytes>, media_type: &str) -> Value {
         let bytes = bytes.into();
         let blob = Blob { size: bytes.len() as u64, content: Content::Literal(bytes.clone()) };
-        self.keep(repository, digest_of(&bytes), blob, media_type)
+        self.add_blob(repository, digest_of(&bytes), blob, media_type)
     }
 
-    fn keep(&mut self, repository: &mut Repository, digest: String, blob: Blob, media_type: &str) -> Value {
+    fn add_blob(&mut self, repository: &mut Repository, digest: String, blob: Blob, media_type: &str) -> Value {
         let descriptor = json!({"mediaType": media_type, "digest": digest, "size": blob.size});
         repository.blobs.insert(digest.clone());
         self.blobs.entry(digest).or_insert(blob);
         descriptor
     }
 
-    /// Makes a single manifest of a config and layers.
+    /// Adds a manifest of a config and layers.
     fn image(repository: &mut Repository, config: &Value, layers: &[Value], more: Value) -> Value {
         let mut body = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
         if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
@@ -192,8 +193,9 @@ impl Corpus {
         self.blobs.values().map(|blob| blob.size).sum()
     }
 
-    /// How many requests nobody can avoid: each distinct blob read once and written once (two requests), mounted
-    /// into its other repositories, each manifest read once and written once, an index once per tag.
+    /// Returns the number of requests that no tool can avoid: each distinct blob is read once, written once (two
+    /// requests) and mounted into its other repositories; each manifest is read once and written once, an index once
+    /// per tag.
     pub(crate) fn unavoidable_requests(&self) -> usize {
         let placed: usize = self.repositories.iter().map(|repository| repository.blobs.len()).sum();
         let manifests: usize = self.repositories.iter().map(|repository| repository.manifests.len()).sum();
@@ -203,7 +205,7 @@ impl Corpus {
 }
 
 impl Repository {
-    /// Under which references each manifest is to be written: its tags, else its digest. Children first.
+    /// Returns each manifest with the references to write it under: its tags, else its digest. Children come first.
     pub(crate) fn puts(&self) -> Vec<(&Manifest, String)> {
         let mut puts = Vec::new();
         for manifest in &self.manifests {
@@ -218,31 +220,31 @@ impl Repository {
     }
 }
 
-/// A whole registry: 25 repositories, 137 tags, two platforms, shared bases, signatures, SBOMs under fallback tags, a
-/// chart; 535 distinct blobs. `scale` multiplies bytes, never counts.
+/// Generates a whole registry: 25 repositories, 137 tags, two platforms, shared bases, signatures, SBOMs under fallback
+/// tags, a chart; 535 distinct blobs. `scale` multiplies bytes, never counts.
 pub(crate) fn registry(seed: u64, scale: f64) -> Corpus {
     Registry { corpus: Corpus::default(), sizes: layer_sizes(seed), seed: seed << 16, scale }.build()
 }
 
-/// How many images (indexes over two platforms), signatures and SBOMs the registry has, over its 24 repositories.
+/// Numbers of image repositories, and of images (indexes over two platforms), signatures and SBOMs in them.
 const IMAGE_REPOSITORIES: usize = 24;
 const IMAGES: usize = 36;
 const SIGNATURES: usize = 19;
 const SBOMS: usize = 8;
-/// The layers that are not of a base.
+/// Number of layers that belong to no base.
 const OWN_LAYERS: usize = 402;
-/// The layers of the bases: 24 MB for each platform.
+/// Size of the bases' layers: 24 MB for each platform.
 const BASE_BYTES: f64 = 48.0e6;
 
 struct Registry {
     corpus: Corpus,
-    /// Of the layers that are still to be made.
+    /// Sizes of the layers that are still to be generated.
     sizes: Vec<f64>,
     seed: u64,
     scale: f64,
 }
 
-/// Most layers are small and a few are large, as in most registries: a factor of 400 lies between them.
+/// Generates layer sizes. Most are small and a few are large, as in most registries: the largest factor is 400.
 fn layer_sizes(seed: u64) -> Vec<f64> {
     let mut random = Random(seed);
     let weights: Vec<f64> = (0..OWN_LAYERS).map(|_| (random.fraction() * 6.0).exp()).collect();
@@ -263,7 +265,7 @@ impl Registry {
             }
             self.corpus.repositories.push(repository);
         }
-        debug_assert_eq!(image, IMAGES, "the repositories have the images that are stated");
+        debug_assert_eq!(image, IMAGES, "the repositories have the stated number of images");
         let chart = self.chart();
         self.corpus.repositories.push(chart);
         self.corpus
@@ -278,7 +280,7 @@ impl Registry {
         let mut children = Vec::new();
         for (at, architecture) in PLATFORMS.into_iter().enumerate() {
             let mut layers = self.base(repository, number % 3, at as u64);
-            // All of them over 72 manifests.
+            // The 72 manifests together have all own layers.
             let own = if (2 * image + at) < 42 { 6 } else { 5 };
             for _ in 0..own {
                 let size = self.sizes.pop().unwrap_or_default();
@@ -310,7 +312,7 @@ impl Registry {
         }
     }
 
-    /// Two layers that images of many repositories stand on; the same blobs each time.
+    /// Adds the two layers of a base, which images of many repositories share; they are the same blobs each time.
     fn base(&mut self, repository: &mut Repository, base: usize, platform: u64) -> Vec<Value> {
         let sizes = [[9.0e6, 2.0e6], [6.0e6, 3.0e6], [2.5e6, 1.5e6]][base];
         let seed = (base as u64 + 1) << 48 | platform << 40;
@@ -319,7 +321,7 @@ impl Registry {
         blobs.into_iter().map(|(seed, size)| self.corpus.add_random(repository, seed, size, LAYER)).collect()
     }
 
-    /// A signature as cosign keeps it: under a tag made of the digest.
+    /// Adds a signature as cosign stores it: under a tag made of the digest.
     fn sign(&mut self, repository: &mut Repository, digest: &str) {
         let payload = format!("{{\"critical\":{{\"image\":{{\"docker-manifest-digest\":\"{digest}\"}}}}}}");
         let layer = self.corpus.add_literal(repository, payload, "application/vnd.dev.cosign.simplesigning.v1+json");
@@ -329,7 +331,7 @@ impl Registry {
         repository.tags.insert(format!("{}.sig", digest.replace(':', "-")), text(&signature, "digest"));
     }
 
-    /// An SBOM that refers to the image, in the list under the image's fallback tag.
+    /// Adds an SBOM that refers to the image, and the list under the image's fallback tag.
     fn describe(&mut self, repository: &mut Repository, digest: &str, subject: &Value) {
         let kind = "application/spdx+json";
         let sbom = self.random_blob(repository, 120e3, kind);
@@ -356,7 +358,7 @@ impl Registry {
     }
 }
 
-/// Many small tags: 25 a repository, all with the same two blobs.
+/// Generates many small tags: 25 per repository, all with the same two blobs.
 pub(crate) fn many_tags(tags: usize) -> Corpus {
     let mut corpus = Corpus::default();
     for number in 0..tags.div_ceil(25) {
@@ -374,7 +376,7 @@ pub(crate) fn many_tags(tags: usize) -> Corpus {
     corpus
 }
 
-/// One repository of 40 tags over the same eight layers.
+/// Generates one repository of 40 tags over the same eight layers.
 pub(crate) fn forty_tags(scale: f64) -> Corpus {
     let mut corpus = Corpus::default();
     let mut repository = Repository::new("shared/forty");
@@ -390,7 +392,7 @@ pub(crate) fn forty_tags(scale: f64) -> Corpus {
     corpus
 }
 
-/// One tag with one layer of so many bytes.
+/// Generates one tag with one layer of `size` bytes.
 pub(crate) fn big_blob(size: u64) -> Corpus {
     let mut corpus = Corpus::default();
     let mut repository = Repository::new("large/model");
@@ -402,7 +404,8 @@ pub(crate) fn big_blob(size: u64) -> Corpus {
     corpus
 }
 
-/// A new SBOM for the first image of a repository that has a list of referrers: the list grows by one.
+/// Adds an SBOM to the first image that has a list of referrers, which grows by one. Returns the position of the
+/// repository and the digest of the SBOM.
 pub(crate) fn add_referrer(corpus: &mut Corpus) -> Option<(usize, String)> {
     let is_list = |tag: &str| tag.strip_prefix("sha256-").is_some_and(|hex| hex.len() == 64);
     let at = corpus.repositories.iter().position(|repository| repository.tags.keys().any(|tag| is_list(tag)))?;

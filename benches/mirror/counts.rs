@@ -1,4 +1,4 @@
-//! What a meter saw: requests by kind, bytes, connections, and what was moved more often than needed.
+//! Counts of a meter: requests by kind, bytes, connections, and repeated transfers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -6,39 +6,39 @@ use std::time::Instant;
 use http::{Method, StatusCode};
 use serde::Serialize;
 
-/// All that passed one meter.
+/// Traffic through one meter.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Counts {
-    /// Kind, such as `blob GET`, to how many requests.
+    /// Number of requests by kind, such as `blob GET`.
     pub(crate) requests: BTreeMap<String, u64>,
-    /// Kind and status of answers that were refusals.
+    /// Number of refusals by kind and status.
     pub(crate) refused: BTreeMap<String, u64>,
-    /// New connections.
+    /// Number of new connections.
     pub(crate) connections: u64,
-    /// The most requests that were in progress at the same time.
+    /// Largest number of requests that were in progress at the same time.
     pub(crate) most_at_once: u64,
     /// Bytes of bodies that the registry sent.
     pub(crate) bytes_read: u64,
-    /// Bytes of bodies that it was sent.
+    /// Bytes of bodies that the registry received.
     pub(crate) bytes_written: u64,
-    /// Blobs read more than once, manifests read more than once, and likewise written: how many times too often.
+    /// Number of repeated reads of blobs and manifests, and of repeated writes, by kind.
     pub(crate) duplicates: BTreeMap<String, u64>,
-    /// Answered requests by what they moved, for the duplicates.
+    /// Number of successful transfers by content, for `duplicates`.
     #[serde(skip)]
     moved: HashMap<(&'static str, String), u64>,
     #[serde(skip)]
     pub(crate) last_commit: Option<Instant>,
 }
 
-/// A request, as far as it is counted.
+/// Request, as far as it is counted.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct CountedRequest {
     kind: String,
-    /// What it moves, if it moves anything: the kind of thing and its name.
+    /// Content that it moves, if any: kind and name.
     moves: Option<(&'static str, String)>,
 }
 
-impl Asked {
+impl CountedRequest {
     pub(crate) fn read(method: &Method, path: &str, query: &str, is_continued: bool) -> Self {
         let kind = |object: &str| format!("{object} {method}");
         let digest = || parameter(query, "digest");
@@ -71,12 +71,12 @@ impl Asked {
 }
 
 impl Counts {
-    pub(crate) fn answered(&mut self, asked: Asked, status: StatusCode) {
+    pub(crate) fn answered(&mut self, request: CountedRequest, status: StatusCode) {
         if status.is_client_error() || status.is_server_error() {
-            *self.refused.entry(format!("{} {}", asked.kind, status.as_u16())).or_default() += 1;
+            *self.refused.entry(format!("{} {}", request.kind, status.as_u16())).or_default() += 1;
         }
-        *self.requests.entry(asked.kind).or_default() += 1;
-        if let Some(moved) = asked.moves.filter(|_| status.is_success()) {
+        *self.requests.entry(request.kind).or_default() += 1;
+        if let Some(moved) = request.moves.filter(|_| status.is_success()) {
             if moved.0 == "manifest PUT" {
                 self.last_commit = Some(Instant::now());
             }
@@ -92,7 +92,7 @@ impl Counts {
         self.requests.values().sum()
     }
 
-    pub(crate) fn of(&self, kind: &str) -> u64 {
+    pub(crate) fn count(&self, kind: &str) -> u64 {
         self.requests.get(kind).copied().unwrap_or_default()
     }
 

@@ -1,5 +1,6 @@
-//! The floor: a client that knows every digest beforehand, moves bytes, checks nothing, and makes no request that could
-//! be avoided. It runs as a process of its own, so that its time, CPU and memory compare with those of the tools.
+//! Floor of the measurements: a client that knows every digest in advance, moves bytes, verifies nothing, and makes
+//! only unavoidable requests. It runs as a separate process, so that its time, CPU and memory compare with those of the
+//! tools.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -22,16 +23,16 @@ use tokio::task::JoinSet;
 
 use crate::corpus::{Corpus, Manifest, Repository};
 
-/// The hidden first argument by which the benchmark starts itself as the floor.
+/// Hidden first argument by which the benchmark starts itself as the floor.
 pub(crate) const ARGUMENT: &str = "--floor-of";
 
-/// What the floor is told.
+/// Input of the floor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Work {
-    /// `HOST:PORT`.
+    /// Source as `HOST:PORT`.
     pub(crate) source: String,
     pub(crate) targets: Vec<String>,
-    /// Requests at once at each registry.
+    /// Concurrent requests at each registry.
     pub(crate) parallel: usize,
     pub(crate) corpus: Corpus,
 }
@@ -39,7 +40,7 @@ pub(crate) struct Work {
 /// Does the work that a file describes.
 pub(crate) fn perform(file: &Path) -> anyhow::Result<()> {
     let work: Work = serde_json::from_slice(&std::fs::read(file)?)?;
-    // One thread: less CPU, and it is not what this waits for.
+    // One thread needs less CPU, and the floor is not limited by it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(Floor::new(work).run())
 }
@@ -49,7 +50,7 @@ struct Floor {
     source: Host,
     targets: Vec<Host>,
     corpus: Corpus,
-    /// Blobs and manifests (by target and repository) that have arrived.
+    /// Arrival of each blob at each target.
     arrived: HashMap<String, Vec<watch::Sender<bool>>>,
 }
 
@@ -78,12 +79,12 @@ impl Floor {
                 homes.entry(digest.clone()).or_insert_with(|| repository.name.clone());
             }
         }
-        // Large ones first: what is left at the end is short.
+        // Large blobs first, so that only short work remains at the end.
         let mut blobs: Vec<(String, String)> = homes.clone().into_iter().collect();
         blobs.sort_by_key(|(digest, _)| std::cmp::Reverse(self.corpus.blobs[digest].size));
         for (digest, home) in blobs {
             let floor = self.clone();
-            jobs.spawn(async move { floor.bring(&home, &digest).await.with_context(|| format!("blob {digest}")) });
+            jobs.spawn(async move { floor.copy_blob(&home, &digest).await.with_context(|| format!("blob {digest}")) });
         }
         let homes = Arc::new(homes);
         for at in 0..self.corpus.repositories.len() {
@@ -100,7 +101,7 @@ impl Floor {
     }
 
     /// Reads a blob once and writes it to all targets.
-    async fn bring(&self, home: &str, digest: &str) -> anyhow::Result<()> {
+    async fn copy_blob(&self, home: &str, digest: &str) -> anyhow::Result<()> {
         let opened = try_join_all(self.targets.iter().map(|target| self.open(target, home, digest)));
         let size = self.corpus.blobs[digest].size;
         let read = async {
@@ -124,7 +125,7 @@ impl Floor {
         Ok(())
     }
 
-    /// Opens an upload, and says where its PUT goes.
+    /// Opens an upload and returns the URL of its PUT.
     async fn open(&self, target: &Host, repository: &str, digest: &str) -> anyhow::Result<String> {
         let _permit = target.permits.acquire().await?;
         let post = self.request(target, Method::POST, &format!("{repository}/blobs/uploads/"));
@@ -136,7 +137,7 @@ impl Floor {
         Ok(format!("{base}{location}{join}digest={digest}"))
     }
 
-    /// Mounts what other repositories brought, and writes the manifests.
+    /// Mounts blobs that other repositories have brought, and writes the manifests.
     async fn repository(&self, repository: &Repository, homes: &HashMap<String, String>) -> anyhow::Result<()> {
         let manifests = try_join_all(repository.manifests.iter().map(|manifest| self.manifest(repository, manifest)));
         let manifests: HashMap<&str, Bytes> =
@@ -210,7 +211,7 @@ impl Floor {
     }
 }
 
-/// One body for each target from one read.
+/// Returns one body for each target, from one read.
 fn split(answer: Response<Incoming>, targets: usize) -> Vec<Body> {
     let body = Body::new(answer.into_body());
     if targets == 1 {
@@ -219,7 +220,7 @@ fn split(answer: Response<Incoming>, targets: usize) -> Vec<Body> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..targets).map(|_| mpsc::channel::<Bytes>(8)).unzip();
     tokio::spawn(async move {
         let mut stream = body.into_data_stream();
-        // A break shows at the target as a body that is too short.
+        // If the read breaks off, the targets see a body that is too short.
         while let Some(Ok(piece)) = stream.next().await {
             for sender in &senders {
                 let _ = sender.send(piece.clone()).await;
@@ -243,7 +244,7 @@ fn expect(answer: Response<Incoming>, status: StatusCode) -> anyhow::Result<Resp
     Ok(answer)
 }
 
-/// Reads an answer to its end, so that its connection can be used again.
+/// Reads a response to its end, so that its connection can be reused.
 async fn finish(answer: Response<Incoming>, status: StatusCode) -> anyhow::Result<()> {
     let answer = expect(answer, status)?;
     let mut body = Body::new(answer.into_body()).into_data_stream();

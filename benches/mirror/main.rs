@@ -1,7 +1,8 @@
-//! `cargo bench --bench mirror`: what a mirror costs, beside the floor that nobody can go below and beside other tools.
+//! Benchmark `cargo bench --bench mirror`: the cost of a mirror, compared with a lower bound (the floor) and other
+//! tools.
 //!
-//! Each case starts registries, puts a meter before each, lets every tool do the same work in turn, looks whether it was
-//! done, and holds the medians against figures. RESULTS.md, beside this folder, says how to read it.
+//! Each case starts registries, puts a meter in front of each, lets every tool do the same work in turn, verifies the
+//! result, and compares the medians with figures. RESULTS.md, beside this folder, explains the output.
 
 mod cases;
 mod corpus;
@@ -22,57 +23,57 @@ use serde_json::json;
 
 use corpus::Corpus;
 use registries::Registry;
-use report::{Report, note, say};
+use report::{Report, print_line, print_progress};
 use tools::Tool;
 
 /// Measures transship against the floor and against other tools.
 #[derive(Debug, clap::Parser)]
 struct Options {
-    /// A case to run; may be given more than once [default: all]
+    /// Case to run; may be given more than once [default: all]
     #[arg(long, value_name = "NAME")]
     case: Vec<String>,
     /// Print the names of the cases
     #[arg(long)]
     list: bool,
-    /// How often each tool does each case
+    /// Number of runs of each tool in each case
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Multiplies the bytes of the corpus
+    /// Factor of the corpus's bytes
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
-    /// The seed of the corpus
+    /// Seed of the corpus
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The cases small and once, in under two minutes; slow-third only by its name
+    /// Run each case small and once, in under two minutes; slow-third only if named by --case
     #[arg(long)]
     quick: bool,
-    /// Exit with 1 when a figure is missed; with --quick only those that are counts
+    /// Exit with 1 if a figure is missed; with --quick, only figures that are counts
     #[arg(long)]
     check: bool,
-    /// Leave skopeo out of the cases with the whole corpus
+    /// Skip skopeo in the cases with the whole corpus
     #[arg(long)]
     no_skopeo: bool,
-    /// A further tool: NAME='command with {source} {target} {config}'
+    /// Additional tool: NAME='command with {source} {target} {config}'
     #[arg(long, value_name = "NAME=COMMAND")]
     tool: Vec<String>,
-    /// Requests at once that transship may have at each registry
+    /// Concurrent requests of transship at each registry
     #[arg(long, value_name = "COUNT", default_value_t = 32)]
     concurrent: usize,
-    /// Requests at once of the floor [default: the best of 16, 32 and 64]
+    /// Concurrent requests of the floor at each registry [default: the best of 16, 32 and 64]
     #[arg(long, value_name = "COUNT")]
     floor_parallel: Option<usize>,
-    /// The folder for the registries' files [default: /dev/shm where it has room, else the temporary folder]
+    /// Folder for the registries' files [default: /dev/shm if it has room, else the temporary folder]
     #[arg(long, value_name = "FOLDER")]
     storage: Option<PathBuf>,
-    /// The file for the results
+    /// File for the results
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench/mirror.json"))]
     json: PathBuf,
-    /// Given by cargo
+    /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What all cases share.
+/// State that all cases share.
 struct Bench {
     options: Options,
     runtime: tokio::runtime::Runtime,
@@ -82,7 +83,7 @@ struct Bench {
     parallel: OnceCell<usize>,
 }
 
-/// A registry that has a corpus.
+/// Registry that contains a corpus.
 struct Filled {
     registry: Registry,
     corpus: Corpus,
@@ -96,7 +97,7 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     let mut options = Options::parse();
     if options.list {
-        cases::ALL.iter().for_each(|(name, _)| say(name));
+        cases::ALL.iter().for_each(|(name, _)| print_line(name));
         return Ok(ExitCode::SUCCESS);
     }
     if options.quick {
@@ -112,26 +113,26 @@ impl Bench {
             None => anyhow::bail!("--tool {tool}: write NAME='command'"),
         });
         let others = others.collect::<anyhow::Result<Vec<_>>>()?;
-        // The largest case has its blob at both sides.
+        // The largest case stores its blob at both sides.
         let room = if options.quick { 2 << 30 } else { 10 << 30 };
         let storage = options.storage.clone().unwrap_or_else(|| registries::storage(room));
-        registries::sweep(&storage)?;
+        registries::remove_leftovers(&storage)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         Ok(Self { options, runtime, storage, others, whole: OnceCell::new(), parallel: OnceCell::new() })
     }
 
     fn run(&self) -> anyhow::Result<ExitCode> {
         let about = self.about();
-        say(&format!("{about:#}"));
+        print_line(&format!("{about:#}"));
         let wanted = &self.options.case;
         for name in wanted {
-            anyhow::ensure!(cases::ALL.iter().any(|(case, _)| case == name), "there is no case {name}: see --list");
+            anyhow::ensure!(cases::ALL.iter().any(|(case, _)| case == name), "unknown case {name}: see --list");
         }
         let mut reports: Vec<Report> = Vec::new();
         let is_default = |name: &str| wanted.is_empty() && !(self.options.quick && name == cases::NOT_QUICK);
         let chosen = |name: &str| is_default(name) || wanted.iter().any(|wanted| wanted == name);
         for (name, case) in cases::ALL.iter().filter(|(name, _)| chosen(name)) {
-            note(&format!("{name}:"));
+            print_progress(&format!("{name}:"));
             let mut report = case(self)?;
             report.add_common_figures();
             report.print();
@@ -141,11 +142,11 @@ impl Bench {
         let judged = |figure: &&report::Figure| figure.is_count || !self.options.quick;
         let missed = reports.iter().flat_map(|report| &report.figures).filter(judged).filter(|figure| !figure.is_met());
         let missed = missed.count();
-        say(&format!("figures missed: {missed}"));
+        print_line(&format!("figures missed: {missed}"));
         Ok(if self.options.check && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    /// The machine and the settings.
+    /// Returns the machine and the settings.
     fn about(&self) -> serde_json::Value {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let cpu = read("/proc/cpuinfo")
@@ -169,21 +170,21 @@ impl Bench {
         self.runtime.block_on(work)
     }
 
-    /// A registry with this corpus.
+    /// Starts a registry and fills it with this corpus.
     fn filled(&self, corpus: Corpus) -> anyhow::Result<Filled> {
         let registry = Registry::start(&self.storage)?;
         self.wait(registry.fill(&corpus))?;
         Ok(Filled { registry, corpus })
     }
 
-    /// The registry with the whole corpus, which no case changes.
+    /// Returns the registry with the whole corpus, which no case changes.
     fn whole(&self) -> anyhow::Result<&Filled> {
         if let Some(filled) = self.whole.get() {
             return Ok(filled);
         }
         let corpus = corpus::registry(self.options.seed, self.options.scale);
         let (blobs, mb) = (corpus.blobs.len(), corpus.bytes() as f64 / 1e6);
-        note(&format!(
+        print_progress(&format!(
             "the corpus: {} repositories, {} tags, {blobs} blobs, {mb:.1} MB, {} unavoidable requests",
             corpus.repositories.len(),
             corpus.tags(),
@@ -193,7 +194,7 @@ impl Bench {
         Ok(self.whole.get_or_init(|| filled))
     }
 
-    /// The floor, as parallel as is best here.
+    /// Returns the floor, with the parallelism that is best on this machine.
     fn floor(&self) -> anyhow::Result<Tool> {
         if let Some(parallel) = self.parallel.get() {
             return Ok(Tool::Floor(*parallel));

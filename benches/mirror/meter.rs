@@ -1,5 +1,5 @@
-//! A proxy before a registry: counts what passes and adds a round trip to each request and to each new connection. Bodies
-//! stream through it as they come. Each meter has one thread of its own, so that two of them do not queue behind each other.
+//! Proxy in front of a registry: counts the traffic and adds a round trip to each request and to each new connection.
+//! Bodies stream through it. Each meter has one thread of its own, so that two meters do not delay each other.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,20 +23,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::counts::{Asked, Counts};
+use crate::counts::{CountedRequest, Counts};
 
-/// What a meter adds to its registry.
+/// Delays and limits that a meter adds to its registry.
 #[derive(Clone, Default)]
 pub(crate) struct Setup {
-    /// Added to each request, and to each new connection; a TLS handshake is one more.
+    /// Delay of each request and of each new connection; a TLS handshake adds one more.
     pub(crate) round_trip: Duration,
-    /// Bytes of bodies a second, both ways together.
+    /// Bytes of bodies per second, both directions together.
     pub(crate) bandwidth: Option<u64>,
     /// TLS towards the client.
     pub(crate) tls: Option<TlsAcceptor>,
 }
 
-/// A running meter. Dropping it ends it, with every connection.
+/// Running meter. Dropping it ends it, with every connection.
 pub(crate) struct Meter {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -46,11 +46,11 @@ pub(crate) struct Meter {
 
 struct Shared {
     upstream: SocketAddr,
-    /// In microseconds.
+    /// Delay in microseconds.
     round_trip: AtomicU64,
     bandwidth: Option<u64>,
     tls: Option<TlsAcceptor>,
-    /// When the bytes that were let through have all passed.
+    /// Time at which all bytes that were admitted have passed.
     free_at: Mutex<Instant>,
     counts: Mutex<Counts>,
     read: AtomicU64,
@@ -71,20 +71,20 @@ impl Meter {
                 runtime.block_on(async {
                     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
                     let shared = Arc::new(Shared::new(upstream, setup));
-                    ready.send((listener.local_addr()?, shared.clone())).context("nobody waits for the meter")?;
+                    ready.send((listener.local_addr()?, shared.clone())).context("no caller waits for the meter")?;
                     stopped.run_until_cancelled(accept(listener, shared)).await;
                     Ok(())
                 })
             };
             if let Err(error) = served() {
-                crate::report::note(&format!("a meter ended: {error:#}"));
+                crate::report::print_progress(&format!("a meter ended: {error:#}"));
             }
         })?;
         let (address, shared) = started.recv().context("the meter did not start")?;
         Ok(Self { shared, address, stop, thread: Some(thread) })
     }
 
-    /// `127.0.0.1:PORT`.
+    /// Returns the address as `127.0.0.1:PORT`.
     pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
@@ -93,7 +93,7 @@ impl Meter {
         self.shared.round_trip.store(round_trip.as_micros() as u64, Ordering::Relaxed);
     }
 
-    /// What was seen since the last time this was asked.
+    /// Returns the counts since the last call, and resets them.
     pub(crate) fn take(&self) -> Counts {
         let shared = &self.shared;
         let mut counts = std::mem::take(&mut *lock(&shared.counts));
@@ -132,15 +132,15 @@ impl Shared {
         }
     }
 
-    async fn travel(&self) {
+    async fn delay_round_trip(&self) {
         let round_trip = self.round_trip.load(Ordering::Relaxed);
         if round_trip > 0 {
             tokio::time::sleep(Duration::from_micros(round_trip)).await;
         }
     }
 
-    /// Waits until so many bytes more have passed.
-    async fn pass(&self, bytes: usize) {
+    /// Waits until `bytes` more bytes may have passed at the limited bandwidth.
+    async fn throttle(&self, bytes: usize) {
         let Some(bandwidth) = self.bandwidth else { return };
         let until = {
             let mut free_at = lock(&self.free_at);
@@ -156,16 +156,16 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);
         lock(&shared.counts).connections += 1;
-        tokio::spawn(greet(stream, shared.clone()));
+        tokio::spawn(serve_connection(stream, shared.clone()));
     }
 }
 
-async fn greet(stream: TcpStream, shared: Arc<Shared>) {
-    shared.travel().await;
+async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
+    shared.delay_round_trip().await;
     match shared.tls.clone() {
         None => serve(stream, shared).await,
         Some(tls) => {
-            shared.travel().await;
+            shared.delay_round_trip().await;
             if let Ok(stream) = tls.accept(stream).await {
                 serve(stream, shared).await;
             }
@@ -178,25 +178,26 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, sha
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new());
     server.http2().timer(TokioTimer::new()).max_concurrent_streams(250);
-    // A client that goes away is no error of the meter.
+    // A client that disconnects is no error of the meter.
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn forward(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, hyper::Error> {
     let at_once = AtOnce::new(&shared);
-    shared.travel().await;
+    shared.delay_round_trip().await;
     let (parts, body) = request.into_parts();
     let is_continued = parts.headers.get(RANGE).is_some_and(|range| !range.as_bytes().starts_with(b"bytes=0-"));
-    let asked = Asked::read(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default(), is_continued);
+    let counted_request =
+        CountedRequest::read(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default(), is_continued);
     let answer = shared.client.request(onward(&shared, parts, body)).await;
     let Ok(answer) = answer else {
-        lock(&shared.counts).answered(asked, StatusCode::BAD_GATEWAY);
+        lock(&shared.counts).answered(counted_request, StatusCode::BAD_GATEWAY);
         let mut answer = Response::new(Body::empty());
         *answer.status_mut() = StatusCode::BAD_GATEWAY;
         return Ok(answer);
     };
     let (mut parts, body) = answer.into_parts();
-    lock(&shared.counts).answered(asked, parts.status);
+    lock(&shared.counts).answered(counted_request, parts.status);
     parts.headers.remove(CONNECTION);
     parts.headers.remove(TRANSFER_ENCODING);
     parts.version = Version::default();
@@ -214,7 +215,7 @@ fn onward(shared: &Arc<Shared>, mut parts: http::request::Parts, body: Incoming)
     Request::from_parts(parts, counted(body, shared.clone(), |shared| &shared.written, None))
 }
 
-/// The same body, its bytes counted as they pass. `until_end` is dropped at its end.
+/// Returns the same body, whose bytes are counted as they pass. `until_end` is dropped at the end of the body.
 fn counted(body: Incoming, shared: Arc<Shared>, into: fn(&Shared) -> &AtomicU64, until_end: Option<AtOnce>) -> Body {
     if body.is_end_stream() {
         return Body::empty();
@@ -227,14 +228,14 @@ fn counted(body: Incoming, shared: Arc<Shared>, into: fn(&Shared) -> &AtomicU64,
         let shared = shared.bandwidth.map(|_| shared.clone());
         async move {
             if let Some(shared) = shared {
-                shared.pass(bytes).await;
+                shared.throttle(bytes).await;
             }
             piece
         }
     }))
 }
 
-/// One request in progress.
+/// Guard that counts one request in progress.
 struct AtOnce(Arc<Shared>);
 
 impl AtOnce {

@@ -1,5 +1,5 @@
-//! The registries that are mirrored from and to: Debian's `docker-registry`, or the distribution binary that
-//! `TRANSSHIP_BENCH_REGISTRY` names, each on a loopback port of its own with its files in a folder that goes with it.
+//! Registries of the benchmark: Debian's `docker-registry`, or the distribution binary that `TRANSSHIP_BENCH_REGISTRY`
+//! names. Each has its own loopback port, and its files are in a folder that is removed with it.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,15 +13,15 @@ use tempfile::TempDir;
 
 use crate::corpus::{Blob, Corpus, Manifest, Repository};
 
-/// How the folders of registries begin; the process's number follows.
+/// Prefix of the registries' folders; the number of the process follows.
 const FOLDER: &str = "transship-bench-";
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Requests at once while a registry is filled, untimed.
+/// Concurrent requests while a registry is filled, which is not timed.
 const FILL_AT_ONCE: usize = 16;
 
-/// A registry that runs until this is dropped.
+/// Registry process. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Registry {
     child: Child,
@@ -30,15 +30,15 @@ pub(crate) struct Registry {
     http: reqwest::Client,
 }
 
-/// The program that is used as registry.
+/// Returns the program that runs as registry.
 pub(crate) fn program() -> String {
     std::env::var("TRANSSHIP_BENCH_REGISTRY").unwrap_or_else(|_| "docker-registry".into())
 }
 
 impl Registry {
-    /// Starts an empty one with its files in a new folder within `storage`.
+    /// Starts an empty registry with its files in a new folder within `storage`.
     pub(crate) fn start(storage: &Path) -> anyhow::Result<Self> {
-        // Between finding a free port and using it another program may take it: then another is tried.
+        // Another program may take the port between finding it and using it. Then try another port.
         for _ in 0..5 {
             if let Some(registry) = Self::try_start(storage)? {
                 return Ok(registry);
@@ -55,7 +55,7 @@ impl Registry {
         std::fs::write(&config, configuration(&storage.path().join("data"), address))?;
         let mut command = Command::new(program());
         command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // Its own variables would override the file.
+        // Environment variables would override the file.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REGISTRY_")) {
             command.env_remove(name);
         }
@@ -78,7 +78,7 @@ impl Registry {
         self.address
     }
 
-    /// Its number.
+    /// Returns the number of the process.
     pub(crate) fn process(&self) -> u32 {
         self.child.id()
     }
@@ -87,7 +87,7 @@ impl Registry {
         format!("http://{}/v2/{path}", self.address)
     }
 
-    /// Puts everything into it.
+    /// Uploads a whole corpus.
     pub(crate) async fn fill(&self, corpus: &Corpus) -> anyhow::Result<()> {
         let mut homes = std::collections::BTreeMap::new();
         for repository in &corpus.repositories {
@@ -96,7 +96,7 @@ impl Registry {
             }
         }
         let uploads = homes.iter().map(|(digest, home)| self.upload(home, digest, &corpus.blobs[*digest]));
-        all(uploads, FILL_AT_ONCE).await?;
+        run_all(uploads, FILL_AT_ONCE).await?;
         let repositories = corpus.repositories.iter().map(|repository| async {
             let elsewhere = |digest: &&String| homes[digest.as_str()] != repository.name;
             for digest in repository.blobs.iter().filter(elsewhere) {
@@ -107,10 +107,10 @@ impl Registry {
             }
             Ok(())
         });
-        all(repositories, FILL_AT_ONCE).await
+        run_all(repositories, FILL_AT_ONCE).await
     }
 
-    /// Puts one repository into it again, blobs that are small in one go: what is there already stays.
+    /// Uploads one repository again. Blobs that exist are skipped; the others are sent in one request.
     pub(crate) async fn refill(&self, repository: &Repository, corpus: &Corpus) -> anyhow::Result<()> {
         for digest in &repository.blobs {
             let head = self.http.head(self.url(&format!("{}/blobs/{digest}", repository.name))).send().await?;
@@ -153,7 +153,7 @@ impl Registry {
     }
 
     /// Removes images as a retention rule and a garbage collection would: their manifests, and their blobs from every
-    /// repository. Says how many blobs went.
+    /// repository. Returns the number of removed blobs.
     pub(crate) async fn collect(&self, corpus: &Corpus, lost: &[(String, Vec<Manifest>)]) -> anyhow::Result<u64> {
         let mut blobs = std::collections::BTreeSet::new();
         for (name, manifest) in lost.iter().flat_map(|(name, all)| all.iter().map(move |manifest| (name, manifest))) {
@@ -173,8 +173,8 @@ impl Registry {
         Ok(blobs.len() as u64)
     }
 
-    /// What of a corpus is not there: `repository:tag` with what is there instead. The list of referrers of an image may
-    /// have other bytes, for it is merged with what the registry had.
+    /// Returns the tags of a corpus that are missing or wrong, each as `repository:tag` with its actual digest. The
+    /// list of referrers of an image may have other bytes, because it is merged with the registry's list.
     pub(crate) async fn missing(&self, corpus: &Corpus, renamed: fn(&str) -> &str) -> anyhow::Result<Vec<String>> {
         let tags = corpus.repositories.iter().flat_map(|repository| {
             repository.tags.iter().map(move |(tag, digest)| (renamed(&repository.name), tag, digest))
@@ -191,7 +191,7 @@ impl Registry {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// The digest of a tag or of a manifest that is there.
+    /// Returns the digest of a tag or manifest; `None` if it does not exist.
     pub(crate) async fn digest(&self, name: &str, reference: &str) -> anyhow::Result<Option<String>> {
         let accept = [crate::corpus::MANIFEST, crate::corpus::INDEX].join(", ");
         let head = self.http.head(self.url(&format!("{name}/manifests/{reference}"))).header("accept", accept);
@@ -208,25 +208,29 @@ impl Drop for Registry {
     }
 }
 
-async fn all<T>(jobs: impl Iterator<Item = T>, at_once: usize) -> anyhow::Result<()>
+async fn run_all<T>(jobs: impl Iterator<Item = T>, at_once: usize) -> anyhow::Result<()>
 where
     T: Future<Output = anyhow::Result<()>>,
 {
     stream::iter(jobs).buffer_unordered(at_once).try_collect::<Vec<()>>().await.map(|_| ())
 }
 
-/// `relativeurls` keeps uploads on the way through the meter.
+/// Returns the configuration. `relativeurls` makes clients send uploads through the meter.
 fn configuration(data: &Path, address: SocketAddr) -> String {
-    format!(
-        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}, \
-         maxthreads: 200}}\n  delete: {{enabled: true}}\n  maintenance: {{uploadpurging: {{enabled: false}}}}\nhttp: {{addr: \
-         \"{address}\", relativeurls: true}}\n",
+    let storage = format!(
+        "{{rootdirectory: {}, maxthreads: 200}}\n  delete: {{enabled: true}}\n  \
+         maintenance: {{uploadpurging: {{enabled: false}}}}",
         data.display()
+    );
+    let http = format!("{{addr: \"{address}\", relativeurls: true}}");
+    format!(
+        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {storage}\n\
+         http: {http}\n"
     )
 }
 
-/// Removes what a run that was killed has left in the folder.
-pub(crate) fn sweep(storage: &Path) -> anyhow::Result<()> {
+/// Removes what killed runs have left in the folder.
+pub(crate) fn remove_leftovers(storage: &Path) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(storage)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name.strip_prefix(FOLDER).and_then(|rest| rest.split('-').next());
@@ -237,7 +241,7 @@ pub(crate) fn sweep(storage: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the registries keep their files: memory, if it has so much room, else the folder for temporary files.
+/// Returns the folder for the registries' files: memory, if it has enough room, else the temporary folder.
 pub(crate) fn storage(room_needed: u64) -> PathBuf {
     let memory = Path::new("/dev/shm");
     let answer = Command::new("df").args(["--output=avail", "-B1"]).arg(memory).stderr(Stdio::null()).output();

@@ -1,4 +1,4 @@
-//! What is told: lines as it goes, tables at the end, JSON in a file.
+//! Output of the benchmark: progress lines, tables at the end, and JSON in a file.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::counts::Counts;
 use crate::stage::Run;
 
-/// One case: its runs, and the figures that they are held against.
+/// One case: its runs, and the figures that they are compared with.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) case: &'static str,
@@ -18,15 +18,15 @@ pub(crate) struct Report {
     pub(crate) notes: Vec<String>,
 }
 
-/// Something that is to be reached.
+/// Goal of a case.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
     pub(crate) what: String,
     pub(crate) limit: f64,
     pub(crate) got: f64,
-    /// Whether `got` is to be at most `limit`, rather than at least.
+    /// True if `got` must be at most `limit`, false if at least.
     pub(crate) at_most: bool,
-    /// Whether it is a count, the same on every machine, rather than a time.
+    /// True for a count, which is the same on every machine, false for a time.
     pub(crate) is_count: bool,
 }
 
@@ -53,23 +53,23 @@ impl Report {
         Self { case, runs: Vec::new(), figures: Vec::new(), notes: Vec::new() }
     }
 
-    pub(crate) fn of(&self, tool: &str) -> Vec<&Run> {
+    pub(crate) fn runs_of(&self, tool: &str) -> Vec<&Run> {
         self.runs.iter().filter(|run| run.tool == tool).collect()
     }
 
-    /// The median of something over a tool's rounds; NaN, which meets no figure, where there are none.
+    /// Returns the median of a value over a tool's rounds. Without rounds it is NaN, which meets no figure.
     pub(crate) fn median(&self, tool: &str, value: impl Fn(&Run) -> f64) -> f64 {
-        median(self.of(tool).into_iter().map(value).collect())
+        median(self.runs_of(tool).into_iter().map(value).collect())
     }
 
-    /// The median of the ratios of a tool to another one in the same round.
+    /// Returns the median of the ratios of two tools in the same round.
     pub(crate) fn ratio(&self, tool: &str, to: &str, value: impl Fn(&Run) -> f64) -> f64 {
-        let base = self.of(to);
+        let base = self.runs_of(to);
         let ratio = |run: &&Run| Some(value(run) / value(base.iter().find(|base| base.round == run.round)?));
-        median(self.of(tool).iter().filter_map(ratio).collect())
+        median(self.runs_of(tool).iter().filter_map(ratio).collect())
     }
 
-    /// The figures that hold for every case.
+    /// Adds the figures that every case has.
     pub(crate) fn add_common_figures(&mut self) {
         let ours: Vec<&Run> = self.runs.iter().filter(|run| run.tool.starts_with("transship")).collect();
         if ours.is_empty() {
@@ -77,23 +77,23 @@ impl Report {
         }
         let bad = ours.iter().filter(|run| !run.is_good()).count() as f64;
         let most = ours.iter().map(|run| run.usage.peak_mib).fold(0.0, f64::max);
-        self.figures.push(Figure::count("runs that failed or left something out", bad, 0));
+        self.figures.push(Figure::count("runs that failed or were incomplete", bad, 0));
         let mut memory = Figure::time("peak memory, MiB", most, (crate::tools::MEMORY_MIB + 48) as f64);
         memory.is_count = true;
         self.figures.push(memory);
     }
 
     pub(crate) fn print(&self) {
-        say(&format!("\n== {}\n", self.case));
+        print_line(&format!("\n== {}\n", self.case));
         self.print_runs();
         self.print_requests();
         for figure in &self.figures {
             let (sign, verdict) =
                 (if figure.at_most { "<=" } else { ">=" }, if figure.is_met() { "met" } else { "MISSED" });
-            say(&format!("  {verdict:>6}  {}: {:.2} ({sign} {:.2})", figure.what, figure.got, figure.limit));
+            print_line(&format!("  {verdict:>6}  {}: {:.2} ({sign} {:.2})", figure.what, figure.got, figure.limit));
         }
         for note in &self.notes {
-            say(&format!("  note    {note}"));
+            print_line(&format!("  note    {note}"));
         }
     }
 
@@ -111,7 +111,7 @@ impl Report {
         if self.runs.is_empty() {
             return;
         }
-        say(&format!(
+        print_line(&format!(
             "{:<22}{:>9}{:>9}{:>8}{:>9}{:>9}{:>9}{:>9}{:>7}{:>9}{:>9}{:>6}",
             "medians",
             "wall s",
@@ -129,7 +129,7 @@ impl Report {
         for tool in self.tools() {
             let median = |value: &dyn Fn(&Run) -> f64| self.median(tool, value);
             let ratio = self.ratio(tool, "floor", |run| run.usage.wall.as_secs_f64());
-            say(&format!(
+            print_line(&format!(
                 "{tool:<22}{:>9.2}{:>9}{:>8.2}{:>9.2}{:>9.2}{:>9.1}{:>9.0}{:>7.0}{:>9.1}{:>9.1}{:>6.0}",
                 median(&|run| run.usage.wall.as_secs_f64()),
                 if ratio.is_nan() { "-".into() } else { format!("{ratio:.2}") },
@@ -146,7 +146,7 @@ impl Report {
         }
     }
 
-    /// Requests by kind of the last run of each tool, source and targets.
+    /// Prints the requests by kind of the last run of each tool, for source and targets.
     fn print_requests(&self) {
         let last: Vec<&Run> =
             self.tools().into_iter().filter_map(|tool| self.runs.iter().rfind(|run| run.tool == tool)).collect();
@@ -156,7 +156,7 @@ impl Report {
         };
         for side in 0..sides {
             let name = if side == 0 { "source".to_owned() } else { format!("target {side}") };
-            say(&format!(
+            print_line(&format!(
                 "{name:<22}{}",
                 last.iter().map(|run| format!("{:>14}", short(&run.tool))).collect::<String>()
             ));
@@ -175,7 +175,10 @@ impl Report {
                 }
             }
             for (row, values) in rows {
-                say(&format!("  {row:<20}{}", values.iter().map(|value| format!("{value:>14}")).collect::<String>()));
+                print_line(&format!(
+                    "  {row:<20}{}",
+                    values.iter().map(|value| format!("{value:>14}")).collect::<String>()
+                ));
             }
         }
     }
@@ -185,18 +188,18 @@ fn short(name: &str) -> &str {
     name.get(..13).unwrap_or(name)
 }
 
-/// Writes all to a file.
+/// Writes all reports to a file.
 pub(crate) fn write_json(path: &Path, about: &serde_json::Value, reports: &[Report]) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
     let whole = serde_json::json!({"about": about, "cases": reports});
     std::fs::write(path, format!("{whole:#}\n"))?;
-    say(&format!("\nall of it as JSON: {}", path.display()));
+    print_line(&format!("\ncomplete results as JSON: {}", path.display()));
     Ok(())
 }
 
-/// One line as soon as a run has ended.
+/// Prints one line about a run that has ended.
 pub(crate) fn progress(run: &Run) {
     let usage = &run.usage;
     let mut line = format!(
@@ -214,16 +217,16 @@ pub(crate) fn progress(run: &Run) {
     if let Some(first) = run.missing.first() {
         line += &format!("  MISSING: {} tags, such as {first}", run.missing.len());
     }
-    note(&line);
+    print_progress(&line);
 }
 
-/// A line on stderr, for who waits.
-pub(crate) fn note(line: &str) {
+/// Prints a line of progress on stderr.
+pub(crate) fn print_progress(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// A line on stdout.
-pub(crate) fn say(line: &str) {
+/// Prints a line of results on stdout.
+pub(crate) fn print_line(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 

@@ -1,4 +1,4 @@
-//! Where a tool is put to work: a source and targets, each behind its meter, and a folder for configuration and journal.
+//! Stage of a measurement: a source and targets, each behind its meter, and a folder for configuration and journal.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,38 +13,39 @@ use crate::meter::{Meter, Setup};
 use crate::registries::Registry;
 use crate::tools::{Job, Tool, Usage, own_cpu, seconds};
 
-/// A source that others may use too, and targets of its own.
+/// Shared source, and targets of its own.
 pub(crate) struct Stage<'a> {
     bench: &'a Bench,
     pub(crate) source: Meter,
     source_process: u32,
     pub(crate) targets: Vec<Target>,
     folder: TempDir,
-    /// The certificate of the meters' TLS.
+    /// Certificate of the meters' TLS.
     pub(crate) ca: Option<PathBuf>,
 }
 
-/// A target and its meter.
+/// Target with its meter.
 pub(crate) struct Target {
     pub(crate) registry: Registry,
     pub(crate) meter: Meter,
 }
 
-/// One run of one tool, and what the meters saw.
+/// One run of one tool, with the counts of the meters.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Run {
     pub(crate) tool: String,
     pub(crate) round: usize,
     #[serde(flatten)]
     pub(crate) usage: Usage,
-    /// What the registries, and what the meters, took meanwhile.
+    /// CPU time that the registries used meanwhile.
     #[serde(serialize_with = "seconds")]
+    /// CPU time that the meters used meanwhile.
     pub(crate) registries_cpu: Duration,
     #[serde(serialize_with = "seconds")]
     pub(crate) meters_cpu: Duration,
     pub(crate) source: Counts,
     pub(crate) targets: Vec<Counts>,
-    /// Tags that are not at a target as they should be.
+    /// Tags that are missing or wrong at a target.
     pub(crate) missing: Vec<String>,
 }
 
@@ -61,7 +62,7 @@ impl Run {
         self.targets.iter().map(|target| target.bytes_written).sum()
     }
 
-    /// Blobs read or written more often than once.
+    /// Returns the number of blobs that were read or written more than once.
     pub(crate) fn duplicates(&self) -> u64 {
         self.source.duplicate("blob GET") + self.targets.iter().map(|target| target.duplicate("blob PUT")).sum::<u64>()
     }
@@ -72,7 +73,7 @@ impl Run {
 }
 
 impl<'a> Stage<'a> {
-    /// A meter before `source`, and a new empty registry with its meter for each of `targets`.
+    /// Starts a meter in front of `source`, and a new empty registry with its meter for each of `targets`.
     pub(crate) fn new(bench: &'a Bench, source: &Registry, before: Setup, targets: Vec<Setup>) -> anyhow::Result<Self> {
         let target = |setup| {
             let registry = Registry::start(&bench.storage)?;
@@ -88,7 +89,7 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// The same round trip on both sides, one target.
+    /// Creates a stage with one target and the same round trip on both sides.
     pub(crate) fn simple(bench: &'a Bench, source: &Registry, round_trip: Duration) -> anyhow::Result<Self> {
         let setup = Setup { round_trip, ..Setup::default() };
         Self::new(bench, source, setup.clone(), vec![setup])
@@ -99,7 +100,7 @@ impl<'a> Stage<'a> {
         self.targets.iter().for_each(|target| target.meter.set_round_trip(round_trip));
     }
 
-    /// Lets a tool work, and looks at what is at the targets afterwards.
+    /// Runs a tool, then checks the content of the targets.
     pub(crate) fn run(&self, tool: &Tool, round: usize, corpus: &Corpus) -> anyhow::Result<Run> {
         let mut run = self.run_unchecked(tool, round, corpus)?;
         for target in &self.targets {

@@ -1,5 +1,5 @@
-//! What is measured: the floor, transship, skopeo, and tools whose command line is given. Each is one process, measured
-//! from outside.
+//! Tools that are measured: the floor, transship, skopeo, and tools given by their command line. Each runs as one
+//! process and is measured from outside.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,49 +13,49 @@ use serde::Serialize;
 use crate::corpus::Corpus;
 use crate::floor;
 
-/// `daemon.memory` in the `sync.yaml` that transship is given, in MiB.
+/// Value of `daemon.memory` in the `sync.yaml` for transship, in MiB.
 pub(crate) const MEMORY_MIB: u64 = 128;
 
-/// How often the peak of memory is looked at.
-const LOOK: Duration = Duration::from_millis(5);
+/// Interval at which the peak of memory is read.
+const MEMORY_POLL: Duration = Duration::from_millis(5);
 
-/// One that copies.
+/// Program that copies.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Tool {
-    /// So many requests at once at each registry.
+    /// Floor with this number of concurrent requests at each registry.
     Floor(usize),
     Transship,
     Skopeo,
-    /// A name, and a command for `sh` with `{source}`, `{target}` and `{config}`.
+    /// Name, and a command for `sh` with `{source}`, `{target}` and `{config}`.
     Other(String, String),
 }
 
-/// What is to be copied, from where to where.
+/// Work of one run: a corpus, its source and its targets.
 pub(crate) struct Job<'a> {
     pub(crate) source: String,
     pub(crate) targets: Vec<String>,
     pub(crate) corpus: &'a Corpus,
-    /// Configuration and journal.
+    /// Folder for the configuration and the journal.
     pub(crate) folder: &'a Path,
-    /// Requests at once that transship may have at each registry.
+    /// Concurrent requests of transship at each registry.
     pub(crate) concurrent: usize,
-    /// The certificate to trust; `None` is plain HTTP.
+    /// Certificate to trust; `None` means plain HTTP.
     pub(crate) ca: Option<PathBuf>,
 }
 
-/// What one run took.
+/// Resources that one run used.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Usage {
     #[serde(serialize_with = "seconds")]
     pub(crate) wall: Duration,
-    /// User and system, of the process and those that it waited for, in ticks of 10 ms.
+    /// User and system time of the process and of the children that it waited for, in ticks of 10 ms.
     #[serde(serialize_with = "seconds")]
     pub(crate) cpu: Duration,
-    /// `VmHWM` as it was last seen, at most 5 ms before the end.
+    /// Last value of `VmHWM`, read at most 5 ms before the end.
     pub(crate) peak_mib: f64,
     #[serde(skip)]
     pub(crate) began: Option<Instant>,
-    /// What it complained of, if it did not end well.
+    /// Exit status and last log lines, if the run failed.
     pub(crate) failure: Option<String>,
 }
 
@@ -73,7 +73,7 @@ impl Tool {
         }
     }
 
-    /// Where it puts a repository: `skopeo sync` keeps the last part of a name only.
+    /// Returns the function that renames repositories: `skopeo sync` keeps only the last part of a name.
     pub(crate) fn renames(&self) -> fn(&str) -> &str {
         match self {
             Self::Skopeo => |name| name.rsplit('/').next().unwrap_or(name),
@@ -94,7 +94,7 @@ impl Tool {
                 let config = write(job, "sync.yaml", &transship_config(job))?;
                 let line = line.replace("{source}", &job.source).replace("{config}", &config.to_string_lossy());
                 let mut command = Command::new("sh");
-                // `exec`, so that the process measured is the tool.
+                // `exec` makes the measured process the tool itself.
                 command.arg("-c").arg(format!("exec {}", line.replace("{target}", &job.targets.join(","))));
                 Ok(command)
             }
@@ -125,7 +125,7 @@ fn transship_command(job: &Job<'_>) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Leaves out what transship would read of the environment of this process.
+/// Removes the variables that transship would read from the environment of this process.
 pub(crate) fn clear_environment(command: &mut Command) {
     for name in ["TRANSSHIP_CONFIG", "STATE_DIRECTORY", "XDG_STATE_HOME", "NOTIFY_SOCKET", "RUST_LOG"] {
         command.env_remove(name);
@@ -135,11 +135,12 @@ pub(crate) fn clear_environment(command: &mut Command) {
     }
 }
 
-/// One entry a repository. The limits are raised as one would for registries of one's own.
+/// Returns a configuration with one entry per repository. Its limits are as high as for registries of one's own.
 fn transship_config(job: &Job<'_>) -> String {
     let journal = job.folder.join("journal.db");
     let mut text = format!(
-        "version: 1\ndaemon:\n  journal: {}\n  status: off\n  entries_at_once: 32\n  memory: {MEMORY_MIB}MiB\nregistries:\n",
+        "version: 1\ndaemon:\n  journal: {}\n  status: off\n  entries_at_once: 32\n  memory: {MEMORY_MIB}MiB\n\
+         registries:\n",
         journal.display()
     );
     for host in job.targets.iter().chain([&job.source]) {
@@ -157,7 +158,7 @@ fn transship_config(job: &Job<'_>) -> String {
 }
 
 fn skopeo_command(job: &Job<'_>) -> anyhow::Result<Command> {
-    let [target] = &job.targets[..] else { anyhow::bail!("skopeo has one target") };
+    let [target] = &job.targets[..] else { anyhow::bail!("skopeo supports only one target") };
     let mut text = format!("\"{}\":\n  tls-verify: false\n  images:\n", job.source);
     for repository in &job.corpus.repositories {
         text += &format!("    {}: []\n", repository.name);
@@ -184,8 +185,8 @@ fn write(job: &Job<'_>, name: &str, text: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Runs a command to its end. Its time is that of the clock, its CPU what the kernel added to the children of this process.
-/// No other child of this process may end meanwhile.
+/// Runs a command to its end. The time is wall-clock time; the CPU time is what the kernel adds to the children of this
+/// process, so no other child of this process may end meanwhile.
 pub(crate) fn measure(mut command: Command) -> anyhow::Result<Usage> {
     let program = command.get_program().to_string_lossy().into_owned();
     let log = tempfile::NamedTempFile::new()?;
@@ -194,14 +195,14 @@ pub(crate) fn measure(mut command: Command) -> anyhow::Result<Usage> {
     let began = Instant::now();
     let mut child = command.spawn().with_context(|| format!("{program} cannot be started"))?;
     let ended = Arc::new(AtomicBool::new(false));
-    let looker = {
+    let watcher = {
         let (ended, process) = (ended.clone(), child.id());
         std::thread::spawn(move || watch_memory(process, &ended))
     };
     let status = child.wait()?;
     let wall = began.elapsed();
     ended.store(true, Ordering::Relaxed);
-    let peak_mib = looker.join().unwrap_or_default() as f64 / 1024.0;
+    let peak_mib = watcher.join().unwrap_or_default() as f64 / 1024.0;
     let cpu = children_cpu()?.saturating_sub(before);
     let failure = (!status.success()).then(|| {
         let log = std::fs::read_to_string(log.path()).unwrap_or_default();
@@ -211,8 +212,8 @@ pub(crate) fn measure(mut command: Command) -> anyhow::Result<Usage> {
     Ok(Usage { wall, cpu, peak_mib, began: Some(began), failure })
 }
 
-/// The most KiB that a process had resident, as far as it was seen. The kernel keeps the mark, so only what is added in the
-/// last moment before the end can be missed.
+/// Returns the observed peak of a process's resident memory, in KiB. The kernel keeps the peak, so only memory
+/// allocated in the last moment before the end can be missed.
 fn watch_memory(process: u32, ended: &AtomicBool) -> u64 {
     let mut most = 0;
     while !ended.load(Ordering::Relaxed) {
@@ -220,22 +221,22 @@ fn watch_memory(process: u32, ended: &AtomicBool) -> u64 {
         let mark =
             status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
         most = most.max(mark.unwrap_or(0));
-        std::thread::sleep(LOOK);
+        std::thread::sleep(MEMORY_POLL);
     }
     most
 }
 
-/// The CPU time of all children that were waited for.
+/// Returns the CPU time of all children that were waited for.
 fn children_cpu() -> anyhow::Result<Duration> {
     cpu("self", 13)
 }
 
-/// The CPU time of a process itself, by its number or `self`.
+/// Returns the CPU time of a process itself, by its number or `self`.
 pub(crate) fn own_cpu(process: &str) -> anyhow::Result<Duration> {
     cpu(process, 11)
 }
 
-/// Two fields of `/proc/PID/stat` that stand next to each other, counted from the process's state on (proc(5)).
+/// Returns the sum of two adjacent fields of `/proc/PID/stat`, counted from the process's state (proc(5)).
 fn cpu(process: &str, first: usize) -> anyhow::Result<Duration> {
     const TICK: Duration = Duration::from_millis(10);
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;

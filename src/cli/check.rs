@@ -1,4 +1,4 @@
-//! `transship check`: reads the configuration, offline, and tells all that is wrong with it at once.
+//! Command `transship check`: reads the configuration, offline, and reports all problems in it at once.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use super::output::Output;
 use super::start::Context;
 use crate::config::{Config, Problems, Warning};
 
-/// The arguments of `transship check`.
+/// Arguments of `transship check`.
 #[derive(Debug, clap::Args)]
 pub struct Check {
     /// Print JSON
@@ -16,19 +16,19 @@ pub struct Check {
     pub json: bool,
 }
 
-/// What is printed as JSON.
+/// Output of `--json`.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     file: String,
     entries: Vec<&'a str>,
     problems: Vec<Line<'a>>,
-    /// How many problems there are beyond those in `problems`.
+    /// Number of problems beyond those in `problems`.
     more_problems: usize,
-    /// What is allowed and yet not well.
+    /// Warnings: allowed settings that are inadvisable.
     warnings: Vec<Warning>,
 }
 
-/// One problem; line and column are 0 where it is about the file as a whole.
+/// Problem of the configuration. Line and column are 0 if it concerns the file as a whole.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     line: usize,
@@ -41,19 +41,19 @@ impl Check {
     pub(super) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let path = configuration::find(&context.global)?;
         let file = path.display().to_string();
-        self.tell(&file, configuration::read(&path), &mut context.output)
+        self.print_result(&file, configuration::read(&path), &mut context.output)
     }
 
-    fn tell(&self, file: &str, read: Result<Config, Problems>, output: &mut Output) -> Result<Exit, Failure> {
+    fn print_result(&self, file: &str, read: Result<Config, Problems>, output: &mut Output) -> Result<Exit, Failure> {
         if self.json {
-            output.json(&Report::of(file, &read))?;
+            output.json(&Report::new(file, &read))?;
             return Ok(if read.is_ok() { Exit::Ok } else { Exit::Usage });
         }
         let config = read.map_err(Failure::usage)?;
         for warning in unverified(&config) {
             output.line(format!("{file}: warning: {warning}"))?;
         }
-        // These have their place before them.
+        // The text of these warnings begins with their place.
         config.warnings.iter().try_for_each(|warning| output.line(format!("warning: {warning}")))?;
         let count = config.entries.len();
         output.line(format!("{file}: all is well, {count} {}", if count == 1 { "entry" } else { "entries" }))?;
@@ -61,14 +61,14 @@ impl Check {
     }
 }
 
-/// The registries whose certificates are not verified.
+/// Returns a warning for each registry whose certificate is not verified.
 fn unverified(config: &Config) -> Vec<Warning> {
     let warning = |text| Warning { entry: None, text, remedy: None };
     config.unverified().into_iter().map(warning).collect()
 }
 
 impl<'a> Report<'a> {
-    fn of(file: &str, read: &'a Result<Config, Problems>) -> Self {
+    fn new(file: &str, read: &'a Result<Config, Problems>) -> Self {
         let warnings = read.as_ref().map(|config| [unverified(config), config.warnings.clone()].concat());
         let warnings = warnings.unwrap_or_default();
         let file = file.to_owned();
@@ -98,7 +98,7 @@ mod tests {
     fn checked(json: bool, text: &str) -> (Result<Exit, (Exit, String)>, String) {
         let paper = Paper::default();
         let read = crate::config::parse("sync.yaml", text, &|_| Some("/tmp".into()));
-        let exit = Check { json }.tell("sync.yaml", read, &mut paper.output());
+        let exit = Check { json }.print_result("sync.yaml", read, &mut paper.output());
         (exit.map_err(|failure| (failure.exit(), failure.to_string())), paper.text())
     }
 
@@ -106,15 +106,15 @@ mod tests {
     const BAD: &str = "version: 1\nsync:\n  - {name: api, sorce: h.example/a, target: t.example/a}\n";
 
     #[test]
-    fn a_good_configuration_is_told_in_one_line() {
+    fn valid_configuration_is_reported_in_one_line() {
         assert_eq!(checked(false, GOOD), (Ok(Exit::Ok), "sync.yaml: all is well, 1 entry\n".into()));
     }
 
     #[test]
-    fn what_is_allowed_and_yet_not_well_is_said() {
+    fn inadvisable_setting_is_reported_as_a_warning() {
         let text = format!("{GOOD}registries: {{h.example: {{tls: {{insecure_skip_verify: true}}}}}}\n");
-        let warning = "h.example: its certificate is not verified (tls.insecure_skip_verify): whoever is in between can \
-                       read the credentials and change the images";
+        let warning = "h.example: its certificate is not verified (tls.insecure_skip_verify): anyone on the network \
+                       path can read the credentials and change the images";
         let said = format!("sync.yaml: warning: {warning}\nsync.yaml: all is well, 1 entry\n");
         assert_eq!(checked(false, &text), (Ok(Exit::Ok), said));
         let json: serde_json::Value = serde_json::from_str(&checked(true, &text).1).unwrap();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn problems_end_with_2_and_name_their_place() {
+    fn problems_exit_with_2_and_name_their_place() {
         let (exit, printed) = checked(false, BAD);
         let (code, message) = exit.unwrap_err();
         assert_eq!((code, printed.as_str()), (Exit::Usage, ""));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_get_problems_with_line_and_column() {
+    fn json_output_has_line_and_column_of_problems() {
         let (exit, printed) = checked(true, BAD);
         assert_eq!(exit, Ok(Exit::Usage));
         let json: serde_json::Value = serde_json::from_str(&printed).unwrap();

@@ -1,4 +1,4 @@
-//! `transship completions SHELL`: for packages and dotfiles.
+//! Command `transship completions SHELL`: prints the completion script of a shell, for packages and dotfiles.
 
 use clap::CommandFactory as _;
 
@@ -6,10 +6,10 @@ use super::arguments::Arguments;
 use super::exit::{Exit, Failure};
 use super::start::Context;
 
-/// The arguments of `transship completions`.
+/// Arguments of `transship completions`.
 #[derive(Debug, clap::Args)]
 pub struct Completions {
-    /// The shell to complete for
+    /// Shell to print the script for
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
 }

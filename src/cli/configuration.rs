@@ -1,4 +1,4 @@
-//! Which `sync.yaml` a command reads, and which of its entries it is about.
+//! Lookup of the `sync.yaml` that a command reads, and of the entries that the command names.
 
 use std::path::{Path, PathBuf};
 
@@ -9,57 +9,59 @@ use super::exit::Failure;
 use super::filter::Filter;
 use crate::config::{Config, Entry, Problems, UnknownEntry, default_journal};
 use crate::journal::Journal;
-use crate::registry::{Options, false_proxies};
+use crate::registry::{Options, invalid_proxy_variables};
 
-/// Where a configuration is looked for, in this order, when none is named.
-const PLACES: [&str; 2] = ["/etc/transship/sync.yaml", "sync.yaml"];
+/// Paths at which a configuration is looked for, in this order, if none is named.
+const DEFAULT_PATHS: [&str; 2] = ["/etc/transship/sync.yaml", "sync.yaml"];
 
-/// The configuration that is named, else the first that exists.
+/// Returns the path of the named configuration, or else of the first one that exists.
 pub(super) fn find(global: &Global) -> Result<PathBuf, Failure> {
     find_if_any(global).ok_or_else(|| {
-        let places = PLACES.join(" nor ");
+        let places = DEFAULT_PATHS.join(" nor ");
         Failure::usage(anyhow!("there is no configuration: neither {places} exists, name one with --config FILE"))
     })
 }
 
-/// As [`find`], `None` where none is named and none exists.
+/// Works as [`find`], but returns `None` if no configuration is named and none exists.
 pub(super) fn find_if_any(global: &Global) -> Option<PathBuf> {
-    let there = || PLACES.iter().map(PathBuf::from).find(|path| path.exists());
-    global.config.clone().or_else(there)
+    let first_existing = || DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.exists());
+    global.config.clone().or_else(first_existing)
 }
 
-/// Where systemd keeps what it hands to the packaged service, while that runs.
-const HANDED_OVER: &str = "/run/credentials/transship.service";
+/// Folder in which systemd keeps the credentials of the packaged service while the service runs.
+const SERVICE_CREDENTIALS: &str = "/run/credentials/transship.service";
 
-/// Reads a configuration with the environment of the process, and warns of what should not be so in that. See [`warn()`].
+/// Reads a configuration with the environment of the process, and logs a warning for each invalid proxy variable in
+/// it. See [`warn()`].
 pub(super) fn read(path: &Path) -> Result<Config, Problems> {
     let config = crate::config::load(path, &environment)?;
-    for name in false_proxies(&environment) {
-        tracing::warn!("the environment variable {name} names no proxy and is passed over: write http://HOST:PORT");
+    for name in invalid_proxy_variables(&environment) {
+        tracing::warn!("ignored the environment variable {name}, which names no proxy: write http://HOST:PORT");
     }
     Ok(config)
 }
 
-/// Logs what should not be so in a configuration, for the commands that run its entries. `check` prints it.
+/// Logs the warnings of a configuration, for the commands that run its entries. The command `check` prints them.
 pub(super) fn warn(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!(entry = warning.entry, "{warning}");
     }
 }
 
-/// The environment that a configuration is read with, at the start and at a reload.
+/// Returns a variable of the environment with which a configuration is read, at the start and at a reload.
 pub(super) fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok().or_else(|| of_service(name, Path::new(HANDED_OVER)))
+    std::env::var(name).ok().or_else(|| service_variable(name, Path::new(SERVICE_CREDENTIALS)))
 }
 
-/// What systemd sets for the service only, so that a command by hand finds the secrets of the daemon that runs.
-fn of_service(name: &str, handed_over: &Path) -> Option<String> {
-    let is_there = name == "CREDENTIALS_DIRECTORY" && handed_over.is_dir();
-    is_there.then(|| handed_over.to_string_lossy().into_owned())
+/// Returns the variable that systemd sets for the service only. A command that a person runs finds the secrets of the
+/// running daemon by it.
+fn service_variable(name: &str, credentials: &Path) -> Option<String> {
+    let is_there = name == "CREDENTIALS_DIRECTORY" && credentials.is_dir();
+    is_there.then(|| credentials.to_string_lossy().into_owned())
 }
 
-/// How registries are spoken to that no configuration names, by the environment of the process.
-pub(super) fn unlisted() -> Options {
+/// Returns the options for registries that no configuration names, from the environment of the process.
+pub(super) fn unlisted_options() -> Options {
     Options::unlisted(&|name| std::env::var(name).ok())
 }
 
@@ -68,7 +70,10 @@ pub(super) fn load(global: &Global) -> Result<Config, Failure> {
     read(&find(global)?).map_err(Failure::usage)
 }
 
-/// The journal to read: the one that is named, else the configuration's, else the one at the default place, which has the copies by hand.
+/// Opens the journal to read, the first of these that applies:
+/// - the journal that the arguments name,
+/// - the journal at the default path, which records the runs of `copy`, if no configuration is found,
+/// - the journal that the configuration names.
 pub(super) fn journal(filter: &Filter, global: &Global) -> Result<Journal, Failure> {
     let path = match &filter.journal {
         Some(path) => path.clone(),
@@ -80,8 +85,8 @@ pub(super) fn journal(filter: &Filter, global: &Global) -> Result<Journal, Failu
     Ok(Journal::open_existing(&path)?)
 }
 
-/// The entries of these names, in the order of the file; all of them where no name is given.
-pub(super) fn chosen<'a>(config: &'a Config, names: &[String]) -> Result<Vec<&'a Entry>, Failure> {
+/// Returns the entries of these names, in the order of the file, or all entries if no name is given.
+pub(super) fn select_entries<'a>(config: &'a Config, names: &[String]) -> Result<Vec<&'a Entry>, Failure> {
     for name in names {
         if !config.entries.iter().any(|entry| entry.name.as_str() == name) {
             return Err(Failure::usage(unknown(config, name)));
@@ -109,30 +114,30 @@ mod tests {
     fn names(chosen: &[&str]) -> Result<Vec<String>, String> {
         let names: Vec<String> = chosen.iter().map(|name| (*name).to_owned()).collect();
         let config = config();
-        let entries = super::chosen(&config, &names).map_err(|failure| failure.to_string())?;
+        let entries = super::select_entries(&config, &names).map_err(|failure| failure.to_string())?;
         Ok(entries.iter().map(|entry| entry.name.to_string()).collect())
     }
 
     #[test]
-    fn by_hand_the_secrets_of_the_service_are_found_while_it_runs() {
+    fn service_credentials_are_found_while_the_service_runs() {
         let folder = tempfile::tempdir().unwrap();
         let there = folder.path().to_str().unwrap().to_owned();
-        assert_eq!(of_service("CREDENTIALS_DIRECTORY", folder.path()), Some(there));
-        assert_eq!(of_service("HOME", folder.path()), None, "that one name alone");
-        assert_eq!(of_service("CREDENTIALS_DIRECTORY", &folder.path().join("gone")), None);
+        assert_eq!(service_variable("CREDENTIALS_DIRECTORY", folder.path()), Some(there));
+        assert_eq!(service_variable("HOME", folder.path()), None, "only that variable has a value");
+        assert_eq!(service_variable("CREDENTIALS_DIRECTORY", &folder.path().join("gone")), None);
     }
 
     #[test]
-    fn no_name_means_every_entry_and_names_keep_the_order_of_the_file() {
+    fn entries_are_selected_in_the_order_of_the_file() {
         assert_eq!(names(&[]).unwrap(), ["api", "python-base"]);
         assert_eq!(names(&["python-base", "api"]).unwrap(), ["api", "python-base"]);
         assert_eq!(names(&["python-base"]).unwrap(), ["python-base"]);
     }
 
     #[test]
-    fn an_unknown_entry_is_refused_with_a_way_out() {
+    fn unknown_entry_is_refused_with_a_suggestion() {
         let none = crate::config::parse("f", "{version: 1, daemon: {journal: /j}, sync: []}", &|_| None).unwrap();
-        let refused = super::chosen(&none, &["x".to_owned()]).unwrap_err().to_string();
+        let refused = super::select_entries(&none, &["x".to_owned()]).unwrap_err().to_string();
         assert_eq!(refused, r#"error: there is no entry "x": the configuration has none"#);
         assert_eq!(
             names(&["pyton-base"]).unwrap_err(),

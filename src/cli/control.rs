@@ -1,5 +1,5 @@
-//! Between the control socket and the daemon, at both ends: `transship run` puts what comes in before the loop, and the
-//! commands that ask find the socket.
+//! Adapter between the control socket and the daemon: `transship run` passes requests to the daemon's loop, and the
+//! commands that send requests find the socket.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::daemon::{Accepted, Command, Control, Finished, Refusal, RunOutcome};
 use crate::journal::Trigger;
 use crate::status::Snapshot;
 
-/// Where the packaged service has its socket.
+/// Socket of the packaged service.
 const SERVICE: &str = "/run/transship/control.sock";
 
-/// Listens at the socket, if there is to be one, and answers until `end`.
+/// Listens at the control socket, if the configuration has one, and answers requests until `end`.
 pub(super) async fn listen(
     place: &ControlSocket,
     control: Control,
@@ -34,7 +34,10 @@ pub(super) async fn listen(
     let socket = match Socket::bind(path).await {
         Ok(socket) => socket,
         Err(error @ SocketError::Unmade { .. }) if !is_wish => {
-            tracing::warn!(%error, "nobody can ask for runs: name another path by daemon.control, or off");
+            tracing::warn!(
+                %error,
+                "commands such as trigger cannot reach this daemon: set daemon.control to another path or to off"
+            );
             return Ok(None);
         }
         Err(error) => return Err(error.into()),
@@ -55,31 +58,32 @@ async fn perform(control: &Control, snapshots: &watch::Receiver<Arc<Snapshot>>, 
                 let command = Command::Run { entry: entry.clone(), trigger: Trigger::Asked, only: None };
                 match control.follow(command).await {
                     Ok((accepted, ended)) => {
-                        replies.say(&entry, said(accepted)).await;
+                        replies.send(&entry, reply_to(accepted)).await;
                         followed.extend(wait.then_some((entry, ended)));
                     }
-                    Err(refusal) => replies.say(&entry, refused(refusal, snapshots)).await,
+                    Err(refusal) => replies.send(&entry, refusal_reply(refusal, snapshots)).await,
                 }
             }
-            // Each is told when it ends; one that takes long is told of after those before it.
+            // Each answer is sent when its run ends. A long run delays the answers after it.
             for (entry, ended) in followed {
-                replies.say(&entry, end_of(ended.await.ok())).await;
+                replies.send(&entry, result_of_run(ended.await.ok())).await;
             }
         }
         Request::Pause { entries, until } => {
             for entry in entries {
-                one(control, snapshots, &replies, Command::Pause { entry: entry.clone(), until }, &entry).await;
+                send_command(control, snapshots, &replies, Command::Pause { entry: entry.clone(), until }, &entry)
+                    .await;
             }
         }
         Request::Resume { entries } => {
             for entry in entries {
-                one(control, snapshots, &replies, Command::Resume { entry: entry.clone() }, &entry).await;
+                send_command(control, snapshots, &replies, Command::Resume { entry: entry.clone() }, &entry).await;
             }
         }
     }
 }
 
-async fn one(
+async fn send_command(
     control: &Control,
     snapshots: &watch::Receiver<Arc<Snapshot>>,
     replies: &Replies,
@@ -87,10 +91,10 @@ async fn one(
     entry: &str,
 ) {
     let answered = control.ask(command).await;
-    replies.say(entry, answered.map_or_else(|refusal| refused(refusal, snapshots), said)).await;
+    replies.send(entry, answered.map_or_else(|refusal| refusal_reply(refusal, snapshots), reply_to)).await;
 }
 
-fn said(accepted: Accepted) -> Said {
+fn reply_to(accepted: Accepted) -> Said {
     match accepted {
         Accepted::Queued => Said::Queued,
         Accepted::WaitsAlready => Said::WaitsAlready,
@@ -101,8 +105,9 @@ fn said(accepted: Accepted) -> Said {
     }
 }
 
-/// Looked up here and not in the loop, which has no time for guesses.
-fn refused(refusal: Refusal, snapshots: &watch::Receiver<Arc<Snapshot>>) -> Said {
+/// Returns the reply to a refused command. The names of similar entries are looked up here, because the daemon's loop
+/// has no time for it.
+fn refusal_reply(refusal: Refusal, snapshots: &watch::Receiver<Arc<Snapshot>>) -> Said {
     match refusal {
         Refusal::UnknownEntry(name) => {
             let snapshot = snapshots.borrow().clone();
@@ -113,20 +118,18 @@ fn refused(refusal: Refusal, snapshots: &watch::Receiver<Arc<Snapshot>>) -> Said
     }
 }
 
-fn end_of(finished: Option<Finished>) -> Said {
+fn result_of_run(finished: Option<Finished>) -> Said {
     let Some(Finished { run, outcome, tags, problem }) = finished else {
-        return Said::Refused {
-            error: "nothing is known of the end of its run: the log of the daemon tells why".into(),
-        };
+        return Said::Refused { error: "the result of its run is unknown: see the log of the daemon".into() };
     };
     let problem = match &outcome {
         RunOutcome::AlreadyRunning { pid, .. } => Some(format!("process {pid} runs it")),
         _ => problem,
     };
-    Said::Ended(Ended { run, outcome: word(&outcome).to_owned(), tags, problem })
+    Said::Ended(Ended { run, outcome: outcome_word(&outcome).to_owned(), tags, problem })
 }
 
-fn word(outcome: &RunOutcome) -> &'static str {
+fn outcome_word(outcome: &RunOutcome) -> &'static str {
     match outcome {
         RunOutcome::Succeeded => "succeeded",
         RunOutcome::Failed => "failed",
@@ -137,11 +140,16 @@ fn word(outcome: &RunOutcome) -> &'static str {
     }
 }
 
-/// Asks the daemon at `at`, else where the configuration says, else where the packaged service listens. A configuration that
-/// cannot be read now says nothing: the daemon goes on by the last good one.
-pub(super) async fn ask(at: Option<&Path>, global: &Global, request: &Request) -> Result<Client, Failure> {
+/// Sends a request to the daemon. The socket is the first of these:
+/// - `at`,
+/// - the one that the configuration names,
+/// - the one of the packaged service.
+///
+/// An unreadable configuration is ignored if the packaged service has a socket, because a running daemon keeps the last
+/// good configuration.
+pub(super) async fn send_request(at: Option<&Path>, global: &Global, request: &Request) -> Result<Client, Failure> {
     if let Some(path) = at {
-        return Ok(Client::ask(path, request).await?);
+        return Ok(Client::send(path, request).await?);
     }
     let path = match configuration::load(global).map(|config| config.daemon.control) {
         Ok(ControlSocket::At(path)) => path,
@@ -149,5 +157,5 @@ pub(super) async fn ask(at: Option<&Path>, global: &Global, request: &Request) -
         Err(failure) if !Path::new(SERVICE).exists() => return Err(failure),
         _ => PathBuf::from(SERVICE),
     };
-    Ok(Client::ask(&path, request).await?)
+    Ok(Client::send(&path, request).await?)
 }

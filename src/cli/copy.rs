@@ -1,5 +1,5 @@
-//! `transship copy SOURCE TARGET`: one tag, one digest or one repository, without an entry of a `sync.yaml`. The journal records it as a run
-//! of an entry that no configuration can have.
+//! Command `transship copy SOURCE TARGET`: copies one tag, one digest or one repository, without an entry of a
+//! `sync.yaml`. The journal records it as a run of an entry whose name no configuration can use.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,34 +19,34 @@ use crate::oci::{ManifestRef, Platform, Tag};
 use crate::plan::{ForeignLayers, Overwrite, Selection};
 use crate::schedule::Schedule;
 
-/// The ceiling for buffers of transfers in flight, in bytes: the default of `daemon.memory`.
+/// Ceiling for buffers of transfers in flight, in bytes: the default of `daemon.memory`.
 const MEMORY: u64 = 128 << 20;
 
-/// The arguments of `transship copy`.
+/// Arguments of `transship copy`.
 #[derive(Debug, clap::Args)]
 pub struct Copy {
-    /// From where: a repository, or one manifest with :TAG or @DIGEST
+    /// Source: a repository, or one manifest with :TAG or @DIGEST
     #[arg(value_name = "SOURCE")]
     pub source: Place,
-    /// To where: a repository; with :TAG the tag to write there, by default the source's
+    /// Target: a repository; with :TAG the tag to write there, by default the source's tag
     #[arg(value_name = "TARGET")]
     pub target: Place,
-    /// Only these platforms of an index, which becomes a new index; may be repeated
+    /// Copy only these platforms of an index, as a new index; may be repeated
     #[arg(long = "platform", value_name = "OS/ARCH")]
     pub platforms: Vec<Platform>,
-    /// Leave behind what refers to it (signatures, SBOMs)
+    /// Do not copy referrers (signatures, SBOMs)
     #[arg(long)]
     pub no_referrers: bool,
-    /// Copy foreign layers too, which can be had elsewhere (`urls`)
+    /// Also copy foreign layers, which are stored elsewhere (`urls`)
     #[arg(long)]
     pub foreign_layers: bool,
-    /// Look again for what refers to it, also where the target has it already
+    /// Look for referrers again, even if the target already has the manifest
     #[arg(long, conflicts_with = "no_referrers")]
     pub again: bool,
     /// Record nothing: neither the run nor the evidence
     #[arg(long)]
     pub no_journal: bool,
-    /// How to reach them.
+    /// Connection options.
     #[command(flatten)]
     pub connection: Connection,
     /// Print JSON
@@ -61,7 +61,7 @@ impl Copy {
         if single.is_none() && self.target.manifest.is_some() {
             let (source, target) = (&self.source, &self.target);
             return Err(Failure::usage(anyhow!(
-                "{source} is a whole repository, {target} one tag: name a tag of both or of none"
+                "{source} is a repository and {target} is one tag: name a tag of both or of neither"
             )));
         }
         let journal = if self.no_journal { None } else { open_journal(journal)? };
@@ -83,7 +83,7 @@ impl Copy {
             Some(single) => vec![work::copy(engine, errand, single, context).await],
             None => work::run_all(engine, &[errand], 1, context).await,
         };
-        let report = reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before it began"))?;
+        let report = reports.into_iter().next().ok_or_else(|| anyhow!("interrupted before the run started"))?;
         Ok(RunReport { entry: self.source.to_string(), ..report })
     }
 
@@ -111,30 +111,30 @@ impl Copy {
         (!self.platforms.is_empty()).then(|| self.platforms.clone())
     }
 
-    /// The tag to write: the one that the target names, else the source's. A digest may go without a tag.
+    /// Returns the tag to write: the target's tag, or else the source's. A digest may be copied without a tag.
     fn tag(&self, reference: &ManifestRef) -> Result<Option<Tag>, Failure> {
         match (&self.target.manifest, reference) {
             (Some(ManifestRef::Tag(tag)), _) | (None, ManifestRef::Tag(tag)) => Ok(Some(tag.clone())),
             (None, ManifestRef::Digest(_)) => Ok(None),
             (Some(ManifestRef::Digest(digest)), _) => Err(Failure::usage(anyhow!(
-                "the target names the digest {digest}: a digest is not written, name a tag or none"
+                "the target names the digest {digest}, which cannot be chosen: name a tag or nothing"
             ))),
         }
     }
 
-    /// The one manifest that is meant.
+    /// Returns the copy of the one manifest that the arguments name.
     fn single(&self, reference: &ManifestRef) -> Result<Single, Failure> {
         if self.wanted_platforms().is_some() && matches!(reference, ManifestRef::Digest(_)) {
             return Err(Failure::usage(anyhow!(
-                "--platform makes a new index with another digest than {reference}: name a tag"
+                "--platform creates a new index, whose digest differs from {reference}: name a tag"
             )));
         }
         Ok(Single { reference: reference.clone(), tag: self.tag(reference)?, again: self.again })
     }
 }
 
-/// Opens the journal at its place, or goes without where this user has none that can be written: a home that is read-only is no reason to
-/// copy nothing. Anything else that is wrong with it is a reason, for then an earlier record may be lost.
+/// Opens the journal, or returns `None` if this user has no writable journal: a read-only home is no reason to refuse
+/// the copy. Any other problem of the journal is an error, because an earlier record may be lost.
 fn open_journal(place: Option<PathBuf>) -> Result<Option<Journal>, Failure> {
     let Some(path) = place else {
         tracing::warn!("this copy is not recorded: STATE_DIRECTORY, XDG_STATE_HOME and HOME are not set");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tag_is_copied_under_another_name_once() {
+    async fn tag_is_copied_once_under_another_name() {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = (folder.path().join("from"), folder.path().join("to"));
         layout_of(&from, &["v1", "v2"]).await;
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_digest_is_copied_without_a_tag_and_a_repository_with_all_of_them() {
+    async fn digest_is_copied_without_tag_and_repository_with_all() {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = (folder.path().join("from"), folder.path().join("to"));
         let layout = layout_of(&from, &["v1", "v2"]).await;
@@ -223,23 +223,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_meant_is_refused_before_anything_moves() {
+    async fn contradictory_arguments_are_refused_before_any_copy() {
         let digest = Digest::of(b"x");
         let message = async |source: &str, target: &str, platforms: &[&str]| {
             let platforms = platforms.iter().map(|platform| platform.parse().unwrap()).collect();
             let copy = Copy { platforms, ..copy(source, target) };
             copy.perform(&mut context()).await.unwrap_err().to_string()
         };
-        let whole = "error: h.example/a is a whole repository, t.example/a:v1 one tag: name a tag of both or of none";
+        let whole =
+            "error: h.example/a is a repository and t.example/a:v1 is one tag: name a tag of both or of neither";
         assert_eq!(message("h.example/a", "t.example/a:v1", &[]).await, whole);
         let written = message("h.example/a:v1", &format!("t.example/a@{digest}"), &[]).await;
-        assert!(written.ends_with("a digest is not written, name a tag or none"), "{written}");
+        assert!(written.ends_with("which cannot be chosen: name a tag or nothing"), "{written}");
         let pinned = message(&format!("h.example/a@{digest}"), "t.example/a", &["linux/amd64"]).await;
-        assert!(pinned.starts_with("error: --platform makes a new index with another digest than sha256:"), "{pinned}");
+        assert!(
+            pinned.starts_with("error: --platform creates a new index, whose digest differs from sha256:"),
+            "{pinned}"
+        );
     }
 
     #[tokio::test]
-    async fn a_tag_that_the_source_lacks_is_a_failure_of_the_source() {
+    async fn missing_source_tag_is_a_failure_of_the_source() {
         let folder = tempfile::tempdir().unwrap();
         layout_of(folder.path(), &["v1"]).await;
         let place = format!("oci-layout:{}", folder.path().display());

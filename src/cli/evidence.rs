@@ -1,4 +1,4 @@
-//! `transship evidence`: what arrived, from where, when and under which digest; the latest first.
+//! Command `transship evidence`: prints the recorded arrivals (source, time and digest), the latest first.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,10 +15,10 @@ use super::units;
 use crate::copy::event::{Arrival, ArrivalKind, LeftBehind};
 use crate::journal::{EvidenceFilter, EvidenceRecord, Journal};
 
-/// The arguments of `transship evidence`.
+/// Arguments of `transship evidence`.
 #[derive(Debug, clap::Args)]
 pub struct Evidence {
-    /// Which evidence.
+    /// Filter of the evidence.
     #[command(flatten)]
     pub filter: Filter,
     /// Only what is in doubt: tags that were about to be written when their run was cut off
@@ -32,7 +32,7 @@ pub struct Evidence {
     pub csv: bool,
 }
 
-/// The columns of the CSV. Others may be added behind them, none goes.
+/// Columns of the CSV. Later versions may append columns but remove none.
 const COLUMNS: &str = "id,run,entry,source,source_reference,source_digest,target,tag,digest,media_type,manifests,\
                        blobs_copied,blobs_mounted,blobs_found,bytes,source_identity,target_identity,started,ended,\
                        previous,recovered,kind,listed,left_behind";
@@ -42,11 +42,11 @@ impl Evidence {
         let journal = configuration::journal(&self.filter, &context.global)?;
         let for_people = !self.json && !self.csv;
         let (now, window) = (Utc::now(), self.filter.window(for_people));
-        let filter = self.filter.of_evidence(now, window);
+        let filter = self.filter.evidence_filter(now, window);
         let mut in_doubt =
             if self.in_doubt || for_people { journal.evidence_in_doubt(&filter).await? } else { Vec::new() };
         let mut records = if self.in_doubt { std::mem::take(&mut in_doubt) } else { journal.evidence(&filter).await? };
-        let more = window.cut(&mut records);
+        let more = window.truncate(&mut records);
         warn_of_open_intents(&journal).await;
         match (self.json, self.csv) {
             (true, _) => context.output.json(&records)?,
@@ -54,7 +54,7 @@ impl Evidence {
             _ if self.in_doubt => print_in_doubt(&records, more, &mut context.output)?,
             _ => {
                 print(&records, more, &mut context.output)?;
-                let more = window.cut(&mut in_doubt);
+                let more = window.truncate(&mut in_doubt);
                 if !in_doubt.is_empty() {
                     context.output.line("\nin doubt:")?;
                     print_in_doubt(&in_doubt, more, &mut context.output)?;
@@ -65,11 +65,11 @@ impl Evidence {
     }
 }
 
-/// Reports what is missing from the evidence for now, by entry: what a run was about to write when it was cut off.
+/// Logs a warning about possibly missing evidence, by entry: tags that an interrupted run was about to write.
 async fn warn_of_open_intents(journal: &Journal) {
     let open = match journal.evidence_in_doubt(&EvidenceFilter::default()).await {
         Ok(open) => open,
-        Err(error) => return tracing::warn!(%error, "whether evidence is missing for now cannot be told"),
+        Err(error) => return tracing::warn!(%error, "cannot tell whether evidence is missing"),
     };
     let mut by_entry: BTreeMap<&str, u64> = BTreeMap::new();
     open.iter().for_each(|record| *by_entry.entry(&record.entry).or_default() += 1);
@@ -77,7 +77,8 @@ async fn warn_of_open_intents(journal: &Journal) {
         tracing::warn!(
             entry,
             open,
-            "tags were about to be written when their run was cut off, and may have moved: the next run with the same target asks it; --in-doubt shows them"
+            "an interrupted run was about to write tags, which may have moved: the next run with the same target \
+             queries it; --in-doubt shows them"
         );
     }
 }
@@ -157,16 +158,16 @@ fn print(records: &[EvidenceRecord], more: bool, output: &mut Output) -> io::Res
             output.line(format!("left behind, not with {}: {}", destination(arrival), in_words(left)))?;
         }
     }
-    if more { output.line("there is earlier evidence: --limit, --until, --json or --csv shows it") } else { Ok(()) }
+    if more { output.line("earlier evidence exists: show it with --limit, --until, --json or --csv") } else { Ok(()) }
 }
 
 fn print_csv(records: &[EvidenceRecord], output: &mut Output) -> io::Result<()> {
     output.raw(format!("{COLUMNS}\r\n").as_bytes())?;
-    records.iter().try_for_each(|record| output.raw(row(record).as_bytes()))
+    records.iter().try_for_each(|record| output.raw(csv_row(record).as_bytes()))
 }
 
-/// One line by RFC 4180.
-fn row(record: &EvidenceRecord) -> String {
+/// Returns a record as one line of CSV (RFC 4180).
+fn csv_row(record: &EvidenceRecord) -> String {
     let EvidenceRecord { id, run, entry, arrival, recovered } = record;
     let moment = |at: chrono::DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
     let fields = [
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn csv_has_one_line_for_each_arrival_and_quotes_by_the_rules() {
+    async fn csv_has_one_quoted_line_for_each_arrival() {
         let paper = Paper::default();
         print_csv(&records().await, &mut paper.output()).unwrap();
         let digest = Digest::of(b"v1");
@@ -230,12 +231,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn people_see_what_arrived_under_which_digest() {
+    async fn table_shows_arrivals_with_their_digests() {
         let paper = Paper::default();
         print(&records().await, true, &mut paper.output()).unwrap();
         let (digest, previous) = (Digest::of(b"v1"), Digest::of(b"v0").short());
         let expected = format!("2027-01-15T08:00:02Z  api    t/a:v1  {digest}  {previous}  h/a     2.0 KiB\n");
         assert!(paper.text().contains(&expected), "{}", paper.text());
-        assert!(paper.text().ends_with("there is earlier evidence: --limit, --until, --json or --csv shows it\n"));
+        assert!(paper.text().ends_with("earlier evidence exists: show it with --limit, --until, --json or --csv\n"));
     }
 }

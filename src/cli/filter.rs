@@ -1,4 +1,4 @@
-//! Which rows `history` and `evidence` show, and from which journal.
+//! Filter of the rows that `history` and `evidence` show, and the journal that they read.
 
 use std::path::PathBuf;
 
@@ -7,51 +7,51 @@ use chrono::{DateTime, Utc};
 use super::units::When;
 use crate::journal::{DigestPrefix, EvidenceFilter, HistoryFilter};
 
-/// How many rows a table has when nothing else is asked for.
+/// Number of rows in a table if the arguments set none.
 const ROWS: u32 = 50;
 
-/// The filters that `history` and `evidence` share. What is not given does not restrict.
+/// Filters that `history` and `evidence` share. An absent filter does not restrict.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Filter {
-    /// The journal; by default the configuration's
+    /// Journal to read; by default the configuration's
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
-    /// Only this entry
+    /// Show only this entry
     #[arg(long, value_name = "NAME")]
     pub entry: Option<String>,
-    /// Only from then on: how long ago (7d), a date or a moment
+    /// Show only rows since this time: a duration before now (7d), a date or a time
     #[arg(long, value_name = "WHEN")]
     pub since: Option<When>,
-    /// Only before then
+    /// Show only rows before this time
     #[arg(long, value_name = "WHEN")]
     pub until: Option<When>,
-    /// At most so many, the latest [default: 50 for people, all of them as JSON or CSV]
+    /// Largest number of rows, the latest ones [default: 50 in a table, all as JSON or CSV]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
-    /// Only what arrived from or at this repository, with :TAG or @DIGEST or without
+    /// Show only arrivals from or at this repository, optionally with :TAG or @DIGEST
     #[arg(long, value_name = "REFERENCE")]
     pub reference: Option<String>,
-    /// Only this digest; its first 12 digits are enough
+    /// Show only this digest; its first 12 digits are enough
     #[arg(long, value_name = "DIGEST")]
     pub digest: Option<DigestPrefix>,
 }
 
-/// How many rows are asked of the journal and shown.
+/// Number of rows to request from the journal and to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
-    /// The most rows to show, `None` for all.
+    /// Largest number of rows to show, or `None` for all.
     pub(super) shown: Option<u32>,
-    /// Whether it is our own choice that there is an end: then one more row is asked for, to tell whether there are more.
-    by_default: bool,
+    /// True if the limit is a default. Then one more row is requested, to find out whether more exist.
+    is_default: bool,
 }
 
 impl Window {
-    fn asked(self) -> Option<u32> {
-        self.shown.map(|shown| shown.saturating_add(u32::from(self.by_default)))
+    fn row_limit(self) -> Option<u32> {
+        self.shown.map(|shown| shown.saturating_add(u32::from(self.is_default)))
     }
 
-    /// Cuts `rows` to what is shown and tells whether any were cut off.
-    pub(super) fn cut<T>(self, rows: &mut Vec<T>) -> bool {
+    /// Truncates `rows` to the rows to show. Returns true if any row was cut off.
+    pub(super) fn truncate<T>(self, rows: &mut Vec<T>) -> bool {
         let shown = self.shown.map_or(usize::MAX, |shown| shown as usize);
         let more = rows.len() > shown;
         rows.truncate(shown);
@@ -60,37 +60,37 @@ impl Window {
 }
 
 impl Filter {
-    /// The rows to show: as many as asked for, else some for people and all for programs.
+    /// Returns the rows to show: as many as the arguments set, or else [`ROWS`] for people and all for programs.
     pub(super) fn window(&self, for_people: bool) -> Window {
         match self.limit {
-            Some(limit) => Window { shown: Some(limit), by_default: false },
-            None => Window { shown: for_people.then_some(ROWS), by_default: for_people },
+            Some(limit) => Window { shown: Some(limit), is_default: false },
+            None => Window { shown: for_people.then_some(ROWS), is_default: for_people },
         }
     }
 
-    /// Whether runs are to be found by what they brought.
+    /// Returns true if runs are selected by the content that they copied.
     pub(super) fn is_about_content(&self) -> bool {
         self.reference.is_some() || self.digest.is_some()
     }
 
-    pub(super) fn of_runs(&self, now: DateTime<Utc>, window: Window) -> HistoryFilter {
+    pub(super) fn history_filter(&self, now: DateTime<Utc>, window: Window) -> HistoryFilter {
         HistoryFilter {
             entry: self.entry.clone(),
             since: self.since.map(|when| when.resolve(now)),
             until: self.until.map(|when| when.resolve(now)),
-            // What the runs brought is looked at afterwards.
-            limit: if self.is_about_content() { None } else { window.asked() },
+            // The caller filters by content afterwards.
+            limit: if self.is_about_content() { None } else { window.row_limit() },
         }
     }
 
-    pub(super) fn of_evidence(&self, now: DateTime<Utc>, window: Window) -> EvidenceFilter {
+    pub(super) fn evidence_filter(&self, now: DateTime<Utc>, window: Window) -> EvidenceFilter {
         EvidenceFilter {
             entry: self.entry.clone(),
             reference: self.reference.clone(),
             digest: self.digest.clone(),
             since: self.since.map(|when| when.resolve(now)),
             until: self.until.map(|when| when.resolve(now)),
-            limit: window.asked(),
+            limit: window.row_limit(),
         }
     }
 }
@@ -100,19 +100,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_get_the_latest_rows_and_are_told_of_more() {
+    fn tables_show_the_latest_rows_and_report_more() {
         let window = Filter::default().window(true);
-        assert_eq!(window.asked(), Some(ROWS + 1));
+        assert_eq!(window.row_limit(), Some(ROWS + 1));
         let mut rows: Vec<u32> = (0..=ROWS).collect();
-        assert!(window.cut(&mut rows));
+        assert!(window.truncate(&mut rows));
         assert_eq!(rows.len(), ROWS as usize);
-        assert!(!window.cut(&mut rows));
+        assert!(!window.truncate(&mut rows));
     }
 
     #[test]
-    fn programs_get_all_unless_they_ask_for_less() {
-        assert_eq!(Filter::default().window(false).asked(), None);
+    fn machine_output_has_all_rows_unless_limited() {
+        assert_eq!(Filter::default().window(false).row_limit(), None);
         let filter = Filter { limit: Some(3), ..Filter::default() };
-        assert_eq!((filter.window(false).asked(), filter.window(true).asked()), (Some(3), Some(3)));
+        assert_eq!((filter.window(false).row_limit(), filter.window(true).row_limit()), (Some(3), Some(3)));
     }
 }

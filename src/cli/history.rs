@@ -1,4 +1,4 @@
-//! `transship history`: the runs that the journal knows, the latest first.
+//! Command `transship history`: prints the runs in the journal, the latest first.
 
 use std::collections::HashSet;
 use std::io;
@@ -14,10 +14,10 @@ use super::table::{Align, Table};
 use super::units;
 use crate::journal::{EvidenceFilter, Journal, RunId, RunRecord};
 
-/// The arguments of `transship history`.
+/// Arguments of `transship history`.
 #[derive(Debug, clap::Args)]
 pub struct History {
-    /// Which runs.
+    /// Filter of the runs.
     #[command(flatten)]
     pub filter: Filter,
     /// Print JSON
@@ -29,17 +29,17 @@ impl History {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let journal = configuration::journal(&self.filter, &context.global)?;
         let (now, window) = (Utc::now(), self.filter.window(!self.json));
-        let mut runs = journal.history(&self.filter.of_runs(now, window)).await?;
-        if let Some(brought) = self.brought(&journal).await? {
-            runs.retain(|run| brought.contains(&run.id));
+        let mut runs = journal.history(&self.filter.history_filter(now, window)).await?;
+        if let Some(found) = self.runs_with_content(&journal).await? {
+            runs.retain(|run| found.contains(&run.id));
         }
-        let more = window.cut(&mut runs);
+        let more = window.truncate(&mut runs);
         if self.json {
             context.output.json(&runs)?;
         } else {
             print(&runs, &mut context.output)?;
             if more {
-                context.output.line("there are earlier ones: --limit, --until or --json shows them")?;
+                context.output.line("earlier runs exist: show them with --limit, --until or --json")?;
             }
         }
         Ok(Exit::Ok)
@@ -47,8 +47,8 @@ impl History {
 }
 
 impl History {
-    /// The runs that brought what is asked for, `None` where nothing in particular is.
-    async fn brought(&self, journal: &Journal) -> Result<Option<HashSet<RunId>>, Failure> {
+    /// Returns the runs that copied the content that the filter selects, or `None` if the filter selects no content.
+    async fn runs_with_content(&self, journal: &Journal) -> Result<Option<HashSet<RunId>>, Failure> {
         if !self.filter.is_about_content() {
             return Ok(None);
         }
@@ -58,7 +58,7 @@ impl History {
     }
 }
 
-/// Prints runs for people.
+/// Prints runs as a table.
 pub(super) fn print(runs: &[RunRecord], output: &mut Output) -> io::Result<()> {
     if runs.is_empty() {
         return output.line("no runs");
@@ -108,7 +108,8 @@ pub(super) mod tests {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
     }
 
-    /// A journal with a run that brought `v1` of `t/a` and one that failed; the arrival's row is for `evidence`.
+    /// Creates a journal with a run that copied `v1` of `t/a` and a run that failed. The tests of `evidence` use the
+    /// arrival.
     pub(in super::super) async fn journal_of_two_runs(folder: &std::path::Path) -> Journal {
         let journal = Journal::open_at(&folder.join("journal.db"), at(0)).unwrap();
         for (number, error) in [(0, None), (1, Some("source h/a: listing tags: denied".to_owned()))] {
@@ -150,7 +151,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn runs_are_shown_the_latest_first_and_errors_in_full() {
+    async fn latest_runs_come_first_with_full_errors() {
         let folder = tempfile::tempdir().unwrap();
         let journal = journal_of_two_runs(folder.path()).await;
         let runs = journal.history(&HistoryFilter::default()).await.unwrap();
@@ -164,18 +165,18 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn runs_are_found_by_what_they_brought() {
+    async fn runs_are_found_by_their_content() {
         let folder = tempfile::tempdir().unwrap();
         let journal = journal_of_two_runs(folder.path()).await;
-        let brought = async |reference: Option<&str>, digest: Option<Digest>| {
+        let runs_with_content = async |reference: Option<&str>, digest: Option<Digest>| {
             let filter =
                 Filter { reference: reference.map(str::to_owned), digest: digest.map(Into::into), ..Filter::default() };
-            let found = History { filter, json: false }.brought(&journal).await.unwrap();
+            let found = History { filter, json: false }.runs_with_content(&journal).await.unwrap();
             found.map(|runs| runs.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
-        assert_eq!(brought(None, None).await, None);
-        assert_eq!(brought(Some("t/a:v1"), None).await, Some(vec!["1".to_owned()]));
-        assert_eq!(brought(None, Some(Digest::of(b"v1"))).await, Some(vec!["1".to_owned()]));
-        assert_eq!(brought(Some("t/b"), None).await, Some(vec![]));
+        assert_eq!(runs_with_content(None, None).await, None);
+        assert_eq!(runs_with_content(Some("t/a:v1"), None).await, Some(vec!["1".to_owned()]));
+        assert_eq!(runs_with_content(None, Some(Digest::of(b"v1"))).await, Some(vec!["1".to_owned()]));
+        assert_eq!(runs_with_content(Some("t/b"), None).await, Some(vec![]));
     }
 }

@@ -1,4 +1,4 @@
-//! `transship import-config FILE`: another program's configuration, told in our words.
+//! Command `transship import-config FILE`: converts another program's configuration to a `sync.yaml`.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -10,27 +10,27 @@ use super::output;
 use super::start::Context;
 use crate::import::{Form, ImportError, Imported, Order, import};
 
-/// The arguments of `transship import-config`.
+/// Arguments of `transship import-config`.
 #[derive(Debug, clap::Args)]
 pub struct ImportConfig {
-    /// The configuration of regsync, or the YAML of `skopeo sync`
+    /// Configuration of regsync, or the YAML of `skopeo sync`
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Whose configuration it is [default: told from its keys]
+    /// Program that the configuration belongs to [default: detected from its keys]
     #[arg(long, value_name = "PROGRAM", value_enum)]
     pub from: Option<From>,
-    /// Where to copy to, HOST or HOST/PREFIX, as on the command line of `skopeo sync`
+    /// Target registry, HOST or HOST/PREFIX, as on the command line of `skopeo sync`
     #[arg(long, value_name = "PREFIX")]
     pub target: Option<String>,
-    /// Put the whole name of the source behind the target, as `skopeo sync --scoped` does
+    /// Append the whole name of the source to the target, as `skopeo sync --scoped` does
     #[arg(long)]
     pub scoped: bool,
-    /// Write to this file, which must not exist yet [default: standard output]
+    /// File to write, which must not exist yet [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
 
-/// The programs whose configurations are understood.
+/// Programs whose configurations can be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum From {
     /// regclient's regsync
@@ -58,27 +58,27 @@ impl ImportConfig {
                 file.write_all(imported.text.as_bytes()).with_context(cannot)?;
             }
         }
-        tell(&imported);
-        // What is not understood may have changed what is copied.
-        Ok(if imported.left_out + imported.unknown > 0 { Exit::Held } else { Exit::Ok })
+        print_remarks(&imported);
+        // An unknown part of the configuration may have changed what is copied.
+        Ok(if imported.skipped + imported.unknown > 0 { Exit::Held } else { Exit::Ok })
     }
 }
 
-/// What has no equal, and the sum of it, for the person at the keyboard.
-fn tell(imported: &Imported) {
+/// Prints the parts that have no equivalent, and their totals, to standard error.
+fn print_remarks(imported: &Imported) {
     for remark in &imported.remarks {
-        output::complain(format!("{}:{}:{}: {}", remark.file, remark.line, remark.column, remark.message));
+        output::print_error(format!("{}:{}:{}: {}", remark.file, remark.line, remark.column, remark.message));
     }
-    let Imported { entries, left_out, unknown, .. } = imported;
+    let Imported { entries, skipped, unknown, .. } = imported;
     let remarks = imported.remarks.len() + imported.more_remarks;
-    output::complain(format!(
-        "{}, {left_out} left out, {unknown} not understood, {}: see the comments, then `transship check`",
+    output::print_error(format!(
+        "{}, {skipped} skipped, {unknown} not understood, {}: see the comments, then `transship check`",
         counted(*entries, "entry", "entries"),
         counted(remarks, "remark", "remarks")
     ));
 }
 
-/// `1 entry`, `2 entries`.
+/// Returns a count with its noun: `1 entry`, `2 entries`.
 fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
@@ -88,8 +88,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_counted_as_one() {
-        let told = [0, 1, 2].map(|count| counted(count, "entry", "entries"));
-        assert_eq!(told, ["0 entries", "1 entry", "2 entries"]);
+    fn count_of_one_has_a_singular_noun() {
+        let texts = [0, 1, 2].map(|count| counted(count, "entry", "entries"));
+        assert_eq!(texts, ["0 entries", "1 entry", "2 entries"]);
     }
 }

@@ -1,4 +1,4 @@
-//! `transship inspect REFERENCE`: everything that one manifest reaches, with sizes, as a tree.
+//! Command `transship inspect REFERENCE`: prints the closure of one manifest, with sizes, as a tree.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -15,22 +15,22 @@ use super::units;
 use crate::oci::{Children, ContentKind, Descriptor, Digest, ManifestRef};
 use crate::store::{Listed, Source};
 
-/// How deep indexes may be nested before the walk stops.
-const DEPTH: usize = 8;
+/// Largest nesting depth of indexes. The walk stops there.
+const MAX_DEPTH: usize = 8;
 
-/// How many manifests are read before the walk stops.
+/// Largest number of manifests. The walk stops there.
 const MAX_MANIFESTS: usize = 20_000;
 
-/// The arguments of `transship inspect`.
+/// Arguments of `transship inspect`.
 #[derive(Debug, clap::Args)]
 pub struct Inspect {
-    /// The manifest: [host/]repository[:tag][@digest] or oci-layout:PATH:TAG
+    /// Manifest: [host/]repository[:tag][@digest] or oci-layout:PATH:TAG
     #[arg(value_name = "REFERENCE")]
     pub reference: Place,
-    /// Leave out what refers to it
+    /// Omit referrers (signatures, SBOMs)
     #[arg(long)]
     pub no_referrers: bool,
-    /// How to reach it.
+    /// Connection options.
     #[command(flatten)]
     pub connection: Connection,
     /// Print JSON
@@ -38,7 +38,7 @@ pub struct Inspect {
     pub json: bool,
 }
 
-/// One manifest and what it reaches.
+/// Manifest and its closure.
 #[derive(Debug, Serialize)]
 struct Node {
     #[serde(flatten)]
@@ -56,21 +56,21 @@ struct Node {
     manifests: Vec<Node>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     referrers: Vec<Node>,
-    /// Set where it is listed once more: what it reaches is at the first place.
+    /// True if the tree lists this manifest a second time. Its closure is shown at the first place.
     #[serde(rename = "repeated", skip_serializing_if = "std::ops::Not::not")]
     is_repeated: bool,
-    /// Why nothing is said of what it reaches.
+    /// Reason why the closure could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
 }
 
-/// What is printed as JSON.
+/// Output of `--json`.
 #[derive(Debug, Serialize)]
 struct Report {
     reference: String,
     #[serde(flatten)]
     root: Node,
-    /// Bytes of all that it reaches, each digest counted once.
+    /// Size of the closure in bytes, with each digest counted once.
     closure_bytes: u64,
 }
 
@@ -87,7 +87,7 @@ impl Inspect {
         let Some(descriptor) = source.resolve(reference).await? else {
             return Err(anyhow::anyhow!("{}: there is no such manifest", self.reference).into());
         };
-        let root = Walk::new(source, !self.no_referrers).read(descriptor, DEPTH).await;
+        let root = Walk::new(source, !self.no_referrers).read(descriptor, MAX_DEPTH).await;
         let broken = root.is_broken();
         let mut counted = HashSet::new();
         let closure_bytes = root.bytes(&mut counted);
@@ -102,11 +102,11 @@ impl Inspect {
     }
 }
 
-/// A walk that reads each digest once, however often it is listed.
+/// Walk over a closure that reads each digest once, however often manifests list it.
 struct Walk<'a> {
     source: &'a dyn Source,
     with_referrers: bool,
-    /// The digests that were read or are being read.
+    /// Digests that were read or are being read.
     seen: Mutex<HashSet<Digest>>,
 }
 
@@ -115,7 +115,7 @@ impl<'a> Walk<'a> {
         Self { source, with_referrers, seen: Mutex::default() }
     }
 
-    /// Reads a manifest and all below it. What cannot be read becomes a node with a problem.
+    /// Reads a manifest and its closure. A manifest that cannot be read becomes a node with a problem.
     fn read(&self, descriptor: Descriptor, depth: usize) -> BoxFuture<'_, Node> {
         Box::pin(async move {
             let mut node = Node::new(descriptor);
@@ -128,11 +128,11 @@ impl<'a> Walk<'a> {
                 return node;
             }
             if depth == 0 {
-                node.problem = Some(format!("nested deeper than {DEPTH} levels"));
+                node.problem = Some(format!("nested deeper than {MAX_DEPTH} levels"));
                 return node;
             }
             if count > MAX_MANIFESTS {
-                node.problem = Some(format!("not read: it reaches more than {MAX_MANIFESTS} manifests"));
+                node.problem = Some(format!("not read: the closure has more than {MAX_MANIFESTS} manifests"));
                 return node;
             }
             if let Err(problem) = self.read_children(&mut node, depth).await {
@@ -174,7 +174,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Whether a child whose type does not tell is no manifest. Where the source cannot say, it is read as one.
+    /// Returns true if a child of an unknown type is not a manifest. If the source cannot say, the child is read as a
+    /// manifest.
     async fn is_blob(&self, child: &Descriptor) -> bool {
         let is_seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(&child.digest);
         !is_seen && matches!(self.source.resolve(&child.digest.into()).await, Ok(None))
@@ -200,7 +201,8 @@ impl Node {
         self.problem.is_some() || self.manifests.iter().chain(&self.referrers).any(Self::is_broken)
     }
 
-    /// The bytes of this manifest and all it reaches that are not in `counted` yet. Foreign layers live elsewhere.
+    /// Returns the size in bytes of the parts of the closure that are not yet in `counted`. Foreign layers do not
+    /// count, because they are stored elsewhere.
     fn bytes(&self, counted: &mut HashSet<Digest>) -> u64 {
         let mut bytes = 0;
         let blobs = self.config.iter().chain(&self.layers).chain(&self.blobs).filter(|blob| !blob.is_foreign());
@@ -212,7 +214,7 @@ impl Node {
         bytes + self.manifests.iter().chain(&self.referrers).map(|child| child.bytes(counted)).sum::<u64>()
     }
 
-    /// What kind of artifact it is, where that says more than its configuration.
+    /// Returns the artifact type, if it differs from the configuration's type.
     fn kind(&self) -> Option<&str> {
         let config = self.config.as_ref().map(|config| config.media_type.as_str());
         self.descriptor.artifact_type.as_deref().filter(|kind| config != Some(*kind))
@@ -222,7 +224,7 @@ impl Node {
         let platform = self.descriptor.platform.as_ref().map(|platform| format!("{platform} ")).unwrap_or_default();
         let kind = self.kind().map(|kind| format!(" of {kind}")).unwrap_or_default();
         let repeated = if self.is_repeated { ", shown above" } else { "" };
-        output.line(format!("{lead}{role}{platform}{}{kind}{repeated}", told(&self.descriptor)))?;
+        output.line(format!("{lead}{role}{platform}{}{kind}{repeated}", describe(&self.descriptor)))?;
         if let Some(problem) = &self.problem {
             output.line(format!("{below}   {problem}"))?;
         }
@@ -234,7 +236,7 @@ impl Node {
         let count = blobs.len() + manifests.len();
         for (at, (role, blob)) in blobs.iter().enumerate() {
             let (branch, _) = branches(at + 1 == count);
-            output.line(format!("{below}{branch}{role}{}", told(blob)))?;
+            output.line(format!("{below}{branch}{role}{}", describe(blob)))?;
         }
         for (at, (role, child)) in manifests.iter().enumerate() {
             let (branch, further) = branches(blobs.len() + at + 1 == count);
@@ -244,9 +246,8 @@ impl Node {
     }
 }
 
-fn told(content: &Descriptor) -> String {
-    let foreign =
-        if content.is_foreign() { ", not copied unless `foreign_layers: copy`: it lives elsewhere" } else { "" };
+fn describe(content: &Descriptor) -> String {
+    let foreign = if content.is_foreign() { ", stored elsewhere, copied only with `foreign_layers: copy`" } else { "" };
     format!("{} {} {}{foreign}", content.digest, units::bytes(content.size), content.media_type)
 }
 
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_tree_shows_children_referrers_and_the_sum_of_bytes() {
+    async fn tree_shows_children_referrers_and_total_size() {
         let folder = tempfile::tempdir().unwrap();
         let layout = layout_of(folder.path(), &["v1"]).await;
         let image = layout.resolve(&ManifestRef::Tag("v1".parse().unwrap())).await.unwrap().unwrap();
@@ -281,7 +282,8 @@ mod tests {
             "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "artifactType": "application/x-signature",
             "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2}, "layers": [],
-            "subject": {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": image.digest, "size": image.size},
+            "subject":
+                {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": image.digest, "size": image.size},
         });
         let signature = push_manifest(&layout, &signature, None).await;
         let reference = format!("oci-layout:{}:v1", folder.path().display());
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_child_that_is_listed_a_thousand_times_is_read_once() {
+    async fn child_that_is_listed_thousands_of_times_is_read_once() {
         let folder = tempfile::tempdir().unwrap();
         let layout = layout_of(folder.path(), &["v1"]).await;
         let mut below = layout.resolve(&ManifestRef::Tag("v1".parse().unwrap())).await.unwrap().unwrap();
@@ -316,7 +318,8 @@ mod tests {
             let entry = serde_json::json!({"mediaType": below.media_type, "digest": below.digest, "size": below.size});
             let tag = (level == 5).then_some("top");
             let index = serde_json::json!({
-                "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": vec![entry; 1000],
+                "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+                "manifests": vec![entry; 1000],
             });
             below = push_manifest(&layout, &index, tag).await;
         }
@@ -328,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_missing_is_said() {
+    async fn missing_manifest_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let layout = layout_of(folder.path(), &["v1"]).await;
         let place = format!("oci-layout:{}", folder.path().display());

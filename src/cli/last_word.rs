@@ -1,5 +1,5 @@
-//! What is known of the entries while no daemon answers: their last runs, failures in a row and pauses by the journal, and by the
-//! configuration when they would fire.
+//! Offline status: the state of the entries while no daemon answers. The journal supplies last runs, failure streaks
+//! and pauses. The configuration supplies the next scheduled runs.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,7 +13,7 @@ use super::{next, units};
 use crate::config::Entry;
 use crate::journal::{FailureStreak, Journal, JournalError, PauseRecord, RunRecord};
 
-/// The journal's last word; by default that of one in which nothing stands.
+/// Offline status from a journal. The default is that of an empty journal.
 #[derive(Debug, Default)]
 pub(super) struct LastWord {
     runs: Vec<RunRecord>,
@@ -22,13 +22,13 @@ pub(super) struct LastWord {
 }
 
 impl LastWord {
-    pub(super) async fn of(journal: &Journal) -> Result<Self, JournalError> {
+    pub(super) async fn read(journal: &Journal) -> Result<Self, JournalError> {
         let streaks = journal.failure_streaks().await?;
         let failures = streaks.into_iter().map(|streak| (streak.entry.clone(), streak)).collect();
         Ok(Self { runs: journal.last_runs().await?, failures, pauses: journal.pauses().await? })
     }
 
-    /// Prints it for people: the entries of the configuration, then those that the journal alone knows.
+    /// Prints the status as a table: the entries of the configuration, then those that only the journal knows.
     pub(super) fn print(&self, entries: &[Entry], now: DateTime<Utc>, output: &mut Output) -> io::Result<()> {
         let mut table = Table::new(&[
             ("ENTRY", Align::Left),
@@ -49,8 +49,9 @@ impl LastWord {
             if let Some(error) = &run.error {
                 let streak = self.failures.get(&run.entry);
                 let entry = entries.iter().find(|entry| entry.name.as_str() == run.entry);
-                let left_alone = entry.zip(streak).and_then(|(entry, streak)| next::left_alone(entry, streak, now));
-                output.line(last_error(&run.entry, error, streak.map_or(0, |streak| streak.failures), left_alone))?;
+                let backed_off =
+                    entry.zip(streak).and_then(|(entry, streak)| next::backed_off_until(entry, streak, now));
+                output.line(last_error(&run.entry, error, streak.map_or(0, |streak| streak.failures), backed_off))?;
             }
         }
         Ok(())
@@ -68,11 +69,11 @@ impl LastWord {
         [name.to_owned(), last, outcome.to_owned(), tags, next]
     }
 
-    /// When an entry would run by itself, were the daemon there.
+    /// Returns the time at which a running daemon would start the entry next.
     fn next(&self, entry: &Entry, now: DateTime<Utc>) -> String {
         let mut pauses = self.pauses.iter().filter(|pause| pause.over(now).is_none());
         let pause = pauses.find(|pause| pause.entry == entry.name.as_str());
-        match (next::first(entry, pause, self.failures.get(entry.name.as_str()), now), pause) {
+        match (next::first_upcoming(entry, pause, self.failures.get(entry.name.as_str()), now), pause) {
             (_, Some(pause)) => units::pause(pause.since, pause.until),
             (Some(next), None) => units::moment(next),
             (None, None) => "by hand only".to_owned(),
@@ -95,7 +96,7 @@ sync:
 "#;
 
     #[tokio::test]
-    async fn people_read_last_runs_failures_in_a_row_pauses_and_what_is_to_come() {
+    async fn table_shows_last_runs_failures_pauses_and_next_runs() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let at = |time: &str| format!("2026-05-{time}:00Z").parse::<DateTime<Utc>>().unwrap();
@@ -116,7 +117,7 @@ sync:
         journal.note_pause(pause).await.unwrap();
         let config = crate::config::parse("sync.yaml", CONFIG, &|_| Some("/tmp".into())).unwrap();
         let paper = Paper::default();
-        let word = LastWord::of(&journal).await.unwrap();
+        let word = LastWord::read(&journal).await.unwrap();
         word.print(&config.entries, at("10T00:30"), &mut paper.output()).unwrap();
         let expected = "\
 ENTRY    LAST RUN              OUTCOME    TAGS    NEXT RUN
@@ -127,12 +128,12 @@ gone     2026-05-09T04:00:00Z  succeeded  2 kept  not in the configuration
 nightly: source: listing tags: denied (2 times in a row)
 ";
         assert_eq!(paper.text(), expected);
-        // In the two minutes for which it is left alone, a firing would be left out.
+        // A run that is due during the two minutes of back-off is skipped.
         let paper = Paper::default();
         let text = CONFIG.replace("0 3 * * *", "* * * * *");
         let config = crate::config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap();
         word.print(&config.entries, at("09T03:00"), &mut paper.output()).unwrap();
-        let (shown, told) = (paper.text(), "(2 times in a row; left alone until 2026-05-09T03:02:00Z)\n");
-        assert!(shown.contains("2 kept  2026-05-09T03:03:00Z\n") && shown.ends_with(told), "{shown}");
+        let (shown, ending) = (paper.text(), "(2 times in a row; backed off until 2026-05-09T03:02:00Z)\n");
+        assert!(shown.contains("2 kept  2026-05-09T03:03:00Z\n") && shown.ends_with(ending), "{shown}");
     }
 }

@@ -1,5 +1,5 @@
-//! `transship limits [HOST…]`: what each registry is asked for at most, and who says so. Offline: of what a registry states in its
-//! answers only the pulls that are left are here, where the journal knows of them.
+//! Command `transship limits [HOST…]`: prints the limits of each registry and their origin. It works offline: of the
+//! limits that a registry states in its responses, it shows only the remaining pulls, if the journal knows them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,10 +18,10 @@ use crate::journal::{Journal, QuotaRecord};
 use crate::oci::RegistryHost;
 use crate::registry::{Bandwidth, Bucket, InForce, LimitsInForce, Options, Origin};
 
-/// The arguments of `transship limits`.
+/// Arguments of `transship limits`.
 #[derive(Debug, clap::Args)]
 pub struct Limits {
-    /// Only these registries, also those that the configuration does not name [default: all that it names]
+    /// Show only these registries, including ones that the configuration does not name [default: all that it names]
     #[arg(value_name = "HOST")]
     pub hosts: Vec<RegistryHost>,
     /// Print JSON
@@ -29,15 +29,15 @@ pub struct Limits {
     pub json: bool,
 }
 
-/// One limit of a registry.
+/// Limit of a registry.
 struct Line {
     limit: String,
-    /// `None` is no limit.
+    /// Value of the limit. `None` means no limit.
     figure: Option<String>,
     from: String,
 }
 
-/// What is printed as JSON for one limit.
+/// Output of `--json` for one limit.
 #[derive(Serialize)]
 struct Shown<'a> {
     figure: Option<&'a str>,
@@ -47,24 +47,24 @@ struct Shown<'a> {
 impl Limits {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let config = configuration::load(&context.global)?;
-        let quotas = told(&config.daemon.journal).await;
+        let quotas = recorded_quotas(&config.daemon.journal).await;
         self.print(&config, &quotas, &mut context.output)
     }
 
     fn print(&self, config: &Config, quotas: &[QuotaRecord], output: &mut Output) -> Result<Exit, Failure> {
-        let hosts = if self.hosts.is_empty() { named(config) } else { self.hosts.iter().cloned().collect() };
+        let hosts = if self.hosts.is_empty() { configured_hosts(config) } else { self.hosts.iter().cloned().collect() };
         let lines = |host: &RegistryHost| {
             let unnamed = Options::default();
-            let mut lines = lines(host, config.registries.get(host).unwrap_or(&unnamed));
-            lines.extend(quotas.iter().filter(|quota| quota.registry == host.as_str()).map(pulls));
+            let mut lines = limit_lines(host, config.registries.get(host).unwrap_or(&unnamed));
+            lines.extend(quotas.iter().filter(|quota| quota.registry == host.as_str()).map(quota_line));
             lines
         };
         let registries: Vec<(RegistryHost, Vec<Line>)> =
             hosts.into_iter().map(|host| (host.clone(), lines(&host))).collect();
-        let total = together(config.daemon.bandwidth.as_ref());
+        let total = bandwidth_line(config.daemon.bandwidth.as_ref());
         if self.json {
-            let registries: Vec<Value> = registries.iter().map(|(host, lines)| object(host, lines)).collect();
-            output.json(&json!({ "all": { total.limit.as_str(): total.shown() }, "registries": registries }))?;
+            let registries: Vec<Value> = registries.iter().map(|(host, lines)| registry_json(host, lines)).collect();
+            output.json(&json!({ "all": { total.limit.as_str(): total.as_json() }, "registries": registries }))?;
             return Ok(Exit::Ok);
         }
         let columns = ["REGISTRY", "LIMIT", "FIGURE", "FROM"].map(|name| (name, Align::Left));
@@ -78,54 +78,55 @@ impl Limits {
     }
 }
 
-/// The registries that have options of their own, those of the entries, and the mirrors.
-fn named(config: &Config) -> BTreeSet<RegistryHost> {
+/// Returns the registries that have options of their own, those of the entries, and the mirrors.
+fn configured_hosts(config: &Config) -> BTreeSet<RegistryHost> {
     let entries = config.entries.iter().flat_map(|entry| entry.targets.iter().chain([&entry.source]));
-    let of_entries = entries.filter_map(|endpoint| match endpoint {
+    let entry_hosts = entries.filter_map(|endpoint| match endpoint {
         Endpoint::Repository(repository) => Some(&repository.host),
         Endpoint::Tree { host, .. } => Some(host),
         Endpoint::Layout(_) => None,
     });
     let mirrors = config.mirrors().map(|mirror| &mirror.host);
-    config.registries.keys().chain(of_entries).chain(mirrors).cloned().collect()
+    config.registries.keys().chain(entry_hosts).chain(mirrors).cloned().collect()
 }
 
-fn lines(host: &RegistryHost, options: &Options) -> Vec<Line> {
+fn limit_lines(host: &RegistryHost, options: &Options) -> Vec<Line> {
     let limits: LimitsInForce = options.limits.in_force(host, options.kind);
     let known = if options.kind.is_some() { "kind" } else { "host" };
-    let mut lines = vec![Line::of("profile", limits.profile, known)];
-    lines.extend(Bucket::ALL.map(|bucket| Line::of(bucket.name(), limits.rate(bucket), known)));
-    lines.push(together(limits.bandwidth.as_ref()));
-    lines.push(Line::of("concurrent", limits.concurrent, known));
-    lines.push(kept(options.limits.keep));
+    let mut lines = vec![Line::new("profile", limits.profile, known)];
+    lines.extend(Bucket::ALL.map(|bucket| Line::new(bucket.name(), limits.rate(bucket), known)));
+    lines.push(bandwidth_line(limits.bandwidth.as_ref()));
+    lines.push(Line::new("concurrent", limits.concurrent, known));
+    lines.push(reserve_line(options.limits.keep));
     lines
 }
 
-/// What the journal knows of pulls that are left. Nothing where there is none, or none that can be read: it is not needed.
-async fn told(journal: &Path) -> Vec<QuotaRecord> {
+/// Returns the remaining pulls that the journal knows. Returns none if the journal is missing or unreadable, because
+/// this command does not need it.
+async fn recorded_quotas(journal: &Path) -> Vec<QuotaRecord> {
     let Ok(journal) = Journal::open_existing(journal) else { return Vec::new() };
     journal.quotas().await.unwrap_or_default()
 }
 
-fn pulls(quota: &QuotaRecord) -> Line {
+fn quota_line(quota: &QuotaRecord) -> Line {
     let QuotaRecord { registry: _, identity, limit, window, remaining, told } = quota;
     let figure = format!("{remaining} of {limit} left in {}", humantime::format_duration(*window));
-    let from = format!("told {}", units::moment(*told));
+    let from = format!("reported {}", units::moment(*told));
     Line { limit: format!("pulls as {identity}"), figure: Some(figure), from }
 }
 
-fn kept(reads: u64) -> Line {
+fn reserve_line(reads: u64) -> Line {
     let (figure, from) = if reads > 0 { (Some(reads.to_string()), "set") } else { (None, "default") };
     Line { limit: "keep".to_owned(), figure, from: from.to_owned() }
 }
 
-fn together(bandwidth: Option<&Bandwidth>) -> Line {
+fn bandwidth_line(bandwidth: Option<&Bandwidth>) -> Line {
     let from = if bandwidth.is_some() { "set" } else { "default" };
     Line { limit: "bandwidth".to_owned(), figure: bandwidth.map(ToString::to_string), from: from.to_owned() }
 }
 
 impl Line {
-    fn of<T: ToString>(limit: &str, held: InForce<T>, known: &str) -> Self {
+    fn new<T: ToString>(limit: &str, held: InForce<T>, known: &str) -> Self {
         let from = match held.origin {
             Origin::Set => "set",
             Origin::Profile => "profile",
@@ -140,13 +141,13 @@ impl Line {
         [registry, &self.limit, figure, &self.from].map(str::to_owned)
     }
 
-    fn shown(&self) -> Shown<'_> {
+    fn as_json(&self) -> Shown<'_> {
         Shown { figure: self.figure.as_deref(), from: &self.from }
     }
 }
 
-fn object(host: &RegistryHost, lines: &[Line]) -> Value {
-    let limits: Map<String, Value> = lines.iter().map(|line| (line.limit.clone(), json!(line.shown()))).collect();
+fn registry_json(host: &RegistryHost, lines: &[Line]) -> Value {
+    let limits: Map<String, Value> = lines.iter().map(|line| (line.limit.clone(), json!(line.as_json()))).collect();
     json!({ "registry": host.as_str(), "limits": limits })
 }
 
@@ -185,7 +186,7 @@ sync:
     }
 
     #[test]
-    fn each_registry_of_the_configuration_is_shown_with_who_says_so() {
+    fn configured_registries_are_shown_with_origins_of_limits() {
         let expected = "\
 REGISTRY            LIMIT           FIGURE                                         FROM
 docker.io           profile         docker-hub                                     host
@@ -198,7 +199,7 @@ docker.io           referrer_lists  none                                        
 docker.io           bandwidth       none                                           default
 docker.io           concurrent      16                                             profile
 docker.io           keep            20                                             set
-docker.io           pulls as bot    24 of 100 left in 6h                           told 2026-05-10T08:00:00Z
+docker.io           pulls as bot    24 of 100 left in 6h                           reported 2026-05-10T08:00:00Z
 images.example.com  profile         ecr                                            kind
 images.example.com  requests        none                                           default
 images.example.com  reads           none                                           default
@@ -245,7 +246,7 @@ all together        bandwidth       50MiB/s 08:00-18:00 Europe/Berlin, else 1GB/
     }
 
     #[test]
-    fn a_registry_that_the_configuration_does_not_name_is_shown_as_it_would_be_treated() {
+    fn registry_outside_the_configuration_is_shown_with_its_defaults() {
         let json: Value = serde_json::from_str(&printed(&["ghcr.io"], true)).unwrap();
         assert_eq!(json["registries"].as_array().map(Vec::len), Some(1));
         assert_eq!(json["registries"][0]["registry"], "ghcr.io");

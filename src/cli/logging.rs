@@ -1,4 +1,5 @@
-//! Logs: to standard error or the journal, in the form that whoever reads them there wants. Results are [`super::Output`]'s.
+//! Logging to standard error or to systemd's journal, in the format for the respective reader. Results go to
+//! [`super::Output`].
 
 mod form;
 mod journal;
@@ -22,24 +23,24 @@ use form::{json, prefixed, pretty};
 use journal::Journal;
 use line::{Line, Lines};
 
-/// The variable that holds the log filter, in the syntax of `tracing_subscriber::EnvFilter`.
+/// Variable that holds the log filter, in the syntax of `tracing_subscriber::EnvFilter`.
 pub(super) const FILTER_VARIABLE: &str = "TRANSSHIP_LOG";
 
-/// The form of log lines.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// `journald` where standard error is the journal, else `pretty`.
+    /// `journald` if standard error is the journal, else `pretty`.
     #[default]
     Auto,
     /// For people: time, level, message, fields; colours on a terminal.
     Pretty,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// Lines with a `<N>` priority and no time; entries with fields where standard error is the journal.
+    /// Lines with a `<N>` priority and no time; entries with fields if standard error is the journal.
     Journald,
 }
 
-/// Why logging could not be set up.
+/// Reason why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoggingError {
     #[error("{FILTER_VARIABLE}: {0}")]
@@ -48,7 +49,8 @@ pub(super) enum LoggingError {
     NotText,
 }
 
-/// Begins to log, around whatever `bars` draws, what `by_default` lets through unless the variable says otherwise.
+/// Starts logging around the progress bars of `bars`. The level `by_default` applies unless the variable sets a
+/// filter.
 pub(super) fn start(format: LogFormat, by_default: Level, bars: &MultiProgress) -> Result<(), LoggingError> {
     let directives = match std::env::var(FILTER_VARIABLE) {
         Ok(directives) if !directives.is_empty() => directives,
@@ -57,20 +59,20 @@ pub(super) fn start(format: LogFormat, by_default: Level, bars: &MultiProgress) 
     };
     let bars = bars.clone();
     let print = move |text: &str| {
-        // A lost standard error is nobody's concern.
+        // A lost standard error is ignored, because no other place could report it.
         let _ = bars.suspend(|| io::stderr().write_all(text.as_bytes()));
     };
     let is_journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream));
     let format = if is_journal && format == LogFormat::Auto { LogFormat::Journald } else { format };
     let socket = is_journal.then_some(Path::new(journal::SOCKET));
-    let lines = Lines::new(written_as(format, socket, print)).with_filter(filter(&directives)?);
+    let lines = Lines::new(writer_for(format, socket, print)).with_filter(filter(&directives)?);
     // A second call within one process (tests) keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(lines).try_init();
     Ok(())
 }
 
-/// What is let through unless the variable says otherwise. The verifier of certificates logs as an error what our own error
-/// says with a way out; who looks for more asks for it by the variable.
+/// Returns the filter that applies if the variable is unset. The verifier of certificates logs as an error what our
+/// own error reports with a remedy. A user who needs its messages enables them with the variable.
 fn default_filter(level: Level) -> String {
     match level {
         Level::DEBUG | Level::TRACE => level.to_string(),
@@ -78,8 +80,8 @@ fn default_filter(level: Level) -> String {
     }
 }
 
-/// Lets lines through by the directives, but never those of [`WATCHERS`]. Spans of our own always: what is let through of a run says of
-/// which.
+/// Returns the filter for these directives. It always drops lines of [`WATCHERS`]. It always enables transship's own
+/// spans, so that each line names its run.
 fn filter<S>(directives: &str) -> Result<impl Filter<S> + use<S>, ParseError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -91,16 +93,17 @@ where
     Ok(EnvFilter::try_new(directives)?.and(FilterFn::new(is_quiet)).or(spans))
 }
 
-/// The crates that watch the configuration's folder. They log each event, and where the log is in that folder each line is an event.
+/// Crates that watch the configuration's folder. They log each event. If the log file is in that folder, each such
+/// line causes another event.
 const WATCHERS: [&str; 3] = ["notify", "notify_types", "inotify"];
 
 fn is_of_watcher(target: &str) -> bool {
     WATCHERS.contains(&target.split("::").next().unwrap_or_default())
 }
 
-/// How a line is written: `print` is given what belongs on standard error. `socket` is where the journal listens, if standard
-/// error is the journal.
-fn written_as(
+/// Returns the function that writes a line. `print` gets the text for standard error. `socket` is the socket of the
+/// journal, if standard error is the journal.
+fn writer_for(
     format: LogFormat,
     socket: Option<&Path>,
     print: impl Fn(&str) + Send + Sync + 'static,
@@ -108,8 +111,8 @@ fn written_as(
     match format {
         LogFormat::Json => Box::new(move |line| print(&json(line, Utc::now()))),
         LogFormat::Journald => {
-            let journal = socket.and_then(|socket| Journal::at(socket).ok());
-            // Each line tries anew: the journal may be gone for a while.
+            let journal = socket.and_then(|socket| Journal::new(socket).ok());
+            // Each line makes a new attempt, because the journal may be absent for a while.
             Box::new(move |line| {
                 if journal.as_ref().is_none_or(|journal| journal.send(line).is_err()) {
                     print(&prefixed(line));
@@ -123,8 +126,8 @@ fn written_as(
     }
 }
 
-/// Whether `DEVICE:INODE` is standard error (systemd.exec, "$JOURNAL_STREAM"): the variable alone is inherited by shells
-/// and the like, whose output goes elsewhere.
+/// Returns true if `DEVICE:INODE` is standard error (systemd.exec, "$JOURNAL_STREAM"). The variable alone proves
+/// nothing, because shells inherit it while their output goes elsewhere.
 fn is_standard_error(stream: &str) -> bool {
     std::fs::metadata("/proc/self/fd/2").is_ok_and(|file| stream == format!("{}:{}", file.dev(), file.ino()))
 }

@@ -1,4 +1,5 @@
-//! `transship login-check`: whether each registry of the configuration lets us in and grants what the entries need.
+//! Command `transship login-check`: tests at each registry of the configuration the login and the permissions that
+//! the entries need.
 
 use super::configuration;
 use super::exit::{Exit, Failure};
@@ -7,10 +8,10 @@ use super::start::Context;
 use crate::daemon::{Endpoints, LoginAnswer, LoginReport, login_check};
 use crate::oci::RegistryHost;
 
-/// The arguments of `transship login-check`.
+/// Arguments of `transship login-check`.
 #[derive(Debug, clap::Args)]
 pub struct LoginCheck {
-    /// The registries of the configuration to ask [default: all]
+    /// Registries of the configuration to check [default: all]
     #[arg(value_name = "HOST")]
     pub hosts: Vec<RegistryHost>,
     /// Print JSON
@@ -21,7 +22,7 @@ pub struct LoginCheck {
 impl LoginCheck {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let config = configuration::load(&context.global)?;
-        let endpoints = Endpoints::new(config.registries.clone(), configuration::unlisted());
+        let endpoints = Endpoints::new(config.registries.clone(), configuration::unlisted_options());
         let reports = login_check(&config, &endpoints, &self.hosts).await.map_err(Failure::usage)?;
         if self.json {
             context.output.json(&reports)?;
@@ -32,7 +33,7 @@ impl LoginCheck {
     }
 }
 
-/// One block a registry, one line a check.
+/// Prints one block for each registry, with one line for each check.
 fn print(reports: &[LoginReport], output: &mut Output) -> std::io::Result<()> {
     if reports.is_empty() {
         return output.line("the configuration has no registries");
@@ -57,7 +58,7 @@ fn verdict(check: &LoginAnswer) -> &'static str {
     }
 }
 
-/// `push to a/b as me (entry x)`.
+/// Returns the subject of a check, such as `push to a/b as me (entry x)`.
 fn subject(check: &LoginAnswer) -> String {
     let what = match (check.check, &check.repository) {
         ("push", Some(repository)) => format!("push to {repository}"),

@@ -1,4 +1,4 @@
-//! `transship man`: the manual page of the program and all its commands, in one.
+//! Command `transship man`: prints one manual page for the program and all its commands.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use super::arguments::Arguments;
 use super::exit::{Exit, Failure};
 use super::start::Context;
 
-/// The arguments of `transship man`: none.
+/// Arguments of `transship man`: none.
 #[derive(Debug, clap::Args)]
 pub struct Man {}
 
@@ -20,7 +20,7 @@ impl Man {
     }
 }
 
-/// The page of the program, and behind it what each command takes.
+/// Returns the page of the program, followed by the arguments of each command.
 fn page() -> io::Result<Vec<u8>> {
     let mut command = Arguments::command();
     command.build();
@@ -39,7 +39,7 @@ fn page() -> io::Result<Vec<u8>> {
         sub.render_synopsis_section(&mut section)?;
         sub.render_description_section(&mut section)?;
         sub.render_options_section(&mut section)?;
-        // Sections of the command's own page become subsections here.
+        // Sections of a command's own page become subsections here.
         page.extend_from_slice(String::from_utf8_lossy(&section).replace(".SH ", ".SS ").as_bytes());
     }
     whole.render_extra_section(&mut page)?;
@@ -51,12 +51,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_tells_of_every_command() {
+    fn manual_page_describes_every_command() {
         let page = String::from_utf8(page().unwrap()).unwrap();
         for command in Arguments::command().get_subcommands() {
             let heading = format!(".SH \"COMMAND {}\"\n", command.get_name().to_uppercase());
             assert!(page.contains(&heading), "{heading} is missing");
         }
-        assert!(page.contains("Exit codes: 0 all is well"));
+        assert!(page.contains("Exit codes: 0 success"));
     }
 }

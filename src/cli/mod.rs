@@ -1,6 +1,6 @@
-//! The command line: one file a command. Reads arguments, calls what is below, prints results.
+//! Command line: one file per command. A command reads arguments, calls the modules below, and prints results.
 //!
-//! Nothing is decided here that a daemon would need as well.
+//! This module contains no decision that a daemon needs as well.
 
 mod arguments;
 mod check;

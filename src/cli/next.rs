@@ -1,5 +1,5 @@
-//! `transship next [ENTRY…]`: when entries will run by themselves, by the configuration, the clock, and the pauses and failures of
-//! the journal. The daemon need not run.
+//! Command `transship next [ENTRY…]`: prints the next scheduled runs of entries, from the configuration, the clock,
+//! and the pauses and failures in the journal. The daemon need not run.
 
 use std::path::Path;
 
@@ -15,27 +15,28 @@ use crate::config::Entry;
 use crate::journal::{FailureStreak, Journal, JournalError, PauseRecord};
 use crate::schedule::{Schedule, backoff, jitter_of};
 
-/// The arguments of `transship next`.
+/// Arguments of `transship next`.
 #[derive(Debug, clap::Args)]
 pub struct Next {
-    /// The entries; all of them by default
+    /// Entries to show; all by default
     #[arg(value_name = "ENTRY")]
     pub entries: Vec<String>,
-    /// How many firings to list
-    #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    /// Number of scheduled runs to list
+    #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub count: u16,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// One coming firing.
+/// Upcoming scheduled run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct Coming {
-    /// When the entry runs: the instant of its schedule and its share of the jitter.
+struct UpcomingRun {
+    /// Start of the run: the instant of its schedule plus its share of the jitter.
     at: DateTime<Utc>,
     entry: String,
-    /// The instant that the schedule names.
+    /// Instant that the schedule names.
     scheduled_at: DateTime<Utc>,
     schedule: String,
     timezone: String,
@@ -44,11 +45,14 @@ struct Coming {
 impl Next {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         let config = configuration::load(&context.global)?;
-        let entries = configuration::chosen(&config, &self.entries)?;
-        let held = match Held::of(&config.daemon.journal).await {
+        let entries = configuration::select_entries(&config, &self.entries)?;
+        let held = match Held::read(&config.daemon.journal).await {
             Ok(held) => held,
             Err(error) => {
-                tracing::warn!(%error, "the journal does not tell which entries are paused or fail: all are listed");
+                tracing::warn!(
+                    %error,
+                    "cannot read pauses and failures from the journal: the runs of all entries are listed"
+                );
                 Held::default()
             }
         };
@@ -57,18 +61,19 @@ impl Next {
     }
 
     fn print(&self, entries: &[&Entry], held: &Held, now: DateTime<Utc>, output: &mut Output) -> Result<(), Failure> {
-        let coming = coming(entries, now, self.count.into(), |entry| (held.pause(entry, now), held.streak(entry)));
+        let upcoming =
+            upcoming_runs(entries, now, self.count.into(), |entry| (held.pause(entry, now), held.streak(entry)));
         if self.json {
-            return Ok(output.json(&coming)?);
+            return Ok(output.json(&upcoming)?);
         }
-        if !coming.is_empty() {
+        if !upcoming.is_empty() {
             let mut table = Table::new(&[
                 ("AT", Align::Left),
                 ("IN", Align::Left),
                 ("ENTRY", Align::Left),
                 ("SCHEDULE", Align::Left),
             ]);
-            for firing in coming {
+            for firing in upcoming {
                 let wait = TimeDelta::seconds((firing.at - now).num_seconds()).to_std().unwrap_or_default();
                 let wait = humantime::format_duration(wait).to_string();
                 table.row([
@@ -85,9 +90,9 @@ impl Next {
         }
         for entry in entries {
             let Some(streak) = held.streak(entry) else { continue };
-            if let Some(until) = left_alone(entry, streak, now) {
+            if let Some(until) = backed_off_until(entry, streak, now) {
                 let (entry, failures, until) = (&streak.entry, streak.failures, units::moment(until));
-                output.line(format!("{entry}: failed {failures} times in a row; left alone until {until}"))?;
+                output.line(format!("{entry}: failed {failures} times in a row; backed off until {until}"))?;
             }
         }
         let by_hand = entries.iter().filter(|entry| entry.schedule == Schedule::Never);
@@ -99,7 +104,7 @@ impl Next {
     }
 }
 
-/// What the journal knows that keeps entries from firing.
+/// Pauses and failure streaks that prevent scheduled runs, from the journal.
 #[derive(Debug, Default)]
 struct Held {
     pauses: Vec<PauseRecord>,
@@ -107,8 +112,8 @@ struct Held {
 }
 
 impl Held {
-    /// A journal that is not there holds nothing up.
-    async fn of(journal: &Path) -> Result<Self, JournalError> {
+    /// Reads the journal. A missing journal prevents no run.
+    async fn read(journal: &Path) -> Result<Self, JournalError> {
         match Journal::open_existing(journal) {
             Ok(journal) => Ok(Self { pauses: journal.pauses().await?, failures: journal.failure_streaks().await? }),
             Err(JournalError::Missing { .. }) => Ok(Self::default()),
@@ -116,7 +121,7 @@ impl Held {
         }
     }
 
-    /// The pause that lasts.
+    /// Returns the entry's pause that has not ended.
     fn pause(&self, entry: &Entry, now: DateTime<Utc>) -> Option<&PauseRecord> {
         self.pauses.iter().find(|pause| pause.entry == entry.name.as_str() && pause.over(now).is_none())
     }
@@ -126,61 +131,62 @@ impl Held {
     }
 }
 
-/// Until when an entry is left alone for its failures, where that leaves out a firing.
-pub(super) fn left_alone(entry: &Entry, streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let until = left_alone_until(streak, now).filter(|until| *until > now)?;
-    let planned = firings(entry, now).next()?;
+/// Returns the end of an entry's back-off after failures, if the daemon skips at least one scheduled run because of
+/// it.
+pub(super) fn backed_off_until(entry: &Entry, streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let until = backoff_end(streak, now).filter(|until| *until > now)?;
+    let planned = scheduled_runs(entry, now).next()?;
     (planned.scheduled_at <= until).then_some(until)
 }
 
-/// Until when the daemon leaves out the firings of an entry that failed so often; `None` where it does not. A failure in the future was
-/// noted by a clock that was set back since.
-fn left_alone_until(streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+/// Returns the end of the back-off during which the daemon skips the scheduled runs of an entry after failures, or
+/// `None` if there is no back-off. A failure in the future was recorded before the clock was set back.
+fn backoff_end(streak: &FailureStreak, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let wait = TimeDelta::from_std(backoff(streak.failures)).ok()?;
     (wait > TimeDelta::zero() && !streak.got_on).then(|| streak.last.min(now) + wait)
 }
 
-/// The first so many firings after `now`, in the order of their instants, then of the entries' names. What an entry would fire
-/// during its pause, or while it is left alone for its failures, is left out.
-fn coming<'a>(
+/// Returns the first `count` scheduled runs after `now`, ordered by instant, then by entry name. Runs during an
+/// entry's pause or back-off are skipped.
+fn upcoming_runs<'a>(
     entries: &[&Entry],
     now: DateTime<Utc>,
     count: usize,
     held: impl Fn(&Entry) -> (Option<&'a PauseRecord>, Option<&'a FailureStreak>),
-) -> Vec<Coming> {
+) -> Vec<UpcomingRun> {
     let of_entry = |entry: &&Entry| {
         let (pause, streak) = held(entry);
         let paused_until = pause.and_then(|pause| pause.until);
         let is_endless = pause.is_some() && paused_until.is_none();
-        let until = paused_until.max(streak.and_then(|streak| left_alone_until(streak, now)));
-        let fires = firings(entry, now).take_while(move |_| !is_endless);
+        let until = paused_until.max(streak.and_then(|streak| backoff_end(streak, now)));
+        let fires = scheduled_runs(entry, now).take_while(move |_| !is_endless);
         fires
             .filter(move |coming| until.is_none_or(|until| coming.scheduled_at > until))
             .take(count)
             .collect::<Vec<_>>()
     };
-    let mut all: Vec<Coming> = entries.iter().flat_map(of_entry).collect();
+    let mut all: Vec<UpcomingRun> = entries.iter().flat_map(of_entry).collect();
     all.sort();
     all.truncate(count);
     all
 }
 
-/// When an entry fires first after `now` that is not paused, or after its pause, and not left alone for its failures.
-pub(super) fn first(
+/// Returns the first start of an entry after `now`, and after its pause and its back-off.
+pub(super) fn first_upcoming(
     entry: &Entry,
     pause: Option<&PauseRecord>,
     streak: Option<&FailureStreak>,
     now: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
-    coming(&[entry], now, 1, |_| (pause, streak)).first().map(|coming| coming.at)
+    upcoming_runs(&[entry], now, 1, |_| (pause, streak)).first().map(|coming| coming.at)
 }
 
-/// The firings of one entry after `now`.
-fn firings(entry: &Entry, now: DateTime<Utc>) -> impl Iterator<Item = Coming> {
+/// Returns the scheduled runs of one entry after `now`.
+fn scheduled_runs(entry: &Entry, now: DateTime<Utc>) -> impl Iterator<Item = UpcomingRun> {
     let jitter = TimeDelta::from_std(jitter_of(entry.name.as_str(), entry.jitter)).unwrap_or_default();
     let after = move |instant: &DateTime<Utc>| entry.schedule.next_after(*instant, entry.timezone);
-    // One whose instant has passed may still wait for its share of the jitter.
-    std::iter::successors(after(&(now - jitter)), after).map(move |scheduled_at| Coming {
+    // A run whose scheduled instant has passed may still wait for its share of the jitter.
+    std::iter::successors(after(&(now - jitter)), after).map(move |scheduled_at| UpcomingRun {
         at: scheduled_at + jitter,
         entry: entry.name.to_string(),
         scheduled_at,
@@ -217,7 +223,7 @@ sync:
     }
 
     #[test]
-    fn firings_of_all_entries_are_listed_as_they_come() {
+    fn scheduled_runs_of_all_entries_are_listed_in_order() {
         let expected = "\
 AT                    IN        ENTRY    SCHEDULE
 2026-05-10T01:00:00Z  30m       nightly  0 3 * * * Europe/Berlin
@@ -233,7 +239,7 @@ by hand only: hand
     }
 
     #[test]
-    fn what_falls_into_a_pause_is_left_out_and_the_pause_is_told() {
+    fn runs_during_a_pause_are_skipped_and_the_pause_shown() {
         let at = |time: &str| format!("2026-05-{time}:00Z").parse::<DateTime<Utc>>().unwrap();
         let pause =
             |entry: &str, until, ended| PauseRecord { entry: entry.into(), since: at("09T12:00"), until, ended };
@@ -254,21 +260,21 @@ by hand only: hand
 ";
         assert_eq!(printed_with(&pauses, &["nightly", "often", "hand"], 2, false), expected);
         let left = |name| printed_with(&pauses, &[name], 2, false) == printed(&[name], 2, false);
-        assert_eq!(["late", "hand", "often"].map(left), [true, true, false], "a pause that is over changes nothing");
+        assert_eq!(["late", "hand", "often"].map(left), [true, true, false], "an ended pause changes nothing");
     }
 
     #[test]
-    fn what_the_back_off_leaves_out_is_not_listed_and_said() {
+    fn runs_during_back_off_are_skipped_and_the_back_off_shown() {
         let at = |time: &str| format!("2026-05-10T{time}:00Z").parse::<DateTime<Utc>>().unwrap();
         let streak =
             |entry: &str, failures| FailureStreak { entry: entry.into(), failures, last: at("00:15"), got_on: false };
-        // An hour: the firing of nightly at 01:00 is left out, that of often at 06:00 is not.
+        // The back-off lasts an hour. It skips the run of `nightly` at 01:00, and not the run of `often` at 06:00.
         let held =
             Held { pauses: Vec::new(), failures: vec![streak("nightly", 9), streak("often", 9), streak("late", 1)] };
         let expected = "\
 AT                    IN        ENTRY    SCHEDULE
 2026-05-11T01:00:00Z  1day 30m  nightly  0 3 * * * Europe/Berlin
-nightly: failed 9 times in a row; left alone until 2026-05-10T01:15:00Z
+nightly: failed 9 times in a row; backed off until 2026-05-10T01:15:00Z
 ";
         assert_eq!(printed_with(&held, &["nightly"], 1, false), expected);
         assert_eq!(printed_with(&held, &["often"], 1, false), printed(&["often"], 1, false));
@@ -277,12 +283,12 @@ nightly: failed 9 times in a row; left alone until 2026-05-10T01:15:00Z
         assert_eq!(
             printed_with(&held, &["late"], 2, false),
             printed(&["late"], 2, false),
-            "a single failure holds nothing up"
+            "a single failure causes no back-off"
         );
     }
 
     #[test]
-    fn an_entry_runs_later_by_its_share_of_the_jitter() {
+    fn entry_starts_later_by_its_share_of_the_jitter() {
         let json: serde_json::Value = serde_json::from_str(&printed(&["late"], 2, true)).unwrap();
         let jitter = TimeDelta::from_std(jitter_of("late", std::time::Duration::from_secs(3600))).unwrap();
         for (at, day) in [(0, 10), (1, 11)] {

@@ -1,4 +1,4 @@
-//! `transship once [ENTRY…]`: the entries now, each once, then the summary.
+//! Command `transship once [ENTRY…]`: runs the entries once, now, and prints the summary.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use super::{configuration, summary, work};
 use crate::daemon::report_orphaned_intents;
 use crate::journal::Journal;
 
-/// The arguments of `transship once`.
+/// Arguments of `transship once`.
 #[derive(Debug, clap::Args)]
 pub struct Once {
-    /// The entries; all of them by default
+    /// Entries to run; all by default
     #[arg(value_name = "ENTRY")]
     pub entries: Vec<String>,
     /// Print JSON
@@ -34,7 +34,7 @@ impl Once {
         } else {
             reports.iter().try_for_each(|report| summary::print(report, &mut context.output))?;
         }
-        // An interruption may have come before the first entry began.
+        // The interruption may have come before the first run started.
         Ok(if context.interrupted.is_cancelled() { Exit::Interrupted } else { summary::exit(&reports) })
     }
 }

@@ -1,5 +1,5 @@
-//! Opens what the commands without a `sync.yaml` work on: layouts on disk, and repositories with the options that a
-//! configuration has for their registry, if there is one.
+//! Connection to layouts on disk and to repositories, for the commands without a `sync.yaml`. Repositories use the
+//! options that a configuration, if there is one, has for their registry.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -15,27 +15,27 @@ use crate::daemon::{Behalf, Endpoints};
 use crate::oci::RegistryHost;
 use crate::store::Source;
 
-/// How registries are reached by the commands that need no `sync.yaml`.
+/// Connection options of the commands that need no `sync.yaml`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Connection {
-    /// Speak HTTP to this registry, as `plain_http` does in the configuration; may be repeated
+    /// Use plain HTTP for this registry, as `plain_http` does in the configuration; may be repeated
     #[arg(long, value_name = "HOST")]
     pub plain_http: Vec<RegistryHost>,
 }
 
 impl Connection {
-    /// Endpoints by the options of the configuration, where there is one, and these arguments.
+    /// Returns endpoints with the options of the configuration, if there is one, and of these arguments.
     pub(super) fn endpoints(&self, context: &Context) -> Result<Arc<Endpoints>, Failure> {
         Ok(self.endpoints_and_journal(context)?.0)
     }
 
-    /// The same, and the place of the journal: by the configuration, where there is one, else the default. `None` where the environment has
-    /// no place for it.
+    /// Returns the same, and the path of the journal: the configuration's, if there is one, else the default. The
+    /// path is `None` if the environment determines none.
     pub(super) fn endpoints_and_journal(
         &self,
         context: &Context,
     ) -> Result<(Arc<Endpoints>, Option<PathBuf>), Failure> {
-        let (configured, unlisted) = (configured(context)?, configuration::unlisted());
+        let (configured, unlisted) = (load_configuration(context)?, configuration::unlisted_options());
         let (mut options, journal) = match configured {
             Some(config) => (config.registries, Some(config.daemon.journal)),
             None => (BTreeMap::new(), default_journal(&configuration::environment)),
@@ -52,13 +52,16 @@ impl Connection {
     }
 }
 
-/// The configuration that is named or found. One that was not named and may not be read is as good as
-/// none: it can be the daemon's, with secrets that are not for whoever looks at tags.
-fn configured(context: &Context) -> Result<Option<Config>, Failure> {
+/// Returns the configuration that is named or found. A configuration that was found and is unreadable counts as
+/// absent: it may be the daemon's, with secrets that are not meant for a user who lists tags.
+fn load_configuration(context: &Context) -> Result<Option<Config>, Failure> {
     let Some(path) = configuration::find_if_any(&context.global) else { return Ok(None) };
     let may_not = crate::regular_file::open(&path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
     if may_not && context.global.config.is_none() {
-        tracing::warn!(path = %path.display(), "may not be read: registries are asked as if nothing were configured");
+        tracing::warn!(
+            path = %path.display(),
+            "no permission to read the configuration: registries are accessed without it"
+        );
         return Ok(None);
     }
     Ok(Some(configuration::read(&path).map_err(Failure::usage)?))

@@ -1,36 +1,36 @@
-//! Where results go: standard output, as lines, tables or JSON. Logs go to standard error and not through here.
+//! Results on standard output, as lines, tables or JSON. Logs go to standard error and do not pass here.
 
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use super::table::Table;
 
-/// The result of a command on its way out.
+/// Output of a command's results.
 ///
-/// A reader that has gone (`transship history | head`) is no error: the rest is dropped, and the exit code still tells
-/// how the work went.
+/// A reader that has closed its end (`transship history | head`) is not an error. The rest is dropped, and the exit
+/// code still reports the result of the work.
 pub struct Output {
     writer: Box<dyn Write + Send>,
     closed: bool,
 }
 
 impl Output {
-    /// Standard output.
+    /// Returns the output on standard output.
     #[must_use]
     pub fn stdout() -> Self {
-        Self::to(Box::new(BufWriter::new(io::stdout())))
+        Self::new(Box::new(BufWriter::new(io::stdout())))
     }
 
-    /// Anything that can be written to.
+    /// Returns an output on any writer.
     #[must_use]
-    pub fn to(writer: Box<dyn Write + Send>) -> Self {
+    pub fn new(writer: Box<dyn Write + Send>) -> Self {
         Self { writer, closed: false }
     }
 
-    /// Writes one line. Characters that would steer a terminal are shown instead of obeyed.
+    /// Writes one line. Characters that could control a terminal are shown escaped.
     ///
     /// # Errors
-    /// Those of the writer, but for a reader that has gone.
+    /// Errors of the writer, except for a reader that has closed its end.
     pub fn line(&mut self, line: impl fmt::Display) -> io::Result<()> {
         let mut line = printable(&line.to_string());
         line.push('\n');
@@ -55,7 +55,7 @@ impl Output {
         self.raw(&text)
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes unchanged.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -67,7 +67,7 @@ impl Output {
         self.unless_closed(written)
     }
 
-    /// Hands everything over to the system. Called once at the end, and whenever a wait follows.
+    /// Passes all buffered output to the operating system. Called once at the end, and before each wait.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -96,29 +96,30 @@ impl fmt::Debug for Output {
     }
 }
 
-/// Writes why it did not work for the person at the keyboard. A lost standard error is nobody's concern.
-pub(super) fn complain(message: impl fmt::Display) {
+/// Writes an error message to standard error. A lost standard error is ignored.
+pub(super) fn print_error(message: impl fmt::Display) {
     let message = printable(&message.to_string());
     let _ = writeln!(io::stderr(), "{message}");
 }
 
-/// Whether standard error is a terminal, where progress can be drawn.
-pub(super) fn draws() -> bool {
+/// Returns true if standard error is a terminal, on which progress can be drawn.
+pub(super) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// The text with what would steer a terminal escaped (a registry's error message); line breaks stay.
+/// Escapes the characters of a text (such as a registry's error message) that could control a terminal. Keeps line
+/// breaks.
 pub(super) fn printable(text: &str) -> String {
-    let is_shown = |c: char| c == '\n' || !steers(c);
+    let is_shown = |c: char| c == '\n' || !is_unsafe(c);
     if text.chars().all(is_shown) {
         return text.to_owned();
     }
     text.chars().map(|c| if is_shown(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
 }
 
-/// Whether a character would steer a terminal, break a line, hide itself, or turn the order in which others are shown
-/// (Unicode, "Bidirectional Character Types" and "Default_Ignorable_Code_Point").
-pub(super) fn steers(c: char) -> bool {
+/// Returns true if a character can control a terminal, break a line, hide itself, or change the display order of
+/// other characters (Unicode, "Bidirectional Character Types" and "Default_Ignorable_Code_Point").
+pub(super) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
@@ -131,13 +132,13 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Takes what is written and shows it again.
+    /// Writer that returns the written text.
     #[derive(Clone, Default)]
     pub(in super::super) struct Paper(Arc<Mutex<Vec<u8>>>);
 
     impl Paper {
         pub(in super::super) fn output(&self) -> Output {
-            Output::to(Box::new(self.clone()))
+            Output::new(Box::new(self.clone()))
         }
 
         pub(in super::super) fn text(&self) -> String {
@@ -168,16 +169,16 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_gone_is_no_error_and_a_full_disk_is_one() {
-        let mut gone = Output::to(Box::new(Broken(io::ErrorKind::BrokenPipe)));
+    fn closed_reader_is_no_error_and_full_disk_is_one() {
+        let mut gone = Output::new(Box::new(Broken(io::ErrorKind::BrokenPipe)));
         gone.line("x").unwrap();
         gone.flush().unwrap();
-        let mut full = Output::to(Box::new(Broken(io::ErrorKind::StorageFull)));
+        let mut full = Output::new(Box::new(Broken(io::ErrorKind::StorageFull)));
         assert!(full.line("x").is_err());
     }
 
     #[test]
-    fn nothing_steers_the_terminal() {
+    fn terminal_control_characters_are_escaped() {
         let paper = Paper::default();
         paper.output().line("denied\u{1b}[2J\r!\u{202e}\u{2028}\u{9b}").unwrap();
         assert_eq!(paper.text(), "denied\\u{1b}[2J\\r!\\u{202e}\\u{2028}\\u{9b}\n");

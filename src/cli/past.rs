@@ -1,5 +1,5 @@
-//! The journal as the status port's pages ask it. It is opened once more for that, for reading: the pages have a connection and a thread
-//! of their own, and no run waits for them.
+//! Run history for the pages of the status port. The journal is opened a second time for it, for reading. The pages
+//! have their own connection and thread, so that no run waits for them.
 
 use std::time::Duration;
 

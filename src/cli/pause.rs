@@ -1,5 +1,6 @@
-//! `transship pause ENTRY…`: lets entries begin no runs by themselves, until they are resumed or for a time. It only asks the daemon,
-//! which keeps the pause in its journal; `once` and `copy` by hand are not held up.
+//! Command `transship pause ENTRY…`: stops the scheduled runs of entries, until they are resumed or for a limited
+//! time. It only sends a request to the daemon, which keeps the pause in its journal. A pause does not affect the
+//! commands `once` and `copy`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,16 +12,16 @@ use super::start::Context;
 use super::trigger;
 use crate::control::Request;
 
-/// The arguments of `transship pause`.
+/// Arguments of `transship pause`.
 #[derive(Debug, clap::Args)]
 pub struct Pause {
-    /// The entries. A run under way finishes the tags that it is at, and goes on when the pause ends
+    /// Entries to pause. A run in progress finishes its current tags, and resumes when the pause ends
     #[arg(value_name = "ENTRY", required = true)]
     pub entries: Vec<String>,
-    /// For how long, like 2h; by default until `transship resume`
+    /// Length of the pause, such as 2h; by default until `transship resume`
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub lasting: Option<Duration>,
-    /// The control socket; by default where the configuration says, else that of the packaged service
+    /// Control socket; by default the configuration's, else that of the packaged service
     #[arg(long, value_name = "PATH")]
     pub at: Option<PathBuf>,
     /// Print JSON
@@ -30,9 +31,10 @@ pub struct Pause {
 
 impl Pause {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        // One that is too long to be told has no end.
+        // A pause whose end cannot be represented has no end.
         let end = |lasting| Utc::now().checked_add_signed(TimeDelta::from_std(lasting).ok()?);
-        let request = Request::Pause { entries: trigger::once_each(&self.entries), until: self.lasting.and_then(end) };
-        trigger::perform(self.at.as_deref(), request, self.json, trigger::NOBODY, context).await
+        let request =
+            Request::Pause { entries: trigger::deduplicate(&self.entries), until: self.lasting.and_then(end) };
+        trigger::perform(self.at.as_deref(), request, self.json, trigger::NO_DAEMON_REMEDY, context).await
     }
 }

@@ -1,4 +1,5 @@
-//! What `copy`, `tags` and `inspect` take: a repository, or one manifest in it, in a registry or in a layout on disk.
+//! Argument of `copy`, `tags` and `inspect`: a repository, or one manifest in it, in a registry or in a layout on
+//! disk.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,26 +10,26 @@ use crate::oci::{Digest, ManifestRef, Reference, ReferenceError, Repository, Tag
 
 const LAYOUT: &str = "oci-layout:";
 
-/// A repository and, perhaps, a manifest in it.
+/// Repository and, optionally, a manifest in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Where.
+    /// Repository.
     pub home: Home,
-    /// Which manifest; `None` is the repository as a whole.
+    /// Manifest. `None` means the repository as a whole.
     pub manifest: Option<ManifestRef>,
 }
 
-/// Where a repository is.
+/// Location of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Home {
-    /// In a registry.
+    /// Repository in a registry.
     Registry(Repository),
-    /// In an OCI image layout on disk.
+    /// OCI image layout on disk.
     Layout(PathBuf),
 }
 
 impl Home {
-    /// As the configuration has it.
+    /// Returns the endpoint, as the configuration has it.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
         match self {
@@ -38,30 +39,30 @@ impl Home {
     }
 }
 
-/// Why a text is not a [`Place`].
+/// Reason why a text is not a [`Place`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlaceError {
-    /// `oci-layout:` and nothing behind it.
+    /// Nothing follows `oci-layout:`.
     #[error("the path is missing: expected oci-layout:PATH[:TAG][@DIGEST]")]
     NoPath,
-    /// A URL in the place of a layout's path.
+    /// A URL is given as the path of a layout.
     #[error(
-        "a layout is a folder on this machine, and this is a URL: write oci-layout:PATH[:TAG][@DIGEST], or HOST/REPOSITORY"
+        "a layout is a folder on this machine, not a URL: write oci-layout:PATH[:TAG][@DIGEST], or HOST/REPOSITORY"
     )]
     Url,
-    /// Not a reference.
+    /// The text is not a reference.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
-    /// The part behind the layout's path is not a tag.
+    /// The part after the layout's path is not a tag.
     #[error(transparent)]
     Tag(#[from] crate::oci::NameError),
-    /// The part behind the `@` is not a digest.
+    /// The part after the `@` is not a digest.
     #[error(transparent)]
     Digest(#[from] crate::oci::DigestError),
 }
 
-/// `[host/]repository[:tag][@digest]` by Docker's rules, or `oci-layout:PATH[:TAG][@DIGEST]`, where a tag is what
-/// stands behind the last colon that no slash follows.
+/// Parses `[host/]repository[:tag][@digest]` by Docker's rules, or `oci-layout:PATH[:TAG][@DIGEST]`. In a layout, the
+/// tag is the text after the last colon, if no slash follows that colon.
 impl FromStr for Place {
     type Err = PlaceError;
 
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_a_repository_or_a_manifest_in_it() {
+    fn place_is_a_repository_or_a_manifest_in_it() {
         let digest = Digest::of(b"x");
         for (text, printed) in [
             ("ubuntu".to_owned(), "docker.io/library/ubuntu".to_owned()),
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_place_is_refused() {
+    fn invalid_place_is_refused_with_a_reason() {
         let message = |text: &str| text.parse::<Place>().unwrap_err().to_string();
         assert_eq!(message("oci-layout:"), "the path is missing: expected oci-layout:PATH[:TAG][@DIGEST]");
         assert!(message("oci-layout:m@sha256:1").starts_with(r#""sha256:1" is not a digest"#));

@@ -1,4 +1,4 @@
-//! `transship plan [ENTRY…]`: what a run would change. Changes nothing.
+//! Command `transship plan [ENTRY…]`: prints the changes that a run would make. It changes nothing.
 
 use std::io;
 
@@ -12,16 +12,16 @@ use super::{configuration, units, work};
 use crate::daemon::{EntryPreview, TagOutcome, TagPreview, preview};
 use crate::plan::Action;
 
-/// The arguments of `transship plan`.
+/// Arguments of `transship plan`.
 #[derive(Debug, clap::Args)]
 pub struct Plan {
-    /// The entries; all of them by default
+    /// Entries to plan; all by default
     #[arg(value_name = "ENTRY")]
     pub entries: Vec<String>,
-    /// Say of every tag why it is in or out
+    /// Show for every tag why it is in or out
     #[arg(long)]
     pub explain: bool,
-    /// End with 3 where changes are pending, with 4 where a rule holds all that would change
+    /// Exit with 3 if changes are pending, with 4 if a rule holds all pending changes
     #[arg(long)]
     pub exit_code: bool,
     /// Print JSON
@@ -34,7 +34,7 @@ impl Plan {
         let config = configuration::load(&context.global)?;
         configuration::warn(&config);
         let errands = work::errands(&config, &self.entries)?;
-        // Without the journal: a plan needs no right to write it.
+        // A plan does not open the journal, so that it needs no permission to write it.
         let engine = work::engine(&config, None);
         let asked = stream::iter(&errands).map(|errand| preview(&engine, errand));
         let previews: Vec<EntryPreview> = asked.buffered(config.daemon.entries_at_once).collect().await;
@@ -47,17 +47,17 @@ impl Plan {
     }
 }
 
-/// Prints one plan for people.
+/// Prints one plan as text.
 fn print(preview: &EntryPreview, explain: bool, output: &mut Output) -> io::Result<()> {
     output.line(headline(preview))?;
     let changes: Vec<&TagPreview> = tags(preview).filter(|tag| is_pending(tag)).collect();
     if !changes.is_empty() {
-        for line in table_of(&changes).lines() {
+        for line in changes_table(&changes).lines() {
             output.line(format!("  {line}"))?;
         }
     }
-    for trouble in tags(preview).filter_map(trouble) {
-        output.line(format!("  {trouble}"))?;
+    for problem in tags(preview).filter_map(problem_line) {
+        output.line(format!("  {problem}"))?;
     }
     for pair in preview.pairs.iter().filter(|_| explain) {
         for verdict in &pair.verdicts {
@@ -72,7 +72,8 @@ fn print(preview: &EntryPreview, explain: bool, output: &mut Output) -> io::Resu
     preview.problems.iter().try_for_each(|problem| output.line(format!("  failed: {problem}")))
 }
 
-/// The exit code of some plans. `pending` is `--exit-code`: only then are changes more than information.
+/// Returns the exit code for some plans. `pending` is `--exit-code`. Pending changes affect the code only if it is
+/// set.
 fn exit(previews: &[EntryPreview], pending: bool) -> Exit {
     let is_held = |tag: &TagPreview| matches!(tag.action, Some(Action::Refuse { .. }));
     if previews.iter().any(EntryPreview::has_failures) {
@@ -95,7 +96,7 @@ fn is_pending(tag: &TagPreview) -> bool {
 }
 
 fn headline(preview: &EntryPreview) -> String {
-    let count = |word: &str| tags(preview).filter(|tag| told(tag) == word).count();
+    let count = |word: &str| tags(preview).filter(|tag| action_word(tag) == word).count();
     let counted = ["to copy", "to replace", "to keep", "refused", "failed"].map(|word| (count(word), word));
     let shown = counted.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     let counts = shown.collect::<Vec<_>>().join(", ");
@@ -110,7 +111,7 @@ fn headline(preview: &EntryPreview) -> String {
     format!("{entry}: {counts}")
 }
 
-fn table_of(changes: &[&TagPreview]) -> Table {
+fn changes_table(changes: &[&TagPreview]) -> Table {
     let mut table = Table::new(&[
         ("TAG", Align::Left),
         ("ACTION", Align::Left),
@@ -127,14 +128,14 @@ fn table_of(changes: &[&TagPreview]) -> Table {
             }
             _ => ("copy".to_owned(), String::new()),
         };
-        table.row([shortly_named(tag), action, now, then, tag.target.clone()]);
+        table.row([short_name(tag), action, now, then, tag.target.clone()]);
     }
     table
 }
 
-/// What would not be done, and why.
-fn trouble(tag: &TagPreview) -> Option<String> {
-    let (what, target) = (named(tag), &tag.target);
+/// Returns a line for a tag that would not be synced, with the reason.
+fn problem_line(tag: &TagPreview) -> Option<String> {
+    let (what, target) = (tag_or_digest(tag), &tag.target);
     if let Some(Action::Refuse { reason }) = &tag.action {
         return Some(format!("refused {what} at {target}: {reason}"));
     }
@@ -149,7 +150,7 @@ fn trouble(tag: &TagPreview) -> Option<String> {
     }
 }
 
-fn named(tag: &TagPreview) -> String {
+fn tag_or_digest(tag: &TagPreview) -> String {
     match (&tag.tag, tag.source_digest.or(tag.digest)) {
         (Some(tag), _) => tag.to_string(),
         (None, Some(digest)) => format!("@{}", digest.short()),
@@ -157,7 +158,7 @@ fn named(tag: &TagPreview) -> String {
     }
 }
 
-fn told(tag: &TagPreview) -> &'static str {
+fn action_word(tag: &TagPreview) -> &'static str {
     match &tag.action {
         Some(Action::Copy) => "to copy",
         Some(Action::Replace { .. } | Action::ReplaceKeeping { .. }) => "to replace",
@@ -167,9 +168,9 @@ fn told(tag: &TagPreview) -> &'static str {
     }
 }
 
-/// As [`named`], for a table.
-fn shortly_named(tag: &TagPreview) -> String {
-    tag.tag.as_ref().map_or_else(|| named(tag), units::tag_name)
+/// Returns the same as [`tag_or_digest`], shortened for a table.
+fn short_name(tag: &TagPreview) -> String {
+    tag.tag.as_ref().map_or_else(|| tag_or_digest(tag), units::tag_name)
 }
 
 #[cfg(test)]
@@ -205,14 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_without_changes_is_one_line_and_exit_0() {
+    fn plan_without_changes_is_one_line_and_exit_0() {
         let plan = plan(vec![planned("v1", Action::Keep)]);
         assert_eq!(printed(&plan, false), "a: nothing to change (1 to keep)\n");
         assert_eq!(exit(&[plan], true), Exit::Ok);
     }
 
     #[test]
-    fn changes_show_both_digests_and_end_with_3_only_when_asked() {
+    fn changes_show_both_digests_and_exit_with_3_on_request() {
         let previous = Digest::of(b"old");
         let plan = plan(vec![planned("v1", Action::Copy), planned("v2", Action::Replace { previous })]);
         let (v1, v2) = (Digest::of(b"v1").short(), Digest::of(b"v2").short());
@@ -226,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn every_verdict_is_explained_with_its_reason() {
+    fn explain_shows_every_verdict_with_its_reason() {
         let expected = "a: nothing to change (no tags)\n  out: h/a:v1-rc1: excluded by \"*-rc*\"\n  \
                         out: h/a:-x: not a tag by the specification\n";
         assert_eq!(printed(&plan(vec![]), true), expected);
     }
 
     #[test]
-    fn what_a_rule_holds_ends_with_4_and_what_cannot_be_found_out_with_1() {
+    fn held_changes_exit_with_4_and_failures_with_1() {
         let mut plan = plan(vec![planned("v1", Action::Refuse { reason: "never".into() })]);
         assert_eq!(printed(&plan, false), "a: 1 refused\n  refused v1 at t/a: never\n");
         assert_eq!(exit(std::slice::from_ref(&plan), true), Exit::Held);
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_that_two_entries_claim_is_told_with_both_names() {
+    fn tag_claimed_by_two_entries_is_shown_with_both_names() {
         let failure = Some(TagOutcome::Contested { entries: vec!["a".into(), "b".into()] });
         let plan = plan(vec![TagPreview { action: None, failure, ..planned("v1", Action::Copy) }]);
         let expected = "a: 1 failed\n  failed v1 at t/a: the entries a and b claim it for different sources\n";

@@ -1,4 +1,4 @@
-//! Progress of transfers on a terminal: one bar for each blob on its way, and the sum of all.
+//! Progress of transfers on a terminal: one bar for each blob in flight, and the total.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,12 +9,12 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::units;
 use crate::copy::event::{Event, Transfer};
 
-/// How many transfers have a bar of their own; the sum counts the others.
+/// Largest number of transfers with a bar. The total counts the other transfers.
 const BARS: usize = 8;
-/// How often the bars are drawn anew.
+/// Interval between two updates of the bars.
 pub(super) const REFRESH: Duration = Duration::from_millis(100);
 
-/// The bars of a run. Elsewhere than on a terminal it only counts.
+/// Progress bars of a run. Without a terminal, this type only counts bytes.
 #[derive(Debug)]
 pub struct Progress {
     bars: MultiProgress,
@@ -28,7 +28,7 @@ impl Progress {
     /// Shows progress in `bars` if standard error is a terminal.
     #[must_use]
     pub fn new(bars: MultiProgress) -> Self {
-        if super::output::draws() {
+        if super::output::stderr_is_terminal() {
             bars.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         }
         let sum =
@@ -36,7 +36,7 @@ impl Progress {
         Self { bars, sum, moving: Vec::new(), finished: AtomicU64::new(0) }
     }
 
-    /// Takes in what happened.
+    /// Applies an event.
     pub fn event(&mut self, event: &Event) {
         match event {
             Event::TransferStarted(transfer) => {
@@ -49,7 +49,7 @@ impl Progress {
         }
     }
 
-    /// Draws how far the transfers are; to be called every `REFRESH`.
+    /// Draws the state of the transfers. The caller calls it every [`REFRESH`].
     pub fn refresh(&self) {
         for (transfer, bar) in &self.moving {
             if let Some(bar) = bar {
@@ -60,14 +60,14 @@ impl Progress {
         self.sum.set_message(self.rest());
     }
 
-    /// Bytes sent so far, those of failed transfers included.
+    /// Returns the number of bytes sent so far, including those of failed transfers.
     #[must_use]
     pub fn sent(&self) -> u64 {
         let moving: u64 = self.moving.iter().map(|(transfer, _)| transfer.sent()).sum();
         self.finished.load(Ordering::Relaxed) + moving
     }
 
-    /// Takes the bars away.
+    /// Removes all bars.
     pub fn end_all(&mut self) {
         for (_, bar) in self.moving.drain(..) {
             bar.inspect(ProgressBar::finish_and_clear);
@@ -80,7 +80,7 @@ impl Progress {
     }
 
     fn bar(&self, transfer: &Transfer) -> ProgressBar {
-        // Without its bar a line takes 65 columns: it does not wrap where there are 80.
+        // Without its bar, a line takes 65 columns, so that it does not wrap on a terminal of 80 columns.
         let template = "  {prefix} {wide_bar} {percent:>3}% {total_bytes:>10} {bytes_per_sec:>12}";
         let bar = ProgressBar::new(transfer.size).with_style(style(template));
         bar.set_prefix(format!("{} {}", transfer.digest.short(), shortened(&transfer.target)));
@@ -98,7 +98,7 @@ impl Progress {
         self.show_next();
     }
 
-    /// Gives the bar that became free to a transfer that has none.
+    /// Assigns the freed bar to a transfer that has none.
     fn show_next(&mut self) {
         if let Some(at) = self.moving.iter().position(|(_, bar)| bar.is_none()) {
             let bar = self.bar(&self.moving[at].0);
@@ -117,11 +117,11 @@ impl Progress {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // The templates are ours; a broken one would show itself in the tests as a plain bar.
+    // The templates are constants. A broken one would show in the tests as a plain bar.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
-/// The last part of a place, where it is long.
+/// Returns the last part of a long place, or the padded text of a short one.
 fn shortened(place: &str) -> String {
     const WIDTH: usize = 20;
     let length = place.chars().count();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_counted_while_and_after_they_move() {
+    fn bytes_are_counted_during_and_after_transfers() {
         let mut progress = Progress::new(MultiProgress::with_draw_target(ProgressDrawTarget::hidden()));
         let (one, two) = (transfer("one"), transfer("two"));
         progress.event(&Event::TransferStarted(one.clone()));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn more_transfers_than_bars_are_counted_and_shown_in_turn() {
+    fn transfers_beyond_the_bars_are_counted_and_shown_later() {
         let mut progress = Progress::new(MultiProgress::with_draw_target(ProgressDrawTarget::hidden()));
         let transfers: Vec<_> = (0..BARS + 2).map(|at| transfer(&at.to_string())).collect();
         for transfer in &transfers {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_place_keeps_its_end() {
+    fn long_place_keeps_its_end() {
         let long = "prod.example.com/a/very/long/repository/name/indeed";
         assert_eq!(shortened(long), "…ository/name/indeed");
         assert_eq!(shortened("t/x").len(), 20);

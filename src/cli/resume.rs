@@ -1,4 +1,5 @@
-//! `transship resume ENTRY…`: ends the pauses of entries. It only asks the daemon; it starts no run by itself.
+//! Command `transship resume ENTRY…`: ends the pauses of entries. It only sends a request to the daemon and starts no
+//! run.
 
 use std::path::PathBuf;
 
@@ -7,13 +8,13 @@ use super::start::Context;
 use super::trigger;
 use crate::control::Request;
 
-/// The arguments of `transship resume`.
+/// Arguments of `transship resume`.
 #[derive(Debug, clap::Args)]
 pub struct Resume {
-    /// The entries. What they would have begun during the pause is not made up for
+    /// Entries to resume. Scheduled runs during the pause are not caught up
     #[arg(value_name = "ENTRY", required = true)]
     pub entries: Vec<String>,
-    /// The control socket; by default where the configuration says, else that of the packaged service
+    /// Control socket; by default the configuration's, else that of the packaged service
     #[arg(long, value_name = "PATH")]
     pub at: Option<PathBuf>,
     /// Print JSON
@@ -23,7 +24,7 @@ pub struct Resume {
 
 impl Resume {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let request = Request::Resume { entries: trigger::once_each(&self.entries) };
-        trigger::perform(self.at.as_deref(), request, self.json, trigger::NOBODY, context).await
+        let request = Request::Resume { entries: trigger::deduplicate(&self.entries) };
+        trigger::perform(self.at.as_deref(), request, self.json, trigger::NO_DAEMON_REMEDY, context).await
     }
 }

@@ -1,4 +1,5 @@
-//! `transship run`: the daemon. Binds, opens and listens here; the work is `daemon::serve`.
+//! Command `transship run`: starts the daemon. This file binds ports, opens the journal and listens. The work is in
+//! `daemon::serve`.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::journal::Journal;
 use crate::listen::{Listener, serve_events, serve_routes};
 use crate::status::{HEALTH_CHECKS, Metrics, Port, Snapshot};
 
-/// The arguments of `transship run`: none.
+/// Arguments of `transship run`: none.
 #[derive(Debug, clap::Args)]
 pub struct Run {}
 
@@ -57,13 +58,13 @@ impl Run {
             environment: Box::new(configuration::environment),
             snapshots,
             metrics,
-            reload: hang_ups()?,
+            reload: sighup_stream()?,
             commands,
             in_force,
             shutdown: context.interrupted.clone(),
         };
         let served = daemon::serve(setup).await;
-        // The port answers while runs are drained: a health check must not restart what is about to end.
+        // The port answers while the runs finish, because a health check must not restart a daemon that is ending.
         answered.cancel();
         for task in [answering, listening, taking].into_iter().flatten() {
             let _ = task.await;
@@ -72,7 +73,7 @@ impl Run {
     }
 }
 
-/// Binds a port, if there is to be one.
+/// Binds a port, unless the configuration turns it off.
 async fn listen(place: &StatusPort, what: &str, key: &str) -> Result<Option<Listener>, Failure> {
     let bound = match place {
         StatusPort::Off => return Ok(None),
@@ -80,7 +81,7 @@ async fn listen(place: &StatusPort, what: &str, key: &str) -> Result<Option<List
         StatusPort::Unix(path) => Listener::unix(path).await,
     };
     let listener = bound.with_context(|| format!("{what} {place} cannot be opened ({key})"))?;
-    // Port 0 takes a free one: whoever asked for it finds it here.
+    // Port 0 takes a free port. The log line tells the operator which one.
     match listener.address() {
         Some(address) => tracing::info!(%address, "{what} answers"),
         None => tracing::info!(%place, "{what} answers"),
@@ -88,8 +89,8 @@ async fn listen(place: &StatusPort, what: &str, key: &str) -> Result<Option<List
     Ok(Some(listener))
 }
 
-/// A value for each SIGHUP. Several at once are one.
-fn hang_ups() -> std::io::Result<mpsc::Receiver<()>> {
+/// Returns a stream with a value for each SIGHUP. Several signals at once count as one.
+fn sighup_stream() -> std::io::Result<mpsc::Receiver<()>> {
     let mut signals = signal(SignalKind::hangup())?;
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {

@@ -1,23 +1,24 @@
-//! `transship schema`: the JSON Schema of `sync.yaml`, by which editors complete and check it, that of `/status`, or that of a
-//! notification. It changes nothing and reads no file.
+//! Command `transship schema`: prints the JSON Schema of `sync.yaml` (for completion and checks in editors), of
+//! `/status`, or of a notification. It changes nothing and reads no file.
 
 use clap::ValueEnum;
 
 use super::exit::{Exit, Failure};
 use super::start::Context;
 
-/// The JSON Schema of a notification's body, as it stands in the documents.
+/// JSON Schema of a notification's body, as the documentation contains it.
 const NOTIFICATION: &str = include_str!("../../docs/notification.schema.json");
 
-/// The arguments of `transship schema`.
+/// Arguments of `transship schema`.
 #[derive(Debug, clap::Args)]
 pub struct Schema {
-    /// Of what: the configuration, what the status port answers at /status, or the body of a notification
+    /// Subject of the schema: the configuration, the response of the status port at /status, or the body of a
+    /// notification
     #[arg(value_enum, default_value_t, hide_default_value = true)]
     pub of: Of,
 }
 
-/// What there is a schema of.
+/// Subjects for which there is a schema.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub enum Of {
     /// `sync.yaml`
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schema_of_a_notification_is_the_documents() {
+    fn printed_notification_schema_equals_the_documented_one() {
         let paper = Paper::default();
         let mut context = Context { output: paper.output(), ..super::super::start::tests::context() };
         Schema { of: Of::Notification }.perform(&mut context).unwrap();

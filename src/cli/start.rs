@@ -1,4 +1,5 @@
-//! From the arguments of the process to its exit code: logging, the runtime, signals, and the one command.
+//! Start of the program: from the arguments of the process to its exit code, with logging, the runtime, signals, and
+//! one command.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -14,29 +15,30 @@ use super::exit::{Exit, Failure};
 use super::logging;
 use super::output::{self, Output};
 
-/// How long a thread for blocking calls (names, files) stays idle before it ends. Idle threads take turns: within tokio's own 10 s a
-/// steady load wakes each of them once, so that as many stayed for ever as had ever been busy at one instant.
+/// Idle time after which a thread for blocking calls (name resolution, files) ends. Idle threads take turns. Within
+/// tokio's own 10 s, a steady load wakes each of them once, so that as many threads would stay for ever as were ever
+/// busy at one instant.
 const IDLE_THREAD: Duration = Duration::from_secs(1);
 
-/// What a command works with.
+/// Environment of a command.
 #[derive(Debug)]
 pub(super) struct Context {
-    /// What every command takes.
+    /// Arguments of every command.
     pub(super) global: Global,
-    /// Where the result goes.
+    /// Output of the result.
     pub(super) output: Output,
-    /// Where progress is drawn; hidden until a command shows it.
+    /// Progress bars, hidden until a command shows them.
     pub(super) bars: MultiProgress,
-    /// Cancelled by SIGINT and SIGTERM.
+    /// Token that SIGINT and SIGTERM cancel.
     pub(super) interrupted: CancellationToken,
 }
 
-/// Runs the program with these arguments, the first being its name.
+/// Runs the program with these arguments. The first argument is its name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version are asked for, all else is a mistake. A reader that has gone is none.
+            // The user requested help or the version. Anything else is a mistake. A closed reader is not an error.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
         }
@@ -44,7 +46,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match start(arguments) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            output::complain(&failure);
+            output::print_error(&failure);
             failure.exit().into()
         }
     }
@@ -62,17 +64,18 @@ fn start(arguments: Arguments) -> Result<Exit, Failure> {
         context.output.flush()?;
         exit
     });
-    // A blocking thread (a slow disk) does not keep the process.
+    // A blocking thread (on a slow disk) does not delay the end of the process.
     runtime.shutdown_background();
     exit
 }
 
 impl Command {
-    /// What is logged unless TRANSSHIP_LOG says otherwise. On a terminal the bars and the summary tell of the work.
+    /// Returns the log level that applies unless TRANSSHIP_LOG is set. On a terminal, the progress bars and the
+    /// summary report the work.
     fn log_level(&self) -> Level {
         match self {
             Self::Run(_) => Level::INFO,
-            Self::Once(_) | Self::Copy(_) if !output::draws() => Level::INFO,
+            Self::Once(_) | Self::Copy(_) if !output::stderr_is_terminal() => Level::INFO,
             _ => Level::WARN,
         }
     }
@@ -115,7 +118,7 @@ async fn unless_interrupted(
     }
 }
 
-/// The first SIGINT or SIGTERM asks the command to end, the second ends the process.
+/// Listens for SIGINT and SIGTERM. The first signal asks the command to end, the second ends the process.
 fn listen_for_signals(interrupted: CancellationToken) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -127,7 +130,7 @@ fn listen_for_signals(interrupted: CancellationToken) -> std::io::Result<()> {
                 _ = terminate.recv() => {}
             }
             if interrupted.is_cancelled() {
-                tracing::warn!("asked to end a second time: what is under way is dropped");
+                tracing::warn!("received a second signal: work in progress is dropped");
                 std::process::exit(Exit::Interrupted as i32);
             }
             interrupted.cancel();
@@ -140,18 +143,18 @@ fn listen_for_signals(interrupted: CancellationToken) -> std::io::Result<()> {
 pub(super) mod tests {
     use super::*;
 
-    /// A context without configuration, that prints to nowhere.
+    /// Returns a context without configuration that discards its output.
     pub(in super::super) fn context() -> Context {
         Context {
             global: Global { config: None, log_format: logging::LogFormat::Auto },
-            output: Output::to(Box::new(std::io::sink())),
+            output: Output::new(Box::new(std::io::sink())),
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
             interrupted: CancellationToken::new(),
         }
     }
 
     #[tokio::test]
-    async fn an_interruption_ends_a_command_that_waits() {
+    async fn interruption_ends_a_waiting_command() {
         let interrupted = CancellationToken::new();
         interrupted.cancel();
         let exit = unless_interrupted(&interrupted, std::future::pending()).await;

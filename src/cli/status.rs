@@ -1,4 +1,5 @@
-//! `transship status`: what the daemon is doing, asked at its status port, else the journal's last word.
+//! Command `transship status`: prints the daemon's state from its status port, or else the offline status from the
+//! journal.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use secrecy::ExposeSecret as _;
 
 use super::exit::{Exit, Failure};
 use super::last_word::LastWord;
-use super::output::{Output, complain};
+use super::output::{Output, print_error};
 use super::start::Context;
 use super::table::{Align, Table};
 use super::{configuration, units};
@@ -23,16 +24,16 @@ use crate::status::{
     EntryState, FailedRun, HEALTHY_WITHIN, LimitsState, Quota, RegistryState, RunningState, Snapshot, TransferState,
 };
 
-/// How long the daemon may take to answer.
+/// Time limit for the daemon's response.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// The arguments of `transship status`.
+/// Arguments of `transship status`.
 #[derive(Debug, clap::Args)]
 pub struct Status {
-    /// Where the status port is, ADDRESS:PORT or unix:PATH; by default where the configuration says
+    /// Place of the status port, ADDRESS:PORT or unix:PATH; by default the configuration's
     #[arg(long, value_name = "PLACE", value_parser = status_port)]
     pub at: Option<StatusPort>,
-    /// With --at, where the port asks for a token: the file that holds it
+    /// With --at, if the port requires a token: the file that holds it
     #[arg(long, value_name = "FILE", requires = "at")]
     pub token_file: Option<PathBuf>,
     /// Print JSON
@@ -47,18 +48,18 @@ fn status_port(text: &str) -> Result<StatusPort, String> {
     }
 }
 
-/// Asks the daemon, with the token that it may want.
-async fn ask(port: &StatusPort, token: Option<&Secret>) -> Result<Snapshot, anyhow::Error> {
-    // The token is for whom it was asked for, and for nobody who is named in an answer.
+/// Requests the status from the daemon, with a token if the port requires one.
+async fn request_status(port: &StatusPort, token: Option<&Secret>) -> Result<Snapshot, anyhow::Error> {
+    // The token is meant for this daemon only, so redirects are not followed.
     let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(ANSWER_WITHIN);
     let (client, url) = match port {
-        StatusPort::Tcp(address) => (client, format!("http://{}/status", reached(*address))),
+        StatusPort::Tcp(address) => (client, format!("http://{}/status", address_to_connect(*address))),
         StatusPort::Unix(path) => (client.unix_socket(path.clone()), "http://localhost/status".to_owned()),
         StatusPort::Off => return Err(anyhow!("the configuration says `status: off`")),
     };
-    // The innermost cause tells a person most: the rest says that a request failed.
+    // The innermost cause is the most useful to a person. The outer ones only say that a request failed.
     let silent = |error: reqwest::Error| {
-        let hangs = if error.is_timeout() { "; `systemctl status transship` and its log tell more" } else { "" };
+        let hangs = if error.is_timeout() { "; see `systemctl status transship` and its log" } else { "" };
         anyhow!("no daemon answers at {port}: {}{hangs}", anyhow::Error::from(error).root_cause())
     };
     let mut request = client.build()?.get(url);
@@ -68,21 +69,21 @@ async fn ask(port: &StatusPort, token: Option<&Secret>) -> Result<Snapshot, anyh
     }
     let answer = request.send().await.map_err(silent)?;
     if answer.status() == StatusCode::UNAUTHORIZED {
-        return Err(anyhow!("the daemon at {port} refuses {}", refused(token)));
+        return Err(anyhow!("the daemon at {port} refuses {}", token_refusal(token)));
     }
     let answer = answer.error_for_status().map_err(silent)?;
-    // Another version may have a shape of its own: that is said rather than half understood.
+    // Another version may have another format. The error says so, and the response is not read further.
     let body: serde_json::Value = answer.json().await.map_err(silent)?;
     match body["version"].as_u64() {
         Some(version) if version == u64::from(Snapshot::VERSION) => Ok(serde_json::from_value(body)?),
-        version => {
-            Err(anyhow!("the daemon at {port} tells its status in version {version:?}, which this program cannot read"))
-        }
+        version => Err(anyhow!(
+            "the daemon at {port} reports its status in version {version:?}, which this program cannot read"
+        )),
     }
 }
 
-/// An address that stands for all of this machine's is asked at its own loopback.
-fn reached(address: SocketAddr) -> SocketAddr {
+/// Returns the address to connect to: the loopback address in place of an unspecified one.
+fn address_to_connect(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -91,21 +92,21 @@ fn reached(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-fn refused(token: Option<&Secret>) -> &'static str {
+fn token_refusal(token: Option<&Secret>) -> &'static str {
     match token {
-        None => "to answer without its token: name the file that holds it by --token-file",
-        Some(_) => "this token: it goes by the one of daemon.status in its sync.yaml",
+        None => "a request without its token: name the file that holds it with --token-file",
+        Some(_) => "this token: it expects the token of daemon.status in its sync.yaml",
     }
 }
 
-/// Prints a snapshot for people.
+/// Prints a snapshot as text.
 fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::io::Result<()> {
     let up = units::between(snapshot.started, now);
     let ready = if snapshot.obstacles().is_empty() { "ready" } else { "not ready" };
     output.line(format!("running for {up}, {ready}"))?;
-    if let Some(stuck) = stuck(snapshot, now) {
-        let turned = humantime::format_duration(Duration::from_secs(stuck.as_secs()));
-        output.line(format!("  not healthy: the loop last turned {turned} ago"))?;
+    if let Some(stuck) = stalled_for(snapshot, now) {
+        let iterated = humantime::format_duration(Duration::from_secs(stuck.as_secs()));
+        output.line(format!("  not healthy: the loop last iterated {iterated} ago"))?;
     }
     for obstacle in snapshot.obstacles() {
         output.line(format!("  {obstacle}"))?;
@@ -114,7 +115,7 @@ fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::i
         output.line(format!("configuration {} read {}", snapshot.configuration.path, units::moment(loaded)))?;
     }
     if let Some(problem) = &snapshot.configuration.problem {
-        output.line(format!("the last edit was refused, the configuration before it goes on:\n{problem}"))?;
+        output.line(format!("the last edit was refused, the previous configuration stays active:\n{problem}"))?;
     }
     if let Some(setback) = &snapshot.clock_set_back {
         let (by, noticed) = (Duration::from_secs(setback.seconds), units::moment(setback.noticed));
@@ -133,10 +134,10 @@ fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::i
         output.line(format!("{of_entry}warning: {warning}"))?;
     }
     for waiting in &snapshot.waiting {
-        output.line(format!("{}: waits for a place since {}", waiting.entry, units::moment(waiting.since)))?;
+        output.line(format!("{}: waits for a slot since {}", waiting.entry, units::moment(waiting.since)))?;
     }
     for registry in &snapshot.registries {
-        if let Some(held_up) = held_up(registry, now) {
+        if let Some(held_up) = throttling(registry, now) {
             output.line(held_up)?;
         }
     }
@@ -158,30 +159,30 @@ fn print(snapshot: &Snapshot, now: DateTime<Utc>, output: &mut Output) -> std::i
     Ok(())
 }
 
-/// How long the daemon's loop has not turned, where that is too long.
-fn stuck(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Duration> {
+/// Returns the time since the last iteration of the daemon's loop, if it is too long.
+fn stalled_for(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Duration> {
     (now - snapshot.loop_turned_at).to_std().ok().filter(|silent| *silent > HEALTHY_WITHIN)
 }
 
-/// `api: source: listing tags: denied (3 times in a row; left alone until 2026-11-21T03:08:00Z)`.
-pub(super) fn last_error(entry: &str, error: &str, failures: u32, left_alone: Option<DateTime<Utc>>) -> String {
-    let until = left_alone.map(|until| format!("; left alone until {}", units::moment(until))).unwrap_or_default();
+/// Returns a line such as `api: source: listing tags: denied (3 times in a row; backed off until
+/// 2026-11-21T03:08:00Z)`.
+pub(super) fn last_error(entry: &str, error: &str, failures: u32, backed_off: Option<DateTime<Utc>>) -> String {
+    let until = backed_off.map(|until| format!("; backed off until {}", units::moment(until))).unwrap_or_default();
     let again = if failures > 1 { format!(" ({failures} times in a row{until})") } else { String::new() };
     format!("{entry}: {error}{again}")
 }
 
-/// A registry that is asked for nothing, or for less than it may be, for a while.
-fn held_up(registry: &RegistryState, now: DateTime<Utc>) -> Option<String> {
+/// Returns a line about a registry that is paused, or that gets fewer concurrent requests than its limit, after
+/// throttling.
+fn throttling(registry: &RegistryState, now: DateTime<Utc>) -> Option<String> {
     let (name, limits) = (&registry.registry, &registry.limits);
     if let Some(until) = registry.paused_until.filter(|until| *until > now) {
-        return Some(format!("{name}: asks for patience until {}", units::moment(until)));
+        return Some(format!("{name}: throttled until {}", units::moment(until)));
     }
     let slowed = limits.concurrent < limits.concurrent_at_most;
     slowed.then(|| {
         let LimitsState { concurrent, concurrent_at_most, .. } = limits;
-        format!(
-            "{name}: asked for patience, so {concurrent} instead of {concurrent_at_most} requests are in flight at most"
-        )
+        format!("{name}: throttled, at most {concurrent} instead of {concurrent_at_most} requests are in flight")
     })
 }
 
@@ -200,13 +201,14 @@ fn failures(failures: &[FailedRun]) -> Table {
     table
 }
 
-/// `docker.io as mirror-bot: 76 of 200 pulls left in 6h, 20 kept back (told 2026-11-21T09:00:00Z)`.
+/// Returns a line such as `docker.io as mirror-bot: 76 of 200 pulls left in 6h, 20 reserved (reported
+/// 2026-11-21T09:00:00Z)`.
 fn pulls_left(quota: &Quota) -> String {
     let Quota { registry, identity, limit, window_seconds, remaining, kept, told } = quota;
     let window = humantime::format_duration(Duration::from_secs(*window_seconds));
-    let kept = if *kept > 0 { format!(", {kept} kept back") } else { String::new() };
+    let kept = if *kept > 0 { format!(", {kept} reserved") } else { String::new() };
     let told = units::moment(*told);
-    format!("{registry} as {identity}: {remaining} of {limit} pulls left in {window}{kept} (told {told})")
+    format!("{registry} as {identity}: {remaining} of {limit} pulls left in {window}{kept} (reported {told})")
 }
 
 fn entries(entries: &[EntryState]) -> Table {
@@ -225,7 +227,7 @@ fn entries(entries: &[EntryState]) -> Table {
         let next = match (entry.next_firing, entry.postponed_until) {
             (Some(next), Some(until)) if next == until => format!("{} for tags that wait", units::moment(next)),
             (Some(next), _) => units::moment(next),
-            (None, _) => not_by_itself(entry),
+            (None, _) => no_next_run(entry),
         };
         let (ended, outcome, tags) = match &entry.last_run {
             Some(run) => (units::moment(run.ended), run.outcome.clone(), run.counts.to_string()),
@@ -236,7 +238,7 @@ fn entries(entries: &[EntryState]) -> Table {
     table
 }
 
-/// `running since 2026-11-21T03:00:00Z, 3 of 5 tags, 12.3 MiB`.
+/// Returns the state of a run, such as `running since 2026-11-21T03:00:00Z, 3 of 5 tags, 12.3 MiB`.
 fn progress(run: &RunningState) -> String {
     let TagCounts { copied, kept, refused, postponed, failed } = run.counts;
     let done = copied + kept + refused + postponed + failed;
@@ -245,8 +247,8 @@ fn progress(run: &RunningState) -> String {
     format!("running since {}{tags}{sent}", units::moment(run.since))
 }
 
-/// Why an entry has no next run.
-fn not_by_itself(entry: &EntryState) -> String {
+/// Returns the reason why an entry has no next run.
+fn no_next_run(entry: &EntryState) -> String {
     entry.paused_since.map_or_else(|| "by hand only".to_owned(), |since| units::pause(since, entry.paused_until))
 }
 
@@ -269,7 +271,7 @@ impl Status {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
         if let Some(port) = &self.at {
             let token = self.token_file.clone().map(Secret::File);
-            return self.tell(&ask(port, token.as_ref()).await?, &mut context.output);
+            return self.print_snapshot(&request_status(port, token.as_ref()).await?, &mut context.output);
         }
         let config = match configuration::load(&context.global) {
             Ok(config) => config,
@@ -279,62 +281,66 @@ impl Status {
             Readers::Token(token) => Some(token),
             Readers::Local | Readers::Anyone => None,
         };
-        match ask(&config.daemon.status.listen, token).await {
-            Ok(snapshot) => self.tell(&snapshot, &mut context.output),
+        match request_status(&config.daemon.status.listen, token).await {
+            Ok(snapshot) => self.print_snapshot(&snapshot, &mut context.output),
             Err(silence) if self.json => Err(silence.into()),
             Err(silence) => {
-                let silence = format!("{silence} (an edited port counts from the daemon's next start on)");
+                let silence = format!("{silence} (a changed port takes effect at the daemon's next start)");
                 context.output.line(silence)?;
-                last_word(&config, Utc::now(), &mut context.output).await?;
+                print_offline_status(&config, Utc::now(), &mut context.output).await?;
                 Ok(Exit::Failed)
             }
         }
     }
 
-    /// A broken edit of the file harms no daemon that runs: it is asked at `usual`, where daemons answer that were told no other
-    /// place. The mistake is said all the same.
+    /// Reports the mistake in the configuration, and the status of the daemon at `usual`. A broken edit of the file
+    /// does not affect a running daemon. A daemon whose configuration names no other port listens at `usual`.
     async fn without_configuration(
         &self,
         mistake: Failure,
         usual: &StatusPort,
         context: &mut Context,
     ) -> Result<Exit, Failure> {
-        let Ok(snapshot) = ask(usual, None).await else { return Err(with_way_out(mistake)) };
-        let exit = self.tell(&snapshot, &mut context.output)?;
+        let Ok(snapshot) = request_status(usual, None).await else { return Err(with_remedy(mistake)) };
+        let exit = self.print_snapshot(&snapshot, &mut context.output)?;
         context.output.flush()?;
-        complain(&mistake);
+        print_error(&mistake);
         Ok(exit)
     }
 
-    fn tell(&self, snapshot: &Snapshot, output: &mut Output) -> Result<Exit, Failure> {
+    fn print_snapshot(&self, snapshot: &Snapshot, output: &mut Output) -> Result<Exit, Failure> {
         let now = Utc::now();
         if self.json {
             output.json(snapshot)?;
         } else {
             print(snapshot, now, output)?;
         }
-        Ok(if stuck(snapshot, now).is_some() { Exit::Failed } else { Exit::Ok })
+        Ok(if stalled_for(snapshot, now).is_some() { Exit::Failed } else { Exit::Ok })
     }
 }
 
-/// How a daemon is reached that a configuration which cannot be read does not show.
-fn with_way_out(mistake: Failure) -> Failure {
-    let told = mistake.to_string();
-    let way_out = format!(
-        "{}; a daemon that runs goes on by the last good configuration: ask it by `transship status --at ADDRESS:PORT`",
-        told.strip_prefix("error: ").unwrap_or(&told)
+/// Adds the remedy to the error about an unreadable configuration: the way to reach a daemon whose port is then
+/// unknown.
+fn with_remedy(mistake: Failure) -> Failure {
+    let text = mistake.to_string();
+    let remedy = format!(
+        "{}; a running daemon keeps the last good configuration: reach it with `transship status --at ADDRESS:PORT`",
+        text.strip_prefix("error: ").unwrap_or(&text)
     );
     match mistake {
-        Failure::Usage(error) => Failure::Usage(error.context(way_out)),
-        Failure::Failed(error) => Failure::Failed(error.context(way_out)),
+        Failure::Usage(error) => Failure::Usage(error.context(remedy)),
+        Failure::Failed(error) => Failure::Failed(error.context(remedy)),
     }
 }
 
-/// What is known while no daemon answers: by the journal, and where there is none by the configuration alone.
-async fn last_word(config: &Config, now: DateTime<Utc>, output: &mut Output) -> Result<(), Failure> {
+/// Prints the offline status: from the journal and the configuration, or from the configuration alone if there is no
+/// journal.
+async fn print_offline_status(config: &Config, now: DateTime<Utc>, output: &mut Output) -> Result<(), Failure> {
     let (word, known) = match Journal::open_existing(&config.daemon.journal) {
-        Ok(journal) => (LastWord::of(&journal).await?, "what the journal knows, and what is to come:".to_owned()),
-        Err(error @ JournalError::Missing { .. }) => (LastWord::default(), format!("{error}; what is to come:")),
+        Ok(journal) => {
+            (LastWord::read(&journal).await?, "last runs in the journal, and next scheduled runs:".to_owned())
+        }
+        Err(error @ JournalError::Missing { .. }) => (LastWord::default(), format!("{error}; next scheduled runs:")),
         Err(error) => return Err(error.into()),
     };
     output.line(format!("{known}\n"))?;
@@ -413,17 +419,17 @@ mod tests {
     }
 
     #[test]
-    fn people_read_entries_errors_and_transfers() {
+    fn text_shows_entries_errors_and_transfers() {
         let paper = Paper::default();
         print(&snapshot(), at(60), &mut paper.output()).unwrap();
         let expected = format!(
             "running for 1m, not ready\n  the journal cannot be written\n  the daemon is starting or ending\n\
              configuration /etc/transship/sync.yaml read 2027-01-15T08:00:00Z\n\
-             the last edit was refused, the configuration before it goes on:\nsync.yaml:3:1: unknown key\n\n\
+             the last edit was refused, the previous configuration stays active:\nsync.yaml:3:1: unknown key\n\n\
              ENTRY  NOW   LAST RUN              OUTCOME  TAGS              NEXT RUN\n\
              api    idle  2027-01-15T08:00:30Z  failed   2 kept, 1 failed  by hand only\n\
              api: source: listing tags: denied (3 times in a row)\n\
-             docker.io as mirror-bot: 76 of 200 pulls left in 6h, 20 kept back (told 2027-01-15T08:00:00Z)\n\n\
+             docker.io as mirror-bot: 76 of 200 pulls left in 6h, 20 reserved (reported 2027-01-15T08:00:00Z)\n\n\
              BLOB             SENT       OF  FROM  TO\n{}  1.0 KiB  2.0 KiB  h/a   t/a\n",
             Digest::of(b"x").short()
         );
@@ -431,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_what_runs_waits_is_paused_held_up_and_failed() {
+    fn text_shows_running_waiting_paused_throttled_and_failed() {
         let calm = snapshot();
         let idle = EntryState { last_run: None, failures: 0, ..calm.entries[0].clone() };
         let counts = TagCounts { copied: 2, kept: 1, ..TagCounts::default() };
@@ -475,11 +481,13 @@ mod tests {
             "\
 ENTRY  NOW                                                       LAST RUN  OUTCOME  TAGS  NEXT RUN
 runs   running since 2027-01-15T08:00:10Z, 3 of 5 tags, 3.0 MiB  none yet                 2027-01-15T09:00:00Z
-waits  idle                                                      none yet                 2027-01-15T08:01:30Z for tags that wait
-rests  paused                                                    none yet                 paused since 2027-01-15T08:00:00Z, until 2027-01-16T08:00:00Z
-waits: waits for a place since 2027-01-15T08:00:30Z
-b: asked for patience, so 8 instead of 32 requests are in flight at most
-c: asks for patience until 2027-01-15T08:02:00Z
+waits  idle                                                      none yet                 2027-01-15T08:01:30Z \
+for tags that wait
+rests  paused                                                    none yet                 paused since \
+2027-01-15T08:00:00Z, until 2027-01-16T08:00:00Z
+waits: waits for a slot since 2027-01-15T08:00:30Z
+b: throttled, at most 8 instead of 32 requests are in flight
+c: throttled until 2027-01-15T08:02:00Z
 
 BLOB             SENT       OF  FROM  TO
 {}  1.0 KiB  2.0 KiB  h/a   t/a
@@ -494,7 +502,7 @@ FAILED RUN  ENTRY  ENDED                 OUTCOME  WHY
     }
 
     #[tokio::test]
-    async fn the_daemon_is_asked_by_address_and_by_socket() {
+    async fn status_is_requested_by_address_and_by_socket() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("status.sock");
         let tcp = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -508,28 +516,28 @@ FAILED RUN  ENTRY  ENDED                 OUTCOME  WHY
         let shutdown = CancellationToken::new();
         tokio::spawn(serve_routes(tcp, port.clone().router(), &[], shutdown.clone()));
         tokio::spawn(serve_routes(unix, port.router(), &[], shutdown.clone()));
-        assert_eq!(ask(&address, None).await.unwrap(), snapshot());
-        assert_eq!(ask(&StatusPort::Unix(socket), None).await.unwrap(), snapshot());
+        assert_eq!(request_status(&address, None).await.unwrap(), snapshot());
+        assert_eq!(request_status(&StatusPort::Unix(socket), None).await.unwrap(), snapshot());
         shutdown.cancel();
     }
 
-    fn asked(json: bool) -> Status {
+    fn status_command(json: bool) -> Status {
         Status { at: None, token_file: None, json }
     }
 
     #[test]
-    fn a_daemon_whose_loop_is_stuck_is_a_failure() {
+    fn stalled_daemon_loop_exits_with_failure() {
         let paper = Paper::default();
         let stuck = Snapshot { loop_turned_at: Utc::now() - chrono::TimeDelta::minutes(5), ..snapshot() };
-        assert_eq!(asked(false).tell(&stuck, &mut paper.output()).unwrap(), Exit::Failed);
-        assert!(paper.text().contains("\n  not healthy: the loop last turned 5m "), "{}", paper.text());
+        assert_eq!(status_command(false).print_snapshot(&stuck, &mut paper.output()).unwrap(), Exit::Failed);
+        assert!(paper.text().contains("\n  not healthy: the loop last iterated 5m "), "{}", paper.text());
         let turning = Snapshot { loop_turned_at: Utc::now(), ..snapshot() };
-        assert_eq!(asked(true).tell(&turning, &mut paper.output()).unwrap(), Exit::Ok);
-        assert_eq!(asked(true).tell(&stuck, &mut paper.output()).unwrap(), Exit::Failed);
+        assert_eq!(status_command(true).print_snapshot(&turning, &mut paper.output()).unwrap(), Exit::Ok);
+        assert_eq!(status_command(true).print_snapshot(&stuck, &mut paper.output()).unwrap(), Exit::Failed);
     }
 
     #[tokio::test]
-    async fn a_daemon_is_asked_at_its_usual_place_where_the_configuration_cannot_be_read() {
+    async fn default_port_is_tried_if_the_configuration_is_invalid() {
         let mistake = || Failure::usage(crate::config::parse("f", "version: 2\n", &|_| Some("/t".into())).unwrap_err());
         let config = crate::config::parse("f", "version: 1\nsync: []", &|_| Some("/t".into())).unwrap();
         let (_in_force, config) = watch::channel(Arc::new(config));
@@ -542,30 +550,32 @@ FAILED RUN  ENTRY  ENDED                 OUTCOME  WHY
         let served = tokio::spawn(serve_routes(tcp, router, &[], shutdown.clone()));
         let paper = Paper::default();
         let mut context = Context { output: paper.output(), ..super::super::start::tests::context() };
-        let exit = asked(false).without_configuration(mistake(), &usual, &mut context).await.unwrap();
+        let exit = status_command(false).without_configuration(mistake(), &usual, &mut context).await.unwrap();
         assert_eq!(exit, Exit::Ok);
         assert!(paper.text().starts_with("running for "), "{}", paper.text());
 
         shutdown.cancel();
         served.await.unwrap();
-        let told = asked(false).without_configuration(mistake(), &usual, &mut context).await.unwrap_err();
-        assert_eq!(told.exit(), Exit::Usage);
-        let way_out = "; a daemon that runs goes on by the last good configuration: ask it by `transship status --at ADDRESS:PORT`";
-        assert_eq!(told.to_string(), format!("{}{way_out}", mistake()));
+        let failure = status_command(false).without_configuration(mistake(), &usual, &mut context).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        let remedy = "; a running daemon keeps the last good configuration: \
+                      reach it with `transship status --at ADDRESS:PORT`";
+        assert_eq!(failure.to_string(), format!("{}{remedy}", mistake()));
     }
 
     #[tokio::test]
-    async fn without_a_journal_what_is_to_come_is_shown() {
+    async fn missing_journal_leaves_only_the_next_runs() {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
-            "version: 1\ndaemon: {{journal: {}/journal.db}}\nsync:\n- {{name: a, source: h.example/a, target: t.example/a, schedule: \"0 3 * * *\"}}\n",
+            "version: 1\ndaemon: {{journal: {}/journal.db}}\nsync:\n\
+             - {{name: a, source: h.example/a, target: t.example/a, schedule: \"0 3 * * *\"}}\n",
             folder.path().display()
         );
         let config = crate::config::parse("f", &text, &|_| Some("/t".into())).unwrap();
         let paper = Paper::default();
-        last_word(&config, at(0), &mut paper.output()).await.unwrap();
+        print_offline_status(&config, at(0), &mut paper.output()).await.unwrap();
         let (known, rest) = paper.text().split_once("\n\n").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
-        assert!(known.ends_with("; what is to come:"), "{known}");
+        assert!(known.ends_with("; next scheduled runs:"), "{known}");
         assert_eq!(
             rest,
             "ENTRY  LAST RUN  OUTCOME  TAGS  NEXT RUN\na      none yet                 2027-01-16T03:00:00Z\n"
@@ -573,7 +583,7 @@ FAILED RUN  ENTRY  ENDED                 OUTCOME  WHY
     }
 
     #[tokio::test]
-    async fn the_token_is_sent_and_a_refusal_says_where_it_comes_from() {
+    async fn token_is_sent_and_a_refusal_names_its_origin() {
         let folder = tempfile::tempdir().unwrap();
         let (file, another) = (folder.path().join("token"), folder.path().join("another"));
         std::fs::write(&file, "0123456789abcdef\n").unwrap();
@@ -591,31 +601,31 @@ FAILED RUN  ENTRY  ENDED                 OUTCOME  WHY
         let router = Port::new(receiver, Arc::new(Metrics::new("0", at(0))), Arc::new(|| at(0)), config).router();
         let shutdown = CancellationToken::new();
         tokio::spawn(serve_routes(tcp, router, &[], shutdown.clone()));
-        assert_eq!(ask(&port, Some(&Secret::File(file))).await.unwrap(), snapshot());
-        let refused = ask(&port, None).await.unwrap_err().to_string();
-        let expected = "refuses to answer without its token: name the file that holds it by --token-file";
+        assert_eq!(request_status(&port, Some(&Secret::File(file))).await.unwrap(), snapshot());
+        let refused = request_status(&port, None).await.unwrap_err().to_string();
+        let expected = "refuses a request without its token: name the file that holds it with --token-file";
         assert_eq!(refused, format!("the daemon at {port} {expected}"));
-        let refused = ask(&port, Some(&Secret::File(another))).await.unwrap_err().to_string();
-        let expected = "refuses this token: it goes by the one of daemon.status in its sync.yaml";
+        let refused = request_status(&port, Some(&Secret::File(another))).await.unwrap_err().to_string();
+        let expected = "refuses this token: it expects the token of daemon.status in its sync.yaml";
         assert_eq!(refused, format!("the daemon at {port} {expected}"));
         shutdown.cancel();
     }
 
     #[test]
-    fn an_address_for_all_of_this_machines_is_asked_at_loopback() {
+    fn unspecified_address_is_reached_at_loopback() {
         for (written, asked) in
             [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("10.0.0.5:1", "10.0.0.5:1"), ("[::1]:1", "[::1]:1")]
         {
-            assert_eq!(reached(written.parse().unwrap()).to_string(), asked);
+            assert_eq!(address_to_connect(written.parse().unwrap()).to_string(), asked);
         }
     }
 
     #[tokio::test]
-    async fn a_silent_port_is_told_with_its_address() {
+    async fn closed_port_is_reported_with_its_address() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let error = format!("{:#}", ask(&StatusPort::Tcp(address), None).await.unwrap_err());
+        let error = format!("{:#}", request_status(&StatusPort::Tcp(address), None).await.unwrap_err());
         assert!(error.starts_with(&format!("no daemon answers at {address}: ")), "{error}");
     }
 }

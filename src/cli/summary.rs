@@ -1,4 +1,4 @@
-//! What a run did, for people: a line for each entry, a table of what changed, and what went wrong in full.
+//! Summary of a run for people: a line for each entry, a table of changes, and the problems in full.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -9,13 +9,13 @@ use super::table::{Align, Table};
 use super::units;
 use crate::daemon::{LeftBehindReport, RunOutcome, RunReport, TagOutcome, TagReport};
 
-/// The most lines for tags that failed for the same reason.
-const LINES_OF_A_KIND: usize = 20;
+/// Largest number of lines for tags that failed for the same reason.
+const LINES_PER_REASON: usize = 20;
 
 /// Prints the summary of one run.
 ///
 /// # Errors
-/// Those of the output.
+/// Errors of the output.
 pub(super) fn print(report: &RunReport, output: &mut Output) -> io::Result<()> {
     output.line(headline(report))?;
     let changed: Vec<&TagReport> = report.tags.iter().filter(|tag| tag.outcome.is_change()).collect();
@@ -24,21 +24,21 @@ pub(super) fn print(report: &RunReport, output: &mut Output) -> io::Result<()> {
             output.line(format!("  {line}"))?;
         }
     }
-    troubles(report).iter().try_for_each(|trouble| output.line(format!("  {trouble}")))?;
+    problem_lines(report).iter().try_for_each(|problem| output.line(format!("  {problem}")))?;
     for left in report.left_behind.iter().map(LeftBehindReport::in_words) {
         output.line(format!("  {left}"))?;
     }
-    if let Some(waits) = waits(report) {
-        output.line(format!("  {waits}"))?;
+    if let Some(postponed) = postponed_line(report) {
+        output.line(format!("  {postponed}"))?;
     }
     report.warnings.iter().try_for_each(|warning| output.line(format!("  warning: {warning}")))?;
-    if let Some(doubt) = doubt(report) {
+    if let Some(doubt) = doubt_line(report) {
         output.line(format!("  {doubt}"))?;
     }
     report.problems.iter().try_for_each(|problem| output.line(format!("  failed: {problem}")))
 }
 
-/// The exit code of some runs: what failed outweighs what was held.
+/// Returns the exit code for some runs. A failure takes precedence over a held tag.
 #[must_use]
 pub(super) fn exit(reports: &[RunReport]) -> Exit {
     if reports.iter().any(|report| report.outcome == RunOutcome::Interrupted) {
@@ -52,13 +52,13 @@ pub(super) fn exit(reports: &[RunReport]) -> Exit {
     }
 }
 
-/// `api: 2 copied, 14 kept, 12.3 MiB sent in 3.2s`, or that nothing changed.
+/// Returns a line such as `api: 2 copied, 14 kept, 12.3 MiB sent in 3.2s`, or one that says that nothing changed.
 fn headline(report: &RunReport) -> String {
     let entry = &report.entry;
     let took = units::between(report.started, report.ended);
     let ended = match &report.outcome {
         RunOutcome::AlreadyRunning { pid, since } => {
-            return format!("{entry}: left alone, process {pid} runs it since {}", units::moment(*since));
+            return format!("{entry}: skipped, process {pid} has been running it since {}", units::moment(*since));
         }
         RunOutcome::Interrupted => format!("interrupted after {took}"),
         RunOutcome::TimedOut => format!("timed out after {took}"),
@@ -80,7 +80,7 @@ fn headline(report: &RunReport) -> String {
 }
 
 fn counts(report: &RunReport) -> String {
-    let count = |word: &str| report.tags.iter().filter(|tag| told(&tag.outcome) == word).count();
+    let count = |word: &str| report.tags.iter().filter(|tag| outcome_word(&tag.outcome) == word).count();
     let counted =
         ["copied", "replaced", "kept", "refused", "blocked", "postponed", "failed"].map(|word| (count(word), word));
     let shown = counted.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
@@ -98,13 +98,13 @@ fn changes(changed: &[&TagReport]) -> Table {
         ("BYTES", Align::Right),
         ("TARGET", Align::Left),
     ];
-    // With one target there is nothing to tell apart.
+    // The target is shown only if there are several.
     let shown = if routes.len() > 1 { columns.len() } else { columns.len() - 1 };
     let mut table = Table::new(&columns[..shown]);
     for tag in changed {
         table.row([
-            shortly_named(tag),
-            told(&tag.outcome).to_owned(),
+            short_name(tag),
+            outcome_word(&tag.outcome).to_owned(),
             tag.digest.map(|digest| digest.short()).unwrap_or_default(),
             blobs(tag),
             units::bytes(tag.bytes),
@@ -120,32 +120,33 @@ fn blobs(tag: &TagReport) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// The lines of tags that did not go as asked. Of many that differ in the tag and its digests alone there are the first and a count.
-fn troubles(report: &RunReport) -> Vec<String> {
+/// Returns the lines of tags with a problem. Of many lines that differ only in the tag and its digests, it returns
+/// the first ones and a count.
+fn problem_lines(report: &RunReport) -> Vec<String> {
     let mut lines = Vec::new();
     let mut counts: HashMap<String, (usize, &str)> = HashMap::new();
     for tag in &report.tags {
-        let Some(line) = trouble(tag) else { continue };
+        let Some(line) = problem_line(tag) else { continue };
         if let Some(class) = tag.failure_class() {
             let (count, _) = counts.entry(class).or_insert((0, &tag.target));
             *count += 1;
-            if *count > LINES_OF_A_KIND {
+            if *count > LINES_PER_REASON {
                 continue;
             }
         }
         lines.push(line);
     }
-    let mut further: Vec<_> = counts.into_iter().filter(|(_, (count, _))| *count > LINES_OF_A_KIND).collect();
+    let mut further: Vec<_> = counts.into_iter().filter(|(_, (count, _))| *count > LINES_PER_REASON).collect();
     further.sort();
     lines.extend(further.into_iter().map(|(_, (count, target))| {
-        format!("and {} more at {target} for the same reason (--json has all)", count - LINES_OF_A_KIND)
+        format!("and {} more at {target} for the same reason (--json has all)", count - LINES_PER_REASON)
     }));
     lines
 }
 
-/// What did not go as asked, or went further than asked, in full.
-fn trouble(tag: &TagReport) -> Option<String> {
-    let (what, target) = (named(tag), &tag.target);
+/// Returns the full line for a tag that failed or was held, or whose previous digest was kept under another tag.
+fn problem_line(tag: &TagReport) -> Option<String> {
+    let (what, target) = (tag_or_digest(tag), &tag.target);
     match &tag.outcome {
         TagOutcome::Refused { reason } => Some(format!("refused {what} at {target}: {reason}")),
         TagOutcome::Blocked { reason } => Some(format!("blocked {what} at {target}: {reason}")),
@@ -154,7 +155,7 @@ fn trouble(tag: &TagReport) -> Option<String> {
             let entries = entries.join(" and ");
             Some(format!("failed {what} at {target}: the entries {entries} claim it for different sources"))
         }
-        // As one line for all of them.
+        // All postponed tags share one line.
         TagOutcome::Postponed { .. } => None,
         TagOutcome::Replaced { previous, kept_as: Some(under) } => {
             Some(format!("{what} at {target}: {} is kept as {under}", previous.short()))
@@ -163,31 +164,33 @@ fn trouble(tag: &TagReport) -> Option<String> {
     }
 }
 
-/// How many tags wait, until when at least, and why: that of the first stands for all.
-fn waits(report: &RunReport) -> Option<String> {
+/// Returns a line with the number of postponed tags, the earliest end of their wait, and the reason of the first tag,
+/// which stands for all.
+fn postponed_line(report: &RunReport) -> Option<String> {
     let reason = report.tags.iter().find_map(|tag| match &tag.outcome {
         TagOutcome::Postponed { reason, .. } => Some(reason),
         _ => None,
     })?;
     let (count, until) = (report.counts().postponed, units::moment(report.postponed_until()?));
     let wait = if count == 1 { "waits" } else { "wait" };
-    Some(format!("{count} {wait} until {until} at least: {reason}"))
+    Some(format!("{count} {wait} until {until} or later: {reason}"))
 }
 
-/// Of how many manifests nobody could tell what refers to them, and why: the first stands for all.
-fn doubt(report: &RunReport) -> Option<String> {
+/// Returns a line with the number of manifests whose referrers could not be listed, and the reason of the first,
+/// which stands for all.
+fn doubt_line(report: &RunReport) -> Option<String> {
     let reason = &report.in_doubt.first()?.reason;
     let count = match report.in_doubt.len() {
         1 => "1 manifest".to_owned(),
         count => format!("{count} manifests"),
     };
     Some(format!(
-        "what refers to {count} could not be told and is left behind: {reason}; the next run looks again, and `referrers: false` \
-         leaves all of it out"
+        "the referrers of {count} could not be listed and are left behind: {reason}; the next run tries again, \
+         and `referrers: false` skips all referrers"
     ))
 }
 
-fn told(outcome: &TagOutcome) -> &'static str {
+fn outcome_word(outcome: &TagOutcome) -> &'static str {
     match outcome {
         TagOutcome::Copied => "copied",
         TagOutcome::Replaced { .. } => "replaced",
@@ -199,8 +202,8 @@ fn told(outcome: &TagOutcome) -> &'static str {
     }
 }
 
-/// The tag, or the digest where the copy is by digest.
-fn named(tag: &TagReport) -> String {
+/// Returns the tag, or the digest if the copy is by digest.
+fn tag_or_digest(tag: &TagReport) -> String {
     match (&tag.tag, tag.source_digest.or(tag.digest)) {
         (Some(tag), _) => tag.to_string(),
         (None, Some(digest)) => format!("@{}", digest.short()),
@@ -208,9 +211,9 @@ fn named(tag: &TagReport) -> String {
     }
 }
 
-/// As [`named`], for a table.
-fn shortly_named(tag: &TagReport) -> String {
-    tag.tag.as_ref().map_or_else(|| named(tag), units::tag_name)
+/// Returns the same as [`tag_or_digest`], shortened for a table.
+fn short_name(tag: &TagReport) -> String {
+    tag.tag.as_ref().map_or_else(|| tag_or_digest(tag), units::tag_name)
 }
 
 #[cfg(test)]
@@ -267,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_changed_nothing_says_so_in_one_line() {
+    fn run_without_changes_is_summarized_in_one_line() {
         let quiet = report(RunOutcome::Succeeded, vec![kept("3.12"), kept("3.13")]);
         assert_eq!(printed(&quiet), "python: nothing changed (2 kept) in 3.2s\n");
         assert_eq!(exit(&[quiet]), Exit::Ok);
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn referrers_that_nobody_could_tell_are_counted_with_the_way_out() {
+    fn unlistable_referrers_are_counted_with_a_remedy() {
         let in_doubt = |content: &[u8]| crate::daemon::InDoubt {
             source: "docker.io/library/python".into(),
             digest: Digest::of(content),
@@ -286,15 +289,15 @@ mod tests {
             in_doubt: vec![in_doubt(b"a"), in_doubt(b"b")],
             ..report(RunOutcome::Succeeded, vec![kept("3.12")])
         };
-        let expected = "python: nothing changed (1 kept) in 3.2s\n  what refers to 2 manifests could not be told and is left behind: \
-                        docker.io/library/python: listing referrers of x: 403 Forbidden; the next run looks again, and \
-                        `referrers: false` leaves all of it out\n";
+        let expected = "python: nothing changed (1 kept) in 3.2s\n  the referrers of 2 manifests could not be listed \
+                        and are left behind: docker.io/library/python: listing referrers of x: 403 Forbidden; \
+                        the next run tries again, and `referrers: false` skips all referrers\n";
         assert_eq!(printed(&doubted), expected);
         assert_eq!(exit(&[doubted]), Exit::Ok);
     }
 
     #[test]
-    fn what_is_left_behind_is_counted_named_and_exits_with_four() {
+    fn left_behind_referrer_is_counted_named_and_exits_with_4() {
         let (referrer, subject) = (Digest::of(b"sbom"), Digest::of(b"3.12"));
         let left = LeftBehind {
             what: format!("referrer {referrer} of {subject}"),
@@ -303,8 +306,8 @@ mod tests {
         let left_behind = vec![LeftBehindReport { target: "prod.example/python".into(), left }];
         let short = RunReport { left_behind, ..report(RunOutcome::Succeeded, vec![kept("3.12")]) };
         let expected = format!(
-            "python: 1 kept, 1 left behind, 0 B sent in 3.2s\n  left behind, not at prod.example/python: referrer {referrer} of \
-             {subject}: target prod.example/python: writing manifest: 413\n"
+            "python: 1 kept, 1 left behind, 0 B sent in 3.2s\n  left behind, not at prod.example/python: \
+             referrer {referrer} of {subject}: target prod.example/python: writing manifest: 413\n"
         );
         assert_eq!(printed(&short), expected);
         assert!(short.is_well() && short.first_problem().is_some_and(|problem| problem.starts_with("left behind, ")));
@@ -312,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_that_fail_for_one_reason_get_twenty_lines_and_a_count() {
+    fn failures_of_one_reason_get_twenty_lines_and_a_count() {
         let failed = |name: &str, why: &str| {
             let error = StoreError::new("prod.example/python", Step::WriteManifest, name, ErrorKind::Refused, why);
             TagReport { bytes: 0, ..tag(name, TagOutcome::failed_at(Side::Target, &error)) }
@@ -327,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_listed_and_the_rest_is_counted() {
+    fn changes_are_listed_and_unchanged_tags_counted() {
         let moved = TagOutcome::Replaced { previous: Digest::of(b"old"), kept_as: None };
         let tags = vec![tag("3.12", TagOutcome::Copied), tag("3", moved), kept("2")];
         let (new, moved) = (Digest::of(b"3.12").short(), Digest::of(b"3").short());
@@ -341,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_names_side_step_and_digest() {
+    fn failure_names_side_step_and_digest() {
         let digest = Digest::of(b"blob");
         let wrong = "the bytes hash to sha256:00";
         let error = StoreError::new("docker.io/library/python", Step::ReadBlob, digest, ErrorKind::Corrupt, wrong);
@@ -356,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_and_has_an_exit_code_of_its_own() {
+    fn refused_tag_is_shown_and_has_its_own_exit_code() {
         let refused = TagOutcome::Refused { reason: "`overwrite: never` forbids the move".into() };
         let held = report(RunOutcome::Succeeded, vec![tag("v1", refused), kept("v2")]);
         assert!(printed(&held).contains("refused v1 at prod.example/python: `overwrite: never` forbids the move\n"));
@@ -364,15 +367,15 @@ mod tests {
     }
 
     #[test]
-    fn a_contested_tag_is_told_with_both_names() {
+    fn contested_tag_is_shown_with_both_names() {
         let contested = TagOutcome::Contested { entries: vec!["a".into(), "b".into()] };
         let failed = report(RunOutcome::Failed, vec![tag("v1", contested)]);
-        let told = "failed v1 at prod.example/python: the entries a and b claim it for different sources\n";
-        assert!(printed(&failed).ends_with(told));
+        let ending = "failed v1 at prod.example/python: the entries a and b claim it for different sources\n";
+        assert!(printed(&failed).ends_with(ending));
     }
 
     #[test]
-    fn a_run_that_could_not_begin_says_why() {
+    fn run_that_could_not_start_shows_the_reason() {
         let mut report = report(RunOutcome::Failed, vec![]);
         report.problems.push("source docker.io/library/python: listing tags: connection refused".into());
         let expected =
@@ -382,14 +385,14 @@ mod tests {
     }
 
     #[test]
-    fn an_end_before_its_time_is_told() {
+    fn timeout_interruption_and_skip_are_shown() {
         let tags = || vec![tag("v1", TagOutcome::Copied)];
         let first = |outcome| printed(&report(outcome, tags())).lines().next().unwrap().to_owned();
         assert_eq!(first(RunOutcome::TimedOut), "python: 1 copied, 2.0 KiB sent, timed out after 3.2s");
         assert_eq!(first(RunOutcome::Interrupted), "python: 1 copied, 2.0 KiB sent, interrupted after 3.2s");
         let since = at("2026-11-21T02:00:00Z");
         let busy = report(RunOutcome::AlreadyRunning { pid: 7, since }, vec![]);
-        assert_eq!(printed(&busy), "python: left alone, process 7 runs it since 2026-11-21T02:00:00Z\n");
+        assert_eq!(printed(&busy), "python: skipped, process 7 has been running it since 2026-11-21T02:00:00Z\n");
         assert_eq!(exit(&[busy]), Exit::Ok);
         assert_eq!(exit(&[report(RunOutcome::Interrupted, vec![])]), Exit::Interrupted);
     }

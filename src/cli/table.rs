@@ -1,15 +1,15 @@
-//! Columns of text for people. Scripts take `--json`.
+//! Tables of text for people. Scripts use `--json`.
 
-/// Where a column's text stands.
+/// Alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
-    /// Words.
+    /// Left, for words.
     Left,
-    /// Numbers.
+    /// Right, for numbers.
     Right,
 }
 
-/// A heading and rows under it, as wide as their content.
+/// Table with a heading and rows, as wide as their content.
 #[derive(Debug)]
 pub struct Table {
     columns: Vec<(&'static str, Align)>,
@@ -17,25 +17,25 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table of these columns without rows.
+    /// Returns a table of these columns without rows.
     #[must_use]
     pub fn new(columns: &[(&'static str, Align)]) -> Self {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row; missing cells are empty.
+    /// Adds a row. Missing cells are empty.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let one_line = |cell: String| super::output::printable(&cell.replace('\n', " "));
         self.rows.push(cells.into_iter().map(one_line).take(self.columns.len()).collect());
     }
 
-    /// Whether there are no rows.
+    /// Returns true if there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The heading and the rows, without spaces at their ends.
+    /// Returns the heading and the rows, without spaces at the ends of lines.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let width = |text: &str| text.chars().count();

@@ -1,4 +1,4 @@
-//! `transship tags ENDPOINT`: the tag map of one repository.
+//! Command `transship tags ENDPOINT`: prints the tag map of one repository.
 
 use anyhow::anyhow;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -13,19 +13,19 @@ use super::table::{Align, Table};
 use crate::oci::{Digest, ManifestRef, Tag};
 use crate::store::{Source, StoreError, TagEntry};
 
-/// How many tags are resolved at once. The registry's own limits apply below this.
-const AT_ONCE: usize = 16;
+/// Number of tags that are resolved concurrently. The registry's own limits apply as well.
+const CONCURRENT_LOOKUPS: usize = 16;
 
-/// The arguments of `transship tags`.
+/// Arguments of `transship tags`.
 #[derive(Debug, clap::Args)]
 pub struct Tags {
-    /// The repository: [host/]repository or oci-layout:PATH
+    /// Repository: [host/]repository or oci-layout:PATH
     #[arg(value_name = "ENDPOINT")]
     pub endpoint: Place,
-    /// Show the names only, without asking for digests
+    /// Show only the names, without looking up digests
     #[arg(long)]
     pub names: bool,
-    /// How to reach it.
+    /// Connection options.
     #[command(flatten)]
     pub connection: Connection,
     /// Print JSON
@@ -33,11 +33,11 @@ pub struct Tags {
     pub json: bool,
 }
 
-/// One line of the tag map.
+/// Line of the tag map.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Line {
     tag: Tag,
-    /// `None` where it was not asked for, or where the tag went away meanwhile.
+    /// Digest of the tag. `None` if it was not looked up, or if the tag disappeared meanwhile.
     digest: Option<Digest>,
 }
 
@@ -69,12 +69,12 @@ impl Tags {
     }
 }
 
-/// All tags in the order of the listing, those without a digest resolved one by one.
+/// Returns all tags in the order of the listing. Tags that are listed without a digest are resolved one by one.
 async fn tag_map(source: &dyn Source, with_digests: bool) -> Result<Vec<Line>, StoreError> {
     let listed = source.tags().filter_map(async |entry| match entry {
         Ok(TagEntry::Tag(tag, digest) | TagEntry::Locked(tag, digest)) => Some(Ok((tag, digest))),
         Ok(TagEntry::Unusable(name)) => {
-            tracing::warn!(name, "skipped: it is listed as a tag and is none");
+            tracing::warn!(name, "skipped a listed name that is not a valid tag");
             None
         }
         Ok(TagEntry::Skipped(what)) => {
@@ -91,7 +91,7 @@ async fn tag_map(source: &dyn Source, with_digests: bool) -> Result<Vec<Line>, S
         }
         Ok(Line { tag, digest })
     });
-    resolved.buffered(AT_ONCE).try_collect().await
+    resolved.buffered(CONCURRENT_LOOKUPS).try_collect().await
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ pub(super) mod tests {
         manifest.descriptor()
     }
 
-    /// A layout with one image for each tag; configuration and layer hold the tag's name.
+    /// Creates a layout with one image for each tag. Configuration and layer contain the tag's name.
     pub(in super::super) async fn layout_of(path: &Path, tags: &[&str]) -> Arc<Layout> {
         let layout = Layout::open(path);
         for tag in tags {
@@ -146,7 +146,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn the_tag_map_is_printed_with_digests_by_name_or_as_json() {
+    async fn tag_map_is_printed_as_table_names_or_json() {
         let folder = tempfile::tempdir().unwrap();
         let layout = layout_of(folder.path(), &["v1", "latest"]).await;
         let digest = async |tag: &str| {
@@ -167,7 +167,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_repository_that_is_not_there_is_an_error_and_no_empty_list() {
+    async fn missing_repository_is_an_error_and_not_an_empty_list() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::open(&folder.path().join("nothing"));
         assert!(tag_map(&*layout, true).await.is_err());

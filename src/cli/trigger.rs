@@ -1,4 +1,4 @@
-//! `transship trigger ENTRY…`: asks the running daemon for runs now, by its control socket.
+//! Command `transship trigger ENTRY…`: requests runs from the running daemon through its control socket.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,19 @@ use super::start::Context;
 use super::{control, units};
 use crate::control::{Answer, ClientError, Ended, Request, Said};
 
-/// How long the daemon may take to take a request in: its loop may wait for its journal.
-const TAKEN_WITHIN: Duration = Duration::from_secs(30);
+/// Time limit for the daemon to answer a request. Its loop may wait for its journal.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The arguments of `transship trigger`.
+/// Arguments of `transship trigger`.
 #[derive(Debug, clap::Args)]
 pub struct Trigger {
-    /// The entries
+    /// Entries to run
     #[arg(value_name = "ENTRY", required = true)]
     pub entries: Vec<String>,
-    /// Wait until their runs have ended, and exit as `once` does; Ctrl-C ends the waiting and not the runs
+    /// Wait until the runs have ended, and exit as `once` does; Ctrl-C ends the wait but not the runs
     #[arg(long)]
     pub wait: bool,
-    /// The control socket; by default where the configuration says, else that of the packaged service
+    /// Control socket; by default the configuration's, else that of the packaged service
     #[arg(long, value_name = "PATH")]
     pub at: Option<PathBuf>,
     /// Print JSON
@@ -33,39 +33,40 @@ pub struct Trigger {
 
 impl Trigger {
     pub(super) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
-        let entries = once_each(&self.entries);
+        let entries = deduplicate(&self.entries);
         let request = Request::Trigger { entries: entries.clone(), wait: self.wait };
         let once = entries.join(" ");
-        let way_out = format!("`transship run` is the daemon, `transship once {once}` runs without one");
-        perform(self.at.as_deref(), request, self.json, &way_out, context).await
+        let remedy = format!("start it with `transship run`, or run without a daemon: `transship once {once}`");
+        perform(self.at.as_deref(), request, self.json, &remedy, context).await
     }
 }
 
-/// The names, each once.
-pub(super) fn once_each(names: &[String]) -> Vec<String> {
+/// Returns the names, each once.
+pub(super) fn deduplicate(names: &[String]) -> Vec<String> {
     let names: BTreeSet<&String> = names.iter().collect();
     names.into_iter().cloned().collect()
 }
 
-/// Asks, prints the answers as they come, and ends as they say. `way_out` is said where no daemon listens.
+/// Sends a request, prints the answers as they come, and returns the exit code for them. The error contains `remedy`
+/// if no daemon listens.
 pub(super) async fn perform(
     at: Option<&Path>,
     request: Request,
     json: bool,
-    way_out: &str,
+    remedy: &str,
     context: &mut Context,
 ) -> Result<Exit, Failure> {
     let asked = follow(at, request, json, context).await;
-    asked.map_err(|failure| with_way_out(failure, way_out))
+    asked.map_err(|failure| with_remedy(failure, remedy))
 }
 
 async fn follow(at: Option<&Path>, request: Request, json: bool, context: &mut Context) -> Result<Exit, Failure> {
-    let mut client = control::ask(at, &context.global, &request).await?;
+    let mut client = control::send_request(at, &context.global, &request).await?;
     let (mut answers, mut missing) = (Vec::new(), request.entries().len());
-    while let Some(answer) = client.next((missing > 0).then_some(TAKEN_WITHIN)).await? {
+    while let Some(answer) = client.next((missing > 0).then_some(ANSWER_TIMEOUT)).await? {
         missing = missing.saturating_sub(1);
         if !json {
-            context.output.line(shown(&answer, &request))?;
+            context.output.line(answer_line(&answer, &request))?;
             context.output.flush()?;
         }
         answers.push(answer);
@@ -76,27 +77,27 @@ async fn follow(at: Option<&Path>, request: Request, json: bool, context: &mut C
     exit(&answers, &request)
 }
 
-/// Where nobody listens, or answers, there is something to be done.
-fn with_way_out(failure: Failure, way_out: &str) -> Failure {
+/// Adds a remedy to the error if no daemon listens or answers.
+fn with_remedy(failure: Failure, remedy: &str) -> Failure {
     let Failure::Failed(error) = failure else { return failure };
     Failure::Failed(match error.downcast_ref() {
-        Some(ClientError::Absent { .. }) => anyhow!("{error}: {way_out}"),
-        Some(ClientError::Silent { .. }) => anyhow!("{error}; `systemctl status transship` and its log tell more"),
+        Some(ClientError::Absent { .. }) => anyhow!("{error}: {remedy}"),
+        Some(ClientError::Silent { .. }) => anyhow!("{error}; see `systemctl status transship` and its log"),
         _ => error,
     })
 }
 
-fn shown(answer: &Answer, request: &Request) -> String {
+fn answer_line(answer: &Answer, request: &Request) -> String {
     let (entry, said) = match answer {
         Answer::Refused { error } => return error.clone(),
         Answer::Entry { entry, said } => (entry, said),
     };
     match said {
         Said::Queued => {
-            format!("{entry}: asked for; begins now or when one of `daemon.entries_at_once` is free")
+            format!("{entry}: requested; starts now, or when `daemon.entries_at_once` permits")
         }
-        Said::WaitsAlready => format!("{entry}: waits for a place already"),
-        Said::RunsAlready => format!("{entry}: runs already"),
+        Said::WaitsAlready => format!("{entry}: already waits for a slot"),
+        Said::RunsAlready => format!("{entry}: already running"),
         Said::Paused => match request {
             Request::Pause { until: Some(until), .. } => format!("{entry}: paused until {}", units::moment(*until)),
             _ => format!("{entry}: paused"),
@@ -112,14 +113,14 @@ fn shown(answer: &Answer, request: &Request) -> String {
     }
 }
 
-/// As `once` ends; a name that is not there is a mistake of the command line. What outweighs is what is worse.
+/// Returns the same exit code as `once`, or [`Exit::Usage`] for an unknown entry. The worst answer decides.
 fn exit(answers: &[Answer], request: &Request) -> Result<Exit, Failure> {
     let exits = answers.iter().map(|answer| match answer {
         Answer::Refused { .. } => Exit::Failed,
         Answer::Entry { said, .. } => match said {
             Said::Unknown { .. } => Exit::Usage,
             Said::Refused { .. } => Exit::Failed,
-            Said::Ended(ended) => of_run(ended),
+            Said::Ended(ended) => exit_of_run(ended),
             _ => Exit::Ok,
         },
     });
@@ -132,13 +133,13 @@ fn exit(answers: &[Answer], request: &Request) -> Result<Exit, Failure> {
     };
     let refused = answers.iter().any(|answer| matches!(answer, Answer::Refused { .. }));
     if !refused && answers.iter().filter(is_last).count() < request.entries().len() {
-        return Err(anyhow!("the daemon ended before it had said all").into());
+        return Err(anyhow!("the daemon ended before it had sent all answers").into());
     }
     let worst = [Exit::Usage, Exit::Failed, Exit::Held].into_iter().find(|exit| all.contains(exit));
     Ok(worst.unwrap_or(Exit::Ok))
 }
 
-fn of_run(ended: &Ended) -> Exit {
+fn exit_of_run(ended: &Ended) -> Exit {
     match ended.outcome.as_str() {
         "succeeded" | "postponed" | "already_running" if ended.tags.refused + ended.tags.postponed > 0 => Exit::Held,
         "succeeded" | "already_running" => Exit::Ok,
@@ -147,34 +148,35 @@ fn of_run(ended: &Ended) -> Exit {
     }
 }
 
-/// What helps where no daemon listens that could be paused or resumed.
-pub(super) const NOBODY: &str = "`systemctl status transship` tells why, or name another socket by --at";
+/// Remedy if no daemon listens that could pause or resume entries.
+pub(super) const NO_DAEMON_REMEDY: &str = "see `systemctl status transship`, or name another socket with --at";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(error: ClientError, way_out: &str) -> String {
-        with_way_out(error.into(), way_out).to_string()
+    fn message(error: ClientError, remedy: &str) -> String {
+        with_remedy(error.into(), remedy).to_string()
     }
 
     #[test]
-    fn a_daemon_that_is_not_there_or_hangs_is_said_with_what_to_do() {
+    fn absent_or_silent_daemon_is_reported_with_a_remedy() {
         let absent = ClientError::Absent { path: "c.sock".into() };
-        let expected = "error: no daemon listens at c.sock: `systemctl status transship` tells why, or name another socket by --at";
-        assert_eq!(told(absent, NOBODY), expected);
-        let silent = ClientError::Silent { path: "c.sock".into(), within: TAKEN_WITHIN };
+        let expected = "error: no daemon listens at c.sock: see `systemctl status transship`, \
+                        or name another socket with --at";
+        assert_eq!(message(absent, NO_DAEMON_REMEDY), expected);
+        let silent = ClientError::Silent { path: "c.sock".into(), within: ANSWER_TIMEOUT };
         let expected =
-            "error: the daemon at c.sock says nothing for 30s; `systemctl status transship` and its log tell more";
-        assert_eq!(told(silent, NOBODY), expected);
+            "error: the daemon at c.sock has not answered for 30s; see `systemctl status transship` and its log";
+        assert_eq!(message(silent, NO_DAEMON_REMEDY), expected);
     }
 
     #[test]
-    fn a_pause_is_told_with_its_end() {
+    fn pause_is_shown_with_its_end() {
         let answer = Answer::Entry { entry: "a".into(), said: Said::Paused };
         let until = "2026-11-21T19:15:00Z".parse().unwrap();
-        let told = |until| shown(&answer, &Request::Pause { entries: vec!["a".into()], until });
-        assert_eq!(told(Some(until)), "a: paused until 2026-11-21T19:15:00Z");
-        assert_eq!(told(None), "a: paused");
+        let line = |until| answer_line(&answer, &Request::Pause { entries: vec!["a".into()], until });
+        assert_eq!(line(Some(until)), "a: paused until 2026-11-21T19:15:00Z");
+        assert_eq!(line(None), "a: paused");
     }
 }

@@ -1,4 +1,4 @@
-//! Sizes, spans and moments as people read them, and moments as people write them.
+//! Sizes, durations and times, as people read them, and times as people write them.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 
 use crate::oci::{SignatureTag, Tag};
 
-/// `12.3 MiB`; below one KiB the exact count.
+/// Returns a size such as `12.3 MiB`. Below one KiB it is the exact count.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1024 {
         return format!("{count} B");
     }
-    // Tenths, in integers: a float would round 1023.99 up to "1024.0".
+    // Tenths are computed in integers, because a float would round 1023.99 up to "1024.0".
     let (mut unit, mut divisor) = (0, 1024_u64);
     while count / divisor >= 1024 && unit + 1 < UNITS.len() {
         unit += 1;
@@ -22,7 +22,7 @@ pub(super) fn bytes(count: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
-/// `1h 2m 3s`; under ten seconds with tenths, under one in milliseconds.
+/// Returns a duration such as `1h 2m 3s`. Below ten seconds it has tenths, below one second it is in milliseconds.
 pub(super) fn span(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
         return format!("{}ms", duration.as_millis());
@@ -33,23 +33,24 @@ pub(super) fn span(duration: Duration) -> String {
     humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }
 
-/// The span from one moment to a later one.
+/// Returns the duration from one time to a later one.
 pub(super) fn between(start: DateTime<Utc>, end: DateTime<Utc>) -> String {
     span((end - start).to_std().unwrap_or_default())
 }
 
-/// `2026-11-21T03:00:00Z`.
+/// Returns a time such as `2026-11-21T03:00:00Z`.
 pub(super) fn moment(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// `paused since 2026-11-21T03:00:00Z, until 2026-11-22T03:00:00Z`; without its end where somebody has to resume it.
+/// Returns a text such as `paused since 2026-11-21T03:00:00Z, until 2026-11-22T03:00:00Z`. The end is absent if a
+/// person has to resume the entry.
 pub(super) fn pause(since: DateTime<Utc>, until: Option<DateTime<Utc>>) -> String {
     let until = until.map(|until| format!(", until {}", moment(until))).unwrap_or_default();
     format!("paused since {}{until}", moment(since))
 }
 
-/// A tag as tables show it: the digest within the name of a signature's tag is cut like any other.
+/// Returns a tag for a table. The digest in the name of a signature's tag is shortened.
 pub(super) fn tag_name(tag: &Tag) -> String {
     match SignatureTag::read(tag) {
         None => tag.to_string(),
@@ -62,17 +63,17 @@ pub(super) fn tag_name(tag: &Tag) -> String {
     }
 }
 
-/// A moment as it is written: how long ago, or when.
+/// Time as a person writes it: a duration before now, or a point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// `7d`, `2h 30m`: so long before now.
+    /// Duration before now, such as `7d` or `2h 30m`.
     Ago(Duration),
-    /// A date (its midnight in UTC) or a moment of RFC 3339.
+    /// Date (its midnight in UTC) or time of RFC 3339.
     At(DateTime<Utc>),
 }
 
 impl When {
-    /// The moment, as seen from `now`.
+    /// Returns the time, relative to `now`.
     pub(super) fn resolve(self, now: DateTime<Utc>) -> DateTime<Utc> {
         match self {
             Self::At(at) => at,
@@ -114,14 +115,14 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_as_fine_as_matters() {
+    fn durations_are_shown_in_useful_precision() {
         assert_eq!(span(Duration::from_micros(14_900)), "14ms");
         assert_eq!(span(Duration::from_millis(1290)), "1.2s");
         assert_eq!(span(Duration::from_millis(3_723_900)), "1h 2m 3s");
     }
 
     #[test]
-    fn the_tag_of_a_signature_does_not_fill_the_table() {
+    fn signature_tag_is_shortened_in_tables() {
         let subject = crate::oci::Digest::of(b"x");
         let [signature, ..] = crate::oci::signature_tags(&subject);
         assert_eq!(tag_name(&signature), format!("sha256-{}….sig", subject.short()));
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_written_as_a_span_a_date_or_a_time() {
+    fn time_is_written_as_duration_date_or_timestamp() {
         let now: DateTime<Utc> = "2026-11-21T03:00:00Z".parse().unwrap();
         for (text, at) in [
             ("7d", "2026-11-14T03:00:00Z"),

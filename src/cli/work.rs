@@ -1,4 +1,5 @@
-//! What the working commands share: from a configuration to an engine and errands, and progress while they run.
+//! Runner of the working commands: builds the engine and the run requests from a configuration, and draws progress
+//! during the runs.
 
 use std::sync::Arc;
 
@@ -17,21 +18,21 @@ use crate::copy::Copier;
 use crate::daemon::{Endpoints, Engine, Errand, Front, Happening, RunReport, Single, Stop};
 use crate::journal::{Journal, Trigger};
 
-/// An engine by this configuration.
+/// Returns an engine for this configuration.
 pub(super) fn engine(config: &Config, journal: Option<Journal>) -> Engine {
     Engine {
         copier: Copier::new(config.daemon.memory),
         endpoints: Arc::new(
-            Endpoints::new(config.registries.clone(), configuration::unlisted())
+            Endpoints::new(config.registries.clone(), configuration::unlisted_options())
                 .within(config.daemon.bandwidth.clone()),
         ),
         journal,
     }
 }
 
-/// The chosen entries, to be run by hand.
+/// Returns run requests for the selected entries, with the trigger of a manual run.
 pub(super) fn errands(config: &Config, names: &[String]) -> Result<Vec<Errand>, Failure> {
-    let chosen = configuration::chosen(config, names)?;
+    let chosen = configuration::select_entries(config, names)?;
     let entries = Arc::new(config.entries.iter().cloned().map(Arc::new).collect::<Vec<_>>());
     let is_chosen = |name| chosen.iter().any(|entry| entry.name == name);
     let errand = |entry: &Arc<crate::config::Entry>| Errand {
@@ -43,16 +44,16 @@ pub(super) fn errands(config: &Config, names: &[String]) -> Result<Vec<Errand>, 
     Ok(entries.iter().filter(|entry| is_chosen(entry.name.clone())).map(errand).collect())
 }
 
-/// Runs the entries, some at once, and shows progress on a terminal. After an interruption none is begun. The reports
-/// are in the order of the errands.
+/// Runs the entries, some concurrently, and shows progress on a terminal. Starts no further entry after an
+/// interruption. Returns the reports in the order of the run requests.
 pub(super) async fn run_all(engine: &Engine, errands: &[Errand], at_once: usize, context: &Context) -> Vec<RunReport> {
     let stop = Stop { now: context.interrupted.clone(), ..Stop::default() };
     let (front, happenings) = Front::new();
-    let drawing = tokio::spawn(draw_on(context.bars.clone(), happenings));
+    let drawing = tokio::spawn(draw_progress(context.bars.clone(), happenings));
     let begun = stream::iter(errands).take_until(stop.now.cancelled());
     let reports = begun.map(|errand| run(engine, errand, &front, &stop)).buffered(at_once).collect().await;
     drop(front);
-    joined(drawing).await;
+    join_task(drawing).await;
     reports
 }
 
@@ -60,29 +61,29 @@ pub(super) async fn run_all(engine: &Engine, errands: &[Errand], at_once: usize,
 pub(super) async fn copy(engine: &Engine, errand: Errand, single: Single, context: &Context) -> RunReport {
     let stop = Stop { now: context.interrupted.clone(), ..Stop::default() };
     let (front, happenings) = Front::new();
-    let drawing = tokio::spawn(draw_on(context.bars.clone(), happenings));
+    let drawing = tokio::spawn(draw_progress(context.bars.clone(), happenings));
     let engine = engine.clone();
-    let report = joined(tokio::spawn(async move { engine.copy(&errand, &single, &front, &stop).await })).await;
-    joined(drawing).await;
+    let report = join_task(tokio::spawn(async move { engine.copy(&errand, &single, &front, &stop).await })).await;
+    join_task(drawing).await;
     report
 }
 
-/// Begins one run as the daemon does: on the threads of the runtime, where most of what wakes it happens. The thread of
-/// the command is none of them, and each wake-up there costs system calls.
+/// Starts one run as the daemon does: on the threads of the runtime, where most of its wake-ups originate. The
+/// command's own thread is not one of them, and each wake-up there costs system calls.
 fn run(engine: &Engine, errand: &Errand, front: &Front, stop: &Stop) -> impl Future<Output = RunReport> + use<> {
     let (engine, errand, front, stop) = (engine.clone(), errand.clone(), front.clone(), stop.clone());
-    joined(tokio::spawn(async move { engine.run(&errand, &front, &stop).await }))
+    join_task(tokio::spawn(async move { engine.run(&errand, &front, &stop).await }))
 }
 
-/// The end of work on other threads. A panic there goes on here.
-async fn joined<T>(work: JoinHandle<T>) -> T {
-    // Nobody aborts it.
+/// Waits for work on other threads and returns its result. Resumes a panic of that work.
+async fn join_task<T>(work: JoinHandle<T>) -> T {
+    // Nothing aborts the task, so the error is a panic.
     work.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
 }
 
-/// Draws what happens, on a terminal, until the last sender has gone. Elsewhere the log tells enough.
-async fn draw_on(bars: MultiProgress, mut happenings: mpsc::Receiver<(String, Happening)>) {
-    if !output::draws() {
+/// Draws events on a terminal, until the last sender is dropped. Without a terminal, the log suffices.
+async fn draw_progress(bars: MultiProgress, mut happenings: mpsc::Receiver<(String, Happening)>) {
+    if !output::stderr_is_terminal() {
         while happenings.recv().await.is_some() {}
         return;
     }
@@ -108,7 +109,7 @@ mod tests {
 
     #[tokio::test]
     #[should_panic(expected = "of the run")]
-    async fn a_panic_of_a_run_is_one_of_the_command() {
-        joined(tokio::spawn(async { panic!("of the run") })).await
+    async fn panic_in_a_run_reaches_the_command() {
+        join_task(tokio::spawn(async { panic!("of the run") })).await
     }
 }

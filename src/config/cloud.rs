@@ -29,7 +29,7 @@ pub(super) fn aws(reader: &Reader<'_>, value: &Value<'_>) -> Option<Aws> {
         endpoint: endpoint.map_or(Some(None), |place| place.map(Some))?,
         sts: sts.map_or(Some(None), |place| place.map(Some))?,
         imds: imds?,
-        variables: Variables::of(reader.environment),
+        variables: Variables::from_environment(reader.environment),
     })
 }
 

@@ -1,4 +1,4 @@
-//! The other end: asks the daemon at its socket, and reads what it says.
+//! Client of the control socket: sends a request to the daemon and reads its answers.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,57 +7,60 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use super::wire::{Answer, Request, line, next_line};
+use super::wire::{Answer, Request, encode_line, read_line};
 
-/// How long the daemon may take to let a request in.
-const ASK_WITHIN: Duration = Duration::from_secs(10);
+/// Time limit for the daemon to accept a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A request that was made, and whose answers come.
+/// Connection over which a request was sent and its answers arrive.
 #[derive(Debug)]
 pub struct Client {
     path: PathBuf,
     stream: BufReader<UnixStream>,
 }
 
-/// Why nothing can be asked.
+/// Reason why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// There is no socket, or an abandoned one.
+    /// There is no socket, or nobody listens at it.
     #[error("no daemon listens at {}", path.display())]
     Absent {
-        /// The place.
+        /// Path of the socket.
         path: PathBuf,
     },
-    /// The file's permissions keep us out.
-    #[error("the control socket {} lets in its owner and its group alone: ask as one of them, or as root", path.display())]
+    /// The permissions of the socket's file refuse this user.
+    #[error(
+        "only the owner and the group of the control socket {} may use it: run this as one of them, or as root",
+        path.display()
+    )]
     Forbidden {
-        /// The place.
+        /// Path of the socket.
         path: PathBuf,
     },
-    /// It went wrong underway.
+    /// The connection failed.
     #[error("the daemon at {}: {source}", path.display())]
     Broken {
-        /// The place.
+        /// Path of the socket.
         path: PathBuf,
-        /// The system's reason.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// It answers nothing.
-    #[error("the daemon at {} says nothing for {}", path.display(), humantime::format_duration(*within))]
+    /// The daemon does not answer in time.
+    #[error("the daemon at {} has not answered for {}", path.display(), humantime::format_duration(*within))]
     Silent {
-        /// The place.
+        /// Path of the socket.
         path: PathBuf,
-        /// For how long.
+        /// Time that was waited.
         within: Duration,
     },
 }
 
 impl Client {
-    /// Asks the daemon that listens at `path`. The answers are those of [`Client::next`].
+    /// Sends a request to the daemon that listens at `path`. [`Client::next`] returns the answers.
     ///
     /// # Errors
-    /// [`ClientError`].
-    pub async fn ask(path: &Path, request: &Request) -> Result<Self, ClientError> {
+    /// [`ClientError`] if the request could not be sent.
+    pub async fn send(path: &Path, request: &Request) -> Result<Self, ClientError> {
         let broken = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::Absent { path: path.to_owned() },
             io::ErrorKind::PermissionDenied => ClientError::Forbidden { path: path.to_owned() },
@@ -65,25 +68,26 @@ impl Client {
         };
         let ask = async {
             let mut stream = UnixStream::connect(path).await?;
-            stream.write_all(&line(request)).await?;
+            stream.write_all(&encode_line(request)).await?;
             Ok(stream)
         };
-        match tokio::time::timeout(ASK_WITHIN, ask).await {
+        match tokio::time::timeout(REQUEST_TIMEOUT, ask).await {
             Ok(Ok(stream)) => Ok(Self { path: path.to_owned(), stream: BufReader::new(stream) }),
             Ok(Err(error)) => Err(broken(error)),
-            Err(_) => Err(ClientError::Silent { path: path.to_owned(), within: ASK_WITHIN }),
+            Err(_) => Err(ClientError::Silent { path: path.to_owned(), within: REQUEST_TIMEOUT }),
         }
     }
 
-    /// The next answer, `None` after the last. Waits for as long as it takes where `within` is not said.
+    /// Returns the next answer, or `None` after the last one. Waits without limit if `within` is `None`.
     ///
     /// # Errors
-    /// [`ClientError::Silent`], and [`ClientError::Broken`] also for an answer that is none.
+    /// [`ClientError::Silent`] if no answer comes in time, [`ClientError::Broken`] if the connection fails or an
+    /// answer is invalid.
     pub async fn next(&mut self, within: Option<Duration>) -> Result<Option<Answer>, ClientError> {
         let broken = |source| ClientError::Broken { path: self.path.clone(), source };
         let line = match within {
-            None => next_line(&mut self.stream).await,
-            Some(within) => tokio::time::timeout(within, next_line(&mut self.stream))
+            None => read_line(&mut self.stream).await,
+            Some(within) => tokio::time::timeout(within, read_line(&mut self.stream))
                 .await
                 .map_err(|_| ClientError::Silent { path: self.path.clone(), within })?,
         };

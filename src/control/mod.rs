@@ -1,8 +1,9 @@
-//! The control socket: how a person on the same machine asks the running daemon for something. Who may is decided by the
-//! permissions of the socket's file, and by nothing else.
+//! Control socket, over which a person on the same machine sends commands to the running daemon. The permissions of
+//! the socket's file alone decide who may send commands.
 //!
-//! One request a connection, a line of JSON; the answers are lines of JSON, until the connection ends. It knows what can be
-//! asked and said, and not what is done about it: the caller of [`serve`] brings that.
+//! A connection carries one request, which is a line of JSON. The answers are lines of JSON, and end with the
+//! connection. This module defines the requests and the answers but does not execute requests: the caller of
+//! [`serve`] does.
 
 mod client;
 mod server;

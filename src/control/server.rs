@@ -1,4 +1,4 @@
-//! Takes requests from a socket, so that no client, slow or hostile, can hold up the daemon or others.
+//! Server of the control socket. No client, slow or hostile, can block the daemon or other clients.
 
 use std::io;
 use std::sync::Arc;
@@ -9,36 +9,38 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::wire::{Answer, Request, line, next_line};
+use super::wire::{Answer, Request, encode_line, read_line};
 use super::{Said, Socket};
-use crate::listen::{self, Bounds, Place};
+use crate::listen::{self, Bounds, Slot};
 
-/// Who waits for an answer may have to wait for the end of a run: one more of these is sent away.
-const BOUNDS: Bounds = Bounds { asking: 64, answered: Some(64), checked: 0, sure: Duration::from_millis(25) };
-/// How long a client may take for its request, and for the reading of each answer.
-const WITHIN: Duration = Duration::from_secs(5);
-/// Answers that may wait for a client to read.
+/// Bounds of connections. A client that waits for an answer may wait for the end of a run, so one client more than
+/// these is refused.
+const BOUNDS: Bounds = Bounds { waiting: 64, answered: Some(64), checked: 0, grace: Duration::from_millis(25) };
+/// Time limit for a client to send its request, and to read each answer.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest number of answers that wait for a client to read them.
 const UNREAD: usize = 16;
 
-/// Where the answers to one request go.
+/// Channel for the answers to one request.
 #[derive(Debug)]
 pub struct Replies(mpsc::Sender<Answer>);
 
 impl Replies {
-    /// Says something of an entry. Waits while the client reads; does nothing once it has gone.
-    pub async fn say(&self, entry: &str, said: Said) {
+    /// Sends an answer about an entry. Waits for a slow client to read. Does nothing after the client has
+    /// disconnected.
+    pub async fn send(&self, entry: &str, said: Said) {
         let _ = self.0.send(Answer::Entry { entry: entry.to_owned(), said }).await;
     }
 }
 
-/// Takes requests until `shutdown`, then ends within a second. `work` does what is asked for; it is dropped when the client
-/// goes. Dropping the future closes every connection.
+/// Serves requests until `shutdown`, then ends within a second. `work` executes a request. It is dropped when the
+/// client disconnects. Dropping the future closes every connection.
 pub async fn serve<W, F>(socket: Socket, work: W, shutdown: CancellationToken)
 where
     W: Fn(Request, Replies) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    serve_within(socket, work, shutdown, WITHIN).await;
+    serve_within(socket, work, shutdown, CLIENT_TIMEOUT).await;
 }
 
 async fn serve_within<W, F>(socket: Socket, work: W, shutdown: CancellationToken, within: Duration)
@@ -47,7 +49,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let work = Arc::new(work);
-    listen::serve(socket, BOUNDS, shutdown, |stream, place| attend(stream, place, work.clone(), within)).await;
+    listen::serve(socket, BOUNDS, shutdown, |stream, slot| attend(stream, slot, work.clone(), within)).await;
 }
 
 impl listen::Accept for Socket {
@@ -58,43 +60,44 @@ impl listen::Accept for Socket {
     }
 }
 
-/// One client, from its request to the last answer.
-async fn attend<W, F>(mut stream: UnixStream, place: Place, work: Arc<W>, within: Duration)
+/// Serves one client, from its request to the last answer.
+async fn attend<W, F>(mut stream: UnixStream, slot: Slot, work: Arc<W>, within: Duration)
 where
     W: Fn(Request, Replies) -> F,
     F: Future<Output = ()>,
 {
     let Ok(caller) = stream.peer_cred() else { return };
     let (uid, pid) = (caller.uid(), caller.pid());
-    let request = match ask(&mut stream, within).await {
+    let request = match read_request(&mut stream, within).await {
         None => return,
         Some(Ok(request)) => request,
         Some(Err(error)) => {
-            tracing::warn!(uid, pid, error, "a request at the control socket is refused");
+            tracing::warn!(uid, pid, error, "refused a request at the control socket");
             return refuse(stream, error, within).await;
         }
     };
-    if !place.be_answered_if_there_is_room() {
-        tracing::warn!(uid, pid, "too many clients wait for answers: a request at the control socket is refused");
-        return refuse(stream, "too many clients wait for answers already: try again later".into(), within).await;
+    if !slot.try_start_answer() {
+        tracing::warn!(uid, pid, "refused a request at the control socket: too many clients wait for answers");
+        return refuse(stream, "too many clients wait for answers: try again later".into(), within).await;
     }
     let entries = request.entries().join(", ");
-    tracing::info!(uid, pid, entries, "{} is asked for at the control socket", request.word());
+    tracing::info!(uid, pid, entries, "{} requested at the control socket", request.word());
     let (sender, replies) = mpsc::channel(UNREAD);
-    answer(stream, work(request, Replies(sender)), replies, within).await;
+    write_answers(stream, work(request, Replies(sender)), replies, within).await;
 }
 
-/// The request of a new client, or why it is none; `None` of one that has gone or is silent.
-async fn ask(stream: &mut UnixStream, within: Duration) -> Option<Result<Request, String>> {
-    match tokio::time::timeout(within, next_line(&mut BufReader::new(stream))).await {
-        Ok(Ok(Some(line))) => Some(Request::read(&line)),
-        Ok(Err(error)) => Some(Err(format!("the request is not understood: {error}"))),
+/// Returns the request of a new client, or the reason why it is invalid. Returns `None` if the client disconnected or
+/// sent nothing.
+async fn read_request(stream: &mut UnixStream, within: Duration) -> Option<Result<Request, String>> {
+    match tokio::time::timeout(within, read_line(&mut BufReader::new(stream))).await {
+        Ok(Ok(Some(line))) => Some(Request::parse(&line)),
+        Ok(Err(error)) => Some(Err(format!("cannot parse the request: {error}"))),
         Ok(Ok(None)) | Err(_) => None,
     }
 }
 
-/// Writes answers as they come, until the work is done, or the client does not read or has gone.
-async fn answer(
+/// Writes answers as they come, until the work is done, the client does not read in time, or the client disconnects.
+async fn write_answers(
     stream: UnixStream,
     work: impl Future<Output = ()>,
     mut replies: mpsc::Receiver<Answer>,
@@ -107,7 +110,7 @@ async fn answer(
     };
     let write = async {
         while let Some(answer) = replies.recv().await {
-            tokio::time::timeout(within, writing.write_all(&line(&answer))).await.ok()?.ok()?;
+            tokio::time::timeout(within, writing.write_all(&encode_line(&answer))).await.ok()?.ok()?;
         }
         Some(())
     };
@@ -120,13 +123,13 @@ async fn answer(
     };
     tokio::select! {
         () = done => {}
-        // A client has nothing more to say: this is its end.
+        // A client sends nothing after its request, so any input or an end of input ends the connection.
         _ = reading.read_u8() => {}
     }
 }
 
 async fn refuse(mut stream: UnixStream, error: String, within: Duration) {
-    let answer = line(&Answer::Refused { error });
+    let answer = encode_line(&Answer::Refused { error });
     let _ = tokio::time::timeout(within, stream.write_all(&answer)).await;
 }
 
@@ -145,12 +148,12 @@ mod tests {
         _folder: tempfile::TempDir,
     }
 
-    /// No limit that a test could wait for.
+    /// Time limit that no test reaches.
     const PATIENT: Duration = Duration::from_secs(3600);
-    /// A generous time for what happens at once.
+    /// Generous time limit for something immediate.
     const SOON: Duration = Duration::from_secs(20);
 
-    /// Says `queued` of each entry; of `slow` nothing, ever.
+    /// Starts a server that answers `queued` for each entry and never answers for the entry `slow`.
     async fn start(within: Duration) -> Running {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
@@ -161,7 +164,7 @@ mod tests {
                 if entry == "slow" {
                     std::future::pending::<()>().await;
                 }
-                replies.say(entry, Said::Queued).await;
+                replies.send(entry, Said::Queued).await;
             }
         };
         let task = tokio::spawn(serve_within(socket, work, shutdown.clone(), within));
@@ -173,7 +176,7 @@ mod tests {
     }
 
     async fn answers(path: &std::path::Path, request: &Request) -> Vec<Answer> {
-        let mut client = Client::ask(path, request).await.unwrap();
+        let mut client = Client::send(path, request).await.unwrap();
         let mut answers = Vec::new();
         while let Some(answer) = client.next(Some(SOON)).await.unwrap() {
             answers.push(answer);
@@ -181,10 +184,10 @@ mod tests {
         answers
     }
 
-    /// What the server says to these bytes before it ends the connection.
-    async fn said_to(path: &std::path::Path, bytes: &[u8]) -> String {
+    /// Returns the server's response to these bytes, up to the end of the connection.
+    async fn response_to(path: &std::path::Path, bytes: &[u8]) -> String {
         let mut stream = UnixStream::connect(path).await.unwrap();
-        // It may end while we write.
+        // The server may end the connection during the write.
         let _ = stream.write_all(bytes).await;
         let _ = stream.shutdown().await;
         let mut said = Vec::new();
@@ -201,26 +204,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_is_answered_for_each_entry() {
+    async fn request_is_answered_for_each_entry() {
         let server = start(PATIENT).await;
         assert_eq!(answers(&server.path, &trigger(&["a", "b"])).await, [queued("a"), queued("b")]);
     }
 
     #[tokio::test]
-    async fn garbage_half_a_line_and_a_huge_one_are_refused_and_hold_up_nobody() {
+    async fn invalid_requests_are_refused_and_block_no_other_client() {
         let server = start(PATIENT).await;
-        let said = said_to(&server.path, b"GET / HTTP/1.1\r\n\r\n").await;
-        assert!(said.starts_with(r#"{"error":"the request is not understood: "#), "{said}");
-        let said = said_to(&server.path, br#"{"command":"trig"#).await;
-        assert_eq!(said, "{\"error\":\"the request is not understood: half a line\"}\n");
-        let said = said_to(&server.path, &vec![b' '; LINE_AT_MOST + 1]).await;
-        assert_eq!(said, "{\"error\":\"the request is not understood: a line of more than 65536 bytes\"}\n");
-        assert_eq!(said_to(&server.path, b"").await, "");
+        let said = response_to(&server.path, b"GET / HTTP/1.1\r\n\r\n").await;
+        assert!(said.starts_with(r#"{"error":"cannot parse the request: "#), "{said}");
+        let said = response_to(&server.path, br#"{"command":"trig"#).await;
+        assert_eq!(said, "{\"error\":\"cannot parse the request: the line is incomplete\"}\n");
+        let said = response_to(&server.path, &vec![b' '; LINE_AT_MOST + 1]).await;
+        assert_eq!(said, "{\"error\":\"cannot parse the request: a line is longer than 65536 bytes\"}\n");
+        assert_eq!(response_to(&server.path, b"").await, "");
         assert_eq!(answers(&server.path, &trigger(&["a"])).await, [queued("a")]);
     }
 
     #[tokio::test]
-    async fn a_client_that_asks_for_nothing_is_ended_in_time() {
+    async fn client_without_a_request_is_disconnected_in_time() {
         let server = start(Duration::from_millis(50)).await;
         let mut idle = UnixStream::connect(&server.path).await.unwrap();
         idle.write_all(b"{").await.unwrap();
@@ -228,9 +231,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn idle_clients_lock_nobody_out_and_end_nobody_who_waits_for_an_answer() {
+    async fn idle_clients_displace_neither_new_nor_waiting_clients() {
         let server = start(PATIENT).await;
-        let mut waiting = Client::ask(&server.path, &trigger(&["a", "slow"])).await.unwrap();
+        let mut waiting = Client::send(&server.path, &trigger(&["a", "slow"])).await.unwrap();
         assert_eq!(waiting.next(Some(SOON)).await.unwrap(), Some(queued("a")));
         let mut idle = Vec::new();
         for _ in 0..200 {
@@ -239,21 +242,21 @@ mod tests {
         assert_eq!(answers(&server.path, &trigger(&["b"])).await, [queued("b")]);
         assert!(is_ended(&mut idle[0]).await, "the oldest was ended");
         let silence = waiting.next(Some(Duration::from_millis(50))).await.unwrap_err();
-        assert!(silence.to_string().contains("says nothing"), "{silence}");
+        assert!(silence.to_string().contains("has not answered"), "{silence}");
     }
 
     #[tokio::test]
-    async fn more_that_wait_than_there_is_room_for_are_sent_away() {
+    async fn clients_beyond_the_limit_of_waiting_are_refused() {
         let server = start(PATIENT).await;
         let mut waiting = Vec::new();
         for _ in 0..BOUNDS.answered.unwrap() {
-            let mut client = Client::ask(&server.path, &trigger(&["a", "slow"])).await.unwrap();
+            let mut client = Client::send(&server.path, &trigger(&["a", "slow"])).await.unwrap();
             assert_eq!(client.next(Some(SOON)).await.unwrap(), Some(queued("a")));
             waiting.push(client);
         }
-        let refused = Answer::Refused { error: "too many clients wait for answers already: try again later".into() };
+        let refused = Answer::Refused { error: "too many clients wait for answers: try again later".into() };
         assert_eq!(answers(&server.path, &trigger(&["a"])).await, [refused]);
-        // Who goes makes room.
+        // A client that disconnects frees a slot.
         waiting.clear();
         let end = tokio::time::Instant::now() + SOON;
         while answers(&server.path, &trigger(&["a"])).await != [queued("a")] {
@@ -262,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_closes_connections_and_removes_the_socket() {
+    async fn shutdown_closes_connections_and_removes_the_socket() {
         let server = start(PATIENT).await;
         let mut idle = UnixStream::connect(&server.path).await.unwrap();
         server.shutdown.cancel();

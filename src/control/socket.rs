@@ -1,5 +1,5 @@
-//! The socket's file: made so that only its owner and its group may use it, never in the place of something else, and
-//! removed at the end.
+//! File of the control socket. Only its owner and its group may use it. It never replaces another kind of file, and
+//! the daemon removes it at its end.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -10,63 +10,64 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, sleep};
 
-/// Who may ask: whoever may write to the file. Its group is the daemon's.
+/// Mode of the socket's file. A user who may write to the file may send requests. Its group is the daemon's.
 const MODE: u32 = 0o660;
-/// Of a folder that is made for it.
+/// Mode of a folder that is created for the socket.
 const FOLDER_MODE: u32 = 0o750;
-/// How long another daemon may take to put its own socket there.
-const TURN_WITHIN: Duration = Duration::from_secs(10);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Time limit for another daemon to create its own socket in the same folder.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A socket that is listened at. Its file goes when this is dropped.
+/// Listening socket. Dropping it removes its file.
 #[derive(Debug)]
 pub struct Socket {
     pub(super) listener: UnixListener,
     path: PathBuf,
-    /// Which file is ours, by device and number: another one of this name is left alone.
+    /// Identity of the socket's file: device and inode number. Another file of the same name is not removed.
     file: (u64, u64),
 }
 
-/// Why there is no socket.
+/// Reason why the socket could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// A daemon answers there.
-    #[error("another daemon listens at {}: give this one a place of its own by `daemon.control`, or `off`", path.display())]
+    /// A daemon answers at this path.
+    #[error("another daemon listens at {}: set `daemon.control` to another path or to `off`", path.display())]
     Taken {
-        /// The place.
+        /// Path of the socket.
         path: PathBuf,
     },
-    /// Something else is there.
-    #[error("{} is there and is no socket: it is left alone, name another path by `daemon.control`", path.display())]
+    /// The path exists and is not a socket.
+    #[error("{} exists, is not a socket and is kept: set `daemon.control` to another path", path.display())]
     Foreign {
-        /// The place.
+        /// Path of the socket.
         path: PathBuf,
     },
-    /// The folder or the file cannot be made.
-    #[error("the control socket {} cannot be made: {source}", path.display())]
+    /// The folder or the socket cannot be created.
+    #[error("cannot create the control socket {}: {source}", path.display())]
     Unmade {
-        /// The place.
+        /// Path of the socket.
         path: PathBuf,
-        /// The system's reason.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
 impl Socket {
-    /// Listens at `path`, with mode 0660. A missing folder is made, with mode 0750. A socket that nobody listens at any more is
-    /// replaced. Waits for ten seconds at most for others that do the same in this folder.
+    /// Listens at `path`, with mode 0660. Creates a missing folder with mode 0750. Replaces a socket at which nobody
+    /// listens any more. Waits at most ten seconds for other processes that create a socket in this folder.
     ///
     /// # Errors
-    /// [`SocketError`] where a daemon answers at `path`, or something is there that is no socket, or the system refuses.
+    /// [`SocketError`] if a daemon answers at `path`, if `path` exists and is not a socket, or if the operating
+    /// system refuses.
     pub async fn bind(path: &Path) -> Result<Self, SocketError> {
         let unmade = |source| SocketError::Unmade { path: path.to_owned(), source };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder).map_err(unmade)?;
-        // Held until the socket listens: of two that start at once, the second finds the first one alive.
-        let _turn = turn(folder).await.map_err(unmade)?;
-        make_way(path).await?;
+        // Held until the socket listens. If two daemons start at the same time, the second finds the first one alive.
+        let _lock = lock_folder(folder).await.map_err(unmade)?;
+        remove_abandoned_socket(path).await?;
         let listener = UnixListener::bind(path).map_err(unmade)?;
-        // Until now it was what the umask leaves, which nowhere lets others write.
+        // Until here the umask decides the mode, and no umask in use lets others write.
         fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(unmade)?;
         let file = identity(path).map_err(unmade)?;
         Ok(Self { listener, path: path.to_owned(), file })
@@ -76,7 +77,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|there| there == self.file) {
-            // One that stays is found abandoned and replaced by the next daemon.
+            // A file that remains counts as abandoned, and the next daemon replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -86,10 +87,10 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// The only one to change sockets in this folder, until the result is dropped.
-async fn turn(folder: &Path) -> io::Result<File> {
+/// Locks this folder until the result is dropped. Only the owner of the lock changes sockets in it.
+async fn lock_folder(folder: &Path) -> io::Result<File> {
     let folder = File::open(folder)?;
-    let end = Instant::now() + TURN_WITHIN;
+    let end = Instant::now() + LOCK_TIMEOUT;
     loop {
         match folder.try_lock() {
             Ok(()) => return Ok(folder),
@@ -97,13 +98,13 @@ async fn turn(folder: &Path) -> io::Result<File> {
             Err(TryLockError::WouldBlock) if Instant::now() > end => {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "its folder is locked by another process"));
             }
-            Err(TryLockError::WouldBlock) => sleep(LOOK_AGAIN).await,
+            Err(TryLockError::WouldBlock) => sleep(LOCK_POLL_INTERVAL).await,
         }
     }
 }
 
-/// Removes a socket at which nobody listens. What is there is looked at itself, not where a link leads.
-async fn make_way(path: &Path) -> Result<(), SocketError> {
+/// Removes a socket at which nobody listens. Checks the path itself and follows no link.
+async fn remove_abandoned_socket(path: &Path) -> Result<(), SocketError> {
     let unmade = |source| SocketError::Unmade { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -114,7 +115,7 @@ async fn make_way(path: &Path) -> Result<(), SocketError> {
     match UnixStream::connect(path).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(unmade),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(unmade(error)),
-        // One that has no room for another client lives too.
+        // A daemon that has no slot for another client is alive too.
         _ => Err(SocketError::Taken { path: path.to_owned() }),
     }
 }
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_socket_is_for_its_owner_and_its_group_alone_and_goes_at_the_end() {
+    async fn socket_is_private_to_owner_and_group_and_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("transship/control.sock");
         let socket = Socket::bind(&path).await.unwrap();
@@ -138,23 +139,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_abandoned_socket_is_replaced_and_a_living_one_is_not() {
+    async fn abandoned_socket_is_replaced_and_live_socket_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let _living = Socket::bind(&path).await.unwrap();
         let refused = Socket::bind(&path).await.unwrap_err();
-        let expected = format!(
-            "another daemon listens at {}: give this one a place of its own by `daemon.control`, or `off`",
-            path.display()
-        );
+        let expected =
+            format!("another daemon listens at {}: set `daemon.control` to another path or to `off`", path.display());
         assert_eq!(refused.to_string(), expected);
-        assert!(UnixStream::connect(&path).await.is_ok(), "the first one is still there");
+        assert!(UnixStream::connect(&path).await.is_ok(), "the first socket still accepts connections");
     }
 
     #[tokio::test]
-    async fn of_two_that_start_at_once_over_an_abandoned_socket_one_gets_it() {
+    async fn only_one_of_two_daemons_replaces_an_abandoned_socket() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_socket_is_left_alone_and_so_is_one_that_took_its_place() {
+    async fn other_file_at_the_path_is_neither_replaced_nor_removed() {
         let folder = tempfile::tempdir().unwrap();
         let (path, kept) = (folder.path().join("control.sock"), folder.path().join("kept"));
         std::os::unix::fs::symlink(&kept, &path).unwrap();

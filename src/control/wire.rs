@@ -1,4 +1,4 @@
-//! What goes over the control socket: the requests, the answers, and the lines that they are.
+//! Wire format of the control socket: requests, answers, and their encoding as lines.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,101 +6,102 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
 use crate::journal::TagCounts;
 
-/// The most entries that one request may name.
+/// Largest number of entries in one request.
 pub const ENTRIES_AT_MOST: usize = 256;
 
-/// The longest line, in bytes: room for as many names as a request may have, and for an error at length.
+/// Longest line, in bytes: enough for the largest number of names in a request, and for a long error.
 pub(super) const LINE_AT_MOST: usize = 64 << 10;
 
-/// What is asked for.
+/// Request of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// A run of each of these entries, now.
+    /// Requests a run of each of these entries, now.
     Trigger {
-        /// Their names.
+        /// Names of the entries.
         entries: Vec<String>,
-        /// Whether to say how each run ended, too.
+        /// True to also report how each run ended.
         wait: bool,
     },
-    /// That these entries begin no runs by themselves.
+    /// Pauses these entries: they start no scheduled runs.
     Pause {
-        /// Their names.
+        /// Names of the entries.
         entries: Vec<String>,
-        /// When that ends by itself.
+        /// Time at which the pause ends automatically.
         until: Option<DateTime<Utc>>,
     },
-    /// The end of that.
+    /// Ends the pause of these entries.
     Resume {
-        /// Their names.
+        /// Names of the entries.
         entries: Vec<String>,
     },
 }
 
-/// One answer; a request gets several.
+/// One of the answers to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Answer {
-    /// About one of the entries.
+    /// Answer about one of the entries.
     Entry {
-        /// Its name.
+        /// Name of the entry.
         entry: String,
-        /// What is said of it.
+        /// State or result of the entry.
         #[serde(flatten)]
         said: Said,
     },
-    /// The request as a whole is not taken; nothing was done.
+    /// The daemon refused the whole request and did nothing.
     Refused {
-        /// Why.
+        /// Reason, in words.
         error: String,
     },
 }
 
-/// What is said of an entry.
+/// State or result of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "said", rename_all = "snake_case")]
 pub enum Said {
-    /// It runs as soon as there is a place for it.
+    /// A run starts as soon as a slot for it is free.
     Queued,
-    /// It waits for its place already.
+    /// A run already waits for its slot.
     WaitsAlready,
-    /// It runs already.
+    /// A run is already in progress.
     RunsAlready,
-    /// It is paused.
+    /// The entry is paused now.
     Paused,
-    /// It is paused no longer.
+    /// The entry is not paused any more.
     Resumed,
-    /// It was not paused.
+    /// The entry was not paused.
     NotPaused,
-    /// Its run has ended.
+    /// The run has ended.
     Ended(Ended),
-    /// There is no such entry.
+    /// No entry has this name.
     Unknown {
-        /// That, with the way out.
+        /// Error, with a remedy.
         error: String,
     },
-    /// It cannot be done now.
+    /// The command cannot be executed now.
     Refused {
-        /// Why, with the way out.
+        /// Reason, with a remedy.
         error: String,
     },
 }
 
-/// How a run ended.
+/// Result of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
-    /// Its number in the journal, where it has one.
+    /// Number of the run in the journal, if it has one.
     pub run: Option<i64>,
-    /// `succeeded`, `failed`, `postponed`, `timed_out`, `interrupted`, or `already_running`: another process runs the entry.
+    /// Outcome: `succeeded`, `failed`, `postponed`, `timed_out`, `interrupted`, or `already_running` if another
+    /// process runs the entry.
     pub outcome: String,
-    /// What became of its tags.
+    /// Number of tags per outcome.
     pub tags: TagCounts,
-    /// What went wrong first.
+    /// First problem of the run.
     pub problem: Option<String>,
 }
 
 impl Request {
-    /// Its word, for the log.
+    /// Returns the command's word, for the log.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -110,7 +111,7 @@ impl Request {
         }
     }
 
-    /// The entries that it is about.
+    /// Returns the names of the request's entries.
     #[must_use]
     pub fn entries(&self) -> &[String] {
         match self {
@@ -118,34 +119,36 @@ impl Request {
         }
     }
 
-    /// Reads a line. The error is for whoever sent it.
-    pub(super) fn read(line: &[u8]) -> Result<Self, String> {
+    /// Parses a line. The error is meant for the client.
+    pub(super) fn parse(line: &[u8]) -> Result<Self, String> {
         let request: Self =
-            serde_json::from_slice(line).map_err(|error| format!("the request is not understood: {error}"))?;
+            serde_json::from_slice(line).map_err(|error| format!("cannot parse the request: {error}"))?;
         match request.entries().len() {
             0 => Err("the request names no entry".to_owned()),
             count if count > ENTRIES_AT_MOST => {
-                Err(format!("the request names {count} entries, {ENTRIES_AT_MOST} at most are taken at once"))
+                Err(format!("the request names {count} entries; at most {ENTRIES_AT_MOST} are allowed"))
             }
             _ => Ok(request),
         }
     }
 }
 
-/// A value as its line.
-pub(super) fn line(value: &impl Serialize) -> Vec<u8> {
-    // What is sent has no map with keys that are no text, which alone would fail.
+/// Returns a value as a line of JSON.
+pub(super) fn encode_line(value: &impl Serialize) -> Vec<u8> {
+    // Serialization fails only for maps whose keys are not strings, and no request or answer contains one.
     let mut line = serde_json::to_vec(value).unwrap_or_default();
     line.push(b'\n');
     line
 }
 
-/// The next line without its end; `None` where the other side has ended. At most [`LINE_AT_MOST`] bytes are kept.
+/// Returns the next line without its end, or `None` if the other side has ended the connection. Keeps at most
+/// [`LINE_AT_MOST`] bytes.
 ///
 /// # Errors
-/// The system's, [`std::io::ErrorKind::InvalidData`] for a line that is too long, and
-/// [`std::io::ErrorKind::UnexpectedEof`] for half a line.
-pub(super) async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
+/// - The operating system's error.
+/// - [`std::io::ErrorKind::InvalidData`] if the line is too long.
+/// - [`std::io::ErrorKind::UnexpectedEof`] if the line is incomplete.
+pub(super) async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let read = reader.take(LINE_AT_MOST as u64 + 1).read_until(b'\n', &mut line).await?;
     if read == 0 {
@@ -155,9 +158,9 @@ pub(super) async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::
         return Ok(Some(line));
     }
     let (kind, why) = if read > LINE_AT_MOST {
-        (std::io::ErrorKind::InvalidData, format!("a line of more than {LINE_AT_MOST} bytes"))
+        (std::io::ErrorKind::InvalidData, format!("a line is longer than {LINE_AT_MOST} bytes"))
     } else {
-        (std::io::ErrorKind::UnexpectedEof, "half a line".to_owned())
+        (std::io::ErrorKind::UnexpectedEof, "the line is incomplete".to_owned())
     };
     Err(std::io::Error::new(kind, why))
 }
@@ -167,11 +170,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sent_is_one_line_and_reads_back_as_it_was() {
+    fn messages_are_single_lines_and_parse_back_unchanged() {
         let request = Request::Trigger { entries: vec!["a\nb".into()], wait: true };
-        let written = line(&request);
+        let written = encode_line(&request);
         assert_eq!(written.iter().filter(|byte| **byte == b'\n').count(), 1);
-        assert_eq!(Request::read(&written), Ok(request));
+        assert_eq!(Request::parse(&written), Ok(request));
         let ended = Ended { run: Some(7), outcome: "failed".into(), tags: TagCounts::default(), problem: None };
         for answer in [
             Answer::Entry { entry: "a".into(), said: Said::Queued },
@@ -179,36 +182,36 @@ mod tests {
             Answer::Entry { entry: "a".into(), said: Said::Unknown { error: "none".into() } },
             Answer::Refused { error: "no".into() },
         ] {
-            assert_eq!(serde_json::from_slice::<Answer>(&line(&answer)).unwrap(), answer);
+            assert_eq!(serde_json::from_slice::<Answer>(&encode_line(&answer)).unwrap(), answer);
         }
     }
 
     #[test]
-    fn a_request_that_is_none_is_refused_in_words() {
+    fn invalid_request_is_refused_with_a_reason() {
         let many = Request::Trigger { entries: vec![String::new(); 257], wait: false };
         for (line, expected) in [
-            (&b"hello"[..], "the request is not understood: expected value at line 1 column 1"),
-            (b"{\"command\":\"erase\"}", "the request is not understood: unknown variant `erase`"),
+            (&b"hello"[..], "cannot parse the request: expected value at line 1 column 1"),
+            (b"{\"command\":\"erase\"}", "cannot parse the request: unknown variant `erase`"),
             (b"{\"command\":\"trigger\",\"entries\":[],\"wait\":false}", "the request names no entry"),
-            (&line(&many), "the request names 257 entries, 256 at most are taken at once"),
+            (&encode_line(&many), "the request names 257 entries; at most 256 are allowed"),
         ] {
-            let refused = Request::read(line).unwrap_err();
+            let refused = Request::parse(line).unwrap_err();
             assert!(refused.starts_with(expected), "{refused}");
         }
     }
 
     #[tokio::test]
-    async fn a_line_is_taken_whole_and_within_bounds_or_not_at_all() {
+    async fn line_is_read_only_if_complete_and_within_bounds() {
         let mut two = &b"one\ntwo"[..];
-        assert_eq!(next_line(&mut two).await.unwrap(), Some(b"one".to_vec()));
-        assert_eq!(next_line(&mut two).await.unwrap_err().to_string(), "half a line");
-        assert_eq!(next_line(&mut &b""[..]).await.unwrap(), None);
+        assert_eq!(read_line(&mut two).await.unwrap(), Some(b"one".to_vec()));
+        assert_eq!(read_line(&mut two).await.unwrap_err().to_string(), "the line is incomplete");
+        assert_eq!(read_line(&mut &b""[..]).await.unwrap(), None);
         let mut longest = vec![b'x'; LINE_AT_MOST];
         longest.push(b'\n');
-        // The end of the line is one byte more.
-        assert_eq!(next_line(&mut &longest[..]).await.unwrap().map(|line| line.len()), Some(LINE_AT_MOST));
+        // The end of the line adds one byte.
+        assert_eq!(read_line(&mut &longest[..]).await.unwrap().map(|line| line.len()), Some(LINE_AT_MOST));
         let endless = vec![b'x'; 2 * LINE_AT_MOST];
-        let refused = next_line(&mut &endless[..]).await.unwrap_err();
-        assert_eq!(refused.to_string(), "a line of more than 65536 bytes");
+        let refused = read_line(&mut &endless[..]).await.unwrap_err();
+        assert_eq!(refused.to_string(), "a line is longer than 65536 bytes");
     }
 }

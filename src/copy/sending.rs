@@ -148,10 +148,10 @@ async fn send_once(
     });
     let bytes = batch.suspension().bound(bytes.boxed(), place, blob);
     let bytes = match standing {
-        Some(standing) => Verified::going_on(bytes, blob.clone(), place, standing),
+        Some(standing) => Verified::resume(bytes, blob.clone(), place, standing),
         None => Verified::new(bytes, blob.clone(), place),
     };
-    let bytes = bytes.telling(suspension::progress(batch, target.as_ref(), blob));
+    let bytes = bytes.with_progress(suspension::progress(batch, target.as_ref(), blob));
     let sent = upload.send(bytes).await.map_err(CopyError::upload);
     if sent.is_ok() {
         suspension::forget(batch, target.as_ref(), blob).await;

@@ -162,7 +162,7 @@ impl Round {
         self.busy.insert(receiver.clone());
         let message = Message { id: notice.message.clone(), body: notice.notice.body.clone() };
         self.attempts.spawn(async move {
-            let outcome = post.bring(&webhook, &message, Utc::now()).await;
+            let outcome = post.deliver(&webhook, &message, Utc::now()).await;
             (receiver, notice, outcome)
         });
     }

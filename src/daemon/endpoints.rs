@@ -40,13 +40,13 @@ impl<'a> Behalf<'a> {
     /// That of an entry at its source.
     #[must_use]
     pub fn at_source(entry: &'a Entry) -> Self {
-        Self { party: Party::of(entry.name.as_str()), credentials: entry.credentials.source.as_ref() }
+        Self { party: Party::from_name(entry.name.as_str()), credentials: entry.credentials.source.as_ref() }
     }
 
     /// That of an entry at its targets.
     #[must_use]
     pub fn at_target(entry: &'a Entry) -> Self {
-        Self { party: Party::of(entry.name.as_str()), credentials: entry.credentials.target.as_ref() }
+        Self { party: Party::from_name(entry.name.as_str()), credentials: entry.credentials.target.as_ref() }
     }
 }
 
@@ -67,13 +67,13 @@ impl Clients {
     /// The client of who is to be there.
     fn of(&mut self, credentials: Option<&Credentials>, quotas: &Quotas) -> Result<Arc<Registry>, RegistryError> {
         // Two clients of one identity would hold two quotas.
-        let Some(credentials) = credentials.filter(|credentials| !self.own.is(credentials)) else {
+        let Some(credentials) = credentials.filter(|credentials| !self.own.uses_credentials(credentials)) else {
             return Ok(Arc::clone(&self.own));
         };
         if let Some((_, known)) = self.others.iter().find(|(other, _)| other == credentials) {
             return Ok(Arc::clone(known));
         }
-        let registry = self.own.as_other(Some(credentials.clone()))?;
+        let registry = self.own.with_identity(Some(credentials.clone()))?;
         quotas.tell(&registry);
         self.others.push((credentials.clone(), Arc::clone(&registry)));
         Ok(registry)
@@ -256,7 +256,7 @@ impl Endpoints {
         credentials: Option<&Credentials>,
     ) -> Result<Arc<Registry>, OpenError> {
         let registry = self.registry(host, credentials)?;
-        match registry.credentials_below(name) {
+        match registry.namespace_credentials(name) {
             Some(credentials) => self.registry(host, Some(&credentials)),
             None => Ok(registry),
         }

@@ -291,7 +291,7 @@ impl Asker {
         }
         let repository = registry.repository(name.clone());
         let told = |failure: Failure| self.told(failure, "grant it, or write other credentials");
-        let exists = match self.in_time(repository.may_pull()).await {
+        let exists = match self.in_time(repository.check_pull()).await {
             Ok(found) => {
                 self.limits.lock().unwrap_or_else(PoisonError::into_inner).extend(found.limits);
                 Some(found.exists)
@@ -308,10 +308,12 @@ impl Asker {
             }
             (Right::Mirror, _) => return Err("it is not there: the registry itself will be read".to_owned()),
             (Right::Push, Some(true)) => {}
-            (Right::Push, _) if repository.may_be_made_by_asking() => return Ok(Granted::Perhaps(UNPROVEN.to_owned())),
+            (Right::Push, _) if repository.may_be_created_by_checking() => {
+                return Ok(Granted::Perhaps(UNPROVEN.to_owned()));
+            }
             (Right::Push, _) => {}
         }
-        self.in_time(repository.may_push()).await.map_err(told)?;
+        self.in_time(repository.check_push()).await.map_err(told)?;
         granted(match exists {
             Some(true) => GRANTED,
             Some(false) => "granted; it is not there yet",

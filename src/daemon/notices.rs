@@ -235,7 +235,7 @@ fn configuration_news(
     let data = Data { configuration: Some(path.to_owned()), ..Data::default() };
     match (problems, listener.knows_of_failure()) {
         (Some(problems), None) => {
-            let data = Data { problems: Some(List::of_texts([problems])), ..data };
+            let data = Data { problems: Some(List::from_texts([problems])), ..data };
             let first = problems.lines().next().unwrap_or_default();
             let text = format!("the edited configuration is refused and the last good one goes on: {first}");
             news.failure(CONFIGURATION, listener, &text, &data, now);
@@ -331,7 +331,7 @@ fn held_news(entry: &Entry, report: &RunReport, whole: bool, listener: &Listener
         held.into_iter().filter(|(fact, _)| !known.contains(fact.as_str())).unzip();
     let Some(first) = held.first() else { return };
     let text = format!("{name}: {} held back: {}", tags_are(held.len()), first.reason);
-    let data = Data { held: Some(List::of(held)), ..about(entry, report) };
+    let data = Data { held: Some(List::from_items(held)), ..about(entry, report) };
     let body = Body::new(Event::Held, report.ended, &text, &data);
     let learnt = facts.into_iter().map(|fact| listener.learns(name, fact, report.ended)).collect();
     news.notices.push(NewNotice { learnt, ..listener.notice(name, Event::Held, &body) });
@@ -367,7 +367,7 @@ fn about<'a>(entry: &'a Entry, report: &RunReport) -> Data<'a> {
     Data {
         entry: Some(entry.name.as_str()),
         source: Some(entry.source.to_string()),
-        targets: Some(List::of(entry.targets.iter().map(ToString::to_string))),
+        targets: Some(List::from_items(entry.targets.iter().map(ToString::to_string))),
         run: Some(RunFacts { id: *run, started: *started, ended: *ended, outcome, counts, bytes: report.bytes() }),
         ..Data::default()
     }
@@ -382,9 +382,9 @@ fn problems(report: &RunReport) -> List<String> {
     };
     let all: Vec<String> = report.problems.iter().cloned().chain(report.tags.iter().filter_map(of_tag)).collect();
     if all.is_empty() {
-        return List::of_texts(report.first_problem().as_deref());
+        return List::from_texts(report.first_problem().as_deref());
     }
-    List::of_texts(all.iter().map(String::as_str))
+    List::from_texts(all.iter().map(String::as_str))
 }
 
 fn changes(report: &RunReport) -> List<Change> {
@@ -397,7 +397,7 @@ fn changes(report: &RunReport) -> List<Change> {
         let TagReport { source, target, tag, digest, source_digest, .. } = report.clone();
         Some(Change { source, target, tag, digest, source_digest, previous, kept_as })
     };
-    List::of(report.tags.iter().filter_map(change))
+    List::from_items(report.tags.iter().filter_map(change))
 }
 
 fn first_changed(changes: &List<Change>) -> String {

@@ -225,7 +225,7 @@ impl Service {
         let now = Utc::now();
         let last = self.last_firings().await?;
         self.set_timetable(&last, now);
-        last.values().copied().chain(self.state.last_ends()).for_each(|instant| self.setbacks.has_been(instant));
+        last.values().copied().chain(self.state.last_ends()).for_each(|instant| self.setbacks.record_instant(instant));
         self.follow_clock(now);
         self.take_up_pauses(now).await?;
         let interrupted = self.state.interrupted();
@@ -346,7 +346,7 @@ impl Service {
         let now = Utc::now();
         self.state.count_registries(&self.engine.endpoints.registries(), &self.engine.endpoints.clients());
         self.state.fire_next(|name| {
-            let next = [self.timetable.next_firing(name, now), self.postponed.at(name)];
+            let next = [self.timetable.next_firing(name, now), self.postponed.resumes_at(name)];
             next.map(|at| at.filter(|_| !self.pauses.has(name)))
         });
         self.state.paused(|name| self.pauses.get(name).map(|pause| (pause.since, pause.until)));

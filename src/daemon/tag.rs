@@ -373,7 +373,7 @@ impl PairRun<'_> {
     /// Waits until a tag may read what its source counts.
     async fn before_reading(&self, place: &Place<'_>) {
         let source = self.pair.source.as_ref();
-        place.before_reading(|| source.manifest_reads_left(), || source.knows_manifest_reads()).await;
+        place.before_reading(|| source.manifest_reads_left(), || source.wait_until_manifest_reads_known()).await;
     }
 
     fn turn_to_read(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {

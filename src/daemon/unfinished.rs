@@ -46,7 +46,7 @@ impl Unfinished for Kept {
             told(Err(error));
             None
         })?;
-        let standing = |stored, hashed: &[u8]| Some(Standing { stored, hashed: Digester::restored(&blob, hashed)? });
+        let standing = |stored, hashed: &[u8]| Some(Standing { stored, hashed: Digester::from_state(&blob, hashed)? });
         let Some(noted) = standing(stored, &hashed) else {
             tracing::info!(target, digest = %blob, noted = stored, "an interrupted upload restarts: the noted hash cannot be read");
             return None;
@@ -58,8 +58,8 @@ impl Unfinished for Kept {
     /// Waits until the note is written, but not for long: a journal that hangs costs bytes and holds no upload up.
     async fn keep(&self, target: &str, blob: Digest, left: Suspended) {
         let Suspended { session, standing: Standing { stored, hashed }, ahead } = left;
-        let ahead = ahead.map(|ahead| (ahead.stored, ahead.hashed.saved()));
-        let (target, hashed) = (target.to_owned(), hashed.saved());
+        let ahead = ahead.map(|ahead| (ahead.stored, ahead.hashed.to_state()));
+        let (target, hashed) = (target.to_owned(), hashed.to_state());
         let record = UploadRecord { target, digest: blob, session, stored, hashed, ahead };
         if let Ok(noted) = tokio::time::timeout(WAIT, self.journal.note_upload(self.run, record)).await {
             told(noted);

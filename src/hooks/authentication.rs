@@ -1,4 +1,5 @@
-//! Whether a request comes from who knows the receiver's secret. Nothing here says what was wrong: that would help guessing.
+//! Authentication of push events by the receiver's secret. No error here says what was wrong, because a reason would
+//! help an attacker to guess the secret.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
@@ -9,20 +10,25 @@ use crate::config::HookKind;
 /// GitHub's header: `sha256=` and the HMAC of the body in hex (docs.github.com, "Validating webhook deliveries").
 const SIGNATURE: &str = "x-hub-signature-256";
 
-/// What a request proves itself by.
+/// Proof of a request's sender, as far as the head of the request goes.
 #[derive(Debug)]
 pub(super) enum Proof {
-    /// It has shown the secret.
+    /// The head contains the secret.
     Shown,
-    /// It is signed, with this; only its body can tell whether rightly.
+    /// The head contains this signature. Only the body can confirm it.
     Signed([u8; 32]),
 }
 
-/// What the head of a request proves; `None` where it proves nothing, so that its body need not be read.
+/// Returns what the head of a request proves, or `None` if it proves nothing. In that case the caller need not read
+/// the body.
 ///
-/// The secret comes as a bearer token, or alone in `Authorization` as Harbor may be configured to. Docker Hub can send no
-/// header of its own: there alone the address may have it, as `?token=`. GitHub signs, and no other does: whoever else sends
-/// what looks like a signature has shown nothing.
+/// The secret comes in `Authorization`:
+/// - as a bearer token, or
+/// - alone, as Harbor can be configured to send it.
+///
+/// Docker Hub cannot set a header. For Docker Hub only, the address may contain the secret as `?token=`.
+///
+/// GitHub signs the body and no other sender does. A signature from any other sender proves nothing.
 pub(super) fn proof(kind: HookKind, secret: &str, headers: &HeaderMap, query: Option<&str>) -> Option<Proof> {
     if let Some(signature) = headers.get(SIGNATURE).filter(|_| kind == HookKind::Ghcr) {
         let digits = signature.to_str().ok()?.strip_prefix("sha256=")?;
@@ -45,7 +51,7 @@ pub(super) fn proof(kind: HookKind, secret: &str, headers: &HeaderMap, query: Op
 }
 
 impl Proof {
-    /// Whether the body is what was proven.
+    /// Returns true if the proof is valid for this body.
     pub(super) fn holds(&self, secret: &str, body: &[u8]) -> bool {
         match self {
             Self::Shown => true,
@@ -68,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_holds_for_the_body_that_was_signed() {
+    fn signature_is_valid_only_for_the_signed_body() {
         // The example in GitHub's documentation.
         let good = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
         let signed = |value: &str, body: &[u8]| holds(HookKind::Ghcr, Some((SIGNATURE, value)), None, body);
@@ -81,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_taken_from_the_header_and_from_the_address_for_docker_hub_alone() {
+    fn token_in_address_is_accepted_for_docker_hub_only() {
         let shown = |kind, value: &str| holds(kind, Some(("authorization", value)), None, b"");
         for value in [format!("Bearer {SECRET}"), format!("bearer {SECRET}"), format!("bearer   {SECRET}")] {
             assert!(shown(HookKind::Distribution, &value), "{value}");

@@ -1,8 +1,12 @@
-//! Push events: a port of its own takes what registries send, finds out what was pushed, and which entries read from there.
+//! Receivers of push events: a separate port accepts events from registries, finds the pushed tags, and finds the
+//! entries that read from these repositories.
 //!
-//! `payload` reads what senders write, `authentication` what they prove themselves by; both are pure. `port` is the routes.
-//! What runs then, and when, is the daemon's: nothing here waits for a run. What an event says is believed for one thing alone:
-//! that it is time to look at a tag.
+//! - `payload` parses the bodies of senders. It is pure.
+//! - `authentication` checks the senders' credentials. It is pure.
+//! - `port` contains the routes.
+//!
+//! The daemon decides which runs start and when. No code here waits for a run. An event is trusted for one purpose
+//! only: it is a reason to look at a tag.
 
 mod authentication;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -1,5 +1,5 @@
-//! What senders write, read as pushes. Pure. Each shape is from its sender's documentation, named at it; unknown keys are
-//! ignored, since all of them add some.
+//! Parsers that turn the payloads of senders into pushes. They are pure. Each payload type names the sender's
+//! documentation that defines it. The parsers ignore unknown keys, because all senders add some.
 
 use std::collections::HashSet;
 
@@ -10,88 +10,88 @@ use super::Push;
 use crate::config::{HookKind, Receiver};
 use crate::oci::RegistryHost;
 
-/// What one request tells of.
+/// Content of one request.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
-    /// The tags that were pushed.
+pub(super) struct PushEvents {
+    /// Pushed tags.
     pub(super) pushes: Vec<Push>,
-    /// Events of other things: pulls, deletions, pushes of blobs and of manifests without a tag, pings. Also
-    /// those without a registry.
+    /// Number of events that are not pushes of tags: pulls, deletions, pushes of blobs, pushes of manifests without a
+    /// tag, pings. Pushes without a registry count too.
     pub(super) ignored: usize,
-    /// Pushes of tags that name no registry, where the receiver does not either. Their sender would repeat for ever what is
-    /// refused, and tell nothing else meanwhile.
+    /// Number of pushes of tags for which neither the event nor the receiver names a registry. They are accepted: a
+    /// sender repeats a refused event for ever and sends no other event meanwhile.
     pub(super) without_registry: usize,
 }
 
-/// Why a body says nothing: it is no JSON, or has not the shape.
+/// Error for a body that is not JSON or does not have the expected shape.
 #[derive(Debug, thiserror::Error)]
-#[error("this is no event of {kind}: {error}")]
+#[error("not a valid {kind} event: {error}")]
 pub(super) struct Unreadable {
-    /// The receiver's kind.
+    /// Kind of the receiver.
     kind: &'static str,
-    /// What was expected.
+    /// Error of the JSON parser.
     error: serde_json::Error,
 }
 
-/// A tag as a sender names it.
-struct Named<'a> {
+/// Tag as a sender names it.
+struct NamedTag<'a> {
     registry: Option<&'a str>,
     repository: &'a str,
     tag: &'a str,
 }
 
-/// What was pushed by this body; `event` is GitHub's word for it in its header.
-pub(super) fn read(receiver: &Receiver, event: Option<&str>, body: &[u8]) -> Result<Told, Unreadable> {
-    let told = match receiver.kind {
+/// Returns the pushes in this body. `event` is the value of GitHub's event header.
+pub(super) fn read(receiver: &Receiver, event: Option<&str>, body: &[u8]) -> Result<PushEvents, Unreadable> {
+    let events = match receiver.kind {
         HookKind::Distribution => parsed(body).map(|envelope| distribution(receiver, &envelope)),
         HookKind::Acr => parsed(body).map(|event| acr(receiver, &event)),
         HookKind::Harbor => parsed(body).map(|event| harbor(receiver, &event)),
         HookKind::DockerHub => parsed(body).map(|event| docker_hub(receiver, &event)),
         HookKind::Ghcr if !matches!(event, None | Some("registry_package" | "package")) => {
-            Ok(Told { ignored: 1, ..Told::default() })
+            Ok(PushEvents { ignored: 1, ..PushEvents::default() })
         }
         HookKind::Ghcr => parsed(body).map(|event| ghcr(receiver, &event)),
     };
-    told.map_err(|error| Unreadable { kind: receiver.kind.word(), error })
+    events.map_err(|error| Unreadable { kind: receiver.kind.word(), error })
 }
 
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice(body)
 }
 
-/// The pushes among these; `None` is an event of something else. What is no name of a repository or no tag (a digest, say)
-/// could be in no entry.
-fn told<'a>(receiver: &Receiver, events: impl Iterator<Item = Option<Named<'a>>>) -> Told {
-    let (mut told, mut known) = (Told::default(), HashSet::new());
+/// Collects the pushes among these events. `None` stands for an event that is not a push of a tag. An invalid
+/// repository name or an invalid tag (a digest, for example) counts as ignored, because no entry can contain it.
+fn collect_pushes<'a>(receiver: &Receiver, events: impl Iterator<Item = Option<NamedTag<'a>>>) -> PushEvents {
+    let (mut found, mut known) = (PushEvents::default(), HashSet::new());
     for event in events {
         let names =
             event.and_then(|named| Some((named.registry, named.repository.parse().ok()?, named.tag.parse().ok()?)));
         let Some((registry, repository, tag)) = names else {
-            told.ignored += 1;
+            found.ignored += 1;
             continue;
         };
         let named = || registry.and_then(|host| host.parse::<RegistryHost>().ok());
         let Some(registry) = receiver.registry.clone().or_else(named) else {
-            told.ignored += 1;
-            told.without_registry += 1;
+            found.ignored += 1;
+            found.without_registry += 1;
             continue;
         };
         let push = Push { registry, repository, tag };
         if known.insert(push.clone()) {
-            told.pushes.push(push);
+            found.pushes.push(push);
         }
     }
-    told
+    found
 }
 
-/// distribution.github.io, "Work with notifications".
+/// Envelope of events: distribution.github.io, "Work with notifications".
 #[derive(Deserialize)]
 struct Envelope {
     events: Vec<RegistryEvent>,
 }
 
-/// An event of Distribution; Azure's webhooks have the same shape (learn.microsoft.com, "Azure Container Registry webhook
-/// reference"), one a request.
+/// Event of Distribution. Azure's webhooks have the same shape, with one event in each request (learn.microsoft.com,
+/// "Azure Container Registry webhook reference").
 #[derive(Deserialize)]
 struct RegistryEvent {
     action: String,
@@ -105,21 +105,21 @@ struct RegistryEvent {
 struct EventTarget {
     #[serde(default)]
     repository: String,
-    /// Absent for blobs and for manifests that are pushed by digest.
+    /// Pushed tag. Absent for blobs and for manifests that are pushed by digest.
     #[serde(default)]
     tag: String,
 }
 
 #[derive(Default, Deserialize)]
 struct EventRequest {
-    /// The host that was pushed to, as the pusher named it.
+    /// Host of the push, as the client that pushed named it.
     host: Option<String>,
 }
 
 impl RegistryEvent {
-    fn named(&self, actions: &[&str]) -> Option<Named<'_>> {
+    fn named(&self, actions: &[&str]) -> Option<NamedTag<'_>> {
         let EventTarget { repository, tag } = &self.target;
-        actions.contains(&self.action.as_str()).then(|| Named {
+        actions.contains(&self.action.as_str()).then(|| NamedTag {
             registry: self.request.host.as_deref(),
             repository,
             tag,
@@ -127,15 +127,15 @@ impl RegistryEvent {
     }
 }
 
-fn distribution(receiver: &Receiver, envelope: &Envelope) -> Told {
-    told(receiver, envelope.events.iter().map(|event| event.named(&["push"])))
+fn distribution(receiver: &Receiver, envelope: &Envelope) -> PushEvents {
+    collect_pushes(receiver, envelope.events.iter().map(|event| event.named(&["push"])))
 }
 
-fn acr(receiver: &Receiver, event: &RegistryEvent) -> Told {
-    told(receiver, std::iter::once(event.named(&["push", "chart_push"])))
+fn acr(receiver: &Receiver, event: &RegistryEvent) -> PushEvents {
+    collect_pushes(receiver, std::iter::once(event.named(&["push", "chart_push"])))
 }
 
-/// goharbor.io, "Configure Webhook Notifications", the format "Default".
+/// Event of Harbor: goharbor.io, "Configure Webhook Notifications", the format "Default".
 #[derive(Deserialize)]
 struct HarborEvent {
     #[serde(rename = "type")]
@@ -156,7 +156,7 @@ struct HarborData {
 struct HarborResource {
     #[serde(default)]
     tag: String,
-    /// `harbor.example/project/app:v1`
+    /// Reference such as `harbor.example/project/app:v1`.
     #[serde(default)]
     resource_url: String,
 }
@@ -167,19 +167,20 @@ struct HarborRepository {
     repo_full_name: String,
 }
 
-fn harbor(receiver: &Receiver, event: &HarborEvent) -> Told {
+fn harbor(receiver: &Receiver, event: &HarborEvent) -> PushEvents {
     if event.kind != "PUSH_ARTIFACT" {
-        return Told { ignored: 1, ..Told::default() };
+        return PushEvents { ignored: 1, ..PushEvents::default() };
     }
     let repository = &event.event_data.repository.repo_full_name;
     let resources = event.event_data.resources.iter();
     let named = resources.map(|HarborResource { tag, resource_url }| {
-        Some(Named { registry: resource_url.split_once('/').map(|(host, _)| host), repository, tag })
+        Some(NamedTag { registry: resource_url.split_once('/').map(|(host, _)| host), repository, tag })
     });
-    told(receiver, named)
+    collect_pushes(receiver, named)
 }
 
-/// docs.docker.com, "Webhooks". Its `callback_url` is for chains of webhooks and is not called.
+/// Event of Docker Hub: docs.docker.com, "Webhooks". Its `callback_url` is for chains of webhooks. transship does not
+/// call it.
 #[derive(Deserialize)]
 struct HubEvent {
     push_data: HubPush,
@@ -196,13 +197,14 @@ struct HubRepository {
     repo_name: String,
 }
 
-fn docker_hub(receiver: &Receiver, event: &HubEvent) -> Told {
+fn docker_hub(receiver: &Receiver, event: &HubEvent) -> PushEvents {
     let named =
-        Named { registry: Some("docker.io"), repository: &event.repository.repo_name, tag: &event.push_data.tag };
-    told(receiver, std::iter::once(Some(named)))
+        NamedTag { registry: Some("docker.io"), repository: &event.repository.repo_name, tag: &event.push_data.tag };
+    collect_pushes(receiver, std::iter::once(Some(named)))
 }
 
-/// docs.github.com, "Webhook events and payloads": `registry_package`, and `package` which has the same in another key.
+/// Event of GitHub: docs.github.com, "Webhook events and payloads". The event `registry_package` has its content in
+/// the key of that name, the event `package` has the same content in the key `package`.
 #[derive(Deserialize)]
 struct GithubEvent {
     action: String,
@@ -231,21 +233,21 @@ struct GithubContainer {
 
 #[derive(Deserialize)]
 struct GithubTag {
-    /// Empty for a manifest without a tag.
+    /// Name of the tag. Empty for a manifest without a tag.
     #[serde(default)]
     name: String,
 }
 
-fn ghcr(receiver: &Receiver, event: &GithubEvent) -> Told {
+fn ghcr(receiver: &Receiver, event: &GithubEvent) -> PushEvents {
     let GithubPackage { name, namespace, package_type, package_version } = &event.package;
-    // The registry has names in lower case, GitHub's owners need not.
+    // Repository names in the registry are lower case. GitHub's owner names need not be.
     let repository = format!("{namespace}/{name}").to_lowercase();
     let tag = package_version.as_ref().and_then(|version| version.container_metadata.as_ref()?.tag.as_ref());
     let is_image = package_type.eq_ignore_ascii_case("container") || package_type.eq_ignore_ascii_case("docker");
     let is_push = matches!(event.action.as_str(), "published" | "updated" | "created");
     let named = tag.filter(|_| is_push && is_image);
-    let named = named.map(|tag| Named { registry: Some("ghcr.io"), repository: &repository, tag: &tag.name });
-    told(receiver, std::iter::once(named))
+    let named = named.map(|tag| NamedTag { registry: Some("ghcr.io"), repository: &repository, tag: &tag.name });
+    collect_pushes(receiver, std::iter::once(named))
 }
 
 #[cfg(test)]
@@ -258,9 +260,9 @@ mod tests {
         Receiver { kind, secret: Secret::File("/none".into()), registry }
     }
 
-    fn shown(told: &Told) -> (Vec<String>, usize) {
+    fn shown(events: &PushEvents) -> (Vec<String>, usize) {
         let push = |push: &Push| format!("{}/{}:{}", push.registry, push.repository, push.tag);
-        (told.pushes.iter().map(push).collect(), told.ignored)
+        (events.pushes.iter().map(push).collect(), events.ignored)
     }
 
     fn pushes(kind: HookKind, registry: Option<&str>, body: &str) -> (Vec<String>, usize) {
@@ -278,17 +280,17 @@ mod tests {
     const GHCR: &str = include_str!("fixtures/ghcr.json");
 
     #[test]
-    fn of_distributions_events_tags_that_were_pushed_count_and_nothing_else() {
+    fn distribution_events_count_only_pushes_of_tags() {
         assert_eq!(pushes(HookKind::Distribution, None, DISTRIBUTION), (vec!["10.1.2.3:5000/team/app:v1".into()], 4));
         let named = pushes(HookKind::Distribution, Some("registry.internal"), DISTRIBUTION);
-        assert_eq!(named.0, ["registry.internal/team/app:v1"], "the receiver's word on the registry holds");
+        assert_eq!(named.0, ["registry.internal/team/app:v1"], "the receiver's registry takes precedence");
         let silent = DISTRIBUTION.replace("\"host\"", "\"nothing\"");
         assert_eq!(pushes(HookKind::Distribution, None, &silent), (vec![], 5));
         assert_eq!(pushes(HookKind::Distribution, None, r#"{"events": []}"#), (vec![], 0));
     }
 
     #[test]
-    fn azures_pushes_of_images_and_charts_count() {
+    fn azure_pushes_of_images_and_charts_count() {
         let expected = (vec!["myregistry.azurecr.io/hello-world:v1".into()], 0);
         assert_eq!(pushes(HookKind::Acr, None, ACR), expected);
         assert_eq!(pushes(HookKind::Acr, None, &ACR.replace("\"push\"", "\"chart_push\"")), expected);
@@ -297,24 +299,24 @@ mod tests {
     }
 
     #[test]
-    fn harbor_tells_each_tag_of_an_artifact() {
+    fn harbor_event_yields_every_tag_of_an_artifact() {
         let expected = ["harbor.example/library/debian:latest", "harbor.example/library/debian:12"];
         assert_eq!(
             pushes(HookKind::Harbor, None, HARBOR),
             (expected.map(String::from).to_vec(), 1),
-            "a digest is no tag"
+            "a digest is not a tag"
         );
         let pulled = HARBOR.replace("PUSH_ARTIFACT", "PULL_ARTIFACT");
         assert_eq!(pushes(HookKind::Harbor, None, &pulled), (vec![], 1));
     }
 
     #[test]
-    fn docker_hub_is_docker_io() {
+    fn docker_hub_push_is_for_docker_io() {
         assert_eq!(pushes(HookKind::DockerHub, None, DOCKER_HUB), (vec!["docker.io/team/app:latest".into()], 0));
     }
 
     #[test]
-    fn github_tells_of_packages_of_which_containers_count() {
+    fn github_package_events_count_only_for_containers() {
         let expected = (vec!["ghcr.io/team/tools/app:v1".into()], 0);
         assert_eq!(pushes(HookKind::Ghcr, None, GHCR), expected);
         assert_eq!(pushes(HookKind::Ghcr, None, &GHCR.replace("\"registry_package\"", "\"package\"")), expected);
@@ -326,10 +328,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_named() {
-        let expected = "this is no event of harbor: missing field `type` at line 1 column 2";
+    fn invalid_event_is_reported_with_its_kind() {
+        let expected = "not a valid harbor event: missing field `type` at line 1 column 2";
         assert_eq!(problem(HookKind::Harbor, "{}"), expected);
-        let expected = "this is no event of distribution: expected value at line 1 column 1";
+        let expected = "not a valid distribution event: expected value at line 1 column 1";
         assert_eq!(problem(HookKind::Distribution, "payload=%7B%7D"), expected);
         assert!(problem(HookKind::DockerHub, ACR).contains("missing field `push_data`"));
     }

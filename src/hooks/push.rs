@@ -1,23 +1,23 @@
-//! One tag that was pushed, and which sources that is about.
+//! One pushed tag, and its match with the sources of entries.
 
 use std::collections::BTreeMap;
 
 use crate::config::Endpoint;
 use crate::oci::{RegistryHost, RepositoryName, Tag};
 
-/// A tag that now stands for something at a registry.
+/// Tag that a sender reports as pushed to a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Push {
-    /// The registry, by the name that entries have for it.
+    /// Registry, by the name that entries use for it.
     pub registry: RegistryHost,
-    /// The repository.
+    /// Repository.
     pub repository: RepositoryName,
-    /// The tag.
+    /// Tag.
     pub tag: Tag,
 }
 
 impl Push {
-    /// Whether this source has the repository: it is it, or a tree above it.
+    /// Returns true if this source is the pushed repository or a tree above it.
     #[must_use]
     pub fn concerns(&self, source: &Endpoint) -> bool {
         if source.host() != Some(&self.registry) {
@@ -35,11 +35,11 @@ impl Push {
     }
 }
 
-/// Pushes by their repositories, so that a source is compared with each of these once, however many tags there are.
+/// Pushes grouped by repository. A source is compared once with each repository, however many tags it has.
 pub(super) struct Pushed<'a>(BTreeMap<(&'a RegistryHost, &'a RepositoryName), Vec<&'a Push>>);
 
 impl<'a> Pushed<'a> {
-    pub(super) fn of(pushes: &'a [Push]) -> Self {
+    pub(super) fn new(pushes: &'a [Push]) -> Self {
         let mut repositories: BTreeMap<_, Vec<&Push>> = BTreeMap::new();
         for push in pushes {
             repositories.entry((&push.registry, &push.repository)).or_default().push(push);
@@ -47,8 +47,8 @@ impl<'a> Pushed<'a> {
         Self(repositories)
     }
 
-    /// What this source has of them.
-    pub(super) fn at(&self, source: &Endpoint) -> Vec<&'a Push> {
+    /// Returns the pushes that this source covers.
+    pub(super) fn matching(&self, source: &Endpoint) -> Vec<&'a Push> {
         if let (Some(host), Endpoint::Repository(repository)) = (source.host(), source) {
             return self.0.get(&(host, &repository.name)).cloned().unwrap_or_default();
         }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_push_concerns_its_repository_and_the_trees_above_it() {
+    fn push_concerns_its_repository_and_trees_above_it() {
         let push = Push {
             registry: "docker.io".parse().unwrap(),
             repository: "team/app".parse().unwrap(),
@@ -73,13 +73,13 @@ mod tests {
         let concerned = |source: &str| push.concerns(&source.parse().unwrap());
         for source in ["docker.io/team/app", "index.docker.io/team/app", "docker.io/team/**", "docker.io/**"] {
             assert!(concerned(source), "{source}");
-            assert_eq!(Pushed::of(&both).at(&source.parse().unwrap()), [&push, &other], "{source}");
+            assert_eq!(Pushed::new(&both).matching(&source.parse().unwrap()), [&push, &other], "{source}");
         }
         for source in
             ["docker.io/team/apps", "ghcr.io/team/app", "docker.io/tea/**", "ghcr.io/**", "oci-layout:team/app"]
         {
             assert!(!concerned(source), "{source}");
-            assert_eq!(Pushed::of(&both).at(&source.parse().unwrap()), [&push; 0], "{source}");
+            assert_eq!(Pushed::new(&both).matching(&source.parse().unwrap()), [&push; 0], "{source}");
         }
     }
 }

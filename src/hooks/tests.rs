@@ -1,4 +1,5 @@
-//! The port as senders see it: on a socket, with a configuration that changes, and a daemon that only takes notes.
+//! Tests of the port from a sender's view: over a socket, with a configuration that changes, and with a daemon that
+//! only records run requests.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::status::Metrics;
 
 const SECRET: &str = "0123456789abcdef";
 
-/// What was asked for, and whether the daemon takes it.
+/// Daemon that records the run requests. If `ending` is true, it refuses them all.
 #[derive(Default)]
 struct Notes {
     runs: Mutex<Vec<String>>,
@@ -87,14 +88,14 @@ impl Bench {
     }
 
     async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, String) {
-        told(self.request(Method::POST, path).bearer_auth(SECRET).body(body).send().await.unwrap()).await
+        status_and_text(self.request(Method::POST, path).bearer_auth(SECRET).body(body).send().await.unwrap()).await
     }
 
     fn runs(&self) -> Vec<String> {
         std::mem::take(&mut self.notes.runs.lock().unwrap())
     }
 
-    /// How many events had this result.
+    /// Returns the number of events with this result.
     fn counted(&self, receiver: &str, result: &str) -> u64 {
         let text = self.metrics.encode();
         let line = format!("transship_hook_events_total{{receiver=\"{receiver}\",result=\"{result}\"}} ");
@@ -102,7 +103,7 @@ impl Bench {
     }
 }
 
-async fn told(answer: Response) -> (u16, String) {
+async fn status_and_text(answer: Response) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
@@ -116,7 +117,7 @@ fn is(status: StatusCode, words: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn what_is_understood_names_the_entries_that_will_run() {
+async fn response_names_the_entries_that_will_run() {
     let bench = Bench::new(&receiver("build", "distribution")).await;
     let both = is(StatusCode::ACCEPTED, r#"{"entries":["app","tree"]}"#);
     assert_eq!(bench.post("/hooks/build", pushed("team/app", "v1")).await, both);
@@ -124,7 +125,7 @@ async fn what_is_understood_names_the_entries_that_will_run() {
     let nobody = is(StatusCode::OK, r#"{"entries":[]}"#);
     for (body, why) in [
         (pushed("other", "v1"), "no entry reads it"),
-        (pushed("odd", "v1"), "the daemon does not want it"),
+        (pushed("odd", "v1"), "the daemon refuses it"),
         (r#"{"events": []}"#.to_owned(), "nothing happened"),
         (pushed("team/app", "v1").replace("push", "pull"), "no push"),
     ] {
@@ -137,14 +138,14 @@ async fn what_is_understood_names_the_entries_that_will_run() {
 }
 
 #[tokio::test]
-async fn who_does_not_prove_itself_is_told_nothing_but_that() {
+async fn unauthenticated_request_is_refused_without_a_reason() {
     let bench = Bench::new(
         &[("build", "distribution"), ("hub", "docker_hub"), ("github", "ghcr")]
             .map(|(name, kind)| receiver(name, kind))
             .join(", "),
     )
     .await;
-    let refused = is(StatusCode::UNAUTHORIZED, "who sends must prove itself\n");
+    let refused = is(StatusCode::UNAUTHORIZED, "authentication failed\n");
     let request = |path| bench.request(Method::POST, path).body(pushed("team/app", "v1"));
     let signature = |key: &str| {
         let body = pushed("team/app", "v1");
@@ -152,19 +153,22 @@ async fn who_does_not_prove_itself_is_told_nothing_but_that() {
         format!("sha256={}", hex::encode(signed))
     };
     for (request, how) in [
-        (request("/hooks/build"), "with nothing"),
+        (request("/hooks/build"), "without a secret"),
         (request("/hooks/build").bearer_auth("0123456789abcdeX"), "with another token"),
         (request("/hooks/build").basic_auth("x", Some(SECRET)), "with a password"),
-        (request("/hooks/build?token=0123456789abcdef"), "by the address, which others than Docker Hub's have not"),
-        (request("/hooks/hub?token=0123456789abcdeX"), "by another address"),
-        (request("/hooks/build").header("X-Hub-Signature-256", signature(SECRET)), "signed, as only GitHub does"),
-        (request("/hooks/github").header("X-Hub-Signature-256", signature("0123456789abcdeX")), "signed by another"),
+        (request("/hooks/build?token=0123456789abcdef"), "with a token in the address, which only Docker Hub may use"),
+        (request("/hooks/hub?token=0123456789abcdeX"), "with another token in the address"),
+        (request("/hooks/build").header("X-Hub-Signature-256", signature(SECRET)), "signed, which only GitHub may do"),
+        (
+            request("/hooks/github").header("X-Hub-Signature-256", signature("0123456789abcdeX")),
+            "signed with another key",
+        ),
         (
             request("/hooks/github").header("X-Hub-Signature-256", signature(SECRET)).body(pushed("team/app", "v2")),
             "with the signature of another body",
         ),
     ] {
-        assert_eq!(told(request.send().await.unwrap()).await, refused, "{how}");
+        assert_eq!(status_and_text(request.send().await.unwrap()).await, refused, "{how}");
     }
     assert_eq!(bench.runs(), [""; 0]);
     let counted = ["build", "hub", "github"].map(|name| bench.counted(name, "unauthorized"));
@@ -175,28 +179,31 @@ async fn who_does_not_prove_itself_is_told_nothing_but_that() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_is_refused_in_words() {
+async fn invalid_event_is_refused_with_a_reason() {
     let bench = Bench::new(&receiver("build", "distribution")).await;
-    let unreadable = "this is no event of distribution: expected value at line 1 column 1\n";
+    let unreadable = "not a valid distribution event: expected value at line 1 column 1\n";
     assert_eq!(bench.post("/hooks/build", "payload=1").await, is(StatusCode::BAD_REQUEST, unreadable));
     let unknown = is(StatusCode::NOT_FOUND, "there is no receiver of this name\n");
     assert_eq!(bench.post("/hooks/nobody", pushed("team/app", "v1")).await, unknown);
-    assert_eq!(bench.post("/nowhere", "").await, is(StatusCode::NOT_FOUND, "there is nothing but /hooks/NAME\n"));
+    assert_eq!(
+        bench.post("/nowhere", "").await,
+        is(StatusCode::NOT_FOUND, "not found: this port serves only /hooks/NAME\n")
+    );
     let form = bench.request(Method::POST, "/hooks/build").bearer_auth(SECRET);
     let form = form.header("content-type", "application/x-www-form-urlencoded").body("payload=%7B%7D");
-    let refused = "this is a form: choose the content type application/json at the sender\n";
-    assert_eq!(told(form.send().await.unwrap()).await, is(StatusCode::UNSUPPORTED_MEDIA_TYPE, refused));
+    let refused = "the body is a form: set the sender's content type to application/json\n";
+    assert_eq!(status_and_text(form.send().await.unwrap()).await, is(StatusCode::UNSUPPORTED_MEDIA_TYPE, refused));
     for name in ["build", "nobody"] {
         let answer = bench.request(Method::GET, &format!("/hooks/{name}")).send().await.unwrap();
         assert_eq!(answer.headers()["allow"], "POST");
-        assert_eq!(told(answer).await, is(StatusCode::METHOD_NOT_ALLOWED, "events are sent by POST\n"));
+        assert_eq!(status_and_text(answer).await, is(StatusCode::METHOD_NOT_ALLOWED, "send events with POST\n"));
     }
     assert_eq!(bench.counted("build", "unreadable"), 2);
     assert_eq!(bench.runs(), [""; 0]);
 }
 
 #[tokio::test]
-async fn events_that_name_no_registry_hold_none_of_the_others_up() {
+async fn events_without_registry_do_not_block_the_others() {
     let bench = Bench::new(&format!("bare: {{kind: distribution, secret: {SECRET}}}")).await;
     let event = |host: &str, tag: &str| {
         let target = format!("{{\"repository\": \"team/app\", \"tag\": \"{tag}\"}}");
@@ -207,13 +214,17 @@ async fn events_that_name_no_registry_hold_none_of_the_others_up() {
     assert_eq!(bench.post("/hooks/bare", events).await, is(StatusCode::ACCEPTED, r#"{"entries":["app","tree"]}"#));
     assert_eq!(bench.runs(), ["app: v2", "tree: v2"]);
     let nobody = is(StatusCode::OK, r#"{"entries":[]}"#);
-    assert_eq!(bench.post("/hooks/bare", pushed("team/app", "v1")).await, nobody, "not to be sent again for ever");
+    assert_eq!(
+        bench.post("/hooks/bare", pushed("team/app", "v1")).await,
+        nobody,
+        "accepted, so that the sender does not repeat it for ever"
+    );
     let counted = ["matched", "ignored", "unreadable"].map(|result| bench.counted("bare", result));
     assert_eq!(counted, [1, 5, 0]);
 }
 
 #[tokio::test]
-async fn a_body_full_of_tags_is_read_in_a_moment() {
+async fn body_with_60000_tags_is_read_in_seconds() {
     let bench = Bench::new(&receiver("build", "harbor")).await;
     let resources: Vec<String> = (0..60_000).map(|number| format!("{{\"tag\":\"{number}\"}}")).collect();
     let repository = "{\"repo_full_name\":\"team/app\"}";
@@ -221,18 +232,18 @@ async fn a_body_full_of_tags_is_read_in_a_moment() {
     let body = format!("{{\"type\":\"PUSH_ARTIFACT\",\"event_data\":{data}}}");
     assert!(body.len() < 1 << 20, "{}", body.len());
     let answer = tokio::time::timeout(Duration::from_secs(10), bench.post("/hooks/build", body)).await;
-    assert_eq!(answer.expect("it takes time by the square of their number").0, 202);
+    assert_eq!(answer.expect("the time grows with the square of the number of tags").0, 202);
     assert_eq!(bench.counted("build", "matched"), 60_000);
 }
 
 #[tokio::test]
-async fn a_body_too_long_is_refused_and_that_of_a_stranger_is_not_read() {
+async fn long_body_is_refused_and_unauthenticated_body_unread() {
     let bench = Bench::new(&[receiver("build", "distribution"), receiver("github", "ghcr")].join(", ")).await;
-    let too_long = is(StatusCode::PAYLOAD_TOO_LARGE, "an event has 1 MiB at most\n");
+    let too_long = is(StatusCode::PAYLOAD_TOO_LARGE, "an event may have at most 1 MiB\n");
     let long = " ".repeat((1 << 20) + 1);
-    assert_eq!(bench.post("/hooks/build", long.clone()).await, too_long, "by what its head says");
+    assert_eq!(bench.post("/hooks/build", long.clone()).await, too_long, "by its stated length");
     let pieces = stream::iter(vec![Ok::<_, std::io::Error>(long[1..].to_owned()), Ok(" ".to_owned())]);
-    assert_eq!(bench.post("/hooks/build", reqwest::Body::wrap_stream(pieces)).await, too_long, "by what comes");
+    assert_eq!(bench.post("/hooks/build", reqwest::Body::wrap_stream(pieces)).await, too_long, "by its actual length");
     let fits = pushed("team/app", "v1") + &" ".repeat((1 << 20) - pushed("team/app", "v1").len());
     assert_eq!(bench.post("/hooks/build", fits).await.0, 202);
     let without_end = || reqwest::Body::wrap_stream(stream::pending::<std::io::Result<Vec<u8>>>());
@@ -240,8 +251,11 @@ async fn a_body_too_long_is_refused_and_that_of_a_stranger_is_not_read() {
     let signature = format!("sha256={}", "0".repeat(64));
     for (stranger, how) in [
         (request("/hooks/build").bearer_auth("someone-else-than-that"), "with another token"),
-        (request("/hooks/build").header("X-Hub-Signature-256", &signature), "with a signature where none counts"),
-        (request("/hooks/github").header("X-Hub-Signature-256", &signature[..69]), "with what is no signature"),
+        (
+            request("/hooks/build").header("X-Hub-Signature-256", &signature),
+            "with a signature, which this kind does not use",
+        ),
+        (request("/hooks/github").header("X-Hub-Signature-256", &signature[..69]), "with an invalid signature"),
     ] {
         let answer = tokio::time::timeout(Duration::from_secs(10), stranger.send()).await.expect(how);
         assert_eq!(answer.unwrap().status(), StatusCode::UNAUTHORIZED, "{how}");
@@ -249,18 +263,25 @@ async fn a_body_too_long_is_refused_and_that_of_a_stranger_is_not_read() {
 }
 
 #[tokio::test]
-async fn while_the_daemon_ends_senders_are_asked_to_send_again() {
+async fn ending_daemon_asks_senders_to_repeat_their_event() {
     let ending = Notes { ending: true, ..Notes::default() };
     let bench = Bench::with(&receiver("build", "distribution"), ending).await;
     let request = bench.request(Method::POST, "/hooks/build").bearer_auth(SECRET).body(pushed("team/app", "v1"));
     let answer = request.send().await.unwrap();
     assert_eq!(answer.headers()["retry-after"], "10");
-    assert_eq!(told(answer).await, is(StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending: send it again\n"));
-    assert_eq!(bench.post("/hooks/build", pushed("other", "v1")).await.0, 200, "of no interest then either");
+    assert_eq!(
+        status_and_text(answer).await,
+        is(StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending: send the event again\n")
+    );
+    assert_eq!(
+        bench.post("/hooks/build", pushed("other", "v1")).await.0,
+        200,
+        "an event that concerns no entry is still accepted"
+    );
 }
 
 #[tokio::test]
-async fn receivers_come_and_go_with_the_configuration() {
+async fn receivers_follow_changes_of_the_configuration() {
     let bench = Bench::new(&receiver("build", "distribution")).await;
     let status = async |path: &str| bench.post(path, pushed("team/app", "v1")).await.0;
     assert_eq!((status("/hooks/build").await, status("/hooks/other").await), (202, 404));
@@ -274,7 +295,7 @@ async fn receivers_come_and_go_with_the_configuration() {
 }
 
 #[tokio::test]
-async fn a_secret_in_a_file_counts_as_it_is_now_and_a_poor_one_lets_nobody_in() {
+async fn secret_file_is_read_per_request_and_weak_secret_refused() {
     let bench = Bench::new(&receiver("build", "distribution")).await;
     let path = bench.folder.path().join("secret");
     std::fs::write(&path, format!("{SECRET}\n")).unwrap();
@@ -282,7 +303,7 @@ async fn a_secret_in_a_file_counts_as_it_is_now_and_a_poor_one_lets_nobody_in() 
     bench.config.send_replace(Arc::new(config(&in_file)));
     let send = async |token: &str| {
         let request = bench.request(Method::POST, "/hooks/build").bearer_auth(token).body(pushed("team/app", "v1"));
-        told(request.send().await.unwrap()).await
+        status_and_text(request.send().await.unwrap()).await
     };
     assert_eq!(send(SECRET).await.0, 202);
     std::fs::write(&path, "fedcba9876543210").unwrap();
@@ -297,10 +318,10 @@ async fn a_secret_in_a_file_counts_as_it_is_now_and_a_poor_one_lets_nobody_in() 
 }
 
 #[tokio::test]
-async fn a_storm_of_a_thousand_events_is_taken_to_the_last() {
+async fn thousand_concurrent_events_are_all_accepted() {
     let bench = Bench::new(&receiver("build", "distribution")).await;
     let send = |number: usize| bench.post("/hooks/build", pushed("team/app", &format!("v{number}")));
-    // More at once than there are places.
+    // More concurrent requests than the listener has slots.
     let answers: Vec<u16> =
         stream::iter(0..1000).map(send).buffer_unordered(250).map(|answer| answer.0).collect().await;
     assert_eq!(answers.iter().filter(|status| **status == 202).count(), 1000);

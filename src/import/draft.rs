@@ -1,5 +1,5 @@
-//! A `sync.yaml` in the making: registries, defaults and entries with the comments before each, and its text. It knows our format
-//! and none of the others.
+//! Draft of a `sync.yaml`: registries, defaults and entries with the comments before each, and their text. It knows
+//! only transship's own format.
 
 use std::collections::HashMap;
 
@@ -7,34 +7,34 @@ use super::page::{Map, comment_lines};
 use crate::config::Endpoint;
 use crate::oci::RegistryHost;
 
-/// The most characters of an entry's name.
+/// Longest name of an entry, in characters.
 const LONGEST_NAME: usize = 64;
 
-/// All of it.
+/// Content of a `sync.yaml`.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
-    /// What is said before everything.
+    /// Comments at the top of the file.
     pub(super) head: Vec<String>,
-    /// In the order in which they were first named.
+    /// Registries, in the order in which they were first named.
     registries: Vec<(RegistryHost, Registry)>,
     pub(super) defaults: Map,
     entries: Vec<(String, Entry)>,
-    /// The names of all entries, each with the last number that was put behind it.
+    /// Names of all entries, each with the last number that was appended to it.
     names: HashMap<String, usize>,
-    /// The content of each tag that is written out, by target and tag.
+    /// Content of each literal tag, by target and tag.
     claims: HashMap<(String, String), Claim>,
-    /// Entries that others may join, by all that they say beside `include`.
+    /// Position of the entry that others can be merged into, by the text of everything but `include`.
     groups: HashMap<String, usize>,
 }
 
-/// The content of a tag: its source, and the digest where it is pinned.
+/// Content of a tag: its source, and the digest if it is pinned.
 #[derive(Debug, PartialEq, Eq)]
 struct Claim {
     source: String,
     digest: Option<String>,
 }
 
-/// How one registry is spoken to.
+/// Connection settings of one registry.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     pub(super) comments: Vec<String>,
@@ -42,29 +42,29 @@ pub(super) struct Registry {
     pub(super) plain_http: bool,
     pub(super) tls: Map,
     pub(super) limits: Map,
-    /// The reason why no entry may read or write there, where there is one.
-    pub(super) no_equal: Option<String>,
+    /// Reason why no entry can read from or write to the registry, if there is one.
+    pub(super) unsupported: Option<String>,
 }
 
-/// One entry, as an [`Draft::add`] takes it.
+/// One entry, as [`Draft::add`] takes it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Entry {
     pub(super) comments: Vec<String>,
-    /// In our spelling.
+    /// Source in transship's syntax.
     pub(super) source: String,
     pub(super) target: String,
-    /// Patterns of tags in our spelling; those without `re:` and `*` are tags, with `@DIGEST` behind pinned ones.
+    /// Patterns in transship's syntax; those without `re:` and `*` are tags, with `@DIGEST` appended if pinned.
     pub(super) include: Vec<String>,
     pub(super) exclude: Vec<String>,
     pub(super) semver: Option<String>,
     /// All other keys.
     pub(super) rest: Map,
-    /// Why it is written as comments, where it is.
-    pub(super) left_out: Option<String>,
+    /// Reason why the entry is written as comments, if it is.
+    pub(super) skipped: Option<String>,
 }
 
 impl Draft {
-    /// The registry at a host, a new one where it was not named before.
+    /// Returns the registry at a host; adds it if it is new.
     pub(super) fn registry(&mut self, host: &RegistryHost) -> &mut Registry {
         let at = self.registries.iter().position(|(known, _)| known == host).unwrap_or_else(|| {
             self.registries.push((host.clone(), Registry::default()));
@@ -73,40 +73,40 @@ impl Draft {
         &mut self.registries[at].1
     }
 
-    /// Whether a registry was named.
+    /// Returns true if the registry has been named.
     pub(super) fn has_registry(&self, host: &RegistryHost) -> bool {
         self.registries.iter().any(|(known, _)| known == host)
     }
 
-    /// Adds an entry under a name of its own, or its patterns to an entry that says the same but for them. Two contents
-    /// of one tag are more than we take: the later one is left out. Returns why it was left out, if it was.
+    /// Adds an entry under a unique name, or merges its patterns into an entry that is the same but for them. If two
+    /// entries give one tag different content, the later one is skipped. Returns the reason if the entry was skipped.
     pub(super) fn add(&mut self, mut entry: Entry) -> Option<String> {
-        if let Some(reason) = self.no_equal(&entry) {
-            entry.leave_out(reason);
+        if let Some(reason) = self.unsupported(&entry) {
+            entry.skip(reason);
         }
-        if entry.left_out.is_none()
+        if entry.skipped.is_none()
             && let Some(reason) = self.conflict(&entry)
         {
-            entry.leave_out(reason);
+            entry.skip(reason);
         }
-        if entry.left_out.is_none() {
-            for (tag, digest) in literals(&entry) {
+        if entry.skipped.is_none() {
+            for (tag, digest) in literal_tags(&entry) {
                 let claim = Claim { source: entry.source.clone(), digest };
                 self.claims.insert((entry.target.clone(), tag), claim);
             }
-            if self.join(&entry) {
+            if self.merge(&entry) {
                 return None;
             }
         }
         let name = self.name_for(&entry);
-        let reason = entry.left_out.clone();
+        let reason = entry.skipped.clone();
         self.entries.push((name, entry));
         reason
     }
 
-    /// Adds the patterns of an entry to another one that says the same beside them, if there is one. An entry without
-    /// patterns is about every tag and joins none.
-    fn join(&mut self, entry: &Entry) -> bool {
+    /// Merges the patterns of an entry into an entry that is otherwise the same, and returns true if there is one. An
+    /// entry without patterns selects every tag and is not merged.
+    fn merge(&mut self, entry: &Entry) -> bool {
         if entry.include.is_empty() {
             return false;
         }
@@ -118,17 +118,17 @@ impl Draft {
         true
     }
 
-    /// The reason why no entry may read or write where this one does.
-    fn no_equal(&self, entry: &Entry) -> Option<String> {
+    /// Returns the reason why no entry can use the source or target of this one, if there is one.
+    fn unsupported(&self, entry: &Entry) -> Option<String> {
         let ends = [&entry.source, &entry.target].map(|end| end.parse::<Endpoint>().ok());
         ends.iter().flatten().filter_map(Endpoint::host).find_map(|host| {
             let (_, registry) = self.registries.iter().find(|(known, _)| known == host)?;
-            registry.no_equal.clone()
+            registry.unsupported.clone()
         })
     }
 
     fn conflict(&self, entry: &Entry) -> Option<String> {
-        literals(entry).into_iter().find_map(|(tag, digest)| {
+        literal_tags(entry).into_iter().find_map(|(tag, digest)| {
             let claim = self.claims.get(&(entry.target.clone(), tag.clone()))?;
             let what = match claim {
                 Claim { source, .. } if *source != entry.source => "from another source",
@@ -139,12 +139,12 @@ impl Draft {
         })
     }
 
-    /// From the end of the source's name, so much of it that it is unique, else with a number.
+    /// Returns a unique name: the shortest unique end of the source's name, else one with a number.
     fn name_for(&mut self, entry: &Entry) -> String {
         let whole = entry.source.split("://").last().unwrap_or_default().trim_end_matches("/**");
         let parts: Vec<&str> = whole.split(['/', ':']).filter(|part| !part.is_empty()).collect();
         let candidates: Vec<String> =
-            (1..=parts.len()).map(|last| word(&parts[parts.len() - last..].join("-"))).collect();
+            (1..=parts.len()).map(|last| sanitize_name(&parts[parts.len() - last..].join("-"))).collect();
         let free = |name: &&String| !name.is_empty() && !self.names.contains_key(*name);
         let name = candidates.iter().find(free).cloned().unwrap_or_else(|| {
             let stem = candidates.iter().find(|name| !name.is_empty()).map_or("entry", String::as_str);
@@ -159,10 +159,10 @@ impl Draft {
         name
     }
 
-    /// How many entries there are, and how many are left out.
+    /// Returns the number of active and of skipped entries.
     pub(super) fn counts(&self) -> (usize, usize) {
-        let left_out = self.entries.iter().filter(|(_, entry)| entry.left_out.is_some()).count();
-        (self.entries.len() - left_out, left_out)
+        let skipped = self.entries.iter().filter(|(_, entry)| entry.skipped.is_some()).count();
+        (self.entries.len() - skipped, skipped)
     }
 
     pub(super) fn into_text(self) -> String {
@@ -173,8 +173,8 @@ impl Draft {
         for (host, registry) in self.registries {
             registries.extend(registry.lines(&host));
         }
-        section("registries:", registries, &mut lines);
-        section("defaults:", self.defaults.lines(2), &mut lines);
+        push_section("registries:", registries, &mut lines);
+        push_section("defaults:", self.defaults.lines(2), &mut lines);
         lines.push(if written == 0 { "sync: []".to_owned() } else { "sync:".to_owned() });
         for (name, entry) in self.entries {
             lines.extend(entry.lines(&name));
@@ -184,8 +184,8 @@ impl Draft {
     }
 }
 
-/// A key and what is below it; only comments below it stand alone.
-fn section(key: &str, below: Vec<String>, lines: &mut Vec<String>) {
+/// Appends a key and the lines below it; without the key if those are only comments.
+fn push_section(key: &str, below: Vec<String>, lines: &mut Vec<String>) {
     if below.is_empty() {
         return;
     }
@@ -197,13 +197,13 @@ fn section(key: &str, below: Vec<String>, lines: &mut Vec<String>) {
 }
 
 impl Entry {
-    /// It is written as comments, for this reason beside those that are known.
-    pub(super) fn leave_out(&mut self, reason: impl Into<String>) {
+    /// Marks the entry as skipped. Keeps earlier reasons and adds this one.
+    pub(super) fn skip(&mut self, reason: impl Into<String>) {
         let reason = reason.into();
-        match &mut self.left_out {
+        match &mut self.skipped {
             Some(known) if !known.contains(&reason) => *known += &format!("; {reason}"),
             Some(_) => {}
-            None => self.left_out = Some(reason),
+            None => self.skipped = Some(reason),
         }
     }
 }
@@ -247,18 +247,18 @@ impl Entry {
             first.replace_range(2..4, "- ");
         }
         body.extend(self.rest.lines(4));
-        let Some(reason) = self.left_out else {
+        let Some(reason) = self.skipped else {
             lines.extend(body);
             return lines;
         };
-        lines.extend(comment_lines(&format!("left out: {reason}"), 2));
+        lines.extend(comment_lines(&format!("skipped: {reason}"), 2));
         lines.extend(body.iter().map(|line| format!("  # {}", line.get(2..).unwrap_or_default())));
         lines
     }
 }
 
-/// The tags that are written out, each with the digest that it is pinned to.
-fn literals(entry: &Entry) -> Vec<(String, Option<String>)> {
+/// Returns the literal tags, each with the digest that it is pinned to.
+fn literal_tags(entry: &Entry) -> Vec<(String, Option<String>)> {
     if matches!(entry.target.parse(), Ok(Endpoint::Tree { .. })) {
         return Vec::new();
     }
@@ -270,8 +270,8 @@ fn literals(entry: &Entry) -> Vec<(String, Option<String>)> {
     entry.include.iter().filter(is_tag).map(parts).collect()
 }
 
-/// The letters of a name that an entry can have.
-fn word(text: &str) -> String {
+/// Returns the characters that are allowed in the name of an entry.
+fn sanitize_name(text: &str) -> String {
     let word: String = text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')).collect();
     word.trim_start_matches(['.', '-']).chars().take(LONGEST_NAME).collect()
 }
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_taken_from_the_end_of_the_source_and_are_unique() {
+    fn names_end_like_the_source_and_are_unique() {
         let mut draft = Draft::default();
         let sources =
             ["a.example/x/api", "a.example/y/api", "a.example/y/api", "oci-layout:/srv/api", "${X}", "${X}", "h:5/**"];
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_of_two_sources_is_left_out_the_second_time() {
+    fn second_source_of_a_tag_is_skipped() {
         let mut draft = Draft::default();
         draft.add(entry("a.example/x", "t.example/x", "v1"));
         draft.add(entry("a.example/x", "t.example/x", "v1"));
@@ -305,14 +305,14 @@ mod tests {
         assert_eq!(draft.counts(), (1, 1));
         let text = draft.into_text();
         assert!(
-            text.contains("# left out: another entry writes the tag v1 of this target from another source"),
+            text.contains("# skipped: another entry writes the tag v1 of this target from another source"),
             "{text}"
         );
         assert!(text.contains("\n  # - name: b.example-x\n  #   source: b.example/x\n"), "{text}");
     }
 
     #[test]
-    fn entries_that_differ_in_their_tags_become_one() {
+    fn entries_that_differ_in_tags_become_one() {
         let mut draft = Draft::default();
         for tag in ["v1", "v2", "v1", "v3@sha256:1", "re:x.*"] {
             assert_eq!(draft.add(entry("a.example/x", "t.example/x", tag)), None);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_with_two_digests_is_left_out_the_second_time() {
+    fn second_digest_of_a_tag_is_skipped() {
         let mut draft = Draft::default();
         assert_eq!(draft.add(entry("a.example/x", "t.example/x", "v1")), None);
         let reason = draft.add(entry("a.example/x", "t.example/x", "v1@sha256:1")).unwrap();
@@ -333,9 +333,9 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_at_a_registry_without_an_equal_is_left_out() {
+    fn entry_at_unsupported_registry_is_skipped() {
         let mut draft = Draft::default();
-        draft.registry(&"a.example".parse().unwrap()).no_equal = Some("it is elsewhere".into());
+        draft.registry(&"a.example".parse().unwrap()).unsupported = Some("it is elsewhere".into());
         for (source, target) in [("a.example/x", "t.example/x"), ("s.example/**", "a.example/**")] {
             assert_eq!(draft.add(entry(source, target, "v1")).as_deref(), Some("it is elsewhere"));
         }

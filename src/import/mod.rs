@@ -1,9 +1,9 @@
-//! Configurations of other programs, told in our words: the YAML of regsync or of `skopeo sync` in, a `sync.yaml` out.
+//! Import of other programs' configurations: the YAML of regsync or of `skopeo sync` in, a `sync.yaml` out.
 //!
-//! Pure functions. What is understood becomes keys of the same meaning; what has no equal becomes a comment at its
-//! place and a remark. What would copy more, less, or to another place than the original said is left out whole, as
-//! comments. Entries that differ in their tags only become one. No secret is carried over: it becomes the name of an
-//! environment variable. Nothing is contacted, and no file is read but the one.
+//! Pure functions. Keys become keys with the same meaning. A key without an equivalent becomes a comment at its place
+//! and a remark. An entry that would copy more, less, or to another place than the original is skipped as a whole: it
+//! is written as comments. Entries that differ only in their tags become one. No secret is carried over: it becomes the
+//! name of an environment variable. The import contacts no host and reads only the one file.
 
 mod draft;
 mod page;
@@ -25,7 +25,7 @@ use crate::config::{Foreign, Node, Problem, Problems};
 use draft::Draft;
 use reading::Reading;
 
-/// Whose configuration it is.
+/// Program whose configuration is imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// regclient's regsync, version 1.
@@ -34,86 +34,85 @@ pub enum Form {
     Skopeo,
 }
 
-/// What is asked for beside the file.
+/// Options of an import, beside the file.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
-    /// Whose configuration it is; `None` is told from its keys.
+    /// Program whose configuration it is; `None` detects it from the keys.
     pub form: Option<Form>,
-    /// HOST or HOST/PREFIX to copy to, as `skopeo sync` takes it on its command line. Only for skopeo's.
+    /// HOST or HOST/PREFIX to copy to, as on the command line of `skopeo sync`. Only for skopeo's configuration.
     pub target: Option<String>,
-    /// Whether the whole name of the source goes behind the target, as by `skopeo sync --scoped`. Only for skopeo's.
+    /// Appends the full name of the source to the target, as `skopeo sync --scoped` does. Only for skopeo's
+    /// configuration.
     pub scoped: bool,
 }
 
-/// What came of it.
+/// Result of an import.
 #[derive(Debug, Clone)]
 pub struct Imported {
-    /// Whose configuration it was.
+    /// Program whose configuration it was.
     pub form: Form,
-    /// The `sync.yaml`.
+    /// Text of the `sync.yaml`.
     pub text: String,
-    /// How many entries it has.
+    /// Number of active entries.
     pub entries: usize,
-    /// How many entries are comments, since something in them has no equal.
-    pub left_out: usize,
-    /// The number of keys and values that are not understood: the result may mean something else.
+    /// Number of entries that are written as comments, because something in them has no equivalent.
+    pub skipped: usize,
+    /// Number of keys and values that the import does not know: the result may mean something else.
     pub unknown: usize,
-    /// What has no equal or none quite, each with its place in the file that was read.
+    /// Remarks about keys and values without an exact equivalent, each with its place in the imported file.
     pub remarks: Vec<Problem>,
-    /// How many remarks there are beyond those; the comments tell of them.
+    /// Number of further remarks; the comments contain them.
     pub more_remarks: usize,
 }
 
-/// Why there is no `sync.yaml`.
+/// Reason why an import has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The file cannot be read, or says what its own program would refuse.
+    /// The file cannot be read, or its own program would refuse it.
     #[error(transparent)]
     Problems(#[from] Problems),
-    /// Its keys are neither regsync's nor skopeo's.
+    /// The file has neither keys of regsync nor of skopeo.
     #[error(
-        "{0} looks neither like regsync's configuration (creds, defaults, sync) nor like that of `skopeo sync` (hosts with \
-         images); say whose it is by --from regsync or --from skopeo"
+        "{0} looks neither like regsync's configuration (creds, defaults, sync) nor like that of `skopeo sync` \
+         (hosts with images); name the program by --from regsync or --from skopeo"
     )]
     UnknownForm(String),
-    /// skopeo's file does not say where to.
-    #[error(
-        "{0} does not say where to copy to; say it as on the command line of `skopeo sync`: --target HOST[/PREFIX]"
-    )]
+    /// A file of skopeo names no target, and the options name none.
+    #[error("{0} does not name a target; name it as on the command line of `skopeo sync`: --target HOST[/PREFIX]")]
     NoTarget(String),
-    /// The target is none.
+    /// The target is not HOST or HOST/PREFIX.
     #[error(
-        "--target {text:?} is no place for repositories: write HOST or HOST/PREFIX, with a `.` or a port in HOST; for \
+        "--target {text:?} cannot hold repositories: write HOST or HOST/PREFIX, with a `.` or a port in HOST; for \
          a name at Docker Hub write docker.io/NAME"
     )]
     BadTarget {
-        /// As it was written.
+        /// Text of the option.
         text: String,
     },
-    /// regsync's file names its targets itself.
+    /// A file of regsync names its targets itself.
     #[error("--target and --scoped are for the YAML of `skopeo sync`: {0} is regsync's and names its targets itself")]
     TargetNotAsked(String),
 }
 
-/// Reads a file and tells it in our words. Blocking.
+/// Reads a file and translates it into a `sync.yaml`. Blocking.
 ///
 /// # Errors
-/// Where the file cannot be read, is no configuration of these programs, or lacks what `order` must say.
+/// Fails if the file cannot be read, is no configuration of these programs, or lacks what `order` must add.
 pub fn import(path: &Path, order: &Order) -> Result<Imported, ImportError> {
-    told(&Foreign::load(path)?, order)
+    translate(&Foreign::load(path)?, order)
 }
 
-/// As [`import`], of the text of a file called `name`.
+/// Translates the text of a file called `name`, like [`import`].
 ///
 /// # Errors
 /// As [`import`].
 pub fn import_text(name: &str, text: &str, order: &Order) -> Result<Imported, ImportError> {
-    told(&Foreign::parse(name, text)?, order)
+    translate(&Foreign::parse(name, text)?, order)
 }
 
-fn told(file: &Foreign, order: &Order) -> Result<Imported, ImportError> {
+fn translate(file: &Foreign, order: &Order) -> Result<Imported, ImportError> {
     let name = file.name().to_owned();
-    let form = order.form.or_else(|| form_of(file.root())).ok_or_else(|| ImportError::UnknownForm(name.clone()))?;
+    let form = order.form.or_else(|| detect_form(file.root())).ok_or_else(|| ImportError::UnknownForm(name.clone()))?;
     let mut reading = Reading::default();
     let draft = match form {
         Form::Regsync if order.target.is_some() || order.scoped => return Err(ImportError::TargetNotAsked(name)),
@@ -124,8 +123,8 @@ fn told(file: &Foreign, order: &Order) -> Result<Imported, ImportError> {
             skopeo::draft(file.root(), &target, &mut reading)
         }
     };
-    let Reading { wrong, remarks, unknown } = reading;
-    if let Some(problems) = file.problems(wrong) {
+    let Reading { errors, remarks, unknown } = reading;
+    if let Some(problems) = file.problems(errors) {
         return Err(problems.into());
     }
     Ok(imported(form, draft, file.problems(remarks), unknown))
@@ -134,16 +133,19 @@ fn told(file: &Foreign, order: &Order) -> Result<Imported, ImportError> {
 fn imported(form: Form, draft: Draft, remarks: Option<Problems>, unknown: usize) -> Imported {
     let more_remarks = remarks.as_ref().map_or(0, Problems::more);
     let remarks = remarks.iter().flatten().cloned().collect();
-    let (entries, left_out) = draft.counts();
-    Imported { form, text: draft.into_text(), entries, left_out, unknown, remarks, more_remarks }
+    let (entries, skipped) = draft.counts();
+    Imported { form, text: draft.into_text(), entries, skipped, unknown, remarks, more_remarks }
 }
 
-/// Told from the keys: regsync's are few and known, skopeo's are hosts.
-fn form_of(root: &Node) -> Option<Form> {
+/// Detects the program from the keys: regsync's are few and fixed, skopeo's are hosts.
+fn detect_form(root: &Node) -> Option<Form> {
     let Node::Map(pairs) = root else { return None };
     if pairs.iter().any(|(key, node)| (key == "sync" && matches!(node, Node::List(_))) || key == "creds") {
         return Some(Form::Regsync);
     }
-    let is_registry = |node: &Node| matches!(node, Node::Map(keys) if keys.iter().any(|(key, _)| skopeo::KEYS.contains(&key.as_str())));
+    let is_registry = |node: &Node| match node {
+        Node::Map(keys) => keys.iter().any(|(key, _)| skopeo::KEYS.contains(&key.as_str())),
+        _ => false,
+    };
     pairs.iter().any(|(_, node)| is_registry(node)).then_some(Form::Skopeo)
 }

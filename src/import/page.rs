@@ -1,12 +1,12 @@
-//! Our YAML as text with comments: maps in the order in which they were filled. Whatever a value is, it reads as the text that
-//! it was. Not a YAML library: it writes what an import needs and reads nothing.
+//! Writer of YAML text with comments: maps in insertion order. Every value reads back as the text that it was. It is no
+//! YAML library: it writes what an import needs and reads nothing.
 
 use std::fmt::Write as _;
 
-/// How wide a comment is, in characters.
+/// Width of a comment, in characters.
 const WIDTH: usize = 110;
 
-/// A map with comments between its pairs.
+/// Map with comments between its pairs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Map(Vec<Line>);
 
@@ -18,17 +18,17 @@ enum Line {
 
 #[derive(Debug, Clone)]
 enum Value {
-    /// As it goes into the file: a number, `true`, `[]`.
+    /// Written as it is: a number, `true`, `[]`.
     Verbatim(String),
     Text(String),
     Texts(Vec<String>),
-    /// A map of one pair on one line.
-    One(&'static str, String),
+    /// Map of one pair, written on one line.
+    InlineMap(&'static str, String),
     Map(Map),
 }
 
 impl Map {
-    /// Whether it says nothing; comments say nothing.
+    /// Returns true if the map has no pairs; comments do not count.
     pub(super) fn is_empty(&self) -> bool {
         !self.0.iter().any(|line| matches!(line, Line::Pair(..)))
     }
@@ -37,7 +37,7 @@ impl Map {
         self.0.extend(comments.into_iter().map(Line::Comment));
     }
 
-    /// A text in our spelling, in which `${NAME}` is a variable; see [`plain`].
+    /// Adds a text in transship's syntax, in which `${NAME}` is a variable; see [`escape_variables`].
     pub(super) fn text(&mut self, key: &str, text: impl Into<String>) {
         self.pair(key, Value::Text(text.into()));
     }
@@ -50,11 +50,11 @@ impl Map {
         self.pair(key, Value::Texts(texts));
     }
 
-    pub(super) fn one(&mut self, key: &str, inner: &'static str, text: impl Into<String>) {
-        self.pair(key, Value::One(inner, text.into()));
+    pub(super) fn inline_map(&mut self, key: &str, inner: &'static str, text: impl Into<String>) {
+        self.pair(key, Value::InlineMap(inner, text.into()));
     }
 
-    /// A map below, unless it is empty; its comments go here then.
+    /// Adds a nested map. If it is empty, adds only its comments.
     pub(super) fn map(&mut self, key: &str, map: Map) {
         if map.is_empty() {
             self.0.extend(map.0);
@@ -67,28 +67,28 @@ impl Map {
         self.0.push(Line::Pair(key.to_owned(), value));
     }
 
-    /// The lines, so many spaces in.
+    /// Returns the lines, indented by `indent` spaces.
     pub(super) fn lines(&self, indent: usize) -> Vec<String> {
         let (mut lines, margin) = (Vec::new(), " ".repeat(indent));
         for line in &self.0 {
             match line {
                 Line::Comment(comment) => lines.extend(comment_lines(comment, indent)),
                 Line::Pair(key, Value::Map(map)) => {
-                    lines.push(format!("{margin}{}:", scalar(key)));
+                    lines.push(format!("{margin}{}:", to_scalar(key)));
                     lines.extend(map.lines(indent + 2));
                 }
                 Line::Pair(key, Value::Texts(texts)) if is_long(texts) => {
-                    lines.push(format!("{margin}{}:", scalar(key)));
-                    lines.extend(texts.iter().map(|text| format!("{margin}  - {}", scalar(text))));
+                    lines.push(format!("{margin}{}:", to_scalar(key)));
+                    lines.extend(texts.iter().map(|text| format!("{margin}  - {}", to_scalar(text))));
                 }
-                Line::Pair(key, value) => lines.push(format!("{margin}{}: {}", scalar(key), inline(value))),
+                Line::Pair(key, value) => lines.push(format!("{margin}{}: {}", to_scalar(key), inline(value))),
             }
         }
         lines
     }
 }
 
-/// `true` for a list that goes over several lines, one for each item.
+/// Returns true if a list is written on several lines, one for each item.
 fn is_long(texts: &[String]) -> bool {
     texts.len() > 1 && texts.iter().map(|text| text.chars().count() + 4).sum::<usize>() > WIDTH
 }
@@ -96,19 +96,19 @@ fn is_long(texts: &[String]) -> bool {
 fn inline(value: &Value) -> String {
     match value {
         Value::Verbatim(text) => text.clone(),
-        Value::Text(text) => scalar(text),
+        Value::Text(text) => to_scalar(text),
         Value::Texts(texts) => {
-            format!("[{}]", texts.iter().map(|text| scalar(text)).collect::<Vec<_>>().join(", "))
+            format!("[{}]", texts.iter().map(|text| to_scalar(text)).collect::<Vec<_>>().join(", "))
         }
-        Value::One(key, text) => format!("{{{key}: {}}}", scalar(text)),
+        Value::InlineMap(key, text) => format!("{{{key}: {}}}", to_scalar(text)),
         Value::Map(_) => "{}".to_owned(),
     }
 }
 
-/// A comment, broken between words. Nothing in it can end it.
+/// Returns a comment, wrapped between words. No character of the text can end the comment.
 pub(super) fn comment_lines(comment: &str, indent: usize) -> Vec<String> {
     let margin = " ".repeat(indent);
-    let clean: String = comment.chars().map(|c| if is_plain(c) { c } else { ' ' }).collect();
+    let clean: String = comment.chars().map(|c| if is_printable(c) { c } else { ' ' }).collect();
     let mut lines = Vec::new();
     let mut line = String::new();
     for word in clean.split(' ').filter(|word| !word.is_empty()) {
@@ -125,25 +125,25 @@ pub(super) fn comment_lines(comment: &str, indent: usize) -> Vec<String> {
     lines
 }
 
-/// A text without variables in our spelling.
-pub(super) fn plain(text: &str) -> String {
+/// Escapes a text without variables for transship's syntax.
+pub(super) fn escape_variables(text: &str) -> String {
     if text.contains("$$") || text.contains("${") { text.replace('$', "$$") } else { text.to_owned() }
 }
 
-/// A text as one scalar of YAML 1.2 that other readers take for the same text.
-fn scalar(text: &str) -> String {
+/// Returns a text as one scalar of YAML 1.2 that YAML 1.1 readers take for the same text.
+fn to_scalar(text: &str) -> String {
     if is_bare(text) {
         return text.to_owned();
     }
-    if text.contains(['\\', '"']) && !text.contains('\'') && text.chars().all(is_plain) {
+    if text.contains(['\\', '"']) && !text.contains('\'') && text.chars().all(is_printable) {
         return format!("'{text}'");
     }
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if is_plain(c) => quoted.push(c),
-            // A write to a string does not fail.
+            c if is_printable(c) => quoted.push(c),
+            // Writing to a string does not fail.
             c => drop(write!(quoted, "\\U{:08X}", u32::from(c))),
         }
     }
@@ -151,7 +151,7 @@ fn scalar(text: &str) -> String {
     quoted
 }
 
-/// Words that some reader takes for something else than text.
+/// Words that some YAML readers do not take for text.
 const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
 
 fn is_bare(text: &str) -> bool {
@@ -161,10 +161,18 @@ fn is_bare(text: &str) -> bool {
         && !WORDS.contains(&text.to_ascii_lowercase().as_str())
 }
 
-/// Whether a character can stand in YAML as it is, and on a terminal.
-fn is_plain(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}'..='\u{200f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+/// Returns true if a character needs no escape, in YAML and on a terminal.
+fn is_printable(c: char) -> bool {
+    let is_special = matches!(
+        c,
+        '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{feff}'
+            | '\u{fffe}'
+            | '\u{ffff}'
+    );
+    !c.is_control() && !is_special
 }
 
 #[cfg(test)]
@@ -174,30 +182,30 @@ mod tests {
     use super::*;
 
     proptest! {
-            #[test]
-            fn every_text_reads_as_it_was(text in any::<String>()) {
-            // Beside the keys of the test itself.
+        #[test]
+        fn every_text_reads_back_unchanged(text in any::<String>()) {
+            // The text is a key too, so it must differ from the other keys of the test.
             prop_assume!(!["a", "b", "c"].contains(&text.as_str()));
-                let mut map = Map::default();
-    map.comments([text.clone()]);
-                map.text("a", text.clone());
-                map.texts("b", vec![text.clone(), text.clone()]);
-                map.one("c", "env", text.clone());
-                map.text(&text, "d");
-                let written = map.lines(0).join("\n");
-                let read: serde_yaml::Mapping = serde_yaml::from_str(&written).unwrap();
-                let expected = [
-                    ("a".into(), serde_yaml::Value::from(text.clone())),
-                    ("b".into(), vec![text.clone(), text.clone()].into()),
-                    ("c".into(), serde_yaml::Mapping::from_iter([("env".into(), text.clone().into())]).into()),
-                    (text.clone().into(), "d".into()),
-                ];
-                    prop_assert_eq!(read, serde_yaml::Mapping::from_iter(expected));
-            }
+            let mut map = Map::default();
+            map.comments([text.clone()]);
+            map.text("a", text.clone());
+            map.texts("b", vec![text.clone(), text.clone()]);
+            map.inline_map("c", "env", text.clone());
+            map.text(&text, "d");
+            let written = map.lines(0).join("\n");
+            let read: serde_yaml::Mapping = serde_yaml::from_str(&written).unwrap();
+            let expected = [
+                ("a".into(), serde_yaml::Value::from(text.clone())),
+                ("b".into(), vec![text.clone(), text.clone()].into()),
+                ("c".into(), serde_yaml::Mapping::from_iter([("env".into(), text.clone().into())]).into()),
+                (text.clone().into(), "d".into()),
+            ];
+            prop_assert_eq!(read, serde_yaml::Mapping::from_iter(expected));
         }
+    }
 
     #[test]
-    fn a_text_is_quoted_where_it_must_be() {
+    fn text_is_quoted_only_if_necessary() {
         for (text, written) in [
             ("docker.io/library/a", "docker.io/library/a"),
             ("3.10", "\"3.10\""),
@@ -209,12 +217,12 @@ mod tests {
             ("${A}/b", "\"${A}/b\""),
             ("a\nb", "\"a\\U0000000Ab\""),
         ] {
-            assert_eq!(scalar(text), written);
+            assert_eq!(to_scalar(text), written);
         }
     }
 
     #[test]
-    fn a_comment_stays_a_comment() {
+    fn comment_with_line_break_stays_a_comment() {
         let lines = comment_lines(&format!("{}\nsync: []", "word ".repeat(30)), 2);
         assert_eq!(lines.len(), 2);
         assert!(lines.iter().all(|line| line.starts_with("  # ")), "{lines:?}");

@@ -1,31 +1,36 @@
-//! Regular expressions over tags, from the meaning that they have elsewhere into our patterns, which are about whole tags. Go's
-//! syntax (RE2) is ours but for little; what our own reader refuses is not translated.
+//! Translation of regular expressions over tags into patterns, which always match whole tags. Go's syntax (RE2) is
+//! almost the same; an expression that transship's own parser refuses is not translated.
 
-use super::page::plain;
+use super::page::escape_variables;
 use crate::config::may_not_be_told;
 use crate::plan::Pattern;
 
-/// regsync puts `^` before and `$` behind an expression, without a group: `a|b` begins with a or ends with b there.
-pub(super) fn between_anchors(expression: &str) -> Option<String> {
+/// Translates an expression of regsync, which adds `^` and `$` without a group: there, `a|b` begins with a or ends with
+/// b.
+pub(super) fn translate_anchored(expression: &str) -> Option<String> {
     if has_branches(expression) {
-        return checked(format!("re:.*(?:^{expression}$).*"));
+        return validated(format!("re:.*(?:^{expression}$).*"));
     }
     let inner = expression.strip_prefix('^').unwrap_or(expression);
-    whole(without_end(inner).unwrap_or(inner))
+    translate_whole_tag(strip_end_anchor(inner).unwrap_or(inner))
 }
 
-/// skopeo looks for an expression anywhere in a tag.
-pub(super) fn anywhere(expression: &str) -> Option<String> {
+/// Translates an expression of skopeo, which matches anywhere in a tag.
+pub(super) fn translate_unanchored(expression: &str) -> Option<String> {
     if has_branches(expression) || expression.starts_with("(?") {
-        return checked(format!("re:.*(?:{expression}).*"));
+        return validated(format!("re:.*(?:{expression}).*"));
     }
     let (before, inner) = expression.strip_prefix('^').map_or((".*", expression), |inner| ("", inner));
-    let (inner, behind) = without_end(inner).map_or((inner, ".*"), |inner| (inner, ""));
-    if before.is_empty() && behind.is_empty() { whole(inner) } else { checked(format!("re:{before}{inner}{behind}")) }
+    let (inner, behind) = strip_end_anchor(inner).map_or((inner, ".*"), |inner| (inner, ""));
+    if before.is_empty() && behind.is_empty() {
+        translate_whole_tag(inner)
+    } else {
+        validated(format!("re:{before}{inner}{behind}"))
+    }
 }
 
-/// Whether these expressions are one tag each, and all of them are about repositories as a whole: `library/redis`.
-pub(super) fn literal(expression: &str) -> Option<String> {
+/// Returns the one text that the expression matches, if it has no operators: a tag, or a repository as `library/redis`.
+pub(super) fn as_literal(expression: &str) -> Option<String> {
     let mut text = String::new();
     let mut rest = expression.chars();
     while let Some(c) = rest.next() {
@@ -38,27 +43,27 @@ pub(super) fn literal(expression: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn whole(expression: &str) -> Option<String> {
-    match literal(expression) {
-        Some(tag) => checked(tag),
+fn translate_whole_tag(expression: &str) -> Option<String> {
+    match as_literal(expression) {
+        Some(tag) => validated(tag),
         None if expression == ".*" => Some("*".to_owned()),
-        None => checked(format!("re:{expression}")),
+        None => validated(format!("re:{expression}")),
     }
 }
 
-fn checked(pattern: String) -> Option<String> {
+fn validated(pattern: String) -> Option<String> {
     let good = pattern.parse::<Pattern>().is_ok() && !may_not_be_told(&pattern);
-    good.then(|| plain(&pattern))
+    good.then(|| escape_variables(&pattern))
 }
 
-/// Without a `$` at its end that is no escaped one.
-fn without_end(expression: &str) -> Option<&str> {
+/// Removes a `$` at the end, unless it is escaped.
+fn strip_end_anchor(expression: &str) -> Option<&str> {
     let inner = expression.strip_suffix('$')?;
     let escapes = inner.len() - inner.trim_end_matches('\\').len();
     escapes.is_multiple_of(2).then_some(inner)
 }
 
-/// Whether there is a `|` outside of groups, classes and escapes.
+/// Returns true if there is a `|` outside of groups, classes and escapes.
 fn has_branches(expression: &str) -> bool {
     let (mut depth, mut class) = (0_usize, false);
     let mut characters = expression.chars().peekable();
@@ -69,7 +74,7 @@ fn has_branches(expression: &str) -> bool {
             _ if class => {}
             '[' => {
                 class = true;
-                // A bracket right behind the opening one is a member.
+                // A bracket directly after the opening one is a member of the class.
                 characters.next_if_eq(&'^');
                 characters.next_if_eq(&']');
             }
@@ -102,7 +107,7 @@ mod tests {
             ("[|]", "re:[|]"),
             (r"a\|b", r"re:a\|b"),
         ] {
-            assert_eq!(between_anchors(expression).as_deref(), Some(pattern), "{expression}");
+            assert_eq!(translate_anchored(expression).as_deref(), Some(pattern), "{expression}");
         }
         for (expression, pattern) in [
             (r"^1\.13\.[12]-alpine-perl$", r"re:1\.13\.[12]-alpine-perl"),
@@ -113,28 +118,29 @@ mod tests {
             ("^a|b$", "re:.*(?:^a|b$).*"),
             ("(?i)RC", "re:.*(?:(?i)RC).*"),
         ] {
-            assert_eq!(anywhere(expression).as_deref(), Some(pattern), "{expression}");
+            assert_eq!(translate_unanchored(expression).as_deref(), Some(pattern), "{expression}");
         }
-        assert_eq!(between_anchors("("), None);
-        assert_eq!(anywhere(r"\Qa.b\E"), None, "Go's quotation is unknown here");
+        assert_eq!(translate_anchored("("), None);
+        assert_eq!(translate_unanchored(r"\Qa.b\E"), None, "Go's quotation is not supported");
     }
 
     proptest! {
-        /// Both expressions over a small alphabet, asked about the same tags as in the other program.
+        /// Matches both expressions, over a small alphabet, against the same tags as the other program.
         #[test]
-        fn a_translated_expression_takes_the_same_tags(
+        fn translated_expression_matches_the_same_tags(
             expression in r"(\^)?([ab1]|\.|\[ab\]|\(a\|b\)|\||a\*|\\\.|b\$){1,5}(\$)?",
             tags in proptest::collection::vec("[ab1][ab1.]{0,4}", 1..20),
         ) {
-            let anchored = Regex::new(&format!("^{expression}$"));
-            let loose = Regex::new(&expression);
-            for (theirs, ours) in [(anchored, between_anchors(&expression)), (loose, anywhere(&expression))] {
+            let anchored = (Regex::new(&format!("^{expression}$")), translate_anchored(&expression));
+            let unanchored = (Regex::new(&expression), translate_unanchored(&expression));
+            for (theirs, ours) in [anchored, unanchored] {
                 let (Ok(theirs), Some(ours)) = (theirs, ours) else { continue };
-                // In the file a `$$` is a `$`.
+                // In the file, `$$` stands for `$`.
                 let ours = if ours.contains("$$") || ours.contains("${") { ours.replace("$$", "$") } else { ours };
                 let ours: Pattern = ours.parse().unwrap();
                 for tag in &tags {
-                    prop_assert_eq!(theirs.is_match(tag), ours.matches(&tag.parse().unwrap()), "{} {} {}", expression, ours, tag);
+                    let (is_match, tag) = (theirs.is_match(tag), tag.parse().unwrap());
+                    prop_assert_eq!(is_match, ours.matches(&tag), "{} {} {}", expression, ours, tag);
                 }
             }
         }

@@ -1,30 +1,30 @@
-//! Ranges of versions as other programs write them, in the words of our `semver`. They are one in what a range of releases is,
-//! and differ in what a suffix means: see docs/import.md.
+//! Translation of version ranges of other programs into `semver`. All agree on what a range of releases is, and differ
+//! in the meaning of a suffix: see docs/import.md.
 
-use super::page::plain;
+use super::page::escape_variables;
 use crate::plan::VersionRange;
 
-/// A range in our words.
+/// Range in transship's syntax.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) text: String,
-    /// Whether a pre-release is named in it, by which other rules for pre-releases hold.
+    /// True if the range names a pre-release: then other rules for pre-releases apply.
     pub(super) names_prerelease: bool,
 }
 
-/// A comparison of one range.
+/// One comparison of a range.
 struct Comparison<'t> {
     operator: &'t str,
     version: &'t str,
 }
 
-/// regsync's: comparisons between spaces that must all hold, a missing part of a version being 0.
-pub(super) fn regsync(range: &str) -> Option<Range> {
+/// Translates a range of regsync: comparisons between spaces, which must all hold. A missing part of a version is 0.
+pub(super) fn translate_regsync(range: &str) -> Option<Range> {
     let mut ours: Vec<String> = Vec::new();
     for part in range.split_whitespace() {
-        let Comparison { operator, version } = comparison(part)?;
-        let (numbers, suffix) = numbers(version)?;
-        let [major, minor, patch] = filled(&numbers)?;
+        let Comparison { operator, version } = split_comparison(part)?;
+        let (numbers, suffix) = split_version(version)?;
+        let [major, minor, patch] = three_numbers(&numbers)?;
         let [next_major, next_minor, next_patch] = [major, minor, patch].map(|number| number.checked_add(1));
         let below = match operator {
             "^" if major > 0 => Some(format!("<{}.0.0", next_major?)),
@@ -41,45 +41,45 @@ pub(super) fn regsync(range: &str) -> Option<Range> {
         ours.push(format!("{operator}{major}.{minor}.{patch}{suffix}"));
         ours.extend(below);
     }
-    checked(ours)
+    validated(ours)
 }
 
-/// skopeo's, which are those of a library of Go's (Masterminds/semver 3): alternatives between `||`, in each comparisons between
-/// commas or spaces that must all hold. One range for each alternative.
-pub(super) fn skopeo(ranges: &str) -> Option<Vec<Range>> {
-    ranges.split("||").map(|range| checked(comparisons(range)?)).collect()
+/// Translates ranges of skopeo, in the syntax of a Go library (Masterminds/semver 3): alternatives between `||`, each
+/// of comparisons between commas or spaces, which must all hold. Returns one range for each alternative.
+pub(super) fn translate_skopeo(ranges: &str) -> Option<Vec<Range>> {
+    ranges.split("||").map(|range| validated(translate_comparisons(range)?)).collect()
 }
 
-fn comparisons(range: &str) -> Option<Vec<String>> {
+fn translate_comparisons(range: &str) -> Option<Vec<String>> {
     let words: Vec<&str> = range.split([' ', ',', '\t']).filter(|word| !word.is_empty()).collect();
     let mut ours = Vec::new();
     let mut rest = words.as_slice();
     while let [word, behind @ ..] = rest {
-        let Comparison { operator, version } = comparison(word)?;
+        let Comparison { operator, version } = split_comparison(word)?;
         let (version, behind) = match (version, behind) {
             ("", [version, behind @ ..]) => (*version, behind),
             (version, behind) => (version, behind),
         };
         rest = behind;
         if let ("", ["-", to, behind @ ..]) = (operator, behind) {
-            ours.extend([skopeo_comparison(">=", version)?, skopeo_comparison("<=", to)?].into_iter().flatten());
+            ours.extend([translate_comparison(">=", version)?, translate_comparison("<=", to)?].into_iter().flatten());
             rest = behind;
         } else {
-            ours.extend(skopeo_comparison(operator, version)?);
+            ours.extend(translate_comparison(operator, version)?);
         }
     }
     Some(ours)
 }
 
-/// One comparison; `Some(None)` where it holds for every version.
-#[expect(clippy::option_option, reason = "not understood, and nothing to say, are two things")]
-fn skopeo_comparison(operator: &str, version: &str) -> Option<Option<String>> {
+/// Translates one comparison. `Some(None)` if it holds for every version.
+#[expect(clippy::option_option, reason = "an unknown comparison and an empty one are two results")]
+fn translate_comparison(operator: &str, version: &str) -> Option<Option<String>> {
     let without_any = version.trim_end_matches(".*").trim_end_matches(".x").trim_end_matches(".X");
     let cut = without_any.len() < version.len();
     if matches!(without_any, "*" | "x" | "X") {
         return matches!(operator, "" | "=" | ">=" | "=>" | "<=" | "=<" | "~" | "~>" | "^").then_some(None);
     }
-    let (numbers, suffix) = numbers(without_any)?;
+    let (numbers, suffix) = split_version(without_any)?;
     if numbers.len() > 3 || (!suffix.is_empty() && (cut || numbers.len() < 3)) {
         return None;
     }
@@ -95,15 +95,15 @@ fn skopeo_comparison(operator: &str, version: &str) -> Option<Option<String>> {
     Some(Some(format!("{operator}{}{suffix}", numbers.join("."))))
 }
 
-fn comparison(word: &str) -> Option<Comparison<'_>> {
+fn split_comparison(word: &str) -> Option<Comparison<'_>> {
     let version = word.trim_start_matches(['<', '>', '=', '!', '~', '^']);
     let operator = &word[..word.len() - version.len()];
     let known = ["", "=", "!=", "<", ">", "<=", ">=", "=<", "=>", "~", "~>", "^"];
     known.contains(&operator).then_some(Comparison { operator, version })
 }
 
-/// The numbers of a version, and its pre-release with the `-` before it. A build behind `+` counts for nothing.
-fn numbers(version: &str) -> Option<(Vec<u64>, &str)> {
+/// Splits a version into its numbers and its pre-release with the leading `-`. Ignores a build after `+`.
+fn split_version(version: &str) -> Option<(Vec<u64>, &str)> {
     let version = version.strip_prefix('v').unwrap_or(version);
     let version = version.split('+').next().unwrap_or_default();
     let (numbers, suffix) = version.split_at(version.find('-').unwrap_or(version.len()));
@@ -114,15 +114,15 @@ fn numbers(version: &str) -> Option<(Vec<u64>, &str)> {
     Some((numbers?, suffix))
 }
 
-fn filled(numbers: &[u64]) -> Option<[u64; 3]> {
+fn three_numbers(numbers: &[u64]) -> Option<[u64; 3]> {
     let more = numbers.get(3..).unwrap_or_default();
     more.iter().all(|number| *number == 0).then(|| [0, 1, 2].map(|at| numbers.get(at).copied().unwrap_or(0)))
 }
 
-fn checked(comparisons: Vec<String>) -> Option<Range> {
+fn validated(comparisons: Vec<String>) -> Option<Range> {
     let text = if comparisons.is_empty() { "*".to_owned() } else { comparisons.join(", ") };
     text.parse::<VersionRange>().ok()?;
-    Some(Range { names_prerelease: text.contains('-'), text: plain(&text) })
+    Some(Range { names_prerelease: text.contains('-'), text: escape_variables(&text) })
 }
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_regsync_name_all_three_numbers() {
+    fn regsync_ranges_get_all_three_numbers() {
         for (theirs, ours) in [
             (">=1.0.0 <2.0.0", ">=1.0.0, <2.0.0"),
             ("^1.2", ">=1.2.0, <2.0.0"),
@@ -141,15 +141,15 @@ mod tests {
             (">v1.2-rc.1", ">1.2.0-rc.1"),
             ("<=3", "<=3.0.0"),
         ] {
-            assert_eq!(regsync(theirs).map(|range| range.text).as_deref(), Some(ours), "{theirs}");
+            assert_eq!(translate_regsync(theirs).map(|range| range.text).as_deref(), Some(ours), "{theirs}");
         }
         for bad in ["1.x", ">=1.0 || <0.5", "a", "1.2.3.4", "^18446744073709551615.0.0"] {
-            assert_eq!(regsync(bad), None, "{bad}");
+            assert_eq!(translate_regsync(bad), None, "{bad}");
         }
     }
 
     #[test]
-    fn ranges_of_skopeo_keep_what_a_missing_number_means() {
+    fn skopeo_ranges_keep_meaning_of_missing_numbers() {
         for (theirs, ours) in [
             (">= 3.12.0", ">=3.12.0"),
             (">=1.2, <3.0.0", ">=1.2, <3.0.0"),
@@ -162,14 +162,15 @@ mod tests {
             ("~> v2.1", "~2.1"),
             (">=1.0.0-rc.1", ">=1.0.0-rc.1"),
         ] {
-            let read = skopeo(theirs).unwrap();
+            let read = translate_skopeo(theirs).unwrap();
             assert_eq!(read.iter().map(|range| range.text.as_str()).collect::<Vec<_>>(), [ours], "{theirs}");
         }
-        let two: Vec<String> = skopeo("<1.0 || >=2, <3").unwrap().into_iter().map(|range| range.text).collect();
+        let two: Vec<String> =
+            translate_skopeo("<1.0 || >=2, <3").unwrap().into_iter().map(|range| range.text).collect();
         assert_eq!(two, ["<1.0", ">=2, <3"]);
-        assert!(skopeo(">=1.0.0-rc.1").unwrap()[0].names_prerelease);
+        assert!(translate_skopeo(">=1.0.0-rc.1").unwrap()[0].names_prerelease);
         for bad in ["!=1.2.3", "foo", "1.2.3.4", "1 2 -", ">"] {
-            assert_eq!(skopeo(bad), None, "{bad}");
+            assert_eq!(translate_skopeo(bad), None, "{bad}");
         }
     }
 }

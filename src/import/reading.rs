@@ -1,30 +1,30 @@
-//! Values of a foreign tree with the way to them, and what is found there: mistakes, which end the import, and remarks, which
-//! become comments too. It knows nothing of what the keys mean.
+//! Reader of a foreign YAML tree: values with their paths, errors, which end the import, and remarks, which become
+//! comments too. It does not know the meaning of the keys.
 
 use crate::config::{Found, Node, NodePath, Part, may_not_be_told};
 
-/// How much of a text a comment repeats, in characters.
-const TOLD: usize = 100;
+/// Longest text that a comment quotes, in characters.
+const MAX_QUOTED: usize = 100;
 
-/// What was found so far.
+/// Findings so far.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    /// What the other program would refuse, too.
-    pub(super) wrong: Vec<Found>,
-    /// What has no equal here.
+    /// Errors: values that the other program would refuse too.
+    pub(super) errors: Vec<Found>,
+    /// Remarks about values without an equivalent.
     pub(super) remarks: Vec<Found>,
-    /// The number of remarks about something that is not understood, so that the result may mean something else.
+    /// Number of remarks about unknown keys and values: the result may mean something else.
     pub(super) unknown: usize,
 }
 
-/// A value and where it stands.
+/// Value with its path.
 #[derive(Debug, Clone)]
 pub(super) struct View<'n> {
     pub(super) node: &'n Node,
     path: NodePath,
 }
 
-/// The pairs of a map, those of `<<` included; one that says nothing is not there.
+/// Pairs of a map, with those that `<<` merges in and without those whose value is null.
 #[derive(Debug, Default)]
 pub(super) struct Fields<'n> {
     pairs: Vec<(&'n str, View<'n>)>,
@@ -39,7 +39,7 @@ impl<'n> View<'n> {
         Self { node, path: [self.path.as_slice(), &[at]].concat() }
     }
 
-    /// The scalar as text: numbers and booleans as they would be read into a text by these programs.
+    /// Returns the scalar as text. Numbers and booleans become the text that these programs would read.
     fn scalar(&self) -> Option<String> {
         match self.node {
             Node::Text(text) | Node::Number(text) => Some(text.clone()),
@@ -54,16 +54,16 @@ impl<'n> Fields<'n> {
         self.pairs.iter().find(|(name, _)| *name == key).map(|(_, view)| view)
     }
 
-    /// Those whose key is not one of these.
-    pub(super) fn without(&self, is_left_out: impl Fn(&str) -> bool) -> Self {
-        Self { pairs: self.pairs.iter().filter(|(key, _)| !is_left_out(key)).cloned().collect() }
+    /// Returns the pairs whose key does not match.
+    pub(super) fn without(&self, is_excluded: impl Fn(&str) -> bool) -> Self {
+        Self { pairs: self.pairs.iter().filter(|(key, _)| !is_excluded(key)).cloned().collect() }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &(&'n str, View<'n>)> {
         self.pairs.iter()
     }
 
-    /// Of two pairs with one key the later counts, and any before those that are merged in.
+    /// Adds the pairs of a map. The later of two pairs with one key wins, and an own pair wins over a merged one.
     fn add(&mut self, map: &View<'n>, depth: usize) {
         let Node::Map(pairs) = map.node else { return };
         let mut own: Vec<(&'n str, View<'n>)> = Vec::new();
@@ -89,65 +89,65 @@ impl<'n> Fields<'n> {
 }
 
 impl Reading {
-    /// Something that the other program would refuse.
-    pub(super) fn wrong(&mut self, view: &View<'_>, message: impl std::fmt::Display) {
-        self.wrong.push(Found::new(&view.path, Part::Value, message));
+    /// Adds an error: a value that the other program would refuse.
+    pub(super) fn add_error(&mut self, view: &View<'_>, message: impl std::fmt::Display) {
+        self.errors.push(Found::new(&view.path, Part::Value, message));
     }
 
-    /// Something without an equal; the comment about it.
-    pub(super) fn remark(&mut self, view: &View<'_>, message: impl Into<String>) -> String {
+    /// Adds a remark about a value without an equivalent, and returns it as a comment.
+    pub(super) fn add_remark(&mut self, view: &View<'_>, message: impl Into<String>) -> String {
         let message = message.into();
         self.remarks.push(Found::new(&view.path, Part::Value, &message));
         message
     }
 
-    /// The pairs of a map. Nothing is a map without pairs.
+    /// Returns the pairs of a map. Null is a map without pairs.
     pub(super) fn fields<'n>(&mut self, view: &View<'n>, what: &str) -> Fields<'n> {
         let mut fields = Fields::default();
         match view.node {
             Node::Map(_) => fields.add(view, 8),
             Node::Null => {}
-            _ => self.wrong(view, format!("expected {what}: a map of keys")),
+            _ => self.add_error(view, format!("expected {what}: a map of keys")),
         }
         fields.pairs.retain(|(_, view)| *view.node != Node::Null);
         fields
     }
 
-    /// The items of a list.
+    /// Returns the items of a list.
     pub(super) fn items<'n>(&mut self, view: &View<'n>, what: &str) -> Vec<View<'n>> {
         match view.node {
             Node::List(items) => items.iter().enumerate().map(|(at, node)| view.below(at, node)).collect(),
             Node::Null => Vec::new(),
             _ => {
-                self.wrong(view, format!("expected {what}: a list"));
+                self.add_error(view, format!("expected {what}: a list"));
                 Vec::new()
             }
         }
     }
 
-    /// A text, empty where there is something else.
+    /// Returns a text; empty, with an error, if the value is something else.
     pub(super) fn text(&mut self, view: &View<'_>, what: &str) -> String {
         let text = view.scalar();
         if text.is_none() {
-            self.wrong(view, format!("expected {what}: a text"));
+            self.add_error(view, format!("expected {what}: a text"));
         }
         text.unwrap_or_default()
     }
 
-    /// A text behind a key, `None` where it is not there or empty.
+    /// Returns the text of a key; `None` if it is missing or empty.
     pub(super) fn text_of(&mut self, fields: &Fields<'_>, key: &str) -> Option<String> {
         let text = self.text(fields.get(key)?, &format!("`{key}`"));
         (!text.is_empty()).then_some(text)
     }
 
-    /// The texts of a list behind a key.
+    /// Returns the texts of a key's list.
     pub(super) fn texts_of(&mut self, fields: &Fields<'_>, key: &str) -> Vec<String> {
         let Some(view) = fields.get(key) else { return Vec::new() };
         let items = self.items(view, &format!("`{key}`"));
         items.iter().map(|item| self.text(item, &format!("an item of `{key}`"))).collect()
     }
 
-    /// A boolean behind a key, also in the words of YAML 1.1: Go's libraries take those for a boolean.
+    /// Returns the boolean of a key. Accepts the words of YAML 1.1, which Go's libraries take for a boolean.
     pub(super) fn bool_of(&mut self, fields: &Fields<'_>, key: &str) -> Option<bool> {
         let view = fields.get(key)?;
         let word = view.scalar().unwrap_or_default().to_ascii_lowercase();
@@ -157,12 +157,12 @@ impl Reading {
             _ => None,
         };
         if value.is_none() {
-            self.wrong(view, format!("expected `{key}`: true or false"));
+            self.add_error(view, format!("expected `{key}`: true or false"));
         }
         value
     }
 
-    /// A number behind a key.
+    /// Returns the number of a key.
     pub(super) fn number_of(&mut self, fields: &Fields<'_>, key: &str) -> Option<f64> {
         let view = fields.get(key)?;
         let number = match view.node {
@@ -170,40 +170,40 @@ impl Reading {
             _ => None,
         };
         if number.is_none() {
-            self.wrong(view, format!("expected `{key}`: a number"));
+            self.add_error(view, format!("expected `{key}`: a number"));
         }
         number
     }
 
-    /// Something that is not understood, and that may have changed what is copied; the comment about it.
-    pub(super) fn unknown(&mut self, view: &View<'_>, message: impl Into<String>) -> String {
+    /// Adds a remark about an unknown value that may change what is copied, and returns it as a comment.
+    pub(super) fn add_unknown(&mut self, view: &View<'_>, message: impl Into<String>) -> String {
         self.unknown += 1;
-        self.remark(view, message)
+        self.add_remark(view, message)
     }
 
-    /// A key that nobody knows; the comment about it.
-    pub(super) fn unknown_key(&mut self, key: &str, view: &View<'_>, whose: &str) -> String {
-        self.unknown(view, format!("{} is no known key of {whose}: left out", key_told(key)))
+    /// Adds a remark about an unknown key, and returns it as a comment.
+    pub(super) fn add_unknown_key(&mut self, key: &str, view: &View<'_>, whose: &str) -> String {
+        self.add_unknown(view, format!("{} is no known key of {whose}: skipped", quoted_key(key)))
     }
 
-    /// The comments about keys that are not among `known`.
-    pub(super) fn unknown_keys(&mut self, fields: &Fields<'_>, known: &[&str], whose: &str) -> Vec<String> {
+    /// Adds remarks about the keys that are not among `known`, and returns them as comments.
+    pub(super) fn add_unknown_keys(&mut self, fields: &Fields<'_>, known: &[&str], whose: &str) -> Vec<String> {
         let others = fields.iter().filter(|(key, _)| !known.contains(key));
-        others.map(|(key, view)| self.unknown_key(key, view, whose)).collect()
+        others.map(|(key, view)| self.add_unknown_key(key, view, whose)).collect()
     }
 }
 
-/// A key as a comment may show it: one may have swallowed a secret behind a missing space.
-fn key_told(key: &str) -> String {
+/// Quotes a key for a comment. Hides a key that may contain a secret, for example because of a missing space.
+fn quoted_key(key: &str) -> String {
     let is_word = key.len() <= 40 && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
     if is_word { format!("`{key}`") } else { "a key here".to_owned() }
 }
 
-/// A text as a comment may show it.
-pub(super) fn told(text: &str) -> String {
+/// Quotes a text for a comment. Hides a text that may contain a secret.
+pub(super) fn quoted(text: &str) -> String {
     if may_not_be_told(text) {
         return "***".to_owned();
     }
-    let cut: String = text.chars().take(TOLD).collect();
+    let cut: String = text.chars().take(MAX_QUOTED).collect();
     if cut.len() < text.len() { format!("`{cut}…`") } else { format!("`{cut}`") }
 }

@@ -1,4 +1,5 @@
-//! regclient's regsync: `creds`, `defaults` and `sync`. Values may be templates of Go's; see `template`.
+//! Translation of regclient's regsync configuration: `creds`, `defaults` and `sync`. Values may be Go templates; see
+//! `template`.
 
 mod content;
 mod creds;
@@ -6,127 +7,137 @@ mod keys;
 mod schedule;
 
 use super::draft::{Draft, Entry};
-use super::reading::{Fields, Reading, View, told};
+use super::reading::{Fields, Reading, View, quoted};
 use super::template::Template;
 use super::{pattern, range};
 use crate::config::{Endpoint, Node, may_not_be_told};
 use crate::oci::{Digest, Reference, names_host};
-use content::{Keys, content};
+use content::{Keys, translate_content};
 use keys::{Known, Treatment};
 
-/// Reads the whole file.
+/// Translates the whole file.
 pub(super) fn draft(root: &Node, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     let root = reading.fields(&View::root(root), "regsync's configuration");
-    // What begins with x- is for YAML's own references.
-    let comments = comments(&root.without(|key| key.starts_with("x-")), &[&keys::ROOT], "regsync's", reading);
+    // Keys that begin with x- only hold YAML anchors.
+    let comments = unsupported_keys(
+        &root.without(|key| key.starts_with("x-")),
+        &[&keys::ROOT],
+        "regsync's configuration",
+        reading,
+    );
     draft.head.extend(comments);
     if reading.number_of(&root, "version").is_some_and(|version| version > 1.0) {
         let view = root.get("version").cloned();
-        view.iter().for_each(|view| reading.wrong(view, "version 1 of regsync's configuration is understood"));
+        view.iter().for_each(|view| reading.add_error(view, "only version 1 of regsync's configuration is supported"));
     }
     if let Some(view) = root.get("creds") {
         for item in reading.items(view, "`creds`") {
-            creds::registry(&item, &mut draft, reading);
+            creds::add_registry(&item, &mut draft, reading);
         }
     }
     let defaults = root.get("defaults").map(|view| reading.fields(view, "`defaults`")).unwrap_or_default();
-    draft.head.extend(self::comments(&defaults, &[&keys::SHARED, &keys::DEFAULTS], "`defaults`", reading));
+    draft.head.extend(self::unsupported_keys(&defaults, &[&keys::SHARED, &keys::DEFAULTS], "`defaults`", reading));
     draft.head.push(
-        "regsync copies what a target lacks when it starts: write `on_start: true` under `defaults` for a run then."
+        "At its start, regsync copies what a target lacks: write `on_start: true` under `defaults` to do the same."
             .into(),
     );
     draft.head.push(
-        "regsync runs schedules by the clock of its machine: set `timezone` under `defaults` where that is not UTC."
+        "regsync's schedules use the local time of its machine: set `timezone` under `defaults` if that is not UTC."
             .into(),
     );
     if let Some(view) = root.get("sync") {
         for item in reading.items(view, "`sync`") {
-            entries(&item, &defaults, &mut draft, reading);
+            add_entries(&item, &defaults, &mut draft, reading);
         }
     }
     draft
 }
 
-/// The comments about keys that have no equal, and about those that nobody knows.
-fn comments(fields: &Fields<'_>, tables: &[&[Known]], whose: &str, reading: &mut Reading) -> Vec<String> {
+/// Returns comments about keys without an equivalent and about unknown keys.
+fn unsupported_keys(fields: &Fields<'_>, tables: &[&[Known]], whose: &str, reading: &mut Reading) -> Vec<String> {
     let mut comments = Vec::new();
     for (key, view) in fields.iter() {
         match tables.iter().copied().flatten().find(|(name, _)| name == key) {
             Some((_, Treatment::Read)) => {}
             Some((_, Treatment::NoEffect(instead))) => {
-                comments.push(reading.remark(view, format!("`{key}` has no equal: {instead}")));
+                comments.push(reading.add_remark(view, format!("`{key}` has no equivalent: {instead}")));
             }
-            None => comments.push(reading.unknown_key(key, view, whose)),
+            None => comments.push(reading.add_unknown_key(key, view, whose)),
         }
     }
     comments
 }
 
-fn entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, reading: &mut Reading) {
+fn add_entries(view: &View<'_>, defaults: &Fields<'_>, draft: &mut Draft, reading: &mut Reading) {
     let fields = reading.fields(view, "an entry");
     let unknown = reading.unknown;
-    let mut comments = comments(&fields, &[&keys::OWN, &keys::SHARED], "an entry", reading);
-    let Some((source, target)) = ends(view, &fields, reading) else { return };
+    let mut comments = unsupported_keys(&fields, &[&keys::OWN, &keys::SHARED], "an entry", reading);
+    let Some((source, target)) = read_ends(view, &fields, reading) else { return };
     let kind = reading.text_of(&fields, "type").unwrap_or_default();
-    let sets = sets(&kind, &fields, &mut comments, reading);
+    let sets = read_tag_sets(&kind, &fields, &mut comments, reading);
     let has_unknown = reading.unknown > unknown;
     for set in &sets {
-        for range in ranges(set, reading) {
+        for range in read_ranges(set, reading) {
             let mut entry = Entry { comments: comments.clone(), ..Entry::default() };
-            place(&mut entry, &kind, &source, &target);
-            tags(&mut entry, set, reading);
+            set_ends(&mut entry, &kind, &source, &target);
+            set_tags(&mut entry, set, reading);
             if let Some(range) = &range {
-                versions(&mut entry, range);
+                set_versions(&mut entry, range);
             }
             if has_unknown {
-                entry.leave_out("it has a key that is not known here, which may change what it copies");
+                entry.skip("it has an unknown key, which may change what it copies");
             }
-            repositories(&mut entry, &kind, &fields, reading);
-            settings(&mut entry, &Keys { own: &fields, defaults, source: &source, target: &target }, reading);
+            check_repos(&mut entry, &kind, &fields, reading);
+            set_options(&mut entry, &Keys { own: &fields, defaults, source: &source, target: &target }, reading);
             if let Some(reason) = draft.add(entry) {
-                let _ = reading.remark(view, format!("an entry is left out: {reason}"));
+                let _ = reading.add_remark(view, format!("skipped an entry: {reason}"));
             }
         }
     }
     if !["image", "repository", "registry"].contains(&kind.as_str()) {
-        reading.wrong(view, "expected `type`: image, repository or registry");
+        reading.add_error(view, "expected `type`: image, repository or registry");
     }
 }
 
-/// `repos` chooses among the repositories of a registry; other entries have one.
-fn repositories(entry: &mut Entry, kind: &str, fields: &Fields<'_>, reading: &mut Reading) {
+/// Skips an entry whose `repos` selects repositories of a registry. Other entries have only one repository.
+fn check_repos(entry: &mut Entry, kind: &str, fields: &Fields<'_>, reading: &mut Reading) {
     let Some(view) = fields.get("repos") else { return };
     let rules = reading.fields(view, "`repos`");
     let is_empty = ["allow", "deny"].iter().all(|key| reading.texts_of(&rules, key).is_empty());
     if kind != "registry" {
-        entry.comments.push("`repos` counts for nothing where `type` is not registry.".into());
+        entry.comments.push("`repos` has no effect unless `type` is registry.".into());
     } else if !is_empty || rules.iter().any(|(key, _)| !["allow", "deny"].contains(key)) {
-        entry.leave_out("`repos` has no equal: write an entry for each repository");
+        entry.skip("`repos` has no equivalent: write an entry for each repository");
     }
 }
 
-/// The sets of tags, one at least; an entry is written for each.
-fn sets<'n>(kind: &str, fields: &Fields<'n>, comments: &mut Vec<String>, reading: &mut Reading) -> Vec<Fields<'n>> {
+/// Returns the sets of tags, at least one. Each becomes an entry.
+fn read_tag_sets<'n>(
+    kind: &str,
+    fields: &Fields<'n>,
+    comments: &mut Vec<String>,
+    reading: &mut Reading,
+) -> Vec<Fields<'n>> {
     let (mut views, mut tags) = (Vec::new(), None);
     for key in ["tagSets", "tags"] {
         let Some(view) = fields.get(key) else { continue };
         match (kind, key) {
             ("image", _) => {
-                comments.push(reading.remark(view, format!("`{key}` of an image, which is one tag: left out")));
+                comments.push(reading.add_remark(view, format!("`{key}` of an image, which is one tag: skipped")));
             }
             (_, "tagSets") => views.extend(reading.items(view, "`tagSets`")),
-            // Beside `tagSets` an empty set adds nothing, and does not stand for every tag.
+            // Beside `tagSets`, an empty `tags` adds nothing: it does not select every tag.
             _ => tags = Some(view.clone()),
         }
     }
     let mut sets: Vec<Fields<'n>> = Vec::new();
     for view in views.iter().chain(&tags) {
         let set = reading.fields(view, "a set of tags");
-        comments.extend(self::comments(&set, &[&keys::TAGS], "a set of tags", reading));
+        comments.extend(self::unsupported_keys(&set, &[&keys::TAGS], "a set of tags", reading));
         sets.push(set);
     }
-    // A set of `tagSets` without rules is every tag; `tags` without rules is no set.
+    // A set of `tagSets` without rules selects every tag; `tags` without rules is no set.
     let chooses = |set: &Fields<'n>, reading: &mut Reading| {
         keys::TAGS.iter().any(|(key, _)| !reading.texts_of(set, key).is_empty())
     };
@@ -139,19 +150,23 @@ fn sets<'n>(kind: &str, fields: &Fields<'n>, comments: &mut Vec<String>, reading
     sets
 }
 
-fn versions(entry: &mut Entry, range: &str) {
-    let found = range::regsync(range);
+fn set_versions(entry: &mut Entry, range: &str) {
+    let found = range::translate_regsync(range);
     if found.is_none() {
-        entry.leave_out(format!("the range {} is not understood", told(range)));
+        entry.skip(format!("the range {} cannot be translated", quoted(range)));
     }
-    entry.comments.push("regsync takes pre-releases within the range too; here they are out.".into());
+    entry.comments.push("regsync includes pre-releases within the range; transship does not.".into());
     entry.semver = found.map(|range| range.text);
 }
 
-fn ends(view: &View<'_>, fields: &Fields<'_>, reading: &mut Reading) -> Option<(Option<Template>, Option<Template>)> {
+fn read_ends(
+    view: &View<'_>,
+    fields: &Fields<'_>,
+    reading: &mut Reading,
+) -> Option<(Option<Template>, Option<Template>)> {
     let (source, target) = (reading.text_of(fields, "source"), reading.text_of(fields, "target"));
     let (Some(source), Some(target)) = (source, target) else {
-        reading.wrong(view, "an entry has `source` and `target`");
+        reading.add_error(view, "an entry needs `source` and `target`");
         return None;
     };
     let source = Template::read(&source, None);
@@ -159,66 +174,66 @@ fn ends(view: &View<'_>, fields: &Fields<'_>, reading: &mut Reading) -> Option<(
     Some((source, target))
 }
 
-/// One range for each entry to be written; `None` is every version.
-fn ranges(set: &Fields<'_>, reading: &mut Reading) -> Vec<Option<String>> {
+/// Returns the ranges, each of which becomes an entry; `None` is every version.
+fn read_ranges(set: &Fields<'_>, reading: &mut Reading) -> Vec<Option<String>> {
     let ranges: Vec<Option<String>> =
         reading.texts_of(set, "semverRange").into_iter().filter(|range| !range.is_empty()).map(Some).collect();
     if ranges.is_empty() { vec![None] } else { ranges }
 }
 
-fn place(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &Option<Template>) {
+fn set_ends(entry: &mut Entry, kind: &str, source: &Option<Template>, target: &Option<Template>) {
     let mut texts =
         [source, target].map(|end| end.as_ref().and_then(Template::as_text).unwrap_or_else(|| "***".into()));
     let samples = [source, target].map(|end| end.as_ref().map(Template::sample));
     let varies = samples.iter().any(|sample| sample.as_ref().is_none_or(|(_, varies)| *varies));
     if varies && kind != "repository" {
-        entry.leave_out("its templates are not understood");
+        entry.skip("its templates cannot be translated");
     } else if kind == "registry" {
-        // regsync takes the source for a host and asks it for its repositories, which it then reads as references.
+        // regsync takes the source for a host, lists the repositories there, and then reads their names as references.
         if !texts[0].split('/').next().is_some_and(names_host) {
-            entry.leave_out("regsync reads its repositories at Docker Hub, and lists those of another registry");
+            entry.skip("regsync lists repositories of this registry, but reads them at Docker Hub");
         }
         texts = texts.map(|text| format!("{}/**", text.trim_end_matches('/')));
     } else if kind == "image" {
-        image(entry, &mut texts);
+        set_image(entry, &mut texts);
     }
     let sampled =
         if varies { samples.map(|sample| sample.map_or_else(String::new, |(text, _)| text)) } else { texts.clone() };
     let ends = sampled.each_ref().map(|text| text.parse::<Endpoint>().ok());
     if let ([Some(source), Some(target)], false) = (&ends, varies) {
         if source.is_same_place(target) {
-            entry.leave_out("the target is the source");
+            entry.skip("the target is the source");
         }
         texts = [source.to_string(), target.to_string()];
     } else if ends.iter().any(Option::is_none) {
         texts = texts.map(|text| if may_not_be_told(&text) { "***".to_owned() } else { text });
-        if entry.left_out.is_none() {
-            entry.leave_out("its source or target is not understood");
+        if entry.skipped.is_none() {
+            entry.skip("its source or target cannot be translated");
         }
     }
     let is_tree = |end: &Option<Endpoint>| matches!(end, Some(Endpoint::Tree { .. }));
     if let (true, [Some(source), Some(target)]) = (is_tree(&ends[0]), &ends)
         && source.host() == target.host()
     {
-        entry.leave_out("source and target are of one registry: write an entry for each repository");
+        entry.skip("source and target are in one registry: write an entry for each repository");
     }
     [entry.source, entry.target] = texts;
 }
 
-/// One image to the same name: a tag of its repository, of a pinned digest where the source has one.
-/// Another name has no equal.
-fn image(entry: &mut Entry, texts: &mut [String; 2]) {
+/// Translates an image that is copied to the same name: one tag of its repository, pinned if the source names a digest.
+/// A copy to another name has no equivalent.
+fn set_image(entry: &mut Entry, texts: &mut [String; 2]) {
     let read = texts.each_ref().map(|text| text.parse::<Reference>().ok());
     let [Some(source), Some(target)] = read else { return };
     let tag = |one: &Reference| one.tag.as_ref().map_or_else(|| "latest".to_owned(), ToString::to_string);
     let pin = |digest: &Digest| format!("@{digest}");
     let chosen = match (&source.digest, &target.digest) {
-        // The target's tag becomes this content, whatever tag the source names beside it.
+        // The target's tag gets this content, whatever tag the source names beside the digest.
         (Some(digest), None) => format!("{}{}", tag(&target), pin(digest)),
         (Some(digest), Some(other)) if digest == other => pin(digest),
         (None, None) if tag(&source) == tag(&target) => tag(&source),
         _ => {
-            entry.leave_out("it gives the image another name, which only `transship copy` can");
+            entry.skip("it gives the image another name, which only `transship copy` can do");
             return;
         }
     };
@@ -226,35 +241,34 @@ fn image(entry: &mut Entry, texts: &mut [String; 2]) {
     *texts = [source.repository.to_string(), target.repository.to_string()];
 }
 
-fn tags(entry: &mut Entry, set: &Fields<'_>, reading: &mut Reading) {
+fn set_tags(entry: &mut Entry, set: &Fields<'_>, reading: &mut Reading) {
     for key in ["allow", "deny"] {
         for expression in reading.texts_of(set, key) {
-            match pattern::between_anchors(&expression) {
+            match pattern::translate_anchored(&expression) {
                 Some(pattern) if key == "allow" => entry.include.push(pattern),
                 Some(pattern) => entry.exclude.push(pattern),
-                None => entry.leave_out(format!("the expression {} is not understood", told(&expression))),
+                None => entry.skip(format!("the expression {} cannot be translated", quoted(&expression))),
             }
         }
     }
 }
 
-fn settings(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
-    timing(entry, keys, reading);
+fn set_options(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
+    set_schedule(entry, keys, reading);
     if let Some(backup) = reading.text_of(keys.own, "backup").or_else(|| reading.text_of(keys.defaults, "backup")) {
-        let given = told(&backup);
-        if names_a_place(&backup) {
-            entry.leave_out(format!("`backup` keeps the previous image in another repository, {given}"));
+        let given = quoted(&backup);
+        if is_reference(&backup) {
+            entry.skip(format!("`backup` copies the previous image to another repository, {given}"));
         }
-        entry
-            .comments
-            .push(format!("`backup` calls what is kept {given}, which `keep_previous` gives a name of its own."));
+        let comment = format!("`backup` names the previous image {given}; `keep_previous` chooses a name itself.");
+        entry.comments.push(comment);
         entry.rest.text("overwrite", "keep_previous");
     }
-    content(entry, keys, reading);
+    translate_content(entry, keys, reading);
 }
 
-/// `true` for a template that is a reference and no tag, as far as that shows outside of its actions.
-fn names_a_place(template: &str) -> bool {
+/// Returns true for a template that is a reference and not a tag, as far as the text outside of its actions shows.
+fn is_reference(template: &str) -> bool {
     let outside = template.split("{{").enumerate().map(|(at, part)| match part.split_once("}}") {
         Some((_, behind)) if at > 0 => behind,
         _ => part,
@@ -262,26 +276,26 @@ fn names_a_place(template: &str) -> bool {
     template.contains(".Ref.CommonName") || outside.into_iter().any(|text| text.contains([':', '/']))
 }
 
-/// An entry's own `schedule` or `interval`, else those of `defaults`. A schedule that has no equal leaves the entry
-/// out.
-fn timing(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
-    let mut of = |fields: &Fields<'_>| {
+/// Translates an entry's own `schedule` or `interval`, else those of `defaults`. An entry whose schedule has no
+/// equivalent is skipped.
+fn set_schedule(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
+    let mut read = |fields: &Fields<'_>| {
         let cron = reading.text_of(fields, "schedule");
-        let interval = reading.text_of(fields, "interval").filter(|interval| !schedule::is_no_interval(interval));
+        let interval = reading.text_of(fields, "interval").filter(|interval| !schedule::is_zero_interval(interval));
         (cron, interval)
     };
-    let found = match of(keys.own) {
-        (None, None) => of(keys.defaults),
+    let found = match read(keys.own) {
+        (None, None) => read(keys.defaults),
         own => own,
     };
     let (written, timing) = match &found {
         (Some(cron), interval) => {
             if let Some(interval) = interval {
-                entry.comments.push(format!("`schedule` counts, and not `interval`, which is {}.", told(interval)));
+                entry.comments.push(format!("`schedule` takes effect instead of `interval`, {}.", quoted(interval)));
             }
-            (cron, schedule::cron(cron))
+            (cron, schedule::translate_cron(cron))
         }
-        (None, Some(interval)) => (interval, schedule::interval(interval)),
+        (None, Some(interval)) => (interval, schedule::translate_interval(interval)),
         (None, None) => return,
     };
     match timing {
@@ -289,6 +303,6 @@ fn timing(entry: &mut Entry, keys: &Keys<'_, '_>, reading: &mut Reading) {
             entry.rest.text("schedule", timing.schedule);
             timing.timezone.into_iter().for_each(|zone| entry.rest.text("timezone", zone));
         }
-        None => entry.leave_out(format!("the schedule {} has no equal", told(written))),
+        None => entry.skip(format!("the schedule {} has no equivalent", quoted(written))),
     }
 }

@@ -1,65 +1,68 @@
-//! The YAML of `skopeo sync --src yaml`: registries with images, chosen by name, by regular expression or by version. Where to
-//! and how deep the names go is said on skopeo's command line, here by [`Destination`].
+//! Translation of the YAML of `skopeo sync --src yaml`: registries with images, selected by name, by regular expression
+//! or by version. The target and the depth of names are options on skopeo's command line, here in [`Destination`].
 
 use super::draft::{Draft, Entry, Registry};
-use super::page::plain;
-use super::reading::{Fields, Reading, View, told};
+use super::page::escape_variables;
+use super::reading::{Fields, Reading, View, quoted};
 use super::variable::variable;
 use super::{pattern, range};
 use crate::config::{Endpoint, Node};
 use crate::oci::{Digest, RegistryHost, Tag, names_host};
 
-/// The keys of a registry.
+/// Keys of a registry.
 pub(super) const KEYS: [&str; 6] =
     ["images", "images-by-tag-regex", "images-by-semver", "credentials", "tls-verify", "cert-dir"];
 
-/// Where `skopeo sync` copies to.
+/// Target of `skopeo sync`.
 pub(super) struct Destination {
     place: String,
     scoped: bool,
 }
 
 impl Destination {
-    /// `None` where the text is no HOST or HOST/PREFIX.
+    /// Parses the target. `None` if the text is not HOST or HOST/PREFIX.
     pub(super) fn new(text: &str, scoped: bool) -> Option<Self> {
         let place = text.trim_end_matches('/').to_owned();
         let host = place.split('/').next()?;
         host.parse::<RegistryHost>().ok()?;
-        // Without one the first part would be a part of a name at Docker Hub.
+        // Without a `.` or a port, the first part would be part of a name at Docker Hub.
         let good = names_host(host) && matches!(format!("{place}/x").parse(), Ok(Endpoint::Repository(_)));
         good.then_some(Self { place, scoped })
     }
 
-    fn of(&self, source: &str) -> String {
+    fn target_of(&self, source: &str) -> String {
         let behind = if self.scoped { source } else { source.rsplit('/').next().unwrap_or(source) };
         format!("{}/{behind}", self.place)
     }
 }
 
-/// Reads the whole file.
+/// Translates the whole file.
 pub(super) fn draft(root: &Node, target: &Destination, reading: &mut Reading) -> Draft {
     let mut draft = Draft::default();
     draft.head.push(
-        "`skopeo sync` without --all copies the image of its own platform; here an image comes whole, as by --all."
+        "`skopeo sync` without --all copies only the image of its own platform; transship copies all platforms, as \
+         --all does."
             .into(),
     );
-    draft.head.push("Entries without `schedule` run by hand: `transship once`. Write one under `defaults`.".into());
+    draft.head.push(
+        "Entries without `schedule` run only when you start them: `transship once`. Write one under `defaults`.".into(),
+    );
     draft.defaults.verbatim("referrers", false);
     let fields = reading.fields(&View::root(root), "registries");
     for (host, view) in fields.iter() {
         match host.parse::<RegistryHost>() {
-            Ok(name) if is_skopeos_host(host) => registry(host, &name, view, target, &mut draft, reading),
+            Ok(name) if is_skopeos_host(host) => add_registry(host, &name, view, target, &mut draft, reading),
             Ok(name) => {
                 let message = format!(
-                    "skopeo reads images of {} at Docker Hub, or not at all: left out; write a host with a `.` or a \
+                    "skopeo reads images of {} at Docker Hub, or not at all: skipped; write a host with a `.` or a \
                      port",
-                    told(name.as_str())
+                    quoted(name.as_str())
                 );
-                let remark = reading.unknown(view, message);
+                let remark = reading.add_unknown(view, message);
                 draft.head.push(remark);
             }
             Err(_) => {
-                let remark = reading.unknown(view, "this is no registry's host: left out");
+                let remark = reading.add_unknown(view, "this key is not the host of a registry: skipped");
                 draft.head.push(remark);
             }
         }
@@ -67,13 +70,13 @@ pub(super) fn draft(root: &Node, target: &Destination, reading: &mut Reading) ->
     draft
 }
 
-/// `true` where skopeo takes the first part of a name for a host (containers/image, `splitDockerDomain`). It knows no
-/// hosts in upper case.
+/// Returns true if skopeo takes the first part of a name for a host (containers/image, `splitDockerDomain`). skopeo
+/// does not recognise hosts in upper case.
 fn is_skopeos_host(first: &str) -> bool {
     first == "localhost" || first.contains(['.', ':'])
 }
 
-fn registry(
+fn add_registry(
     written: &str,
     host: &RegistryHost,
     view: &View<'_>,
@@ -82,33 +85,36 @@ fn registry(
     reading: &mut Reading,
 ) {
     let fields = reading.fields(view, "a registry");
-    let comments = reading.unknown_keys(&fields, &KEYS, "`skopeo sync`");
+    let comments = reading.add_unknown_keys(&fields, &KEYS, "`skopeo sync`");
     let sheet = draft.registry(host);
     sheet.comments.extend(comments);
     if reading.bool_of(&fields, "tls-verify") == Some(false) {
         sheet.comments.push(
-            "If it speaks plain HTTP, which skopeo tries by itself, write `plain_http: true` instead of `tls`.".into(),
+            "If the registry uses plain HTTP, which skopeo tries automatically, write `plain_http: true` \
+             instead of `tls`."
+                .into(),
         );
         sheet.tls.verbatim("insecure_skip_verify", true);
     }
     if let Some(folder) = reading.text_of(&fields, "cert-dir") {
         let message = format!(
-            "`cert-dir` {}: name its files under `tls`, the *.crt as `ca`, the *.cert as `certificate`, the *.key as `key`",
-            told(&folder)
+            "`cert-dir` {}: name its files under `tls`: the *.crt as `ca`, the *.cert as `certificate`, the *.key as \
+             `key`",
+            quoted(&folder)
         );
-        sheet.comments.extend(fields.get("cert-dir").map(|view| reading.remark(view, message)));
+        sheet.comments.extend(fields.get("cert-dir").map(|view| reading.add_remark(view, message)));
     }
     if let Some(view) = fields.get("credentials") {
-        credentials(host, view, sheet, reading);
+        set_credentials(host, view, sheet, reading);
     }
-    images(written, &fields, target, draft, reading);
+    add_images(written, &fields, target, draft, reading);
 }
 
-fn credentials(host: &RegistryHost, view: &View<'_>, sheet: &mut Registry, reading: &mut Reading) {
+fn set_credentials(host: &RegistryHost, view: &View<'_>, sheet: &mut Registry, reading: &mut Reading) {
     let login = reading.fields(view, "`credentials`");
-    sheet.comments.extend(reading.unknown_keys(&login, &["username", "password"], "`credentials`"));
+    sheet.comments.extend(reading.add_unknown_keys(&login, &["username", "password"], "`credentials`"));
     let Some(username) = reading.text_of(&login, "username").filter(|name| !name.contains(':')) else {
-        sheet.comments.push(reading.remark(view, "`credentials` without a plain user name: left out"));
+        sheet.comments.push(reading.add_remark(view, "`credentials` without a plain user name: skipped"));
         return;
     };
     let name = variable(host, "PASSWORD");
@@ -117,83 +123,83 @@ fn credentials(host: &RegistryHost, view: &View<'_>, sheet: &mut Registry, readi
     } else {
         format!("there is no password: set the environment variable {name}")
     };
-    sheet.comments.push(reading.remark(view, message));
-    sheet.credentials.text("username", plain(&username));
-    sheet.credentials.one("password", "env", name);
+    sheet.comments.push(reading.add_remark(view, message));
+    sheet.credentials.text("username", escape_variables(&username));
+    sheet.credentials.inline_map("password", "env", name);
 }
 
-fn images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut Draft, reading: &mut Reading) {
+fn add_images(host: &str, fields: &Fields<'_>, target: &Destination, draft: &mut Draft, reading: &mut Reading) {
     if let Some(view) = fields.get("images") {
-        // A repository without anything behind it is all of its tags.
+        // A repository without tags or digests selects all of its tags.
         if let Node::Map(pairs) = view.node {
             let listed = reading.fields(view, "`images`");
             for (name, _) in pairs {
                 let items = listed.get(name).map(|view| reading.items(view, "tags and digests")).unwrap_or_default();
-                let entry = of_tags(entry(host, name, target), &items, reading);
-                add(draft, entry, view, reading);
+                let entry = include_tags(new_entry(host, name, target), &items, reading);
+                add_entry(draft, entry, view, reading);
             }
         } else if *view.node != Node::Null {
-            reading.wrong(view, "expected `images`: a map of repositories");
+            reading.add_error(view, "expected `images`: a map of repositories");
         }
     }
-    for (name, view, expression) in expressions(fields, "images-by-tag-regex", reading) {
-        let mut entry = entry(host, &name, target);
-        match pattern::anywhere(&expression) {
+    for (name, view, expression) in read_expressions(fields, "images-by-tag-regex", reading) {
+        let mut entry = new_entry(host, &name, target);
+        match pattern::translate_unanchored(&expression) {
             Some(pattern) => entry.include.push(pattern),
-            None => entry.leave_out(format!("the regular expression {} is not understood", told(&expression))),
+            None => entry.skip(format!("the regular expression {} cannot be translated", quoted(&expression))),
         }
-        add(draft, entry, &view, reading);
+        add_entry(draft, entry, &view, reading);
     }
-    for (name, view, expression) in expressions(fields, "images-by-semver", reading) {
-        let Some(ranges) = range::skopeo(&expression) else {
-            let mut entry = entry(host, &name, target);
-            entry.leave_out(format!("the range {} has no equal", told(&expression)));
-            add(draft, entry, &view, reading);
+    for (name, view, expression) in read_expressions(fields, "images-by-semver", reading) {
+        let Some(ranges) = range::translate_skopeo(&expression) else {
+            let mut entry = new_entry(host, &name, target);
+            entry.skip(format!("the range {} has no equivalent", quoted(&expression)));
+            add_entry(draft, entry, &view, reading);
             continue;
         };
         for range in ranges {
-            let mut entry = entry(host, &name, target);
+            let mut entry = new_entry(host, &name, target);
             if range.names_prerelease {
                 let remark =
-                    reading.remark(&view, "pre-releases here are only those of the version that the range names");
+                    reading.add_remark(&view, "transship takes only pre-releases of the version that the range names");
                 entry.comments.push(remark);
             } else {
-                // A suffix makes a pre-release there, and those are out.
+                // For skopeo, a suffix makes a pre-release, which the range does not include.
                 entry.exclude = vec!["*-*".into(), "*_*".into()];
             }
             entry.semver = Some(range.text);
-            add(draft, entry, &view, reading);
+            add_entry(draft, entry, &view, reading);
         }
     }
 }
 
-fn expressions<'n>(fields: &Fields<'n>, key: &str, reading: &mut Reading) -> Vec<(String, View<'n>, String)> {
+fn read_expressions<'n>(fields: &Fields<'n>, key: &str, reading: &mut Reading) -> Vec<(String, View<'n>, String)> {
     let Some(view) = fields.get(key) else { return Vec::new() };
     let pairs = reading.fields(view, &format!("`{key}`"));
     pairs.iter().map(|(name, view)| ((*name).to_owned(), view.clone(), reading.text(view, "an expression"))).collect()
 }
 
-fn entry(host: &str, name: &str, target: &Destination) -> Entry {
+fn new_entry(host: &str, name: &str, target: &Destination) -> Entry {
     let mut entry = Entry { source: format!("{host}/{name}"), ..Entry::default() };
     let source = match entry.source.parse() {
         Ok(Endpoint::Repository(source)) => source.to_string(),
         _ => {
-            entry.source = told(&entry.source);
-            entry.leave_out("this names no repository");
+            entry.source = quoted(&entry.source);
+            entry.skip("the source is not a repository");
             return entry;
         }
     };
-    entry.target = target.of(&source);
+    entry.target = target.target_of(&source);
     match entry.target.parse::<Endpoint>() {
         Ok(Endpoint::Repository(place)) if place.to_string() != source => entry.target = place.to_string(),
-        Ok(_) => entry.leave_out("the target is the source"),
-        Err(_) => entry.leave_out("the target is no repository's name"),
+        Ok(_) => entry.skip("the target is the source"),
+        Err(_) => entry.skip("the target is not a repository name"),
     }
     entry.source = source;
     entry
 }
 
-fn of_tags(mut entry: Entry, items: &[View<'_>], reading: &mut Reading) -> Entry {
+fn include_tags(mut entry: Entry, items: &[View<'_>], reading: &mut Reading) -> Entry {
     for item in items {
         let tag = reading.text(item, "a tag");
         if tag.parse::<Digest>().is_ok() {
@@ -201,18 +207,18 @@ fn of_tags(mut entry: Entry, items: &[View<'_>], reading: &mut Reading) -> Entry
         } else if tag.parse::<Tag>().is_ok() {
             entry.include.push(tag.clone());
         } else {
-            let message = format!("{} is neither a tag nor a digest: left out", told(&tag));
-            entry.comments.push(reading.unknown(item, message));
+            let message = format!("{} is neither a tag nor a digest: skipped", quoted(&tag));
+            entry.comments.push(reading.add_unknown(item, message));
         }
     }
     if entry.include.is_empty() && !items.is_empty() {
-        entry.leave_out("none of its tags is one");
+        entry.skip("none of its tags is valid");
     }
     entry
 }
 
-fn add(draft: &mut Draft, entry: Entry, view: &View<'_>, reading: &mut Reading) {
+fn add_entry(draft: &mut Draft, entry: Entry, view: &View<'_>, reading: &mut Reading) {
     if let Some(reason) = draft.add(entry) {
-        let _ = reading.remark(view, format!("an entry is left out: {reason}"));
+        let _ = reading.add_remark(view, format!("skipped an entry: {reason}"));
     }
 }

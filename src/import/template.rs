@@ -1,9 +1,9 @@
-//! Go's templates as regsync's configuration has them: `{{env "NAME"}}`, `{{file "PATH"}}` and `{{.Sync.Source}}` within a text.
-//! All else that templates can do has no equal.
+//! Go templates in regsync's configuration: `{{env "NAME"}}`, `{{file "PATH"}}` and `{{.Sync.Source}}` within a text.
+//! All other actions of templates have no equivalent.
 
-use super::page::plain;
+use super::page::escape_variables;
 
-/// A text and what is put into it.
+/// Text with the values that are inserted into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Template(Vec<Part>);
 
@@ -14,19 +14,19 @@ enum Part {
     File(String),
 }
 
-/// What a template is, where it stands for a secret or a file's content.
+/// Content of a template that is a single part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
-    /// What stands there.
+    /// Literal text.
     Text,
-    /// An environment variable, by its name.
+    /// Value of an environment variable, by its name.
     Env(String),
-    /// A file's content, by its path.
+    /// Content of a file, by its path.
     File(String),
 }
 
 impl Template {
-    /// `source` is what `.Sync.Source` stands for. `None` where the template does more than is understood here.
+    /// Parses a template. `source` is the value of `.Sync.Source`. `None` if the template uses an unknown action.
     pub(super) fn read(text: &str, source: Option<&Template>) -> Option<Self> {
         let (mut parts, mut rest) = (Vec::new(), text);
         while let Some((before, after)) = rest.split_once("{{") {
@@ -44,10 +44,10 @@ impl Template {
         Some(Self(parts))
     }
 
-    /// As a text of ours, in which `${NAME}` is a variable. `None` where a file is in it.
+    /// Returns the template in transship's syntax, in which `${NAME}` is a variable. `None` if it inserts a file.
     pub(super) fn as_text(&self) -> Option<String> {
         if let [Part::Text(text)] = self.0.as_slice() {
-            return Some(plain(text));
+            return Some(escape_variables(text));
         }
         let part = |part: &Part| match part {
             Part::Text(text) => Some(text.replace('$', "$$")),
@@ -57,7 +57,7 @@ impl Template {
         self.0.iter().map(part).collect()
     }
 
-    /// With a word in the place of each variable, to look at the rest; and whether there is one.
+    /// Returns the text with a word in place of each variable, to check the rest, and true if there is a variable.
     pub(super) fn sample(&self) -> (String, bool) {
         let part = |part: &Part| match part {
             Part::Text(text) => text.clone(),
@@ -67,7 +67,7 @@ impl Template {
         (self.0.iter().map(part).collect(), varies)
     }
 
-    /// What it is as a whole. `None` where it is put together.
+    /// Returns the content of a single part. `None` if the template has several.
     pub(super) fn content(&self) -> Option<Content> {
         match self.0.as_slice() {
             [] | [Part::Text(_)] => Some(Content::Text),
@@ -91,7 +91,7 @@ fn read_action(action: &str, source: Option<&Template>) -> Option<Vec<Part>> {
     }
 }
 
-/// One string literal of Go's without escapes.
+/// Returns the content of one Go string literal without escapes.
 fn unquoted(text: &str) -> Option<String> {
     let inner = ['"', '`'].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote))?;
     (!inner.contains(['"', '`', '\\'])).then(|| inner.to_owned())
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_become_ours_and_dollars_stay_dollars() {
+    fn variables_are_translated_and_dollars_are_escaped() {
         assert_eq!(text("a").as_deref(), Some("a"));
         assert_eq!(text("${a").as_deref(), Some("$${a"));
         assert_eq!(text(r#"a${{env "B"}}/c"#).as_deref(), Some("a$$${B}/c"));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_a_variable_or_a_file_as_a_whole() {
+    fn secret_is_one_whole_variable_or_file() {
         let content = |text: &str| Template::read(text, None)?.content();
         assert_eq!(content(r#"{{env "A"}}"#), Some(Content::Env("A".into())));
         assert_eq!(content(r#"{{ file "/a b" }}"#), Some(Content::File("/a b".into())));

@@ -1,4 +1,4 @@
-//! Whole files of both forms, and what our own reader says of the result.
+//! Tests of whole files of both programs, whose results transship's own parser must accept.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn order(target: Option<&str>) -> Order {
     Order { target: target.map(str::to_owned), ..Order::default() }
 }
 
-/// The result, which must be a configuration.
+/// Imports a text and asserts that the result is a valid configuration.
 fn imported(text: &str, target: Option<&str>) -> Imported {
     let imported = import_text("theirs.yml", text, &order(target)).unwrap_or_else(|error| panic!("{error}"));
     if let Err(problems) = crate::config::parse("sync.yaml", &imported.text, &|_| Some("x".into())) {
@@ -26,16 +26,18 @@ defaults: {ratelimit: {min: 100}, interval: 60m, backup: "old-{{.Ref.Tag}}"}
 sync:
   - {source: "busybox:latest", target: "registry:5000/library/busybox:latest", type: image}
   - {source: "busybox:1", target: "registry:5000/library/busybox:one", type: image}
-  - {source: alpine, target: "registry:5000/library/alpine", type: repository, tags: *tags, schedule: "0 3 * * *", hooks: {}}
-  - {source: debian, target: "registry:5000/debian", type: repository, tags: {semverRange: ["<2", ">=11 <13"]}, platforms: [linux/amd64]}
+  - {source: alpine, hooks: {}, target: "registry:5000/library/alpine", type: repository, tags: *tags,
+     schedule: "0 3 * * *"}
+  - {source: debian, target: "registry:5000/debian", type: repository, tags: {semverRange: ["<2", ">=11 <13"]},
+     platforms: [linux/amd64]}
   - {source: ghcr.io, target: "registry:5000/ghcr", type: registry}
 "#;
 
 #[test]
-fn a_file_of_regsync_becomes_a_good_configuration_without_its_secrets() {
+fn regsync_file_becomes_valid_configuration_without_secrets() {
     let imported = imported(REGSYNC, None);
     let text = &imported.text;
-    assert_eq!((imported.form, imported.entries, imported.left_out), (Form::Regsync, 5, 1), "{text}");
+    assert_eq!((imported.form, imported.entries, imported.skipped), (Form::Regsync, 5, 1), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
     for expected in [
         "  docker.io:\n    credentials:\n      username: \"${HUB_USER}\"\n      password: {env: DOCKER_IO_PASSWORD}\n",
@@ -47,7 +49,7 @@ fn a_file_of_regsync_becomes_a_good_configuration_without_its_secrets() {
         "    schedule: \"every 60m\"\n",
         "      semver: \">=11.0.0, <13.0.0\"\n",
         "    source: \"ghcr.io/**\"\n    target: \"registry:5000/ghcr/**\"\n",
-        "# left out: it gives the image another name",
+        "# skipped: it gives the image another name",
         "    overwrite: keep_previous\n",
     ] {
         assert!(text.contains(expected), "{expected}\n--\n{text}");
@@ -71,10 +73,10 @@ quay.io:
 "#;
 
 #[test]
-fn a_file_of_skopeo_becomes_a_good_configuration_without_its_secrets() {
+fn skopeo_file_becomes_valid_configuration_without_secrets() {
     let imported = imported(SKOPEO, Some("mirror.example/repo/"));
     let text = &imported.text;
-    assert_eq!((imported.form, imported.entries, imported.left_out), (Form::Skopeo, 5, 1), "{text}");
+    assert_eq!((imported.form, imported.entries, imported.skipped), (Form::Skopeo, 5, 1), "{text}");
     assert!(!text.contains("this is a secret"), "{text}");
     for expected in [
         "    source: registry.example.com/busybox\n    target: mirror.example/repo/busybox\n",
@@ -83,41 +85,41 @@ fn a_file_of_skopeo_becomes_a_good_configuration_without_its_secrets() {
         "      exclude: [\"*-*\", \"*_*\"]\n      semver: \">=3.12.0\"\n",
         "      password: {env: REGISTRY_EXAMPLE_COM_PASSWORD}\n",
         "      insecure_skip_verify: true\n",
-        "# left out: another entry writes the tag 1.0 of this target from another source",
+        "# skipped: another entry writes the tag 1.0 of this target from another source",
     ] {
         assert!(text.contains(expected), "{expected}\n--\n{text}");
     }
 }
 
 #[test]
-fn scoped_names_hold_the_whole_source() {
+fn scoped_target_contains_whole_source_name() {
     let order = Order { scoped: true, ..order(Some("mirror.example")) };
     let imported = import_text("f", SKOPEO, &order).unwrap();
     assert!(imported.text.contains("target: mirror.example/quay.io/coreos/etcd\n"), "{}", imported.text);
 }
 
 #[test]
-fn what_cannot_be_imported_is_refused_with_its_place() {
+fn invalid_import_is_refused_with_its_place() {
     let message = |text: &str, target| import_text("f.yml", text, &order(target)).unwrap_err().to_string();
     assert!(message("sync: [", None).starts_with("f.yml:"));
     assert!(message("a: 1", None).starts_with("f.yml looks neither like regsync's"));
     assert!(message(SKOPEO, None).contains("--target HOST[/PREFIX]"));
     assert!(message(REGSYNC, Some("h.example")).contains("names its targets itself"));
-    assert!(message("sync:\n  - {source: a, type: image}\n", None).starts_with("f.yml:2:5: an entry has"));
+    assert!(message("sync:\n  - {source: a, type: image}\n", None).starts_with("f.yml:2:5: an entry needs"));
     assert!(message("sync: {}\ncreds: []\n", None).starts_with("f.yml:1:7: expected `sync`: a list"));
 }
 
-/// An entry of regsync's with these lines beside its usual ones.
+/// Returns a file of regsync with one entry and these additional lines.
 fn regsync_with(source: &str, target: &str, kind: &str, more: &str) -> String {
     format!("version: 1\nsync:\n  - source: {source}\n    target: {target}\n    type: {kind}\n{more}")
 }
 
 fn counts(text: &str) -> (usize, usize, usize) {
-    let Imported { entries, left_out, unknown, .. } = imported(text, None);
-    (entries, left_out, unknown)
+    let Imported { entries, skipped, unknown, .. } = imported(text, None);
+    (entries, skipped, unknown)
 }
 
-/// The source and the target of the one entry of a result.
+/// Returns the source and the target of a result's only entry.
 fn ends(imported: &Imported) -> (String, String) {
     let config = crate::config::parse("sync.yaml", &imported.text, &|_| Some("x".into())).unwrap();
     let entry = &config.entries[0];
@@ -125,7 +127,7 @@ fn ends(imported: &Imported) -> (String, String) {
 }
 
 #[test]
-fn a_reference_of_regsync_keeps_its_host_in_the_result() {
+fn regsync_references_keep_their_hosts_in_the_result() {
     let digest = format!("sha256:{}", "1".repeat(64));
     for (source, target, kind, expected) in [
         ("quay.io/a/app:1", "MYREGISTRY/app:1", "image", ("quay.io/a/app", "MYREGISTRY/app")),
@@ -139,15 +141,15 @@ fn a_reference_of_regsync_keeps_its_host_in_the_result() {
         (&format!("a/b:1@{digest}"), "h.example/b:1", "image", ("docker.io/a/b", "h.example/b")),
     ] {
         let imported = imported(&regsync_with(source, target, kind, ""), None);
-        assert_eq!((imported.entries, imported.left_out), (1, 0), "{}", imported.text);
+        assert_eq!((imported.entries, imported.skipped), (1, 0), "{}", imported.text);
         assert_eq!(ends(&imported), (expected.0.to_owned(), expected.1.to_owned()), "{}", imported.text);
     }
-    // regsync lists the host `registry` and reads what it finds at Docker Hub.
+    // regsync lists the host `registry`, but reads the listed names at Docker Hub.
     assert_eq!(counts(&regsync_with("registry", "h.example", "registry", "")), (0, 1, 0));
 }
 
 #[test]
-fn a_key_of_regsync_that_changes_the_content_leaves_its_entry_out() {
+fn regsync_key_that_changes_content_skips_its_entry() {
     for key in [
         "referrers: true\n    referrerSource: attest.example/app",
         "referrers: true\n    referrerTarget: attest.example/app",
@@ -177,7 +179,7 @@ fn a_key_of_regsync_that_changes_the_content_leaves_its_entry_out() {
 }
 
 #[test]
-fn a_key_of_regsync_that_leaves_the_content_alone_leaves_its_entry_active() {
+fn regsync_key_that_keeps_content_keeps_entry_active() {
     for key in [
         "referrerSource: attest.example/app",
         "referrers: true\n    referrerSource: ghcr.io/a/app\n    referrerTarget: t.example/app",
@@ -203,7 +205,7 @@ fn a_key_of_regsync_that_leaves_the_content_alone_leaves_its_entry_active() {
 }
 
 #[test]
-fn a_key_that_nobody_knows_is_named_and_counted() {
+fn unknown_key_is_named_and_counted() {
     let own = regsync_with("ghcr.io/a/app", "t.example/app", "repository", "    refererSource: x\n");
     assert_eq!(counts(&own), (0, 1, 1));
     let of_all = regsync_with("ghcr.io/a/app", "t.example/app", "repository", "defaults: {surprise: 1}\nstray: 1\n");
@@ -212,14 +214,14 @@ fn a_key_that_nobody_knows_is_named_and_counted() {
         "h.example: {images: {a: [v1, 'no tag']}, image: {b: []}}\nregistry: {images: {c: []}}\n",
         Some("t.example"),
     );
-    assert_eq!((imported.entries, imported.left_out, imported.unknown), (1, 0, 3), "{}", imported.text);
+    assert_eq!((imported.entries, imported.skipped, imported.unknown), (1, 0, 3), "{}", imported.text);
     for named in ["`image`", "`no tag`", "`registry`"] {
         assert!(imported.remarks.iter().any(|remark| remark.message.contains(named)), "{named}");
     }
 }
 
 #[test]
-fn an_empty_set_of_tags_beside_others_adds_no_tag() {
+fn empty_tag_set_beside_others_adds_no_tag() {
     let text = regsync_with(
         "h.example/a",
         "t.example/a",
@@ -232,14 +234,14 @@ fn an_empty_set_of_tags_beside_others_adds_no_tag() {
 }
 
 #[test]
-fn images_of_one_repository_become_one_entry_with_the_same_copies() {
+fn images_of_one_repository_become_one_entry() {
     let mut text = "version: 1\nsync:\n".to_owned();
     let mut expected = std::collections::BTreeSet::new();
     for at in 0..2000 {
         let (repository, tag) = (format!("component-{:03}", at % 80), format!("v1.{}.0", at / 80));
         text +=
             &format!("- {{source: 'vendor/{repository}:{tag}', target: 'r.example/m-{repository}:{tag}', type: image");
-        // Some are copied by other rules than the rest of their repository.
+        // Every seventh image has other options than the rest of its repository.
         text += if at % 7 == 0 { ", referrers: true}\n" } else { "}\n" };
         expected.insert((
             format!("docker.io/vendor/{repository}"),
@@ -249,20 +251,20 @@ fn images_of_one_repository_become_one_entry_with_the_same_copies() {
         ));
     }
     let imported = imported(&text, None);
-    assert_eq!((imported.entries, imported.left_out), (160, 0));
+    assert_eq!((imported.entries, imported.skipped), (160, 0));
     let config = crate::config::parse("sync.yaml", &imported.text, &|_| Some("x".into())).unwrap();
     let mut copies = std::collections::BTreeSet::new();
     for entry in &config.entries {
         for tag in entry.selection.literals().unwrap() {
             let copy = (entry.source.to_string(), entry.targets[0].to_string(), tag.to_string(), entry.referrers);
-            assert!(copies.insert(copy), "each is copied once");
+            assert!(copies.insert(copy), "each image is copied once");
         }
     }
     assert_eq!(copies, expected);
 }
 
 #[test]
-fn a_target_without_a_host_is_refused_with_a_way_out() {
+fn target_without_host_is_refused_with_a_remedy() {
     let refused = import_text("f.yml", SKOPEO, &order(Some("registry/mirror"))).unwrap_err().to_string();
     assert!(refused.contains("with a `.` or a port in HOST"), "{refused}");
     let imported = imported(SKOPEO, Some("MYREGISTRY"));

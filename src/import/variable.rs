@@ -1,8 +1,8 @@
-//! The names of environment variables that take the place of secrets.
+//! Names of environment variables that replace secrets.
 
 use crate::oci::RegistryHost;
 
-/// `REGISTRY_EXAMPLE_COM_PASSWORD`: what of this host's, in capitals.
+/// Returns the name of the variable for one secret of a host, in capitals: `REGISTRY_EXAMPLE_COM_PASSWORD`.
 pub(super) fn variable(host: &RegistryHost, what: &str) -> String {
     let name: String =
         host.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
@@ -16,10 +16,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_gives_a_name_that_a_shell_takes() {
-        let of = |host: &str| variable(&host.parse().unwrap(), "PASSWORD");
-        assert_eq!(of("docker.io"), "DOCKER_IO_PASSWORD");
-        assert_eq!(of("10.0.0.5:5000"), "REGISTRY_10_0_0_5_5000_PASSWORD");
-        assert_eq!(of("[::1]:5000"), "REGISTRY_1__5000_PASSWORD");
+    fn host_gives_a_valid_shell_variable_name() {
+        let name = |host: &str| variable(&host.parse().unwrap(), "PASSWORD");
+        assert_eq!(name("docker.io"), "DOCKER_IO_PASSWORD");
+        assert_eq!(name("10.0.0.5:5000"), "REGISTRY_10_0_0_5_5000_PASSWORD");
+        assert_eq!(name("[::1]:5000"), "REGISTRY_1__5000_PASSWORD");
     }
 }

@@ -1,5 +1,5 @@
-//! Whole configurations by chance: whatever stands in one, our own reader takes what comes of it, and nothing is dropped without
-//! a word.
+//! Property tests of whole random configurations: transship's own parser accepts every result, and no key or value is
+//! dropped without a remark.
 
 use proptest::collection::vec;
 use proptest::option::of;
@@ -9,13 +9,13 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
-/// A file that is there.
+/// Template of an existing file.
 const IN_FILE: &str = concat!("{{file \"", env!("CARGO_MANIFEST_DIR"), "/LICENSE\"}}");
 
-/// One key with one of these values, or not at all.
+/// Key with its possible values; it may also be missing.
 type Field = (&'static str, Vec<Value>);
 
-/// A map of some of these keys.
+/// Generates a map with some of these keys.
 fn map_of(fields: Vec<Field>) -> impl Strategy<Value = Value> {
     let fields: Vec<_> =
         fields.into_iter().map(|(key, values)| of(select(values)).prop_map(move |value| Some((key, value?)))).collect();
@@ -25,7 +25,7 @@ fn map_of(fields: Vec<Field>) -> impl Strategy<Value = Value> {
     })
 }
 
-/// A map with these pairs too.
+/// Generates a map that also has the pairs of `more`.
 fn with(map: impl Strategy<Value = Value>, more: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
     (map, more).prop_map(|(mut map, more)| {
         let pairs = more.as_object().cloned().unwrap_or_default();
@@ -117,7 +117,7 @@ fn regsync_entry() -> impl Strategy<Value = Value> {
     with(with(ends, map_of(own)), map_of(shared()))
 }
 
-/// Entries with targets of their own, so that none is left out for another's sake.
+/// Gives every entry a target of its own, so that no conflict skips an entry.
 fn numbered(mut items: Vec<Value>) -> Value {
     for (number, item) in items.iter_mut().enumerate() {
         let text = item["target"].as_str().unwrap().replace("TARGET", &format!("r{number}"));
@@ -175,8 +175,8 @@ fn import_of(file: &Value, form: Form) -> Result<Imported, ImportError> {
     import_text("theirs.yml", &file.to_string(), &order)
 }
 
-/// The text and all remarks, or why there is none.
-fn said(imported: Result<Imported, ImportError>) -> String {
+/// Returns the text and all remarks, or the error.
+fn output_of(imported: Result<Imported, ImportError>) -> String {
     match imported {
         Err(refused) => refused.to_string(),
         Ok(imported) => {
@@ -186,8 +186,8 @@ fn said(imported: Result<Imported, ImportError>) -> String {
     }
 }
 
-/// The way to each key and each item.
-fn ways(value: &Value, way: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+/// Collects the path of each key and each item.
+fn collect_paths(value: &Value, way: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
     let below: Vec<(String, &Value)> = match value {
         Value::Object(pairs) => pairs.iter().map(|(key, value)| (key.clone(), value)).collect(),
         Value::Array(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
@@ -196,7 +196,7 @@ fn ways(value: &Value, way: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
     for (step, value) in below {
         way.push(step);
         found.push(way.clone());
-        ways(value, way, found);
+        collect_paths(value, way, found);
         way.pop();
     }
 }
@@ -208,7 +208,7 @@ fn parent<'v>(value: &'v mut Value, way: &[String]) -> &'v mut Value {
     })
 }
 
-/// The file without what is there, and that.
+/// Returns the file without the value at this path, and the value.
 fn without(file: &Value, way: &[String]) -> (Value, Value) {
     let mut file = file.clone();
     let last = &way[way.len() - 1];
@@ -220,19 +220,19 @@ fn without(file: &Value, way: &[String]) -> (Value, Value) {
     (file, taken)
 }
 
-/// Whether nothing is lost without it: it says what holds anyway, or is told to have no equal, or no entry goes by it. A map
-/// or a list is lost with what is in it.
+/// Returns true if removing the value loses nothing: it states a default, a remark names it, or it affects no entry.
+/// For a map or a list, this must hold for each of its items.
 fn is_no_loss(file: &Value, said: &str, way: &mut Vec<String>, taken: &Value) -> bool {
     if says_nothing(way, taken)
         || is_default(file, way, taken)
         || is_own_repository(file, way, taken)
         || is_overridden(file, way)
-        || is_told_as_a_whole(said, way)
+        || is_covered_by_remark(said, way)
     {
         return true;
     }
     let mut below = Vec::new();
-    ways(taken, &mut Vec::new(), &mut below);
+    collect_paths(taken, &mut Vec::new(), &mut below);
     let below: Vec<Vec<String>> = below.into_iter().filter(|way| way.len() == 1).collect();
     let is_each = |step: &Vec<String>| {
         let (_, inner) = without(taken, step);
@@ -246,9 +246,9 @@ fn is_no_loss(file: &Value, said: &str, way: &mut Vec<String>, taken: &Value) ->
 
 fn says_nothing(way: &[String], taken: &Value) -> bool {
     match way[way.len() - 1].as_str() {
-        // How it is here in any case.
+        // transship always behaves like this.
         "version" | "repoAuth" | "fastCheck" => true,
-        // The name of a registry of which nothing is said.
+        // The name of a registry without any settings.
         "registry" => true,
         "tls" => taken == "enabled",
         "tls-verify" => taken == true,
@@ -259,12 +259,12 @@ fn says_nothing(way: &[String], taken: &Value) -> bool {
     }
 }
 
-/// Whether the defaults say the same.
+/// Returns true if the defaults have the same value.
 fn is_default(file: &Value, way: &[String], taken: &Value) -> bool {
     matches!(way, [first, _, key] if first == "sync" && file["defaults"].get(key) == Some(taken))
 }
 
-/// Whether referrers come from, or go to, the repository that the entry has anyway.
+/// Returns true if the repository of referrers is the entry's own repository.
 fn is_own_repository(file: &Value, way: &[String], taken: &Value) -> bool {
     let [first, at, key] = way else { return false };
     let own = match key.as_str() {
@@ -276,7 +276,7 @@ fn is_own_repository(file: &Value, way: &[String], taken: &Value) -> bool {
     entry.is_some_and(|entry| entry.get(own) == Some(taken))
 }
 
-/// Whether defaults are gone by in no entry: none is there, or each has its own.
+/// Returns true if a default affects no entry: there are no entries, or each sets the key itself.
 fn is_overridden(file: &Value, way: &[String]) -> bool {
     let [first, key, ..] = way else { return false };
     let keys: &[&str] =
@@ -285,9 +285,9 @@ fn is_overridden(file: &Value, way: &[String]) -> bool {
     first == "defaults" && entries.into_iter().all(|entry| keys.iter().any(|key| entry.get(key).is_some()))
 }
 
-/// Whether it stands below something that is told to have no equal, as a whole.
-fn is_told_as_a_whole(said: &str, way: &[String]) -> bool {
-    said.contains("this is no registry's host")
+/// Returns true if a remark says that a key above this path has no equivalent.
+fn is_covered_by_remark(said: &str, way: &[String]) -> bool {
+    said.contains("this key is not the host of a registry")
         || way[..way.len() - 1].iter().any(|key| said.contains(&format!("`{key}`")))
 }
 
@@ -297,24 +297,24 @@ fn assert_nothing_is_dropped(file: &Value, form: Form) -> Result<(), TestCaseErr
         let read = crate::config::parse("sync.yaml", &imported.text, &|_| Some("x".into()));
         prop_assert!(read.is_ok(), "{}\n{}\n{file:#}", read.unwrap_err(), imported.text);
     }
-    prop_assert!(imported.is_ok(), "{}\n{file:#}", said(imported));
-    let all = said(imported);
+    prop_assert!(imported.is_ok(), "{}\n{file:#}", output_of(imported));
+    let all = output_of(imported);
     let mut found = Vec::new();
-    ways(file, &mut Vec::new(), &mut found);
+    collect_paths(file, &mut Vec::new(), &mut found);
     for way in found {
         let (rest, taken) = without(file, &way);
-        let is_told = said(import_of(&rest, form)) != all || is_no_loss(file, &all, &mut way.clone(), &taken);
-        prop_assert!(is_told, "{} is dropped: {taken}\n{file:#}\n{all}", way.join("."));
+        let is_reported = output_of(import_of(&rest, form)) != all || is_no_loss(file, &all, &mut way.clone(), &taken);
+        prop_assert!(is_reported, "{} is dropped: {taken}\n{file:#}\n{all}", way.join("."));
         let Some(other) = other(&taken) else { continue };
-        let is_read = said(import_of(&with_other(file, &way, other), form)) != all
+        let is_read = output_of(import_of(&with_other(file, &way, other), form)) != all
             || is_no_loss(file, &all, &mut way.clone(), &taken)
-            || is_unspoken(&all, &way);
-        prop_assert!(is_read, "{} counts for nothing: {taken}\n{file:#}\n{all}", way.join("."));
+            || is_hidden(&all, &way);
+        prop_assert!(is_read, "{} has no effect: {taken}\n{file:#}\n{all}", way.join("."));
     }
     Ok(())
 }
 
-/// Another value like this one.
+/// Returns a different value of the same type.
 fn other(value: &Value) -> Option<Value> {
     match value {
         Value::String(text) => Some(format!("{text}9").into()),
@@ -334,8 +334,8 @@ fn with_other(file: &Value, way: &[String], other: Value) -> Value {
     file
 }
 
-/// Whether its value is not repeated: it is a secret, or its key is told to have no equal.
-fn is_unspoken(said: &str, way: &[String]) -> bool {
+/// Returns true if remarks do not repeat the value: it is a secret, or its key has no equivalent.
+fn is_hidden(said: &str, way: &[String]) -> bool {
     let key = &way[way.len() - 1];
     ["pass", "password", "token"].contains(&key.as_str()) || said.contains(&format!("`{key}`"))
 }
@@ -344,17 +344,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(10))]
 
     #[test]
-    fn nothing_of_regsync_is_dropped_without_a_word(file in regsync_file()) {
+    fn no_regsync_value_is_dropped_without_remark(file in regsync_file()) {
         assert_nothing_is_dropped(&file, Form::Regsync)?;
     }
 
     #[test]
-    fn nothing_of_skopeo_is_dropped_without_a_word(file in skopeo_file()) {
+    fn no_skopeo_value_is_dropped_without_remark(file in skopeo_file()) {
         assert_nothing_is_dropped(&file, Form::Skopeo)?;
     }
 
     #[test]
-    fn no_text_makes_it_panic(text in "([a-z]{1,4}|sync|creds|images|source|target|type|[:{}\\[\\],\\-\" \n&*<0-9.|]){0,60}") {
+    fn import_of_any_text_never_panics(
+        text in "([a-z]{1,4}|sync|creds|images|source|target|type|[:{}\\[\\],\\-\" \n&*<0-9.|]){0,60}"
+    ) {
         for form in [Form::Regsync, Form::Skopeo] {
             let target = (form == Form::Skopeo).then(|| "mirror.example".to_owned());
             let order = Order { form: Some(form), target, scoped: false };

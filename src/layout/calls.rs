@@ -1,4 +1,4 @@
-//! The blocking calls of one layout: each runs on a thread of its own, and only so many run at once.
+//! Limit of concurrent blocking calls of one layout, each on a thread of its own.
 
 use std::sync::Arc;
 
@@ -6,11 +6,12 @@ use tokio::sync::Semaphore;
 
 use super::fault::Fault;
 
-/// How many calls of one layout run at once. A run has hundreds of blobs under way at times. Each call without a bound would keep a
-/// thread, and glibc keeps memory for each thread. A folder that hangs holds no more threads than these either.
+/// Largest number of calls of one layout at once. A run can have hundreds of blobs in flight; without a bound, each
+/// call would occupy a thread, and glibc keeps memory for each thread. The bound also limits the threads that a folder
+/// on a hanging file system can block.
 const AT_ONCE: usize = 16;
 
-/// The right to run the blocking calls of one layout.
+/// Semaphore of one layout's blocking calls.
 #[derive(Debug, Clone)]
 pub(super) struct Calls(Arc<Semaphore>);
 
@@ -19,8 +20,8 @@ impl Calls {
         Self(Arc::new(Semaphore::new(AT_ONCE)))
     }
 
-    /// Runs `work` on a thread where it may block, once fewer than [`AT_ONCE`] other calls run. When the future is dropped after
-    /// `work` has begun, `work` still ends, and counts as a call until then.
+    /// Runs `work` on a thread where it may block, once fewer than [`AT_ONCE`] other calls run. If the future is
+    /// dropped after `work` has started, `work` still completes, and counts as a call until then.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
@@ -48,8 +49,8 @@ mod tests {
 
     use super::*;
 
-    /// Counts the calls that have begun.
-    fn begins(counter: &Arc<AtomicUsize>) -> impl FnOnce() -> Result<(), Fault> + use<> {
+    /// Returns a call that counts itself when it starts.
+    fn counted_call(counter: &Arc<AtomicUsize>) -> impl FnOnce() -> Result<(), Fault> + use<> {
         let counter = Arc::clone(counter);
         move || {
             counter.fetch_add(1, Ordering::SeqCst);
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn call_beyond_the_bound_waits_for_another_to_end() {
+    async fn call_beyond_limit_waits_until_another_ends() {
         let calls = Calls::new();
         let (mut held, mut running) = (Vec::new(), Vec::new());
         for _ in 0..AT_ONCE {
@@ -77,11 +78,11 @@ mod tests {
             held.push(end);
         }
         let counter = Arc::default();
-        let mut one_more = std::pin::pin!(calls.run(begins(&counter)));
+        let mut one_more = std::pin::pin!(calls.run(counted_call(&counter)));
         assert!(futures_util::poll!(&mut one_more).is_pending());
         tokio::task::spawn_blocking(|| ()).await.unwrap();
-        assert_eq!(counter.load(Ordering::SeqCst), 0, "no thread took it");
-        // Whoever waits for a call may go: the call counts until it has ended.
+        assert_eq!(counter.load(Ordering::SeqCst), 0, "no thread has run it");
+        // Aborting the task that awaits a call does not end the call: it counts until it has ended.
         running[0].abort();
         assert!(futures_util::poll!(&mut one_more).is_pending());
         drop(held.pop());
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn call_that_panics_gives_its_place_back() {
+    async fn panicking_call_releases_its_permit() {
         let calls = Calls::new();
         for _ in 0..AT_ONCE {
             let calls = calls.clone();
@@ -98,7 +99,7 @@ mod tests {
             assert!(panicked.await.unwrap_err().is_panic());
         }
         let counter = Arc::default();
-        calls.run(begins(&counter)).await.unwrap();
+        calls.run(counted_call(&counter)).await.unwrap();
         assert_eq!(counter.load(Ordering::SeqCst), 1);
     }
 }

@@ -1,5 +1,5 @@
-//! Entries that wait to be listed in `index.json`: whoever gets the turn to write lists them all, so that many tags
-//! at once cost few rewrites and few syncs.
+//! Queue of manifests to be listed in `index.json`. The task that acquires the writer lock lists them all, so that many
+//! concurrent tags cost few rewrites and few syncs.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,10 +10,10 @@ use super::fault::Fault;
 use super::referrers::Facts;
 use crate::oci::{Manifest, Tag};
 
-/// What a waiting change comes to; the fault is that of all changes of one rewrite.
+/// Outcome of a queued change. All changes of one rewrite share its fault.
 pub(super) type Outcome = Result<(), Arc<Fault>>;
 
-/// The changes that wait, in the order in which they were asked for.
+/// Queued changes, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Changes(Mutex<Vec<Change>>);
 
@@ -26,26 +26,26 @@ struct Change {
 }
 
 impl Changes {
-    /// Puts a change in the queue. It is dropped unmade when the receiver is.
-    pub(super) fn ask(&self, manifest: Manifest, tag: Option<Tag>) -> oneshot::Receiver<Outcome> {
+    /// Adds a change to the queue. Dropping the receiver before the rewrite cancels the change.
+    pub(super) fn enqueue(&self, manifest: Manifest, tag: Option<Tag>) -> oneshot::Receiver<Outcome> {
         let (done, outcome) = oneshot::channel();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Change { manifest, tag, done });
         outcome
     }
 
-    /// Makes all changes that wait, with one rewrite, and answers them. To be called under the lock.
-    pub(super) fn make(&self, disk: &Disk, facts: &Facts) {
+    /// Applies all queued changes with one rewrite and reports the outcome to each. The caller must hold the lock.
+    pub(super) fn apply_all(&self, disk: &Disk, facts: &Facts) {
         let changes = self.take();
         if changes.is_empty() {
             return;
         }
         let outcome = rewrite(disk, facts, &changes).map_err(Arc::new);
-        answer(changes, &outcome);
+        complete(changes, &outcome);
     }
 
-    /// Answers all changes that wait with a fault that each of them would meet.
-    pub(super) fn refuse(&self, fault: Fault) {
-        answer(self.take(), &Err(Arc::new(fault)));
+    /// Fails all queued changes with a fault that concerns each of them.
+    pub(super) fn fail_all(&self, fault: Fault) {
+        complete(self.take(), &Err(Arc::new(fault)));
     }
 
     fn take(&self) -> Vec<Change> {
@@ -55,9 +55,9 @@ impl Changes {
     }
 }
 
-fn answer(changes: Vec<Change>, outcome: &Outcome) {
+fn complete(changes: Vec<Change>, outcome: &Outcome) {
     for change in changes {
-        // Who no longer waits has no use for it.
+        // A caller that was cancelled no longer receives.
         _ = change.done.send(outcome.clone());
     }
 }

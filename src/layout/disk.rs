@@ -1,5 +1,5 @@
-//! The files of a layout: where they are, how they are read, and how they are replaced so that a crash at any
-//! instant leaves either the old content or the new. Blocking calls; no task and no lock of a task is known here.
+//! Files of a layout: their paths, bounded reads, and writes that are atomic under a crash (either the old content or
+//! the new is left). All calls block; this module knows no tasks and no async locks.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -17,47 +17,48 @@ use super::index::{Index, IndexError, Named, Pointer};
 use super::temporary::{self, Temporary};
 use crate::oci::{Children, Descriptor, Digest, Digester, Manifest, MediaType, Tag};
 
-/// The most bytes of a manifest that are read: as much as can be set for a registry.
+/// Largest manifest in bytes that is read: the maximum that can be configured for a registry.
 const MAX_MANIFEST: u64 = 8 << 20;
-/// The most bytes of `index.json` that are read: some two hundred thousand tags.
+/// Largest `index.json` in bytes that is read: about 200,000 tags.
 const MAX_INDEX: u64 = 64 << 20;
-/// The age of an `index.json` from which on its stamp tells of each further change: some file systems count seconds.
+/// Age from which the stamp of an `index.json` reveals every further change: some file systems count whole seconds.
 const SETTLED: Duration = Duration::from_secs(2);
-/// The most bytes of `oci-layout` that are read.
+/// Largest `oci-layout` in bytes that is read.
 const MAX_VERSION: u64 = 64 << 10;
-/// How the names of all files begin that are nobody else's.
-pub(super) const OURS: &str = ".transship";
+/// Prefix of the names of all files that only transship uses.
+pub(super) const FILE_PREFIX: &str = ".transship";
 const INDEX: &str = "index.json";
 const VERSION: &str = "oci-layout";
 const BLOBS: &str = "blobs";
 
-/// The folder of one layout.
+/// Files of one layout.
 #[derive(Debug)]
 pub(super) struct Disk {
     root: PathBuf,
-    /// Held while somebody looks into an `index.json`, for it may be large and there may be many readers. The one that was read
-    /// last is kept: a run asks for each of its tags, and to read a large file for each would take hours.
-    reading: Mutex<Option<Kept>>,
+    /// Cache of the `index.json` that was read last, locked while a caller uses one: the file may be large and readers
+    /// many, so one copy at a time is in memory. A run resolves each of its tags; parsing a large file for each would
+    /// take hours.
+    cache: Mutex<Option<CachedIndex>>,
 }
 
-/// An `index.json`, and what the system said of the file when it was read.
+/// Parsed `index.json` with the stamp of its file.
 #[derive(Debug)]
-struct Kept {
+struct CachedIndex {
     stamp: Stamp,
     index: Index,
 }
 
-/// How many bytes of content are hashed at once.
+/// Number of bytes of content that are hashed at a time.
 const HASHED_AT_ONCE: usize = 64 << 10;
 
-/// What tells a file from the one that was read before: device, inode, length, and the times of its last changes in
-/// nanoseconds.
+/// Identity of one state of a file: device, inode, length, and the times of its last changes in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp([i128; 5]);
 
 impl Stamp {
-    /// The stamp of a file. `None` where the file was changed so lately that a further change could leave the same stamp.
-    fn of(file: &File) -> Option<Self> {
+    /// Returns the stamp of a file. `None` if the file changed so recently that a further change could leave the same
+    /// stamp.
+    fn from_file(file: &File) -> Option<Self> {
         let found = file.metadata().ok()?;
         let age = found.modified().ok()?.elapsed().ok()?;
         let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
@@ -72,40 +73,40 @@ impl Stamp {
     }
 }
 
-/// An `index.json` that was read. Who has it must not ask for another one.
-pub(super) struct Reading<'d> {
+/// Guard of a parsed `index.json`. Its holder must not read another one: that would deadlock.
+pub(super) struct IndexGuard<'d> {
     index: Option<Index>,
-    /// What it is kept under when this is dropped.
+    /// Stamp under which dropping the guard caches the index.
     stamp: Option<Stamp>,
-    kept: MutexGuard<'d, Option<Kept>>,
+    cached: MutexGuard<'d, Option<CachedIndex>>,
 }
 
-impl Deref for Reading<'_> {
+impl Deref for IndexGuard<'_> {
     type Target = Index;
 
     fn deref(&self) -> &Index {
-        self.index.as_ref().expect("it is taken with the reading alone")
+        self.index.as_ref().expect("only into_index takes the index, and it consumes the guard")
     }
 }
 
-impl Drop for Reading<'_> {
+impl Drop for IndexGuard<'_> {
     fn drop(&mut self) {
         if let (Some(index), Some(stamp)) = (self.index.take(), self.stamp.take()) {
-            *self.kept = Some(Kept { stamp, index });
+            *self.cached = Some(CachedIndex { stamp, index });
         }
     }
 }
 
-impl Reading<'_> {
-    /// To change it.
+impl IndexGuard<'_> {
+    /// Takes the index out of the cache, for a caller that changes it.
     pub(super) fn into_index(mut self) -> Index {
-        self.index.take().expect("it is taken with the reading alone")
+        self.index.take().expect("only into_index takes the index, and it consumes the guard")
     }
 }
 
 impl Disk {
     pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), reading: Mutex::default() }
+        Self { root: root.to_owned(), cache: Mutex::default() }
     }
 
     fn index_path(&self) -> PathBuf {
@@ -113,32 +114,32 @@ impl Disk {
     }
 
     fn lock_name() -> String {
-        format!("{OURS}.lock")
+        format!("{FILE_PREFIX}.lock")
     }
 
     pub(super) fn lock_path(&self) -> PathBuf {
         self.root.join(Self::lock_name())
     }
 
-    /// The path of content, for messages.
+    /// Returns the path of content, for messages.
     pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.root.join(BLOBS).join(digest.algorithm()).join(digest.hex())
     }
 
-    /// The layout's folder, which is there.
+    /// Opens the layout's folder; a missing one is a fault.
     fn root(&self) -> Result<Folder, Fault> {
         Folder::root(&self.root)?.ok_or_else(|| self.no_layout())
     }
 
-    /// The folder of content of this algorithm; `None` where there is none.
+    /// Opens the folder of content with this digest's algorithm; `None` if it does not exist.
     fn blobs_of(&self, digest: &Digest) -> Result<Option<Folder>, Fault> {
         let Some(root) = Folder::root(&self.root)? else { return Ok(None) };
         let Some(blobs) = root.folder(BLOBS)? else { return Ok(None) };
         blobs.folder(digest.algorithm())
     }
 
-    /// Opens some content and tells its length; `None` where there is none. What is not a regular file is refused
-    /// unopened: a link could lead out of the layout, a pipe would wait for ever.
+    /// Opens content and returns it with its length; `None` if it does not exist. Refuses anything but a regular file
+    /// without opening it: a link could lead out of the layout, a pipe would block for ever.
     pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<(File, u64)>, Fault> {
         match self.blobs_of(digest)? {
             Some(folder) => folder.open_file(&digest.hex()),
@@ -146,13 +147,13 @@ impl Disk {
         }
     }
 
-    /// The length of some content; `None` where there is none.
+    /// Returns the length of content; `None` if it does not exist.
     pub(super) fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, Fault> {
         let Some(folder) = self.blobs_of(digest)? else { return Ok(None) };
         Ok(folder.regular(&digest.hex())?.map(|file| u64::try_from(file.st_size).unwrap_or_default()))
     }
 
-    /// Opens a blob that has the length that its descriptor says.
+    /// Opens a blob whose file has the length that its descriptor states.
     pub(super) fn open_whole(&self, blob: &Descriptor, offset: u64) -> Result<File, Fault> {
         let (file, actual) = self.open_blob(&blob.digest)?.ok_or_else(|| self.lost(&blob.digest))?;
         if actual != blob.size {
@@ -164,14 +165,14 @@ impl Disk {
         Ok(file)
     }
 
-    /// The length of the content that an entry points at, where it is there with the length that the entry states, if it
-    /// states one.
+    /// Returns the length of the content that an entry points at; `None` if the content is missing or the entry states
+    /// another length.
     pub(super) fn size_of(&self, at: &Pointer) -> Result<Option<u64>, Fault> {
         let actual = self.blob_size(&at.digest)?;
         Ok(actual.filter(|actual| at.size.is_none_or(|stated| stated == *actual)))
     }
 
-    /// What a tag stands for; `None` where no entry has that name.
+    /// Returns what a tag points at; `None` if no entry has that name.
     pub(super) fn find<'i>(&self, index: &'i Index, tag: &Tag) -> Result<Option<&'i Pointer>, Fault> {
         match index.find(tag) {
             Named::Nothing => Ok(None),
@@ -189,18 +190,18 @@ impl Disk {
         }
     }
 
-    /// The fault of content that should be there.
+    /// Returns the fault of content that should exist and does not.
     pub(super) fn lost(&self, digest: &Digest) -> Fault {
         Fault::Lost { path: self.blob_path(digest) }
     }
 
-    /// The fault of a folder that is not there or no layout.
+    /// Returns the fault of a folder that is missing or is not a layout.
     pub(super) fn no_layout(&self) -> Fault {
         Fault::NoLayout { path: self.root.clone() }
     }
 
-    /// Reads a manifest and proves its digest; `None` where it is not there. `stated` is what an entry says of its type;
-    /// without that the body tells, and where the body is silent, any entry of `index.json`.
+    /// Reads a manifest and verifies its digest; `None` if it does not exist. The media type is, in this order:
+    /// `stated` (from an entry), that of the body, that of any entry of `index.json`.
     pub(super) fn read_manifest(&self, digest: &Digest, stated: Option<&MediaType>) -> Result<Option<Manifest>, Fault> {
         let Some(manifest) = self.read_manifest_alone(digest, stated)? else { return Ok(None) };
         if !manifest.media_type().is_manifest()
@@ -212,7 +213,8 @@ impl Disk {
         Ok(Some(manifest))
     }
 
-    /// The same for who has an `index.json` in hand already: only `stated` and the body tell the type.
+    /// Reads a manifest like `read_manifest`, for callers that hold an `index.json`: only `stated` and the body
+    /// determine the media type.
     pub(super) fn read_manifest_alone(
         &self,
         digest: &Digest,
@@ -228,52 +230,54 @@ impl Disk {
         Ok(Some(manifest))
     }
 
-    /// Reads `index.json`; `None` where there is none. Waits until nobody else has it in memory.
-    pub(super) fn read_index(&self) -> Result<Option<Reading<'_>>, Fault> {
-        let mut kept = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = kept.take();
+    /// Reads `index.json`; `None` if it does not exist. Waits until no other caller has it in memory.
+    pub(super) fn read_index(&self) -> Result<Option<IndexGuard<'_>>, Fault> {
+        let mut cached = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = cached.take();
         let path = self.index_path();
         let Some(root) = Folder::root(&self.root)? else { return Ok(None) };
         let Some((file, size)) = root.open_file(INDEX)? else { return Ok(None) };
         check_version(&root)?;
-        let stamp = Stamp::of(&file);
-        if let Some(Kept { index, .. }) = last.filter(|last| Some(&last.stamp) == stamp.as_ref()) {
-            return Ok(Some(Reading { index: Some(index), stamp, kept }));
+        let stamp = Stamp::from_file(&file);
+        if let Some(CachedIndex { index, .. }) = last.filter(|last| Some(&last.stamp) == stamp.as_ref()) {
+            return Ok(Some(IndexGuard { index: Some(index), stamp, cached }));
         }
         let bytes = read_up_to(file, size, MAX_INDEX, &path)?;
         let index = Index::parse(bytes).map_err(|error| match error {
             IndexError::Json(error) => Fault::json(&path)(error),
             other => Fault::Shape { path, reason: other.to_string() },
         })?;
-        Ok(Some(Reading { index: Some(index), stamp, kept }))
+        Ok(Some(IndexGuard { index: Some(index), stamp, cached }))
     }
 
-    /// Replaces `index.json` as a whole. To be called under the lock, or the tag of another writer is lost.
+    /// Replaces `index.json` as a whole. The caller must hold the lock, or another writer's tag is lost.
     pub(super) fn write_index(&self, index: &Index) -> Result<(), Fault> {
         replace(&self.root()?, INDEX, &index.render())
     }
 
-    /// Whether the layout has all that a writer needs.
+    /// Returns true if the layout has all that a writer needs.
     pub(super) fn is_complete(&self) -> Result<bool, Fault> {
         let Some(root) = Folder::root(&self.root)? else { return Ok(false) };
         let Some(blobs) = root.folder(BLOBS)? else { return Ok(false) };
         Ok(root.regular(INDEX)?.is_some() && root.regular(VERSION)?.is_some() && blobs.folder("sha256")?.is_some())
     }
 
-    /// Makes the folder itself, and refuses one that holds something else than a layout.
+    /// Creates the folder itself, and refuses one that contains something other than a layout.
     pub(super) fn create_root(&self) -> Result<(), Fault> {
         create_folder(&self.root)?;
         let root = self.root()?;
-        // What a writer makes before the version file is the folder of blobs and files of its own; it may have been
-        // killed then. All else comes later, so a version file that is still missing after the look was never there.
-        let foreign = root.names()?.iter().any(|name| name != BLOBS && !name.to_string_lossy().starts_with(OURS));
+        // Before the version file, a writer creates only the folder of blobs and files with its own prefix, and may
+        // have been killed then. Everything else comes later. So if the version file is still missing after `names`,
+        // the other files are foreign.
+        let foreign =
+            root.names()?.iter().any(|name| name != BLOBS && !name.to_string_lossy().starts_with(FILE_PREFIX));
         if foreign && root.regular(VERSION)?.is_none() {
             return Err(Fault::Foreign { path: self.root.clone() });
         }
         Ok(())
     }
 
-    /// Makes what is missing inside the folder. To be called under the lock.
+    /// Creates whatever is missing inside the folder. The caller must hold the lock.
     pub(super) fn create_content(&self) -> Result<(), Fault> {
         let root = self.root()?;
         root.make_folder(BLOBS)?.make_folder("sha256")?;
@@ -286,7 +290,7 @@ impl Disk {
         check_version(&root)
     }
 
-    /// Takes the writers' lock, if it is free. It is given back when the file is closed, by whatever end.
+    /// Takes the writers' lock if it is free. Closing the file releases the lock, even if the process is killed.
     pub(super) fn try_lock(&self) -> Result<Option<File>, Fault> {
         let file = self.root()?.open_or_create(&Self::lock_name())?;
         match file.try_lock() {
@@ -296,21 +300,21 @@ impl Disk {
         }
     }
 
-    /// A new file for content that is not proven yet.
+    /// Creates a file for content that is not verified yet.
     pub(super) fn create_temporary(&self) -> Result<Temporary, Fault> {
         let path = || self.root.join(BLOBS);
         let gone = || Fault::io("open", &path())(ErrorKind::NotFound.into());
         Temporary::create(self.root()?.folder(BLOBS)?.ok_or_else(gone)?)
     }
 
-    /// Moves proven content to its place, durably.
+    /// Moves verified content to its final path, durably.
     pub(super) fn commit(&self, temporary: Temporary, digest: &Digest) -> Result<(), Fault> {
         let folder = self.root()?.make_folder(BLOBS)?.make_folder(digest.algorithm())?;
         temporary.commit(&folder, &digest.hex())
     }
 
-    /// Writes a manifest under its digest, unless it is there already, whole. Durable in either case: the bytes that are
-    /// there may be of a writer that has not yet synced the folder.
+    /// Writes a manifest under its digest, unless an intact copy exists. Either way it is durable afterwards: the
+    /// writer of an existing copy may not have synced the folder yet.
     pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<(), Fault> {
         let digest = manifest.digest();
         let actual = manifest.bytes().len() as u64;
@@ -325,7 +329,7 @@ impl Disk {
         self.commit(temporary, &digest)
     }
 
-    /// Removes a manifest. Content that is no manifest is left alone: it belongs to others.
+    /// Removes a manifest. Skips content that is not a manifest: other images may use it as a blob.
     pub(super) fn remove_manifest(&self, digest: &Digest, stated: Option<&MediaType>) -> Result<(), Fault> {
         let is_manifest = match self.read_manifest_alone(digest, stated) {
             Ok(found) => found.is_some_and(|manifest| manifest.view().is_ok()),
@@ -339,8 +343,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Proves that what a manifest points at is there, by the length that it states, and where that is another one by the digest: some
-    /// manifests state a wrong length. Foreign layers live elsewhere.
+    /// Verifies that all children of a manifest exist, blobs with the length that it states. Some manifests state a wrong
+    /// length: a blob of another length is verified by its digest. Skips foreign layers, which are stored elsewhere.
     pub(super) fn check_children(&self, manifest: &Manifest) -> Result<(), Fault> {
         let view = manifest.view()?;
         let children = match &view.children {
@@ -350,7 +354,7 @@ impl Disk {
         for child in children.into_iter().filter(|child| !child.is_foreign()) {
             let missing =
                 |problem| Fault::Missing { digest: child.digest, path: self.blob_path(&child.digest), problem };
-            // The size of a manifest is not needed: an index may state a wrong one, or none.
+            // The sizes of child manifests are not checked: an index may state a wrong one, or none.
             let has_length = view.blobs().iter().any(|blob| blob.digest == child.digest);
             match self.blob_size(&child.digest)? {
                 None => return Err(missing("does not exist")),
@@ -363,7 +367,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Whether some content hashes to its digest. It is read whole.
+    /// Returns true if the content hashes to its digest. Reads all of it.
     fn is_intact(&self, digest: &Digest) -> Result<bool, Fault> {
         let Some((mut file, _)) = self.open_blob(digest)? else { return Ok(false) };
         let (mut digester, mut piece) = (Digester::like(digest), vec![0; HASHED_AT_ONCE]);
@@ -375,7 +379,7 @@ impl Disk {
         }
     }
 
-    /// Removes the temporary files of writers that are dead, and says how many.
+    /// Removes the temporary files of dead writers and returns their number.
     pub(super) fn remove_leftovers(&self) -> Result<usize, Fault> {
         match self.root()?.folder(BLOBS)? {
             Some(folder) => temporary::remove_leftovers(&folder),
@@ -384,7 +388,7 @@ impl Disk {
     }
 }
 
-/// A layout without the version file is read as `skopeo` reads it; one of another version is not.
+/// Refuses a layout of another version. A layout without the version file is accepted, as by `skopeo`.
 fn check_version(root: &Folder) -> Result<(), Fault> {
     #[derive(serde::Deserialize)]
     struct Version {
@@ -401,10 +405,10 @@ fn check_version(root: &Folder) -> Result<(), Fault> {
     }
 }
 
-/// Writes a file of the layout's folder: a new file, synced, renamed over the old one. To be called under the
-/// lock: the new file has one name for all writers, so what a killed one left is overwritten by the next.
+/// Replaces a file of the layout's folder: writes a new file, syncs it, renames it over the old one. The caller must
+/// hold the lock: all writers use one name for the new file, so the next writer overwrites what a killed one left.
 fn replace(root: &Folder, name: &str, bytes: &[u8]) -> Result<(), Fault> {
-    let new = format!("{OURS}.new");
+    let new = format!("{FILE_PREFIX}.new");
     let path = root.path().join(&new);
     root.remove(&new)?;
     let gone = || Fault::io("create", &path)(ErrorKind::AlreadyExists.into());
@@ -418,7 +422,7 @@ fn replace(root: &Folder, name: &str, bytes: &[u8]) -> Result<(), Fault> {
     root.sync()
 }
 
-/// Reads a file of `size` bytes whole, and never more than `limit` even while it grows.
+/// Reads a whole file of `size` bytes, but never more than `limit`, even if the file grows meanwhile.
 fn read_up_to(file: File, size: u64, limit: u64, path: &Path) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
     if size <= limit {
@@ -431,7 +435,8 @@ fn read_up_to(file: File, size: u64, limit: u64, path: &Path) -> Result<Vec<u8>,
     }
 }
 
-/// Makes the layout's own folder and those above it, each durable before the next. Links are followed: the operator names them.
+/// Creates the layout's own folder and its parents, each durable before the next. Follows links: the operator chose
+/// them.
 fn create_folder(path: &Path) -> Result<(), Fault> {
     if path.is_dir() {
         return Ok(());
@@ -460,19 +465,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_index_is_kept_once_its_file_has_settled() {
+    fn settled_index_file_is_cached_until_taken() {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::new(folder.path());
         disk.create_content().unwrap();
-        let is_kept = || {
+        let is_cached = || {
             drop(disk.read_index().unwrap().unwrap());
-            disk.reading.lock().unwrap().is_some()
+            disk.cache.lock().unwrap().is_some()
         };
-        assert!(!is_kept(), "a change within the same instant would go unseen");
+        assert!(!is_cached(), "a change within the same instant would go unnoticed");
         let long_ago = std::time::SystemTime::now() - 2 * SETTLED;
         File::options().write(true).open(folder.path().join(INDEX)).unwrap().set_modified(long_ago).unwrap();
-        assert!(is_kept());
+        assert!(is_cached());
         drop(disk.read_index().unwrap().unwrap().into_index());
-        assert!(disk.reading.lock().unwrap().is_none(), "a writer changes what it took");
+        assert!(disk.cache.lock().unwrap().is_none(), "a writer owns the index that it changes");
     }
 }

@@ -1,8 +1,9 @@
-//! One open folder of a layout, and the files in it by name: no symbolic link is followed below the layout's root.
+//! Open folder of a layout and its files by name. Below the layout's root it follows no symbolic link.
 //!
-//! A layout may come from a medium that somebody else wrote. A link in it, `blobs` or the lock file, could lead every write
-//! out of the layout, and a pipe would keep a reader waiting. So every folder is opened from the one above it, a link is
-//! refused by its name, and only regular files are opened. The root itself may be a link: the operator names it.
+//! A layout may come from a medium that somebody else wrote. In it, a link in place of `blobs` or of the lock file
+//! could redirect every write out of the layout, and a pipe would block a reader. So this module opens every folder
+//! relative to its parent, refuses a link and names it, and opens only regular files. The root itself may be a link,
+//! because the operator chose it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,12 +16,12 @@ use rustix::io::Errno;
 
 use super::fault::Fault;
 
-/// How a folder is opened.
+/// Flags for opening a folder.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// How a file is opened, besides for what.
+/// Flags for opening a file, besides the access mode.
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// A folder that stays the same one whatever becomes of its name.
+/// Open folder: it stays the same folder even if its name is moved or replaced.
 #[derive(Debug)]
 pub(super) struct Folder {
     open: OwnedFd,
@@ -28,7 +29,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// The layout's own folder; `None` where there is none. Links are followed.
+    /// Opens the layout's own folder; `None` if it does not exist. Follows links.
     pub(super) fn root(path: &Path) -> Result<Option<Self>, Fault> {
         match fs::openat(CWD, path, FOLDER, Mode::empty()) {
             Ok(open) => Ok(Some(Self { open, path: path.to_owned() })),
@@ -37,18 +38,18 @@ impl Folder {
         }
     }
 
-    /// Its path, for messages.
+    /// Returns the path, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A folder in this one; `None` where there is none.
+    /// Opens a folder inside this one; `None` if it does not exist.
     pub(super) fn folder(&self, name: &str) -> Result<Option<Self>, Fault> {
         let path = self.path.join(name);
         match fs::openat(&self.open, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(open) => Ok(Some(Self { open, path })),
             Err(Errno::NOENT) => Ok(None),
-            // The system says either of a link, depending on its version.
+            // For a link, the operating system returns one or the other, depending on its version.
             Err(Errno::LOOP | Errno::NOTDIR) => Err(match self.kind_of(name)? {
                 Some((FileType::Symlink, _)) => Fault::Link { path },
                 _ => Fault::NotFolder { path },
@@ -57,7 +58,7 @@ impl Folder {
         }
     }
 
-    /// The same, made and durable where it is missing.
+    /// Opens a folder inside this one. A missing folder is created, durably.
     pub(super) fn make_folder(&self, name: &str) -> Result<Self, Fault> {
         if let Some(there) = self.folder(name)? {
             return Ok(there);
@@ -70,7 +71,7 @@ impl Folder {
         self.folder(name)?.ok_or_else(|| Fault::NotFolder { path: self.path.join(name) })
     }
 
-    /// What is known of a regular file in this folder without opening it; `None` where there is nothing of this name.
+    /// Returns the metadata of a regular file in this folder without opening it; `None` if nothing has this name.
     pub(super) fn regular(&self, name: &str) -> Result<Option<Stat>, Fault> {
         match self.kind_of(name)? {
             None => Ok(None),
@@ -88,16 +89,16 @@ impl Folder {
         }
     }
 
-    /// Opens a regular file for reading, with its length in bytes; `None` where there is none.
+    /// Opens a regular file for reading and returns it with its length in bytes; `None` if it does not exist.
     pub(super) fn open_file(&self, name: &str) -> Result<Option<(File, u64)>, Fault> {
-        // Looked at before it is opened: opening a device can have an effect.
+        // Check before opening: opening a device can have side effects.
         if self.regular(name)?.is_none() {
             return Ok(None);
         }
         self.open_as(name, OFlags::RDONLY)
     }
 
-    /// Opens a regular file for writing, as it is; `None` where there is none.
+    /// Opens a regular file for writing without truncating it; `None` if it does not exist.
     pub(super) fn open_to_write(&self, name: &str) -> Result<Option<File>, Fault> {
         if self.regular(name)?.is_none() {
             return Ok(None);
@@ -105,7 +106,7 @@ impl Folder {
         Ok(self.open_as(name, OFlags::WRONLY)?.map(|(file, _)| file))
     }
 
-    /// Opens a regular file for writing, which is created where it is missing.
+    /// Opens a regular file for writing, and creates it if it is missing.
     pub(super) fn open_or_create(&self, name: &str) -> Result<File, Fault> {
         self.regular(name)?;
         let opened = self.open_as(name, OFlags::WRONLY | OFlags::CREATE)?;
@@ -118,7 +119,7 @@ impl Folder {
             Ok(open) => open.into(),
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP) => return Err(Fault::Link { path }),
-            // A pipe without a reader.
+            // The error of a pipe without a reader.
             Err(Errno::NXIO) => return Err(Fault::NotRegular { path }),
             Err(error) => return Err(Fault::io("open", &path)(error.into())),
         };
@@ -129,7 +130,7 @@ impl Folder {
         Ok(Some((file, opened.len())))
     }
 
-    /// Creates a file for writing; `None` where something has this name.
+    /// Creates a file for writing; `None` if something already has this name.
     pub(super) fn create_new(&self, name: &str) -> Result<Option<File>, Fault> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | FILE;
         match fs::openat(&self.open, name, flags, Mode::from_raw_mode(0o666)) {
@@ -139,13 +140,13 @@ impl Folder {
         }
     }
 
-    /// Moves a file to a name in another folder of the layout, and replaces what has that name, be it a link.
+    /// Moves a file to a name in another folder of the layout. Replaces whatever has that name, links included.
     pub(super) fn rename(&self, name: &str, to: &Self, new: &str) -> Result<(), Fault> {
         let renamed = fs::renameat(&self.open, name, &to.open, new);
         renamed.map_err(|error| Fault::io("replace", &to.path.join(new))(error.into()))
     }
 
-    /// Removes a file, or a link itself; says whether there was one.
+    /// Removes a file, or a link itself. Returns true if it existed.
     pub(super) fn remove(&self, name: &str) -> Result<bool, Fault> {
         match fs::unlinkat(&self.open, name, AtFlags::empty()) {
             Ok(()) => Ok(true),
@@ -154,7 +155,7 @@ impl Folder {
         }
     }
 
-    /// The names of what is in it.
+    /// Returns the names of the folder's contents.
     pub(super) fn names(&self) -> Result<Vec<OsString>, Fault> {
         let failed = |error: Errno| Fault::io("list", &self.path)(error.into());
         let mut names = Vec::new();
@@ -167,7 +168,7 @@ impl Folder {
         Ok(names)
     }
 
-    /// Makes renames in it durable.
+    /// Makes renames in this folder durable.
     pub(super) fn sync(&self) -> Result<(), Fault> {
         fs::fsync(&self.open).map_err(|error| Fault::io("sync", &self.path)(error.into()))
     }

@@ -1,10 +1,10 @@
-//! `index.json` as text and as a list of entries: pure, without a file.
+//! Text and entries of `index.json`: a pure parser and editor without file access.
 //!
-//! Other tools keep things here that nobody here knows of. So an entry is carried as the bytes it was read as and is only
-//! rewritten when its own name changes; all else of the document keeps its bytes.
+//! Other tools store data here that transship does not know. So an entry keeps the bytes it was read as until its own
+//! name changes, and the rest of the document keeps its bytes always.
 //!
-//! The file is foreign and may be of any shape. It is read as a stream, in one text that entries point into, and of an entry only
-//! the few values that are needed are kept: the memory is a small multiple of the file's length.
+//! The file is untrusted and may have any shape. The parser streams over one text that entries point into, and keeps
+//! only the few values of an entry that are needed: memory is a small multiple of the file's length.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -17,90 +17,90 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::oci::{Digest, Manifest, MediaType, Tag};
 
-/// The annotation that names an entry (image-spec, "Pre-Defined Annotation Keys").
+/// Annotation that names an entry (image-spec, "Pre-Defined Annotation Keys").
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// The most entries that are read: more than a file of the allowed length has, unless they say next to nothing.
+/// Largest number of entries that is read. A file of the allowed length has fewer, unless its entries are almost empty.
 const MAX_ENTRIES: usize = 400_000;
-/// The most bytes of one entry that are looked into.
+/// Largest entry in bytes that is parsed.
 const MAX_ENTRY: usize = 1 << 20;
 
-/// The document of `index.json`.
+/// Document of `index.json`.
 #[derive(Debug)]
 pub(super) struct Index {
     text: String,
-    /// Where the value of `manifests` is in the text.
+    /// Position of the value of `manifests` in the text.
     list: Option<Range<usize>>,
-    /// How many keys the document has.
+    /// Number of keys in the document.
     keys: usize,
     entries: Vec<Entry>,
-    /// The places of all entries with a name, by name; made when a name is looked for.
+    /// Positions of all named entries, sorted by name; computed at the first look-up of a name.
     by_name: OnceLock<Vec<u32>>,
 }
 
-/// One descriptor of the list, with what could be understood of it.
+/// One descriptor of the list, with the values that could be parsed.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     raw: Raw,
-    /// The value of the name annotation, whatever its grammar.
+    /// Value of the name annotation, whether or not it is a valid tag.
     pub(super) name: Option<Box<str>>,
-    /// What it points at; `None` where that cannot be understood.
+    /// Content that the entry points at; `None` if it cannot be parsed.
     pub(super) target: Option<Pointer>,
 }
 
-/// The JSON of an entry.
+/// JSON of an entry.
 #[derive(Debug, Clone)]
 enum Raw {
-    /// As it was read: a part of the document's text.
+    /// Unchanged: a part of the document's text.
     Read(Range<u32>),
-    /// As it was made or changed here.
+    /// Created or changed by transship.
     Made(Box<RawValue>),
 }
 
-/// What an entry points at.
+/// Content that an entry points at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pointer {
     pub(super) media_type: MediaType,
     pub(super) digest: Digest,
-    /// In bytes; `None` where the entry does not say.
+    /// Size in bytes; `None` if the entry does not state it.
     pub(super) size: Option<u64>,
 }
 
-/// What the entries of one name point at.
+/// Result of looking up the entries of one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Named<'i> {
     /// No entry has the name.
     Nothing,
-    /// All entries of the name point at this.
+    /// All entries of the name point at this content.
     One(&'i Pointer),
-    /// They point at several digests, each with what tells it apart; none of them is the one that is meant.
+    /// The entries point at several digests, each with a text that distinguishes it; the name is ambiguous.
     Several(Vec<(Digest, String)>),
-    /// None of them says what it points at.
+    /// None of the entries has a readable digest.
     Unknown,
 }
 
-/// Why a text is no `index.json`.
+/// Reason why a text is not an `index.json`.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum IndexError {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     #[error("\"manifests\" is not a list")]
     NotAList,
-    #[error("\"manifests\" is there twice")]
+    #[error("\"manifests\" occurs twice")]
     Twice,
-    #[error("it lists {0} manifests, and at most {MAX_ENTRIES} are read")]
+    #[error("it lists {0} manifests, more than the maximum of {MAX_ENTRIES}")]
     TooMany(usize),
     #[error("it is not UTF-8 text")]
     NotText,
 }
 
 impl Index {
-    /// The document of a new layout.
+    /// Returns the document of a new layout.
     pub(super) fn empty() -> Self {
         let text = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, MediaType::OCI_INDEX);
         Self::parse(text.into_bytes()).expect("the text is an index")
     }
 
-    /// Reads a document of less than 4 GiB. A list that is missing or `null` (as Go writes an empty one) is an empty list.
+    /// Parses a document of less than 4 GiB. A list that is missing or `null` (as Go writes an empty one) is empty.
     pub(super) fn parse(bytes: Vec<u8>) -> Result<Self, IndexError> {
         let text = String::from_utf8(bytes).map_err(|_| IndexError::NotText)?;
         let Outline { keys, lists, first } = serde_json::from_str(&text)?;
@@ -113,7 +113,7 @@ impl Index {
         Ok(Self { list, keys, entries, text, by_name: OnceLock::new() })
     }
 
-    /// The document with its entries as they are now.
+    /// Returns the text of the document with its current entries.
     pub(super) fn render(&self) -> Vec<u8> {
         let end = || self.text.rfind('}').unwrap_or_default();
         let list = self.list.clone().unwrap_or_else(|| end()..end());
@@ -134,12 +134,12 @@ impl Index {
         out
     }
 
-    /// The entries in their order.
+    /// Returns the entries in document order.
     pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// What a tag stands for.
+    /// Returns what a tag points at.
     pub(super) fn find(&self, tag: &Tag) -> Named<'_> {
         let name_at = |at: u32| self.entries[at as usize].name.as_deref();
         let by_name = self.by_name.get_or_init(|| {
@@ -150,10 +150,10 @@ impl Index {
         });
         let first = by_name.partition_point(|at| name_at(*at) < Some(tag.as_str()));
         let same = by_name[first..].iter().take_while(|at| name_at(**at) == Some(tag.as_str()));
-        self.judge(same.map(|at| &self.entries[*at as usize]))
+        self.resolve_entries(same.map(|at| &self.entries[*at as usize]))
     }
 
-    /// Every name once, in the order of the list, with what it stands for.
+    /// Returns every name once, in document order, with what it points at.
     pub(super) fn names(&self) -> Vec<(&str, Named<'_>)> {
         let mut names: Vec<(&str, Vec<&Entry>)> = Vec::new();
         let mut places = HashMap::new();
@@ -165,11 +165,11 @@ impl Index {
             });
             names[place].1.push(entry);
         }
-        names.into_iter().map(|(name, entries)| (name, self.judge(entries.into_iter()))).collect()
+        names.into_iter().map(|(name, entries)| (name, self.resolve_entries(entries.into_iter()))).collect()
     }
 
-    /// What entries of one name stand for together. Docker names the images of `a:latest` and `b:latest` alike.
-    fn judge<'i>(&'i self, entries: impl Iterator<Item = &'i Entry> + Clone) -> Named<'i> {
+    /// Resolves the entries of one name. Docker gives the images of `a:latest` and `b:latest` the same name.
+    fn resolve_entries<'i>(&'i self, entries: impl Iterator<Item = &'i Entry> + Clone) -> Named<'i> {
         let mut targets = entries.clone().filter_map(|entry| entry.target.as_ref());
         let Some(first) = targets.next() else {
             return if entries.clone().next().is_none() { Named::Nothing } else { Named::Unknown };
@@ -183,7 +183,7 @@ impl Index {
         Named::Several(several.map(|(digest, entry)| (digest, entry.distinction(&self.text))).collect())
     }
 
-    /// The media type that an entry states for a digest.
+    /// Returns the media type that an entry states for a digest.
     pub(super) fn media_type_of(&self, digest: &Digest) -> Option<&MediaType> {
         self.entries
             .iter()
@@ -192,10 +192,10 @@ impl Index {
             .map(|at| &at.media_type)
     }
 
-    /// Lets `tag` stand for `manifest`, and says whether anything changed. An entry that loses the name goes, unless
-    /// `stays` says that its content is to be found without one.
+    /// Points `tag` at `manifest`, and returns true if anything changed. An entry that loses the name is removed,
+    /// unless `stays` returns true for its digest: such content must remain listed without a name.
     pub(super) fn set_tag(&mut self, tag: &Tag, manifest: &Manifest, stays: impl Fn(&Digest) -> bool) -> bool {
-        let wanted = Pointer::to(manifest);
+        let wanted = Pointer::from_manifest(manifest);
         self.by_name.take();
         let mut named = self.entries.iter().filter(|entry| entry.is_named(tag));
         if named.next().is_some_and(|entry| entry.target.as_ref() == Some(&wanted)) && named.next().is_none() {
@@ -214,17 +214,17 @@ impl Index {
         true
     }
 
-    /// Lists a manifest without a name, unless it is listed already, and says whether anything changed.
+    /// Lists a manifest without a name, unless it is listed already. Returns true if anything changed.
     pub(super) fn add(&mut self, manifest: &Manifest) -> bool {
         if self.media_type_of(&manifest.digest()).is_some() {
             return false;
         }
-        // An entry without a name, at the end: the places of the others stay.
+        // Appending an entry without a name keeps the positions in `by_name` valid.
         self.entries.push(Entry::new(manifest));
         true
     }
 
-    /// Takes a tag away, and says whether it was there. For `stays` see [`Index::set_tag`].
+    /// Removes a tag, and returns true if it existed. For `stays` see [`Index::set_tag`].
     pub(super) fn remove_tag(&mut self, tag: &Tag, stays: impl Fn(&Digest) -> bool) -> bool {
         let mut found = false;
         self.by_name.take();
@@ -243,7 +243,7 @@ impl Index {
         found
     }
 
-    /// Takes all entries of a digest away, and says whether there were any.
+    /// Removes all entries of a digest, and returns true if there were any.
     pub(super) fn remove_digest(&mut self, digest: &Digest) -> bool {
         let before = self.entries.len();
         self.by_name.take();
@@ -253,14 +253,14 @@ impl Index {
 }
 
 impl Pointer {
-    /// What points at this manifest.
-    pub(super) fn to(manifest: &Manifest) -> Self {
+    /// Returns a pointer at this manifest.
+    pub(super) fn from_manifest(manifest: &Manifest) -> Self {
         let size = Some(manifest.bytes().len() as u64);
         Self { media_type: manifest.media_type().clone(), digest: manifest.digest(), size }
     }
 }
 
-/// The values of an entry that are read.
+/// Fields of an entry that are parsed.
 #[derive(serde::Deserialize)]
 struct Fields<'t> {
     #[serde(borrow, rename = "mediaType")]
@@ -275,32 +275,32 @@ struct Fields<'t> {
     platform: Option<&'t RawValue>,
 }
 
-/// The annotations of an entry that are read.
+/// Annotations of an entry that are parsed.
 #[derive(serde::Deserialize)]
 struct Annotations<'t> {
     #[serde(borrow, rename = "org.opencontainers.image.ref.name")]
     name: Option<&'t RawValue>,
-    /// containerd's and docker's whole reference of the image.
+    /// Full reference of the image, as containerd and Docker write it.
     #[serde(borrow, rename = "io.containerd.image.name")]
     image: Option<&'t RawValue>,
 }
 
-/// The platform of an entry.
+/// Platform of an entry.
 #[derive(serde::Deserialize)]
-struct OfPlatform<'t> {
+struct PlatformFields<'t> {
     #[serde(borrow)]
     os: Option<&'t RawValue>,
     #[serde(borrow)]
     architecture: Option<&'t RawValue>,
 }
 
-/// A value that is text; `None` for any other.
+/// Returns a value that is a string; `None` for any other.
 fn text_of(value: Option<&RawValue>) -> Option<String> {
     serde_json::from_str(value?.get()).ok()
 }
 
 impl Entry {
-    /// Reads one entry; `before` is the media type of the one before, which most share.
+    /// Parses one entry. `before` is the media type of the previous entry: most entries share one allocation of it.
     fn read(json: &str, raw: Raw, before: &mut Option<MediaType>) -> Self {
         let nothing = |raw| Self { raw, name: None, target: None };
         if json.len() > MAX_ENTRY {
@@ -323,7 +323,7 @@ impl Entry {
         Self { raw, name, target }
     }
 
-    /// The JSON, of a document of this text.
+    /// Returns the JSON of the entry; `text` is the document's text.
     fn json<'e>(&'e self, text: &'e str) -> &'e str {
         match &self.raw {
             Raw::Read(place) => &text[place.start as usize..place.end as usize],
@@ -331,7 +331,8 @@ impl Entry {
         }
     }
 
-    /// What tells it apart from others of its name: its whole reference, else its platform; else nothing.
+    /// Returns a text that distinguishes the entry from others of its name: its full reference, else its platform, else
+    /// nothing.
     fn distinction(&self, text: &str) -> String {
         let Ok(fields) = serde_json::from_str::<Fields<'_>>(self.json(text)) else { return String::new() };
         let annotations: Option<Annotations<'_>> =
@@ -339,16 +340,16 @@ impl Entry {
         if let Some(image) = annotations.and_then(|annotations| text_of(annotations.image)) {
             return image;
         }
-        let platform: Option<OfPlatform<'_>> =
+        let platform: Option<PlatformFields<'_>> =
             fields.platform.and_then(|platform| serde_json::from_str(platform.get()).ok());
         let words = platform.map(|of| [text_of(of.os), text_of(of.architecture)]).unwrap_or_default();
         words.into_iter().flatten().collect::<Vec<_>>().join("/")
     }
 
-    /// A nameless entry of a manifest, with what the manifest says of itself where it is a referrer, so that
-    /// it can be picked by kind without being read.
+    /// Creates a nameless entry of a manifest. A referrer's entry repeats its artifact type and annotations, so that
+    /// readers can select it by kind without reading the manifest.
     fn new(manifest: &Manifest) -> Self {
-        let target = Pointer::to(manifest);
+        let target = Pointer::from_manifest(manifest);
         let mut value = serde_json::json!({
             "mediaType": target.media_type, "digest": target.digest, "size": target.size,
         });
@@ -362,7 +363,7 @@ impl Entry {
         } else if let Some(said) = body.get("artifactType") {
             value["artifactType"] = said.clone();
         }
-        // A manifest's own annotations may hold a name; only a tag names an entry.
+        // A manifest's own annotations may contain a name, but only a tag may name an entry.
         if let Some(annotations) = value.get_mut("annotations").and_then(Value::as_object_mut) {
             annotations.remove(REF_NAME);
         }
@@ -399,27 +400,27 @@ impl Entry {
     }
 }
 
-/// Where a part of a text is in it.
+/// Returns the position of a part within its text.
 fn place_in(text: &str, part: &RawValue) -> Range<usize> {
     let start = part.get().as_ptr().addr() - text.as_ptr().addr();
     start..start + part.get().len()
 }
 
-/// The entries of a list within a text.
+/// Returns the entries of a list within a text.
 fn read_list(text: &str, list: &RawValue) -> Result<Vec<Entry>, IndexError> {
     if !list.get().starts_with('[') {
         return Err(IndexError::NotAList);
     }
     let mut deserializer = serde_json::Deserializer::from_str(list.get());
-    deserializer.deserialize_seq(Entries { text })?.map_err(IndexError::TooMany)
+    deserializer.deserialize_seq(EntriesVisitor { text })?.map_err(IndexError::TooMany)
 }
 
-/// Reads the entries of a text one by one; their number where there are too many.
-struct Entries<'t> {
+/// Visitor that reads the entries of a list one by one, or counts them if there are too many.
+struct EntriesVisitor<'t> {
     text: &'t str,
 }
 
-impl<'t> Visitor<'t> for Entries<'t> {
+impl<'t> Visitor<'t> for EntriesVisitor<'t> {
     type Value = Result<Vec<Entry>, usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -438,7 +439,7 @@ impl<'t> Visitor<'t> for Entries<'t> {
                 return Ok(Err(count));
             }
             let place = place_in(self.text, raw);
-            // A text of 4 GiB is not read.
+            // `parse` takes less than 4 GiB, so the conversion does not fail.
             let place = u32::try_from(place.start).unwrap_or_default()..u32::try_from(place.end).unwrap_or_default();
             entries.push(Entry::read(raw.get(), Raw::Read(place), &mut before));
         }
@@ -446,7 +447,7 @@ impl<'t> Visitor<'t> for Entries<'t> {
     }
 }
 
-/// The keys of the document counted, and the first value of `manifests`.
+/// Number of keys of the document, number of `manifests` keys, and the first value of `manifests`.
 struct Outline<'t> {
     keys: usize,
     lists: usize,
@@ -455,13 +456,13 @@ struct Outline<'t> {
 
 impl<'de> serde::Deserialize<'de> for Outline<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(OfOutline)
+        deserializer.deserialize_map(OutlineVisitor)
     }
 }
 
-struct OfOutline;
+struct OutlineVisitor;
 
-impl<'de> Visitor<'de> for OfOutline {
+impl<'de> Visitor<'de> for OutlineVisitor {
     type Value = Outline<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -510,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_keeps_its_bytes_when_a_tag_is_added() {
+    fn foreign_entries_keep_their_bytes_when_tag_is_added() {
         let theirs = format!(
             "{},{{\"mediaType\":\"x\", \"digest\":\"md5:00\",\"big\":123456789012345678901234567890}},  7",
             entry(&image("a"), r#", "x-unknown": {"b":1, "a":2}"#)
@@ -531,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_two_digests_stands_for_neither_until_it_moves() {
+    fn name_with_two_digests_is_ambiguous_until_moved() {
         let (a, b, c) = (image("a"), image("b"), image("c"));
         let of_docker = |image: &Manifest, whole: &str| {
             entry(image, &format!(r#","annotations":{{"{REF_NAME}":"v1","io.containerd.image.name":"{whole}"}}"#))
@@ -544,26 +545,30 @@ mod tests {
         assert_eq!(index.names(), [("v1", Named::Several(both))]);
         assert!(index.set_tag(&tag("v1"), &c, |_| false));
         assert_eq!(index.entries().len(), 1);
-        assert_eq!(index.find(&tag("v1")), Named::One(&Pointer::to(&c)));
+        assert_eq!(index.find(&tag("v1")), Named::One(&Pointer::from_manifest(&c)));
         assert!(!index.set_tag(&tag("v1"), &c, |_| false), "nothing to change");
         assert_eq!(index.find(&tag("v2")), Named::Nothing);
     }
 
     #[test]
-    fn entries_of_one_name_and_one_digest_are_one() {
+    fn duplicate_entries_of_one_digest_resolve_to_it() {
         let a = image("a");
         let list = format!(r#"{{"manifests":[{},{}]}}"#, named(&a, "v1"), named(&a, "v1"));
         let index = Index::parse(list.into_bytes()).unwrap();
-        assert_eq!(index.find(&tag("v1")), Named::One(&Pointer::to(&a)));
+        assert_eq!(index.find(&tag("v1")), Named::One(&Pointer::from_manifest(&a)));
     }
 
     #[test]
-    fn platforms_under_one_name_are_told_apart_by_their_platform() {
-        let of = |image: &Manifest, architecture: &str| {
+    fn platforms_under_one_name_are_distinguished_by_platform() {
+        let with_platform = |image: &Manifest, architecture: &str| {
             let platform = format!(r#","platform":{{"os":"linux","architecture":"{architecture}"}}"#);
             entry(image, &format!(r#"{platform},"annotations":{{"{REF_NAME}":"v1"}}"#))
         };
-        let list = format!(r#"{{"manifests":[{},{}]}}"#, of(&image("a"), "amd64"), of(&image("b"), "arm64"));
+        let list = format!(
+            r#"{{"manifests":[{},{}]}}"#,
+            with_platform(&image("a"), "amd64"),
+            with_platform(&image("b"), "arm64")
+        );
         let index = Index::parse(list.into_bytes()).unwrap();
         let Named::Several(several) = index.find(&tag("v1")) else { panic!() };
         assert_eq!(
@@ -573,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_without_size_is_understood_and_one_without_digest_is_not() {
+    fn entry_without_size_resolves_and_one_without_digest_fails() {
         let digest = image("a").digest();
         let list = format!(
             r#"{{"manifests":[{{"digest":"{digest}","annotations":{{"{REF_NAME}":"v1"}}}},
@@ -587,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_without_a_list_gets_one_where_it_ends() {
+    fn document_without_list_gets_one_at_its_end() {
         for (text, expected) in [("{} ", "{\"manifests\":["), ("{\"a\":1}\n", "{\"a\":1,\"manifests\":[")] {
             let mut index = Index::parse(text.as_bytes().to_vec()).unwrap();
             assert!(index.add(&image("a")));
@@ -598,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_loses_its_name_stays_only_where_it_is_to_be_found_without() {
+    fn unnamed_entry_stays_only_where_caller_needs_it() {
         let (a, b) = (image("a"), image("b"));
         let list = format!(r#"{{"manifests":[{},{}]}}"#, named(&a, "v1"), named(&b, "v2"));
         let mut index = Index::parse(list.into_bytes()).unwrap();
@@ -611,7 +616,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nameless_entry_takes_the_name_and_keeps_what_else_it_says() {
+    fn nameless_entry_takes_name_and_keeps_other_fields() {
         let a = image("a");
         let list = format!(r#"{{"manifests":[{}]}}"#, entry(&a, r#","annotations":{"k":"v"},"x":1"#));
         let mut index = Index::parse(list.into_bytes()).unwrap();
@@ -623,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifests_own_name_annotation_names_no_entry() {
+    fn manifest_name_annotation_does_not_name_its_entry() {
         let body =
             serde_json::json!({"subject": {}, "artifactType": "a/b", "annotations": {REF_NAME: "evil", "k": "v"}});
         let mut index = Index::empty();
@@ -637,15 +642,15 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_go_wrote_as_null_is_empty_and_any_other_shape_is_told() {
+    fn null_list_is_empty_and_other_shapes_fail() {
         assert!(Index::parse(br#"{"schemaVersion":2,"manifests":null}"#.to_vec()).unwrap().entries().is_empty());
         assert!(Index::parse(br#"{"schemaVersion":2}"#.to_vec()).unwrap().entries().is_empty());
-        let told = |text: &str| Index::parse(text.as_bytes().to_vec()).unwrap_err().to_string();
-        assert_eq!(told(r#"{"manifests":[],"manifests":[]}"#), "\"manifests\" is there twice");
+        let error = |text: &str| Index::parse(text.as_bytes().to_vec()).unwrap_err().to_string();
+        assert_eq!(error(r#"{"manifests":[],"manifests":[]}"#), "\"manifests\" occurs twice");
         let many = format!("{{\"manifests\":[{}0]}}", "0,".repeat(MAX_ENTRIES + 1));
-        assert_eq!(told(&many), "it lists 400002 manifests, and at most 400000 are read");
-        assert_eq!(told(r#"{"manifests":{}}"#), "\"manifests\" is not a list");
-        assert!(told("[]").contains("expected an object"), "{}", told("[]"));
-        assert!(told("{\"manifests\":[").contains("at line 1"), "{}", told("{\"manifests\":["));
+        assert_eq!(error(&many), "it lists 400002 manifests, more than the maximum of 400000");
+        assert_eq!(error(r#"{"manifests":{}}"#), "\"manifests\" is not a list");
+        assert!(error("[]").contains("expected an object"), "{}", error("[]"));
+        assert!(error("{\"manifests\":[").contains("at line 1"), "{}", error("{\"manifests\":["));
     }
 }

@@ -1,4 +1,4 @@
-//! A blob's bytes as a stream of slices, each read by a blocking call of its own.
+//! Stream of a blob's bytes: slices, each read by a blocking call of its own.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -7,34 +7,34 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
-use super::Telling;
+use super::ErrorContext;
 use super::calls::Calls;
 use super::fault::Fault;
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, Step};
 
-/// How many bytes are read at once; a stream holds one slice.
+/// Largest number of bytes per read; a stream holds one slice.
 const SLICE: u64 = 512 << 10;
 
-/// Streams a file that has the blob's length from `offset` on. A file that shrinks while it is read ends the stream early, which
-/// [`Verified`](crate::store::Verified) tells.
+/// Streams a file that has the blob's length, from `offset` on. If the file shrinks meanwhile, the stream ends early,
+/// and [`Verified`](crate::store::Verified) reports that.
 pub(super) fn stream_blob(
     opened: (File, PathBuf),
     blob: &Descriptor,
     offset: u64,
-    telling: Telling,
+    context: ErrorContext,
     calls: Calls,
 ) -> ByteStream {
     let (file, path) = opened;
     let digest = blob.digest;
     let start = Reading { file, path, at: offset, left: blob.size - offset };
     stream::try_unfold(start, move |reading| {
-        let (telling, calls) = (telling.clone(), calls.clone());
+        let (context, calls) = (context.clone(), calls.clone());
         async move {
             if reading.left == 0 {
                 return Ok(None);
             }
-            calls.run(move || reading.next()).await.map_err(telling.doing(Step::ReadBlob, digest))
+            calls.run(move || reading.next()).await.map_err(context.to_error(Step::ReadBlob, digest))
         }
     })
     .boxed()

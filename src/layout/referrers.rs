@@ -1,5 +1,5 @@
-//! What refers to a manifest of a layout: entries of `index.json` whose manifest has it as its subject, and the
-//! list under the fallback tag where some tool has written one.
+//! Referrers of a manifest in a layout: entries of `index.json` whose manifest has it as its subject, and the list
+//! under the fallback tag if a tool has written one.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -10,10 +10,10 @@ use super::index::Index;
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, referrers_tag};
 use crate::store::Referrers;
 
-/// How many manifests are remembered before the memory starts again.
+/// Largest number of cached manifests; a full cache is cleared.
 const MAX_FACTS: usize = 1 << 16;
 
-/// What was read once of manifests: it cannot change, since it hangs on their digests.
+/// Cache of values from manifests. It cannot become stale: its keys are digests.
 #[derive(Debug, Default)]
 pub(super) struct Facts(Mutex<HashMap<Digest, Fact>>);
 
@@ -24,17 +24,18 @@ pub(super) struct Fact {
 }
 
 impl Facts {
-    /// Whether a manifest that is there has a subject.
+    /// Returns true if the manifest exists and has a subject.
     pub(super) fn is_referrer(&self, disk: &Disk, digest: &Digest) -> bool {
         matches!(self.get(disk, digest, None), Ok(Some(Fact { subject: Some(_), .. })))
     }
 
-    /// Drops what is remembered of a manifest that was deleted.
+    /// Removes a deleted manifest from the cache.
     pub(super) fn forget(&self, digest: &Digest) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
     }
 
-    /// What a manifest says. `None` when it is not there or nothing that can be copied, so that nobody can ask for it.
+    /// Returns the facts of a manifest. `None` if it does not exist or is not a manifest that can be copied, so that no
+    /// caller can request it.
     pub(super) fn get(&self, disk: &Disk, digest: &Digest, stated: Option<&MediaType>) -> Result<Option<Fact>, Fault> {
         if disk.blob_size(digest)?.is_none() {
             return Ok(None);
@@ -57,7 +58,7 @@ impl Facts {
     }
 }
 
-/// What refers to `subject`. Only a manifest's own word counts; a layout that is not there has no referrers.
+/// Returns the referrers of `subject`. Only the manifests' own subjects count; a missing layout has no referrers.
 pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Referrers, Fault> {
     let Some(index) = disk.read_index()? else { return Ok(Referrers::default()) };
     let lists = fallback_lists(disk, &index, subject)?;
@@ -80,15 +81,15 @@ pub(super) fn find(disk: &Disk, facts: &Facts, subject: &Digest) -> Result<Refer
             manifests.push(fact.descriptor);
         }
     }
-    // The one list is handed on only where it says neither more nor less than what was found: it may be written verbatim.
+    // The list may be written verbatim at a target, so it is returned only if it matches the referrers found exactly.
     let digests = |list: &[Descriptor]| list.iter().map(|one| one.digest).collect::<HashSet<_>>();
     let fallback = if lists.len() == 1 { lists.into_iter().next() } else { None };
     let fallback = fallback.filter(|_| digests(&listed) == digests(&manifests));
     Ok(Referrers { manifests, fallback, doubt: None })
 }
 
-/// The lists under the fallback tag: one, unless another tool has written the name twice. The tag may as well name the image
-/// itself or some other thing: then it is no list.
+/// Returns the lists under the fallback tag: one, unless another tool has written the name twice. If the tag names the
+/// subject itself or something that is not an index, that is no list.
 fn fallback_lists(disk: &Disk, index: &Index, subject: &Digest) -> Result<Vec<Manifest>, Fault> {
     let tag = referrers_tag(subject);
     let mut lists: Vec<Manifest> = Vec::new();

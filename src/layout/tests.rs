@@ -1,4 +1,4 @@
-//! The layout as a source and a target, on real folders.
+//! Tests of the layout as a source and a target, on real folders.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,7 +38,7 @@ fn described(descriptor: &Descriptor) -> Value {
     json!({"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size})
 }
 
-/// A manifest whose configuration and one layer are both `content`.
+/// Returns a manifest whose configuration and only layer are both `content`.
 fn image(content: &[u8], more: Value) -> Manifest {
     let at = described(&blob(content));
     let mut body = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": at, "layers": [at]});
@@ -99,7 +99,7 @@ async fn read(layout: &Layout, blob: &Descriptor, offset: u64) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-/// Every file below a folder with its content.
+/// Returns every file below a folder with its content.
 fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -129,7 +129,7 @@ fn blob_file(path: &Path, digest: &Digest) -> PathBuf {
 }
 
 #[tokio::test]
-async fn what_is_pushed_can_be_read_again() {
+async fn pushed_image_is_read_by_another_layout() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     let manifest = push_image(&layout, b"content", "v1").await;
@@ -146,7 +146,7 @@ async fn what_is_pushed_can_be_read_again() {
 }
 
 #[tokio::test]
-async fn a_layout_that_is_not_there_has_nothing_and_comes_to_be_with_the_first_content() {
+async fn missing_layout_is_empty_until_first_write_creates_it() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     let error = layout.tags().next().await.unwrap().unwrap_err();
@@ -173,7 +173,7 @@ async fn a_layout_that_is_not_there_has_nothing_and_comes_to_be_with_the_first_c
 }
 
 #[tokio::test]
-async fn a_folder_of_other_files_is_not_made_a_layout() {
+async fn folder_of_other_files_is_not_made_a_layout() {
     let (_folder, path) = folder();
     fs::create_dir(&path).unwrap();
     fs::write(path.join("index.json"), r#"{"dear":"thesis"}"#).unwrap();
@@ -188,14 +188,14 @@ async fn a_folder_of_other_files_is_not_made_a_layout() {
 }
 
 #[tokio::test]
-async fn a_layout_of_another_version_is_left_alone() {
+async fn layout_of_another_version_is_refused() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     push_image(&layout, b"content", "v1").await;
     fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
     let error = layout.tags().next().await.unwrap().unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unsupported);
-    assert!(error.detail.ends_with(r#"has image layout version "2.0.0", and only "1.0.0" is known"#), "{error}");
+    assert!(error.detail.ends_with(r#"has image layout version "2.0.0", and only "1.0.0" is supported"#), "{error}");
     let error = layout.push_manifest(&image(b"content", json!({})), Some(&tag("v2"))).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unsupported);
 }
@@ -212,7 +212,7 @@ async fn place_scope_and_identity_name_the_folder() {
 }
 
 #[tokio::test]
-async fn a_blob_streams_from_an_offset_in_bounded_slices() {
+async fn blob_streams_from_offset_in_bounded_slices() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     let content: Vec<u8> = (0..3_000_001_u32).map(|n| (n % 251) as u8).collect();
@@ -224,7 +224,7 @@ async fn a_blob_streams_from_an_offset_in_bounded_slices() {
     assert!(slices.iter().all(|length| *length <= 524_288), "{slices:?}");
     let error = layout.blob(&blob, 3_000_002).await.err().unwrap();
     assert_eq!(error.kind, ErrorKind::Invalid);
-    assert_eq!(error.detail, "an offset of 3000002 in 3000001 bytes");
+    assert_eq!(error.detail, "offset 3000002 is beyond the end of 3000001 bytes");
 }
 
 #[tokio::test]
@@ -236,7 +236,7 @@ async fn wrong_bytes_are_never_committed_and_leave_no_file() {
         let error = begin(&layout, &wanted).await.send(verified(pieces, &wanted)).await.unwrap_err();
         assert_eq!((error.kind, error.place.as_str()), (ErrorKind::Corrupt, "h/r"));
     }
-    // Right bytes of another blob do not come to stand under this one's digest either.
+    // Correct bytes of another blob are not committed under this digest either.
     let other = blob(b"other");
     let error = begin(&layout, &wanted).await.send(verified(vec![b"other"], &other)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Corrupt);
@@ -245,7 +245,7 @@ async fn wrong_bytes_are_never_committed_and_leave_no_file() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_cancelled_or_dropped_leaves_no_file() {
+async fn cancelled_or_dropped_session_leaves_no_file() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     let blob = blob(b"content");
@@ -262,7 +262,7 @@ async fn a_session_that_is_cancelled_or_dropped_leaves_no_file() {
 }
 
 #[tokio::test]
-async fn a_manifest_that_states_a_wrong_length_of_intact_content_is_taken() {
+async fn manifest_with_wrong_length_of_intact_content_is_accepted() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     push_blob(&layout, b"content").await;
@@ -283,7 +283,7 @@ async fn a_manifest_that_states_a_wrong_length_of_intact_content_is_taken() {
 }
 
 #[tokio::test]
-async fn a_file_of_another_length_is_not_the_blob_and_is_mended_by_the_next_upload() {
+async fn file_of_wrong_length_is_repaired_by_next_upload() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     let manifest = push_image(&layout, b"content", "v1").await;
@@ -309,14 +309,14 @@ async fn a_file_of_another_length_is_not_the_blob_and_is_mended_by_the_next_uplo
 }
 
 #[tokio::test]
-async fn a_manifest_is_refused_while_something_that_it_points_at_is_missing() {
+async fn manifest_with_missing_child_is_refused() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     let manifest = image(b"content", json!({}));
     let error = layout.push_manifest(&manifest, Some(&tag("v1"))).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::MissingContent);
     let (digest, file) = (Digest::of(b"content"), blob_file(&path, &Digest::of(b"content")));
-    assert_eq!(error.detail, format!("it points at {digest}, and {} does not exist", file.display()));
+    assert_eq!(error.detail, format!("the manifest points at {digest}, but {} does not exist", file.display()));
     assert_eq!(tags(&layout).await, []);
     assert_eq!(layout.resolve(&manifest.digest().into()).await.unwrap(), None);
     let index = index_of(&[&manifest]);
@@ -327,7 +327,7 @@ async fn a_manifest_is_refused_while_something_that_it_points_at_is_missing() {
 }
 
 #[tokio::test]
-async fn a_foreign_layer_need_not_be_there() {
+async fn foreign_layer_may_be_missing() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     push_blob(&layout, b"content").await;
@@ -339,7 +339,7 @@ async fn a_foreign_layer_need_not_be_there() {
 }
 
 #[tokio::test]
-async fn a_manifest_without_tag_and_subject_is_a_file_and_no_entry() {
+async fn manifest_without_tag_and_subject_gets_no_entry() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     push_blob(&layout, b"content").await;
@@ -351,7 +351,7 @@ async fn a_manifest_without_tag_and_subject_is_a_file_and_no_entry() {
 }
 
 #[tokio::test]
-async fn an_unchanged_tag_writes_nothing() {
+async fn unchanged_tag_writes_nothing() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     let manifest = push_image(&layout, b"content", "v1").await;
@@ -363,7 +363,7 @@ async fn an_unchanged_tag_writes_nothing() {
 }
 
 #[tokio::test]
-async fn names_of_others_are_reported_with_their_digest_and_kept() {
+async fn foreign_names_are_reported_with_digest_and_kept() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     push_image(&layout, b"content", "v1").await;
@@ -382,13 +382,13 @@ async fn names_of_others_are_reported_with_their_digest_and_kept() {
     let expected = format!("the name {full:?} is not a tag; select the image by its digest: @{digest}");
     assert_eq!(list[3], TagEntry::Skipped(expected));
     let error = layout.resolve(&tag("v0").into()).await.unwrap_err();
-    let expected = "has no digest that can be read, so nothing can be copied of it";
+    let expected = "has no readable digest, so it cannot be copied";
     assert!(error.kind == ErrorKind::Invalid && error.detail.ends_with(expected), "{error}");
     assert!(fs::read_to_string(path.join("index.json")).unwrap().contains(full));
 }
 
 #[tokio::test]
-async fn a_broken_index_is_told_with_its_line_and_column_and_not_overwritten() {
+async fn broken_index_is_located_and_not_overwritten() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     push_image(&layout, b"content", "v1").await;
@@ -403,7 +403,7 @@ async fn a_broken_index_is_told_with_its_line_and_column_and_not_overwritten() {
 }
 
 #[tokio::test]
-async fn referrers_are_found_by_their_subject_and_by_a_fallback_list() {
+async fn referrers_are_found_by_subject_and_fallback_list() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     let subject = push_image(&layout, b"content", "v1").await;
@@ -418,7 +418,7 @@ async fn referrers_are_found_by_their_subject_and_by_a_fallback_list() {
     assert_eq!(tag_map(&layout).await.len(), 1, "a referrer has no tag");
     assert_eq!(layout.referrers(&sbom.digest(), Listed::Perhaps).await.unwrap(), Referrers::default());
 
-    // A list that some tool stored: what it names counts only by the manifest's own word.
+    // A fallback list that some tool stored: a listed manifest counts only if it names the subject itself.
     let signature = image(b"content", json!({"subject": described(&subject.descriptor())}));
     let digest = signature.digest();
     layout
@@ -433,14 +433,14 @@ async fn referrers_are_found_by_their_subject_and_by_a_fallback_list() {
     layout.push_manifest(&list, Some(&fallback)).await.unwrap();
     let found = layout.referrers(&subject.digest(), Listed::Perhaps).await.unwrap();
     assert_eq!(found.manifests.iter().map(|one| one.digest).collect::<Vec<_>>(), [sbom.digest(), digest]);
-    assert_eq!(found.fallback, None, "the list is not what was found");
+    assert_eq!(found.fallback, None, "the list differs from the referrers found");
     let list = index_of(&[&signature, &sbom]);
     layout.push_manifest(&list, Some(&fallback)).await.unwrap();
     assert_eq!(layout.referrers(&subject.digest(), Listed::Perhaps).await.unwrap().fallback, Some(list));
 }
 
 #[tokio::test]
-async fn a_referrer_that_loses_its_tag_is_still_found_and_a_deleted_one_is_not() {
+async fn untagged_referrer_is_found_and_deleted_one_is_not() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     let subject = push_image(&layout, b"content", "v1").await;
@@ -454,7 +454,7 @@ async fn a_referrer_that_loses_its_tag_is_still_found_and_a_deleted_one_is_not()
 }
 
 #[tokio::test]
-async fn a_damaged_referrer_is_an_error_and_never_none() {
+async fn corrupt_referrer_is_an_error_and_never_absent() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     let subject = push_image(&layout, b"content", "v1").await;
@@ -466,7 +466,7 @@ async fn a_damaged_referrer_is_an_error_and_never_none() {
 }
 
 #[tokio::test]
-async fn deleting_a_tag_leaves_the_manifest_and_deleting_the_digest_leaves_the_blobs() {
+async fn deleting_tag_keeps_manifest_and_deleting_digest_keeps_blobs() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     let manifest = push_image(&layout, b"content", "v1").await;
@@ -478,13 +478,13 @@ async fn deleting_a_tag_leaves_the_manifest_and_deleting_the_digest_leaves_the_b
     layout.delete(&manifest.digest().into()).await.unwrap();
     assert_eq!(tag_map(&layout).await.len(), 0);
     assert_eq!(layout.resolve(&manifest.digest().into()).await.unwrap(), None);
-    // A digest that is a blob's is no manifest's.
+    // Deleting the digest of a blob deletes nothing.
     layout.delete(&Digest::of(b"content").into()).await.unwrap();
     assert!(layout.has_blob(&blob(b"content")).await.unwrap());
 }
 
 #[tokio::test]
-async fn a_read_only_layout_is_read_without_a_trace() {
+async fn read_only_layout_is_read_without_any_write() {
     use std::os::unix::fs::PermissionsExt as _;
     let (_folder, path) = folder();
     let manifest = push_image(&Layout::open(&path), b"content", "v1").await;
@@ -504,18 +504,18 @@ async fn a_read_only_layout_is_read_without_a_trace() {
     assert_eq!(read(&layout, &blob(b"content"), 3).await.unwrap(), b"tent");
     layout.referrers(&manifest.digest(), Listed::Perhaps).await.unwrap();
     assert!(layout.has_blob(&blob(b"content")).await.unwrap());
-    // The superuser may write anywhere, so that nothing was created is what proves it.
+    // The superuser may write anywhere, so the unchanged files are the proof.
     assert_eq!(files(&path), before);
     mode(0o755);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tasks_that_move_tags_at_once_lose_none() {
+async fn tasks_moving_tags_concurrently_lose_none() {
     let (_folder, path) = folder();
     let shared = Layout::open(&path);
     push_blob(&shared, b"content").await;
     let push = |n: usize| {
-        // Half of them through one layout, half through layouts of their own, as entries of one process may.
+        // Half of the tasks share one layout, half open their own, as entries of one process may.
         let layout = if n.is_multiple_of(2) { Arc::clone(&shared) } else { Layout::open(&path) };
         tokio::spawn(async move {
             let manifest = image(b"content", json!({"annotations": {"n": n.to_string()}}));
@@ -533,7 +533,7 @@ async fn tasks_that_move_tags_at_once_lose_none() {
 }
 
 #[test]
-fn a_layout_that_another_is_creating_is_not_taken_for_other_files() {
+fn layout_being_created_is_not_taken_for_other_files() {
     for _ in 0..50 {
         let (_folder, path) = folder();
         let disk = Disk::new(&path);
@@ -550,43 +550,46 @@ fn a_layout_that_another_is_creating_is_not_taken_for_other_files() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_writer_gives_up_on_a_lock_that_is_held_too_long() {
+async fn writer_gives_up_on_lock_after_the_limit() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     push_image(&layout, b"content", "v1").await;
     let _held = Disk::new(&path).try_lock().unwrap().unwrap();
     let error = layout.delete(&tag("v1").into()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Busy(None));
-    assert!(
-        error.detail.ends_with(".transship.lock is held by another process for more than 60 s: wait for it or end it")
+    let expected = format!(
+        "another process has held the lock {} for more than 60 s: wait for it or stop it",
+        path.join(".transship.lock").display()
     );
-    assert_eq!(tag_map(&layout).await.len(), 1, "reading does not wait");
+    assert_eq!(error.detail, expected);
+    assert_eq!(tag_map(&layout).await.len(), 1, "reading takes no lock");
 }
+
 #[tokio::test]
-async fn changes_that_wait_are_made_together_and_those_of_nobody_are_not() {
+async fn queued_changes_share_a_rewrite_unless_dropped() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     let manifest = push_image(&layout, b"content", "v0").await;
     let changes = Changes::default();
-    let ask = |name: &str| changes.ask(manifest.clone(), Some(tag(name)));
-    let (first, given_up, last) = (ask("v1"), ask("v2"), ask("v3"));
+    let enqueue = |name: &str| changes.enqueue(manifest.clone(), Some(tag(name)));
+    let (first, given_up, last) = (enqueue("v1"), enqueue("v2"), enqueue("v3"));
     drop(given_up);
-    changes.make(&layout.disk, &layout.facts);
+    changes.apply_all(&layout.disk, &layout.facts);
     assert!(first.await.unwrap().is_ok() && last.await.unwrap().is_ok());
     assert_eq!(tag_map(&layout).await.into_keys().collect::<Vec<_>>(), ["v0", "v1", "v3"]);
-    let refused = ask("v4");
-    changes.refuse(Fault::NoManifest);
+    let refused = enqueue("v4");
+    changes.fail_all(Fault::NoManifest);
     assert_eq!(refused.await.unwrap().unwrap_err().to_string(), "there is no such manifest");
     fs::write(path.join("index.json"), "{").unwrap();
-    let both = [ask("v5"), ask("v6")];
-    changes.make(&layout.disk, &layout.facts);
-    for one in both {
-        assert_eq!(told(one.await).unwrap_err().kind(), ErrorKind::Invalid);
+    let both = [enqueue("v5"), enqueue("v6")];
+    changes.apply_all(&layout.disk, &layout.facts);
+    for outcome in both {
+        assert_eq!(into_result(outcome.await).unwrap_err().kind(), ErrorKind::Invalid);
     }
 }
 
 #[tokio::test]
-async fn a_root_that_was_written_by_digest_is_listed_without_a_name_once() {
+async fn root_written_by_digest_is_listed_once_without_name() {
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::open(folder.path());
     let manifest = Manifest::new(MediaType::new(MediaType::OCI_INDEX), r#"{"schemaVersion":2,"manifests":[]}"#.into());
@@ -596,7 +599,7 @@ async fn a_root_that_was_written_by_digest_is_listed_without_a_name_once() {
         index["manifests"].as_array().unwrap().len()
     };
     layout.push_manifest(&manifest, None).await.unwrap();
-    assert_eq!(listed(), 0, "a part of something else is not listed");
+    assert_eq!(listed(), 0, "an untagged child is not listed");
     layout.keep_root(&manifest).await.unwrap();
     layout.keep_root(&manifest).await.unwrap();
     assert_eq!(listed(), 1);

@@ -1,5 +1,6 @@
-//! What a layout holds and no tag names: images without a name, as skopeo, buildx and kaniko write them, images whose name is a
-//! whole reference, and entries that cannot be understood. A listing reports them, so that nothing is left behind unsaid.
+//! Search for content of a layout that no tag names: images without a name (as skopeo, buildx and kaniko write them),
+//! images whose name is a full reference, and entries that cannot be parsed. A listing reports them, so that no content
+//! is skipped silently.
 
 use std::collections::HashSet;
 
@@ -9,12 +10,12 @@ use super::index::{Index, Named, Pointer};
 use super::referrers::Facts;
 use crate::oci::{Digest, MediaType};
 
-/// How many lines are kept; the rest is counted.
+/// Largest number of reported lines; the rest is only counted.
 const MAX_LINES: usize = 20;
-/// How deep indexes within indexes are followed.
+/// Largest depth to which indexes within indexes are followed.
 const MAX_DEPTH: usize = 4;
 
-/// Lines about what was skipped.
+/// Report about skipped content.
 #[derive(Debug, Default)]
 pub(super) struct Skipped {
     lines: Vec<String>,
@@ -30,8 +31,8 @@ impl Skipped {
         }
     }
 
-    /// A name that is no tag, with what has it.
-    pub(super) fn name(&mut self, name: &str, at: &Named<'_>) {
+    /// Adds a name that is not a tag, with what it points at.
+    pub(super) fn add_name(&mut self, name: &str, at: &Named<'_>) {
         self.add(|| match at {
             Named::One(at) => format!("the name {name:?} is not a tag; select the image by its digest: @{}", at.digest),
             Named::Several(images) => {
@@ -42,14 +43,15 @@ impl Skipped {
         });
     }
 
-    /// The lines, the last of which counts what has none of its own.
+    /// Returns the lines. The last one counts the content that has no line of its own.
     pub(super) fn into_lines(self) -> impl Iterator<Item = String> {
         let more = (self.more > 0).then(|| format!("{} more images or entries without a tag", self.more));
         self.lines.into_iter().chain(more)
     }
 }
 
-/// Finds what no name leads to. What a named image contains or what refers to one comes with it, and is not listed.
+/// Finds content that no name leads to. Children and referrers of a named image are copied with it, so they are not
+/// reported.
 pub(super) fn find(disk: &Disk, facts: &Facts, index: &Index, skipped: &mut Skipped) {
     let named: HashSet<Digest> =
         index.entries().iter().filter(|entry| entry.name.is_some()).filter_map(digest).collect();
@@ -57,7 +59,7 @@ pub(super) fn find(disk: &Disk, facts: &Facts, index: &Index, skipped: &mut Skip
     let mut images: Vec<&Pointer> = Vec::new();
     for (place, entry) in index.entries().iter().enumerate().filter(|(_, entry)| entry.name.is_none()) {
         let Some(at) = &entry.target else {
-            skipped.add(|| format!("entry {} of index.json has no digest that can be read", place + 1));
+            skipped.add(|| format!("entry {} of index.json has no readable digest", place + 1));
             continue;
         };
         if named.contains(&at.digest) || !seen.insert(at.digest) {
@@ -93,11 +95,11 @@ fn unreadable_line(disk: &Disk, at: &Pointer, fault: Option<Fault>) -> String {
         None if matches!(disk.blob_size(&at.digest), Ok(None)) => {
             format!("{} is listed without a name, and {}", at.digest, disk.lost(&at.digest))
         }
-        None => format!("{} is listed without a name, and is no manifest that can be copied", at.digest),
+        None => format!("{} is listed without a name, and is not a manifest that can be copied", at.digest),
     }
 }
 
-/// The digests that the indexes of the list contain.
+/// Returns the digests of all children of the listed indexes.
 fn contained(disk: &Disk, index: &Index) -> HashSet<Digest> {
     let listed = index.entries().iter().filter_map(|entry| entry.target.as_ref());
     let mut level: Vec<(Digest, MediaType)> = listed.map(|at| (at.digest, at.media_type.clone())).collect();
@@ -105,7 +107,8 @@ fn contained(disk: &Disk, index: &Index) -> HashSet<Digest> {
     for _ in 0..MAX_DEPTH {
         let mut next = Vec::new();
         for (digest, media_type) in level {
-            // Whatever the entry says, it is the content that decides; but only an index is worth reading.
+            // The content decides whether it is an index, not the entry; but an entry that says "image" is not worth
+            // reading.
             let may_be = media_type.is_index() || !media_type.is_manifest();
             if !may_be || !read.insert(digest) {
                 continue;
@@ -137,10 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_tag_is_shown_with_its_digest() {
+    fn name_that_is_not_a_tag_shows_its_digest() {
         let at = Pointer { media_type: MediaType::new("x"), digest: Digest::of(b"x"), size: None };
         let mut skipped = Skipped::default();
-        skipped.name("docker.io/a/b:1", &Named::One(&at));
+        skipped.add_name("docker.io/a/b:1", &Named::One(&at));
         let expected =
             format!("the name \"docker.io/a/b:1\" is not a tag; select the image by its digest: @{}", at.digest);
         assert_eq!(skipped.into_lines().collect::<Vec<_>>(), [expected]);

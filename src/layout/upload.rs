@@ -1,4 +1,4 @@
-//! An upload into a layout: proven bytes go to a temporary file and, when they are all there, to their place.
+//! Upload into a layout: verified bytes go to a temporary file, which is renamed to its digest once it is complete.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use super::Telling;
+use super::ErrorContext;
 use super::calls::Calls;
 use super::disk::Disk;
 use super::fault::Fault;
@@ -14,17 +14,17 @@ use super::temporary::Temporary;
 use crate::oci::Digest;
 use crate::store::{Step, StoreError, Upload, Verified};
 
-/// How many bytes are gathered before they are written: the most that one upload holds, but for one piece.
+/// Number of bytes that are collected before a write. One upload holds at most this many and one piece.
 const BATCH_BYTES: usize = 512 << 10;
-/// How many pieces are gathered at most, so that tiny pieces do not cost more than their bytes.
+/// Largest number of pieces that are collected, so that the overhead of tiny pieces does not exceed their bytes.
 const BATCH_PIECES: usize = 1024;
 
-/// An upload in progress. When it is dropped its file goes.
+/// Upload in progress. Dropping it removes its file.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) disk: Arc<Disk>,
     pub(super) calls: Calls,
-    pub(super) telling: Telling,
+    pub(super) context: ErrorContext,
     pub(super) digest: Digest,
     pub(super) file: Temporary,
 }
@@ -32,8 +32,8 @@ pub(super) struct Session {
 #[async_trait]
 impl Upload for Session {
     async fn send(self: Box<Self>, mut bytes: Verified) -> Result<(), StoreError> {
-        let Self { disk, calls, telling, digest, mut file } = *self;
-        let failed = |step| telling.doing(step, digest);
+        let Self { disk, calls, context, digest, mut file } = *self;
+        let failed = |step| context.to_error(step, digest);
         if bytes.digest() != digest {
             let other = Fault::OtherBlob { expected: digest.into(), actual: bytes.digest().into() };
             return Err(failed(Step::SendBlob)(other));
@@ -60,7 +60,7 @@ impl Upload for Session {
     }
 }
 
-/// The next bytes, as many as are written at once; none at the end.
+/// Returns the next batch of bytes; empty at the end.
 async fn gather(bytes: &mut Verified) -> Result<Vec<Bytes>, StoreError> {
     let mut batch = Vec::new();
     let mut length = 0;

@@ -1,4 +1,4 @@
-//! The loop that accepts connections, and how many there may be. How long one may take is for whoever answers it.
+//! Accept loop for connections, and the limits on their number. The time limit of a connection is up to its handler.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,76 +11,79 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// How long answers under way are waited for at shutdown.
+/// Maximum wait at shutdown for connections that are being answered.
 const DRAIN: Duration = Duration::from_secs(1);
-/// How long to wait after a failed accept (out of file descriptors) before the next.
+/// Wait after a failed accept (out of file descriptors) before the next one.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
-/// What connections come from.
+/// Source of connections.
 pub trait Accept {
-    /// One of them.
+    /// An accepted connection.
     type Connection: Send + 'static;
 
     /// Waits for the next connection. Cancel safe.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Errors of the system.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Connection>> + Send;
 }
 
-/// How many connections there may be.
+/// Limits on the number of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// That have not asked for anything yet. One more ends the oldest of them, so that idle clients lock nobody out.
-    pub asking: usize,
-    /// That get an answer; `None` where these are not told apart from those that ask.
+    /// The maximum of connections that have not sent a request yet. One more closes the oldest of them, so that idle
+    /// clients lock nobody out.
+    pub waiting: usize,
+    /// The maximum of connections that are being answered; `None` if they count together with the waiting ones.
     pub answered: Option<usize>,
-    /// That get the answer to a health check. Other answers take none of these slots, and checks take none of theirs.
+    /// The maximum of health checks that are being answered. Other answers use none of these slots, and checks use
+    /// none of theirs.
     pub checked: usize,
-    /// How long one that asks keeps its place, whoever else comes: those wait until then. It is measured by the connection's own task:
-    /// on a machine that is slow to look at what came, it lasts longer.
-    pub sure: Duration,
+    /// The grace period: the time for which a connection without a request keeps its slot in any case;
+    /// further connections wait until then. The connection's own task measures it: on a machine that is slow to
+    /// process received data, it lasts longer.
+    pub grace: Duration,
 }
 
-/// The place of one connection among the others: among those that ask, until it says that it is answered.
+/// Slot of one connection. It counts as waiting for a request until the handler reports that it answers one.
 #[derive(Debug)]
-pub struct Place(Shared);
+pub struct Slot(Shared);
 
-/// What the loop and its connections share.
-type Shared = Arc<Mutex<Crowd>>;
+/// State that the accept loop and its connections share.
+type Shared = Arc<Mutex<Connections>>;
 
 #[derive(Debug)]
-struct Crowd {
+struct Connections {
     bounds: Bounds,
-    /// The oldest first.
-    asking: VecDeque<Asking>,
-    /// The oldest first.
+    /// Connections without a request, the oldest first.
+    waiting: VecDeque<Waiting>,
+    /// Connections that are being answered, the oldest first.
     answered: VecDeque<AbortHandle>,
-    /// The oldest first.
+    /// Health checks that are being answered, the oldest first.
     checked: VecDeque<AbortHandle>,
 }
 
-/// A connection that has not asked yet.
+/// Connection that has not sent a request yet.
 #[derive(Debug)]
-struct Asking {
+struct Waiting {
     connection: AbortHandle,
-    /// Whether its sure time is over, so that it may be ended.
-    dawdles: Arc<AtomicBool>,
+    /// True once its grace period is over, so that it may be closed.
+    grace_over: Arc<AtomicBool>,
 }
 
-/// Lets connections in until `shutdown`, then ends within a second. `answer` is dropped when its connection has to go. Dropping the
-/// future closes every connection.
+/// Accepts connections until `shutdown`, then ends within a second. `answer` is dropped when its connection is
+/// closed. Dropping the future closes every connection.
 pub async fn serve<L, F>(
     listener: L,
     bounds: Bounds,
     shutdown: CancellationToken,
-    answer: impl Fn(L::Connection, Place) -> F,
+    answer: impl Fn(L::Connection, Slot) -> F,
 ) where
     L: Accept,
     F: Future<Output = ()> + Send + 'static,
 {
-    let crowd = Arc::new(Mutex::new(Crowd::new(bounds)));
-    let (mut connections, ripe) = (JoinSet::new(), Arc::new(Notify::new()));
+    let state = Arc::new(Mutex::new(Connections::new(bounds)));
+    let (mut connections, grace_ended) = (JoinSet::new(), Arc::new(Notify::new()));
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -90,16 +93,16 @@ pub async fn serve<L, F>(
         match accepted {
             Ok(connection) => {
                 tokio::select! {
-                    () = place_for_one_more(&crowd, &mut connections, &ripe) => {}
+                    () = wait_for_slot(&state, &mut connections, &grace_ended) => {}
                     () = shutdown.cancelled() => break,
                 }
-                let dawdles = Arc::new(AtomicBool::new(false));
-                let answer = answer(connection, Place(crowd.clone()));
-                let answer = surely(answer, bounds.sure, dawdles.clone(), ripe.clone());
-                // Locked, so that the connection is in the line before it can leave it.
-                let mut crowd = lock(&crowd);
+                let grace_over = Arc::new(AtomicBool::new(false));
+                let answer = answer(connection, Slot(state.clone()));
+                let answer = run_with_grace(answer, bounds.grace, grace_over.clone(), grace_ended.clone());
+                // Locked, so that the connection is in the queue before it can leave it.
+                let mut state = lock(&state);
                 let connection = connections.spawn(answer);
-                crowd.asking.push_back(Asking { connection, dawdles });
+                state.waiting.push_back(Waiting { connection, grace_over });
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -109,108 +112,116 @@ pub async fn serve<L, F>(
     }
     drop(listener);
     if bounds.answered.is_some() {
-        lock(&crowd).asking.drain(..).for_each(|asking| asking.connection.abort());
+        lock(&state).waiting.drain(..).for_each(|waiting| waiting.connection.abort());
     }
     let drained = async { while connections.join_next().await.is_some() {} };
-    // Whoever is still reading after this is closed when the set is dropped.
+    // Dropping the set closes the connections that are still reading.
     let _ = tokio::time::timeout(DRAIN, drained).await;
 }
 
-impl Place {
-    /// This connection has asked, and only another one that has can end it. Where there are too many of these, the oldest goes.
-    pub fn be_answered(&self) {
-        let mut crowd = lock(&self.0);
-        let Some(most) = crowd.bounds.answered else { return };
-        end_the_oldest(&mut crowd.answered, most);
-        let me = crowd.take_me();
-        crowd.answered.extend(me);
+impl Slot {
+    /// Moves this connection to the answered ones: from then on only another answered connection can close it. Closes
+    /// the oldest answered one if there are too many.
+    pub fn start_answer(&self) {
+        let mut state = lock(&self.0);
+        let Some(most) = state.bounds.answered else { return };
+        close_oldest(&mut state.answered, most);
+        let current = state.take_current();
+        state.answered.extend(current);
     }
 
-    /// The same for a health check: only another check can end it, and it ends no answer.
-    pub fn be_checked(&self) {
-        let mut crowd = lock(&self.0);
-        let most = crowd.bounds.checked;
-        end_the_oldest(&mut crowd.checked, most);
-        let me = crowd.take_me();
-        crowd.checked.extend(me);
+    /// Moves this connection to the health checks: only another check can close it, and it closes no other answer.
+    pub fn start_check(&self) {
+        let mut state = lock(&self.0);
+        let most = state.bounds.checked;
+        close_oldest(&mut state.checked, most);
+        let current = state.take_current();
+        state.checked.extend(current);
     }
 
-    /// The same, for answers that may take long: `false` where there are too many of these, and then nothing has changed.
+    /// Moves this connection to the answered ones if there is room, for answers that may take long. Returns false if
+    /// there are too many; then nothing has changed.
     #[must_use]
-    pub fn be_answered_if_there_is_room(&self) -> bool {
-        let mut crowd = lock(&self.0);
-        let Some(most) = crowd.bounds.answered else { return true };
-        crowd.answered.retain(|connection| !connection.is_finished());
-        let has_room = crowd.answered.len() < most;
+    pub fn try_start_answer(&self) -> bool {
+        let mut state = lock(&self.0);
+        let Some(most) = state.bounds.answered else { return true };
+        state.answered.retain(|connection| !connection.is_finished());
+        let has_room = state.answered.len() < most;
         if has_room {
-            let me = crowd.take_me();
-            crowd.answered.extend(me);
+            let current = state.take_current();
+            state.answered.extend(current);
         }
         has_room
     }
 }
 
-impl Crowd {
+impl Connections {
     fn new(bounds: Bounds) -> Self {
-        Self { bounds, asking: VecDeque::new(), answered: VecDeque::new(), checked: VecDeque::new() }
+        Self { bounds, waiting: VecDeque::new(), answered: VecDeque::new(), checked: VecDeque::new() }
     }
 
-    /// Takes the connection of this task out of those that ask.
-    fn take_me(&mut self) -> Option<AbortHandle> {
-        let me: Option<Id> = tokio::task::try_id();
-        let place = self.asking.iter().position(|asking| Some(asking.connection.id()) == me)?;
-        self.asking.remove(place).map(|asking| asking.connection)
+    /// Removes and returns the current task's connection from the waiting ones.
+    fn take_current(&mut self) -> Option<AbortHandle> {
+        let current: Option<Id> = tokio::task::try_id();
+        let index = self.waiting.iter().position(|waiting| Some(waiting.connection.id()) == current)?;
+        self.waiting.remove(index).map(|waiting| waiting.connection)
     }
 }
 
-/// Makes room for one more.
-fn end_the_oldest(line: &mut VecDeque<AbortHandle>, most: usize) {
-    line.retain(|connection| !connection.is_finished());
-    while line.len() >= most
-        && let Some(oldest) = line.pop_front()
+/// Closes the oldest connections until there is room for one more.
+fn close_oldest(queue: &mut VecDeque<AbortHandle>, most: usize) {
+    queue.retain(|connection| !connection.is_finished());
+    while queue.len() >= most
+        && let Some(oldest) = queue.pop_front()
     {
         oldest.abort();
     }
 }
 
-/// Does the work of a connection, and says when its sure time is over.
-async fn surely(work: impl Future<Output = ()>, sure: Duration, dawdles: Arc<AtomicBool>, ripe: Arc<Notify>) {
+/// Runs the handler of a connection, and reports the end of its grace period.
+async fn run_with_grace(
+    work: impl Future<Output = ()>,
+    grace: Duration,
+    grace_over: Arc<AtomicBool>,
+    grace_ended: Arc<Notify>,
+) {
     let mut work = pin!(work);
-    // The runtime looks at sockets before it looks at timers: what was there by then has been read.
+    // The runtime polls sockets before timers: data that arrived in time has been read.
     tokio::select! {
         biased;
         () = &mut work => return,
-        () = tokio::time::sleep(sure) => {}
+        () = tokio::time::sleep(grace) => {}
     }
-    dawdles.store(true, Ordering::Relaxed);
-    ripe.notify_one();
+    grace_over.store(true, Ordering::Relaxed);
+    grace_ended.notify_one();
     work.await;
 }
 
-/// Waits until there is a place among those that ask: the oldest loses its own once it had what is sure.
-async fn place_for_one_more(crowd: &Shared, connections: &mut JoinSet<()>, ripe: &Notify) {
-    while !make_room(&mut lock(crowd)) {
+/// Waits until there is a slot for a connection without a request. The oldest one loses its slot after its grace
+/// period.
+async fn wait_for_slot(state: &Shared, connections: &mut JoinSet<()>, grace_ended: &Notify) {
+    while !close_oldest_waiting(&mut lock(state)) {
         tokio::select! {
             Some(_) = connections.join_next() => {}
-            () = ripe.notified() => {}
+            () = grace_ended.notified() => {}
         }
     }
 }
 
-/// Ends the oldest of those that ask if there are too many; `false` where it cannot be ended yet.
-fn make_room(Crowd { bounds, asking, .. }: &mut Crowd) -> bool {
-    asking.retain(|asking| !asking.connection.is_finished());
-    while asking.len() >= bounds.asking
-        && let Some(oldest) = asking.front().filter(|oldest| oldest.dawdles.load(Ordering::Relaxed))
+/// Closes the oldest waiting connections if there are too many. Returns false if that is not allowed yet.
+fn close_oldest_waiting(Connections { bounds, waiting, .. }: &mut Connections) -> bool {
+    waiting.retain(|waiting| !waiting.connection.is_finished());
+    while waiting.len() >= bounds.waiting
+        && let Some(oldest) = waiting.front().filter(|oldest| oldest.grace_over.load(Ordering::Relaxed))
     {
         oldest.connection.abort();
-        asking.pop_front();
+        waiting.pop_front();
     }
-    asking.len() < bounds.asking
+    waiting.len() < bounds.waiting
 }
 
-fn lock(crowd: &Shared) -> MutexGuard<'_, Crowd> {
-    crowd.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(state: &Shared) -> MutexGuard<'_, Connections> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -219,30 +230,35 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { asking: 3, answered: Some(2), checked: 2, sure: Duration::from_millis(25) };
+    const BOUNDS: Bounds = Bounds { waiting: 3, answered: Some(2), checked: 2, grace: Duration::from_millis(25) };
 
-    /// A crowd of connections that stay until they are ended.
-    struct Stage {
-        crowd: Shared,
+    /// Set of connections that stay until they are closed.
+    struct Fixture {
+        state: Shared,
         connections: JoinSet<()>,
-        ripe: Arc<Notify>,
+        grace_ended: Arc<Notify>,
     }
 
-    impl Stage {
+    impl Fixture {
         fn new() -> Self {
-            let crowd = Arc::new(Mutex::new(Crowd::new(BOUNDS)));
-            Self { crowd, connections: JoinSet::new(), ripe: Arc::default() }
+            let state = Arc::new(Mutex::new(Connections::new(BOUNDS)));
+            Self { state, connections: JoinSet::new(), grace_ended: Arc::default() }
         }
 
-        /// One more connection, which does this with its place as soon as it is polled.
-        fn connect(&mut self, act: impl FnOnce(&Place) + Send + 'static) -> AbortHandle {
-            let (place, dawdles) = (Place(self.crowd.clone()), Arc::new(AtomicBool::new(false)));
+        /// Adds a connection, which applies `act` to its slot as soon as it is polled.
+        fn connect(&mut self, act: impl FnOnce(&Slot) + Send + 'static) -> AbortHandle {
+            let (slot, grace_over) = (Slot(self.state.clone()), Arc::new(AtomicBool::new(false)));
             let work = async move {
-                act(&place);
+                act(&slot);
                 std::future::pending().await
             };
-            let connection = self.connections.spawn(surely(work, BOUNDS.sure, dawdles.clone(), self.ripe.clone()));
-            lock(&self.crowd).asking.push_back(Asking { connection: connection.clone(), dawdles });
+            let connection = self.connections.spawn(run_with_grace(
+                work,
+                BOUNDS.grace,
+                grace_over.clone(),
+                self.grace_ended.clone(),
+            ));
+            lock(&self.state).waiting.push_back(Waiting { connection: connection.clone(), grace_over });
             connection
         }
     }
@@ -253,38 +269,38 @@ mod tests {
         }
     }
 
-    fn ended(all: &[AbortHandle]) -> Vec<bool> {
-        all.iter().map(AbortHandle::is_finished).collect()
+    fn finished(handles: &[AbortHandle]) -> Vec<bool> {
+        handles.iter().map(AbortHandle::is_finished).collect()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn client_has_its_sure_time_to_ask_whoever_else_comes() {
-        let mut stage = Stage::new();
-        let crowd: Vec<_> = (0..BOUNDS.asking).map(|_| stage.connect(|_| {})).collect();
+    async fn client_keeps_its_slot_during_grace_period() {
+        let mut fixture = Fixture::new();
+        let waiting: Vec<_> = (0..BOUNDS.waiting).map(|_| fixture.connect(|_| {})).collect();
         settle().await;
-        assert!(!make_room(&mut lock(&stage.crowd)), "the next one waits");
+        assert!(!close_oldest_waiting(&mut lock(&fixture.state)), "the next connection waits");
         let began = Instant::now();
-        place_for_one_more(&stage.crowd.clone(), &mut stage.connections, &stage.ripe.clone()).await;
-        assert!(began.elapsed() >= BOUNDS.sure && began.elapsed() < 2 * BOUNDS.sure);
+        wait_for_slot(&fixture.state.clone(), &mut fixture.connections, &fixture.grace_ended.clone()).await;
+        assert!(began.elapsed() >= BOUNDS.grace && began.elapsed() < 2 * BOUNDS.grace);
         settle().await;
-        assert_eq!(ended(&crowd), [true, false, false], "the oldest made room");
+        assert_eq!(finished(&waiting), [true, false, false], "the oldest made room");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn health_checks_and_other_answers_end_only_their_own_kind() {
-        let mut stage = Stage::new();
-        let answers: Vec<_> = (0..2).map(|_| stage.connect(Place::be_answered)).collect();
+    async fn health_checks_and_answers_close_only_their_own_kind() {
+        let mut fixture = Fixture::new();
+        let answers: Vec<_> = (0..2).map(|_| fixture.connect(Slot::start_answer)).collect();
         settle().await;
-        let checks: Vec<_> = (0..2).map(|_| stage.connect(Place::be_checked)).collect();
+        let checks: Vec<_> = (0..2).map(|_| fixture.connect(Slot::start_check)).collect();
         settle().await;
-        assert!(!ended(&answers).contains(&true) && !ended(&checks).contains(&true));
-        assert!(lock(&stage.crowd).asking.is_empty(), "who asked has left the others that ask");
-        let more = stage.connect(Place::be_answered);
+        assert!(!finished(&answers).contains(&true) && !finished(&checks).contains(&true));
+        assert!(lock(&fixture.state).waiting.is_empty(), "an answered connection left the waiting ones");
+        let more = fixture.connect(Slot::start_answer);
         settle().await;
-        assert_eq!((ended(&answers), ended(&checks)), (vec![true, false], vec![false, false]));
-        let check = stage.connect(Place::be_checked);
+        assert_eq!((finished(&answers), finished(&checks)), (vec![true, false], vec![false, false]));
+        let check = fixture.connect(Slot::start_check);
         settle().await;
-        assert_eq!(ended(&checks), [true, false]);
+        assert_eq!(finished(&checks), [true, false]);
         assert!(!more.is_finished() && !check.is_finished());
     }
 }

@@ -1,5 +1,5 @@
-//! Serves routes over HTTP/1.1 within bounds: one request a connection, and a time limit for each. There is no TLS, no HTTP/2
-//! and no keep-alive.
+//! HTTP/1.1 server with limits: one request per connection, and a time limit for each. No TLS, no HTTP/2, no
+//! keep-alive.
 
 use std::time::Duration;
 
@@ -12,30 +12,32 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
 
-use super::connections::{Bounds, Place, serve};
+use super::connections::{Bounds, Slot, serve};
 use super::listener::{Connection, Listener};
 
-/// Answers may be large, and each is whole in memory until it is read: so there are fewer of them. Whoever has just connected has 25 ms
-/// to ask, though a crowd of slow clients comes back as fast as it is ended; ten thousand of these are accepted in a second then.
-const BOUNDS: Bounds = Bounds { asking: 256, answered: Some(16), checked: 64, sure: Duration::from_millis(25) };
-/// Whoever asks can ask again; an event may be told once. So those wait for a moment instead of ending each other.
-const OF_EVENTS: Bounds = Bounds { asking: 64, answered: None, checked: 0, sure: Duration::from_secs(2) };
-/// How long a client may take.
+/// Limits for requests. Answers may be large, and each is whole in memory until it is read, so only 16 are allowed. A
+/// new client has 25 ms to send its request, although a crowd of slow clients reconnects as fast as it is closed; ten
+/// thousand of them are then accepted in a second.
+const BOUNDS: Bounds = Bounds { waiting: 256, answered: Some(16), checked: 64, grace: Duration::from_millis(25) };
+/// Limits for events. A client can repeat a request, but may send an event only once. So connections with events wait
+/// for a moment instead of closing each other.
+const EVENT_BOUNDS: Bounds = Bounds { waiting: 64, answered: None, checked: 0, grace: Duration::from_secs(2) };
+/// Time limits of a client.
 const LIMITS: Limits = Limits { head: Duration::from_secs(5), whole: Duration::from_secs(30) };
-/// The largest request head, in bytes. Of headers hyper takes a hundred.
-const HEAD_AT_MOST: usize = 16 << 10;
+/// Maximum size of the request head in bytes. hyper accepts a hundred headers.
+const MAX_HEAD: usize = 16 << 10;
 
-/// How long a client may take.
+/// Time limits of a client.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// For its request's head.
+    /// For the head of its request.
     head: Duration,
-    /// In all, the sending of a body and the reading of the answer included.
+    /// For the whole connection, including sending a body and reading the answer.
     whole: Duration,
 }
 
-/// Answers requests until `shutdown`, then ends within a second. The paths of health checks have slots of their own, and their answers
-/// are short. Dropping the future closes every connection.
+/// Answers requests until `shutdown`, then ends within a second. Requests for the paths in `checks` have slots of
+/// their own; their answers are short. Dropping the future closes every connection.
 pub async fn serve_routes(
     listener: Listener,
     router: Router,
@@ -45,9 +47,9 @@ pub async fn serve_routes(
     serve_within(listener, router, checks, shutdown, BOUNDS, LIMITS).await;
 }
 
-/// Takes events by these routes in the same way, but a storm of them one after the other.
+/// Accepts events at these routes in the same way, but a burst of them one after the other.
 pub async fn serve_events(listener: Listener, router: Router, shutdown: CancellationToken) {
-    serve_within(listener, router, &[], shutdown, OF_EVENTS, LIMITS).await;
+    serve_within(listener, router, &[], shutdown, EVENT_BOUNDS, LIMITS).await;
 }
 
 async fn serve_within(
@@ -58,25 +60,25 @@ async fn serve_within(
     bounds: Bounds,
     limits: Limits,
 ) {
-    serve(listener, bounds, shutdown, |connection, place| answer(connection, place, router.clone(), checks, limits))
+    serve(listener, bounds, shutdown, |connection, slot| answer(connection, slot, router.clone(), checks, limits))
         .await;
 }
 
-/// One request and its answer. A client that breaks off or breaks the protocol is of no interest to anybody.
-async fn answer(connection: Connection, place: Place, router: Router, checks: &'static [&'static str], limits: Limits) {
+/// Serves one request. An aborted connection or a protocol violation is not reported.
+async fn answer(connection: Connection, slot: Slot, router: Router, checks: &'static [&'static str], limits: Limits) {
     let routes = TowerToHyperService::new(router);
     let service = service_fn(move |request: Request<Incoming>| {
         if checks.contains(&request.uri().path()) {
-            place.be_checked()
+            slot.start_check()
         } else {
-            place.be_answered()
+            slot.start_answer()
         }
         routes.call(request)
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
-        .max_buf_size(HEAD_AT_MOST)
+        .max_buf_size(MAX_HEAD)
         .keep_alive(false)
         .serve_connection(TokioIo::new(connection), service);
     let _ = tokio::time::timeout(limits.whole, serving).await;

@@ -1,4 +1,5 @@
-//! Clients that idle, dawdle, flood or break the protocol, each at a real socket: they end in time, and others are answered.
+//! Tests with clients that idle, dawdle, flood or break the protocol at a real socket: they are closed in time, and
+//! others are answered.
 
 use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -7,14 +8,14 @@ use tokio::sync::mpsc;
 
 use super::*;
 
-/// More than the buffers of a connection take.
+/// More bytes than the buffers of a connection hold.
 const LARGE: usize = 32 << 20;
 
 struct Running {
     address: std::net::SocketAddr,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
-    /// A word for each request for `/slow`.
+    /// One message for each request for `/slow`.
     began: mpsc::UnboundedReceiver<()>,
 }
 
@@ -32,7 +33,7 @@ fn routes(began: mpsc::UnboundedSender<()>) -> Router {
 }
 
 impl Running {
-    /// A client that waits for an answer which does not come.
+    /// Connects a client that waits for an answer which never comes.
     async fn wait_for_slow(&mut self) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -54,7 +55,7 @@ async fn start_within(bounds: Bounds, limits: Limits) -> Running {
     Running { address, shutdown, task, began }
 }
 
-async fn ask(mut stream: impl ByteStream, request: &[u8]) -> String {
+async fn send_request(mut stream: impl ByteStream, request: &[u8]) -> String {
     stream.write_all(request).await.unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
@@ -64,11 +65,11 @@ async fn ask(mut stream: impl ByteStream, request: &[u8]) -> String {
 trait ByteStream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> ByteStream for T {}
 
-/// No limit that a test could wait for.
-const PATIENT: Limits = Limits { head: Duration::from_secs(3600), whole: Duration::from_secs(3600) };
+/// Limits too long for any test to wait for.
+const NO_LIMITS: Limits = Limits { head: Duration::from_secs(3600), whole: Duration::from_secs(3600) };
 
-/// Whether the server ends this connection.
-async fn is_ended(stream: &mut TcpStream) -> bool {
+/// Returns true if the server closes this connection.
+async fn is_closed(stream: &mut TcpStream) -> bool {
     let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut [0; 64])).await;
     matches!(read, Ok(Ok(0) | Err(_)))
 }
@@ -76,73 +77,73 @@ async fn is_ended(stream: &mut TcpStream) -> bool {
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
-async fn a_socket_file_answers_like_an_address() {
+async fn socket_file_answers_like_an_address() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("status.sock");
     let listener = Listener::unix(&path).await.unwrap();
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(serve_routes(listener, routes(mpsc::unbounded_channel().0), &[], shutdown.clone()));
-    let answer = ask(UnixStream::connect(&path).await.unwrap(), HEALTH).await;
+    let answer = send_request(UnixStream::connect(&path).await.unwrap(), HEALTH).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     shutdown.cancel();
     task.await.unwrap();
 }
 
 #[tokio::test]
-async fn a_client_that_sends_no_head_is_closed_and_holds_up_nobody() {
-    let server = start(Limits { head: Duration::from_millis(50), ..PATIENT }).await;
+async fn client_without_complete_head_is_closed_and_blocks_nobody() {
+    let server = start(Limits { head: Duration::from_millis(50), ..NO_LIMITS }).await;
     let mut slow = TcpStream::connect(server.address).await.unwrap();
     slow.write_all(b"GET / HT").await.unwrap();
-    let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
+    let answer = send_request(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert!(is_ended(&mut slow).await);
+    assert!(is_closed(&mut slow).await);
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_is_ended_in_time() {
-    let server = start(Limits { whole: Duration::from_millis(50), ..PATIENT }).await;
+async fn client_that_reads_nothing_is_closed_in_time() {
+    let server = start(Limits { whole: Duration::from_millis(50), ..NO_LIMITS }).await;
     let mut idle = TcpStream::connect(server.address).await.unwrap();
-    assert!(is_ended(&mut idle).await);
+    assert!(is_closed(&mut idle).await);
 }
 
 #[tokio::test]
-async fn idle_clients_cannot_lock_a_health_check_out() {
-    let server = start(PATIENT).await;
+async fn idle_clients_cannot_lock_out_a_health_check() {
+    let server = start(NO_LIMITS).await;
     let mut idle = Vec::new();
-    for _ in 0..BOUNDS.asking + 10 {
+    for _ in 0..BOUNDS.waiting + 10 {
         idle.push(TcpStream::connect(server.address).await.unwrap());
     }
-    let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
+    let answer = send_request(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     let mut first = idle.remove(0);
-    assert!(is_ended(&mut first).await, "the oldest was ended");
+    assert!(is_closed(&mut first).await, "the oldest was closed");
 }
 
 #[tokio::test]
-async fn idle_clients_end_no_answer_and_too_many_answers_end_the_oldest() {
-    let mut server = start(PATIENT).await;
+async fn excess_answers_close_oldest_but_idle_clients_none() {
+    let mut server = start(NO_LIMITS).await;
     let mut waiting = Vec::new();
     for _ in 0..BOUNDS.answered.unwrap() {
         waiting.push(server.wait_for_slow().await);
     }
     let mut idle = Vec::new();
-    for _ in 0..2 * BOUNDS.asking {
+    for _ in 0..2 * BOUNDS.waiting {
         idle.push(TcpStream::connect(server.address).await.unwrap());
     }
-    assert!(is_ended(&mut idle[0]).await, "the oldest of the idle was ended");
-    let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
+    assert!(is_closed(&mut idle[0]).await, "the oldest of the idle was closed");
+    let answer = send_request(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     let read = tokio::time::timeout(Duration::from_millis(50), waiting[0].read(&mut [0; 64])).await;
-    assert!(read.is_err(), "who waits for an answer was not ended, by a health check neither: {read:?}");
+    assert!(read.is_err(), "neither idle clients nor a health check closed a waiting answer: {read:?}");
     let _one_more = server.wait_for_slow().await;
-    assert!(is_ended(&mut waiting[0]).await, "the oldest answer was ended");
+    assert!(is_closed(&mut waiting[0]).await, "the oldest answer was closed");
 }
 
 #[tokio::test]
-async fn health_check_that_has_asked_is_answered_before_a_crowd_is_ended() {
+async fn health_check_is_answered_within_crowd_of_clients() {
     let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.address().unwrap();
-    // All of them wait to be accepted: each check among four clients that say a part of a head, or nothing.
+    // All of them wait to be accepted: each check among four clients that send a part of a head, or nothing.
     let (mut slow, mut checks) = (Vec::new(), Vec::new());
     for number in 0..400 {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -159,41 +160,41 @@ async fn health_check_that_has_asked_is_answered_before_a_crowd_is_ended() {
         }
     }
     let shutdown = CancellationToken::new();
-    let bounds = Bounds { asking: 4, sure: Duration::from_millis(1), ..BOUNDS };
+    let bounds = Bounds { waiting: 4, grace: Duration::from_millis(1), ..BOUNDS };
     let router = routes(mpsc::unbounded_channel().0);
-    let task = tokio::spawn(serve_within(listener, router, &["/healthz"], shutdown.clone(), bounds, PATIENT));
+    let task = tokio::spawn(serve_within(listener, router, &["/healthz"], shutdown.clone(), bounds, NO_LIMITS));
     for (number, mut check) in checks.into_iter().enumerate() {
         let mut answer = Vec::new();
         let read = tokio::time::timeout(Duration::from_secs(20), check.read_to_end(&mut answer)).await;
         assert!(matches!(read, Ok(Ok(_))) && answer.starts_with(b"HTTP/1.1 200 OK"), "check {number}: {read:?}");
     }
-    assert!(is_ended(&mut slow[0]).await, "the others made room");
+    assert!(is_closed(&mut slow[0]).await, "the oldest slow client was closed");
     shutdown.cancel();
     task.await.unwrap();
 }
 
 #[tokio::test]
-async fn a_head_too_large_is_refused() {
-    let server = start(PATIENT).await;
+async fn too_large_head_is_rejected() {
+    let server = start(NO_LIMITS).await;
     let mut request = b"GET / HTTP/1.1\r\nHost: x\r\nX: ".to_vec();
-    request.resize(HEAD_AT_MOST + 1, b'x');
-    let answer = ask(TcpStream::connect(server.address).await.unwrap(), &request).await;
+    request.resize(MAX_HEAD + 1, b'x');
+    let answer = send_request(TcpStream::connect(server.address).await.unwrap(), &request).await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
 }
 
 #[tokio::test]
-async fn shutdown_ends_the_server_although_a_client_idles() {
-    let server = start(PATIENT).await;
+async fn shutdown_ends_server_despite_idle_client() {
+    let server = start(NO_LIMITS).await;
     let _idle = TcpStream::connect(server.address).await.unwrap();
     server.shutdown.cancel();
     server.task.await.unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
 }
 
-/// Answers one request after the whole of `request` was written, and says what came until the end.
-async fn said_to(server: &Running, request: &[u8]) -> String {
+/// Writes the whole of `request` and returns everything that the server sends until it closes the connection.
+async fn exchange(server: &Running, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    // The server may end it while this is written.
+    // The server may close the connection during the write.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
@@ -202,12 +203,12 @@ async fn said_to(server: &Running, request: &[u8]) -> String {
 }
 
 async fn is_healthy(server: &Running) -> bool {
-    said_to(server, HEALTH).await.starts_with("HTTP/1.1 200 OK\r\n")
+    exchange(server, HEALTH).await.starts_with("HTTP/1.1 200 OK\r\n")
 }
 
 #[tokio::test]
-async fn a_connection_carries_one_request_whatever_it_asks_for() {
-    let server = start(PATIENT).await;
+async fn connection_carries_only_one_request() {
+    let server = start(NO_LIMITS).await;
     for (request, begins) in [
         (HEALTH.repeat(3), "HTTP/1.1 200 OK"),
         (
@@ -221,14 +222,14 @@ async fn a_connection_carries_one_request_whatever_it_asks_for() {
             "HTTP/1.1 200 OK",
         ),
         (b"GET /healthz HTTP/1.0\r\n\r\n".to_vec(), "HTTP/1.0 200 OK"),
-        // A body that nobody wants is not waited for.
+        // The server does not wait for a body that nobody reads.
         (b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\nx".to_vec(), "HTTP/1.1 405 "),
         (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "HTTP/1.1 40"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), ""),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), "HTTP/1.1 400 "),
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n".to_vec(), "HTTP/1.1 400 "),
     ] {
-        let answer = said_to(&server, &request).await;
+        let answer = exchange(&server, &request).await;
         let asked = String::from_utf8_lossy(&request);
         assert!(answer.starts_with(begins), "{asked:?}: {answer:?}");
         assert_eq!(answer.matches("HTTP/1.").count(), usize::from(!begins.is_empty()), "{asked:?}: {answer:?}");
@@ -237,18 +238,18 @@ async fn a_connection_carries_one_request_whatever_it_asks_for() {
 }
 
 #[tokio::test]
-async fn heads_of_many_lines_and_long_addresses_are_refused() {
-    let server = start(PATIENT).await;
+async fn heads_with_many_lines_or_long_addresses_are_rejected() {
+    let server = start(NO_LIMITS).await;
     let many: String = (0..200).map(|i| format!("X-{i}: y\r\n")).collect();
     let request = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{many}\r\n");
-    assert!(said_to(&server, request.as_bytes()).await.starts_with("HTTP/1.1 431 "));
-    let request = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(HEAD_AT_MOST));
-    assert!(said_to(&server, request.as_bytes()).await.starts_with("HTTP/1.1 4"));
+    assert!(exchange(&server, request.as_bytes()).await.starts_with("HTTP/1.1 431 "));
+    let request = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(MAX_HEAD));
+    assert!(exchange(&server, request.as_bytes()).await.starts_with("HTTP/1.1 4"));
     assert!(is_healthy(&server).await);
 }
 
 #[tokio::test]
-async fn who_sends_a_head_or_a_body_drop_by_drop_is_ended_in_time() {
+async fn client_sending_byte_by_byte_is_closed_in_time() {
     let server = start(Limits { head: Duration::from_millis(200), whole: Duration::from_secs(2) }).await;
     for begin in
         ["GET /healthz HTTP/1.1\r\nHost: ", "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"]
@@ -261,20 +262,20 @@ async fn who_sends_a_head_or_a_body_drop_by_drop_is_ended_in_time() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let mut said = Vec::new();
+        let mut received = Vec::new();
         tokio::select! {
-            // Reading ends with the connection.
-            _ = reading.read_to_end(&mut said) => {}
+            // Reading ends when the connection is closed.
+            _ = reading.read_to_end(&mut received) => {}
             () = drops => {}
-            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("it goes on: {begin}"),
+            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("not closed: {begin}"),
         }
         assert!(is_healthy(&server).await);
     }
 }
 
 #[tokio::test]
-async fn who_asks_for_much_and_reads_nothing_is_ended_in_time_and_others_are_answered() {
-    let server = start(Limits { whole: Duration::from_secs(1), ..PATIENT }).await;
+async fn greedy_client_that_reads_nothing_is_closed_in_time() {
+    let server = start(Limits { whole: Duration::from_secs(1), ..NO_LIMITS }).await;
     let mut greedy = Vec::new();
     for _ in 0..2 * BOUNDS.answered.unwrap() {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
@@ -291,24 +292,24 @@ async fn who_asks_for_much_and_reads_nothing_is_ended_in_time_and_others_are_ans
 }
 
 #[tokio::test]
-async fn where_events_are_taken_a_crowd_waits_for_its_turn_and_idle_clients_lock_nobody_out() {
-    let waits = |sure| start_within(Bounds { sure, ..OF_EVENTS }, PATIENT);
-    let server = waits(Duration::from_secs(3600)).await;
-    let asked: Vec<_> = (0..OF_EVENTS.asking * 4)
+async fn crowd_of_event_senders_waits_for_slots() {
+    let start_events = |grace| start_within(Bounds { grace, ..EVENT_BOUNDS }, NO_LIMITS);
+    let server = start_events(Duration::from_secs(3600)).await;
+    let asked: Vec<_> = (0..EVENT_BOUNDS.waiting * 4)
         .map(|_| {
             let address = server.address;
-            tokio::spawn(async move { ask(TcpStream::connect(address).await.unwrap(), HEALTH).await })
+            tokio::spawn(async move { send_request(TcpStream::connect(address).await.unwrap(), HEALTH).await })
         })
         .collect();
     for answer in asked {
         let answer = answer.await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
     }
-    let server = waits(Duration::from_millis(20)).await;
+    let server = start_events(Duration::from_millis(20)).await;
     let mut idle = Vec::new();
-    for _ in 0..OF_EVENTS.asking + 10 {
+    for _ in 0..EVENT_BOUNDS.waiting + 10 {
         idle.push(TcpStream::connect(server.address).await.unwrap());
     }
-    let answer = ask(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
+    let answer = send_request(TcpStream::connect(server.address).await.unwrap(), HEALTH).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
 }

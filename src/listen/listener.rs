@@ -1,4 +1,4 @@
-//! Where HTTP is answered: an address or a socket file. Who binds it decides; the server only accepts.
+//! Bound listeners: an IP address or a socket file. The caller decides where to bind; the server only accepts.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,45 +10,45 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use super::connections::Accept;
 
-/// How many connections may wait to be accepted; the system may have a lower bound of its own (`net.core.somaxconn`). With the 128 of
-/// the standard library a crowd of clients fills the queue, and the system drops the first packet of a health check that comes then:
-/// its sender repeats it only after a second.
+/// Maximum number of connections that wait to be accepted; the system may have a lower limit of its own
+/// (`net.core.somaxconn`). With the 128 of the standard library, a crowd of clients fills the queue, and the system
+/// drops the first packet of a health check that comes then: its sender repeats it only after a second.
 const BACKLOG: u32 = 4096;
 
-/// A bound listener.
+/// Bound listener.
 #[derive(Debug)]
 pub enum Listener {
-    /// On an IP address.
+    /// Listener on an IP address.
     Tcp(TcpListener),
-    /// On a socket file.
+    /// Listener on a socket file.
     Unix(UnixListener),
 }
 
-/// One accepted connection of either kind.
+/// Accepted connection of either kind.
 pub type Connection = Box<dyn ByteChannel>;
 
-/// Bytes both ways.
+/// Bidirectional byte stream.
 pub trait ByteChannel: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteChannel for T {}
 
 impl Listener {
-    /// Binds an IP address; port 0 takes a free one.
+    /// Binds an IP address; port 0 selects a free port.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Errors of the system.
     pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // As `TcpListener::bind` does it: else a restart waits for connections that have just ended.
+        // As in `TcpListener::bind`: otherwise a restart waits for connections that have just ended.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG).map(Self::Tcp)
     }
 
-    /// Binds a socket file. A socket that a killed process left behind, at which nobody answers, is replaced.
+    /// Binds a socket file. Replaces a socket that a killed process left behind and that nobody answers.
     ///
     /// # Errors
-    /// The system's refusal; [`io::ErrorKind::AddrInUse`] where another process answers or the path is no socket.
+    /// Errors of the system; [`io::ErrorKind::AddrInUse`] if another process answers or the path is not a socket.
     pub async fn unix(path: &Path) -> io::Result<Self> {
         let bind = || {
             let socket = UnixSocket::new_stream()?;
@@ -64,7 +64,7 @@ impl Listener {
         }
     }
 
-    /// The address that it was bound to, `None` for a socket file.
+    /// Returns the bound address, `None` for a socket file.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_abandoned_socket_is_replaced_and_a_living_one_is_not() {
+    async fn abandoned_socket_is_replaced_but_active_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("status.sock");
         let living = Listener::unix(&path).await.unwrap();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn crowd_that_nobody_accepted_yet_is_connected_at_once() {
+    async fn unaccepted_crowd_of_clients_is_connected_at_once() {
         let at_most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
         let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.address().unwrap();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_no_socket_is_left_alone() {
+    async fn file_that_is_no_socket_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes.txt");
         std::fs::write(&path, "mine").unwrap();

@@ -1,14 +1,15 @@
-//! Where clients are let in: connections are accepted here, within bounds, for every port and socket of the daemon.
+//! Servers of the daemon's ports and sockets: they accept connections within limits. This module contains no routes
+//! and does not know the daemon; the caller provides the answers.
 //!
-//! No client, slow or hostile, can hold up the daemon or others: there are only so many connections, one more ends the oldest, and
-//! each has a limited time. What is answered is the caller's: this room knows no routes and no daemon.
+//! No client, slow or hostile, can block the daemon or other clients: the number of connections is limited, one more
+//! closes the oldest, and each connection has a time limit.
 
 mod connections;
 mod http;
 mod listener;
 mod seldom;
 
-pub use connections::{Accept, Bounds, Place, serve};
+pub use connections::{Accept, Bounds, Slot, serve};
 pub use http::{serve_events, serve_routes};
 pub use listener::{ByteChannel, Connection, Listener};
-pub use seldom::Seldom;
+pub use seldom::OncePerMinute;

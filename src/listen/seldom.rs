@@ -1,28 +1,28 @@
-//! What is said at most once a minute: neither who guesses secrets nor a secret that cannot be read shall fill the log. It only tells whether
-//! the minute is over; the words are those of who asks.
+//! Rate limit for log messages: once a minute. Neither a client that guesses secrets nor an unreadable secret may
+//! fill the log. It only decides if the minute is over; the caller writes the message.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-const AGAIN: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Whether something was said within the last minute.
+/// Time of the last message, which suppresses further ones for a minute.
 #[derive(Debug, Default)]
-pub struct Seldom(Mutex<Option<Instant>>);
+pub struct OncePerMinute(Mutex<Option<Instant>>);
 
-impl Seldom {
-    /// Whether it is to be said now; then it is not for the next minute.
+impl OncePerMinute {
+    /// Returns true if a message is due; then none is due for the next minute.
     #[must_use]
-    pub fn now(&self) -> bool {
+    pub fn is_due(&self) -> bool {
         let now = Instant::now();
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = last.is_none_or(|last| now.duration_since(last) >= AGAIN);
-        if is_due {
+        let due = last.is_none_or(|last| now.duration_since(last) >= INTERVAL);
+        if due {
             *last = Some(now);
         }
-        is_due
+        due
     }
 }
 
@@ -31,10 +31,10 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_said_once_a_minute() {
-        let seldom = Seldom::default();
-        assert!(seldom.now() && !seldom.now());
-        tokio::time::advance(AGAIN).await;
-        assert!(seldom.now() && !seldom.now());
+    async fn message_is_due_once_a_minute() {
+        let limit = OncePerMinute::default();
+        assert!(limit.is_due() && !limit.is_due());
+        tokio::time::advance(INTERVAL).await;
+        assert!(limit.is_due() && !limit.is_due());
     }
 }

@@ -1,4 +1,4 @@
-//! What a message says, field by field as `docs/notifications.md` describes it. Everything in it is bounded.
+//! Body of a notification, field by field as `docs/notifications.md` describes it. Every field is bounded.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -6,106 +6,107 @@ use serde::Serialize;
 use super::Event;
 use crate::oci::{Digest, Tag};
 
-/// The version of the form.
+/// Version of the body's format.
 const VERSION: u32 = 1;
 
-/// How many things a list names. What there is beyond is counted.
+/// Largest number of items in a list. Items beyond it are counted.
 const LISTED: usize = 100;
 
-/// How many characters of a text are told.
+/// Largest number of characters of a text. A longer text is cut.
 const LONGEST_TEXT: usize = 2000;
 
-/// The whole body.
+/// Whole body.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Body<'a> {
-    /// The version of the form, 1. It grows when a field goes or means something else; fields that are added leave it.
+    /// Version of the format: 1. It grows when a field is removed or changes its meaning. Added fields do not change
+    /// it.
     version: u32,
-    /// What happened.
+    /// Type of the event.
     #[serde(rename = "type")]
     #[cfg_attr(test, schemars(with = "Event"))]
     event: &'static str,
-    /// When it happened.
+    /// Time of the event.
     timestamp: DateTime<Utc>,
-    /// All of it in one sentence.
+    /// Summary of the event in one sentence.
     text: String,
-    /// What it is about.
+    /// Details of the event.
     data: &'a Data<'a>,
 }
 
 impl<'a> Body<'a> {
-    /// What is told of an event that happened at `timestamp`; `text` is all of it in one sentence.
+    /// Returns the body for an event that happened at `timestamp`. `text` summarizes the event in one sentence.
     #[must_use]
     pub fn new(event: Event, timestamp: DateTime<Utc>, text: &str, data: &'a Data<'a>) -> Self {
         Self { version: VERSION, event: event.word(), timestamp, text: shortened(text), data }
     }
 
-    /// As JSON.
+    /// Returns the body as JSON.
     #[must_use]
     pub fn json(&self) -> String {
-        // Nothing in it refuses to be written.
+        // Every value in the body can be serialized.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// What it is about.
+/// Details of an event.
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Data<'a> {
-    /// The entry; absent where it is about the configuration.
+    /// Entry. Absent for events about the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<&'a str>,
-    /// The configuration's file, where it is about that.
+    /// Path of the configuration file, for events about the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub configuration: Option<String>,
-    /// The entry's source.
+    /// Source of the entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// The entry's targets.
+    /// Targets of the entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets: Option<List<String>>,
-    /// The run at whose end this is told.
+    /// Run whose end caused this event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<RunFacts>,
-    /// What went wrong, of a failure.
+    /// Problems of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problems: Option<List<String>>,
-    /// When the failure was told, or would have been, of a recovery.
+    /// Time at which the failure was reported, or would have been, for a recovery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<DateTime<Utc>>,
-    /// What changed, of a change.
+    /// Changes, for a change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<List<Change>>,
-    /// What is held back.
+    /// Tags that are held back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<List<Held>>,
 }
 
-/// The first of many, and how many more there are.
+/// First items of a long list, and the number of the others.
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct List<T> {
-    /// The first 100.
+    /// First 100 items.
     items: Vec<T>,
-    /// How many there are beyond those.
+    /// Number of items beyond those.
     more: usize,
 }
 
 impl<T> List<T> {
-    /// Of all of these.
-    pub fn of(all: impl IntoIterator<Item = T>) -> Self {
+    /// Returns a list of the first of these items, and the number of the others.
+    pub fn from_items(all: impl IntoIterator<Item = T>) -> Self {
         let mut all = all.into_iter();
         let items: Vec<T> = all.by_ref().take(LISTED).collect();
         Self { items, more: all.count() }
     }
 
-    /// How many there are.
+    /// Returns the number of all items.
     #[must_use]
     pub fn count(&self) -> usize {
         self.items.len() + self.more
     }
 
-    /// The first of them.
+    /// Returns the first item.
     #[must_use]
     pub fn first(&self) -> Option<&T> {
         self.items.first()
@@ -113,79 +114,79 @@ impl<T> List<T> {
 }
 
 impl List<String> {
-    /// Of all of these, each shortened.
-    pub fn of_texts<'t>(all: impl IntoIterator<Item = &'t str>) -> Self {
-        Self::of(all.into_iter().map(shortened))
+    /// Returns a list of these texts, each shortened.
+    pub fn from_texts<'t>(all: impl IntoIterator<Item = &'t str>) -> Self {
+        Self::from_items(all.into_iter().map(shortened))
     }
 }
 
-/// A run that ended.
+/// Run that has ended.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunFacts {
-    /// Its number in the journal; absent where it could not be recorded.
+    /// Number of the run in the journal. `None` if the journal could not record the run.
     pub id: Option<i64>,
-    /// When it began.
+    /// Start of the run.
     pub started: DateTime<Utc>,
-    /// When it was over.
+    /// End of the run.
     pub ended: DateTime<Utc>,
-    /// How it ended, in the journal's words.
+    /// Outcome of the run, as the journal words it.
     pub outcome: &'static str,
-    /// What became of its tags, by the words for that.
+    /// Number of tags per outcome.
     #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, u64>"))]
     pub counts: serde_json::Value,
-    /// The bytes that it sent.
+    /// Number of bytes sent.
     pub bytes: u64,
 }
 
-/// A tag, or a pinned digest, that changed at a target.
+/// Tag or pinned digest that changed at a target.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Change {
-    /// The source repository.
+    /// Source repository.
     pub source: String,
-    /// The target repository.
+    /// Target repository.
     pub target: String,
-    /// The tag; absent for a digest.
+    /// Tag. Absent for a digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub tag: Option<Tag>,
-    /// The digest that the target has now.
+    /// Digest that the target has now.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub digest: Option<Digest>,
-    /// The digest at the source: another one where an index was derived for some platforms.
+    /// Digest at the source. It differs from the target's digest if an index was derived for some platforms.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub source_digest: Option<Digest>,
-    /// The digest that the tag stood for before.
+    /// Digest of the tag before the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub previous: Option<Digest>,
-    /// The tag under which that one was kept.
+    /// Tag under which the previous digest was kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub kept_as: Option<Tag>,
 }
 
-/// A tag that is held back.
+/// Tag that is held back.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Held {
-    /// The source repository.
+    /// Source repository.
     pub source: String,
-    /// The target repository.
+    /// Target repository.
     pub target: String,
-    /// The tag; absent for a digest.
+    /// Tag. Absent for a digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub tag: Option<Tag>,
-    /// The digest that the target is to have, as far as that is known.
+    /// Digest that the target should get, if known.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub digest: Option<Digest>,
-    /// `refused` by a rule, `blocked` by a lock of the target, or `postponed` by the limit of its source.
+    /// Outcome: `refused` by a rule, `blocked` by a lock of the target, or `postponed` by the limit of the source.
     pub outcome: &'static str,
-    /// Which rule or limit, in words.
+    /// Rule or limit that holds the tag back, in words.
     pub reason: String,
-    /// When it is looked at again, where it is postponed.
+    /// Time of the next attempt, for a postponed tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
 }
@@ -202,9 +203,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_lists_and_texts_are_cut_and_what_is_left_out_is_counted() {
+    fn long_lists_are_cut_and_the_rest_counted() {
         let texts = vec!["x".repeat(3 * LONGEST_TEXT); 250];
-        let list = List::of_texts(texts.iter().map(String::as_str));
+        let list = List::from_texts(texts.iter().map(String::as_str));
         assert_eq!((list.items.len(), list.more, list.count()), (100, 150, 250));
         assert_eq!(list.items[0].chars().count(), LONGEST_TEXT + 1);
         let data = Data { entry: Some("app"), problems: Some(list), ..Data::default() };
@@ -213,12 +214,15 @@ mod tests {
     }
 
     #[test]
-    fn a_body_has_the_envelope_of_the_standard() {
+    fn body_has_the_envelope_of_standard_webhooks() {
         let data = Data { entry: Some("app"), ..Data::default() };
         let body = Body::new(Event::Recovery, DateTime::UNIX_EPOCH, "app is well again", &data).json();
         assert_eq!(
             body,
-            r#"{"version":1,"type":"recovery","timestamp":"1970-01-01T00:00:00Z","text":"app is well again","data":{"entry":"app"}}"#
+            concat!(
+                r#"{"version":1,"type":"recovery","timestamp":"1970-01-01T00:00:00Z","#,
+                r#""text":"app is well again","data":{"entry":"app"}}"#
+            )
         );
     }
 }

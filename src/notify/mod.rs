@@ -1,5 +1,5 @@
-//! Telling others what happened, by webhook: what a message says, how it is signed, and one attempt to bring it. When something
-//! is worth a message, and that it is brought again, is for `daemon`.
+//! Outgoing notifications by webhook: the body of a message, its signature, and one attempt to deliver it. The module
+//! `daemon` decides which events cause a message and when a delivery is repeated.
 
 mod body;
 mod options;

@@ -1,4 +1,5 @@
-//! Who is told of what: the values of `notify` in the configuration. No YAML, and nothing is sent here.
+//! Values of `notify` in the configuration: receivers and the events that each of them gets. This file reads no YAML
+//! and sends nothing.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,34 +13,34 @@ use url::Url;
 
 use crate::registry::Secret;
 
-/// What a key in base64 begins with (Standard Webhooks, "Signature scheme").
+/// Prefix of a key in base64 (Standard Webhooks, "Signature scheme").
 const KEY_PREFIX: &str = "whsec_";
 
-/// The shortest key, in bytes: what is shorter can be guessed.
+/// Shortest key, in bytes. A shorter key can be guessed.
 const SHORTEST_KEY: usize = 8;
 
 /// One item of `notify`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notify {
-    /// Who is told.
+    /// Receiver of the messages.
     pub webhook: Webhook,
-    /// Of what; one event at least. Default [`Event::DEFAULT`].
+    /// Events that are sent: one at least. Default [`Event::DEFAULT`].
     pub on: BTreeSet<Event>,
 }
 
-/// A receiver of messages by HTTP.
+/// Receiver of messages by HTTP.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Webhook {
-    /// What it is called in logs and in the journal.
+    /// Name of the receiver in logs and in the journal.
     pub receiver: Receiver,
-    /// Where messages are posted: an [`Address`]. What is behind its host may be a secret.
+    /// URL to which messages are posted: an [`Address`]. The part after its host may be a secret.
     pub url: Secret,
-    /// What messages are signed with: a [`SigningKey`].
+    /// Key that signs messages: a [`SigningKey`].
     pub secret: Secret,
 }
 
-/// The name of a receiver, made from how its address is written and not from what is secret in it: a host with a few digits
-/// of a hash, or where the address is to be found.
+/// Name of a receiver, made from the notation of its address and not from a secret in it: a host with a few digits of
+/// a hash, or the location of the address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Receiver(Arc<str>);
 
@@ -50,7 +51,7 @@ impl From<String> for Receiver {
 }
 
 impl Receiver {
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -63,13 +64,13 @@ impl fmt::Display for Receiver {
     }
 }
 
-/// What a receiver can be told of.
+/// Event that a receiver can be notified of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "lowercase"))]
 pub enum Event {
-    /// An entry began to fail, or an edit of the configuration is refused.
+    /// An entry started to fail, or an edit of the configuration was refused.
     Failure,
-    /// What failed is well again.
+    /// A failure has ended.
     Recovery,
     /// Tags changed at a target.
     Change,
@@ -77,19 +78,19 @@ pub enum Event {
     Held,
 }
 
-/// A word that is no [`Event`].
+/// Word that is not an [`Event`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no event: write failure, recovery, change or held")]
+#[error("{0:?} is not an event: write failure, recovery, change or held")]
 pub struct EventError(String);
 
 impl Event {
-    /// What is told where nothing else is said.
+    /// Events that are sent if the configuration names none.
     pub const DEFAULT: [Self; 2] = [Self::Failure, Self::Recovery];
 
-    /// The words for all of them.
+    /// Words for all events.
     pub const NAMES: [&'static str; 4] = ["failure", "recovery", "change", "held"];
 
-    /// The word for it.
+    /// Returns the word for the event.
     #[must_use]
     pub fn word(self) -> &'static str {
         Self::NAMES[self as usize]
@@ -105,11 +106,11 @@ impl FromStr for Event {
     }
 }
 
-/// An address that messages can be posted to. `Debug` shows its host alone.
+/// Address to which messages can be posted. `Debug` shows only its host.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address(Url);
 
-/// A text that is no [`Address`]; it is not repeated, for it may be a secret.
+/// Text that is not an [`Address`]. The error does not repeat the text, because it may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is not the address of a webhook: write https://HOST/PATH")]
 pub struct AddressError;
@@ -119,7 +120,7 @@ impl Address {
         &self.0
     }
 
-    /// The scheme, the host and the port, which are no secret.
+    /// Returns the scheme, the host and the port, which are not secret.
     #[must_use]
     pub fn site(&self) -> String {
         let port = self.0.port().map(|port| format!(":{port}")).unwrap_or_default();
@@ -143,16 +144,16 @@ impl fmt::Debug for Address {
     }
 }
 
-/// What messages are signed with: the bytes of a text, or those that a text beginning with `whsec_` has in base64.
+/// Key that signs messages: the bytes of a text, or the decoded base64 after the prefix `whsec_`.
 pub struct SigningKey(hmac::Key);
 
-/// A text that is no [`SigningKey`]; it is not repeated.
+/// Text that is not a [`SigningKey`]. The error does not repeat the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SigningKeyError {
-    /// It is not base64.
-    #[error("what follows whsec_ in this secret is not base64")]
+    /// The text is not base64.
+    #[error("the text after whsec_ in this secret is not base64")]
     NotBase64,
-    /// It can be guessed.
+    /// The key is short enough to be guessed.
     #[error("this secret is too short to sign with: {SHORTEST_KEY} bytes at least, better 24")]
     Short,
 }
@@ -189,18 +190,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_shows_nothing_but_its_host() {
+    fn address_in_debug_output_shows_only_its_host() {
         let address: Address = "https://me:hunter2@hooks.example:8443/services/T0/x?token=y".parse().unwrap();
         assert_eq!(format!("{address:?}"), "https://hooks.example:8443");
         for bad in ["", "hooks.example/x", "ftp://hooks.example/x", "http://", "https:///x y", "hunter2"] {
             let error = bad.parse::<Address>().map(|address| address.site());
-            // The standard for addresses takes a host from `https:///x y`.
+            // The URL standard reads a host from `https:///x y`.
             assert!(error.is_err() || bad == "https:///x y", "{bad}: {error:?}");
         }
     }
 
     #[test]
-    fn a_key_is_a_text_or_base64_behind_its_prefix() {
+    fn signing_key_is_text_or_prefixed_base64() {
         let refused = |text: &str| text.parse::<SigningKey>().map(|_| ()).unwrap_err();
         assert_eq!(refused("whsec_!"), SigningKeyError::NotBase64);
         assert_eq!(refused("whsec_c2hvcnQ="), SigningKeyError::Short);
@@ -210,13 +211,13 @@ mod tests {
     }
 
     #[test]
-    fn every_event_has_its_word() {
+    fn every_event_word_parses_to_its_event() {
         for name in Event::NAMES {
             assert_eq!(name.parse::<Event>().unwrap().word(), name);
         }
         assert_eq!(
             "recovry".parse::<Event>().unwrap_err().to_string(),
-            r#""recovry" is no event: write failure, recovery, change or held"#
+            r#""recovry" is not an event: write failure, recovery, change or held"#
         );
     }
 }

@@ -1,5 +1,5 @@
-//! One attempt to bring a message to a webhook. No redirect is followed, nothing of an answer but its status and `Retry-After` is
-//! read, and no error shows more of an address than its host.
+//! One attempt to deliver a message to a webhook. It follows no redirect, reads only the status and `Retry-After` of
+//! the response, and shows no more of an address than its host in errors.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -13,64 +13,65 @@ use super::sign::signature;
 use super::{Address, SigningKey, Webhook};
 use crate::registry::{Secret, bare_client, is_loopback, retry_after};
 
-/// The time to open a connection, with TLS.
+/// Time limit to open a connection, including TLS.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// The time for one attempt, from its beginning to the head of the answer.
+/// Time limit of one attempt, from its start to the head of the response.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Something to be brought.
+/// Message to be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The same each time it is brought: who gets a message twice knows it by this.
+    /// Identifier, the same at every attempt. A receiver that gets a message twice recognizes it by this.
     pub id: String,
-    /// The JSON.
+    /// JSON body.
     pub body: String,
 }
 
-/// Why a message was not taken. No part of it is a secret.
+/// Reason why a receiver did not accept a message. It contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It may be taken later.
+    /// The receiver may accept the message later.
     #[error("{why}")]
     Later {
-        /// Why it was not.
+        /// Reason, in words.
         why: String,
-        /// For how long the receiver asked for patience.
+        /// Wait that the receiver asked for.
         wait: Option<Duration>,
     },
-    /// The message itself was refused, and will be again.
+    /// The receiver refused the message itself and will refuse it again.
     #[error("{why}")]
     Never {
-        /// Why it was refused.
+        /// Reason, in words.
         why: String,
     },
 }
 
-/// Who brings messages. Connections are kept for the next one.
+/// Client that delivers messages. It keeps connections open for the next message.
 #[derive(Debug)]
 pub struct Post {
     outside: reqwest::Client,
-    /// To this machine itself, for which a proxy of the environment is not meant.
+    /// Client for this machine itself. It ignores the proxy of the environment.
     inside: reqwest::Client,
 }
 
 impl Post {
-    /// With the authorities of the system and the proxies of the environment.
+    /// Returns a client with the certificate authorities of the system and the proxies of the environment.
     ///
     /// # Errors
-    /// Where the system has no TLS at all.
+    /// If the system has no TLS at all.
     pub fn new() -> reqwest::Result<Self> {
         Ok(Self { outside: client(|builder| builder)?, inside: client(reqwest::ClientBuilder::no_proxy)? })
     }
 
-    /// Brings a message at `now`, once: at most half a minute. Dropping it leaves open whether the message has come.
+    /// Sends a message once, at `now`. Takes at most half a minute. If this future is dropped, the receiver may or
+    /// may not have got the message.
     ///
     /// # Errors
-    /// [`Refusal`].
-    pub async fn bring(&self, webhook: &Webhook, message: &Message, now: DateTime<Utc>) -> Result<(), Refusal> {
-        let address: Address = known("the address", &webhook.url).await?;
-        let key: SigningKey = known("the secret", &webhook.secret).await?;
+    /// [`Refusal`] if the receiver did not accept the message.
+    pub async fn deliver(&self, webhook: &Webhook, message: &Message, now: DateTime<Utc>) -> Result<(), Refusal> {
+        let address: Address = read_and_parse("the address", &webhook.url).await?;
+        let key: SigningKey = read_and_parse("the secret", &webhook.secret).await?;
         let site = address.site();
         let client = if is_loopback(address.url()) { &self.inside } else { &self.outside };
         let request = client
@@ -81,9 +82,11 @@ impl Post {
             .header("webhook-timestamp", now.timestamp())
             .header("webhook-signature", signature(&key, &message.id, now, &message.body))
             .body(message.body.clone());
-        // What is answered beyond the head is not read: a receiver may go on for ever.
-        let answer =
-            request.send().await.map_err(|error| later(format!("no answer from {site}: {}", reason(&error))))?;
+        // The body of the response is not read, because a receiver may send without end.
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| later(format!("no answer from {site}: {}", innermost_cause(&error))))?;
         let (status, headers) = (answer.status(), answer.headers());
         let why = format!("{site} answered {status}");
         if status.is_success() {
@@ -97,8 +100,9 @@ impl Post {
     }
 }
 
-/// Whether an answer is about the message itself, or says that the receiver is gone for good (Standard Webhooks, "Deliverability"). All else
-/// may be what a receiver, or what stands before it, answers while it is rolled out: no route yet, no credentials yet, a redirect.
+/// Returns true if a response is about the message itself, or says that the receiver is gone for good (Standard
+/// Webhooks, "Deliverability"). Any other response may come from a receiver, or from a proxy before it, while it is
+/// being deployed: no route yet, no credentials yet, a redirect.
 fn refuses_message(status: StatusCode) -> bool {
     matches!(
         status,
@@ -113,12 +117,15 @@ fn refuses_message(status: StatusCode) -> bool {
 
 fn client(own: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> reqwest::Result<reqwest::Client> {
     let builder = || own(bare_client().connect_timeout(CONNECT));
-    // Without any authorities plain HTTP still works.
+    // Plain HTTP works without any certificate authority.
     builder().build().or_else(|_| builder().tls_certs_only([]).build())
 }
 
-/// What a secret says now, parsed. What is wrong with a file may be mended.
-async fn known<T: std::str::FromStr<Err: std::fmt::Display>>(what: &str, secret: &Secret) -> Result<T, Refusal> {
+/// Reads a secret and parses it. An error allows a later attempt, because the operator may repair the file.
+async fn read_and_parse<T: std::str::FromStr<Err: std::fmt::Display>>(
+    what: &str,
+    secret: &Secret,
+) -> Result<T, Refusal> {
     let text = secret.read().await.map_err(|error| later(format!("{what} cannot be read: {error}")))?;
     text.expose_secret().trim().parse().map_err(|error| later(format!("{what} cannot be used: {error}")))
 }
@@ -127,16 +134,16 @@ fn later(why: String) -> Refusal {
     Refusal::Later { why, wait: None }
 }
 
-/// The innermost reason, which knows no address.
-fn reason(error: &reqwest::Error) -> String {
+/// Returns the innermost cause, which contains no address.
+fn innermost_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return "it took too long".to_owned();
+        return "timed out".to_owned();
     }
     let mut inner = error.source();
     while let Some(deeper) = inner.and_then(std::error::Error::source) {
         inner = Some(deeper);
     }
-    inner.map_or_else(|| "the exchange failed".to_owned(), ToString::to_string)
+    inner.map_or_else(|| "the request failed".to_owned(), ToString::to_string)
 }
 
 #[cfg(test)]
@@ -144,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_answers_about_the_message_itself_end_its_attempts() {
+    fn only_responses_about_the_message_end_its_attempts() {
         let given_up: Vec<u16> =
             (200..=599).filter(|status| refuses_message(StatusCode::from_u16(*status).unwrap())).collect();
         assert_eq!(given_up, [400, 410, 413, 415, 422, 431]);

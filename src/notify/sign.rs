@@ -1,4 +1,5 @@
-//! The signature of a message, as Standard Webhooks has it ("Signature scheme"), so that any of its libraries can check ours.
+//! Signature of a message as Standard Webhooks defines it ("Signature scheme"). Any Standard Webhooks library can
+//! verify it.
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -7,7 +8,8 @@ use chrono::{DateTime, Utc};
 
 use super::SigningKey;
 
-/// The value of `webhook-signature` for a message that is sent at `at`: HMAC-SHA256 over its id, the second and its body.
+/// Returns the value of `webhook-signature` for a message that is sent at `at`: HMAC-SHA256 over the message's id,
+/// the time in seconds and the body.
 pub(super) fn signature(key: &SigningKey, id: &str, at: DateTime<Utc>, body: &str) -> String {
     let signed = format!("{id}.{}.{body}", at.timestamp());
     format!("v1,{}", STANDARD.encode(hmac::sign(key.key(), signed.as_bytes())))
@@ -18,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_the_standards_libraries_is_signed_as_they_do() {
+    fn signature_equals_example_of_standard_webhooks_libraries() {
         let key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap();
         let at = DateTime::from_timestamp(1_614_265_330, 0).unwrap();
         let signed = signature(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", at, r#"{"test": 2432232314}"#);

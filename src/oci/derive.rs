@@ -1,30 +1,33 @@
-//! Derived indexes: an index cut down to some platforms, which is new content with a digest of its own.
+//! Derived indexes: an index reduced to some platforms, which is new content with its own digest.
 
 use serde_json::Value;
 
 use super::{Children, Manifest, ManifestError, Platform};
 
-/// BuildKit marks an attestation with the digest of the image that it is about.
+/// Annotation by which BuildKit marks an attestation: the digest of the image that the attestation describes.
 const ATTESTATION_OF: &str = "vnd.docker.reference.digest";
 
-/// A SOCI index of version 2 is marked with the digest of the image that it indexes (soci-snapshotter, "SOCI Index Manifest v2").
+/// Annotation of a SOCI index of version 2: the digest of the image that it indexes (soci-snapshotter, "SOCI Index
+/// Manifest v2").
 const SOCI_INDEX_OF: &str = "com.amazon.soci.image-manifest-digest";
 
-/// What [`derive_index`] made of a manifest.
+/// Result of [`derive_index`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DerivedIndex {
-    /// Nothing had to go: the manifest stays as it is, with its digest.
+    /// No child was removed: the manifest keeps its bytes and its digest.
     Unchanged,
-    /// Some children went: new bytes, the same for the same input.
+    /// Some children were removed: new bytes, the same for the same input.
     Derived(Manifest),
     /// No child runs on a wanted platform.
     NoneWanted,
 }
 
-/// Cuts an index down to the children that run on one of `platforms`, in their order, with all else that the
-/// index and its entries say. A child without a platform stays; a BuildKit attestation and a SOCI index stay with their image.
-/// A manifest that is no index is [`DerivedIndex::Unchanged`], and so is an index without children.
+/// Reduces an index to the children that run on one of `platforms`. The children keep their order, and all other
+/// properties of the index and of its entries stay.
 ///
+/// - A child without a platform stays.
+/// - A BuildKit attestation and a SOCI index stay or go with their image.
+/// - A manifest that is no index, and an index without children, are [`DerivedIndex::Unchanged`].
 /// # Errors
 /// [`ManifestError`] as [`Manifest::view`].
 pub fn derive_index(manifest: &Manifest, platforms: &[Platform]) -> Result<DerivedIndex, ManifestError> {
@@ -36,23 +39,23 @@ pub fn derive_index(manifest: &Manifest, platforms: &[Platform]) -> Result<Deriv
     let Children::Manifests(children) = &view.children else { return Ok(DerivedIndex::Unchanged) };
     let mut json: Value = serde_json::from_slice(manifest.json()).map_err(|error| malformed(error.to_string()))?;
     let entries = json["manifests"].as_array().cloned().unwrap_or_default();
-    // As the view reads them: an entry that is null is no child.
+    // The view skips null entries too: a null entry is no child.
     let entries: Vec<Value> = entries.into_iter().filter(|entry| !entry.is_null()).collect();
     if entries.is_empty() {
         return Ok(DerivedIndex::Unchanged);
     }
     if entries.len() != children.len() {
-        return Err(malformed("its list of manifests can be read in two ways".to_owned()));
+        return Err(malformed("its list of manifests is ambiguous".to_owned()));
     }
 
     let runs_on_wanted = |at: usize| match &children[at].platform {
-        _ if companion_of(&entries[at]).is_some() => false,
+        _ if accompanied_image(&entries[at]).is_some() => false,
         Some(platform) => platforms.iter().any(|wanted| platform.is_wanted_by(wanted)),
         None => true,
     };
     let images: Vec<bool> = (0..entries.len()).map(runs_on_wanted).collect();
     let kept_image = |digest: &str| (0..entries.len()).any(|at| images[at] && entries[at]["digest"] == digest);
-    let stays = |at: usize| images[at] || companion_of(&entries[at]).is_some_and(kept_image);
+    let stays = |at: usize| images[at] || accompanied_image(&entries[at]).is_some_and(kept_image);
 
     let kept: Vec<Value> = (0..entries.len()).filter(|at| stays(*at)).map(|at| entries[at].clone()).collect();
     if !images.contains(&true) {
@@ -65,8 +68,8 @@ pub fn derive_index(manifest: &Manifest, platforms: &[Platform]) -> Result<Deriv
     Ok(DerivedIndex::Derived(Manifest::new(manifest.media_type().clone(), json.to_string().into())))
 }
 
-/// The digest of the image with which this entry stays or goes, where it is a companion of one.
-fn companion_of(entry: &Value) -> Option<&str> {
+/// Returns the digest of the image that this entry accompanies (and with which it stays or goes), if it is a companion.
+fn accompanied_image(entry: &Value) -> Option<&str> {
     let annotations = &entry["annotations"];
     annotations[ATTESTATION_OF].as_str().or_else(|| annotations[SOCI_INDEX_OF].as_str())
 }
@@ -93,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subset_keeps_what_the_index_says_and_is_the_same_each_time() {
+    fn derived_index_keeps_properties_and_is_deterministic() {
         let whole = index(&[child("linux", "amd64", "a"), child("linux", "arm64", "b")]);
         let DerivedIndex::Derived(derived) = derive_index(&whole, &wanted("linux/arm64")).unwrap() else { panic!() };
         let json: Value = serde_json::from_slice(derived.bytes()).unwrap();
@@ -105,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_wanted_platforms_alone_stays_verbatim() {
+    fn index_of_only_wanted_platforms_stays_verbatim() {
         let whole = index(&[child("linux", "amd64", "a")]);
         assert_eq!(derive_index(&whole, &wanted("linux/amd64")).unwrap(), DerivedIndex::Unchanged);
         assert_eq!(derive_index(&whole, &wanted("linux/s390x")).unwrap(), DerivedIndex::NoneWanted);
     }
 
     #[test]
-    fn an_attestation_goes_and_stays_with_its_image() {
+    fn attestation_stays_or_goes_with_its_image() {
         let attestation = |of: &str| {
             let mut entry = child("unknown", "unknown", &format!("attestation of {of}"));
             entry["annotations"][ATTESTATION_OF] = Digest::of(of.as_bytes()).to_string().into();
@@ -126,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_soci_index_goes_and_stays_with_the_image_it_indexes() {
+    fn soci_index_stays_or_goes_with_its_image() {
         let soci = |of: &str, platform: Option<(&str, &str)>| {
             let (os, architecture) = platform.unwrap_or(("linux", "amd64"));
             let mut entry = child(os, architecture, &format!("soci of {of}"));
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_without_a_platform_or_without_anything_are_kept_whole() {
+    fn index_of_null_and_platformless_entries_stays_verbatim() {
         let mut bare = child("linux", "amd64", "a");
         bare["platform"] = serde_json::json!({});
         let whole = index(&[Value::Null, bare]);

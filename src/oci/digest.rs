@@ -1,4 +1,4 @@
-//! Content digests (image-spec, "Digests"): the name of a piece of content, and the way to compute it.
+//! Content digests (image-spec, "Digests"): the identifier of content, and the hashers that compute it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,13 +6,13 @@ use std::str::FromStr;
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest as _, Sha256, Sha512};
 
-/// The digest of some content: `sha256:` or `blake3:` with 64 or `sha512:` with 128 lower-case hexadecimal digits.
+/// Digest of some content: `sha256:` or `blake3:` with 64 or `sha512:` with 128 lower-case hexadecimal digits.
 ///
-/// These three are the algorithms registered by image-spec, "Registered algorithms". Any other is refused,
-/// because content under it could not be verified.
+/// These three are the algorithms registered by image-spec, "Registered algorithms". Parsing rejects any other
+/// algorithm, because its content could not be verified.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Digest {
-    /// SHA-256, the one in common use.
+    /// SHA-256, the algorithm in common use.
     Sha256([u8; 32]),
     /// SHA-512, optional in the specification.
     Sha512([u8; 64]),
@@ -20,35 +20,35 @@ pub enum Digest {
     Blake3([u8; 32]),
 }
 
-/// Why a text is not a [`Digest`].
+/// Error of parsing a [`Digest`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
-    /// There is no `algorithm:` before the digits.
+    /// No `algorithm:` before the digits.
     #[error("{0:?} is not a digest: expected sha256:<64 hex digits>")]
     Shape(String),
-    /// The algorithm is not one that can be verified here.
+    /// An algorithm that this crate cannot verify.
     #[error("{0:?} uses a digest algorithm that is not supported: expected sha256, sha512 or blake3")]
     Algorithm(String),
-    /// The digits are too few, too many, upper-case or not hexadecimal.
+    /// Digits that are too few, too many, upper-case or not hexadecimal.
     #[error("{text:?} is not a digest: {algorithm} takes {expected} lower-case hex digits")]
     Digits {
         /// The whole text.
         text: String,
         /// The algorithm before the colon.
         algorithm: &'static str,
-        /// How many digits that algorithm takes.
+        /// The number of digits that this algorithm requires.
         expected: usize,
     },
 }
 
 impl Digest {
-    /// The SHA-256 digest of `bytes`.
+    /// Returns the SHA-256 digest of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self::Sha256(Sha256::digest(bytes).into())
     }
 
-    /// The digest of `bytes` under this digest's algorithm.
+    /// Returns the digest of `bytes` under this digest's algorithm.
     #[must_use]
     pub fn same_algorithm_of(&self, bytes: &[u8]) -> Self {
         let mut digester = Digester::like(self);
@@ -56,10 +56,10 @@ impl Digest {
         digester.finish()
     }
 
-    /// The algorithms' names.
+    /// Names of the supported algorithms.
     pub const ALGORITHMS: [&'static str; 3] = ["sha256", "sha512", "blake3"];
 
-    /// The algorithm's name, one of [`Digest::ALGORITHMS`].
+    /// Returns the algorithm's name, one of [`Digest::ALGORITHMS`].
     #[must_use]
     pub fn algorithm(&self) -> &'static str {
         match self {
@@ -69,7 +69,7 @@ impl Digest {
         }
     }
 
-    /// The hash itself, 32 or 64 bytes.
+    /// Returns the raw hash, 32 or 64 bytes.
     #[must_use]
     pub fn hash(&self) -> &[u8] {
         match self {
@@ -78,12 +78,13 @@ impl Digest {
         }
     }
 
-    /// The digits alone.
+    /// Returns the hexadecimal digits without the algorithm.
     #[must_use]
     pub fn hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let bytes = self.hash();
-        // Every request and every row of the journal has one, and `hex::encode` costs half as much again.
+        // Every request and every journal row formats a digest, and `hex::encode` takes half as long again as this
+        // loop.
         let mut hex = String::with_capacity(bytes.len() * 2);
         for byte in bytes {
             hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
@@ -92,7 +93,7 @@ impl Digest {
         hex
     }
 
-    /// The first twelve digits, for people and for derived tag names.
+    /// Returns the first twelve digits, for display and for derived tag names.
     #[must_use]
     pub fn short(&self) -> String {
         let mut hex = self.hex();
@@ -145,7 +146,7 @@ impl serde::Serialize for Digest {
     }
 }
 
-/// Computes a [`Digest`] of bytes that pass by.
+/// Incremental hasher that computes a [`Digest`] from bytes as they pass.
 #[derive(Clone)]
 pub struct Digester(State);
 
@@ -153,7 +154,7 @@ pub struct Digester(State);
 enum State {
     Sha256(Sha256),
     Sha512(Sha512),
-    /// In a box: it is twenty times as large as the others.
+    /// Boxed: this hasher is twenty times as large as the others.
     Blake3(Box<blake3::Hasher>),
 }
 
@@ -164,7 +165,7 @@ impl fmt::Debug for Digester {
 }
 
 impl Digester {
-    /// Starts a computation under the algorithm of `digest`.
+    /// Returns a hasher for the algorithm of `digest`.
     #[must_use]
     pub fn like(digest: &Digest) -> Self {
         Self(match digest {
@@ -174,7 +175,7 @@ impl Digester {
         })
     }
 
-    /// Takes in the next bytes.
+    /// Hashes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             State::Sha256(hasher) => hasher.update(bytes),
@@ -183,10 +184,10 @@ impl Digester {
         }
     }
 
-    /// The computation as it stands, to be kept: see [`Digester::restored`]. The crate `blake3` cannot write down its state: of
-    /// such a computation nothing is kept, and it cannot be restored.
+    /// Returns the serialised state of the computation; [`Digester::from_state`] reads it. The crate `blake3` cannot
+    /// serialise its state: for BLAKE3 the result is empty, and the computation cannot be restored.
     #[must_use]
-    pub fn saved(&self) -> Vec<u8> {
+    pub fn to_state(&self) -> Vec<u8> {
         match &self.0 {
             State::Sha256(hasher) => hasher.serialize().to_vec(),
             State::Sha512(hasher) => hasher.serialize().to_vec(),
@@ -194,9 +195,10 @@ impl Digester {
         }
     }
 
-    /// A computation under the algorithm of `digest` as it was kept; `None` where this is not one.
+    /// Restores a computation under the algorithm of `digest` from its serialised state. Returns `None` if `saved` is
+    /// not such a state.
     #[must_use]
-    pub fn restored(digest: &Digest, saved: &[u8]) -> Option<Self> {
+    pub fn from_state(digest: &Digest, saved: &[u8]) -> Option<Self> {
         Some(Self(match digest {
             Digest::Sha256(_) => {
                 State::Sha256(Sha256::deserialize(<&SerializedState<Sha256>>::try_from(saved).ok()?).ok()?)
@@ -208,7 +210,7 @@ impl Digester {
         }))
     }
 
-    /// The digest of everything taken in.
+    /// Returns the digest of all bytes that were hashed.
     #[must_use]
     pub fn finish(self) -> Digest {
         match self.0 {
@@ -226,13 +228,13 @@ mod tests {
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn a_digest_prints_as_it_was_read() {
+    fn digest_prints_in_the_form_it_parses() {
         assert_eq!(EMPTY.parse::<Digest>().unwrap().to_string(), EMPTY);
         assert_eq!(Digest::of(b"").to_string(), EMPTY);
     }
 
     #[test]
-    fn a_digest_of_another_shape_is_refused_with_what_was_expected() {
+    fn malformed_digest_error_states_the_expected_form() {
         let message = |text: &str| text.parse::<Digest>().unwrap_err().to_string();
         assert_eq!(message("latest"), r#""latest" is not a digest: expected sha256:<64 hex digits>"#);
         assert_eq!(
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_pass_in_pieces_have_the_digest_of_the_whole() {
+    fn digester_of_pieces_equals_digest_of_whole() {
         for like in [Digest::of(b""), Digest::Sha512([0; 64]), Digest::Blake3([0; 32])] {
             let mut digester = Digester::like(&like);
             digester.update(b"hel");
@@ -254,26 +256,26 @@ mod tests {
     }
 
     #[test]
-    fn a_computation_that_was_kept_goes_on_where_it_stood() {
+    fn saved_digester_resumes_at_the_same_byte() {
         for like in [Digest::of(b""), Digest::Sha512([0; 64])] {
             let text = [7; 1000];
             let mut digester = Digester::like(&like);
             digester.update(&text[..333]);
-            let saved = digester.saved();
-            let mut digester = Digester::restored(&like, &saved).unwrap();
+            let saved = digester.to_state();
+            let mut digester = Digester::from_state(&like, &saved).unwrap();
             digester.update(&text[333..]);
             assert_eq!(digester.finish(), like.same_algorithm_of(&text));
-            assert!(Digester::restored(&like, &saved[1..]).is_none());
+            assert!(Digester::from_state(&like, &saved[1..]).is_none());
         }
     }
 
     #[test]
-    fn a_blake3_digest_is_read_and_computed_as_its_authors_do() {
+    fn blake3_digest_matches_the_published_test_vector() {
         let empty = "blake3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
         let digest: Digest = empty.parse().unwrap();
         assert_eq!((digest.to_string().as_str(), digest.same_algorithm_of(b"")), (empty, digest));
         assert_ne!(digest, digest.same_algorithm_of(b"x"));
         let digester = Digester::like(&digest);
-        assert!(Digester::restored(&digest, &digester.saved()).is_none(), "an upload of it restarts");
+        assert!(Digester::from_state(&digest, &digester.to_state()).is_none(), "an upload of it restarts");
     }
 }

@@ -1,7 +1,10 @@
-//! The JSON of a manifest as registries hold it, read for what the walk of a closure needs: absent and null lists are empty,
-//! of a key that is given twice the last one counts (as Go reads it), and a property that no walk needs may have any form.
+//! Tolerant JSON reader for manifests: it reads the properties that a closure walk needs. Not a validator of the
+//! schema.
 //!
-//! A property that the walk needs and that has another form is an error: it is never taken for absent.
+//! - An absent or null list reads as empty.
+//! - If a key occurs twice, its last value counts, as in Go.
+//! - A property that no walk needs may have any JSON type.
+//! - A property that the walk needs and that has the wrong JSON type is an error: the reader never treats it as absent.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +14,7 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 
 use super::{Digest, Platform};
 
-/// The properties of a manifest of any type.
+/// Properties of a manifest of any type.
 #[derive(Debug, Default)]
 pub(super) struct Document {
     pub(super) schema_version: Option<u64>,
@@ -19,14 +22,14 @@ pub(super) struct Document {
     pub(super) artifact_type: Option<String>,
     pub(super) config: Option<RawDescriptor>,
     pub(super) layers: Option<Vec<RawDescriptor>>,
-    /// The blobs of an artifact manifest.
+    /// Blobs of an artifact manifest.
     pub(super) blobs: Option<Vec<RawDescriptor>>,
     pub(super) manifests: Option<Vec<RawDescriptor>>,
     pub(super) subject: Option<RawDescriptor>,
     pub(super) annotations: BTreeMap<String, String>,
 }
 
-/// The properties of a descriptor.
+/// Properties of a descriptor.
 #[derive(Debug)]
 pub(super) struct RawDescriptor {
     pub(super) media_type: Option<String>,
@@ -34,47 +37,47 @@ pub(super) struct RawDescriptor {
     pub(super) size: RawSize,
     pub(super) artifact_type: Option<String>,
     pub(super) annotations: BTreeMap<String, String>,
-    /// `None` also where the operating system or the architecture is missing: such a platform says nothing.
+    /// `None` also if the operating system or the architecture is missing: such a platform selects nothing.
     pub(super) platform: Option<Platform>,
     pub(super) has_urls: bool,
 }
 
-/// The size that a descriptor states.
+/// Size as a descriptor states it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum RawSize {
     #[default]
     Absent,
     Bytes(u64),
-    /// Something that is no size, as it is written.
+    /// A value that is not a size, as text.
     Wrong(String),
 }
 
 impl Document {
-    /// Reads the JSON of a manifest. A byte order mark before it is skipped.
+    /// Parses the JSON of a manifest. Skips a leading byte order mark.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice::<Object<Self>>(without_mark(bytes)).map(|object| object.0)
     }
 
-    /// The own media type, if it is a text with something in it.
+    /// Returns the manifest's `mediaType` property if it is a non-empty string.
     pub(super) fn stated_type(&self) -> Option<&str> {
         self.media_type.as_deref().filter(|text| !text.is_empty())
     }
 }
 
-/// The bytes without a byte order mark of UTF-8, which some tools write and no JSON parser of Rust skips.
+/// Returns the bytes without a UTF-8 byte order mark, which some tools write and no Rust JSON parser skips.
 pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-/// A JSON object that is read key by key.
+/// JSON object that is read key by key.
 trait Fields: Sized {
-    /// The values that were read so far.
+    /// Values that were read so far.
     type Draft: Default;
 
-    /// Reads the value of `key` into the draft. A key that is not known is skipped.
+    /// Reads the value of `key` into the draft. Skips an unknown key.
     fn read<'de, A: MapAccess<'de>>(draft: &mut Self::Draft, key: &str, map: &mut A) -> Result<(), A::Error>;
 
-    /// Checks that the draft is complete.
+    /// Checks that the draft is complete and returns the object.
     fn finish<E: Error>(draft: Self::Draft) -> Result<Self, E>;
 }
 
@@ -166,7 +169,7 @@ impl Fields for RawDescriptor {
     }
 }
 
-/// A list of descriptors. An item that is null is skipped.
+/// List of descriptors. The reader skips null items.
 struct Descriptors(Vec<RawDescriptor>);
 
 impl<'de> Deserialize<'de> for Descriptors {
@@ -193,10 +196,10 @@ impl<'de> Deserialize<'de> for Descriptors {
     }
 }
 
-/// A value that may have any form. One of another form than expected reads as if it were not there.
+/// Value that may have any JSON type. A value of an unexpected type reads as absent.
 struct Loose<T>(T);
 
-/// The forms of JSON that a [`Loose`] value understands.
+/// JSON types that a [`Loose`] value accepts.
 trait Forms: Default {
     fn text(_: &str) -> Self {
         Self::default()
@@ -306,7 +309,7 @@ impl Forms for RawSize {
         u64::try_from(number).map_or_else(|_| Self::Wrong(number.to_string()), Self::Bytes)
     }
 
-    /// `2.0` is a whole number to JSON, and some languages write every number so.
+    /// Accepts `2.0`: JSON treats it as a whole number, and some languages write every number so.
     fn float(number: f64) -> Self {
         const EXACT: f64 = 9_007_199_254_740_992.0;
         if number.fract() == 0.0 && (0.0..EXACT).contains(&number) {
@@ -317,7 +320,7 @@ impl Forms for RawSize {
     }
 }
 
-/// Whether there is any address.
+/// Presence of at least one non-empty URL.
 #[derive(Default)]
 struct RawUrls(bool);
 

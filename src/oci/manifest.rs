@@ -1,4 +1,4 @@
-//! Manifests: the bytes as they came, which alone are ever sent on, and a parsed view to walk by.
+//! Manifests: the verbatim bytes, which are the only form ever sent, and a parsed view for walking the closure.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use bytes::Bytes;
 use super::document::{Document, RawDescriptor, RawSize, without_mark};
 use super::{ContentKind, Descriptor, Digest, MediaType};
 
-/// The most children that an index may list before it is refused as hostile.
+/// Maximum number of children of an index. An index with more is rejected as hostile.
 pub const MAX_CHILDREN: usize = 1024;
 
-/// A manifest: verbatim bytes, their media type, their digest.
+/// Manifest: verbatim bytes, their media type and their digest.
 ///
-/// The digest is always computed from the bytes, so a manifest cannot claim another one's.
+/// The digest is always computed from the bytes, so a manifest cannot claim the digest of another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     bytes: Bytes,
@@ -20,49 +20,49 @@ pub struct Manifest {
     digest: Digest,
 }
 
-/// What a manifest says, for walking its closure. Never written back.
+/// Parsed content of a manifest, for walking its closure. Manifests are never written from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestView {
-    /// What the manifest points at.
+    /// The content that the manifest lists.
     pub children: Children,
-    /// The manifest that this one refers to, if it is a referrer.
+    /// The manifest's `subject`, if the manifest is a referrer.
     pub subject: Option<Digest>,
-    /// What kind of artifact it is: `artifactType`, else the configuration's media type.
+    /// The kind of the artifact: `artifactType`, else the configuration's media type.
     pub artifact_type: Option<String>,
     /// The manifest's own annotations.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// What a manifest points at.
+/// Content that a manifest lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Children {
-    /// An image or artifact: a configuration and layers, all of them blobs.
+    /// The blobs of an image or artifact: a configuration and layers.
     Blobs {
         /// The configuration. An artifact manifest has none.
         config: Option<Descriptor>,
-        /// The layers, or the blobs of an artifact manifest, in order. A digest may stand in it twice.
+        /// The layers, or the blobs of an artifact manifest, in order. A digest may occur twice.
         layers: Vec<Descriptor>,
     },
-    /// An index or manifest list: other manifests, which may be indexes again. Some tools list blobs as well (BuildKit's
-    /// cache): [`Descriptor::kind`] tells them apart.
+    /// The children of an index or manifest list: other manifests, which may be indexes again. Some tools list blobs
+    /// as well (BuildKit's cache): [`Descriptor::kind`] distinguishes them.
     Manifests(Vec<Descriptor>),
 }
 
-/// Why some bytes are not a manifest that can be copied.
+/// Reason why bytes are not a manifest that can be copied.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// Docker's schema 1, whose content cannot be verified by digest.
+    /// A Docker manifest of schema 1, whose content cannot be verified by digest.
     #[error("it is a Docker manifest of schema 1, which is not copied: push the image again with a current client")]
     Schema1,
-    /// A manifest of a type that nothing is known of.
+    /// A manifest of an unknown type.
     #[error("its media type {0} is not a manifest that can be copied")]
     MediaType(MediaType),
-    /// The bytes are not JSON of the shape that the media type asks for.
+    /// Bytes that are not JSON of the shape that the media type requires.
     #[error("it is not a valid {media_type}: {reason}")]
     Malformed {
-        /// The type that the content claims.
+        /// The media type that the content claims.
         media_type: MediaType,
-        /// What is wrong with it.
+        /// The mismatch.
         reason: String,
     },
     /// More children than [`MAX_CHILDREN`].
@@ -71,18 +71,21 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// Takes `bytes` as a manifest of `media_type`, with the SHA-256 digest of the bytes.
+    /// Creates a manifest of `media_type` with the SHA-256 digest of `bytes`.
     #[must_use]
     pub fn new(media_type: MediaType, bytes: Bytes) -> Self {
         let digest = Digest::of(&bytes);
         Self { bytes, media_type, digest }
     }
 
-    /// Takes `bytes` as what was asked for by `wanted`, under the same algorithm.
+    /// Creates a manifest from the response to a request for `wanted`, with a digest of the same algorithm.
     ///
-    /// The type is the one that the bytes state of themselves where that names a manifest, else `stated` (the `Content-Type`)
-    /// where that does and the shape of the bytes does not contradict it, else what their shape shows. The caller compares
-    /// [`Manifest::digest`] with `wanted`.
+    /// The media type is the first of these that applies:
+    /// 1. the type that the bytes state themselves, if it is a manifest type;
+    /// 2. `stated` (the `Content-Type`), if it is a manifest type and the shape of the bytes does not contradict it;
+    /// 3. the type that the shape of the bytes shows.
+    ///
+    /// The caller compares [`Manifest::digest`] with `wanted`.
     #[must_use]
     pub fn received(stated: Option<&MediaType>, bytes: Bytes, wanted: Option<&Digest>) -> Self {
         let media_type = type_of(stated, &bytes).unwrap_or_else(|| MediaType::new(""));
@@ -90,41 +93,41 @@ impl Manifest {
         Self { bytes, media_type, digest }
     }
 
-    /// The bytes, exactly as they came.
+    /// Returns the bytes exactly as received.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// The media type to state when the bytes are sent on.
+    /// Returns the media type to state when the bytes are sent.
     #[must_use]
     pub fn media_type(&self) -> &MediaType {
         &self.media_type
     }
 
-    /// The digest of the bytes.
+    /// Returns the digest of the bytes.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// Type, digest and size.
+    /// Returns a descriptor of type, digest and size.
     #[must_use]
     pub fn descriptor(&self) -> Descriptor {
         Descriptor::new(self.media_type.clone(), self.digest, self.bytes.len() as u64)
     }
 
-    /// The bytes as JSON: without the byte order mark that some tools write before it.
+    /// Returns the bytes as JSON, without the byte order mark that some tools write first.
     #[must_use]
     pub fn json(&self) -> &[u8] {
         without_mark(&self.bytes)
     }
 
-    /// Reads what the manifest says. Absent and null lists are empty.
+    /// Parses the manifest. Absent and null lists are empty.
     ///
     /// # Errors
-    /// [`ManifestError`] for schema 1, an unknown type, a malformed body, a body of another shape than its type, too many
-    /// children.
+    /// [`ManifestError`] for schema 1, an unknown type, a malformed body, a body whose shape does not match its type,
+    /// or too many children.
     pub fn view(&self) -> Result<ManifestView, ManifestError> {
         if self.media_type.is_schema_1() {
             return Err(ManifestError::Schema1);
@@ -155,8 +158,8 @@ impl Manifest {
         Ok(ManifestView { children: Children::Blobs { config, layers }, subject, artifact_type, annotations })
     }
 
-    /// Refuses a body that has the parts of another type of manifest and none of its own, or no sign of a manifest at all:
-    /// its empty lists would be taken for all that there is.
+    /// Rejects a body that has the parts of another manifest type and none of its own, and a body without any sign of a
+    /// manifest: a caller would take its empty lists for complete ones.
     fn check_shape(&self, document: &Document) -> Result<(), ManifestError> {
         let Document { schema_version, config, layers, blobs, manifests, .. } = document;
         let lists_manifests = manifests.as_ref().is_some_and(|list| !list.is_empty());
@@ -169,7 +172,7 @@ impl Manifest {
         }
         let has_parts = config.is_some() || layers.is_some() || blobs.is_some() || manifests.is_some();
         if schema_version.is_none() && document.stated_type().is_none() && !has_parts {
-            return Err(self.malformed("nothing in it is of a manifest".to_owned()));
+            return Err(self.malformed("it has no property of a manifest".to_owned()));
         }
         Ok(())
     }
@@ -179,8 +182,8 @@ impl Manifest {
     }
 }
 
-/// A descriptor. A size that is absent or no size becomes 0: the digest decides what the content is, and whoever reads it
-/// asks its source for the length.
+/// Converts a descriptor. A size that is absent or invalid becomes 0: the digest identifies the content, and the reader
+/// requests the length from the source.
 fn descriptor(raw: RawDescriptor) -> Descriptor {
     Descriptor {
         media_type: MediaType::new(raw.media_type.as_deref().unwrap_or_default()),
@@ -193,7 +196,7 @@ fn descriptor(raw: RawDescriptor) -> Descriptor {
     }
 }
 
-/// The type of a body: see [`Manifest::received`].
+/// Returns the media type of a body: see [`Manifest::received`].
 fn type_of(stated: Option<&MediaType>, bytes: &[u8]) -> Option<MediaType> {
     let is_known = |media_type: &MediaType| media_type.is_manifest() || media_type.is_schema_1();
     let Ok(document) = Document::parse(bytes) else { return stated.cloned() };
@@ -210,7 +213,7 @@ fn type_of(stated: Option<&MediaType>, bytes: &[u8]) -> Option<MediaType> {
     own.or(shown).or_else(|| stated.cloned())
 }
 
-/// The type that the parts of a body show.
+/// Returns the media type that the parts of a body show.
 fn shape_of(document: &Document) -> Option<&'static str> {
     match document {
         Document { schema_version: Some(1), .. } => Some("application/vnd.docker.distribution.manifest.v1+json"),
@@ -223,7 +226,8 @@ fn shape_of(document: &Document) -> Option<&'static str> {
 }
 
 impl ManifestView {
-    /// Every blob that the manifest itself points at: the configuration, then the layers; of an index what it lists of blobs.
+    /// Returns every blob that the manifest lists directly: the configuration, then the layers; for an index, the
+    /// blobs in its list.
     #[must_use]
     pub fn blobs(&self) -> Vec<&Descriptor> {
         match &self.children {
@@ -232,8 +236,8 @@ impl ManifestView {
         }
     }
 
-    /// Everything that an index lists but for known blobs. Of a child without a known type only its content tells whether it is
-    /// a manifest.
+    /// Returns everything that an index lists except known blobs. For a child of an unknown type, only its content
+    /// shows if it is a manifest.
     #[must_use]
     pub fn manifests(&self) -> Vec<&Descriptor> {
         match &self.children {

@@ -1,4 +1,4 @@
-//! Manifests as they are found: of each type, of odd shape, and those that are refused.
+//! Tests of manifests: each type, unusual shapes, and rejected bodies.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ fn blob(size: i64) -> Value {
 }
 
 #[test]
-fn an_image_of_either_family_shows_its_blobs_and_subject() {
+fn image_of_either_family_lists_blobs_and_subject() {
     for media_type in [MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST] {
         let body = json!({"schemaVersion": 2, "config": blob(1), "layers": [blob(2)], "subject": blob(3)});
         let view = manifest(media_type, body).view().unwrap();
@@ -24,7 +24,7 @@ fn an_image_of_either_family_shows_its_blobs_and_subject() {
 }
 
 #[test]
-fn an_index_with_unknown_platforms_and_none_is_read() {
+fn index_with_unknown_or_missing_platforms_is_parsed() {
     let mut other = blob(3);
     other["mediaType"] = MediaType::OCI_MANIFEST.into();
     let mut child = other.clone();
@@ -37,7 +37,7 @@ fn an_index_with_unknown_platforms_and_none_is_read() {
 }
 
 #[test]
-fn schema_1_is_refused_by_name_whatever_type_it_claims() {
+fn schema_1_is_rejected_under_any_media_type() {
     for media_type in [MediaType::DOCKER_MANIFEST, "application/vnd.docker.distribution.manifest.v1+prettyjws"] {
         let error = manifest(media_type, json!({"schemaVersion": 1})).view().unwrap_err();
         assert!(matches!(error, ManifestError::Schema1), "{error}");
@@ -45,7 +45,7 @@ fn schema_1_is_refused_by_name_whatever_type_it_claims() {
 }
 
 #[test]
-fn a_body_that_lies_about_its_shape_is_an_error_and_no_panic() {
+fn malformed_body_is_an_error_without_panic() {
     for body in ["", "{}", "[]", "{\"schemaVersion\":2,\"manifests\":[{}]}"] {
         for media_type in MediaType::ACCEPTED {
             assert!(Manifest::new(MediaType::new(media_type), body.into()).view().is_err(), "{body} {media_type}");
@@ -56,7 +56,7 @@ fn a_body_that_lies_about_its_shape_is_an_error_and_no_panic() {
 }
 
 #[test]
-fn a_content_type_that_names_no_manifest_gives_way_to_the_body() {
+fn content_type_of_no_manifest_yields_to_body() {
     let body = json!({"schemaVersion": 2, "config": blob(1), "layers": []}).to_string();
     let received = Manifest::received(Some(&MediaType::new("application/json")), body.clone().into(), None);
     assert_eq!(received.media_type().as_str(), MediaType::OCI_MANIFEST);
@@ -64,7 +64,7 @@ fn a_content_type_that_names_no_manifest_gives_way_to_the_body() {
     assert_eq!(received.media_type().as_str(), MediaType::DOCKER_MANIFEST);
 }
 
-/// An image without parts; each test adds what it is about.
+/// Returns an image without layers, with the properties of `more` added.
 fn bare(more: Value) -> Value {
     let mut body = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": blob(2)});
     more.as_object().unwrap().iter().for_each(|(key, value)| body[key] = value.clone());
@@ -92,14 +92,16 @@ fn absent_and_null_lists_of_an_index_are_empty() {
 }
 
 #[test]
-fn properties_that_no_walk_needs_may_have_any_form() {
+fn unneeded_properties_may_have_any_json_type() {
     let mut layer = blob(2);
     for (key, value) in
         [("annotations", json!({"n": 1, "s": "x"})), ("urls", json!(null)), ("platform", json!([])), ("data", json!(7))]
     {
         layer[key] = value;
     }
-    let odd = json!({"schemaVersion": "2", "artifactType": 5, "annotations": [1, {"a": []}], "layers": [layer], "x": {"y": [null]}});
+    let odd = json!({
+        "schemaVersion": "2", "artifactType": 5, "annotations": [1, {"a": []}], "layers": [layer], "x": {"y": [null]},
+    });
     let view = manifest(MediaType::OCI_MANIFEST, bare(odd)).view().unwrap();
     let [_, layer] = view.blobs()[..] else { panic!("{view:?}") };
     assert_eq!(layer.annotations, [("s".to_owned(), "x".to_owned())].into());
@@ -108,7 +110,7 @@ fn properties_that_no_walk_needs_may_have_any_form() {
 }
 
 #[test]
-fn a_list_of_another_form_is_an_error_and_not_empty() {
+fn list_of_wrong_json_type_is_an_error() {
     for bad in [
         json!({"layers": {}}),
         json!({"layers": "x"}),
@@ -122,13 +124,15 @@ fn a_list_of_another_form_is_an_error_and_not_empty() {
 }
 
 #[test]
-fn a_platform_that_lacks_a_part_says_nothing() {
+fn incomplete_platform_is_read_as_absent() {
     let children: Vec<Value> = [
         json!({}), json!(null), json!({"architecture": "amd64"}), json!({"os": "", "architecture": ""}),
         json!({"os": "wasi/wasm", "architecture": "wasm", "variant": "", "os.features": null}),
     ]
     .into_iter()
-    .map(|platform| json!({"mediaType": MediaType::OCI_MANIFEST, "digest": Digest::of(b"x"), "size": 1, "platform": platform}))
+.map(|platform| {
+    json!({"mediaType": MediaType::OCI_MANIFEST, "digest": Digest::of(b"x"), "size": 1, "platform": platform})
+})
     .collect();
     let view = manifest(MediaType::OCI_INDEX, json!({"schemaVersion": 2, "manifests": children})).view().unwrap();
     let platforms: Vec<_> =
@@ -137,14 +141,14 @@ fn a_platform_that_lacks_a_part_says_nothing() {
 }
 
 #[test]
-fn of_a_key_that_is_given_twice_the_last_one_counts() {
+fn duplicate_key_counts_with_its_last_value() {
     let text = bare(json!({})).to_string().replacen('{', r#"{"artifactType": "a/b", "artifactType": "c/d", "#, 1);
     let view = Manifest::new(MediaType::new(MediaType::OCI_MANIFEST), text.into()).view().unwrap();
     assert_eq!(view.artifact_type.as_deref(), Some("c/d"));
 }
 
 #[test]
-fn a_byte_order_mark_is_skipped_and_stays_in_the_bytes() {
+fn byte_order_mark_is_skipped_but_kept_in_bytes() {
     let text = format!("\u{feff}{}", bare(json!({})));
     let manifest = Manifest::received(None, text.clone().into(), None);
     assert_eq!((manifest.media_type().as_str(), manifest.view().unwrap().blobs().len()), (MediaType::OCI_MANIFEST, 1));
@@ -152,7 +156,7 @@ fn a_byte_order_mark_is_skipped_and_stays_in_the_bytes() {
 }
 
 #[test]
-fn a_size_that_is_none_becomes_nothing_and_refuses_no_manifest() {
+fn invalid_size_becomes_zero_without_an_error() {
     let sized = |size: Value| bare(json!({"layers": [{"digest": Digest::of(b"x"), "size": size}]}));
     let view = |body: Value| manifest(MediaType::OCI_MANIFEST, body).view();
     assert_eq!(view(sized(json!(2.0))).unwrap().blobs()[1].size, 2);
@@ -165,7 +169,7 @@ fn a_size_that_is_none_becomes_nothing_and_refuses_no_manifest() {
 }
 
 #[test]
-fn children_of_an_index_are_told_apart_by_their_type() {
+fn index_children_are_classified_by_media_type() {
     let child = |media_type: Option<&str>| json!({"mediaType": media_type, "digest": Digest::of(b"x"), "size": 1});
     let children = [
         child(Some(MediaType::OCI_MANIFEST)),
@@ -182,9 +186,12 @@ fn children_of_an_index_are_told_apart_by_their_type() {
 }
 
 #[test]
-fn an_artifact_manifest_shows_its_blobs_and_its_subject() {
+fn artifact_manifest_lists_blobs_and_subject() {
     for media_type in [MediaType::OCI_ARTIFACT, MediaType::ORAS_ARTIFACT] {
-        let body = json!({"mediaType": media_type, "artifactType": "application/spdx+json", "blobs": [blob(1)], "subject": blob(3)});
+        let body = json!({
+            "mediaType": media_type, "artifactType": "application/spdx+json",
+            "blobs": [blob(1)], "subject": blob(3),
+        });
         let artifact = Manifest::received(None, body.to_string().into(), None);
         let view = artifact.view().unwrap();
         assert_eq!((artifact.media_type().as_str(), view.blobs().len()), (media_type, 1));
@@ -196,21 +203,21 @@ fn an_artifact_manifest_shows_its_blobs_and_its_subject() {
 }
 
 #[test]
-fn the_type_in_the_body_overrules_the_header() {
-    let of = |stated: &str, body: Value| {
+fn media_type_in_body_overrules_header() {
+    let received_type = |stated: &str, body: Value| {
         Manifest::received(Some(&MediaType::new(stated)), body.to_string().into(), None).media_type().to_string()
     };
     let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [blob(1)]});
-    assert_eq!(of(MediaType::OCI_MANIFEST, index), MediaType::OCI_INDEX);
+    assert_eq!(received_type(MediaType::OCI_MANIFEST, index), MediaType::OCI_INDEX);
     let silent = json!({"schemaVersion": 2, "manifests": [blob(1)]});
-    assert_eq!(of(MediaType::OCI_MANIFEST, silent.clone()), MediaType::OCI_INDEX);
-    assert_eq!(of(MediaType::DOCKER_LIST, silent), MediaType::DOCKER_LIST);
+    assert_eq!(received_type(MediaType::OCI_MANIFEST, silent.clone()), MediaType::OCI_INDEX);
+    assert_eq!(received_type(MediaType::DOCKER_LIST, silent), MediaType::DOCKER_LIST);
     let unheard_of = json!({"mediaType": "application/vnd.example.v9+json"});
-    assert_eq!(of("application/json", unheard_of), "application/vnd.example.v9+json");
+    assert_eq!(received_type("application/json", unheard_of), "application/vnd.example.v9+json");
 }
 
 #[test]
-fn a_body_of_another_shape_than_its_type_is_refused() {
+fn body_of_another_manifest_type_is_rejected() {
     let image = bare(json!({"mediaType": MediaType::OCI_INDEX}));
     let error = manifest(MediaType::OCI_INDEX, image).view().unwrap_err();
     assert!(error.to_string().contains("lists no manifests"), "{error}");

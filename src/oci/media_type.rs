@@ -5,24 +5,24 @@ use std::sync::Arc;
 
 use oci_client::manifest as known;
 
-/// A media type as a registry or a descriptor states it, without parameters.
+/// Media type as a registry or a descriptor states it, without parameters.
 ///
-/// Any text is kept as it is: an artifact may have a type that nobody here has heard of.
+/// Any text is valid and kept verbatim: an artifact may have a type that this crate does not know.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MediaType(Arc<str>);
 
-/// The kind of content that a media type names.
+/// Kind of content that a media type names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentKind {
     /// A manifest or an index.
     Manifest,
     /// A layer, a configuration or another blob.
     Blob,
-    /// A type that says neither: only the content itself tells.
+    /// A type that names neither: only the content itself shows its kind.
     Unknown,
 }
 
-/// What the types of known blobs begin with: layers and configurations of both families, BuildKit's cache and plain bytes.
+/// Prefixes of the types of known blobs: layers and configurations of both families, BuildKit's cache and plain bytes.
 const BLOBS: [&str; 7] = [
     "application/vnd.oci.image.layer.",
     "application/vnd.oci.image.config.",
@@ -34,19 +34,19 @@ const BLOBS: [&str; 7] = [
 ];
 
 impl MediaType {
-    /// The OCI image manifest.
+    /// OCI image manifest.
     pub const OCI_MANIFEST: &'static str = known::OCI_IMAGE_MEDIA_TYPE;
-    /// The OCI image index.
+    /// OCI image index.
     pub const OCI_INDEX: &'static str = known::OCI_IMAGE_INDEX_MEDIA_TYPE;
     /// Docker's manifest, version 2 schema 2.
     pub const DOCKER_MANIFEST: &'static str = known::IMAGE_MANIFEST_MEDIA_TYPE;
     /// Docker's manifest list.
     pub const DOCKER_LIST: &'static str = known::IMAGE_MANIFEST_LIST_MEDIA_TYPE;
-    /// The artifact manifest of the release candidates of image-spec 1.1, which registries still hold.
+    /// Artifact manifest of the release candidates of image-spec 1.1, which registries still hold.
     pub const OCI_ARTIFACT: &'static str = "application/vnd.oci.artifact.manifest.v1+json";
-    /// The artifact manifest of ORAS, from which the OCI one was made.
+    /// Artifact manifest of ORAS, from which the OCI one was derived.
     pub const ORAS_ARTIFACT: &'static str = "application/vnd.cncf.oras.artifact.manifest.v1+json";
-    /// What a client that can read all of the above sends as `Accept`.
+    /// Values of the `Accept` header of a client that reads all of the types above.
     pub const ACCEPTED: [&'static str; 6] = [
         Self::OCI_INDEX,
         Self::DOCKER_LIST,
@@ -56,31 +56,31 @@ impl MediaType {
         Self::ORAS_ARTIFACT,
     ];
 
-    /// Takes the type out of a `Content-Type`: parameters such as `; charset=utf-8` are dropped.
+    /// Parses the value of a `Content-Type` header and drops parameters such as `; charset=utf-8`.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(text.split(';').next().unwrap_or_default().trim().into())
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether content of this type lists other manifests.
+    /// Returns true if content of this type lists other manifests.
     #[must_use]
     pub fn is_index(&self) -> bool {
         matches!(self.as_str(), Self::OCI_INDEX | Self::DOCKER_LIST)
     }
 
-    /// Whether content of this type is an artifact manifest: blobs without a configuration.
+    /// Returns true if content of this type is an artifact manifest: blobs without a configuration.
     #[must_use]
     pub fn is_artifact(&self) -> bool {
         matches!(self.as_str(), Self::OCI_ARTIFACT | Self::ORAS_ARTIFACT)
     }
 
-    /// The kind of content that has this type.
+    /// Returns the kind of content of this type.
     #[must_use]
     pub fn kind(&self) -> ContentKind {
         if self.is_manifest() || self.is_schema_1() {
@@ -90,13 +90,13 @@ impl MediaType {
         if is_blob { ContentKind::Blob } else { ContentKind::Unknown }
     }
 
-    /// Whether content of this type is a manifest of any shape.
+    /// Returns true if content of this type is a manifest of any shape.
     #[must_use]
     pub fn is_manifest(&self) -> bool {
         Self::ACCEPTED.contains(&self.as_str())
     }
 
-    /// Whether this is Docker's manifest of schema 1, signed or not, which is refused by name.
+    /// Returns true for Docker's manifest of schema 1, signed or not, which is rejected by name.
     #[must_use]
     pub fn is_schema_1(&self) -> bool {
         matches!(
@@ -106,7 +106,7 @@ impl MediaType {
         )
     }
 
-    /// Whether a layer of this type must not be uploaded to a registry (image-spec, "Non-Distributable
+    /// Returns true if a layer of this type must not be uploaded to a registry (image-spec, "Non-Distributable
     /// Layers"; Docker calls them foreign).
     #[must_use]
     pub fn is_nondistributable(&self) -> bool {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_layers_of_both_families_are_known() {
+    fn foreign_layers_of_both_families_are_recognised() {
         for text in [
             known::IMAGE_LAYER_NONDISTRIBUTABLE_MEDIA_TYPE,
             known::IMAGE_LAYER_NONDISTRIBUTABLE_GZIP_MEDIA_TYPE,

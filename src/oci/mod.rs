@@ -1,7 +1,7 @@
-//! The value types of the OCI specifications: what a tag, a digest, a descriptor and a manifest are.
+//! Value types of the OCI specifications: digests, names, references, platforms, descriptors and manifests.
 //!
-//! Everything here is parsed once, at the edge, and then carries its proof in its type. No I/O, no
-//! clock, nothing of ours is imported.
+//! Every value is parsed once, at the edge; from then on its type proves that it is valid. This module does no I/O,
+//! reads no clock and imports no other module of the crate.
 
 mod derive;
 mod descriptor;

@@ -1,20 +1,20 @@
-//! Names on the wire: registry hosts, repository names and tags, each in the grammar of
+//! Names on the wire: registry hosts, repository names and tags, each by the grammar of
 //! distribution-spec, "Pulling manifests".
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-/// Why a text is not a name.
+/// Error of parsing a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Not `host` or `host:port`.
+    /// A text that is not `host` or `host:port`.
     #[error("{0:?} is not a registry host: expected a name like docker.io or 10.0.0.5:5000")]
     Host(String),
-    /// Outside `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/…)*` or longer than 255 characters.
+    /// A text outside `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/…)*`, or longer than 255 characters.
     #[error("{0:?} is not a repository name: lower-case letters, digits, `.`, `_`, `-` and `/` between parts")]
     Repository(String),
-    /// Outside `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
+    /// A text outside `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
     #[error("{0:?} is not a tag: up to 128 letters, digits, `_`, `.` and `-`, and not `.` or `-` first")]
     Tag(String),
 }
@@ -22,7 +22,7 @@ pub enum NameError {
 macro_rules! text_type {
     ($name:ident) => {
         impl $name {
-            /// The text.
+            /// Returns the text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -46,28 +46,28 @@ macro_rules! text_type {
     };
 }
 
-/// A registry: `host` or `host:port`, in lower case. Docker's old names (`index.docker.io`,
-/// `registry-1.docker.io`) are read as `docker.io`.
+/// Registry: `host` or `host:port`, in lower case. Docker's old names (`index.docker.io`,
+/// `registry-1.docker.io`) are parsed as `docker.io`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RegistryHost(std::sync::Arc<str>);
 text_type!(RegistryHost);
 
 impl RegistryHost {
-    /// Whether this is Docker Hub, whose API host and credentials' key differ from its name.
+    /// Returns true for Docker Hub, whose API host and credentials key differ from its name.
     #[must_use]
     pub fn is_docker_hub(&self) -> bool {
         &*self.0 == "docker.io"
     }
 
-    /// The host as a reference begins with it, so that [`names_host`] holds and the reference is read as this host
-    /// again. A host of one label without a port is in upper case: `myregistry/app` would be a repository of Docker
-    /// Hub.
+    /// Returns the host in the form that begins a reference, so that [`names_host`] is true for it and the reference is
+    /// parsed as this host again. A host of one label without a port is in upper case: `myregistry/app` would be a
+    /// repository of Docker Hub.
     #[must_use]
     pub fn in_reference(&self) -> Cow<'_, str> {
         if names_host(&self.0) { Cow::Borrowed(&self.0) } else { Cow::Owned(self.0.to_ascii_uppercase()) }
     }
 
-    /// The host without its port (an IPv6 address keeps its brackets).
+    /// Returns the host without its port (an IPv6 address keeps its brackets).
     #[must_use]
     pub fn name(&self) -> &str {
         match self.0.rsplit_once(':') {
@@ -77,9 +77,9 @@ impl RegistryHost {
     }
 }
 
-/// Tells whether the text before the first `/` of a reference names a registry, by Docker's rule: it has a `.`, a `:`
-/// or an upper-case letter, or is `localhost`. Any other one is a part of a repository's name at Docker Hub
-/// (distribution/reference, `splitDockerDomain`). The readers and the printers of references share this one rule.
+/// Returns true if the text before the first `/` of a reference names a registry, by Docker's rule: it has a `.`, a `:`
+/// or an upper-case letter, or is `localhost`. Any other text is a part of a repository name at Docker Hub
+/// (distribution/reference, `splitDockerDomain`). The parsers and the printers of references share this rule.
 #[must_use]
 pub fn names_host(first: &str) -> bool {
     first == "localhost" || first.contains(['.', ':', '[']) || first.bytes().any(|b| b.is_ascii_uppercase())
@@ -120,7 +120,7 @@ impl FromStr for RegistryHost {
     }
 }
 
-/// A repository's name within its registry: `library/python`.
+/// Name of a repository within its registry: `library/python`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RepositoryName(std::sync::Arc<str>);
 text_type!(RepositoryName);
@@ -137,7 +137,7 @@ impl FromStr for RepositoryName {
     }
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+/// Returns true for `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn is_path_component(part: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = part.as_bytes();
@@ -149,7 +149,7 @@ fn is_path_component(part: &str) -> bool {
         .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
 }
 
-/// A tag: a movable name of a manifest in one repository.
+/// Tag: a movable name of a manifest in one repository.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(std::sync::Arc<str>);
 text_type!(Tag);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_lower_case_and_docker_hub_has_one_name() {
+    fn hosts_are_lower_cased_and_docker_hub_canonical() {
         assert_eq!("index.docker.io".parse::<RegistryHost>().unwrap().as_str(), "docker.io");
         assert_eq!("GHCR.io".parse::<RegistryHost>().unwrap().as_str(), "ghcr.io");
         for good in ["localhost", "10.0.0.5:5000", "[::1]:5000", "[::1]", "my_registry:80"] {
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_begins_a_reference_in_a_form_that_names_it() {
+    fn host_printed_in_reference_is_recognised_as_host() {
         for (host, written) in [
             ("MyRegistry", "MYREGISTRY"),
             ("my_registry", "MY_REGISTRY"),

@@ -1,28 +1,28 @@
-//! Platforms (image-spec, "Image Index Property Descriptions"): what an image runs on.
+//! Platforms (image-spec, "Image Index Property Descriptions"): operating system, architecture and variant of an image.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// An operating system, an architecture and perhaps a variant: `linux/arm64/v8`.
+/// Operating system, architecture and optional variant: `linux/arm64/v8`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Platform {
-    /// As `GOOS` names it: `linux`, `windows`.
+    /// The operating system as a value of `GOOS`: `linux`, `windows`.
     pub os: String,
-    /// As `GOARCH` names it: `amd64`, `arm64`.
+    /// The architecture as a value of `GOARCH`: `amd64`, `arm64`.
     pub architecture: String,
-    /// `v7`, `v8`; `None` where the image does not say.
+    /// The variant: `v7`, `v8`; `None` if the image does not state it.
     pub variant: Option<String>,
-    /// For Windows, `10.0.20348.2113`.
+    /// The version of Windows: `10.0.20348.2113`.
     pub os_version: Option<String>,
 }
 
-/// Why a text is not a [`Platform`].
+/// Error of parsing a [`Platform`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a platform: expected os/architecture or os/architecture/variant, like linux/arm64")]
 pub struct PlatformError(String);
 
 impl Platform {
-    /// Whether an image of this platform is asked for by `wanted`, in which a missing variant matches any.
+    /// Returns true if `wanted` selects an image of this platform. A missing variant in `wanted` matches any variant.
     #[must_use]
     pub fn is_wanted_by(&self, wanted: &Platform) -> bool {
         self.os == wanted.os
@@ -32,7 +32,7 @@ impl Platform {
                 || (self.variant.is_none() && wanted.is_default_variant()))
     }
 
-    /// `arm64` alone means `arm64/v8`, `arm` alone means `arm/v7`.
+    /// Returns true for the variant that a missing one means: `arm64` alone is `arm64/v8`, `arm` alone is `arm/v7`.
     fn is_default_variant(&self) -> bool {
         matches!((self.architecture.as_str(), self.variant.as_deref()), ("arm64", Some("v8")) | ("arm", Some("v7")))
     }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_platform_without_variant_asks_for_every_variant() {
+    fn wanted_platform_without_variant_matches_every_variant() {
         assert!(platform("linux/arm64/v8").is_wanted_by(&platform("linux/arm64")));
         assert!(platform("linux/arm/v6").is_wanted_by(&platform("linux/arm")));
         assert!(!platform("linux/arm/v6").is_wanted_by(&platform("linux/arm/v7")));
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_platform_of_another_shape_is_refused() {
+    fn malformed_platform_text_is_rejected() {
         for bad in ["linux", "linux/", "a/b/c/d", "Linux/amd64", ""] {
             assert!(bad.parse::<Platform>().is_err(), "{bad:?}");
         }

@@ -1,11 +1,11 @@
-//! References: how people name a repository and a manifest in it, by Docker's rules.
+//! References: text forms of a repository and of a manifest in it, parsed by Docker's rules.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{Digest, DigestError, NameError, RegistryHost, RepositoryName, Tag, names_host};
 
-/// Where a name is that begins with no host.
+/// Registry of a name that begins with no host.
 const DOCKER_HUB: &str = "docker.io";
 
 /// One repository of one registry: `docker.io/library/ubuntu`.
@@ -23,12 +23,12 @@ impl fmt::Display for Repository {
     }
 }
 
-/// What names a manifest within a repository.
+/// Name of a manifest within a repository.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ManifestRef {
-    /// By a tag, which may move.
+    /// A tag, which may move.
     Tag(Tag),
-    /// By its digest, which may not.
+    /// A digest, which never changes.
     Digest(Digest),
 }
 
@@ -59,25 +59,25 @@ impl From<Digest> for ManifestRef {
     }
 }
 
-/// A repository with, perhaps, a tag and a digest: `ubuntu:24.04@sha256:…`.
+/// A repository with an optional tag and an optional digest: `ubuntu:24.04@sha256:…`.
 ///
-/// Read by Docker's rules ([`names_host`]): a first part without `.`, `:` or an upper-case letter that is not
-/// `localhost` is no host, so `ubuntu` is `docker.io/library/ubuntu`. Unlike Docker, a missing tag stays missing: it
-/// means the whole repository. The printed form is read as the same value.
+/// Parsed by Docker's rules ([`names_host`]): a first part without `.`, `:` or an upper-case letter that is not
+/// `localhost` is no host, so `ubuntu` is `docker.io/library/ubuntu`. Unlike Docker, the parser adds no default tag: a
+/// reference without a tag means the whole repository. Parsing the printed form returns the same value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
     /// The repository.
     pub repository: Repository,
-    /// The tag, where one is written.
+    /// The tag, if one is written.
     pub tag: Option<Tag>,
-    /// The digest, where one is written; it decides over the tag.
+    /// The digest, if one is written; it takes precedence over the tag.
     pub digest: Option<Digest>,
 }
 
-/// Why a text is not a [`Reference`].
+/// Error of parsing a [`Reference`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    /// A scheme such as `https://` or `docker://` stands before the host.
+    /// A scheme such as `https://` or `docker://` before the host.
     #[error("{text:?} has a scheme: write {without:?}")]
     Scheme {
         /// The whole text.
@@ -85,19 +85,19 @@ pub enum ReferenceError {
         /// The text without its scheme.
         without: String,
     },
-    /// The text as a whole is not a reference.
+    /// A text that as a whole is not a reference.
     #[error("{0:?} is not a reference: expected [host/]repository[:tag][@digest]")]
     Shape(String),
-    /// One of its names is outside its grammar.
+    /// A name that does not match its grammar.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// Its digest is not one.
+    /// An invalid digest.
     #[error(transparent)]
     Digest(#[from] DigestError),
 }
 
 impl Reference {
-    /// What names the manifest, `None` for the whole repository. The digest decides over the tag.
+    /// Returns the name of the manifest, or `None` for the whole repository. The digest takes precedence over the tag.
     #[must_use]
     pub fn manifest(&self) -> Option<ManifestRef> {
         self.digest.map(ManifestRef::Digest).or_else(|| self.tag.clone().map(ManifestRef::Tag))
@@ -119,13 +119,14 @@ impl FromStr for Reference {
             Some((name, tag)) if !tag.contains('/') && !tag.ends_with(']') => (name, Some(tag.parse::<Tag>()?)),
             _ => (rest, None),
         };
-        Ok(Self { repository: repository(name, text)?, tag, digest })
+        Ok(Self { repository: parse_repository(name, text)?, tag, digest })
     }
 }
 
-/// Docker's rules for host and `library/`. What is a host by [`names_host`] is one in the grammar of [`RegistryHost`],
-/// so that a reference and a key of `registries` take the same hosts: upper-case letters, `_` and IPv6 addresses too.
-fn repository(name: &str, whole: &str) -> Result<Repository, ReferenceError> {
+/// Applies Docker's rules for the host and for `library/`. A text that is a host by [`names_host`] is parsed by the
+/// grammar of [`RegistryHost`], so that a reference and a key of `registries` accept the same hosts, including
+/// upper-case letters, `_` and IPv6 addresses.
+fn parse_repository(name: &str, whole: &str) -> Result<Repository, ReferenceError> {
     let (first, rest) = name.split_once('/').unwrap_or(("", name));
     let (host, path) = if names_host(first) { (first, rest) } else { (DOCKER_HUB, name) };
     if has_upper_case(path) {
@@ -134,11 +135,11 @@ fn repository(name: &str, whole: &str) -> Result<Repository, ReferenceError> {
     let refused = |error: NameError| {
         if names_host(first) { error.into() } else { ReferenceError::Shape(whole.to_owned()) }
     };
-    repository_of(host.parse()?, path).map_err(refused)
+    build_repository(host.parse()?, path).map_err(refused)
 }
 
-/// The repository at this path of a host. What Docker Hub has outside any namespace is in `library`.
-fn repository_of(host: RegistryHost, path: &str) -> Result<Repository, NameError> {
+/// Returns the repository at this path of a host. Docker Hub's repositories without a namespace are in `library`.
+fn build_repository(host: RegistryHost, path: &str) -> Result<Repository, NameError> {
     let name = if host.is_docker_hub() && !path.contains('/') {
         RepositoryName::from_str(&format!("library/{path}")).map_err(|_| NameError::Repository(path.to_owned()))
     } else {
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn dockers_host_rules_hold() {
+    fn references_follow_dockers_host_rules() {
         assert_eq!(read("ubuntu"), "docker.io/library/ubuntu");
         assert_eq!(read("ubuntu:24.04"), "docker.io/library/ubuntu:24.04");
         assert_eq!(read("bitnami/redis"), "docker.io/bitnami/redis");
@@ -193,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_tag_means_the_whole_repository() {
+    fn reference_without_tag_means_whole_repository() {
         let reference: Reference = "ghcr.io/a/b".parse().unwrap();
         assert_eq!(reference.manifest(), None);
     }
 
     #[test]
-    fn a_text_that_is_no_reference_is_refused_with_a_way_out() {
+    fn malformed_reference_error_states_the_remedy() {
         let message = |text: &str| text.parse::<Reference>().unwrap_err().to_string();
         assert_eq!(message("https://ghcr.io/a"), r#""https://ghcr.io/a" has a scheme: write "ghcr.io/a""#);
         assert_eq!(message(""), r#""" is not a reference: expected [host/]repository[:tag][@digest]"#);
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_docker_refuses_is_refused() {
+    fn reference_that_docker_rejects_is_rejected() {
         let shape = |text: &str| format!("{text:?} is not a reference: expected [host/]repository[:tag][@digest]");
         let digest = Digest::of(b"x");
         for text in
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_with_upper_case_letters_has_the_same_rules() {
+    fn upper_case_host_follows_the_same_rules() {
         assert_eq!(read("my_host:80/a"), "my_host:80/a");
         assert_eq!(read("Docker.io/ubuntu"), "docker.io/library/ubuntu");
         assert_eq!(read("GHCR/a"), "GHCR/a");
@@ -237,7 +238,7 @@ mod tests {
         assert_eq!(read("Localhost/a"), "localhost/a");
     }
 
-    /// The reading of oci-client, with three mends: it sees a host that it knows in place of one that it does not.
+    /// Parses by oci-client, with three corrections: it sees a host that it knows in place of one that it does not.
     fn oracle(text: &str) -> Option<Reference> {
         let mended = text.split_once('/').filter(|(first, _)| {
             let is_ours =
@@ -253,15 +254,15 @@ mod tests {
             path if host.is_docker_hub() && !path.contains('/') => format!("library/{path}"),
             path => path.to_owned(),
         };
-        // A tag that nobody wrote.
+        // oci-client adds the tag `latest` if the text has neither a tag nor a digest.
         let invented = known.digest().is_none() && known.tag() == Some("latest") && !text.ends_with(":latest");
         let tag = known.tag().filter(|_| !invented).map(str::parse).transpose().ok()?;
         let digest = known.digest().map(str::parse).transpose().ok()?;
         Some(Reference { repository: Repository { host, name: path.parse().ok()? }, tag, digest })
     }
 
-    /// A reference of good, doubtful and bad parts.
-    fn of_parts() -> impl Strategy<Value = String> {
+    /// Generates a reference of valid, doubtful and invalid parts.
+    fn reference_text() -> impl Strategy<Value = String> {
         let host = prop_oneof![
             select(vec![
                 "",
@@ -318,7 +319,7 @@ mod tests {
         })]
 
         #[test]
-        fn a_printed_reference_is_read_as_the_same_value(text in of_parts()) {
+        fn printed_reference_parses_to_the_same_value(text in reference_text()) {
             if let Ok(reference) = text.parse::<Reference>() {
                 let printed = reference.to_string();
                 prop_assert_eq!(printed.parse::<Reference>(), Ok(reference.clone()), "{}", printed);
@@ -328,11 +329,15 @@ mod tests {
         }
 
         #[test]
-        fn references_are_read_as_oci_client_reads_them(text in prop_oneof![
-            8 => of_parts(),
+        fn references_parse_as_oci_client_parses_them(text in prop_oneof![
+            8 => reference_text(),
             4 => "[aB0./:@_\\[\\]é-]{0,9}",
             1 => any::<String>(),
-            4 => (of_parts(), any::<prop::sample::Index>(), select(vec!['/', ':', '@', '.', '-', '_', 'A', '[', ' ', 'é'])).prop_map(
+            4 => (
+                reference_text(),
+                any::<prop::sample::Index>(),
+                select(vec!['/', ':', '@', '.', '-', '_', 'A', '[', ' ', 'é']),
+            ).prop_map(
                 |(text, at, other)| {
                     let mut characters: Vec<char> = text.chars().collect();
                     if !characters.is_empty() {

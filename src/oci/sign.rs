@@ -1,39 +1,40 @@
-//! Tags that stand for referrers: the specification's fallback tag and cosign's naming scheme.
+//! Tags that stand for referrers: the specification's fallback tag and the tags of cosign.
 
 use super::{Digest, Tag};
 
-/// The fallback tag under which a registry without the referrers API keeps the list of what refers to
+/// Returns the fallback tag under which a registry without the referrers API stores the list of referrers of
 /// `subject`: `sha256-<hex>` (distribution-spec, "Referrers Tag Schema").
 #[must_use]
 pub fn referrers_tag(subject: &Digest) -> Tag {
-    // The specification cuts the encoded part at 64 characters; a sha512 digest has 128.
+    // The specification truncates the encoded part at 64 characters; a sha512 digest has 128.
     let mut hex = subject.hex();
     hex.truncate(64);
     format!("{}-{hex}", subject.algorithm()).parse().expect("a digest makes a valid tag")
 }
 
-/// The tags under which cosign keeps signatures, attestations and SBOMs of `subject`.
+/// Returns the tags under which cosign stores signatures, attestations and SBOMs of `subject`.
 #[must_use]
 pub fn signature_tags(subject: &Digest) -> [Tag; 3] {
     let tag = referrers_tag(subject);
     ["sig", "att", "sbom"].map(|suffix| format!("{tag}.{suffix}").parse().expect("a digest makes a valid tag"))
 }
 
-/// Whether a tag has the form of the fallback tag of some subject: an algorithm, `-` and 64 lower-case hex digits. The form alone
-/// says nothing: some tools keep images under such tags.
+/// Returns true if a tag has the form of a fallback tag: an algorithm, `-` and 64 lower-case hex digits. The form alone
+/// proves nothing: some tools store images under such tags.
 #[must_use]
 pub fn has_form_of_referrers_tag(tag: &Tag) -> bool {
     let hex = Digest::ALGORITHMS.iter().find_map(|name| tag.as_str().strip_prefix(name)?.strip_prefix('-'));
     hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }
 
-/// Whether the tag is long enough to have a digest's encoded part in it, as those of both schemes have. Of a long list of tags few are.
+/// Returns true if the tag is long enough to contain the encoded part of a digest, as the tags of both schemes do. In a
+/// long list of tags only a few are.
 #[must_use]
 pub fn may_name_a_digest(tag: &Tag) -> bool {
     tag.as_str().len() > 64
 }
 
-/// A tag read as one of the two schemes.
+/// Tag parsed as one of the two schemes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignatureTag {
     /// The specification's fallback list of the referrers of this subject.
@@ -43,8 +44,8 @@ pub enum SignatureTag {
 }
 
 impl SignatureTag {
-    /// Reads `sha256-<64 hex>` and `sha256-<64 hex>.sig`, `.att`, `.sbom`, and the same of `blake3`; anything else is an ordinary
-    /// tag. A tag of a `sha512` subject has half of its digits, which make no digest.
+    /// Parses `sha256-<64 hex>` and `sha256-<64 hex>.sig`, `.att`, `.sbom`, and the same forms of `blake3`; any other
+    /// text is an ordinary tag. A tag of a `sha512` subject has half of the digits, which are not a digest.
     #[must_use]
     pub fn read(tag: &Tag) -> Option<Self> {
         let (algorithm, hex) = tag.as_str().split_once('-')?;
@@ -57,7 +58,7 @@ impl SignatureTag {
         }
     }
 
-    /// The digest that the tag is about.
+    /// Returns the digest of the subject.
     #[must_use]
     pub fn subject(&self) -> Digest {
         match self {
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tag_of_a_digest_of_any_algorithm_may_name_it() {
+    fn tag_of_any_digest_algorithm_may_name_digest() {
         for digest in [Digest::of(b"x"), format!("sha512:{}", "a".repeat(128)).parse().unwrap()] {
             let tags = signature_tags(&digest).into_iter().chain([referrers_tag(&digest)]);
             assert!(tags.into_iter().all(|tag| may_name_a_digest(&tag)));
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tags_of_a_subject_are_read_back_as_its_own() {
+    fn tags_of_a_subject_parse_back_to_it() {
         let subject = Digest::of(b"image");
         assert_eq!(SignatureTag::read(&referrers_tag(&subject)), Some(SignatureTag::Referrers(subject)));
         for tag in signature_tags(&subject) {
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn referrers_tags_of_all_algorithms_have_their_form() {
+    fn referrers_tags_of_all_algorithms_match_the_form() {
         for like in [Digest::of(b""), Digest::Sha512([7; 64]), Digest::Blake3([7; 32])] {
             let tag = referrers_tag(&like.same_algorithm_of(b"image"));
             assert!(has_form_of_referrers_tag(&tag), "{tag}");

@@ -1,24 +1,24 @@
-//! Tags of one target that two entries want to write from different sources: neither may.
+//! Tag conflicts: tags of one target that two entries would write from different sources. Neither entry may write them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::oci::Tag;
 
-/// What one entry is about to write at one target.
+/// Tags that one entry is about to write at one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The entry's name.
     pub entry: String,
-    /// The place that the content comes from, as an endpoint prints itself.
+    /// The endpoint that the content comes from, as it prints itself.
     pub source: String,
-    /// The place that it goes to.
+    /// The endpoint that the content goes to.
     pub target: String,
-    /// The tags that would be written there.
+    /// The tags that the entry would write there.
     pub tags: Vec<Tag>,
 }
 
-/// The tags, by target, that are claimed from more than one source, with the names of the entries that claim them,
-/// sorted. Two entries that write a tag from one and the same source are in accord.
+/// Returns the tags, by target, that entries claim from more than one source, with the sorted names of those entries.
+/// Two entries that write a tag from the same source do not conflict.
 #[must_use]
 pub fn contested(claims: &[Claim]) -> BTreeMap<(String, Tag), Vec<String>> {
     let mut by_tag: BTreeMap<(&str, &Tag), Claimants<'_>> = BTreeMap::new();
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_that_two_sources_claim_is_contested_by_both_entries() {
+    fn tag_claimed_from_two_sources_is_contested() {
         let claims = [
             claim("b", "s1", "t", &["v1", "v2"]),
             claim("a", "s2", "t", &["v2", "v3"]),

@@ -1,4 +1,4 @@
-//! The difference of two tag maps, and what the overwrite rule makes of it.
+//! Difference of two tag maps, and the action that the overwrite rule allows for each tag.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,26 +6,26 @@ use std::str::FromStr;
 
 use crate::oci::{Digest, Tag};
 
-/// What may happen to a tag that the target has with another digest.
+/// Rule for a tag that the target has with another digest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overwrite {
-    /// It moves to the source's digest.
+    /// The tag moves to the source's digest.
     #[default]
     Always,
-    /// It stays, and that is a refusal.
+    /// The tag stays, and the run reports that the rule refused the move.
     Never,
-    /// It moves, and what it pointed at stays reachable under a tag of its own.
+    /// The tag moves, and a tag of its own keeps its previous digest reachable.
     KeepPrevious,
 }
 
-/// A text that is not an [`Overwrite`].
+/// Error of parsing an [`Overwrite`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an overwrite rule: expected always, never or keep_previous")]
 pub struct OverwriteError(String);
 
 impl Overwrite {
-    /// All rules, as they are written.
+    /// Names of all rules, as in the configuration.
     pub const NAMES: [&'static str; 3] = ["always", "never", "keep_previous"];
 }
 
@@ -52,36 +52,36 @@ impl FromStr for Overwrite {
     }
 }
 
-/// What the plan does with one tag at one target.
+/// Planned action for one tag at one target.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
-    /// The target does not have the tag: the closure is copied and the tag written.
+    /// Copies the closure and writes the tag, which the target does not have.
     Copy,
-    /// The target has the tag with this digest: nothing to do.
+    /// Does nothing: the target has the tag with this digest.
     Keep,
-    /// The tag moves away from another digest.
+    /// Moves the tag away from another digest.
     Replace {
-        /// What the target has.
+        /// The digest that the target has.
         previous: Digest,
     },
-    /// The tag moves, and `under` is written for what it pointed at, before.
+    /// Writes the tag `under` for the target's digest first, then moves the tag.
     ReplaceKeeping {
-        /// What the target has.
+        /// The digest that the target has.
         previous: Digest,
-        /// The tag that keeps it.
+        /// The tag that keeps the previous digest.
         under: Tag,
     },
-    /// A rule forbids the move.
+    /// Does not move the tag: a rule forbids it.
     Refuse {
         /// The reason, for people.
         reason: String,
     },
 }
 
-/// What happens to `tag`, which stands for `source` at the source and for `target` at the target.
+/// Decides the action for `tag`, which has the digest `source` at the source and `target` at the target.
 ///
-/// `source` is the digest that the target is to have: with `platforms`, the derived index's.
+/// `source` is the digest that the target should have: with `platforms`, the digest of the derived index.
 #[must_use]
 pub fn decide(tag: &Tag, source: Digest, target: Option<Digest>, overwrite: Overwrite) -> Action {
     match (target, overwrite) {
@@ -99,7 +99,7 @@ pub fn decide(tag: &Tag, source: Digest, target: Option<Digest>, overwrite: Over
     }
 }
 
-/// [`decide`] for every tag of `source`. Tags that only the target has are not spoken about.
+/// Returns [`decide`] for every tag of `source`. Tags that only the target has are not part of the result.
 #[must_use]
 pub fn diff(
     source: &BTreeMap<Tag, Digest>,
@@ -110,7 +110,7 @@ pub fn diff(
     source.iter().map(|entry| (entry.0.clone(), action(entry))).collect()
 }
 
-/// `TAG.previous-<12 hex digits>`, with `TAG` cut so that the whole is within the 128 characters of a tag.
+/// Returns `TAG.previous-<12 hex digits>`, with `TAG` truncated to keep the whole within the 128 characters of a tag.
 fn previous_tag(tag: &Tag, previous: &Digest) -> Tag {
     let suffix = format!(".previous-{}", previous.short());
     let kept = tag.as_str().len().min(128 - suffix.len());
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_decides_about_a_tag_that_would_move() {
+    fn each_overwrite_rule_decides_about_moving_tag() {
         let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
         let moved = |overwrite| decide(&tag("v1"), new, Some(old), overwrite);
         assert_eq!(moved(Overwrite::Always), Action::Replace { previous: old });
@@ -143,14 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn the_tag_that_keeps_the_previous_digest_is_never_too_long() {
+    fn tag_for_previous_digest_is_never_too_long() {
         let previous = Digest::of(b"old");
         let long = previous_tag(&tag(&"a".repeat(128)), &previous);
         assert_eq!(long.as_str(), format!("{}.previous-{}", "a".repeat(106), previous.short()));
     }
 
     #[test]
-    fn rules_print_as_they_are_written() {
+    fn overwrite_rules_print_as_they_are_written() {
         for name in Overwrite::NAMES {
             assert_eq!(name.parse::<Overwrite>().unwrap().to_string(), name);
         }
@@ -192,7 +192,7 @@ mod tests {
         })]
 
         #[test]
-        fn applying_a_plan_makes_the_target_agree_and_a_second_plan_is_empty(
+        fn applied_plan_makes_target_agree_and_next_plan_empty(
             source in map(), before in map(), keeping in any::<bool>(),
         ) {
             let overwrite = if keeping { Overwrite::KeepPrevious } else { Overwrite::Always };
@@ -202,19 +202,20 @@ mod tests {
             prop_assert!(diff(&source, &after, overwrite).values().all(|action| *action == Action::Keep));
             prop_assert!(before.keys().all(|tag| source.contains_key(tag) || after[tag] == before[tag]));
             if keeping {
-                prop_assert!(before.values().all(|digest| after.values().any(|kept| kept == digest)), "nothing is lost");
+                let is_kept = |digest| after.values().any(|kept| kept == digest);
+                prop_assert!(before.values().all(is_kept), "nothing is lost");
             }
         }
 
         #[test]
-        fn an_unchanged_map_is_only_kept(map in map()) {
+        fn unchanged_map_yields_only_keep(map in map()) {
             for overwrite in [Overwrite::Always, Overwrite::Never, Overwrite::KeepPrevious] {
                 prop_assert!(diff(&map, &map, overwrite).values().all(|action| *action == Action::Keep));
             }
         }
 
         #[test]
-        fn under_never_no_tag_of_the_target_moves(source in map(), before in map()) {
+        fn target_tags_stay_under_overwrite_never(source in map(), before in map()) {
             let mut after = before.clone();
             apply(&diff(&source, &before, Overwrite::Never), &source, &mut after);
             prop_assert!(before.iter().all(|(tag, digest)| after.get(tag) == Some(digest)));

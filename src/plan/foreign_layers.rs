@@ -1,26 +1,27 @@
-//! The rule for foreign layers: those of a non-distributable type that can be had at addresses of their own.
+//! Rule for foreign layers: layers of a non-distributable type that have download addresses.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What happens to a foreign layer. One whose manifest gives no address is always copied: there is no other place to have it from.
+/// Handling of a foreign layer. A layer without an address in the manifest is always copied: there is no other place to
+/// fetch it from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ForeignLayers {
-    /// It stays where its addresses say.
+    /// The layer stays at its addresses and is not copied.
     #[default]
     Skip,
-    /// It is copied from the source like any other layer.
+    /// The layer is copied from the source like any other layer.
     Copy,
 }
 
-/// A text that is not a [`ForeignLayers`] rule.
+/// Error of parsing a [`ForeignLayers`] rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a rule for foreign layers: expected skip or copy")]
 pub struct ForeignLayersError(String);
 
 impl ForeignLayers {
-    /// All rules, as they are written.
+    /// Names of all rules, as in the configuration.
     pub const NAMES: [&'static str; 2] = ["skip", "copy"];
 }
 

@@ -1,5 +1,5 @@
-//! What would change: the choice of tags, the difference of two tag maps and the rules. Pure functions over
-//! values that others fetched: no I/O, no clock.
+//! Plan of a run: tag selection, difference of two tag maps, and rules. Pure functions over values that the caller
+//! fetched: no I/O, no clock.
 
 mod contested;
 mod diff;

@@ -1,4 +1,4 @@
-//! Patterns over tags: a glob, a regular expression or a pinned digest, as `include` and `exclude` take them.
+//! Tag patterns: a glob, a regular expression or a pinned digest, as in `include` and `exclude`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,14 +8,14 @@ use regex::Regex;
 
 use crate::oci::{Digest, DigestError, NameError, Tag};
 
-/// One pattern of `include` or `exclude`. It always speaks about the whole tag, never about a part of it.
+/// Pattern of `include` or `exclude`. It always matches the whole tag, never a part of it.
 ///
-/// - `re:` before a regular expression: `re:v\d+` takes `v1`, not `v1-evil`;
-/// - `@` before a digest pins content, whatever tag it has: `@sha256:…`; with a tag before the `@` the content gets
-///   that tag at the target, whatever the source's tag stands for: `2.4.1@sha256:…`;
-/// - anything else is a glob: `*`, `?`, `[a-c]`, `[!a-c]`, `{a,b}`. Without any of these it is one tag, literally.
+/// - `re:` before a regular expression: `re:v\d+` matches `v1`, not `v1-evil`;
+/// - `@` before a digest pins content, whatever tag it has: `@sha256:…`. With a tag before the `@`, the content gets
+///   that tag at the target, whatever digest the source's tag has: `2.4.1@sha256:…`;
+/// - any other text is a glob: `*`, `?`, `[a-c]`, `[!a-c]`, `{a,b}`. Without any of these it is one literal tag.
 ///
-/// Prints as it was written; two patterns are equal when they are written the same.
+/// Prints as it was written; two patterns are equal if their texts are equal.
 #[derive(Clone)]
 pub struct Pattern {
     text: String,
@@ -31,45 +31,45 @@ enum Kind {
     Pin(Tag, Digest),
 }
 
-/// Why a text is not a [`Pattern`].
+/// Error of parsing a [`Pattern`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// Nothing is written.
+    /// An empty text.
     #[error("an empty pattern matches no tag: write \"*\" for every tag")]
     Empty,
-    /// A glob with a character that no tag has.
+    /// A glob with a character that no tag can contain.
     #[error("{pattern:?} can match no tag: {character:?} is not in the grammar of tags{}", hint(*.character))]
     Character {
         /// The pattern as written.
         pattern: String,
-        /// The first character that cannot be.
+        /// The first such character.
         character: char,
     },
-    /// The glob is malformed.
+    /// A malformed glob.
     #[error("{pattern:?} is not a glob: {reason}")]
     Glob {
         /// The pattern as written.
         pattern: String,
-        /// What is wrong with it.
+        /// The mistake.
         reason: String,
     },
-    /// The regular expression is malformed.
+    /// A malformed regular expression.
     #[error("{pattern:?} is not a regular expression: {reason}")]
     Regex {
         /// The pattern as written.
         pattern: String,
-        /// What is wrong with it.
+        /// The mistake.
         reason: String,
     },
-    /// The text behind `@` is no digest.
+    /// An invalid digest after `@`.
     #[error("{pattern:?} pins no digest: {source}")]
     Digest {
         /// The pattern as written.
         pattern: String,
-        /// What is wrong with it.
+        /// The error of the digest.
         source: DigestError,
     },
-    /// A literal that is no tag.
+    /// A literal that is not a tag.
     #[error(transparent)]
     Tag(#[from] NameError),
 }
@@ -78,13 +78,13 @@ fn hint(character: char) -> &'static str {
     match character {
         '^' | '$' | '(' | ')' | '|' | '+' | '\\' => "; for a regular expression write `re:` before it",
         ':' | '@' => "; for a digest write \"@sha256:…\"",
-        '/' => "; a pattern is about the tag alone, without the repository",
+        '/' => "; a pattern matches only the tag, not the repository",
         _ => "",
     }
 }
 
 impl Pattern {
-    /// Whether the tag as a whole is of this pattern. A pinned digest matches no tag, not even its own: it chooses
+    /// Returns true if the pattern matches the whole tag. A pinned digest matches no tag, not even its own: it selects
     /// content.
     #[must_use]
     pub fn matches(&self, tag: &Tag) -> bool {
@@ -96,7 +96,7 @@ impl Pattern {
         }
     }
 
-    /// The one tag that this pattern can match, where it is a tag written out.
+    /// Returns the only tag that this pattern can match, if it is a literal tag.
     #[must_use]
     pub fn literal(&self) -> Option<&Tag> {
         match &self.kind {
@@ -105,7 +105,7 @@ impl Pattern {
         }
     }
 
-    /// The digest that this pattern pins, with or without a tag.
+    /// Returns the digest that this pattern pins, with or without a tag.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         match self.kind {
@@ -114,7 +114,7 @@ impl Pattern {
         }
     }
 
-    /// The tag that a pinned digest gets, and that digest. `None` for a digest without a tag.
+    /// Returns the tag that a pinned digest gets, and that digest. `None` for a digest without a tag.
     #[must_use]
     pub fn pin(&self) -> Option<(&Tag, Digest)> {
         match &self.kind {
@@ -123,7 +123,7 @@ impl Pattern {
         }
     }
 
-    /// `false` where no tag can be of both patterns.
+    /// Returns false if no tag can match both patterns.
     #[must_use]
     pub fn may_meet(&self, other: &Self) -> bool {
         let tag = |pattern: &Self| pattern.literal().or(pattern.pin().map(|(tag, _)| tag)).cloned();
@@ -133,14 +133,14 @@ impl Pattern {
             (None, Some(tag)) => self.matches(&tag),
             (None, None) if self.digest().is_some() || other.digest().is_some() => false,
             (None, None) => {
-                let (one, other) = (self.fixed_start(), other.fixed_start());
+                let (one, other) = (self.literal_prefix(), other.literal_prefix());
                 one.starts_with(other) || other.starts_with(one)
             }
         }
     }
 
-    /// The text with which every tag of this pattern begins.
-    fn fixed_start(&self) -> &str {
+    /// Returns the text with which every tag of this pattern begins.
+    fn literal_prefix(&self) -> &str {
         let special = |c: char| matches!(c, '*' | '?' | '[' | '{');
         match &self.kind {
             Kind::Glob(_) => self.text.split(special).next().unwrap_or_default(),
@@ -171,14 +171,15 @@ impl FromStr for Pattern {
     }
 }
 
-/// The expression alone must be well formed before it goes into a group: `v1)|(?:.*` would else break out of it.
+/// Compiles an anchored expression. The expression alone must be well formed first: `v1)|(?:.*` would otherwise escape
+/// from the group.
 fn anchored(pattern: &str, expression: &str) -> Result<Regex, PatternError> {
     let refused = |error: regex::Error| PatternError::Regex { pattern: pattern.to_owned(), reason: reason(&error) };
     Regex::new(expression).map_err(refused)?;
     Regex::new(&format!("^(?:{expression})$")).map_err(refused)
 }
 
-/// The last line of the crate's drawing, which is the reason.
+/// Returns the last line of the crate's multi-line error, which is the reason.
 fn reason(error: &regex::Error) -> String {
     let whole = error.to_string();
     let last = whole.lines().last().unwrap_or_default();
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_glob_is_about_the_whole_tag() {
+    fn glob_matches_only_the_whole_tag() {
         assert!(matches("3.12-slim*", "3.12-slim-bookworm"));
         assert!(!matches("slim", "3.12-slim"));
         assert!(!matches("3.1?", "3.123"));
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_regular_expression_is_anchored_as_a_whole() {
+    fn regular_expression_is_anchored_as_a_whole() {
         assert!(matches("re:v1|v2", "v1") && matches("re:v1|v2", "v2"));
         assert!(!matches("re:v1|v2", "v1-evil") && !matches("re:v1|v2", "evil-v2"));
         assert!(matches("re:v1|v1-good", "v1-good"), "the longer branch counts too");
@@ -256,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_without_wildcards_is_one_tag() {
+    fn pattern_without_wildcards_is_one_literal_tag() {
         assert_eq!("v1.2".parse::<Pattern>().unwrap().literal().map(Tag::as_str), Some("v1.2"));
         assert_eq!("v1.*".parse::<Pattern>().unwrap().literal(), None);
         assert_eq!("re:v1".parse::<Pattern>().unwrap().literal(), None);
     }
 
     #[test]
-    fn a_pinned_digest_prints_as_written_and_matches_no_tag() {
+    fn pinned_digest_prints_as_written_and_matches_no_tag() {
         let digest = Digest::of(b"x");
         let pattern: Pattern = format!("@{digest}").parse().unwrap();
         assert_eq!((pattern.digest(), pattern.to_string()), (Some(digest), format!("@{digest}")));
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_names_its_tag_and_its_content() {
+    fn pin_names_its_tag_and_digest() {
         let digest = Digest::of(b"x");
         let pattern: Pattern = format!("2.4.1@{digest}").parse().unwrap();
         let tag: Tag = "2.4.1".parse().unwrap();
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_meet_unless_no_tag_can_be_of_both() {
+    fn patterns_meet_unless_no_tag_matches_both() {
         let meet = |one: &str, other: &str| {
             let (one, other): (Pattern, Pattern) = (one.parse().unwrap(), other.parse().unwrap());
             assert_eq!(one.may_meet(&other), other.may_meet(&one));
@@ -297,12 +298,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_cannot_match_is_refused_with_the_way_out() {
+    fn unmatchable_pattern_error_states_the_remedy() {
         let message = |text: &str| text.parse::<Pattern>().unwrap_err().to_string();
         assert_eq!(message(""), r#"an empty pattern matches no tag: write "*" for every tag"#);
         assert_eq!(
             message("^v1"),
-            r#""^v1" can match no tag: '^' is not in the grammar of tags; for a regular expression write `re:` before it"#
+            "\"^v1\" can match no tag: '^' is not in the grammar of tags; \
+             for a regular expression write `re:` before it"
         );
         assert_eq!(
             message("sha256:00"),
@@ -310,7 +312,8 @@ mod tests {
         );
         assert_eq!(
             message("library/*"),
-            r#""library/*" can match no tag: '/' is not in the grammar of tags; a pattern is about the tag alone, without the repository"#
+            "\"library/*\" can match no tag: '/' is not in the grammar of tags; \
+             a pattern matches only the tag, not the repository"
         );
         assert_eq!(message("v 1"), r#""v 1" can match no tag: ' ' is not in the grammar of tags"#);
         assert_eq!(

@@ -1,25 +1,25 @@
-//! Reserved forms of tags: names that may stand for something that belongs to other tags. The form is a hint alone; the content
-//! decides what such a tag is.
+//! Reserved forms of tags: names that may denote content that belongs to other tags. The form is only a hint; the
+//! content decides what such a tag is.
 
 use super::Selection;
 use crate::oci::{Digest, SignatureTag, Tag, has_form_of_referrers_tag};
 
-/// The reserved form of a tag's name.
+/// Reserved form of a tag's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReservedForm {
-    /// `sha256-<64 hex>`: the list of referrers of a subject, or anything else.
+    /// `sha256-<64 hex>`: the list of referrers of a subject, or any other content.
     ReferrersList,
-    /// `sha256-<64 hex>.sig`, `.att`, `.sbom`: what cosign keeps about a subject.
+    /// `sha256-<64 hex>.sig`, `.att`, `.sbom`: cosign's artifacts about a subject.
     Signature,
-    /// `TAG.previous-<12 hex>`: what `overwrite: keep_previous` keeps, if these are the first digits of its digest.
+    /// `TAG.previous-<12 hex>`: a digest kept by `overwrite: keep_previous`, if these are its first digits.
     Previous {
-        /// The digits.
+        /// The hexadecimal digits.
         digits: String,
     },
 }
 
 impl ReservedForm {
-    /// Reads the form; `None` for an ordinary tag.
+    /// Returns the reserved form of a tag; `None` for an ordinary tag.
     #[must_use]
     pub fn read(tag: &Tag) -> Option<Self> {
         if has_form_of_referrers_tag(tag) {
@@ -34,7 +34,8 @@ impl ReservedForm {
         (!kept.is_empty() && is_short_digest).then(|| Self::Previous { digits: digits.to_owned() })
     }
 
-    /// Whether an include speaks of tags of this form: it is such a tag, or has what makes the form in its text.
+    /// Returns true if an include names tags of this form: it matches the tag, and its text contains the mark of the
+    /// form.
     #[must_use]
     pub fn is_named_by(&self, selection: &Selection, tag: &Tag) -> bool {
         let marks: &[&str] = match self {
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_forms_are_read_and_their_neighbours_are_ordinary() {
+    fn reserved_forms_are_recognised_and_similar_tags_ordinary() {
         let subject = Digest::of(b"image");
         assert_eq!(ReservedForm::read(&referrers_tag(&subject)), Some(ReservedForm::ReferrersList));
         assert_eq!(ReservedForm::read(&signature_tags(&subject)[1]), Some(ReservedForm::Signature));
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn an_include_names_a_form_by_its_text_alone() {
+    fn include_names_a_form_only_by_its_text() {
         let list = referrers_tag(&Digest::of(b"image"));
         let named = |include: &str, tag: &Tag| {
             let selection = Selection { include: vec![include.parse().unwrap()], ..Selection::default() };

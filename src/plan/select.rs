@@ -1,4 +1,4 @@
-//! Which tags of a repository an entry is about, and why.
+//! Tag selection: the tags of a repository that an entry copies, each with the reason.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -10,87 +10,95 @@ use super::version::version_of;
 use super::{Pattern, VersionRange};
 use crate::oci::{Digest, SignatureTag, Tag};
 
-/// The choice of tags. The default chooses every tag.
+/// Selection of tags. The default selects every tag.
 ///
-/// A tag is chosen when an `include` matches it (or there is none), no `exclude` does, its version is in `semver`, and
-/// it is among the `newest` of what is left. A pinned tag (`2.4.1@sha256:…`) is chosen with its digest, whatever the
-/// source's tag stands for, unless an `exclude` matches it; `semver` and `newest` do not count it.
+/// A tag is selected if all of these hold:
+/// - an `include` matches it, or there is no `include`;
+/// - no `exclude` matches it;
+/// - its version is in `semver`;
+/// - it is among the `newest` of the remaining tags.
 ///
-/// Two kinds of tags may stand for other content: `sha256-<hex>`, under which registries without the referrers API keep the
-/// list of referrers of a subject, and cosign's tags (`sha256-<hex>.sig`). They are chosen like any other, and the content of
-/// the first tells later whether it is such a list. With `semver` or `newest`, which say nothing about them, they are out and
-/// follow their subject; they never count for `at_least`.
+/// A pinned tag (`2.4.1@sha256:…`) is selected with its digest, whatever digest the source's tag has, unless an
+/// `exclude` matches it; `semver` and `newest` do not count it.
+///
+/// Two kinds of tags may denote other content:
+/// - `sha256-<hex>`, under which registries without the referrers API store the list of referrers of a subject;
+/// - cosign's tags (`sha256-<hex>.sig`).
+///
+/// Both are selected like any other tag; the content of the first kind shows later if it is such a list. `semver` and
+/// `newest` do not apply to them: with either key both kinds are not selected and follow their subject. They never
+/// count for `at_least`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Selection {
-    /// Patterns of which one must match; empty means every tag.
+    /// Patterns of which one must match; empty selects every tag.
     pub include: Vec<Pattern>,
     /// Patterns of which none may match.
     pub exclude: Vec<Pattern>,
-    /// The range in which a tag's version must be; a tag without a version is out.
+    /// The range that must contain a tag's version; a tag without a version is not selected.
     pub semver: Option<VersionRange>,
-    /// How many of the newest tags stay: by version, then, for tags without one, by name, both downwards.
+    /// The number of newest tags to select: ordered by version, then, for tags without one, by name, both descending.
     pub newest: Option<usize>,
-    /// Fewer tags and pinned digests than this are a [`Shortfall`].
+    /// The minimum number of tags and pinned digests; fewer are a [`Shortfall`].
     pub at_least: Option<usize>,
 }
 
-/// What a [`Selection`] chose of some tags.
+/// Result of a [`Selection`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selected {
-    /// The chosen tags, the newest first, as `newest` orders them.
+    /// The selected tags, the newest first, in the order of `newest`.
     pub tags: Vec<Tag>,
-    /// The digests that are pinned without a tag.
+    /// The digests pinned without a tag.
     pub digests: Vec<Digest>,
-    /// The tags that are pinned, each with the digest that it is to have. None of them is among `tags`.
+    /// The pinned tags, each with its digest. None of them is in `tags`.
     pub pins: BTreeMap<Tag, Digest>,
-    /// The number of tags and pinned digests that were chosen, signatures left out.
+    /// The number of selected tags and pinned digests, without signatures.
     pub found: usize,
-    /// One verdict for each tag that was given.
+    /// The verdicts, one for each given tag.
     pub verdicts: Vec<Verdict>,
-    /// Set where fewer were found than `at_least` wants.
+    /// The shortfall, if fewer were found than `at_least` requires.
     pub shortfall: Option<Shortfall>,
 }
 
-/// Why a tag is in or out.
+/// Decision about a tag, with its reason.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Verdict {
     /// The tag.
     pub tag: Tag,
-    /// Whether it is in.
+    /// True if the tag is selected.
     pub chosen: bool,
-    /// The reason, as a person reads it behind "in:" or "out:".
+    /// The reason, as printed after "in:" or "out:".
     pub why: Cow<'static, str>,
 }
 
-/// Fewer were found than `at_least` wants.
+/// Error of a selection with fewer tags than `at_least` requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the selection found {found}, but `at_least` wants {wanted}")]
 pub struct Shortfall {
-    /// The number of tags and pinned digests that were chosen, signatures left out.
+    /// The number of selected tags and pinned digests, without signatures.
     pub found: usize,
-    /// How many there must be.
+    /// The required number.
     pub wanted: usize,
 }
 
-/// A reason. Those of most tags are fixed texts: a list may have a million tags.
+/// Reason of a verdict. The reasons of most tags are static texts: a list may have a million tags.
 type Reason = Cow<'static, str>;
 
 impl Selected {
-    /// The selection itself, or the error that it is too small.
+    /// Returns the selection if it is large enough.
     ///
     /// # Errors
-    /// [`Shortfall`] where fewer were found than `at_least` wants.
+    /// [`Shortfall`] if fewer were found than `at_least` requires.
     pub fn enough(self) -> Result<Self, Shortfall> {
         self.shortfall.map_or(Ok(self), Err)
     }
 }
 
 impl Selection {
-    /// Chooses among `tags`. A tag that is given twice is looked at once.
+    /// Selects from `tags`. A duplicate tag is considered once.
     #[must_use]
     pub fn select(&self, tags: Vec<Tag>) -> Selected {
         let pins = self.pins();
-        // A list in order needs no second one to find what is given twice.
+        // A sorted list needs no second pass to find duplicates.
         let is_unique = tags.is_sorted_by(|tag, next| tag < next);
         let mut seen = HashSet::new();
         let mut judged: Vec<(Tag, Result<Reason, Reason>)> = tags
@@ -121,8 +129,8 @@ impl Selection {
         }
     }
 
-    /// The tags that the includes name, when they name tags and digests only and nothing else depends on what there
-    /// is: then nothing has to be listed. An exclude may still take some of them away.
+    /// Returns the tags that the includes name, if they name only tags and digests and no other key depends on the
+    /// existing tags: then no listing is needed. An exclude may still remove some of them.
     #[must_use]
     pub fn literals(&self) -> Option<Vec<&Tag>> {
         if self.include.is_empty() || self.semver.is_some() || self.newest.is_some() {
@@ -132,7 +140,7 @@ impl Selection {
         named.then(|| self.include.iter().filter_map(Pattern::literal).collect())
     }
 
-    /// The tags that are pinned and not excluded, each with its digest.
+    /// Returns the pinned tags that no exclude matches, each with its digest.
     #[must_use]
     pub fn pins(&self) -> BTreeMap<Tag, Digest> {
         let pins = self.include.iter().filter_map(Pattern::pin);
@@ -140,20 +148,20 @@ impl Selection {
         wanted.map(|(tag, digest)| (tag.clone(), digest)).collect()
     }
 
-    /// `true` for a tag that is chosen as far as its name tells: by all but `newest`, which depends on the other tags.
-    /// A pinned tag is not.
+    /// Returns true if a tag is selected by everything that depends on its name: all keys except `newest`, which
+    /// depends on the other tags. False for a pinned tag.
     #[must_use]
     pub fn takes(&self, tag: &Tag) -> bool {
         !self.include.iter().filter_map(Pattern::pin).any(|(pinned, _)| pinned == tag) && self.judge(tag).is_ok()
     }
 
-    /// Whether every tag is chosen, whatever its name.
+    /// Returns true if every tag is selected, whatever its name.
     #[must_use]
     pub fn takes_every_tag(&self) -> bool {
         self.include.is_empty() && self.exclude.is_empty() && self.semver.is_none() && self.newest.is_none()
     }
 
-    /// The digests that are pinned without a tag, each once.
+    /// Returns the digests that are pinned without a tag, without duplicates.
     fn pinned(&self) -> Vec<Digest> {
         let unwanted: BTreeSet<Digest> = self.exclude.iter().filter_map(Pattern::digest).collect();
         let mut seen = unwanted;
@@ -161,12 +169,13 @@ impl Selection {
         untagged.filter_map(Pattern::digest).filter(|digest| seen.insert(*digest)).collect()
     }
 
-    /// All but `newest`, which depends on the other tags: the reason why a tag is in, or why it is out.
+    /// Applies all keys except `newest`, which depends on the other tags. Returns the reason for selecting a tag as
+    /// `Ok`, and the reason against it as `Err`.
     fn judge(&self, tag: &Tag) -> Result<Reason, Reason> {
         match SignatureTag::read(tag) {
             Some(SignatureTag::Referrers(subject)) if self.semver.is_some() || self.newest.is_some() => {
                 return Err(format!(
-                    "named as the referrers list of {subject}, about which `semver` and `newest` say nothing"
+                    "named as the referrers list of {subject}, to which `semver` and `newest` do not apply"
                 )
                 .into());
             }
@@ -205,7 +214,8 @@ fn within(range: &VersionRange, tag: &Tag) -> Result<String, Reason> {
     }
 }
 
-/// Versions before names, each from the greatest down; tags of one version by name upwards, the plain one first.
+/// Returns the sort key, newest first: versions before names, each descending; tags of one version by name ascending,
+/// the plain one first.
 fn age(tag: &Tag) -> (Reverse<Option<Version>>, Option<Tag>, Reverse<Option<Tag>>) {
     match version_of(tag) {
         Some(version) => (Reverse(Some(version)), Some(tag.clone()), Reverse(None)),
@@ -252,18 +262,18 @@ mod tests {
     }
 
     fn why(selection: &Selection, given: &[&str]) -> Vec<String> {
-        let told = |verdict: &Verdict| format!("{} {}: {}", verdict.tag, verdict.chosen, verdict.why);
-        selection.select(tags(given)).verdicts.iter().map(told).collect()
+        let describe = |verdict: &Verdict| format!("{} {}: {}", verdict.tag, verdict.chosen, verdict.why);
+        selection.select(tags(given)).verdicts.iter().map(describe).collect()
     }
 
     #[test]
-    fn the_default_chooses_every_tag_once() {
+    fn default_selection_selects_every_tag_once() {
         assert_eq!(chosen(&Selection::default(), &["b", "a", "b"]), ["b", "a"]);
         assert_eq!(why(&Selection::default(), &["a"]), ["a true: every tag is included"]);
     }
 
     #[test]
-    fn every_tag_is_told_why_it_is_in_or_out() {
+    fn every_verdict_states_its_reason() {
         let selection = Selection {
             include: patterns(&["3.*", "latest"]),
             exclude: patterns(&["*-rc*"]),
@@ -286,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_are_counted_and_told_first_by_version_and_then_by_name() {
+    fn newest_tags_are_ordered_by_version_then_name() {
         let newest = |newest| Selection { newest: Some(newest), ..Selection::default() };
         let given = ["nightly", "v1.9", "edge", "v1.10", "v1.10-slim", "v1.10-rc1"];
         assert_eq!(chosen(&newest(1), &given), ["v1.10"]);
@@ -296,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_named_as_a_referrers_list_is_chosen_but_for_semver_and_newest() {
+    fn referrers_list_tag_is_selected_without_semver_and_newest() {
         let subject = Digest::of(b"image");
         let tag = referrers_tag(&subject);
         let selection = Selection { include: patterns(&["*"]), ..Selection::default() };
@@ -307,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn cosigns_tags_are_ordinary_but_never_count() {
+    fn cosign_tags_are_selected_but_never_counted() {
         let [signature, ..] = signature_tags(&Digest::of(b"image"));
         let given = [signature.as_str(), "v1"];
         assert_eq!(chosen(&Selection::default(), &given), ["v1", signature.as_str()]);
@@ -323,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn too_few_is_an_error_that_names_both_numbers() {
+    fn shortfall_error_names_both_numbers() {
         let selection = Selection { include: patterns(&["v*"]), at_least: Some(2), ..Selection::default() };
         let error = selection.select(tags(&["v1", "x"])).enough().unwrap_err();
         assert_eq!(error.to_string(), "the selection found 1, but `at_least` wants 2");
@@ -331,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pinned_digest_is_chosen_without_any_tag() {
+    fn pinned_digest_is_selected_without_any_tag() {
         let digest = Digest::of(b"x");
         let pin = format!("@{digest}");
         let selection = Selection { include: patterns(&[&pin, &pin]), at_least: Some(1), ..Selection::default() };
@@ -340,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pinned_tag_is_chosen_with_its_digest_alone() {
+    fn pinned_tag_is_selected_only_with_its_digest() {
         let digest = Digest::of(b"x");
         let pin = format!("v1@{digest}");
         let mut selection =
@@ -353,7 +363,7 @@ mod tests {
         selection.exclude = patterns(&["v1"]);
         assert_eq!(selection.select(tags(&["v1"])).pins, BTreeMap::new());
         let pins_alone = Selection { include: patterns(&[&pin]), ..Selection::default() };
-        assert_eq!(pins_alone.literals(), Some(vec![]), "nothing has to be listed");
+        assert_eq!(pins_alone.literals(), Some(vec![]), "no listing is needed");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Versions as tags carry them, and ranges over them. Tags are no semantic versions, so the rule is written here.
+//! Versions in tags, and ranges over them. Tags are not semantic versions, so this module defines the rule.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,27 +7,27 @@ use semver::{Prerelease, Version, VersionReq};
 
 use crate::oci::Tag;
 
-/// A range of versions, as `semver` takes it: `>=3.12, <4`, `^1.2`, `~1.2.3`, `=1.2.3`, `1.*`. Several
-/// comparators are joined by commas and must all hold; a bare `1.2` means `^1.2`.
+/// Range of versions, as in the key `semver`: `>=3.12, <4`, `^1.2`, `~1.2.3`, `=1.2.3`, `1.*`. Commas join several
+/// comparators, which must all hold; a bare `1.2` means `^1.2`.
 ///
-/// How a tag is read as a version:
+/// Rules for parsing a tag as a version:
 ///
 /// - after an optional `v` or `V` come one to three numbers between dots; missing ones count as 0, so `3.12` is
-///   3.12.0. Leading zeros are fine (`2024.01`). Four numbers or none at all are no version;
-/// - a suffix behind `-` is a **pre-release** when its first word is `alpha`, `beta`, `rc`, `pre`, `preview`,
-///   `prerelease`, `dev`, `snapshot`, `nightly` or `canary`, or `a`, `b` or `m` with a number (`-rc1`, `-beta.2`,
-///   `-M3`), in any case of letters. Behind two or three numbers the `-` may be missing (`3.14.0rc2`);
-/// - any other suffix is a **variant** (`3.12-slim`, `1.2.3-4`) and compares as its release; so does a build behind
-///   `_` (`1.2.3_build5`) and what follows a pre-release (`3.14-rc1-slim`);
-/// - a pre-release is outside of every range that does not itself name a pre-release of that same version:
-///   `>=1.2.0-rc.1` holds for 1.2.0-rc.2, not for 1.3.0-rc.1.
+///   3.12.0. Leading zeros are allowed (`2024.01`). Four numbers or none at all are no version;
+/// - a suffix after `-` is a **pre-release** if its first word is `alpha`, `beta`, `rc`, `pre`, `preview`,
+///   `prerelease`, `dev`, `snapshot`, `nightly`, `canary` or `milestone`, or `a`, `b` or `m` with a number (`-rc1`,
+///   `-beta.2`, `-M3`), in any case of letters. After two or three numbers the `-` may be missing (`3.14.0rc2`);
+/// - any other suffix is a **variant** (`3.12-slim`, `1.2.3-4`) and compares as its release; so does a build after
+///   `_` (`1.2.3_build5`) and the text after a pre-release (`3.14-rc1-slim`);
+/// - a pre-release is outside every range that does not itself name a pre-release of that same version:
+///   `>=1.2.0-rc.1` contains 1.2.0-rc.2, not 1.3.0-rc.1.
 #[derive(Debug, Clone)]
 pub struct VersionRange {
     text: String,
     requirement: VersionReq,
 }
 
-/// Why a text is not a [`VersionRange`].
+/// Error of parsing a [`VersionRange`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a range of versions: {reason}")]
 pub struct VersionRangeError {
@@ -36,7 +36,7 @@ pub struct VersionRangeError {
 }
 
 impl VersionRange {
-    /// Whether the tag has a version within this range.
+    /// Returns true if the tag has a version within this range.
     #[must_use]
     pub fn contains(&self, tag: &Tag) -> bool {
         version_of(tag).is_some_and(|version| self.holds(&version))
@@ -80,7 +80,7 @@ impl PartialEq for VersionRange {
 
 impl Eq for VersionRange {}
 
-/// The version of a tag by the rule at [`VersionRange`]; a variant is dropped.
+/// Returns the version of a tag by the rules at [`VersionRange`], without its variant.
 pub(super) fn version_of(tag: &Tag) -> Option<Version> {
     let text = tag.as_str().strip_prefix(['v', 'V']).unwrap_or(tag.as_str());
     let text = text.split('_').next().unwrap_or_default();
@@ -91,14 +91,14 @@ pub(super) fn version_of(tag: &Tag) -> Option<Version> {
         Some(suffix) if is_prerelease(suffix) => prerelease(prerelease_part(suffix)),
         Some(_) => Prerelease::EMPTY,
         None if suffix.is_empty() => Prerelease::EMPTY,
-        // Glued to the numbers. A lone number with letters behind it is rather a commit's hash.
+        // A pre-release directly after the numbers. A single number followed by letters is more likely a commit's hash.
         None if numbers.len() > 1 && is_prerelease(suffix) => prerelease(prerelease_part(suffix)),
         None => return None,
     };
     Some(version)
 }
 
-/// One to three numbers between dots, and what comes behind the last.
+/// Splits a text into one to three numbers between dots and the rest after the last number.
 fn split_numbers(text: &str) -> Option<(Vec<u64>, &str)> {
     let mut numbers = Vec::new();
     let mut rest = text;
@@ -128,7 +128,7 @@ fn is_prerelease(suffix: &str) -> bool {
     }
 }
 
-/// Up to the variant: `rc1-slim` is `rc1`, but `rc-1` is whole.
+/// Returns the part before the variant: `rc1` of `rc1-slim`, but all of `rc-1`.
 fn prerelease_part(suffix: &str) -> &str {
     let mut end = suffix.find('-').unwrap_or(suffix.len());
     let behind = suffix[end..].trim_start_matches('-');
@@ -143,7 +143,7 @@ fn is_letter(byte: u8) -> bool {
     byte.is_ascii_alphabetic()
 }
 
-/// Puts a dot between letters and digits, so that `rc10` comes after `rc9`, as `rc.10` does after `rc.9`.
+/// Puts a dot between letters and digits, so that `rc10` sorts after `rc9`, as `rc.10` after `rc.9`.
 fn prerelease(text: &str) -> Prerelease {
     let mut parts: Vec<String> = Vec::new();
     for identifier in text.split(['.', '-']).filter(|identifier| !identifier.is_empty()) {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_read_as_versions() {
+    fn tags_parse_as_versions() {
         for (tag, version) in [
             ("v1.2.3", "1.2.3"),
             ("V1.2", "1.2.0"),
@@ -207,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn a_variant_is_in_a_range_as_its_release() {
+    fn variant_is_in_range_as_its_release() {
         assert!(holds(">=3.12, <4", "3.12-slim") && holds(">=3.12, <4", "v3.13.1"));
         assert!(!holds(">=3.12, <4", "4.0-slim") && !holds(">=3.12, <4", "3.11.9") && !holds(">=3.12, <4", "latest"));
         assert!(holds("1.2", "1.9") && !holds("=1.2.3", "1.2.4") && holds("1.*", "1.7.7"));
     }
 
     #[test]
-    fn a_prerelease_is_out_unless_the_range_names_one_of_its_version() {
+    fn prerelease_is_outside_range_not_naming_its_version() {
         assert!(!holds(">=1.0", "1.2.0-rc1") && !holds("*", "1.2.0-rc1") && !holds(">=3.12", "3.14.0rc2"));
         assert!(holds(">=1.2.0-rc9", "1.2.0-rc10") && holds(">=1.2.0-rc.9", "1.2.0-rc10"));
         assert!(!holds(">=1.2.0-rc.9", "1.2.0-rc8") && !holds(">=1.2.0-rc.9", "1.3.0-rc10"));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_range_is_refused_with_the_reason() {
+    fn malformed_range_error_states_the_reason() {
         let message = |text: &str| text.parse::<VersionRange>().unwrap_err().to_string();
         assert_eq!(message(""), r#""" is not a range of versions: it is empty; write "*" for every version"#);
         assert_eq!(message("1 || 2"), r#""1 || 2" is not a range of versions: `||` is not supported; write one range"#);

@@ -1,5 +1,6 @@
-//! What a registry answered, and what its refusals mean. The text of a refusal comes from outside: it is cut and
-//! cleaned of control characters before anyone sees it, and of secrets by [`super::scrub`].
+//! HTTP responses of a registry, and the errors that its error responses stand for. The text of an error response comes
+//! from outside: this module cuts it and removes control characters before anyone sees it, and [`super::scrub`] removes
+//! secrets. Nothing is sent from here.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -17,64 +18,65 @@ use super::{Kind, Party, challenge, retry};
 use crate::oci::Digest;
 use crate::store::{ErrorKind, Step, StoreError};
 
-/// The most bytes of a refusal that are read.
+/// Maximum number of bytes that the client reads of an error response.
 pub(crate) const MAX_REFUSAL: usize = 64 * 1024;
 
-/// What is being done, for the error that may come of it.
+/// Operation in progress, for the errors that it may cause.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) place: Arc<str>,
     pub(crate) step: Step,
     pub(crate) subject: String,
-    /// On whose behalf.
+    /// Party on whose behalf the operation runs.
     pub(crate) party: Party,
-    /// Of what registry, for the way out.
+    /// Kind of the registry, which selects the remedy that an error names.
     pub(crate) kind: Kind,
-    /// What is left of its repetitions.
+    /// Retry budget that is left for the item.
     pub(crate) budget: Budget,
 }
 
 impl Context {
-    /// An operation with `subject`, a tag, a digest or nothing, at `place`, on behalf of nobody in particular.
+    /// Creates the context of an operation with `subject` (a tag, a digest or nothing) at `place`, on behalf of the
+    /// default party.
     pub(crate) fn new(place: Arc<str>, step: Step, subject: String, kind: Kind, budgets: &Arc<Budgets>) -> Self {
-        let budget = Budget::of(budgets, &place, step, &subject);
+        let budget = Budget::new(budgets, &place, step, &subject);
         Self { place, step, subject, party: Party::default(), kind, budget }
     }
 
-    /// The error that comes of it, given up where its retry budget is spent.
+    /// Creates the error of this operation. The error is final if the retry budget of the item is spent.
     pub(crate) fn error(&self, kind: ErrorKind, detail: impl std::fmt::Display) -> StoreError {
         let error = StoreError::new(&self.place, self.step, &self.subject, kind, detail);
-        if error.is_transient() && self.budget.is_spent() { error.giving_up() } else { error }
+        if error.is_transient() && self.budget.is_spent() { error.mark_given_up() } else { error }
     }
 
-    /// The same operation, at another step.
-    pub(crate) fn at(&self, step: Step) -> Self {
-        Self { step, budget: self.budget.at(step), ..self.clone() }
+    /// Returns the context of the same operation at another step.
+    pub(crate) fn at_step(&self, step: Step) -> Self {
+        Self { step, budget: self.budget.at_step(step), ..self.clone() }
     }
 }
 
-/// An answer: its body whole, or flowing for a blob.
+/// HTTP response. Its body is complete in memory, or a stream for a blob.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    /// The address that answered, behind all redirects.
+    /// URL that answered, after all redirects.
     pub(crate) url: Url,
-    /// Whether that is another origin than the request's own: a store or a CDN that the registry pointed at.
+    /// True if that URL has another origin than the request: a store or a CDN that the registry redirected to.
     pub(crate) elsewhere: bool,
     pub(crate) body: Body,
 }
 
-/// The body of an answer.
+/// Body of a response.
 #[derive(Debug)]
 pub(crate) enum Body {
     Whole(Bytes),
-    /// A blob on its way, and the permit to let go when it has come.
+    /// Stream of a blob, and the permit that is released at the end of the stream.
     Flowing(reqwest::Response, Permit),
 }
 
 impl Answer {
-    /// The body; empty where it is flowing.
+    /// Returns the body, or nothing if it is a stream.
     pub(crate) fn bytes(&self) -> Bytes {
         match &self.body {
             Body::Whole(bytes) => bytes.clone(),
@@ -86,27 +88,27 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// `Docker-Content-Digest`, where it is one.
+    /// Returns the digest in `Docker-Content-Digest`, if the header has a valid one.
     pub(crate) fn content_digest(&self) -> Option<Digest> {
         self.header(&HeaderName::from_static("docker-content-digest"))?.trim().parse().ok()
     }
 
-    /// The codes of the error envelope.
+    /// Returns the codes of the error envelope.
     pub(crate) fn codes(&self) -> Vec<String> {
-        envelope(&self.bytes()).into_iter().map(|error| error.code).collect()
+        read_envelope(&self.bytes()).into_iter().map(|error| error.code).collect()
     }
 
-    /// The error that this answer is.
+    /// Returns the error that this response stands for.
     pub(crate) fn refusal(&self, context: &Context) -> StoreError {
-        self.refusal_with(context, hint::of_refusal(context.kind, context.step, self.status, &self.codes()))
+        self.refusal_with(context, hint::for_refusal(context.kind, context.step, self.status, &self.codes()))
     }
 
-    /// The same with a way out, where there is one.
+    /// Returns the error that this response stands for, with a remedy if there is one.
     pub(crate) fn refusal_with(&self, context: &Context, hint: Option<&str>) -> StoreError {
-        let kind = kind_of(context.step, self.status, &self.headers, &self.codes());
+        let kind = classify_error(context.step, self.status, &self.headers, &self.codes());
         let kind = match kind {
             _ if context.step == Step::WriteManifest && self.says_locked() => ErrorKind::Locked,
-            // Our credentials do not count there; most often a signed address ran out, and another one will do.
+            // The other origin does not know our credentials. Most often a signed URL has expired, and a new one works.
             ErrorKind::Denied if self.elsewhere => ErrorKind::Unavailable,
             kind => kind,
         };
@@ -116,25 +118,30 @@ impl Answer {
         }
     }
 
-    /// What to say of a success whose body is no list: whoever answers pages to everything is no registry.
+    /// Returns the message about a success whose body is not a list. A server that answers every request with a page is
+    /// not a registry.
     pub(crate) fn unreadable(&self, error: &serde_json::Error) -> String {
         let kind = self.header(&CONTENT_TYPE).map(clean).filter(|kind| !kind.contains("json"));
         let is_page = !self.bytes().trim_ascii_start().starts_with(b"{");
         match kind.filter(|_| is_page) {
             Some(kind) => {
-                format!("it answers {} with {kind}: there is no registry; see `path_prefix`", self.status.as_u16())
+                format!(
+                    "the server answers {} with {kind}: this is not a registry; see `path_prefix`",
+                    self.status.as_u16()
+                )
             }
             None => format!("the list cannot be read: {error}"),
         }
     }
 
-    /// `404 NAME_UNKNOWN: repository name not known to registry`, or the status alone.
+    /// Returns the status with the errors of the envelope (`404 NAME_UNKNOWN: repository name not known to registry`),
+    /// or the status alone.
     pub(crate) fn detail(&self) -> String {
         let mut detail = match self.status.canonical_reason() {
             Some(reason) => format!("{} {reason}", self.status.as_u16()),
             None => self.status.as_u16().to_string(),
         };
-        for error in envelope(&self.bytes()).into_iter().take(3) {
+        for error in read_envelope(&self.bytes()).into_iter().take(3) {
             // Writing to a String cannot fail.
             let _ = write!(detail, ", {}", clean(&error.code));
             if !error.message.is_empty() {
@@ -142,7 +149,7 @@ impl Answer {
             }
         }
         if self.lacks_a_grant() {
-            detail += "; the token that we were given does not grant this";
+            detail += "; the token does not grant this action";
         }
         if self.elsewhere {
             let _ = write!(detail, ", from {}", super::locate::site(&self.url));
@@ -150,26 +157,28 @@ impl Answer {
         detail
     }
 
-    /// Whether a refusal to write a tag says that nobody may: Azure's registries of a lock, Amazon's, Harbor, Quay and Google's of tags
-    /// that are immutable.
+    /// Returns true if the registry refuses to write a tag because nobody may write it. Azure Container Registry
+    /// reports a lock; Amazon ECR, Harbor, Quay and Google Artifact Registry report an immutable tag.
     fn says_locked(&self) -> bool {
         let may_be = matches!(self.status.as_u16(), 400 | 401 | 403 | 405 | 409 | 412);
-        let says = |error: EnvelopeError| {
+        let names_lock = |error: EnvelopeError| {
             let text = format!("{} {}", error.code, error.message).to_ascii_lowercase();
             LOCKED.iter().any(|words| text.contains(words))
         };
-        self.status == StatusCode::LOCKED || (may_be && envelope(&self.bytes()).into_iter().any(says))
+        self.status == StatusCode::LOCKED || (may_be && read_envelope(&self.bytes()).into_iter().any(names_lock))
     }
 
-    /// Whether a token was good but for what it grants (RFC 6750, section 3.1). What it lacks is not repeated from the
-    /// challenge: what was done says it, and nothing from there needs to be trusted to hold no secret.
+    /// Returns true if the registry accepted the token but requires a larger grant (RFC 6750, section 3.1). The message
+    /// does not repeat the missing scope from the challenge: the failed step already implies it, and so nothing in the
+    /// challenge has to be trusted to hold no secret.
     fn lacks_a_grant(&self) -> bool {
         let challenges = challenge::challenges(&self.headers);
         challenges.iter().any(|challenge| challenge.get("error") == Some("insufficient_scope"))
     }
 }
 
-/// What registries say, in lower case, of a tag that nobody may write. Azure's say the last one, and nothing nearer.
+/// Phrases, in lower case, by which registries report a tag that nobody may write. The last phrase is the most specific
+/// one that Azure Container Registry sends.
 const LOCKED: [&str; 5] = [
     "immutable",
     "locked",
@@ -185,8 +194,8 @@ struct EnvelopeError {
     message: String,
 }
 
-/// The errors of the specification's envelope; none where the body is something else.
-fn envelope(body: &[u8]) -> Vec<EnvelopeError> {
+/// Reads the errors of the specification's error envelope. Returns none if the body is anything else.
+fn read_envelope(body: &[u8]) -> Vec<EnvelopeError> {
     #[derive(Deserialize)]
     struct Envelope {
         errors: Vec<EnvelopeError>,
@@ -194,16 +203,16 @@ fn envelope(body: &[u8]) -> Vec<EnvelopeError> {
     serde_json::from_slice(body).map_or_else(|_| Vec::new(), |envelope: Envelope| envelope.errors)
 }
 
-/// One line of at most 300 characters.
+/// Replaces control characters, and cuts the text to one line of at most 300 characters.
 fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>().trim().to_owned()
 }
 
-fn kind_of(step: Step, status: StatusCode, headers: &HeaderMap, codes: &[String]) -> ErrorKind {
-    let said = |code: &str| codes.iter().any(|said| said == code);
+fn classify_error(step: Step, status: StatusCode, headers: &HeaderMap, codes: &[String]) -> ErrorKind {
+    let has_code = |code: &str| codes.iter().any(|known| known == code);
     let writing_manifest = matches!(step, Step::WriteManifest | Step::LinkReferrers);
     if writing_manifest
-        && (said("MANIFEST_BLOB_UNKNOWN") || said("BLOB_UNKNOWN") || said("MANIFEST_UNKNOWN"))
+        && (has_code("MANIFEST_BLOB_UNKNOWN") || has_code("BLOB_UNKNOWN") || has_code("MANIFEST_UNKNOWN"))
         && status.is_client_error()
     {
         return ErrorKind::MissingContent;
@@ -212,15 +221,15 @@ fn kind_of(step: Step, status: StatusCode, headers: &HeaderMap, codes: &[String]
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorKind::Denied,
         StatusCode::TOO_MANY_REQUESTS => ErrorKind::Busy(retry::retry_after(headers, chrono::Utc::now())),
         StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => ErrorKind::Unsupported,
-        _ if said("UNSUPPORTED") => ErrorKind::Unsupported,
-        // The session is gone, not the repository: another one will do.
+        _ if has_code("UNSUPPORTED") => ErrorKind::Unsupported,
+        // The upload session is gone, not the repository: a new session works.
         StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE
-            if matches!(step, Step::SendBlob | Step::CommitBlob) && !said("NAME_UNKNOWN") =>
+            if matches!(step, Step::SendBlob | Step::CommitBlob) && !has_code("NAME_UNKNOWN") =>
         {
             ErrorKind::Unavailable
         }
         StatusCode::NOT_FOUND => ErrorKind::NotFound,
-        _ if said("DIGEST_INVALID") && matches!(step, Step::SendBlob | Step::CommitBlob | Step::WriteManifest) => {
+        _ if has_code("DIGEST_INVALID") && matches!(step, Step::SendBlob | Step::CommitBlob | Step::WriteManifest) => {
             ErrorKind::Corrupt
         }
         StatusCode::REQUEST_TIMEOUT => ErrorKind::Unavailable,
@@ -230,13 +239,13 @@ fn kind_of(step: Step, status: StatusCode, headers: &HeaderMap, codes: &[String]
     }
 }
 
-/// Marks a header so that no `Debug` shows it.
+/// Marks a header as sensitive, so that no `Debug` output shows it.
 pub(crate) fn sensitive(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
 }
 
-/// Where credentials go.
+/// Header that carries credentials.
 pub(crate) const CREDENTIALS: HeaderName = AUTHORIZATION;
 
 #[cfg(test)]
@@ -262,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_tells_the_status_and_what_the_envelope_says() {
+    fn refusal_shows_status_and_envelope_errors() {
         let body =
             r#"{"errors":[{"code":"DENIED","message":"not\u0007 for\nyou","detail":{"a":1}},{"code":"UNKNOWN"}]}"#;
         let error = refusal(Step::ReadManifest, 403, body);
@@ -273,15 +282,15 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_for_lack_of_a_grant_says_so_and_repeats_no_challenge() {
+    fn insufficient_scope_is_reported_without_the_challenge() {
         let challenge = r#"Bearer realm="https://h/t",scope="hunter2",error="insufficient_scope""#;
         let headers = HeaderMap::from_iter([(http::header::WWW_AUTHENTICATE, challenge.parse().unwrap())]);
-        let told = Answer { headers, ..answer(401, "") }.detail();
-        assert_eq!(told, "401 Unauthorized; the token that we were given does not grant this");
+        let detail = Answer { headers, ..answer(401, "") }.detail();
+        assert_eq!(detail, "401 Unauthorized; the token does not grant this action");
     }
 
     #[test]
-    fn a_refusal_has_the_kind_that_a_caller_can_act_upon() {
+    fn refusal_has_the_kind_of_its_status_and_code() {
         let said = |code: &str| format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#);
         for (step, status, code, kind) in [
             (Step::ReadManifest, 401, "UNAUTHORIZED", ErrorKind::Denied),
@@ -304,19 +313,25 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_names_a_lock_is_told_apart() {
+    fn refusal_by_a_lock_has_kind_locked() {
         let refused = |step, status, message: &str| {
             refusal(step, status, &format!(r#"{{"errors":[{{"code":"DENIED","message":"{message}"}}]}}"#)).kind
         };
         for (status, message) in [
             (
                 405,
-                "The operation is disallowed on this registry, repository or image. View troubleshooting steps at https://aka.ms/acr",
+                concat!(
+                    "The operation is disallowed on this registry, repository or image. ",
+                    "View troubleshooting steps at https://aka.ms/acr",
+                ),
             ),
             (409, "the tag v1 is locked"),
             (
                 400,
-                "The image tag 'v1' already exists in the 'a' repository and cannot be overwritten because the repository is immutable.",
+                concat!(
+                    "The image tag 'v1' already exists in the 'a' repository and cannot be overwritten ",
+                    "because the repository is immutable.",
+                ),
             ),
             (412, "Failed to process request due to 'a:v1' configured as immutable."),
         ] {
@@ -329,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_a_store_elsewhere_names_it_and_may_pass() {
+    fn refusal_by_another_origin_names_it_and_is_transient() {
         let context = Context { step: Step::ReadBlob, subject: String::new(), ..context_of(Step::ReadBlob) };
         let url = "https://cdn.example:8443/x?signature=1".parse().unwrap();
         let error = Answer { url, elsewhere: true, ..answer(403, "<xml>") }.refusal(&context);

@@ -1,5 +1,6 @@
-//! Who we are to one registry: which scheme it asks for, and the credentials or tokens at hand. One flight a scope. What
-//! is shown to a registry that has not asked for it is in [`super::unasked`].
+//! Authorization at one registry: the scheme that the registry requires, and the credentials or tokens that are
+//! available. For each scope, one request for a token is in flight at a time. What is sent to a registry that has not
+//! required authentication yet is in [`super::unasked`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,19 +23,21 @@ use super::{Credentials, Registry, locate, realm};
 use crate::oci::RegistryHost;
 use crate::store::ErrorKind;
 
-/// The most scopes whose tokens are kept.
+/// Maximum number of scopes whose tokens are stored.
 const MAX_SLOTS: usize = 1024;
 
-/// For so long a password that was refused, and never taken, is not shown again: registries lock accounts.
+/// Time for which a refused password that never worked is not sent again: registries lock accounts.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
-/// For so long a token service that gave no answer after all repetitions is not asked again: each scope would wait as long.
+/// Time for which a token service that gave no answer after all retries gets no further request. Otherwise each scope
+/// would wait as long.
 const SILENT_FOR: Duration = Duration::from_secs(10);
 
-/// For so long a token service that gives no token to push is asked for one to pull alone, where that is enough.
+/// Time for which the client requests tokens to pull only, after the token service refused a token to push, where
+/// pulling is enough.
 const NARROWED_FOR: Duration = Duration::from_secs(300);
 
-/// Why there is no authorization.
+/// Reason why there is no authorization.
 #[derive(Debug, Clone)]
 pub(crate) struct AuthError {
     pub(crate) kind: ErrorKind,
@@ -47,7 +50,7 @@ impl AuthError {
     }
 }
 
-/// An `Authorization` header, and which of many it is.
+/// `Authorization` header with a serial number that distinguishes it from other grants.
 #[derive(Debug, Clone)]
 pub(crate) struct Grant {
     header: HeaderValue,
@@ -60,74 +63,77 @@ impl Grant {
     }
 }
 
-/// What is at hand for a request.
+/// Authorization that is available for a request without waiting.
 #[derive(Debug)]
 pub(crate) enum AtHand {
-    /// This, or nothing where nothing is needed.
+    /// This header, or none if the request needs none.
     Grant(Option<Grant>),
-    /// What was seen to before is still good.
+    /// The authorization that was prepared earlier is still valid.
     AsPrepared,
-    /// It is to be seen to first.
+    /// Nothing: the authorization has to be obtained first.
     Nothing,
 }
 
-/// Whether an answer says that what was shown is good.
-pub(crate) fn is_taken(status: StatusCode) -> bool {
+/// Returns true if a status shows that the credentials of the request are valid.
+pub(crate) fn shows_valid_credentials(status: StatusCode) -> bool {
     status.is_success() || status.is_redirection() || status == StatusCode::NOT_FOUND
 }
 
-/// How credentials are shown.
+/// Scheme by which credentials are sent.
 #[derive(Debug, Clone)]
 pub(crate) enum Scheme {
     Basic,
     Bearer { realm: Url, service: Option<String> },
 }
 
-/// How an answer asks for credentials.
+/// Kind of authentication that a response requires.
 #[derive(Debug)]
 pub(crate) enum Asks {
-    /// For a token, by this challenge.
+    /// A token, by this challenge.
     Bearer(Challenge),
-    /// For a password.
+    /// A user name and a password.
     Basic,
-    /// Not at all, or in a way that is not known here.
+    /// None, or a scheme that this client does not support.
     Nothing,
 }
 
-/// The authorization of one registry.
+/// Authorization of one registry.
 #[derive(Debug)]
 pub(crate) struct Auth {
     pub(crate) source: Source,
-    /// What this identity may read, where that is counted.
+    /// Pulls that this identity has left, where the registry counts them.
     pub(crate) quota: Quota,
     scheme: Mutex<Option<Scheme>>,
-    /// What is shown to a registry that asks for a password.
+    /// Authorization that is sent to a registry that requires a password.
     login: tokio::sync::Mutex<Option<(Grant, Login)>>,
-    /// What is shown to a registry that has not asked.
+    /// Authorization that is sent to a registry that has not required any.
     pub(crate) unasked: Unasked,
-    /// Whether the registry itself asked for credentials, and whether it took ours where it turned nobody away.
+    /// True if the registry itself has required credentials.
     asked: AtomicBool,
+    /// True if the registry has accepted our credentials, and does not accept everybody.
     proven: AtomicBool,
-    /// The last of these that was taken, and the last that was refused without ever having been taken.
+    /// Last password header that the registry accepted.
     taken: Mutex<Option<HeaderValue>>,
+    /// Last password header that the registry refused, where it never accepted that header, and the time of the
+    /// refusal.
     wrong: Mutex<Option<(HeaderValue, Instant)>>,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
-    /// The token service that gave no answer, when, and why.
+    /// Token service that gave no answer, with the time and the reason.
     silent: Mutex<Option<(Url, Instant, AuthError)>>,
     generations: AtomicU64,
 }
 
-/// The token of one scope. Its lock is held while the token is fetched: that is what makes it one flight.
+/// Token of one scope. The slot stays locked while its token is fetched, so that one request is in flight.
 type Slot = tokio::sync::Mutex<SlotState>;
 
 #[derive(Debug, Default)]
 struct SlotState {
     token: Option<(Grant, Instant)>,
-    /// What the registry asked for beyond what we thought is needed.
+    /// Grants that the registry required beyond those that the client considered necessary.
     extra: BTreeSet<String>,
-    /// The last failure: for those who waited for it too.
+    /// Last failure, for the callers that waited for the same request.
     failure: Option<(Instant, AuthError)>,
-    /// When the token service gave no token for these, and one for less.
+    /// Time at which the token service refused a token for these scopes, and gave one for a narrower scope.
     refused: Option<Instant>,
 }
 
@@ -143,7 +149,7 @@ impl SlotState {
 
 impl Auth {
     pub(crate) fn new(host: RegistryHost, credentials: Option<Credentials>, wire: Wire) -> Self {
-        let source = Source::new(host.clone(), credentials, Programs::default()).over(wire);
+        let source = Source::new(host.clone(), credentials, Programs::default()).with_wire(wire);
         Self {
             quota: Quota::new(host),
             source,
@@ -160,18 +166,18 @@ impl Auth {
         }
     }
 
-    /// A user name where it is known, else where the login comes from, or `anonymous`.
+    /// Returns the user name if it is known, else the source of the login, or `anonymous`.
     pub(crate) fn identity(&self) -> String {
         self.source.identity()
     }
 
-    /// Whether it is known how to show the registry who we are.
-    pub(crate) fn was_asked(&self) -> bool {
+    /// Returns true if the scheme by which to authenticate at the registry is known.
+    pub(crate) fn knows_scheme(&self) -> bool {
         self.scheme().is_some()
     }
 
-    /// Whether the registry has taken the credentials where it does not take everybody: it asked for them, or it gave with
-    /// them what it had refused without.
+    /// Returns true if the registry has accepted the credentials and does not accept everybody: it required them, or it
+    /// granted with them what it had refused without them.
     pub(crate) fn is_proven(&self) -> bool {
         self.proven.load(Ordering::Relaxed)
     }
@@ -180,8 +186,8 @@ impl Auth {
         self.proven.store(true, Ordering::Relaxed);
     }
 
-    /// Takes in that what was shown is good.
-    pub(crate) fn has_proven(&self, shown: &HeaderValue) {
+    /// Records that the registry accepted this header.
+    pub(crate) fn record_accepted(&self, shown: &HeaderValue) {
         *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown.clone());
         self.prove();
     }
@@ -198,40 +204,40 @@ impl Auth {
         self.scheme.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes in what the registry answered who showed it this. Most refusals say nothing of who it was.
-    pub(crate) fn answered(&self, shown: &HeaderValue, status: StatusCode) {
+    /// Records the registry's answer to a request with this header. Most refusals say nothing about the identity.
+    pub(crate) fn record_answer(&self, shown: &HeaderValue, status: StatusCode) {
         let is_basic = !matches!(self.scheme(), Some(Scheme::Bearer { .. })) && shown.as_bytes().starts_with(b"Basic ");
-        if !is_basic || self.has_taken(shown) {
+        if !is_basic || self.was_accepted(shown) {
             return;
         }
         if status == StatusCode::UNAUTHORIZED {
             *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = Some((shown.clone(), Instant::now()));
-        } else if self.asked.load(Ordering::Relaxed) && is_taken(status) {
-            // A registry that has not asked may take anything.
-            self.has_proven(shown);
+        } else if self.asked.load(Ordering::Relaxed) && shows_valid_credentials(status) {
+            // A registry that has not required authentication may accept any credentials.
+            self.record_accepted(shown);
         }
     }
 
-    /// For how long this has been known to be wrong.
-    fn wrong_for(&self, shown: &HeaderValue) -> Option<Duration> {
+    /// Returns the time since the registry refused this header, if it never accepted the header.
+    fn refused_for(&self, shown: &HeaderValue) -> Option<Duration> {
         let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (_, at) = wrong.filter(|(wrong, _)| wrong == shown && !self.has_taken(shown))?;
+        let (_, at) = wrong.filter(|(wrong, _)| wrong == shown && !self.was_accepted(shown))?;
         Some(at.elapsed())
     }
 
-    fn has_taken(&self, shown: &HeaderValue) -> bool {
+    fn was_accepted(&self, shown: &HeaderValue) -> bool {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(shown)
     }
 
-    /// Takes in what a token service answered after all repetitions of one request.
-    fn has_asked(&self, realm: &Url, failure: Option<&AuthError>) {
+    /// Records the outcome of one token request after all retries.
+    fn record_token_outcome(&self, realm: &Url, failure: Option<&AuthError>) {
         let silent = failure.filter(|failure| matches!(failure.kind, ErrorKind::Unavailable | ErrorKind::Busy(_)));
         let silent = silent.map(|failure| (realm.clone(), Instant::now(), failure.clone()));
         *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = silent;
     }
 
-    /// Why a token service gave no answer within the last [`SILENT_FOR`].
-    fn silence_of(&self, realm: &Url) -> Option<AuthError> {
+    /// Returns the reason why a token service gave no answer within the last [`SILENT_FOR`].
+    fn recent_failure_of(&self, realm: &Url) -> Option<AuthError> {
         let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, _, failure) = silent.as_ref().filter(|(of, at, _)| of == realm && at.elapsed() < SILENT_FOR)?;
         Some(failure.clone())
@@ -240,27 +246,27 @@ impl Auth {
     fn slot(&self, key: &str) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= MAX_SLOTS && !slots.contains_key(key) {
-            // Those in use are held by whoever uses them.
+            // Slots in use have a second owner, and stay.
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
         Arc::clone(slots.entry(key.to_owned()).or_default())
     }
 
-    /// The token of a larger scope, if there is a good one: then no other is needed.
-    fn wider(&self, scopes: &Scopes) -> Option<Grant> {
+    /// Returns the token of a larger scope if a valid one is stored: then the request needs no other token.
+    fn wider_token(&self, scopes: &Scopes) -> Option<Grant> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.get(scopes.wider()?)?.try_lock().ok()?.fresh()
     }
 
-    /// The token of a smaller scope, where the token service gave none for these and that scope is enough.
-    fn less(&self, scopes: &Scopes) -> Option<Grant> {
-        let less = scopes.narrower()?.key();
-        self.slot(&scopes.key()).try_lock().ok()?.is_refused().then(|| self.slot(&less).try_lock().ok()?.fresh())?
+    /// Returns the token of a smaller scope, if the token service refused these scopes and the smaller one is enough.
+    fn narrower_token(&self, scopes: &Scopes) -> Option<Grant> {
+        let narrower = scopes.narrower()?.key();
+        self.slot(&scopes.key()).try_lock().ok()?.is_refused().then(|| self.slot(&narrower).try_lock().ok()?.fresh())?
     }
 }
 
 impl Registry {
-    /// What to send along with a request; `None` as long as the registry has not asked for anything.
+    /// Returns the authorization for a request; `None` while the registry has not required any.
     pub(crate) async fn authorization(&self, call: &Call) -> Result<Option<Grant>, AuthError> {
         if !locate::same_origin(&call.url, &self.base) {
             return Ok(None);
@@ -273,29 +279,29 @@ impl Registry {
             None => Ok(None),
             Some(Scheme::Basic) => self.login().await,
             Some(Scheme::Bearer { realm, service }) => {
-                self.bearer_or_less(&realm, service.as_deref(), &call.scopes).await.map(Some)
+                self.bearer_or_narrower(&realm, service.as_deref(), &call.scopes).await.map(Some)
             }
         }
     }
 
-    /// What [`Registry::authorization`] would give, without waiting. `was_asked` is whether the registry had wanted to know who we
-    /// are when that was asked.
-    pub(crate) fn at_hand(&self, call: &Call, was_asked: bool) -> AtHand {
+    /// Returns what [`Registry::authorization`] would return, without waiting. `knew_scheme` is true if the scheme of
+    /// the registry was already known when the earlier authorization was prepared.
+    pub(crate) fn available_authorization(&self, call: &Call, knew_scheme: bool) -> AtHand {
         if !locate::same_origin(&call.url, &self.base) {
             return AtHand::Grant(None);
         }
         match self.auth.scheme() {
             None if call.as_somebody => AtHand::AsPrepared,
             None => AtHand::Grant(None),
-            Some(_) if !was_asked => AtHand::Nothing,
+            Some(_) if !knew_scheme => AtHand::Nothing,
             Some(Scheme::Basic) => AtHand::AsPrepared,
             Some(Scheme::Bearer { .. }) => {
                 let fresh = || self.auth.slot(&call.scopes.key()).try_lock().ok()?.fresh();
-                let less = || self.auth.less(&call.scopes);
+                let narrower = || self.auth.narrower_token(&call.scopes);
                 self.auth
-                    .wider(&call.scopes)
+                    .wider_token(&call.scopes)
                     .or_else(fresh)
-                    .or_else(less)
+                    .or_else(narrower)
                     .map_or(AtHand::Nothing, |grant| AtHand::Grant(Some(grant)))
             }
         }
@@ -303,29 +309,37 @@ impl Registry {
 
     async fn login(&self) -> Result<Option<Grant>, AuthError> {
         let mut shown = self.auth.login.lock().await;
-        let wrong_for = shown.as_ref().and_then(|(grant, _)| self.auth.wrong_for(grant.header()));
-        let login = match (&*shown, wrong_for) {
-            (Some((_, refused)), Some(wrong_for)) if wrong_for < REFUSED_FOR => Some(self.other_than(refused).await?),
+        let refused_for = shown.as_ref().and_then(|(grant, _)| self.auth.refused_for(grant.header()));
+        let login = match (&*shown, refused_for) {
+            (Some((_, refused)), Some(refused_for)) if refused_for < REFUSED_FOR => {
+                Some(self.login_other_than(refused).await?)
+            }
             (Some(_), None) if !self.auth.source.has_ended() => None,
             _ => self.auth.source.login().await?,
         };
         if let Some(login) = login {
-            *shown = Some((self.auth.numbered(password_of(&login)?), login));
+            *shown = Some((self.auth.numbered(basic_header(&login)?), login));
         }
         Ok(shown.as_ref().map(|(grant, _)| grant.clone()))
     }
 
-    async fn other_than(&self, refused: &Login) -> Result<Login, AuthError> {
-        self.auth.source.another(refused).await?.ok_or_else(|| {
+    async fn login_other_than(&self, refused: &Login) -> Result<Login, AuthError> {
+        self.auth.source.login_after_refusal(refused).await?.ok_or_else(|| {
             let who = self.auth.identity();
-            let again = "the same password is not shown to it again for a minute";
+            let again = "the same password is not sent again for a minute";
             AuthError::denied(format!("the registry has just refused {who}: {again}"))
         })
     }
 
-    /// A token of these scopes, or of less where that is enough and the token service refuses the whole: some give nothing at
-    /// all to a login that may do part of what it asks for (GitLab's).
-    async fn bearer_or_less(&self, realm: &Url, service: Option<&str>, scopes: &Scopes) -> Result<Grant, AuthError> {
+    /// Returns a token for these scopes. If the token service refuses them, returns a token for narrower scopes where
+    /// those are enough: some services (GitLab) give no token at all to a login that may do only a part of what the
+    /// request names.
+    async fn bearer_or_narrower(
+        &self,
+        realm: &Url,
+        service: Option<&str>,
+        scopes: &Scopes,
+    ) -> Result<Grant, AuthError> {
         let Some(narrower) = scopes.narrower() else { return self.bearer(realm, service, scopes).await };
         let slot = self.auth.slot(&scopes.key());
         if slot.lock().await.is_refused() {
@@ -345,26 +359,26 @@ impl Registry {
     }
 
     async fn bearer(&self, realm: &Url, service: Option<&str>, scopes: &Scopes) -> Result<Grant, AuthError> {
-        if let Some(grant) = self.auth.wider(scopes) {
+        if let Some(grant) = self.auth.wider_token(scopes) {
             return Ok(grant);
         }
-        let asked = Instant::now();
+        let started = Instant::now();
         let slot = self.auth.slot(&scopes.key());
         let mut state = slot.lock().await;
         if let Some(grant) = state.fresh() {
             return Ok(grant);
         }
         if let Some((at, failure)) = &state.failure
-            && *at > asked
+            && *at > started
         {
             return Err(failure.clone());
         }
-        if let Some(failure) = self.auth.silence_of(realm) {
+        if let Some(failure) = self.auth.recent_failure_of(realm) {
             return Err(failure);
         }
         let grants: BTreeSet<&str> = scopes.grants().iter().chain(&state.extra).map(String::as_str).collect();
         let fetched = self.fetch_token(realm, service, &grants).await;
-        self.auth.has_asked(realm, fetched.as_ref().err());
+        self.auth.record_token_outcome(realm, fetched.as_ref().err());
         match fetched {
             Ok(Token { header, renew_at }) => {
                 let grant = self.auth.numbered(header);
@@ -379,8 +393,8 @@ impl Registry {
         }
     }
 
-    /// Takes in a 401. Says whether there is a point in asking again.
-    pub(crate) async fn challenged(
+    /// Handles a 401 response. Returns true if the request is worth repeating.
+    pub(crate) async fn handle_challenge(
         &self,
         scopes: &Scopes,
         used: Option<&Grant>,
@@ -398,19 +412,19 @@ impl Registry {
             let none = "the registry asks for a user name and a password, and none are configured";
             return self.login().await?.map(|_| true).ok_or_else(|| AuthError::denied(none));
         };
-        self.refused(used).await
+        self.handle_refused_password(used).await
     }
 
-    /// Takes in how a registry asks for credentials.
+    /// Records the scheme that a registry requires.
     pub(crate) fn learn_scheme(&self, answer: &Answer) -> Result<Asks, AuthError> {
         let challenges = challenge::challenges(&answer.headers);
-        let of = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme).cloned();
-        if let Some(bearer) = of("bearer") {
+        let find = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme).cloned();
+        if let Some(bearer) = find("bearer") {
             self.learn_bearer(&bearer)?;
             self.auth.asked.store(true, Ordering::Relaxed);
             return Ok(Asks::Bearer(bearer));
         }
-        if of("basic").is_none() {
+        if find("basic").is_none() {
             return Ok(Asks::Nothing);
         }
         self.auth.asked.store(true, Ordering::Relaxed);
@@ -418,20 +432,22 @@ impl Registry {
         Ok(Asks::Basic)
     }
 
-    /// Takes in that a password was refused. Where it was renewed since it was read, there is a point in asking again; a
-    /// wrong one is shown once, and not again for a while: asking on would lock the account. One that was taken before is
-    /// right, and what was refused is something else.
-    async fn refused(&self, used: &Grant) -> Result<bool, AuthError> {
+    /// Handles the refusal of a password. Returns true if the request is worth repeating:
+    ///
+    /// - A password that was renewed since it was read is sent.
+    /// - A wrong password is sent once, and not again for a while: further attempts would lock the account.
+    /// - A password that the registry accepted before is correct, and the refusal has another reason.
+    async fn handle_refused_password(&self, used: &Grant) -> Result<bool, AuthError> {
         let mut shown = self.auth.login.lock().await;
         let refused = match &*shown {
             Some((grant, login)) if grant.generation == used.generation => login.clone(),
             _ => return Ok(true),
         };
-        if self.auth.has_taken(used.header()) {
+        if self.auth.was_accepted(used.header()) {
             *shown = None;
         }
-        let Some(login) = self.auth.source.another(&refused).await? else { return Ok(false) };
-        *shown = Some((self.auth.numbered(password_of(&login)?), login));
+        let Some(login) = self.auth.source.login_after_refusal(&refused).await? else { return Ok(false) };
+        *shown = Some((self.auth.numbered(basic_header(&login)?), login));
         Ok(true)
     }
 
@@ -444,13 +460,17 @@ impl Registry {
             && !locate::same_origin(known, &realm)
         {
             let (known, realm) = (locate::shown(known), locate::shown(&realm));
-            tracing::warn!(registry = %self.host(), known, realm, "the registry names another token service than before, which gets the credentials now: see that it is meant");
+            tracing::warn!(
+                registry = %self.host(), known, realm,
+                "the registry names a different token service than before, which receives the credentials from now on: \
+                 check that this is intended"
+            );
         }
         *scheme = Some(Scheme::Bearer { realm, service });
         Ok(())
     }
 
-    /// Forgets the token that was refused, unless somebody has a new one by now.
+    /// Removes the refused token from its slots, unless another request has replaced it already.
     async fn drop_token(&self, scopes: &Scopes, used: Option<&Grant>, wanted: Option<&str>) {
         let wider = scopes.wider().map(str::to_owned);
         let narrower = scopes.narrower().map(Scopes::key);
@@ -470,7 +490,7 @@ impl Registry {
     }
 }
 
-fn password_of(login: &Login) -> Result<HeaderValue, AuthError> {
-    let token = "the registry asks for a user name and a password, and there is a token alone";
+fn basic_header(login: &Login) -> Result<HeaderValue, AuthError> {
+    let token = "the registry asks for a user name and a password, and only a token is configured";
     login.basic()?.ok_or_else(|| AuthError::denied(token))
 }

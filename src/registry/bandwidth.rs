@@ -1,4 +1,4 @@
-//! Bytes a second, by the time of day. Pure: the moment is an argument.
+//! Bandwidth by the time of day, in bytes per second. Pure: the time is an argument.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,47 +10,47 @@ use super::{Bandwidth, Hours, Window};
 
 const DAY: u32 = 24 * 60;
 
-/// A text that is not [`Hours`].
+/// Error of a text that is not [`Hours`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HoursError {
-    /// Of another form.
-    #[error("{0:?} is not a time of day from one to another: write 08:00-18:00")]
+    /// The text does not have the form `HH:MM-HH:MM`.
+    #[error("{0:?} is not a range of times of day: write 08:00-18:00")]
     Form(String),
-    /// It ends where it begins.
-    #[error("{0:?} ends when it begins: leave `between` out for always")]
+    /// The range ends at the minute at which it begins.
+    #[error("{0:?} ends when it begins: omit `between` for a limit at any time")]
     Empty(String),
 }
 
 impl Bandwidth {
-    /// These windows; the first that holds counts.
+    /// Creates a bandwidth of these windows. The first window that contains the current time applies.
     #[must_use]
     pub fn new(windows: Vec<Window>) -> Self {
         Self(windows)
     }
 
-    /// This rate at any time.
+    /// Creates a bandwidth of this rate at any time.
     #[must_use]
     pub fn always(rate: u64) -> Self {
         Self(vec![Window::always(rate)])
     }
 
-    /// The windows, in their order.
+    /// Returns the windows in their order.
     #[must_use]
     pub fn windows(&self) -> &[Window] {
         &self.0
     }
 
-    /// The rate that holds at a moment; `None` is no limit.
+    /// Returns the rate at a time; `None` is no limit.
     #[must_use]
-    pub fn at(&self, now: DateTime<Utc>) -> Option<u64> {
+    pub fn rate_at(&self, now: DateTime<Utc>) -> Option<u64> {
         self.0.iter().find(|window| window.holds(now)).map(|window| window.rate)
     }
 }
 
 impl fmt::Display for Bandwidth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, window) in self.0.iter().enumerate() {
-            if at > 0 {
+        for (index, window) in self.0.iter().enumerate() {
+            if index > 0 {
                 f.write_str(", else ")?;
             }
             write!(f, "{window}")?;
@@ -80,7 +80,7 @@ impl fmt::Display for Window {
 }
 
 impl Window {
-    /// This rate at any time.
+    /// Creates a window of this rate at any time.
     #[must_use]
     pub fn always(rate: u64) -> Self {
         Self { rate, between: None, timezone: Tz::UTC }
@@ -95,7 +95,7 @@ impl Window {
 }
 
 impl Hours {
-    /// This rate at these times of UTC.
+    /// Creates a window of this rate at these hours of UTC.
     #[must_use]
     pub fn at_rate(self, rate: u64) -> Window {
         Window { rate, between: Some(self), timezone: Tz::UTC }
@@ -116,7 +116,7 @@ impl FromStr for Hours {
     fn from_str(text: &str) -> Result<Self, HoursError> {
         let read = || {
             let (from, to) = text.split_once('-')?;
-            Some((minute(from.trim()).filter(|from| *from < DAY)?, minute(to.trim())?))
+            Some((read_minute(from.trim()).filter(|from| *from < DAY)?, read_minute(to.trim())?))
         };
         match read() {
             None => Err(HoursError::Form(text.to_owned())),
@@ -126,8 +126,8 @@ impl FromStr for Hours {
     }
 }
 
-/// `08:00` in minutes; `24:00` is the end of the day.
-fn minute(text: &str) -> Option<u32> {
+/// Reads `08:00` as minutes after midnight; `24:00` is the end of the day.
+fn read_minute(text: &str) -> Option<u32> {
     let (hour, minute) = text.split_once(':')?;
     let digits = |text: &str, most: usize| {
         let good = (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -160,12 +160,12 @@ mod tests {
     #[track_caller]
     fn expect(bandwidth: &Bandwidth, moments: &[(&str, Option<u64>)]) {
         for (moment, rate) in moments {
-            assert_eq!(bandwidth.at(moment.parse().unwrap()), *rate, "{moment}");
+            assert_eq!(bandwidth.rate_at(moment.parse().unwrap()), *rate, "{moment}");
         }
     }
 
     #[test]
-    fn the_first_window_that_holds_counts_and_outside_of_all_there_is_no_limit() {
+    fn first_matching_window_applies_else_no_limit() {
         let windows = vec![window(50, "08:00-18:00", Tz::UTC), window(20, "12:00-20:00", Tz::UTC)];
         let mut bandwidth = Bandwidth::new(windows);
         let day = [
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_may_cross_midnight() {
+    fn window_may_cross_midnight() {
         let night = Bandwidth::new(vec![window(7, "22:00-06:00", Tz::UTC)]);
         expect(
             &night,
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_by_the_clock_of_its_place_summer_and_winter() {
+    fn window_follows_local_time_in_summer_and_winter() {
         let office = Bandwidth::new(vec![window(7, "08:00-18:00", Tz::Europe__Berlin)]);
         expect(
             &office,
@@ -213,17 +213,17 @@ mod tests {
                 ("2026-12-01T17:00:00Z", None),
             ],
         );
-        // West of UTC, on the day before.
+        // West of UTC it is still the day before.
         let west = Bandwidth::new(vec![window(7, "22:00-23:00", Tz::America__Los_Angeles)]);
         expect(&west, &[("2026-12-02T06:30:00Z", Some(7)), ("2026-12-02T07:00:00Z", None)]);
     }
 
     #[test]
-    fn an_hour_that_is_skipped_is_in_no_window_and_one_that_comes_twice_is_in_it_twice() {
+    fn skipped_hour_matches_no_window_and_repeated_hour_twice() {
         let night = Bandwidth::new(vec![window(7, "02:00-03:00", Tz::Europe__Berlin)]);
-        // From 01:59 to 03:00.
+        // The clock moves from 01:59 to 03:00.
         expect(&night, &[("2026-03-29T00:59:00Z", None), ("2026-03-29T01:00:00Z", None)]);
-        // 02:00 to 02:59, and again.
+        // The clock shows 02:00 to 02:59 twice.
         expect(
             &night,
             &[
@@ -235,13 +235,13 @@ mod tests {
                 ("2026-10-25T02:00:00Z", None),
             ],
         );
-        // What begins in the skipped hour begins when the clock shows a later time.
+        // A window that begins in the skipped hour begins at the first later time that the clock shows.
         let morning = Bandwidth::new(vec![window(7, "02:30-05:00", Tz::Europe__Berlin)]);
         expect(&morning, &[("2026-03-29T00:59:00Z", None), ("2026-03-29T01:00:00Z", Some(7))]);
     }
 
     #[test]
-    fn hours_are_read_as_they_are_shown() {
+    fn hours_display_as_they_are_parsed() {
         for (text, shown) in
             [("08:00-18:00", "08:00-18:00"), ("8:05 - 24:00", "08:05-24:00"), ("22:00-06:00", "22:00-06:00")]
         {
@@ -254,8 +254,8 @@ mod tests {
             assert_eq!(bad.parse::<Hours>(), Err(HoursError::Form(bad.to_owned())), "{bad}");
         }
         let same = "08:00-08:00".parse::<Hours>().unwrap_err().to_string();
-        assert_eq!(same, r#""08:00-08:00" ends when it begins: leave `between` out for always"#);
+        assert_eq!(same, r#""08:00-08:00" ends when it begins: omit `between` for a limit at any time"#);
         let form = "8am-6pm".parse::<Hours>().unwrap_err().to_string();
-        assert_eq!(form, r#""8am-6pm" is not a time of day from one to another: write 08:00-18:00"#);
+        assert_eq!(form, r#""8am-6pm" is not a range of times of day: write 08:00-18:00"#);
     }
 }

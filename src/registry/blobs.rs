@@ -1,7 +1,8 @@
-//! Blobs (distribution-spec, "Pulling blobs"): found, and read from any offset. Nothing is verified here.
+//! Blob lookup and blob reads from any offset (distribution-spec, "Pulling blobs"). Nothing is verified here.
 //!
-//! A HEAD is a hint. Its status says whether the blob is there; a length that contradicts the descriptor is checked by
-//! a GET before it is believed, since some registries and proxies state a wrong length or none with a HEAD.
+//! A HEAD is a hint. Its status says whether the registry has the blob. The client checks a length that contradicts the
+//! descriptor by a GET before it believes it, since some registries and proxies state a wrong length, or none, in the
+//! response to a HEAD.
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -22,8 +23,8 @@ use super::{Registry, Repository};
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, ErrorKind, Step, StoreError};
 
-/// Memory of whether the last HEAD of a blob at a registry failed. Then the next one is sent once only, so that a
-/// registry without HEAD costs one request a blob.
+/// Memory of whether the last HEAD of a blob at a registry failed. After a failure the next HEAD is sent once only, so
+/// that a registry without HEAD costs one request per blob.
 #[derive(Debug, Default)]
 pub(crate) struct Looks(AtomicBool);
 
@@ -32,23 +33,23 @@ impl Looks {
         if self.0.load(Ordering::Relaxed) { Kind::Glance } else { Kind::Look }
     }
 
-    /// Notes how a look ended, and returns whether it is the first that failed.
-    fn ended(&self, failed: bool) -> bool {
+    /// Records whether a lookup failed. Returns true for the first failure after a success.
+    fn record_outcome(&self, failed: bool) -> bool {
         !self.0.swap(failed, Ordering::Relaxed) && failed
     }
 }
 
-/// What a look for a blob has found.
+/// Outcome of a lookup of a blob.
 pub(crate) enum Looked {
     Absent,
     Present,
-    /// It is here in this length, which is not the one that the descriptor states.
+    /// The registry has it in this length, which is not the one that the descriptor states.
     OtherLength(u64),
 }
 
 impl Repository {
-    /// Whether the blob is here, with the length that it should have: see [`Repository::look_for_blob`]. With another one it is not, and
-    /// is to be sent again.
+    /// Returns true if the registry has the blob with the right length: see [`Repository::look_for_blob`]. A blob with another length
+    /// counts as absent, and is uploaded again.
     pub(crate) async fn head_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
         Ok(match self.look_for_blob(blob).await? {
             Looked::Absent => false,
@@ -60,33 +61,37 @@ impl Repository {
         })
     }
 
-    /// Looks for a blob. One that may not be looked for where it is to be written counts as absent: a repository that is not there
-    /// yet is denied to read at some registries, and the answer to the upload decides. A redirect to a store means that it is here.
+    /// Looks for a blob. Special cases:
+    ///
+    /// - A denied lookup in a repository that is written counts as absent: some registries deny reads in a repository
+    ///   that does not exist yet, and the response to the upload decides.
+    /// - A redirect to a store means that the registry has the blob.
     ///
     /// # Errors
-    /// The registry did not say: nothing is known of the blob.
+    /// The registry gave no answer from which it can be known whether it has the blob.
     pub(crate) async fn look_for_blob(&self, blob: &Descriptor) -> Result<Looked, StoreError> {
-        let looked = match self.find_blob(blob).await {
+        let found = match self.find_blob(blob).await {
             Err(error) if error.kind == ErrorKind::Denied && self.is_written() => {
-                tracing::debug!(%error, "the blob may not be looked for: it is sent");
+                tracing::debug!(%error, "blob lookup is denied: uploading the blob");
                 return Ok(Looked::Absent);
             }
-            looked => looked,
+            found => found,
         };
-        if let (true, Err(error)) = (self.registry.looks.ended(looked.is_err()), &looked) {
+        if let (true, Err(error)) = (self.registry.looks.record_outcome(found.is_err()), &found) {
             tracing::warn!(
                 place = %error.place,
-                "the registry does not say whether it has a blob ({}); blobs that it may have are sent again", error.detail
+                "the registry does not say whether it has a blob ({}); blobs that it may have are uploaded again",
+                error.detail
             );
         }
-        looked
+        found
     }
 
     async fn find_blob(&self, blob: &Descriptor) -> Result<Looked, StoreError> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest))?;
         let call = Call::new(self.registry.looks.kind(), Method::HEAD, url, self.reading());
-        let answer = self.registry.send(&context, call.that_stops_at_store()).await?;
+        let answer = self.registry.send(&context, call.stopping_at_store()).await?;
         match answer.status {
             StatusCode::NOT_FOUND => Ok(Looked::Absent),
             status if status.is_success() => match length(&answer).filter(|stated| *stated != blob.size) {
@@ -98,11 +103,14 @@ impl Repository {
         }
     }
 
-    /// Checks the length of a blob of which a HEAD stated another one. Where a GET does not tell it, it is sent again.
+    /// Checks the length of a blob for which a HEAD stated another one. Where a GET does not state it, the blob is uploaded again.
     async fn check_length(&self, blob: &Descriptor, stated: u64) -> Looked {
         match self.length_by_get(blob).await {
             Some(stored) if stored == blob.size => {
-                tracing::debug!(place = %self.place, blob = %blob.digest, stated, "a HEAD stated a wrong length, and GET the right one");
+                tracing::debug!(
+                    place = %self.place, blob = %blob.digest, stated,
+                    "HEAD stated a wrong length, and GET the right one"
+                );
                 Looked::Present
             }
             Some(stored) => Looked::OtherLength(stored),
@@ -113,26 +121,27 @@ impl Repository {
         }
     }
 
-    /// Notes that the registry has a blob in a wrong length.
+    /// Logs that the registry has a blob in a wrong length.
     pub(crate) fn note_wrong_length(&self, blob: &Descriptor, stored: u64) {
         tracing::warn!(
             place = %self.place, blob = %blob.digest, stored, wanted = blob.size,
-            "the registry has a blob in another length than it should have; it is sent again"
+            "the registry has the blob with a wrong length; uploading it again"
         );
-        self.registry.upload.learn_it_lies();
+        self.registry.upload.record_wrong_length();
     }
 
-    /// The length that a registry has of a blob, after it has said that it stored it. `None` where it does not say.
+    /// Returns the length of a blob at a registry that reported that it stored the blob. `None` if the registry does
+    /// not state a length.
     pub(crate) async fn stored_length(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
         let call = Call::new(self.registry.looks.kind(), Method::HEAD, url, self.reading());
-        let answer = self.registry.send(&context, call.that_stops_at_store()).await.ok()?;
+        let answer = self.registry.send(&context, call.stopping_at_store()).await.ok()?;
         let stated = length(&answer).filter(|_| answer.status.is_success())?;
         if stated == blob.size { Some(stated) } else { self.length_by_get(blob).await }
     }
 
-    /// The length of a blob as a GET of its first byte states it. No more of it is read.
+    /// Returns the length of a blob that a GET of its first byte states. Reads no more of the blob.
     pub(crate) async fn length_by_get(&self, blob: &Descriptor) -> Option<u64> {
         let context = self.context(Step::FindBlob, blob.digest);
         let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
@@ -149,8 +158,8 @@ impl Repository {
         }
     }
 
-    /// The bytes from `offset` on. Where the registry refuses the range, or sends another one, the whole blob is read
-    /// and its beginning dropped.
+    /// Returns the bytes from `offset` on. If the registry refuses the range, or sends another one, reads the whole
+    /// blob and drops its beginning.
     pub(crate) async fn get_blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
         if offset > 0 && offset >= blob.size {
             return Ok(stream::empty().boxed());
@@ -158,19 +167,22 @@ impl Repository {
         let context = self.context(Step::ReadBlob, blob.digest);
         let mut answer = self.request_blob(&context, blob, offset).await?;
         let is_odd = match answer.status {
-            StatusCode::PARTIAL_CONTENT => !begins_at(&answer, offset),
+            StatusCode::PARTIAL_CONTENT => !starts_at(&answer, offset),
             status => status == StatusCode::BAD_REQUEST || status == StatusCode::RANGE_NOT_SATISFIABLE,
         };
         if offset > 0 && is_odd {
-            tracing::debug!(place = %self.place, blob = %blob.digest, offset, status = %answer.status, "the blob is read without a range");
+            tracing::debug!(
+                place = %self.place, blob = %blob.digest, offset, status = %answer.status,
+                "reading the blob without a range"
+            );
             answer = self.request_blob(&context, blob, 0).await?;
         }
         let skip = match answer.status {
-            StatusCode::PARTIAL_CONTENT if begins_at(&answer, offset) => 0,
-            // The range was ignored, or not asked for: this is the whole blob.
-            status if status.is_success() && begins_at(&answer, 0) => offset,
+            StatusCode::PARTIAL_CONTENT if starts_at(&answer, offset) => 0,
+            // The registry ignored the range, or the request had none: this is the whole blob.
+            status if status.is_success() && starts_at(&answer, 0) => offset,
             status if status.is_success() => {
-                return Err(context.error(ErrorKind::Invalid, other_range(&answer, offset)));
+                return Err(context.error(ErrorKind::Invalid, range_mismatch(&answer, offset)));
             }
             _ => return Err(answer.refusal(&context)),
         };
@@ -199,35 +211,36 @@ fn length(answer: &Answer) -> Option<u64> {
     answer.header(&CONTENT_LENGTH)?.trim().parse().ok()
 }
 
-/// True if the bytes of an answer begin there, as far as it says: a range from elsewhere would go unnoticed until the
-/// whole blob has been sent.
-fn begins_at(answer: &Answer, offset: u64) -> bool {
+/// Returns true if the bytes of a response start at `offset`, as far as its headers say. Without this check, a wrong
+/// range would go unnoticed until the whole blob has been sent.
+fn starts_at(answer: &Answer, offset: u64) -> bool {
     let Some(range) = answer.header(&CONTENT_RANGE) else { return true };
     first_byte(range) == Some(offset)
 }
 
-fn other_range(answer: &Answer, offset: u64) -> String {
+fn range_mismatch(answer: &Answer, offset: u64) -> String {
     let range: String = answer.header(&CONTENT_RANGE).unwrap_or_default().chars().take(64).collect();
-    format!("asked for the bytes from {offset} on, the registry sends {range:?}")
+    format!("requested the bytes from {offset} on, the registry sent {range:?}")
 }
 
-/// The first byte of a `Content-Range: bytes FIRST-LAST/LENGTH`.
+/// Returns the first byte of a `Content-Range: bytes FIRST-LAST/LENGTH`.
 pub(super) fn first_byte(range: &str) -> Option<u64> {
     range.trim().strip_prefix("bytes")?.trim().split('-').next()?.parse().ok()
 }
 
-/// A body being read.
+/// Body of a blob while it is being read.
 struct Flow {
     registry: Arc<Registry>,
     context: Context,
     response: reqwest::Response,
-    /// How many bytes are dropped before the first that is wanted, and where in the blob the next of those is.
+    /// Number of bytes to drop before the first wanted byte.
     skip: u64,
+    /// Offset in the blob of the next wanted byte.
     at: u64,
     received: u64,
-    /// When the last bytes came.
+    /// Time at which the last bytes arrived.
     last: Instant,
-    /// Let go with the body.
+    /// Permit that is released together with the body.
     _permit: Permit,
 }
 
@@ -243,7 +256,7 @@ fn flow(
     // `None` after an error: the stream has ended.
     stream::unfold(Some(flow), |flow| async {
         let mut flow = flow?;
-        match flow.piece().await {
+        match flow.next_piece().await {
             Ok(Some(piece)) => Some((Ok(piece), Some(flow))),
             Ok(None) => None,
             Err(error) => Some((Err(error), None)),
@@ -253,14 +266,14 @@ fn flow(
 }
 
 impl Flow {
-    /// The error of a body that ended too early, noted in the blob's retry budget.
+    /// Records in the retry budget that the body ended too early, and creates the error.
     fn broke_off(&self, why: &str) -> StoreError {
-        self.context.budget.draw(Failure::Broken, self.last.elapsed());
-        self.context.budget.stands_at(self.at);
+        self.context.budget.record_failure(Failure::Broken, self.last.elapsed());
+        self.context.budget.mark_offset(self.at);
         self.context.error(ErrorKind::Unavailable, format!("after {} bytes: {why}", self.received))
     }
 
-    async fn piece(&mut self) -> Result<Option<Bytes>, StoreError> {
+    async fn next_piece(&mut self) -> Result<Option<Bytes>, StoreError> {
         loop {
             let idle = self.registry.tempo.idle;
             let next = match tokio::time::timeout(idle, self.response.chunk()).await {
@@ -283,7 +296,7 @@ impl Flow {
             let piece = piece.split_off(skipped);
             if !piece.is_empty() {
                 self.at += piece.len() as u64;
-                self.context.budget.reached(self.at);
+                self.context.budget.record_progress(self.at);
                 self.last = Instant::now();
                 return Ok(Some(piece));
             }

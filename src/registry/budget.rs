@@ -1,9 +1,14 @@
-//! The retry budget of an item: one blob, manifest or list of one repository. Every layer that repeats a request for it
-//! draws on the same budget, so that repetitions never multiply.
+//! Retry budget of an item: one blob, manifest or list of one repository. Every layer that repeats a request for the
+//! item draws on the same budget, so that retries never multiply.
 //!
-//! A budget ends after [`FAILURES`] failures, after [`THROTTLES`] answers that ask for patience, or when failed requests
-//! and the pauses behind them took [`LONGEST`]. It is full again when the item progresses, and when it has not failed for
-//! [`REMEMBERED`]. A later request for an item whose budget is spent is sent once.
+//! A budget is spent when one of these bounds is reached:
+//!
+//! - [`FAILURES`] failures,
+//! - [`THROTTLES`] responses that ask the client to slow down,
+//! - [`LONGEST`] as the total time of failed requests and of the pauses after them.
+//!
+//! A budget is full again when the item progresses, and when it has not failed for [`REMEMBERED`]. A later request for
+//! an item whose budget is spent is sent once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,30 +19,30 @@ use tokio::time::Instant;
 use super::retry::Failure;
 use crate::store::Step;
 
-/// The failed requests of one item after which it is given up.
+/// Number of failed requests after which an item is given up.
 const FAILURES: u32 = 9;
 
-/// The answers that ask for patience (429) of one item after which it is given up.
+/// Number of responses with 429 after which an item is given up.
 const THROTTLES: u32 = 20;
 
-/// The time that failed requests of one item and the pauses behind them take at most. A pause that the registry states
-/// does not count.
+/// Maximum total time of an item's failed requests and of the pauses after them. A pause that the registry states does
+/// not count.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// The bytes of a blob that count as progress.
+/// Number of bytes of a blob that count as progress.
 const PROGRESS: u64 = 256 * 1024;
 
-/// The time after the last failure for which a budget is remembered.
+/// Time after the last failure for which a budget is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// The most items whose failures are remembered. At about 300 bytes each this is some 1.2 MiB at most.
+/// Maximum number of items whose failures are remembered. At about 300 bytes each, they take some 1.2 MiB at most.
 const MOST: usize = 4096;
 
-/// The budgets of one registry. Only items that have failed take room.
+/// Retry budgets of one registry. Only items that have failed take memory.
 #[derive(Debug, Default)]
 pub(crate) struct Budgets(Mutex<HashMap<Item, Spent>>);
 
-/// A place, the tag or digest there, and the work that is done with it.
+/// Item: a place, the tag or digest there, and the kind of work on it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Item {
     place: Arc<str>,
@@ -45,30 +50,31 @@ struct Item {
     work: Work,
 }
 
-/// The steps of one work share a budget.
+/// Kind of work on an item. All steps of one kind share a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Work {
-    /// A blob on its way out: it progresses by bytes.
+    /// Download of a blob, which progresses by bytes.
     Read,
-    /// A blob on its way in: it progresses by bytes.
+    /// Upload of a blob, which progresses by bytes.
     Upload,
-    /// Any other step, which progresses when it is answered.
+    /// Any other step, which progresses when the registry answers it.
     Of(Step),
 }
 
-/// What an item has used up since it last progressed.
+/// Part of its budget that an item has used since it last progressed.
 #[derive(Debug, Clone, Copy)]
 struct Spent {
     failures: u32,
     throttles: u32,
     time: Duration,
-    /// The bytes that it came further, and where its furthest byte is.
+    /// Number of bytes by which the item progressed.
+    /// Offset of the furthest byte.
     gained: u64,
     furthest: u64,
     last: Instant,
 }
 
-/// The budget of one item, by name.
+/// Budget of one item, by the item's key.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {
     budgets: Arc<Budgets>,
@@ -76,7 +82,7 @@ pub(crate) struct Budget {
 }
 
 impl Work {
-    fn of(step: Step) -> Self {
+    fn from_step(step: Step) -> Self {
         match step {
             Step::ReadBlob => Self::Read,
             Step::BeginUpload | Step::SendBlob | Step::CommitBlob => Self::Upload,
@@ -86,25 +92,25 @@ impl Work {
 }
 
 impl Spent {
-    fn is_all(&self) -> bool {
+    fn is_exhausted(&self) -> bool {
         self.failures >= FAILURES || self.throttles >= THROTTLES || self.time >= LONGEST
     }
 }
 
 impl Budget {
-    /// The budget of a step with `subject`, a tag, a digest or nothing, at `place`.
-    pub(crate) fn of(budgets: &Arc<Budgets>, place: &Arc<str>, step: Step, subject: &str) -> Self {
-        let item = Item { place: place.clone(), subject: subject.into(), work: Work::of(step) };
+    /// Returns the budget of a step with `subject` (a tag, a digest or nothing) at `place`.
+    pub(crate) fn new(budgets: &Arc<Budgets>, place: &Arc<str>, step: Step, subject: &str) -> Self {
+        let item = Item { place: place.clone(), subject: subject.into(), work: Work::from_step(step) };
         Self { budgets: budgets.clone(), item }
     }
 
-    /// The budget of the same subject at another step.
-    pub(crate) fn at(&self, step: Step) -> Self {
-        Self { budgets: self.budgets.clone(), item: Item { work: Work::of(step), ..self.item.clone() } }
+    /// Returns the budget of the same subject at another step.
+    pub(crate) fn at_step(&self, step: Step) -> Self {
+        Self { budgets: self.budgets.clone(), item: Item { work: Work::from_step(step), ..self.item.clone() } }
     }
 
-    /// Takes in that a request failed after `took`. Returns whether another one may be sent.
-    pub(crate) fn draw(&self, failure: Failure, took: Duration) -> bool {
+    /// Records that a request failed after `took`. Returns true if another one may be sent.
+    pub(crate) fn record_failure(&self, failure: Failure, took: Duration) -> bool {
         let mut items = self.budgets.lock();
         make_room(&mut items);
         let fresh =
@@ -115,48 +121,48 @@ impl Budget {
         }
         match failure {
             Failure::Throttled => spent.throttles += 1,
-            // A request that nobody has looked at is no failure, and takes time all the same.
+            // A request that the registry has not processed is no failure, but it takes time.
             Failure::NotTaken => {}
             Failure::NotSent | Failure::Broken | Failure::Failing => spent.failures += 1,
         }
         spent.time += took;
         spent.last = Instant::now();
-        !spent.is_all()
+        !spent.is_exhausted()
     }
 
-    /// Takes in that somebody waits before the next request.
-    pub(crate) fn wait(&self, pause: Duration) {
+    /// Records that the client pauses before the next request.
+    pub(crate) fn record_pause(&self, pause: Duration) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
             spent.time += pause;
             spent.last = Instant::now() + pause;
         }
     }
 
-    /// Takes in that the registry asked for a wait before the next request. It takes no time of the budget, and is no time
-    /// without failures either: else each long wait would fill the budget.
-    pub(crate) fn rest(&self, asked: Duration) {
+    /// Records that the registry asked the client to wait before the next request. The wait takes no time of the
+    /// budget. It does not count as time without failures either: otherwise each long wait would fill the budget.
+    pub(crate) fn record_stated_wait(&self, stated: Duration) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
-            spent.last += asked;
+            spent.last += stated;
         }
     }
 
-    /// Takes in an answer that is no failure. It fills the budget of all work but that on blobs, which may break off behind
-    /// any number of good answers.
-    pub(crate) fn answered(&self) {
+    /// Records a response that is no failure. It fills the budget of all work except that on blobs, which may break off
+    /// after any number of good responses.
+    pub(crate) fn record_success(&self) {
         if matches!(self.item.work, Work::Of(_)) {
             self.renew();
         }
     }
 
-    /// Takes in the offset within the blob at which a request begins or breaks off. Bytes before it are no progress.
-    pub(crate) fn stands_at(&self, offset: u64) {
+    /// Records the offset within the blob at which a request starts or breaks off. Bytes before it are no progress.
+    pub(crate) fn mark_offset(&self, offset: u64) {
         if let Some(spent) = self.budgets.lock().get_mut(&self.item) {
             spent.furthest = spent.furthest.max(offset);
         }
     }
 
-    /// Takes in that the blob has come up to `offset`.
-    pub(crate) fn reached(&self, offset: u64) {
+    /// Records that the blob has been transferred up to `offset`.
+    pub(crate) fn record_progress(&self, offset: u64) {
         let mut items = self.budgets.lock();
         if let Some(spent) = items.get_mut(&self.item).filter(|spent| offset > spent.furthest) {
             spent.gained += offset - spent.furthest;
@@ -167,7 +173,7 @@ impl Budget {
         }
     }
 
-    /// Fills the budget: the item arrived, or goes on in another way than the one that failed.
+    /// Fills the budget: the item arrived, or continues in another way than the one that failed.
     pub(crate) fn renew(&self) {
         let mut items = self.budgets.lock();
         if !items.is_empty() {
@@ -175,9 +181,12 @@ impl Budget {
         }
     }
 
-    /// Whether nobody is to send another request for the item now.
+    /// Returns true if no further request for the item should be sent now.
     pub(crate) fn is_spent(&self) -> bool {
-        self.budgets.lock().get(&self.item).is_some_and(|spent| spent.is_all() && spent.last.elapsed() < REMEMBERED)
+        self.budgets
+            .lock()
+            .get(&self.item)
+            .is_some_and(|spent| spent.is_exhausted() && spent.last.elapsed() < REMEMBERED)
     }
 }
 
@@ -201,58 +210,61 @@ mod tests {
     use super::*;
 
     fn budget(step: Step) -> Budget {
-        Budget::of(&Arc::default(), &"h/r".into(), step, "sha256:x")
+        Budget::new(&Arc::default(), &"h/r".into(), step, "sha256:x")
     }
 
     fn failures_until_spent(budget: &Budget, failure: Failure, took: Duration) -> usize {
-        1 + std::iter::from_fn(|| budget.draw(failure, took).then_some(())).take(1000).count()
+        1 + std::iter::from_fn(|| budget.record_failure(failure, took).then_some(())).take(1000).count()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_budget_ends_by_failures_by_throttles_or_by_time() {
+    async fn budget_ends_by_failures_throttles_or_time() {
         let seconds = Duration::from_secs;
         assert_eq!(failures_until_spent(&budget(Step::ReadBlob), Failure::Broken, seconds(1)), 9);
         assert_eq!(failures_until_spent(&budget(Step::ReadBlob), Failure::Throttled, seconds(1)), 20);
         assert_eq!(failures_until_spent(&budget(Step::ReadBlob), Failure::Failing, seconds(60)), 2);
         assert_eq!(failures_until_spent(&budget(Step::ReadBlob), Failure::NotTaken, seconds(1)), 120);
         let waiting = budget(Step::ReadBlob);
-        assert!(waiting.draw(Failure::Throttled, seconds(1)));
-        waiting.wait(seconds(119));
+        assert!(waiting.record_failure(Failure::Throttled, seconds(1)));
+        waiting.record_pause(seconds(119));
         assert!(waiting.is_spent());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_steps_of_an_upload_share_a_budget_and_a_look_has_its_own() {
+    async fn upload_steps_share_a_budget_and_lookup_does_not() {
         let upload = budget(Step::BeginUpload);
         failures_until_spent(&upload, Failure::Broken, Duration::ZERO);
-        assert!(upload.at(Step::SendBlob).is_spent() && upload.at(Step::CommitBlob).is_spent());
-        assert!(!upload.at(Step::FindBlob).is_spent() && !upload.at(Step::ReadBlob).is_spent());
+        assert!(upload.at_step(Step::SendBlob).is_spent() && upload.at_step(Step::CommitBlob).is_spent());
+        assert!(!upload.at_step(Step::FindBlob).is_spent() && !upload.at_step(Step::ReadBlob).is_spent());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_blob_progresses_by_bytes_and_a_list_by_answers() {
+    async fn blob_progresses_by_bytes_and_list_by_answers() {
         for (step, is_blob) in [(Step::ReadBlob, true), (Step::SendBlob, true), (Step::ListTags, false)] {
             let budget = budget(step);
             failures_until_spent(&budget, Failure::Broken, Duration::ZERO);
-            budget.answered();
+            budget.record_success();
             assert_eq!(budget.is_spent(), is_blob, "{step}");
-            budget.stands_at(1000);
+            budget.mark_offset(1000);
             for offset in [1000, 500, 1000 + PROGRESS - 1] {
-                budget.reached(offset);
+                budget.record_progress(offset);
                 assert_eq!(budget.is_spent(), is_blob, "{step}");
             }
-            budget.reached(1000 + PROGRESS);
+            budget.record_progress(1000 + PROGRESS);
             assert!(!budget.is_spent(), "{step}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_spent_budget_is_full_again_after_a_minute_or_by_another_way() {
+    async fn spent_budget_refills_after_a_minute_or_renewal() {
         let budget = budget(Step::SendBlob);
         failures_until_spent(&budget, Failure::Broken, Duration::ZERO);
         tokio::time::advance(REMEMBERED - Duration::from_secs(1)).await;
         assert!(budget.is_spent());
-        assert!(!budget.draw(Failure::Broken, Duration::ZERO), "a request in vain is remembered too");
+        assert!(
+            !budget.record_failure(Failure::Broken, Duration::ZERO),
+            "a request with a spent budget is recorded too"
+        );
         tokio::time::advance(REMEMBERED).await;
         assert!(!budget.is_spent());
         assert_eq!(failures_until_spent(&budget, Failure::Broken, Duration::ZERO), 9);
@@ -261,21 +273,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_that_the_registry_asks_for_fills_no_budget() {
+    async fn wait_stated_by_the_registry_fills_no_budget() {
         let budget = budget(Step::ReadBlob);
         for nth in 1..=20 {
-            assert_eq!(budget.draw(Failure::Throttled, Duration::ZERO), nth < 20, "{nth}");
-            budget.rest(Duration::from_secs(300));
+            assert_eq!(budget.record_failure(Failure::Throttled, Duration::ZERO), nth < 20, "{nth}");
+            budget.record_stated_wait(Duration::from_secs(300));
             tokio::time::advance(Duration::from_secs(300)).await;
         }
         assert!(budget.is_spent());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_of_many_items_take_bounded_room() {
+    async fn failures_of_many_items_take_bounded_memory() {
         let (budgets, place) = (Arc::<Budgets>::default(), Arc::from("h/r"));
-        for at in 0..3 * MOST {
-            Budget::of(&budgets, &place, Step::ReadBlob, &at.to_string()).draw(Failure::Broken, Duration::ZERO);
+        for item in 0..3 * MOST {
+            Budget::new(&budgets, &place, Step::ReadBlob, &item.to_string())
+                .record_failure(Failure::Broken, Duration::ZERO);
         }
         assert!(budgets.lock().len() <= MOST);
     }

@@ -1,4 +1,4 @@
-//! The catalog (`_catalog`): an extension that many registries lack or keep to administrators.
+//! Repository catalog (`_catalog`): an extension that many registries lack or restrict to administrators.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,21 +26,21 @@ struct Catalog {
     repositories: Names,
 }
 
-/// A catalog under way.
+/// State of a catalog listing in progress.
 struct Walk {
     pages: Pages,
     next: Option<Url>,
-    /// Every name that was told.
+    /// All names that the catalog has listed so far.
     seen: HashSet<RepositoryName>,
-    /// How many names were told that cannot be asked for.
+    /// Number of names that are not valid repository names.
     unusable: usize,
 }
 
 impl Registry {
-    /// The names of all repositories that the catalog shows, page by page. Names outside the grammar are left out
-    /// with a warning: nothing could be asked of them.
+    /// Returns the names of all repositories that the catalog lists, page by page. Names outside the grammar are
+    /// skipped with a warning: no request could name them.
     ///
-    /// A registry without a catalog, or that does not show it to us, is an error that says so.
+    /// If the registry has no catalog, or does not show it to us, the stream yields an error that says so.
     pub fn catalog(self: &Arc<Self>) -> BoxStream<'static, Result<RepositoryName, StoreError>> {
         let (place, step) = (self.host().as_str().into(), Step::ListRepositories);
         let context = Context::new(place, step, String::new(), self.kind, &self.budgets);
@@ -71,7 +71,7 @@ impl Registry {
         url: Url,
         walk: &mut Walk,
     ) -> Result<Vec<RepositoryName>, StoreError> {
-        // A registry that serves everybody filters the list by who asks, and does not say so (project-zot/zot#3869).
+        // A registry that serves everybody filters the list by identity without saying so (project-zot/zot#3869).
         let call =
             |url| Call::read(Method::GET, url, Scopes::catalog()).expects(Expects::Small(MAX_PAGE)).with_credentials();
         let page = self.list_page(context, &self.catalog_pages, &mut walk.pages, (url, call)).await?;
@@ -85,7 +85,8 @@ impl Registry {
         if let Some(kind) = kind {
             let whose =
                 if kind == ErrorKind::Denied { format!(" for {}", self.auth.identity()) } else { String::new() };
-            let role = hint::of_refusal(self.kind, context.step, answer.status, &[]).filter(|_| self.kind == Kind::Acr);
+            let role =
+                hint::for_refusal(self.kind, context.step, answer.status, &[]).filter(|_| self.kind == Kind::Acr);
             let role = role.map(|role| format!("; {role}")).unwrap_or_default();
             let detail = format!(
                 "this registry has no catalog{whose} ({}); list the repositories in sync.yaml{role}",
@@ -95,22 +96,22 @@ impl Registry {
         }
         let invalid = |why: String| context.error(ErrorKind::Invalid, why);
         let names = read_names(&answer.bytes()).map_err(|error| invalid(answer.unreadable(&error)))?;
-        let turn = walk.pages.turn(&url, &answer.headers, &self.catalog_pages, (names.len(), names.last()));
+        let turn = walk.pages.read_turn(&url, &answer.headers, &self.catalog_pages, (names.len(), names.last()));
         let turn = turn.map_err(invalid)?;
-        let fresh = walk.take_in(context, &names).map_err(invalid)?;
-        walk.next = walk.pages.next(turn, fresh.len()).map_err(invalid)?;
+        let fresh = walk.add_page(context, &names).map_err(invalid)?;
+        walk.next = walk.pages.next_page(turn, fresh.len()).map_err(invalid)?;
         Ok(fresh)
     }
 }
 
-/// The names of one page.
+/// Reads the names of one page.
 pub(super) fn read_names(bytes: &[u8]) -> serde_json::Result<Names> {
     serde_json::from_slice(bytes).map(|catalog: Catalog| catalog.repositories)
 }
 
 impl Walk {
-    /// The names of a page that were not told before.
-    fn take_in(&mut self, context: &Context, names: &Names) -> Result<Vec<RepositoryName>, String> {
+    /// Adds the names of a page. Returns those that were not listed before.
+    fn add_page(&mut self, context: &Context, names: &Names) -> Result<Vec<RepositoryName>, String> {
         let mut fresh = Vec::new();
         for (_, name) in names.range(0..names.len()) {
             match name.parse::<RepositoryName>() {
@@ -120,19 +121,19 @@ impl Walk {
                     self.unusable += 1;
                     tracing::warn!(
                         registry = %context.place, name = shown(name),
-                        "the catalog has a name that cannot be asked for: it is no name of a repository by the specification"
+                        "skipped a catalog entry: it is not a valid repository name by the specification"
                     );
                 }
             }
             if self.unusable > MAX_UNUSABLE {
                 return Err(format!(
-                    "the catalog has more than {MAX_UNUSABLE} names that are no names of repositories"
+                    "the catalog has more than {MAX_UNUSABLE} names that are not valid repository names"
                 ));
             }
         }
         if self.seen.len() > MAX_NAMES {
             return Err(format!(
-                "the catalog has more than {MAX_NAMES} repositories; name those that are wanted in sync.yaml"
+                "the catalog has more than {MAX_NAMES} repositories; name the repositories to copy in sync.yaml"
             ));
         }
         Ok(fresh)

@@ -1,9 +1,10 @@
-//! `WWW-Authenticate` (RFC 9110, section 11.6.1): what a registry asks for. Parsing only; who answers is `auth`.
+//! Challenges in `WWW-Authenticate` (RFC 9110, section 11.6.1): the authentication that a registry requires. Parsing
+//! only; `auth` responds to them.
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 
-/// One challenge: a scheme in lower case, and its parameters.
+/// Authentication challenge: a scheme in lower case, and its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Challenge {
     pub(crate) scheme: String,
@@ -11,13 +12,13 @@ pub(crate) struct Challenge {
 }
 
 impl Challenge {
-    /// A parameter by its lower-case name.
+    /// Returns a parameter by its lower-case name.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// Every challenge of an answer: several headers, and several challenges in one header.
+/// Returns all challenges of a response: it may have several headers, and several challenges in one header.
 pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     let values = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| Reader { rest: value }.challenges()).collect()
@@ -32,9 +33,9 @@ impl<'a> Reader<'a> {
         let mut found: Vec<Challenge> = Vec::new();
         loop {
             self.skip(|c| c == ',' || c.is_whitespace());
-            let word = self.word();
+            let word = self.read_word();
             if word.is_empty() {
-                // End of text, or a character that belongs nowhere.
+                // End of the text, or a character that is not allowed here.
                 let mut rest = self.rest.chars();
                 if rest.next().is_none() {
                     return found;
@@ -47,7 +48,7 @@ impl<'a> Reader<'a> {
                 (Some(after), Some(challenge)) => {
                     self.rest = after;
                     self.skip(char::is_whitespace);
-                    let value = self.value();
+                    let value = self.read_value();
                     challenge.parameters.push((word.to_ascii_lowercase(), value));
                 }
                 _ => found.push(Challenge { scheme: word.to_ascii_lowercase(), parameters: Vec::new() }),
@@ -59,7 +60,7 @@ impl<'a> Reader<'a> {
         self.rest = self.rest.trim_start_matches(unwanted);
     }
 
-    fn word(&mut self) -> &'a str {
+    fn read_word(&mut self) -> &'a str {
         let end =
             self.rest.find(|c: char| c.is_whitespace() || matches!(c, ',' | '=' | '"')).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
@@ -67,9 +68,9 @@ impl<'a> Reader<'a> {
         word
     }
 
-    /// A quoted string, its escapes undone, or a bare word.
-    fn value(&mut self) -> String {
-        let Some(quoted) = self.rest.strip_prefix('"') else { return self.word().to_owned() };
+    /// Reads a quoted string without its escapes, or a bare word.
+    fn read_value(&mut self) -> String {
+        let Some(quoted) = self.rest.strip_prefix('"') else { return self.read_word().to_owned() };
         let mut value = String::new();
         let mut chars = quoted.chars();
         while let Some(c) = chars.next() {
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bearer_challenge_keeps_commas_within_quotes() {
+    fn bearer_challenge_keeps_commas_within_quotes() {
         let found =
             read(&[r#"Bearer realm="https://a/token?x=1,2",service="s \"q\"", scope="repository:a/b:pull,push""#]);
         assert_eq!(found.len(), 1);
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn several_challenges_are_all_read_from_one_header_or_from_many() {
+    fn all_challenges_are_read_from_one_or_many_headers() {
         for values in [
             &["Basic realm=\"r\", BEARER Realm = https://a/t , service=s"][..],
             &["Basic realm=r", "Bearer realm=\"https://a/t\",service=\"s\""],
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_ends() {
+    fn malformed_challenges_end_without_panic() {
         for value in ["", ",,,", "=", "\"", "Negotiate YWJj==", "Bearer realm=\"open", "Bearer =\"\\"] {
             read(&[value]);
         }

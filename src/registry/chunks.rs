@@ -1,10 +1,11 @@
-//! The bytes of a session in chunks (distribution-spec, "Pushing a blob in chunks"): each held in memory until the registry
-//! has it, so that a chunk that breaks off goes on from where the registry says that it stands.
+//! Upload of a session's bytes in chunks (distribution-spec, "Pushing a blob in chunks"). The client holds each chunk
+//! in memory until the registry has stored it, so that an interrupted chunk resumes at the offset that the registry
+//! reports.
 //!
-//! A success means that the registry took the whole chunk, whatever its `Range` states: Amazon's stays at the end of
-//! the first chunk (aws/containers-roadmap#2831), others state that of the chunk alone, or one byte too many. The
-//! digest of the commit decides. A `Range` counts only where a chunk was refused or broke off, and only in a session
-//! that has not stated a wrong one.
+//! A success means that the registry stored the whole chunk, whatever its `Range` states: Amazon ECR's stays at the end
+//! of the first chunk (aws/containers-roadmap#2831), other registries state the range of the chunk alone, or one byte
+//! too many. The digest of the commit decides. A `Range` counts only after a chunk was refused or interrupted, and only
+//! in a session that has not stated a wrong one.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
@@ -19,23 +20,23 @@ use super::upload::{OCTETS, Session, header, location};
 use crate::oci::Digester;
 use crate::store::{self, ErrorKind, Step, StoreError, Suspended, Verified};
 
-/// How often in a row a chunk may come to grief without half of it having been stored: who stores a byte of each would be
-/// sent chunks without end.
+/// Number of times in a row that a chunk may fail without half of it having been stored. Without this bound, a registry
+/// that stores one byte of each chunk would be sent chunks without end.
 const FRUITLESS: u32 = 3;
 
-/// Where a session stands after a chunk.
+/// State of a session after a chunk.
 struct Standing {
-    /// How many bytes it has.
+    /// Number of bytes that the session has stored.
     stored: u64,
-    /// What went wrong, where something did.
+    /// Error of the chunk, if it failed.
     trouble: Option<StoreError>,
 }
 
-/// Why an upload does not go on behind a chunk.
+/// Reason why an upload cannot continue after a chunk.
 enum Unsent {
-    /// The registry refuses the chunk, or its place in the blob: it may take the blob in one piece.
+    /// The registry refuses the chunk or its offset. It may accept the blob in one piece.
     Refused(StoreError),
-    /// Anything else.
+    /// Any other failure.
     Failed(StoreError),
 }
 
@@ -45,37 +46,37 @@ impl From<StoreError> for Unsent {
     }
 }
 
-/// Bytes that a session has beyond those whose hash was noted: the chunk that was on its way when an earlier process
+/// Bytes that a session has beyond those whose hash was noted: the chunk that was in flight when an earlier process
 /// ended, or a part of it.
 #[derive(Debug)]
 pub(super) struct Surplus {
     /// Number of bytes that the session has.
     pub(super) stored: u64,
-    /// The end of that chunk, and the hash of all bytes before it.
+    /// End of that chunk, and the hash of all bytes before it.
     pub(super) end: store::Standing,
 }
 
-/// How the bytes went.
+/// Outcome of sending all bytes of a session.
 pub(super) struct Sent {
-    /// In so many chunks.
+    /// Number of chunks.
     pub(super) chunks: u32,
-    /// All of them by this process, and without trouble.
+    /// True if this process sent all of them without a failure.
     pub(super) is_smooth: bool,
 }
 
-/// The progress of an upload: an offset, and the hash of all bytes before it where somebody wants to know.
+/// Progress of an upload: an offset, and the hash of all bytes before it if a listener follows the upload.
 struct Course {
     offset: u64,
     hashed: Option<Digester>,
 }
 
 impl Session {
-    /// Sends all bytes; the empty PUT that commits them is left.
+    /// Sends all bytes. The caller still has to send the empty PUT that commits them.
     pub(super) async fn send_chunks(&mut self, bytes: Verified) -> Result<Sent, StoreError> {
         let is_resumed = self.standing.is_some();
         let mut sent = Sent { chunks: if is_resumed { 2 } else { 0 }, is_smooth: !is_resumed };
         let mut feed = Feed::new(bytes);
-        let (mut course, mut waiting) = self.begin_course(&mut feed).await?;
+        let (mut course, mut waiting) = self.start_course(&mut feed).await?;
         let mut fruitless = 0;
         loop {
             let size = self.chunk_size();
@@ -94,40 +95,40 @@ impl Session {
             };
             let ahead =
                 end.clone().map(|hashed| store::Standing { stored: course.offset + chunk.len() as u64, hashed });
-            self.note(&feed, &before, ahead.as_ref()).await;
-            let Standing { stored, trouble } = match self.chunk(course.offset, chunk, fruitless).await {
+            self.report_progress(&feed, &before, ahead.as_ref()).await;
+            let Standing { stored, trouble } = match self.send_chunk(course.offset, chunk, fruitless).await {
                 Ok(standing) => standing,
                 Err(Unsent::Refused(error)) if course.offset > 0 && (self.misstates || sent.is_smooth) => {
-                    return Err(self.in_one_piece_next(error));
+                    return Err(self.retry_in_one_piece(error));
                 }
                 Err(Unsent::Refused(error) | Unsent::Failed(error)) => return Err(error),
             };
-            let gets_on = stored - course.offset >= half || stored == self.blob.size;
-            fruitless = if gets_on { 0 } else { fruitless + 1 };
-            // Never beyond what was sent: see `within`.
+            let progresses = stored - course.offset >= half || stored == self.blob.size;
+            fruitless = if progresses { 0 } else { fruitless + 1 };
+            // Never more than the sent bytes: see `within_chunk`.
             let taken = usize::try_from(stored - course.offset).unwrap_or(usize::MAX).min(waiting.len());
             course.advance(&waiting.split_to(taken), end.filter(|_| waiting.is_empty()));
             if stored == self.blob.size {
-                // The last chunk is what proves the whole to a later process, which reads it again.
-                self.note(&feed, &before, ahead.as_ref()).await;
+                // A later process reads the last chunk again, which proves the whole blob to it.
+                self.report_progress(&feed, &before, ahead.as_ref()).await;
             } else if let Some(hashed) = course.hashed.clone() {
-                self.note(&feed, &store::Standing { stored, hashed }, None).await;
+                self.report_progress(&feed, &store::Standing { stored, hashed }, None).await;
             }
             if let Some(trouble) = trouble {
                 sent.is_smooth = false;
                 if fruitless > FRUITLESS {
                     return Err(trouble);
                 }
-                tracing::debug!(%trouble, offset = course.offset, "a chunk came to grief, and the upload goes on");
+                tracing::debug!(%trouble, offset = course.offset, "a chunk failed; the upload resumes");
             }
         }
     }
 
-    /// The place where the bytes begin that the registry has not, and those of them that are read already. What the
-    /// session has beyond the noted hash is read from the source once more: only where it is what the earlier process
-    /// sent does the upload go on.
-    async fn begin_course(&mut self, feed: &mut Feed) -> Result<(Course, Bytes), StoreError> {
-        let hashes = feed.bytes.is_followed();
+    /// Finds the offset of the first byte that the registry has not stored, and the bytes from there on that are read
+    /// already. Reads from the source again what the session has beyond the noted hash. The upload resumes only if
+    /// these bytes are the same that the earlier process sent.
+    async fn start_course(&mut self, feed: &mut Feed) -> Result<(Course, Bytes), StoreError> {
+        let hashes = feed.bytes.has_progress();
         let Some(store::Standing { stored, mut hashed }) = self.standing.clone() else {
             let hashed = hashes.then(|| self.unhashed());
             return Ok((Course { offset: 0, hashed }, Bytes::new()));
@@ -139,8 +140,8 @@ impl Session {
         let mut waiting = feed.fill(Bytes::new(), length).await?;
         let mut all = hashed.clone();
         all.update(&waiting);
-        if all.saved() != end.hashed.saved() {
-            let detail = "the source gives other bytes than an earlier process sent, so the upload restarts";
+        if all.to_state() != end.hashed.to_state() {
+            let detail = "the source's bytes differ from those that an earlier process sent, so the upload restarts";
             return Err(self.context(Step::SendBlob).error(ErrorKind::Unavailable, detail));
         }
         let has_of_it = waiting.split_to(usize::try_from(has - stored).unwrap_or(usize::MAX).min(waiting.len()));
@@ -152,93 +153,96 @@ impl Session {
         Digester::like(&self.blob.digest)
     }
 
-    /// Notes how much the session has, and how much it has when it has taken the chunk that is about to be sent:
-    /// whichever a later process finds, it goes on from there.
-    fn note(
+    /// Reports the number of bytes that the session has, and the number that it will have after the chunk that is about
+    /// to be sent. A later process resumes from whichever of them it finds.
+    fn report_progress(
         &self,
         feed: &Feed,
         standing: &store::Standing,
         ahead: Option<&store::Standing>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let is_kept = feed.bytes.is_followed() && self.repository.may_be_kept(&self.location);
-        if feed.bytes.is_followed() && !is_kept {
-            self.repository.registry.upload.say_once_that_sessions_are_not_kept(&self.repository.place);
+        let is_kept = feed.bytes.has_progress() && self.repository.may_be_stored(&self.location);
+        if feed.bytes.has_progress() && !is_kept {
+            self.repository.registry.upload.log_once_that_uploads_restart(&self.repository.place);
         }
         let session = || self.location.to_string();
         let left = is_kept.then(|| Suspended { session: session(), standing: standing.clone(), ahead: ahead.cloned() });
-        let told = left.map(|left| feed.bytes.tell(left));
+        let report = left.map(|left| feed.bytes.report_progress(left));
         async move {
-            if let Some(told) = told {
-                told.await;
+            if let Some(report) = report {
+                report.await;
             }
         }
     }
 
     fn chunk_size(&self) -> usize {
-        match self.repository.registry.upload.way() {
+        match self.repository.registry.upload.current_way() {
             Way::Chunks(size) => size,
-            // Another upload has just learnt that chunks are refused; this one will be told so itself.
+            // Another upload has just learned that the registry refuses chunks. This upload will get the same refusal.
             Way::Whole => super::manner::DEFAULT_CHUNK,
         }
     }
 
-    /// Sends a chunk that begins at `offset`.
-    async fn chunk(&mut self, offset: u64, chunk: Bytes, fruitless: u32) -> Result<Standing, Unsent> {
+    /// Sends a chunk that starts at `offset`.
+    async fn send_chunk(&mut self, offset: u64, chunk: Bytes, fruitless: u32) -> Result<Standing, Unsent> {
         let context = self.context(Step::SendBlob);
         let length = chunk.len();
         let answer = match self.patch(&context, offset, chunk).await {
             Ok(answer) => answer,
             Err(error) if error.kind == ErrorKind::Unavailable => {
                 if offset == 0 && fruitless > 0 {
-                    // Twice: perhaps the answer that it is too large got lost, since the connection was closed behind it.
+                    // A second failure: the registry may have closed the connection before the client read the response
+                    // that the chunk is too large.
                     if self.repository.registry.upload.learn_chunk_is_too_large(length) {
                         context.budget.renew();
                     }
                 }
-                return self.ask_after(error, offset, length, fruitless).await;
+                return self.query_stored(error, offset, length, fruitless).await;
             }
             Err(error) => return Err(error.into()),
         };
         match answer.status {
-            // distribution-spec says 202; ECR says 201, others 204.
+            // distribution-spec says 202; Amazon ECR says 201, other registries 204.
             status if status.is_success() => {
-                self.follow(&context, &answer)?;
+                self.update_location(&context, &answer)?;
                 let stored = offset + length as u64;
-                context.budget.reached(stored);
-                self.compare_range(&answer, stored);
+                context.budget.record_progress(stored);
+                self.check_range(&answer, stored);
                 Ok(Standing { stored, trouble: None })
             }
             status if retry::failure_of(status, &answer.headers) == Some(Failure::Failing) => {
-                self.ask_after(answer.refusal(&context), offset, length, fruitless).await
+                self.query_stored(answer.refusal(&context), offset, length, fruitless).await
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
-                self.follow(&context, &answer)?;
-                match stored(&answer, offset) {
+                self.update_location(&context, &answer)?;
+                match stored_after(&answer, offset) {
                     Some(stored) if stored != offset && !self.misstates => {
-                        within(stored, offset, length, answer.refusal(&context)).map_err(Unsent::Refused)
+                        within_chunk(stored, offset, length, answer.refusal(&context)).map_err(Unsent::Refused)
                     }
-                    _ => self.chunk_refused(&context, &answer, offset, length),
+                    _ => self.handle_refused_chunk(&context, &answer, offset, length),
                 }
             }
-            _ => self.chunk_refused(&context, &answer, offset, length),
+            _ => self.handle_refused_chunk(&context, &answer, offset, length),
         }
     }
 
-    /// Compares the `Range` of a success with what was sent. Another one is not believed, and neither is any later one.
-    fn compare_range(&mut self, answer: &Answer, sent: u64) {
-        if self.misstates || !answer.headers.contains_key(RANGE) || range(answer) == Some(sent) {
+    /// Compares the `Range` of a success with the sent bytes. The client ignores a differing `Range` and all later
+    /// ones.
+    fn check_range(&mut self, answer: &Answer, sent: u64) {
+        if self.misstates || !answer.headers.contains_key(RANGE) || range_length(answer) == Some(sent) {
             return;
         }
         self.misstates = true;
         let stated = answer.header(&RANGE).unwrap_or_default();
         tracing::debug!(
-            place = %self.repository.place, blob = %self.blob.digest, sent, stated = ?stated.chars().take(64).collect::<String>(),
-            "the registry took a chunk, and its Range is not the end of what was sent; the digest will decide"
+            place = %self.repository.place, blob = %self.blob.digest, sent,
+            stated = ?stated.chars().take(64).collect::<String>(),
+            "the registry accepted a chunk, but its Range is not the end of the sent bytes; the digest decides"
         );
     }
 
     async fn patch(&self, context: &Context, offset: u64, chunk: Bytes) -> Result<Answer, StoreError> {
-        context.budget.stands_at(offset);
+        context.budget.mark_offset(offset);
         let last = offset + chunk.len() as u64 - 1;
         let call = Call::new(Kind::Chunk, Method::PATCH, self.location.clone(), self.scopes())
             .header(CONTENT_TYPE, OCTETS)
@@ -248,17 +252,17 @@ impl Session {
         self.repository.registry.send(context, call).await
     }
 
-    /// Where the session goes on, if the answer tells.
-    fn follow(&mut self, context: &Context, answer: &Answer) -> Result<(), StoreError> {
+    /// Updates the URL of the session, if the response states a new one.
+    fn update_location(&mut self, context: &Context, answer: &Answer) -> Result<(), StoreError> {
         if let Some(next) = location(context, answer)? {
             self.location = next;
         }
         Ok(())
     }
 
-    /// Asks how much of a chunk was stored when nobody said so. Where that cannot be told, what went wrong remains: the
-    /// upload begins anew.
-    async fn ask_after(
+    /// Queries how much of a chunk the registry has stored after a missing response. If that remains unknown, returns
+    /// the original error, and the upload restarts.
+    async fn query_stored(
         &mut self,
         trouble: StoreError,
         offset: u64,
@@ -271,29 +275,29 @@ impl Session {
         let registry = &self.repository.registry;
         tokio::time::sleep(registry.tempo.first_pause * 2u32.pow(fruitless)).await;
         let context = self.context(Step::SendBlob);
-        let asked = registry.send(&context, Call::read(Method::GET, self.location.clone(), self.scopes())).await;
-        let Ok(answer) = asked else { return Err(trouble.into()) };
-        let Some(stands) = stored(&answer, offset).filter(|_| answer.status.is_success()) else {
+        let response = registry.send(&context, Call::read(Method::GET, self.location.clone(), self.scopes())).await;
+        let Ok(answer) = response else { return Err(trouble.into()) };
+        let Some(stored) = stored_after(&answer, offset).filter(|_| answer.status.is_success()) else {
             return Err(trouble.into());
         };
-        self.follow(&context, &answer)?;
-        Ok(within(stands, offset, length, trouble)?)
+        self.update_location(&context, &answer)?;
+        Ok(within_chunk(stored, offset, length, trouble)?)
     }
 
-    /// True if the session says that it has all bytes, so that a commit can be sent again.
-    pub(super) async fn stands_at_end(&mut self) -> bool {
+    /// Returns true if the session reports that it has all bytes, so that the commit can be sent again.
+    pub(super) async fn has_all_bytes(&mut self) -> bool {
         let registry = &self.repository.registry;
         tokio::time::sleep(registry.tempo.first_pause).await;
         let context = self.context(Step::CommitBlob);
-        let asked = registry.send(&context, Call::read(Method::GET, self.location.clone(), self.scopes())).await;
-        let Ok(answer) = asked else { return false };
-        let has_all = answer.status.is_success() && range(&answer) == Some(self.blob.size);
-        has_all && !self.misstates && self.follow(&context, &answer).is_ok()
+        let response = registry.send(&context, Call::read(Method::GET, self.location.clone(), self.scopes())).await;
+        let Ok(answer) = response else { return false };
+        let has_all = answer.status.is_success() && range_length(&answer) == Some(self.blob.size);
+        has_all && !self.misstates && self.update_location(&context, &answer).is_ok()
     }
 
-    /// A chunk of which the registry has said that it does not take it. Smaller ones may do; and a registry that does not
-    /// take the first chunk may take no chunks.
-    fn chunk_refused(
+    /// Handles a chunk that the registry refused. Smaller chunks may succeed; a registry that refuses the first chunk
+    /// may accept no chunks at all.
+    fn handle_refused_chunk(
         &self,
         context: &Context,
         answer: &Answer,
@@ -305,20 +309,20 @@ impl Session {
         if offset == 0 && is_too_large && manner.learn_chunk_is_too_large(length) {
             return Ok(Standing { stored: 0, trouble: Some(answer.refusal(context)) });
         }
-        if takes_no_chunks(answer) && manner.learn_chunks_are_refused(offset == 0) {
+        if refuses_all_chunks(answer) && manner.learn_chunks_are_refused(offset == 0) {
             let detail =
-                format!("{}: the registry takes no chunks, and gets blobs in one piece from now on", answer.detail());
+                format!("{}: the registry accepts no chunks; blobs are sent in one piece from now on", answer.detail());
             return Err(context.error(ErrorKind::Unavailable, detail).into());
         }
         let error = answer.refusal(context);
-        let is_of_its_place = self.misstates || matches!(answer.status.as_u16(), 400 | 405 | 409 | 416 | 422 | 501);
-        Err(if is_of_its_place { Unsent::Refused(error) } else { Unsent::Failed(error) })
+        let is_about_offset = self.misstates || matches!(answer.status.as_u16(), 400 | 405 | 409 | 416 | 422 | 501);
+        Err(if is_about_offset { Unsent::Refused(error) } else { Unsent::Failed(error) })
     }
 }
 
 impl Course {
-    /// Takes in that the registry has these bytes more. `hashed` is the hash of all before their end, where it is
-    /// known.
+    /// Records that the registry has stored `taken` in addition. `hashed` is the hash of all bytes before their end, if
+    /// it is known.
     fn advance(&mut self, taken: &[u8], hashed: Option<Digester>) {
         self.offset += taken.len() as u64;
         match (hashed, &mut self.hashed) {
@@ -329,11 +333,11 @@ impl Course {
     }
 }
 
-/// Whether a refusal of the first chunk means that all will be refused.
-fn takes_no_chunks(answer: &Answer) -> bool {
+/// Returns true if a refusal of the first chunk means that the registry refuses all chunks.
+fn refuses_all_chunks(answer: &Answer) -> bool {
     match answer.status.as_u16() {
         400 | 405 | 416 | 501 => true,
-        // Else it is the session alone that is gone.
+        // With these codes only the session is gone.
         404 => {
             let of_session = ["BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "NAME_UNKNOWN"];
             !answer.codes().iter().any(|code| of_session.contains(&code.as_str()))
@@ -342,30 +346,31 @@ fn takes_no_chunks(answer: &Answer) -> bool {
     }
 }
 
-/// An upload goes on while its session stands somewhere in the chunk that is in memory.
-fn within(stored: u64, offset: u64, length: usize, trouble: StoreError) -> Result<Standing, StoreError> {
+/// Returns the standing of a session whose end is within the chunk in memory, where the upload can resume. Otherwise
+/// returns the error of the chunk.
+fn within_chunk(stored: u64, offset: u64, length: usize, trouble: StoreError) -> Result<Standing, StoreError> {
     if stored < offset || stored > offset + length as u64 {
         return Err(trouble);
     }
     Ok(Standing { stored, trouble: Some(trouble) })
 }
 
-/// How many bytes a session has. Before the first byte registries say nothing, or `0-0` as after it: while nothing is known
-/// to be stored, that is none.
-fn stored(answer: &Answer, known: u64) -> Option<u64> {
-    match range(answer) {
+/// Returns the number of bytes that a session has. Before the first byte, registries state nothing, or `0-0` as they do
+/// after it: while no byte is known to be stored, both mean none.
+fn stored_after(answer: &Answer, known: u64) -> Option<u64> {
+    match range_length(answer) {
         None | Some(1) if known == 0 => Some(0),
         stored => stored,
     }
 }
 
-/// How many bytes a session says that it has.
+/// Returns the number of bytes that a session reports.
 pub(super) fn stored_bytes(answer: &Answer) -> Option<u64> {
-    range(answer)
+    range_length(answer)
 }
 
-/// The length by `Range: 0-<last>`, or `bytes=0-<last>`.
-fn range(answer: &Answer) -> Option<u64> {
+/// Returns the length that `Range: 0-<last>` or `bytes=0-<last>` states.
+fn range_length(answer: &Answer) -> Option<u64> {
     let range = answer.header(&RANGE)?.trim();
     let last = range.strip_prefix("bytes=").unwrap_or(range).strip_prefix("0-")?;
     last.parse::<u64>().ok()?.checked_add(1)

@@ -1,4 +1,5 @@
-//! What all repositories of one registry share: what it is and how much it is asked, whoever asks, and who we are there.
+//! Client of one registry, shared by all of its repositories: what holds for every identity ([`Server`]), and what
+//! holds for one ([`Registry`]).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,86 +28,89 @@ use super::{Credentials, Kind, MeterSnapshot, Options, Repository, TokenService,
 use super::{locate, manifests, realm, retry};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
-/// One registry, as who somebody is there. Shared by all that speak to it in that name; its server is shared by all.
+/// Registry client for one identity. All requests in that identity share it, and all identities share its server.
 pub struct Registry {
     server: Arc<Server>,
     pub(crate) auth: Auth,
-    /// Whether the listing of its own that this kind of registry has was refused to us, while the standard one was not.
+    /// True if the registry refused us the tag listing that only this kind of registry has, but not the standard
+    /// listing.
     own_listing_refused: AtomicBool,
     pub(crate) unmountable: Unmountable,
 }
 
-/// What is true of a registry whoever asks: how it is reached, what was learnt of it, and what it is asked for in all, so
-/// that its limits hold over all entries and identities.
+/// Facts about a registry that hold for every identity: how to reach it, what the client has learned about it, and its
+/// total load, so that its limits hold over all entries and identities.
 pub struct Server {
     host: RegistryHost,
     /// Scheme and authority of the API, with the path before `v2/`: `/`, unless there is a prefix.
     pub(crate) base: Url,
     pub(crate) http: reqwest::Client,
-    /// For token services elsewhere: made when the first is asked.
+    /// HTTP client for token services at other hosts, created at the first request to one.
     guarded: OnceLock<reqwest::Client>,
     lookup: Lookup,
     pub(crate) via: Via,
-    /// True if anybody has ever answered there.
+    /// True if a server has ever answered at this address.
     pub(crate) has_answered: AtomicBool,
     transport: Transport,
-    /// How many counted reads of a window are left to others.
-    keep: AtomicU64,
+    /// Number of counted pulls per window that this client reserves for others.
+    reserved_pulls: AtomicU64,
     pub(crate) pace: Pace,
     pub(crate) gate: Gate,
     pub(crate) meter: Meter,
     pub(crate) tempo: Tempo,
-    /// What is left of repetitions for what has failed.
+    /// Retry budgets of the items that have failed.
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) kind: Kind,
     pub(crate) upload: Manner,
-    /// The largest manifest that is read, in bytes.
+    /// Maximum length of a manifest, in bytes.
     pub(crate) max_manifest: usize,
     pub(crate) own_mount: OwnMount,
-    /// Its last answer to a HEAD of a blob.
+    /// Outcome of the registry's last HEAD of a blob.
     pub(crate) looks: Looks,
-    /// Whether the setting without which Amazon's mount nothing has been named.
-    named_mounting: AtomicBool,
+    /// True if the log has already named the setting without which Amazon ECR mounts nothing.
+    logged_mount_setting: AtomicBool,
     referrers_api: AtomicU8,
-    /// How its lists come in pages: of tags by the specification, of tags in a way of its own, and of repositories.
+    /// Knowledge about the pages of the tag list (distribution-spec).
     pub(crate) tag_pages: Paging,
+    /// Knowledge about the pages of the registry's own tag list.
     pub(crate) own_tag_pages: Paging,
+    /// Knowledge about the pages of the repository catalog.
     pub(crate) catalog_pages: Paging,
-    /// Whether a tag listing has told digests.
-    told_digests: AtomicBool,
-    /// Held by the first who asks by the referrers API; then true.
+    /// True if a tag listing has included digests.
+    has_listed_digests: AtomicBool,
+    /// Lock that the first caller of the referrers API holds; true afterwards.
     probed: tokio::sync::Mutex<bool>,
     locks: Mutex<HashMap<(RepositoryName, Digest), Weak<Turn>>>,
 }
 
-/// Whose turn it is to write one subject's list of referrers.
+/// Lock of one subject's list of referrers, for its writers.
 pub(crate) type Turn = tokio::sync::Mutex<()>;
 
-/// Why there is no client for a registry.
+/// Reason why there is no client for a registry.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// The host makes no address.
-    #[error("{0} makes no address")]
+    /// The host does not make a valid URL.
+    #[error("{0} does not make a valid URL")]
     Address(RegistryHost),
-    /// Whoever is in between could take a token that opens more than this registry.
-    #[error("{host} is not shown the identity of a cloud {how}")]
+    /// Somebody on the connection could take a token that grants access to more than this registry.
+    #[error("{host} does not receive a cloud identity {how}")]
     Exposed {
         /// The registry.
         host: RegistryHost,
-        /// Over what, and the way out.
+        /// Weakness of the connection, and the remedy.
         how: &'static str,
     },
-    /// The HTTP client cannot be set up: most often, there are no certificates of authorities on this machine.
+    /// The HTTP client cannot be set up: most often, this machine has no CA certificates.
     #[error("no HTTPS client for {host}: {reason}")]
     Client {
         /// The registry.
         host: RegistryHost,
-        /// What is missing.
+        /// Cause of the failure.
         reason: String,
     },
 }
 
-/// Whether a registry has the referrers API.
+/// Support of a registry for the referrers API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum ReferrersApi {
@@ -116,7 +120,7 @@ pub(crate) enum ReferrersApi {
 }
 
 impl Registry {
-    /// A client for the registry at `host`. Contacts nobody yet.
+    /// Creates a client for the registry at `host`. Sends no request yet.
     ///
     /// # Errors
     /// [`RegistryError`] when the HTTP client cannot be set up.
@@ -126,18 +130,19 @@ impl Registry {
 
     pub(crate) fn with_tempo(host: RegistryHost, options: Options, tempo: Tempo) -> Result<Arc<Self>, RegistryError> {
         let credentials = options.credentials.clone();
-        Self::of(Arc::new(Server::new(host, &options, tempo)?), credentials)
+        Self::from_server(Arc::new(Server::new(host, &options, tempo)?), credentials)
     }
 
-    /// The same registry in another name. Requests, pace and what was learnt of it are shared; logins and tokens are not.
+    /// Creates a client for the same registry in another identity. Both share requests, pace and what was learned; they
+    /// do not share logins and tokens.
     ///
     /// # Errors
     /// [`RegistryError`] when the HTTP client cannot be set up.
-    pub fn as_other(&self, credentials: Option<Credentials>) -> Result<Arc<Self>, RegistryError> {
-        Self::of(Arc::clone(&self.server), credentials)
+    pub fn with_identity(&self, credentials: Option<Credentials>) -> Result<Arc<Self>, RegistryError> {
+        Self::from_server(Arc::clone(&self.server), credentials)
     }
 
-    /// A client that looks names up here where it judges them.
+    /// Creates a client that uses `lookup` to resolve the names that it checks.
     #[cfg(test)]
     pub(crate) fn with_lookup(
         host: RegistryHost,
@@ -146,13 +151,13 @@ impl Registry {
         lookup: Lookup,
     ) -> Result<Arc<Self>, RegistryError> {
         let credentials = options.credentials.clone();
-        Self::of(Arc::new(Server { lookup, ..Server::new(host, &options, tempo)? }), credentials)
+        Self::from_server(Arc::new(Server { lookup, ..Server::new(host, &options, tempo)? }), credentials)
     }
 
-    fn of(server: Arc<Server>, credentials: Option<Credentials>) -> Result<Arc<Self>, RegistryError> {
+    fn from_server(server: Arc<Server>, credentials: Option<Credentials>) -> Result<Arc<Self>, RegistryError> {
         let wire = server.wire(credentials.as_ref())?;
         let auth = Auth::new(server.host.clone(), credentials, wire);
-        auth.quota.keep(server.keep.load(Ordering::Relaxed));
+        auth.quota.set_reserve(server.reserved_pulls.load(Ordering::Relaxed));
         Ok(Arc::new(Self {
             server,
             auth,
@@ -161,60 +166,61 @@ impl Registry {
         }))
     }
 
-    /// Whether it is asked in the name of these credentials. Who has none is anonymous.
+    /// Returns true if requests use these credentials. Without credentials, requests are anonymous.
     #[must_use]
-    pub fn is(&self, credentials: &Credentials) -> bool {
+    pub fn uses_credentials(&self, credentials: &Credentials) -> bool {
         self.auth.source.credentials().unwrap_or(&Credentials::Anonymous) == credentials
     }
 
-    /// Who to be at one repository, where docker's configuration has an entry for a namespace that it is in. `None` where that
-    /// is who it is for the whole registry. Reads the files of that configuration.
+    /// Returns the credentials for one repository, if docker's configuration has an entry for a namespace that contains
+    /// it. `None` if the credentials of the whole registry apply. Reads the files of that configuration.
     #[must_use]
-    pub fn credentials_below(&self, name: &RepositoryName) -> Option<Credentials> {
+    pub fn namespace_credentials(&self, name: &RepositoryName) -> Option<Credentials> {
         self.auth.source.namespaced(name)
     }
 
-    /// One of its repositories. Cheap, and contacts nobody.
+    /// Returns the client of one repository. Cheap; sends no request.
     #[must_use]
     pub fn repository(self: &Arc<Self>, name: RepositoryName) -> Repository {
         Repository::new(Arc::clone(self), name)
     }
 
-    /// Leaves so many counted reads of a window to others, in this name and in those that are yet to come.
-    pub(crate) fn keep(&self, reads: u64) {
-        self.server.keep.store(reads, Ordering::Relaxed);
-        self.auth.quota.keep(reads);
+    /// Reserves `reads` counted pulls per window for others, for this identity and for those created later.
+    pub(crate) fn reserve_pulls(&self, reads: u64) {
+        self.server.reserved_pulls.store(reads, Ordering::Relaxed);
+        self.auth.quota.set_reserve(reads);
     }
 
-    /// The registry's name, as people write it.
+    /// Returns the registry's name, as people write it.
     #[must_use]
     pub fn host(&self) -> &RegistryHost {
         &self.server.host
     }
 
-    /// What it was asked so far, in whatever name.
+    /// Returns the counters of all requests to the registry so far, of every identity.
     #[must_use]
     pub fn meter(&self) -> MeterSnapshot {
         self.server.meter.snapshot()
     }
 
-    /// Whether the tag listing tells digests: Google's registries, Azure's, and any that has done so.
+    /// Returns true if the tag listing includes digests: at Google Artifact Registry, at Azure Container Registry, and
+    /// at any registry that has included them before.
     pub(crate) fn lists_digests(&self) -> bool {
-        self.kind == Kind::Google || self.has_own_listing() || self.told_digests.load(Ordering::Relaxed)
+        self.kind == Kind::Google || self.has_own_listing() || self.has_listed_digests.load(Ordering::Relaxed)
     }
 
-    /// Whether tags are listed in a way of this kind of registry alone.
+    /// Returns true if tags are listed in a way that only this kind of registry has.
     pub(crate) fn has_own_listing(&self) -> bool {
         self.kind == Kind::Acr && !self.own_listing_refused.load(Ordering::Relaxed)
     }
 
-    /// Remembers that it is no use to ask for that in our name: it needs a right of its own.
+    /// Records that the registry refuses us its own tag listing: it requires a permission of its own.
     pub(crate) fn learn_own_listing_is_refused(&self) {
         self.own_listing_refused.store(true, Ordering::Relaxed);
     }
 }
 
-/// What is true whoever asks is at hand for everybody who asks.
+/// Gives every identity access to the facts that hold for all of them.
 impl Deref for Registry {
     type Target = Server;
 
@@ -225,18 +231,18 @@ impl Deref for Registry {
 
 impl Server {
     fn new(host: RegistryHost, options: &Options, tempo: Tempo) -> Result<Self, RegistryError> {
-        let tempo = tempo.with(options.transport.timeouts);
+        let tempo = tempo.with_timeouts(options.transport.timeouts);
         let scheme = if options.plain_http { "http" } else { "https" };
         let api_host = if host.is_docker_hub() { "registry-1.docker.io" } else { host.as_str() };
         let prefix = options.transport.path_prefix.as_ref().map_or("", |prefix| prefix.as_str());
         let base: Url =
             format!("{scheme}://{api_host}{prefix}/").parse().map_err(|_| RegistryError::Address(host.clone()))?;
-        let kind = options.kind.unwrap_or_else(|| Kind::of(&host));
+        let kind = options.kind.unwrap_or_else(|| Kind::from_host(&host));
         let limits = options.limits.in_force(&host, options.kind);
         Ok(Self {
             kind,
             upload: Manner::new(kind, options.upload),
-            max_manifest: manifests::most(options.max_manifest),
+            max_manifest: manifests::length_limit(options.max_manifest),
             http: client(&host, &base, &tempo, &options.transport)?,
             host,
             guarded: OnceLock::new(),
@@ -244,7 +250,7 @@ impl Server {
             via: Via::new(&base, &options.transport),
             has_answered: AtomicBool::new(false),
             transport: options.transport.clone(),
-            keep: AtomicU64::new(options.limits.keep),
+            reserved_pulls: AtomicU64::new(options.limits.keep),
             base,
             pace: Pace::new(&limits),
             gate: Gate::new(&limits),
@@ -253,35 +259,36 @@ impl Server {
             budgets: Arc::default(),
             own_mount: OwnMount::default(),
             looks: Looks::default(),
-            named_mounting: AtomicBool::new(false),
+            logged_mount_setting: AtomicBool::new(false),
             referrers_api: AtomicU8::new(ReferrersApi::Unknown as u8),
             tag_pages: Paging::default(),
             own_tag_pages: Paging::default(),
             catalog_pages: Paging::default(),
-            told_digests: AtomicBool::new(false),
+            has_listed_digests: AtomicBool::new(false),
             probed: tokio::sync::Mutex::new(false),
             locks: Mutex::default(),
         })
     }
 
-    /// Facts about the way to `url`, for the words of an error.
+    /// Returns facts about the connection to `url`, for the text of an error.
     pub(crate) fn approach(&self, url: &Url) -> Approach {
         Approach {
-            via: self.via.to(url),
+            via: self.via.proxy_to(url),
             shows_certificate: self.transport.tls.identity.is_some(),
             has_answered: self.has_answered.load(Ordering::Relaxed),
         }
     }
 
-    /// How these credentials reach who is to be asked for them. What a cloud is shown goes to a verified authority only.
+    /// Returns the clients by which these credentials reach the services that issue tokens for them. Only a verified
+    /// authority receives what identifies us to a cloud.
     fn wire(&self, credentials: Option<&Credentials>) -> Result<Wire, RegistryError> {
-        if credentials.is_some_and(Credentials::are_by_cloud)
-            && let Some(how) = self.open_to_others()
+        if credentials.is_some_and(Credentials::are_from_cloud)
+            && let Some(how) = self.interception_risk()
         {
             return Err(RegistryError::Exposed { host: self.host.clone(), how });
         }
         let authority = match self.transport.verifying() {
-            Some(transport) if credentials.is_some_and(Credentials::are_by_cloud) => {
+            Some(transport) if credentials.is_some_and(Credentials::are_from_cloud) => {
                 client(&self.host, &self.base, &self.tempo, &transport)?
             }
             _ => self.http.clone(),
@@ -295,28 +302,30 @@ impl Server {
         })
     }
 
-    /// Why others could listen on the way to the registry. On this machine nobody is in between.
-    fn open_to_others(&self) -> Option<&'static str> {
+    /// Returns the reason why others could read the traffic to the registry. There is none on the loopback interface.
+    fn interception_risk(&self) -> Option<&'static str> {
         if realm::is_loopback(&self.base) {
             None
         } else if self.base.scheme() != "https" {
-            Some("by plain HTTP: leave `plain_http` out")
+            Some("over plain HTTP: leave `plain_http` out")
         } else if self.transport.tls.insecure_skip_verify {
             Some(
-                "while its certificate is not looked at: name its authority in `tls.ca` instead of `insecure_skip_verify`",
+                "while its certificate is not verified: \
+                 name its authority in `tls.ca` instead of `insecure_skip_verify`",
             )
         } else {
             None
         }
     }
 
-    /// The address of `path` at this registry, which begins with `/`: `/v2/…`.
+    /// Returns the URL of `path` at this registry. The path begins with `/`: `/v2/…`.
     pub(crate) fn address(&self, path: &str) -> Result<Url, url::ParseError> {
         self.base.join(path.trim_start_matches('/'))
     }
 
-    /// The HTTP client for a request of this kind to this address. A token service elsewhere, and where it redirects to, is
-    /// asked at an address alone that has been judged; through a proxy the proxy resolves its name.
+    /// Returns the HTTP client for a request of this kind to `url`. A request to a token service at another host, and
+    /// to the target of its redirects, goes only to an address that this function has checked. Through a proxy, the
+    /// proxy resolves the name.
     pub(crate) async fn client_for(&self, kind: retry::Kind, url: &Url) -> Result<&reqwest::Client, Trouble> {
         let named = self.token_service();
         if kind != retry::Kind::Token || locate::same_origin(url, &self.base) {
@@ -324,7 +333,7 @@ impl Server {
         }
         let judged = realm::judge_address(url, &self.base, named, &self.lookup).await;
         judged.map_err(|error| Trouble::Unusable(error.to_string()))?;
-        if named.is_some_and(|named| named.is_at(url)) || self.via.to(url).is_some() {
+        if named.is_some_and(|named| named.is_at(url)) || self.via.proxy_to(url).is_some() {
             return Ok(&self.http);
         }
         if let Some(client) = self.guarded.get() {
@@ -336,23 +345,24 @@ impl Server {
         Ok(self.guarded.get_or_init(|| made))
     }
 
-    /// The token service that the operator named.
+    /// Returns the token service that the operator configured.
     pub(crate) fn token_service(&self) -> Option<&TokenService> {
         self.transport.token_service.as_ref()
     }
 
-    /// How connections to it are made.
+    /// Returns the options of connections to the registry.
     pub(crate) fn transport(&self) -> &Transport {
         &self.transport
     }
 
-    /// Names the setting that Amazon's registries need, once: without it blobs arrive all the same, each sent anew.
-    pub(crate) fn mount_did_not_happen(&self) {
-        if self.kind == Kind::Ecr && !self.named_mounting.swap(true, Ordering::Relaxed) {
+    /// Logs once the setting that Amazon ECR needs to mount blobs. Without it all blobs arrive too, but each is
+    /// uploaded.
+    pub(crate) fn log_missing_mount_setting(&self) {
+        if self.kind == Kind::Ecr && !self.logged_mount_setting.swap(true, Ordering::Relaxed) {
             tracing::info!(
                 registry = %self.host,
-                "no blob was mounted: Amazon's mount only with the account setting BLOB_MOUNTING=ENABLED, and only blobs of images \
-                 that are there; others are sent"
+                "no blob was mounted: Amazon ECR mounts only with the account setting BLOB_MOUNTING=ENABLED, and only \
+                 blobs of images that exist; other blobs are uploaded"
             );
         }
     }
@@ -365,13 +375,13 @@ impl Server {
         }
     }
 
-    /// Remembers that a tag listing told digests.
+    /// Records that a tag listing included digests.
     pub(crate) fn learn_digests_are_listed(&self) {
-        self.told_digests.store(true, Ordering::Relaxed);
+        self.has_listed_digests.store(true, Ordering::Relaxed);
     }
 
-    /// Until it is known whether there is an API, one asks and the others wait for what it learns. What is returned is held
-    /// by that one until it knows.
+    /// Returns a guard to the first caller while it is unknown whether the registry has the referrers API. The other
+    /// callers wait until that guard is dropped, and get `None`.
     pub(crate) async fn first_to_probe(&self) -> Option<tokio::sync::MutexGuard<'_, bool>> {
         if self.referrers_api() != ReferrersApi::Unknown {
             return None;
@@ -380,15 +390,15 @@ impl Server {
         (!std::mem::replace(&mut *probed, true)).then_some(probed)
     }
 
-    /// Remembers that there is an API, or that there is none. Once seen, it stays.
+    /// Records whether the registry has the referrers API. Once seen, it is never considered absent.
     pub(crate) fn learn_referrers_api(&self, api: ReferrersApi) {
         if self.referrers_api() != ReferrersApi::Present {
             self.referrers_api.store(api as u8, Ordering::Relaxed);
         }
     }
 
-    /// The lock of one subject's list of referrers.
-    pub(crate) fn lock_of(&self, name: &RepositoryName, subject: Digest) -> Arc<Turn> {
+    /// Returns the lock of one subject's list of referrers.
+    pub(crate) fn referrers_lock(&self, name: &RepositoryName, subject: Digest) -> Arc<Turn> {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (name.clone(), subject);
         if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {

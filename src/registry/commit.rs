@@ -1,5 +1,5 @@
-//! The PUT that ends an upload (distribution-spec, "Pushing blobs"), and what is believed of its answer: the status
-//! says whether the blob was committed, and a header that contradicts a success is checked by a look.
+//! Commit of an upload: the PUT that ends it (distribution-spec, "Pushing blobs"). The status of the response says
+//! whether the blob was committed. A header that contradicts a success is checked by a lookup.
 
 use bytes::Bytes;
 use http::Method;
@@ -12,24 +12,24 @@ use super::transport::{Call, Payload};
 use super::upload::{OCTETS, Session, contradicts};
 use crate::store::{ErrorKind, Step, StoreError};
 
-/// Number of times that a commit that failed is sent again while its session stands.
+/// Number of times that a failed commit is sent again while the registry has the session.
 const COMMITS_AGAIN: u32 = 3;
 
-/// The evidence that an upload was ended.
+/// Evidence that an upload was committed.
 pub(super) enum Committed {
-    /// The registry said so.
+    /// The registry reported a success.
     Answered,
-    /// The whole blob was found.
+    /// A lookup found the whole blob.
     Seen,
 }
 
-/// Why an upload was not ended.
+/// Reason why an upload was not committed.
 pub(super) enum Uncommitted {
-    /// The registry said no.
+    /// The registry refused the commit.
     Refused(StoreError),
-    /// It said that it failed: it may have the blob.
+    /// The registry reported a failure. It may have the blob.
     Failed(StoreError),
-    /// It said nothing: it may have the blob.
+    /// The registry gave no answer. It may have the blob.
     Unanswered(StoreError),
 }
 
@@ -42,8 +42,8 @@ impl Uncommitted {
 }
 
 impl Session {
-    /// Commits what went in chunks. Where no answer came, or the registry failed, and it still has the session, the
-    /// commit is sent again: all bytes are there.
+    /// Commits bytes that were sent in chunks. If no answer came, or the registry failed, and the registry still has
+    /// the session, sends the commit again: all bytes are there.
     pub(super) async fn commit_chunks(&mut self) -> Result<Committed, Uncommitted> {
         let mut again = 0;
         loop {
@@ -52,22 +52,23 @@ impl Session {
                 Err(refused @ Uncommitted::Refused(_)) => return Err(refused),
                 Err(failed) => failed,
             };
-            if self.is_there_after(self.blob.size).await {
+            if self.was_committed(self.blob.size).await {
                 return Ok(Committed::Seen);
             }
-            if again == COMMITS_AGAIN || !self.stands_at_end().await {
+            if again == COMMITS_AGAIN || !self.has_all_bytes().await {
                 return Err(failed);
             }
             again += 1;
         }
     }
 
-    /// True if the blob was committed although nobody said so. Where all bytes were sent, one HEAD may spare them all.
-    pub(super) async fn is_there_after(&self, sent: u64) -> bool {
+    /// Returns true if the registry committed the blob without reporting it. If all bytes were sent, one HEAD may save
+    /// sending them again.
+    pub(super) async fn was_committed(&self, sent: u64) -> bool {
         sent == self.blob.size && self.repository.head_blob(&self.blob).await.is_ok_and(|there| there)
     }
 
-    /// The PUT that ends the session.
+    /// Sends the PUT that ends the session.
     pub(super) async fn commit(&self, kind: Kind, payload: Payload, length: u64) -> Result<(), Uncommitted> {
         let context = self.context(Step::CommitBlob);
         let mut url = self.location.clone();
@@ -76,7 +77,7 @@ impl Session {
             .header(CONTENT_TYPE, OCTETS)
             .header(CONTENT_LENGTH, length.into())
             .payload(payload);
-        let context = if length > 0 { context.at(Step::SendBlob) } else { context };
+        let context = if length > 0 { context.at_step(Step::SendBlob) } else { context };
         let answer = match self.repository.registry.send(&context, call).await {
             Ok(answer) => answer,
             Err(error) if error.kind == ErrorKind::Unavailable => return Err(Uncommitted::Unanswered(error)),
@@ -86,10 +87,10 @@ impl Session {
             return Err(Uncommitted::Failed(answer.refusal(&context)));
         }
         if !answer.status.is_success() {
-            return Err(Uncommitted::Refused(self.whole_refused(&context, &answer, length)));
+            return Err(Uncommitted::Refused(self.refused_body_error(&context, &answer, length)));
         }
         let is_plain = matches!(answer.status, StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT);
-        if (is_plain && !contradicts(&answer, &self.blob)) || self.repository.is_there(&self.blob).await {
+        if (is_plain && !contradicts(&answer, &self.blob)) || self.repository.has_blob_now(&self.blob).await {
             return Ok(());
         }
         Err(Uncommitted::Refused(match answer.content_digest() {
@@ -100,16 +101,16 @@ impl Session {
         }))
     }
 
-    /// A body that is too large for the registry, or for what stands before it, may go in chunks: the caller begins
-    /// again.
-    fn whole_refused(&self, context: &Context, answer: &Answer, length: u64) -> StoreError {
+    /// Returns the error of a refused body. A body that is too large for the registry, or for a proxy in front of it,
+    /// may succeed in chunks: then the caller restarts the upload.
+    fn refused_body_error(&self, context: &Context, answer: &Answer, length: u64) -> StoreError {
         let by_its_length = match answer.status {
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::LENGTH_REQUIRED => true,
             StatusCode::BAD_REQUEST => answer.codes().iter().any(|code| code == "SIZE_INVALID"),
             _ => false,
         };
         if by_its_length && self.repository.registry.upload.learn_whole_is_refused(length) {
-            let detail = format!("{}: the registry gets large blobs in chunks from now on", answer.detail());
+            let detail = format!("{}: large blobs are sent in chunks from now on", answer.detail());
             return context.error(ErrorKind::Unavailable, detail);
         }
         answer.refusal(context)

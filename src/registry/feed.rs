@@ -1,4 +1,4 @@
-//! The bytes of an upload, cut into chunks as they come, and the hash of what was cut.
+//! Cutting of an upload's bytes into chunks as they arrive, and the hash of the bytes that were cut.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -6,12 +6,12 @@ use futures_util::StreamExt as _;
 use crate::oci::Digester;
 use crate::store::{StoreError, Verified};
 
-/// The bytes that are still to come.
+/// Bytes that are still to be sent.
 pub(super) struct Feed {
     pub(super) bytes: Verified,
-    /// The rest of the last piece.
+    /// Rest of the last piece.
     piece: Bytes,
-    /// That piece as it came.
+    /// The last piece as it arrived.
     whole: Bytes,
 }
 
@@ -20,14 +20,15 @@ impl Feed {
         Self { bytes, piece: Bytes::new(), whole: Bytes::new() }
     }
 
-    /// The hash of all that has been taken out; `None` where nobody wants to know.
+    /// Returns the hash of all bytes that were taken out; `None` if no listener follows the upload.
     pub(super) fn hashed(&self) -> Option<Digester> {
         let mut hashed = self.bytes.hashed_before_last()?.clone();
         hashed.update(&self.whole[..self.whole.len() - self.piece.len()]);
         Some(hashed)
     }
 
-    /// Adds to what waits to be sent until that is so many bytes, or all there are: the last come when all are proven.
+    /// Adds bytes to `waiting` until it has `size` bytes or all bytes that remain. The last bytes arrive only after all
+    /// bytes are verified.
     pub(super) async fn fill(&mut self, waiting: Bytes, size: usize) -> Result<Bytes, StoreError> {
         if !waiting.is_empty() && waiting.len() >= size {
             return Ok(waiting);

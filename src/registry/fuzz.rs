@@ -1,4 +1,4 @@
-//! The fuzz targets of what registries say in headers and lists.
+//! Fuzz targets of the parsers of response headers and lists.
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -15,11 +15,11 @@ fn headers(name: HeaderName, data: &[u8]) -> Option<HeaderMap> {
     Some(HeaderMap::from_iter([(name, value)]))
 }
 
-/// Follows a `Link`. The next page is at the same registry and is another page.
+/// Follows a `Link`. The next page must be another page of the same registry.
 pub(crate) fn link(data: &[u8]) {
     let Some(headers) = headers(LINK, data) else { return };
     let page: Url = "https://registry.example.com/v2/a/tags/list?n=2".parse().expect("an address");
-    if let Ok(Some(next)) = Pages::starting_at(&page).after(&page, &headers) {
+    if let Ok(Some(next)) = Pages::starting_at(&page).linked_page(&page, &headers) {
         assert!(locate::same_origin(&page, &next), "{next} is elsewhere");
         assert_ne!(page, next);
     }
@@ -38,7 +38,8 @@ pub(crate) fn challenge(data: &[u8]) {
     }
 }
 
-/// Reads how many bytes an upload session says it has, and where the part of a blob begins that a registry sends.
+/// Reads the number of bytes that an upload session reports, and the offset of the part of a blob that a registry
+/// sends.
 pub(crate) fn range(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         blobs::first_byte(text);
@@ -50,7 +51,7 @@ pub(crate) fn range(data: &[u8]) {
     assert_ne!(stored, Some(0), "a range has one byte at least");
 }
 
-/// Reads how long a registry asks clients to wait: never longer than the bound.
+/// Reads the time that a registry asks clients to wait. It must not exceed the bound.
 pub(crate) fn retry_after(data: &[u8]) {
     let Some(headers) = headers(RETRY_AFTER, data) else { return };
     if let Some(wait) = retry::retry_after(&headers, DateTime::UNIX_EPOCH) {
@@ -58,7 +59,7 @@ pub(crate) fn retry_after(data: &[u8]) {
     }
 }
 
-/// Reads a page of a tag list, in the form of the specification and in Azure's.
+/// Reads a page of a tag list, in the specification's format and in Azure's.
 pub(crate) fn tag_page(data: &[u8]) {
     for entries in tags::read_every_form(data).into_iter().flatten() {
         assert!(entries <= data.len(), "a page has more names than bytes");

@@ -1,5 +1,5 @@
-//! The line of those who wait until there is something to be had: a place among the requests in flight, what a rate allows,
-//! the end of a pause. Served by party in turn. What there is to be had is known to the supply.
+//! Wait queue over a limited resource: slots for requests in flight, a rate, the end of a pause. The queue serves the
+//! waiting parties in turn. The supply knows how much of the resource is available.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,30 +10,31 @@ use tokio::time::Instant;
 
 use super::turns::{Party, Ticket, Turns};
 
-/// What is waited for.
+/// Resource that callers wait for.
 pub(super) trait Supply: Send + 'static {
-    /// What who is served gets. Dropped, it may give something back, so it is never dropped under the lock.
+    /// Part of the resource that a served caller gets. Dropping it may return it to the supply, so it is never dropped
+    /// while the queue is locked.
     type Grant: std::fmt::Debug + Send + 'static;
 
-    /// Lanes below this are served before all others.
+    /// Number of lanes that are served before all others: those with a lower index.
     const FIRST: usize = 0;
 
-    /// Takes this much for a lane, all of it or nothing; else says when that may change.
+    /// Takes `amount` for a lane, all of it or nothing. If it is not available, returns when that may change.
     fn take(&mut self, party: Party, lane: usize, amount: NonZeroU32, now: Instant) -> Result<Self::Grant, Closed>;
 }
 
-/// When something may be to be had again.
+/// Time at which the resource may be available again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closed {
-    /// When the supply is changed.
+    /// The next change of the supply.
     UntilChanged,
-    /// The same, and only to this party.
+    /// The next change of the supply, for this party only.
     ToParty,
-    /// By then at the latest.
+    /// This time, at the latest.
     Until(Instant),
 }
 
-/// A supply, and who waits for it.
+/// Supply, and the callers that wait for it.
 #[derive(Debug)]
 pub(super) struct Line<S: Supply, const LANES: usize> {
     own: Weak<Self>,
@@ -44,7 +45,7 @@ pub(super) struct Line<S: Supply, const LANES: usize> {
 struct State<S: Supply, const LANES: usize> {
     supply: S,
     turns: Turns<Waiter<S::Grant>, LANES>,
-    /// When the clock will be looked at.
+    /// Time of the next alarm.
     alarm: Option<Instant>,
 }
 
@@ -55,11 +56,11 @@ struct Waiter<G> {
     served: oneshot::Sender<G>,
 }
 
-/// Who is to be told, once the lock is let go.
+/// Callers to notify once the lock is released, with their grants.
 type Served<G> = Vec<(oneshot::Sender<G>, G)>;
 
 impl<S: Supply, const LANES: usize> Line<S, LANES> {
-    /// Makes the supply, which may keep the line itself for what it grants.
+    /// Creates the queue and its supply, which may store the queue itself for its grants.
     pub(super) fn new(supply: impl FnOnce(&Weak<Self>) -> S) -> Arc<Self> {
         Arc::new_cyclic(|own| {
             let state = State { supply: supply(own), turns: Turns::default(), alarm: None };
@@ -67,13 +68,14 @@ impl<S: Supply, const LANES: usize> Line<S, LANES> {
         })
     }
 
-    /// Waits until so much may be taken, and takes it. Also how long that took where the clock let somebody wait. `None` where
-    /// whoever should serve has gone. Cancel safe: what was granted to one who has just gone is dropped.
-    pub(super) async fn pass(&self, party: Party, lane: usize, amount: NonZeroU32) -> (Option<S::Grant>, Duration) {
+    /// Waits until `amount` is available, and takes it. Also returns the time that this took if anybody had to wait for
+    /// the clock. Returns `None` if the sender of the grant no longer exists. Cancel safe: a grant to a caller that has
+    /// just been cancelled is dropped.
+    pub(super) async fn acquire(&self, party: Party, lane: usize, amount: NonZeroU32) -> (Option<S::Grant>, Duration) {
         let began = Instant::now();
         let (waiting, by_clock) = {
             let mut state = self.lock();
-            // Who waits comes first, but perhaps waits for something else.
+            // Waiting callers come first, but they may wait for another lane.
             if state.turns.is_empty()
                 && let Ok(grant) = state.supply.take(party, lane, amount, began)
             {
@@ -84,22 +86,22 @@ impl<S: Supply, const LANES: usize> Line<S, LANES> {
             let by_clock = self.serve(state);
             (Waiting { line: self, party, lane, ticket, turn }, by_clock)
         };
-        let grant = waiting.turn().await;
+        let grant = waiting.wait_for_grant().await;
         (grant, if by_clock { began.elapsed() } else { Duration::ZERO })
     }
 
-    /// Whether nobody waits.
+    /// Returns true if nobody waits.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.lock().turns.is_empty()
     }
 
-    /// Looks at the supply.
-    pub(super) fn look<T>(&self, look: impl FnOnce(&mut S) -> T) -> T {
-        look(&mut self.lock().supply)
+    /// Reads the supply. Serves nobody.
+    pub(super) fn with_supply<T>(&self, read: impl FnOnce(&mut S) -> T) -> T {
+        read(&mut self.lock().supply)
     }
 
-    /// Changes the supply, and serves whom that serves.
+    /// Changes the supply, and serves the callers that can be served now.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut S) -> T) -> T {
         let mut state = self.lock();
         let changed = change(&mut state.supply);
@@ -107,7 +109,8 @@ impl<S: Supply, const LANES: usize> Line<S, LANES> {
         changed
     }
 
-    /// Lets all go who may go now, and sees to it that the next one is thought of. Whether one waits for the clock.
+    /// Serves all callers that can be served now, and sets an alarm for the next one. Returns true if a caller waits
+    /// for the clock.
     fn serve(&self, mut state: MutexGuard<'_, State<S, LANES>>) -> bool {
         if state.turns.is_empty() {
             return false;
@@ -116,15 +119,15 @@ impl<S: Supply, const LANES: usize> Line<S, LANES> {
         let next = state.serve(Instant::now(), &mut served);
         if let Some(next) = next
             && state.alarm.is_none_or(|alarm| next < alarm)
-            // Without a runtime nobody waits, so nobody is forgotten.
+            // Without a runtime nobody waits, so no caller is forgotten.
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             state.alarm = Some(next);
-            runtime.spawn(ring(self.own.clone(), next));
+            runtime.spawn(serve_at(self.own.clone(), next));
         }
         drop(state);
         for (waiter, grant) in served {
-            // One who has just gone away does not need it any more.
+            // A caller that has just been cancelled no longer needs its grant.
             drop(waiter.send(grant));
         }
         next.is_some()
@@ -135,8 +138,8 @@ impl<S: Supply, const LANES: usize> Line<S, LANES> {
     }
 }
 
-/// Looks at the clock once, at this time.
-async fn ring<S: Supply, const LANES: usize>(line: Weak<Line<S, LANES>>, at: Instant) {
+/// Serves the queue once, at this time.
+async fn serve_at<S: Supply, const LANES: usize>(line: Weak<Line<S, LANES>>, at: Instant) {
     tokio::time::sleep_until(at).await;
     let Some(line) = line.upgrade() else { return };
     let mut state = line.lock();
@@ -145,7 +148,8 @@ async fn ring<S: Supply, const LANES: usize>(line: Weak<Line<S, LANES>>, at: Ins
 }
 
 impl<S: Supply, const LANES: usize> State<S, LANES> {
-    /// Takes for all who may go now. When somebody may go next by the clock, if anybody waits for that.
+    /// Takes the grants of all callers that can be served now. Returns the time at which the next caller can be served,
+    /// if one waits for the clock.
     fn serve(&mut self, now: Instant, served: &mut Served<S::Grant>) -> Option<Instant> {
         let Self { supply, turns, .. } = self;
         let mut closed: [Option<Closed>; LANES] = [None; LANES];
@@ -174,7 +178,7 @@ impl<S: Supply, const LANES: usize> State<S, LANES> {
     }
 }
 
-/// One who waits. Dropped, it leaves the line.
+/// Waiting caller. Dropping it removes it from the queue.
 struct Waiting<'a, S: Supply, const LANES: usize> {
     line: &'a Line<S, LANES>,
     party: Party,
@@ -184,7 +188,7 @@ struct Waiting<'a, S: Supply, const LANES: usize> {
 }
 
 impl<S: Supply, const LANES: usize> Waiting<'_, S, LANES> {
-    async fn turn(mut self) -> Option<S::Grant> {
+    async fn wait_for_grant(mut self) -> Option<S::Grant> {
         (&mut self.turn).await.ok()
     }
 }
@@ -202,7 +206,7 @@ impl<S: Supply, const LANES: usize> Drop for Waiting<'_, S, LANES> {
 mod tests {
     use super::*;
 
-    /// One cell a second for each lane.
+    /// Supply of one cell per second for each lane.
     struct Slow([Instant; 2]);
 
     impl Supply for Slow {
@@ -223,54 +227,54 @@ mod tests {
         Line::new(|_| Slow([Instant::now(); 2]))
     }
 
-    async fn pass(line: &Shared, party: &str, lane: usize) -> Duration {
-        let (granted, waited) = line.pass(Party::of(party), lane, NonZeroU32::MIN).await;
+    async fn acquire(line: &Shared, party: &str, lane: usize) -> Duration {
+        let (granted, waited) = line.acquire(Party::from_name(party), lane, NonZeroU32::MIN).await;
         assert_eq!(granted, Some(()));
         waited
     }
 
-    /// Lets these pass, begun in this order; the order in which they went and the second of each.
+    /// Starts these callers in this order. Returns the order in which they were served, with the second of each.
     async fn order(line: &Shared, who: &[(&'static str, usize)]) -> Vec<(&'static str, u64)> {
         let began = Instant::now();
         let (sender, mut went) = tokio::sync::mpsc::unbounded_channel();
         for (party, lane) in who.iter().copied() {
             let (line, sender) = (line.clone(), sender.clone());
             tokio::spawn(async move {
-                pass(&line, party, lane).await;
+                acquire(&line, party, lane).await;
                 sender.send((party, began.elapsed().as_secs())).unwrap();
             });
             tokio::task::yield_now().await;
         }
         drop(sender);
         let mut order = Vec::new();
-        while let Some(one) = went.recv().await {
-            order.push(one);
+        while let Some(next) = went.recv().await {
+            order.push(next);
         }
         order
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_much_to_do_does_not_hold_up_who_has_little() {
+    async fn busy_party_does_not_delay_others() {
         let who = [("big", 0), ("big", 0), ("big", 0), ("big", 0), ("small", 0), ("small", 0)];
         let expected = [("big", 0), ("big", 1), ("small", 2), ("big", 3), ("small", 4), ("big", 5)];
         assert_eq!(order(&line(), &who).await, expected);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_lane_is_not_held_up() {
+    async fn busy_lane_does_not_delay_another() {
         let line = line();
-        assert_eq!(pass(&line, "a", 0).await, Duration::ZERO);
+        assert_eq!(acquire(&line, "a", 0).await, Duration::ZERO);
         let who = [("a", 0), ("a", 0), ("a", 1), ("b", 1)];
         assert_eq!(order(&line, &who).await, [("a", 0), ("a", 1), ("b", 1), ("a", 2)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_goes_away_costs_nobody_a_turn() {
+    async fn cancelled_waiter_costs_nobody_a_turn() {
         let line = line();
-        pass(&line, "a", 0).await;
+        acquire(&line, "a", 0).await;
         let gone = tokio::spawn({
             let line = line.clone();
-            async move { pass(&line, "gone", 0).await }
+            async move { acquire(&line, "gone", 0).await }
         });
         tokio::task::yield_now().await;
         let rest = tokio::spawn({
@@ -285,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_of_the_supply_serves_who_waits() {
+    async fn changed_supply_serves_waiters() {
         let line = line();
         line.change(|slow| slow.0[0] = Instant::now() + Duration::from_secs(3600));
         let waiting = tokio::spawn({
@@ -298,9 +302,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_that_the_clock_let_wait_is_told() {
+    async fn time_waited_for_the_clock_is_returned() {
         let line = line();
-        pass(&line, "a", 0).await;
-        assert_eq!(pass(&line, "a", 0).await.as_secs(), 1);
+        acquire(&line, "a", 0).await;
+        assert_eq!(acquire(&line, "a", 0).await.as_secs(), 1);
     }
 }

@@ -1,27 +1,28 @@
-//! What one registry is asked for right now, and under which limits, for whoever shows it. Looks, and changes nothing.
+//! Current load of one registry and the limits that apply to it, for display. Read-only.
 
 use std::time::Duration;
 
 use super::{Bucket, Rate, Registry};
 
-/// One registry at one moment, whoever asks it.
+/// Load of one registry at one time, over all identities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Load {
-    /// Requests in flight.
+    /// Number of requests in flight.
     pub in_flight: usize,
-    /// How many may be in flight now: less than `configured` for a while after the registry asked for patience.
+    /// Current maximum of requests in flight: less than `configured` for a while after the registry asked the client to
+    /// slow down.
     pub concurrent: usize,
-    /// How many may be in flight at most.
+    /// Configured maximum of requests in flight.
     pub configured: usize,
-    /// The rates in force, in the order of [`Bucket::ALL`]; what has none is not here.
+    /// Rates in force, in the order of [`Bucket::ALL`]; buckets without a rate are absent.
     pub rates: Vec<(Bucket, Rate)>,
-    /// Bytes a second that may pass at this time of day; `None` is no limit.
+    /// Bandwidth at this time of day, in bytes per second; `None` is no limit.
     pub bandwidth: Option<u64>,
-    /// For how long nothing may go yet, where the registry asked for that.
+    /// Remaining time of a pause that the registry requested.
     pub paused_for: Option<Duration>,
 }
 
-/// What the gate knows of that.
+/// Part of the load that the gate knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Crowd {
     pub(super) in_flight: usize,
@@ -31,10 +32,10 @@ pub(super) struct Crowd {
 }
 
 impl Registry {
-    /// What it is asked for right now.
+    /// Returns the current load.
     #[must_use]
     pub fn load(&self) -> Load {
-        let Crowd { in_flight, limit: concurrent, configured, rates } = self.gate.crowd();
+        let Crowd { in_flight, limit: concurrent, configured, rates } = self.gate.current_crowd();
         let (bandwidth, paused_for) = (self.pace.bandwidth_now(), self.gate.paused_for());
         Load { in_flight, concurrent, configured, rates, bandwidth, paused_for }
     }
@@ -46,7 +47,7 @@ mod tests {
     use crate::registry::{Bandwidth, Figure, Limits, Options};
 
     #[test]
-    fn limits_and_a_pause_are_told_as_they_are_in_force() {
+    fn load_shows_limits_and_a_pause_in_force() {
         let per = Duration::from_secs(60);
         let mut limits =
             Limits { concurrent: Figure::Set(6), bandwidth: Some(Bandwidth::always(4096)), ..Limits::default() };

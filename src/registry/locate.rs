@@ -1,14 +1,14 @@
-//! Addresses that a registry hands out (`Location`, `Link`, redirects): where they lead, and whether we go there.
+//! URLs that a registry provides (`Location`, `Link`, redirects): their targets, and whether the client follows them.
 //! Nothing is sent from here.
 
 use http::HeaderMap;
 use http::header::{LINK, LOCATION};
 use url::Url;
 
-/// Why an address is not followed.
+/// Reason why a URL is not followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Astray {
-    #[error("the address it gave cannot be read")]
+    #[error("the address that it gave is not a valid URL")]
     Unreadable,
     #[error("it leads from HTTPS to plain HTTP at {0}, which is refused")]
     Downgrade(String),
@@ -16,8 +16,8 @@ pub(crate) enum Astray {
     Scheme(String),
 }
 
-/// Resolves `location` against the address that answered with it (RFC 3986), without user information.
-pub(crate) fn follow(base: &Url, location: &str) -> Result<Url, Astray> {
+/// Resolves `location` against the URL that answered with it (RFC 3986), and removes user information.
+pub(crate) fn resolve_location(base: &Url, location: &str) -> Result<Url, Astray> {
     let mut url = base.join(location).map_err(|_| Astray::Unreadable)?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Astray::Scheme(shown(&url)));
@@ -25,15 +25,15 @@ pub(crate) fn follow(base: &Url, location: &str) -> Result<Url, Astray> {
     if base.scheme() == "https" && url.scheme() == "http" {
         return Err(Astray::Downgrade(shown(&url)));
     }
-    // The HTTP client would send it as a credential that we did not choose.
+    // The HTTP client would send user information as credentials that we did not choose.
     url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| Astray::Unreadable)?;
     url.set_fragment(None);
     Ok(url)
 }
 
-/// A registry behind a path prefix may not know of it, and gives `/v2/…` for `PREFIX/v2/…`: sets that right in an answer's
-/// `Location` and `Link`. Does nothing where `base`, the address above the API, has no prefix.
-pub(crate) fn put_prefix(base: &Url, headers: &mut HeaderMap) {
+/// Adds a path prefix to `Location` and `Link` in a response: a registry behind a prefix may not know of it, and state
+/// `/v2/…` for `PREFIX/v2/…`. Does nothing if `base`, the address above the API, has no prefix.
+pub(crate) fn add_prefix(base: &Url, headers: &mut HeaderMap) {
     if base.path() == "/" {
         return;
     }
@@ -47,7 +47,7 @@ pub(crate) fn put_prefix(base: &Url, headers: &mut HeaderMap) {
     }
 }
 
-/// The address with the prefix, where it stands for one that lacks it.
+/// Returns the URL with the prefix, if `target` lacks it.
 fn prefixed(base: &Url, target: &str) -> Option<String> {
     let whole = target.starts_with("/v2/") || target.contains("://");
     let mut url = base.join(target).ok().filter(|url| whole && same_origin(url, base))?;
@@ -59,24 +59,24 @@ fn prefixed(base: &Url, target: &str) -> Option<String> {
     Some(url.into())
 }
 
-/// The same for the first link of a header's value.
+/// Returns the header value with the prefix in its first link, if that link lacks it.
 fn prefixed_link(base: &Url, value: &str) -> Option<String> {
     let (before, rest) = value.split_once('<')?;
     let (target, after) = rest.split_once('>')?;
     Some(format!("{before}<{}>{after}", prefixed(base, target.trim())?))
 }
 
-/// Whether two addresses have one scheme, host and port.
+/// Returns true if two URLs have the same scheme, host and port.
 pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
     a.origin() == b.origin()
 }
 
-/// The address as it may be shown: no user information, query or fragment.
+/// Returns the URL without user information, query and fragment, for display.
 pub(crate) fn shown(url: &Url) -> String {
     site(url) + url.path()
 }
 
-/// Scheme, host and port alone.
+/// Returns scheme, host and port alone.
 pub(crate) fn site(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
@@ -86,23 +86,26 @@ pub(crate) fn site(url: &Url) -> String {
 mod tests {
     use super::*;
 
-    fn at(base: &str, location: &str) -> Result<String, String> {
-        follow(&base.parse().unwrap(), location).map(|url| url.to_string()).map_err(|error| error.to_string())
+    fn resolved(base: &str, location: &str) -> Result<String, String> {
+        resolve_location(&base.parse().unwrap(), location).map(|url| url.to_string()).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn a_location_is_resolved_by_rfc_3986() {
+    fn location_is_resolved_by_rfc_3986() {
         let base = "https://h/v2/a/blobs/uploads/?mount=x";
-        assert_eq!(at(base, "/v2/a/blobs/uploads/1?_state=s").unwrap(), "https://h/v2/a/blobs/uploads/1?_state=s");
-        assert_eq!(at(base, "1?s").unwrap(), "https://h/v2/a/blobs/uploads/1?s");
-        assert_eq!(at(base, "?s=2").unwrap(), "https://h/v2/a/blobs/uploads/?s=2");
-        assert_eq!(at(base, "//other:8443/x").unwrap(), "https://other:8443/x");
-        assert_eq!(at(base, "https://user:pass@h/x#f").unwrap(), "https://h/x");
-        assert_eq!(at("http://h/", "https://h/x").unwrap(), "https://h/x");
+        assert_eq!(
+            resolved(base, "/v2/a/blobs/uploads/1?_state=s").unwrap(),
+            "https://h/v2/a/blobs/uploads/1?_state=s"
+        );
+        assert_eq!(resolved(base, "1?s").unwrap(), "https://h/v2/a/blobs/uploads/1?s");
+        assert_eq!(resolved(base, "?s=2").unwrap(), "https://h/v2/a/blobs/uploads/?s=2");
+        assert_eq!(resolved(base, "//other:8443/x").unwrap(), "https://other:8443/x");
+        assert_eq!(resolved(base, "https://user:pass@h/x#f").unwrap(), "https://h/x");
+        assert_eq!(resolved("http://h/", "https://h/x").unwrap(), "https://h/x");
     }
 
     #[test]
-    fn a_prefix_that_the_registry_does_not_know_of_is_put_before_what_it_gives() {
+    fn unknown_prefix_is_added_to_location_and_link() {
         let base: Url = "https://h/art/x/".parse().unwrap();
         let location = |text| prefixed(&base, text);
         assert_eq!(location("/v2/a/b?c=%2F").as_deref(), Some("https://h/art/x/v2/a/b?c=%2F"));
@@ -114,26 +117,26 @@ mod tests {
         let link = prefixed_link(&base, r#"</v2/a/tags/list?last=b>; rel="next""#);
         assert_eq!(link.as_deref(), Some(r#"<https://h/art/x/v2/a/tags/list?last=b>; rel="next""#));
         let mut headers = HeaderMap::from_iter([(LOCATION, "/v2/a".parse().unwrap())]);
-        put_prefix(&"https://h/".parse().unwrap(), &mut headers);
+        add_prefix(&"https://h/".parse().unwrap(), &mut headers);
         assert_eq!(headers[LOCATION], "/v2/a");
-        put_prefix(&base, &mut headers);
+        add_prefix(&base, &mut headers);
         assert_eq!(headers[LOCATION], "https://h/art/x/v2/a");
     }
 
     #[test]
-    fn a_way_to_plain_http_or_another_scheme_is_refused_and_shows_no_query() {
+    fn downgrade_or_other_scheme_is_refused_without_its_query() {
         assert_eq!(
-            at("https://h/", "http://u:p@h:81/x?secret=1").unwrap_err(),
+            resolved("https://h/", "http://u:p@h:81/x?secret=1").unwrap_err(),
             "it leads from HTTPS to plain HTTP at http://h:81/x, which is refused"
         );
         assert_eq!(
-            at("https://h/", "file:///etc/passwd").unwrap_err(),
+            resolved("https://h/", "file:///etc/passwd").unwrap_err(),
             "it leads to file:///etc/passwd, which is neither HTTP nor HTTPS"
         );
     }
 
     #[test]
-    fn default_ports_are_the_same_origin_and_other_ports_are_not() {
+    fn default_port_is_the_same_origin_another_is_not() {
         let url = |text: &str| text.parse::<Url>().unwrap();
         assert!(same_origin(&url("https://h/a"), &url("https://h:443/b?c")));
         for other in ["https://h:444/", "http://h/", "https://h.evil/", "https://i/"] {

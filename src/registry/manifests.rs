@@ -1,5 +1,5 @@
-//! Manifests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Deleting Manifests"): found, read, written and
-//! deleted, their bytes untouched and their digests compared with what the registry claims.
+//! Manifest requests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Deleting Manifests"): lookup, read,
+//! write and delete. The bytes stay untouched, and their digests are compared with those that the registry states.
 
 use futures_util::future::try_join_all;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
@@ -15,29 +15,29 @@ use super::transport::{Call, Expects, Payload};
 use crate::oci::{ContentKind, Descriptor, Digest, Manifest, ManifestRef, MediaType};
 use crate::store::{ErrorKind, ReferrerLink, Step, StoreError};
 
-/// The largest manifest that is read unless more is set (distribution-spec asks registries for 4 MiB at least).
+/// Default for the maximum length of a manifest, in bytes (distribution-spec asks registries for 4 MiB at least).
 pub(crate) const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 
-/// The most that can be set.
+/// Upper bound of the configurable maximum, in bytes.
 const LARGEST: usize = 8 * 1024 * 1024;
 
-/// The largest manifest that is read, as it is set.
-pub(crate) fn most(set: Option<u64>) -> usize {
+/// Returns the maximum length of a manifest for a configured value.
+pub(crate) fn length_limit(set: Option<u64>) -> usize {
     set.map_or(MAX_MANIFEST, |set| usize::try_from(set).unwrap_or(LARGEST).min(LARGEST))
 }
 
-/// How often a manifest is written again while a replica may lag, after pauses of 0.25 s to 4 s.
+/// Number of times that a manifest is written again while a replica may lag, after pauses of 0.25 s to 4 s.
 const REPLICA_PAUSES: u32 = 5;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 impl Repository {
-    /// What a reference stands for, by HEAD; by GET only where the registry answers a HEAD with too little.
+    /// Resolves a reference by HEAD. Uses GET only if the registry's response to the HEAD is incomplete.
     pub(crate) async fn head_manifest(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, StoreError> {
         let context = self.context(Step::Resolve, reference);
         let answer = self.registry.send(&context, self.manifest_call(&context, Method::HEAD, reference)?).await?;
         match answer.status {
-            status if status.is_success() => match described(&context, reference, &answer)? {
+            status if status.is_success() => match descriptor_from_head(&context, reference, &answer)? {
                 Some(descriptor) => Ok(Some(descriptor)),
                 None => {
                     self.find_manifest(&context, reference).await.map(|found| found.map(|found| found.descriptor()))
@@ -60,10 +60,10 @@ impl Repository {
         if !answer.status.is_success() {
             return Err(answer.refusal(context));
         }
-        received(context, reference, &answer)
+        manifest_from_get(context, reference, &answer)
     }
 
-    /// As [`Self::get_manifest`], with `None` where there is no such manifest.
+    /// Does the same as [`Self::get_manifest`], but returns `None` if there is no such manifest.
     pub(crate) async fn find_manifest(
         &self,
         context: &Context,
@@ -83,8 +83,8 @@ impl Repository {
         reference: &ManifestRef,
     ) -> Result<Call, StoreError> {
         let url = self.url(context, &format!("manifests/{reference}"))?;
-        // Some registries answer 404 for a manifest of a type that is not named. Of a type that nobody here knows there is an
-        // answer to name it by, at least.
+        // Some registries answer 404 for a manifest whose type the request does not accept. With `*/*`, a manifest of
+        // an unknown type is answered too, so that an error can name its type.
         let accepted = HeaderValue::from_str(&format!("{}, */*", MediaType::ACCEPTED.join(", ")));
         let accepted = accepted.map_err(|error| context.error(ErrorKind::Invalid, error))?;
         let reads = match reference {
@@ -104,21 +104,21 @@ impl Repository {
     ) -> Result<ReferrerLink, StoreError> {
         let mut answer = self.send_manifest(context, manifest, reference).await?;
         for lag in 0..REPLICA_PAUSES {
-            if !self.may_be_a_replica(context, manifest, &answer).await {
+            if !self.is_replica_lagging(context, manifest, &answer).await {
                 break;
             }
-            tracing::debug!(place = %context.place, "a replica may lag: the manifest is written again soon");
+            tracing::debug!(place = %context.place, "a replica may lag: writing the manifest again after a pause");
             tokio::time::sleep(self.registry.tempo.first_pause * 2u32.pow(lag)).await;
             answer = self.send_manifest(context, manifest, reference).await?;
         }
         if !answer.status.is_success() {
-            if self.stands_already(manifest, reference, answer.status).await {
-                return Ok(link_of(manifest, false));
+            if self.is_tag_current(manifest, reference, answer.status).await {
+                return Ok(referrer_link(manifest, false));
             }
             let codes = answer.codes();
-            let hint = hint::of_manifest(manifest, answer.status, &codes);
-            let hint = hint.or_else(|| hint::of_soft_deletion(context.kind, answer.status, &answer.bytes()));
-            let hint = hint.or_else(|| hint::of_refusal(context.kind, context.step, answer.status, &codes));
+            let hint = hint::for_manifest(manifest, answer.status, &codes);
+            let hint = hint.or_else(|| hint::for_soft_deletion(context.kind, answer.status, &answer.bytes()));
+            let hint = hint.or_else(|| hint::for_refusal(context.kind, context.step, answer.status, &codes));
             return Err(answer.refusal_with(context, hint));
         }
         if let Some(stored) = answer.content_digest() {
@@ -128,14 +128,15 @@ impl Repository {
                 return Err(context.error(ErrorKind::Corrupt, detail));
             }
         } else if answer.status != StatusCode::CREATED {
-            self.prove_written(context, manifest, reference, answer.status).await?;
+            self.verify_written(context, manifest, reference, answer.status).await?;
         }
-        Ok(link_of(manifest, answer.headers.contains_key(OCI_SUBJECT)))
+        Ok(referrer_link(manifest, answer.headers.contains_key(OCI_SUBJECT)))
     }
 
-    /// Looks for a manifest whose PUT was answered by another success than 201 (distribution-spec, "Pushing Manifests") and without
-    /// a digest: a proxy's own page looks like that. Where the look fails too, the success is believed, and the log says so.
-    async fn prove_written(
+    /// Looks up a manifest whose PUT was answered with a success other than 201 (distribution-spec, "Pushing
+    /// Manifests") and without a digest: a proxy's own page looks like that. If the lookup fails too, the success is
+    /// believed, and the log says so.
+    async fn verify_written(
         &self,
         context: &Context,
         manifest: &Manifest,
@@ -151,7 +152,8 @@ impl Repository {
             Err(error) => {
                 tracing::warn!(
                     place = %context.place, %reference, %status, %error,
-                    "the registry answered the manifest with another success than 201, and does not say whether it has it"
+                    "the registry answered the PUT with a success other than 201, \
+                     and cannot say whether it has the manifest"
                 );
                 Ok(())
             }
@@ -173,9 +175,10 @@ impl Repository {
         self.registry.send(context, call).await
     }
 
-    /// Whether a manifest was refused for content that is there all the same. Azure's geo-replicas are reached by the name
-    /// alone, and what one has just got another one lacks for a while (Azure/acr, issue 588).
-    async fn may_be_a_replica(&self, context: &Context, manifest: &Manifest, answer: &Answer) -> bool {
+    /// Returns true if the registry refused a manifest for missing content although that content is there. All
+    /// geo-replicas of Azure Container Registry share one name, and one replica may lack for a while what another one
+    /// has just stored (Azure/acr, issue 588).
+    async fn is_replica_lagging(&self, context: &Context, manifest: &Manifest, answer: &Answer) -> bool {
         let lacks = self.registry.kind == super::Kind::Acr
             && !answer.status.is_success()
             && answer.refusal(context).kind == ErrorKind::MissingContent;
@@ -189,15 +192,15 @@ impl Repository {
         found.is_ok_and(|found| found.into_iter().all(|found| found))
     }
 
-    /// Whether a child of an index is there: as a manifest, or as a blob where its type does not tell.
+    /// Returns true if the registry has a child of an index: as a manifest, or as a blob if its type does not tell.
     async fn has_child(&self, child: &Descriptor) -> Result<bool, StoreError> {
         let is_manifest = self.head_manifest(&child.digest.into()).await?.is_some();
         Ok(is_manifest || (child.kind() == ContentKind::Unknown && self.head_blob(child).await?))
     }
 
-    /// Whether a tag that may not be written says already what it is to say. Amazon's refuse to write an immutable tag
-    /// again, with the same digest too: as when the answer to the first time was lost.
-    async fn stands_already(&self, manifest: &Manifest, reference: &ManifestRef, status: StatusCode) -> bool {
+    /// Returns true if a tag that may not be written already points to this manifest. Amazon ECR refuses to write an
+    /// immutable tag again, with the same digest too: for example if the response to the first request was lost.
+    async fn is_tag_current(&self, manifest: &Manifest, reference: &ManifestRef, status: StatusCode) -> bool {
         let is_refusal = matches!(status.as_u16(), 400 | 403 | 409 | 412);
         if !is_refusal || matches!(reference, ManifestRef::Digest(_)) {
             return false;
@@ -214,34 +217,39 @@ impl Repository {
         match answer.status {
             StatusCode::NOT_FOUND => Ok(()),
             status if status.is_success() => Ok(()),
-            // distribution 2 reads a tag as a digest here, and finds it to be none.
+            // distribution 2 reads a tag as a digest here, and answers that it is not one.
             StatusCode::BAD_REQUEST
                 if matches!(reference, ManifestRef::Tag(_)) && answer.codes().iter().any(|c| c == "DIGEST_INVALID") =>
             {
-                Err(context.error(ErrorKind::Unsupported, format!("the registry deletes no tags: {}", answer.detail())))
+                Err(context
+                    .error(ErrorKind::Unsupported, format!("the registry does not delete tags: {}", answer.detail())))
             }
             _ => Err(answer.refusal(&context)),
         }
     }
 }
 
-fn link_of(manifest: &Manifest, lists_referrers: bool) -> ReferrerLink {
+fn referrer_link(manifest: &Manifest, lists_referrers: bool) -> ReferrerLink {
     let has_subject = manifest.view().is_ok_and(|view| view.subject.is_some());
     if !has_subject || lists_referrers { ReferrerLink::Listed } else { ReferrerLink::Unlisted }
 }
 
-/// The descriptor that the headers of a HEAD make, if they are enough for one.
-fn described(context: &Context, reference: &ManifestRef, answer: &Answer) -> Result<Option<Descriptor>, StoreError> {
+/// Returns the descriptor that the headers of a HEAD describe, if they are complete.
+fn descriptor_from_head(
+    context: &Context,
+    reference: &ManifestRef,
+    answer: &Answer,
+) -> Result<Option<Descriptor>, StoreError> {
     let size = answer.header(&CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
     let media_type = answer.header(&CONTENT_TYPE).map(MediaType::new);
     let stated = answer.content_digest();
     let digest = match reference {
         ManifestRef::Tag(_) => stated,
-        ManifestRef::Digest(asked) => {
-            if let Some(stated) = stated.filter(|stated| differs(stated, asked)) {
-                return Err(context.error(ErrorKind::Corrupt, format!("the registry answers with {stated}")));
+        ManifestRef::Digest(requested) => {
+            if let Some(stated) = stated.filter(|stated| differs(stated, requested)) {
+                return Err(context.error(ErrorKind::Corrupt, format!("the registry states the digest {stated}")));
             }
-            Some(*asked)
+            Some(*requested)
         }
     };
     Ok(match (media_type, digest, size) {
@@ -250,18 +258,18 @@ fn described(context: &Context, reference: &ManifestRef, answer: &Answer) -> Res
     })
 }
 
-/// The manifest in an answer, its bytes hashed: they decide, not what the registry says of them.
-fn received(context: &Context, reference: &ManifestRef, answer: &Answer) -> Result<Manifest, StoreError> {
+/// Reads the manifest in a response and hashes its bytes: the hash decides, not the digest that the registry states.
+fn manifest_from_get(context: &Context, reference: &ManifestRef, answer: &Answer) -> Result<Manifest, StoreError> {
     let stated = answer.content_digest();
     let media_type = answer.header(&CONTENT_TYPE).map(MediaType::new);
-    let asked = match reference {
+    let requested = match reference {
         ManifestRef::Digest(digest) => Some(digest),
         ManifestRef::Tag(_) => stated.as_ref(),
     };
-    let manifest = Manifest::received(media_type.as_ref(), answer.bytes(), asked);
+    let manifest = Manifest::received(media_type.as_ref(), answer.bytes(), requested);
     let actual = manifest.digest();
     match (reference, stated) {
-        (ManifestRef::Digest(asked), _) if *asked != actual => {
+        (ManifestRef::Digest(requested), _) if *requested != actual => {
             Err(context.error(ErrorKind::Corrupt, format!("the bytes hash to {actual}")))
         }
         (ManifestRef::Tag(_), Some(stated)) if stated != actual => {
@@ -269,14 +277,17 @@ fn received(context: &Context, reference: &ManifestRef, answer: &Answer) -> Resu
                 .error(ErrorKind::Corrupt, format!("the registry states {stated}, and the bytes hash to {actual}")))
         }
         (ManifestRef::Digest(_), Some(stated)) if differs(&stated, &actual) => {
-            tracing::warn!(place = %context.place, %stated, %actual, "the registry states a digest that its bytes do not have");
+            tracing::warn!(
+                place = %context.place, %stated, %actual,
+                "the registry states a digest that the bytes do not have"
+            );
             Ok(manifest)
         }
         _ => Ok(manifest),
     }
 }
 
-/// Whether two digests of one algorithm are not the same. Of different algorithms both may be right.
+/// Returns true if two digests of one algorithm differ. Digests of different algorithms may both be right.
 fn differs(a: &Digest, b: &Digest) -> bool {
     a.algorithm() == b.algorithm() && a != b
 }

@@ -1,5 +1,5 @@
-//! How a registry takes the bytes of an upload: as configured, else as its kind is known for, and then as it has shown.
-//! Nothing is sent from here.
+//! Upload strategy of a registry: as configured, else as its kind suggests, and then as the registry has shown. Nothing
+//! is sent from here.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
@@ -8,20 +8,20 @@ use super::Kind;
 use super::options::{UploadMode, Uploads};
 use crate::oci::Digest;
 
-/// The length of a chunk where nobody says otherwise.
+/// Default length of a chunk, in bytes.
 pub(crate) const DEFAULT_CHUNK: usize = 8 * 1024 * 1024;
 
-/// The largest chunk: each upload in flight holds one in memory.
+/// Maximum length of a chunk, in bytes: each upload in flight holds one in memory.
 pub(crate) const MAX_CHUNK: usize = 64 * 1024 * 1024;
 
-/// What is tried instead of a chunk that was too large: what GHCR takes at most, and what nginx lets through unless it is
-/// told otherwise. A body no longer than the last is not refused for its length alone.
+/// Lengths to try after a chunk that was too large: the maximum of GHCR, and the default maximum of nginx. A body no
+/// longer than the last of them is not refused for its length alone.
 const SMALLER: [usize; 2] = [4 * 1024 * 1024, 1024 * 1024];
 
-/// How many blobs that broke off are remembered.
+/// Maximum number of interrupted blobs that are remembered.
 const MOST_BROKEN: usize = 64;
 
-/// How the bytes of a session go.
+/// Form in which the bytes of a session are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     /// One PUT with all bytes.
@@ -30,36 +30,36 @@ pub(crate) enum Way {
     Chunks(usize),
 }
 
-/// The way of one registry, which all of its uploads share: what one of them learns, none finds out again.
+/// Strategy of one registry, shared by all of its uploads: what one upload learns, no other has to find out again.
 #[derive(Debug)]
 pub(crate) struct Manner {
-    /// What the operator has chosen stays: whether there are chunks.
+    /// False if the operator has configured whether blobs are sent in chunks.
     learns: bool,
-    /// Whether the kind of registry is known to store what it says that it stored.
+    /// True if the kind of the registry is known to store what it reports as stored.
     is_known: bool,
     known: Mutex<Known>,
-    /// Logs once that uploads at this registry do not outlive the process.
+    /// Guard that logs once that uploads at this registry do not outlive the process.
     unkept: Once,
 }
 
 #[derive(Debug)]
 struct Known {
     in_chunks: bool,
-    /// Whether that is only because blobs broke off in one piece.
+    /// True if chunks are used only because blobs in one piece were interrupted.
     is_a_guess: bool,
-    /// Blobs that broke off in one piece, the latest last.
+    /// Blobs that were interrupted in one piece, the latest last.
     broke_off: VecDeque<Digest>,
-    /// Blobs whose chunks were taken and not put together, the latest last, and whether they were sent in one piece
-    /// since.
+    /// Blobs whose chunks were accepted but not joined, the latest last, each with true if it has been sent in one
+    /// piece since.
     not_joined: VecDeque<(Digest, bool)>,
     chunk: usize,
-    /// The least that the registry takes, the last chunk apart.
+    /// Minimum length that the registry accepts, except for the last chunk.
     least: usize,
     whole_was_refused: bool,
     chunks_were_refused: bool,
-    /// Whether it had a blob in another length than it should have.
-    lied: bool,
-    /// Whether a blob that went in several chunks was found whole.
+    /// True if the registry has had a blob with a wrong length.
+    had_wrong_length: bool,
+    /// True if a blob that was sent in several chunks was found complete.
     chunks_arrived: bool,
 }
 
@@ -79,7 +79,7 @@ impl Manner {
             not_joined: VecDeque::new(),
             whole_was_refused: false,
             chunks_were_refused: false,
-            lied: false,
+            had_wrong_length: false,
             chunks_arrived: false,
         };
         Self {
@@ -90,26 +90,26 @@ impl Manner {
         }
     }
 
-    /// The way that the next upload goes.
-    pub(crate) fn way(&self) -> Way {
-        let known = self.known();
+    /// Returns the form in which the next upload is sent.
+    pub(crate) fn current_way(&self) -> Way {
+        let known = self.lock();
         if known.in_chunks { Way::Chunks(known.chunk.max(known.least)) } else { Way::Whole }
     }
 
-    /// How many bytes each upload holds in memory.
-    pub(crate) fn holds(&self) -> u64 {
-        match self.way() {
+    /// Returns the number of bytes that each upload holds in memory.
+    pub(crate) fn memory_per_upload(&self) -> u64 {
+        match self.current_way() {
             Way::Chunks(chunk) => chunk as u64,
             Way::Whole => 0,
         }
     }
 
-    /// Takes in the least length of a chunk that the registry has stated.
+    /// Records the minimum length of a chunk that the registry stated.
     ///
     /// # Errors
-    /// That length, when it is more than is held in memory.
-    pub(crate) fn learn_least(&self, least: usize) -> Result<(), usize> {
-        let mut known = self.known();
+    /// The length, if it is more than an upload may hold in memory.
+    pub(crate) fn learn_min_chunk(&self, least: usize) -> Result<(), usize> {
+        let mut known = self.lock();
         if least > MAX_CHUNK {
             return if known.in_chunks { Err(least) } else { Ok(()) };
         }
@@ -117,9 +117,9 @@ impl Manner {
         Ok(())
     }
 
-    /// Takes in that a body of this length was refused for its length. Whether chunks are to be tried.
+    /// Records that the registry refused a body of this length for its length. Returns true if chunks should be tried.
     pub(crate) fn learn_whole_is_refused(&self, length: u64) -> bool {
-        let mut known = self.known();
+        let mut known = self.lock();
         if !self.learns || known.chunks_were_refused || length <= SMALLER[1] as u64 {
             return false;
         }
@@ -127,10 +127,11 @@ impl Manner {
         true
     }
 
-    /// Takes in that a blob broke off in the midst of one piece. The second time blobs go in chunks: it may be that the
-    /// answer that it is too large got lost, since the connection was closed behind it, and what breaks off goes on there.
-    pub(crate) fn learn_whole_broke_off(&self, blob: Digest, length: u64) {
-        let mut known = self.known();
+    /// Records that an upload in one piece was interrupted. After the second interruption of a blob, blobs are sent in
+    /// chunks: the registry may have closed the connection before its response that the body is too large was read, and
+    /// an interrupted chunk can resume.
+    pub(crate) fn learn_whole_was_interrupted(&self, blob: Digest, length: u64) {
+        let mut known = self.lock();
         if !self.learns || known.in_chunks || known.chunks_were_refused || length <= SMALLER[1] as u64 {
             return;
         }
@@ -145,10 +146,10 @@ impl Manner {
         }
     }
 
-    /// Takes in that a chunk, the first or a later one, was refused as a chunk. Whether one piece is to be tried: where chunks
-    /// are known to be taken, a later one says nothing of that.
+    /// Records that the registry refused a chunk, the first or a later one, as a chunk. Returns true if one piece
+    /// should be tried. If the registry is known to accept chunks, the refusal of a later one proves nothing.
     pub(crate) fn learn_chunks_are_refused(&self, first: bool) -> bool {
-        let mut known = self.known();
+        let mut known = self.lock();
         if !self.learns || known.whole_was_refused || !(first || known.is_a_guess) {
             return false;
         }
@@ -156,11 +157,11 @@ impl Manner {
         true
     }
 
-    /// Takes in that the registry took all chunks of a blob, and did not put them together. Whether the blob is to be
-    /// sent in one piece: once, whatever the operator has chosen, for chunks have brought nothing; never where one
-    /// piece was refused.
+    /// Records that the registry accepted all chunks of a blob but did not join them. Returns true if the blob should
+    /// be sent in one piece: once, whatever the operator has configured, since chunks have failed; never if the
+    /// registry has refused one piece.
     pub(crate) fn learn_chunks_failed(&self, blob: Digest) -> bool {
-        let mut known = self.known();
+        let mut known = self.lock();
         if known.whole_was_refused || known.not_joined.iter().any(|(other, _)| *other == blob) {
             return false;
         }
@@ -171,44 +172,45 @@ impl Manner {
         true
     }
 
-    /// True if a blob goes in one piece now since its chunks were not put together. The answer is yes once.
-    pub(crate) fn takes_one_piece_now(&self, blob: &Digest) -> bool {
-        let mut known = self.known();
+    /// Returns true if a blob should be sent in one piece now because its chunks were not joined. Returns true once per
+    /// blob.
+    pub(crate) fn take_single_piece_retry(&self, blob: &Digest) -> bool {
+        let mut known = self.lock();
         let waiting = known.not_joined.iter_mut().find(|(other, was_sent)| other == blob && !was_sent);
         waiting.map(|(_, was_sent)| *was_sent = true).is_some()
     }
 
-    /// Takes in that such a blob arrived in one piece: chunks were what was wrong.
+    /// Records that such a blob arrived in one piece: the chunks were the cause of the failure.
     pub(crate) fn learn_one_piece_arrived(&self, blob: &Digest) {
-        let mut known = self.known();
+        let mut known = self.lock();
         known.not_joined.retain(|(other, _)| other != blob);
         if self.learns && !known.whole_was_refused {
             (known.in_chunks, known.chunks_were_refused) = (false, true);
         }
     }
 
-    /// Whether a blob that is said to be stored, and went in so many chunks, is to be looked for. Some have stored the last
-    /// chunk alone (Artifactory); a body in one piece is hashed as it is, unless there was a lie already. A registry of a known
-    /// kind proves it once.
-    pub(crate) fn is_to_be_proven(&self, chunks: u32) -> bool {
-        let known = self.known();
-        known.lied || (chunks > 1 && !(self.is_known && known.chunks_arrived))
+    /// Returns true if a blob that the registry reports as stored, after this number of chunks, should be looked up.
+    /// Some registries have stored only the last chunk (Artifactory). A body in one piece is hashed as it is, unless
+    /// the registry has had a wrong length before. A registry of a known kind proves it once.
+    pub(crate) fn needs_verification(&self, chunks: u32) -> bool {
+        let known = self.lock();
+        known.had_wrong_length || (chunks > 1 && !(self.is_known && known.chunks_arrived))
     }
 
-    /// Takes in that a blob which went in several chunks was found whole.
-    pub(crate) fn learn_chunks_arrive(&self) {
-        self.known().chunks_arrived = true;
+    /// Records that a blob that was sent in several chunks was found complete.
+    pub(crate) fn learn_chunks_arrived(&self) {
+        self.lock().chunks_arrived = true;
     }
 
-    /// Takes in that the registry has a blob in another length than it should have.
-    pub(crate) fn learn_it_lies(&self) {
-        self.known().lied = true;
+    /// Records that the registry has had a blob with a wrong length.
+    pub(crate) fn record_wrong_length(&self) {
+        self.lock().had_wrong_length = true;
     }
 
-    /// Takes in that chunks were not put together. Whether one piece is to be tried.
+    /// Records that the registry did not join chunks. Returns true if one piece should be tried.
     pub(crate) fn learn_chunks_are_lost(&self) -> bool {
-        let mut known = self.known();
-        known.lied = true;
+        let mut known = self.lock();
+        known.had_wrong_length = true;
         if !self.learns || known.whole_was_refused {
             return false;
         }
@@ -216,9 +218,9 @@ impl Manner {
         true
     }
 
-    /// Takes in that a chunk of this length was too large. Whether a smaller one is to be tried.
+    /// Records that a chunk of this length was too large. Returns true if a smaller one should be tried.
     pub(crate) fn learn_chunk_is_too_large(&self, length: usize) -> bool {
-        let mut known = self.known();
+        let mut known = self.lock();
         let smaller = SMALLER.into_iter().find(|smaller| *smaller < length && *smaller >= known.least);
         match smaller {
             Some(smaller) => {
@@ -229,17 +231,18 @@ impl Manner {
         }
     }
 
-    /// Logs, once for a registry, that an upload in chunks cannot be resumed by a later process.
-    pub(crate) fn say_once_that_sessions_are_not_kept(&self, place: &str) {
+    /// Logs once per registry that a later process cannot resume a chunked upload.
+    pub(crate) fn log_once_that_uploads_restart(&self, place: &str) {
         self.unkept.call_once(|| {
             tracing::info!(
                 place,
-                "uploads in chunks restart after an interruption here: the address of a session is elsewhere, or holds what may be a key"
+                "uploads in chunks restart after an interruption at this registry: \
+                 the session URL is at another host, or may contain a key"
             );
         });
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -259,14 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn auto_goes_by_the_kind_and_a_chosen_mode_by_nothing_else() {
+    fn only_auto_mode_follows_the_registry_kind() {
         use UploadMode::{Auto, Chunked, Monolithic};
         for (kind, mode, chunk, way) in [
             (Kind::Acr, Auto, None, Way::Chunks(4 * MIB)),
             (Kind::Acr, Auto, Some(16 * MIB), Way::Chunks(16 * MIB)),
             (Kind::Acr, Monolithic, None, Way::Whole),
             (Kind::Ecr, Auto, None, Way::Chunks(8 * MIB)),
-            // Parts of less than 5 MiB are refused there, whatever is written.
+            // Amazon ECR refuses parts of less than 5 MiB, whatever is configured.
             (Kind::Ecr, Chunked, Some(MIB), Way::Chunks(5 * MIB)),
             (Kind::Google, Auto, Some(MIB), Way::Whole),
             (Kind::Plain, Auto, None, Way::Whole),
@@ -275,85 +278,85 @@ mod tests {
             (Kind::Ghcr, Chunked, None, Way::Chunks(4 * MIB)),
             (Kind::Plain, Chunked, Some(3), Way::Chunks(3)),
         ] {
-            assert_eq!(manner(kind, mode, chunk).way(), way, "{kind} {mode} {chunk:?}");
+            assert_eq!(manner(kind, mode, chunk).current_way(), way, "{kind} {mode} {chunk:?}");
         }
     }
 
     #[test]
-    fn a_refusal_changes_the_way_once_and_never_back() {
+    fn refusal_changes_the_mode_once_and_never_back() {
         let plain = auto(Kind::Plain);
         assert!(plain.learn_whole_is_refused(2 * MIB as u64));
-        assert_eq!(plain.way(), Way::Chunks(8 * MIB));
-        // Another upload of the same moment is told the same.
+        assert_eq!(plain.current_way(), Way::Chunks(8 * MIB));
+        // A concurrent upload gets the same result.
         assert!(plain.learn_whole_is_refused(2 * MIB as u64));
         assert!(!plain.learn_chunks_are_refused(true));
-        assert_eq!(plain.way(), Way::Chunks(8 * MIB));
+        assert_eq!(plain.current_way(), Way::Chunks(8 * MIB));
 
         let acr = auto(Kind::Acr);
         assert!(acr.learn_chunks_are_refused(true));
-        assert_eq!(acr.way(), Way::Whole);
+        assert_eq!(acr.current_way(), Way::Whole);
         assert!(!acr.learn_whole_is_refused(2 * MIB as u64));
-        assert_eq!(acr.way(), Way::Whole);
+        assert_eq!(acr.current_way(), Way::Whole);
     }
 
     #[test]
-    fn a_blob_that_breaks_off_twice_makes_chunks_and_a_refused_chunk_one_piece_for_good() {
+    fn second_interruption_enables_chunks_and_a_refusal_disables_them() {
         let plain = auto(Kind::Plain);
         let [one, two] = [Digest::of(b"one"), Digest::of(b"two")];
         let length = 2 * MIB as u64;
-        plain.learn_whole_broke_off(one, length);
-        plain.learn_whole_broke_off(two, length);
-        assert_eq!(plain.way(), Way::Whole, "each once");
-        plain.learn_whole_broke_off(one, length);
-        assert_eq!(plain.way(), Way::Chunks(8 * MIB));
+        plain.learn_whole_was_interrupted(one, length);
+        plain.learn_whole_was_interrupted(two, length);
+        assert_eq!(plain.current_way(), Way::Whole, "each blob was interrupted once");
+        plain.learn_whole_was_interrupted(one, length);
+        assert_eq!(plain.current_way(), Way::Chunks(8 * MIB));
         assert!(plain.learn_chunks_are_refused(false));
-        plain.learn_whole_broke_off(one, length);
-        plain.learn_whole_broke_off(one, length);
-        assert_eq!(plain.way(), Way::Whole);
+        plain.learn_whole_was_interrupted(one, length);
+        plain.learn_whole_was_interrupted(one, length);
+        assert_eq!(plain.current_way(), Way::Whole);
         assert!(!auto(Kind::Acr).learn_chunks_are_refused(false));
     }
 
     #[test]
-    fn a_body_too_small_to_be_cut_up_is_refused_for_good() {
+    fn refused_body_too_small_for_chunks_stays_refused() {
         assert!(!auto(Kind::Plain).learn_whole_is_refused(MIB as u64));
     }
 
     #[test]
-    fn chunks_become_smaller_down_to_what_the_registry_takes() {
+    fn chunks_shrink_to_the_minimum_of_the_registry() {
         let plain = manner(Kind::Plain, UploadMode::Auto, Some(16 * MIB));
         plain.learn_whole_is_refused(100 * MIB as u64);
         for smaller in [4 * MIB, MIB] {
-            let Way::Chunks(length) = plain.way() else { panic!() };
+            let Way::Chunks(length) = plain.current_way() else { panic!() };
             assert!(plain.learn_chunk_is_too_large(length));
-            assert_eq!(plain.way(), Way::Chunks(smaller));
+            assert_eq!(plain.current_way(), Way::Chunks(smaller));
         }
         assert!(!plain.learn_chunk_is_too_large(MIB));
 
         let ecr = auto(Kind::Ecr);
         assert!(!ecr.learn_chunk_is_too_large(8 * MIB));
-        assert_eq!(ecr.way(), Way::Chunks(8 * MIB));
+        assert_eq!(ecr.current_way(), Way::Chunks(8 * MIB));
     }
 
     #[test]
-    fn what_is_configured_learns_nothing() {
+    fn configured_mode_learns_nothing() {
         let whole = manner(Kind::Plain, UploadMode::Monolithic, None);
         assert!(!whole.learn_whole_is_refused(100 * MIB as u64));
         let chunked = manner(Kind::Plain, UploadMode::Chunked, None);
         assert!(!chunked.learn_chunks_are_refused(true));
-        assert_eq!((whole.way(), chunked.way()), (Way::Whole, Way::Chunks(8 * MIB)));
-        // How long a chunk may be is the registry's affair all the same.
+        assert_eq!((whole.current_way(), chunked.current_way()), (Way::Whole, Way::Chunks(8 * MIB)));
+        // The client still learns the length of a chunk.
         assert!(chunked.learn_chunk_is_too_large(8 * MIB));
-        assert_eq!(chunked.way(), Way::Chunks(4 * MIB));
+        assert_eq!(chunked.current_way(), Way::Chunks(4 * MIB));
     }
 
     #[test]
-    fn a_least_length_that_no_memory_has_is_an_error_where_it_counts() {
-        assert_eq!(auto(Kind::Plain).learn_least(MAX_CHUNK + 1), Ok(()));
-        assert_eq!(auto(Kind::Acr).learn_least(MAX_CHUNK + 1), Err(MAX_CHUNK + 1));
+    fn too_large_minimum_chunk_is_an_error_for_chunks() {
+        assert_eq!(auto(Kind::Plain).learn_min_chunk(MAX_CHUNK + 1), Ok(()));
+        assert_eq!(auto(Kind::Acr).learn_min_chunk(MAX_CHUNK + 1), Err(MAX_CHUNK + 1));
         let acr = auto(Kind::Acr);
-        acr.learn_least(16 * MIB).unwrap();
-        acr.learn_least(MIB).unwrap();
-        assert_eq!(acr.way(), Way::Chunks(16 * MIB));
-        assert_eq!((acr.holds(), auto(Kind::Plain).holds()), (16 * MIB as u64, 0));
+        acr.learn_min_chunk(16 * MIB).unwrap();
+        acr.learn_min_chunk(MIB).unwrap();
+        assert_eq!(acr.current_way(), Way::Chunks(16 * MIB));
+        assert_eq!((acr.memory_per_upload(), auto(Kind::Plain).memory_per_upload()), (16 * MIB as u64, 0));
     }
 }

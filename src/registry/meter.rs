@@ -1,4 +1,4 @@
-//! Counters of what one registry was asked, for the metrics. Monotonic from the start of the process.
+//! Counters of the requests to one registry, for the metrics. Monotonic from the start of the process.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
-/// What is above it is no code (RFC 9110, section 15), and counts as this one: so there are 500 of them at most.
+/// Highest status code (RFC 9110, section 15). Higher values count as this one, so that there are at most 500 codes.
 const HIGHEST: u16 = 599;
 
-/// The live counters.
+/// Live counters.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     requests: Mutex<BTreeMap<(&'static str, Option<u16>), u64>>,
@@ -22,31 +22,31 @@ pub(crate) struct Meter {
     throttled_micros: AtomicU64,
 }
 
-/// The counters of one registry at one moment.
+/// Counters of one registry at one time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MeterSnapshot {
-    /// Requests by method and code of status; only those that happened. Each redirect and each repetition counts.
+    /// Requests by method and status code; only those that happened. Each redirect and each retry counts.
     pub requests: Vec<RequestCount>,
-    /// How many of them asked a token service.
+    /// Number of requests to a token service.
     pub tokens: u64,
-    /// How many of them repeated one that failed.
+    /// Number of requests that repeated a failed one.
     pub repeats: u64,
     /// Bytes of bodies received.
     pub bytes_in: u64,
     /// Bytes of bodies sent.
     pub bytes_out: u64,
-    /// How long requests waited for limits and for `Retry-After`, added up.
+    /// Total time for which requests waited for limits and for `Retry-After`.
     pub throttled: Duration,
 }
 
-/// How often a method ended with a code of status.
+/// Number of requests with a method and a status code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestCount {
     /// `GET`, `HEAD`, `POST`, `PUT`, `PATCH` or `DELETE`.
     pub method: &'static str,
-    /// 100 to 599, `None` where no answer came.
+    /// Status code from 100 to 599; `None` if no response came.
     pub status: Option<u16>,
-    /// How often.
+    /// Number of requests.
     pub count: u64,
 }
 
@@ -98,14 +98,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_count_by_method_and_code_as_it_was_answered() {
+    fn requests_count_by_method_and_status() {
         let meter = Meter::default();
         for code in [429, 200, 429, 999] {
             meter.answered(&Method::GET, Some(StatusCode::from_u16(code).unwrap()));
         }
         meter.answered(&Method::HEAD, None);
         meter.answered(&Method::OPTIONS, None);
-        let counted: Vec<_> = meter.snapshot().requests.iter().map(|of| (of.method, of.status, of.count)).collect();
+        let counted: Vec<_> =
+            meter.snapshot().requests.iter().map(|count| (count.method, count.status, count.count)).collect();
         assert_eq!(counted, [("GET", Some(200), 1), ("GET", Some(429), 2), ("GET", Some(599), 1), ("HEAD", None, 1)]);
     }
 }

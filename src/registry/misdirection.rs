@@ -1,6 +1,6 @@
-//! Requests that reached a port of another kind than they are for: plain HTTP at a port for TLS, or TLS without the
-//! certificate that the server wants. Servers say so in the page of a 400. The words for connections that end without
-//! any answer are in [`super::trouble`].
+//! Requests that reached a port for another protocol: plain HTTP at a TLS port, or TLS without the client certificate
+//! that the server requires. Servers say so in the page of a 400 response. The messages for connections that end
+//! without any response are in [`super::trouble`].
 
 use http::{Method, StatusCode};
 use url::Url;
@@ -12,7 +12,7 @@ use super::scope::Scopes;
 use super::transport::{Call, SMALL};
 use super::trouble::Trouble;
 
-/// Words of servers to plain HTTP at a port for TLS: Go's, nginx, Apache, Tomcat.
+/// Phrases by which servers report plain HTTP at a TLS port: Go's net/http, nginx, Apache, Tomcat.
 const WANT_TLS: [&str; 4] = [
     "HTTP request to an HTTPS server",
     "plain HTTP request was sent to HTTPS port",
@@ -20,41 +20,42 @@ const WANT_TLS: [&str; 4] = [
     "combination of host and port requires TLS",
 ];
 
-/// Words of nginx to a client without a certificate, and to one whose certificate it does not take.
+/// Phrase by which nginx reports a missing client certificate.
 const WANT_CERTIFICATE: &str = "No required SSL certificate was sent";
+/// Phrase by which nginx refuses a client certificate.
 const REFUSE_CERTIFICATE: &str = "The SSL certificate error";
 
-/// Why an answer is no registry's, where it says that the request was of the wrong kind.
-pub(crate) fn of_answer(status: StatusCode, body: &[u8], url: &Url) -> Option<Trouble> {
+/// Returns the error of a response that reports a request for another protocol.
+pub(crate) fn error_from_response(status: StatusCode, body: &[u8], url: &Url) -> Option<Trouble> {
     if status != StatusCode::BAD_REQUEST {
         return None;
     }
-    let says = |text: &str| body.windows(text.len()).any(|window| window == text.as_bytes());
+    let contains = |text: &str| body.windows(text.len()).any(|window| window == text.as_bytes());
     let host = locate::site(url);
-    let told = match url.scheme() {
-        "http" if WANT_TLS.iter().any(|text| says(text)) => format!("{host} speaks TLS; leave `plain_http` out"),
-        "https" if says(WANT_CERTIFICATE) => {
-            format!("{host} wants a certificate of ours; name its file in `tls.certificate`")
+    let message = match url.scheme() {
+        "http" if WANT_TLS.iter().any(|text| contains(text)) => format!("{host} speaks TLS; leave `plain_http` out"),
+        "https" if contains(WANT_CERTIFICATE) => {
+            format!("{host} requires a client certificate; name its file in `tls.certificate`")
         }
-        "https" if says(REFUSE_CERTIFICATE) => {
-            format!("{host} does not take our certificate; see `tls.certificate`")
+        "https" if contains(REFUSE_CERTIFICATE) => {
+            format!("{host} rejected the client certificate; check `tls.certificate`")
         }
         _ => return None,
     };
-    Some(Trouble::Unusable(told))
+    Some(Trouble::Unusable(message))
 }
 
 impl Registry {
-    /// The same of a 400 to a HEAD, which has no page: a GET of the API gets the page. `None` where the registry itself
-    /// refused what was asked.
-    pub(super) async fn misdirection(&self, call: &Call, answer: &Answer) -> Option<Trouble> {
+    /// Returns the same error for a 400 response to a HEAD, which has no page: sends a GET of the API to read the page.
+    /// Returns `None` if the registry itself refused the request.
+    pub(super) async fn check_protocol(&self, call: &Call, answer: &Answer) -> Option<Trouble> {
         if call.method != Method::HEAD || answer.status != StatusCode::BAD_REQUEST || answer.elsewhere {
             return None;
         }
-        let mut look = Call::read(Method::GET, self.base.join("v2/").ok()?, Scopes::none());
-        let page = async { self.whole(self.exchange(&mut look, &self.base, None).await?, SMALL).await };
+        let mut probe = Call::read(Method::GET, self.base.join("v2/").ok()?, Scopes::none());
+        let page = async { self.read_whole(self.exchange(&mut probe, &self.base, None).await?, SMALL).await };
         let answer = tokio::time::timeout(self.tempo.header.unwrap_or(self.tempo.idle), page).await.ok()?.ok()?;
-        of_answer(answer.status, &answer.bytes(), &answer.url)
+        error_from_response(answer.status, &answer.bytes(), &answer.url)
     }
 }
 
@@ -63,10 +64,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_of_a_wrong_port_names_cause_and_remedy() {
+    fn page_of_a_wrong_port_names_cause_and_remedy() {
         let said = |status: u16, scheme: &str, body: &str| {
             let url = format!("{scheme}://h:5000/v2/").parse().unwrap();
-            let trouble = of_answer(StatusCode::from_u16(status).unwrap(), body.as_bytes(), &url);
+            let trouble = error_from_response(StatusCode::from_u16(status).unwrap(), body.as_bytes(), &url);
             trouble.map(|trouble| trouble.detail().to_owned())
         };
         for page in [
@@ -80,11 +81,11 @@ mod tests {
             assert_eq!(said(404, "http", page), None);
         }
         let page = "<center>No required SSL certificate was sent</center>";
-        let told = "https://h:5000 wants a certificate of ours; name its file in `tls.certificate`";
-        assert_eq!(said(400, "https", page).as_deref(), Some(told));
+        let message = "https://h:5000 requires a client certificate; name its file in `tls.certificate`";
+        assert_eq!(said(400, "https", page).as_deref(), Some(message));
         let page = "<center>The SSL certificate error</center>";
-        let told = "https://h:5000 does not take our certificate; see `tls.certificate`";
-        assert_eq!(said(400, "https", page).as_deref(), Some(told));
+        let message = "https://h:5000 rejected the client certificate; check `tls.certificate`";
+        assert_eq!(said(400, "https", page).as_deref(), Some(message));
         assert_eq!(said(400, "https", r#"{"errors":[{"code":"NAME_INVALID"}]}"#), None);
     }
 }

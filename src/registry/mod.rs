@@ -1,8 +1,8 @@
-//! The client of the distribution specification: what goes over the wire to one registry, and under which limits.
+//! Client of the distribution specification: the HTTP requests to one registry, and the limits that apply to them.
 //!
-//! [`Registry`] is everything that the repositories of one host share, [`Repository`] is one of them as a
-//! [`Source`](crate::store::Source) and [`Target`](crate::store::Target). One protocol concern a file; nothing here
-//! knows of copies, plans or the journal.
+//! [`Registry`] is shared by all repositories of one host. [`Repository`] is one of them as a
+//! [`Source`](crate::store::Source) and [`Target`](crate::store::Target). Each file covers one concern of the protocol;
+//! nothing here knows of copies, plans or the journal.
 
 mod answer;
 mod auth;
@@ -67,7 +67,7 @@ pub use client::{Registry, RegistryError};
 pub(crate) use connect::bare_client;
 pub use connect::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
-    false_proxies,
+    invalid_proxy_variables,
 };
 pub use credentials::{Aws, Azure, AzureIdentity, Gcp, Variables};
 pub use load::Load;

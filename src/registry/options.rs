@@ -1,4 +1,4 @@
-//! What can be set for one registry, after the configuration has been read.
+//! Options of one registry, as they are after the configuration has been read.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,56 +10,58 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::{Aws, Azure, Bandwidth, Bucket, Figure, Gcp, Profile, Transport};
 use crate::oci::RepositoryName;
 
-/// How to speak to one registry. The default is anonymous HTTPS without limits.
+/// Options of one registry. The default is anonymous HTTPS without limits.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Who to be. `None` is anonymous.
+    /// Credentials. `None` is anonymous.
     pub credentials: Option<Credentials>,
-    /// Speak HTTP instead of HTTPS. Never guessed.
+    /// Use HTTP instead of HTTPS. Never guessed.
     pub plain_http: bool,
-    /// What the registry is, where the host's name does not tell: behind a domain of one's own. `None` goes by the name.
+    /// Kind of the registry, for a registry at a custom domain, where the host's name does not tell. `None` goes by the
+    /// name.
     pub kind: Option<Kind>,
-    /// What the registry may be asked for at most.
+    /// Limits of the requests to the registry.
     pub limits: Limits,
-    /// How blobs are sent to it.
+    /// Form in which blobs are uploaded.
     pub upload: Uploads,
-    /// The largest manifest that is read, in bytes, 8 MiB at most. `None` is 4 MiB.
+    /// Maximum length of a manifest, in bytes, 8 MiB at most. `None` is 4 MiB.
     pub max_manifest: Option<u64>,
-    /// How connections are made.
+    /// Options of the connections.
     pub transport: Transport,
 }
 
 impl Options {
-    /// How a registry is spoken to that no configuration names: as who docker's configuration of this environment says.
+    /// Returns the options of a registry that the configuration does not name: with the credentials that docker's
+    /// configuration in this environment has.
     #[must_use]
     pub fn unlisted(environment: &dyn Fn(&str) -> Option<String>) -> Self {
-        let credentials = DockerConfig::of(environment).map(Credentials::DockerConfig);
+        let credentials = DockerConfig::from_environment(environment).map(Credentials::DockerConfig);
         Self { credentials, ..Self::default() }
     }
 }
 
-/// Whose registry it is, as far as that changes how it is asked.
+/// Kind of a registry, as far as it changes the requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Azure Container Registry: takes blobs in chunks, and has a tag listing of its own that tells digests.
+    /// Azure Container Registry: accepts blobs in chunks, and has its own tag listing, which includes digests.
     Acr,
-    /// Amazon's: takes blobs in chunks.
+    /// Amazon Elastic Container Registry: accepts blobs in chunks.
     Ecr,
-    /// Google's, both of them: their tag listing tells digests.
+    /// Google Container Registry and Artifact Registry: their tag listing includes digests.
     Google,
-    /// GitHub's: takes short chunks only.
+    /// GitHub Container Registry: accepts only short chunks.
     Ghcr,
-    /// Nothing beyond the distribution specification.
+    /// Any other registry: nothing beyond the distribution specification.
     Plain,
 }
 
-/// A text that is not a [`Kind`].
+/// Error of a text that is not a [`Kind`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a kind of registry: expected acr, ecr, google, ghcr or plain")]
 pub struct KindError(String);
 
 impl Kind {
-    /// All kinds, as they are written.
+    /// Names of all kinds, as they are written in `sync.yaml`.
     pub const NAMES: [&'static str; 5] = ["acr", "ecr", "google", "ghcr", "plain"];
 }
 
@@ -90,34 +92,36 @@ impl FromStr for Kind {
     }
 }
 
-/// How blobs are sent to one registry.
+/// Options of blob uploads to one registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Uploads {
-    /// In one piece or in chunks.
+    /// One piece or chunks.
     pub mode: UploadMode,
-    /// The bytes of a chunk, 64 MiB at most. `None` goes by the kind of the registry, and is 8 MiB where that says nothing.
+    /// Length of a chunk in bytes, 64 MiB at most. `None` goes by the kind of the registry, and is 8 MiB where the kind
+    /// does not tell.
     pub chunk: Option<u64>,
 }
 
-/// Whether the bytes of a blob go in one piece or in chunks (distribution-spec, "Pushing blobs").
+/// Form of a blob upload: one piece or chunks (distribution-spec, "Pushing blobs").
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UploadMode {
-    /// As the kind of the registry is known to take them, and the other way where it turns out that it does not.
+    /// Form that the kind of the registry is known to accept, or the other one after the registry has refused the
+    /// first.
     #[default]
     Auto,
-    /// In one piece.
+    /// One piece.
     Monolithic,
-    /// In chunks.
+    /// Chunks.
     Chunked,
 }
 
-/// A text that is not an [`UploadMode`].
+/// Error of a text that is not an [`UploadMode`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a way to upload: expected auto, monolithic or chunked")]
+#[error("{0:?} is not an upload mode: expected auto, monolithic or chunked")]
 pub struct UploadModeError(String);
 
 impl UploadMode {
-    /// All modes, as they are written.
+    /// Names of all modes, as they are written in `sync.yaml`.
     pub const NAMES: [&'static str; 3] = ["auto", "monolithic", "chunked"];
 }
 
@@ -144,70 +148,72 @@ impl FromStr for UploadMode {
     }
 }
 
-/// Who to be at a registry, and where that is said.
+/// Credentials for a registry, or the place where they are found.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Credentials {
-    /// Nobody, whatever this machine knows.
+    /// No credentials, whatever this machine has.
     Anonymous,
     /// A user name and its password.
     Password {
-        /// The user name; may be shown.
+        /// User name; may be shown.
         username: String,
-        /// The password or token; never shown.
+        /// Password or token; never shown.
         password: Secret,
     },
-    /// An identity token, or refresh token: the registry's token service gives access tokens for it.
+    /// Identity token or refresh token: the registry's token service issues access tokens for it.
     Token(Secret),
-    /// What `docker login` and its kin left on this machine.
+    /// Credentials that `docker login` and similar programs stored on this machine.
     DockerConfig(DockerConfig),
-    /// What docker's credential helper of this name says: the program `docker-credential-NAME`.
+    /// Credentials from docker's credential helper of this name: the program `docker-credential-NAME`.
     Helper {
-        /// The last part of the program's name.
+        /// Last part of the program's name.
         name: String,
-        /// Variables that it gets beside those that every program gets.
+        /// Environment variables for this program, in addition to those that every program gets.
         env: Vec<(String, Secret)>,
     },
-    /// What a command prints.
+    /// Credentials from the output of a command.
     Command {
-        /// The program and its arguments: one at least.
+        /// Program and its arguments: at least one element.
         line: Vec<String>,
-        /// With a user name the output is the password; without, `USER:PASSWORD`, or an identity token where there is no
-        /// colon.
+        /// User name. If it is set, the output is the password. Otherwise the output is `USER:PASSWORD`, or an identity
+        /// token if it has no colon.
         username: Option<String>,
-        /// Variables that it gets beside those that every program gets.
+        /// Environment variables for this program, in addition to those that every program gets.
         env: Vec<(String, Secret)>,
     },
-    /// An identity of Entra's, for Azure Container Registry.
+    /// Identity of Microsoft Entra, for Azure Container Registry.
     Azure(Azure),
-    /// An identity at Amazon's, for Elastic Container Registry.
+    /// Identity of AWS, for Elastic Container Registry.
     Aws(Aws),
-    /// An identity at Google's, for Artifact Registry.
+    /// Identity of Google Cloud, for Artifact Registry.
     Gcp(Gcp),
 }
 
 impl Credentials {
-    /// Whether a cloud is asked over the network.
-    pub(crate) fn are_by_cloud(&self) -> bool {
+    /// Returns true if the credentials come from a cloud service over the network.
+    pub(crate) fn are_from_cloud(&self) -> bool {
         matches!(self, Self::Azure(_) | Self::Aws(_) | Self::Gcp(_))
     }
 }
 
-/// Files in the form of docker's `config.json`, which podman's `auth.json` has too.
+/// Credential files in the format of docker's `config.json`, which podman's `auth.json` shares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerConfig {
-    /// The first of them that knows a registry counts.
+    /// Files in order; the first one that has an entry for a registry applies.
     pub files: Vec<PathBuf>,
-    /// Whether it is an error that one is not there.
+    /// True if a missing file is an error.
     pub required: bool,
-    /// The namespace whose entry counts before that of the whole registry (containers-auth.json(5)). `None` is the registry.
+    /// Namespace whose entry applies before that of the whole registry (containers-auth.json(5)). `None` is the
+    /// registry.
     pub namespace: Option<RepositoryName>,
 }
 
 impl DockerConfig {
-    /// Where docker and podman have it, by this environment: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`,
-    /// then `$REGISTRY_AUTH_FILE`, else `$XDG_RUNTIME_DIR/containers/auth.json` (containers-auth.json(5)). `None` where the environment tells of no place.
+    /// Returns the files that docker and podman use in this environment: `$DOCKER_CONFIG/config.json`, else
+    /// `~/.docker/config.json`; then `$REGISTRY_AUTH_FILE`, else `$XDG_RUNTIME_DIR/containers/auth.json`
+    /// (containers-auth.json(5)). `None` if the environment names no location.
     #[must_use]
-    pub fn of(environment: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
+    pub fn from_environment(environment: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
         let place = |name: &str| environment(name).filter(|text| !text.is_empty()).map(PathBuf::from);
         let docker = place("DOCKER_CONFIG").or_else(|| Some(place("HOME")?.join(".docker")));
         let docker = docker.map(|folder| folder.join("config.json"));
@@ -217,17 +223,18 @@ impl DockerConfig {
     }
 }
 
-/// A secret and where it is. `Debug` shows no content.
+/// Secret and its location. `Debug` shows no content.
 #[derive(Debug, Clone)]
 pub enum Secret {
-    /// Known already: written in the file or taken from the environment.
+    /// Known secret: written in the file or taken from the environment.
     Value(SecretString),
-    /// In a file, read when it is needed; one trailing line break is not part of it.
+    /// File that holds the secret. It is read when the secret is needed; one trailing line break is not part of the
+    /// secret.
     File(PathBuf),
 }
 
 impl PartialEq for Secret {
-    /// Known secrets by what they are, files by their path.
+    /// Compares known secrets by their content, and files by their path.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Value(a), Self::Value(b)) => a.expose_secret() == b.expose_secret(),
@@ -239,34 +246,35 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-/// The limits of one registry as they are set, shared by all entries. What holds in the end is
-/// [`in_force`](Limits::in_force).
+/// Configured limits of one registry, shared by all entries. [`in_force`](Limits::in_force) returns the resulting
+/// limits.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
-    /// Whose figures hold where none is set. Unsaid, the registry's own where its host tells.
+    /// Profile whose figures apply where none is configured. If it is unset, the profile that the host's name
+    /// implies applies.
     pub profile: Figure<Profile>,
-    /// All requests.
+    /// Rate of all requests.
     pub requests: Figure<Rate>,
-    /// Reads.
+    /// Rate of reads.
     pub reads: Figure<Rate>,
-    /// Writes.
+    /// Rate of writes.
     pub writes: Figure<Rate>,
-    /// Writes that open an upload.
+    /// Rate of writes that open an upload.
     pub uploads: Figure<Rate>,
-    /// Deletions.
+    /// Rate of deletions.
     pub deletes: Figure<Rate>,
-    /// Reads by the referrers API.
+    /// Rate of reads of the referrers API.
     pub referrer_lists: Figure<Rate>,
-    /// Bytes a second of bodies, in both directions together, by the time of day. `None` is unlimited.
+    /// Bandwidth in bytes per second, for bodies in both directions together, by the time of day. `None` is unlimited.
     pub bandwidth: Option<Bandwidth>,
-    /// Requests in flight.
+    /// Maximum number of requests in flight.
     pub concurrent: Figure<usize>,
-    /// How many reads of a window are left to others where the registry counts them (Docker Hub).
+    /// Number of pulls per window that are reserved for others, where the registry counts pulls (Docker Hub).
     pub keep: u64,
 }
 
 impl Limits {
-    /// What is set for a bucket.
+    /// Returns the configured figure of a bucket.
     #[must_use]
     pub fn figure(&self, bucket: Bucket) -> Figure<Rate> {
         match bucket {
@@ -279,7 +287,7 @@ impl Limits {
         }
     }
 
-    /// The same, to be set.
+    /// Returns the configured figure of a bucket, for writing.
     pub fn figure_mut(&mut self, bucket: Bucket) -> &mut Figure<Rate> {
         match bucket {
             Bucket::Requests => &mut self.requests,
@@ -292,12 +300,12 @@ impl Limits {
     }
 }
 
-/// So many in such a time: `600/min`.
+/// Rate: a number of requests per unit of time (`600/min`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// At least 1.
+    /// Number of requests; at least 1.
     pub count: u32,
-    /// A second, a minute or an hour.
+    /// Unit of time: a second, a minute or an hour.
     pub per: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! The bytes of a blob on their way into a request: paced, counted, watched for a standstill, and with the source's own
-//! error kept aside, since an HTTP client only knows that the body failed.
+//! Request body with the bytes of a blob: paced, counted, and watched for a stall. It stores the source's own error,
+//! since an HTTP client only reports that the body failed.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,33 +14,33 @@ use tokio::time::Instant;
 use super::{Party, Registry};
 use crate::store::{StoreError, Verified};
 
-/// A body that can be sent once.
+/// Body that can be sent once.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     body: Option<reqwest::Body>,
     watch: Watch,
 }
 
-/// What is known of a body while the HTTP client has it.
+/// Handle to the state of a body while the HTTP client owns it.
 #[derive(Clone)]
 pub(crate) struct Watch(Arc<Mutex<State>>);
 
 struct State {
-    /// Gone once the request is over: nothing is read from the source for nobody.
+    /// Source of the bytes. `None` once the request is over, so that nothing is read from the source without need.
     bytes: Option<Verified>,
     failure: Option<StoreError>,
-    /// How many bytes have been given out.
+    /// Number of bytes that the HTTP client has received.
     given: u64,
     phase: Phase,
 }
 
 #[derive(Clone, Copy)]
 enum Phase {
-    /// The next piece is not here yet. How long that may take is the source's affair.
+    /// The next piece has not arrived yet. The source controls how long that may take.
     Awaiting,
-    /// The registry has been given a piece and has not asked for another.
+    /// The registry has received a piece and has not requested another.
     Handed(Instant),
-    /// The last piece is out.
+    /// The last piece has been sent.
     Ended(Instant),
 }
 
@@ -55,7 +55,7 @@ impl Outgoing {
                 let piece = piece?;
                 registry.meter.throttled(registry.pace.spend(party, piece.len()).await);
                 registry.meter.sent(piece.len());
-                progress.enter(Phase::Handed(Instant::now()));
+                progress.set_phase(Phase::Handed(Instant::now()));
                 Ok::<Bytes, BrokenOff>(piece)
             }
         });
@@ -72,12 +72,12 @@ impl Outgoing {
 }
 
 impl Watch {
-    /// Resolves when the registry has taken no byte for `idle`, or not answered `commit` after the last one.
+    /// Resolves if the registry has accepted no byte for `idle`, or has not answered for `commit` after the last byte.
     pub(crate) async fn stalled(&self, idle: Duration, commit: Duration) -> String {
         loop {
-            let (deadline, detail) = match self.with(|state| state.phase) {
+            let (deadline, detail) = match self.with_state(|state| state.phase) {
                 Phase::Awaiting => (Instant::now() + idle, None),
-                Phase::Handed(since) => (since + idle, Some(("took no more bytes for", idle))),
+                Phase::Handed(since) => (since + idle, Some(("accepted no more bytes for", idle))),
                 Phase::Ended(since) => (since + commit, Some(("did not answer after the last byte for", commit))),
             };
             match detail {
@@ -89,29 +89,29 @@ impl Watch {
         }
     }
 
-    /// The request begins now: what it waited for until here was no standstill.
-    pub(crate) fn begin(&self) {
-        self.enter(Phase::Handed(Instant::now()));
+    /// Starts the clock of the request: its earlier waits do not count as a stall.
+    pub(crate) fn start_request(&self) {
+        self.set_phase(Phase::Handed(Instant::now()));
     }
 
-    /// Ends the reading, and gives the source's error if that is what ended it.
+    /// Stops reading the source. Returns the source's error if it ended the body.
     pub(crate) fn close(&self) -> Option<StoreError> {
-        self.with(|state| {
+        self.with_state(|state| {
             state.bytes = None;
             state.failure.take()
         })
     }
 
-    /// How many bytes the HTTP client has been given.
+    /// Returns the number of bytes that the HTTP client has received.
     pub(crate) fn given(&self) -> u64 {
-        self.with(|state| state.given)
+        self.with_state(|state| state.given)
     }
 
-    fn enter(&self, phase: Phase) {
-        self.with(|state| state.phase = phase);
+    fn set_phase(&self, phase: Phase) {
+        self.with_state(|state| state.phase = phase);
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+    fn with_state<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -122,7 +122,7 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// Makes the HTTP client break the request off.
+/// Error that makes the HTTP client abort the request.
 #[derive(Debug, thiserror::Error)]
 #[error("the source of the bytes failed")]
 struct BrokenOff;
@@ -133,7 +133,7 @@ impl Stream for Pieces {
     type Item = Result<Bytes, BrokenOff>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.with(|state| {
+        self.0.with_state(|state| {
             state.phase = Phase::Awaiting;
             let Some(bytes) = &mut state.bytes else { return Poll::Ready(Some(Err(BrokenOff))) };
             match bytes.poll_next_unpin(cx) {

@@ -1,5 +1,5 @@
-//! The pace of one registry: what its rates and its own `Retry-After` allow, and how many bytes may pass. The gate asks for
-//! requests, whoever moves bytes asks for those.
+//! Pace of one registry: its rates, its `Retry-After`, and its bandwidth. The gate applies the rates to requests; the
+//! code that moves bytes applies the bandwidth.
 
 mod buckets;
 mod flow;
@@ -16,11 +16,11 @@ pub use options::{Bandwidth, Bucket, Figure, Hours, Profile, Window};
 use super::turns::Party;
 use super::{Limits, LimitsInForce, Registry};
 
-/// The bandwidth of one registry, shared by all its repositories.
+/// Bandwidth of one registry, shared by all its repositories.
 #[derive(Debug)]
 pub(crate) struct Pace {
     bandwidth: Throttle,
-    /// The bandwidth of all registries together.
+    /// Bandwidth of all registries together.
     total: OnceLock<Arc<Throttle>>,
 }
 
@@ -29,7 +29,7 @@ impl Pace {
         Self { bandwidth: Throttle::new(limits.bandwidth.clone()), total: OnceLock::new() }
     }
 
-    /// Waits until this many bytes of a body may pass. Returns how long that took. Cancel safe.
+    /// Waits until this many bytes of a body may pass. Returns the time that this took. Cancel safe.
     pub(crate) async fn spend(&self, party: Party, bytes: usize) -> Duration {
         let waited = self.bandwidth.spend(party, bytes).await;
         match self.total.get() {
@@ -40,22 +40,22 @@ impl Pace {
 }
 
 impl Pace {
-    /// Bytes a second that may pass now, of this registry alone; `None` is no limit.
+    /// Returns the bandwidth that applies to this registry alone now, in bytes per second; `None` is no limit.
     pub(super) fn bandwidth_now(&self) -> Option<u64> {
         self.bandwidth.rate_now()
     }
 }
 
 impl Registry {
-    /// Other limits from now on, for what runs already too. What went by a rate that stays is remembered.
+    /// Replaces the limits, also for requests that are waiting. The use of a rate that stays the same is remembered.
     pub fn set_limits(&self, limits: &Limits) {
-        self.keep(limits.keep);
+        self.reserve_pulls(limits.keep);
         let limits = limits.in_force(self.host(), Some(self.kind));
-        self.gate.set(&limits);
+        self.gate.set_limits(&limits);
         self.pace.bandwidth.set(limits.bandwidth);
     }
 
-    /// Counts the bytes of this registry among those of others as well. Only the first call does.
+    /// Counts the bytes of this registry in the total of all registries too. Only the first call has an effect.
     pub fn share_bandwidth(&self, total: Arc<Throttle>) {
         let _ = self.pace.total.set(total);
     }
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_count_at_the_registry_and_among_all() {
+    async fn bytes_count_at_the_registry_and_in_the_total() {
         use crate::registry::Bandwidth;
         let slow = |rate| Arc::new(Throttle::new(Some(Bandwidth::always(rate))));
         let limits = Limits { bandwidth: Some(Bandwidth::always(4 << 20)), ..Limits::default() };

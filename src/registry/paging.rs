@@ -1,5 +1,5 @@
-//! Lists of names that come in pages: how long a page is asked to be, what was learnt of a registry about that, and the names
-//! of one page, read without a tree of values between them and the bytes.
+//! Lists of names that registries return in pages: the requested page size, what was learned about a registry's pages,
+//! and the parser of a page, which builds no tree of values.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,71 +16,76 @@ use super::links::Pages;
 use super::transport::Call;
 use crate::store::StoreError;
 
-/// How many names a page is asked to have. Azure gives no more at once (Azure/acr, issue 749).
+/// Number of names that a page should have. Azure Container Registry returns no more at once (Azure/acr, issue 749).
 pub(crate) const PAGE: usize = 1000;
 
-/// The largest page that is read, in bytes. The registries of Google add every digest to it.
+/// Maximum length of a page, in bytes. The registries of Google add every digest to it.
 pub(crate) const MAX_PAGE: usize = 16 * 1024 * 1024;
 
-/// The most names of one list.
+/// Maximum number of names of one list.
 pub(crate) const MAX_NAMES: usize = 1_000_000;
 
-/// The most names of one list that are outside the grammar of names: more of them are no list of a registry.
+/// Maximum number of names of one list that are outside the grammar. A list with more of them is not the list of a
+/// registry.
 pub(crate) const MAX_UNUSABLE: usize = 10_000;
 
-/// The most characters that are kept of a name outside the grammar.
+/// Maximum number of characters shown of a name outside the grammar.
 const UNUSABLE_SHOWN: usize = 256;
 
-/// Page sizes that registries are built with are multiples of this: 50 (Quay), 100 (distribution, Azure), 1,000.
+/// Common divisor of the page sizes that registries use by default: 50 (Quay), 100 (distribution, Azure), 1,000.
 const ROUND: usize = 50;
 
-/// What was learnt of the pages of one kind of list at a registry.
+/// Knowledge about the pages of one kind of list at a registry.
 #[derive(Debug, Default)]
 pub(crate) struct Paging {
     refuses_size: AtomicBool,
-    /// The most names of a page that had a link to a next one; 0 where none was seen.
+    /// Maximum number of names of a page that had a link to a next one; 0 if no such page was seen.
     largest: AtomicUsize,
 }
 
 impl Paging {
-    /// The query of the first page.
+    /// Returns the query of the first page.
     pub(crate) fn query(&self) -> String {
         if self.refuses_size.load(Ordering::Relaxed) { String::new() } else { format!("?n={PAGE}") }
     }
 
-    /// Whether an answer may refuse the size of page that was asked for: distribution does where its own limit is lower
+    /// Returns true if a response may refuse the requested page size: distribution does so if its own limit is lower
     /// (`PAGINATION_NUMBER_INVALID`).
     pub(crate) fn may_refuse_size(page: &Url, status: StatusCode, codes: &[String]) -> bool {
         let is_refusal = matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
-        is_refusal && asked_size(page).is_some() && !codes.iter().any(|code| code == "NAME_INVALID")
+        is_refusal && requested_size(page).is_some() && !codes.iter().any(|code| code == "NAME_INVALID")
     }
 
-    /// Remembers that pages are to be asked for without a size.
+    /// Records that pages should be requested without a size.
     pub(crate) fn learn_size_is_refused(&self) {
         self.refuses_size.store(true, Ordering::Relaxed);
     }
 
-    /// Remembers how many names a page had that was not the last one.
+    /// Records the number of names of a page that was not the last one.
     pub(crate) fn learn_size(&self, names: usize) {
         self.largest.fetch_max(names, Ordering::Relaxed);
     }
 
-    /// Whether a page without a link may not be the last one: it has as many names as were asked for, or as pages had that were not
-    /// the last. Proxies drop `Link` (Quay, PR 5398), and then the first page looks like all: where no link was ever seen, so does
-    /// a page of a number that page sizes are made of.
+    /// Returns true if a page without a link may not be the last one. That is the case if it has one of these numbers
+    /// of names:
+    ///
+    /// - as many as were requested,
+    /// - as many as pages had that were not the last,
+    /// - a multiple of common page sizes, if no link was ever seen: proxies drop `Link` (Quay, PR 5398), and then the
+    ///   first page looks like a complete list.
     pub(crate) fn is_full(&self, page: &Url, names: usize) -> bool {
         let largest = self.largest.load(Ordering::Relaxed);
-        let is_as_asked = asked_size(page).is_some_and(|asked| names >= asked);
+        let is_as_requested = requested_size(page).is_some_and(|requested| names >= requested);
         let is_as_seen = if largest > 0 { names >= largest } else { names.is_multiple_of(ROUND) };
-        names > 0 && (is_as_asked || is_as_seen)
+        names > 0 && (is_as_requested || is_as_seen)
     }
 }
 
 impl Registry {
-    /// The answer with a page of a list of names, and the address that it was asked for by in the end. A registry that refuses the
-    /// size that a page is to have is asked without one, and that is remembered.
+    /// Returns the response with a page of a list of names, and the URL by which it was requested in the end. If a
+    /// registry refuses the requested page size, requests the page without one, and remembers that.
     ///
-    /// `None` where a full page had no link and the registry refuses to be asked for what comes after it.
+    /// Returns `None` if a full page had no link and the registry refuses the request for the names after it.
     pub(crate) async fn list_page(
         &self,
         context: &Context,
@@ -93,9 +98,12 @@ impl Registry {
             let bare = without_size(&url);
             let again = self.send(context, call(bare.clone())).await?;
             if again.status.is_success() {
-                tracing::debug!(place = %context.place, refusal = answer.detail(), "lists are asked for without a page size");
+                tracing::debug!(
+                    place = %context.place, refusal = answer.detail(),
+                    "lists are requested without a page size from now on"
+                );
                 paging.learn_size_is_refused();
-                pages.was_asked_as(&url, &bare);
+                pages.record_actual_url(&url, &bare);
                 return Ok(Some((bare, again)));
             }
         }
@@ -103,8 +111,8 @@ impl Registry {
             let refusal = answer.detail();
             tracing::warn!(
                 place = %context.place, refusal,
-                "a page of the list is full and has no link to a next one, and the registry refuses to be asked for what comes \
-                 after it: names may be missing"
+                "a page of the list is full and has no link to a next one, and the registry refuses the request \
+                 for the names after it: names may be missing"
             );
             return Ok(None);
         }
@@ -112,12 +120,12 @@ impl Registry {
     }
 }
 
-/// How many names the request for a page asks for.
-fn asked_size(page: &Url) -> Option<usize> {
+/// Returns the number of names that the URL of a page requests.
+fn requested_size(page: &Url) -> Option<usize> {
     page.query_pairs().find(|(name, _)| name == "n").and_then(|(_, size)| size.parse().ok())
 }
 
-/// The same page, asked for without a size.
+/// Returns the URL of the same page without a page size.
 pub(crate) fn without_size(page: &Url) -> Url {
     let mut bare = page.clone();
     let kept: Vec<(String, String)> =
@@ -129,11 +137,11 @@ pub(crate) fn without_size(page: &Url) -> Url {
     bare
 }
 
-/// Names one after the other in one piece of memory.
+/// Names in one contiguous string.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Names {
     text: String,
-    /// Where each name ends.
+    /// Offset of the end of each name.
     ends: Vec<u32>,
 }
 
@@ -156,7 +164,7 @@ impl Names {
         range.filter_map(|at| Some((at, self.get(at)?)))
     }
 
-    /// Adds a name. What there is of a page is bounded by [`MAX_PAGE`].
+    /// Adds a name. [`MAX_PAGE`] bounds the length of a page.
     pub(crate) fn push(&mut self, name: &str) -> Result<(), String> {
         if self.len() >= MAX_NAMES {
             return Err(format!("it has more than {MAX_NAMES} names"));
@@ -167,7 +175,7 @@ impl Names {
     }
 }
 
-/// An array of texts, or `null` for none.
+/// Reads an array of strings, or `null` as no names.
 impl<'de> Deserialize<'de> for Names {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Reader;
@@ -194,11 +202,11 @@ impl<'de> Deserialize<'de> for Names {
     }
 }
 
-/// A text that is borrowed from the bytes where nothing in it is escaped.
+/// Text that borrows from the bytes if it has no escapes.
 #[derive(Debug, serde::Deserialize)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
-/// The beginning of a name that cannot be asked for, for a message.
+/// Returns the start of a name outside the grammar, for a message.
 pub(crate) fn shown(name: &str) -> String {
     match name.char_indices().nth(UNUSABLE_SHOWN) {
         Some((end, _)) => format!("{}…", &name[..end]),
@@ -215,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_read_from_a_list_with_escapes_or_null() {
+    fn list_of_names_may_have_escapes_or_be_null() {
         let read = |json: &str| serde_json::from_str::<Names>(json);
         let names = read(r#"["a","b\u0063","" ,"d"]"#).unwrap();
         let all: Vec<&str> = names.range(0..names.len()).map(|(_, name)| name).collect();
@@ -225,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_full_by_what_was_asked_or_seen_or_round() {
+    fn page_is_full_by_requested_seen_or_round_size() {
         let paging = Paging::default();
         let full = |query: &str, names| paging.is_full(&page(query), names);
         assert_eq!([full("?n=2", 1), full("?n=2", 2), full("?n=2", 3)], [false, true, true]);
@@ -236,11 +244,11 @@ mod tests {
         paging.learn_size(30);
         assert_eq!([full("?n=1000", 29), full("?n=1000", 30)], [false, true]);
         paging.learn_size(100);
-        assert_eq!([full("?n=1000", 50), full("?n=1000", 100)], [false, true], "links come through here");
+        assert_eq!([full("?n=1000", 50), full("?n=1000", 100)], [false, true], "pages have links here");
     }
 
     #[test]
-    fn a_size_that_was_refused_is_not_asked_for_again() {
+    fn refused_page_size_is_not_requested_again() {
         let paging = Paging::default();
         assert_eq!(paging.query(), "?n=1000");
         let refuses = |query: &str, status, code: &str| {

@@ -1,18 +1,24 @@
-//! The gate of a registry: how many requests are in flight, what goes by the rates, and who goes next.
+//! Gate of a registry: the limit of requests in flight, the request rates, and the order of the waiting requests.
 //!
-//! A copy reads and writes at once, often within one registry, so permits could wait for each other in a ring.
-//! They cannot here: a write enters when its first bytes are here, so who holds a permit to write waits for no permit
-//! to read; a read that goes on in its midst waits for no permit; a read lets go as soon as its last byte is here; and blob
-//! reads never take the last permit, so a write can always begin, also when the limit has shrunk below the reads in flight.
+//! A copy reads and writes at the same time, often within one registry, so permits could wait for each other in a
+//! cycle. These rules prevent that:
 //!
-//! Uploads take as long as their sources do. So one party's are at most seven times as many as what they leave free: an
-//! entry whose source is slow always leaves places to others.
+//! - A write acquires its permit only once its first bytes are available, so the holder of a write permit waits for no
+//!   read permit.
+//! - A read that resumes in the middle of a write waits for no permit.
+//! - A read releases its permit at its last byte.
+//! - Blob reads never take the last permit, so a write can always start, even if the limit has dropped below the number
+//!   of reads in flight.
 //!
-//! Who waits for a rate, or for the end of a pause, holds no permit: writes that are over their rate hold up no reads.
-//! Parties take turns, and within a party who came first goes first.
+//! Uploads take as long as their sources do. So the uploads of one party are at most seven times as many as the slots
+//! that they leave free: an entry with a slow source always leaves slots to others.
 //!
-//! The limit follows the registry: halved where it asks for patience, raised by one where it has answered as many requests
-//! as it may have in flight, never above what is configured. Time plays no role in that.
+//! A request that waits for a rate, or for the end of a pause, holds no permit: writes that exceed their rate do not
+//! delay reads. Parties take turns, and within a party requests enter in the order of their arrival.
+//!
+//! The limit adapts to the registry: it is halved when the registry asks the client to slow down, and raised by one
+//! after the registry has answered as many requests as may be in flight. It never exceeds the configured limit. Time
+//! plays no role in that.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -27,39 +33,39 @@ use super::load::Crowd;
 use super::pace::{Buckets, Class};
 use super::turns::Party;
 
-/// How many uploads a party may have in flight, measured by the places that it leaves free.
+/// Maximum number of uploads of a party for each slot that they leave free.
 const SHARE: usize = 7;
 
-/// Requests in flight where nothing is configured.
+/// Default number of requests in flight.
 pub(crate) const DEFAULT_CONCURRENT: usize = 32;
 
-/// Which door a request goes through.
+/// Entrance through which a request passes the gate, by what the request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
-    /// Everything whose answer does not wait for another request.
+    /// Request whose response does not wait for another request.
     Common,
-    /// A blob read from its start: its body waits for whoever writes it.
+    /// Blob read from its start: its body waits for the writer.
     BlobRead,
-    /// A blob read that goes on in the midst of a write. It waits for no permit.
+    /// Blob read that resumes in the middle of a write. It waits for no permit.
     BlobResumed,
-    /// The bytes or the end of an upload that has begun. It goes before all that wait at another door: what is begun holds
-    /// memory and a read at the source.
+    /// Bytes or commit of an upload that has started. It passes before all requests at other doors: a started upload
+    /// holds memory and a read at the source.
     Continued,
-    /// Asking for a token, on behalf of a request that holds a permit. It needs none.
+    /// Token request on behalf of a request that holds a permit. It needs none.
     Token,
 }
 
-/// What a permit counts as.
+/// Class in which a permit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Read,
-    /// Of an upload that has begun, on this party's behalf.
+    /// Upload that has started, on this party's behalf.
     Upload(Party),
     Other,
 }
 
 impl Door {
-    /// The queue of requests of a class at this door.
+    /// Returns the queue of requests of a class at this door.
     fn lane(self, class: Class) -> usize {
         match (self, class) {
             (Self::Continued, _) => 0,
@@ -75,7 +81,7 @@ impl Door {
     }
 }
 
-/// What waits in each lane.
+/// Door and class of the requests in each lane.
 const LANES: [(Door, Class); 9] = [
     (Door::Continued, Class::Write),
     (Door::BlobResumed, Class::Read),
@@ -90,7 +96,7 @@ const LANES: [(Door, Class); 9] = [
 
 type Queue = Line<State, { LANES.len() }>;
 
-/// Held until the body is read. The default is held by nobody.
+/// Permit of a request, held until the body is read. The default permit counts nowhere.
 #[derive(Debug, Default)]
 pub(crate) struct Permit {
     number: u64,
@@ -98,7 +104,7 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Its place in the order in which requests entered.
+    /// Returns the position of the request in the order in which requests entered.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
@@ -112,26 +118,28 @@ impl Drop for Permit {
     }
 }
 
-/// The gate of one registry.
+/// Gate of one registry.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate(Arc<Queue>);
 
 #[derive(Debug)]
 struct State {
     own: Weak<Queue>,
-    /// The most that `limit` may be.
+    /// Maximum of `limit`.
     configured: usize,
-    /// How many requests may be in flight now.
+    /// Current maximum of requests in flight.
     limit: usize,
-    /// Who entered before this is of the burst that the limit was halved for: its answers say nothing new.
+    /// Number of the first request that entered after the limit was last halved. Responses to earlier requests of the
+    /// same burst carry no new information.
     halved_at: u64,
-    /// Answers since the limit was last changed.
+    /// Number of successes since the limit was last changed.
     successes: usize,
     reads: usize,
     others: usize,
-    /// Of these, the uploads that have begun, by party. Nobody in particular need not leave anything.
+    /// Number of these that are started uploads, by party. The default party is exempt: its uploads do not have to
+    /// leave slots free.
     uploads: HashMap<Party, usize>,
-    /// How many requests have entered so far.
+    /// Number of requests that have entered so far.
     entered: u64,
     buckets: Buckets,
 }
@@ -153,34 +161,37 @@ impl Gate {
         }))
     }
 
-    /// Waits until a request of this class may be sent: for a permit and for all rates that it counts in at once. Also how long
-    /// the rates or a pause let wait. Cancel safe: a permit that nobody takes any more goes to the next.
+    /// Waits until a request of this class may be sent: for a permit and for all rates in which it counts, at the same
+    /// time. Also returns the time for which rates or a pause delayed it. Cancel safe: a permit that its caller no
+    /// longer takes goes to the next waiter.
     pub(crate) async fn enter(&self, party: Party, door: Door, class: Class) -> (Permit, Duration) {
-        let (permit, waited) = self.0.pass(party, door.lane(class), NonZeroU32::MIN).await;
-        // A waiter leaves its queue with a permit only; were it lost, passing beside is better than standing still.
+        let (permit, waited) = self.0.acquire(party, door.lane(class), NonZeroU32::MIN).await;
+        // A waiter leaves its queue only with a permit. If the permit were lost, passing without one is better than a
+        // standstill.
         (permit.unwrap_or_default(), waited)
     }
 
-    /// Lets nothing go for this long.
+    /// Pauses all requests for this long.
     pub(crate) fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait;
         self.0.change(|state| state.buckets.pause(until));
     }
 
-    /// Whether nothing may go now: to be asked right before a request is sent that has entered a while ago.
+    /// Returns true if no request may be sent now. A request that entered some time ago should check this right before
+    /// it is sent.
     pub(crate) fn is_paused(&self) -> bool {
         self.paused_for().is_some()
     }
 
-    /// How long nothing may go yet, if so.
+    /// Returns the remaining time of the current pause, if there is one.
     pub(crate) fn paused_for(&self) -> Option<Duration> {
         let now = Instant::now();
-        self.0.look(|state| state.buckets.paused(now).map(|until| until - now))
+        self.0.with_supply(|state| state.buckets.paused(now).map(|until| until - now))
     }
 
-    /// How many requests are in flight, and what holds for them.
-    pub(super) fn crowd(&self) -> Crowd {
-        self.0.look(|state| Crowd {
+    /// Returns the number of requests in flight, and the limits that apply to them.
+    pub(super) fn current_crowd(&self) -> Crowd {
+        self.0.with_supply(|state| Crowd {
             in_flight: state.reads + state.others,
             limit: state.limit,
             configured: state.configured,
@@ -188,23 +199,25 @@ impl Gate {
         })
     }
 
-    /// Other limits from now on, for who waits already too. Who is in stays, and what went by a rate that stays is remembered.
-    pub(crate) fn set(&self, limits: &LimitsInForce) {
+    /// Replaces the limits, also for waiting requests. Permits that were granted stay valid, and the use of a rate that
+    /// stays the same is remembered.
+    pub(crate) fn set_limits(&self, limits: &LimitsInForce) {
         self.0.change(|state| {
             state.configure(in_flight(limits));
             state.buckets.set(limits);
         });
     }
 
-    /// Takes in that the request of this number was answered.
+    /// Records that the request of this number succeeded.
     pub(crate) fn answered(&self, number: u64) {
         self.0.change(|state| state.answered(number));
     }
 
-    /// Takes in that the request of this number was asked for patience. Returns the new limit where that lowers it.
+    /// Records that the registry answered the request of this number by asking the client to slow down. Returns the new
+    /// limit if that lowers it.
     pub(crate) fn throttled(&self, number: u64) -> Option<usize> {
-        // Nobody enters by that.
-        self.0.look(|state| state.throttled(number))
+        // A lower limit lets no further request enter.
+        self.0.with_supply(|state| state.throttled(number))
     }
 }
 
@@ -215,7 +228,7 @@ fn in_flight(limits: &LimitsInForce) -> usize {
 impl Supply for State {
     type Grant = Permit;
 
-    /// What is begun, and what is on behalf of what is begun.
+    /// Lanes of started uploads, and of requests on their behalf.
     const FIRST: usize = 3;
 
     fn take(&mut self, party: Party, lane: usize, _: NonZeroU32, now: Instant) -> Result<Permit, Closed> {
@@ -230,11 +243,11 @@ impl Supply for State {
         if place.is_some_and(|place| !self.admits(place)) {
             return Err(Closed::UntilChanged);
         }
-        if matches!(place, Some(Place::Upload(party)) if self.has_its_share(party)) {
+        if matches!(place, Some(Place::Upload(party)) if self.has_full_share(party)) {
             return Err(Closed::ToParty);
         }
         self.buckets.take(class, now).map_err(Closed::Until)?;
-        Ok(self.permit(place))
+        Ok(self.create_permit(place))
     }
 }
 
@@ -266,25 +279,26 @@ impl State {
         }
     }
 
-    /// Whether one more upload of a party would leave too little to others. Its first may always begin.
-    fn has_its_share(&self, party: Party) -> bool {
+    /// Returns true if one more upload of a party would leave too few slots to others. The first upload of a party may
+    /// always start.
+    fn has_full_share(&self, party: Party) -> bool {
         let Some(uploads) = self.uploads.get(&party) else { return false };
         let left = self.limit.saturating_sub(self.reads + self.others + 1);
         *uploads >= SHARE * left
     }
 
-    /// Whether one more may be in flight.
+    /// Returns true if one more request may be in flight.
     fn admits(&self, place: Place) -> bool {
         match place {
             Place::Upload(_) | Place::Other => self.others < self.limit.saturating_sub(self.reads).max(1),
-            // With a single permit, a blob read passes beside it: else nothing could be copied within the registry.
+            // With a single permit, a blob read passes beside it: otherwise no copy within the registry could finish.
             Place::Read if self.limit == 1 => self.reads == 0,
             Place::Read => self.reads < self.limit - 1 && self.reads + self.others < self.limit,
         }
     }
 
-    /// A permit that counts here, or for nothing.
-    fn permit(&mut self, place: Option<Place>) -> Permit {
+    /// Creates a permit that counts as `place`, or one that counts nowhere.
+    fn create_permit(&mut self, place: Option<Place>) -> Permit {
         let number = self.entered;
         self.entered += 1;
         let held = place.and_then(|place| Some((self.own.upgrade()?, place)));
@@ -316,7 +330,8 @@ impl State {
         (self.limit < before).then_some(self.limit)
     }
 
-    /// Another limit. One that was lowered for the registry's sake stays as low, and goes up to the new one in time.
+    /// Replaces the configured limit. A limit that was lowered for the registry stays as low, and rises to the new
+    /// maximum over time.
     fn configure(&mut self, configured: usize) {
         let untouched = self.limit == self.configured;
         self.limit = if untouched { configured } else { self.limit.min(configured) };
@@ -335,7 +350,7 @@ mod tests {
 
     type Entering<'a> = Pin<Box<dyn Future<Output = Permit> + 'a>>;
 
-    /// Stands at a door, and must find it closed.
+    /// Starts to wait at a door, and asserts that it is closed.
     fn queue(gate: &Gate, door: Door) -> Entering<'_> {
         let mut entering: Entering<'_> = Box::pin(entered(gate, Party::default(), door));
         assert!(entering.as_mut().now_or_never().is_none(), "{door:?} is open");
@@ -375,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_goes_on_leaves_the_last_permit_too() {
+    fn resumed_read_leaves_the_last_permit_for_a_write() {
         let gate = gate(2);
         let _read = enter(&gate, Door::BlobRead).unwrap();
         let _resumed = enter(&gate, Door::BlobResumed).unwrap();
@@ -383,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_with_one_permit_can_be_copied_within() {
+    fn copy_within_a_registry_works_with_one_permit() {
         let gate = gate(1);
         let _read = enter(&gate, Door::BlobRead).unwrap();
         let _write = enter(&gate, Door::Common).unwrap();
@@ -392,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_enters_in_the_order_of_coming() {
+    fn waiting_requests_enter_in_order_of_arrival() {
         let gate = gate(2);
         let held = [(); 2].map(|()| enter(&gate, Door::Common).unwrap());
         let doors = [Door::Common, Door::BlobRead, Door::Common, Door::BlobRead, Door::Common];
@@ -401,9 +416,9 @@ mod tests {
         drop(first);
         let mut order = Vec::new();
         while order.len() < doors.len() {
-            let open = waiting.iter_mut().enumerate().filter_map(|(at, one)| Some((at, one.as_mut()?)));
+            let open = waiting.iter_mut().enumerate().filter_map(|(at, entering)| Some((at, entering.as_mut()?)));
             let entered: Vec<(usize, Permit)> =
-                open.filter_map(|(at, one)| Some((at, one.as_mut().now_or_never()?))).collect();
+                open.filter_map(|(at, entering)| Some((at, entering.as_mut().now_or_never()?))).collect();
             assert_eq!(entered.len(), 1, "one permit lets in one");
             waiting[entered[0].0] = None;
             order.push(entered[0].0);
@@ -413,10 +428,10 @@ mod tests {
     }
 
     #[test]
-    fn parties_enter_in_turn_also_at_different_doors() {
+    fn parties_enter_in_turn_at_all_doors() {
         let gate = gate(2);
         let (keep, first) = (enter(&gate, Door::Common).unwrap(), enter(&gate, Door::Common).unwrap());
-        let (big, small) = (Party::of("big"), Party::of("small"));
+        let (big, small) = (Party::from_name("big"), Party::from_name("small"));
         let doors = [
             (big, Door::BlobRead),
             (big, Door::Common),
@@ -434,7 +449,7 @@ mod tests {
         while order.len() < doors.len() {
             let at = waiting
                 .iter_mut()
-                .position(|one| one.as_mut().is_some_and(|entering| entering.as_mut().now_or_never().is_some()));
+                .position(|slot| slot.as_mut().is_some_and(|entering| entering.as_mut().now_or_never().is_some()));
             let at = at.expect("one goes in when one comes out");
             waiting[at] = None;
             order.push(at);
@@ -444,9 +459,9 @@ mod tests {
     }
 
     #[test]
-    fn a_party_of_slow_uploads_leaves_places_to_others_and_the_first_may_always_begin() {
+    fn slow_uploads_leave_slots_and_first_upload_always_starts() {
         let uploads = |gate: &Gate, name: &str| -> Vec<Permit> {
-            let party = Party::of(name);
+            let party = Party::from_name(name);
             std::iter::from_fn(|| entered(gate, party, Door::Continued).now_or_never()).collect()
         };
         for (limit, expected) in [(32, [28, 3, 1]), (8, [7, 1, 0]), (4, [3, 1, 0]), (2, [1, 1, 0]), (1, [1, 0, 0])] {
@@ -457,28 +472,28 @@ mod tests {
     }
 
     #[test]
-    fn another_party_passes_one_that_has_its_share_and_that_goes_on_when_one_of_its_own_has_ended() {
+    fn other_party_passes_a_party_with_a_full_share() {
         let gate = gate(4);
-        let (slow, quick) = (Party::of("slow"), Party::of("quick"));
+        let (slow, quick) = (Party::from_name("slow"), Party::from_name("quick"));
         let mut held: Vec<_> = (0..3).map(|_| entered(&gate, slow, Door::Continued).now_or_never().unwrap()).collect();
         let mut more: Entering<'_> = Box::pin(entered(&gate, slow, Door::Continued));
         assert!(more.as_mut().now_or_never().is_none());
         for _ in 0..3 {
-            entered(&gate, quick, Door::Continued).now_or_never().expect("another party finds a place");
+            entered(&gate, quick, Door::Continued).now_or_never().expect("another party gets a slot");
         }
         held.pop();
         assert!(more.as_mut().now_or_never().is_some());
     }
 
     #[test]
-    fn another_limit_holds_at_once() {
+    fn changed_limit_applies_immediately() {
         let gate = gate(2);
         let held = [(); 2].map(|()| enter(&gate, Door::Common).unwrap());
         let mut waiting = [queue(&gate, Door::Common), queue(&gate, Door::Common)];
-        gate.set(&limits(3));
+        gate.set_limits(&limits(3));
         let third = waiting[0].as_mut().now_or_never().unwrap();
         assert!(waiting[1].as_mut().now_or_never().is_none());
-        gate.set(&limits(1));
+        gate.set_limits(&limits(1));
         drop(held);
         assert!(waiting[1].as_mut().now_or_never().is_none());
         drop(third);
@@ -486,17 +501,17 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_the_registry_lowered_is_not_raised_by_another_configuration() {
+    fn lowered_limit_is_not_raised_by_new_configuration() {
         let gate = gate(8);
         gate.throttled(enter(&gate, Door::Common).unwrap().number());
-        gate.set(&limits(20));
+        gate.set_limits(&limits(20));
         assert_eq!(limit(&gate), 4);
-        gate.set(&limits(2));
+        gate.set_limits(&limits(2));
         assert_eq!(limit(&gate), 2);
     }
 
     #[test]
-    fn what_is_begun_goes_before_all_else() {
+    fn started_uploads_enter_before_all_other_requests() {
         let gate = gate(2);
         let (first, _second) = (enter(&gate, Door::Common).unwrap(), enter(&gate, Door::Common).unwrap());
         let mut read = queue(&gate, Door::BlobRead);
@@ -512,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_read_that_waits_for_another_holds_nobody_up() {
+    fn waiting_blob_read_delays_no_other_request() {
         let gate = gate(3);
         let reads = [(); 2].map(|()| enter(&gate, Door::BlobRead).unwrap());
         let mut third = queue(&gate, Door::BlobRead);
@@ -526,20 +541,20 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_away_before_or_after_its_turn_passes_it_on() {
+    fn cancelled_request_passes_its_turn_on() {
         let gate = gate(1);
         let held = enter(&gate, Door::Common).unwrap();
         let [gone, granted, mut last] = [(); 3].map(|()| queue(&gate, Door::Common));
         drop(gone);
         drop(held);
-        // It is the second one's now, which never looks.
+        // The second request has been granted the permit, but nobody polls that request.
         assert!(last.as_mut().now_or_never().is_none());
         drop(granted);
         let permit = last.now_or_never().unwrap();
         assert!(enter(&gate, Door::Common).is_none());
         drop(permit);
         assert!(enter(&gate, Door::Common).is_some());
-        assert_eq!(gate.0.look(|state| (state.others, state.reads)), (0, 0));
+        assert_eq!(gate.0.with_supply(|state| (state.others, state.reads)), (0, 0));
     }
 
     fn with_rate(concurrent: usize, writes: u32) -> Gate {
@@ -549,20 +564,20 @@ mod tests {
     }
 
     #[test]
-    fn the_lane_of_each_door_is_the_one_that_is_meant() {
+    fn lane_of_each_door_matches_the_table() {
         for (lane, (door, class)) in LANES.into_iter().enumerate() {
             assert_eq!(door.lane(class), lane, "{door:?} {class:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_a_rate_holds_no_permit() {
+    async fn request_waiting_for_a_rate_holds_no_permit() {
         let gate = with_rate(2, 10);
         let write = || gate.enter(Party::default(), Door::Common, Class::Write);
         drop(write().await);
         let mut waiting = [(); 5].map(|()| Box::pin(write()));
-        for one in &mut waiting {
-            assert!(one.as_mut().now_or_never().is_none());
+        for entering in &mut waiting {
+            assert!(entering.as_mut().now_or_never().is_none());
         }
         let reads = [(); 2].map(|()| enter(&gate, Door::Common).unwrap());
         assert!(enter(&gate, Door::Common).is_none());
@@ -572,7 +587,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_waits_for_a_permit_has_used_up_no_rate() {
+    async fn request_waiting_for_a_permit_uses_no_rate() {
         let gate = with_rate(1, 10);
         let held = enter(&gate, Door::Common).unwrap();
         let mut gone = Box::pin(gate.enter(Party::default(), Door::Common, Class::Write));
@@ -582,7 +597,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn entries_share_a_rate_fairly_however_many_permits_there_are() {
+    async fn entries_share_a_rate_fairly_with_many_permits() {
         let gate = with_rate(1000, 3600);
         for _ in 0..32 {
             drop(gate.enter(Party::default(), Door::Common, Class::Write).await);
@@ -591,7 +606,7 @@ mod tests {
         for name in std::iter::repeat_n("big", 100).chain(["small"; 2]) {
             let (gate, sender) = (gate.clone(), sender.clone());
             tokio::spawn(async move {
-                drop(gate.enter(Party::of(name), Door::Common, Class::Write).await);
+                drop(gate.enter(Party::from_name(name), Door::Common, Class::Write).await);
                 sender.send(name).unwrap();
             });
             tokio::task::yield_now().await;
@@ -601,7 +616,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_holds_everything_and_a_shorter_one_does_not_end_it() {
+    async fn pause_holds_all_requests_and_is_never_shortened() {
         let gate = gate(4);
         let began = Instant::now();
         gate.pause(Duration::from_secs(30));
@@ -616,7 +631,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_holds_who_waits_for_a_rate_already() {
+    async fn pause_holds_requests_that_wait_for_a_rate() {
         let gate = with_rate(4, 10);
         drop(gate.enter(Party::default(), Door::Common, Class::Write).await);
         let waiting = tokio::spawn({
@@ -629,11 +644,11 @@ mod tests {
     }
 
     fn limit(gate: &Gate) -> usize {
-        gate.0.look(|state| state.limit)
+        gate.0.with_supply(|state| state.limit)
     }
 
     #[test]
-    fn the_limit_is_halved_once_a_burst_and_never_below_one() {
+    fn limit_is_halved_once_per_burst_down_to_one() {
         let gate = gate(10);
         let burst: Vec<Permit> = (0..10).map(|_| enter(&gate, Door::Common).unwrap()).collect();
         assert_eq!(gate.throttled(burst[3].number()), Some(5));
@@ -649,13 +664,13 @@ mod tests {
     }
 
     #[test]
-    fn as_many_answers_as_the_limit_raise_it_by_one_up_to_what_is_configured() {
+    fn successes_raise_the_limit_up_to_the_configured_one() {
         let gate = gate(8);
         let late = enter(&gate, Door::Common).unwrap();
         gate.throttled(enter(&gate, Door::Common).unwrap().number());
         let limits: Vec<usize> = (0..30)
             .map(|_| {
-                // One of the burst counts for nothing.
+                // A response to the burst does not count.
                 gate.answered(late.number());
                 gate.answered(enter(&gate, Door::Common).unwrap().number());
                 limit(&gate)
@@ -666,7 +681,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_before_a_burst_do_not_count_after_it() {
+    fn successes_before_a_burst_do_not_count_after_it() {
         let gate = gate(8);
         let through = |success: bool| {
             let number = enter(&gate, Door::Common).unwrap().number();
@@ -682,7 +697,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_limit_lets_nobody_in_and_a_raised_one_does() {
+    fn lowered_limit_admits_nobody_and_raised_limit_does() {
         let gate = gate(4);
         let mut held: Vec<Permit> = (0..4).map(|_| enter(&gate, Door::Common).unwrap()).collect();
         assert_eq!(gate.throttled(held[0].number()), Some(2));
@@ -698,7 +713,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_enters_beside_more_reads_than_the_limit_has_become() {
+    fn write_enters_while_reads_exceed_a_lowered_limit() {
         let gate = gate(4);
         let reads = [(); 3].map(|()| enter(&gate, Door::BlobRead).unwrap());
         gate.throttled(reads[0].number());
@@ -710,16 +725,16 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn nobody_is_forgotten_where_many_come_and_go() {
+    async fn no_waiter_is_lost_under_many_cancellations() {
         let gate = Arc::new(gate(3));
         let doors = [Door::Common, Door::BlobRead, Door::Continued, Door::BlobResumed];
         let tasks = (0..400_usize).map(|n| {
             let gate = Arc::clone(&gate);
             tokio::spawn(async move {
                 for round in 0..50 {
-                    let party = Party::of(["a", "b", "c"][n % 3]);
+                    let party = Party::from_name(["a", "b", "c"][n % 3]);
                     let entering = entered(&gate, party, doors[(n + round) % doors.len()]);
-                    // Every third goes away after having been looked at once.
+                    // Every third request is cancelled after one poll.
                     let permit = if (n + round) % 3 == 0 { entering.now_or_never() } else { Some(entering.await) };
                     tokio::task::yield_now().await;
                     drop(permit);
@@ -729,7 +744,7 @@ mod tests {
         for task in tasks.collect::<Vec<_>>() {
             task.await.unwrap();
         }
-        assert_eq!(gate.0.look(|state| (state.others, state.reads)), (0, 0));
+        assert_eq!(gate.0.with_supply(|state| (state.others, state.reads)), (0, 0));
         assert!(gate.0.is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! What `login-check` asks of a registry: how it answers who just connects, as whom we are let in, and what we may do there.
-//! Nothing is written, and nothing that counts as a pull is read.
+//! Requests of `login-check` to a registry: how it answers a new connection, the identity that it accepts, and the
+//! access that this identity has. They write nothing, and read nothing that counts as a pull.
 
 use std::collections::BTreeMap;
 
@@ -25,92 +25,93 @@ use super::{Registry, Repository, connect, locate, realm, retry};
 use crate::oci::{Descriptor, Digest, ManifestRef, MediaType, Tag};
 use crate::store::{Begun, ErrorKind, Step, StoreError};
 
-/// The API's own address, which says whether and how a registry wants to know who asks.
+/// Path of the API's root, whose response says whether and how the registry requires authentication.
 const API: &str = "/v2/";
 
-/// The most headers about limits that are told.
+/// Maximum number of headers about limits that are reported.
 const MAX_STATED: usize = 12;
 
-/// Limits as a registry states them: headers by their name.
+/// Limits as a registry states them: header values by header name.
 pub type StatedLimits = BTreeMap<String, String>;
 
-/// How a registry answers who just connects.
+/// Response of a registry to a new connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Greeting {
     /// `HTTP/1.1` or `HTTP/2.0`.
     pub version: String,
-    /// The proxy on the way to it.
+    /// Proxy in front of the registry.
     pub proxy: Option<String>,
-    /// How it is known that it is the registry.
+    /// Evidence that the server is the registry.
     pub proof: Proof,
-    /// What it wants to be shown.
+    /// Authentication scheme that the registry requires.
     pub scheme: Scheme,
-    /// What it states of its limits.
+    /// Limits that the registry states.
     pub limits: StatedLimits,
 }
 
-/// How it is known who answers.
+/// Evidence of the server's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// By nothing: plain HTTP.
+    /// No evidence: plain HTTP.
     None,
-    /// By nothing, though by TLS: `insecure_skip_verify`.
+    /// No evidence although the connection uses TLS: `insecure_skip_verify`.
     Unverified,
-    /// By a certificate, which ends then; `None` where that cannot be read.
+    /// A certificate, with the time at which it expires; `None` if that time cannot be read.
     Certificate(Option<DateTime<Utc>>),
 }
 
-/// What a registry wants to be shown.
+/// Authentication scheme that a registry requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scheme {
-    /// Nothing, for the API as such.
+    /// None, for the API as such.
     Nothing,
-    /// A user name and a password.
+    /// User name and password.
     Basic,
-    /// A token of the service at this address.
+    /// Token of the service at this URL.
     Bearer(String),
 }
 
-/// Who a registry let in.
+/// Identity that a registry accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LetIn {
-    /// Nobody in particular: there are no credentials.
+    /// Anonymous: there are no credentials.
     Anonymous,
-    /// Somebody of this name.
+    /// User of this name.
     As(String),
-    /// Anybody: it was not asked for the credentials that there are.
+    /// Any identity: the registry did not ask for the credentials that there are.
     Unasked,
-    /// Who has a token, which is good for what it is asked for alone: what the repositories answer will tell.
+    /// Holder of a token that is valid only for the scope that it was requested for. The responses of the repositories
+    /// show whether it is accepted.
     Perhaps(String),
 }
 
-/// Why it cannot be said who a registry lets in.
+/// Reason why the accepted identity is unknown.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoginError {
-    /// Where the credentials come from has none: the registry was not shown any.
+    /// The source of the credentials has none: the registry received no credentials.
     #[error(transparent)]
     Source(StoreError),
-    /// The registry, or its token service, refuses them or has no answer.
+    /// The registry, or its token service, refuses the credentials or gives no answer.
     #[error(transparent)]
     Registry(StoreError),
 }
 
-/// What reading from a repository showed.
+/// Result of a read from a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readable {
-    /// Whether it is there; many registries make one with the first push.
+    /// True if the repository exists. Many registries create it with the first push.
     pub exists: bool,
-    /// What the registry states of its limits.
+    /// Limits that the registry states.
     pub limits: StatedLimits,
 }
 
 impl Registry {
-    /// Connects and asks for the API as nobody, once.
+    /// Connects and requests the API without credentials, once.
     ///
     /// # Errors
-    /// Where there is no answer, or none of a registry: what is wrong, and the way out.
+    /// The server gives no answer, or not that of a registry. The error names the cause and the remedy.
     pub async fn greet(&self) -> Result<Greeting, StoreError> {
-        let context = self.knocking();
+        let context = self.probe_context();
         let invalid = |detail: String| context.error(ErrorKind::Invalid, detail);
         let url = self.address(API).map_err(|error| invalid(error.to_string()))?;
         let http = connect::examining_client(&self.base, &self.tempo, self.transport())
@@ -124,27 +125,27 @@ impl Registry {
             let trouble = describe(&error, &url, &self.approach(&url));
             context.error(trouble.kind(), trouble.detail())
         })?;
-        let proof = self.proof(&response);
+        let proof = self.identity_proof(&response);
         let (status, version, headers) = (response.status(), response.version(), response.headers().clone());
         let scheme = match status {
             StatusCode::UNAUTHORIZED => {
-                self.scheme_of(&headers).map_err(|why| context.error(ErrorKind::Refused, why))?
+                self.required_scheme(&headers).map_err(|why| context.error(ErrorKind::Refused, why))?
             }
             status if status.is_success() => Scheme::Nothing,
-            _ => return Err(self.no_registry(&context, &url, response).await),
+            _ => return Err(self.unexpected_response(&context, &url, response).await),
         };
-        let limits = stated(&headers);
-        Ok(Greeting { version: shown(version), proxy: self.via.to(&url), proof, scheme, limits })
+        let limits = stated_limits(&headers);
+        Ok(Greeting { version: shown(version), proxy: self.via.proxy_to(&url), proof, scheme, limits })
     }
 
-    /// Shows who we are, also to a registry that lets in everybody. Whether that is right only a registry can tell that turns
-    /// away somebody: [`Registry::has_proven_login`]. An identity token is not tried
-    /// where there are repositories to try it with (`tries_follow`): some services give nothing for it without a scope.
+    /// Sends the credentials, also to a registry that accepts everybody. Only a registry that refuses somebody can show
+    /// that they are valid: [`Registry::has_proven_login`]. An identity token is not tried if there are repositories to
+    /// try it with (`tries_follow`): some services issue nothing for it without a scope.
     ///
     /// # Errors
     /// [`LoginError`].
     pub async fn log_in(&self, tries_follow: bool) -> Result<LetIn, LoginError> {
-        let context = self.knocking();
+        let context = self.probe_context();
         let login = self.auth.source.login().await;
         let login = login.map_err(|error| LoginError::Source(context.error(error.kind, error.detail)))?;
         match login {
@@ -162,24 +163,24 @@ impl Registry {
         }
     }
 
-    /// Whether the registry, or its token service, has taken our credentials where it does not take everybody: it asked for
-    /// them, or gave with them what it had refused without.
+    /// Returns true if the registry, or its token service, has accepted our credentials and does not accept everybody:
+    /// it required them, or it granted with them what it had refused without them.
     #[must_use]
     pub fn has_proven_login(&self) -> bool {
         self.auth.is_proven()
     }
 
-    /// Who we are: a user name where it is known, else where the login comes from, or `anonymous`.
+    /// Returns our identity: the user name if it is known, else the source of the login, or `anonymous`.
     #[must_use]
     pub fn identity(&self) -> String {
         self.auth.identity()
     }
 
-    fn knocking(&self) -> Context {
+    fn probe_context(&self) -> Context {
         Context::new(self.host().as_str().into(), Step::Connect, String::new(), self.kind, &self.budgets)
     }
 
-    fn proof(&self, response: &reqwest::Response) -> Proof {
+    fn identity_proof(&self, response: &reqwest::Response) -> Proof {
         if self.base.scheme() == "http" {
             return Proof::None;
         }
@@ -187,28 +188,28 @@ impl Registry {
             return Proof::Unverified;
         }
         let certificate = response.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate);
-        Proof::Certificate(certificate.and_then(end_of))
+        Proof::Certificate(certificate.and_then(certificate_end))
     }
 
-    fn scheme_of(&self, headers: &HeaderMap) -> Result<Scheme, String> {
+    fn required_scheme(&self, headers: &HeaderMap) -> Result<Scheme, String> {
         let challenges = challenges(headers);
-        let of = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
-        if let Some(bearer) = of("bearer") {
+        let find = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
+        if let Some(bearer) = find("bearer") {
             let realm = realm::read(bearer.get("realm").unwrap_or_default(), &self.base, self.token_service());
             return realm.map(|realm| Scheme::Bearer(locate::shown(&realm))).map_err(|error| error.to_string());
         }
-        if of("basic").is_some() {
+        if find("basic").is_some() {
             return Ok(Scheme::Basic);
         }
         let names: Vec<&str> = challenges.iter().map(|challenge| challenge.scheme.as_str()).take(4).collect();
         Err(match names.as_slice() {
-            [] => "it wants to know who we are, and does not say how".to_owned(),
-            names => format!("it wants to be shown {}, which is neither Basic nor Bearer", names.join(", ")),
+            [] => "it requires authentication, and states no scheme".to_owned(),
+            names => format!("it requires the scheme {}, which is neither Basic nor Bearer", names.join(", ")),
         })
     }
 
-    /// What the answer of something that is no registry, or of one in trouble, says.
-    async fn no_registry(&self, context: &Context, url: &Url, mut response: reqwest::Response) -> StoreError {
+    /// Returns the error of a response that is not a registry's, or that reports a failure.
+    async fn unexpected_response(&self, context: &Context, url: &Url, mut response: reqwest::Response) -> StoreError {
         let (status, headers, at) = (response.status(), response.headers().clone(), response.url().clone());
         let mut body = Vec::new();
         while let Ok(Ok(Some(piece))) = tokio::time::timeout(self.tempo.idle, response.chunk()).await {
@@ -217,14 +218,14 @@ impl Registry {
                 break;
             }
         }
-        if let Some(trouble) = misdirection::of_answer(status, &body, url) {
+        if let Some(trouble) = misdirection::error_from_response(status, &body, url) {
             return context.error(trouble.kind(), trouble.detail());
         }
         let answer =
             Answer { status, headers, url: at, elsewhere: false, body: super::answer::Body::Whole(body.into()) };
         let at = locate::shown(url);
         if status.is_redirection() || status == StatusCode::NOT_FOUND {
-            let detail = format!("{at} answers {}: there is no registry; see `path_prefix`", answer.detail());
+            let detail = format!("{at} answers {}: this is not a registry; see `path_prefix`", answer.detail());
             return context.error(ErrorKind::Invalid, detail);
         }
         let refusal = answer.refusal(context);
@@ -239,16 +240,16 @@ impl Registry {
 }
 
 impl Repository {
-    /// Whether we may read: lists tags, and asks for one of them by HEAD, which no registry counts as a pull.
+    /// Checks that we may read: lists tags, and requests one of them by HEAD, which no registry counts as a pull.
     ///
     /// # Errors
-    /// Where we may not, or where it cannot be told.
-    pub async fn may_pull(&self) -> Result<Readable, StoreError> {
+    /// The registry denies access, or access cannot be determined.
+    pub async fn check_pull(&self) -> Result<Readable, StoreError> {
         let context = self.context(Step::ListTags, "");
         let url = self.url(&context, "tags/list?n=1")?;
         let call = Call::read(Method::GET, url, Scopes::pull(&self.name)).expects(Expects::Small(MAX_PAGE));
         let listed = self.registry.send(&context, call).await?;
-        let mut limits = stated(&listed.headers);
+        let mut limits = stated_limits(&listed.headers);
         if listed.status == StatusCode::NOT_FOUND {
             return Ok(Readable { exists: false, limits });
         }
@@ -260,8 +261,8 @@ impl Repository {
             let reference = ManifestRef::Tag(tag);
             let context = self.context(Step::Resolve, &reference);
             let head = self.registry.send(&context, self.manifest_call(&context, Method::HEAD, &reference)?).await?;
-            limits.extend(stated(&head.headers));
-            // A tag may have gone meanwhile.
+            limits.extend(stated_limits(&head.headers));
+            // The tag may have been deleted meanwhile.
             if !head.status.is_success() && head.status != StatusCode::NOT_FOUND {
                 return Err(head.refusal(&context));
             }
@@ -269,20 +270,21 @@ impl Repository {
         Ok(Readable { exists: true, limits })
     }
 
-    /// Whether to open an upload, or to ask for a token to push, can make the repository: Amazon's, where a creation template
-    /// is applied for `CREATE_ON_PUSH`, and Quay's token service (quay's `endpoints/v2/v2auth.py`). Then there is no way to
-    /// find out whether we may write where it is not there yet.
+    /// Returns true if opening an upload, or requesting a token to push, may create the repository: at Amazon ECR, if a
+    /// creation template is applied for `CREATE_ON_PUSH`, and at Quay's token service (quay's
+    /// `endpoints/v2/v2auth.py`). Then there is no way to find out whether we may write to a repository that does not
+    /// exist yet.
     #[must_use]
-    pub fn may_be_made_by_asking(&self) -> bool {
-        self.registry.kind.makes_repositories_when_asked(self.registry.host())
+    pub fn may_be_created_by_checking(&self) -> bool {
+        self.registry.kind.creates_repositories_on_request(self.registry.host())
     }
 
-    /// Whether we may write: opens an upload, and gives it up before a byte is sent. May make the repository:
-    /// [`Self::may_be_made_by_asking`].
+    /// Checks that we may write: opens an upload, and cancels it before a byte is sent. May create the repository:
+    /// [`Self::may_be_created_by_checking`].
     ///
     /// # Errors
-    /// Where we may not, or where it cannot be told.
-    pub async fn may_push(&self) -> Result<(), StoreError> {
+    /// The registry denies access, or access cannot be determined.
+    pub async fn check_push(&self) -> Result<(), StoreError> {
         let nothing = Descriptor::new(MediaType::new("application/octet-stream"), Digest::of(b""), 0);
         match self.open_upload(&nothing, None).await? {
             Begun::Session(session) => session.cancel().await,
@@ -305,17 +307,19 @@ fn shown(version: Version) -> String {
     format!("{version:?}")
 }
 
-/// The headers that tell of limits, in whatever dialect: `ratelimit-limit`, `x-ratelimit-remaining`, `retry-after`, …
-fn stated(headers: &HeaderMap) -> StatedLimits {
-    let tells = |name: &str| name.contains("ratelimit") || name.contains("rate-limit") || name == RETRY_AFTER.as_str();
+/// Returns the headers about limits, in any naming: `ratelimit-limit`, `x-ratelimit-remaining`, `retry-after`, …
+fn stated_limits(headers: &HeaderMap) -> StatedLimits {
+    let is_limit =
+        |name: &str| name.contains("ratelimit") || name.contains("rate-limit") || name == RETRY_AFTER.as_str();
     let text = |value: &http::HeaderValue| Some(value.to_str().ok()?.chars().take(100).collect::<String>());
-    let found = headers.iter().filter(|(name, _)| tells(name.as_str()));
+    let found = headers.iter().filter(|(name, _)| is_limit(name.as_str()));
     found.filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?))).take(MAX_STATED).collect()
 }
 
-/// When a certificate ends. Nobody here reads certificates but to believe them, so it is tried at a time when every one
-/// has ended: the refusal says since when. What it is signed with is not looked at before that.
-fn end_of(certificate: &[u8]) -> Option<DateTime<Utc>> {
+/// Returns the time at which a certificate expires. The TLS library has no parser for that time, so this function
+/// verifies the certificate at a time when every certificate has expired: the error states since when. The library
+/// checks the expiry before the signature.
+fn certificate_end(certificate: &[u8]) -> Option<DateTime<Utc>> {
     const YEAR_10000: u64 = 253_402_300_800;
     let der = CertificateDer::from(certificate);
     let parsed = rustls::server::ParsedCertificate::try_from(&der).ok()?;
@@ -335,16 +339,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_certificate_is_read_off_it() {
+    fn certificate_expiry_is_read_from_the_certificate() {
         let mut parameters = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
         parameters.not_after = rcgen::date_time_ymd(2031, 12, 31);
         let certificate = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-        assert_eq!(end_of(certificate.der()).unwrap().to_rfc3339(), "2031-12-31T00:00:00+00:00");
-        assert_eq!(end_of(b"no certificate"), None);
+        assert_eq!(certificate_end(certificate.der()).unwrap().to_rfc3339(), "2031-12-31T00:00:00+00:00");
+        assert_eq!(certificate_end(b"no certificate"), None);
     }
 
     #[test]
-    fn headers_of_limits_are_found_in_every_dialect_and_cut() {
+    fn limit_headers_are_found_in_every_naming_and_cut() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("ratelimit-limit", "100;w=21600"),
@@ -356,7 +360,7 @@ mod tests {
         ] {
             headers.insert(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
-        let found = stated(&headers);
+        let found = stated_limits(&headers);
         assert_eq!(found.len(), 5);
         assert_eq!(found["ratelimit-limit"], "100;w=21600");
         assert_eq!(found["x-rate-limit-reset"].len(), 100);

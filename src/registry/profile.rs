@@ -1,5 +1,5 @@
-//! What is known of the limits of well-known registries, and what is in force at one: the figures that were set, those of a
-//! profile, and where each comes from.
+//! Profiles of well-known registries' limits, and the limits in force at one registry: the configured figures, those of
+//! a profile, and the origin of each.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,11 +10,11 @@ use super::{Bandwidth, Bucket, Figure, Kind, Limits, Profile, Rate};
 use crate::oci::RegistryHost;
 
 impl Bucket {
-    /// All of them, in the order in which they are shown.
+    /// All buckets, in the order in which they are shown.
     pub const ALL: [Self; 6] =
         [Self::Requests, Self::Reads, Self::Writes, Self::Uploads, Self::Deletes, Self::ReferrerLists];
 
-    /// Its key in `sync.yaml`.
+    /// Returns the bucket's key in `sync.yaml`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -28,7 +28,7 @@ impl Bucket {
     }
 }
 
-/// A text that is not a [`Profile`].
+/// Error of a text that is not a [`Profile`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a profile: expected one of {}", Profile::NAMES.join(", "))]
 pub struct ProfileError {
@@ -36,7 +36,7 @@ pub struct ProfileError {
 }
 
 impl Profile {
-    /// All profiles, as they are written.
+    /// Names of all profiles, as they are written in `sync.yaml`.
     pub const NAMES: [&'static str; 8] =
         ["docker-hub", "acr-basic", "acr-standard", "acr-premium", "ecr", "ghcr", "gar", "quay"];
 
@@ -51,7 +51,7 @@ impl Profile {
         Self::Quay,
     ];
 
-    /// Its figure for a bucket.
+    /// Returns the profile's rate of a bucket.
     #[must_use]
     pub fn rate(self, bucket: Bucket) -> Option<Rate> {
         use Bucket::{Deletes, Reads, ReferrerLists, Requests, Uploads, Writes};
@@ -73,7 +73,7 @@ impl Profile {
         }
     }
 
-    /// Its figure for requests in flight.
+    /// Returns the profile's maximum of requests in flight.
     #[must_use]
     pub fn concurrent(self) -> Option<usize> {
         match self {
@@ -99,43 +99,43 @@ impl FromStr for Profile {
     }
 }
 
-/// Where a figure comes from.
+/// Origin of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// It was set (or lifted).
+    /// The configuration sets the figure, or lifts the limit.
     Set,
-    /// The profile has it.
+    /// The profile has the figure.
     Profile,
-    /// The registry is known by its host's name, or by its `kind`.
+    /// The registry is known by its host name, or by its `kind`.
     Known,
-    /// Nobody says anything.
+    /// The figure is the default.
     Default,
 }
 
-/// A figure in force.
+/// Figure in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InForce<T> {
-    /// `None` is no limit.
+    /// Value; `None` is no limit.
     pub value: Option<T>,
-    /// Who says so.
+    /// Origin of the value.
     pub origin: Origin,
 }
 
-/// All limits in force at one registry.
+/// Limits in force at one registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsInForce {
-    /// Whose figures hold where none is set.
+    /// Profile whose figures apply where none is configured.
     pub profile: InForce<Profile>,
-    /// As in [`Bucket::ALL`].
+    /// Rates in the order of [`Bucket::ALL`].
     rates: [InForce<Rate>; Bucket::ALL.len()],
-    /// Bytes a second, by the time of day; `None` is no limit.
+    /// Bandwidth in bytes per second, by the time of day; `None` is no limit.
     pub bandwidth: Option<Bandwidth>,
-    /// Requests in flight: always a figure, and [`Origin::Default`] where it is the client's own.
+    /// Maximum number of requests in flight: always a figure, and [`Origin::Default`] if it is the client's own.
     pub concurrent: InForce<usize>,
 }
 
 impl LimitsInForce {
-    /// The rate of a bucket.
+    /// Returns the rate of a bucket.
     #[must_use]
     pub fn rate(&self, bucket: Bucket) -> InForce<Rate> {
         self.rates[bucket as usize]
@@ -143,7 +143,7 @@ impl LimitsInForce {
 }
 
 impl<T> Figure<T> {
-    fn over(self, otherwise: Option<T>, origin: Origin) -> InForce<T> {
+    fn resolve(self, otherwise: Option<T>, origin: Origin) -> InForce<T> {
         match (self, otherwise) {
             (Self::Set(value), _) => InForce { value: Some(value), origin: Origin::Set },
             (Self::Lifted, _) => InForce { value: None, origin: Origin::Set },
@@ -154,15 +154,15 @@ impl<T> Figure<T> {
 }
 
 impl Limits {
-    /// What is in force by these at this host, which is of this kind if one was set.
+    /// Returns the limits in force at this host. `kind` is the kind of the registry, if one is configured.
     #[must_use]
     pub fn in_force(&self, host: &RegistryHost, kind: Option<Kind>) -> LimitsInForce {
-        let profile = self.profile.over(Profile::of(host, kind), Origin::Known);
+        let profile = self.profile.resolve(Profile::from_host(host, kind), Origin::Known);
         let rate = |bucket| {
             let by_profile = profile.value.and_then(|profile| profile.rate(bucket));
-            self.figure(bucket).over(by_profile, Origin::Profile)
+            self.figure(bucket).resolve(by_profile, Origin::Profile)
         };
-        let in_flight = self.concurrent.over(profile.value.and_then(Profile::concurrent), Origin::Profile);
+        let in_flight = self.concurrent.resolve(profile.value.and_then(Profile::concurrent), Origin::Profile);
         let concurrent = match in_flight.value {
             Some(_) => in_flight,
             None => InForce { value: Some(DEFAULT_CONCURRENT), origin: Origin::Default },
@@ -184,23 +184,26 @@ mod tests {
     }
 
     #[test]
-    fn profiles_print_as_they_are_written() {
+    fn profiles_display_as_they_are_parsed() {
         for name in Profile::NAMES {
             assert_eq!(name.parse::<Profile>().unwrap().to_string(), name);
         }
         assert_eq!(
             "acr".parse::<Profile>().unwrap_err().to_string(),
-            "\"acr\" is not a profile: expected one of docker-hub, acr-basic, acr-standard, acr-premium, ecr, ghcr, gar, quay"
+            concat!(
+                r#""acr" is not a profile: expected one of "#,
+                "docker-hub, acr-basic, acr-standard, acr-premium, ecr, ghcr, gar, quay"
+            )
         );
     }
 
     #[test]
-    fn buckets_stand_where_their_number_says() {
+    fn buckets_are_listed_in_order_of_their_number() {
         assert!(Bucket::ALL.iter().enumerate().all(|(at, bucket)| *bucket as usize == at));
     }
 
     #[test]
-    fn the_figures_of_a_profile_are_those_that_its_registry_states() {
+    fn profile_has_the_rates_that_its_registry_states() {
         let figures = |profile: Profile| {
             let limits = in_force(&named(profile), "a.example");
             let rates =
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_goes_over_the_profile_and_none_lifts_it() {
+    fn configured_figure_overrides_the_profile() {
         let rate = Rate { count: 500, per: Duration::from_secs(60) };
         let limits = Limits {
             writes: Figure::Set(rate),
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_host_has_its_profile_unless_it_is_lifted() {
+    fn known_host_has_its_profile_unless_lifted() {
         let profile = |limits: &Limits| in_force(limits, "quay.io");
         assert_eq!(profile(&Limits::default()).profile, InForce { value: Some(Profile::Quay), origin: Origin::Known });
         assert_eq!(profile(&Limits::default()).concurrent, InForce { value: Some(8), origin: Origin::Profile });

@@ -1,5 +1,6 @@
-//! How many manifests may be read where a registry counts that (Docker Hub's `ratelimit-limit` and `ratelimit-remaining`), for one
-//! identity. A read beyond that is not sent. The arithmetic is in `budget.rs`; nothing here knows which tag is worth a read.
+//! Pull quota of one identity at a registry that counts manifest reads (Docker Hub's `ratelimit-limit` and
+//! `ratelimit-remaining`). A read beyond the quota is not sent. The arithmetic is in `budget.rs`. Nothing here knows
+//! which tag is worth a read.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -22,52 +23,55 @@ mod budget;
 #[cfg(test)]
 mod tests;
 
-use budget::{Budget, Heard, Told, Verdict, WINDOW};
+use budget::{Budget, Outcome, Report, Verdict, WINDOW};
 
-/// A 429 that asks for more patience than this is the quota's. One that asks for less is about the rate of requests. One that says
-/// nothing is the quota's where it answers a read that counts.
+/// The longest `Retry-After` of a 429 that concerns the request rate.
+///
+/// * A 429 with a longer `Retry-After` is the quota's.
+/// * A 429 with a shorter one concerns the request rate.
+/// * A 429 without one is the quota's if it answers a counted read.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The windows of quotas, in seconds. Any gateway tells a limit for each second, minute or month under the same names: that is about
-/// the rate of requests, or about another thing.
+/// Accepted quota windows, in seconds. Any gateway reports limits per second, minute or month under the same header
+/// names; those concern the request rate or something else.
 const WINDOWS: RangeInclusive<u64> = 600..=86_400;
 
-/// What a registry that counts reads of manifests told last.
+/// Latest report of a registry that counts manifest reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuotaState {
     /// The registry.
     pub registry: RegistryHost,
-    /// Who we are there, as far as is known: a user name or `anonymous`, never a secret.
+    /// The identity used at the registry, as far as it is known: a user name or `anonymous`, never a secret.
     pub identity: String,
-    /// Reads in a window.
+    /// Reads per window.
     pub limit: u64,
-    /// How long a window is.
+    /// Length of the window.
     pub window: Duration,
-    /// What is left of them.
+    /// Reads left in the window.
     pub remaining: u64,
-    /// How many of these are left to others (`limits.keep`).
+    /// Reads reserved for other users of the quota (`limits.keep`).
     pub kept: u64,
-    /// When that was told.
+    /// Time of the report.
     pub told: DateTime<Utc>,
 }
 
-/// What a request is to the quota.
+/// Effect of a request on the quota.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Reads {
-    /// Nothing.
+    /// No effect.
     #[default]
     Nothing,
-    /// It is free, and its answer tells what is left: HEAD of a manifest.
+    /// HEAD of a manifest: free, and its answer reports the remaining reads.
     Free,
-    /// It counts: GET of a manifest, by this digest or by a tag.
+    /// GET of a manifest, by this digest or by a tag: counted.
     Counted(Option<Digest>),
 }
 
-/// The quota of one identity at one registry.
+/// Pull quota of one identity at one registry.
 #[derive(Debug)]
 pub(crate) struct Quota {
     inner: Arc<Inner>,
-    /// Held by who finds out what is left; the others wait for what it learns.
+    /// Held by the request that finds out the remaining reads. The other requests wait for its result.
     finding_out: tokio::sync::Mutex<()>,
 }
 
@@ -81,12 +85,12 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     budget: Budget,
-    /// The manifests that reads are set aside for.
+    /// Manifests with reserved reads.
     reserved: HashMap<Digest, SetAside>,
 }
 
-/// The reads of one manifest that are set aside. Which of the reservations that name it a read belongs to, nobody knows; so there are at
-/// most as many as there are reservations.
+/// Reserved reads of one manifest. A read cannot be attributed to one of the reservations that name its manifest, so
+/// there are at most as many reserved reads as reservations.
 #[derive(Debug, Default)]
 struct SetAside {
     reservations: u64,
@@ -99,32 +103,33 @@ impl Quota {
         Self { inner: Arc::new(inner), finding_out: tokio::sync::Mutex::default() }
     }
 
-    /// Leaves so many reads to others from now on.
-    pub(crate) fn keep(&self, reads: u64) {
-        self.inner.lock().budget.keep(reads);
-        // Who waits may go now, or is to be told that it may not.
+    /// Sets the number of reads that are reserved for others.
+    pub(crate) fn set_reserve(&self, reads: u64) {
+        self.inner.lock().budget.set_reserve(reads);
+        // A waiting request may now be admitted, or must fail.
         self.inner.ended.notify_waiters();
     }
 
-    /// Whether this answer means that the quota is spent: then nothing else is to wait for what it asks.
+    /// Returns true if this answer means that the quota is spent. Its `Retry-After` then delays no other kind of
+    /// request.
     pub(crate) fn refuses(&self, reads: Reads, status: StatusCode, headers: &HeaderMap) -> bool {
         let counted = matches!(reads, Reads::Counted(_));
         status == StatusCode::TOO_MANY_REQUESTS && reads != Reads::Nothing && self.inner.refuses(headers, counted)
     }
 
-    /// Whether reads are counted, as far as is known.
+    /// Returns true if the registry is known to count reads.
     pub(crate) fn counts(&self) -> bool {
-        self.inner.registry.is_docker_hub() || self.inner.lock().budget.left(Utc::now()).is_some()
+        self.inner.registry.is_docker_hub() || self.inner.lock().budget.reads_left(Utc::now()).is_some()
     }
 
-    /// How many reads are left to us: [`u64::MAX`] where they are not counted, `None` where nothing is known.
-    pub(crate) fn left(&self) -> Option<u64> {
+    /// Returns the remaining reads: [`u64::MAX`] if the registry does not count reads, `None` if nothing is known yet.
+    pub(crate) fn reads_left(&self) -> Option<u64> {
         let state = self.inner.lock();
-        state.budget.left(Utc::now()).or((!state.budget.knows_nothing()).then_some(u64::MAX))
+        state.budget.reads_left(Utc::now()).or((!state.budget.knows_nothing()).then_some(u64::MAX))
     }
 
-    /// Waits until something is known. Cancel safe.
-    pub(crate) async fn known(&self) {
+    /// Waits until it is known whether the registry counts reads. Cancel safe.
+    pub(crate) async fn wait_until_known(&self) {
         loop {
             let ended = self.inner.ended.notified();
             if !self.inner.lock().budget.knows_nothing() {
@@ -136,21 +141,21 @@ impl Quota {
 
     fn state(&self, identity: String) -> Option<QuotaState> {
         let state = self.inner.lock();
-        let (told, at) = state.budget.told(Utc::now())?;
+        let (told, at) = state.budget.latest_report(Utc::now())?;
         Some(QuotaState {
             registry: self.inner.registry.clone(),
             identity,
             limit: told.limit,
             window: told.window,
             remaining: told.remaining,
-            kept: state.budget.kept(),
+            kept: state.budget.reserve_size(),
             told: at,
         })
     }
 
-    /// Sets aside the reads of these manifests, all or none.
+    /// Reserves one read for each of these manifests: all or none.
     pub(crate) async fn reserve(&self, context: &Context, manifests: &[Digest]) -> Result<Reservation, StoreError> {
-        self.inner.settled(context, manifests.len() as u64, |state| state.reserve(manifests)).await?;
+        self.inner.wait_for_verdict(context, manifests.len() as u64, |state| state.reserve(manifests)).await?;
         let reserved = Reserved { inner: Arc::clone(&self.inner), manifests: manifests.to_vec() };
         Ok(Some(Box::new(reserved)))
     }
@@ -169,25 +174,25 @@ impl State {
         verdict
     }
 
-    /// Ends a reservation, and gives back what no other one may need.
+    /// Ends a reservation and releases the reads that no other reservation may need.
     fn release(&mut self, manifests: &[Digest]) {
         for digest in manifests {
             let Some(aside) = self.reserved.get_mut(digest) else { continue };
             aside.reservations -= 1;
             let unused = aside.reads.saturating_sub(aside.reservations);
             aside.reads -= unused;
-            self.budget.give_back(unused);
+            self.budget.release(unused);
             if aside.reservations == 0 {
                 self.reserved.remove(digest);
             }
         }
     }
 
-    /// Sets a read aside again that was not counted, as long as somebody may need it.
-    fn put_back(&mut self, digest: &Digest) {
+    /// Reserves a read again that the registry did not count, if a reservation may still need it.
+    fn reserve_again(&mut self, digest: &Digest) {
         if let Some(aside) = self.set_aside(Some(digest)).filter(|aside| aside.reads < aside.reservations) {
             aside.reads += 1;
-            self.budget.put_back();
+            self.budget.reserve_again();
         }
     }
 
@@ -195,19 +200,19 @@ impl State {
         self.reserved.get_mut(digest?)
     }
 
-    fn needs_look(&self, digest: Option<&Digest>) -> bool {
+    fn needs_query(&self, digest: Option<&Digest>) -> bool {
         let is_reserved = digest.and_then(|digest| self.reserved.get(digest)).is_some_and(|aside| aside.reads > 0);
-        !is_reserved && self.budget.needs_look(Utc::now())
+        !is_reserved && self.budget.needs_query(Utc::now())
     }
 
-    /// Also says whether the read was set aside.
-    fn take(&mut self, digest: Option<&Digest>) -> (Verdict, bool) {
+    /// Takes one read. The `bool` is true if the read was reserved.
+    fn take_read(&mut self, digest: Option<&Digest>) -> (Verdict, bool) {
         if let Some(aside) = self.set_aside(digest).filter(|aside| aside.reads > 0) {
             aside.reads -= 1;
             self.budget.take_reserved();
             return (Verdict::Taken, true);
         }
-        (self.budget.take(Utc::now()), false)
+        (self.budget.take_read(Utc::now()), false)
     }
 }
 
@@ -216,9 +221,9 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks until the verdict holds. [`Verdict::Later`] waits for a read that is under way; such a read waits for no other.
-    /// Cancel safe.
-    async fn settled(
+    /// Repeats `ask` until its verdict is final. On [`Verdict::Later`] it waits for a read in flight; such a read waits
+    /// for no other read. Cancel safe.
+    async fn wait_for_verdict(
         &self,
         context: &Context,
         reads: u64,
@@ -230,51 +235,54 @@ impl Inner {
             match verdict {
                 Verdict::Taken => return Ok(()),
                 Verdict::Later => ended.await,
-                Verdict::Spent => return Err(self.spent(context, reads)),
-                Verdict::Never => return Err(self.too_much(context, reads)),
+                Verdict::Spent => return Err(self.spent_error(context, reads)),
+                Verdict::Never => return Err(self.too_many_reads_error(context, reads)),
             }
         }
     }
 
-    fn spent(&self, context: &Context, reads: u64) -> StoreError {
-        let told = self.lock().budget.told(Utc::now());
+    fn spent_error(&self, context: &Context, reads: u64) -> StoreError {
+        let told = self.lock().budget.latest_report(Utc::now());
         let window = told.map_or(WINDOW, |(told, _)| told.window);
-        let needs = if reads > 1 { format!("{reads} more manifests are to be read, and ") } else { String::new() };
-        let left = told.map_or_else(|| "is spent".to_owned(), |(told, at)| self.left_of(told, at));
+        let needs = if reads > 1 { format!("{reads} more manifests must be read, and ") } else { String::new() };
+        let left = told.map_or_else(|| "is spent".to_owned(), |(told, at)| self.describe_reads_left(told, at));
         let detail = format!("{needs}the pull limit of {} {left}", self.registry);
         context.error(ErrorKind::QuotaSpent(wait_for(window)), detail)
     }
 
-    /// `leaves 21 of 100 in 6h, of which 20 are kept back (told 2026-11-21T09:00:00Z)`.
-    fn left_of(&self, told: Told, at: DateTime<Utc>) -> String {
-        let Told { limit, window, remaining } = told;
+    /// Returns text such as `leaves 21 of 100 in 6h, of which 20 are reserved (reported 2026-11-21T09:00:00Z)`.
+    fn describe_reads_left(&self, told: Report, at: DateTime<Utc>) -> String {
+        let Report { limit, window, remaining } = told;
         let window = humantime::format_duration(window);
-        let kept = match self.lock().budget.kept() {
+        let kept = match self.lock().budget.reserve_size() {
             0 => String::new(),
-            kept => format!(", of which {kept} are kept back"),
+            kept => format!(", of which {kept} are reserved"),
         };
         let at = at.to_rfc3339_opts(SecondsFormat::Secs, true);
-        format!("leaves {remaining} of {limit} in {window}{kept} (told {at})")
+        format!("leaves {remaining} of {limit} in {window}{kept} (reported {at})")
     }
 
-    fn too_much(&self, context: &Context, reads: u64) -> StoreError {
+    fn too_many_reads_error(&self, context: &Context, reads: u64) -> StoreError {
         let state = self.lock();
-        let (limit, kept) = (state.budget.told(Utc::now()).map_or(0, |(told, _)| told.limit), state.budget.kept());
+        let (limit, kept) =
+            (state.budget.latest_report(Utc::now()).map_or(0, |(told, _)| told.limit), state.budget.reserve_size());
         let registry = &self.registry;
         let detail = format!(
-            "{reads} more manifests are to be read, and the pull limit of {registry} is {limit}, of which {kept} are kept \
-             back: sign in with a larger one, lower `limits.keep`, or choose fewer `platforms`"
+            "{reads} more manifests must be read, and the pull limit of {registry} is {limit}, of which {kept} are \
+             reserved: authenticate with an account that has a larger limit, lower `limits.keep`, or select fewer \
+             `platforms`"
         );
         context.error(ErrorKind::Refused, detail)
     }
 }
 
-/// How long to wait before looking whether something is left again: nobody says how the window goes, and a look is free.
+/// Returns the pause before the quota is checked again. No registry documents how its window moves, and a check is
+/// free.
 fn wait_for(window: Duration) -> Duration {
     (window / 12).max(Duration::from_secs(1))
 }
 
-/// Reads that are set aside. Dropped, it gives back those that were not needed.
+/// Reserved reads. Dropping it releases the reads that were not used.
 struct Reserved {
     inner: Arc<Inner>,
     manifests: Vec<Digest>,
@@ -286,56 +294,63 @@ impl Drop for Reserved {
     }
 }
 
-/// One attempt of one request. Dropped before its end is told, nobody knows whether it was counted.
+/// One attempt of one request. If it is dropped before its outcome is recorded, nobody knows whether the registry
+/// counted it.
 #[derive(Debug, Default)]
 pub(crate) struct Attempt<'a> {
     quota: Option<&'a Inner>,
     counted: bool,
-    /// The manifest, where its read was set aside.
+    /// The manifest, if its read was reserved.
     reserved: Option<Digest>,
-    /// 0 before it is sent.
+    /// Number of the attempt; 0 until it is sent.
     number: u64,
 }
 
-/// Held by who finds out what is left, until that is known or cannot be.
-pub(crate) struct Alone<'a> {
+/// Guard of the request that finds out the remaining reads. It is held until the answer is known or cannot be had.
+pub(crate) struct ProbeGuard<'a> {
     quota: &'a Inner,
     _turn: tokio::sync::MutexGuard<'a, ()>,
 }
 
-impl Drop for Alone<'_> {
+impl Drop for ProbeGuard<'_> {
     fn drop(&mut self) {
-        self.quota.lock().budget.tried(Utc::now());
+        self.quota.lock().budget.record_attempt(Utc::now());
     }
 }
 
 impl Attempt<'_> {
-    /// It is sent now.
-    pub(crate) fn goes(&mut self) {
+    /// Marks the attempt as sent now.
+    pub(crate) fn mark_sent(&mut self) {
         if let Some(quota) = self.quota {
-            self.number = quota.lock().budget.sends();
+            self.number = quota.lock().budget.next_number();
         }
     }
 
-    /// Takes in how it ended. An error where the registry said that the quota is spent: then there is no use in asking on.
-    pub(crate) fn ended(mut self, context: &Context, outcome: &Result<Answer, Trouble>) -> Result<(), StoreError> {
+    /// Records the outcome of the attempt. Returns an error if the registry said that the quota is spent: a repeated
+    /// request would be refused too.
+    pub(crate) fn record_outcome(
+        mut self,
+        context: &Context,
+        outcome: &Result<Answer, Trouble>,
+    ) -> Result<(), StoreError> {
         let Some(quota) = self.quota else { return Ok(()) };
         let heard = match outcome {
-            Ok(answer) => quota.heard(answer.status, &answer.headers, self.counted),
-            Err(trouble) if trouble.failure() == Some(retry::Failure::NotSent) => Heard::Uncounted,
-            Err(_) => Heard::Lost,
+            Ok(answer) => quota.classify_answer(answer.status, &answer.headers, self.counted),
+            Err(trouble) if trouble.failure() == Some(retry::Failure::NotSent) => Outcome::Uncounted,
+            Err(_) => Outcome::Lost,
         };
         self.end(heard);
-        if heard == Heard::Refused { Err(quota.spent(context, 1)) } else { Ok(()) }
+        if heard == Outcome::Refused { Err(quota.spent_error(context, 1)) } else { Ok(()) }
     }
 
-    fn end(&mut self, heard: Heard) {
+    fn end(&mut self, heard: Outcome) {
         if let Some(quota) = self.quota.take() {
             let mut state = quota.lock();
-            state.budget.ended(self.number, self.counted, heard, Utc::now());
-            // It may be sent again, and soon: after a long pause it was counted, or refused.
-            if let Some(digest) = self.reserved.filter(|_| heard == Heard::Uncounted) {
-                state.put_back(&digest);
+            state.budget.record_outcome(self.number, self.counted, heard, Utc::now());
+            // The read may be sent again soon. A read that waits for a long pause was counted or refused, and is not
+            // reserved again.
+            if let Some(digest) = self.reserved.filter(|_| heard == Outcome::Uncounted) {
+                state.reserve_again(&digest);
             }
             drop(state);
             quota.ended.notify_waiters();
@@ -345,57 +360,57 @@ impl Attempt<'_> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        self.end(if self.number > 0 { Heard::Lost } else { Heard::Uncounted });
+        self.end(if self.number > 0 { Outcome::Lost } else { Outcome::Uncounted });
     }
 }
 
 impl Inner {
-    fn heard(&self, status: StatusCode, headers: &HeaderMap, counted: bool) -> Heard {
-        let told = self.told(headers);
+    fn classify_answer(&self, status: StatusCode, headers: &HeaderMap, counted: bool) -> Outcome {
+        let told = self.parse_report(headers);
         if status == StatusCode::TOO_MANY_REQUESTS {
-            return self.heard_of_429(told, headers, counted);
+            return self.classify_429(told, headers, counted);
         }
         match told {
-            Some(told) => Heard::Told(told),
-            None if status.is_success() => Heard::Silent,
-            None if status.is_server_error() => Heard::Lost,
-            None if status == StatusCode::UNAUTHORIZED || self.registry.is_docker_hub() => Heard::Uncounted,
-            // Whoever counts says so in each answer.
-            None if self.lock().budget.knows_nothing() => Heard::Silent,
-            None => Heard::Uncounted,
+            Some(told) => Outcome::Reported(told),
+            None if status.is_success() => Outcome::Silent,
+            None if status.is_server_error() => Outcome::Lost,
+            None if status == StatusCode::UNAUTHORIZED || self.registry.is_docker_hub() => Outcome::Uncounted,
+            // A registry that counts reads reports it in every answer.
+            None if self.lock().budget.knows_nothing() => Outcome::Silent,
+            None => Outcome::Uncounted,
         }
     }
 
-    /// Others who share the account or the address may have used the quota up.
-    fn heard_of_429(&self, told: Option<Told>, headers: &HeaderMap, counted: bool) -> Heard {
+    /// Classifies a 429. Others who share the account or the address may have used up the quota.
+    fn classify_429(&self, told: Option<Report>, headers: &HeaderMap, counted: bool) -> Outcome {
         match told {
-            Some(told) if told.remaining > 0 => Heard::Told(told),
+            Some(told) if told.remaining > 0 => Outcome::Reported(told),
             Some(told) => {
                 self.lock().budget.recall(told, Utc::now());
-                Heard::Refused
+                Outcome::Refused
             }
-            None if self.refuses(headers, counted) => Heard::Refused,
-            None => Heard::Uncounted,
+            None if self.refuses(headers, counted) => Outcome::Refused,
+            None => Outcome::Uncounted,
         }
     }
 
-    fn told(&self, headers: &HeaderMap) -> Option<Told> {
-        told(headers, self.registry.is_docker_hub().then_some(WINDOW))
+    fn parse_report(&self, headers: &HeaderMap) -> Option<Report> {
+        parse_headers(headers, self.registry.is_docker_hub().then_some(WINDOW))
     }
 
-    /// Whether a 429 with these headers is the quota's.
+    /// Returns true if a 429 with these headers is the quota's.
     fn refuses(&self, headers: &HeaderMap, counted: bool) -> bool {
-        if let Some(told) = self.told(headers) {
+        if let Some(told) = self.parse_report(headers) {
             return told.remaining == 0;
         }
-        let is_counting = self.registry.is_docker_hub() || self.lock().budget.told(Utc::now()).is_some();
+        let is_counting = self.registry.is_docker_hub() || self.lock().budget.latest_report(Utc::now()).is_some();
         is_counting && retry::retry_after(headers, Utc::now()).map_or(counted, |asked| asked > PATIENCE)
     }
 }
 
-/// What the headers tell: `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`; of a window of `unstated` length where
-/// they state none.
-fn told(headers: &HeaderMap, unstated: Option<Duration>) -> Option<Told> {
+/// Parses the headers `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`. Headers that state no
+/// window get `unstated` as the window's length.
+fn parse_headers(headers: &HeaderMap, unstated: Option<Duration>) -> Option<Report> {
     let read = |name: &str| {
         let text = headers.get(name)?.to_str().ok()?;
         let (count, parameters) = text.split_once(';').unwrap_or((text, ""));
@@ -409,48 +424,50 @@ fn told(headers: &HeaderMap, unstated: Option<Duration>) -> Option<Told> {
         Some(seconds) => WINDOWS.contains(&seconds).then_some(Duration::from_secs(seconds)),
         None => unstated,
     }?;
-    Some(Told { limit, window, remaining })
+    Some(Report { limit, window, remaining })
 }
 
 impl Registry {
-    /// What is left of the quota, where the registry has told of one.
+    /// Returns the latest report of the quota, if the registry has sent one.
     #[must_use]
     pub fn quota(&self) -> Option<QuotaState> {
         self.auth.quota.state(self.auth.identity())
     }
 
-    /// Takes in what was told earlier, of this registry and identity. What it tells itself holds from then on.
+    /// Restores an earlier report of this registry and identity. It is in force until the registry's next report.
     pub fn recall_quota(&self, state: &QuotaState) {
         let inner = &self.auth.quota.inner;
         if (&state.registry, &state.identity) == (&inner.registry, &self.auth.identity()) {
-            let told = Told { limit: state.limit, window: state.window, remaining: state.remaining };
+            let told = Report { limit: state.limit, window: state.window, remaining: state.remaining };
             inner.lock().budget.recall(told, state.told);
         }
     }
 
-    /// Finds out what is left, where this is to be known before a counted read. One does so and the others wait: at Docker Hub, and
-    /// where there was a quota before, it asks, which is free; elsewhere its own read tells whether there is a quota, and what is
-    /// returned is held until that is answered.
-    pub(crate) async fn find_out_quota(&self, context: &Context, call: &Call) -> Option<Alone<'_>> {
+    /// Finds out the remaining reads, if they must be known before a counted read. One request finds out, and the
+    /// others wait:
+    ///
+    /// * At Docker Hub, and where there was a quota before, it sends a HEAD, which is free.
+    /// * Elsewhere its own read shows whether there is a quota. The returned guard is held until that read is answered.
+    pub(crate) async fn find_out_quota(&self, context: &Context, call: &Call) -> Option<ProbeGuard<'_>> {
         let quota = &self.auth.quota;
         let Reads::Counted(digest) = call.reads else { return None };
-        if !quota.inner.lock().needs_look(digest.as_ref()) {
+        if !quota.inner.lock().needs_query(digest.as_ref()) {
             return None;
         }
         let turn = quota.finding_out.lock().await;
-        if !quota.inner.lock().needs_look(digest.as_ref()) {
+        if !quota.inner.lock().needs_query(digest.as_ref()) {
             return None;
         }
-        let alone = Alone { quota: &quota.inner, _turn: turn };
+        let alone = ProbeGuard { quota: &quota.inner, _turn: turn };
         if !quota.counts() {
             return Some(alone);
         }
-        // What goes wrong with it goes wrong with the read too, which tells more.
-        let _ = Box::pin(self.send(context, call.as_look())).await;
+        // If the HEAD fails, the read fails too, and the read's error says more.
+        let _ = Box::pin(self.send(context, call.as_head())).await;
         None
     }
 
-    /// Waits until this request may be sent. One that counts is not sent beyond the quota.
+    /// Waits until this request may be sent. A counted read beyond the quota is not sent.
     pub(crate) async fn attempt_within_quota(&self, context: &Context, call: &Call) -> Result<Attempt<'_>, StoreError> {
         let inner = self.auth.quota.inner.as_ref();
         let attempt = |counted, reserved| Attempt { quota: Some(inner), counted, reserved, number: 0 };
@@ -460,11 +477,11 @@ impl Registry {
             Reads::Counted(digest) => {
                 let mut was_reserved = false;
                 let take = |state: &mut State| {
-                    let (verdict, reserved) = state.take(digest.as_ref());
+                    let (verdict, reserved) = state.take_read(digest.as_ref());
                     was_reserved = reserved;
                     verdict
                 };
-                inner.settled(context, 1, take).await?;
+                inner.wait_for_verdict(context, 1, take).await?;
                 Ok(attempt(true, digest.filter(|_| was_reserved)))
             }
         }

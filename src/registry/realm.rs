@@ -1,5 +1,5 @@
-//! Whether a token service may be shown our credentials. The registry names it, so a hostile or hijacked registry
-//! could name anything: this is the floor below which it is not believed.
+//! Rules that decide whether credentials may go to a token service. The registry names the service, so a hostile or
+//! hijacked registry could name any address. These rules are the minimum that the service must meet.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,31 +9,32 @@ use url::{Host, Url};
 use super::TokenService;
 use super::resolver::Lookup;
 
-/// Why a realm is not asked for tokens.
+/// Reason why a realm gets no token request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RealmError {
-    #[error("the registry names no token service that can be read")]
+    #[error("the registry names no token service with a readable address")]
     Unreadable,
     #[error("the registry names a token service without TLS, {0}: credentials are not sent there")]
     Plain(String),
     #[error(
-        "the registry names a token service on this machine or its metadata service, {0}: it is not asked, unless \
-         `token_service` of the registry names it"
+        "the registry names a token service on this machine or its metadata service, {0}: no request is sent to it, \
+         unless `token_service` of the registry names it"
     )]
     Local(String),
     #[error(
-        "the registry names a token service at {0}, {1}: it is not asked, unless `token_service` of the registry names it"
+        "the registry names a token service at {0}, {1}: no request is sent to it, unless `token_service` of the \
+         registry names it"
     )]
     Near(String, Nearness),
     #[error(
-        "the registry speaks plain HTTP and names a token service on another host, {0}: credentials are not sent there, unless \
-         `token_service` of the registry names it"
+        "the registry speaks plain HTTP and names a token service on another host, {0}: credentials are not sent \
+         there, unless `token_service` of the registry names it"
     )]
     Elsewhere(String),
 }
 
-/// Reads the `realm` of a challenge given by the registry at `registry`, whose operator may have `named` a token service. What
-/// its name stands for is judged where it is connected to, in [`super::resolver`].
+/// Reads the `realm` of a challenge from the registry at `registry`, whose operator may have `named` a token service.
+/// [`super::resolver`] judges the addresses behind the realm's name when it connects.
 pub(crate) fn read(realm: &str, registry: &Url, named: Option<&TokenService>) -> Result<Url, RealmError> {
     let url: Url = realm.parse().map_err(|_| RealmError::Unreadable)?;
     let readable = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
@@ -53,8 +54,9 @@ pub(crate) fn read(realm: &str, registry: &Url, named: Option<&TokenService>) ->
     }
 }
 
-/// Whether the token service at `realm` may get credentials for the registry at `registry`: by plain HTTP anybody on the way
-/// can name any service, so they go to the registry's own host alone, or to the one that the operator named.
+/// Checks whether the token service at `realm` may get credentials for the registry at `registry`. On plain HTTP
+/// anybody on the path can name any service. Credentials then go only to the registry's own host or to the service that
+/// the operator named.
 pub(crate) fn may_get_credentials(realm: &Url, registry: &Url, named: Option<&TokenService>) -> Result<(), RealmError> {
     let is_named = named.is_some_and(|named| named.is_at(realm));
     let is_own = realm.host() == registry.host() || (is_loopback(realm) && is_loopback(registry));
@@ -64,8 +66,8 @@ pub(crate) fn may_get_credentials(realm: &Url, registry: &Url, named: Option<&To
     Err(RealmError::Elsewhere(super::locate::shown(realm)))
 }
 
-/// Whether a token service at a literal address is asked for the registry at `registry`: a private one only where the registry
-/// itself is as near.
+/// Checks whether a token service at a literal address may get a request for the registry at `registry`. A near address
+/// is allowed only if the registry itself is equally near.
 pub(crate) async fn judge_address(
     service: &Url,
     registry: &Url,
@@ -82,13 +84,13 @@ pub(crate) async fn judge_address(
     Err(RealmError::Near(super::locate::shown(service), near))
 }
 
-/// Addresses that only this machine or its surroundings can reach.
+/// Kinds of addresses that only this machine or its surroundings can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Nearness {
     Loopback,
     LinkLocal,
     Metadata,
-    /// Of a private network (RFC 1918, RFC 4193), or behind a carrier's translation (RFC 6598).
+    /// An address of a private network (RFC 1918, RFC 4193), or behind carrier-grade NAT (RFC 6598).
     Private,
 }
 
@@ -120,15 +122,15 @@ fn nearness(url: &Url) -> Option<Nearness> {
     }
 }
 
-/// Google's and Amazon's metadata services by their names.
+/// Names of Google's and Amazon's metadata services.
 const METADATA_NAMES: [&str; 4] =
     ["metadata.google.internal", "metadata.goog", "metadata", "instance-data.ec2.internal"];
 
-/// Metadata services outside the link-local range: Azure's wire server, Alibaba's and the IPv6 one of EC2.
+/// Metadata services outside the link-local range: Azure's wire server, Alibaba's, and EC2's over IPv6.
 const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200)];
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
-/// How near an address is; `None` for one that is anywhere.
+/// Returns the nearness of an address; `None` for a public one.
 pub(crate) fn nearness_of(address: IpAddr) -> Option<Nearness> {
     if address.is_loopback() || address.is_unspecified() {
         return Some(Nearness::Loopback);
@@ -148,7 +150,7 @@ pub(crate) fn nearness_of(address: IpAddr) -> Option<Nearness> {
     }
 }
 
-/// Whether the host is this machine: such a one is never asked through a proxy.
+/// Returns true if the host is this machine. A request to it never goes through a proxy.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     nearness(url) == Some(Nearness::Loopback)
 }
@@ -157,22 +159,22 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 mod tests {
     use super::*;
 
-    fn at(registry: &str, realm: &str) -> Result<(), RealmError> {
+    fn check(registry: &str, realm: &str) -> Result<(), RealmError> {
         read(realm, &registry.parse().unwrap(), None).map(|_| ())
     }
 
     #[test]
-    fn a_token_service_elsewhere_is_asked_over_tls_only() {
-        assert_eq!(at("https://registry-1.docker.io/", "https://auth.docker.io/token"), Ok(()));
-        assert_eq!(at("https://r/", "http://auth/token?x"), Err(RealmError::Plain("http://auth/token".into())));
-        assert_eq!(at("http://r:5000/", "http://auth/token"), Ok(()));
-        assert_eq!(at("https://r/", "/token"), Err(RealmError::Unreadable));
-        assert_eq!(at("https://r/", "https://user@auth/token"), Err(RealmError::Unreadable));
-        assert_eq!(at("http://r/", "ftp://auth/token"), Err(RealmError::Unreadable));
+    fn token_request_to_another_host_requires_tls() {
+        assert_eq!(check("https://registry-1.docker.io/", "https://auth.docker.io/token"), Ok(()));
+        assert_eq!(check("https://r/", "http://auth/token?x"), Err(RealmError::Plain("http://auth/token".into())));
+        assert_eq!(check("http://r:5000/", "http://auth/token"), Ok(()));
+        assert_eq!(check("https://r/", "/token"), Err(RealmError::Unreadable));
+        assert_eq!(check("https://r/", "https://user@auth/token"), Err(RealmError::Unreadable));
+        assert_eq!(check("http://r/", "ftp://auth/token"), Err(RealmError::Unreadable));
     }
 
     #[test]
-    fn a_registry_elsewhere_cannot_point_at_this_machine_or_its_metadata_service() {
+    fn public_registry_cannot_name_local_or_metadata_realm() {
         for realm in [
             "https://localhost/t",
             "https://127.0.0.1/t",
@@ -189,10 +191,10 @@ mod tests {
             "https://Instance-Data.ec2.internal./t",
             "https://168.63.129.16/t",
         ] {
-            assert!(matches!(at("https://registry.example/", realm), Err(RealmError::Local(_))), "{realm}");
+            assert!(matches!(check("https://registry.example/", realm), Err(RealmError::Local(_))), "{realm}");
         }
-        assert_eq!(at("http://127.0.0.1:5000/", "http://localhost:5001/t"), Ok(()));
-        assert!(at("http://127.0.0.1:5000/", "http://169.254.169.254/t").is_err());
-        assert_eq!(at("https://10.0.0.5/", "https://10.0.0.6/t"), Ok(()));
+        assert_eq!(check("http://127.0.0.1:5000/", "http://localhost:5001/t"), Ok(()));
+        assert!(check("http://127.0.0.1:5000/", "http://169.254.169.254/t").is_err());
+        assert_eq!(check("https://10.0.0.5/", "https://10.0.0.6/t"), Ok(()));
     }
 }

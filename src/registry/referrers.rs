@@ -139,7 +139,7 @@ impl Repository {
             if bytes > MAX_LIST {
                 return Err(invalid(format!("a list of more than {MAX_LIST} bytes")));
             }
-            match pages.after(&url, &answer.headers).map_err(invalid)? {
+            match pages.linked_page(&url, &answer.headers).map_err(invalid)? {
                 Some(next) => url = next,
                 None => return Ok(Asked::Listed(all)),
             }
@@ -148,7 +148,7 @@ impl Repository {
 
     fn referrers_call(&self, url: Url) -> Call {
         Call::read(Method::GET, url, self.reading())
-            .that_lists_referrers()
+            .listing_referrers()
             .header(ACCEPT, HeaderValue::from_static(MediaType::OCI_INDEX))
             .expects(Expects::Small(MAX_PAGE))
     }

@@ -56,17 +56,18 @@ impl Repository {
     /// Whatever the read of the tag ended with: where nobody knows what the tag stands for, it is not written.
     pub(crate) async fn write_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
         let context = self.context(Step::LinkReferrers, subject);
-        let lock = self.registry.lock_of(&self.name, *subject);
+        let lock = self.registry.referrers_lock(&self.name, *subject);
         let _turn = lock.lock().await;
-        let present = match self.tagged(&context.at(Step::ListReferrers), &referrers_tag(subject), referrers).await? {
-            Tagged::Nothing => None,
-            Tagged::List(list) => Some(list),
-            Tagged::Other(what) => {
-                let tag = referrers_tag(subject);
-                let detail = format!("the tag {tag} is {what} and no list of referrers, so it is left as it is");
-                return Err(context.error(ErrorKind::Refused, detail));
-            }
-        };
+        let present =
+            match self.tagged(&context.at_step(Step::ListReferrers), &referrers_tag(subject), referrers).await? {
+                Tagged::Nothing => None,
+                Tagged::List(list) => Some(list),
+                Tagged::Other(what) => {
+                    let tag = referrers_tag(subject);
+                    let detail = format!("the tag {tag} is {what} and no list of referrers, so it is left as it is");
+                    return Err(context.error(ErrorKind::Refused, detail));
+                }
+            };
         let merged = merge(present.as_ref(), referrers).map_err(|why| context.error(ErrorKind::Invalid, why))?;
         if let Some(list) = merged {
             self.put_manifest(&context, &list, &ManifestRef::Tag(referrers_tag(subject))).await?;

@@ -1,4 +1,5 @@
-//! One repository of a registry as the two traits of the seam. Each method only says which protocol concern does it.
+//! One repository of a registry, as an implementation of the traits `Source` and `Target`. Each method only delegates
+//! to the file of its protocol concern.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,12 +23,12 @@ use crate::store::{
 pub struct Repository {
     pub(crate) registry: Arc<Registry>,
     pub(crate) name: RepositoryName,
-    /// On whose behalf it is read and written.
+    /// Party on whose behalf the repository is read and written.
     pub(crate) party: Party,
     pub(crate) place: Arc<str>,
-    /// What reading by digest is, as far as repeating it is concerned.
+    /// Operation of a read by digest, for the retry policy.
     pub(crate) reads: Kind,
-    /// Whether it is written to.
+    /// True if the repository is written to.
     writes: bool,
 }
 
@@ -37,30 +38,32 @@ impl Repository {
         Self { registry, name, party: Party::default(), place, reads: Kind::Read, writes: false }
     }
 
-    /// The same on behalf of this party, which shares the registry's limits fairly with others.
+    /// Returns the same repository on behalf of this party. Parties share the registry's limits fairly.
     #[must_use]
     pub fn for_party(self, party: Party) -> Self {
         Self { party, ..self }
     }
 
-    /// The same as a target: its tokens are asked for with the right to push from the first request on.
+    /// Returns the same repository as a target. Its token requests ask for the right to push from the first request on.
     #[must_use]
     pub fn for_writing(self) -> Self {
         Self { writes: true, ..self }
     }
 
-    /// What a token to read from it is to grant.
+    /// Returns the scopes of a token that reads from this repository.
     pub(crate) fn reading(&self) -> Scopes {
         if self.writes { Scopes::pull_to_push(&self.name) } else { Scopes::pull(&self.name) }
     }
 
-    /// Whether it is written to: then what may not be read there is unknown, and the answer to a write decides.
+    /// Returns true if the repository is written to. A refused read is then inconclusive, and the answer to a write
+    /// decides.
     pub(crate) fn is_written(&self) -> bool {
         self.writes
     }
 
-    /// The same repository as a mirror of another one: what fails is not tried again, for others can be asked.
-    pub(crate) fn standing_in(self) -> Self {
+    /// Returns the same repository as a mirror of another one. A failed read is not repeated, because other mirrors can
+    /// serve it.
+    pub(crate) fn as_mirror(self) -> Self {
         Self { reads: Kind::StandIn, ..self }
     }
 
@@ -70,7 +73,7 @@ impl Repository {
         Context { party: self.party, ..context }
     }
 
-    /// The address of something below this repository: `manifests/latest`.
+    /// Returns the URL of something below this repository, such as `manifests/latest`.
     pub(crate) fn url(&self, context: &Context, below: &str) -> Result<Url, StoreError> {
         let path = format!("/v2/{}/{below}", self.name);
         self.registry.address(&path).map_err(|error| context.error(ErrorKind::Invalid, error))
@@ -134,11 +137,11 @@ impl Source for Repository {
     }
 
     fn manifest_reads_left(&self) -> Option<u64> {
-        self.registry.auth.quota.left()
+        self.registry.auth.quota.reads_left()
     }
 
-    async fn knows_manifest_reads(&self) {
-        self.registry.auth.quota.known().await;
+    async fn wait_until_manifest_reads_known(&self) {
+        self.registry.auth.quota.wait_until_known().await;
     }
 
     async fn reserve_manifest_reads(&self, manifests: &[Digest]) -> Result<Reservation, StoreError> {
@@ -157,7 +160,7 @@ impl Target for Repository {
     }
 
     async fn find_or_begin(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
-        self.seek_or_begin(blob).await
+        self.find_or_start_upload(blob).await
     }
 
     async fn begin_replacement(&self, blob: &Descriptor, stored: u64) -> Result<Begun, StoreError> {
@@ -170,7 +173,7 @@ impl Target for Repository {
     }
 
     fn upload_holds(&self) -> u64 {
-        self.registry.upload.holds()
+        self.registry.upload.memory_per_upload()
     }
 
     async fn push_manifest(&self, manifest: &Manifest, tag: Option<&Tag>) -> Result<ReferrerLink, StoreError> {

@@ -1,6 +1,7 @@
-//! The resolver of names for requests to a token service that the registry named. It judges the addresses that a name stands
-//! for, and hands out those alone that may be asked: what was judged is what is connected to, whatever the name stands for a
-//! moment later (DNS rebinding). Literal addresses never come here: [`super::realm`] judges them.
+//! DNS resolver of requests to a token service that the registry named. It judges the addresses behind a name and
+//! returns only those that may get a request. The connection goes to an address that was judged, even if the name
+//! resolves to another one a moment later (DNS rebinding). Literal addresses never come here: [`super::realm`] judges
+//! them.
 
 use std::fmt;
 use std::io;
@@ -14,19 +15,19 @@ use url::{Host, Url};
 
 use super::realm::{Nearness, nearness_of};
 
-/// What names stand for: the system's resolver, or a test's.
+/// Lookup of names: the system's resolver, or a test's.
 #[derive(Clone)]
 pub(crate) struct Lookup(Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>);
 
 impl Lookup {
-    /// The system's resolver.
+    /// Returns the system's resolver.
     pub(crate) fn system() -> Self {
         Self(Arc::new(|name| {
             async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect()) }.boxed()
         }))
     }
 
-    /// One that knows these names alone.
+    /// Returns a resolver that knows only these names.
     #[cfg(test)]
     pub(crate) fn fixed(known: &'static [(&'static str, &'static [&'static str])]) -> Self {
         Self(Arc::new(move |name| {
@@ -36,17 +37,18 @@ impl Lookup {
         }))
     }
 
-    async fn of(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+    async fn resolve_name(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         (self.0)(name.to_owned()).await
     }
 
-    /// How near the host of an address is; `None` where it may be anywhere, is not known, or is in several places.
+    /// Returns the nearness of a URL's host. Returns `None` if the address is public or unknown, or if the host has
+    /// several addresses of different nearness.
     pub(crate) async fn nearness(&self, url: &Url) -> Option<Nearness> {
         match url.host()? {
             Host::Ipv4(address) => nearness_of(address.into()),
             Host::Ipv6(address) => nearness_of(address.to_canonical()),
             Host::Domain(name) => {
-                let found = self.of(name).await.ok()?;
+                let found = self.resolve_name(name).await.ok()?;
                 let near = nearness_of(found.first()?.to_canonical())?;
                 found.iter().all(|address| nearness_of(address.to_canonical()) == Some(near)).then_some(near)
             }
@@ -60,18 +62,18 @@ impl fmt::Debug for Lookup {
     }
 }
 
-/// The resolver for the token services that the registry at `registry` names.
+/// Resolver of the token services that the registry at `registry` names.
 #[derive(Debug, Clone)]
 pub(crate) struct GuardedResolver {
     pub(crate) lookup: Lookup,
     pub(crate) registry: Url,
 }
 
-/// A name that stands for addresses alone that are not asked for tokens.
+/// Error of a name whose addresses are all near ones that get no token request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{name} is {address}, {near}: a registry that is elsewhere cannot have credentials or requests sent there; if it is meant, \
-     name it as `token_service` of the registry"
+    "{name} is {address}, {near}: a registry elsewhere cannot have credentials or requests sent there; if that is \
+     intended, name it as `token_service` of the registry"
 )]
 pub(crate) struct NearName {
     name: String,
@@ -83,7 +85,7 @@ impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (guard, name) = (self.clone(), name.as_str().to_owned());
         Box::pin(async move {
-            let found = guard.lookup.of(&name).await?;
+            let found = guard.lookup.resolve_name(&name).await?;
             let near = |address: &IpAddr| nearness_of(address.to_canonical());
             let own = match found.iter().any(|address| near(address).is_some()) {
                 true => guard.lookup.nearness(&guard.registry).await,
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_stands_for_a_near_address_is_refused_to_registries_elsewhere() {
+    async fn name_with_near_address_is_refused_for_public_registry() {
         for name in ["meta.example", "loop.example", "mapped.example", "corp.example", "tailnet.example", "ula.example"]
         {
             for registry in ["https://auth.example/", "https://203.0.113.9/", "https://unknown.example/"] {
@@ -140,12 +142,12 @@ mod tests {
         }
         assert!(found("https://corp.example/", "meta.example").await.is_err());
         assert!(found("https://corp.example/", "loop.example").await.is_err());
-        // A registry that is said to be here and elsewhere is not here.
+        // A registry with a near and a public address does not count as near.
         assert!(found("https://both.example/", "loop.example").await.is_err());
     }
 
     #[tokio::test]
-    async fn a_token_service_beside_its_registry_is_found_and_near_addresses_of_others_are_left_out() {
+    async fn resolver_returns_only_addresses_allowed_for_the_registry() {
         assert_eq!(found("https://a.example/", "auth.example").await.unwrap(), ["203.0.113.7"]);
         assert_eq!(found("https://corp.example/", "other.corp.example").await.unwrap(), ["192.168.4.4"]);
         assert_eq!(found("http://127.0.0.1:5000/", "loop.example").await.unwrap(), ["127.0.0.1", "::1"]);

@@ -1,5 +1,5 @@
-//! Going on with the upload of an earlier process (distribution-spec, "Pushing a blob in chunks": GET on the session tells where
-//! it stands).
+//! Resumption of an upload that an earlier process interrupted (distribution-spec, "Pushing a blob in chunks": a GET of
+//! the session reports the stored bytes).
 
 use http::{Method, header::LOCATION};
 use url::Url;
@@ -16,10 +16,12 @@ use crate::oci::{Descriptor, Digest};
 use crate::store::{Standing, Step, StoreError, Suspended, Upload};
 
 impl Repository {
-    /// The session where it stands as `left` says: at the noted bytes, behind the chunk that was about to be sent, or
-    /// within that chunk. `None`, with a line in the log that says why, where it is gone or stands elsewhere, where
-    /// there are no chunks, and where nothing of the blob would be left to send, since another manifest states another
-    /// size of it.
+    /// Returns the session if it is at a position that `left` records: at the noted bytes, behind the chunk that was
+    /// about to be sent, or within that chunk. Returns `None`, and logs the reason, in these cases:
+    ///
+    /// * The session is gone or is at another position.
+    /// * The registry gets no chunks.
+    /// * No byte of the blob would be left to send, because another manifest states another size of it.
     pub(super) async fn resume(
         &self,
         blob: &Descriptor,
@@ -28,23 +30,24 @@ impl Repository {
         let context = self.context(Step::BeginUpload, blob.digest);
         let restarts = |why: &str| {
             let noted = left.standing.stored;
-            tracing::info!(target = %context.place, digest = %blob.digest, noted, "an interrupted upload restarts: {why}");
+            let (target, digest) = (&context.place, blob.digest);
+            tracing::info!(%target, %digest, noted, "an interrupted upload restarts: {why}");
             Ok(None)
         };
         let Ok(session) = left.session.parse::<Url>() else { return restarts("the noted session has no address") };
         if left.standing.stored >= blob.size || left.ahead.as_ref().is_some_and(|ahead| ahead.stored > blob.size) {
             return restarts("the blob is no larger than what was sent of it");
         }
-        let Way::Chunks(chunk) = self.registry.upload.way() else {
-            return restarts("blobs go in one piece here now");
+        let Way::Chunks(chunk) = self.registry.upload.current_way() else {
+            return restarts("blobs are sent to this registry in one piece now");
         };
-        if !self.may_be_kept(&session) {
-            return restarts("the noted session is at another place");
+        if !self.may_be_stored(&session) {
+            return restarts("the noted session has another address");
         }
         let call = Call::read(Method::GET, session.clone(), Scopes::push(&self.name));
         let answer = self.registry.send(&context, call).await?;
         if retry::failure_of(answer.status, &answer.headers).is_some() {
-            // Nothing is known of the session.
+            // The state of the session is unknown.
             return Err(answer.refusal(&context));
         }
         if !answer.status.is_success() {
@@ -53,7 +56,7 @@ impl Repository {
         let Some(has) = stored_bytes(&answer) else {
             return restarts("the registry does not say how much of it there is");
         };
-        let Some((standing, surplus)) = found(left, has, blob.size, chunk as u64) else {
+        let Some((standing, surplus)) = find_position(left, has, blob.size, chunk as u64) else {
             return restarts(&format!("the registry has {has} bytes of it, which is not what was noted"));
         };
         let location = next_location(&context, &answer)?.unwrap_or(session);
@@ -68,13 +71,19 @@ impl Repository {
         })))
     }
 
-    /// Whether the address of a session may be kept: it is one of this registry's own, where nobody gets on without being let in,
-    /// and nothing in it is a key by itself.
+    /// Returns true if the address of a session may be stored. It may if all of these are true:
     ///
-    /// Of queries that is known of two. `_state` (CNCF Distribution, and all that is built on it) is the repository, the session's
-    /// name, its length and when it began, with an HMAC that proves to the registry that it wrote this; it lets nobody in.
-    /// `_nouploadcache` (Azure) is a yes or a no. Any other may be a signature that does.
-    pub(super) fn may_be_kept(&self, session: &Url) -> bool {
+    /// * It is an address of this registry, where every request needs authentication.
+    /// * No part of it grants access on its own.
+    ///
+    /// Two query parameters are known to meet this:
+    ///
+    /// * `_state` (CNCF Distribution and everything built on it) contains the repository, the session's name, its
+    ///   length and its start, with an HMAC that proves to the registry that it wrote them. It grants no access.
+    /// * `_nouploadcache` (Azure) is a yes or a no.
+    ///
+    /// Any other parameter may be a signature that grants access.
+    pub(super) fn may_be_stored(&self, session: &Url) -> bool {
         let context = self.context(Step::BeginUpload, Digest::of(b""));
         let is_own = self.url(&context, "blobs/uploads/").is_ok_and(|own| own.origin() == session.origin());
         let is_bare = session.username().is_empty() && session.password().is_none() && session.fragment().is_none();
@@ -82,9 +91,10 @@ impl Repository {
     }
 }
 
-/// The place of a session of so many bytes as far as hashes are known, and what it has beyond that. The source is read
-/// again for that, a chunk at most. The last chunk of a blob is always read again: it proves the whole.
-fn found(left: &Suspended, has: u64, size: u64, chunk: u64) -> Option<(Standing, Option<Surplus>)> {
+/// Returns the position of a session with this many bytes, as far as hashes are known, and the bytes that it has beyond
+/// that position. Those bytes are read again from the source, at most one chunk. The last chunk of a blob is always
+/// read again, because it proves the whole blob.
+fn find_position(left: &Suspended, has: u64, size: u64, chunk: u64) -> Option<(Standing, Option<Surplus>)> {
     let Suspended { standing, ahead, .. } = left;
     if has == standing.stored {
         return Some((standing.clone(), None)).filter(|_| has > 0);
@@ -93,7 +103,7 @@ fn found(left: &Suspended, has: u64, size: u64, chunk: u64) -> Option<(Standing,
     if has == ahead.stored && has < size {
         return Some((ahead.clone(), None));
     }
-    // Before the first byte some registries say `0-0`, as after it.
+    // Before the first byte some registries report `0-0`, as they do after it.
     let is_known = has > 1 && ahead.stored - standing.stored <= chunk;
     is_known.then(|| (standing.clone(), Some(Surplus { stored: has, end: ahead.clone() })))
 }
@@ -114,13 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn a_session_goes_on_before_behind_or_within_the_chunk_that_was_noted() {
+    fn session_resumes_before_behind_or_within_noted_chunk() {
         let left = |stored, ahead: Option<u64>| Suspended {
             session: String::new(),
             standing: standing(stored),
             ahead: ahead.map(standing),
         };
-        // Of 100 bytes, in chunks of 20: the bytes whose hash is taken up, and what is there beyond them.
+        // Blob of 100 bytes in chunks of 20: the bytes whose hash is restored, and the bytes that are stored beyond
+        // them.
         for (stored, ahead, has, expected) in [
             (40, Some(60), 40, Some((40, None))),
             (40, Some(60), 60, Some((60, None))),
@@ -130,18 +141,18 @@ mod tests {
             (40, Some(60), 61, None),
             (40, None, 40, Some((40, None))),
             (40, None, 60, None),
-            // The last chunk is read again in any case.
+            // The last chunk is always read again.
             (80, Some(100), 100, Some((80, Some(100)))),
-            // Before the first byte a session may say that it has one.
+            // Before the first byte a session may report one byte.
             (0, Some(20), 0, None),
             (0, Some(20), 1, None),
             (0, Some(20), 2, Some((0, Some(2)))),
             (0, Some(20), 20, Some((20, None))),
-            // Chunks were larger once.
+            // Chunks were larger when the session was recorded.
             (40, Some(90), 41, None),
             (40, Some(90), 90, Some((90, None))),
         ] {
-            let found = found(&left(stored, ahead), has, 100, 20);
+            let found = find_position(&left(stored, ahead), has, 100, 20);
             let found = found.map(|(standing, surplus)| (standing.stored, surplus.map(|surplus| surplus.stored)));
             assert_eq!(found, expected, "{stored} {ahead:?} {has}");
         }

@@ -1,4 +1,4 @@
-//! The body of a refusal without what was secret in the request: some services send back what they were sent.
+//! Redaction of error bodies: removes the request's secrets, because some services echo what they received.
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -8,25 +8,25 @@ use url::Url;
 
 use crate::oci::Digest;
 
-/// What is cut out, in every form in which a service could have seen or written it.
+/// Secrets to be removed, in every form in which a service could have seen or written them.
 #[derive(Default)]
 pub(crate) struct Secrets(Vec<String>);
 
-/// A value of a query that is shorter names something; a signature is longer.
+/// Shortest query value that counts as a secret, in bytes. A shorter one is a name; a signature is longer.
 const LEAST: usize = 8;
 
-/// What stands in the place of a secret.
+/// Replacement of a secret.
 const CUT: &str = "***";
 
-/// JSON in a string of JSON is read so deep; what is written deeper is not told.
+/// Deepest nesting of JSON within JSON strings that is searched. A text with deeper nesting is withheld.
 const DEEPEST: usize = 8;
 
-/// The parameters of our own requests, which say what was asked and are no secret.
+/// Query parameters of our own requests. They name what was requested and are no secrets.
 const PLAIN: [&str; 9] = ["digest", "mount", "from", "n", "last", "scope", "service", "account", "client_id"];
 
 impl Secrets {
-    /// Those of an `Authorization` header: the token, and the password within it.
-    pub(crate) fn of_header(mut self, authorization: Option<&HeaderValue>) -> Self {
+    /// Adds the secrets of an `Authorization` header: the token, and the password within it.
+    pub(crate) fn with_header(mut self, authorization: Option<&HeaderValue>) -> Self {
         let Some(value) = authorization.and_then(|value| value.to_str().ok()) else { return self };
         let token = value.split_once(' ').map_or(value, |(_, token)| token);
         let decoded = base64::engine::general_purpose::STANDARD.decode(token).ok();
@@ -38,15 +38,15 @@ impl Secrets {
         self
     }
 
-    /// Those of an address's query: signatures of storages, states of uploads.
-    pub(crate) fn of_query(mut self, url: &Url) -> Self {
+    /// Adds the secrets of a URL's query: storage signatures and upload states.
+    pub(crate) fn with_query(mut self, url: &Url) -> Self {
         for (name, value) in url.query_pairs() {
             let says_what = PLAIN.contains(&name.as_ref()) || value.parse::<Digest>().is_ok();
             if value.len() >= LEAST && !says_what {
                 self.add(&value);
             }
         }
-        // As it was written there, which need not be as we would write it.
+        // The value as the URL spells it, which may differ from our own encoding.
         let written = url.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let known = self.0.clone();
         for (_, value) in written.filter(|(_, value)| value.len() >= LEAST) {
@@ -69,34 +69,34 @@ impl Secrets {
         self.0.extend([secret.to_owned(), percent.replace('+', "%20"), percent, encoded]);
     }
 
-    /// The body without them. Of JSON every string is searched as it reads, whatever way it is written in.
-    pub(crate) fn cut_out_of(mut self, body: Bytes) -> Bytes {
+    /// Returns the body without the secrets. In JSON, each string is searched after its escapes are decoded.
+    pub(crate) fn redact(mut self, body: Bytes) -> Bytes {
         if self.0.is_empty() {
             return body;
         }
-        // The longest first: one may be a part of another.
+        // The longest secret first, because one may be part of another.
         self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let text = String::from_utf8_lossy(&body);
         match serde_json::from_str::<Value>(&text) {
-            Ok(json) => self.cut_json(json).to_string().into(),
-            Err(_) => self.cut(&text).into(),
+            Ok(json) => self.redact_json(json).to_string().into(),
+            Err(_) => self.redact_text(&text).into(),
         }
     }
 
-    fn cut_json(&self, json: Value) -> Value {
+    fn redact_json(&self, json: Value) -> Value {
         match json {
-            Value::String(text) => self.cut(&text).into(),
-            Value::Array(items) => items.into_iter().map(|item| self.cut_json(item)).collect(),
+            Value::String(text) => self.redact_text(&text).into(),
+            Value::Array(items) => items.into_iter().map(|item| self.redact_json(item)).collect(),
             Value::Object(pairs) => {
-                pairs.into_iter().map(|(key, value)| (self.cut(&key), self.cut_json(value))).collect()
+                pairs.into_iter().map(|(key, value)| (self.redact_text(&key), self.redact_json(value))).collect()
             }
-            // A number is never told.
+            // Numbers are never secrets.
             other => other,
         }
     }
 
-    /// A text that still hides one behind escapes is not told at all.
-    fn cut(&self, text: &str) -> String {
+    /// Returns the text without the secrets. A text that still contains a secret behind escapes is withheld completely.
+    fn redact_text(&self, text: &str) -> String {
         let left = self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, CUT));
         let mut read = left.clone();
         for _ in 0..DEEPEST {
@@ -113,7 +113,7 @@ impl Secrets {
     }
 }
 
-/// What a text with JSON's escapes reads (RFC 8259, section 7); what is no escape stays.
+/// Decodes JSON's escapes in a text (RFC 8259, section 7). A sequence that is no escape stays as it is.
 fn unescaped(text: &str) -> String {
     let (mut read, mut rest) = (Vec::new(), text);
     while let Some((before, after)) = rest.split_once('\\') {
@@ -146,28 +146,28 @@ fn unescaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn cut(secrets: Secrets, text: &str) -> String {
-        String::from_utf8(secrets.cut_out_of(text.to_owned().into()).to_vec()).unwrap()
+    fn redacted(secrets: Secrets, text: &str) -> String {
+        String::from_utf8(secrets.redact(text.to_owned().into()).to_vec()).unwrap()
     }
 
     fn header(value: &'static str) -> Secrets {
-        Secrets::default().of_header(Some(&HeaderValue::from_static(value)))
+        Secrets::default().with_header(Some(&HeaderValue::from_static(value)))
     }
 
     #[test]
-    fn credentials_that_come_back_are_not_shown() {
+    fn echoed_credentials_are_redacted_in_every_encoding() {
         let basic = || header("Basic bWU6aHVudGVyMg==");
-        assert_eq!(cut(basic(), "you sent bWU6aHVudGVyMg== which is hunter2"), "you sent *** which is ***");
-        assert_eq!(cut(header("Bearer a.b.c"), "bad a.b.c"), "bad ***");
-        // Of `me:a+b/c d`.
+        assert_eq!(redacted(basic(), "you sent bWU6aHVudGVyMg== which is hunter2"), "you sent *** which is ***");
+        assert_eq!(redacted(header("Bearer a.b.c"), "bad a.b.c"), "bad ***");
+        // The login is `me:a+b/c d`.
         let odd = || header("Basic bWU6YStiL2MgZA==");
-        assert_eq!(cut(odd(), "p=a%2Bb%2Fc+d a%2Bb%2Fc%20d YStiL2MgZA== a+b/c d"), "p=*** *** *** ***");
-        assert_eq!(cut(Secrets::default().of_header(None), "nothing"), "nothing");
+        assert_eq!(redacted(odd(), "p=a%2Bb%2Fc+d a%2Bb%2Fc%20d YStiL2MgZA== a+b/c d"), "p=*** *** *** ***");
+        assert_eq!(redacted(Secrets::default().with_header(None), "nothing"), "nothing");
     }
 
     #[test]
-    fn a_secret_that_json_escapes_is_not_shown() {
-        // Of `me:a&b"c/d`.
+    fn secret_behind_json_escapes_is_redacted() {
+        // The login is `me:a&b"c/d`.
         let odd = || header("Basic bWU6YSZiImMvZA==");
         for (body, left) in [
             (
@@ -176,26 +176,26 @@ mod tests {
             ),
             (r#"{"message":"not a&b\"c\/d, \u0061&b\u0022c/d"}"#, r#"{"message":"not ***, ***"}"#),
             (r#"{"a\u0026b\"c/d":["bWU6YSZiImMvZA\u003d="]}"#, r#"{"***":["***"]}"#),
-            // JSON in a string of JSON, and of that once more.
+            // JSON in a string of JSON, once and twice nested.
             (r#"{"message":"{\"password\":\"a\\u0026b\\\"c/d\"}"}"#, r#"{"message":"***"}"#),
             (r#"["\"{\\\"a\\\\u0026b\\\\\\\"c/d\\\"}\""]"#, r#"["***"]"#),
-            // What is broken, or too much for a reader, may be read by another.
+            // Another reader may accept JSON that is broken, or that ours rejects.
             (r#"{"errors":[{"message":"a\u0026b\"c/d"}], "n": 1e999}"#, "***"),
             (r#"{"message":"a\u0026b\"c/d"#, "***"),
             (r#"{"message":"50\u0025 of \"all\" in C:\\dir"}"#, r#"{"message":"50% of \"all\" in C:\\dir"}"#),
         ] {
-            assert_eq!(cut(odd(), body), left, "{body}");
+            assert_eq!(redacted(odd(), body), left, "{body}");
         }
     }
 
     #[test]
-    fn a_signature_that_comes_back_is_not_shown_and_what_was_asked_is() {
+    fn echoed_signature_is_redacted_but_plain_parameters_stay() {
         let digest = Digest::of(b"x");
         let url: Url = format!("https://h/x?sig=ab%2bcd%2Fef0&_state=123&digest={digest}&from=library/python&n=1000")
             .parse()
             .unwrap();
         let text = format!("sig=ab%2bcd%2Fef0 ab+cd/ef0 ab%2Bcd%2Fef0 of {digest} from library/python, 123");
         let left = format!("sig=*** *** *** of {digest} from library/python, 123");
-        assert_eq!(cut(Secrets::default().of_query(&url), &text), left);
+        assert_eq!(redacted(Secrets::default().with_query(&url), &text), left);
     }
 }

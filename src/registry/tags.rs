@@ -1,5 +1,6 @@
-//! The tag listing (distribution-spec, "Listing Tags"), page by page, with digests where a registry adds them or has a
-//! listing of its own that tells them. Each tag is told once, and no list is kept whole but for its names.
+//! Tag listing (distribution-spec, "Listing Tags"), read page by page. It includes digests if the registry adds them or
+//! has its own listing that reports them. Each tag is reported once, and only the names of a listing are held in
+//! memory.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -21,40 +22,40 @@ use super::transport::{Call, Expects};
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::store::{ErrorKind, Step, StoreError, TagEntry};
 
-/// How many tags of a page are made of its names at a time.
+/// Most tags of a page that are built from its names at a time.
 const TOGETHER: usize = 1024;
 
-/// The ways to list tags.
+/// Ways to list tags.
 #[derive(Debug, Clone, Copy)]
 enum Listing {
-    /// distribution-spec's.
+    /// Listing of distribution-spec.
     Standard,
-    /// Azure Container Registry's own (its REST reference, "Tag - Get List"), which tells digests and locks.
+    /// Azure Container Registry's own listing (its REST reference, "Tag - Get List"), which reports digests and locks.
     Acr,
 }
 
-/// A listing under way.
+/// A listing in progress.
 #[derive(Debug)]
 struct Walk {
     listing: Listing,
     pages: Pages,
-    /// The page to be read next.
+    /// Next page to read.
     next: Option<Url>,
     open: Option<Open>,
-    /// Every tag that was told.
+    /// Every tag that was reported.
     seen: HashSet<Tag>,
-    /// How many names were told that are no tags.
+    /// Number of names that are no tags.
     unusable: usize,
 }
 
-/// A page that was read and is being told.
+/// A page that was read and whose tags are being reported.
 #[derive(Debug)]
 struct Open {
     page: Page,
     turn: Turn,
-    /// How many of its names have been told.
+    /// Number of its names that were reported.
     at: usize,
-    /// How many of these were not in the list before.
+    /// Number of those that no earlier page contained.
     fresh: usize,
 }
 
@@ -93,17 +94,17 @@ impl Repository {
         .boxed()
     }
 
-    /// The first page, in the registry's own way where it has one. If that is refused and the standard one is not, it is not
-    /// tried again: the rights to the one may be given without those to the other.
+    /// Reads the first page, with the registry's own listing if it has one. If the registry refuses that and allows the
+    /// standard listing, its own listing is not requested again: an identity may have the rights to one of them only.
     async fn first_tags(&self, context: &Context) -> Result<Walk, StoreError> {
         let mut refused = None;
         if self.registry.has_own_listing() {
-            match self.begin(context, Listing::Acr).await {
+            match self.start_listing(context, Listing::Acr).await {
                 Err(error) if is_refusal(error.kind) => refused = Some(error),
                 walk => return walk,
             }
         }
-        let walk = self.begin(context, Listing::Standard).await?;
+        let walk = self.start_listing(context, Listing::Standard).await?;
         if let Some(error) = refused {
             tracing::debug!("tags are listed without digests from now on: {error}");
             self.registry.learn_own_listing_is_refused();
@@ -111,8 +112,8 @@ impl Repository {
         Ok(walk)
     }
 
-    /// A listing with its first page.
-    async fn begin(&self, context: &Context, listing: Listing) -> Result<Walk, StoreError> {
+    /// Starts a listing and reads its first page.
+    async fn start_listing(&self, context: &Context, listing: Listing) -> Result<Walk, StoreError> {
         let first = self.registry.address(&listing.path(&self.name, self.paging(listing)));
         let first = first.map_err(|error| context.error(ErrorKind::Invalid, error))?;
         let pages = Pages::starting_at(&first);
@@ -121,14 +122,14 @@ impl Repository {
         Ok(walk)
     }
 
-    /// Some tags more; `None` after the last page.
+    /// Returns the next tags; `None` after the last page.
     async fn next_tags(&self, context: &Context, mut walk: Walk) -> Result<Option<(Vec<TagEntry>, Walk)>, StoreError> {
         let invalid = |why: String| context.error(ErrorKind::Invalid, why);
         loop {
-            if let Some(entries) = walk.some().map_err(invalid)? {
+            if let Some(entries) = walk.next_entries().map_err(invalid)? {
                 return Ok(Some((entries, walk)));
             }
-            walk.turn().map_err(invalid)?;
+            walk.close_page().map_err(invalid)?;
             let Some(url) = walk.next.take() else { return Ok(None) };
             walk.open = self.tag_page(context, &mut walk, url).await?;
         }
@@ -154,7 +155,7 @@ impl Repository {
             .read_tags(listing, &answer.bytes())
             .map_err(|error| context.error(ErrorKind::Invalid, answer.unreadable(&error)))?;
         let names = (page.names.len(), page.names.last());
-        let turn = walk.pages.turn(&url, &answer.headers, paging, names);
+        let turn = walk.pages.read_turn(&url, &answer.headers, paging, names);
         let turn = turn.map_err(|why| context.error(ErrorKind::Invalid, why))?;
         Ok(Some(Open { page, turn, at: 0, fresh: 0 }))
     }
@@ -174,8 +175,8 @@ impl Repository {
 }
 
 impl Walk {
-    /// The next tags of the page that is open; `None` where it is told.
-    fn some(&mut self) -> Result<Option<Vec<TagEntry>>, String> {
+    /// Returns the next tags of the open page; `None` after its last tag.
+    fn next_entries(&mut self) -> Result<Option<Vec<TagEntry>>, String> {
         let Some(open) = self.open.as_mut().filter(|open| open.at < open.page.names.len()) else { return Ok(None) };
         let end = open.page.names.len().min(open.at + TOGETHER);
         let mut entries = Vec::new();
@@ -191,7 +192,7 @@ impl Walk {
         open.at = end;
         if self.seen.len() > MAX_NAMES {
             return Err(format!(
-                "the list has more than {MAX_NAMES} tags; name those that are wanted in `tags.include`, which needs no list"
+                "the list has more than {MAX_NAMES} tags; name the tags to copy in `tags.include`, which needs no list"
             ));
         }
         if self.unusable > MAX_UNUSABLE {
@@ -200,16 +201,16 @@ impl Walk {
         Ok(Some(entries))
     }
 
-    /// Closes the page that is told, and finds the next one.
-    fn turn(&mut self) -> Result<(), String> {
+    /// Closes the open page and finds the next one.
+    fn close_page(&mut self) -> Result<(), String> {
         if let Some(open) = self.open.take() {
-            self.next = self.pages.next(open.turn, open.fresh)?;
+            self.next = self.pages.next_page(open.turn, open.fresh)?;
         }
         Ok(())
     }
 }
 
-/// Whether a listing is not to be had, as against a failure that passes.
+/// Returns true if the registry refuses a listing permanently. Other failures may be transient.
 fn is_refusal(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Unsupported)
 }
@@ -218,12 +219,12 @@ fn is_refusal(kind: ErrorKind) -> bool {
 #[derive(Debug, Default)]
 struct Page {
     names: Names,
-    /// By the place of the name.
+    /// Digests by the index of the name.
     digests: HashMap<usize, Digest>,
     locked: HashSet<usize>,
 }
 
-/// Artifactory lists the folder of its uploads among the tags.
+/// Name under which Artifactory lists the folder of its uploads among the tags.
 const NO_TAG: &str = "_uploads";
 
 impl Page {
@@ -242,7 +243,8 @@ impl Page {
     }
 }
 
-/// Reads a page in each form: that of the specification, and Azure's. The fuzz target wants no more than how many entries each has.
+/// Reads a page in both forms, the specification's and Azure's. Returns the number of entries of each, which is all
+/// that the fuzz target needs.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn read_every_form(bytes: &[u8]) -> [serde_json::Result<usize>; 2] {
     let standard = serde_json::from_slice(bytes).map(TagList::into_page);
@@ -268,7 +270,7 @@ impl TagList {
     }
 }
 
-/// Google's map from each digest to its tags and more, turned round.
+/// Google's map from each digest to its tags and other data, inverted.
 #[derive(Default)]
 struct DigestOfTag(HashMap<Box<str>, Digest>);
 
@@ -300,7 +302,7 @@ impl<'de> Deserialize<'de> for DigestOfTag {
     }
 }
 
-/// Azure's list: one item a tag.
+/// Azure's list: one item per tag.
 #[derive(Deserialize)]
 struct DescribedTags {
     #[serde(default, deserialize_with = "described")]
@@ -365,27 +367,30 @@ mod tests {
     }
 
     #[test]
-    fn no_tags_come_in_three_shapes() {
+    fn empty_tag_list_is_read_in_three_shapes() {
         for json in [r#"{"name":"a","tags":null}"#, r#"{"name":"a","tags":[]}"#, r#"{"name":"a"}"#] {
             assert_eq!(read(json), []);
         }
     }
 
     #[test]
-    fn a_name_that_is_no_tag_is_told_and_digests_of_the_listing_are_kept() {
+    fn unusable_name_is_reported_and_listed_digests_are_kept() {
         let digest = Digest::of(b"x");
         let json = format!(
-            r#"{{"tags":["v1","sha256:a","v2"],"manifest":{{"{digest}":{{"tag":["v1","old"],"imageSizeBytes":"1"}},"md5:1":{{}}}}}}"#
+            r#"{{"tags":["v1","sha256:a","v2"],
+                "manifest":{{"{digest}":{{"tag":["v1","old"],"imageSizeBytes":"1"}},"md5:1":{{}}}}}}"#
         );
         let tag = |name: &str, digest| TagEntry::Tag(name.parse().unwrap(), digest);
         assert_eq!(read(&json), [tag("v1", Some(digest)), TagEntry::Unusable("sha256:a".into()), tag("v2", None)]);
     }
 
     #[test]
-    fn azures_list_has_an_item_for_each_tag() {
+    fn azure_list_yields_an_entry_for_each_tag() {
         let digest = Digest::of(b"x");
         let json = format!(
-            r#"{{"registry":"h","imageName":"a","tags":[{{"name":"v1","digest":"{digest}","signed":false}},{{"name":"v2"}},{{"name":"sha256:a","digest":"x"}},{{"name":"v3","changeableAttributes":{{"writeEnabled":false,"deleteEnabled":true}}}}]}}"#
+            r#"{{"registry":"h","imageName":"a","tags":[
+                {{"name":"v1","digest":"{digest}","signed":false}},{{"name":"v2"}},{{"name":"sha256:a","digest":"x"}},
+                {{"name":"v3","changeableAttributes":{{"writeEnabled":false,"deleteEnabled":true}}}}]}}"#
         );
         let tag = |name: &str, digest| TagEntry::Tag(name.parse().unwrap(), digest);
         let read = |json: &str| serde_json::from_str::<DescribedTags>(json).unwrap().tags.entries();

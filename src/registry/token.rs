@@ -1,4 +1,4 @@
-//! The token endpoint (distribution's token authentication): asks for one token and reads the answer.
+//! Client of the token endpoint (distribution's token authentication): requests one token and reads the answer.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,14 +26,14 @@ use super::trouble::Trouble;
 use super::{Party, Registry};
 use crate::store::ErrorKind;
 
-/// A token without `expires_in` is good for so long.
+/// Lifetime of a token without `expires_in`, in seconds.
 const DEFAULT_LIFETIME: u64 = 60;
 
-/// A token at hand.
+/// A cached token.
 #[derive(Debug)]
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,
-    /// When to ask for another: before this one expires.
+    /// Time to request another token, before this one expires.
     pub(crate) renew_at: Instant,
 }
 
@@ -44,7 +44,7 @@ struct TokenAnswer {
     expires_in: Option<serde_json::Value>,
 }
 
-/// What is asked of the token service, but for who asks.
+/// Parameters of a token request, without the credentials.
 #[derive(Debug, Clone, Copy)]
 struct Wanted<'a> {
     realm: &'a Url,
@@ -53,7 +53,8 @@ struct Wanted<'a> {
 }
 
 impl Registry {
-    /// A token for these grants. Where the login is refused and its source has another by now, that one is tried too.
+    /// Requests a token for these grants. If the token service refuses the login and its source has another login by
+    /// now, tries that one too.
     pub(crate) async fn fetch_token(
         &self,
         realm: &Url,
@@ -75,7 +76,7 @@ impl Registry {
             }
         };
         let Some(login) = &login else { return Err(refusal) };
-        match self.auth.source.another(login).await? {
+        match self.auth.source.login_after_refusal(login).await? {
             Some(login) => self.ask_for_token(wanted, Some(&login)).await.inspect(|_| self.auth.prove()),
             None => Err(refusal),
         }
@@ -88,10 +89,10 @@ impl Registry {
                 .map_err(|error| AuthError { kind: ErrorKind::Refused, detail: error.to_string() })?;
         }
         let credentials = login.map_or(Ok(None), Login::basic)?;
-        let mut attempts = Attempts::of(Kind::Token, &self.tempo);
+        let mut attempts = Attempts::new(Kind::Token, &self.tempo);
         loop {
             self.meter.asked_for_token();
-            // Where the registry is its own token service, this is one request more of it.
+            // If the registry is its own token service, this counts as a request to the registry.
             if locate::same_origin(realm, &self.base) {
                 self.meter.throttled(self.gate.enter(Party::default(), Door::Token, Class::Token).await.1);
             }
@@ -102,15 +103,15 @@ impl Registry {
             let (pause, error) = match outcome {
                 Ok(answer) if answer.status.is_success() => return self.read_token(realm, &answer, asked),
                 Ok(answer) => {
-                    let answer = without(login, answer);
-                    let pause =
-                        retry::failure_of(answer.status, &answer.headers).and_then(|failure| attempts.again(failure));
+                    let answer = redact_identity_token(login, answer);
+                    let pause = retry::failure_of(answer.status, &answer.headers)
+                        .and_then(|failure| attempts.next_pause(failure));
                     let asked = retry::retry_after(&answer.headers, chrono::Utc::now()).unwrap_or_default();
                     (pause.map(|pause| pause + asked), self.refused_token(realm, &answer))
                 }
                 Err(trouble) => {
-                    let pause = trouble.failure().and_then(|failure| attempts.again(failure));
-                    (pause, unanswered(realm, &trouble))
+                    let pause = trouble.failure().and_then(|failure| attempts.next_pause(failure));
+                    (pause, unanswered_error(realm, &trouble))
                 }
             };
             let Some(pause) = pause else { return Err(error) };
@@ -119,7 +120,7 @@ impl Registry {
         }
     }
 
-    /// An access token that we have, without anybody being asked. Where the registry refuses it, it is read again.
+    /// Returns the configured access token, without a request. If the registry refuses it, its source is read again.
     fn own_token(&self, realm: &Url, token: &SecretString) -> Result<Token, AuthError> {
         let header = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
         let what = format!("the access token for {} does not fit into a header", locate::shown(realm));
@@ -132,14 +133,14 @@ impl Registry {
             kind: ErrorKind::Invalid,
             detail: format!("the token service {} answered {what}", locate::shown(realm)),
         };
-        // The reason why it cannot be read is not told: it could quote the token.
+        // The parser's reason is withheld, because it could quote the token.
         let answer: TokenAnswer =
-            serde_json::from_slice(&answer.bytes()).map_err(|_| invalid("with something else than a token"))?;
+            serde_json::from_slice(&answer.bytes()).map_err(|_| invalid("with something other than a token"))?;
         let token =
             answer.token.filter(|token| !token.is_empty()).or(answer.access_token).filter(|token| !token.is_empty());
         let token = token.ok_or_else(|| invalid("without a token"))?;
         let header = HeaderValue::from_str(&format!("Bearer {token}"))
-            .map_err(|_| invalid("with a token that fits into no header"))?;
+            .map_err(|_| invalid("with a token that does not fit into a header"))?;
         Ok(Token { header: sensitive(header), renew_at: asked + usable_for(answer.expires_in.as_ref()) })
     }
 
@@ -147,7 +148,7 @@ impl Registry {
         let (at, detail) = (locate::shown(realm), answer.detail());
         let is_refusal = matches!(answer.status.as_u16(), 400 | 401 | 403 | 429);
         if answer.status.is_client_error() && !is_refusal {
-            let detail = format!("the token service {at} answers {detail}: is that the right address?");
+            let detail = format!("the token service {at} answered {detail}: is its address correct?");
             return AuthError { kind: ErrorKind::Invalid, detail };
         }
         let kind = match answer.status {
@@ -160,7 +161,8 @@ impl Registry {
 }
 
 impl Wanted<'_> {
-    /// A GET with a user name or without, a POST with an identity token (distribution, "OAuth2 Token Authentication").
+    /// Returns the request: a GET with or without a user name, or a POST with an identity token (distribution, "OAuth2
+    /// Token Authentication").
     fn call(&self, login: Option<&Login>) -> Call {
         let call = |method, url| Call::new(Kind::Token, method, url, Scopes::catalog());
         if let Some(Login::Token(token)) = login {
@@ -188,20 +190,20 @@ impl Wanted<'_> {
     }
 }
 
-/// A refusal without the identity token, should the service have sent it back.
-fn without(login: Option<&Login>, answer: Answer) -> Answer {
+/// Returns a refusal without the identity token, in case the service echoed it.
+fn redact_identity_token(login: Option<&Login>, answer: Answer) -> Answer {
     let Some(Login::Token(token)) = login else { return answer };
     let sent = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok();
-    let body = Body::Whole(Secrets::default().of_header(sent.as_ref()).cut_out_of(answer.bytes()));
+    let body = Body::Whole(Secrets::default().with_header(sent.as_ref()).redact(answer.bytes()));
     Answer { body, ..answer }
 }
 
-fn unanswered(realm: &Url, trouble: &Trouble) -> AuthError {
-    let detail = format!("asking the token service {}: {}", locate::shown(realm), trouble.detail());
+fn unanswered_error(realm: &Url, trouble: &Trouble) -> AuthError {
+    let detail = format!("request to the token service {}: {}", locate::shown(realm), trouble.detail());
     AuthError { kind: trouble.kind(), detail }
 }
 
-/// How long a token is used: its lifetime less a quarter, or less half a minute of a long one.
+/// Returns how long a token is used: its lifetime less a quarter of it, at most half a minute.
 fn usable_for(expires_in: Option<&serde_json::Value>) -> Duration {
     let seconds = expires_in.and_then(|value| value.as_u64().or_else(|| value.as_str()?.parse().ok()));
     let lifetime = Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(DEFAULT_LIFETIME).min(86_400));
@@ -213,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_renewed_before_it_expires() {
+    fn token_is_renewed_before_it_expires() {
         let usable = |json: serde_json::Value| usable_for(Some(&json)).as_secs_f32();
         assert_eq!(usable_for(None), Duration::from_secs(45));
         assert_eq!(usable(300.into()), 270.0);

@@ -1,21 +1,21 @@
-//! The token service of a registry, as `token_service` in the configuration names it: the one host beside the registry's own
-//! that an operator trusts with the credentials, whatever its address.
+//! Token service of a registry, as `token_service` in the configuration names it. Besides the registry's own host, it
+//! is the only host that an operator trusts with the credentials, whatever its address.
 
 use std::fmt;
 use std::str::FromStr;
 
 use url::Url;
 
-/// A host, and a port where only that one is meant.
+/// A host, and a port if only that port is trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenService {
     host: String,
     port: Option<u16>,
 }
 
-/// A text that is not a [`TokenService`]. It is not repeated: it may hold a password.
+/// Error of a text that is not a [`TokenService`]. The message does not repeat the text, which may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this is no token service: expected HOST, HOST:PORT or https://HOST[:PORT]/PATH, without a user")]
+#[error("not a token service: expected HOST, HOST:PORT or https://HOST[:PORT]/PATH, without a user")]
 pub struct TokenServiceError;
 
 impl FromStr for TokenService {
@@ -26,13 +26,13 @@ impl FromStr for TokenService {
         let url = if has_scheme { text.to_owned() } else { format!("https://{text}") };
         let url: Url = url.parse().map_err(|_| TokenServiceError)?;
         let is_bare = url.username().is_empty() && url.password().is_none();
-        // Without a scheme there is nothing but a host: what looks like a path is a mistake.
+        // Without a scheme only a host and a port are allowed; a path is a mistake.
         let good = matches!(url.scheme(), "http" | "https") && is_bare && (has_scheme || url.path() == "/");
         let host = url.host_str().filter(|host| good && !host.is_empty()).ok_or(TokenServiceError)?.to_owned();
         let written = text.strip_prefix(host.as_str()).and_then(|rest| rest.strip_prefix(':'));
         let port = match has_scheme {
             true => url.port_or_known_default(),
-            // The default port is not kept in an address.
+            // `Url` drops the default port of its scheme.
             false => url.port().or_else(|| written?.parse().ok()),
         };
         Ok(Self { host, port })
@@ -49,7 +49,7 @@ impl fmt::Display for TokenService {
 }
 
 impl TokenService {
-    /// Whether an address is that of this service.
+    /// Returns true if a URL belongs to this service.
     pub(crate) fn is_at(&self, url: &Url) -> bool {
         url.host_str() == Some(&self.host) && self.port.is_none_or(|port| url.port_or_known_default() == Some(port))
     }
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_service_is_named_by_host_port_or_address() {
+    fn token_service_matches_by_host_port_or_url() {
         assert!(is_at("auth.example", "https://auth.example/token"));
         assert!(is_at("auth.example", "http://auth.example:5001/token"));
         assert!(is_at("auth.example:5001", "http://auth.example:5001/token"));
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_names_no_host_is_refused_without_being_repeated() {
+    fn text_without_host_is_refused_and_not_quoted() {
         for text in [
             "",
             "https://",

@@ -1,5 +1,5 @@
-//! One request to one registry: its permit, pace, credentials, redirects, repetitions and limits of time and size.
-//! What the request means is known to its caller only.
+//! One request to one registry: its permit, pace, credentials, redirects, repetitions, and limits of time and size.
+//! Only the caller knows the meaning of the request.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,16 +27,17 @@ use super::trouble::{Trouble, broken_off, describe};
 use super::turns::Party;
 use crate::store::{ErrorKind, StoreError};
 
-/// The most redirects that one request follows.
+/// Most redirects that one request follows.
 const MAX_REDIRECTS: usize = 10;
 
-/// How often what a request needs to be believed is seen to before it goes with what there is.
+/// Most attempts to obtain a request's credentials. After those, the request is sent with the credentials that were
+/// prepared last.
 const MOST_TRIES: usize = 2;
 
-/// An answer that is not a blob is small.
+/// Largest answer that is not a blob, in bytes.
 pub(crate) const SMALL: usize = 64 * 1024;
 
-/// A request to be made.
+/// A request to be sent.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) kind: Kind,
@@ -46,39 +47,39 @@ pub(crate) struct Call {
     pub(crate) payload: Payload,
     pub(crate) scopes: Scopes,
     pub(crate) expects: Expects,
-    /// Whether it asks the referrers API.
+    /// True if the request uses the referrers API.
     pub(crate) lists_referrers: bool,
-    /// True if a redirect to another kind of address, which is a store's, is the answer.
+    /// True if a redirect to another kind of address, which is a storage service's, counts as the answer.
     pub(crate) stops_at_store: bool,
-    /// What it is to a registry that counts reads.
+    /// Effect of the request on a pull quota.
     pub(crate) reads: Reads,
-    /// Whether our credentials are shown though nobody has asked for them.
+    /// True if credentials are sent although the registry has not requested them.
     pub(crate) as_somebody: bool,
-    /// Whether the registry refused it to nobody in particular.
+    /// True if the registry refused the request without credentials.
     pub(crate) was_refused: bool,
 }
 
-/// The body to send.
+/// Body of a request.
 #[derive(Debug)]
 pub(crate) enum Payload {
     Empty,
-    /// In memory: it can be sent again.
+    /// Body in memory, which can be sent again.
     Bytes(Bytes),
-    /// Passing by: it can be sent once.
+    /// Streamed body, which can be sent once.
     Stream(Outgoing),
 }
 
-/// The body to be read.
+/// Expected body of the answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Expects {
-    /// Of at most so many bytes, read whole.
+    /// Body of at most this many bytes, read completely.
     Small(usize),
-    /// A blob, read by the caller.
+    /// Blob, read by the caller.
     Blob(Door),
 }
 
 impl Call {
-    /// A request without a body and with a small answer.
+    /// Returns a request without a body that expects a small answer.
     pub(crate) fn new(kind: Kind, method: Method, url: Url, scopes: Scopes) -> Self {
         let (headers, payload, expects) = (HeaderMap::new(), Payload::Empty, Expects::Small(SMALL));
         let (lists_referrers, stops_at_store, reads) = (false, false, Reads::Nothing);
@@ -99,7 +100,7 @@ impl Call {
         }
     }
 
-    /// A GET or HEAD.
+    /// Returns a GET or HEAD request.
     pub(crate) fn read(method: Method, url: Url, scopes: Scopes) -> Self {
         Self::new(Kind::Read, method, url, scopes)
     }
@@ -119,24 +120,24 @@ impl Call {
         self
     }
 
-    /// Says that it asks the referrers API.
-    pub(crate) fn that_lists_referrers(self) -> Self {
+    /// Marks the request as one to the referrers API.
+    pub(crate) fn listing_referrers(self) -> Self {
         Self { lists_referrers: true, ..self }
     }
 
-    /// Takes a redirect for the answer unless it leads to the same content at a registry: a store's signed address may
-    /// be good for GET alone.
-    pub(crate) fn that_stops_at_store(self) -> Self {
+    /// Makes a redirect the answer, unless it leads to the same content at a registry. A storage service's signed URL
+    /// may be valid for GET only.
+    pub(crate) fn stopping_at_store(self) -> Self {
         Self { stops_at_store: true, ..self }
     }
 
-    /// Shows our credentials with it, whether or not the registry has asked for them.
+    /// Sends credentials with the request, whether or not the registry has requested them.
     pub(crate) fn with_credentials(self) -> Self {
         Self { as_somebody: true, ..self }
     }
 
-    /// The same with our credentials, after it was refused without.
-    fn shown_after_refusal(self) -> Self {
+    /// Returns the same request with credentials, after it was refused without.
+    fn with_credentials_after_refusal(self) -> Self {
         Self { as_somebody: true, was_refused: true, ..self }
     }
 
@@ -145,8 +146,8 @@ impl Call {
         self
     }
 
-    /// The HEAD of what this GET is for, repeated as that is.
-    pub(crate) fn as_look(&self) -> Self {
+    /// Returns a HEAD of the resource that this GET reads, with the same retry policy.
+    pub(crate) fn as_head(&self) -> Self {
         let (url, scopes) = (self.url.clone(), self.scopes.clone());
         Self::new(self.kind, Method::HEAD, url, scopes).headers(self.headers.clone()).reads(Reads::Free)
     }
@@ -168,7 +169,7 @@ impl Call {
         !matches!(self.payload, Payload::Stream(_))
     }
 
-    /// How many bytes in memory it sends.
+    /// Returns the number of bytes in memory that the request sends.
     fn bytes_held(&self) -> usize {
         match &self.payload {
             Payload::Bytes(bytes) => bytes.len(),
@@ -178,45 +179,45 @@ impl Call {
 }
 
 impl Registry {
-    /// Sends a request until there is an answer that says something: success or refusal, of whatever status.
+    /// Sends a request until a final answer arrives: success or refusal, of any status.
     ///
     /// # Errors
-    /// When no answer came, or none that can be used, or no token for it.
+    /// Returns an error if no usable answer arrives, or if the request gets no token.
     pub(crate) async fn send(&self, context: &Context, mut call: Call) -> Result<Answer, StoreError> {
-        let mut attempts = Attempts::of(call.kind, &self.tempo);
+        let mut attempts = Attempts::new(call.kind, &self.tempo);
         let mut renewed = false;
         let mut alone = self.find_out_quota(context, &call).await;
         loop {
             self.refuse_if_paused(context, &call)?;
             let mut attempt = self.attempt_within_quota(context, &call).await?;
             self.meter.throttled(self.pace.spend(context.party, call.bytes_held()).await);
-            // Its own requests have been repeated already.
-            let denied = |error: AuthError| context.error(error.kind, error.detail).giving_up();
-            let (permit, grant) = self.admitted(context.party, &call).await.map_err(denied)?;
+            // The token requests have been repeated already.
+            let denied = |error: AuthError| context.error(error.kind, error.detail).mark_given_up();
+            let (permit, grant) = self.acquire_permit(context.party, &call).await.map_err(denied)?;
             let number = permit.number();
-            attempt.goes();
+            attempt.mark_sent();
             let sent = Instant::now();
             let outcome =
                 self.attempt(&mut call, &self.base, grant.as_ref().map(Grant::header), (context.party, permit)).await;
-            attempt.ended(context, &outcome)?;
-            // A challenge is answered before anything else is told.
+            attempt.record_outcome(context, &outcome)?;
+            // The guard is held while a challenge is answered.
             alone = alone.filter(|_| outcome.as_ref().is_ok_and(|answer| self.is_challenge(answer)));
             if let Ok(answer) = &outcome
-                && self.shows_more(&call, grant.as_ref(), answer).await
+                && self.needs_credentials(&call, grant.as_ref(), answer).await
             {
-                call = call.shown_after_refusal();
+                call = call.with_credentials_after_refusal();
                 continue;
             }
             let (pause, error) = match outcome {
                 Ok(answer) if self.is_challenge(&answer) => {
-                    let again =
-                        !renewed && self.challenged(&call.scopes, grant.as_ref(), &answer).await.map_err(denied)?;
+                    let again = !renewed
+                        && self.handle_challenge(&call.scopes, grant.as_ref(), &answer).await.map_err(denied)?;
                     if !again {
                         return Ok(answer);
                     }
                     if !call.can_be_sent_again() {
                         let detail =
-                            "the registry no longer took the token when the bytes were sent; a new one will be used";
+                            "the registry rejected the token while the bytes were sent; a new one will be used";
                         return Err(context.error(ErrorKind::Unavailable, detail));
                     }
                     renewed = true;
@@ -224,7 +225,7 @@ impl Registry {
                 }
                 Ok(answer) => match self.pause_after(context, &answer, number, &mut attempts, sent.elapsed()) {
                     Some(pause) => (pause, answer.refusal(context)),
-                    None => match self.misdirection(&call, &answer).await {
+                    None => match self.check_protocol(&call, &answer).await {
                         Some(trouble) => return Err(context.error(trouble.kind(), trouble.detail())),
                         None => return Ok(answer),
                     },
@@ -238,35 +239,36 @@ impl Registry {
                 },
             };
             self.meter.repeated();
-            tracing::debug!(%error, pause = ?pause, "a request is repeated");
+            tracing::debug!(%error, pause = ?pause, "repeating a request");
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// Who can be done without is not waited for while it wants to be left alone.
+    /// Returns an error if the request goes to a mirror that asked for a pause: other mirrors can serve it.
     fn refuse_if_paused(&self, context: &Context, call: &Call) -> Result<(), StoreError> {
         match self.gate.paused_for() {
             Some(wait) if call.kind == Kind::StandIn => {
-                Err(context.error(ErrorKind::Busy(Some(wait)), "the registry has asked for patience"))
+                Err(context.error(ErrorKind::Busy(Some(wait)), "the registry has asked for a pause"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Waits until a request may go; its permit, and what it needs to be believed.
-    async fn admitted(&self, party: Party, call: &Call) -> Result<(Permit, Option<Grant>), AuthError> {
-        let class = Class::of(call.kind, call.lists_referrers);
+    /// Waits until a request may be sent. Returns its permit and its credentials.
+    async fn acquire_permit(&self, party: Party, call: &Call) -> Result<(Permit, Option<Grant>), AuthError> {
+        let class = Class::from_kind(call.kind, call.lists_referrers);
         let mut tries = 0;
         loop {
             tries += 1;
-            // Getting a token may take long. Who holds a permit meanwhile would hold up other identities, and uploads.
-            let was_asked = self.auth.was_asked();
-            let prepared = self.prepared(call).await?;
+            // The token is fetched before the permit is acquired. A token request may take long, and a permit held
+            // meanwhile would block other identities and uploads.
+            let knew_scheme = self.auth.knows_scheme();
+            let prepared = self.prepare_credentials(call).await?;
             let (permit, waited) = self.gate.enter(party, call.door(), class).await;
             self.meter.throttled(waited);
-            // Meanwhile the registry may have asked for patience or for the first time who we are, or a token ran out. One that
-            // runs out as soon as it is there is good for this.
-            let grant = match self.at_hand(call, was_asked) {
+            // During the wait three things may have happened: the registry asked for a pause, it requested credentials
+            // for the first time, or a token expired. A token that expires immediately is still good for this request.
+            let grant = match self.available_authorization(call, knew_scheme) {
                 AtHand::Grant(grant) => grant,
                 AtHand::Nothing if tries > MOST_TRIES => prepared,
                 AtHand::AsPrepared => prepared,
@@ -278,13 +280,13 @@ impl Registry {
         }
     }
 
-    /// Sees to it that what a request needs to be believed is at hand. Nobody waits long for the token of a stand-in.
-    async fn prepared(&self, call: &Call) -> Result<Option<Grant>, AuthError> {
+    /// Ensures that a request's credentials are available. The token of a mirror's request has a short time limit.
+    async fn prepare_credentials(&self, call: &Call) -> Result<Option<Grant>, AuthError> {
         let authorization = self.authorization(call);
         if call.kind != Kind::StandIn {
             return authorization.await;
         }
-        let limit = self.tempo.whole(call.kind);
+        let limit = self.tempo.exchange_limit(call.kind);
         let late = |_| {
             let detail = format!("no token within {}", humantime::format_duration(limit));
             Err(AuthError { kind: ErrorKind::Unavailable, detail })
@@ -296,7 +298,7 @@ impl Registry {
         answer.status == StatusCode::UNAUTHORIZED && locate::same_origin(&answer.url, &self.base)
     }
 
-    /// How long to wait before this request is sent again, `None` when the answer stands.
+    /// Returns the pause before this request is sent again; `None` if the answer is final.
     fn pause_after(
         &self,
         context: &Context,
@@ -307,30 +309,30 @@ impl Registry {
     ) -> Option<Duration> {
         let Some(failure) = retry::failure_of(answer.status, &answer.headers) else {
             self.gate.answered(number);
-            context.budget.answered();
+            context.budget.record_success();
             return None;
         };
         if failure == Failure::Throttled
             && let Some(limit) = self.gate.throttled(number)
         {
-            tracing::debug!(registry = %self.host(), limit, "the registry asks for patience: fewer requests at once");
+            tracing::debug!(registry = %self.host(), limit, "the registry throttles: sending fewer requests at once");
         }
         let asked = retry::retry_after(&answer.headers, chrono::Utc::now());
         let (pause, asked) = (pause_within(&context.budget, attempts, failure, took)?, asked.unwrap_or_default());
-        context.budget.rest(asked);
+        context.budget.record_stated_wait(asked);
         Some(pause + asked)
     }
 
-    /// What the registry asks for with an answer holds for every other request too, and at once: before the body is read.
-    fn heed(&self, response: &reqwest::Response) {
+    /// Applies the answer's `Retry-After` to every other request of the registry, before the body is read.
+    fn apply_retry_after(&self, response: &reqwest::Response) {
         let throttled = retry::failure_of(response.status(), response.headers()) == Some(Failure::Throttled);
         if let Some(asked) = retry::retry_after(response.headers(), chrono::Utc::now()).filter(|_| throttled) {
             self.gate.pause(asked);
         }
     }
 
-    /// One exchange, redirects included, and the body of its answer. Credentials go to the origin of `home` only. It begins
-    /// at once: who asks has waited for the pace.
+    /// Performs one exchange, redirects included, and reads the body of its answer. Credentials are sent only to the
+    /// origin of `home`. The exchange starts at once, because the caller has waited for the pace.
     pub(crate) async fn attempt(
         &self,
         call: &mut Call,
@@ -342,37 +344,37 @@ impl Registry {
         let answer = match (&call.payload, call.expects) {
             (Payload::Stream(outgoing), _) => {
                 let watch = outgoing.watch();
-                watch.begin();
-                let sent = async { self.whole(self.exchange(call, home, credentials).await?, SMALL).await };
+                watch.start_request();
+                let sent = async { self.read_whole(self.exchange(call, home, credentials).await?, SMALL).await };
                 tokio::select! {
                     answer = sent => answer?,
                     stalled = watch.stalled(self.tempo.idle, self.tempo.commit) => return Err(Trouble::Broken(stalled)),
                 }
             }
             (_, Expects::Small(most)) => {
-                // A large body gets its time, at 16 KiB/s.
-                let limit = self.tempo.whole(call.kind) + Duration::from_secs(held as u64 / 16_384);
-                let whole = async { self.whole(self.exchange(call, home, credentials).await?, most).await };
-                within(limit, whole).await?
+                // A large body gets additional time, at 16 KiB/s.
+                let limit = self.tempo.exchange_limit(call.kind) + Duration::from_secs(held as u64 / 16_384);
+                let whole = async { self.read_whole(self.exchange(call, home, credentials).await?, most).await };
+                complete_within(limit, whole).await?
             }
             (_, Expects::Blob(_)) => {
                 let begins = self.tempo.header.unwrap_or(self.tempo.idle);
-                let response = within(begins, self.exchange(call, home, credentials)).await?;
+                let response = complete_within(begins, self.exchange(call, home, credentials)).await?;
                 if response.status().is_success() {
-                    return Ok(flowing(response, permit));
+                    return Ok(streamed_answer(response, permit));
                 }
-                within(self.tempo.idle, self.whole(response, MAX_REFUSAL)).await?
+                complete_within(self.tempo.idle, self.read_whole(response, MAX_REFUSAL)).await?
             }
         };
         self.meter.sent(held);
         let body = answer.bytes();
         self.meter.throttled(self.pace.spend(party, body.len()).await);
-        if let Some(trouble) = misdirection::of_answer(answer.status, &body, &answer.url) {
+        if let Some(trouble) = misdirection::error_from_response(answer.status, &body, &answer.url) {
             return Err(trouble);
         }
         let refused = answer.status.is_client_error() || answer.status.is_server_error();
-        let secrets = || Secrets::default().of_header(credentials).of_query(&call.url).of_query(&answer.url);
-        let body = if refused { secrets().cut_out_of(body) } else { body };
+        let secrets = || Secrets::default().with_header(credentials).with_query(&call.url).with_query(&answer.url);
+        let body = if refused { secrets().redact(body) } else { body };
         let elsewhere = !locate::same_origin(&answer.url, home);
         Ok(Answer { body: Body::Whole(body), elsewhere, ..answer })
     }
@@ -387,7 +389,8 @@ impl Registry {
         let mut credentials = credentials;
         for _ in 0..=MAX_REDIRECTS {
             if !locate::same_origin(&url, home) {
-                // For good: who has been elsewhere is not trusted on the way back either.
+                // Credentials stay off for good. A request that has left the origin does not send them when a redirect
+                // leads back either.
                 credentials = None;
             }
             let http = self.client_for(call.kind, &url).await?;
@@ -396,40 +399,40 @@ impl Registry {
             let mut response = sent.map_err(|error| describe(&error, &url, &self.approach(&url)))?;
             self.has_answered.store(true, Ordering::Relaxed);
             if let Some(shown) = credentials.filter(|_| locate::same_origin(&url, &self.base)) {
-                self.auth.answered(shown, response.status());
+                self.auth.record_answer(shown, response.status());
             }
             let is_spent = self.auth.quota.refuses(call.reads, response.status(), response.headers());
             if locate::same_origin(&url, &self.base) && !is_spent {
-                self.heed(&response);
+                self.apply_retry_after(&response);
             }
             if locate::same_origin(&url, &self.base) {
-                locate::put_prefix(&self.base, response.headers_mut());
+                locate::add_prefix(&self.base, response.headers_mut());
             }
-            let Some(location) = redirect_of(&response) else { return Ok(response) };
+            let Some(location) = redirect_location(&response) else { return Ok(response) };
             if call.stops_at_store
-                && !locate::follow(&url, &location).is_ok_and(|next| is_same_content(&call.url, &next))
+                && !locate::resolve_location(&url, &location).is_ok_and(|next| is_same_content(&call.url, &next))
             {
                 return Ok(response);
             }
             let kept = matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
             let reads = matches!(call.method, Method::GET | Method::HEAD);
-            // What asks for a token with a body has the login in it, which goes to nobody else.
+            // A token request with a body contains the login, which goes to no other host.
             let follows = reads || (kept && call.can_be_sent_again() && call.kind != Kind::Token);
             if !follows {
                 let detail = format!("a redirect ({}) that cannot be followed with {}", response.status(), call.method);
-                let to_tls = locate::follow(&url, &location)
+                let to_tls = locate::resolve_location(&url, &location)
                     .is_ok_and(|next| url.scheme() == "http" && next.scheme() == "https");
                 let hint = if to_tls { "; it leads to HTTPS: leave `plain_http` out" } else { "" };
                 return Err(Trouble::Unusable(detail + hint));
             }
-            url =
-                locate::follow(&url, &location).map_err(|astray| Trouble::Unusable(format!("a redirect: {astray}")))?;
+            url = locate::resolve_location(&url, &location)
+                .map_err(|astray| Trouble::Unusable(format!("a redirect: {astray}")))?;
         }
         Err(Trouble::Unusable(format!("more than {MAX_REDIRECTS} redirects")))
     }
 
-    /// Reads a body to its end. Of a refusal only the beginning is of interest.
-    pub(super) async fn whole(&self, mut response: reqwest::Response, most: usize) -> Result<Answer, Trouble> {
+    /// Reads a body to its end; of a refusal, only the beginning.
+    pub(super) async fn read_whole(&self, mut response: reqwest::Response, most: usize) -> Result<Answer, Trouble> {
         let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
         let most = if status.is_success() { most } else { MAX_REFUSAL };
         let mut body = BytesMut::new();
@@ -447,20 +450,20 @@ impl Registry {
     }
 }
 
-/// How long to wait before a request that failed after `took` is sent again, `None` when it is not: neither this request nor
-/// the item that it is for may be repeated without end.
+/// Returns the pause before a request that failed after `took` is sent again; `None` if it is not sent again. The
+/// budgets of this request and of its item are both limited.
 fn pause_within(budget: &Budget, attempts: &mut Attempts, failure: Failure, took: Duration) -> Option<Duration> {
-    let pause = budget.draw(failure, took).then(|| attempts.again(failure))??;
-    budget.wait(pause);
+    let pause = budget.record_failure(failure, took).then(|| attempts.next_pause(failure))??;
+    budget.record_pause(pause);
     Some(pause)
 }
 
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+async fn complete_within<T>(limit: Duration, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
     let late = |_| Err(Trouble::Broken(format!("no complete answer within {}", humantime::format_duration(limit))));
     tokio::time::timeout(limit, work).await.unwrap_or_else(late)
 }
 
-fn flowing(response: reqwest::Response, permit: Permit) -> Answer {
+fn streamed_answer(response: reqwest::Response, permit: Permit) -> Answer {
     let (status, headers, url) = (response.status(), response.headers().clone(), response.url().clone());
     Answer { status, headers, url, elsewhere: false, body: Body::Flowing(response, permit) }
 }
@@ -475,20 +478,21 @@ fn request(call: &mut Call, url: Url, credentials: Option<&HeaderValue>) -> Resu
         Payload::Empty => {}
         Payload::Bytes(bytes) => *request.body_mut() = Some(bytes.clone().into()),
         Payload::Stream(outgoing) => {
-            let body = outgoing.take().ok_or_else(|| Trouble::Unusable("the bytes are sent already".to_owned()))?;
+            let body =
+                outgoing.take().ok_or_else(|| Trouble::Unusable("the bytes have been sent already".to_owned()))?;
             *request.body_mut() = Some(body);
         }
     }
     Ok(request)
 }
 
-/// True if a registry's address and this one end in the same two parts, as `/blobs/sha256:…` does.
+/// Returns true if two URLs end in the same two path segments, such as `/blobs/sha256:…`.
 fn is_same_content(own: &Url, other: &Url) -> bool {
     let tail = |url: &Url| url.path().rsplitn(3, '/').take(2).map(str::to_owned).collect::<Vec<_>>();
     tail(own) == tail(other)
 }
 
-fn redirect_of(response: &reqwest::Response) -> Option<String> {
+fn redirect_location(response: &reqwest::Response) -> Option<String> {
     let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let location = response.headers().get(LOCATION).filter(|_| redirects)?;
     Some(String::from_utf8_lossy(location.as_bytes()).into_owned())

@@ -1,4 +1,5 @@
-//! Requests without an answer: why, in words that a person can act upon, and whether they may have been done.
+//! Transport errors: why a request got no answer, in words that a person can act on, and whether the registry may have
+//! executed it.
 
 use std::error::Error;
 use std::io;
@@ -12,27 +13,27 @@ use super::resolver::NearName;
 use super::retry::Failure;
 use crate::store::ErrorKind;
 
-/// Facts about the way to a host, for the words of an error.
+/// Facts about the path to a host, for error messages.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Approach {
-    /// The proxy on the way, as it may be shown.
+    /// Proxy on the path, without its credentials.
     pub(crate) via: Option<String>,
-    /// True if a certificate of ours is shown.
+    /// True if a client certificate is sent.
     pub(crate) shows_certificate: bool,
     /// True if the host has ever answered.
     pub(crate) has_answered: bool,
 }
 
-/// Why there is no answer.
+/// Transport error: the reason why a request got no usable answer.
 #[derive(Debug, Clone)]
 pub(crate) enum Trouble {
     /// No connection could be made.
     NotSent(String),
-    /// The other side ended the connection in good order before it looked at the request.
+    /// The other side ended the connection in good order before it processed the request.
     NotTaken(String),
-    /// The exchange broke off.
+    /// The exchange was interrupted.
     Broken(String),
-    /// The answer is not one that can be used, however often it is asked for.
+    /// The answer cannot be used, and a repeated request would get the same.
     Unusable(String),
 }
 
@@ -61,19 +62,19 @@ impl Trouble {
     }
 }
 
-/// Says in words why a request got no answer. What a person must change first is not tried again.
+/// Describes why a request got no answer. A failure that a person must fix first is not retried.
 pub(crate) fn describe(error: &reqwest::Error, url: &Url, approach: &Approach) -> Trouble {
     let host = locate::site(url);
-    if was_not_taken(error) {
-        return Trouble::NotTaken(format!("{host} ended the connection before it took the request"));
+    if was_not_processed(error) {
+        return Trouble::NotTaken(format!("{host} ended the connection before it processed the request"));
     }
     if let Some(near) = causes(error).find_map(|error| error.downcast_ref::<NearName>()) {
         return Trouble::Unusable(near.to_string());
     }
     let cause = cause(error);
-    // Behind a proxy, that is whom we look up and connect to.
+    // Behind a proxy, the proxy is the host that is looked up and connected to.
     let met = approach.via.as_ref().map_or_else(|| host.clone(), |proxy| format!("the proxy {proxy}"));
-    if let Some(lasting) = lasting(&cause, error, url, approach, &met) {
+    if let Some(lasting) = permanent_failure(&cause, error, url, approach, &met) {
         return Trouble::Unusable(lasting);
     }
     let hint = hint(error, url, approach);
@@ -83,13 +84,13 @@ pub(crate) fn describe(error: &reqwest::Error, url: &Url, approach: &Approach) -
         (Cause::Io(io::ErrorKind::ConnectionRefused, _), _) => format!("{met} refused the connection"),
         (Cause::Tls(tls), _) => format!("TLS with {host}: {tls}"),
         (Cause::Io(_, text) | Cause::Other(text), _) if error.is_dns() => {
-            format!("the name of {met} cannot be looked up now: {text}")
+            format!("the name of {met} cannot be resolved now: {text}")
         }
         (Cause::Other(text), _) if text.contains("detected excessive load") => {
-            format!("{host} ended HTTP/2 with ENHANCE_YOUR_CALM; `http1_only: true` does without HTTP/2")
+            format!("{host} ended HTTP/2 with ENHANCE_YOUR_CALM; `http1_only: true` turns HTTP/2 off")
         }
         (Cause::Other(text), _) if text == "tunnel error: unsuccessful" => {
-            format!("{met} makes no connection to {host}")
+            format!("{met} could not connect to {host}")
         }
         (Cause::Io(_, text) | Cause::Other(text), _) if error.is_connect() => {
             format!("no connection to {met}: {text}{hint}")
@@ -99,9 +100,10 @@ pub(crate) fn describe(error: &reqwest::Error, url: &Url, approach: &Approach) -
     if error.is_connect() { Trouble::NotSent(detail) } else { Trouble::Broken(detail) }
 }
 
-/// True if the other side has certainly not looked at the request: it ended HTTP/2 without an error before this stream
-/// (RFC 9113, section 6.8), refused the stream (section 8.7), or closed the connection before the request went out.
-fn was_not_taken(error: &reqwest::Error) -> bool {
+/// Returns true if the other side has certainly not processed the request: it ended HTTP/2 without an error before this
+/// stream (RFC 9113, section 6.8), refused the stream (section 8.7), or closed the connection before the request was
+/// sent.
+fn was_not_processed(error: &reqwest::Error) -> bool {
     let is_left_out = |error: &h2::Error| match error.reason() {
         Some(h2::Reason::NO_ERROR) => error.is_go_away() && error.is_remote(),
         Some(h2::Reason::REFUSED_STREAM) => error.is_reset() && error.is_remote(),
@@ -113,7 +115,7 @@ fn was_not_taken(error: &reqwest::Error) -> bool {
     })
 }
 
-/// The way out that fits a host which has never answered, and closes connections without a word.
+/// Returns the remedy for a host that has never answered and closes connections without a response.
 fn hint(error: &reqwest::Error, url: &Url, approach: &Approach) -> &'static str {
     let is_closed = causes(error).any(|error| {
         let of_http = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message);
@@ -127,47 +129,56 @@ fn hint(error: &reqwest::Error, url: &Url, approach: &Approach) -> &'static str 
         "http" => "; if it speaks TLS, leave `plain_http` out",
         _ if approach.shows_certificate => "; if it speaks plain HTTP, set `plain_http: true`",
         _ => {
-            "; if it speaks plain HTTP, set `plain_http: true`; if it wants a certificate of ours, set `tls.certificate`"
+            "; if it speaks plain HTTP, set `plain_http: true`; if it requires a client certificate, \
+             set `tls.certificate`"
         }
     }
 }
 
-/// What will be the same however often it is tried.
-fn lasting(cause: &Cause, error: &reqwest::Error, url: &Url, approach: &Approach, met: &str) -> Option<String> {
+/// Returns the message of a permanent failure, which every repetition would get too.
+fn permanent_failure(
+    cause: &Cause,
+    error: &reqwest::Error,
+    url: &Url,
+    approach: &Approach,
+    met: &str,
+) -> Option<String> {
     let host = locate::site(url);
     match cause {
-        Cause::Tls(tls) => lasting_tls(tls, url, approach.shows_certificate),
-        Cause::Io(_, text) | Cause::Other(text) if error.is_dns() && !is_passing(text) => {
+        Cause::Tls(tls) => permanent_tls_failure(tls, url, approach.shows_certificate),
+        Cause::Io(_, text) | Cause::Other(text) if error.is_dns() && !is_transient(text) => {
             Some(format!("the name of {met} is not known: {text}"))
         }
         Cause::Other(text) if text == "tunnel error: proxy authorization required" => {
-            Some(format!("{met} wants a user and a password, or others"))
+            Some(format!("{met} requires a user and a password, or rejected those of the configuration"))
         }
-        Cause::Other(_) if url.scheme() == "http" && is_no_http(error) => {
+        Cause::Other(_) if url.scheme() == "http" && is_not_http(error) => {
             Some(format!("{host} does not speak HTTP; if it speaks TLS, leave `plain_http` out"))
         }
         _ => None,
     }
 }
 
-/// Whether the resolver itself says that it may know better later (`EAI_AGAIN`, in the words of the C libraries).
-fn is_passing(text: &str) -> bool {
+/// Returns true if the resolver reports a transient failure (`EAI_AGAIN`, in the words of the C libraries).
+fn is_transient(text: &str) -> bool {
     text.contains("emporary failure") || text.contains("Try again")
 }
 
-fn is_no_http(error: &reqwest::Error) -> bool {
+fn is_not_http(error: &reqwest::Error) -> bool {
     causes(error).filter_map(|error| error.downcast_ref::<hyper::Error>()).any(hyper::Error::is_parse)
 }
 
-fn lasting_tls(tls: &rustls::Error, url: &Url, shows_certificate: bool) -> Option<String> {
+fn permanent_tls_failure(tls: &rustls::Error, url: &Url, shows_certificate: bool) -> Option<String> {
     use rustls::AlertDescription as Alert;
     let host = locate::site(url);
     Some(match tls {
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
             format!("{host} does not speak TLS; for plain HTTP set `plain_http: true`")
         }
-        rustls::Error::InvalidCertificate(why) => format!("the certificate of {host} {}", certificate(why, url)),
-        // Which alert it is differs from server to server; Go's says BadCertificate of none.
+        rustls::Error::InvalidCertificate(why) => {
+            format!("the certificate of {host} {}", describe_certificate_fault(why, url))
+        }
+        // The alert differs from server to server. Go's servers send BadCertificate if there is no certificate.
         rustls::Error::AlertReceived(
             alert @ (Alert::CertificateRequired
             | Alert::NoCertificate
@@ -179,32 +190,34 @@ fn lasting_tls(tls: &rustls::Error, url: &Url, shows_certificate: bool) -> Optio
             | Alert::UnknownCA
             | Alert::AccessDenied),
         ) => match shows_certificate {
-            true => format!("{host} does not take our certificate ({alert:?}); see `tls.certificate`"),
-            false => format!("{host} wants a certificate of ours; name its file in `tls.certificate`"),
+            true => format!("{host} rejected the client certificate ({alert:?}); check `tls.certificate`"),
+            false => format!("{host} requires a client certificate; name its file in `tls.certificate`"),
         },
-        // OpenSSL's servers, by TLS 1.2.
+        // OpenSSL's servers with TLS 1.2.
         rustls::Error::AlertReceived(Alert::HandshakeFailure) if !shows_certificate => format!(
-            "{host} refuses TLS with us: HandshakeFailure; if it wants a certificate of ours, name its file in `tls.certificate`"
+            "{host} rejected the TLS handshake: HandshakeFailure; if it requires a client certificate, \
+             name its file in `tls.certificate`"
         ),
-        rustls::Error::AlertReceived(alert) => format!("{host} refuses TLS with us: {alert:?}"),
-        rustls::Error::PeerIncompatible(why) => format!("{host} speaks no TLS that we do: {why:?}"),
+        rustls::Error::AlertReceived(alert) => format!("{host} rejected the TLS handshake: {alert:?}"),
+        rustls::Error::PeerIncompatible(why) => {
+            format!("{host} supports no TLS version or cipher that this program does: {why:?}")
+        }
         _ => return None,
     })
 }
 
-/// What is wrong with a certificate, after "the certificate of HOST".
-fn certificate(why: &CertificateError, url: &Url) -> String {
+/// Returns the fault of a certificate, to follow "the certificate of HOST".
+fn describe_certificate_fault(why: &CertificateError, url: &Url) -> String {
     let date = |time: rustls::pki_types::UnixTime| {
         let date = i64::try_from(time.as_secs()).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
         date.map_or_else(|| "a time out of bounds".to_owned(), |date| date.to_rfc3339_opts(SecondsFormat::Secs, true))
     };
     match why {
         CertificateError::UnknownIssuer => {
-            "is of an authority that is not known here; name the authority's file in `tls.ca`".to_owned()
+            "is issued by an unknown authority; name the authority's file in `tls.ca`".to_owned()
         }
         CertificateError::BadSignature => {
-            "is not signed by the authority that is known here by that name; name the right \
-                                           one's file in `tls.ca`"
+            "is not signed by the known authority of that name; name the file of the right authority in `tls.ca`"
                 .to_owned()
         }
         CertificateError::ExpiredContext { not_after, .. } => format!("expired at {}", date(*not_after)),
@@ -213,29 +226,29 @@ fn certificate(why: &CertificateError, url: &Url) -> String {
         }
         CertificateError::NotValidForNameContext { presented, .. } => {
             let asked = url.host_str().unwrap_or_default();
-            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+            let names: Vec<&str> = presented.iter().map(|name| unwrap_name(name)).collect();
             match names.as_slice() {
-                [] => format!("has no name in it, and {asked} is asked for"),
-                names => format!("is for {}, and {asked} is asked for", names.join(", ")),
+                [] => format!("contains no host name, but {asked} was requested"),
+                names => format!("is valid for {}, but {asked} was requested", names.join(", ")),
             }
         }
         CertificateError::Revoked => "is revoked".to_owned(),
         other if other.to_string().contains("CaUsedAsEndEntity") => {
-            "is an authority's own, which may not stand for a server".to_owned()
+            "is an authority's own certificate, which must not identify a server".to_owned()
         }
-        other => format!("cannot be believed: {other}"),
+        other => format!("is not valid: {other}"),
     }
 }
 
-/// `x.example` of `DnsName("x.example")`.
-fn bare(name: &str) -> &str {
+/// Returns `x.example` from `DnsName("x.example")`.
+fn unwrap_name(name: &str) -> &str {
     let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
     inner.trim_matches('"')
 }
 
-/// Says why a body ended too early.
+/// Describes why a body ended too early.
 pub(crate) fn broken_off(error: &reqwest::Error, url: &Url) -> Trouble {
-    // The connection was made, so who made it does not count.
+    // The connection was established, so the facts of its setup do not matter.
     match describe(error, url, &Approach { has_answered: true, ..Approach::default() }) {
         Trouble::NotSent(detail) | Trouble::NotTaken(detail) => Trouble::Broken(detail),
         other => other,
@@ -248,7 +261,7 @@ enum Cause {
     Other(String),
 }
 
-/// The innermost reason, for that is the one that says something.
+/// Returns the innermost cause, which has the most specific message.
 fn cause(error: &reqwest::Error) -> Cause {
     let mut found = Cause::Other("the exchange failed".to_owned());
     for error in causes(error) {
@@ -263,7 +276,7 @@ fn cause(error: &reqwest::Error) -> Cause {
     found
 }
 
-/// What an error comes from, outermost first. An I/O error hides that it holds another one.
+/// Returns the causes of an error, outermost first. An I/O error does not report the error that it wraps as its source.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(error.source(), |&error| {
         let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -289,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_is_not_known_is_asked_for_once_and_a_resolver_in_trouble_again() {
+    async fn unknown_name_is_permanent_and_resolver_failure_is_transient() {
         let url: Url = "http://registry.example:5000/v2/".parse().unwrap();
         let asked = async |text| {
             let builder = reqwest::Client::builder().no_proxy().tls_certs_only([]).dns_resolver(Arc::new(Silent(text)));
@@ -299,14 +312,14 @@ mod tests {
         let unknown = asked("failed to lookup address information: Name or service not known").await;
         assert_eq!(
             unknown.detail(),
-            "the name of http://registry.example:5000 is not known: failed to lookup address information: Name or service \
-             not known"
+            "the name of http://registry.example:5000 is not known: failed to lookup address information: \
+             Name or service not known"
         );
         assert_eq!((unknown.failure(), unknown.kind()), (None, ErrorKind::Invalid));
         let later = asked("failed to lookup address information: Temporary failure in name resolution").await;
         assert_eq!(
             later.detail(),
-            "the name of http://registry.example:5000 cannot be looked up now: failed to lookup address information: \
+            "the name of http://registry.example:5000 cannot be resolved now: failed to lookup address information: \
              Temporary failure in name resolution"
         );
         assert_eq!((later.failure(), later.kind()), (Some(Failure::NotSent), ErrorKind::Unavailable));

@@ -1,27 +1,28 @@
-//! Those who wait, in turn: by party, and within a party in the order of coming. What they wait for is known to the caller.
+//! Fair round-robin queue of waiters: by party, and within a party in the order of arrival. The resource that they wait
+//! for is the caller's.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-/// On whose behalf a request is made. Parties share the limits of a registry fairly: who has much to do does not hold up
-/// who has little. The default is one of its own, for what nobody in particular wants.
+/// Party on whose behalf a request is sent. Parties share the limits of a registry fairly, so a party with many
+/// requests does not delay one with few. The default party is for requests on nobody's behalf.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Party(u64);
 
 impl Party {
-    /// The party of this name, such as an entry's.
+    /// Returns the party of this name, such as an entry's.
     #[must_use]
-    pub fn of(name: &str) -> Self {
+    pub fn from_name(name: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         Self(hasher.finish())
     }
 }
 
-/// The queues of all parties. Each party has one for every lane.
+/// Queues of all parties. Each party has one queue per lane.
 #[derive(Debug)]
 pub(crate) struct Turns<W, const LANES: usize> {
-    /// Those that have somebody waiting; whose turn it is comes first.
+    /// Parties with waiters. The party whose turn it is comes first.
     parties: VecDeque<Queues<W, LANES>>,
     tickets: u64,
 }
@@ -32,7 +33,7 @@ struct Queues<W, const LANES: usize> {
     lanes: [VecDeque<(Ticket, W)>; LANES],
 }
 
-/// The place in the order of coming.
+/// Position in the order of arrival.
 pub(crate) type Ticket = u64;
 
 impl<W, const LANES: usize> Default for Turns<W, LANES> {
@@ -42,12 +43,12 @@ impl<W, const LANES: usize> Default for Turns<W, LANES> {
 }
 
 impl<W, const LANES: usize> Turns<W, LANES> {
-    /// Whether nobody waits.
+    /// Returns true if there is no waiter.
     pub(crate) fn is_empty(&self) -> bool {
         self.parties.is_empty()
     }
 
-    /// Puts one who waits at the end of its party's queue.
+    /// Appends a waiter to its party's queue.
     pub(crate) fn push(&mut self, party: Party, lane: usize, waiter: W) -> Ticket {
         let ticket = self.tickets;
         self.tickets += 1;
@@ -59,10 +60,11 @@ impl<W, const LANES: usize> Turns<W, LANES> {
         ticket
     }
 
-    /// Takes the next for whom `admits` is true: of the first party in turn that has such a one, the one who came first.
-    /// That party then comes last.
+    /// Takes the next waiter for which `admits` is true: in the first party that has such a waiter, the one that
+    /// arrived first. That party then moves to the end.
     pub(crate) fn next(&mut self, mut admits: impl FnMut(usize, &W) -> bool) -> Option<(usize, W)> {
-        let (at, lane) = (0..self.parties.len()).find_map(|at| Some((at, self.parties[at].admitted(&mut admits)?)))?;
+        let (at, lane) =
+            (0..self.parties.len()).find_map(|at| Some((at, self.parties[at].first_admitted_lane(&mut admits)?)))?;
         let mut queues = self.parties.remove(at)?;
         let (_, waiter) = queues.lanes[lane].pop_front()?;
         if !queues.is_empty() {
@@ -71,7 +73,7 @@ impl<W, const LANES: usize> Turns<W, LANES> {
         Some((lane, waiter))
     }
 
-    /// Takes one out who waits no longer.
+    /// Removes a waiter that no longer waits.
     pub(crate) fn remove(&mut self, party: Party, lane: usize, ticket: Ticket) -> Option<W> {
         let at = self.parties.iter().position(|queues| queues.party == party)?;
         let queue = &mut self.parties[at].lanes[lane];
@@ -89,8 +91,9 @@ impl<W, const LANES: usize> Queues<W, LANES> {
         self.lanes.iter().all(VecDeque::is_empty)
     }
 
-    /// The lane whose first came before those of all other lanes that admit theirs.
-    fn admitted(&self, admits: &mut impl FnMut(usize, &W) -> bool) -> Option<usize> {
+    /// Returns the lane to serve: of the lanes whose first waiter is admitted, the one whose first waiter arrived
+    /// earliest.
+    fn first_admitted_lane(&self, admits: &mut impl FnMut(usize, &W) -> bool) -> Option<usize> {
         let mut later_than = None;
         loop {
             let fronts = self.lanes.iter().enumerate().filter_map(|(lane, queue)| Some((lane, queue.front()?)));
@@ -111,24 +114,24 @@ mod tests {
     const BIG: Party = Party(1);
     const SMALL: Party = Party(2);
 
-    fn all(turns: &mut Turns<&'static str, 2>) -> Vec<&'static str> {
+    fn drain(turns: &mut Turns<&'static str, 2>) -> Vec<&'static str> {
         std::iter::from_fn(|| turns.next(|_, _| true)).map(|(_, waiter)| waiter).collect()
     }
 
     #[test]
-    fn parties_take_turns_and_within_one_who_came_first_goes_first() {
+    fn parties_take_turns_and_serve_first_arrival_first() {
         let mut turns = Turns::default();
         for (party, lane, name) in
             [(BIG, 0, "a1"), (BIG, 1, "a2"), (BIG, 0, "a3"), (BIG, 1, "a4"), (SMALL, 1, "b1"), (SMALL, 0, "b2")]
         {
             turns.push(party, lane, name);
         }
-        assert_eq!(all(&mut turns), ["a1", "b1", "a2", "b2", "a3", "a4"]);
+        assert_eq!(drain(&mut turns), ["a1", "b1", "a2", "b2", "a3", "a4"]);
         assert!(turns.is_empty());
     }
 
     #[test]
-    fn a_party_that_cannot_go_keeps_its_turn() {
+    fn blocked_party_keeps_its_turn_for_later() {
         let mut turns = Turns::default();
         turns.push(BIG, 0, "a1");
         turns.push(SMALL, 1, "b1");
@@ -136,11 +139,11 @@ mod tests {
         turns.push(BIG, 0, "a2");
         assert_eq!(turns.next(|lane, _| lane == 1), Some((1, "b1")));
         assert_eq!(turns.next(|_, _| false), None);
-        assert_eq!(all(&mut turns), ["a1", "b2", "a2"]);
+        assert_eq!(drain(&mut turns), ["a1", "b2", "a2"]);
     }
 
     #[test]
-    fn who_leaves_leaves_nothing_behind() {
+    fn removed_waiter_leaves_no_entry_in_queue() {
         let mut turns: Turns<&str, 2> = Turns::default();
         let first = turns.push(BIG, 0, "a1");
         turns.push(BIG, 0, "a2");
@@ -148,14 +151,14 @@ mod tests {
         turns.remove(SMALL, 1, gone);
         turns.remove(BIG, 0, first);
         turns.remove(BIG, 1, first);
-        assert_eq!(all(&mut turns), ["a2"]);
+        assert_eq!(drain(&mut turns), ["a2"]);
         assert!(turns.is_empty());
     }
 
     #[test]
-    fn parties_are_told_apart_by_name() {
-        assert_eq!(Party::of("python-base"), Party::of("python-base"));
-        assert_ne!(Party::of("python-base"), Party::of("team"));
-        assert_ne!(Party::of(""), Party::default());
+    fn parties_with_different_names_are_different() {
+        assert_eq!(Party::from_name("python-base"), Party::from_name("python-base"));
+        assert_ne!(Party::from_name("python-base"), Party::from_name("team"));
+        assert_ne!(Party::from_name(""), Party::default());
     }
 }

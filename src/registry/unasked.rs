@@ -1,6 +1,7 @@
-//! Credentials that are shown to a registry that has not asked for them. A registry may serve everybody and show more to
-//! a login without ever answering 401: a filtered catalog, or a private repository that is hidden as 404
-//! (project-zot/zot#3869). How a registry that asks is answered is in [`super::auth`].
+//! Credentials that are sent to a registry that has not requested them. A registry may serve everybody and show more to
+//! an authenticated user without ever answering 401: a complete catalog, or a private repository that it otherwise
+//! hides as 404 (project-zot/zot#3869). Challenges of a registry that requests credentials are answered in
+//! [`super::auth`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +11,7 @@ use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::answer::Answer;
-use super::auth::{Asks, AuthError, Grant, Scheme, is_taken};
+use super::auth::{Asks, AuthError, Grant, Scheme, shows_valid_credentials};
 use super::credentials::Login;
 use super::pace::Class;
 use super::paging::MAX_PAGE;
@@ -21,42 +22,48 @@ use super::transport::{Call, Expects};
 use super::{Party, Registry, Repository, challenge, locate};
 use crate::store::Step;
 
-/// For so long a source that has no login for this registry is not asked again for this.
+/// Time for which a source without a login for this registry is not queried again.
 const NOBODY_FOR: Duration = Duration::from_secs(60);
 
-/// What is known of showing credentials unasked.
+/// State of sending unrequested credentials.
 #[derive(Debug, Default)]
 pub(crate) struct Unasked {
-    /// Whether the API's own address has answered without asking for credentials. Its lock is held while that is found out.
+    /// True if the API's base URL has answered without requesting credentials. The lock is held while that is found
+    /// out.
     api_asks_nothing: tokio::sync::Mutex<bool>,
-    /// How credentials are shown in that case.
+    /// Scheme by which credentials are sent in that case.
     scheme: Mutex<Option<Scheme>>,
-    /// When the source said that it has no login.
+    /// Time at which the source reported that it has no login.
     nobody: Mutex<Option<Instant>>,
-    /// Whether it has been logged that there is no login because its source failed.
+    /// True if it has been logged that there is no login because its source failed.
     failed: AtomicBool,
 }
 
 impl Unasked {
-    fn is_nobody(&self) -> bool {
+    fn has_no_login(&self) -> bool {
         let nobody = *self.nobody.lock().unwrap_or_else(PoisonError::into_inner);
         nobody.is_some_and(|at| at.elapsed() < NOBODY_FOR)
     }
 }
 
 impl Registry {
-    /// How to show our credentials to a registry that has not asked for them: as its API asks for them; where that does not
-    /// ask, a password by Basic and an access token as it is. `None` where there is nothing to show.
+    /// Returns the scheme by which to send credentials to a registry that has not requested them:
+    ///
+    /// * the scheme that its API requests;
+    /// * if the API requests none, Basic for a password, and Bearer for an access token.
+    ///
+    /// Returns `None` if there are no credentials to send.
     ///
     /// # Errors
-    /// Where the source of the credentials fails, or the registry names a token service that must not get them.
+    /// Returns an error if the source of the credentials fails, or if the registry names a token service that must not
+    /// get them.
     pub(crate) async fn scheme_unasked(&self) -> Result<Option<Scheme>, AuthError> {
         let unasked = &self.auth.unasked;
         let mut api_asks_nothing = unasked.api_asks_nothing.lock().await;
         if let Some(scheme) = self.auth.scheme() {
             return Ok(Some(scheme));
         }
-        if unasked.is_nobody() {
+        if unasked.has_no_login() {
             return Ok(None);
         }
         let Some(login) = self.auth.source.login().await? else {
@@ -71,7 +78,7 @@ impl Registry {
         }
         let scheme = match login {
             Login::Password { .. } => Some(Scheme::Basic),
-            // It goes to the registry itself: no token service is asked.
+            // The token goes to the registry itself, without a token service.
             Login::Access(_) => Some(Scheme::Bearer { realm: self.base.clone(), service: None }),
             Login::Token(_) => None,
         };
@@ -79,11 +86,11 @@ impl Registry {
         Ok(scheme)
     }
 
-    /// Requests the API's own address without credentials, and takes in how it asks for them. Says whether it answered
-    /// without asking; without an answer nothing is known.
+    /// Requests the API's base URL without credentials, and stores the scheme of its challenge. Returns true if the API
+    /// answered without requesting credentials, and false if that is unknown because no answer came.
     async fn ask_api_for_scheme(&self) -> Result<bool, AuthError> {
         let Ok(url) = self.address("/v2/") else { return Ok(false) };
-        let mut attempts = Attempts::of(Kind::Token, &self.tempo);
+        let mut attempts = Attempts::new(Kind::Token, &self.tempo);
         loop {
             self.meter.throttled(self.gate.enter(Party::default(), Door::Token, Class::Token).await.1);
             let mut call = Call::new(Kind::Token, Method::GET, url.clone(), Scopes::none());
@@ -93,7 +100,7 @@ impl Registry {
                 Ok(answer) => (retry::failure_of(answer.status, &answer.headers), retry_after(answer)),
                 Err(trouble) => (trouble.failure(), None),
             };
-            if let Some(pause) = failure.and_then(|failure| attempts.again(failure)) {
+            if let Some(pause) = failure.and_then(|failure| attempts.next_pause(failure)) {
                 self.meter.repeated();
                 tokio::time::sleep(pause + asked.unwrap_or_default()).await;
                 continue;
@@ -106,16 +113,17 @@ impl Registry {
         }
     }
 
-    /// Whether a request that went without credentials (`shown` is `None`) and was refused is to be sent again with them, and
-    /// takes in what became of one that went with them unasked. A 404 may hide what others may see.
-    pub(crate) async fn shows_more(&self, call: &Call, shown: Option<&Grant>, answer: &Answer) -> bool {
+    /// Returns true if a request that was sent without credentials (`shown` is `None`) and refused should be sent again
+    /// with them. Also records the outcome of a request that was sent with unrequested credentials. A 404 may hide a
+    /// repository that others can see.
+    pub(crate) async fn needs_credentials(&self, call: &Call, shown: Option<&Grant>, answer: &Answer) -> bool {
         if let Some(shown) = shown {
-            self.was_shown_unasked(call, shown, answer.status);
+            self.record_unrequested_use(call, shown, answer.status);
             return false;
         }
         let refuses = match answer.status {
             StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => true,
-            // A challenge that is understood is answered as such.
+            // A challenge with a known scheme is answered as a challenge.
             StatusCode::UNAUTHORIZED => challenge::challenges(&answer.headers)
                 .iter()
                 .all(|challenge| !matches!(challenge.scheme.as_str(), "basic" | "bearer")),
@@ -125,14 +133,14 @@ impl Registry {
         if !refuses || !is_own || call.as_somebody || !call.can_be_sent_again() {
             return false;
         }
-        let found = tokio::time::timeout(self.tempo.whole(call.kind), self.scheme_unasked()).await;
+        let found = tokio::time::timeout(self.tempo.exchange_limit(call.kind), self.scheme_unasked()).await;
         match found {
             Ok(Ok(scheme)) => scheme.is_some(),
             Ok(Err(error)) => {
                 if !self.auth.unasked.failed.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         registry = %self.host(), error = error.detail,
-                        "requested without credentials, for there are none though they are configured"
+                        "requested without credentials: they are configured, but their source has none"
                     );
                 }
                 false
@@ -141,10 +149,10 @@ impl Registry {
         }
     }
 
-    /// A registry that does not turn away what it was shown unasked gets it with every request: one that serves everybody
-    /// ignores it, and one that hides things need not be asked twice.
-    fn was_shown_unasked(&self, call: &Call, shown: &Grant, status: StatusCode) {
-        if !call.as_somebody || !is_taken(status) {
+    /// Makes the scheme permanent if the registry did not reject the unrequested credentials. A registry that serves
+    /// everybody ignores them, and one that hides repositories then needs no second request.
+    fn record_unrequested_use(&self, call: &Call, shown: &Grant, status: StatusCode) {
+        if !call.as_somebody || !shows_valid_credentials(status) {
             return;
         }
         let scheme = self.auth.unasked.scheme.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -152,16 +160,17 @@ impl Registry {
             self.auth.set_scheme(scheme);
         }
         if call.was_refused && status.is_success() {
-            self.auth.has_proven(shown.header());
+            self.auth.record_accepted(shown.header());
         }
     }
 }
 
 impl Repository {
-    /// Whether a request without credentials is refused here. Of a repository that was readable with them this proves that they
-    /// were taken, which is remembered: a registry that ignores credentials would serve both.
+    /// Returns true if the registry refuses a request without credentials here. For a repository that was readable with
+    /// credentials, this proves that the registry accepted them, and the proof is remembered: a registry that ignores
+    /// credentials would answer both requests.
     ///
-    /// Sends one request, and repeats it for nothing. What goes wrong with it proves nothing.
+    /// Sends one request and does not repeat it. A failure proves nothing.
     pub async fn proves_login(&self) -> bool {
         let context = self.context(Step::ListTags, "");
         let Ok(url) = self.url(&context, "tags/list?n=1") else { return false };

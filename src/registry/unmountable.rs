@@ -1,5 +1,5 @@
-//! Between which repositories one identity may not mount: it can be allowed to write one and not to read the other. Asked
-//! for anew now and then, since rights change.
+//! Pairs of repositories between which an identity may not mount: it may have the right to write one without the right
+//! to read the other. A pair is tried again after a while, because rights change.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,24 +9,24 @@ use tokio::time::Instant;
 
 use crate::oci::RepositoryName;
 
-/// How long a refusal is believed.
+/// Time for which a refusal is remembered.
 const BELIEVED_FOR: Duration = Duration::from_secs(600);
-/// How many are remembered.
+/// Most pairs that are remembered.
 const REMEMBERED: usize = 1024;
 
-/// From where to where, and when that was refused.
+/// Refused mounts by source and target repository, with the time of the refusal.
 #[derive(Debug, Default)]
 pub(crate) struct Unmountable(Mutex<HashMap<(RepositoryName, RepositoryName), Instant>>);
 
 impl Unmountable {
-    /// Whether a mount was refused lately.
-    pub(crate) fn knows(&self, from: &RepositoryName, to: &RepositoryName) -> bool {
+    /// Returns true if such a mount was refused recently.
+    pub(crate) fn contains(&self, from: &RepositoryName, to: &RepositoryName) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&(from.clone(), to.clone())).is_some_and(|refused| refused.elapsed() < BELIEVED_FOR)
     }
 
-    /// Remembers that a mount was refused.
-    pub(crate) fn learn(&self, from: &RepositoryName, to: &RepositoryName) {
+    /// Remembers a refused mount.
+    pub(crate) fn remember(&self, from: &RepositoryName, to: &RepositoryName) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.retain(|_, refused| refused.elapsed() < BELIEVED_FOR);
@@ -42,12 +42,12 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_holds_for_its_pair_and_for_ten_minutes() {
+    async fn refused_mount_is_remembered_ten_minutes_per_pair() {
         let (a, b): (RepositoryName, RepositoryName) = ("a".parse().unwrap(), "b".parse().unwrap());
         let unmountable = Unmountable::default();
-        unmountable.learn(&a, &b);
-        assert!(unmountable.knows(&a, &b) && !unmountable.knows(&b, &a));
+        unmountable.remember(&a, &b);
+        assert!(unmountable.contains(&a, &b) && !unmountable.contains(&b, &a));
         tokio::time::advance(BELIEVED_FOR).await;
-        assert!(!unmountable.knows(&a, &b));
+        assert!(!unmountable.contains(&a, &b));
     }
 }

@@ -1,5 +1,5 @@
-//! Uploads (distribution-spec, "Pushing blobs"): mounting, sessions, their bytes in one piece, and the PUT that ends them.
-//! Chunks are in [`super::chunks`], which of both it is in [`super::manner`].
+//! Uploads (distribution-spec, "Pushing blobs"): mounts, sessions, bodies in one piece, and the PUT that ends a
+//! session. Chunks are in [`super::chunks`], the choice between both in [`super::manner`].
 
 use std::time::Duration;
 
@@ -23,16 +23,16 @@ use super::transport::{Call, Payload};
 use crate::oci::{Descriptor, Digest, RepositoryName};
 use crate::store::{Begun, ErrorKind, Standing, Step, StoreError, Upload, Verified};
 
-/// Blobs up to this size are read whole before they are sent, so that the request can be repeated.
+/// Largest blob that is read completely before it is sent, in bytes. Its request can be repeated.
 const HELD: u64 = 128 * 1024;
 
-/// Time that the registry has to take back a session that nobody needs, while the copy waits.
+/// Time limit of the registry to cancel an unneeded session, because the copy waits for it.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 const OCI_CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
 impl Repository {
-    /// Tries to mount; opens a session where that is not asked for or does not happen.
+    /// Tries to mount the blob if `from` is given. Opens a session if it is not given or the mount fails.
     pub(crate) async fn open_upload(
         &self,
         blob: &Descriptor,
@@ -42,7 +42,8 @@ impl Repository {
             if let Some(begun) = self.mount(blob, from).await {
                 return Ok(begun);
             }
-            // Nobody has looked for the blob: a mount would have told. Who may not look either sends it.
+            // Nobody has looked for the blob yet: a successful mount would have shown it. Without the right to look,
+            // the blob is sent.
             if matches!(self.head_blob(blob).await, Ok(true)) {
                 return Ok(Begun::Mounted);
             }
@@ -51,10 +52,10 @@ impl Repository {
         let url = self.url(&context, "blobs/uploads/")?;
         let answer = self.post(&context, Kind::OpenUpload, url, Scopes::push(&self.name)).await?;
         match answer.status {
-            StatusCode::ACCEPTED => self.session(&context, blob, &answer),
-            // Another success opens a session where it says where.
+            StatusCode::ACCEPTED => self.open_session(&context, blob, &answer),
+            // Another success opens a session if it has a `Location`.
             status if status.is_success() && answer.headers.contains_key(LOCATION) => {
-                self.session(&context, blob, &answer)
+                self.open_session(&context, blob, &answer)
             }
             status if status.is_success() => {
                 Err(context.error(ErrorKind::Invalid, format!("{}, expected 202", answer.detail())))
@@ -63,49 +64,49 @@ impl Repository {
         }
     }
 
-    /// Tries to mount, and takes the session that is opened where that does not happen. `None` where the registry does
-    /// neither, for whatever reason: the blob goes the longer way. Where the mounting itself seems to fail it is not
-    /// tried again for a while.
+    /// Tries to mount the blob. If the registry opens a session instead, returns that session. Returns `None` if the
+    /// registry does neither, for any reason; the blob is then uploaded. If mounting between these repositories seems
+    /// to fail, it is not tried again for a while.
     pub(crate) async fn mount(&self, blob: &Descriptor, from: &RepositoryName) -> Option<Begun> {
-        if self.registry.unmountable.knows(from, &self.name) {
+        if self.registry.unmountable.contains(from, &self.name) {
             return None;
         }
         let context = self.context(Step::BeginUpload, blob.digest);
         let mut url = self.url(&context, "blobs/uploads/").ok()?;
         url.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from.as_str());
         let refused = |why: &dyn std::fmt::Display, is_lasting: bool| {
-            tracing::debug!(place = %context.place, %from, blob = %blob.digest, "no mount: {why}");
+            tracing::debug!(place = %context.place, %from, blob = %blob.digest, "mount failed: {why}");
             if is_lasting {
-                self.registry.unmountable.learn(from, &self.name);
+                self.registry.unmountable.remember(from, &self.name);
             }
             None
         };
         let answer = match self.post(&context, Kind::Mount, url, Scopes::mount(&self.name, from)).await {
             Ok(answer) => answer,
-            // Some token services give none at all to who may do part of what is asked.
+            // Some token services grant no token if the identity has only a part of the requested rights.
             Err(error) => return refused(&error, true),
         };
         match answer.status {
-            StatusCode::CREATED if !contradicts(&answer, blob) || self.is_there(blob).await => Some(Begun::Mounted),
+            StatusCode::CREATED if !contradicts(&answer, blob) || self.has_blob_now(blob).await => Some(Begun::Mounted),
             StatusCode::CREATED => refused(&"the registry says that it mounted another blob", true),
             status if status.is_success() => {
-                self.registry.mount_did_not_happen();
-                match self.session(&context, blob, &answer) {
+                self.registry.log_missing_mount_setting();
+                match self.open_session(&context, blob, &answer) {
                     Ok(begun) => Some(begun),
                     Err(error) => refused(&error, false),
                 }
             }
-            // 404 and 400 may be about this blob alone.
+            // 404 and 400 may concern this blob only.
             status => {
-                self.registry.mount_did_not_happen();
+                self.registry.log_missing_mount_setting();
                 let is_lasting = matches!(status.as_u16(), 401 | 403 | 405) || status.is_server_error();
                 refused(&answer.detail(), is_lasting)
             }
         }
     }
 
-    /// True if the registry says, when asked once more, that it has a blob.
-    pub(super) async fn is_there(&self, blob: &Descriptor) -> bool {
+    /// Returns true if the registry confirms, in another request, that it has the blob.
+    pub(super) async fn has_blob_now(&self, blob: &Descriptor) -> bool {
         self.head_blob(blob).await.is_ok_and(|there| there)
     }
 
@@ -114,44 +115,44 @@ impl Repository {
         self.registry.send(context, call.header(CONTENT_LENGTH, HeaderValue::from_static("0"))).await
     }
 
-    fn session(&self, context: &Context, blob: &Descriptor, answer: &Answer) -> Result<Begun, StoreError> {
+    fn open_session(&self, context: &Context, blob: &Descriptor, answer: &Answer) -> Result<Begun, StoreError> {
         let location = location(context, answer)?
-            .ok_or_else(|| context.error(ErrorKind::Invalid, "the registry opened a session without saying where"))?;
+            .ok_or_else(|| context.error(ErrorKind::Invalid, "the registry opened a session without a `Location`"))?;
         let least = answer.header(&OCI_CHUNK_MIN_LENGTH).and_then(|length| length.trim().parse::<usize>().ok());
-        if let Some(Err(least)) = least.map(|least| self.registry.upload.learn_least(least)) {
+        if let Some(Err(least)) = least.map(|least| self.registry.upload.learn_min_chunk(least)) {
             let detail =
-                format!("the registry wants chunks of {least} bytes, and at most {MAX_CHUNK} are held in memory");
+                format!("the registry requires chunks of {least} bytes, and at most {MAX_CHUNK} are held in memory");
             return Err(context.error(ErrorKind::Unsupported, detail));
         }
         Ok(Begun::Session(Box::new(Session::new(self.clone(), blob.clone(), location))))
     }
 }
 
-/// Where an answer says that the session goes on.
+/// Returns the address at which an answer says that the session continues.
 pub(super) fn location(context: &Context, answer: &Answer) -> Result<Option<Url>, StoreError> {
     let Some(location) = answer.header(&LOCATION) else { return Ok(None) };
-    let url = locate::follow(&answer.url, location);
+    let url = locate::resolve_location(&answer.url, location);
     url.map(Some).map_err(|astray| context.error(ErrorKind::Refused, format!("the upload's location: {astray}")))
 }
 
-/// True if an answer names another digest than the blob's, by the same algorithm.
+/// Returns true if an answer names a digest other than the blob's, with the same algorithm.
 pub(super) fn contradicts(answer: &Answer, blob: &Descriptor) -> bool {
     let other = |stored: Digest| stored.algorithm() == blob.digest.algorithm() && stored != blob.digest;
     answer.content_digest().is_some_and(other)
 }
 
-/// An open session.
+/// An open upload session.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) repository: Repository,
     pub(super) blob: Descriptor,
     pub(super) location: Url,
-    /// What an earlier process has sent of the blob.
+    /// Part of the blob that an earlier process sent.
     pub(super) standing: Option<Standing>,
-    /// Bytes that the session has beyond that.
+    /// Bytes that the session has beyond that part.
     pub(super) surplus: Option<Surplus>,
-    /// True if it stated a `Range` with a success that is not the end of what was sent: no `Range` of it is believed
-    /// then.
+    /// True if the session has stated a `Range`, with a success, that is not the end of the sent bytes. No `Range` of
+    /// it is trusted then.
     pub(super) misstates: bool,
 }
 
@@ -165,15 +166,15 @@ impl Session {
 impl Upload for Session {
     async fn send(mut self: Box<Self>, bytes: Verified) -> Result<(), StoreError> {
         let manner = &self.repository.registry.upload;
-        let is_second_try = self.standing.is_none() && manner.takes_one_piece_now(&self.blob.digest);
-        let chunks = match manner.way() {
+        let is_second_try = self.standing.is_none() && manner.take_single_piece_retry(&self.blob.digest);
+        let chunks = match manner.current_way() {
             _ if self.standing.is_some() => self.send_in_chunks(bytes).await,
             _ if self.blob.size <= HELD => self.send_held(bytes).await.map(|()| 1),
             Way::Chunks(_) if !is_second_try => self.send_in_chunks(bytes).await,
             Way::Whole | Way::Chunks(_) => self.send_streamed(bytes).await.map(|()| 1),
         };
         let sent = match chunks {
-            Ok(chunks) => self.prove(chunks).await,
+            Ok(chunks) => self.verify_stored(chunks).await,
             Err(error) => Err(error),
         };
         match sent {
@@ -181,7 +182,7 @@ impl Upload for Session {
             Ok(()) => {}
             Err(error) if is_second_try => {
                 let detail =
-                    format!("{}; that was in one piece, since its chunks did not become the blob", error.detail);
+                    format!("{}; this was sent in one piece, because its chunks did not become the blob", error.detail);
                 return Err(StoreError { detail, ..error });
             }
             Err(error) => return Err(error),
@@ -198,9 +199,11 @@ impl Upload for Session {
         let call = Call::new(Kind::Farewell, Method::DELETE, self.location.clone(), self.scopes());
         match tokio::time::timeout(FAREWELL, self.repository.registry.send(&context, call)).await {
             Ok(Ok(answer)) if answer.status.is_success() => {}
-            Ok(Ok(answer)) => tracing::debug!(place = %context.place, "a session stays open: {}", answer.detail()),
-            Ok(Err(error)) => tracing::debug!("a session stays open: {error}"),
-            Err(_) => tracing::debug!(place = %context.place, "a session stays open: no answer in time"),
+            Ok(Ok(answer)) => {
+                tracing::debug!(place = %context.place, "cannot cancel an upload session: {}", answer.detail());
+            }
+            Ok(Err(error)) => tracing::debug!("cannot cancel an upload session: {error}"),
+            Err(_) => tracing::debug!(place = %context.place, "cannot cancel an upload session: no answer in time"),
         }
     }
 }
@@ -216,7 +219,7 @@ impl Session {
     }
 
     async fn send_streamed(&self, mut bytes: Verified) -> Result<(), StoreError> {
-        bytes.begun().await;
+        bytes.wait_for_first_piece().await;
         let outgoing = Outgoing::new(bytes, &self.repository.registry, self.repository.party);
         let watch = outgoing.watch();
         let guard = Closing(watch.clone());
@@ -229,38 +232,39 @@ impl Session {
         }
         match outcome {
             Err(Uncommitted::Unanswered(_)) if watch.given() == 0 => {}
-            Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_)) if self.is_there_after(watch.given()).await => {
+            Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_)) if self.was_committed(watch.given()).await => {
                 return Ok(());
             }
             Err(Uncommitted::Unanswered(_)) => {
-                self.repository.registry.upload.learn_whole_broke_off(self.blob.digest, self.blob.size);
+                self.repository.registry.upload.learn_whole_was_interrupted(self.blob.digest, self.blob.size);
             }
             _ => {}
         }
         outcome.map_err(Uncommitted::error)
     }
 
-    /// In how many chunks they went; in one where the whole has been seen.
+    /// Sends the blob in chunks and returns their number. Returns 1 if the complete blob was seen in the registry.
     async fn send_in_chunks(&mut self, bytes: Verified) -> Result<u32, StoreError> {
         let Sent { chunks, is_smooth } = self.send_chunks(bytes).await?;
         match self.commit_chunks().await {
             Ok(Committed::Seen) => Ok(1),
             Ok(Committed::Answered) => Ok(chunks),
-            Err(Uncommitted::Refused(error)) if is_smooth => Err(self.in_one_piece_next(error)),
-            // What was sent is proven: a request that had broken off has still written into the session, or the registry has not
-            // kept what an earlier process had sent.
+            Err(Uncommitted::Refused(error)) if is_smooth => Err(self.retry_in_one_piece(error)),
+            // The sent bytes are verified. Either an interrupted request has still written into the session, or the
+            // registry has lost the bytes that an earlier process sent.
             Err(Uncommitted::Refused(error)) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::Refused) => {
                 Err(StoreError { kind: ErrorKind::Unavailable, ..error })
             }
-            // It failed again and again, or has let go of the session: perhaps over putting the chunks together.
-            Err(Uncommitted::Failed(error)) if self.misstates || is_smooth => Err(self.in_one_piece_next(error)),
+            // The PUT failed repeatedly, or the registry has dropped the session, perhaps while it assembled the
+            // chunks.
+            Err(Uncommitted::Failed(error)) if self.misstates || is_smooth => Err(self.retry_in_one_piece(error)),
             Err(uncommitted) => Err(uncommitted.error()),
         }
     }
 
-    /// An error after which the blob is sent once more, in one piece: the registry has taken every chunk, and not put
-    /// them together. The same error where that was tried already, or where it is about something else.
-    pub(super) fn in_one_piece_next(&self, error: StoreError) -> StoreError {
+    /// Returns an error after which the blob is sent again in one piece: the registry accepted every chunk but did not
+    /// assemble them. Returns the same error if that was tried already, or if the error has another cause.
+    pub(super) fn retry_in_one_piece(&self, error: StoreError) -> StoreError {
         use ErrorKind::{Busy, Denied, NotFound, NotTaken};
         let is_of_chunks = !matches!(error.kind, Denied | Busy(_) | NotFound | NotTaken);
         if !is_of_chunks || !self.repository.registry.upload.learn_chunks_failed(self.blob.digest) {
@@ -271,32 +275,32 @@ impl Session {
         StoreError { kind: ErrorKind::Unavailable, detail, given_up: false, ..error }
     }
 
-    /// Looks whether what is said to be stored is stored, where that is in doubt. A blob that cannot be seen yet is left to
-    /// the manifest, which a registry does not take without it.
-    async fn prove(&self, chunks: u32) -> Result<(), StoreError> {
+    /// Checks in doubtful cases that the registry has stored the blob. A blob that is not visible yet is left to the
+    /// manifest, which a registry does not accept without the blob.
+    async fn verify_stored(&self, chunks: u32) -> Result<(), StoreError> {
         let (repository, blob) = (&self.repository, &self.blob);
         let manner = &repository.registry.upload;
-        if !manner.is_to_be_proven(chunks) && !self.misstates {
+        if !manner.needs_verification(chunks) && !self.misstates {
             return Ok(());
         }
         let stored = match repository.stored_length(blob).await {
             Some(stored) if stored != blob.size => stored,
             looked => {
                 if looked.is_some() && chunks > 1 {
-                    manner.learn_chunks_arrive();
+                    manner.learn_chunks_arrived();
                 }
                 return Ok(());
             }
         };
         let lie =
-            format!("the registry says that it stored the blob, and has {stored} bytes of it instead of {}", blob.size);
+            format!("the registry says that it stored the blob, but has {stored} bytes of it instead of {}", blob.size);
         let context = self.context(Step::CommitBlob);
         if chunks > 1 && manner.learn_chunks_are_lost() {
-            let detail = format!("{lie}: it gets blobs in one piece from now on");
+            let detail = format!("{lie}: blobs are sent to it in one piece from now on");
             return Err(context.error(ErrorKind::Unavailable, detail));
         }
         let error = context.error(ErrorKind::Corrupt, lie);
-        Err(if chunks > 1 { self.in_one_piece_next(error) } else { error })
+        Err(if chunks > 1 { self.retry_in_one_piece(error) } else { error })
     }
 
     pub(super) fn context(&self, step: Step) -> Context {
@@ -308,7 +312,7 @@ impl Session {
     }
 }
 
-/// Lets go of the source even when the sending is dropped in its midst.
+/// Guard that closes the source, also when the upload is dropped before its end.
 struct Closing(super::outgoing::Watch);
 
 impl Drop for Closing {

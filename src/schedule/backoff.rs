@@ -1,11 +1,12 @@
-//! How long an entry that keeps failing is left alone by its schedule.
+//! Back-off of an entry that keeps failing: the delay before its schedule may start it again.
 
 use std::time::Duration;
 
 const LONGEST: u32 = 60;
 
-/// How long after its last failure an entry waits that has failed so many times in a row: nothing after the first, then 2
-/// minutes, 4, and so on, an hour at most. An entry whose firings are further apart than that is not touched by it.
+/// Returns the delay after the last failure of an entry that has failed `failures` times in a row: none after the
+/// first, then 2 minutes, 4, and so on, an hour at most. It does not affect an entry whose runs are further apart
+/// than that.
 #[must_use]
 pub fn backoff(failures: u32) -> Duration {
     let minutes = match failures {
@@ -20,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_doubles_from_the_second_failure_on_up_to_an_hour() {
+    fn backoff_doubles_from_second_failure_up_to_an_hour() {
         let minutes = |failures| backoff(failures).as_secs() / 60;
         let all: Vec<u64> = (0..9).map(minutes).collect();
         assert_eq!(all, [0, 0, 2, 4, 8, 16, 32, 60, 60]);

@@ -1,4 +1,4 @@
-//! Cron expressions of five fields, as POSIX has them, on an engine of another dialect.
+//! Cron expressions of five fields as in POSIX, translated for a cron engine of another dialect.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,32 +10,34 @@ use chrono_tz::Tz;
 use super::fields::{FIELDS, WEEKDAYS};
 use super::wall_clock::{first_instant, next_change, shown_at};
 
-/// A cron expression: `minute hour day-of-month month day-of-week`.
+/// Cron expression: `minute hour day-of-month month day-of-week`.
 ///
-/// Weekdays are 0 to 7 (0 and 7 are Sunday) or names, months 1 to 12 or names. When both day fields are restricted, a
-/// day of either fires (POSIX). `@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly` and `@annually` are known.
-/// Prints as it was written; equal when written the same.
+/// Weekdays are 0 to 7 (0 and 7 are Sunday) or names, months 1 to 12 or names. If both day fields are restricted, the
+/// expression fires on a day of either (POSIX). `@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly` and
+/// `@annually` are accepted. Prints as it was written; two expressions are equal if their texts are equal.
 ///
-/// Clock changes (daylight saving time) are treated as cronie treats them (`cron(8)`, "Daylight Saving Time and other time
-/// changes"). A *wildcard* expression, whose minute or hour field begins with `*`, fires at every instant at which the wall clock
-/// matches: in both passes of an hour that comes twice, and not in an hour that is skipped. Any other expression names *fixed
-/// times*: each fires once a day, in the first pass of an hour that comes twice, and at the first instant after a gap that skips it.
+/// Clock changes (daylight saving time) are treated as in cronie (`cron(8)`, "Daylight Saving Time and other time
+/// changes"):
+/// - A *wildcard* expression, whose minute or hour field begins with `*`, fires at every instant at which the wall
+///   clock matches: in both passes of a repeated hour, and not in a skipped hour.
+/// - Any other expression names *fixed times*: each fires once a day, in the first pass of a repeated hour, and at the
+///   first instant after the gap if the hour is skipped.
 #[derive(Clone)]
 pub struct Cron {
     text: String,
-    /// Whether the minute or the hour field begins with `*`.
+    /// True if the minute or the hour field begins with `*`.
     is_wildcard: bool,
-    /// One engine, or two where either day field may fire.
+    /// One engine, or two if both day fields are restricted.
     engines: Vec<cron::Schedule>,
 }
 
-/// Why a text is not a [`Cron`].
+/// Error of parsing a [`Cron`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CronError {
-    /// A field for seconds stands before the others.
+    /// A field for seconds before the five others.
     #[error("{0:?} has six fields: seconds are not supported, write five: minute hour day-of-month month day-of-week")]
     Six(String),
-    /// The number of fields is neither five nor six.
+    /// A number of fields that is neither five nor six.
     #[error(
         "{expression:?} has {found} {}: expected five: minute hour day-of-month month day-of-week",
         if *.found == 1 { "field" } else { "fields" }
@@ -43,23 +45,23 @@ pub enum CronError {
     Count {
         /// The whole expression.
         expression: String,
-        /// How many fields it has.
+        /// The number of fields found.
         found: usize,
     },
-    /// One field is wrong.
+    /// An invalid field.
     #[error("{expression:?}: the {field} field: {reason}")]
     Field {
         /// The whole expression.
         expression: String,
         /// The field's name.
         field: &'static str,
-        /// What is wrong, and the way out.
+        /// The mistake and the remedy.
         reason: String,
     },
-    /// An `@name` that is not known.
+    /// An unknown `@name`.
     #[error("{0:?} is not a known name: expected @hourly, @daily, @midnight, @weekly, @monthly, @yearly or @annually")]
     Name(String),
-    /// The engine refuses what all fields agreed to; the reason is its own.
+    /// An expression that the engine rejects although all fields are valid.
     #[error("{expression:?} cannot be scheduled: {reason}")]
     Engine {
         /// The whole expression.
@@ -67,7 +69,7 @@ pub enum CronError {
         /// The engine's reason.
         reason: String,
     },
-    /// No day of the calendar fits.
+    /// A date that does not exist in any year.
     #[error(
         "{0:?} never fires: no month that it names has such a day; write `never` for an entry that runs by hand only"
     )]
@@ -75,14 +77,14 @@ pub enum CronError {
 }
 
 impl Cron {
-    /// The first firing after `now`, by the wall clock of `timezone`. [`None`] only beyond the year 2100.
+    /// Returns the first firing after `now`, by the wall clock of `timezone`. [`None`] only beyond the year 2100.
     #[must_use]
     pub fn next_after(&self, now: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
         let next = if self.is_wildcard { next_match } else { next_fixed_time };
         self.engines.iter().filter_map(|engine| next(engine, now, timezone)).min()
     }
 
-    /// The last firing after `after` and not after `until`.
+    /// Returns the last firing in the span after `after` up to and including `until`.
     pub(super) fn last_within(
         &self,
         after: DateTime<Utc>,
@@ -91,7 +93,7 @@ impl Cron {
     ) -> Option<DateTime<Utc>> {
         let within = |at: &DateTime<Utc>| *at <= until;
         self.next_after(after, timezone).filter(within)?;
-        // Looks back from the end over spans that double, so that years of every minute cost no more than an hour.
+        // Searches backward from the end over doubling spans, so that years of every minute cost no more than an hour.
         let mut span = TimeDelta::minutes(1);
         let mut last = loop {
             let begin = until.checked_sub_signed(span).map_or(after, |begin| begin.max(after));
@@ -107,17 +109,17 @@ impl Cron {
     }
 }
 
-/// The first time after `now` that the engine names, each time of the wall clock once.
+/// Returns the first time after `now` that the engine names, each time of the wall clock once.
 ///
-/// The engine counts on a clock without time zone (named UTC). [`first_instant`] turns what it names into an instant.
+/// The engine calculates on a clock without time zone (named UTC). [`first_instant`] converts its times into instants.
 fn next_fixed_time(engine: &cron::Schedule, now: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
     let shown = shown_at(now, timezone).and_utc();
     engine.after(&shown).map(|time| first_instant(time.naive_utc(), timezone)).find(|instant| *instant > now)
 }
 
-/// The first instant after `now` at which the wall clock shows a time that the engine names.
+/// Returns the first instant after `now` at which the wall clock shows a time that the engine names.
 ///
-/// Between two changes of the zone's offset the wall clock runs like any clock, so the search goes from change to change.
+/// Between two changes of the zone's offset the wall clock runs evenly, so the search goes from change to change.
 fn next_match(engine: &cron::Schedule, now: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
     let (mut begin, mut lead) = (now, TimeDelta::zero());
     loop {
@@ -125,7 +127,7 @@ fn next_match(engine: &cron::Schedule, now: DateTime<Utc>, timezone: Tz) -> Opti
         let wait = engine.after(&shown.and_utc()).next()?.naive_utc() - shown;
         let candidate = (begin - lead).checked_add_signed(wait)?;
         let Some(change) = next_change(begin, candidate, timezone) else { return Some(candidate) };
-        // The engine counts from the second before the change: the instant of the change itself may match.
+        // The engine calculates from the second before the change: the instant of the change itself may match.
         (begin, lead) = (change, TimeDelta::seconds(1));
     }
 }
@@ -168,7 +170,7 @@ impl FromStr for Cron {
         if engines.iter().all(|engine| engine.after(&DateTime::UNIX_EPOCH).next().is_none()) {
             return Err(CronError::Never(text.to_owned()));
         }
-        // As cronie has it: `*`, `*/5` and `*,30`, but neither `0-59` nor `30,*/7`.
+        // As in cronie: `*`, `*/5` and `*,30` are wildcards, `0-59` and `30,*/7` are not.
         let is_wildcard = fields[..2].iter().any(|field| field.starts_with('*'));
         Ok(Self { text: text.to_owned(), is_wildcard, engines })
     }

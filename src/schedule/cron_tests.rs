@@ -1,15 +1,15 @@
-//! Cron expressions: how they are read and refused, and when they fire, also in the nights in which clocks change.
+//! Tests of cron expressions: parsing, errors, firings, and firings in the nights of clock changes.
 
 use super::*;
 use chrono_tz::Europe::Berlin;
 use proptest::prelude::*;
 
-fn at(text: &str) -> DateTime<Utc> {
+fn utc(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
 fn next(cron: &str, now: &str) -> DateTime<Utc> {
-    cron.parse::<Cron>().unwrap().next_after(at(now), Berlin).unwrap()
+    cron.parse::<Cron>().unwrap().next_after(utc(now), Berlin).unwrap()
 }
 
 fn message(text: &str) -> String {
@@ -17,76 +17,79 @@ fn message(text: &str) -> String {
 }
 
 #[test]
-fn an_expression_fires_by_the_wall_clock_of_its_zone_and_prints_as_written() {
-    assert_eq!(next("0 3 * * *", "2026-01-10T00:00:00Z"), at("2026-01-10T02:00:00Z"));
-    assert_eq!(next("0 3 * * *", "2026-07-10T00:00:00Z"), at("2026-07-10T01:00:00Z"));
-    assert_eq!(next("0 3 * * *", "2026-07-10T01:00:00Z"), at("2026-07-11T01:00:00Z"));
-    assert_eq!(next("0 3 * * *", "2026-07-10T01:00:00.5Z"), at("2026-07-11T01:00:00Z"));
-    assert_eq!(next("0 3 * * *", "2026-07-10T00:59:59.5Z"), at("2026-07-10T01:00:00Z"));
+fn expression_fires_by_wall_clock_and_prints_as_written() {
+    assert_eq!(next("0 3 * * *", "2026-01-10T00:00:00Z"), utc("2026-01-10T02:00:00Z"));
+    assert_eq!(next("0 3 * * *", "2026-07-10T00:00:00Z"), utc("2026-07-10T01:00:00Z"));
+    assert_eq!(next("0 3 * * *", "2026-07-10T01:00:00Z"), utc("2026-07-11T01:00:00Z"));
+    assert_eq!(next("0 3 * * *", "2026-07-10T01:00:00.5Z"), utc("2026-07-11T01:00:00Z"));
+    assert_eq!(next("0 3 * * *", "2026-07-10T00:59:59.5Z"), utc("2026-07-10T01:00:00Z"));
     assert_eq!("*/10  2 * * MON".parse::<Cron>().unwrap().to_string(), "*/10  2 * * MON");
 }
 
-/// The firings after `from` up to and with `to`, in Berlin, as minutes and seconds would show in UTC.
-fn all(cron: &str, from: &str, to: &str) -> Vec<String> {
+/// Returns the firings after `from` up to and including `to` in Berlin, as UTC day, hour and minute.
+fn firings_between(cron: &str, from: &str, to: &str) -> Vec<String> {
     let cron: Cron = cron.parse().unwrap();
-    std::iter::successors(cron.next_after(at(from), Berlin), |at| cron.next_after(*at, Berlin))
-        .take_while(|instant| *instant <= at(to))
+    std::iter::successors(cron.next_after(utc(from), Berlin), |at| cron.next_after(*at, Berlin))
+        .take_while(|instant| *instant <= utc(to))
         .map(|instant| instant.format("%d %H:%M").to_string())
         .collect()
 }
 
 #[test]
-fn fixed_time_in_the_spring_gap_fires_once_after_the_gap() {
+fn fixed_time_in_spring_gap_fires_after_it() {
     // 2026-03-29: 02:00 to 03:00 does not exist in Berlin.
     let end = "2026-03-29T01:00:00Z";
     for cron in ["30 2 * * *", "0 2 * * *", "0,10,50 2 * * *", "5-55/5 2 * * *", "0,30 2,3 29 3 *"] {
-        assert_eq!(next(cron, "2026-03-29T00:59:00Z"), at(end), "{cron}");
+        assert_eq!(next(cron, "2026-03-29T00:59:00Z"), utc(end), "{cron}");
     }
     for cron in ["30 2 * * *", "0 2 * * *", "0,10,50 2 * * *"] {
         assert_eq!(next(cron, end).date_naive().to_string(), "2026-03-30", "{cron}");
     }
-    // A time right behind the gap and one within it are one firing.
-    assert_eq!(all("0 0-23 * * *", "2026-03-29T00:00:00Z", "2026-03-29T02:00:00Z"), ["29 01:00", "29 02:00"]);
+    // A time right after the gap and one within it are the same firing.
+    assert_eq!(
+        firings_between("0 0-23 * * *", "2026-03-29T00:00:00Z", "2026-03-29T02:00:00Z"),
+        ["29 01:00", "29 02:00"]
+    );
 }
 
 #[test]
-fn fixed_time_that_autumn_brings_twice_fires_in_the_first_pass() {
+fn fixed_time_repeated_in_autumn_fires_in_first_pass() {
     // 2026-10-25: 02:00 to 03:00 comes twice in Berlin, first at 00:00 UTC.
-    assert_eq!(next("30 2 * * *", "2026-10-24T23:00:00Z"), at("2026-10-25T00:30:00Z"));
-    assert_eq!(next("30 2 * * *", "2026-10-25T00:30:00Z"), at("2026-10-26T01:30:00Z"));
-    assert_eq!(next("30 2 * * *", "2026-10-25T01:10:00Z"), at("2026-10-26T01:30:00Z"));
+    assert_eq!(next("30 2 * * *", "2026-10-24T23:00:00Z"), utc("2026-10-25T00:30:00Z"));
+    assert_eq!(next("30 2 * * *", "2026-10-25T00:30:00Z"), utc("2026-10-26T01:30:00Z"));
+    assert_eq!(next("30 2 * * *", "2026-10-25T01:10:00Z"), utc("2026-10-26T01:30:00Z"));
     assert_eq!(
-        all("15,45 2,3 * * *", "2026-10-24T23:00:00Z", "2026-10-25T03:00:00Z"),
+        firings_between("15,45 2,3 * * *", "2026-10-24T23:00:00Z", "2026-10-25T03:00:00Z"),
         ["25 00:15", "25 00:45", "25 02:15", "25 02:45"]
     );
 }
 
 #[test]
-fn wildcard_schedule_fires_on_in_both_passes_of_autumn() {
+fn wildcard_schedule_fires_in_both_passes_of_autumn() {
     let night = ("2026-10-24T23:00:00Z", "2026-10-25T03:00:00Z");
-    let all = |cron| all(cron, night.0, night.1);
-    assert_eq!(all("*/5 * * * *").len(), 48, "every five minutes of four hours");
-    assert_eq!(all("0 * * * *"), ["25 00:00", "25 01:00", "25 02:00", "25 03:00"]);
-    assert_eq!(all("17 */2 * * *"), ["25 00:17", "25 01:17"], "02:17 comes twice");
-    assert_eq!(all("*/30 2 * * *"), ["25 00:00", "25 00:30", "25 01:00", "25 01:30"]);
-    assert_eq!(all("@hourly").len(), 4);
-    // From within the second pass.
-    assert_eq!(next("*/30 2 * * *", "2026-10-25T01:10:00Z"), at("2026-10-25T01:30:00Z"));
+    let firings = |cron| firings_between(cron, night.0, night.1);
+    assert_eq!(firings("*/5 * * * *").len(), 48, "every five minutes of four hours");
+    assert_eq!(firings("0 * * * *"), ["25 00:00", "25 01:00", "25 02:00", "25 03:00"]);
+    assert_eq!(firings("17 */2 * * *"), ["25 00:17", "25 01:17"], "02:17 comes twice");
+    assert_eq!(firings("*/30 2 * * *"), ["25 00:00", "25 00:30", "25 01:00", "25 01:30"]);
+    assert_eq!(firings("@hourly").len(), 4);
+    // Starting within the second pass.
+    assert_eq!(next("*/30 2 * * *", "2026-10-25T01:10:00Z"), utc("2026-10-25T01:30:00Z"));
 }
 
 #[test]
-fn wildcard_schedule_skips_the_hour_that_spring_skips() {
+fn wildcard_schedule_skips_the_hour_skipped_in_spring() {
     let night = ("2026-03-29T00:00:00Z", "2026-03-29T03:00:00Z");
-    let all = |cron| all(cron, night.0, night.1);
-    assert_eq!(all("*/5 * * * *").len(), 36, "every five minutes of three hours");
-    assert_eq!(all("0 * * * *"), ["29 01:00", "29 02:00", "29 03:00"]);
-    assert_eq!(all("17 */2 * * *"), ["29 02:17"], "04:17, after 00:17 of the night");
-    assert_eq!(all("*/30 2 * * *"), Vec::<String>::new());
+    let firings = |cron| firings_between(cron, night.0, night.1);
+    assert_eq!(firings("*/5 * * * *").len(), 36, "every five minutes of three hours");
+    assert_eq!(firings("0 * * * *"), ["29 01:00", "29 02:00", "29 03:00"]);
+    assert_eq!(firings("17 */2 * * *"), ["29 02:17"], "04:17, after 00:17 of the night");
+    assert_eq!(firings("*/30 2 * * *"), Vec::<String>::new());
 }
 
 #[test]
-fn wildcard_is_what_begins_with_a_star_as_in_cronie() {
-    let twice = |cron: &str| all(cron, "2026-10-25T00:00:00Z", "2026-10-25T02:00:00Z").len();
+fn field_beginning_with_star_is_wildcard_as_in_cronie() {
+    let twice = |cron: &str| firings_between(cron, "2026-10-25T00:00:00Z", "2026-10-25T02:00:00Z").len();
     for cron in ["30 * * * *", "30 */2 * * *", "30 *,5 * * *", "*/30 2 * * *", "*,5 2 * * *"] {
         assert!(twice(cron) > 1, "{cron}");
     }
@@ -96,24 +99,24 @@ fn wildcard_is_what_begins_with_a_star_as_in_cronie() {
 }
 
 #[test]
-fn when_both_day_fields_are_restricted_either_fires() {
+fn expression_with_both_day_fields_fires_on_either() {
     // 2026-01-13 is a Tuesday, 2026-01-16 the first Friday after it.
-    assert_eq!(next("0 12 13 * 5", "2026-01-10T00:00:00Z"), at("2026-01-13T11:00:00Z"));
-    assert_eq!(next("0 12 13 * 5", "2026-01-14T00:00:00Z"), at("2026-01-16T11:00:00Z"));
-    // One day that never comes does not silence the other.
-    assert_eq!(next("0 12 31 2 5", "2026-01-14T00:00:00Z"), at("2026-02-06T11:00:00Z"));
+    assert_eq!(next("0 12 13 * 5", "2026-01-10T00:00:00Z"), utc("2026-01-13T11:00:00Z"));
+    assert_eq!(next("0 12 13 * 5", "2026-01-14T00:00:00Z"), utc("2026-01-16T11:00:00Z"));
+    // One day that never occurs does not silence the other.
+    assert_eq!(next("0 12 31 2 5", "2026-01-14T00:00:00Z"), utc("2026-02-06T11:00:00Z"));
 }
 
 #[test]
-fn sunday_is_0_and_7_and_names_stand_for_numbers() {
+fn sunday_is_0_and_7_and_names_equal_numbers() {
     for cron in ["0 0 * * 0", "0 0 * * 7", "0 0 * * sun", "0 0 * * SUN", "@weekly"] {
-        assert_eq!(next(cron, "2026-01-10T12:00:00Z"), at("2026-01-10T23:00:00Z"), "{cron}");
+        assert_eq!(next(cron, "2026-01-10T12:00:00Z"), utc("2026-01-10T23:00:00Z"), "{cron}");
     }
-    assert_eq!(next("0 0 * jan-mar fri-7", "2026-01-11T12:00:00Z"), at("2026-01-15T23:00:00Z"));
+    assert_eq!(next("0 0 * jan-mar fri-7", "2026-01-11T12:00:00Z"), utc("2026-01-15T23:00:00Z"));
 }
 
 #[test]
-fn the_known_names_are_expressions() {
+fn known_names_equal_their_expressions() {
     let pairs = [
         ("@hourly", "0 * * * *"),
         ("@daily", "0 0 * * *"),
@@ -128,10 +131,11 @@ fn the_known_names_are_expressions() {
 }
 
 #[test]
-fn a_malformed_expression_is_refused_with_its_field_and_the_way_out() {
+fn malformed_expression_error_names_field_and_remedy() {
     assert_eq!(
         message("0 */5 * * * *"),
-        r#""0 */5 * * * *" has six fields: seconds are not supported, write five: minute hour day-of-month month day-of-week"#
+        "\"0 */5 * * * *\" has six fields: seconds are not supported, write five: \
+         minute hour day-of-month month day-of-week"
     );
     assert_eq!(message("daily"), r#""daily" has 1 field: expected five: minute hour day-of-month month day-of-week"#);
     assert_eq!(message(""), r#""" has 0 fields: expected five: minute hour day-of-month month day-of-week"#);
@@ -144,7 +148,8 @@ fn a_malformed_expression_is_refused_with_its_field_and_the_way_out() {
     assert_eq!(message("0 0 0 * *"), r#""0 0 0 * *": the day of month field: `0` is out of range: expected 1 to 31"#);
     assert_eq!(
         message("0 0 * foo *"),
-        r#""0 0 * foo *": the month field: `foo` is not understood: expected 1 to 12 or jan to dec, `*`, `a-b`, `*/n` or a list"#
+        "\"0 0 * foo *\": the month field: `foo` is not understood: \
+         expected 1 to 12 or jan to dec, `*`, `a-b`, `*/n` or a list"
     );
     assert_eq!(
         message("0 0 * * 5-1"),
@@ -156,12 +161,13 @@ fn a_malformed_expression_is_refused_with_its_field_and_the_way_out() {
     );
     assert_eq!(
         message("*/0 * * * *"),
-        r#""*/0 * * * *": the minute field: `*/0` has no step: expected a number above 0 behind `/`"#
+        r#""*/0 * * * *": the minute field: `*/0` has no step: expected a number above 0 after `/`"#
     );
-    assert_eq!(message("0 0 ? * 1"), r#""0 0 ? * 1": the day of month field: `?` is not of this dialect: write `*`"#);
+    assert_eq!(message("0 0 ? * 1"), r#""0 0 ? * 1": the day of month field: `?` is not supported: write `*`"#);
     assert_eq!(
         message("0 3 31 2 *"),
-        r#""0 3 31 2 *" never fires: no month that it names has such a day; write `never` for an entry that runs by hand only"#
+        "\"0 3 31 2 *\" never fires: no month that it names has such a day; \
+         write `never` for an entry that runs by hand only"
     );
     assert!("0 3 31 4,6,9,11 *".parse::<Cron>().is_err());
     assert!("0 3 29 2 *".parse::<Cron>().is_ok());
@@ -171,10 +177,10 @@ fn a_malformed_expression_is_refused_with_its_field_and_the_way_out() {
 }
 
 #[test]
-fn the_last_firing_of_a_span_is_the_one_that_counting_forward_finds() {
+fn last_firing_of_span_agrees_with_forward_search() {
     let cron: Cron = "*/7 3-5 * * 1-5".parse().unwrap();
-    let after = at("2026-01-10T00:00:00Z");
-    let until = at("2026-01-20T03:33:00Z");
+    let after = utc("2026-01-10T00:00:00Z");
+    let until = utc("2026-01-20T03:33:00Z");
     let counted = std::iter::successors(cron.next_after(after, Berlin), |at| cron.next_after(*at, Berlin))
         .take_while(|at| *at <= until)
         .last();
@@ -195,19 +201,19 @@ fn field(first: u32, last: u32) -> impl Strategy<Value = String> {
     prop_oneof![2 => Just("*".to_owned()), 3 => proptest::collection::vec(item, 1..4).prop_map(|items| items.join(","))]
 }
 
-/// A field that begins with `*`.
+/// Generates a field that begins with `*`.
 fn star(last: u32) -> impl Strategy<Value = String> {
     prop_oneof![1 => Just("*".to_owned()), 2 => (2..last / 2).prop_map(|step| format!("*/{step}"))]
 }
 
-/// One to three numbers.
-fn numbers_of(last: u32) -> impl Strategy<Value = String> {
-    // Early hours more often: there the clocks change.
+/// Generates one to three numbers.
+fn number_list(last: u32) -> impl Strategy<Value = String> {
+    // Prefers the early hours, in which clocks change.
     let number = prop_oneof![0..=last.min(4), 0..=last];
     proptest::collection::btree_set(number, 1..4).prop_map(|values| numbers(&values))
 }
 
-/// Zones whose clocks change: by an hour, by half an hour, at midnight, and the other way round.
+/// Zones with clock changes: by an hour, by half an hour, at midnight, and in the opposite direction.
 const CHANGING: [Tz; 6] = [
     Berlin,
     Tz::America__New_York,
@@ -249,14 +255,14 @@ proptest! {
         }
     }
 
-    /// Croner calls a schedule fixed where the minute and the hour are one number each. A list of such numbers is fixed for cronie
-    /// and for us: it fires when the first of its times does.
+    /// Croner treats a schedule as fixed if minute and hour are one number each. For cronie and for this crate a list
+    /// of such numbers is fixed too: it fires when the first of its times does.
     #[test]
     fn firings_at_clock_changes_agree_with_another_implementation(
         (minute, hour) in prop_oneof![
             (star(59), field(0, 23)),
             (field(0, 59), star(23)),
-            (numbers_of(59), numbers_of(23)),
+            (number_list(59), number_list(23)),
         ],
         day in prop_oneof![3 => Just("*".to_owned()), 1 => field(1, 31)],
         weekday in prop_oneof![3 => Just("*".to_owned()), 1 => field(0, 7)],
@@ -264,7 +270,7 @@ proptest! {
         year in 0..6_i64,
     ) {
         let zone = CHANGING[zone];
-        let begin = at("2024-01-01T00:00:00Z") + TimeDelta::days(183 * year);
+        let begin = utc("2024-01-01T00:00:00Z") + TimeDelta::days(183 * year);
         let change = next_change(begin, begin + TimeDelta::days(400), zone).unwrap();
         let mut now = change - TimeDelta::seconds(seconds);
         let is_wildcard = minute.starts_with('*') || hour.starts_with('*');
@@ -277,7 +283,7 @@ proptest! {
         let ours: Cron = format!("{minute} {hour} {day} * {weekday}").parse().unwrap();
         for _ in 0..8 {
             let local = now.with_timezone(&zone);
-            let expected = oracles.iter().filter_map(|one| one.find_next_occurrence(&local, false).ok()).min();
+            let expected = oracles.iter().filter_map(|oracle| oracle.find_next_occurrence(&local, false).ok()).min();
             let next = ours.next_after(now, zone);
             prop_assert_eq!(next, expected.map(|at| at.to_utc()), "{} in {} after {}", ours, zone, now);
             let Some(next) = next else { break };
@@ -287,7 +293,8 @@ proptest! {
 
     #[test]
     fn firings_only_go_forward_in_every_zone(
-        minute in field(0, 59), hour in field(0, 23), begin in 1_700_000_000_i64..1_900_000_000, zone in 0..chrono_tz::TZ_VARIANTS.len(),
+        minute in field(0, 59), hour in field(0, 23), begin in 1_700_000_000_i64..1_900_000_000,
+        zone in 0..chrono_tz::TZ_VARIANTS.len(),
     ) {
         let cron: Cron = format!("{minute} {hour} * * *").parse().unwrap();
         let mut now = DateTime::from_timestamp(begin, 0).unwrap();
@@ -300,7 +307,7 @@ proptest! {
 }
 
 proptest! {
-    // Each case looks at some hundred minutes.
+    // Each case checks some hundred minutes.
     #![proptest_config(ProptestConfig {
         cases: 300,
         failure_persistence: None,
@@ -308,7 +315,7 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// By its definition: each minute at which the wall clock shows a time that the expression names.
+    /// Expects, by definition, each minute at which the wall clock shows a time that the expression names.
     #[test]
     fn wildcard_fires_at_each_matching_minute_in_every_zone(
         (minute, hour) in prop_oneof![(star(59), field(0, 23)), (field(0, 59), star(23))],
@@ -316,7 +323,7 @@ proptest! {
     ) {
         let (cron, zone): (Cron, _) = (format!("{minute} {hour} * * *").parse().unwrap(), chrono_tz::TZ_VARIANTS[zone]);
         let begin = DateTime::from_timestamp(begin / 60 * 60, 0).unwrap();
-        // Right before a change, where the zone has one.
+        // Begins right before a clock change, if the zone has one.
         let change = next_change(begin, begin + TimeDelta::days(400), zone).unwrap_or(begin);
         let (from, to) = (change - TimeDelta::hours(hours), change + TimeDelta::hours(6));
         let second = TimeDelta::seconds(1);

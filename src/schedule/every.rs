@@ -1,4 +1,4 @@
-//! A steady interval: `every 15m`. Needs no memory of when it began.
+//! Fixed interval: `every 15m`. Needs no start time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,35 +9,35 @@ use chrono::{DateTime, Utc};
 const SHORTEST: u64 = 60;
 const LONGEST: u64 = 31 * 24 * 3600;
 
-/// An interval of whole seconds, a minute to 31 days.
+/// Interval of whole seconds, from a minute to 31 days.
 ///
-/// It fires at the multiples of the interval since 1970-01-01 00:00 UTC, so that a restart shifts nothing: `every 15m` at the
-/// quarters of an hour, `every 1d` at midnight UTC. Time zones and their changes of clock mean nothing to it.
+/// It fires at the multiples of the interval since 1970-01-01 00:00 UTC, so that a restart shifts nothing: `every
+/// 15m` at the quarters of an hour, `every 1d` at midnight UTC. Time zones and clock changes do not affect it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Every {
     seconds: i64,
 }
 
-/// Why a text is not an [`Every`].
+/// Error of parsing an [`Every`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EveryError {
-    /// What stands behind `every` is no duration.
-    #[error("{0:?}: expected a duration behind `every`, like every 15m or every 6h")]
+    /// No valid duration after `every`.
+    #[error("{0:?}: expected a duration after `every`, like every 15m or every 6h")]
     NoDuration(String),
-    /// It has parts of a second, or is too short or too long.
+    /// A duration with fractions of a second, or one that is too short or too long.
     #[error("{0:?}: the interval is whole seconds, a minute at least and 31 days at most")]
     OutOfBounds(String),
 }
 
 impl Every {
-    /// The first firing after `now`; [`None`] beyond the end of the calendar.
+    /// Returns the first firing after `now`; [`None`] beyond the end of the calendar.
     #[must_use]
     pub fn next_after(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let next = now.timestamp().div_euclid(self.seconds).checked_add(1)?;
         DateTime::from_timestamp(next.checked_mul(self.seconds)?, 0)
     }
 
-    /// The last firing after `after` and not after `until`.
+    /// Returns the last firing in the span after `after` up to and including `until`.
     pub(super) fn last_within(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let last = until.timestamp().div_euclid(self.seconds) * self.seconds;
         DateTime::from_timestamp(last, 0).filter(|last| *last > after)
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn it_fires_at_the_multiples_of_its_interval() {
+    fn interval_fires_at_its_multiples() {
         assert_eq!(next("every 15m", "2026-05-10T03:14:59.5Z"), "2026-05-10T03:15:00+00:00");
         assert_eq!(next("every 15m", "2026-05-10T03:15:00Z"), "2026-05-10T03:30:00+00:00");
         assert_eq!(next("every 1d", "2026-05-10T03:15:00Z"), "2026-05-11T00:00:00+00:00");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn it_prints_as_people_write_it() {
+    fn interval_prints_in_human_form() {
         for (written, printed) in
             [("every 15m", "every 15m"), ("every  90m", "every 1h 30m"), ("every1h30m", "every 1h 30m")]
         {
@@ -98,11 +98,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_interval_is_told_with_the_way_out() {
+    fn malformed_interval_error_states_the_remedy() {
         let message = |text: &str| text.parse::<Every>().unwrap_err().to_string();
         assert_eq!(
             message("every day"),
-            r#""every day": expected a duration behind `every`, like every 15m or every 6h"#
+            r#""every day": expected a duration after `every`, like every 15m or every 6h"#
         );
         for text in ["every 10s", "every 32d", "every 61500ms"] {
             let expected = format!("{text:?}: the interval is whole seconds, a minute at least and 31 days at most");
@@ -112,7 +112,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_lies_between_the_last_firing_and_the_next(seconds in 60_i64..2_678_400, now in 0_i64..4_000_000_000) {
+        fn last_and_next_firing_are_one_interval_apart(seconds in 60_i64..2_678_400, now in 0_i64..4_000_000_000) {
             let every = Every { seconds };
             let now = DateTime::from_timestamp(now, 0).unwrap();
             let next = every.next_after(now).unwrap();

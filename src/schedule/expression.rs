@@ -1,4 +1,4 @@
-//! What `schedule` may say: a cron expression, a steady interval, or never.
+//! Values of the key `schedule`: a cron expression, a fixed interval, or never.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,30 +9,30 @@ use chrono_tz::Tz;
 use super::cron::{Cron, CronError};
 use super::every::{Every, EveryError};
 
-/// When an entry fires by itself.
+/// Schedule of an entry's automatic runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schedule {
-    /// By a cron expression.
+    /// Runs at the times of a cron expression.
     Cron(Cron),
-    /// At a steady interval.
+    /// Runs at a fixed interval.
     Every(Every),
-    /// By hand only.
+    /// Runs only manually.
     Never,
 }
 
-/// Why a text is not a [`Schedule`].
+/// Error of parsing a [`Schedule`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
-    /// It is no cron expression.
+    /// An invalid cron expression.
     #[error(transparent)]
     Cron(#[from] CronError),
-    /// It begins with `every`.
+    /// An invalid text that begins with `every`.
     #[error(transparent)]
     Every(#[from] EveryError),
 }
 
 impl Schedule {
-    /// The first firing after `now`, [`None`] for `never`. See [`Cron::next_after`] and [`Every::next_after`].
+    /// Returns the first firing after `now`, [`None`] for `never`. See [`Cron::next_after`] and [`Every::next_after`].
     #[must_use]
     pub fn next_after(&self, now: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
         match self {
@@ -42,7 +42,7 @@ impl Schedule {
         }
     }
 
-    /// The last firing after `after` and not after `until`.
+    /// Returns the last firing in the span after `after` up to and including `until`.
     pub(super) fn last_within(
         &self,
         after: DateTime<Utc>,
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_form_prints_as_it_is_read() {
+    fn each_form_of_schedule_prints_as_it_parses() {
         for text in ["never", "every 15m", "*/10  2 * * MON", "@hourly"] {
             assert_eq!(text.parse::<Schedule>().unwrap().to_string(), text);
         }

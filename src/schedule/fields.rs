@@ -1,8 +1,8 @@
-//! The five fields of a POSIX cron expression, read into the sets of values that they stand for.
+//! Five fields of a POSIX cron expression, parsed into the sets of values that they select.
 
 use std::collections::BTreeSet;
 
-/// One of the five fields: its name, its bounds, and the names that stand for its values.
+/// Field of a cron expression: its name, its bounds, and the names of its values.
 pub(super) struct Field {
     pub(super) name: &'static str,
     first: u32,
@@ -12,7 +12,7 @@ pub(super) struct Field {
 }
 
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-/// Sunday is 0; 7 is Sunday too.
+/// Names of the weekdays. Sunday is 0; 7 is Sunday too.
 pub(super) const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 const fn numeric(name: &'static str, first: u32, last: u32) -> Field {
@@ -28,26 +28,26 @@ pub(super) const FIELDS: [Field; 5] = [
 ];
 
 impl Field {
-    /// The values of a list such as `1,5-10/2,*/3`, or what is wrong with it and the way out.
+    /// Parses a list such as `1,5-10/2,*/3` into its values. An error contains the mistake and the remedy.
     pub(super) fn values(&self, text: &str) -> Result<BTreeSet<u32>, String> {
         let mut values = BTreeSet::new();
         for item in text.split(',') {
-            values.extend(self.item(item)?);
+            values.extend(self.parse_item(item)?);
         }
         Ok(values)
     }
 
-    fn item(&self, item: &str) -> Result<impl Iterator<Item = u32> + use<>, String> {
+    fn parse_item(&self, item: &str) -> Result<impl Iterator<Item = u32> + use<>, String> {
         let (range, step) = match item.split_once('/') {
-            Some((range, step)) => (range, Some(read_step(item, step)?)),
+            Some((range, step)) => (range, Some(parse_step(item, step)?)),
             None => (item, None),
         };
         let (from, to) = match (range, range.split_once('-')) {
-            // Sunday must not come twice into steps over the week.
+            // Excludes 7, so that steps over the week do not contain Sunday twice.
             ("*", _) => (self.first, if self.last == 7 { 6 } else { self.last }),
-            (_, Some((from, to))) => (self.value(item, from)?, self.value(item, to)?),
+            (_, Some((from, to))) => (self.parse_value(item, from)?, self.parse_value(item, to)?),
             (_, None) => {
-                let value = self.value(item, range)?;
+                let value = self.parse_value(item, range)?;
                 if let Some(step) = step {
                     return Err(format!("`{item}` has a step without a range: write `{value}-{}/{step}`", self.last));
                 }
@@ -60,7 +60,7 @@ impl Field {
         Ok((from..=to).step_by(step.unwrap_or(1)))
     }
 
-    fn value(&self, item: &str, text: &str) -> Result<u32, String> {
+    fn parse_value(&self, item: &str, text: &str) -> Result<u32, String> {
         let lower = text.to_ascii_lowercase();
         if let Some(at) = (self.names_begin_at..).zip(self.names).find(|(_, name)| **name == lower) {
             return Ok(at.0);
@@ -68,15 +68,16 @@ impl Field {
         let number = Some(text).filter(|text| text.bytes().all(|b| b.is_ascii_digit())).and_then(|t| t.parse().ok());
         match number {
             Some(value) if (self.first..=self.last).contains(&value) => Ok(value),
-            Some(_) => Err(format!("`{text}` is out of range: expected {}", self.expected())),
-            None if text == "?" => Err("`?` is not of this dialect: write `*`".into()),
-            None => {
-                Err(format!("`{item}` is not understood: expected {}, `*`, `a-b`, `*/n` or a list", self.expected()))
-            }
+            Some(_) => Err(format!("`{text}` is out of range: expected {}", self.describe_expected())),
+            None if text == "?" => Err("`?` is not supported: write `*`".into()),
+            None => Err(format!(
+                "`{item}` is not understood: expected {}, `*`, `a-b`, `*/n` or a list",
+                self.describe_expected()
+            )),
         }
     }
 
-    fn expected(&self) -> String {
+    fn describe_expected(&self) -> String {
         let Self { first, last, .. } = self;
         match self.names {
             [begin, .., end] => format!("{first} to {last} or {begin} to {end}"),
@@ -85,7 +86,7 @@ impl Field {
     }
 }
 
-fn read_step(item: &str, step: &str) -> Result<usize, String> {
+fn parse_step(item: &str, step: &str) -> Result<usize, String> {
     let number = Some(step).filter(|step| step.bytes().all(|b| b.is_ascii_digit())).and_then(|s| s.parse().ok());
-    number.filter(|step| *step > 0).ok_or_else(|| format!("`{item}` has no step: expected a number above 0 behind `/`"))
+    number.filter(|step| *step > 0).ok_or_else(|| format!("`{item}` has no step: expected a number above 0 after `/`"))
 }

@@ -1,18 +1,18 @@
-//! Jitter: spreads entries of one schedule over a span, each always at the same place in it.
+//! Jitter: spreads the entries of one schedule over a span. Each entry always has the same offset within it.
 
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-/// How long after its scheduled instant the entry named `entry` fires: from zero to below `max`, the same at every
-/// call, on every machine and in every version, and spread evenly over names.
+/// Returns the delay of the entry named `entry` after its scheduled instant: from zero to below `max`, the same at
+/// every call, on every machine and in every version, and spread evenly over names.
 #[must_use]
 pub fn jitter_of(entry: &str, max: Duration) -> Duration {
     let hash: [u8; 32] = Sha256::digest(entry.as_bytes()).into();
     let mut first = [0; 8];
     first.copy_from_slice(&hash[..8]);
     let max = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
-    // The high half of the product is a fair share of `max`, without the bias of a remainder.
+    // The high half of the product is an even share of `max`, without the bias of a remainder.
     let share = (u128::from(u64::from_be_bytes(first)) * u128::from(max)) >> 64;
     Duration::from_millis(u64::try_from(share).unwrap_or(0))
 }
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jitter_is_the_same_at_every_call_below_its_bound_and_spread_over_names() {
+    fn jitter_is_stable_below_its_bound_and_spread_evenly() {
         let five = Duration::from_secs(300);
         assert_eq!(jitter_of("python-base", five), Duration::from_millis(100_248));
         assert_eq!(jitter_of("python-base", Duration::ZERO), Duration::ZERO);

@@ -1,4 +1,4 @@
-//! When an entry is due: schedules and the timetable of entries. Pure: `now` is always an argument.
+//! Schedules of entries and the timetable of their firings. Pure: `now` is always an argument.
 
 mod backoff;
 mod cron;

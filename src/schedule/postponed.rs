@@ -1,4 +1,4 @@
-//! Entries whose last run left tags for later, and when each is to go on. It starts nothing and reads no clock.
+//! Entries whose last run deferred tags, and the time at which each resumes. Starts nothing and reads no clock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,45 +7,45 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::jitter_of;
 
-/// The entries that are to go on by themselves, beside their schedules.
+/// Entries that resume automatically, in addition to their schedules.
 #[derive(Debug, Clone, Default)]
 pub struct Postponed {
     entries: BTreeMap<String, DateTime<Utc>>,
 }
 
 impl Postponed {
-    /// Notes that the run of an entry that `ended` is to go on at `until`: up to a quarter of that time later, each entry at another
-    /// instant, so that those who wait for one registry do not come at once.
+    /// Records that an entry whose run `ended` resumes at `until`, plus up to a quarter of that wait. The extra delay
+    /// differs between entries, so that entries that wait for one registry do not all start at once.
     pub fn set(&mut self, entry: &str, ended: DateTime<Utc>, until: DateTime<Utc>) {
         let wait = (until - ended).to_std().unwrap_or(Duration::ZERO);
         let jitter = TimeDelta::from_std(jitter_of(entry, wait / 4)).unwrap_or_default();
         self.entries.insert(entry.to_owned(), until + jitter);
     }
 
-    /// Follows a clock that was set back `by` so much: who waits does not wait longer for it.
+    /// Adjusts to a clock that was set back by `by`: no entry waits longer because of it.
     pub fn set_back(&mut self, by: TimeDelta) {
         for instant in self.entries.values_mut() {
             *instant = instant.checked_sub_signed(by).unwrap_or(*instant);
         }
     }
 
-    /// The entry runs, or is gone.
+    /// Forgets an entry that runs or no longer exists.
     pub fn remove(&mut self, entry: &str) {
         self.entries.remove(entry);
     }
 
-    /// Forgets all but these.
+    /// Forgets all entries for which `stays` is false.
     pub fn retain(&mut self, stays: impl Fn(&str) -> bool) {
         self.entries.retain(|entry, _| stays(entry));
     }
 
-    /// When an entry goes on, if it is to.
+    /// Returns the time at which an entry resumes, if it is postponed.
     #[must_use]
-    pub fn at(&self, entry: &str) -> Option<DateTime<Utc>> {
+    pub fn resumes_at(&self, entry: &str) -> Option<DateTime<Utc>> {
         self.entries.get(entry).copied()
     }
 
-    /// The entries that are to go on at `now`, the one that waits longest first. Each is told once.
+    /// Removes and returns the entries that are due at `now`, the longest waiting first.
     pub fn due(&mut self, now: DateTime<Utc>) -> Vec<String> {
         let is_due = |(_, at): &(&String, &DateTime<Utc>)| **at <= now;
         let mut due: Vec<(DateTime<Utc>, String)> =
@@ -60,34 +60,35 @@ impl Postponed {
 mod tests {
     use super::*;
 
-    fn at(minute: i64) -> DateTime<Utc> {
-        "2026-05-10T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::minutes(minute)
+    fn minute(number: i64) -> DateTime<Utc> {
+        "2026-05-10T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::minutes(number)
     }
 
     #[test]
-    fn what_is_postponed_goes_on_once_and_not_before_its_time() {
+    fn postponed_entry_resumes_once_and_not_too_early() {
         let mut postponed = Postponed::default();
         for entry in ["a", "b", "c"] {
-            postponed.set(entry, at(0), at(30));
+            postponed.set(entry, minute(0), minute(30));
         }
-        postponed.set("soon", at(0), at(1));
+        postponed.set("soon", minute(0), minute(1));
         postponed.remove("c");
-        assert!(postponed.due(at(0)).is_empty());
-        let instants = ["a", "b"].map(|entry| postponed.at(entry).unwrap());
-        assert!(instants.iter().all(|instant| (at(30)..at(38)).contains(instant)), "{instants:?}");
+        assert!(postponed.due(minute(0)).is_empty());
+        let instants = ["a", "b"].map(|entry| postponed.resumes_at(entry).unwrap());
+        assert!(instants.iter().all(|instant| (minute(30)..minute(38)).contains(instant)), "{instants:?}");
         assert_ne!(instants[0], instants[1]);
-        assert_eq!(postponed.due(at(29)), ["soon"]);
-        let mut due = postponed.due(at(38));
+        assert_eq!(postponed.due(minute(29)), ["soon"]);
+        let mut due = postponed.due(minute(38));
         due.sort();
         assert_eq!(due, ["a", "b"]);
-        assert!(postponed.due(at(99)).is_empty());
+        assert!(postponed.due(minute(99)).is_empty());
     }
+
     #[test]
-    fn postponed_entry_waits_no_longer_when_the_clock_is_set_back() {
+    fn setback_does_not_prolong_postponed_entry() {
         let mut postponed = Postponed::default();
-        postponed.set("a", at(0), at(1));
-        let before = postponed.at("a").unwrap();
+        postponed.set("a", minute(0), minute(1));
+        let before = postponed.resumes_at("a").unwrap();
         postponed.set_back(TimeDelta::hours(8));
-        assert_eq!(postponed.at("a"), Some(before - TimeDelta::hours(8)));
+        assert_eq!(postponed.resumes_at("a"), Some(before - TimeDelta::hours(8)));
     }
 }

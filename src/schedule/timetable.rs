@@ -1,4 +1,4 @@
-//! The timetable: which entry is due when. It starts nothing and waits for nothing; the daemon asks it.
+//! Timetable: the next firing of each entry. Starts nothing and waits for nothing; the daemon queries it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,35 +8,37 @@ use chrono_tz::Tz;
 
 use super::Schedule;
 
-/// A firing later than this after its instant counts as missed.
+/// Largest delay after its instant with which a firing counts as punctual; a later one is missed.
 const PUNCTUAL: TimeDelta = TimeDelta::minutes(1);
 
-/// When one entry fires.
+/// Timing of one entry's firings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
-    /// Its schedule.
+    /// The schedule.
     pub schedule: Schedule,
-    /// The zone by whose wall clock the schedule is read.
+    /// The zone whose wall clock the schedule uses.
     pub timezone: Tz,
-    /// How long after the scheduled instant it fires: see [`super::jitter_of`].
+    /// The upper bound of the delay after the scheduled instant: see [`super::jitter_of`].
     pub jitter: Duration,
 }
 
-/// An entry that is due.
+/// Entry that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Firing {
     /// The entry's name.
     pub entry: String,
-    /// The instant that its schedule names, without jitter; of several that passed, the last.
+    /// The instant that its schedule names, without jitter; the last one if several passed.
     pub scheduled_at: DateTime<Utc>,
-    /// Whether a firing was not at its time: the program was down or held up, or the clock was set forward.
+    /// True if a firing was not on time: the program was down or blocked, or the clock was set forward.
     pub missed: bool,
 }
 
-/// The entries and the instants at which each fires next.
+/// Entries and the instants of their next firings.
 ///
-/// A clock that is set back by no more than an entry's step, the time between two of its firings, fires nothing a second time. By
-/// more, the time before was the wrong one: waiting for it to come again would silence the entry, so it fires by the new time.
+/// An entry's step is the time between two of its firings. After the clock is set back, there are two cases:
+/// - By no more than the entry's step: nothing fires a second time.
+/// - By more: the earlier time was wrong, and waiting until it comes again would silence the entry. The entry fires by
+///   the new time.
 #[derive(Debug, Clone, Default)]
 pub struct Timetable {
     entries: BTreeMap<String, Slot>,
@@ -45,18 +47,19 @@ pub struct Timetable {
 #[derive(Debug, Clone)]
 struct Slot {
     timing: Timing,
-    /// Everything up to this instant has fired or is none of ours.
+    /// The instant up to which all firings have happened or do not count.
     settled: DateTime<Utc>,
-    /// Until when firings are left out on purpose, which may be in the future.
+    /// The instant up to which firings are deliberately skipped; may be in the future.
     held: Option<DateTime<Utc>>,
-    /// The first scheduled instant after `settled` and `held`, kept because it is asked for far more often than it changes.
+    /// The first scheduled instant after `settled` and `held`, cached because it is read far more often than it
+    /// changes.
     next: Option<DateTime<Utc>>,
-    /// The longer one of the two waits between the first three scheduled instants from `settled` on.
+    /// The longer of the two waits between the first three scheduled instants from `settled` on.
     step: TimeDelta,
 }
 
 impl Timetable {
-    /// An empty timetable.
+    /// Creates an empty timetable.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -64,9 +67,10 @@ impl Timetable {
 
     /// Adds an entry or replaces its timing.
     ///
-    /// `last` is the scheduled instant of its last firing, as the journal has it: what was missed since then fires once.
-    /// Without it the entry waits for its first instant after `now`. An entry that stands with the same timing is left
-    /// alone; one whose timing changed goes on from `now`, for the new schedule missed nothing.
+    /// `last` is the scheduled instant of the entry's last firing, from the journal: the firings missed since then
+    /// become one firing. Without it, the entry waits for its first instant after `now`. An entry with unchanged
+    /// timing keeps its state. An entry whose timing changed continues from `now`, because the new schedule has
+    /// missed nothing.
     pub fn set(&mut self, entry: &str, timing: Timing, last: Option<DateTime<Utc>>, now: DateTime<Utc>) {
         let (settled, held) = match self.entries.get(entry) {
             Some(slot) if slot.timing == timing => return,
@@ -76,7 +80,7 @@ impl Timetable {
         self.entries.insert(entry.to_owned(), Slot::new(timing, settled, held));
     }
 
-    /// Leaves out what `entry` would fire up to `until`, as if it had fired.
+    /// Skips the firings of `entry` up to `until`, as if they had happened.
     pub fn hold(&mut self, entry: &str, until: DateTime<Utc>) {
         if let Some(slot) = self.entries.get_mut(entry)
             && until > slot.settled.max(slot.held.unwrap_or(slot.settled))
@@ -85,8 +89,8 @@ impl Timetable {
         }
     }
 
-    /// Follows a clock that was set back `by` so much to `now`: what is held ends as much earlier. Returns how many entries would have
-    /// waited for longer than their step; they fire by the new time.
+    /// Adjusts to a clock that was set back by `by` to `now`: holds end earlier by the same time. Returns the number of
+    /// entries that would have waited for longer than their step; they fire by the new time.
     pub fn set_back(&mut self, now: DateTime<Utc>, by: TimeDelta) -> usize {
         let mut count = 0;
         for slot in self.entries.values_mut() {
@@ -103,13 +107,13 @@ impl Timetable {
         self.entries.remove(entry);
     }
 
-    /// The names of the entries.
+    /// Returns the names of the entries.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
 
-    /// The entries that are due at `now`, the one that waits longest first. Each is told once: missed firings of an
-    /// entry are one firing.
+    /// Returns the entries that are due at `now`, the longest waiting first, and settles them. Several missed firings
+    /// of an entry become one.
     pub fn due(&mut self, now: DateTime<Utc>) -> Vec<Firing> {
         let mut due: Vec<Firing> = Vec::new();
         for (entry, slot) in &mut self.entries {
@@ -123,15 +127,15 @@ impl Timetable {
         due
     }
 
-    /// The instant at which the next entry becomes due, `now` when one is due already, [`None`] when nothing will be.
+    /// Returns the instant at which the next entry becomes due, `now` if one is already due, [`None`] if none will be.
     ///
-    /// Clocks are set while one waits: wait a minute at most, then ask again.
+    /// The clock may be set during the wait: the caller waits a minute at most, then calls this again.
     #[must_use]
     pub fn next_wake(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.entries.values().filter_map(|slot| slot.next_due(now)).min().map(|at| at.max(now))
     }
 
-    /// The instant at which `entry` becomes due next, jitter included; in the past while it is due.
+    /// Returns the instant at which `entry` becomes due next, jitter included; in the past if it is already due.
     #[must_use]
     pub fn next_firing(&self, entry: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.entries.get(entry)?.next_due(now)
@@ -155,14 +159,14 @@ impl Slot {
         TimeDelta::from_std(self.timing.jitter).unwrap_or_default()
     }
 
-    /// What is settled by this clock: `now` where the clock was set back by more than a step since.
+    /// Returns the settled instant by this clock: `now` if the clock was set back by more than a step since.
     fn settled_by(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         if self.settled - now > self.step { now } else { self.settled }
     }
 
-    /// The same entry, settled by this clock. Slots are settled as soon as somebody tells of a clock that was set back; this is for
-    /// those of whom nobody does.
-    fn by(&self, now: DateTime<Utc>) -> Self {
+    /// Returns the same slot, settled by this clock. [`Timetable::set_back`] settles all slots as soon as a setback is
+    /// reported; this is for a setback that nobody reported.
+    fn settle_by(&self, now: DateTime<Utc>) -> Self {
         match self.settled_by(now) {
             settled if settled == self.settled => self.clone(),
             settled => Self::new(self.timing.clone(), settled, self.held),
@@ -170,14 +174,14 @@ impl Slot {
     }
 
     fn next_due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let next = if self.settled > now { self.by(now).next } else { self.next };
+        let next = if self.settled > now { self.settle_by(now).next } else { self.next };
         next?.checked_add_signed(self.jitter())
     }
 
-    /// The scheduled instant for which the entry is due, and whether one was missed. It is settled thereby.
+    /// Settles the slot if it is due. Returns its scheduled instant, and true if a firing was missed.
     fn fire(&mut self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, bool)> {
         if self.settled > now {
-            *self = self.by(now);
+            *self = self.settle_by(now);
         }
         let until = now.checked_sub_signed(self.jitter())?;
         let first = self.next.filter(|next| *next <= until)?;
@@ -193,7 +197,7 @@ impl Slot {
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> DateTime<Utc> {
+    fn utc(text: &str) -> DateTime<Utc> {
         format!("2026-05-{text}Z").parse().unwrap()
     }
 
@@ -203,80 +207,80 @@ mod tests {
 
     fn table(schedule: &str, last: Option<&str>, now: &str) -> Timetable {
         let mut table = Timetable::new();
-        table.set("a", timing(schedule), last.map(at), at(now));
+        table.set("a", timing(schedule), last.map(utc), utc(now));
         table
     }
 
     fn fired(table: &mut Timetable, now: &str) -> Vec<(DateTime<Utc>, bool)> {
-        table.due(at(now)).into_iter().map(|firing| (firing.scheduled_at, firing.missed)).collect()
+        table.due(utc(now)).into_iter().map(|firing| (firing.scheduled_at, firing.missed)).collect()
     }
 
     #[test]
-    fn an_entry_fires_at_its_instant_once() {
+    fn entry_fires_once_at_its_instant() {
         let mut table = table("0 3 * * *", None, "10T00:00:00");
-        assert_eq!(table.next_wake(at("10T00:00:00")), Some(at("10T03:00:00")));
+        assert_eq!(table.next_wake(utc("10T00:00:00")), Some(utc("10T03:00:00")));
         assert_eq!(fired(&mut table, "10T02:59:59"), []);
-        assert_eq!(fired(&mut table, "10T03:00:00"), [(at("10T03:00:00"), false)]);
+        assert_eq!(fired(&mut table, "10T03:00:00"), [(utc("10T03:00:00"), false)]);
         assert_eq!(fired(&mut table, "10T03:00:00"), []);
-        assert_eq!(table.next_wake(at("10T03:00:00")), Some(at("11T03:00:00")));
+        assert_eq!(table.next_wake(utc("10T03:00:00")), Some(utc("11T03:00:00")));
     }
 
     #[test]
-    fn what_is_held_is_left_out_and_never_made_up_for() {
+    fn held_firings_are_skipped_and_never_caught_up() {
         let mut table = table("*/5 * * * *", None, "10T00:00:00");
-        table.hold("a", at("10T00:12:00"));
+        table.hold("a", utc("10T00:12:00"));
         assert_eq!(fired(&mut table, "10T00:12:00"), []);
-        assert_eq!(fired(&mut table, "10T00:15:00"), [(at("10T00:15:00"), false)]);
-        // What has passed is not brought back.
-        table.hold("a", at("10T00:10:00"));
+        assert_eq!(fired(&mut table, "10T00:15:00"), [(utc("10T00:15:00"), false)]);
+        // A hold that ends before the present one does not shorten it.
+        table.hold("a", utc("10T00:10:00"));
         assert_eq!(fired(&mut table, "10T00:19:00"), []);
-        assert_eq!(table.next_wake(at("10T00:19:00")), Some(at("10T00:20:00")));
+        assert_eq!(table.next_wake(utc("10T00:19:00")), Some(utc("10T00:20:00")));
     }
 
     #[test]
-    fn a_steady_interval_fires_and_is_made_up_for_like_any_other() {
+    fn missed_firings_of_interval_are_caught_up() {
         let mut table = table("every 6h", Some("01T06:00:00"), "01T06:00:01");
-        assert_eq!(fired(&mut table, "01T12:00:00"), [(at("01T12:00:00"), false)]);
-        assert_eq!(fired(&mut table, "10T13:00:00"), [(at("10T12:00:00"), true)]);
-        assert_eq!(table.next_wake(at("10T13:00:00")), Some(at("10T18:00:00")));
+        assert_eq!(fired(&mut table, "01T12:00:00"), [(utc("01T12:00:00"), false)]);
+        assert_eq!(fired(&mut table, "10T13:00:00"), [(utc("10T12:00:00"), true)]);
+        assert_eq!(table.next_wake(utc("10T13:00:00")), Some(utc("10T18:00:00")));
     }
 
     #[test]
-    fn what_was_missed_while_the_program_was_down_fires_once() {
+    fn firings_missed_during_downtime_fire_once() {
         let mut table = table("0 3 * * *", Some("01T03:00:00"), "10T12:00:00");
-        assert_eq!(table.next_wake(at("10T12:00:00")), Some(at("10T12:00:00")));
-        assert_eq!(fired(&mut table, "10T12:00:00"), [(at("10T03:00:00"), true)]);
+        assert_eq!(table.next_wake(utc("10T12:00:00")), Some(utc("10T12:00:00")));
+        assert_eq!(fired(&mut table, "10T12:00:00"), [(utc("10T03:00:00"), true)]);
         assert_eq!(fired(&mut table, "10T12:00:01"), []);
-        assert_eq!(table.next_wake(at("10T12:00:01")), Some(at("11T03:00:00")));
+        assert_eq!(table.next_wake(utc("10T12:00:01")), Some(utc("11T03:00:00")));
     }
 
     #[test]
-    fn a_new_entry_has_missed_nothing() {
+    fn new_entry_has_no_missed_firing() {
         assert_eq!(fired(&mut table("0 3 * * *", None, "10T12:00:00"), "10T12:00:00"), []);
     }
 
     #[test]
-    fn a_clock_set_forward_by_days_fires_each_entry_once() {
+    fn clock_set_forward_by_days_fires_each_entry_once() {
         let mut table = table("* * * * *", None, "10T00:00:30");
-        table.set("b", timing("0 * * * *"), None, at("10T00:00:30"));
-        let firings = table.due(at("20T00:30:30"));
-        let told: Vec<_> = firings.iter().map(|f| (f.entry.as_str(), f.scheduled_at, f.missed)).collect();
-        assert_eq!(told, [("b", at("20T00:00:00"), true), ("a", at("20T00:30:00"), true)]);
-        assert_eq!(table.due(at("20T00:30:40")), []);
+        table.set("b", timing("0 * * * *"), None, utc("10T00:00:30"));
+        let firings = table.due(utc("20T00:30:30"));
+        let summary: Vec<_> = firings.iter().map(|f| (f.entry.as_str(), f.scheduled_at, f.missed)).collect();
+        assert_eq!(summary, [("b", utc("20T00:00:00"), true), ("a", utc("20T00:30:00"), true)]);
+        assert_eq!(table.due(utc("20T00:30:40")), []);
     }
 
     #[test]
-    fn clock_set_back_by_less_than_a_step_fires_nothing_twice() {
+    fn setback_within_step_fires_nothing_twice() {
         let mut table = table("0 * * * *", None, "10T00:30:00");
         assert_eq!(fired(&mut table, "10T03:00:00").len(), 1);
         for now in ["10T02:00:00", "10T02:59:00", "10T03:00:30"] {
             assert_eq!(fired(&mut table, now), [], "{now}");
         }
-        assert_eq!(fired(&mut table, "10T04:00:00"), [(at("10T04:00:00"), false)]);
+        assert_eq!(fired(&mut table, "10T04:00:00"), [(utc("10T04:00:00"), false)]);
     }
 
     #[test]
-    fn clock_set_back_by_more_than_a_step_fires_by_the_new_time() {
+    fn setback_beyond_step_fires_by_new_time() {
         for (schedule, back, next) in [
             ("0 * * * *", "10T01:40:00", "10T02:00:00"),
             ("* * * * *", "10T02:58:30", "10T02:59:00"),
@@ -286,73 +290,74 @@ mod tests {
         ] {
             let mut table = table(schedule, None, "10T00:30:00");
             assert_eq!(fired(&mut table, "10T03:00:00").len(), 1, "{schedule}");
-            assert_eq!(fired(&mut table, back), [], "{schedule}: nothing fires because the clock is set");
-            assert_eq!(table.next_firing("a", at(back)), Some(at(next)), "{schedule}");
-            assert_eq!(fired(&mut table, next), [(at(next), false)], "{schedule}");
+            assert_eq!(fired(&mut table, back), [], "{schedule}: setting the clock fires nothing");
+            assert_eq!(table.next_firing("a", utc(back)), Some(utc(next)), "{schedule}");
+            assert_eq!(fired(&mut table, next), [(utc(next), false)], "{schedule}");
         }
     }
 
     #[test]
-    fn clock_set_back_counts_the_longer_wait_of_an_uneven_schedule() {
-        // 3 and 4 o'clock: an hour and 23 hours. Set back by two hours, both have fired today.
+    fn setback_is_compared_with_longer_wait_of_schedule() {
+        // 3 and 4 o'clock: waits of an hour and of 23 hours. If the clock is set back by two hours, both have fired
+        // today.
         let mut uneven = table("0 3,4 * * *", Some("10T03:00:00"), "10T03:30:00");
         assert_eq!(fired(&mut uneven, "10T04:00:00").len(), 1);
         assert_eq!(fired(&mut uneven, "10T02:00:00"), []);
-        assert_eq!(uneven.next_firing("a", at("10T02:00:00")), Some(at("11T03:00:00")));
+        assert_eq!(uneven.next_firing("a", utc("10T02:00:00")), Some(utc("11T03:00:00")));
     }
 
     #[test]
-    fn hold_ends_as_much_earlier_as_the_clock_is_set_back() {
+    fn setback_moves_end_of_hold_equally() {
         let mut table = table("* * * * *", None, "10T12:00:00");
-        table.hold("a", at("10T13:00:00"));
-        assert_eq!(table.next_firing("a", at("10T12:00:30")), Some(at("10T13:01:00")), "a hold is no clock set back");
-        assert_eq!(table.set_back(at("10T04:00:30"), TimeDelta::hours(8)), 1);
-        assert_eq!(table.next_firing("a", at("10T04:00:30")), Some(at("10T05:01:00")));
+        table.hold("a", utc("10T13:00:00"));
+        assert_eq!(table.next_firing("a", utc("10T12:00:30")), Some(utc("10T13:01:00")), "a hold is not a setback");
+        assert_eq!(table.set_back(utc("10T04:00:30"), TimeDelta::hours(8)), 1);
+        assert_eq!(table.next_firing("a", utc("10T04:00:30")), Some(utc("10T05:01:00")));
         assert_eq!(fired(&mut table, "10T05:00:59"), []);
-        assert_eq!(fired(&mut table, "10T05:01:00"), [(at("10T05:01:00"), false)]);
-        assert_eq!(table.set_back(at("10T05:00:10"), TimeDelta::minutes(1)), 0, "within a step");
+        assert_eq!(fired(&mut table, "10T05:01:00"), [(utc("10T05:01:00"), false)]);
+        assert_eq!(table.set_back(utc("10T05:00:10"), TimeDelta::minutes(1)), 0, "within a step");
     }
 
     #[test]
-    fn a_clock_that_was_years_ahead_does_not_silence_an_entry() {
+    fn clock_formerly_years_ahead_does_not_silence_entry() {
         let future = "2031-01-01T00:00:30Z".parse().unwrap();
         let mut table = Timetable::new();
-        table.set("a", timing("0 * * * *"), Some(future), at("10T00:30:00"));
-        assert_eq!(table.next_wake(at("10T00:30:00")), Some(at("10T01:00:00")));
+        table.set("a", timing("0 * * * *"), Some(future), utc("10T00:30:00"));
+        assert_eq!(table.next_wake(utc("10T00:30:00")), Some(utc("10T01:00:00")));
         assert_eq!(fired(&mut table, "10T00:30:00"), []);
-        assert_eq!(fired(&mut table, "10T01:00:00"), [(at("10T01:00:00"), false)]);
+        assert_eq!(fired(&mut table, "10T01:00:00"), [(utc("10T01:00:00"), false)]);
     }
 
     #[test]
-    fn jitter_moves_the_firing_and_not_the_instant_that_it_stands_for() {
+    fn jitter_delays_firing_but_not_its_scheduled_instant() {
         let mut table = Timetable::new();
         let jittered = Timing { jitter: Duration::from_secs(90), ..timing("*/5 * * * *") };
-        table.set("a", jittered, None, at("10T00:02:00"));
-        assert_eq!(table.next_wake(at("10T00:02:00")), Some(at("10T00:06:30")));
+        table.set("a", jittered, None, utc("10T00:02:00"));
+        assert_eq!(table.next_wake(utc("10T00:02:00")), Some(utc("10T00:06:30")));
         assert_eq!(fired(&mut table, "10T00:06:29"), []);
-        assert_eq!(fired(&mut table, "10T00:06:30"), [(at("10T00:05:00"), false)]);
-        // At 00:11 the firing of 00:10 is still to come.
+        assert_eq!(fired(&mut table, "10T00:06:30"), [(utc("10T00:05:00"), false)]);
+        // At 00:11 the firing of 00:10 is still pending.
         assert_eq!(fired(&mut table, "10T00:11:00"), []);
     }
 
     #[test]
-    fn a_changed_timing_goes_on_from_now_and_the_same_one_changes_nothing() {
+    fn changed_timing_counts_from_now_on() {
         let mut table = table("0 3 * * *", None, "10T00:00:00");
-        table.set("a", timing("0 3 * * *"), None, at("10T05:00:00"));
-        assert_eq!(table.next_wake(at("10T05:00:00")), Some(at("10T05:00:00")), "the missed firing stays due");
-        table.set("a", timing("0 4 * * *"), None, at("10T05:00:00"));
-        assert_eq!(table.next_firing("a", at("10T05:00:00")), Some(at("11T04:00:00")));
-        table.set("a", timing("never"), None, at("10T05:00:00"));
-        assert_eq!(table.next_wake(at("10T05:00:00")), None);
+        table.set("a", timing("0 3 * * *"), None, utc("10T05:00:00"));
+        assert_eq!(table.next_wake(utc("10T05:00:00")), Some(utc("10T05:00:00")), "the missed firing stays due");
+        table.set("a", timing("0 4 * * *"), None, utc("10T05:00:00"));
+        assert_eq!(table.next_firing("a", utc("10T05:00:00")), Some(utc("11T04:00:00")));
+        table.set("a", timing("never"), None, utc("10T05:00:00"));
+        assert_eq!(table.next_wake(utc("10T05:00:00")), None);
         assert_eq!(fired(&mut table, "30T05:00:00"), []);
         table.remove("a");
         assert_eq!(table.names().count(), 0);
     }
 
     #[test]
-    fn a_held_up_loop_tells_of_the_firing_it_missed() {
+    fn blocked_loop_reports_the_firing_it_missed() {
         let mut table = table("*/10 * * * *", None, "10T00:01:00");
-        assert_eq!(fired(&mut table, "10T00:14:00"), [(at("10T00:10:00"), true)]);
-        assert_eq!(fired(&mut table, "10T00:20:59"), [(at("10T00:20:00"), false)]);
+        assert_eq!(fired(&mut table, "10T00:14:00"), [(utc("10T00:10:00"), true)]);
+        assert_eq!(fired(&mut table, "10T00:20:59"), [(utc("10T00:20:00"), false)]);
     }
 }

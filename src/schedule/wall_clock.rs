@@ -1,19 +1,19 @@
-//! The wall clock of a time zone: what it shows at an instant, and its changes (daylight saving time, and moves of a zone).
+//! Wall clock of a time zone: the time that it shows at an instant, and its changes (daylight saving time, zone moves).
 
 use chrono::{DateTime, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _, Utc};
 use chrono_tz::Tz;
 
-/// The distance between two looks at a zone's offset. No zone changes its offset and changes it back within that time.
+/// Distance between two probes of a zone's offset. No zone changes its offset and changes it back within that time.
 const STRIDE: TimeDelta = TimeDelta::hours(12);
 
-/// The time that the wall clock shows at `instant`.
+/// Returns the time that the wall clock shows at `instant`.
 pub(super) fn shown_at(instant: DateTime<Utc>, timezone: Tz) -> NaiveDateTime {
     instant.with_timezone(&timezone).naive_local()
 }
 
-/// The first instant at which the wall clock shows `time` or, where the clock skips that time, has gone past it.
+/// Returns the first instant at which the wall clock shows `time`, or a later time if the clock skips `time`.
 pub(super) fn first_instant(time: NaiveDateTime, timezone: Tz) -> DateTime<Utc> {
-    // No gap is longer than the day that Samoa left out.
+    // The longest gap is the day that Samoa skipped.
     let shown = (0..=25 * 60).find_map(|minutes| {
         let later = time.checked_add_signed(TimeDelta::minutes(minutes))?;
         timezone.from_local_datetime(&later).earliest()
@@ -21,8 +21,8 @@ pub(super) fn first_instant(time: NaiveDateTime, timezone: Tz) -> DateTime<Utc> 
     shown.map_or_else(|| time.and_utc(), |instant| instant.to_utc())
 }
 
-/// The first instant after `after` and not after `until` at which the zone's offset from UTC is another one than at `after`, to the
-/// second.
+/// Returns the first instant after `after` up to and including `until` at which the zone's offset from UTC differs from
+/// the offset at `after`, exact to the second.
 pub(super) fn next_change(after: DateTime<Utc>, until: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
     let offset = |instant: DateTime<Utc>| timezone.offset_from_utc_datetime(&instant.naive_utc()).fix();
     let before = offset(after);
@@ -37,7 +37,7 @@ pub(super) fn next_change(after: DateTime<Utc>, until: DateTime<Utc>, timezone: 
         }
         same = next;
     };
-    // Whole seconds, so that the change is found as it is written in the zone's rules.
+    // Whole seconds, so that the result is the instant that the zone's rules contain.
     let second = |instant: DateTime<Utc>| instant.timestamp();
     let (mut same, mut first) = (second(same), second(changed));
     while first - same > 1 {
@@ -53,17 +53,17 @@ mod tests {
     use super::*;
     use chrono_tz::Europe::Berlin;
 
-    fn at(text: &str) -> DateTime<Utc> {
+    fn utc(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
     }
 
     #[test]
-    fn next_change_is_the_second_at_which_the_offset_changes() {
-        let (year, end) = (at("2026-01-01T00:00:00.5Z"), at("2027-01-01T00:00:00Z"));
+    fn next_change_is_exact_to_the_second() {
+        let (year, end) = (utc("2026-01-01T00:00:00.5Z"), utc("2027-01-01T00:00:00Z"));
         let spring = next_change(year, end, Berlin).unwrap();
-        assert_eq!(spring, at("2026-03-29T01:00:00Z"));
-        assert_eq!(next_change(spring, end, Berlin), Some(at("2026-10-25T01:00:00Z")));
-        assert_eq!(next_change(at("2026-10-25T01:00:00Z"), end, Berlin), None);
+        assert_eq!(spring, utc("2026-03-29T01:00:00Z"));
+        assert_eq!(next_change(spring, end, Berlin), Some(utc("2026-10-25T01:00:00Z")));
+        assert_eq!(next_change(utc("2026-10-25T01:00:00Z"), end, Berlin), None);
         assert_eq!(next_change(year, spring, Berlin), Some(spring), "the end belongs to the span");
         assert_eq!(next_change(year, spring - TimeDelta::seconds(1), Berlin), None);
         assert_eq!(next_change(year, end, Tz::UTC), None);

@@ -1,4 +1,4 @@
-//! Who is let in, by raw requests at a real socket.
+//! Tests of access to the status port, by raw requests at a real socket.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -7,12 +7,12 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::config;
 use crate::listen::{Listener, serve_routes};
-use crate::status::snapshot::tests::{at, working};
+use crate::status::snapshot::tests::{second, working};
 use crate::status::{Metrics, Port};
 
 const TOKEN: &str = "the token, of: 32 bytes and more";
 
-/// A configuration whose `daemon.status` is this.
+/// Returns a configuration with this `daemon.status`.
 fn configured(status: &str) -> Arc<Config> {
     let text = format!("version: 1\ndaemon: {{status: {status}}}\nsync: []\n");
     let environment = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
@@ -23,7 +23,7 @@ fn guarded(listen: &str) -> Arc<Config> {
     configured(&format!("{{listen: \"{listen}\", token: \"{TOKEN}\"}}"))
 }
 
-/// A port on loopback that takes itself for the one that the configuration speaks of.
+/// Port on loopback that behaves as the one of its configuration.
 struct Served {
     address: std::net::SocketAddr,
     config: watch::Sender<Arc<Config>>,
@@ -38,19 +38,19 @@ impl Drop for Served {
 
 fn port(config: watch::Receiver<Arc<Config>>) -> Port {
     let (_, snapshots) = watch::channel(Arc::new(working()));
-    Port::new(snapshots, Arc::new(Metrics::new("0", at(0))), Arc::new(|| at(1)), config)
+    Port::new(snapshots, Arc::new(Metrics::new("0", second(0))), Arc::new(|| second(1)), config)
 }
 
 async fn serve(config: Arc<Config>) -> Served {
     let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (address, shutdown) = (listener.address().unwrap(), CancellationToken::new());
-    let (config, looked_up) = watch::channel(config);
-    tokio::spawn(serve_routes(listener, port(looked_up).router(), &[], shutdown.clone()));
+    let (config, receiver) = watch::channel(config);
+    tokio::spawn(serve_routes(listener, port(receiver).router(), &[], shutdown.clone()));
     Served { address, config, shutdown }
 }
 
 impl Served {
-    /// The status, the head and the body of the answer to a request with these lines.
+    /// Sends a request with these lines. Returns status, head and body of the answer.
     async fn ask(&self, target: &str, headers: &[&str]) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
@@ -77,12 +77,13 @@ fn basic(pair: &str) -> String {
 }
 
 #[tokio::test]
-async fn without_the_token_nothing_is_told_but_health_and_readiness() {
+async fn without_token_only_health_and_readiness_are_served() {
     let served = serve(guarded("0.0.0.0:9180")).await;
     for path in PATHS {
         let (status, head, body) = served.ask(path, &["Host: transship.example"]).await;
         assert_eq!(status, 401, "{path}");
-        let expected = "this needs the token of daemon.status: as a bearer token, or as the password of any user\n";
+        let expected =
+            "this request needs the token of daemon.status: as a bearer token, or as the password of any user\n";
         assert_eq!(body, expected, "{path}");
         let challenges: Vec<&str> = head.lines().filter_map(|line| line.strip_prefix("www-authenticate: ")).collect();
         assert_eq!(challenges, CHALLENGES);
@@ -94,7 +95,7 @@ async fn without_the_token_nothing_is_told_but_health_and_readiness() {
 }
 
 #[tokio::test]
-async fn the_token_opens_as_a_bearer_token_and_as_anyones_password() {
+async fn token_is_accepted_as_bearer_and_basic_password() {
     let served = serve(guarded("0.0.0.0:9180")).await;
     for header in [
         bearer(TOKEN),
@@ -123,7 +124,7 @@ async fn the_token_opens_as_a_bearer_token_and_as_anyones_password() {
 }
 
 #[tokio::test]
-async fn another_token_counts_at_once_and_an_open_place_elsewhere_does_not() {
+async fn new_token_applies_at_once_unlike_other_address() {
     let served = serve(guarded("0.0.0.0:9180")).await;
     let another = TOKEN.replace("32", "99");
     served.config.send_replace(configured(&format!("{{listen: \"0.0.0.0:9180\", token: \"{another}\"}}")));
@@ -138,7 +139,7 @@ async fn another_token_counts_at_once_and_an_open_place_elsewhere_does_not() {
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_read_or_can_be_guessed_lets_nobody_in() {
+async fn unreadable_or_short_token_admits_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
@@ -151,13 +152,13 @@ async fn a_token_that_cannot_be_read_or_can_be_guessed_lets_nobody_in() {
         }
         let shown = bearer(content.unwrap_or_default().trim());
         let (status, _, body) = served.ask("/status", &["Host: x", &shown]).await;
-        let expected = "the token of the status port cannot be used: the daemon's log says why\n";
+        let expected = "the token of the status port cannot be used: see the daemon's log\n";
         assert_eq!((status, body.as_str()), (500, expected), "{content:?}");
     }
 }
 
 #[tokio::test]
-async fn on_loopback_a_name_that_was_made_to_lead_here_is_refused() {
+async fn foreign_host_name_on_loopback_is_rejected() {
     let served = serve(configured("127.0.0.1:9180")).await;
     for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:9180", "[::1]:9180", "127.1.2.3"] {
         assert_eq!(served.status("/status", &[&format!("Host: {host}")]).await, 200, "{host}");
@@ -179,8 +180,8 @@ async fn on_loopback_a_name_that_was_made_to_lead_here_is_refused() {
     let (_, _, body) = served.ask("/status", &["Host: evil.example"]).await;
     assert_eq!(
         body,
-        "\"evil.example\" is no name of this machine's own: ask for localhost or 127.0.0.1, or write under daemon.status in \
-         sync.yaml what protects the port\n"
+        "\"evil.example\" is not a name of this machine: use localhost or 127.0.0.1, or configure under \
+         daemon.status in sync.yaml how the port is protected\n"
     );
     for headers in [&[][..], &["Host: localhost", "Host: evil.example"]] {
         assert_eq!(served.status("/status", headers).await, 400, "{headers:?}");
@@ -188,7 +189,7 @@ async fn on_loopback_a_name_that_was_made_to_lead_here_is_refused() {
 }
 
 #[tokio::test]
-async fn the_absolute_form_of_a_request_is_judged_by_both_names() {
+async fn absolute_form_request_is_checked_by_both_names() {
     let served = serve(configured("127.0.0.1:9180")).await;
     for (target, host, expected) in [
         ("http://localhost/status", "localhost", 200),
@@ -200,15 +201,15 @@ async fn the_absolute_form_of_a_request_is_judged_by_both_names() {
 }
 
 #[tokio::test]
-async fn where_all_may_read_and_at_a_socket_file_any_name_is_good() {
+async fn any_host_name_is_accepted_when_insecure_or_socket() {
     let served = serve(configured("{listen: \"0.0.0.0:9180\", insecure: true}")).await;
     assert_eq!(served.status("/status", &["Host: transship.example"]).await, 200);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("status.sock");
     let listener = Listener::unix(&path).await.unwrap();
-    let (_config, looked_up) = watch::channel(configured("unix:/run/transship/status.sock"));
+    let (_config, receiver) = watch::channel(configured("unix:/run/transship/status.sock"));
     let shutdown = CancellationToken::new();
-    tokio::spawn(serve_routes(listener, port(looked_up).router(), &[], shutdown.clone()));
+    tokio::spawn(serve_routes(listener, port(receiver).router(), &[], shutdown.clone()));
     let mut stream = UnixStream::connect(&path).await.unwrap();
     stream.write_all(b"GET /status HTTP/1.1\r\nHost: anything\r\n\r\n").await.unwrap();
     let mut answer = String::new();

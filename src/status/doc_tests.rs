@@ -1,4 +1,4 @@
-//! Holds `docs/status.md` and `docs/status.schema.json` against what the status port tells.
+//! Tests that compare `docs/status.md` and `docs/status.schema.json` with the output of the status port.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use super::Snapshot;
 use super::metrics::tests::with_all;
-use super::snapshot::tests::{at, working};
+use super::snapshot::tests::{second, working};
 
-/// A file of `docs/`.
+/// Returns the path of a file in `docs/`.
 pub(crate) fn docs(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)
 }
 
-/// The schema of what is written.
+/// Returns the schema of the serialised snapshot.
 fn schema() -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<Snapshot>().to_value();
@@ -24,7 +24,7 @@ fn schema() -> Value {
     schema
 }
 
-/// A schema is the one that is in `docs/`. With `BLESS=1` it becomes that.
+/// Asserts that a schema equals the one in `docs/`. With `BLESS=1` it writes that file.
 #[track_caller]
 pub(crate) fn assert_committed(name: &str, schema: &Value) {
     let written = serde_json::to_string_pretty(schema).unwrap().replace("`None`", "`null`") + "\n";
@@ -38,7 +38,7 @@ pub(crate) fn assert_committed(name: &str, schema: &Value) {
     );
 }
 
-/// The fields of a schema, `entries[].name`.
+/// Collects the paths of the fields of a schema, such as `entries[].name`.
 pub(crate) fn fields(schema: &Value, before: &str, found: &mut BTreeSet<String>) {
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let path = if before.is_empty() { name.clone() } else { format!("{before}.{name}") };
@@ -52,7 +52,7 @@ pub(crate) fn fields(schema: &Value, before: &str, found: &mut BTreeSet<String>)
     }
 }
 
-/// What stands in the first column of the tables of a section of a page, between backticks.
+/// Returns the names between backticks in the first column of the tables in a section of a page.
 pub(crate) fn documented(page: &str, section: &str) -> BTreeSet<String> {
     let page = std::fs::read_to_string(docs(page)).unwrap();
     let (_, rest) = page.split_once(&format!("\n## {section}\n")).expect("the section");
@@ -62,18 +62,18 @@ pub(crate) fn documented(page: &str, section: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_schema_in_the_docs_is_that_of_the_types() {
+fn schema_in_the_docs_matches_the_types() {
     assert_committed("status.schema.json", &schema());
 }
 
 #[test]
-fn what_is_told_is_as_the_schema_says() {
+fn serialised_snapshot_matches_the_schema() {
     let schema = schema();
     assert!(jsonschema::meta::is_valid(&schema));
     let schema = jsonschema::draft202012::new(&schema).unwrap();
-    for snapshot in [working(), Snapshot::starting(at(0))] {
-        let told = serde_json::to_value(snapshot).unwrap();
-        let problems: Vec<String> = schema.iter_errors(&told).map(|error| error.to_string()).collect();
+    for snapshot in [working(), Snapshot::starting(second(0))] {
+        let actual = serde_json::to_value(snapshot).unwrap();
+        let problems: Vec<String> = schema.iter_errors(&actual).map(|error| error.to_string()).collect();
         assert_eq!(problems, Vec::<String>::new());
     }
     let mut wrong = serde_json::to_value(working()).unwrap();
@@ -82,15 +82,15 @@ fn what_is_told_is_as_the_schema_says() {
 }
 
 #[test]
-fn every_field_and_no_other_stands_on_the_page() {
-    let mut told = BTreeSet::new();
-    fields(&schema(), "", &mut told);
-    assert!(told.contains("entries[].last_run.counts.copied") && told.len() > 60, "{told:#?}");
-    assert_eq!(documented("status.md", "/status"), told);
+fn status_page_documents_exactly_the_fields() {
+    let mut actual = BTreeSet::new();
+    fields(&schema(), "", &mut actual);
+    assert!(actual.contains("entries[].last_run.counts.copied") && actual.len() > 60, "{actual:#?}");
+    assert_eq!(documented("status.md", "/status"), actual);
 }
 
 #[test]
-fn every_metric_and_no_other_stands_on_the_page() {
+fn status_page_documents_exactly_the_metrics() {
     let metrics = with_all().encode();
     let named = Regex::new(r"(?m)^# TYPE (\w+) (\w+)$").unwrap();
     let suffix = |kind: &str| match kind {
@@ -98,8 +98,8 @@ fn every_metric_and_no_other_stands_on_the_page() {
         "info" => "_info",
         _ => "",
     };
-    let told: BTreeSet<String> =
+    let actual: BTreeSet<String> =
         named.captures_iter(&metrics).map(|found| format!("{}{}", &found[1], suffix(&found[2]))).collect();
-    assert!(told.len() > 20, "{told:#?}");
-    assert_eq!(documented("status.md", "/metrics"), told);
+    assert!(actual.len() > 20, "{actual:#?}");
+    assert_eq!(documented("status.md", "/metrics"), actual);
 }

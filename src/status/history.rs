@@ -1,7 +1,7 @@
-//! What the page asks of the past, and the limits within which it does: one question at a time, each for a few seconds,
-//! and what is asked again at once is not asked again.
+//! History queries of the pages, and their limits: one query at a time, a few seconds for each, and no repetition
+//! within five seconds.
 //!
-//! Who answers is not known here; the program gives a journal that is open for reading.
+//! This module does not know the journal's file; the program provides a journal that is open for reading.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -14,125 +14,126 @@ use tokio::time::Instant;
 
 use crate::journal::{Found, RunMark, RunRecord, Search};
 
-/// How long a page waits for the past before it does without.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How long the marks of an overview are good for.
-const FRESH: Duration = Duration::from_secs(5);
-/// How many runs a small chart shows.
+/// Maximum time that a page waits for the history before it shows none.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// Lifetime of the cached marks of an overview.
+const CACHE_LIFETIME: Duration = Duration::from_secs(5);
+/// Number of runs in a small chart.
 pub(super) const MARKS: u32 = 30;
-/// How many runs the page of an entry shows.
+/// Number of runs on the page of an entry.
 pub(super) const RUNS: u32 = 60;
-/// How many rows each list of a search has at most.
-const FINDINGS: usize = 100;
-/// How long each of the two lists may be searched for.
+/// Maximum number of rows in each list of a search.
+const SEARCH_RESULTS: usize = 100;
+/// Maximum time for searching each of the two lists.
 const SEARCH_TIME: Duration = Duration::from_secs(1);
 
-/// What the past answers, or why it does not, in words for a person.
+/// Result of a history query; the error is a text for people.
 pub type Answer<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Who remembers what was.
+/// Store of past runs.
 #[async_trait]
 pub trait History: Send + Sync {
-    /// The last runs of each of these entries, `each` at most, the latest first.
+    /// Returns the last runs of each of these entries, at most `each`, the latest first.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// The cause of the failure.
     async fn latest_marks(&self, entries: Vec<String>, each: u32) -> Answer<Vec<RunMark>>;
 
-    /// The last runs of one entry, the latest first.
+    /// Returns the last runs of one entry, the latest first.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// The cause of the failure.
     async fn runs(&self, entry: String, at_most: u32) -> Answer<Vec<RunRecord>>;
 
-    /// Where something turned up: at most so many of each kind, found within `time` each.
+    /// Searches for tags and digests: at most `at_most` results of each kind, each kind within `time`.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// The cause of the failure.
     async fn search(&self, search: Search, at_most: usize, time: Duration) -> Answer<Found>;
 }
 
-/// The runs of each entry in small, the latest last.
+/// Marks of the last runs by entry, the latest last.
 pub(super) type Marks = BTreeMap<String, Vec<RunMark>>;
 
-/// Why nothing is known of the past.
+/// Reason why a page has no history.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unanswered {
+pub(super) enum HistoryError {
     #[error("there is no journal")]
-    Nobody,
+    NoJournal,
     #[error("the journal did not answer in time")]
-    Late,
+    TimedOut,
     #[error("{0}")]
     Failed(String),
 }
 
-/// Asks, within limits.
-pub(super) struct Past {
+/// History with limits on its queries.
+pub(super) struct LimitedHistory {
     history: Option<Arc<dyn History>>,
-    /// One place: who takes it keeps it until there is an answer, even if whoever asked has gone.
-    turn: Arc<Semaphore>,
-    remembered: Mutex<Option<Remembered>>,
+    /// One permit. A query keeps it until its answer, even if the client has disconnected.
+    permit: Arc<Semaphore>,
+    cached: Mutex<Option<CachedMarks>>,
 }
 
-struct Remembered {
+struct CachedMarks {
     entries: Vec<String>,
     at: Instant,
     marks: Arc<Marks>,
 }
 
-impl Past {
+impl LimitedHistory {
     pub(super) fn new(history: Option<Arc<dyn History>>) -> Self {
-        Self { history, turn: Arc::new(Semaphore::new(1)), remembered: Mutex::new(None) }
+        Self { history, permit: Arc::new(Semaphore::new(1)), cached: Mutex::new(None) }
     }
 
-    /// The last runs of these entries in small. Whoever comes while they are asked for waits and gets the same.
-    pub(super) async fn marks(&self, entries: Vec<String>) -> Result<Arc<Marks>, Unanswered> {
+    /// Returns marks of the last runs of these entries. Concurrent callers wait for the same query and get the same
+    /// result.
+    pub(super) async fn marks(&self, entries: Vec<String>) -> Result<Arc<Marks>, HistoryError> {
         let within = async {
-            let mut remembered = self.remembered.lock().await;
-            let good = remembered.as_ref().filter(|it| it.at.elapsed() < FRESH && it.entries == entries);
+            let mut cached = self.cached.lock().await;
+            let good = cached.as_ref().filter(|it| it.at.elapsed() < CACHE_LIFETIME && it.entries == entries);
             if let Some(good) = good {
                 return Ok(good.marks.clone());
             }
             let asked = entries.clone();
-            let found = self.ask(|history| async move { history.latest_marks(asked, MARKS).await }).await?;
-            let marks = Arc::new(by_entry(found));
-            *remembered = Some(Remembered { entries, at: Instant::now(), marks: marks.clone() });
+            let found = self.query(|history| async move { history.latest_marks(asked, MARKS).await }).await?;
+            let marks = Arc::new(group_by_entry(found));
+            *cached = Some(CachedMarks { entries, at: Instant::now(), marks: marks.clone() });
             Ok(marks)
         };
-        tokio::time::timeout(PATIENCE, within).await.unwrap_or(Err(Unanswered::Late))
+        tokio::time::timeout(TIMEOUT, within).await.unwrap_or(Err(HistoryError::TimedOut))
     }
 
-    /// The last runs of an entry, the latest first.
-    pub(super) async fn runs(&self, entry: String) -> Result<Vec<RunRecord>, Unanswered> {
-        self.ask(|history| async move { history.runs(entry, RUNS).await }).await
+    /// Returns the last runs of an entry, the latest first.
+    pub(super) async fn runs(&self, entry: String) -> Result<Vec<RunRecord>, HistoryError> {
+        self.query(|history| async move { history.runs(entry, RUNS).await }).await
     }
 
-    /// Where something turned up.
-    pub(super) async fn search(&self, search: Search) -> Result<Found, Unanswered> {
-        self.ask(|history| async move { history.search(search, FINDINGS, SEARCH_TIME).await }).await
+    /// Searches for tags and digests.
+    pub(super) async fn search(&self, search: Search) -> Result<Found, HistoryError> {
+        self.query(|history| async move { history.search(search, SEARCH_RESULTS, SEARCH_TIME).await }).await
     }
 
-    async fn ask<T, F>(&self, question: impl FnOnce(Arc<dyn History>) -> F) -> Result<T, Unanswered>
+    async fn query<T, F>(&self, start: impl FnOnce(Arc<dyn History>) -> F) -> Result<T, HistoryError>
     where
         T: Send + 'static,
         F: Future<Output = Answer<T>> + Send + 'static,
     {
-        let asked = question(self.history.clone().ok_or(Unanswered::Nobody)?);
+        let asked = start(self.history.clone().ok_or(HistoryError::NoJournal)?);
         let within = async {
-            let turn = self.turn.clone().acquire_owned().await.map_err(|_| Unanswered::Nobody)?;
+            let permit = self.permit.clone().acquire_owned().await.map_err(|_| HistoryError::NoJournal)?;
             let answering = tokio::spawn(async move {
                 let answer = asked.await;
-                drop(turn);
+                drop(permit);
                 answer
             });
-            let answer = answering.await.map_err(|error| Unanswered::Failed(error.to_string()))?;
-            answer.map_err(|error| Unanswered::Failed(error.to_string()))
+            let answer = answering.await.map_err(|error| HistoryError::Failed(error.to_string()))?;
+            answer.map_err(|error| HistoryError::Failed(error.to_string()))
         };
-        tokio::time::timeout(PATIENCE, within).await.unwrap_or(Err(Unanswered::Late))
+        tokio::time::timeout(TIMEOUT, within).await.unwrap_or(Err(HistoryError::TimedOut))
     }
 }
 
-fn by_entry(latest_first: Vec<RunMark>) -> Marks {
+fn group_by_entry(latest_first: Vec<RunMark>) -> Marks {
     let mut marks = Marks::new();
     for mark in latest_first.into_iter().rev() {
         marks.entry(mark.entry.clone()).or_default().push(mark);
@@ -146,18 +147,18 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A past that holds what it is given.
+    /// History that returns its own fields.
     #[derive(Default)]
-    pub(in super::super) struct Told {
+    pub(in super::super) struct FakeHistory {
         pub(in super::super) marks: Vec<RunMark>,
         pub(in super::super) runs: Vec<RunRecord>,
         pub(in super::super) found: Found,
-        /// Nobody answers.
+        /// True if no query is ever answered.
         pub(in super::super) silent: bool,
         pub(in super::super) asked: AtomicUsize,
     }
 
-    impl Told {
+    impl FakeHistory {
         async fn answer<T>(&self, answer: T) -> Answer<T> {
             self.asked.fetch_add(1, Ordering::SeqCst);
             if self.silent {
@@ -168,7 +169,7 @@ pub(super) mod tests {
     }
 
     #[async_trait]
-    impl History for Told {
+    impl History for FakeHistory {
         async fn latest_marks(&self, _: Vec<String>, _: u32) -> Answer<Vec<RunMark>> {
             self.answer(self.marks.clone()).await
         }
@@ -182,39 +183,39 @@ pub(super) mod tests {
         }
     }
 
-    fn past(told: &Arc<Told>) -> Past {
-        Past::new(Some(told.clone()))
+    fn limited(fake: &Arc<FakeHistory>) -> LimitedHistory {
+        LimitedHistory::new(Some(fake.clone()))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn marks_are_asked_for_once_in_five_seconds_for_each_part_of_the_entries() {
-        let told = Arc::new(Told::default());
-        let past = past(&told);
+    async fn marks_are_queried_once_in_five_seconds_per_part() {
+        let fake = Arc::new(FakeHistory::default());
+        let history = limited(&fake);
         for expected in [1, 1] {
-            past.marks(vec!["a".into()]).await.unwrap();
-            assert_eq!(told.asked.load(Ordering::SeqCst), expected);
+            history.marks(vec!["a".into()]).await.unwrap();
+            assert_eq!(fake.asked.load(Ordering::SeqCst), expected);
         }
-        past.marks(vec!["b".into()]).await.unwrap();
-        assert_eq!(told.asked.load(Ordering::SeqCst), 2);
-        tokio::time::advance(FRESH).await;
-        past.marks(vec!["b".into()]).await.unwrap();
-        assert_eq!(told.asked.load(Ordering::SeqCst), 3);
+        history.marks(vec!["b".into()]).await.unwrap();
+        assert_eq!(fake.asked.load(Ordering::SeqCst), 2);
+        tokio::time::advance(CACHE_LIFETIME).await;
+        history.marks(vec!["b".into()]).await.unwrap();
+        assert_eq!(fake.asked.load(Ordering::SeqCst), 3);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_past_that_does_not_answer_is_asked_once_and_holds_nobody_up() {
-        let told = Arc::new(Told { silent: true, ..Told::default() });
-        let past = past(&told);
+    async fn unresponsive_history_is_queried_once_and_blocks_nobody() {
+        let fake = Arc::new(FakeHistory { silent: true, ..FakeHistory::default() });
+        let history = limited(&fake);
         for _ in 0..10 {
-            let late = past.marks(vec!["a".into()]).await.unwrap_err();
+            let late = history.marks(vec!["a".into()]).await.unwrap_err();
             assert_eq!(late.to_string(), "the journal did not answer in time");
-            assert!(matches!(past.search(Search::read("v1").unwrap()).await, Err(Unanswered::Late)));
+            assert!(matches!(history.search(Search::read("v1").unwrap()).await, Err(HistoryError::TimedOut)));
         }
-        assert_eq!(told.asked.load(Ordering::SeqCst), 1, "no question waits behind the one that hangs");
+        assert_eq!(fake.asked.load(Ordering::SeqCst), 1, "no query waits behind the one that hangs");
     }
 
     #[tokio::test]
-    async fn without_a_journal_that_is_said() {
-        assert_eq!(Past::new(None).runs("a".into()).await.unwrap_err().to_string(), "there is no journal");
+    async fn missing_journal_is_reported() {
+        assert_eq!(LimitedHistory::new(None).runs("a".into()).await.unwrap_err().to_string(), "there is no journal");
     }
 }

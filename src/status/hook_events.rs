@@ -1,4 +1,4 @@
-//! How many push events each receiver took and what came of them, as a family of series that follows the configuration.
+//! Counters of push events by receiver and result, as a family of series that follows the configuration.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -8,18 +8,18 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
-/// What came of a push event.
+/// Result of a push event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HookResult {
-    /// An entry reads from where was pushed.
+    /// An entry reads from the pushed repository.
     Matched,
-    /// None does.
+    /// No entry reads from the pushed repository.
     Unmatched,
-    /// It was no push of a tag.
+    /// The event is not a push of a tag.
     Ignored,
-    /// It was not understood.
+    /// The event cannot be parsed.
     Unreadable,
-    /// Who sent it did not prove itself.
+    /// The sender did not authenticate.
     Unauthorized,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Labels {
     result: HookResult,
 }
 
-/// The counters. Clones share them.
+/// Counters of push events. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct HookEvents {
     pub(super) family: Family<Labels, Counter>,
@@ -54,20 +54,22 @@ pub struct HookEvents {
 }
 
 impl HookEvents {
-    /// These are the receivers of the configuration in force: series of others go, those of new ones begin at zero.
+    /// Sets the receivers of the configuration in force: removes the series of others, and starts those of new
+    /// receivers at zero.
     pub fn follow<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
         let named: BTreeSet<String> = receivers.into_iter().map(str::to_owned).collect();
         let mut known = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
-        for gone in known.difference(&named).flat_map(|receiver| all(receiver)) {
+        for gone in known.difference(&named).flat_map(|receiver| all_labels(receiver)) {
             self.family.remove(&gone);
         }
-        for labels in named.iter().flat_map(|receiver| all(receiver)) {
+        for labels in named.iter().flat_map(|receiver| all_labels(receiver)) {
             self.family.get_or_create(&labels).inc_by(0);
         }
         *known = named;
     }
 
-    /// So many events for a receiver had this result. Nothing is counted for one that the configuration names no more.
+    /// Counts `count` events of a receiver with this result. Counts nothing for a receiver that is no longer in the
+    /// configuration.
     pub fn count(&self, receiver: &str, result: HookResult, count: usize) {
         let known = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains(receiver) {
@@ -76,6 +78,6 @@ impl HookEvents {
     }
 }
 
-fn all(receiver: &str) -> [Labels; 5] {
+fn all_labels(receiver: &str) -> [Labels; 5] {
     HookResult::ALL.map(|result| Labels { receiver: receiver.to_owned(), result })
 }

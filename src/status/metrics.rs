@@ -1,7 +1,7 @@
-//! What the daemon counts, in Prometheus' terms. Owned by the daemon's loop, which folds facts in; nothing is global.
+//! Prometheus metrics of the daemon. The daemon's loop owns and updates them; nothing is global.
 //!
-//! Names begin with `transship_`, units are seconds and bytes. No label ever holds a tag or a digest: the number of
-//! series is bounded by the configuration.
+//! Names begin with `transship_`, units are seconds and bytes. No label ever contains a tag or a digest: the
+//! configuration bounds the number of series.
 
 mod labels;
 
@@ -23,28 +23,28 @@ pub use self::labels::{Delivery, Direction};
 use super::{HookEvents, Quota};
 use crate::journal::TagCounts;
 
-/// Upper bounds of the run duration's buckets, in seconds: from a run that finds nothing to one of two hours.
+/// Upper bounds of the run duration's buckets, in seconds: from a run that finds no change to one of two hours.
 const DURATIONS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0];
 
-/// A time, in seconds since 1970.
+/// Gauge of a time, in seconds since 1970.
 type Timestamp = Gauge<f64, AtomicU64>;
 
-/// What the metrics keep of a run.
+/// Facts about an ended run that the metrics record.
 #[derive(Debug, Clone, Copy)]
 pub struct EndedRun<'a> {
-    /// How it ended: one of the journal's few words.
+    /// The outcome: one of the journal's fixed words.
     pub outcome: &'a str,
-    /// Whether that is a success; `None` is neither a success nor a failure.
+    /// True for a success, false for a failure; `None` is neither.
     pub well: Option<bool>,
-    /// When it ended.
+    /// The end of the run.
     pub ended: DateTime<Utc>,
-    /// How long it took.
+    /// The duration of the run.
     pub duration: Duration,
-    /// What became of its tags.
+    /// The number of tags by outcome.
     pub counts: TagCounts,
 }
 
-/// The metrics of one daemon.
+/// Metrics of one daemon.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -73,9 +73,9 @@ pub struct Metrics {
     journal_writable: Gauge,
     notifications: Family<DeliveryLabel, Counter>,
     notifications_pending: Gauge,
-    /// The outcomes that each entry has series for, so that they can go with the entry.
+    /// The outcomes for which each entry has series, so that they can be removed with the entry.
     outcomes: Mutex<BTreeMap<String, BTreeSet<String>>>,
-    /// The series of requests that each registry has, for the same reason.
+    /// The method and status of each registry's request series, for the same reason.
     requested: Mutex<BTreeMap<String, BTreeSet<(String, String)>>>,
 }
 
@@ -83,7 +83,7 @@ impl Metrics {
     /// The content type of [`Metrics::encode`].
     pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    /// The metrics of a daemon of this version that started at `started`.
+    /// Creates the metrics of a daemon of this version that started at `started`.
     #[must_use]
     pub fn new(version: &str, started: DateTime<Utc>) -> Self {
         let metrics = Self {
@@ -116,89 +116,89 @@ impl Metrics {
             outcomes: Mutex::default(),
             requested: Mutex::default(),
         };
-        metrics.registered(version, started)
+        metrics.register_totals(version, started)
     }
 
-    fn registered(mut self, version: &str, started: DateTime<Utc>) -> Self {
+    fn register_totals(mut self, version: &str, started: DateTime<Utc>) -> Self {
         let start_time = Timestamp::default();
         start_time.set(seconds(started));
         let registry = &mut self.registry;
         let build = Info::new(vec![("version", version.to_owned())]);
         registry.register("build", "The version of this program", build);
-        registry.register_with_unit("start_time", "When the daemon started", Unit::Seconds, start_time);
+        registry.register_with_unit("start_time", "Start time of the daemon", Unit::Seconds, start_time);
         registry.register(
             "configuration_last_reload_successful",
-            "Whether the last edit of the configuration was taken over",
+            "1 if the last edit of the configuration was applied",
             self.reload_successful.clone(),
         );
         registry.register_with_unit(
             "configuration_last_reload_success_timestamp",
-            "When the configuration in force was read",
+            "Time at which the configuration in force was read",
             Unit::Seconds,
             self.reload_success_timestamp.clone(),
         );
         registry.register("entry_runs", "Runs that ended, by outcome", self.runs.clone());
-        registry.register_with_unit(
-            "entry_run_duration",
-            "How long runs took",
-            Unit::Seconds,
-            self.run_duration.clone(),
-        );
+        registry.register_with_unit("entry_run_duration", "Duration of runs", Unit::Seconds, self.run_duration.clone());
         for (name, help, family) in [
-            ("entry_last_success_timestamp", "When a run of the entry last ended well", &self.last_success),
+            ("entry_last_success_timestamp", "End of the last successful run of the entry", &self.last_success),
             (
                 "entry_last_failure_timestamp",
-                "When a run of the entry last failed or took too long",
+                "End of the last run of the entry that failed or took too long",
                 &self.last_failure,
             ),
-            ("entry_next_firing_timestamp", "When the entry fires next", &self.next_firing),
+            ("entry_next_firing_timestamp", "Next scheduled run of the entry", &self.next_firing),
         ] {
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
         }
-        registry.register("entry_paused", "Whether the entry is paused", self.paused.clone());
-        registry.register("entry_tags", "Tags that runs have dealt with, by outcome", self.tags.clone());
-        registry.register("registry_requests", "Requests by method and code of the answer", self.requests.clone());
-        registry.register_with_unit("registry", "Bytes of bodies", Unit::Bytes, self.bytes.clone());
-        let help = "How long requests waited for limits and for Retry-After, added up";
+        registry.register("entry_paused", "1 if the entry is paused", self.paused.clone());
+        registry.register("entry_tags", "Tags processed by runs, by outcome", self.tags.clone());
+        registry.register("registry_requests", "Requests by method and response status", self.requests.clone());
+        registry.register_with_unit(
+            "registry",
+            "Bytes of request and response bodies",
+            Unit::Bytes,
+            self.bytes.clone(),
+        );
+        let help = "Total time that requests waited for limits and for Retry-After";
         registry.register_with_unit("registry_throttled", help, Unit::Seconds, self.throttled.clone());
         let help = "Reads of manifests (pulls) that a registry allows in a window";
         registry.register("quota_limit", help, self.quota_limit.clone());
-        let help = "Reads of manifests (pulls) that are left in a window, as the registry told last";
+        let help = "Remaining reads of manifests (pulls) in a window, as last reported by the registry";
         registry.register("quota_remaining", help, self.quota_remaining.clone());
-        let help = "Of these, what is left to others (limits.keep)";
+        let help = "Remaining reads that are reserved for others (limits.keep)";
         registry.register("quota_kept", help, self.quota_kept.clone());
-        self.registered_now()
+        self.register_current_values()
     }
 
-    /// What is so now, in the daemon as a whole and by entry and registry.
-    fn registered_now(mut self) -> Self {
+    /// Registers the current state: of the daemon as a whole, and by entry and registry.
+    fn register_current_values(mut self) -> Self {
         let registry = &mut self.registry;
-        let help = "Failures of the entry in a row, 0 after a run that ended well";
+        let help = "Consecutive failures of the entry, 0 after a successful run";
         registry.register("entry_failures", help, self.entry_failures.clone());
-        registry.register("registry_requests_in_flight", "Requests under way", self.requests_in_flight.clone());
-        let help = "Push events by receiver and what came of them";
+        registry.register("registry_requests_in_flight", "Requests in flight", self.requests_in_flight.clone());
+        let help = "Push events by receiver and result";
         registry.register("hook_events", help, self.hook_events.family.clone());
         registry.register("runs_in_flight", "Runs in progress", self.runs_in_flight.clone());
-        let help = "Entries that are due and wait for a place among those that run";
+        let help = "Entries that are due and wait for a slot";
         registry.register("runs_waiting", help, self.runs_waiting.clone());
-        registry.register("transfers_in_flight", "Blobs on their way", self.transfers_in_flight.clone());
+        registry.register("transfers_in_flight", "Blobs in transfer", self.transfers_in_flight.clone());
         let help = "Size of the journal's file and of its write-ahead log";
         registry.register_with_unit("journal_size", help, Unit::Bytes, self.journal_size.clone());
-        registry.register("journal_writable", "Whether the journal can be written", self.journal_writable.clone());
+        registry.register("journal_writable", "1 if the journal is writable", self.journal_writable.clone());
         registry.register("notifications", "Attempts to deliver notifications, by result", self.notifications.clone());
-        let help = "Notifications that are not delivered yet";
+        let help = "Notifications that are not yet delivered";
         registry.register("notifications_pending", help, self.notifications_pending.clone());
         self
     }
 
-    /// A good configuration was taken over; `entries` are its entries. Series of entries that are gone go too, and a
-    /// new entry's counters begin at zero.
+    /// Records that a valid configuration with these `entries` was applied. Removes the series of other entries, and
+    /// starts the counters of new ones at zero.
     pub fn configuration_loaded<'a>(&self, at: DateTime<Utc>, entries: impl IntoIterator<Item = &'a str>) {
         self.reload_successful.set(1);
         self.reload_success_timestamp.set(seconds(at));
         let entries: BTreeSet<&str> = entries.into_iter().collect();
         for gone in self.known_entries().iter().filter(|known| !entries.contains(known.as_str())) {
-            self.forget(gone);
+            self.remove_series_of(gone);
         }
         for entry in entries {
             for (outcome, _) in TagCounts::default().named() {
@@ -207,17 +207,17 @@ impl Metrics {
         }
     }
 
-    /// A configuration was refused.
+    /// Records that a configuration was rejected.
     pub fn configuration_refused(&self) {
         self.reload_successful.set(0);
     }
 
-    /// An entry will fire at `at`; `None` when it will not by itself.
+    /// Sets the next scheduled time of an entry; `None` if it does not run automatically.
     pub fn fires_next(&self, entry: &str, at: Option<DateTime<Utc>>) {
         let label = EntryLabel { entry: entry.to_owned() };
         match at {
             Some(at) => {
-                self.note_entry(entry);
+                self.track_entry(entry);
                 self.next_firing.get_or_create(&label).set(seconds(at));
             }
             None => {
@@ -226,15 +226,15 @@ impl Metrics {
         }
     }
 
-    /// Whether an entry is paused.
+    /// Sets the pause state of an entry.
     pub fn paused(&self, entry: &str, paused: bool) {
-        self.note_entry(entry);
+        self.track_entry(entry);
         self.paused.get_or_create(&EntryLabel { entry: entry.to_owned() }).set(paused.into());
     }
 
-    /// When runs of an entry ended before this daemon started.
+    /// Sets the ends of an entry's runs before this daemon started.
     pub fn ended_before(&self, entry: &str, success: Option<DateTime<Utc>>, failure: Option<DateTime<Utc>>) {
-        self.note_entry(entry);
+        self.track_entry(entry);
         for (family, at) in [(&self.last_success, success), (&self.last_failure, failure)] {
             if let Some(at) = at {
                 family.get_or_create(&EntryLabel { entry: entry.to_owned() }).set(seconds(at));
@@ -242,7 +242,7 @@ impl Metrics {
         }
     }
 
-    /// A run of an entry ended.
+    /// Records an ended run of an entry.
     pub fn run_ended(&self, entry: &str, run: &EndedRun<'_>) {
         let label = EntryLabel { entry: entry.to_owned() };
         self.runs.get_or_create(&self.outcome_labels(entry, run.outcome)).inc();
@@ -256,7 +256,7 @@ impl Metrics {
         }
     }
 
-    /// A registry answered so many more requests of this method with this code of status; `None` where no answer came.
+    /// Adds `count` requests to a registry with this method and response status; `None` if there was no response.
     pub fn requests_ended(&self, registry: &str, method: &str, status: Option<u16>, count: u64) {
         let status = status.map_or_else(|| "none".to_owned(), |code| code.to_string());
         let (registry, method) = (registry.to_owned(), method.to_owned());
@@ -266,13 +266,13 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { registry, method, status }).inc_by(count);
     }
 
-    /// So many requests to a registry are under way.
+    /// Sets the number of requests to a registry in flight.
     pub fn requests_in_flight(&self, registry: &str, requests: u64) {
         let label = RegistryLabel { registry: registry.to_owned() };
         self.requests_in_flight.get_or_create(&label).set(gauge(requests));
     }
 
-    /// The configuration names a registry no more: its series go.
+    /// Removes the series of a registry that is no longer in the configuration.
     pub fn forget_registry(&self, registry: &str) {
         let requested = self.requested.lock().unwrap_or_else(PoisonError::into_inner).remove(registry);
         let registry = registry.to_owned();
@@ -287,18 +287,19 @@ impl Metrics {
         self.requests_in_flight.remove(&label);
     }
 
-    /// Requests to a registry waited so much longer for its limits and its `Retry-After`.
+    /// Adds the time that requests to a registry waited for its limits and its `Retry-After`.
     pub fn throttled(&self, registry: &str, waited: Duration) {
         let label = RegistryLabel { registry: registry.to_owned() };
         self.throttled.get_or_create(&label).inc_by(waited.as_secs_f64());
     }
 
-    /// Bytes of bodies went from or to a registry.
+    /// Adds bytes of bodies received from or sent to a registry.
     pub fn bytes_moved(&self, registry: &str, direction: Direction, bytes: u64) {
         self.bytes.get_or_create(&BytesLabels { registry: registry.to_owned(), direction }).inc_by(bytes);
     }
 
-    /// What registries that count reads of manifests told last. Series of others go.
+    /// Sets the last reported quotas of registries that count reads of manifests. Removes the series of quotas that
+    /// were only in `before`.
     pub fn quotas(&self, quotas: &[Quota], before: &[Quota]) {
         for gone in before {
             if !quotas.iter().any(|quota| (&quota.registry, &quota.identity) == (&gone.registry, &gone.identity)) {
@@ -316,20 +317,20 @@ impl Metrics {
         }
     }
 
-    /// How many runs and transfers are in progress now, and how many entries wait for a place.
+    /// Sets the numbers of runs and transfers in progress, and of entries that wait for a slot.
     pub fn in_flight(&self, runs: usize, waiting: usize, transfers: usize) {
         self.runs_in_flight.set(gauge(runs as u64));
         self.runs_waiting.set(gauge(waiting as u64));
         self.transfers_in_flight.set(gauge(transfers as u64));
     }
 
-    /// How many runs of an entry failed in a row.
+    /// Sets the number of consecutive failed runs of an entry.
     pub fn failed_in_a_row(&self, entry: &str, failures: u32) {
-        self.note_entry(entry);
+        self.track_entry(entry);
         self.entry_failures.get_or_create(&EntryLabel { entry: entry.to_owned() }).set(failures.into());
     }
 
-    /// How large the journal is, where that can be told, and whether it can be written.
+    /// Sets the size of the journal, if it is known, and if it can be written.
     pub fn journal(&self, bytes: Option<u64>, writable: bool) {
         if let Some(bytes) = bytes {
             self.journal_size.set(gauge(bytes));
@@ -337,28 +338,28 @@ impl Metrics {
         self.journal_writable.set(writable.into());
     }
 
-    /// Those about push events.
+    /// Returns the counters of push events.
     #[must_use]
     pub fn hook_events(&self) -> &HookEvents {
         &self.hook_events
     }
 
-    /// So many attempts to deliver a notification ended like this.
+    /// Adds `count` attempts to deliver a notification with this result.
     pub fn notifications_ended(&self, result: Delivery, count: u64) {
         self.notifications.get_or_create(&DeliveryLabel { result }).inc_by(count);
     }
 
-    /// So many notifications are to be delivered.
+    /// Sets the number of notifications to deliver.
     pub fn notifications_pending(&self, count: u64) {
         self.notifications_pending.set(gauge(count));
     }
 
-    /// All of it in the OpenMetrics text format.
+    /// Returns all metrics in the OpenMetrics text format.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut text = String::new();
         if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &self.registry) {
-            // Writing to a String does not fail; a label that refuses to be written would be our mistake.
+            // Writing to a String does not fail; a label that cannot be encoded would be a bug of this program.
             tracing::error!(%error, "the metrics cannot be written");
         }
         text
@@ -370,7 +371,7 @@ impl Metrics {
         OutcomeLabels { entry: entry.to_owned(), outcome: outcome.to_owned() }
     }
 
-    fn note_entry(&self, entry: &str) {
+    fn track_entry(&self, entry: &str) {
         self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).entry(entry.to_owned()).or_default();
     }
 
@@ -378,7 +379,7 @@ impl Metrics {
         self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
-    fn forget(&self, entry: &str) {
+    fn remove_series_of(&self, entry: &str) {
         let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).remove(entry).unwrap_or_default();
         for outcome in outcomes {
             let labels = OutcomeLabels { entry: entry.to_owned(), outcome };
@@ -399,7 +400,7 @@ fn gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 #[expect(clippy::cast_precision_loss, reason = "milliseconds of any date that matters fit in 53 bits")]
 fn seconds(at: DateTime<Utc>) -> f64 {
     at.timestamp_millis() as f64 / 1000.0
@@ -408,33 +409,37 @@ fn seconds(at: DateTime<Utc>) -> f64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::HookResult;
-    use super::super::snapshot::tests::at;
+    use super::super::snapshot::tests::second;
     use super::*;
 
-    fn with_a_run() -> Metrics {
-        let metrics = Metrics::new("1.2.3", at(0));
-        metrics.configuration_loaded(at(1), ["api", "team"]);
-        metrics.fires_next("api", Some(at(600)));
+    fn with_one_run() -> Metrics {
+        let metrics = Metrics::new("1.2.3", second(0));
+        metrics.configuration_loaded(second(1), ["api", "team"]);
+        metrics.fires_next("api", Some(second(600)));
         let counts = TagCounts { copied: 2, kept: 5, ..TagCounts::default() };
         let duration = Duration::from_millis(700);
-        metrics.run_ended("api", &EndedRun { outcome: "succeeded", well: Some(true), ended: at(10), duration, counts });
+        metrics.run_ended(
+            "api",
+            &EndedRun { outcome: "succeeded", well: Some(true), ended: second(10), duration, counts },
+        );
         metrics
     }
 
     #[test]
-    fn a_quota_that_is_told_no_more_has_no_series() {
-        let metrics = Metrics::new("0", at(0));
+    fn quota_no_longer_reported_has_no_series() {
+        let metrics = Metrics::new("0", second(0));
         let quotas = super::super::snapshot::tests::working().quotas;
         metrics.quotas(&quotas, &[]);
         metrics.quotas(&[], &quotas);
         assert!(!metrics.encode().contains("mirror-bot"));
     }
 
-    /// Of everything that can be told, something.
+    /// Returns metrics with a value of every kind.
     pub(in super::super) fn with_all() -> Metrics {
-        let metrics = with_a_run();
+        let metrics = with_one_run();
         let (duration, counts) = (Duration::from_secs(2), TagCounts::default());
-        metrics.run_ended("api", &EndedRun { outcome: "failed", well: Some(false), ended: at(20), duration, counts });
+        metrics
+            .run_ended("api", &EndedRun { outcome: "failed", well: Some(false), ended: second(20), duration, counts });
         metrics.requests_ended("docker.io", "GET", Some(429), 2);
         metrics.requests_ended("docker.io", "HEAD", None, 1);
         metrics.throttled("docker.io", Duration::from_millis(1500));
@@ -454,7 +459,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn facts_are_told_under_stable_names_in_base_units() {
+    fn metrics_have_stable_names_and_base_units() {
         let metrics = with_all();
         let text = metrics.encode();
         for line in [
@@ -492,15 +497,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_gone_takes_its_series_along() {
-        let metrics = with_a_run();
-        metrics.configuration_loaded(at(30), ["team"]);
+    fn removed_entry_loses_its_series() {
+        let metrics = with_one_run();
+        metrics.configuration_loaded(second(30), ["team"]);
         let text = metrics.encode();
         assert!(!text.contains("\"api\"") && text.contains("\"team\""), "{text}");
     }
 
     #[test]
-    fn a_receiver_of_push_events_that_is_gone_takes_its_series_along() {
+    fn removed_receiver_of_push_events_loses_its_series() {
         let metrics = with_all();
         let series = |text: &str| text.matches("transship_hook_events_total{").count();
         metrics.hook_events().follow(["hub", "build"]);
@@ -515,10 +520,10 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_ended_before_the_start_is_known() {
-        let metrics = Metrics::new("1.2.3", at(0));
-        metrics.configuration_loaded(at(1), ["api", "team"]);
-        metrics.ended_before("api", Some(at(-20)), Some(at(-10)));
+    fn ends_before_the_start_are_exported() {
+        let metrics = Metrics::new("1.2.3", second(0));
+        metrics.configuration_loaded(second(1), ["api", "team"]);
+        metrics.ended_before("api", Some(second(-20)), Some(second(-10)));
         metrics.ended_before("team", None, None);
         let text = metrics.encode();
         assert!(text.contains("last_success_timestamp_seconds{entry=\"api\"} 1799999980.0\n"), "{text}");
@@ -527,8 +532,8 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_refused_edit_is_seen_and_leaves_the_time_of_the_good_one() {
-        let metrics = with_a_run();
+    fn rejected_edit_is_exported_and_keeps_last_reload_time() {
+        let metrics = with_one_run();
         metrics.configuration_refused();
         let text = metrics.encode();
         assert!(text.contains("transship_configuration_last_reload_successful 0\n"), "{text}");

@@ -1,8 +1,8 @@
-//! The status port: what the daemon is doing, told over HTTP to health checks, Prometheus and people.
+//! Status port: the daemon's state over HTTP for health checks, Prometheus and people.
 //!
-//! It reads a [`Snapshot`] that the daemon's loop publishes and the [`Metrics`] that the loop folds facts into.
-//! It changes nothing, asks no registry and opens no file: a request here can never disturb a run. What the pages tell of the past
-//! is asked of a [`History`], within limits.
+//! It reads a [`Snapshot`] that the daemon's loop publishes, and the [`Metrics`] that the loop updates. It changes
+//! nothing, sends no request to a registry and opens no file: a request here can never disturb a run. The pages query
+//! past runs from a [`History`], within limits.
 
 mod admission;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The routes of the status port. Every answer is made from a snapshot in memory, the pages also from what a [`History`] tells.
+//! Routes of the status port. Every answer is made from a snapshot in memory, the pages also from a [`History`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,31 +12,31 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use super::admission::{Admission, admit};
-use super::history::{History, Past};
+use super::history::{History, LimitedHistory};
 use super::metrics::Metrics;
 use super::page;
 use super::snapshot::Snapshot;
 use crate::config::Config;
 
-/// Tells the time; injected so that tests need not wait.
+/// Clock; injected so that tests need not wait.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
-/// For how long after a turn of the daemon's loop it counts as alive.
+/// Maximum age of the last iteration of the daemon's loop with which the daemon counts as alive.
 pub const HEALTHY_WITHIN: Duration = Duration::from_secs(60);
 
-/// What the status port reads.
+/// Data that the status port serves.
 #[derive(Clone)]
 pub struct Port {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     metrics: Arc<Metrics>,
     clock: Clock,
-    past: Arc<Past>,
+    history: Arc<LimitedHistory>,
     admission: Admission,
 }
 
 impl Port {
-    /// A port that tells what `snapshot` holds at the time of a request, to whom `config` lets read then. It is opened where `config`
-    /// says now.
+    /// Creates a port that serves the value of `snapshot` at the time of each request, to the readers that `config`
+    /// allows at that time. Its address is the one in `config` now.
     #[must_use]
     pub fn new(
         snapshot: watch::Receiver<Arc<Snapshot>>,
@@ -44,16 +44,22 @@ impl Port {
         clock: Clock,
         config: watch::Receiver<Arc<Config>>,
     ) -> Self {
-        Self { snapshot, metrics, clock, past: Arc::new(Past::new(None)), admission: Admission::new(config) }
+        Self {
+            snapshot,
+            metrics,
+            clock,
+            history: Arc::new(LimitedHistory::new(None)),
+            admission: Admission::new(config),
+        }
     }
 
-    /// The same port, whose pages also tell of the past. Who answers must not be what runs wait for.
+    /// Adds past runs to the pages. `history` must not block the runs.
     #[must_use]
     pub fn with_history(self, history: Arc<dyn History>) -> Self {
-        Self { past: Arc::new(Past::new(Some(history))), ..self }
+        Self { history: Arc::new(LimitedHistory::new(Some(history))), ..self }
     }
 
-    /// Its routes.
+    /// Returns the routes.
     pub fn router(self) -> Router {
         let policy = HeaderValue::try_from(page::policy()).unwrap_or(HeaderValue::from_static("default-src 'none'"));
         Router::new()
@@ -67,7 +73,7 @@ impl Port {
             .method_not_allowed_fallback(read_only)
             .fallback(unknown)
             .layer(axum::middleware::from_fn_with_state(self.admission.clone(), admit))
-            .layer(axum::middleware::map_response(move |response| guarded(response, policy.clone())))
+            .layer(axum::middleware::map_response(move |response| with_security_headers(response, policy.clone())))
             .with_state(self)
     }
 
@@ -86,29 +92,29 @@ impl std::fmt::Debug for Port {
     }
 }
 
-/// What may stand behind `?`. What is not asked for is left alone; a number that is none counts as the first part.
+/// Query parameters. Unknown ones are ignored; an invalid number counts as the first part.
 #[derive(serde::Deserialize)]
-struct Asked {
+struct QueryParameters {
     part: Option<String>,
     name: Option<String>,
     q: Option<String>,
 }
 
-async fn overview(State(port): State<Port>, Query(asked): Query<Asked>) -> Response {
-    let part = asked.part.and_then(|part| part.parse().ok()).unwrap_or(1);
-    html(page::overview(&port.snapshot(), &port.past, part, port.now()).await.into_string())
+async fn overview(State(port): State<Port>, Query(query): Query<QueryParameters>) -> Response {
+    let part = query.part.and_then(|part| part.parse().ok()).unwrap_or(1);
+    html(page::overview(&port.snapshot(), &port.history, part, port.now()).await.into_string())
 }
 
-async fn entry(State(port): State<Port>, Query(asked): Query<Asked>) -> Response {
-    let name = asked.name.unwrap_or_default();
-    match page::entry(&port.snapshot(), &port.past, &port.admission.config(), &name, port.now()).await {
+async fn entry(State(port): State<Port>, Query(query): Query<QueryParameters>) -> Response {
+    let name = query.name.unwrap_or_default();
+    match page::entry(&port.snapshot(), &port.history, &port.admission.config(), &name, port.now()).await {
         Some(page) => html(page.into_string()),
         None => (StatusCode::NOT_FOUND, format!("no entry {name:?} is in the configuration\n")).into_response(),
     }
 }
 
-async fn search(State(port): State<Port>, Query(asked): Query<Asked>) -> Response {
-    html(page::search(&port.snapshot(), &port.past, &asked.q.unwrap_or_default(), port.now()).await.into_string())
+async fn search(State(port): State<Port>, Query(query): Query<QueryParameters>) -> Response {
+    html(page::search(&port.snapshot(), &port.history, &query.q.unwrap_or_default(), port.now()).await.into_string())
 }
 
 fn html(page: String) -> Response {
@@ -116,13 +122,13 @@ fn html(page: String) -> Response {
 }
 
 async fn healthz(State(port): State<Port>) -> Response {
-    // A clock that was set back counts as silence too: the next turn of the loop mends it.
+    // A clock that was set back counts as silence too: the next iteration of the loop corrects it.
     let silent = (port.now() - port.snapshot().loop_turned_at).abs().to_std().unwrap_or(Duration::MAX);
     if silent <= HEALTHY_WITHIN {
         return "ok\n".into_response();
     }
     let silent = humantime::format_duration(Duration::from_secs(silent.as_secs()));
-    (StatusCode::SERVICE_UNAVAILABLE, format!("the loop last turned {silent} ago\n")).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, format!("the daemon's loop last iterated {silent} ago\n")).into_response()
 }
 
 async fn readyz(State(port): State<Port>) -> Response {
@@ -142,15 +148,15 @@ async fn metrics(State(port): State<Port>) -> impl IntoResponse {
 }
 
 async fn unknown(uri: Uri) -> (StatusCode, String) {
-    let known = "there are /, /entry, /search, /healthz, /readyz, /status and /metrics";
-    (StatusCode::NOT_FOUND, format!("nothing is at {}: {known}\n", uri.path()))
+    let known = "the routes are /, /entry, /search, /healthz, /readyz, /status and /metrics";
+    (StatusCode::NOT_FOUND, format!("there is no route {}: {known}\n", uri.path()))
 }
 
 async fn read_only() -> (StatusCode, &'static str) {
     (StatusCode::METHOD_NOT_ALLOWED, "the status port is read-only: use GET\n")
 }
 
-async fn guarded(mut response: Response, policy: HeaderValue) -> Response {
+async fn with_security_headers(mut response: Response, policy: HeaderValue) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     let fixed: [(HeaderName, &'static str); 3] = [
@@ -168,21 +174,26 @@ async fn guarded(mut response: Response, policy: HeaderValue) -> Response {
 mod tests {
     use tokio_util::sync::CancellationToken;
 
-    use super::super::snapshot::tests::{at, working};
+    use super::super::snapshot::tests::{second, working};
     use super::*;
     use crate::listen::{Listener, serve_routes};
 
-    fn unguarded() -> watch::Receiver<Arc<Config>> {
+    fn open_configuration() -> watch::Receiver<Arc<Config>> {
         let environment = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
         watch::channel(Arc::new(crate::config::parse("x", "version: 1\nsync: []", &environment).unwrap())).1
     }
 
-    /// Serves `snapshot` at `now` on a real socket and asks for `path`.
+    /// Serves `snapshot` at `now` on a real socket and requests `path`.
     async fn request(snapshot: Snapshot, now: DateTime<Utc>, method: &str, path: &str) -> (u16, String) {
         let (_sender, receiver) = watch::channel(Arc::new(snapshot));
         let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let url = format!("http://{}{path}", listener.address().unwrap());
-        let port = Port::new(receiver, Arc::new(Metrics::new("1.2.3", at(0))), Arc::new(move || now), unguarded());
+        let port = Port::new(
+            receiver,
+            Arc::new(Metrics::new("1.2.3", second(0))),
+            Arc::new(move || now),
+            open_configuration(),
+        );
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(serve_routes(listener, port.router(), &[], shutdown.clone()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -194,25 +205,25 @@ mod tests {
     }
 
     async fn get(snapshot: Snapshot, path: &str) -> (u16, String) {
-        request(snapshot, at(1), "GET", path).await
+        request(snapshot, second(1), "GET", path).await
     }
 
     #[tokio::test]
-    async fn health_is_a_loop_that_turned_within_a_minute() {
-        assert_eq!(request(working(), at(60), "GET", "/healthz").await, (200, "ok\n".into()));
-        let silent = (503, "the loop last turned 1m 1s ago\n".into());
-        assert_eq!(request(working(), at(61), "GET", "/healthz").await, silent);
+    async fn healthz_needs_loop_iteration_within_a_minute() {
+        assert_eq!(request(working(), second(60), "GET", "/healthz").await, (200, "ok\n".into()));
+        let silent = (503, "the daemon's loop last iterated 1m 1s ago\n".into());
+        assert_eq!(request(working(), second(61), "GET", "/healthz").await, silent);
     }
 
     #[tokio::test]
-    async fn a_failed_run_or_a_refused_edit_leaves_the_daemon_ready() {
+    async fn failed_run_or_rejected_edit_keeps_daemon_ready() {
         let mut snapshot = working();
         snapshot.configuration.problem = Some("sync.yaml:3:1: unknown key".into());
         assert_eq!(get(snapshot, "/readyz").await, (200, "ready\n".into()));
     }
 
     #[tokio::test]
-    async fn readiness_names_what_is_missing() {
+    async fn readyz_names_each_obstacle() {
         let mut snapshot = working();
         snapshot.journal.writable = false;
         assert_eq!(get(snapshot.clone(), "/readyz").await, (503, "not ready: the journal cannot be written\n".into()));
@@ -222,24 +233,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn status_is_the_snapshot() {
+    async fn status_route_returns_the_snapshot() {
         let (code, body) = get(working(), "/status").await;
         assert_eq!((code, serde_json::from_str(&body).unwrap()), (200, working()));
     }
 
     #[tokio::test]
-    async fn the_other_routes_answer_and_the_rest_is_refused_in_words() {
+    async fn known_routes_answer_and_unknown_ones_explain() {
         assert!(get(working(), "/metrics").await.1.contains("transship_build_info{version=\"1.2.3\"} 1\n"));
         assert!(get(working(), "/").await.1.starts_with("<!DOCTYPE html>"));
-        let unknown = "nothing is at /nope: there are /, /entry, /search, /healthz, /readyz, /status and /metrics\n";
+        let unknown =
+            "there is no route /nope: the routes are /, /entry, /search, /healthz, /readyz, /status and /metrics\n";
         assert_eq!(get(working(), "/nope?x=1").await, (404, unknown.into()));
         let refused = (405, "the status port is read-only: use GET\n".into());
-        assert_eq!(request(working(), at(1), "POST", "/status").await, refused);
-        assert_eq!(request(working(), at(1), "HEAD", "/healthz").await, (200, String::new()));
+        assert_eq!(request(working(), second(1), "POST", "/status").await, refused);
+        assert_eq!(request(working(), second(1), "HEAD", "/healthz").await, (200, String::new()));
     }
 
     #[tokio::test]
-    async fn a_thousand_entries_are_told_in_a_mebibyte_at_most() {
+    async fn thousand_entries_take_at_most_a_mebibyte() {
         let mut snapshot = working();
         let one = snapshot.entries.remove(0);
         let named = |i| super::super::EntryState { name: format!("entry-{i}"), ..one.clone() };

@@ -1,6 +1,6 @@
-//! The state of the daemon at one moment, as `/status` prints it and `transship status` reads it.
+//! State of the daemon at one moment, as `/status` prints it and `transship status` reads it.
 //!
-//! Its JSON is a promise to others: a field is added freely, and renamed or removed only with a new `version`.
+//! Its JSON is a public interface: a field may be added at any time, and renamed or removed only with a new `version`.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -9,218 +9,222 @@ use crate::config::Warning;
 use crate::journal::TagCounts;
 use crate::oci::Digest;
 
-/// What the daemon is doing.
+/// State of the daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Snapshot {
-    /// The version of this shape: 1. It changes where a field is renamed, removed or means another thing.
+    /// The version of this format: 1. It changes when a field is renamed, removed or gets another meaning.
     pub version: u32,
     /// The version of the program.
     #[serde(default)]
     pub program: String,
-    /// When the daemon started.
+    /// The time at which the daemon started.
     pub started: DateTime<Utc>,
     /// The configuration in force.
     pub configuration: ConfigurationState,
-    /// Every entry of that configuration, in its order.
+    /// All entries of that configuration, in its order.
     pub entries: Vec<EntryState>,
-    /// Entries that are due and wait for one of the `daemon.entries_at_once` places, the next first.
+    /// Entries that are due and wait for one of the `daemon.entries_at_once` slots, the next first.
     #[serde(default)]
     pub waiting: Vec<WaitingState>,
-    /// Blobs on their way, the oldest first; 64 at most.
+    /// Blobs in transfer, the oldest first; 64 at most.
     pub in_flight: Vec<TransferState>,
-    /// How many blobs are on their way, those that are not listed too.
+    /// The number of blobs in transfer, including those that are not listed.
     #[serde(default)]
     pub transfers: u64,
-    /// The registries that have been asked since the daemon started, by name.
+    /// The registries that received a request since the daemon started, by name.
     #[serde(default)]
     pub registries: Vec<RegistryState>,
-    /// What registries that count reads of manifests told last.
+    /// The last reported quotas of registries that count reads of manifests.
     #[serde(default)]
     pub quotas: Vec<Quota>,
     /// The last runs of all entries that failed or took too long, the latest first; 10 at most.
     #[serde(default)]
     pub recent_failures: Vec<FailedRun>,
-    /// Warnings: those of the configuration in force, then those of the last whole run of each entry, about what it
-    /// selected and did not find.
+    /// Warnings: those of the configuration in force, then those of the last complete run of each entry, about
+    /// selected items that it did not find.
     #[serde(default)]
     pub warnings: Vec<Warning>,
     /// The journal.
     pub journal: JournalState,
-    /// The last time that the clock was found set back by more than a minute, since the daemon started; `None` where it was not.
+    /// The last time since the daemon started at which the clock was found set back by more than a minute; `None` if
+    /// there was none.
     #[serde(default)]
     pub clock_set_back: Option<ClockSetback>,
-    /// When the daemon's loop last turned.
+    /// The time of the last iteration of the daemon's loop.
     pub loop_turned_at: DateTime<Utc>,
-    /// Whether the daemon has taken up its work. `false` again while it ends.
+    /// True while the daemon works; `false` before it has started and while it ends.
     pub ready: bool,
 }
 
-/// The configuration in force, and what became of the last edit.
+/// Configuration in force, and the result of the last edit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ConfigurationState {
     /// The file.
     pub path: String,
-    /// When the configuration in force was read; `None` before the first good one.
+    /// The time at which the configuration in force was read; `None` before the first valid one.
     pub loaded_at: Option<DateTime<Utc>>,
-    /// Why the last edit was refused, all of it in lines for a person; `None` where it was taken over.
+    /// The reasons why the last edit was rejected, as lines for people; `None` if it was applied.
     pub problem: Option<String>,
-    /// The first of these problems as `FILE:LINE:COLUMN: what is wrong`.
+    /// The first of these problems as `FILE:LINE:COLUMN: PROBLEM`.
     #[serde(default)]
     pub first_problem: Option<String>,
-    /// When the edit was refused.
+    /// The time at which the edit was rejected.
     #[serde(default)]
     pub refused_at: Option<DateTime<Utc>>,
 }
 
-/// One entry.
+/// State of one entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EntryState {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The source, as it is written.
+    /// The source, as in the configuration.
     pub source: String,
-    /// The targets, as they are written.
+    /// The targets, as in the configuration.
     pub targets: Vec<String>,
     /// The cron expression, or `never`.
     pub schedule: String,
     /// The time zone of the schedule.
     pub timezone: String,
-    /// When it fires next; `None` when only a person starts it.
+    /// The next scheduled time; `None` if the entry only runs manually.
     pub next_firing: Option<DateTime<Utc>>,
-    /// When it goes on with tags that wait until their source may be read again; `None` where none do.
+    /// The time at which the entry resumes with tags that wait until their source may be read again; `None` if no tag
+    /// waits.
     #[serde(default)]
     pub postponed_until: Option<DateTime<Utc>>,
     /// The run in progress.
     pub running: Option<RunningState>,
     /// The last run that ended.
     pub last_run: Option<LastRun>,
-    /// When a run last ended well.
+    /// The end of the last successful run.
     pub last_success: Option<DateTime<Utc>>,
-    /// When a run last failed or took too long.
+    /// The end of the last run that failed or took too long.
     pub last_failure: Option<DateTime<Utc>>,
-    /// How many runs failed in a row; 0 after one that ended well.
+    /// The number of consecutive failed runs; 0 after a successful one.
     #[serde(default)]
     pub failures: u32,
-    /// Since when it is paused; it begins no run by itself then.
+    /// The time since which the entry is paused; it starts no run automatically then.
     #[serde(default)]
     pub paused_since: Option<DateTime<Utc>>,
-    /// When its pause ends by itself; `None` also where somebody has to resume it.
+    /// The time at which the pause ends automatically; `None` also if somebody has to resume the entry.
     #[serde(default)]
     pub paused_until: Option<DateTime<Utc>>,
 }
 
-/// A run in progress.
+/// Run in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunningState {
-    /// When it began.
+    /// The start of the run.
     pub since: DateTime<Utc>,
-    /// What began it: `schedule`, `start`, `continued`, `hand`, `asked`, `pushed`.
+    /// The trigger of the run: `schedule`, `start`, `continued`, `hand`, `asked`, `pushed`.
     pub trigger: String,
-    /// What became of its tags so far. A tag that goes to several targets counts once at each.
+    /// The number of tags by outcome so far. A tag with several targets counts once for each.
     #[serde(default)]
     pub counts: TagCounts,
-    /// How many there are to settle, as far as is known: it grows while further repositories are listed. `None` until the first list
-    /// of tags is there.
+    /// The number of tags to process, as far as known: it grows while further repositories are listed. `None` before
+    /// the first list of tags is complete.
     #[serde(default)]
     pub tags: Option<u64>,
-    /// Bytes of blobs that were sent so far, those of transfers that failed too.
+    /// Bytes of blobs sent so far, including failed transfers.
     #[serde(default)]
     pub bytes: u64,
 }
 
-/// An entry that is due and waits for its place.
+/// Entry that is due and waits for a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WaitingState {
-    /// Its name.
+    /// The entry's name.
     pub entry: String,
-    /// Since when it waits.
+    /// The time since which it waits.
     pub since: DateTime<Utc>,
-    /// What made it due: `schedule`, `start`, `continued`, `hand`.
+    /// The trigger that made it due: `schedule`, `start`, `continued`, `hand`.
     pub trigger: String,
 }
 
-/// A run that ended.
+/// Run that ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LastRun {
-    /// Its number in the journal.
+    /// The run's number in the journal.
     pub run: i64,
-    /// How it ended: `succeeded`, `failed`, `postponed`, `interrupted`, `timed_out`.
+    /// The outcome: `succeeded`, `failed`, `postponed`, `interrupted`, `timed_out`.
     pub outcome: String,
-    /// When it began.
+    /// The start of the run.
     #[serde(default)]
     pub started: Option<DateTime<Utc>>,
-    /// When it ended.
+    /// The end of the run.
     pub ended: DateTime<Utc>,
-    /// What became of its tags. A tag that goes to several targets counts once at each.
+    /// The number of tags by outcome. A tag with several targets counts once for each.
     pub counts: TagCounts,
-    /// Bytes of blobs and manifests that it sent.
+    /// Bytes of blobs and manifests sent by the run.
     #[serde(default)]
     pub bytes: u64,
-    /// What went wrong first, else why tags wait; `None` where neither is so.
+    /// The first error, or else the reason why tags wait; `None` if there is neither.
     pub error: Option<String>,
 }
 
-/// A run that failed or took too long.
+/// Run that failed or took too long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FailedRun {
     /// The entry.
     pub entry: String,
-    /// Its number in the journal.
+    /// The run's number in the journal.
     pub run: i64,
-    /// How it ended: `failed` or `timed_out`.
+    /// The outcome: `failed` or `timed_out`.
     pub outcome: String,
-    /// When it ended.
+    /// The end of the run.
     pub ended: DateTime<Utc>,
-    /// What went wrong first.
+    /// The first error.
     pub error: Option<String>,
 }
 
-/// A blob on its way.
+/// Blob in transfer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TransferState {
-    /// The repository that it comes from.
+    /// The repository that the blob comes from.
     pub source: String,
-    /// The repository that it goes to.
+    /// The repository that the blob goes to.
     pub target: String,
-    /// The blob.
+    /// The blob's digest.
     #[serde(deserialize_with = "digest_from_text")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub digest: Digest,
-    /// Its size in bytes.
+    /// The blob's size in bytes.
     pub size: u64,
-    /// Bytes handed to the target so far.
+    /// Bytes passed to the target so far.
     pub sent: u64,
-    /// When it began; `None` from a daemon before this was told.
+    /// The start of the transfer; `None` from a daemon that does not report it yet.
     #[serde(default)]
     pub since: Option<DateTime<Utc>>,
-    /// Bytes a second over the last seconds; `None` in the first one.
+    /// Bytes per second over the last seconds; `None` in the first one.
     #[serde(default)]
     pub bytes_per_second: Option<u64>,
 }
 
-/// A registry: what it is asked for, and under which limits.
+/// State of a registry: its requests and the limits that apply to them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RegistryState {
-    /// Its name.
+    /// The registry's name.
     pub registry: String,
-    /// Who we are there, as far as the configuration says; several where entries have credentials of their own.
+    /// The identities used there, as far as the configuration names them; several if entries have credentials of
+    /// their own.
     pub identities: Vec<String>,
     /// Requests in flight.
     pub in_flight: u64,
     /// The limits in force.
     pub limits: LimitsState,
-    /// Until when nothing is asked of it, because it wanted so (`Retry-After`); `None` where it may be asked.
+    /// The time until which no request is sent to the registry, because it asked for that (`Retry-After`); `None` if
+    /// requests are allowed.
     pub paused_until: Option<DateTime<Utc>>,
-    /// How long requests waited for limits and for `Retry-After`, added up, since the daemon started.
+    /// The total time that requests waited for limits and for `Retry-After` since the daemon started.
     pub throttled_seconds: f64,
     /// Requests since the daemon started; each redirect and each repetition counts.
     pub requests: u64,
@@ -230,83 +234,86 @@ pub struct RegistryState {
     pub bytes_out: u64,
 }
 
-/// The limits in force at a registry.
+/// Limits in force at a registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LimitsState {
-    /// How many requests may be in flight now. Lower than `concurrent_at_most` for a while after the registry asked for patience.
+    /// The number of requests that may be in flight now. Lower than `concurrent_at_most` for a while after the
+    /// registry throttled requests.
     pub concurrent: u64,
-    /// How many requests may be in flight at most.
+    /// The maximum number of requests in flight.
     pub concurrent_at_most: u64,
-    /// The rates; what is not here has none.
+    /// The rate limits; a kind of request that is not listed has none.
     pub rates: Vec<RateState>,
-    /// Bytes a second that may pass at this time of day, in both directions together; `None` is no limit.
+    /// The bandwidth limit in bytes per second at this time of day, for both directions together; `None` if there is
+    /// no limit.
     pub bandwidth: Option<u64>,
 }
 
-/// How many requests of a kind may be made in a time.
+/// Rate limit of a kind of request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RateState {
-    /// Which: `requests`, `reads`, `writes`, `uploads`, `deletes` or `referrer_lists`, the keys under `limits` in the configuration.
+    /// The kind: `requests`, `reads`, `writes`, `uploads`, `deletes` or `referrer_lists`, the keys under `limits` in
+    /// the configuration.
     pub of: String,
-    /// How many.
+    /// The number of requests.
     pub count: u64,
-    /// In how many seconds.
+    /// The time in seconds in which this number is allowed.
     pub per_seconds: u64,
 }
 
-/// What a registry that counts reads of manifests (Docker Hub's pulls) told last.
+/// Quota last reported by a registry that counts reads of manifests (Docker Hub's pulls).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Quota {
     /// The registry.
     pub registry: String,
-    /// Who is counted, as far as the configuration says.
+    /// The identity that is counted, as far as the configuration names it.
     pub identity: String,
-    /// Reads in a window.
+    /// The number of reads in a window.
     pub limit: u64,
-    /// How long a window is.
+    /// The length of a window.
     pub window_seconds: u64,
-    /// What is left of them.
+    /// The number of reads that remain.
     pub remaining: u64,
-    /// How many of these are left to others (`limits.keep`).
+    /// The number of remaining reads that are reserved for others (`limits.keep`).
     pub kept: u64,
-    /// When that was told.
+    /// The time of that report.
     pub told: DateTime<Utc>,
 }
 
-/// The journal.
+/// State of the journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct JournalState {
     /// The file.
     pub path: String,
-    /// Whether the last write succeeded.
+    /// True if the last write succeeded.
     pub writable: bool,
-    /// The size of the file and of its write-ahead log; `None` where it cannot be told.
+    /// The size of the file and of its write-ahead log; `None` if it is unknown.
     #[serde(default)]
     pub bytes: Option<u64>,
-    /// What happened to the file while the daemon had it open; `None` while nothing did.
+    /// Damage to the file while the daemon has it open, such as its removal; `None` if there is none.
     #[serde(default)]
     pub problem: Option<String>,
 }
 
-/// A clock that was set back. Schedules follow the new time.
+/// Clock that was set back. Schedules follow the new time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClockSetback {
-    /// When the daemon noticed it, by the new time.
+    /// The time at which the daemon noticed it, by the new time.
     pub noticed: DateTime<Utc>,
-    /// By how many seconds the clock was behind what it, or the journal, had shown before.
+    /// The number of seconds by which the clock was behind the time that it, or the journal, had shown before.
     pub seconds: u64,
 }
 
 impl Snapshot {
-    /// The version of the shape that this program writes.
+    /// The version of the format that this program writes.
     pub const VERSION: u32 = 1;
 
-    /// A daemon that has just started and knows nothing yet.
+    /// Returns the state of a daemon that has just started.
     #[must_use]
     pub fn starting(now: DateTime<Utc>) -> Self {
         Self {
@@ -329,7 +336,7 @@ impl Snapshot {
         }
     }
 
-    /// What keeps the daemon from its work, each as a sentence for a person. Empty when it is ready.
+    /// Returns the reasons why the daemon cannot work, each as a sentence for people. Empty if it is ready.
     #[must_use]
     pub fn obstacles(&self) -> Vec<&'static str> {
         let mut obstacles = Vec::new();
@@ -353,23 +360,23 @@ fn digest_from_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result
     text.parse().map_err(serde::de::Error::custom)
 }
 
-/// The JSON Schema of `/status` (draft 2020-12), as it stands in `docs/` too; a test holds it against the types.
+/// JSON Schema of `/status` (draft 2020-12), the same file as in `docs/`; a test compares it with the types.
 pub const SCHEMA: &str = include_str!("../../docs/status.schema.json");
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
 
-    pub(in super::super) fn at(seconds: i64) -> DateTime<Utc> {
+    pub(in super::super) fn second(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
     }
 
-    /// A daemon at work, at second 0.
+    /// Returns the state of a working daemon, at second 0.
     pub(in super::super) fn working() -> Snapshot {
         Snapshot {
             configuration: ConfigurationState {
                 path: "/etc/transship/sync.yaml".into(),
-                loaded_at: Some(at(-100)),
+                loaded_at: Some(second(-100)),
                 ..ConfigurationState::default()
             },
             entries: vec![EntryState {
@@ -378,10 +385,10 @@ pub(super) mod tests {
                 targets: vec!["prod.example/cache/python".into()],
                 schedule: "0 3 * * *".into(),
                 timezone: "Europe/Berlin".into(),
-                next_firing: Some(at(3600)),
+                next_firing: Some(second(3600)),
                 postponed_until: None,
                 running: Some(RunningState {
-                    since: at(-5),
+                    since: second(-5),
                     trigger: "schedule".into(),
                     counts: TagCounts { kept: 3, ..TagCounts::default() },
                     tags: Some(17),
@@ -390,26 +397,26 @@ pub(super) mod tests {
                 last_run: Some(LastRun {
                     run: 7,
                     outcome: "failed".into(),
-                    started: Some(at(-90)),
-                    ended: at(-60),
+                    started: Some(second(-90)),
+                    ended: second(-60),
                     counts: TagCounts { copied: 2, kept: 14, failed: 1, ..TagCounts::default() },
                     bytes: 4096,
                     error: Some("docker.io/library/python: resolving <b>3.13</b>: denied".into()),
                 }),
                 last_success: None,
-                last_failure: Some(at(-60)),
+                last_failure: Some(second(-60)),
                 failures: 0,
                 paused_since: None,
                 paused_until: None,
             }],
-            waiting: vec![WaitingState { entry: "team".into(), since: at(-2), trigger: "schedule".into() }],
+            waiting: vec![WaitingState { entry: "team".into(), since: second(-2), trigger: "schedule".into() }],
             in_flight: vec![TransferState {
                 source: "docker.io/library/python".into(),
                 target: "prod.example/cache/python".into(),
                 digest: Digest::of(b"layer"),
                 size: 1000,
                 sent: 250,
-                since: Some(at(-3)),
+                since: Some(second(-3)),
                 bytes_per_second: Some(100),
             }],
             transfers: 1,
@@ -423,7 +430,7 @@ pub(super) mod tests {
                     rates: vec![RateState { of: "reads".into(), count: 600, per_seconds: 60 }],
                     bandwidth: Some(1 << 20),
                 },
-                paused_until: Some(at(20)),
+                paused_until: Some(second(20)),
                 throttled_seconds: 1.5,
                 requests: 41,
                 bytes_in: 5000,
@@ -436,13 +443,13 @@ pub(super) mod tests {
                 window_seconds: 21_600,
                 remaining: 76,
                 kept: 20,
-                told: at(-9),
+                told: second(-9),
             }],
             recent_failures: vec![FailedRun {
                 entry: "python-base".into(),
                 run: 7,
                 outcome: "failed".into(),
-                ended: at(-60),
+                ended: second(-60),
                 error: Some("docker.io/library/python: resolving <b>3.13</b>: denied".into()),
             }],
             journal: JournalState {
@@ -452,26 +459,26 @@ pub(super) mod tests {
                 problem: None,
             },
             ready: true,
-            ..Snapshot::starting(at(0))
+            ..Snapshot::starting(second(0))
         }
     }
 
     #[test]
-    fn a_snapshot_is_read_back_as_it_was_written() {
+    fn snapshot_survives_a_round_trip_through_json() {
         let json = serde_json::to_string(&working()).unwrap();
         assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), working());
         assert!(json.starts_with(r#"{"version":1,"#), "{json}");
     }
 
     #[test]
-    fn counts_are_told_without_zeros() {
+    fn counts_print_without_zeros() {
         assert_eq!(working().entries[0].last_run.as_ref().unwrap().counts.to_string(), "2 copied, 14 kept, 1 failed");
         assert_eq!(TagCounts::default().to_string(), "no tags");
     }
 
     #[test]
-    fn every_obstacle_is_named() {
+    fn each_obstacle_of_readiness_is_named() {
         assert_eq!(working().obstacles(), Vec::<&str>::new());
-        assert_eq!(Snapshot::starting(at(0)).obstacles().len(), 3);
+        assert_eq!(Snapshot::starting(second(0)).obstacles().len(), 3);
     }
 }

@@ -1,15 +1,15 @@
-//! What goes wrong at an endpoint, told by where, doing what, with which content, and what can be done.
+//! Error of an operation on an endpoint: place, step, subject, and the kind that tells the caller what it can do.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Which end of a copy.
+/// Side of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// Where the content comes from.
+    /// The endpoint that the content comes from.
     Source,
-    /// Where it goes to.
+    /// The endpoint that the content goes to.
     Target,
 }
 
@@ -22,17 +22,17 @@ impl fmt::Display for Side {
     }
 }
 
-/// What was being done.
+/// Operation that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// Reaching the endpoint and proving who we are.
+    /// Connecting to the endpoint and authenticating.
     Connect,
     /// Listing the repositories of a registry.
     ListRepositories,
     /// Listing tags.
     ListTags,
-    /// Asking what a tag or digest stands for.
+    /// Resolving a tag or digest to its descriptor.
     Resolve,
     /// Reading a manifest.
     ReadManifest,
@@ -40,9 +40,9 @@ pub enum Step {
     ReadBlob,
     /// Listing referrers.
     ListReferrers,
-    /// Asking whether a blob is there.
+    /// Checking for a blob.
     FindBlob,
-    /// Opening an upload or mounting.
+    /// Starting an upload or mounting a blob.
     BeginUpload,
     /// Sending a blob's bytes.
     SendBlob,
@@ -52,7 +52,7 @@ pub enum Step {
     WriteManifest,
     /// Writing the list of referrers under the fallback tag.
     LinkReferrers,
-    /// Deleting.
+    /// Deleting a tag or a manifest.
     Delete,
 }
 
@@ -77,58 +77,59 @@ impl fmt::Display for Step {
     }
 }
 
-/// The wait for an endpoint that asks for patience and does not say how much.
+/// Wait for an endpoint that asks to wait and does not state a time.
 const UNSTATED_WAIT: Duration = Duration::from_secs(60);
 
-/// What a caller can do about it.
+/// Kind of an error, by what the caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// It is not there.
+    /// The content does not exist.
     NotFound,
-    /// Credentials are missing, wrong or not enough.
+    /// Credentials are missing, wrong or insufficient.
     Denied,
-    /// The endpoint asks for patience; perhaps it says how long.
+    /// The endpoint asks to wait, for the stated time if it states one.
     Busy(Option<Duration>),
-    /// The endpoint counts what is read, and as much as is allowed has been. To be looked at again after this time.
+    /// The endpoint's read quota is used up. The caller may try again after this time.
     QuotaSpent(Duration),
-    /// The endpoint ended the connection in good order before it looked at the request. It can be made again at once.
+    /// The endpoint closed the connection in good order before it processed the request. The request can be repeated
+    /// at once.
     NotTaken,
-    /// The endpoint cannot be reached, broke off or failed on its own (5xx). It may work later.
+    /// The endpoint is unreachable, closed the connection or failed on its own (5xx). A later attempt may succeed.
     Unavailable,
-    /// A manifest was refused because something that it points at is not there.
+    /// The endpoint rejected a manifest because content that the manifest lists is missing.
     MissingContent,
-    /// The bytes are not what their digest or size says.
+    /// The bytes do not match their digest or size.
     Corrupt,
-    /// The endpoint does not do this at all.
+    /// The endpoint does not support the operation.
     Unsupported,
-    /// The endpoint understood and said no, for good: an immutable tag, a quota, a bad name.
+    /// The endpoint understood the request and rejected it permanently: an immutable tag, a quota, an invalid name.
     Refused,
-    /// The endpoint lets nobody write this tag: it is locked or immutable there.
+    /// The endpoint lets nobody write this tag: the tag is locked or immutable there.
     Locked,
-    /// The answer cannot be understood: broken JSON, a truncated list, a header against the specification.
+    /// The response cannot be interpreted: invalid JSON, a truncated list, a header against the specification.
     Invalid,
 }
 
-/// An operation on an endpoint that failed. Prints as
-/// `PLACE: STEP SUBJECT: DETAIL`, and never holds a secret or a URL's query.
+/// Failed operation on an endpoint. Prints as `PLACE: STEP SUBJECT: DETAIL`, and never contains a secret or a URL's
+/// query.
 #[derive(Debug, Clone)]
 pub struct StoreError {
     /// The endpoint, as people write it.
     pub place: String,
-    /// What was being done.
+    /// The operation that failed.
     pub step: Step,
-    /// The tag or digest that it was done with; empty where it is the repository as a whole.
+    /// The tag or digest of the operation; empty for the repository as a whole.
     pub subject: String,
-    /// What can be done about it.
+    /// The kind, by what the caller can do about it.
     pub kind: ErrorKind,
-    /// What happened, as a lower-case fragment.
+    /// The cause, as a lower-case fragment.
     pub detail: String,
-    /// Whether the endpoint has repeated this as often and as long as it may: nobody repeats it in the same run.
+    /// True if the endpoint's retries are exhausted, by number or by time: the same run does not repeat the operation.
     pub given_up: bool,
 }
 
 impl StoreError {
-    /// An error at `place`.
+    /// Creates an error at `place`.
     pub fn new(
         place: &str,
         step: Step,
@@ -140,13 +141,13 @@ impl StoreError {
         Self { place, step, subject, kind, detail, given_up: false }
     }
 
-    /// The same, given up: see [`StoreError::given_up`].
+    /// Marks the error as given up: see [`StoreError::given_up`].
     #[must_use]
-    pub fn giving_up(self) -> Self {
+    pub fn mark_given_up(self) -> Self {
         Self { given_up: true, ..self }
     }
 
-    /// How long to wait before it is tried again, where it is [`ErrorKind::QuotaSpent`].
+    /// Returns the wait before the next attempt if the error is [`ErrorKind::QuotaSpent`].
     #[must_use]
     pub fn quota_spent(&self) -> Option<Duration> {
         match self.kind {
@@ -155,8 +156,8 @@ impl StoreError {
         }
     }
 
-    /// How long to wait before the next run looks at it again, where the endpoint wants to be left alone: it counts what is read,
-    /// or it asked for patience (429) for as long as anybody waits.
+    /// Returns the wait before the next run tries again, if the endpoint asks to be left alone: its read quota is
+    /// used up, or it throttled the client (429) until the retries were exhausted.
     #[must_use]
     pub fn deferral(&self) -> Option<Duration> {
         match self.kind {
@@ -166,13 +167,13 @@ impl StoreError {
         }
     }
 
-    /// Whether the same call may be repeated at once: it may succeed, and its retry budget is not spent.
+    /// Returns true if the caller may repeat the call at once: it may succeed, and its retry budget is not exhausted.
     #[must_use]
     pub fn may_be_repeated(&self) -> bool {
         self.is_transient() && !self.given_up
     }
 
-    /// Whether the same call may succeed later without anything being changed by a person.
+    /// Returns true if the same call may succeed later without any change by a person.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.kind, ErrorKind::Busy(_) | ErrorKind::NotTaken | ErrorKind::Unavailable)
@@ -196,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_names_place_step_subject_and_cause() {
+    fn store_error_names_place_step_subject_and_cause() {
         let error =
             StoreError::new("ghcr.io/a/b", Step::Resolve, "v1", ErrorKind::Denied, "pull access is not granted");
         assert_eq!(error.to_string(), "ghcr.io/a/b: resolving v1: pull access is not granted");

@@ -1,4 +1,4 @@
-//! An upload that did not end, for another process to go on with: where it is, how far it came, and the hash of that.
+//! Resumable uploads: session, stored length and hash state of an unfinished upload, for another process to resume.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,33 +7,33 @@ use futures_util::future::BoxFuture;
 
 use crate::oci::Digester;
 
-/// How much of a blob an upload has.
+/// Stored part of a blob at an upload's endpoint.
 #[derive(Debug, Clone)]
 pub struct Standing {
-    /// So many bytes from its beginning.
+    /// The number of bytes from the beginning of the blob.
     pub stored: u64,
-    /// Their hash so far.
+    /// The hash state of those bytes.
     pub hashed: Digester,
 }
 
-/// An upload that waits for the rest of its bytes.
+/// Unfinished upload that waits for the rest of its bytes.
 #[derive(Clone)]
 pub struct Suspended {
-    /// Where, in the endpoint's own words.
+    /// The session's address, in the endpoint's own form.
     pub session: String,
-    /// The part of the blob that is there for certain.
+    /// The part of the blob that the endpoint certainly has.
     pub standing: Standing,
-    /// The part that is there if the endpoint took the chunk that was about to be sent: it may have all of it, a part,
-    /// or nothing. `None` where no chunk was.
+    /// The part that the endpoint has if it accepted the chunk that was about to be sent. It may have all, a part or
+    /// none of that chunk. `None` if no chunk was about to be sent.
     pub ahead: Option<Standing>,
 }
 
 impl fmt::Debug for Suspended {
-    /// Without the session: its address may hold more than is for others to read.
+    /// Omits the session: its address may contain private data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Suspended({} bytes)", self.standing.stored)
     }
 }
 
-/// Who is told how far an upload came, as often as the endpoint acknowledges some of it.
+/// Callback that receives the state of the upload each time the endpoint acknowledges bytes.
 pub type Progress = Arc<dyn Fn(Suspended) -> BoxFuture<'static, ()> + Send + Sync>;

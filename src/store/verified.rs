@@ -1,4 +1,4 @@
-//! Bytes whose end is not given out before their digest is known to be right.
+//! Verified byte streams: the last piece of a blob is released only after length and digest are checked.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,19 +9,20 @@ use futures_util::{Stream, StreamExt as _, stream};
 use super::{ByteStream, ErrorKind, Progress, Standing, Step, StoreError, Suspended};
 use crate::oci::{Descriptor, Digest, Digester};
 
-/// A stream of a blob's bytes that hashes them as they pass and keeps the last piece back until length and digest are proven.
+/// Stream of a blob's bytes that hashes them as they pass and withholds the last piece until length and digest are
+/// verified.
 ///
-/// Content that is wrong therefore always ends with an error instead of its last piece: whoever sends these
-/// bytes on cannot complete an upload of them, whatever the receiver would accept. This is the only type
-/// that [`Upload::send`](super::Upload::send) takes.
+/// Wrong content therefore always ends with an error instead of its last piece: a sender of these bytes cannot
+/// complete an upload of them, even if the receiver would accept them. [`Upload::send`](super::Upload::send) takes
+/// only this type.
 pub struct Verified {
     inner: ByteStream,
     blob: Descriptor,
     place: String,
     state: State,
     progress: Option<Progress>,
-    /// The hash of all before the piece that is held back, and of all before the one that was given out last; while somebody is
-    /// told of the progress.
+    /// The hash states before the withheld piece and before the piece that was released last. Kept only if there is a
+    /// progress callback.
     hashed: [Option<Digester>; 2],
 }
 
@@ -31,77 +32,77 @@ enum State {
         held: Option<Bytes>,
         received: u64,
     },
-    /// Ends with this, which nobody has been told yet.
+    /// Ends with this error, which the reader has not received yet.
     Failed(StoreError),
     Ended,
 }
 
 impl Verified {
-    /// Wraps the bytes of `blob` from its start, read from `place` (for the error).
+    /// Wraps the bytes of `blob` from its start. `place` is their source, for the error.
     #[must_use]
     pub fn new(inner: ByteStream, blob: Descriptor, place: &str) -> Self {
         let beginning = Standing { stored: 0, hashed: Digester::like(&blob.digest) };
-        Self::going_on(inner, blob, place, beginning)
+        Self::resume(inner, blob, place, beginning)
     }
 
-    /// Wraps the bytes of `blob` from where an upload of it stands.
+    /// Wraps the bytes of `blob` from the position up to which an upload has stored them.
     #[must_use]
-    pub fn going_on(inner: ByteStream, blob: Descriptor, place: &str, standing: Standing) -> Self {
+    pub fn resume(inner: ByteStream, blob: Descriptor, place: &str, standing: Standing) -> Self {
         let Standing { stored, hashed } = standing;
         let state = State::Flowing { digester: hashed, held: None, received: stored };
         Self { inner, blob, place: place.to_owned(), state, progress: None, hashed: [None, None] }
     }
 
-    /// Tells somebody how far the upload came.
+    /// Sets the callback that receives the progress of the upload.
     #[must_use]
-    pub fn telling(self, progress: Option<Progress>) -> Self {
+    pub fn with_progress(self, progress: Option<Progress>) -> Self {
         Self { progress, ..self }
     }
 
-    /// True if somebody wants to know how far the upload came.
+    /// Returns true if there is a progress callback.
     #[must_use]
-    pub fn is_followed(&self) -> bool {
+    pub fn has_progress(&self) -> bool {
         self.progress.is_some()
     }
 
-    /// The hash of all that was given out before the last piece; `None` where nobody wants to know.
+    /// Returns the hash state of all bytes released before the last piece, or `None` without a progress callback.
     #[must_use]
     pub fn hashed_before_last(&self) -> Option<&Digester> {
         self.hashed[1].as_ref()
     }
 
-    /// Tells whoever wants to know that the endpoint has so much.
-    pub fn tell(&self, left: Suspended) -> impl Future<Output = ()> + Send + use<> {
-        let told = self.progress.as_ref().map(|progress| progress(left));
+    /// Reports the stored part of the upload to the progress callback, if there is one.
+    pub fn report_progress(&self, left: Suspended) -> impl Future<Output = ()> + Send + use<> {
+        let report = self.progress.as_ref().map(|progress| progress(left));
         async move {
-            if let Some(told) = told {
-                told.await;
+            if let Some(report) = report {
+                report.await;
             }
         }
     }
 
-    /// How many bytes a complete stream gives.
+    /// Returns the number of bytes of a complete stream.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.blob.size
     }
 
-    /// The digest that a complete stream has.
+    /// Returns the digest of a complete stream.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.blob.digest
     }
 
-    /// Waits for the first piece, or for what is there instead. Who sends these bytes through a request of its own has
-    /// something to send then, and does not hold its place among the requests while it waits for the source.
-    pub async fn begun(&mut self) {
-        std::future::poll_fn(|cx| self.poll_begun(cx)).await;
+    /// Waits for the first piece, or for the error or end that comes instead. A sender that makes its own request
+    /// then has bytes to send, and does not hold its request permit while it waits for the source.
+    pub async fn wait_for_first_piece(&mut self) {
+        std::future::poll_fn(|cx| self.poll_first_piece(cx)).await;
     }
 
-    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_first_piece(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while matches!(self.state, State::Flowing { held: None, .. }) && !self.is_complete() {
             match ready!(self.inner.poll_next_unpin(cx)) {
-                Some(Ok(piece)) => drop(self.take_in(piece)),
+                Some(Ok(piece)) => drop(self.accept_piece(piece)),
                 Some(Err(error)) => self.fail(error),
                 None => break,
             }
@@ -109,8 +110,8 @@ impl Verified {
         Poll::Ready(())
     }
 
-    /// Takes in a piece, and gives out the one before.
-    fn take_in(&mut self, piece: Bytes) -> Option<Bytes> {
+    /// Accepts a piece and returns the previous one.
+    fn accept_piece(&mut self, piece: Bytes) -> Option<Bytes> {
         let State::Flowing { digester, held, received } = &mut self.state else { return None };
         if piece.is_empty() {
             return None;
@@ -127,7 +128,7 @@ impl Verified {
             return None;
         }
         if *received == self.blob.size {
-            // All bytes are here: the source is let go now, not when they have been sent.
+            // All bytes have arrived: release the source now, not after they have been sent.
             self.inner = stream::empty().boxed();
         }
         previous
@@ -161,7 +162,7 @@ impl Stream for Verified {
         while matches!(this.state, State::Flowing { .. }) && !this.is_complete() {
             match ready!(this.inner.poll_next_unpin(cx)) {
                 Some(Ok(piece)) => {
-                    if let Some(previous) = this.take_in(piece) {
+                    if let Some(previous) = this.accept_piece(piece) {
                         return Poll::Ready(Some(Ok(previous)));
                     }
                 }
@@ -217,13 +218,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn right_bytes_pass_whole() {
+    async fn correct_bytes_pass_completely() {
         assert_eq!(pass(&["ab", "", "cd"], "abcd").await, (vec!["ab".into(), "cd".into()], None));
         assert_eq!(pass(&[], "").await, (vec![], None));
     }
 
     #[tokio::test]
-    async fn the_last_piece_of_wrong_bytes_never_comes_out() {
+    async fn last_piece_of_wrong_bytes_is_never_released() {
         let digest = Digest::of(b"abcd");
         let (out, error) = pass(&["ab", "cX"], "abcd").await;
         assert_eq!(out, ["ab"]);
@@ -236,31 +237,31 @@ mod tests {
         assert!(error.unwrap().ends_with("more than the 4 bytes of its descriptor"));
     }
 
-    async fn gone_on(sent: &str, rest: &[&'static str], content: &str) -> (Vec<Bytes>, Option<String>) {
+    async fn resumed(sent: &str, rest: &[&'static str], content: &str) -> (Vec<Bytes>, Option<String>) {
         let blob = Descriptor::new(MediaType::new("x"), Digest::of(content.as_bytes()), content.len() as u64);
         let mut hashed = Digester::like(&blob.digest);
         hashed.update(sent.as_bytes());
         let standing = Standing { stored: sent.len() as u64, hashed };
         let rest: Vec<_> = rest.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
-        collect(Verified::going_on(stream::iter(rest).boxed(), blob, "h/r", standing)).await
+        collect(Verified::resume(stream::iter(rest).boxed(), blob, "h/r", standing)).await
     }
 
     #[tokio::test]
-    async fn what_goes_on_is_proven_as_a_whole() {
-        assert_eq!(gone_on("ab", &["cd", "ef"], "abcdef").await, (vec!["cd".into(), "ef".into()], None));
-        let (out, error) = gone_on("aX", &["cd", "ef"], "abcdef").await;
-        assert_eq!(out, ["cd"], "the last piece stays back where what was sent before is wrong");
+    async fn resumed_stream_is_verified_as_a_whole() {
+        assert_eq!(resumed("ab", &["cd", "ef"], "abcdef").await, (vec!["cd".into(), "ef".into()], None));
+        let (out, error) = resumed("aX", &["cd", "ef"], "abcdef").await;
+        assert_eq!(out, ["cd"], "the last piece is withheld if an earlier piece was wrong");
         assert!(error.unwrap().ends_with(&format!("the bytes hash to {}", Digest::of(b"aXcdef"))));
-        let (out, error) = gone_on("ab", &["cd"], "abcdef").await;
+        let (out, error) = resumed("ab", &["cd"], "abcdef").await;
         assert_eq!((out, error.unwrap().ends_with("4 bytes instead of 6")), (vec![], true));
     }
 
     #[tokio::test]
-    async fn the_hash_before_the_last_piece_that_was_given_out_is_told_to_whoever_wants_to_know() {
+    async fn followed_stream_has_hash_before_last_released_piece() {
         let blob = Descriptor::new(MediaType::new("x"), Digest::of(b"abcdef"), 6);
         let pieces = ["ab", "cd", "ef"].map(|piece| Ok(Bytes::from_static(piece.as_bytes())));
-        let nobody: Progress = std::sync::Arc::new(|_| Box::pin(async {}));
-        let mut verified = Verified::new(stream::iter(pieces).boxed(), blob, "h/r").telling(Some(nobody));
+        let ignored: Progress = std::sync::Arc::new(|_| Box::pin(async {}));
+        let mut verified = Verified::new(stream::iter(pieces).boxed(), blob, "h/r").with_progress(Some(ignored));
         for before in ["", "ab", "abcd"] {
             verified.next().await.unwrap().unwrap();
             let hashed = verified.hashed_before_last().unwrap().clone().finish();
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_source_is_let_go_when_the_last_byte_is_here() {
+    async fn source_is_released_when_last_byte_arrives() {
         let blob = Descriptor::new(MediaType::new("x"), Digest::of(b"abcd"), 4);
         let source = std::sync::Arc::new(());
         let held = source.clone();
@@ -278,7 +279,7 @@ mod tests {
             Ok(Bytes::from_static(piece.as_bytes()))
         });
         let mut verified = Verified::new(pieces.boxed(), blob, "h/r");
-        verified.begun().await;
+        verified.wait_for_first_piece().await;
         assert_eq!(std::sync::Arc::strong_count(&source), 2);
         assert_eq!(verified.next().await.unwrap().unwrap(), "ab");
         assert_eq!(std::sync::Arc::strong_count(&source), 1);
@@ -287,11 +288,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_source_that_fails_before_its_first_piece_fails_the_stream() {
+    async fn source_failing_before_first_piece_fails_the_stream() {
         let blob = Descriptor::new(MediaType::new("x"), Digest::of(b"abcd"), 4);
         let error = StoreError::new("h/r", Step::ReadBlob, blob.digest, ErrorKind::Unavailable, "gone");
         let mut verified = Verified::new(stream::iter([Err(error)]).boxed(), blob, "h/r");
-        verified.begun().await;
+        verified.wait_for_first_piece().await;
         assert!(verified.next().await.unwrap().unwrap_err().to_string().ends_with("gone"));
         assert!(verified.next().await.is_none());
     }

@@ -70,9 +70,9 @@ impl Scene {
     /// No secret is in any of these.
     #[track_caller]
     fn is_silent(&self, places: &[(&str, &[u8])]) {
-        let given = self.given.all();
+        let given = self.given.secrets();
         let secrets: Vec<(&str, &str)> = given.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-        canary::nowhere(&secrets, places);
+        canary::assert_absent(&secrets, places);
     }
 
     /// What the daemon's status port and its log say; no secret.
@@ -287,9 +287,9 @@ fn every_source_of_amazons_keys_gets_into_its_registry_and_no_secret_is_shown() 
     let (cloud, scene, keys) = aws_scene(LONG, None);
     for (source, who, name) in sources(&cloud, &scene, &keys) {
         images::small(Family::Oci, rand()).put(&scene.source, "app", Some("v1"));
-        let before = cloud.asked();
+        let before = cloud.password_requests();
         scene.once(&who, 0);
-        assert_eq!((who.evidence(), cloud.asked() - before), (name, 1), "{source}");
+        assert_eq!((who.evidence(), cloud.password_requests() - before), (name, 1), "{source}");
         scene.status_is_silent(&who);
     }
 }
@@ -303,7 +303,7 @@ fn a_wrong_key_of_amazons_is_refused_by_its_code_and_not_shown() {
     let said = scene.once(&who, 1);
     assert!(said.contains("/ecr/ refused: 400 Bad Request, InvalidSignatureException"), "{said}");
     scene.status_is_silent(&who);
-    assert_eq!(cloud.asked(), 0);
+    assert_eq!(cloud.password_requests(), 0);
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn a_registry_service_of_amazons_that_fails_is_asked_again() {
     let (cloud, scene, keys) = aws_scene(LONG, None);
     cloud.fail(2);
     scene.once(&scene.who(&format!("{{aws: {{{keys}}}}}")), 0);
-    assert_eq!((cloud.services.count("POST /ecr/"), cloud.asked()), (3, 1));
+    assert_eq!((cloud.services.count("POST /ecr/"), cloud.password_requests()), (3, 1));
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn a_password_of_amazons_that_lives_seconds_is_renewed_before_it_ends() {
     let (cloud, scene, keys) = aws_scene(SHORT, None);
     scene.target.set(Fault::Delay(SLOW));
     scene.once(&scene.who(&format!("{{aws: {{{keys}}}}}")), 0);
-    assert!(cloud.asked() >= 2, "it was asked for anew");
+    assert!(cloud.password_requests() >= 2, "it was asked for anew");
     assert!(cloud.passwords.refusals().iter().all(|why| why == "nobody"), "{:?}", cloud.passwords.refusals());
 }
 
@@ -329,7 +329,7 @@ fn a_password_of_amazons_that_is_refused_in_the_middle_is_renewed_once() {
     scene.target.set(Fault::Delay(SLOW));
     scene.once(&scene.who(&format!("{{aws: {{{keys}}}}}")), 0);
     assert!(cloud.passwords.refusals().iter().any(|why| why == "revoked"), "{:?}", cloud.passwords.refusals());
-    assert_eq!(cloud.asked(), 2);
+    assert_eq!(cloud.password_requests(), 2);
 }
 
 fn gcp_scene(lifetime: Duration, revoke_at: Option<Duration>) -> (Gcp, Scene, String) {
@@ -367,8 +367,8 @@ fn a_wrong_key_of_googles_is_refused_by_its_code_and_not_shown() {
     let person = cloud.key_file().replace("service_account", "authorized_user");
     for (file, why) in [
         (wrong, "/token refused: 400 Bad Request, invalid_grant"),
-        (far, "its token_uri, http://token.example/, is without TLS"),
-        (person, "it is of another kind than service_account, which alone is known here"),
+        (far, "its token_uri, http://token.example/, does not use TLS"),
+        (person, "its type is not service_account, the only supported one"),
         ("{".to_owned(), "it is not the key of a service account"),
     ] {
         let who = scene.who("{gcp: {key: key.json}}").and_file("key.json", &file);

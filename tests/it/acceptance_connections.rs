@@ -68,7 +68,7 @@ fn requests_that_a_goaway_left_out_are_sent_again_and_all_tags_arrive() {
             let options = format!(", tls: {{ca: ca.pem}}{upload}");
             let output = scene.run(&options, &entries, "debug", &["once", name]).expect_success();
             assert!(output.stdout.contains("24 copied"), "{}", output.stdout);
-            assert!(output.stderr.contains("ended the connection before it took the request"), "nothing was left out");
+            assert!(output.stderr.contains("ended the connection before it processed the request"), "no repeat");
         }
         assert_eq!(scene.behind.store().tags(mode), scene.open.store().tags("app"));
         assert_eq!(scene.open.store().tags(mode), scene.open.store().tags("app"));
@@ -87,13 +87,13 @@ fn plain_http_at_a_port_for_tls_names_the_key_to_remove() {
 fn a_server_that_wants_a_certificate_by_http_names_the_key_to_set() {
     let scene = Scene::with("ssl_verify_client on;\nssl_client_certificate server.pem;");
     let told =
-        format!("https://{} wants a certificate of ours; name its file in `tls.certificate`", scene.nginx.host());
+        format!("https://{} requires a client certificate; name its file in `tls.certificate`", scene.nginx.host());
     let failure = scene.failure(", tls: {ca: ca.pem}");
     assert!(failure.contains(&told), "{failure}");
     let strange = Authority::new("another authority").certify("me", LATER);
     scene.site.write("me.pem", &strange.certificate);
     scene.site.write("me.key", &strange.key);
-    let told = format!("https://{} does not take our certificate; see `tls.certificate`", scene.nginx.host());
+    let told = format!("https://{} rejected the client certificate; check `tls.certificate`", scene.nginx.host());
     let failure = scene.failure(", tls: {ca: ca.pem, certificate: me.pem, key: me.key}");
     assert!(failure.contains(&told), "{failure}");
 }
@@ -114,7 +114,8 @@ fn connections_that_are_closed_without_a_word_name_both_keys() {
         ("plain_http: true", "; if it speaks TLS, leave `plain_http` out"),
         (
             "{}",
-            "; if it speaks plain HTTP, set `plain_http: true`; if it wants a certificate of ours, set `tls.certificate`",
+            "; if it speaks plain HTTP, set `plain_http: true`; if it requires a client certificate, \
+             set `tls.certificate`",
         ),
     ] {
         let options = if options == "{}" { options.to_owned() } else { format!("{{{options}}}") };

@@ -68,7 +68,7 @@ fn a_run_that_is_asked_for_begins_at_once_and_its_end_is_told() {
     let said = place.run(&["trigger", "first", "--wait"]).expect_success().stdout;
     assert_eq!(
         said,
-        "first: asked for; begins now or when one of `daemon.entries_at_once` is free\nfirst: succeeded, 1 copied\n"
+        "first: requested; starts now, or when `daemon.entries_at_once` permits\nfirst: succeeded, 1 copied\n"
     );
     assert_eq!(place.target.store().tag("first", "v1"), place.source.store().tag("first", "v1"));
     assert_eq!(place.runs("first"), [("asked".to_owned(), "succeeded".into())]);
@@ -80,7 +80,7 @@ fn a_run_that_is_asked_for_begins_at_once_and_its_end_is_told() {
     assert_eq!(ends.iter().map(|end| end["outcome"].clone()).collect::<Vec<_>>(), ["succeeded", "failed"]);
     assert!(ends[1]["problem"].is_string(), "{answers:#}");
     let log = end(daemon);
-    assert!(log.contains("trigger is asked for at the control socket uid="), "{log}");
+    assert!(log.contains("trigger requested at the control socket uid="), "{log}");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn an_entry_that_runs_is_not_begun_twice_and_whoever_waits_gives_up_without_endi
     place.run(&["trigger", "first"]).expect_success();
     daemon.wait_until("the run", |_| http::status(&address)?["entries"][0]["running"].is_object().then_some(()));
     let mut waiting = place.site.start(&["trigger", "first", "--wait"]);
-    waiting.wait_until("the answer", |waiting| (waiting.stdout() == "first: runs already\n").then_some(()));
+    waiting.wait_until("the answer", |waiting| (waiting.stdout() == "first: already running\n").then_some(()));
     waiting.signal("INT");
     assert_eq!(waiting.wait(DEADLINE).code(), 130);
     place.target.heal();
@@ -106,8 +106,8 @@ fn what_cannot_be_done_is_said_with_the_way_out() {
     let place = Place::new(&["never", "never"]);
     let silent = place.run(&["trigger", "first"]);
     assert_eq!(silent.code(), 1);
-    let expected = "error: no daemon listens at control.sock: `transship run` is the daemon, `transship once first` \
-                    runs without one\n";
+    let expected = "error: no daemon listens at control.sock: start it with `transship run`, \
+                    or run without a daemon: `transship once first`\n";
     assert_eq!(silent.stderr, expected);
     let (daemon, _) = place.start();
     let unknown = place.run(&["trigger", "frist"]);
@@ -129,8 +129,8 @@ fn the_socket_is_one_daemons_alone_is_for_its_group_and_outlives_no_daemon() {
     assert_eq!(mode & 0o777, 0o660);
     let second = place.run(&["run"]);
     assert_eq!(second.code(), 1);
-    let expected = "error: another daemon listens at control.sock: give this one a place of its own by `daemon.control`, \
-                    or `off`\n";
+    let expected = "error: another daemon listens at control.sock: set `daemon.control` to another path \
+                    or to `off`\n";
     assert!(second.stderr.ends_with(expected), "{}", second.stderr);
     place.run(&["trigger", "first", "--wait"]).expect_success();
     daemon.kill();
@@ -152,7 +152,7 @@ fn who_talks_nonsense_or_nothing_at_the_socket_disturbs_nobody() {
     nonsense.write_all(b"\n").unwrap();
     let mut said = String::new();
     nonsense.read_to_string(&mut said).unwrap();
-    assert!(said.starts_with("{\"error\":\"the request is not understood"), "{said}");
+    assert!(said.starts_with("{\"error\":\"cannot parse the request"), "{said}");
     // It is cut off in the midst of it.
     let _ = connect().write_all(&vec![b'['; 10 << 20]);
     place.run(&["trigger", "first", "--wait"]).expect_success();

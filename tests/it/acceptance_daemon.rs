@@ -278,7 +278,7 @@ fn daemon_under_way(harbour: &Harbour, grace: &str, bandwidth: u64) -> (Running,
     harbour.source.set(Fault::Bandwidth(bandwidth));
     let (mut daemon, address) = start(&harbour.site);
     daemon.wait_until("the large layer on its way", |_| {
-        harbour.source.log().of("blob GET").iter().any(|read| read.sent > 50_000).then_some(())
+        harbour.source.log().requests_of("blob GET").iter().any(|read| read.sent > 50_000).then_some(())
     });
     (daemon, address)
 }
@@ -328,10 +328,10 @@ fn systemd_is_told_when_it_is_ready_and_when_it_ends() {
     harbour.configure("", &[harbour.entry("first", "never")]);
     let manager = Manager::new(&harbour.site);
     let mut daemon = manager.start(&harbour.site);
-    manager.heard("READY=1");
+    manager.wait_for_message("READY=1");
     assert!(daemon.is_running());
     daemon.signal("TERM");
-    manager.heard("STOPPING=1");
+    manager.wait_for_message("STOPPING=1");
     daemon.wait(DEADLINE).expect_success();
 }
 
@@ -342,10 +342,10 @@ fn the_status_that_systemd_shows_follows_the_runs_and_keeps_what_is_wrong_with_t
     harbour.configure("", &[harbour.entry("first", "never"), gone.clone()]);
     let manager = Manager::new(&harbour.site);
     let daemon = manager.start(&harbour.site);
-    manager.status_where("the run", |status| status == "2 entries: 1 running, 0 waiting, 0 failing");
-    manager.status_where("its failure", |status| status == "2 entries: 0 running, 0 waiting, 1 failing");
+    manager.wait_for_status("the run", |status| status == "2 entries: 1 running, 0 waiting, 0 failing");
+    manager.wait_for_status("its failure", |status| status == "2 entries: 0 running, 0 waiting, 1 failing");
     harbour.configure("", &[harbour.entry("first", "neverr"), gone]);
-    let status = manager.status_where("the refusal", |status| status.contains("refused"));
+    let status = manager.wait_for_status("the refusal", |status| status.contains("refused"));
     assert!(status.starts_with("the last good configuration goes on, the edit is refused: sync.yaml:5:"), "{status}");
     assert!(status.ends_with("; 2 entries: 0 running, 0 waiting, 1 failing"), "{status}");
     daemon.signal("TERM");

@@ -67,7 +67,7 @@ struct Machine {
 fn a_day_in_the_life_of_the_daemon_that_the_package_installs() {
     let mut machine = Machine::with_the_package_installed();
     machine.the_daemon_starts();
-    let scraped = Gate::to(&machine.status);
+    let scraped = Gate::start(&machine.status);
     let mut prometheus = Prometheus::start(&scraped.host(), None);
     machine.two_entries_fire_by_cron();
     machine.an_edit_breaks_the_file_and_is_mended(&mut prometheus);
@@ -89,7 +89,7 @@ impl Machine {
         }
         let systemd = systemd_listens(&root.path("run/notify"));
         let (build, mirror) = (DebianRegistry::start(), DebianRegistry::guarded(HTPASSWD));
-        let (to_build, to_mirror) = (Gate::to(build.host()), Gate::to(mirror.host()));
+        let (to_build, to_mirror) = (Gate::start(build.host()), Gate::start(mirror.host()));
         let (daemon, status, step, logged) = (None, String::new(), "the package is installed", String::new());
         let clock = Clock::new();
         let machine = Self { root, build, mirror, to_build, to_mirror, clock, systemd, daemon, status, step, logged };
@@ -152,7 +152,7 @@ impl Machine {
         self.wait(DEADLINE, "the entry", |machine| machine.next_firing("model"));
         self.step = "the password of the mirror changes";
         self.hand_over_password(NEXT_PASSWORD);
-        self.mirror.guard_by(NEXT_HTPASSWD);
+        self.mirror.set_htpasswd(NEXT_HTPASSWD);
         assert!(!self.inspect("app", "1.0.0", PASSWORD).status.success(), "the old one is not let in");
         self.wait_over_minutes("the added entry", |machine| {
             machine.last_run("model").filter(|run| run["outcome"] == "succeeded")
@@ -206,7 +206,7 @@ impl Machine {
     fn a_registry_dies_and_returns(&mut self, prometheus: &mut Prometheus) {
         self.step = "the mirror dies";
         self.to_mirror.close();
-        self.mirror.die();
+        self.mirror.kill();
         self.build_pushes("team/app", "latest");
         let run = self.wait_over_minutes("a run that fails", |machine| {
             machine.last_run("app").filter(|run| run["outcome"] == "failed")
@@ -221,8 +221,8 @@ impl Machine {
         prometheus.finds("transship_entry_runs_total{entry=\"app\", outcome=\"failed\"}");
 
         self.step = "the mirror returns";
-        self.mirror.return_elsewhere();
-        self.to_mirror.lead_to(self.mirror.host());
+        self.mirror.restart_on_other_port();
+        self.to_mirror.forward_to(self.mirror.host());
         self.wait_over_minutes("a run that succeeds", |machine| {
             machine.last_run("app").filter(|run| run["outcome"] == "succeeded")
         });
@@ -234,11 +234,11 @@ impl Machine {
         let entries = [self.entry("app"), self.entry("base"), self.entry("model")];
         self.write_configuration(&entries, ", limits: {bandwidth: 20MiB/s}");
         let mut browser = Chromium::start();
-        let (read, written) = (self.to_build.back(), self.to_mirror.towards());
+        let (read, written) = (self.to_build.bytes_received(), self.to_mirror.bytes_sent());
         let (manifest, layer) = large::put(self.build.storage(), "team/model", GIB);
         self.build_takes_manifest("team/model", "large", &manifest);
         self.wait_over_minutes("a good part of it to arrive", |machine| {
-            (machine.to_mirror.towards() - written > 100 * MIB).then_some(())
+            (machine.to_mirror.bytes_sent() - written > 100 * MIB).then_some(())
         });
         let shown = self.transship(&["status", "--at", &self.status]).expect_success().stdout;
         assert!(shown.contains("1.0 GiB") && shown.contains(&layer.short()), "{shown}");
@@ -247,7 +247,7 @@ impl Machine {
         self.step = "SIGTERM in the midst of it";
         let log = self.end();
         let confirmed = self.confirmed(layer);
-        let by_first = self.to_mirror.towards() - written;
+        let by_first = self.to_mirror.bytes_sent() - written;
         assert!(by_first < 900 * MIB, "it did not wait for the rest: {} MiB", by_first / MIB);
         assert!(confirmed > 90 * MIB && confirmed <= by_first, "{} of {} MiB", confirmed / MIB, by_first / MIB);
         assert!(!self.inspect("model", "large", NEXT_PASSWORD).status.success(), "no tag moves half-way");
@@ -256,13 +256,13 @@ impl Machine {
         self.step = "the next start";
         self.write_configuration(&entries, "");
         self.start();
-        scraped.lead_to(&self.status);
+        scraped.forward_to(&self.status);
         self.wait(A_GIGABYTE, "the rest", |machine| {
             machine.last_run("model").filter(|run| run["outcome"] == "succeeded")
         });
         self.has_arrived("model", "large", NEXT_PASSWORD);
-        assert_eq!(large::digest_of(&large::place_of(self.mirror.storage(), layer)), layer);
-        let (read, by_next) = (self.to_build.back() - read, self.to_mirror.towards() - written - by_first);
+        assert_eq!(large::digest_of(&large::blob_path(self.mirror.storage(), layer)), layer);
+        let (read, by_next) = (self.to_build.bytes_received() - read, self.to_mirror.bytes_sent() - written - by_first);
         // Beside the layer there are heads of requests, and small images.
         let rest = GIB - confirmed;
         assert!((rest..rest + 2 * MIB).contains(&by_next), "{} MiB were sent of {}", by_next / MIB, rest / MIB);
@@ -277,15 +277,15 @@ impl Machine {
         self.step = "Chromium reads the page";
         browser.open(&format!("http://{}/", self.status));
         let told = browser.text("main");
-        for words in ["Running now", "model", "On the way", &layer.short(), "% of 1.00 GiB", "app", "base"] {
+        for words in ["Running now", "model", "Transfers", &layer.short(), "% of 1.00 GiB", "app", "base"] {
             assert!(told.contains(words), "{words} is missing in {told}");
         }
         assert_eq!(browser.evaluate("document.querySelectorAll('svg.small').length"), 3);
         browser.open(&format!("http://{}/entry?name=app", self.status));
         assert!(browser.text("main").contains("failed"), "{}", browser.text("main"));
         browser.open(&format!("http://{}/search?q=1.1.0", self.status));
-        assert!(browser.text("main").contains("What arrived"), "{}", browser.text("main"));
-        assert_eq!(browser.complaints(), Vec::<String>::new());
+        assert!(browser.text("main").contains("Arrivals"), "{}", browser.text("main"));
+        assert_eq!(browser.problems(), Vec::<String>::new());
     }
 
     fn prometheus_has_seen_the_day(&mut self, prometheus: &mut Prometheus) {
@@ -380,7 +380,7 @@ impl Machine {
         ] {
             command.env(variable, self.root.path(folder));
         }
-        self.clock.rule(&mut command);
+        self.clock.apply_to(&mut command);
         command
     }
 

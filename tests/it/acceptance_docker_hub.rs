@@ -56,7 +56,7 @@ fn three_hundred_tags_come_over_the_windows_and_a_restart_without_a_pull_beyond_
     assert_eq!(report.0["outcome"], "postponed");
     assert_eq!(hub.pulls_left(), 0);
 
-    hub.pass(SIX_HOURS);
+    hub.advance_pull_clock(SIX_HOURS);
     let mut running = site.start(&["once"]);
     running.wait_until("some of the second window", |_| (tags(&target, "app").len() >= 140).then_some(()));
     running.kill();
@@ -66,11 +66,11 @@ fn three_hundred_tags_come_over_the_windows_and_a_restart_without_a_pull_beyond_
     assert!(before < after && after > 190, "{before} and then {after}");
 
     for _ in 0..2 {
-        hub.pass(SIX_HOURS);
+        hub.advance_pull_clock(SIX_HOURS);
         site.run(&["once"]);
     }
     assert_eq!(tags(&target, "app"), versions(0..300).collect());
-    assert_eq!(hub.pulls_beyond(), 0);
+    assert_eq!(hub.refused_pulls(), 0);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_first_run_reads_the_newest_tags_alone_and_nothing_beyond_what_arrives() {
     // Nothing is known of a limit before the first answer.
     site_of(&hub, &target, &["app"], "").report(4);
     assert_eq!(tags(&target, "app"), versions(7..11).collect(), "four of three reads each, the newest");
-    assert_eq!((hub.log().pulls(), hub.pulls_beyond()), (12, 0));
+    assert_eq!((hub.log().pulls(), hub.refused_pulls()), (12, 0));
 }
 
 /// An index of this many platforms, with no manifest in common with those of other seeds.
@@ -112,14 +112,14 @@ fn an_index_that_does_not_fit_wastes_no_pull_for_its_children_and_nothing_overta
     assert_eq!(hub.log().pulls(), 2 * 8 + 1, "the third showed that it does not fit");
     let reason = report.tag("1.1.0")["reason"].as_str().unwrap();
     let told =
-        format!("7 more manifests are to be read, and the pull limit of {} leaves 2 of 20 in 6h (told ", hub.host());
+        format!("7 more manifests must be read, and the pull limit of {} leaves 2 of 20 in 6h (reported ", hub.host());
     assert!(reason.contains(&told), "{reason}");
 
-    hub.pass(SIX_HOURS);
+    hub.advance_pull_clock(SIX_HOURS);
     let told = site.once();
     assert!(told.contains("3 copied, 3 kept"), "{told}");
     assert_eq!(hub.log().pulls(), 2 * 8 + 1 + 2 * 8 + 1);
-    assert_eq!(hub.pulls_beyond(), 0);
+    assert_eq!(hub.refused_pulls(), 0);
 }
 
 #[test]
@@ -131,8 +131,8 @@ fn an_index_larger_than_the_limit_is_refused_by_name_and_holds_nothing_up() {
     assert_eq!(tags(&target, "app"), versions(0..3).collect());
     let message = report.tag("2.0.0")["message"].as_str().unwrap();
     let told = format!(
-        "12 more manifests are to be read, and the pull limit of {} is 10, of which 2 are kept back: sign in with a larger \
-         one, lower `limits.keep`, or choose fewer `platforms`",
+        "12 more manifests must be read, and the pull limit of {} is 10, of which 2 are reserved: authenticate with an \
+         account that has a larger limit, lower `limits.keep`, or select fewer `platforms`",
         hub.host()
     );
     assert!(message.ends_with(&told), "{message}");
@@ -149,7 +149,7 @@ fn entries_share_what_is_left_and_leave_what_is_kept() {
     assert_eq!(told.code(), 4, "{}", told.stdout);
     assert_eq!(hub.pulls_left(), 20);
     assert_eq!(tags(&target, "one").len() + tags(&target, "two").len(), 30);
-    let waits = format!("the pull limit of {} leaves 20 of 50 in 6h, of which 20 are kept back (told ", hub.host());
+    let waits = format!("the pull limit of {} leaves 20 of 50 in 6h, of which 20 are reserved (reported ", hub.host());
     assert!(told.stdout.contains(" wait until ") && told.stdout.contains(&waits), "{}", told.stdout);
     let history = site.history(&["--entry", "one"]);
     assert_eq!((&history[0]["outcome"], history[0]["postponed_until"].is_string()), (&"postponed".into(), true));
@@ -158,7 +158,7 @@ fn entries_share_what_is_left_and_leave_what_is_kept() {
 
     // Nothing is left: that is asked for, and no pull is tried.
     site.run(&["once"]);
-    assert_eq!((hub.log().pulls(), hub.pulls_left(), hub.pulls_beyond()), (30, 20, 0));
+    assert_eq!((hub.log().pulls(), hub.pulls_left(), hub.refused_pulls()), (30, 20, 0));
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn others_who_use_the_address_are_noticed_and_nobody_waits_for_hours() {
     hub.set(Fault::Held("blob GET"));
     let mut running = site.start(&["once"]);
     running.wait_until("the first pulls", |_| (hub.log().pulls() > 0).then_some(()));
-    hub.pulled_by_others(30);
+    hub.add_foreign_pulls(30);
     hub.heal();
     let output = running.wait(crate::support::programs::DEADLINE);
     assert_eq!(output.code(), 4, "{}\n{}", output.stdout, output.stderr);
@@ -216,7 +216,7 @@ fn the_daemon_goes_on_by_itself_when_the_window_allows() {
         let line = format!("transship_quota_remaining{{registry=\"{}\",identity=\"anonymous\"}} 0", hub.host());
         metrics.contains(&line).then_some(())
     });
-    hub.pass(600);
+    hub.advance_pull_clock(600);
     daemon.wait_until_within(std::time::Duration::from_secs(150), "all tags", |_| of(8));
     daemon.wait_until("the end of the run that brought them", |_| {
         let runs = site.history(&[]);
@@ -224,7 +224,7 @@ fn the_daemon_goes_on_by_itself_when_the_window_allows() {
         assert_eq!(brought["trigger"], "continued");
         Some(())
     });
-    assert_eq!(hub.pulls_beyond(), 0);
+    assert_eq!(hub.refused_pulls(), 0);
     daemon.signal("TERM");
     daemon.wait(crate::support::programs::DEADLINE);
 }
@@ -243,18 +243,19 @@ fn docker_hub_is_asked_what_is_left_before_the_first_pull() {
     );
     let entry = format!("- {{name: app, source: app, target: \"{}/app\"}}", target.host());
     site.configure_fully("status: off", &registries, &entry);
-    hub.pulled_by_others(100);
+    hub.add_foreign_pulls(100);
     let report = site.report(4);
     assert_eq!((hub.log().count("manifest GET"), report.tags().len()), (0, 40));
     let reason = report.tag("1.3.0")["reason"].as_str().unwrap();
-    let told = "source docker.io/library/app: reading manifest 1.3.0: the pull limit of docker.io leaves 0 of 100 in 6h (told ";
+    let told = "source docker.io/library/app: reading manifest 1.3.0: \
+                the pull limit of docker.io leaves 0 of 100 in 6h (reported ";
     assert!(reason.starts_with(told), "{reason}");
 
-    hub.pass(SIX_HOURS);
+    hub.advance_pull_clock(SIX_HOURS);
     std::fs::remove_file(site.journal()).unwrap();
     site.report(4);
     assert_eq!(tags(&target, "app"), versions(30..40).collect(), "ten of ten pulls each");
-    assert_eq!((hub.log().pulls(), hub.pulls_beyond()), (100, 0));
+    assert_eq!((hub.log().pulls(), hub.refused_pulls()), (100, 0));
 }
 
 #[test]
@@ -267,5 +268,5 @@ fn a_new_process_asks_what_is_left_before_it_reads_where_the_journal_knows_of_a_
     let entry = format!("- {{name: two, source: \"{}/two\", target: \"{}/two\"}}", hub.host(), target.host());
     site.configure(&[hub.host(), target.host()], &entry);
     assert_eq!(site.report(4).0["outcome"], "postponed");
-    assert_eq!((hub.log().pulls(), hub.pulls_beyond()), (3, 0));
+    assert_eq!((hub.log().pulls(), hub.refused_pulls()), (3, 0));
 }

@@ -82,7 +82,7 @@ fn a_tag_written_right_before_a_kill_has_its_evidence_after_the_next_run() {
     scene.killed_after_a_write();
     assert!(scene.evidence().len() < scene.arrived().len());
     let told = scene.site.run(&["evidence"]).expect_success().stderr;
-    assert!(told.contains("tags were about to be written when their run was cut off"), "{told}");
+    assert!(told.contains("an interrupted run was about to write tags"), "{told}");
     scene.site.once();
     let evidence = scene.evidence();
     let tags: Vec<&str> = evidence.iter().map(|(tag, ..)| tag.as_str()).collect();

@@ -90,8 +90,8 @@ async fn a_registry_that_keeps_the_last_chunk_alone_is_found_out_and_gets_one_pi
     }
     server.set(Fault::KeepsLastChunk);
     let error = send().await.unwrap_err();
-    let told = "the registry says that it stored the blob, and has 7 bytes of it instead of 3145735: it gets blobs in one piece \
-                from now on";
+    let told = "the registry says that it stored the blob, but has 7 bytes of it instead of 3145735: \
+                blobs are sent to it in one piece from now on";
     assert_eq!((error.detail.as_str(), error.is_transient()), (told, true));
     server.log().clear();
     send().await.unwrap();
@@ -122,7 +122,7 @@ fn a_registry_that_joins_no_chunks_and_takes_no_large_body_gets_no_manifest() {
     pair.target.set(Fault::UploadBodyLimit(MIB));
     let told = pair.refusal();
     let why = format!(
-        "sending blob {layer}: 413 Payload Too Large; that was in one piece, since its chunks did not become the blob"
+        "sending blob {layer}: 413 Payload Too Large; this was sent in one piece, because its chunks did not become the blob"
     );
     assert!(told.ends_with(&why), "{told}");
     assert_eq!(pair.target.log().count("manifest PUT"), 0);
@@ -174,7 +174,7 @@ fn amazons_answers_to_chunks_and_manifests_are_taken() {
     }
     pair.site.once();
     assert_eq!(pair.at_target("v1"), Some(image.digest()));
-    let chunks = pair.target.log().of("upload PATCH");
+    let chunks = pair.target.log().requests_of("upload PATCH");
     assert_eq!(chunks.iter().map(|chunk| (chunk.status, chunk.received >= 5 * MIB as u64)).next(), Some((201, true)));
     assert_eq!((chunks.len(), pair.target.log().count("upload PUT")), (2, 2), "{:?}", pair.target.log().counts());
 }
@@ -201,7 +201,7 @@ fn what_no_manifest_refers_to_yet_is_not_mounted_and_is_sent() {
     for (name, image) in ["a", "b"].iter().zip(images) {
         assert_eq!(target.store().tag(&format!("to/{name}"), "v1"), Some(image.digest()));
     }
-    let mounts: Vec<u16> = target.log().of("mount POST").iter().map(|mount| mount.status).collect();
+    let mounts: Vec<u16> = target.log().requests_of("mount POST").iter().map(|mount| mount.status).collect();
     assert!(!mounts.is_empty() && mounts.iter().all(|status| *status == 202), "{mounts:?}");
     assert_eq!(target.log().count("upload POST"), 6 - mounts.len(), "the session of a mount is used");
 }
@@ -212,8 +212,8 @@ fn a_repository_that_is_not_there_is_to_be_created_first() {
     pair.put(&images::small(Family::Oci, 1), "v1");
     pair.target.set(Fault::RepositoriesMustExist);
     let told = pair.refusal();
-    let way_out = "404 Not Found, NAME_UNKNOWN: name unknown; a push makes the repository only where a repository creation \
-                   template is applied for CREATE_ON_PUSH: write such a template, or create the repository first";
+    let way_out = "404 Not Found, NAME_UNKNOWN: name unknown; a push creates the repository only if a repository creation \
+                   template applies to CREATE_ON_PUSH: create such a template, or create the repository first";
     assert!(told.ends_with(way_out), "{told}");
     images::small(Family::Oci, 2).put(&pair.target, "team/app", Some("other"));
     pair.site.once();
@@ -227,7 +227,7 @@ fn a_project_that_is_not_there_is_thought_of_where_access_is_denied() {
     let told = pair.refusal();
     assert!(
         told.ends_with(
-            "401 Unauthorized, UNAUTHORIZED: unauthorized; some registries say so of a project that does not exist, too"
+            "401 Unauthorized, UNAUTHORIZED: unauthorized; some registries also answer this for a project that does not exist"
         ),
         "{told}"
     );
@@ -241,7 +241,9 @@ fn a_name_that_is_too_deep_is_told_with_the_cause() {
     pair.target.set(Fault::NamesOfTwoParts);
     let told = pair.refusal();
     assert!(
-        told.ends_with("resolving v1: 400 Bad Request; the registry may not take such a name; some allow no more than NAMESPACE/NAME"),
+        told.ends_with(
+            "resolving v1: 400 Bad Request; the registry may not accept such a name; some allow only NAMESPACE/NAME"
+        ),
         "{told}"
     );
 }
@@ -262,7 +264,7 @@ fn an_immutable_tag_that_is_right_already_is_no_failure() {
     pair.target.heal();
     pair.target.set(Fault::TagsWrittenOnce);
     run.wait(DEADLINE).expect_success();
-    assert_eq!(pair.target.log().of("manifest PUT").iter().map(|put| put.status).collect::<Vec<_>>(), [400]);
+    assert_eq!(pair.target.log().requests_of("manifest PUT").iter().map(|put| put.status).collect::<Vec<_>>(), [400]);
 }
 
 #[test]
@@ -287,7 +289,8 @@ fn manifests_of_dockers_are_refused_with_the_way_out_and_the_rest_arrives() {
     pair.target.set(Fault::OciOnly);
     let report = pair.site.report(1);
     let told = report.tag("docker")["message"].as_str().unwrap();
-    let way_out = "415 Unsupported Media Type; some registries take no manifests of Docker's; zot does with `compat: [docker2s2]`";
+    let way_out =
+        "415 Unsupported Media Type; some registries accept no Docker manifests; zot does with `compat: [docker2s2]`";
     assert!(told.ends_with(way_out), "{told}");
     assert_eq!(pair.at_target("oci"), Some(image.digest()));
 }
@@ -305,7 +308,8 @@ fn a_fallback_tag_that_answers_with_the_image_is_no_list() {
     pair.source.set(Fault::FallbackTagIsTheImage);
     pair.target.set(Fault::FallbackTagIsTheImage);
     pair.site.once();
-    let asked = pair.source.log().of("manifest GET").into_iter().filter(|request| request.path.contains("/sha256-"));
+    let asked =
+        pair.source.log().requests_of("manifest GET").into_iter().filter(|request| request.path.contains("/sha256-"));
     assert!(asked.filter(|request| request.status == 200).count() >= 2, "{:?}", pair.source.log().counts());
     let tags = pair.target.store().tags("team/app").unwrap();
     assert_eq!(tags.into_keys().collect::<Vec<_>>(), ["image", "index"]);
@@ -349,8 +353,12 @@ fn a_token_is_never_asked_for_more_than_a_repository_or_a_mount() {
     site.configure_fully("status: off", &registries, &entry);
     site.once();
     assert_eq!(target.store().repositories().len(), 3);
-    assert!(target.log().of("mount POST").iter().any(|mount| mount.status == 201), "{:?}", target.log().counts());
-    assert!(target.log().of("token GET").iter().all(|token| token.status == 200));
+    assert!(
+        target.log().requests_of("mount POST").iter().any(|mount| mount.status == 201),
+        "{:?}",
+        target.log().counts()
+    );
+    assert!(target.log().requests_of("token GET").iter().all(|token| token.status == 200));
 }
 
 #[test]
@@ -465,7 +473,7 @@ fn a_registry_that_ends_http_2_under_load_is_asked_again_later_and_named_with_th
     let entry = format!("- {{name: app, source: \"{host}/a/b\", target: \"oci-layout:out\"}}");
     site.configure_fully("status: off", &format!("\"{host}\": {{tls: {{ca: ca.pem}}}}"), &entry);
     let output = site.run(&["tags", &format!("{host}/a/b")]);
-    let told = format!("https://{host} ended HTTP/2 with ENHANCE_YOUR_CALM; `http1_only: true` does without HTTP/2");
+    let told = format!("https://{host} ended HTTP/2 with ENHANCE_YOUR_CALM; `http1_only: true` turns HTTP/2 off");
     assert!(output.code() == 1 && output.stderr.contains(&told), "{}", output.stderr);
     assert_eq!(connections.load(Ordering::SeqCst), 5, "after pauses");
 }

@@ -172,7 +172,8 @@ fn a_target_that_fails_at_the_last_manifest_keeps_its_tag() {
     pair.target.set(Fault::ManifestPutFailsFor("v2".into()));
     let told = format!("target {}/app: writing manifest v2 ({}): 500 ", pair.target.host(), new[1].digest());
     pair.expect_only_v2_to_fail(&new, &told);
-    let last = pair.target.log().of("manifest PUT").into_iter().filter(|put| put.path.ends_with("/v2")).count();
+    let last =
+        pair.target.log().requests_of("manifest PUT").into_iter().filter(|put| put.path.ends_with("/v2")).count();
     assert!(last > 1, "it was tried again");
     let report = pair.site.report(1);
     let failed = report.tag("v2");
@@ -256,7 +257,7 @@ fn a_read_that_breaks_off_goes_on_where_it_was() {
     pair.source.set(Fault::BlobGetBreaks { after: 1_000_000, times: 1 });
     pair.once().expect_success();
     assert_eq!(pair.at_target("v1"), Some(image.digest()));
-    let reads = pair.source.log().of("blob GET");
+    let reads = pair.source.log().requests_of("blob GET");
     let size: u64 = image.blobs.iter().map(|blob| blob.len() as u64).sum();
     let sent: u64 = reads.iter().map(|read| read.sent).sum();
     assert!(sent < size + 500_000, "{sent} bytes were read of {size}");
@@ -273,11 +274,13 @@ fn a_blob_that_always_breaks_off_is_given_up_after_nine_requests() {
     pair.source.set(Fault::BlobGetBreaks { after: 0, times: usize::MAX });
     let report = pair.site.report(1);
     assert!(report.outcomes().values().all(|outcome| outcome == "failed"), "{:?}", report.outcomes());
-    let asked =
-        pair.source.log().of("blob GET").into_iter().fold(BTreeMap::<String, usize>::new(), |mut asked, read| {
+    let asked = pair.source.log().requests_of("blob GET").into_iter().fold(
+        BTreeMap::<String, usize>::new(),
+        |mut asked, read| {
             *asked.entry(read.path).or_default() += 1;
             asked
-        });
+        },
+    );
     assert!(!asked.is_empty() && asked.values().all(|times| *times <= 9 + 2), "{asked:?}");
 }
 

@@ -123,10 +123,10 @@ fn an_index_of_many_megabytes_costs_a_small_multiple_of_its_length() {
     let elsewhere = format!("{{\"x\":[{}0],\"manifests\":[]}}", "{},".repeat(LENGTH / 3));
     let digest = format!("{{\"digest\":\"sha256:{}\"}}", "0".repeat(64));
     for (text, code, said) in [
-        (of("{}", LARGEST), 1, "manifests, and at most 400000 are read"),
-        (of(&digest, LARGEST), 1, "manifests, and at most 400000 are read"),
+        (of("{}", LARGEST), 1, "manifests, more than the maximum of 400000"),
+        (of(&digest, LARGEST), 1, "manifests, more than the maximum of 400000"),
         (of(&digest, LENGTH), 0, "is listed without a name"),
-        (nested, 0, "entry 1 of index.json has no digest that can be read"),
+        (nested, 0, "entry 1 of index.json has no readable digest"),
         (elsewhere, 0, ""),
     ] {
         fs::write(folder.join("index.json"), &text).unwrap();
@@ -136,7 +136,7 @@ fn an_index_of_many_megabytes_costs_a_small_multiple_of_its_length() {
     }
     File::create(folder.join("index.json")).unwrap().set_len(3 << 30).unwrap();
     let output = within(allowed(0), &site, &["tags", &place]);
-    assert!(output.code() == 1 && output.stderr.contains("at most 67108864 are read"), "{}", output.stderr);
+    assert!(output.code() == 1 && output.stderr.contains("more than the maximum of 67108864"), "{}", output.stderr);
 }
 
 #[test]
@@ -194,7 +194,10 @@ fn a_target_layout_with_a_link_is_refused_and_nothing_is_written_outside() {
         symlink(to, folder.join(name)).unwrap();
         let place = format!("oci-layout:{}", folder.display());
         let output = site.run(&["copy", &format!("{}/app", source.host()), &place, "--plain-http", source.host()]);
-        let said = format!("{} is a symbolic link, and none is followed within a layout", folder.join(name).display());
+        let said = format!(
+            "{} is a symbolic link, which transship does not follow within a layout",
+            folder.join(name).display()
+        );
         assert!(output.code() == 1 && output.stdout.contains(&said), "{}{}", output.stdout, output.stderr);
     }
     assert_eq!(listed(&outside), 0, "nothing is written outside");

@@ -120,7 +120,7 @@ fn what_is_pushed_arrives_for_its_tag_alone_and_costs_no_list() {
     assert!(runs.len() <= 4, "a storm is few runs: {}", runs.len());
     let journal = canary::journal(&wharf.site);
     let places = [("the log", output.stderr.as_bytes()), ("the journal", journal.as_slice())];
-    canary::nowhere(&[("the secret", SECRET)], &places);
+    canary::assert_absent(&[("the secret", SECRET)], &places);
 }
 
 #[test]

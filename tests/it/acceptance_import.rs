@@ -94,7 +94,7 @@ impl Imports {
     #[track_caller]
     fn import(&self, args: &[&str]) -> (String, String) {
         let output = self.run(&[&["import-config", &self.name, "--output", "sync.yaml"], args].concat());
-        let is_whole = output.stderr.contains(" 0 left out, 0 not understood");
+        let is_whole = output.stderr.contains(" 0 skipped, 0 not understood");
         assert_eq!(output.code(), if is_whole { 0 } else { 4 }, "{}", output.stderr);
         self.run(&["check"]).expect_success();
         (std::fs::read_to_string(self.site.path("sync.yaml")).unwrap(), output.stderr)
@@ -111,7 +111,7 @@ struct Imports {
 fn all_that_regsync_documents_becomes_a_good_file_or_a_comment() {
     let imports = Imports::new("regsync.yml", REGSYNC);
     let (text, said) = imports.import(&[]);
-    assert!(said.contains("5 entries, 3 left out"), "{said}");
+    assert!(said.contains("5 entries, 3 skipped"), "{said}");
     for expected in [
         "  registry.internal:5000:\n    plain_http: true\n    limits:\n      concurrent: 5\n",
         "      username: \"${HUB_USER}\"\n      password: {file: hub-token}\n",
@@ -125,9 +125,9 @@ fn all_that_regsync_documents_becomes_a_good_file_or_a_comment() {
         "      semver: \">=4.1.0, <5.0.0\"\n",
         "    schedule: \"30 4 * * 1-5\"\n    timezone: Europe/Berlin\n",
         "    platforms: [linux/amd64, linux/arm64]\n",
-        "# left out: it gives the image another name, which only `transship copy` can\n",
-        "# left out: `repos` has no equal",
-        "# left out: `mediaTypes` skips some kinds of manifests, and has no equal\n",
+        "# skipped: it gives the image another name, which only `transship copy` can do\n",
+        "# skipped: `repos` has no equivalent",
+        "# skipped: `mediaTypes` skips some kinds of manifests, and has no equivalent\n",
         "`bkup-{{.Ref.Tag}}`",
     ] {
         assert!(text.contains(expected), "{expected}\n--\n{text}");
@@ -149,7 +149,7 @@ fn a_key_that_nobody_knows_ends_with_four_and_is_named() {
     let entry = "sync:\n  - {source: ghcr.io/a/app, target: MyRegistry/app, type: repository}\n";
     let imports = Imports::new("regsync.yml", &format!("version: 1\nstray: 1\n{entry}"));
     let (text, said) = imports.import(&[]);
-    assert!(said.contains("1 entry, 0 left out, 1 not understood") && said.contains("`stray`"), "{said}");
+    assert!(said.contains("1 entry, 0 skipped, 1 not understood") && said.contains("`stray`"), "{said}");
     assert!(text.contains("    target: MYREGISTRY/app\n"), "no repository of Docker Hub: {text}");
 }
 
@@ -196,7 +196,7 @@ fn what_skopeo_syncs_by_its_file_is_what_the_imported_one_brings() {
     skopeo(&[&sync[..], &[&path, &target]].concat()).expect_success();
 
     let (text, said) = imports.import(&["--target", &format!("{}/mirror", ours.host())]);
-    assert!(said.contains("3 entries, 0 left out"), "{said}");
+    assert!(said.contains("3 entries, 0 skipped"), "{said}");
     // As the comment there says, and the target speaks plain HTTP too.
     let plain = format!("    plain_http: true\n  \"{}\":\n    plain_http: true\n", ours.host());
     let insecure = "    tls:\n      insecure_skip_verify: true\n";

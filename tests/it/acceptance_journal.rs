@@ -34,7 +34,7 @@ fn run_that_hangs(site: &Site) -> (Server, Server, Running) {
     site.configure(&[source.host(), target.host()], &entry);
     let mut running = site.start(&["once"]);
     running.wait_until("all but the large layer", |_| {
-        let under_way = source.log().of("blob GET").iter().any(|read| read.sent > 20_000);
+        let under_way = source.log().requests_of("blob GET").iter().any(|read| read.sent > 20_000);
         (under_way && target.store().blobs("app").len() == image.blobs.len() - 1).then_some(())
     });
     (source, target, running)
@@ -67,7 +67,7 @@ fn a_second_process_leaves_a_running_entry_alone_and_says_so() {
     let (_source, target, mut running) = run_that_hangs(&site);
     let before = target.log().requests().len();
     let second = site.run(&["once"]).expect_success();
-    let told = format!("app: left alone, process {} runs it since ", running.id());
+    let told = format!("app: skipped, process {} has been running it since ", running.id());
     assert!(second.stdout.starts_with(&told), "{}", second.stdout);
     assert_eq!(target.log().requests().len(), before, "it asked for nothing");
     assert!(running.is_running());

@@ -102,7 +102,7 @@ fn a_registry_that_refuses_the_page_size_is_asked_without_one_from_then_on() {
     pair.site.once();
     assert_eq!(pair.target.store().tags("m/app").unwrap().len(), 150);
     assert_eq!(pair.target.store().tags("m/other").unwrap().len(), 1);
-    let refused = |kind: &str| pair.source.log().of(kind).iter().filter(|asked| asked.status == 400).count();
+    let refused = |kind: &str| pair.source.log().requests_of(kind).iter().filter(|asked| asked.status == 400).count();
     assert_eq!(refused("catalog GET"), 1, "{:?}", pair.source.log().counts());
     assert!((1..=2).contains(&refused("tags GET")), "two repositories may be asked for at once");
 }
@@ -179,7 +179,15 @@ fn a_signature_that_the_sources_list_hides_behind_a_shorter_tag_arrives() {
         let heads = || {
             pair.source.log().clear();
             let told = pair.site.run(&["once"]).expect_success();
-            (pair.source.log().of("manifest HEAD").iter().filter(|asked| asked.path.ends_with(".sig")).count(), told)
+            (
+                pair.source
+                    .log()
+                    .requests_of("manifest HEAD")
+                    .iter()
+                    .filter(|asked| asked.path.ends_with(".sig"))
+                    .count(),
+                told,
+            )
         };
         if is_late {
             assert_eq!(heads().0, 0, "the copy was a look, and it holds");
@@ -199,7 +207,8 @@ fn signatures_that_a_plain_list_lacks_are_not_requested() {
         images::small(Family::Oci, seed).put(&pair.source, "app", Some(tag));
     }
     pair.site.once();
-    let asked = pair.source.log().of("manifest HEAD").len() + pair.source.log().of("manifest GET").len();
+    let asked =
+        pair.source.log().requests_of("manifest HEAD").len() + pair.source.log().requests_of("manifest GET").len();
     assert_eq!(asked, 2, "{:?}", pair.source.log().counts());
 }
 
@@ -222,7 +231,7 @@ fn a_locked_tag_is_blocked_and_nothing_of_it_is_written() {
         let reason = report.tag("v1")["reason"].as_str().unwrap();
         assert!(reason.contains("locked") || reason.contains("operation is disallowed"), "{reason}");
         assert_eq!(pair.target.store().tag("app", "v1"), Some(old.digest()));
-        let puts = pair.target.log().of("manifest PUT").iter().filter(|put| put.path.ends_with("/v1")).count();
+        let puts = pair.target.log().requests_of("manifest PUT").iter().filter(|put| put.path.ends_with("/v1")).count();
         assert_eq!(puts, usize::from(!listed), "a lock that the list tells of costs no PUT");
         let told = pair.site.run(&["once"]);
         assert_eq!(told.code(), 4);
@@ -244,7 +253,7 @@ fn a_source_that_refuses_the_referrers_api_in_any_way_loses_no_image() {
         let says_no_api = [400, 404, 405, 406, 410, 415, 501].contains(&status);
         let warned = output.stderr.contains("referrers: false");
         assert_eq!(warned, !says_no_api, "{status}: {}", output.stderr);
-        let counted = output.stdout.contains("what refers to 1 manifest could not be told");
+        let counted = output.stdout.contains("the referrers of 1 manifest could not be listed");
         assert_eq!(counted, !says_no_api, "{status}: {}", output.stdout);
         pair.source.heal();
         if !says_no_api {
@@ -403,7 +412,7 @@ fn pages_without_end_or_bound_are_an_error_within_a_bound_of_memory() {
     };
     let large = |_: &str| (String::new(), page((0..200_000).map(|number| format!("{number:0100}"))));
     for (host, told) in [
-        (answering(endless), "the list has more than 1000000 tags; name those that are wanted in `tags.include`"),
+        (answering(endless), "the list has more than 1000000 tags; name the tags to copy in `tags.include`"),
         (answering(large), "the answer is larger than 16777216 bytes"),
     ] {
         let (output, peak) = peak(&["tags", &format!("{host}/a/b"), "--plain-http", &host, "--names"]);

@@ -181,7 +181,7 @@ fn login_check_fails_where_a_right_is_missing_and_names_it() {
             "  ok      login as reader: let in",
             "  ok      pull of build/app as reader (entry app): granted",
             "  failed  push to prod/app as reader (entry app): 401 Unauthorized, UNAUTHORIZED: unauthorized; \
-             the token that we were given does not grant this; some registries say so of a project that does not exist, too; \
+             the token does not grant this action; some registries also answer this for a project that does not exist; \
              grant it, or write other credentials",
         ]
     );
@@ -200,8 +200,8 @@ fn login_check_fails_where_a_right_is_missing_and_names_it() {
             "  ok      login as anonymous: there are no credentials",
             "  ok      pull of build/app as anonymous (entry app): granted",
             "  failed  push to prod/app as anonymous (entry app): 401 Unauthorized, UNAUTHORIZED: unauthorized; \
-             the token that we were given does not grant this; some registries say \
-             so of a project that does not exist, too; write `credentials`",
+             the token does not grant this action; some registries also answer this \
+             for a project that does not exist; write `credentials`",
         ]
     );
 }
@@ -372,8 +372,8 @@ fn login_check_tells_until_when_a_certificate_is_good_and_why_one_is_not_believe
     assert_eq!(
         reach("{}", 1),
         format!(
-            "  failed  reach: the certificate of https://{host} is of an authority that is not known here; name the \
-             authority's file in `tls.ca`"
+            "  failed  reach: the certificate of https://{host} is issued by an unknown authority; \
+             name the authority's file in `tls.ca`"
         )
     );
     assert_eq!(
@@ -445,8 +445,8 @@ fn login_check_looks_into_trees_up_to_a_bound() {
         [
             format!(
                 "  failed  catalog as writer (entry app): {host}: listing repositories: this registry has no catalog for \
-                 writer (401 Unauthorized, UNAUTHORIZED: unauthorized; the token that we were given does not grant \
-                 this); list the repositories in sync.yaml"
+                 writer (401 Unauthorized, UNAUTHORIZED: unauthorized; the token does not grant \
+                 this action); list the repositories in sync.yaml"
             ),
             format!(
                 "  failed  push as writer (entry app): what goes to {host}/prod/** is not known without the catalog of \

@@ -168,7 +168,7 @@ fn a_daemon_says_where_it_listens_what_changed_and_that_it_ends() {
         let fields = line.as_object_mut().unwrap();
         assert_eq!(fields.remove("uid").is_some(), fields.remove("pid").is_some(), "who asked");
     }
-    let asked = json!({"level": "INFO", "message": "trigger is asked for at the control socket", "entries": "app"});
+    let asked = json!({"level": "INFO", "message": "trigger requested at the control socket", "entries": "app"});
     let copied = harbour.line("INFO", "copied", 1, "v1", &image);
     let journal = harbour.site.journal();
     let started = json!({"level": "INFO", "message": "started", "version": env!("CARGO_PKG_VERSION"),
@@ -199,7 +199,7 @@ fn who_asks_twice_for_the_end_is_told_what_that_costs_and_a_run_that_is_cut_off_
     daemon.wait_until("that it ends", |daemon| daemon.stderr().contains("\"ending\"").then_some(()));
     daemon.signal("TERM");
     let log = daemon.wait(DEADLINE).stderr;
-    let dropped = line(&log, "asked to end a second time: what is under way is dropped");
+    let dropped = line(&log, "received a second signal: work in progress is dropped");
     assert_eq!(dropped["level"], "WARN");
 }
 
@@ -252,7 +252,7 @@ fn every_line_of_a_run_says_which_it_is_and_none_says_another_while_two_run() {
         assert!(!line.to_string().contains(other), "{line}");
     }
     assert_eq!(rooms.len(), 3, "{rooms:?} of {lines:#?}");
-    assert!(lines.iter().any(|line| line["message"] == "a request is repeated"), "{lines:#?}");
+    assert!(lines.iter().any(|line| line["message"] == "repeating a request"), "{lines:#?}");
     assert!(runs.len() == 2 && runs["first"].is_disjoint(&runs["second"]), "{runs:?}");
     assert!(runs.values().all(|numbers| numbers.len() == 1), "{runs:?}");
     let of = |entry: &str| lines.iter().position(|line| line["entry"] == entry).unwrap();

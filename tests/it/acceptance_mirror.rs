@@ -242,7 +242,13 @@ fn many_repositories_are_asked_about_at_once_and_eight_of_them_copy() {
     let mut run = site.start(&["once"]);
     let busy = || {
         let repository = |path: &str| path.split("/blobs/").next().unwrap_or_default().to_owned();
-        target.log().of("upload POST").iter().map(|opened| repository(&opened.path)).collect::<BTreeSet<_>>().len()
+        target
+            .log()
+            .requests_of("upload POST")
+            .iter()
+            .map(|opened| repository(&opened.path))
+            .collect::<BTreeSet<_>>()
+            .len()
     };
     run.wait_until("all to be asked about", |_| (source.log().count("manifest GET") >= 20).then_some(()));
     run.wait_until("eight to copy", |_| (busy() >= 8).then_some(()));
@@ -269,7 +275,8 @@ fn the_first_time_each_manifest_and_blob_is_read_once_and_written_once() {
     let blobs = source.store().blobs("app").len();
     assert_eq!(source.log().count("blob GET"), blobs);
     assert_eq!(source.log().pulls(), source.store().manifests("app").len());
-    let paths: BTreeSet<String> = source.log().of("blob GET").into_iter().map(|request| request.path).collect();
+    let paths: BTreeSet<String> =
+        source.log().requests_of("blob GET").into_iter().map(|request| request.path).collect();
     assert_eq!(paths.len(), blobs, "each another one");
     assert_eq!(target.log().count("manifest PUT"), source.store().manifests("app").len());
     assert_eq!(target.log().pulls(), 0, "a target is never asked for a manifest's body");

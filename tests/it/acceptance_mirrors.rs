@@ -85,7 +85,7 @@ fn layer_of(image: &Image) -> (Digest, usize) {
 
 /// How often a blob was asked for by GET.
 fn asked_for(server: &Server, blob: &Digest) -> usize {
-    server.log().of("blob GET").iter().filter(|request| request.path.ends_with(&blob.to_string())).count()
+    server.log().requests_of("blob GET").iter().filter(|request| request.path.ends_with(&blob.to_string())).count()
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn wrong_bytes_of_a_mirror_do_no_harm_and_it_is_not_asked_for_them_again() {
     }
     assert_eq!(asked_for(&scene.origin, &layer), 1);
     assert_eq!(scene.read_at_origin(), (0, 1));
-    assert_eq!(log.matches("a mirror gave wrong bytes and is not asked for them again").count(), 2, "{log}");
-    assert!(!log.contains("left alone for a while"), "{log}");
+    assert_eq!(log.matches("a mirror gave wrong bytes; they are not requested from it again").count(), 2, "{log}");
+    assert!(!log.contains("is backed off"), "{log}");
 }
 
 #[test]
@@ -145,8 +145,11 @@ fn a_mirror_that_dies_in_the_middle_of_a_blob_is_replaced_at_that_byte_in_the_sa
     scene.expect_all(scene.once());
     assert_eq!(scene.target.store().tag("app", "large"), Some(image.digest()));
     let ranges = |server: &Server| -> Vec<Option<String>> {
-        let asked =
-            server.log().of("blob GET").into_iter().filter(|request| request.path.ends_with(&layer.to_string()));
+        let asked = server
+            .log()
+            .requests_of("blob GET")
+            .into_iter()
+            .filter(|request| request.path.ends_with(&layer.to_string()));
         asked.map(|request| request.headers.get("range").cloned()).collect()
     };
     assert_eq!(ranges(&scene.mirrors[0]), [None]);
@@ -157,7 +160,7 @@ fn a_mirror_that_dies_in_the_middle_of_a_blob_is_replaced_at_that_byte_in_the_sa
     assert_eq!((second.len(), last.len()), (1, 1), "{second:?} {last:?}");
     let (second, last) = (begin(&second[0]), begin(&last[0]));
     assert!(0 < second && second <= 1_000_000 && second < last && last < length, "{second} {last}");
-    let sent: u64 = scene.target.log().of("upload PUT").iter().map(|request| request.received).max().unwrap();
+    let sent: u64 = scene.target.log().requests_of("upload PUT").iter().map(|request| request.received).max().unwrap();
     assert_eq!(sent, length as u64, "in one piece");
 }
 
@@ -168,7 +171,7 @@ fn a_mirror_that_is_down_is_left_alone_and_everything_arrives() {
     let hosts = [closed.as_str(), scene.mirrors[0].host()];
     let log = scene.expect_all(scene.once_by(&hosts, ""));
     assert_eq!(scene.read_at_origin(), (0, 0));
-    let failed = log.lines().find(|line| line.contains("a mirror failed and is left alone for a while"));
+    let failed = log.lines().find(|line| line.contains("a mirror failed and is backed off"));
     assert!(failed.is_some_and(|line| line.contains(&format!(" mirror={closed}/hub rest=30s"))), "{log}");
 }
 
@@ -180,7 +183,7 @@ fn a_mirror_that_never_answers_costs_one_wait_and_not_one_for_each_manifest() {
     let host = silent.local_addr().unwrap().to_string();
     let log = scene.expect_all(scene.once_by(&[&host], ", timeouts: {header: 1s}"));
     assert!(log.contains("no complete answer within 1s"), "{log}");
-    assert_eq!(log.matches("left alone for a while").count(), 1, "{log}");
+    assert_eq!(log.matches("is backed off").count(), 1, "{log}");
 }
 
 #[test]
@@ -243,7 +246,7 @@ fn a_mirror_is_who_its_own_host_says_and_refuses_the_one_repository_where_that_i
     let guarded = Server::with(Setup { auth: Auth::Basic("reader".into(), "c4nary".into()), ..Setup::default() });
     scene.images.iter().for_each(|image| image.put(&guarded, "hub/app", None));
     let log = scene.expect_all(scene.once_by(&[guarded.host()], ""));
-    let failed = log.lines().find(|line| line.contains("a mirror failed and is left alone for a while"));
+    let failed = log.lines().find(|line| line.contains("a mirror failed and is backed off"));
     let told = format!(" mirror={}/hub/app ", guarded.host());
     assert!(failed.is_some_and(|line| line.contains(&told)) && log.contains(NO_CREDENTIALS), "{log}");
     assert_eq!(scene.read_at_origin().0, 9);

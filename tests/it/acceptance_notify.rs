@@ -7,11 +7,11 @@ use serde_json::Value;
 use crate::support::http;
 use crate::support::images::{self, Family};
 use crate::support::programs::{DEADLINE, Running};
-use crate::support::receiver::{Manner, Received, Receiver};
+use crate::support::receiver::{Behavior, Received, Receiver};
 use crate::support::registry::Server;
 use crate::support::site::Site;
 
-const OK: Manner = Manner::Answers("204 No Content");
+const OK: Behavior = Behavior::Answers("204 No Content");
 const SECRET: &str = "of-the-test-alone";
 
 /// A registry and a place for a daemon with one entry, `app`, that runs at each start.
@@ -92,11 +92,11 @@ fn a_failure_is_told_once_over_restarts_and_then_the_recovery_with_what_changed(
     scene.configure(&webhook(&receiver, "failure, recovery"), &webhook(&receiver, "change"));
     scene.run_once("failed");
     scene.run_once("failed");
-    assert_eq!(receiver.told(), ["failure app"]);
+    assert_eq!(receiver.summaries(), ["failure app"]);
     scene.put(1);
     scene.run_once("succeeded");
     scene.run_once("succeeded");
-    assert_eq!(receiver.told(), ["failure app", "recovery app", "change app"]);
+    assert_eq!(receiver.summaries(), ["failure app", "recovery app", "change app"]);
     let messages = receiver.received();
     messages.iter().for_each(|message| assert_signed(message, SECRET));
     let failure = messages[0].json();
@@ -112,37 +112,37 @@ fn a_failure_is_told_once_over_restarts_and_then_the_recovery_with_what_changed(
     assert_eq!((&changes["items"][0]["tag"], &changes["items"][0]["digest"]), (&"v1".into(), &expected.into()));
     assert_eq!(changes["more"], 0);
     scene.site.once();
-    assert_eq!(receiver.told().len(), 3, "a run by hand tells nobody");
+    assert_eq!(receiver.summaries().len(), 3, "a run by hand tells nobody");
 }
 
 #[test]
 fn a_receiver_that_answers_404_for_a_while_is_told_of_the_failure_when_it_is_back() {
-    let (scene, receiver) = (Scene::new(), Receiver::start(Manner::Answers("404 Not Found")));
+    let (scene, receiver) = (Scene::new(), Receiver::start(Behavior::Answers("404 Not Found")));
     scene.configure("", &webhook(&receiver, "failure"));
     let (mut daemon, _) = scene.start();
     daemon.wait_until("an attempt", |_| (!receiver.received().is_empty()).then_some(()));
     let before = receiver.received().len();
     receiver.set(OK);
     daemon.wait_until("another attempt", |_| (receiver.received().len() > before).then_some(()));
-    assert!(receiver.told().iter().all(|told| told == "failure app"), "{:?}", receiver.told());
+    assert!(receiver.summaries().iter().all(|told| told == "failure app"), "{:?}", receiver.summaries());
     daemon.signal("TERM");
     daemon.wait(DEADLINE).expect_success();
 }
 
 #[test]
 fn a_failure_whose_message_was_refused_is_told_with_the_next_failure() {
-    let (scene, receiver) = (Scene::new(), Receiver::start(Manner::Answers("400 Bad Request")));
+    let (scene, receiver) = (Scene::new(), Receiver::start(Behavior::Answers("400 Bad Request")));
     scene.configure("", &webhook(&receiver, "failure, recovery"));
     let log = scene.run_once("failed");
     assert!(log.contains("a notification is given up"), "{log}");
-    assert_eq!(receiver.told(), ["failure app"], "it is not repeated");
+    assert_eq!(receiver.summaries(), ["failure app"], "it is not repeated");
     receiver.set(OK);
     scene.run_once("failed");
     scene.run_once("failed");
-    assert_eq!(receiver.told(), ["failure app", "failure app"]);
+    assert_eq!(receiver.summaries(), ["failure app", "failure app"]);
     scene.put(1);
     scene.run_once("succeeded");
-    assert_eq!(receiver.told(), ["failure app", "failure app", "recovery app"]);
+    assert_eq!(receiver.summaries(), ["failure app", "failure app", "recovery app"]);
 }
 
 #[test]
@@ -155,10 +155,10 @@ fn what_is_held_back_is_told_once_a_digest() {
     scene.put(2);
     scene.run_once("succeeded");
     scene.run_once("succeeded");
-    assert_eq!(receiver.told(), ["held app"]);
+    assert_eq!(receiver.summaries(), ["held app"]);
     scene.put(3);
     scene.run_once("succeeded");
-    assert_eq!(receiver.told(), ["held app", "held app"]);
+    assert_eq!(receiver.summaries(), ["held app", "held app"]);
     let held = receiver.received()[1].json()["data"]["held"]["items"][0].clone();
     assert_eq!((&held["tag"], &held["outcome"]), (&"v1".into(), &"refused".into()), "{held:#}");
 }
@@ -170,16 +170,16 @@ fn a_refused_edit_is_told_to_those_of_the_daemon_and_so_is_its_mending() {
     scene.configure(&webhook(&receiver, "failure, recovery"), "schedule: never");
     let (mut daemon, _) = scene.start();
     scene.configure(&webhook(&receiver, "failure, recovery"), "shedule: never");
-    daemon.wait_until("the refusal", |_| (receiver.told() == ["failure -"]).then_some(()));
+    daemon.wait_until("the refusal", |_| (receiver.summaries() == ["failure -"]).then_some(()));
     let told = receiver.received()[0].json();
     assert!(told["data"]["problems"]["items"][0].as_str().unwrap().contains("sync.yaml:5:"), "{told:#}");
     scene.configure(&webhook(&receiver, "failure, recovery"), "schedule: never");
-    daemon.wait_until("the mending", |_| (receiver.told() == ["failure -", "recovery -"]).then_some(()));
+    daemon.wait_until("the mending", |_| (receiver.summaries() == ["failure -", "recovery -"]).then_some(()));
 }
 
 #[test]
 fn what_is_not_taken_comes_again_under_its_id_also_after_a_crash() {
-    let (scene, receiver) = (Scene::new(), Receiver::start(Manner::Answers("503 Away\r\nRetry-After: 1")));
+    let (scene, receiver) = (Scene::new(), Receiver::start(Behavior::Answers("503 Away\r\nRetry-After: 1")));
     scene.configure("", &webhook(&receiver, "failure"));
     let (mut daemon, address) = scene.start();
     daemon.wait_until("a second attempt", |_| (receiver.received().len() >= 2).then_some(()));
@@ -198,7 +198,7 @@ fn what_is_not_taken_comes_again_under_its_id_also_after_a_crash() {
             .then_some(())
     });
     let received = receiver.received();
-    assert_eq!(received.len(), before + 1, "{:?}", receiver.told());
+    assert_eq!(received.len(), before + 1, "{:?}", receiver.summaries());
     assert!(received.iter().all(|one| one.headers["webhook-id"] == received[0].headers["webhook-id"]));
     assert_signed(&received[before], SECRET);
 }
@@ -208,11 +208,11 @@ fn a_bad_receiver_harms_no_run_and_no_other_receiver() {
     let elsewhere = Receiver::start(OK);
     let redirect = format!("302 Found\r\nLocation: {}/hook/t0ken", elsewhere.url());
     let bad = [
-        Manner::Silent,
-        Manner::Endless,
-        Manner::Answers(redirect.leak()),
-        Manner::Answers("500 Internal Server Error"),
-        Manner::Answers("nonsense"),
+        Behavior::Silent,
+        Behavior::Endless,
+        Behavior::Answers(redirect.leak()),
+        Behavior::Answers("500 Internal Server Error"),
+        Behavior::Answers("nonsense"),
     ];
     let receivers: Vec<Receiver> = bad.into_iter().map(Receiver::start).collect();
     let (scene, good) = (Scene::new(), Receiver::start(OK));
@@ -227,7 +227,7 @@ fn a_bad_receiver_harms_no_run_and_no_other_receiver() {
     scene.put(1);
     let (mut daemon, address) = scene.start();
     daemon.wait_until("the run", |_| ended(&address, "succeeded"));
-    daemon.wait_until("the good receiver", |_| (good.told() == ["change app"]).then_some(()));
+    daemon.wait_until("the good receiver", |_| (good.summaries() == ["change app"]).then_some(()));
     daemon.wait_until("all the others", |_| {
         receivers.iter().all(|receiver| !receiver.received().is_empty()).then_some(())
     });
@@ -239,7 +239,7 @@ fn a_bad_receiver_harms_no_run_and_no_other_receiver() {
     assert!(log.contains("redirects are not followed"), "{log}");
     let journal = crate::support::canary::journal(&scene.site);
     let places = [("the log", log.as_bytes()), ("/status", status.as_bytes()), ("the journal", &journal[..])];
-    crate::support::canary::nowhere(&[("the secret", SECRET), ("the address", "hook/t0ken")], &places);
+    crate::support::canary::assert_absent(&[("the secret", SECRET), ("the address", "hook/t0ken")], &places);
     let run: Value = scene.site.history(&[])[0].clone();
     assert_eq!(run["outcome"], "succeeded");
 }

@@ -98,7 +98,7 @@ fn the_page_is_told_apart_in_every_look_and_fits_a_phone() {
         for (look, size, dark) in
             [("light", WIDE, false), ("dark", WIDE, true), ("phone", NARROW, false), ("phone-dark", NARROW, true)]
         {
-            browser.look(size, dark);
+            browser.set_display(size, dark);
             let ground = browser.evaluate("getComputedStyle(document.body).backgroundColor");
             grounds.insert((dark, ground.to_string()));
             let picture = browser.picture(&file(&format!("{page}-{look}")));
@@ -115,11 +115,11 @@ fn the_page_renews_itself_and_keeps_what_was_typed_and_runs_nothing_that_others_
     let scene = Scene::new();
     let (daemon, address) = scene.start();
     let mut browser = Chromium::start();
-    browser.look(NARROW, false);
+    browser.set_display(NARROW, false);
     browser.open(&format!("http://{address}/"));
     assert_eq!(browser.evaluate("document.title"), "1 failing · transship");
     let told = browser.text("main");
-    for words in ["1 of 4 entries fails", "What fails", "Running now", "On the way", "none yet", "by hand only"] {
+    for words in ["1 of 4 entries fails", "Failing entries", "Running now", "Transfers", "none yet", "by hand only"] {
         assert!(told.contains(words), "{words} is missing in {told}");
     }
     assert_eq!(browser.evaluate("document.querySelectorAll('svg.small').length"), 4);
@@ -135,15 +135,15 @@ fn the_page_renews_itself_and_keeps_what_was_typed_and_runs_nothing_that_others_
     browser.evaluate("q.value = 'good:v1'; q.form.requestSubmit(); true");
     browser.wait_until("the search", "location.pathname === '/search' && document.readyState === 'complete'");
     let found = browser.text("main");
-    assert!(found.contains("What arrived") && found.contains("What runs saw"), "{found}");
+    assert!(found.contains("Arrivals") && found.contains("Observed tags"), "{found}");
     browser.open(&format!("http://{address}/entry?name=gone"));
     assert_eq!(browser.evaluate("document.querySelectorAll('svg.large a').length"), 2);
     assert!(browser.text("main").contains("gone fails"), "{}", browser.text("main"));
 
-    let asked = browser.asked();
+    let asked = browser.requested_urls();
     let elsewhere: Vec<_> = asked.iter().filter(|url| !url.starts_with(&format!("http://{address}/"))).collect();
     assert!(elsewhere.iter().all(|url| **url == "about:blank" || url.starts_with("data:")), "{elsewhere:?}");
-    assert_eq!(browser.complaints(), Vec::<String>::new());
+    assert_eq!(browser.problems(), Vec::<String>::new());
 
     drop(daemon);
     browser.wait_until("that nobody answers to be told", "!document.getElementById('stale').hidden");
@@ -169,7 +169,7 @@ fn a_person_reads_the_page_by_the_token_as_a_password_and_it_renews_itself() {
     assert!(shown.stdout.contains("running for "), "{}", shown.stdout);
 
     let mut browser = Chromium::start();
-    browser.look(WIDE, false);
+    browser.set_display(WIDE, false);
     browser.open(&format!("http://operator:correct-horse-battery-staple@{address}/"));
     assert!(browser.text("main").contains("All is well"), "{}", browser.text("main"));
     browser.evaluate("document.querySelector('main').id = 'first'; document.querySelector('main h2').id = 'old'; true");
@@ -180,7 +180,7 @@ fn a_person_reads_the_page_by_the_token_as_a_password_and_it_renews_itself() {
     assert!(browser.text("main").contains("the newest 3 of these"), "{}", browser.text("main"));
     browser.picture(&file("token-entry"));
     assert!(!browser.text("body").contains("battery"), "the token is nowhere on the page");
-    assert_eq!(browser.complaints(), Vec::<String>::new());
+    assert_eq!(browser.problems(), Vec::<String>::new());
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn state(changes: Value) -> Snapshot {
 fn look_at(browser: &mut Chromium, served: &Served, path: &str, name: &str) {
     browser.open(&format!("http://{}{path}", served.address));
     for (look, size, dark) in LOOKS {
-        browser.look(size, dark);
+        browser.set_display(size, dark);
         let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{name}-{look}.png"));
         browser.picture(&file);
         let fits = browser.evaluate("document.documentElement.scrollWidth <= innerWidth");
@@ -127,7 +127,7 @@ fn texts_of_others_neither_run_nor_turn_round_nor_push_aside_what_the_page_says(
     let name: String = url::form_urlencoded::byte_serialize(HOSTILE.as_bytes()).collect();
     look_at(&mut browser, &served, &format!("/entry?name={name}"), "hostile-name");
     look_at(&mut browser, &served, &format!("/search?q={name}"), "hostile-search");
-    assert_eq!(browser.complaints(), Vec::<String>::new());
+    assert_eq!(browser.problems(), Vec::<String>::new());
 }
 
 #[test]
@@ -153,11 +153,11 @@ fn a_quota_that_is_used_up_is_seen_at_once_and_a_thousand_entries_are_read_in_pa
     assert!(told.contains("entry-0999") && !told.contains("entry-0899"), "{told}");
     browser.evaluate("document.getElementById('quotas').scrollIntoView(); true");
     for (look, size, dark) in LOOKS {
-        browser.look(size, dark);
+        browser.set_display(size, dark);
         browser.evaluate("document.getElementById('quotas').scrollIntoView(); true");
         browser.picture(&PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("page-quota-{look}.png")));
     }
     let rows = browser.text("table[aria-labelledby=quotas]");
     assert_eq!(rows.matches("used up").count(), 1, "{rows}");
-    assert_eq!(browser.complaints(), Vec::<String>::new());
+    assert_eq!(browser.problems(), Vec::<String>::new());
 }

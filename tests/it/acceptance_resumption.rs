@@ -97,7 +97,7 @@ impl Interrupted {
     }
 
     fn chunks(&self) -> Vec<Request> {
-        self.target.log().of("upload PATCH")
+        self.target.log().requests_of("upload PATCH")
     }
 
     /// Bytes that came in chunks.
@@ -108,7 +108,13 @@ impl Interrupted {
     /// Bytes of the layer that were read.
     fn read(&self) -> usize {
         let of_layer = |read: &&Request| read.path.ends_with(&self.layer.to_string());
-        self.source.log().of("blob GET").iter().filter(of_layer).map(|read| usize::try_from(read.sent).unwrap()).sum()
+        self.source
+            .log()
+            .requests_of("blob GET")
+            .iter()
+            .filter(of_layer)
+            .map(|read| usize::try_from(read.sent).unwrap())
+            .sum()
     }
 
     /// The log of the next run about the upload, while it brings the rest.
@@ -194,7 +200,7 @@ fn a_source_that_gives_other_bytes_than_were_sent_restarts_the_upload() {
     let (interrupted, _) = Interrupted::killed_before_the_answer(4 * MIB, 300_000);
     let mut other = Digester::like(&interrupted.layer);
     other.update(&vec![7; 4 * MIB]);
-    interrupted.change("UPDATE uploads SET ahead_hashed = ?1", other.saved());
+    interrupted.change("UPDATE uploads SET ahead_hashed = ?1", other.to_state());
     interrupted.begins_anew();
 }
 
@@ -287,9 +293,9 @@ fn a_hash_of_other_bytes_is_found_out_before_the_last_of_them_is_sent() {
     let interrupted = Interrupted::killed();
     let mut other = Digester::like(&interrupted.layer);
     other.update(&vec![7; STORED]);
-    interrupted.change("UPDATE uploads SET hashed = ?1", other.saved());
+    interrupted.change("UPDATE uploads SET hashed = ?1", other.to_state());
     interrupted.arrives();
-    let commits = interrupted.target.log().of("upload PUT");
+    let commits = interrupted.target.log().requests_of("upload PUT");
     let of_first = interrupted.chunks()[0].path.clone();
     assert!(commits.iter().all(|commit| commit.path != of_first), "what is not proven is not committed");
     assert!(interrupted.sent() > interrupted.size, "it begins anew in the same run");

@@ -658,7 +658,8 @@ fn a_tag_that_moves_while_it_is_looked_at_is_looked_at_again() {
     before.put(&pair.source, "app", Some("v1"));
     pair.target.set(Fault::Held("manifest HEAD"));
     let mut run = pair.site.start(&["once"]);
-    let answered = |server: &Server| server.log().of("manifest HEAD").iter().any(|request| request.status == 200);
+    let answered =
+        |server: &Server| server.log().requests_of("manifest HEAD").iter().any(|request| request.status == 200);
     run.wait_until("the source's digest", |_| answered(&pair.source).then_some(()));
     run.wait_until("the target to be asked", |_| (pair.target.log().count("manifest HEAD") == 1).then_some(()));
     after.put(&pair.source, "app", Some("v1"));
@@ -757,7 +758,7 @@ fn a_layer_that_many_repositories_share_is_sent_once_and_mounted_elsewhere() {
     // Each repository has a configuration and a layer of its own, and the base.
     assert_eq!(target.log().count("upload PUT"), 2 * names.len() + 1);
     assert_eq!(source.log().count("blob GET"), 2 * names.len() + 1);
-    let mounts = target.log().of("mount POST").iter().filter(|mount| mount.status == 201).count();
+    let mounts = target.log().requests_of("mount POST").iter().filter(|mount| mount.status == 201).count();
     assert_eq!(mounts, names.len() - 1);
     let mounted: u64 = site.evidence(&[]).iter().map(|row| row["blobs"]["mounted"].as_u64().unwrap()).sum();
     assert_eq!(mounted, names.len() as u64 - 1);

@@ -43,7 +43,7 @@ impl Stage {
 
     fn start(&self) -> (Running, String) {
         let mut command = self.site.command(&["run"]);
-        self.clock.rule(&mut command);
+        self.clock.apply_to(&mut command);
         let mut daemon = Running::start(&mut command);
         let address = daemon.ready();
         (daemon, address)
@@ -143,7 +143,7 @@ fn wildcard_schedules_go_on_through_the_nights_in_which_clocks_change() {
         let stage = Stage::new(time);
         stage.configure(&[("app", &format!("schedule: \"{schedule}\", timezone: Europe/Berlin"))]);
         let mut command = stage.site.command(&["next", "--count", "4", "--json"]);
-        stage.clock.rule(&mut command);
+        stage.clock.apply_to(&mut command);
         let listed = Running::start(&mut command).wait(DEADLINE).expect_success().stdout;
         let listed = parse(&listed);
         let at = |coming: &Value| coming["at"].as_str().unwrap()[8..16].to_owned();

@@ -15,7 +15,7 @@ use crate::support::front::{Authority, Front};
 use crate::support::http;
 use crate::support::images::{self, Family, linux};
 use crate::support::programs::{DEADLINE, Nginx, Output, Running};
-use crate::support::receiver::{Manner, Receiver};
+use crate::support::receiver::{Behavior, Receiver};
 use crate::support::registry::{Auth, Fault, Server, Setup};
 use crate::support::site::Site;
 
@@ -305,7 +305,7 @@ fn a_good_run_tells_no_secret_in_any_format_nor_do_the_daemon_and_the_journal() 
         put(&source, seed);
         scene.once(&mut told, format, &["--log-format", format, "once", "--json"], 0);
     }
-    let receivers = ["503 Service Unavailable", "404 Not Found"].map(|line| Receiver::start(Manner::Answers(line)));
+    let receivers = ["503 Service Unavailable", "404 Not Found"].map(|line| Receiver::start(Behavior::Answers(line)));
     scene.tell(&receivers.each_ref().map(Receiver::url));
     put(&source, 40);
     let (mut daemon, address) = scene.daemon();
@@ -317,7 +317,11 @@ fn a_good_run_tells_no_secret_in_any_format_nor_do_the_daemon_and_the_journal() 
     told.output("daemon", daemon.wait(DEADLINE));
     scene.kept(&mut told, "daemon");
     assert!(target.log().count("token POST") > 0 && target.log().count("upload PATCH") > 0);
-    assert!(source.log().of("storage GET").iter().any(|read| read.status == 200), "{:?}", source.log().counts());
+    assert!(
+        source.log().requests_of("storage GET").iter().any(|read| read.status == 200),
+        "{:?}",
+        source.log().counts()
+    );
     told.expect_traces();
     told.expect_no_secret();
 }

@@ -25,7 +25,7 @@ const READER: User = User { name: "reader", password: PASSWORD, may: &[("public/
 /// The credentials of the first.
 const AS_MIRROR: &str = "credentials: {username: mirror, password: c4nary-p4ss}";
 
-const LACKING: &str = "UNAUTHORIZED: authentication required; the token that we were given does not grant this";
+const LACKING: &str = "UNAUTHORIZED: authentication required; the token does not grant this action";
 
 /// An authority that the test alone knows, an open registry with an image, and a place to run.
 struct Scene {
@@ -126,7 +126,7 @@ fn debians_registry_is_filled_and_read_by_signed_tokens_over_tls() {
     assert_eq!(scene.judged(host, "team/app:v1", &["--creds", "mirror:c4nary-p4ss"]), scene.image.digest());
     scene.run(&["once", "back"]).expect_success();
     assert_eq!(scene.source.store().tag("back/app", "v1"), Some(scene.image.digest()));
-    let asked = tokens.asked();
+    let asked = tokens.requests();
     assert!(asked.iter().all(|asked| asked.granted && asked.user == "mirror" && asked.method == "GET"), "{asked:?}");
     let scopes: Vec<&str> = asked.iter().flat_map(|asked| asked.scopes.iter().map(String::as_str)).collect();
     for scope in ["repository:team/app:pull,push", "repository:team/app:pull", "registry:catalog:*"] {
@@ -155,7 +155,7 @@ fn a_mount_shows_one_token_for_both_repositories() {
         let of = |name: &str| asked.iter().any(|scope| scope.contains(name) && scope.contains("pull"));
         of("first/app") && of("second/app") && asked.iter().any(|scope| scope.ends_with(":pull,push"))
     };
-    assert!(tokens.asked().iter().any(|asked| both(&asked.scopes)), "{:?}", tokens.asked());
+    assert!(tokens.requests().iter().any(|asked| both(&asked.scopes)), "{:?}", tokens.requests());
     for name in ["first/app:v1", "second/app:v1"] {
         assert_eq!(scene.judged(host, name, &["--creds", "mirror:c4nary-p4ss"]), scene.image.digest());
     }
@@ -177,7 +177,7 @@ fn by_short_tokens(lifetime: u64, stated: u64) -> (String, usize) {
     scene.run(&["once"]).expect_success();
     let registered = registry.log();
     assert_eq!(scene.judged(host, "app:v1", &["--creds", "mirror:c4nary-p4ss"]), image.digest());
-    (registered, tokens.asked().len())
+    (registered, tokens.requests().len())
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn a_refresh_token_is_exchanged_by_post_for_tokens_that_the_registry_takes() {
     scene.configure(&[(host, with(TokenServer::refresh_token("mirror")))], &[there]);
     scene.run(&["once"]).expect_success();
     assert_eq!(scene.judged(host, "team/app:v1", &["--creds", "mirror:c4nary-p4ss"]), scene.image.digest());
-    let ours: Vec<_> = tokens.asked().into_iter().take_while(|asked| asked.method == "POST").collect();
+    let ours: Vec<_> = tokens.requests().into_iter().take_while(|asked| asked.method == "POST").collect();
     assert!(ours.iter().any(|asked| asked.granted && asked.user == "mirror"), "{ours:?}");
 }
 
@@ -342,7 +342,7 @@ fn tokens_uploads_and_pages_work_where_both_the_registry_and_its_token_service_s
         assert!(output.status.success(), "{}\n{}\n{}", output.stdout, output.stderr, nginx.log());
     }
     assert_eq!(scene.source.store().tag("back/app", "v1"), Some(scene.image.digest()));
-    assert!(tokens.asked().iter().all(|asked| asked.granted), "{:?}", tokens.asked());
+    assert!(tokens.requests().iter().all(|asked| asked.granted), "{:?}", tokens.requests());
 }
 
 #[test]

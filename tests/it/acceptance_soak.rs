@@ -141,7 +141,7 @@ impl Soak {
 
     fn start(&self) -> (Running, String) {
         let mut command = self.site.command(&["run"]);
-        self.clock.rule(&mut command);
+        self.clock.apply_to(&mut command);
         let mut daemon = Running::start(&mut command);
         let address = daemon.ready();
         (daemon, address)

@@ -78,8 +78,7 @@ fn an_authority_of_ones_own_is_believed_where_it_is_named_and_only_there() {
     assert_eq!(
         scene.refusal(&host, "{}"),
         format!(
-            "the certificate of https://{host} is of an authority that is not known here; name the authority's file in \
-             `tls.ca`"
+            "the certificate of https://{host} is issued by an unknown authority; name the authority's file in `tls.ca`"
         )
     );
     assert_eq!(
@@ -98,7 +97,7 @@ fn what_is_wrong_with_a_certificate_is_said_once_and_in_the_verifiers_words_at_d
     let verifier = "failed to verify TLS certificate";
     let output = scene.tags(&host, "{}");
     assert!(!output.stderr.contains(verifier), "{}", output.stderr);
-    assert_eq!(output.stderr.matches("is of an authority that is not known here").count(), 1, "{}", output.stderr);
+    assert_eq!(output.stderr.matches("is issued by an unknown authority").count(), 1, "{}", output.stderr);
     let mut command = scene.prepared(&host, "{}", &["tags", &format!("{host}/a/b")]);
     let output = Running::start(command.env("TRANSSHIP_LOG", "debug")).wait(DEADLINE);
     assert!(output.stderr.contains(verifier), "{}", output.stderr);
@@ -111,7 +110,10 @@ fn a_certificate_for_another_name_or_of_another_time_is_told_with_its_names_and_
     let other = scene.front(&scene.authority.certify("registry.example", LATER));
     assert_eq!(
         scene.refusal(&other.host(), trusted),
-        format!("the certificate of https://{0} is for registry.example, and 127.0.0.1 is asked for", other.host())
+        format!(
+            "the certificate of https://{0} is valid for registry.example, but 127.0.0.1 was requested",
+            other.host()
+        )
     );
     let old = scene.front(&scene.authority.certify("127.0.0.1", 2001));
     let host = old.host();
@@ -135,14 +137,14 @@ fn a_server_that_asks_for_a_certificate_of_ours_gets_it() {
     assert!(scene.tags(&host, shown).expect_success().stdout.contains("v1"));
     assert_eq!(
         scene.refusal(&host, "{tls: {ca: ca.pem}}"),
-        format!("https://{host} wants a certificate of ours; name its file in `tls.certificate`")
+        format!("https://{host} requires a client certificate; name its file in `tls.certificate`")
     );
     let strange = Authority::new("another authority").certify("me", LATER);
     scene.site.write("me.pem", &strange.certificate);
     scene.site.write("me.key", &strange.key);
     assert_eq!(
         scene.refusal(&host, shown),
-        format!("https://{host} does not take our certificate (UnknownCA); see `tls.certificate`")
+        format!("https://{host} rejected the client certificate (UnknownCA); check `tls.certificate`")
     );
 }
 
@@ -154,8 +156,8 @@ fn who_wants_no_verification_gets_none_and_is_warned_at_each_start() {
     let insecure = "{tls: {insecure_skip_verify: true}}";
     let output = scene.tags(&host, insecure).expect_success();
     assert!(output.stdout.contains("v1"), "{}", output.stdout);
-    let warning = "its certificate is not verified (tls.insecure_skip_verify): whoever is in between can read the \
-                   credentials and change the images";
+    let warning = "its certificate is not verified (tls.insecure_skip_verify): anyone on the network path can \
+                   read the credentials and change the images";
     assert!(output.stderr.contains(warning) && output.stderr.contains(&host), "{}", output.stderr);
     for args in [&["once"][..], &["check"]] {
         let output = scene.command(&host, insecure, args);
@@ -176,7 +178,7 @@ fn an_application_shows_its_secret_to_nobody_unverified_whatever_its_registry_is
         format!("{{tls: {{{tls}}}, credentials: {{azure: {{{azure}}}}}}}")
     };
     let told = scene.refusal(&registry.host(), &options("insecure_skip_verify: true"));
-    assert!(told.contains("is of an authority that is not known here"), "{told}");
+    assert!(told.contains("is issued by an unknown authority"), "{told}");
     assert_eq!(scene.registry.log().requests().len(), 0, "what stands for Entra here");
     // By an authority that is named it is verified, and asked.
     scene.refusal(&registry.host(), &options("insecure_skip_verify: true, ca: ca.pem"));
@@ -240,7 +242,7 @@ fn through_one_who_wants_calm(options: &str) -> Vec<String> {
     }
     // What it says of itself would lead past the front.
     target.set(Fault::RelativeLocation);
-    let front = Front::wanting_calm(target.host(), &scene.authority.certify("127.0.0.1", LATER), 8);
+    let front = Front::with_enhance_your_calm(target.host(), &scene.authority.certify("127.0.0.1", LATER), 8);
     let (from, host) = (scene.registry.host(), front.host());
     let registries = format!(
         "\"{from}\": {{plain_http: true}}, \"{host}\": {{tls: {{ca: ca.pem}}, limits: {{concurrent: 9}}{options}}}"
@@ -287,7 +289,9 @@ fn a_registry_is_reached_through_its_proxy_whose_password_is_never_shown() {
     assert!(output.stderr.contains("TRACE"), "{}", output.stderr);
     assert_eq!(
         scene.refusal(&host, &with("wr0ng")),
-        format!("the proxy http://127.0.0.1:{port} wants a user and a password, or others")
+        format!(
+            "the proxy http://127.0.0.1:{port} requires a user and a password, or rejected those of the configuration"
+        )
     );
     drop(proxy);
     let told = scene.tags(&host, &with("c4n4ry%20p4ss")).stderr;
@@ -304,7 +308,7 @@ fn a_proxy_of_the_environment_leads_to_registries_that_only_it_can_find() {
         ("HTTPS_PROXY", "{tls: {ca: ca.pem}}", &front.host(), format!("CONNECT {host}:443 HTTP/1.1")),
         ("all_proxy", "{tls: {ca: ca.pem}}", &front.host(), format!("CONNECT {host}:443 HTTP/1.1")),
     ] {
-        let proxy = Front::leading_to(upstream);
+        let proxy = Front::proxy_to(upstream);
         let mut command = scene.prepared(host, options, &["tags", &format!("{host}/a/b")]);
         command.env(variable, format!("http://{}", proxy.host())).env_remove("NO_PROXY").env_remove("no_proxy");
         let output = Running::start(&mut command).wait(DEADLINE).expect_success();
@@ -326,9 +330,13 @@ fn a_variable_that_names_no_proxy_is_warned_of_and_not_shown() {
         let mut command = scene.prepared(host, "{plain_http: true}", args);
         command.env("HTTPS_PROXY", "garbage:c4n4ry:::").env("HTTP_PROXY", "proxy.example:3128").env("ALL_PROXY", "");
         let output = Running::start(&mut command).wait(DEADLINE).expect_success();
-        let told = "the environment variable HTTPS_PROXY names no proxy and is passed over: write http://HOST:PORT";
+        let told = "ignored the environment variable HTTPS_PROXY, which names no proxy: write http://HOST:PORT";
         assert_eq!(output.stderr.matches(told).count(), 1, "{}", output.stderr);
-        assert!(!output.stderr.contains("HTTP_PROXY names") && !output.stderr.contains("c4n4ry"), "{}", output.stderr);
+        assert!(
+            !output.stderr.contains("HTTP_PROXY, which names") && !output.stderr.contains("c4n4ry"),
+            "{}",
+            output.stderr
+        );
     }
 }
 
@@ -339,7 +347,7 @@ fn a_registry_without_a_proxy_is_reached_straight_whatever_the_environment_says(
     let host = front.host().replace("127.0.0.1", "localhost");
     let mut command = scene.prepared(&host, "{proxy: none, tls: {ca: ca.pem}}", &["tags", &format!("{host}/a/b")]);
     let output = Running::start(command.env("HTTPS_PROXY", "http://127.0.0.1:1")).wait(DEADLINE);
-    let told = format!("the certificate of https://{host} is for 127.0.0.1, and localhost is asked for");
+    let told = format!("the certificate of https://{host} is valid for 127.0.0.1, but localhost was requested");
     assert!(output.stderr.contains(&told), "it got as far as the registry: {}", output.stderr);
 }
 

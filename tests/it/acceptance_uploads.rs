@@ -142,7 +142,7 @@ fn a_body_limit_is_met_once_in_a_run_of_several_entries() {
     );
     site.configure_fully("status: off, entries_at_once: 1", &registries, &entries.join("\n"));
     site.once();
-    let statuses = |kind: &str| target.log().of(kind).iter().map(|request| request.status).collect::<Vec<_>>();
+    let statuses = |kind: &str| target.log().requests_of(kind).iter().map(|request| request.status).collect::<Vec<_>>();
     assert_eq!(statuses("upload PUT").iter().filter(|status| **status == 413).count(), 1);
     // Three of a MiB each, and one of what a layer's archive adds to them.
     assert_eq!(statuses("upload PATCH"), [202; 12]);
@@ -229,7 +229,7 @@ async fn a_registry_that_takes_no_chunks_is_asked_once_and_then_gets_one_piece()
         assert_eq!((push(&target, &bytes[0]).await, push(&target, &bytes[1]).await), (2, 1));
         assert_eq!(server.log().count("upload PATCH"), 1);
         assert_eq!(server.log().count("upload POST"), 3);
-        assert_eq!(server.log().of("upload PUT").iter().map(|put| put.status).collect::<Vec<_>>(), [201, 201]);
+        assert_eq!(server.log().requests_of("upload PUT").iter().map(|put| put.status).collect::<Vec<_>>(), [201, 201]);
         assert!(bytes.iter().all(|bytes| server.store().blob("a/b", &Digest::of(bytes)).as_ref() == Some(bytes)));
     }
 }
@@ -397,7 +397,7 @@ fn a_read_that_breaks_off_goes_on_within_the_same_upload() {
             target.log().requests().iter().filter(|one| one.kind.starts_with("upload")).map(|one| one.received).sum();
         let size: u64 = image.blobs.iter().map(|blob| blob.len() as u64).sum();
         assert_eq!(received, size, "no byte is sent twice");
-        let reads = source.log().of("blob GET");
+        let reads = source.log().requests_of("blob GET");
         let ranges: Vec<_> = reads.iter().filter_map(|read| read.headers.get("range")).collect();
         assert_eq!((reads.len(), ranges), (3, vec![&"bytes=2000000-".to_owned()]));
         assert_eq!(reads.iter().map(|read| read.sent).sum::<u64>(), size, "no byte is read twice");

@@ -229,7 +229,7 @@ async fn credentials_do_not_follow_a_redirect_to_another_origin() {
     let repository = with(&server, as_user("s3cret"));
     assert_eq!(read(&repository, &blob_descriptor(&bytes), 0).await.unwrap(), bytes);
     assert_eq!(read(&repository, &blob_descriptor(&bytes), 40_000).await.unwrap(), bytes[40_000..]);
-    let asked = server.log().of("storage GET");
+    let asked = server.log().requests_of("storage GET");
     assert!(asked.len() == 2 && asked.iter().all(|request| !request.headers.contains_key("authorization")));
 }
 
@@ -277,7 +277,7 @@ async fn one_post_finds_or_begins_once_a_registry_has_shown_that_it_can() {
                 }
             }
         }
-        let count = |kind: &str| server.log().of(kind).iter().filter(|request| request.status != 401).count();
+        let count = |kind: &str| server.log().requests_of(kind).iter().filter(|request| request.status != 401).count();
         assert_eq!((count("blob HEAD"), count("mount POST")), (heads, mounts));
         assert_eq!(server.open_sessions(), 0);
     }
@@ -372,7 +372,7 @@ async fn a_read_that_breaks_is_an_error_and_goes_on_from_its_offset() {
     assert!(!arrived.is_empty());
     arrived.extend(read(&repository, &blob, arrived.len() as u64).await.unwrap());
     assert!(arrived == bytes);
-    assert!(server.log().of("blob GET")[1].headers["range"].starts_with("bytes="));
+    assert!(server.log().requests_of("blob GET")[1].headers["range"].starts_with("bytes="));
 }
 
 #[tokio::test]

@@ -116,9 +116,9 @@ async fn an_upload_goes_on_where_it_stands_and_nowhere_else() {
     assert_eq!((done.status().as_u16(), header(&done, "docker-content-digest")), (201, digest.to_string().as_str()));
     assert_eq!(server.store().blob("a/b", &digest).unwrap(), "abcde");
     assert_eq!(server.log().counts()["upload PATCH"], 3);
-    assert_eq!(server.log().of("upload PUT")[0].received, 2);
-    assert!(second.ends_with("?_state=2") && server.log().of("upload PUT")[0].path.ends_with("/session-0"));
-    assert_eq!(server.log().of("upload PUT")[0].headers["content-range"], "3-4");
+    assert_eq!(server.log().requests_of("upload PUT")[0].received, 2);
+    assert!(second.ends_with("?_state=2") && server.log().requests_of("upload PUT")[0].path.ends_with("/session-0"));
+    assert_eq!(server.log().requests_of("upload PUT")[0].headers["content-range"], "3-4");
 }
 
 #[tokio::test]
@@ -406,7 +406,7 @@ async fn a_redirect_leads_to_an_origin_that_refuses_credentials() {
     assert_eq!(redirect.status(), 307);
     assert_eq!(ask(&server, Method::GET, &storage).basic_auth("me", Some("pw")).send().await.unwrap().status(), 400);
     assert_eq!(get(&server, &storage).await.text().await.unwrap(), "abc");
-    assert_eq!(server.log().of("storage GET")[0].headers["authorization"], "Basic");
+    assert_eq!(server.log().requests_of("storage GET")[0].headers["authorization"], "Basic");
 }
 
 #[tokio::test]
@@ -452,7 +452,7 @@ async fn answers_wait_and_bodies_are_slow_when_told_to() {
     assert_eq!(one.bytes().await.unwrap(), two.bytes().await.unwrap());
     assert!(start.elapsed() >= Duration::from_millis(140), "{:?}", start.elapsed());
     assert_eq!(server.log().most_at_once(), 2);
-    assert_eq!(server.log().of("blob GET")[0].sent, 10_000);
+    assert_eq!(server.log().requests_of("blob GET")[0].sent, 10_000);
 }
 
 #[tokio::test]

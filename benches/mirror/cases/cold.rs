@@ -1,4 +1,4 @@
-//! Everything from one registry to an empty one.
+//! Cases `cold-*`: a copy of everything from one registry to an empty one.
 
 use std::time::Duration;
 
@@ -33,11 +33,11 @@ fn cold(bench: &Bench, name: &'static str, round_trip: Duration) -> anyhow::Resu
     }
     let corpus = &filled.corpus;
     let unavoidable = corpus.unavoidable_requests() as f64;
-    let floors_own = report.median("floor", |run| run.requests() as f64);
+    let floor_requests = report.median("floor", |run| run.requests() as f64);
     report.figures = vec![
         Figure::time("time / floor's", report.ratio("transship", "floor", wall), 1.25),
         Figure::time("client CPU / floor's", report.ratio("transship", "floor", cpu), 2.0),
-        Figure::count("floor's requests / the unavoidable", floors_own / unavoidable, 1.0),
+        Figure::count("floor's requests / the unavoidable", floor_requests / unavoidable, 1.0),
         Figure::count(
             "requests / the unavoidable",
             report.median("transship", |run| run.requests() as f64) / unavoidable,
@@ -46,14 +46,14 @@ fn cold(bench: &Bench, name: &'static str, round_trip: Duration) -> anyhow::Resu
         Figure::count("blobs read or written twice", report.median("transship", |run| run.duplicates() as f64), 0),
         Figure::count(
             "blobs read",
-            report.median("transship", |run| run.source.of("blob GET") as f64),
+            report.median("transship", |run| run.source.count("blob GET") as f64),
             corpus.blobs.len() as f64,
         ),
     ];
     Ok(report)
 }
 
-/// How many requests at once make the floor fastest, by one run each.
+/// Returns the number of concurrent requests at which the floor is fastest, by one run each.
 pub(crate) fn best_parallel(bench: &Bench) -> anyhow::Result<usize> {
     let filled = bench.whole()?;
     let mut best = (Duration::MAX, 0);

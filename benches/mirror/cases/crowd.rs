@@ -1,5 +1,6 @@
-//! Health checks at the daemon's status port, while slow clients crowd it. Each slow client sends a part of a request's head and then
-//! one byte more from time to time; one that the daemon ends comes back at once.
+//! Case `slow-clients`: health checks at the daemon's status port while slow clients occupy it. Each slow client sends
+//! a part of a request's head, and then one more byte from time to time. A client that the daemon disconnects
+//! reconnects immediately.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -14,17 +15,17 @@ use crate::Bench;
 use crate::report::{Figure, Report};
 use crate::tools;
 
-/// How many clients are slow.
+/// Number of slow clients.
 const SLOW: usize = 500;
-/// How long a slow client waits before its next byte.
+/// Delay of a slow client before its next byte.
 const DRIP: Duration = Duration::from_millis(200);
-/// How many ask for health at once, each one check after the other.
-const ASKERS: usize = 4;
-/// The pause of an asker between two checks, so that the checks spread over the time of the crowd.
+/// Number of concurrent checkers; each makes one check after the other.
+const CHECKERS: usize = 4;
+/// Pause of a checker between two checks, so that the checks spread over the whole time.
 const PAUSE: Duration = Duration::from_millis(5);
-/// How long a check may take before it counts as refused.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the crowd is there before the first check.
+/// Longest time of a check; a slower one counts as refused.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time from the start of the slow clients to the first check.
 const HEAD_START: Duration = Duration::from_secs(1);
 
 pub(super) fn health_checks(bench: &Bench) -> anyhow::Result<Report> {
@@ -47,7 +48,8 @@ pub(super) fn health_checks(bench: &Bench) -> anyhow::Result<Report> {
         Figure::time("99.9 % of the health checks, ms", quantile(0.999), 100.0),
     ];
     report.notes.push(format!(
-        "{} health checks beside {SLOW} slow clients: median {:.1} ms, 90 % {:.1} ms, 99 % {:.1} ms, 99.9 % {:.1} ms, longest {:.1} ms",
+        "{} health checks beside {SLOW} slow clients: median {:.1} ms, 90 % {:.1} ms, 99 % {:.1} ms, 99.9 % {:.1} ms, \
+         longest {:.1} ms",
         measured.len(),
         quantile(0.5),
         quantile(0.9),
@@ -58,25 +60,25 @@ pub(super) fn health_checks(bench: &Bench) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// The time of each health check; `None` where it was refused. Who asks has threads of its own: what the crowd costs this process is
-/// not to count for the daemon.
+/// Returns the time of each health check; `None` if it was refused. The checkers have threads of their own, so that the
+/// CPU time of the slow clients in this process does not distort the result.
 async fn measure(address: SocketAddr, checks: usize) -> anyhow::Result<Vec<Option<Duration>>> {
     let mut crowd = JoinSet::new();
     for _ in 0..SLOW {
-        crowd.spawn(dawdle(address));
+        crowd.spawn(run_slow_client(address));
     }
     tokio::time::sleep(HEAD_START).await;
-    let askers: Vec<_> =
-        (0..ASKERS).map(|_| tokio::task::spawn_blocking(move || ask(address, checks / ASKERS))).collect();
+    let checkers: Vec<_> =
+        (0..CHECKERS).map(|_| tokio::task::spawn_blocking(move || run_checks(address, checks / CHECKERS))).collect();
     let mut all = Vec::new();
-    for times in askers {
+    for times in checkers {
         all.extend(times.await?);
     }
-    anyhow::ensure!(crowd.try_join_next().is_none(), "the crowd has to stay until the end");
+    anyhow::ensure!(crowd.try_join_next().is_none(), "a slow client ended before the checks did");
     Ok(all)
 }
 
-fn ask(address: SocketAddr, checks: usize) -> Vec<Option<Duration>> {
+fn run_checks(address: SocketAddr, checks: usize) -> Vec<Option<Duration>> {
     let mut times = Vec::new();
     for _ in 0..checks {
         let began = Instant::now();
@@ -86,20 +88,20 @@ fn ask(address: SocketAddr, checks: usize) -> Vec<Option<Duration>> {
     times
 }
 
-/// One health check over a connection of its own; `false` is another answer than 200.
+/// Makes one health check over its own connection. Returns true if the answer is 200.
 fn check(address: SocketAddr) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&address, CHECK_TIMEOUT)?;
+    stream.set_read_timeout(Some(CHECK_TIMEOUT))?;
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(answer.starts_with(b"HTTP/1.1 200 "))
 }
 
-/// A slow client, for ever.
-async fn dawdle(address: SocketAddr) {
+/// Runs one slow client, without end.
+async fn run_slow_client(address: SocketAddr) {
     loop {
-        let dawdling = async {
+        let connection = async {
             let mut stream = tokio::net::TcpStream::connect(address).await?;
             stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: ").await?;
             loop {
@@ -111,14 +113,14 @@ async fn dawdle(address: SocketAddr) {
                 }
             }
         };
-        if dawdling.await.is_err() {
-            // Its connection was refused or reset.
+        if connection.await.is_err() {
+            // The daemon refused or reset the connection.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// A daemon with nothing to do, ended with this value.
+/// Idle daemon. Dropping it ends it.
 struct Daemon {
     child: Child,
     address: SocketAddr,
@@ -147,7 +149,7 @@ impl Daemon {
                 break rest.split_whitespace().next().unwrap_or_default().parse()?;
             }
         };
-        // Read to its end, so that the daemon never waits for its log.
+        // Drain the log, so that the daemon never blocks on it.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(daemon)
     }

@@ -1,4 +1,5 @@
-//! One large blob, against `curl` piped into `curl`. No meter: with two cores it would be what is measured.
+//! Case `big-blob`: one large blob, compared with `curl` piped into `curl`. There is no meter: with two cores it would
+//! be the bottleneck.
 
 use std::process::Command;
 use std::time::Duration;
@@ -17,7 +18,7 @@ pub(super) fn big_blob(bench: &Bench) -> anyhow::Result<Report> {
     let mut report = Report::new("big-blob");
     for round in 1..=bench.options.rounds {
         for tool in ["curl", "transship"] {
-            // New each time, so that no more than two copies are kept.
+            // A new target each time, so that at most two copies exist.
             let target = Registry::start(&bench.storage)?;
             let (usage, missing) = match tool {
                 "curl" => (curl(&source.registry, &target, &source.corpus)?, Vec::new()),
@@ -63,12 +64,14 @@ fn transship(
     Ok((usage, bench.wait(target.missing(corpus, Tool::Transship.renames()))?))
 }
 
-/// The blob alone: opened, read into written. Its memory is that of the shell.
+/// Copies only the blob: opens an upload, and pipes the read into the write. The measured memory is that of the shell.
 fn curl(source: &Registry, target: &Registry, corpus: &Corpus) -> anyhow::Result<Usage> {
     const SCRIPT: &str = r#"set -e
-location=$(curl -sf -o /dev/null -D - -X POST "http://$TARGET/v2/$NAME/blobs/uploads/" | tr -d '\r' | sed -n 's/^[Ll]ocation: //p')
+location=$(curl -sf -o /dev/null -D - -X POST "http://$TARGET/v2/$NAME/blobs/uploads/" \
+  | tr -d '\r' | sed -n 's/^[Ll]ocation: //p')
 case $location in /*) location="http://$TARGET$location" ;; esac
-curl -sf "http://$SOURCE/v2/$NAME/blobs/$DIGEST" | curl -sf -T - -X PUT -H 'Content-Type: application/octet-stream' "$location&digest=$DIGEST"
+curl -sf "http://$SOURCE/v2/$NAME/blobs/$DIGEST" \
+  | curl -sf -T - -X PUT -H 'Content-Type: application/octet-stream' "$location&digest=$DIGEST"
 "#;
     let repository = &corpus.repositories[0];
     let largest = corpus.blobs.iter().max_by_key(|(_, blob)| blob.size).map(|(digest, _)| digest.as_str());

@@ -1,4 +1,5 @@
-//! Many tags in one repository, at registries whose listing carries digests as Google's do. They serve nothing else.
+//! Case `bulk-listing`: many tags in one repository, at registries whose listing contains digests as Google's does.
+//! They serve nothing else.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::report::{Figure, Report};
 use crate::stage::Run;
 use crate::tools::{Job, Tool};
 
-/// The most tags of one page.
+/// Largest number of tags on one page.
 const PAGE: usize = 1000;
 const NAME: &str = "bulk/repository";
 
@@ -34,7 +35,7 @@ pub(super) fn bulk(bench: &Bench) -> anyhow::Result<Report> {
     let meters = [Meter::start(source, setup.clone())?, Meter::start(target, setup)?];
     let folder = tempfile::tempdir()?;
     let mut report = Report::new("bulk-listing");
-    // Round 0 is not measured: after it the journal knows that it was looked for referrers.
+    // Round 0 is not measured: after it the journal knows that the referrers were checked.
     for round in 0..=bench.options.rounds {
         meters.iter().for_each(|meter| drop(meter.take()));
         let usage = Tool::Transship.run(&Job {
@@ -61,7 +62,8 @@ pub(super) fn bulk(bench: &Bench) -> anyhow::Result<Report> {
             report.runs.push(run);
         }
     }
-    // A last page that is full costs one request more: nothing but the next page tells it from a page whose `Link` a proxy dropped.
+    // A full last page costs one more request: only the next page distinguishes it from a page whose `Link` a proxy
+    // dropped.
     let pages = (tags.len() / PAGE + 1) as f64;
     report.figures = vec![
         Figure::count("requests at the source", report.median("transship", |run| run.source.total() as f64), pages),
@@ -87,7 +89,7 @@ fn repository(tags: usize) -> Corpus {
 type Tags = Arc<Vec<(String, String)>>;
 
 #[derive(serde::Deserialize)]
-struct Asked {
+struct ListQuery {
     n: Option<usize>,
     last: Option<String>,
 }
@@ -107,9 +109,9 @@ async fn serve(corpus: &Corpus) -> anyhow::Result<(SocketAddr, DropGuard)> {
     Ok((address, stop.drop_guard()))
 }
 
-async fn list(State(tags): State<Tags>, Query(asked): Query<Asked>) -> Response {
-    let first = asked.last.map_or(0, |last| tags.partition_point(|(tag, _)| *tag <= last));
-    let size = asked.n.unwrap_or(PAGE).clamp(1, PAGE);
+async fn list(State(tags): State<Tags>, Query(query): Query<ListQuery>) -> Response {
+    let first = query.last.map_or(0, |last| tags.partition_point(|(tag, _)| *tag <= last));
+    let size = query.n.unwrap_or(PAGE).clamp(1, PAGE);
     let page: Vec<&(String, String)> = tags.iter().skip(first).take(size).collect();
     let mut manifest = Map::new();
     for (tag, digest) in &page {
@@ -131,7 +133,7 @@ async fn list(State(tags): State<Tags>, Query(asked): Query<Asked>) -> Response 
     answer
 }
 
-/// HEAD of a tag, for who asks nevertheless.
+/// Answers the HEAD of a tag, if a tool sends one.
 async fn manifest(State(tags): State<Tags>, axum::extract::Path(tag): axum::extract::Path<String>) -> Response {
     match tags.binary_search_by(|(known, _)| known.cmp(&tag)) {
         Ok(at) => {

@@ -1,5 +1,5 @@
-//! A target that lost what the journal believes to be there: an image and its blobs went, by retention and garbage
-//! collection, between two runs.
+//! Cases `lost-*`: a target that lost content which the journal has recorded. Between two runs, retention and garbage
+//! collection removed an image and its blobs.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::report::{Figure, Report};
 use crate::stage::Stage;
 use crate::tools::Tool;
 
-/// One image and its blobs went; images of other repositories, which share its base, kept their manifests.
+/// Removes one image and its blobs; images of other repositories, which share its base, keep their manifests.
 pub(super) fn lost_blobs(bench: &Bench) -> anyhow::Result<Report> {
     lost(bench, "lost-blobs", |corpus| {
         let repository = &corpus.repositories[1];
@@ -17,7 +17,7 @@ pub(super) fn lost_blobs(bench: &Bench) -> anyhow::Result<Report> {
     })
 }
 
-/// Two images of two repositories that share their base went, and the base with them.
+/// Removes two images of two repositories that share their base, and the base with them.
 pub(super) fn lost_shared_blobs(bench: &Bench) -> anyhow::Result<Report> {
     lost(bench, "lost-shared-blobs", |corpus| {
         [1, 4].map(|at| (corpus.repositories[at].name.clone(), tagged(corpus, at, "v1"))).into()
@@ -46,7 +46,7 @@ fn lost(bench: &Bench, name: &'static str, choose: fn(&Corpus) -> Lost) -> anyho
         })
     };
     let puts = refused("manifest PUT");
-    let sent = report.median("transship", |run| run.targets[0].of("upload PUT") as f64);
+    let sent = report.median("transship", |run| run.targets[0].count("upload PUT") as f64);
     report.figures = vec![
         Figure::count("manifests refused on the way", puts, manifests as f64),
         Figure::count("blobs sent / blobs lost", sent / gone as f64, 1.0),
@@ -55,7 +55,7 @@ fn lost(bench: &Bench, name: &'static str, choose: fn(&Corpus) -> Lost) -> anyho
     Ok(report)
 }
 
-/// An image for two platforms: its manifests and its index.
+/// Returns the manifests and the index of an image for two platforms.
 fn tagged(corpus: &Corpus, at: usize, tag: &str) -> Vec<Manifest> {
     let repository = &corpus.repositories[at];
     let find = |digest: &String| repository.manifests.iter().find(|manifest| manifest.digest == *digest).cloned();

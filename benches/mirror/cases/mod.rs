@@ -1,4 +1,4 @@
-//! The cases: each sets its stage, lets tools work, and says which figures hold.
+//! Cases of the benchmark: each creates its stage, runs tools, and states its figures.
 
 mod cold;
 mod crowd;
@@ -20,10 +20,10 @@ pub(crate) use cold::best_parallel;
 
 type Case = fn(&Bench) -> anyhow::Result<Report>;
 
-/// The round trip of a distant registry.
+/// Round trip to a distant registry.
 const DISTANT: Duration = Duration::from_millis(40);
 
-/// Every case by its name, in the order in which they run.
+/// Cases by name, in the order in which they run.
 pub(crate) const ALL: [(&str, Case); 15] = [
     ("cold-0ms", cold::near),
     ("cold-40ms", cold::distant),
@@ -42,5 +42,5 @@ pub(crate) const ALL: [(&str, Case); 15] = [
     ("slow-clients", crowd::health_checks),
 ];
 
-/// What cannot be made small, so `--quick` runs it by name only.
+/// Case that cannot be made small, so `--quick` runs it only by name.
 pub(crate) const NOT_QUICK: &str = "slow-third";

@@ -1,4 +1,4 @@
-//! One repository of many tags that share their layers.
+//! Case `forty-tags`: one repository with many tags that share their layers.
 
 use std::time::Duration;
 
@@ -20,8 +20,12 @@ pub(super) fn forty_tags(bench: &Bench) -> anyhow::Result<Report> {
     }
     let blobs = source.corpus.blobs.len() as f64;
     report.figures = vec![
-        Figure::count("blobs read", report.median("transship", |run| run.source.of("blob GET") as f64), blobs),
-        Figure::count("blobs written", report.median("transship", |run| run.targets[0].of("upload PUT") as f64), blobs),
+        Figure::count("blobs read", report.median("transship", |run| run.source.count("blob GET") as f64), blobs),
+        Figure::count(
+            "blobs written",
+            report.median("transship", |run| run.targets[0].count("upload PUT") as f64),
+            blobs,
+        ),
         Figure::count("blobs read or written twice", report.median("transship", |run| run.duplicates() as f64), 0),
     ];
     report.notes.push(format!("{:.2} x the floor's time", report.ratio("transship", "floor", wall)));

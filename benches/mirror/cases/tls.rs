@@ -1,6 +1,7 @@
-//! Everything from one registry to an empty one, by TLS with HTTP/1.1 or HTTP/2, beside plain HTTP.
+//! Cases `tls-*`: a copy of everything from one registry to an empty one over TLS, with HTTP/1.1 or HTTP/2, compared
+//! with plain HTTP.
 //!
-//! The certificate is made here; it is trusted by the variable `SSL_CERT_FILE`.
+//! The case creates the certificate; the variable `SSL_CERT_FILE` makes transship trust it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ fn tls(bench: &Bench, name: &'static str, protocol: &str) -> anyhow::Result<Repo
     Ok(report)
 }
 
-/// TLS with a certificate for the loopback address, whose authority is written to `ca`.
+/// Creates TLS with a certificate for the loopback address, and writes the certificate's authority to `ca`.
 fn acceptor(ca: &Path, protocol: &str) -> anyhow::Result<TlsAcceptor> {
     let mut authority = CertificateParams::new(Vec::new())?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

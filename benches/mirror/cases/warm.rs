@@ -1,4 +1,5 @@
-//! Everything from one registry to one that has it already; and once more after a referrer has appeared at the source.
+//! Case `warm-40ms`: a copy from one registry to one that has everything already, and another one after a referrer was
+//! added at the source.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::tools::Tool;
 pub(super) fn warm(bench: &Bench) -> anyhow::Result<Report> {
     let filled = bench.whole()?;
     let mut report = Report::new("warm-40ms");
-    // Its own source: it changes.
+    // The case changes its source, so it has its own.
     let source = bench.filled(filled.corpus.clone())?;
     let stage = Stage::simple(bench, &source.registry, Duration::ZERO)?;
     stage.run(&Tool::Transship, 0, &source.corpus)?;

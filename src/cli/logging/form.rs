@@ -1,4 +1,5 @@
-//! The forms of a line on standard error. Whatever is in it, it stays one line, and steers no terminal.
+//! Formats of a log line on standard error. A line stays one line whatever it contains, and cannot control a
+//! terminal.
 
 use std::fmt::Write as _;
 
@@ -7,12 +8,12 @@ use serde_json::Value;
 use tracing::Level;
 
 use super::line::{BLOCK, Line};
-use crate::cli::output::{printable, steers};
+use crate::cli::output::{is_unsafe, printable};
 
-/// What JSON says of a line by itself.
+/// Names of JSON members that fields cannot replace.
 const RESERVED: [&str; 4] = ["timestamp", "level", "message", "module"];
 
-/// `TIME LEVEL message field=value`, and what is written below.
+/// Returns `TIME LEVEL message field=value`, followed by the block below the line.
 pub(super) fn pretty(line: &Line, now: DateTime<Utc>, colours: bool) -> String {
     let (time, text) = (time(now), text(line));
     if !colours {
@@ -28,22 +29,23 @@ pub(super) fn pretty(line: &Line, now: DateTime<Utc>, colours: bool) -> String {
     format!("\u{1b}[2m{time}\u{1b}[0m \u{1b}[{colour}m{:>5}\u{1b}[0m {text}\n", line.level)
 }
 
-/// One object: the time, the level, the message and all fields beside each other.
+/// Returns one JSON object with the time, the level, the message and all fields side by side.
 pub(super) fn json(line: &Line, now: DateTime<Utc>) -> String {
     let own = [("timestamp", time(now)), ("level", line.level.to_string()), ("message", line.message.clone())];
     let own = own.map(|(name, value)| (name, Value::String(value)));
     let last = [("module", Value::String(line.module.clone()))];
-    let fields = line.fields.told().filter(|(name, _)| !RESERVED.contains(name));
+    let fields = line.fields.ordered().filter(|(name, _)| !RESERVED.contains(name));
     let all = own.iter().map(|(name, value)| (*name, value)).chain(fields).chain(last.iter().map(|(n, v)| (*n, v)));
     let members: Vec<String> = all.map(|(name, value)| format!("{}:{value}", Value::from(name))).collect();
-    format!("{{{}}}\n", ascii_where_it_steers(&members.join(",")))
+    format!("{{{}}}\n", escape_unsafe(&members.join(",")))
 }
 
-/// Escapes what JSON lets stand and a terminal or a reader of lines does not. In JSON such characters are in strings only.
-fn ascii_where_it_steers(json: &str) -> String {
+/// Escapes characters that JSON permits and that control a terminal or break a line. In JSON such characters occur
+/// only in strings.
+fn escape_unsafe(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
-        if steers(c) {
+        if is_unsafe(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 let _ = write!(escaped, "\\u{unit:04x}");
             }
@@ -54,14 +56,15 @@ fn ascii_where_it_steers(json: &str) -> String {
     escaped
 }
 
-/// `<N>message field=value` (sd-daemon, "SD_WARNING"), without time and colour: the journal has its own.
+/// Returns `<N>message field=value` (sd-daemon, "SD_WARNING"), without time and colour, because the journal adds its
+/// own.
 pub(super) fn prefixed(line: &Line) -> String {
     let priority = priority(line.level);
-    // Without a prefix of its own a further line would get the unit's default priority.
+    // Without a prefix, a further line would get the unit's default priority.
     text(line).lines().map(|line| format!("<{priority}>{line}\n")).collect()
 }
 
-/// The priority of syslog(3).
+/// Returns the priority of syslog(3).
 pub(super) fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
@@ -71,11 +74,11 @@ pub(super) fn priority(level: Level) -> u8 {
     }
 }
 
-/// The message and the fields for people, and what is written below.
+/// Returns the message, the fields, and the block below the line, for people.
 pub(super) fn text(line: &Line) -> String {
     let mut text = on_one_line(&line.message);
-    for (name, value) in line.fields.told().filter(|(name, _)| *name != BLOCK) {
-        let _ = write!(text, " {name}={}", shown(value));
+    for (name, value) in line.fields.ordered().filter(|(name, _)| *name != BLOCK) {
+        let _ = write!(text, " {name}={}", format_value(value));
     }
     if let Some(block) = line.fields.block() {
         text.push('\n');
@@ -84,17 +87,17 @@ pub(super) fn text(line: &Line) -> String {
     text
 }
 
-/// Bare where it is one word, else in quotes.
-fn shown(value: &Value) -> String {
+/// Returns a value as it is if it is one word, else in quotes.
+fn format_value(value: &Value) -> String {
     let Value::String(text) = value else { return value.to_string() };
-    let is_word = |c: char| !c.is_whitespace() && !steers(c) && !matches!(c, '"' | '\\' | '=');
+    let is_word = |c: char| !c.is_whitespace() && !is_unsafe(c) && !matches!(c, '"' | '\\' | '=');
     if !text.is_empty() && text.chars().all(is_word) {
         return text.clone();
     }
     format!("\"{}\"", on_one_line(&text.replace('\\', "\\\\").replace('"', "\\\"")))
 }
 
-/// Without line breaks, and steering nothing.
+/// Escapes line breaks and characters that control a terminal.
 pub(super) fn on_one_line(text: &str) -> String {
     printable(text).replace('\n', "\\n")
 }

@@ -1,5 +1,5 @@
-//! One log line before it has a form: its message, and its fields with those of the spans around it, each once. Not how it is
-//! written: that is [`super::form`]'s and [`super::journal`]'s.
+//! Log line before formatting: its message, its fields and those of the surrounding spans, each once. The output
+//! formats are in [`super::form`] and [`super::journal`].
 
 use std::fmt;
 
@@ -11,44 +11,45 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-/// The field that may have several lines, which are written below the line's own: mistakes in the configuration, with carets.
+/// Field that may have several lines, which are written below the log line: problems of the configuration, with
+/// carets.
 pub(super) const BLOCK: &str = "problems";
 
-/// How much of a text is kept, in bytes: more than the longest body of a refusal.
+/// Longest text that is kept, in bytes: more than the longest body of a registry's refusal.
 const LONGEST: usize = 64 * 1024;
 
-/// What a line is about, in the order in which it is told. All other fields follow.
+/// Fields that come first in a line, in this order. All other fields follow.
 const FIRST: [&str; 6] = ["entry", "run", "source", "target", "tag", "digest"];
 
-/// One line.
+/// Log line.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Line {
     pub(super) level: Level,
-    /// Where in the program, or in which library: `transship::daemon::run`.
+    /// Module of the program or of a library, such as `transship::daemon::run`.
     pub(super) module: String,
     pub(super) message: String,
     pub(super) fields: Fields,
 }
 
-/// Values by name, each name once, in the order in which they came.
+/// Values by name, each name once, in the order of their arrival.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
-    /// In the order in which they are told.
-    pub(super) fn told(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+    /// Returns the fields in their output order.
+    pub(super) fn ordered(&self) -> impl Iterator<Item = (&'static str, &Value)> {
         let rank = |name: &str| FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len());
         let mut all: Vec<_> = self.0.iter().map(|(name, value)| (*name, value)).collect();
         all.sort_by_key(|(name, _)| rank(name));
         all.into_iter()
     }
 
-    /// What is written below the line.
+    /// Returns the block that is written below the line.
     pub(super) fn block(&self) -> Option<&str> {
         self.0.iter().find(|(name, _)| *name == BLOCK).and_then(|(_, value)| value.as_str())
     }
 
-    /// What is said last holds: a line knows better than the span around it.
+    /// Sets a field. The last value counts, because a line knows better than the span around it.
     fn set(&mut self, name: &'static str, value: Value) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => *known = value,
@@ -91,7 +92,7 @@ impl Visit for Fields {
     }
 }
 
-/// The beginning of a long text.
+/// Returns the beginning of a long text.
 fn shortened(text: &str) -> String {
     if text.len() <= LONGEST {
         return text.to_owned();
@@ -100,7 +101,7 @@ fn shortened(text: &str) -> String {
     format!("{}…", &text[..end])
 }
 
-/// Makes lines of what is said, and hands each to `write`.
+/// Layer that turns log events into lines and passes each to `write`.
 pub(super) struct Lines<W> {
     write: W,
 }
@@ -141,7 +142,7 @@ where
         }
         event.record(&mut fields);
         let message = fields.take("message").unwrap_or_default();
-        // What comes by way of the `log` crate has its place in fields.
+        // Records of the `log` crate carry their origin in fields.
         let module = fields.take("log.target").unwrap_or_else(|| event.metadata().target().to_owned());
         fields.0.retain(|(name, _)| !name.starts_with("log."));
         (self.write)(&Line { level: *event.metadata().level(), module, message, fields });

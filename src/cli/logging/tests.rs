@@ -1,4 +1,4 @@
-//! What becomes of what is said, in each form.
+//! Tests of log lines in each format.
 
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex};
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// What a hostile registry says.
+/// Hostile message of a registry.
 const FORGED: &str = "no\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}[2J\u{9b}\u{2028}\u{202e}\nTRANSSHIP_ENTRY=forged";
 
-/// Collects what is written on standard error.
+/// Collects text written to standard error.
 #[derive(Clone, Default)]
 struct Paper(Arc<Mutex<String>>);
 
@@ -21,19 +21,20 @@ impl Paper {
     }
 }
 
-/// What is printed of what `say` says. `socket` is where the journal would listen, if standard error is the journal.
-fn printed(format: LogFormat, directives: &str, socket: Option<&Path>, say: impl FnOnce()) -> String {
+/// Returns the text on standard error for the log events of `emit`. `socket` is the path of the journal's socket, if
+/// standard error is the journal.
+fn printed(format: LogFormat, directives: &str, socket: Option<&Path>, emit: impl FnOnce()) -> String {
     let paper = Paper::default();
     let on = paper.clone();
     let print = move |text: &str| on.0.lock().unwrap().push_str(text);
-    let lines = Lines::new(written_as(format, socket, print)).with_filter(filter(directives).unwrap());
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), say);
+    let lines = Lines::new(writer_for(format, socket, print)).with_filter(filter(directives).unwrap());
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), emit);
     paper.text()
 }
 
-/// The same, where standard error is no journal and everything is let through.
-fn said(format: LogFormat, say: impl FnOnce()) -> String {
-    printed(format, "trace", None, say)
+/// Returns the same for a standard error that is not the journal, and a filter that passes everything.
+fn printed_all(format: LogFormat, emit: impl FnOnce()) -> String {
+    printed(format, "trace", None, emit)
 }
 
 fn parsed(text: &str) -> Vec<Value> {
@@ -41,7 +42,7 @@ fn parsed(text: &str) -> Vec<Value> {
     text.lines().map(read).collect()
 }
 
-/// A journal that keeps what it is sent.
+/// Journal that keeps the entries that it receives.
 struct Listening {
     _folder: tempfile::TempDir,
     path: std::path::PathBuf,
@@ -57,7 +58,7 @@ impl Listening {
         Self { _folder: folder, path, socket }
     }
 
-    /// The next entry's fields, as journald reads them.
+    /// Returns the fields of the next entry, as journald parses them.
     fn entry(&self) -> Vec<(String, String)> {
         let mut buffer = vec![0; 1 << 20];
         let length = self.socket.recv(&mut buffer).unwrap();
@@ -76,7 +77,7 @@ impl Listening {
     }
 }
 
-fn speak_of_a_tag() {
+fn log_copied_tag() {
     let run = tracing::info_span!("run", entry = "api", run = 7);
     let tag = tracing::info_span!(parent: &run, "tag", tag = "v1", digest = tracing::field::Empty);
     let _in = tag.enter();
@@ -85,25 +86,31 @@ fn speak_of_a_tag() {
 }
 
 #[test]
-fn a_line_has_the_fields_of_its_run_each_once_in_every_form() {
+fn line_has_the_fields_of_its_run_once_in_every_format() {
     let text = "copied entry=api run=7 source=a/app target=b/app tag=v1 digest=sha256:11 bytes=3";
-    let pretty = said(LogFormat::Pretty, speak_of_a_tag);
+    let pretty = printed_all(LogFormat::Pretty, log_copied_tag);
     let (time, rest) = pretty.split_once(' ').unwrap();
     assert!(time.parse::<chrono::DateTime<Utc>>().is_ok() && time.ends_with('Z'), "{time}");
     assert_eq!(rest, format!(" INFO {text}\n"));
-    assert_eq!(said(LogFormat::Journald, speak_of_a_tag), format!("<6>{text}\n"));
+    assert_eq!(printed_all(LogFormat::Journald, log_copied_tag), format!("<6>{text}\n"));
 
-    let line = said(LogFormat::Json, speak_of_a_tag);
+    let line = printed_all(LogFormat::Json, log_copied_tag);
     let (beginning, rest) = line.split_once(",\"level\"").unwrap();
     assert!(beginning.starts_with("{\"timestamp\":\"20"), "{line}");
     assert_eq!(
         rest,
-        ":\"INFO\",\"message\":\"copied\",\"entry\":\"api\",\"run\":7,\"source\":\"a/app\",\"target\":\"b/app\",\"tag\":\"v1\",\
-         \"digest\":\"sha256:11\",\"bytes\":3,\"module\":\"transship::cli::logging::tests\"}\n"
+        concat!(
+            ":\"INFO\",\"message\":\"copied\",\"entry\":\"api\",\"run\":7,\"source\":\"a/app\",\"target\":\"b/app\",",
+            "\"tag\":\"v1\",\"digest\":\"sha256:11\",\"bytes\":3,\"module\":\"transship::cli::logging::tests\"}\n"
+        )
     );
 
     let journal = Listening::new();
-    assert_eq!(printed(LogFormat::Journald, "info", Some(&journal.path), speak_of_a_tag), "", "it is in the journal");
+    assert_eq!(
+        printed(LogFormat::Journald, "info", Some(&journal.path), log_copied_tag),
+        "",
+        "the line is in the journal only"
+    );
     let expected = [
         ("MESSAGE", text),
         ("PRIORITY", "6"),
@@ -121,7 +128,7 @@ fn a_line_has_the_fields_of_its_run_each_once_in_every_form() {
 }
 
 #[test]
-fn what_is_let_through_says_of_which_run_it_is_whatever_the_filter() {
+fn line_names_its_run_whatever_the_filter() {
     for directives in ["warn", "error", "transship::cli=warn", "off,transship::cli::logging=error"] {
         let line = printed(LogFormat::Json, directives, None, || {
             let _run = tracing::info_span!("run", entry = "api", run = 7).entered();
@@ -135,51 +142,51 @@ fn what_is_let_through_says_of_which_run_it_is_whatever_the_filter() {
 }
 
 #[test]
-fn a_forged_line_stays_within_the_line_that_tells_of_it_in_every_form() {
-    let say = || {
+fn forged_line_stays_within_its_log_line() {
+    let emit = || {
         let _run = tracing::info_span!("run", entry = "api").entered();
         tracing::error!(problem = FORGED, tag = %FORGED, "failed {FORGED}");
     };
     let shown = "no\\n2026-01-01T00:00:00Z ERROR forged\\r\\u{1b}[2J\\u{9b}\\u{2028}\\u{202e}\\nTRANSSHIP_ENTRY=forged";
     let text = format!("failed {shown} entry=api tag=\"{shown}\" problem=\"{shown}\"");
-    let pretty = said(LogFormat::Pretty, say);
+    let pretty = printed_all(LogFormat::Pretty, emit);
     assert_eq!(pretty.split_once(' ').unwrap().1, format!("ERROR {text}\n"));
-    assert_eq!(said(LogFormat::Journald, say), format!("<3>{text}\n"));
+    assert_eq!(printed_all(LogFormat::Journald, emit), format!("<3>{text}\n"));
 
-    let line = said(LogFormat::Json, say);
+    let line = printed_all(LogFormat::Json, emit);
     assert!(line.strip_suffix('\n').unwrap().bytes().all(|byte| (b' '..0x7f).contains(&byte)), "{line}");
     let object = &parsed(&line)[0];
     assert_eq!((&object["entry"], &object["tag"], &object["problem"]), (&json!("api"), &json!(FORGED), &json!(FORGED)));
 
     let journal = Listening::new();
-    printed(LogFormat::Journald, "info", Some(&journal.path), say);
+    printed(LogFormat::Journald, "info", Some(&journal.path), emit);
     let entry = journal.entry();
-    let of = |name: &str| {
+    let values = |name: &str| {
         entry.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str()).collect::<Vec<_>>()
     };
-    assert_eq!(of("MESSAGE"), [text]);
-    assert_eq!(of("TRANSSHIP_ENTRY"), ["api"]);
-    assert_eq!((of("TRANSSHIP_TAG"), of("TRANSSHIP_PROBLEM")), (vec![shown], vec![shown]));
+    assert_eq!(values("MESSAGE"), [text]);
+    assert_eq!(values("TRANSSHIP_ENTRY"), ["api"]);
+    assert_eq!((values("TRANSSHIP_TAG"), values("TRANSSHIP_PROBLEM")), (vec![shown], vec![shown]));
 }
 
 #[test]
-fn mistakes_in_the_configuration_keep_their_lines() {
-    let say = || tracing::error!(problems = "sync.yaml:1:1: bad\n1 | x\u{1b}[2J", "refused");
+fn configuration_problems_keep_their_line_breaks() {
+    let emit = || tracing::error!(problems = "sync.yaml:1:1: bad\n1 | x\u{1b}[2J", "refused");
     let below = "sync.yaml:1:1: bad\n1 | x\\u{1b}[2J";
-    let pretty = said(LogFormat::Pretty, say);
+    let pretty = printed_all(LogFormat::Pretty, emit);
     assert_eq!(pretty.split_once(' ').unwrap().1, format!("ERROR refused\n{below}\n"));
-    assert_eq!(said(LogFormat::Journald, say), "<3>refused\n<3>sync.yaml:1:1: bad\n<3>1 | x\\u{1b}[2J\n");
-    assert_eq!(parsed(&said(LogFormat::Json, say))[0]["problems"], "sync.yaml:1:1: bad\n1 | x\u{1b}[2J");
+    assert_eq!(printed_all(LogFormat::Journald, emit), "<3>refused\n<3>sync.yaml:1:1: bad\n<3>1 | x\\u{1b}[2J\n");
+    assert_eq!(parsed(&printed_all(LogFormat::Json, emit))[0]["problems"], "sync.yaml:1:1: bad\n1 | x\u{1b}[2J");
     let journal = Listening::new();
-    printed(LogFormat::Journald, "info", Some(&journal.path), say);
+    printed(LogFormat::Journald, "info", Some(&journal.path), emit);
     let entry = journal.entry();
     assert_eq!(entry[0], ("MESSAGE".to_owned(), format!("refused\n{below}")));
     assert_eq!(entry[4], ("TRANSSHIP_PROBLEMS".to_owned(), below.to_owned()));
 }
 
 #[test]
-fn a_value_that_is_not_one_word_stands_in_quotes() {
-    let line = said(LogFormat::Journald, || {
+fn value_that_is_not_one_word_is_quoted() {
+    let line = printed_all(LogFormat::Journald, || {
         tracing::warn!(
             empty = "",
             path = "a b",
@@ -197,34 +204,34 @@ fn a_value_that_is_not_one_word_stands_in_quotes() {
 }
 
 #[test]
-fn where_the_journal_does_not_take_a_line_it_is_on_standard_error_and_nobody_waits() {
-    let say = || tracing::warn!("heard");
+fn line_falls_back_to_standard_error_without_waiting() {
+    let emit = || tracing::warn!("heard");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
-    assert_eq!(printed(LogFormat::Journald, "info", Some(&path), say), "<4>heard\n", "nothing is there");
+    assert_eq!(printed(LogFormat::Journald, "info", Some(&path), emit), "<4>heard\n", "no socket exists");
     drop(UnixDatagram::bind(&path).unwrap());
-    assert_eq!(printed(LogFormat::Journald, "info", Some(&path), say), "<4>heard\n", "nobody listens");
+    assert_eq!(printed(LogFormat::Journald, "info", Some(&path), emit), "<4>heard\n", "nobody listens");
 
     let hanging = Listening::new();
-    let printed = printed(LogFormat::Journald, "info", Some(&hanging.path), || (0..100_000).for_each(|_| say()));
+    let printed = printed(LogFormat::Journald, "info", Some(&hanging.path), || (0..100_000).for_each(|_| emit()));
     let (not_taken, taken) = (printed.lines().count(), std::iter::repeat_with(|| hanging.entry()));
     assert!(not_taken > 0 && not_taken < 100_000, "{not_taken}");
     assert_eq!(taken.take(100_000 - not_taken).filter(|entry| entry[0].1 == "heard").count(), 100_000 - not_taken);
 }
 
 #[test]
-fn a_line_too_long_for_the_journal_is_cut_and_still_told() {
+fn line_too_long_for_the_journal_is_cut() {
     let journal = Listening::new();
     let long = "é".repeat(1 << 20);
     let line = printed(LogFormat::Journald, "info", Some(&journal.path), || tracing::warn!(problem = long, "m"));
-    let told = if line.is_empty() { journal.entry().swap_remove(0).1 } else { line };
-    assert!(told.ends_with("é…") || told.ends_with("é…\n"), "{}", &told[told.len() - 20..]);
-    assert!(told.len() < 70_000);
+    let line = if line.is_empty() { journal.entry().swap_remove(0).1 } else { line };
+    assert!(line.ends_with("é…") || line.ends_with("é…\n"), "{}", &line[line.len() - 20..]);
+    assert!(line.len() < 70_000);
 }
 
 #[test]
-fn a_library_that_logs_by_the_log_crate_is_the_module_of_its_lines() {
-    let line = said(LogFormat::Json, || {
+fn module_of_a_log_crate_record_is_its_target() {
+    let line = printed_all(LogFormat::Json, || {
         tracing::warn!(log.target = "rustls::client", log.module_path = "rustls", log.line = 3, "beware");
     });
     let object = &parsed(&line)[0];
@@ -233,7 +240,7 @@ fn a_library_that_logs_by_the_log_crate_is_the_module_of_its_lines() {
 }
 
 #[test]
-fn a_journal_stream_is_ours_where_it_is_standard_error() {
+fn journal_stream_counts_only_for_standard_error() {
     let own = std::fs::metadata("/proc/self/fd/2").unwrap();
     assert!(is_standard_error(&format!("{}:{}", own.dev(), own.ino())));
     assert!(!is_standard_error(&format!("{}:{}", own.dev(), own.ino() + 1)));
@@ -242,7 +249,7 @@ fn a_journal_stream_is_ours_where_it_is_standard_error() {
 }
 
 #[test]
-fn lines_of_the_folder_watcher_are_never_printed_whatever_the_filter() {
+fn lines_of_the_folder_watcher_are_never_printed() {
     for directives in ["trace", "notify=trace", "trace,notify::inotify=trace,inotify=debug"] {
         let text = printed(LogFormat::Json, directives, None, || {
             tracing::error!(target: "notify::inotify", "an event of the folder");

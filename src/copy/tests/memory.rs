@@ -632,7 +632,7 @@ impl Upload for Session {
         while let Some(piece) = bytes.next().await {
             content.extend_from_slice(&piece?);
             if let Some(left) = self.acknowledged(&content) {
-                bytes.tell(left).await;
+                bytes.report_progress(left).await;
             }
             for fault in &faults {
                 match fault {

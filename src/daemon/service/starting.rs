@@ -58,7 +58,7 @@ impl Service {
 
     /// Schedules, back-offs and postponed tags follow a clock that was set back. Ends of pauses do not: a person chose those by the clock.
     pub(super) fn follow_clock(&mut self, now: DateTime<Utc>) {
-        let Some(by) = self.setbacks.look(now) else { return };
+        let Some(by) = self.setbacks.detect_setback(now) else { return };
         let entries = self.timetable.set_back(now, by);
         self.postponed.set_back(by);
         let seconds = by.num_seconds().unsigned_abs();

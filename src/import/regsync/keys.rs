@@ -1,27 +1,28 @@
-//! Every key of regsync's configuration (regclient `cmd/regsync/config.go`, `config/host.go`), and what an import does
-//! with it. `docs/import.md` has the same tables for people.
+//! Table of all keys of regsync's configuration (regclient `cmd/regsync/config.go`, `config/host.go`), and what an
+//! import does with each. `docs/import.md` has the same tables for users.
 
-/// The treatment of a key by an import.
+/// Treatment of a key by an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Treatment {
-    /// It is read, and becomes keys of ours, a comment or a reason to leave its entry out.
+    /// The import reads it: it becomes keys of `sync.yaml`, a comment or a reason to skip its entry.
     Read,
-    /// It does not decide what is copied or where to; the text says what holds here instead.
+    /// It does not change what is copied or where to; the text says what transship does instead.
     NoEffect(&'static str),
 }
 
 use Treatment::{NoEffect, Read};
 
-/// A key and its treatment.
+/// Key and its treatment.
 pub(super) type Known = (&'static str, Treatment);
 
 const HOOKS: &str = "regsync reads it and runs nothing";
-const RATE_LIMIT: &str = "write `limits: {keep: NUMBER}` under the source's registry, which keeps so many pulls";
+const RATE_LIMIT: &str =
+    "write `limits: {keep: NUMBER}` under the source's registry, which reserves that number of pulls";
 
-/// Of the file.
+/// Keys of the file.
 pub(super) const ROOT: [Known; 4] = [("version", Read), ("creds", Read), ("defaults", Read), ("sync", Read)];
 
-/// Of an entry alone.
+/// Keys of an entry alone.
 pub(super) const OWN: [Known; 8] = [
     ("source", Read),
     ("target", Read),
@@ -33,7 +34,7 @@ pub(super) const OWN: [Known; 8] = [
     ("platforms", Read),
 ];
 
-/// Of an entry and of `defaults`.
+/// Keys of an entry and of `defaults`.
 pub(super) const SHARED: [Known; 15] = [
     ("schedule", Read),
     ("interval", Read),
@@ -45,28 +46,29 @@ pub(super) const SHARED: [Known; 15] = [
     ("referrerTarget", Read),
     ("includeExternal", Read),
     ("mediaTypes", Read),
-    // Digests are compared first here in any case.
+    // transship always compares digests first.
     ("fastCheck", Read),
-    ("referrerSlow", NoEffect("it is a way to look for the same referrers")),
-    ("forceRecursive", NoEffect("what is at the target under the right digest is not sent again")),
+    ("referrerSlow", NoEffect("it only changes how the same referrers are found")),
+    ("forceRecursive", NoEffect("transship does not send again what the target has under the right digest")),
     ("ratelimit", NoEffect(RATE_LIMIT)),
     ("hooks", NoEffect(HOOKS)),
 ];
 
-/// Of `defaults` alone.
+/// Keys of `defaults` alone.
 pub(super) const DEFAULTS: [Known; 6] = [
     ("parallel", NoEffect("see `daemon.entries_at_once` and `limits: {concurrent: …}` under a registry")),
     ("skipDockerConfig", NoEffect("write `credentials: {anonymous: true}` under a registry that needs none")),
-    ("blobLimit", NoEffect("blobs of any size are copied")),
-    ("cacheCount", NoEffect("the journal takes its place")),
-    ("cacheTime", NoEffect("the journal takes its place")),
-    ("userAgent", NoEffect("the program names itself")),
+    ("blobLimit", NoEffect("transship copies blobs of any size")),
+    ("cacheCount", NoEffect("the journal replaces it")),
+    ("cacheTime", NoEffect("the journal replaces it")),
+    ("userAgent", NoEffect("transship sends its own name")),
 ];
 
-/// Of a set of tags.
+/// Keys of a set of tags.
 pub(super) const TAGS: [Known; 3] = [("allow", Read), ("deny", Read), ("semverRange", Read)];
 
-/// Of a registry under `creds`. `repoAuth` is how it is here in any case: a token for each repository.
+/// Keys of a registry under `creds`. transship always does what `repoAuth` asks for: it gets a token for each
+/// repository.
 pub(super) const CREDS: [Known; 22] = [
     ("registry", Read),
     ("user", Read),
@@ -82,17 +84,17 @@ pub(super) const CREDS: [Known; 22] = [
     ("regcert", NoEffect("write the certificate into a file and name it as `tls: {ca: …}`")),
     ("clientCert", NoEffect("write it into a file and name it as `tls: {certificate: …}`")),
     ("clientKey", NoEffect("write it into a file and name it as `tls: {key: …}`")),
-    ("credExpire", NoEffect("a helper is run again when what it gave is refused")),
-    ("credHost", NoEffect("a helper is asked for the registry by its own name")),
-    ("mirrors", NoEffect("write `mirrors: [HOST]`; until then the registry itself is read")),
-    ("priority", NoEffect("mirrors are asked in the order of the list")),
+    ("credExpire", NoEffect("transship runs a helper again when the registry refuses its credentials")),
+    ("credHost", NoEffect("transship passes the registry's own name to a helper")),
+    ("mirrors", NoEffect("write `mirrors: [HOST]`; until then transship reads from the registry itself")),
+    ("priority", NoEffect("transship tries mirrors in the order of the list")),
     ("api", NoEffect("regsync ignores it too")),
-    ("apiOpts", NoEffect("what a registry can do is found out")),
+    ("apiOpts", NoEffect("transship detects what a registry supports")),
     ("blobChunk", NoEffect("see `upload: {chunk: …}`")),
     ("blobMax", NoEffect("see `upload: {mode: …}`")),
 ];
 
-/// Deprecated at regsync, which warns of it and takes no notice.
+/// Deprecated key, which regsync ignores with a warning.
 pub(super) const SCHEME: Known = ("scheme", NoEffect("regsync ignores it too: see `tls`"));
 
 #[cfg(test)]
@@ -100,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_key_stands_twice_in_one_table() {
+    fn no_table_contains_a_key_twice() {
         let own = [OWN.as_slice(), &SHARED].concat();
         let defaults = [SHARED.as_slice(), &DEFAULTS].concat();
         for table in [&ROOT[..], &own, &defaults, &TAGS, &CREDS] {

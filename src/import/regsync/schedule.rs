@@ -1,58 +1,58 @@
-//! regsync's `schedule` and `interval`, whose library is robfig/cron 3, in our words. That library takes a step behind
-//! one value (`5/15`), `?` for `*`, and a time zone before the expression; its intervals are Go's durations.
+//! Translation of regsync's `schedule` and `interval`, whose library is robfig/cron 3. That library accepts a step
+//! after one value (`5/15`), `?` for `*`, and a time zone before the expression; its intervals are Go durations.
 
 use crate::schedule::Schedule;
 
-/// A schedule in our spelling.
+/// Schedule in transship's syntax.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Timing {
     pub(super) schedule: String,
     pub(super) timezone: Option<String>,
 }
 
-/// The last value of each field, which a step behind one value runs to.
+/// Last value of each field: a step after one value runs up to it.
 const LAST: [&str; 5] = ["59", "23", "31", "12", "6"];
 
-/// A `schedule`; `None` where it has no equal.
-pub(super) fn cron(written: &str) -> Option<Timing> {
-    let (timezone, expression) = zoned(written);
+/// Translates a `schedule`; `None` if it has no equivalent.
+pub(super) fn translate_cron(written: &str) -> Option<Timing> {
+    let (timezone, expression) = split_timezone(written);
     if timezone.is_some_and(|zone| zone.parse::<chrono_tz::Tz>().is_err()) {
         return None;
     }
     let schedule = match expression.strip_prefix("@every ") {
-        Some(duration) => every(duration)?,
-        None => checked(fields(expression)?)?,
+        Some(duration) => translate_duration(duration)?,
+        None => validated(translate_fields(expression)?)?,
     };
     Some(Timing { schedule, timezone: timezone.map(str::to_owned) })
 }
 
-/// An `interval`; `None` where it has no equal.
-pub(super) fn interval(written: &str) -> Option<Timing> {
-    Some(Timing { schedule: every(written)?, timezone: None })
+/// Translates an `interval`; `None` if it has no equivalent.
+pub(super) fn translate_interval(written: &str) -> Option<Timing> {
+    Some(Timing { schedule: translate_duration(written)?, timezone: None })
 }
 
-/// `true` for an interval that is none: Go's zero duration, which regsync takes for a key that is not there.
-pub(super) fn is_no_interval(written: &str) -> bool {
+/// Returns true for Go's zero duration: regsync treats it like a missing key.
+pub(super) fn is_zero_interval(written: &str) -> bool {
     written == "0" || seconds(written) == Some(0.0)
 }
 
-fn checked(schedule: String) -> Option<String> {
+fn validated(schedule: String) -> Option<String> {
     schedule.parse::<Schedule>().is_ok().then_some(schedule)
 }
 
-/// The duration as it is written where that is one here too. The library drops parts of a second.
-fn every(duration: &str) -> Option<String> {
+/// Translates a duration, unchanged if transship accepts it. The library drops fractions of a second.
+fn translate_duration(duration: &str) -> Option<String> {
     let seconds = seconds(duration)?.floor();
-    checked(format!("every {duration}")).or_else(|| checked(format!("every {seconds}s")))
+    validated(format!("every {duration}")).or_else(|| validated(format!("every {seconds}s")))
 }
 
-/// `TZ=Europe/Berlin 0 3 * * *`.
-fn zoned(written: &str) -> (Option<&str>, &str) {
+/// Splits off the time zone: `TZ=Europe/Berlin 0 3 * * *`.
+fn split_timezone(written: &str) -> (Option<&str>, &str) {
     let zoned = ["TZ=", "CRON_TZ="].iter().find_map(|prefix| written.strip_prefix(prefix)?.split_once(' '));
     zoned.map_or((None, written), |(zone, expression)| (Some(zone), expression.trim_start()))
 }
 
-fn fields(expression: &str) -> Option<String> {
+fn translate_fields(expression: &str) -> Option<String> {
     if expression.starts_with('@') {
         return Some(expression.to_owned());
     }
@@ -61,19 +61,19 @@ fn fields(expression: &str) -> Option<String> {
         return None;
     }
     let fields = written.iter().zip(LAST).enumerate().map(|(at, (field, last))| {
-        let items: Option<Vec<String>> = field.split(',').map(|one| item(one, last, at == 4)).collect();
+        let items: Option<Vec<String>> = field.split(',').map(|one| translate_item(one, last, at == 4)).collect();
         let items = items?;
-        // One star makes the whole field one.
+        // One `*` makes the whole field `*`.
         Some(if items.iter().any(|one| one == "*") { "*".to_owned() } else { items.join(",") })
     });
     let fields: Option<Vec<String>> = fields.collect();
     fields.map(|fields| fields.join(" "))
 }
 
-fn item(item: &str, last: &str, is_weekday: bool) -> Option<String> {
+fn translate_item(item: &str, last: &str, is_weekday: bool) -> Option<String> {
     let (range, step) = item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
     let range = if range == "?" { "*" } else { range };
-    // The library has no seventh weekday.
+    // The library has no weekday 7.
     if is_weekday && range.split('-').any(|day| day == "7") {
         return None;
     }
@@ -85,7 +85,7 @@ fn item(item: &str, last: &str, is_weekday: bool) -> Option<String> {
     })
 }
 
-/// The seconds of a duration of Go's: `1h30m`, `1.5h`, `90000ms`.
+/// Returns the seconds of a Go duration: `1h30m`, `1.5h`, `90000ms`.
 fn seconds(written: &str) -> Option<f64> {
     if written == "0" {
         return Some(0.0);
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expression_of_the_library_keeps_its_firings() {
+    fn translated_cron_expression_keeps_its_firing_times() {
         for (theirs, ours) in [
             ("15 02 * * *", "15 02 * * *"),
             ("5/15 * * * *", "5-59/15 * * * *"),
@@ -127,25 +127,25 @@ mod tests {
             ("@every 1h30m", "every 1h30m"),
             ("@every 90000ms", "every 90000ms"),
         ] {
-            assert_eq!(cron(theirs).map(|timing| timing.schedule).as_deref(), Some(ours), "{theirs}");
+            assert_eq!(translate_cron(theirs).map(|timing| timing.schedule).as_deref(), Some(ours), "{theirs}");
         }
         for other in ["0 0 3 * * *", "0 3 * * 7", "@reboot", "@every 30s", "@every day", "TZ=Nowhere 0 3 * * *", "soon"]
         {
-            assert_eq!(cron(other), None, "{other}");
+            assert_eq!(translate_cron(other), None, "{other}");
         }
-        let zoned = cron("CRON_TZ=Europe/Berlin 30 4 * * 1-5");
+        let zoned = translate_cron("CRON_TZ=Europe/Berlin 30 4 * * 1-5");
         assert_eq!(zoned.and_then(|timing| timing.timezone).as_deref(), Some("Europe/Berlin"));
     }
 
     #[test]
-    fn an_interval_is_a_duration_as_go_reads_it() {
-        let read = |text| interval(text).map(|timing| timing.schedule);
+    fn interval_is_parsed_like_a_go_duration() {
+        let read = |text| translate_interval(text).map(|timing| timing.schedule);
         assert_eq!(read("60m").as_deref(), Some("every 60m"));
         assert_eq!(read("1.5h").as_deref(), Some("every 1.5h"));
         assert_eq!(read("90.5s").as_deref(), Some("every 90s"));
         for other in ["60", "1d", "10s", "", "-1h", "800h"] {
             assert_eq!(read(other), None, "{other}");
         }
-        assert!(is_no_interval("0") && is_no_interval("0s") && !is_no_interval("1s"));
+        assert!(is_zero_interval("0") && is_zero_interval("0s") && !is_zero_interval("1s"));
     }
 }

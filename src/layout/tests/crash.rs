@@ -1,15 +1,15 @@
-//! Writers that are killed: each state that a crash can leave on disk, and a real process that gets SIGKILL.
+//! Tests of killed writers: every state that a crash can leave on disk, and a real process that receives SIGKILL.
 
 use std::process::{Child, Command, Stdio};
 
 use super::*;
 
-/// The folder that a child process is to write on; unset in the tests' own process.
+/// Folder that a child process writes to; unset in the process of the tests.
 const CHILD_FOLDER: &str = "TRANSSHIP_TEST_LAYOUT";
-/// A name for what the child writes.
+/// Prefix of the tags that the child writes.
 const CHILD_NAME: &str = "TRANSSHIP_TEST_NAME";
 
-/// What a child process does: it writes images and tags, a given number of them or until it is killed.
+/// Body of a child process: writes images and tags, 20 of them or endlessly until it is killed.
 #[tokio::test]
 async fn child_writes_images() {
     let Some(path) = std::env::var_os(CHILD_FOLDER) else { return };
@@ -33,7 +33,8 @@ fn child(path: &Path, name: &str) -> Child {
         .unwrap()
 }
 
-/// Every tag stands for a manifest whose blobs are all there and right.
+/// Asserts that every tag points at a manifest whose blobs all exist and match their digests. Returns the number of
+/// tags.
 async fn assert_whole(path: &Path) -> usize {
     let layout = Layout::open(path);
     let map = tag_map(&layout).await;
@@ -48,7 +49,7 @@ async fn assert_whole(path: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn two_processes_that_move_tags_at_once_lose_none() {
+async fn two_processes_moving_tags_concurrently_lose_none() {
     let (_folder, path) = folder();
     let children = [child(&path, "a"), child(&path, "b")];
     for mut child in children {
@@ -58,14 +59,14 @@ async fn two_processes_that_move_tags_at_once_lose_none() {
 }
 
 #[tokio::test]
-async fn a_process_killed_at_any_instant_leaves_a_layout_that_reads_and_writes() {
+async fn killed_process_leaves_readable_and_writable_layout() {
     let (_folder, path) = folder();
     for round in 0..8 {
         let mut child = child(&path, &format!("endless{round}"));
-        // Killed somewhere after its first tags, each time after one more.
+        // Kill the child after it has written its first tags, one more in each round.
         let reached = format!("endless{round}-{round}\"");
         while !fs::read_to_string(path.join("index.json")).is_ok_and(|index| index.contains(&reached)) {
-            assert!(child.try_wait().unwrap().is_none(), "the child ended by itself");
+            assert!(child.try_wait().unwrap().is_none(), "the child ended without a signal");
             std::thread::yield_now();
         }
         child.kill().unwrap();
@@ -78,7 +79,7 @@ async fn a_process_killed_at_any_instant_leaves_a_layout_that_reads_and_writes()
 }
 
 #[tokio::test]
-async fn temporary_files_of_the_dead_go_and_those_of_the_living_stay() {
+async fn temporary_files_of_dead_writers_alone_are_removed() {
     let (_folder, path) = folder();
     let living = Layout::open(&path);
     let session = begin(&living, &blob(b"content")).await;
@@ -92,7 +93,7 @@ async fn temporary_files_of_the_dead_go_and_those_of_the_living_stay() {
 }
 
 #[tokio::test]
-async fn every_state_of_a_creation_that_broke_off_is_completed() {
+async fn interrupted_creation_is_completed_from_every_state() {
     let states: [&[&str]; 5] = [
         &[],
         &[".transship.lock"],
@@ -119,11 +120,11 @@ async fn every_state_of_a_creation_that_broke_off_is_completed() {
 }
 
 #[tokio::test]
-async fn every_state_of_a_tag_that_broke_off_reads_as_before_and_is_completed() {
+async fn interrupted_tag_move_reads_old_and_is_completed() {
     let (_folder, path) = folder();
     let layout = Layout::open(&path);
     let old = push_image(&layout, b"old", "v1").await;
-    // Blobs and manifest are there, the new index is half written, and not yet renamed.
+    // The blobs and the manifest exist; the new index is half written and not renamed yet.
     push_blob(&layout, b"new").await;
     let new = image(b"new", json!({}));
     layout.push_manifest(&new, None).await.unwrap();

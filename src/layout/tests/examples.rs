@@ -1,4 +1,4 @@
-//! The committed example images: as their program makes them, whole, and accepted by skopeo.
+//! Tests of the committed example images: identical to their program's output, complete, and accepted by skopeo.
 
 use super::*;
 use crate::store::Listed;
@@ -13,7 +13,7 @@ fn images() -> PathBuf {
 }
 
 #[test]
-fn the_committed_images_are_what_the_program_makes() {
+fn committed_images_equal_output_of_their_program() {
     let (committed, made) = (files(&images()), content::layout().unwrap());
     assert_eq!(committed.keys().collect::<Vec<_>>(), made.keys().collect::<Vec<_>>());
     assert!(committed == made, "run: cargo run --example make_images -- examples/images");
@@ -22,7 +22,7 @@ fn the_committed_images_are_what_the_program_makes() {
 }
 
 #[tokio::test]
-async fn the_images_are_whole_and_share_their_base_layers() {
+async fn example_images_are_complete_and_share_base_layers() {
     let layout = Layout::open(&images());
     let map = tag_map(&layout).await;
     let signature = format!("sha256-{}.sig", map["1.1.0"].unwrap().hex());
@@ -65,9 +65,9 @@ fn skopeo_copies_both_platforms_to_another_format() {
             let from = format!("oci:{}:{version}", images.display());
             let to = format!("docker-archive:{}/{architecture}-{version}.tar:hello:{version}", folder.path().display());
             skopeo::skopeo(&["--override-arch", architecture, "copy", "--quiet", &from, &to]);
-            let told = skopeo::skopeo(&["--override-arch", architecture, "inspect", &from]);
-            let told: Value = serde_json::from_slice(&told).unwrap();
-            assert_eq!(told["Architecture"], architecture);
+            let inspected = skopeo::skopeo(&["--override-arch", architecture, "inspect", &from]);
+            let inspected: Value = serde_json::from_slice(&inspected).unwrap();
+            assert_eq!(inspected["Architecture"], architecture);
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Layouts as other tools write them: unnamed images, names that stand twice, content that is not there.
+//! Tests of layouts as other tools write them: unnamed images, duplicate names, missing content.
 
 use super::*;
 
 const NAME: &str = "org.opencontainers.image.ref.name";
 const WHOLE_NAME: &str = "io.containerd.image.name";
 
-/// A layout of these images, each with this entry.
+/// Creates a layout of these images, each with the given fields in its entry.
 async fn layout_of(path: &Path, entries: &[(&Manifest, Value)]) -> Arc<Layout> {
     let layout = Layout::open(path);
     for (manifest, _) in entries {
@@ -42,7 +42,7 @@ fn unnamed(manifest: &Manifest) -> String {
 }
 
 #[tokio::test]
-async fn images_without_a_name_are_listed_with_their_digest() {
+async fn images_without_name_are_listed_with_their_digest() {
     let (_folder, path) = folder();
     let (a, b) = (image(b"a", json!({})), image(b"b", json!({})));
     let layout = layout_of(&path, &[(&a, json!({})), (&b, json!({"annotations": {"x": "y"}})), (&a, json!({}))]).await;
@@ -52,7 +52,7 @@ async fn images_without_a_name_are_listed_with_their_digest() {
 }
 
 #[tokio::test]
-async fn what_comes_with_a_named_image_is_not_listed_as_unnamed() {
+async fn children_and_referrers_of_named_image_are_not_reported() {
     let (_folder, path) = folder();
     let (a, b) = (image(b"a", json!({})), image(b"b", json!({})));
     let signature = image(b"content", json!({"subject": described(&a.descriptor())}));
@@ -64,7 +64,7 @@ async fn what_comes_with_a_named_image_is_not_listed_as_unnamed() {
         &[(&a, json!({})), (&b, named.clone()), (&b, json!({})), (&signature, json!({})), (&stray, json!({}))],
     )
     .await;
-    assert_eq!(skipped(&tags(&layout).await).len(), 2, "a itself, and what refers to nothing");
+    assert_eq!(skipped(&tags(&layout).await).len(), 2, "a itself, and the referrer of a missing subject");
     let layout =
         layout_of(&path, &[(&a, json!({})), (&index, named), (&signature, json!({})), (&stray, json!({}))]).await;
     let list = tags(&layout).await;
@@ -73,7 +73,7 @@ async fn what_comes_with_a_named_image_is_not_listed_as_unnamed() {
 }
 
 #[tokio::test]
-async fn a_name_of_two_images_is_refused_with_both_digests() {
+async fn name_of_two_images_is_refused_with_both_digests() {
     let (_folder, path) = folder();
     let (a, b) = (image(b"a", json!({})), image(b"b", json!({})));
     let entry = |whole: &str| json!({"annotations": {NAME: "latest", WHOLE_NAME: whole}});
@@ -81,8 +81,8 @@ async fn a_name_of_two_images_is_refused_with_both_digests() {
     assert_eq!(tags(&layout).await, [TagEntry::Tag(tag("latest"), None)]);
     let file = path.join("index.json");
     let expected = format!(
-        "{} lists {} (docker.io/x/a:latest) and {} (docker.io/x/b:latest) under the name \"latest\": select one of them by \
-         its digest (@{})",
+        "{} lists {} (docker.io/x/a:latest) and {} (docker.io/x/b:latest) under the name \"latest\": \
+         select one of them by its digest (@{})",
         file.display(),
         a.digest(),
         b.digest(),
@@ -98,7 +98,7 @@ async fn a_name_of_two_images_is_refused_with_both_digests() {
 }
 
 #[tokio::test]
-async fn an_entry_whose_content_is_missing_or_broken_is_reported() {
+async fn entries_with_missing_or_corrupt_content_are_reported() {
     let (_folder, path) = folder();
     let (a, b) = (image(b"a", json!({})), image(b"b", json!({})));
     let layout = layout_of(&path, &[(&a, json!({})), (&b, json!({}))]).await;
@@ -106,15 +106,15 @@ async fn an_entry_whose_content_is_missing_or_broken_is_reported() {
     fs::write(blob_file(&path, &b.digest()), "{}").unwrap();
     edit_index(&path, |index| index["manifests"].as_array_mut().unwrap().push(json!({"size": 1})));
     let list = tags(&layout).await;
-    let said = skipped(&list);
-    assert_eq!(said.len(), 3, "{said:?}");
-    assert!(said[0].contains("is listed without a name, and the layout has no file"), "{}", said[0]);
-    assert!(said[1].contains("is listed without a name and cannot be read: the bytes of"), "{}", said[1]);
-    assert_eq!(said[2], "entry 3 of index.json has no digest that can be read");
+    let lines = skipped(&list);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[0].contains("is listed without a name, and the layout has no file"), "{}", lines[0]);
+    assert!(lines[1].contains("is listed without a name and cannot be read: the bytes of"), "{}", lines[1]);
+    assert_eq!(lines[2], "entry 3 of index.json has no readable digest");
 }
 
 #[tokio::test]
-async fn a_child_that_is_not_there_is_named_with_its_file() {
+async fn error_of_missing_child_names_its_file() {
     let (_folder, path) = folder();
     let a = image(b"a", json!({}));
     let layout = layout_of(&path, &[(&a, json!({"annotations": {NAME: "v1"}}))]).await;
@@ -125,7 +125,7 @@ async fn a_child_that_is_not_there_is_named_with_its_file() {
 }
 
 #[tokio::test]
-async fn an_entry_without_a_size_is_read_by_its_digest() {
+async fn entry_without_size_is_read_by_its_digest() {
     let (_folder, path) = folder();
     let a = image(b"a", json!({}));
     let layout = layout_of(&path, &[(&a, json!({"annotations": {NAME: "v1"}, "size": null}))]).await;
@@ -150,7 +150,7 @@ async fn two_fallback_lists_of_one_subject_are_both_read() {
 }
 
 #[tokio::test]
-async fn an_index_that_changed_behind_the_same_time_and_length_is_read_again() {
+async fn index_changed_with_same_time_and_length_is_reread() {
     let folder = tempfile::tempdir().unwrap();
     let [one, other] = ["one", "two"].map(|name| image(b"a", json!({"annotations": {"n": name}})));
     let layout = layout_of(folder.path(), &[(&one, json!({"annotations": {NAME: "v1"}}))]).await;

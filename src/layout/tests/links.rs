@@ -1,33 +1,34 @@
-//! Symbolic links, pipes and devices within a layout: none is followed or opened, to read or to write.
+//! Tests of symbolic links, pipes and devices within a layout: no read or write follows or opens one.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use super::*;
 
-const LINK: &str = "is a symbolic link, and none is followed within a layout: put what it points at in its place";
+const LINK: &str = "is a symbolic link, which transship does not follow within a layout: replace it with its target";
 
-/// What every way of writing and reading says of a layout. None may wait: a pipe would.
+/// Returns the error of every way to read and write a layout. None may block, as opening a pipe would.
 async fn refusals(path: &Path) -> Vec<(&'static str, String)> {
     let layout = Layout::open(path);
     let content = blob(b"new");
     let manifest = image(b"content", json!({"x": "other"}));
-    let told = |error: Option<StoreError>| error.map_or_else(String::new, |error| error.to_string());
+    let message = |error: Option<StoreError>| error.map_or_else(String::new, |error| error.to_string());
     let all = async {
         vec![
-            ("begin", told(layout.begin_upload(&content, None).await.err())),
-            ("push", told(layout.push_manifest(&manifest, Some(&tag("v2"))).await.err())),
-            ("delete", told(layout.delete(&tag("v1").into()).await.err())),
-            ("list", told(layout.tags().next().await.and_then(Result::err))),
-            ("resolve", told(layout.resolve(&tag("v1").into()).await.err())),
-            ("manifest", told(layout.manifest(&image(b"content", json!({})).digest().into()).await.err())),
-            ("blob", told(layout.blob(&blob(b"content"), 0).await.err())),
+            ("begin", message(layout.begin_upload(&content, None).await.err())),
+            ("push", message(layout.push_manifest(&manifest, Some(&tag("v2"))).await.err())),
+            ("delete", message(layout.delete(&tag("v1").into()).await.err())),
+            ("list", message(layout.tags().next().await.and_then(Result::err))),
+            ("resolve", message(layout.resolve(&tag("v1").into()).await.err())),
+            ("manifest", message(layout.manifest(&image(b"content", json!({})).digest().into()).await.err())),
+            ("blob", message(layout.blob(&blob(b"content"), 0).await.err())),
         ]
     };
-    tokio::time::timeout(Duration::from_secs(20), all).await.expect("nothing waits")
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("no call blocks")
 }
 
-/// Puts a link to a whole copy of a part of a layout in its place, and gives what is outside afterwards.
+/// Moves a part of a layout outside and puts a link in its place. Returns the refusals, and the files outside before
+/// and after them.
 async fn with_link(part: &str) -> (Vec<(&'static str, String)>, BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
     let (folder, path) = folder();
     push_image(&Layout::open(&path), b"content", "v1").await;
@@ -37,42 +38,42 @@ async fn with_link(part: &str) -> (Vec<(&'static str, String)>, BTreeMap<String,
     symlink(outside.join("part"), path.join(part)).unwrap();
     let before = files(&outside);
     let refusals = refusals(&path).await;
-    assert!(fs::symlink_metadata(path.join(part)).unwrap().is_symlink(), "{part} stays as it is");
+    assert!(fs::symlink_metadata(path.join(part)).unwrap().is_symlink(), "{part} is unchanged");
     (refusals, before, files(&outside))
 }
 
 #[track_caller]
-fn expect(refusals: &[(&'static str, String)], refused: &[&str], part: &str) {
-    for (way, said) in refusals {
-        let expected = refused.contains(way);
-        assert_eq!(said.contains(LINK) && said.contains(part), expected, "{part}, {way}: {said}");
+fn assert_refused(refusals: &[(&'static str, String)], refused: &[&str], part: &str) {
+    for (call, message) in refusals {
+        let expected = refused.contains(call);
+        assert_eq!(message.contains(LINK) && message.contains(part), expected, "{part}, {call}: {message}");
     }
 }
 
 #[tokio::test]
-async fn folders_of_blobs_that_are_links_are_refused_by_name() {
+async fn linked_blob_folders_are_refused_by_name() {
     for part in ["blobs", "blobs/sha256"] {
         let (refusals, before, after) = with_link(part).await;
-        expect(&refusals, &["begin", "push", "delete", "list", "resolve", "manifest", "blob"], part);
+        assert_refused(&refusals, &["begin", "push", "delete", "list", "resolve", "manifest", "blob"], part);
         assert_eq!(before, after, "{part}: nothing is written outside");
     }
 }
 
 #[tokio::test]
-async fn files_of_the_layout_that_are_links_are_refused_by_name() {
+async fn linked_files_of_layout_are_refused_by_name() {
     for (part, refused) in [
         ("index.json", &["begin", "push", "delete", "list", "resolve"][..]),
         ("oci-layout", &["begin", "push", "delete", "list", "resolve"][..]),
         (".transship.lock", &["push", "delete"][..]),
     ] {
         let (refusals, before, after) = with_link(part).await;
-        expect(&refusals, refused, part);
+        assert_refused(&refusals, refused, part);
         assert_eq!(before, after, "{part}: nothing is written outside");
     }
 }
 
 #[tokio::test]
-async fn a_lock_that_leads_out_of_the_layout_creates_nothing() {
+async fn lock_linked_out_of_the_layout_creates_nothing() {
     let (folder, path) = folder();
     fs::create_dir(&path).unwrap();
     let outside = folder.path().join("outside");
@@ -84,7 +85,7 @@ async fn a_lock_that_leads_out_of_the_layout_creates_nothing() {
 }
 
 #[tokio::test]
-async fn a_link_where_a_new_file_goes_is_replaced_and_not_followed() {
+async fn link_in_place_of_new_file_is_replaced() {
     let (folder, path) = folder();
     let layout = Layout::open(&path);
     push_image(&layout, b"content", "v1").await;
@@ -95,7 +96,7 @@ async fn a_link_where_a_new_file_goes_is_replaced_and_not_followed() {
     }
     let wanted = blob(b"more");
     symlink(&outside, blob_file(&path, &wanted.digest)).unwrap();
-    // Another process, which cleans up first.
+    // A second layout stands for another process, which first removes leftovers.
     let layout = Layout::open(&path);
     push_image(&layout, b"more", "v2").await;
     assert_eq!(fs::read(&outside).unwrap(), b"mine");
@@ -104,7 +105,7 @@ async fn a_link_where_a_new_file_goes_is_replaced_and_not_followed() {
 }
 
 #[tokio::test]
-async fn a_blob_that_is_a_link_is_never_followed() {
+async fn linked_blob_is_never_followed() {
     let (folder, path) = folder();
     let layout = Layout::open(&path);
     push_blob(&layout, b"x").await;
@@ -123,7 +124,7 @@ async fn a_blob_that_is_a_link_is_never_followed() {
 }
 
 #[tokio::test]
-async fn the_layout_s_own_folder_may_be_a_link() {
+async fn folder_of_the_layout_itself_may_be_a_link() {
     let (folder, path) = folder();
     fs::create_dir(&path).unwrap();
     let named = folder.path().join("named");
@@ -134,19 +135,19 @@ async fn the_layout_s_own_folder_may_be_a_link() {
 }
 
 #[tokio::test]
-async fn a_pipe_or_a_folder_in_the_place_of_a_file_is_refused_without_waiting() {
+async fn pipe_or_folder_in_place_of_file_is_refused_at_once() {
     let digest = blob(b"content").digest;
-    let of_blob = format!("blobs/sha256/{}", digest.hex());
-    for part in ["index.json", "oci-layout", ".transship.lock", of_blob.as_str()] {
+    let blob_path = format!("blobs/sha256/{}", digest.hex());
+    for part in ["index.json", "oci-layout", ".transship.lock", blob_path.as_str()] {
         for kind in ["mkfifo", "mkdir"] {
             let (_folder, path) = folder();
             push_image(&Layout::open(&path), b"content", "v1").await;
             fs::remove_file(path.join(part)).unwrap();
             assert!(std::process::Command::new(kind).arg(path.join(part)).status().unwrap().success());
             let refusals = refusals(&path).await;
-            let said: Vec<&str> = refusals.iter().map(|(_, said)| said.as_str()).collect();
+            let messages: Vec<&str> = refusals.iter().map(|(_, message)| message.as_str()).collect();
             let expected = format!("{part} is not a regular file: remove it");
-            assert!(said.iter().any(|said| said.ends_with(&expected)), "{kind} {part}: {said:?}");
+            assert!(messages.iter().any(|message| message.ends_with(&expected)), "{kind} {part}: {messages:?}");
         }
     }
 }

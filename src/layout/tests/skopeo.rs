@@ -1,10 +1,10 @@
-//! skopeo as the judge: it reads what is written here, and what it writes is read here.
+//! Tests against skopeo: it reads layouts written by transship, and transship reads and extends layouts written by it.
 
 use std::process::Command;
 
 use super::*;
 
-/// Runs skopeo (a package of Debian) and gives what it prints. A missing one fails the test.
+/// Runs skopeo (a Debian package) and returns its output. Panics if skopeo is not installed or fails.
 pub(super) fn skopeo(args: &[&str]) -> Vec<u8> {
     let out = Command::new("skopeo").arg("--insecure-policy").args(args).output().expect("skopeo is installed");
     assert!(out.status.success(), "skopeo {args:?}: {}", String::from_utf8_lossy(&out.stderr));
@@ -20,7 +20,7 @@ fn copy(from: &Path, from_name: &str, to: &Path, name: &str) {
     skopeo(&["copy", "--quiet", "--all", "--preserve-digests", &from, &to]);
 }
 
-/// An image that skopeo accepts: a configuration with a platform and one layer of an empty tar.
+/// Pushes an image that skopeo accepts: a configuration with a platform and one layer of an empty tar.
 async fn push_real_image(layout: &Layout, architecture: &str, name: Option<&str>) -> Manifest {
     let layer = push_blob(layout, &[0; 1024]).await;
     let config = json!({"os": "linux", "architecture": architecture, "config": {},
@@ -56,14 +56,14 @@ async fn push_real_index(layout: &Layout, name: &str) -> Manifest {
 }
 
 #[tokio::test]
-async fn skopeo_reads_what_is_written_here() {
+async fn skopeo_reads_images_that_transship_wrote() {
     let (folder, path) = folder();
     let layout = Layout::open(&path);
     let image = push_real_image(&layout, "amd64", Some("image")).await;
     let index = push_real_index(&layout, "index").await;
     assert_eq!(raw(&path, "image"), *image.bytes());
     assert_eq!(raw(&path, "index"), *index.bytes());
-    // Files of ours, and of a writer that was killed, are not in its way.
+    // The lock file and the temporary file of a killed writer do not disturb skopeo.
     fs::write(path.join("blobs/.transship-1-0"), "half").unwrap();
     let theirs = folder.path().join("theirs");
     copy(&path, "index", &theirs, "copied");
@@ -71,7 +71,7 @@ async fn skopeo_reads_what_is_written_here() {
 }
 
 #[tokio::test]
-async fn what_skopeo_writes_is_read_and_written_on_here() {
+async fn layout_written_by_skopeo_can_be_read_and_extended() {
     let (folder, path) = folder();
     let layout = Layout::open(&path);
     let image = push_real_image(&layout, "amd64", Some("v1")).await;
@@ -91,7 +91,7 @@ async fn what_skopeo_writes_is_read_and_written_on_here() {
             assert_eq!(Digest::of(&read(&reader, blob, 0).await.unwrap()), blob.digest);
         }
     }
-    // Turn and turn about in one layout: nobody loses the other's tags.
+    // Both write alternately into one layout: neither loses the other's tags.
     let own = push_real_image(&reader, "s390x", Some("three")).await;
     copy(&path, "v1", &theirs, "four");
     reader.push_manifest(&own, Some(&tag("one"))).await.unwrap();
@@ -104,7 +104,7 @@ async fn what_skopeo_writes_is_read_and_written_on_here() {
 }
 
 #[tokio::test]
-async fn a_tag_that_skopeo_moved_has_moved_here() {
+async fn tag_moved_by_skopeo_resolves_to_new_image() {
     let (folder, path) = folder();
     let layout = Layout::open(&path);
     let old = push_real_image(&layout, "amd64", Some("old")).await;
@@ -113,13 +113,13 @@ async fn a_tag_that_skopeo_moved_has_moved_here() {
     copy(&path, "old", &theirs, "latest");
     copy(&path, "new", &theirs, "latest");
     let reader = Layout::open(&theirs);
-    // skopeo leaves an entry without a name of what the tag stood for before.
+    // skopeo leaves an unnamed entry of the image that the tag named before.
     let left = format!("an image has no name; select it by its digest: @{}", old.digest());
     assert_eq!(tags(&reader).await, [TagEntry::Tag(tag("latest"), Some(new.digest())), TagEntry::Skipped(left)]);
 }
 
 #[tokio::test]
-async fn an_image_that_skopeo_left_unnamed_is_listed_with_its_digest() {
+async fn image_that_skopeo_left_unnamed_is_listed() {
     let (folder, path) = folder();
     let layout = Layout::open(&path);
     let image = push_real_image(&layout, "amd64", Some("v1")).await;

@@ -1,5 +1,5 @@
-//! The HTTP client of one registry: its connections, as the options say. What goes through them is for `transport.rs`, what
-//! goes wrong with them for `trouble.rs`.
+//! HTTP client of one registry, with the connections that its options describe. `transport.rs` sends the requests, and
+//! `trouble.rs` describes their failures.
 
 mod options;
 
@@ -14,17 +14,19 @@ use super::resolver::GuardedResolver;
 use super::retry::Tempo;
 use super::{locate, realm};
 
-/// What one blob may have on its way by HTTP/2 before it is taken: 100 MB/s at a round trip of 40 ms.
+/// Flow-control window of one HTTP/2 stream, in bytes: 100 MB/s at a round-trip time of 40 ms.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// What all of one registry may have so by HTTP/2, where they share a connection. It is memory at worst, and not
-/// `daemon.memory`'s.
+/// Flow-control window of all streams of one HTTP/2 connection to a registry, in bytes. In the worst case it is memory,
+/// which does not count in `daemon.memory`.
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
-/// The largest piece by HTTP/2: four times the least allowed, and still short beside a small answer that waits behind it.
+/// Largest HTTP/2 frame, in bytes: four times the smallest size that the protocol allows, and still short enough for a
+/// small answer that waits behind it.
 const FRAME: u32 = 64 * 1024;
 
-/// What every client of this program has in common: it says who it is, and by itself follows, repeats and refers to nothing.
+/// Returns a client builder with the settings of every client of this program: it identifies itself, and does not
+/// follow redirects, repeat requests or send `Referer`.
 pub(crate) fn bare_client() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
@@ -33,18 +35,18 @@ pub(crate) fn bare_client() -> reqwest::ClientBuilder {
         .referer(false)
 }
 
-/// Redirects, repetitions and credentials are ours to decide; content encodings stay off, for a decompressed blob has
-/// another digest.
+/// Returns the HTTP client of a registry. Redirects, repetitions and credentials are decided elsewhere. Content
+/// encodings stay off, because a decompressed blob has another digest.
 pub(crate) fn http_client(base: &Url, tempo: &Tempo, transport: &Transport) -> reqwest::Result<reqwest::Client> {
     build(base, tempo, transport, |builder| builder)
 }
 
-/// One whose answers show the certificate of who gave them, for a look at it.
+/// Returns a client whose answers include the server's certificate, for inspection.
 pub(crate) fn examining_client(base: &Url, tempo: &Tempo, transport: &Transport) -> reqwest::Result<reqwest::Client> {
     build(base, tempo, transport, |builder| builder.tls_info(true))
 }
 
-/// One that connects to those addresses alone that this resolver hands out.
+/// Returns a client that connects only to the addresses that this resolver returns.
 pub(crate) fn guarded_client(
     base: &Url,
     tempo: &Tempo,
@@ -70,7 +72,7 @@ fn build(
         let builder = match &transport.proxy {
             Proxy::Through(address) => builder.proxy(reqwest::Proxy::all(address.url().clone())?),
             Proxy::None => builder.no_proxy(),
-            // As everywhere, a proxy of the environment is not for this machine itself.
+            // A proxy of the environment is never used for this machine itself.
             Proxy::Environment if realm::is_loopback(base) => builder.no_proxy(),
             Proxy::Environment => builder,
         };
@@ -79,7 +81,7 @@ fn build(
     };
     let client = builder()?.build();
     if base.scheme() == "http" {
-        // Without any authorities plain HTTP still works.
+        // Plain HTTP works without certificate authorities too.
         return client.or_else(|_| builder()?.tls_certs_only([]).build());
     }
     client
@@ -95,20 +97,20 @@ fn with_tls(mut builder: reqwest::ClientBuilder, tls: &Tls) -> reqwest::Result<r
     Ok(if tls.insecure_skip_verify { builder.tls_danger_accept_invalid_certs(true) } else { builder })
 }
 
-/// The variables of the environment that should name a proxy and do not: whatever they say, connections go as if they were
-/// not set. What they say may hold a password.
+/// Returns the environment's proxy variables whose values are invalid. Connections are made as if these variables were
+/// not set. Their values are withheld, because they may contain a password.
 #[must_use]
-pub fn false_proxies(environment: &dyn Fn(&str) -> Option<String>) -> Vec<&'static str> {
+pub fn invalid_proxy_variables(environment: &dyn Fn(&str) -> Option<String>) -> Vec<&'static str> {
     let somewhere = http::Uri::from_static("http://registry.example/");
     let is_false =
         |value: &str| !value.is_empty() && Matcher::builder().all(value).build().intercept(&somewhere).is_none();
-    // The first one of a pair that is set counts, as for whoever makes the connections.
+    // The first set variable of a pair wins, as in the HTTP client.
     let pairs = [["HTTPS_PROXY", "https_proxy"], ["HTTP_PROXY", "http_proxy"], ["ALL_PROXY", "all_proxy"]];
     let set = pairs.into_iter().filter_map(|pair| pair.into_iter().find_map(|name| Some((name, environment(name)?))));
     set.filter(|(_, value)| is_false(value)).map(|(name, _)| name).collect()
 }
 
-/// Which proxy a request goes through, for messages.
+/// Proxy of a request, for messages.
 pub(crate) enum Via {
     Direct,
     Fixed(String),
@@ -124,8 +126,8 @@ impl Via {
         }
     }
 
-    /// The proxy on the way to `url`, as it may be shown.
-    pub(crate) fn to(&self, url: &Url) -> Option<String> {
+    /// Returns the proxy on the path to `url`, without its credentials.
+    pub(crate) fn proxy_to(&self, url: &Url) -> Option<String> {
         match self {
             Self::Direct => None,
             Self::Fixed(proxy) => Some(proxy.clone()),

@@ -1,6 +1,5 @@
-//! How connections to one registry are made, after the configuration has been read: who is believed at the other end of
-//! TLS, and who we are there. Files in PEM form are read and checked when the
-//! configuration is.
+//! Options of the connections to one registry, after the configuration has been read: the trusted certificate
+//! authorities, and the client certificate. Files in PEM form are read and checked together with the configuration.
 
 use std::error::Error as _;
 use std::fmt;
@@ -14,54 +13,54 @@ use url::Url;
 use crate::registry::credentials::rsa_key;
 use crate::registry::{Mirror, TokenService, locate};
 
-/// A file with certificates is not larger than this, in bytes.
+/// Largest file with certificates, in bytes.
 const MAX_PEM: u64 = 4 * 1024 * 1024;
 
-/// How connections to one registry are made. The default is what the system and the environment say.
+/// Options of the connections to one registry. The default is that of the system and the environment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Transport {
-    /// Whom to believe by TLS, and who to be.
+    /// Trusted authorities and client certificate.
     pub tls: Tls,
-    /// Offer no HTTP/2 by TLS. Without TLS it is never spoken.
+    /// True if HTTP/2 is not offered over TLS. Without TLS it is never used.
     pub http1_only: bool,
-    /// What connections go through.
+    /// Proxy of the connections.
     pub proxy: Proxy,
-    /// What stands before `/v2/` in the addresses of the API.
+    /// Path before `/v2/` in the URLs of the API.
     pub path_prefix: Option<PathPrefix>,
-    /// The token service that gets the credentials wherever it is. `None` believes the registry, within bounds.
+    /// Token service that gets the credentials at any address. `None` trusts the registry's choice, within bounds.
     pub token_service: Option<TokenService>,
-    /// How long to wait.
+    /// Time limits.
     pub timeouts: Timeouts,
-    /// Where what is addressed by its digest is read first, in this order.
+    /// Mirrors, in the order in which content with a known digest is read from them before the registry.
     pub mirrors: Vec<Mirror>,
 }
 
 impl Transport {
-    /// The same with certificates looked at, where they are not.
+    /// Returns the same options with certificate verification, if it is off.
     pub(crate) fn verifying(&self) -> Option<Self> {
         let tls = Tls { insecure_skip_verify: false, ..self.tls.clone() };
         self.tls.insecure_skip_verify.then(|| Self { tls, ..self.clone() })
     }
 }
 
-/// How long to wait for a registry; `None` is the client's own default.
+/// Time limits of requests to a registry; `None` is the client's own default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a connection, with TLS. Default 15 s.
+    /// Time limit of a connection, with TLS. Default 15 s.
     pub connect: Option<Duration>,
-    /// Without a single byte in the midst of a blob. Default 60 s.
+    /// Time limit without a single byte within a blob. Default 60 s.
     pub idle: Option<Duration>,
-    /// For an answer to begin. Default 60 s.
+    /// Time limit until an answer begins. Default 60 s.
     pub header: Option<Duration>,
 }
 
-/// A path below which a registry's API stands: `/artifactory/api/docker/x`.
+/// Path prefix of a registry's API: `/artifactory/api/docker/x`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPrefix(String);
 
-/// A text that is not a [`PathPrefix`].
+/// Error of a text that is not a [`PathPrefix`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no path before the API: expected one like /artifactory/api/docker/x, to which /v2/ is added")]
+#[error("{0:?} is not a path prefix of the API: expected one like /artifactory/api/docker/x, to which /v2/ is added")]
 pub struct PathPrefixError(String);
 
 impl FromStr for PathPrefix {
@@ -74,38 +73,38 @@ impl FromStr for PathPrefix {
         };
         let path = text.strip_suffix('/').unwrap_or(text);
         let good = path.strip_prefix('/').is_some_and(|path| path.split('/').all(segment));
-        // It is written as addresses are, down to the API, by mistake.
+        // A prefix that includes `/v2` is a common mistake.
         if good && !path.ends_with("/v2") { Ok(Self(path.to_owned())) } else { Err(PathPrefixError(text.to_owned())) }
     }
 }
 
 impl PathPrefix {
-    /// The path, with a slash before it and none after it.
+    /// Returns the path, with a leading slash and no trailing one.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The proxy of one registry, and of the token service and the stores that it points at.
+/// Proxy of one registry, and of the token service and the storage services that it refers to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Proxy {
-    /// As `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say, but never to this machine itself.
+    /// The proxy that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name, but never for this machine itself.
     #[default]
     Environment,
-    /// None, whatever the environment says.
+    /// No proxy, whatever the environment says.
     None,
-    /// This one, whatever the environment says.
+    /// This proxy, whatever the environment says.
     Through(ProxyAddress),
 }
 
-/// Where a proxy is, perhaps with a user and a password for it, which are not shown.
+/// Address of a proxy, with an optional user and password, which are not shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyAddress(Url);
 
-/// A text that is not a [`Proxy`]. It is not repeated, for it may hold a password.
+/// Error of a text that is not a [`Proxy`]. The message does not repeat the text, which may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this is no proxy: expected http://HOST:PORT, https://HOST:PORT, or none")]
+#[error("not a proxy: expected http://HOST:PORT, https://HOST:PORT, or none")]
 pub struct ProxyError;
 
 impl FromStr for Proxy {
@@ -133,87 +132,91 @@ impl fmt::Debug for ProxyAddress {
     }
 }
 
-/// The TLS of one registry, and of the token service and the stores that it points at. The default believes the
-/// authorities of the system, and shows no certificate of ours.
+/// TLS options of one registry, and of the token service and the storage services that it refers to. The default trusts
+/// the system's authorities and sends no client certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// Authorities that are believed beside the system's.
+    /// Trusted authorities in addition to the system's.
     pub ca: Option<Pem>,
-    /// Our own certificate with those that lead to its authority, and its key, for servers that ask for one.
+    /// Client certificate with its chain, and its key, for servers that request one.
     pub identity: Option<(Pem, Pem)>,
-    /// Believe whoever answers. Nothing is safe then, credentials least of all.
+    /// True if any server certificate is accepted. Nothing is protected then, least of all credentials.
     pub insecure_skip_verify: bool,
 }
 
-/// A file in PEM form as it was when it was read. `Debug` shows where it is, not what is in it.
+/// Contents of a file in PEM form at the time it was read. `Debug` shows its path, not its contents.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pem {
     path: PathBuf,
     bytes: Arc<[u8]>,
 }
 
-/// What is wrong with a file in PEM form.
+/// Error of a file in PEM form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
-    /// It is not there, or not for us.
+    /// The file is missing or not accessible.
     #[error("the file {} cannot be read: {reason}", path.display())]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Reason of the failure.
         reason: String,
     },
-    /// It is something else.
+    /// The file contains something else.
     #[error("the file {} has no certificate: PEM is expected, with a line -----BEGIN CERTIFICATE-----", .0.display())]
     NoCertificate(PathBuf),
-    /// It is damaged.
+    /// The certificate is damaged.
     #[error("the file {} has a certificate that cannot be read: {reason}", path.display())]
     Certificate {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Reason of the failure.
         reason: String,
     },
-    /// It is something else.
+    /// The file contains something else.
     #[error("the file {} has no private key: PEM is expected, with a line -----BEGIN PRIVATE KEY-----", .0.display())]
     NoKey(PathBuf),
-    /// A passphrase would be needed.
+    /// The key is encrypted with a passphrase.
     #[error("the private key in the file {} is encrypted: write it without a passphrase", .0.display())]
     EncryptedKey(PathBuf),
-    /// They are not of one pair, or the key is damaged.
-    #[error("the private key in the file {} does not belong to the certificate in {}: {reason}", key.display(), certificate.display())]
+    /// The certificate and the key are no pair, or the key is damaged.
+    #[error(
+        "the private key in the file {} does not belong to the certificate in {}: {reason}",
+        key.display(),
+        certificate.display()
+    )]
     Pair {
-        /// The file with the certificate.
+        /// File with the certificate.
         certificate: PathBuf,
-        /// The file with the key.
+        /// File with the key.
         key: PathBuf,
-        /// What is wrong.
+        /// Reason of the failure.
         reason: String,
     },
 }
 
 impl Tls {
-    /// The files that this was read from.
+    /// Returns the files that these options were read from.
     pub fn files(&self) -> impl Iterator<Item = &Pem> {
         let ours = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
         self.ca.iter().chain(ours)
     }
 
-    /// What is allowed by this and yet not well, for whoever starts us or looks at the configuration.
+    /// Returns a warning about an allowed but unsafe option, for the start-up log and the configuration check.
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
         self.insecure_skip_verify.then_some(
-            "its certificate is not verified (tls.insecure_skip_verify): whoever is in between can read the credentials and \
-             change the images",
+            "its certificate is not verified (tls.insecure_skip_verify): anyone on the network path can read \
+             the credentials and change the images",
         )
     }
 }
 
 impl Pem {
-    /// Reads a file with one certificate at least.
+    /// Reads a file with at least one certificate.
     ///
     /// # Errors
-    /// [`PemError`] where it cannot be read or has none that can be used.
+    /// Returns [`PemError`] if the file cannot be read or has no usable certificate.
     pub fn certificates(path: &Path) -> Result<Self, PemError> {
         let pem = Self::read(path)?;
         let broken = |error: reqwest::Error| PemError::Certificate { path: path.to_owned(), reason: innermost(&error) };
@@ -221,7 +224,7 @@ impl Pem {
             return Err(PemError::NoCertificate(path.to_owned()));
         }
         let certificates = pem.parsed().map_err(broken)?;
-        // Only a client looks at what is in them.
+        // Only a client parses the contents of certificates.
         reqwest::Client::builder().tls_certs_only(certificates).build().map_err(broken)?;
         Ok(pem)
     }
@@ -229,7 +232,7 @@ impl Pem {
     /// Reads a file with the private key of the first certificate in `certificate`.
     ///
     /// # Errors
-    /// [`PemError`] where it cannot be read, has none that can be used, or another one.
+    /// Returns [`PemError`] if the file cannot be read, has no usable key, or has the key of another certificate.
     pub fn key(path: &Path, certificate: &Self) -> Result<Self, PemError> {
         let pem = Self::read(path)?;
         if pem.has("-----BEGIN ENCRYPTED PRIVATE KEY-----") || pem.has("Proc-Type: 4,ENCRYPTED") {
@@ -246,16 +249,16 @@ impl Pem {
         Ok(pem)
     }
 
-    /// The file that it was read from.
+    /// Returns the path that the contents were read from.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the file has now, whatever that is: it is not checked.
+    /// Reads the file again, without checking its contents.
     ///
     /// # Errors
-    /// [`PemError::Unreadable`].
+    /// Returns [`PemError::Unreadable`] if the file cannot be read.
     pub fn read_again(&self) -> Result<Self, PemError> {
         Self::read(&self.path)
     }
@@ -266,7 +269,7 @@ impl Pem {
         Ok(Self { path: path.to_owned(), bytes: bytes.into() })
     }
 
-    /// Whether it has an RSA key: Azure takes no other by which to prove who we are.
+    /// Returns true if the contents include an RSA key, the only kind that Azure accepts as proof of an identity.
     #[must_use]
     pub fn has_rsa_key(&self) -> bool {
         rsa_key(&self.bytes).is_some()
@@ -295,7 +298,7 @@ pub(super) fn identity(certificate: &Pem, key: &Pem) -> reqwest::Result<reqwest:
     reqwest::Identity::from_pem(&[&certificate.bytes[..], b"\n", &key.bytes].concat())
 }
 
-/// The innermost reason says what is wrong; those around it, that something is.
+/// Returns the innermost reason of an error, which names the fault. The outer reasons only say that there is one.
 fn innermost(error: &reqwest::Error) -> String {
     let (mut reason, mut next) = ("it cannot be used".to_owned(), error.source());
     while let Some(error) = next {
@@ -308,13 +311,13 @@ fn innermost(error: &reqwest::Error) -> String {
 mod tests {
     use super::*;
 
-    /// A file of the configuration's tests: `me.pem` and `me.key` are a pair, `ca.pem` is another certificate.
+    /// Returns a file of the configuration's tests: `me.pem` and `me.key` are a pair, `ca.pem` is another certificate.
     fn fixture(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/credentials").join(name)
     }
 
     #[test]
-    fn files_that_cannot_be_used_are_named_with_what_they_should_be() {
+    fn unusable_pem_file_is_named_with_expected_content() {
         let folder = tempfile::tempdir().unwrap();
         let made = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -364,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_prefix_is_a_plain_path_without_the_api() {
+    fn path_prefix_must_be_plain_path_without_v2() {
         for (text, path) in [("/a/b.c_d~e-1", "/a/b.c_d~e-1"), ("/a/", "/a"), ("/v2x", "/v2x")] {
             assert_eq!(text.parse::<PathPrefix>().unwrap().as_str(), path);
         }
@@ -374,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_read_and_its_password_is_not_shown() {
+    fn proxy_is_parsed_and_its_password_withheld() {
         let proxy: Proxy = "http://me:hunter2@proxy.example:3128".parse().unwrap();
         assert_eq!(format!("{proxy:?}"), "Through(http://proxy.example:3128)");
         assert_eq!("none".parse(), Ok(Proxy::None));
@@ -384,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_never_shown_and_another_content_is_another_file() {
+    fn pem_hides_its_key_and_compares_by_content() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("me.pem");
         let both =

@@ -1,4 +1,4 @@
-//! A command of the operator's own that prints a secret.
+//! Credentials that an operator's own command prints.
 
 use std::ffi::OsStr;
 
@@ -8,8 +8,10 @@ use super::secret::without_line_break;
 use crate::registry::auth::AuthError;
 use crate::store::ErrorKind;
 
-/// Runs the command. With a user name, what it prints is the password; without, `USER:PASSWORD`, or an identity token
-/// where there is no colon.
+/// Runs the command and reads its output:
+///
+/// * With a user name, the output is the password.
+/// * Without one, it is `USER:PASSWORD`, or an identity token if it has no colon.
 pub(super) async fn login(line: &[String], username: Option<&str>, programs: &Programs) -> Result<Login, AuthError> {
     let Some((program, arguments)) = line.split_first() else {
         return Err(AuthError::denied("the command that prints the secret is empty"));

@@ -1,4 +1,5 @@
-//! What `docker login` and its kin left on this machine: `config.json` of docker, `auth.json` of podman and skopeo.
+//! Credentials that `docker login` and similar tools left on this machine: docker's `config.json`, and `auth.json` of
+//! podman and skopeo.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind as Io;
@@ -17,7 +18,7 @@ use crate::registry::auth::AuthError;
 use crate::regular_file;
 use crate::store::ErrorKind;
 
-/// No `Debug`: it would show secrets.
+/// Contents of a file. It has no `Debug`, which would show secrets.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct File {
@@ -36,7 +37,8 @@ struct Entry {
     registrytoken: Option<String>,
 }
 
-/// What these files know of a registry, and whether a program was asked for it. The first that knows something counts.
+/// Returns the login that these files have for a registry, and true if a program was run for it. The first file with a
+/// login wins.
 pub(super) async fn login(
     config: &DockerConfig,
     host: &RegistryHost,
@@ -64,9 +66,9 @@ pub(super) async fn login(
     Ok((None, ran))
 }
 
-/// The longest namespace of this repository that has an entry of its own in one of these files (containers-auth.json(5):
-/// `quay.io/org/repo` before `quay.io/org` before `quay.io`). The files are read at once and without waiting: they are
-/// small, and a file that cannot be read is reported by whoever asks for the login.
+/// Returns the longest namespace of this repository that has its own entry in one of these files
+/// (containers-auth.json(5): `quay.io/org/repo` before `quay.io/org` before `quay.io`). The files are read
+/// synchronously: they are small, and a file that cannot be read is reported when the login is needed.
 pub(super) fn namespace_of(
     config: &DockerConfig,
     host: &RegistryHost,
@@ -84,12 +86,13 @@ pub(super) fn namespace_of(
     files.filter_map(longest).max_by_key(|namespace: &RepositoryName| namespace.as_str().len())
 }
 
-/// Whether a namespace is that of a repository, or the repository itself.
+/// Returns true if a namespace contains a repository or is the repository itself.
 fn covers(namespace: &str, name: &RepositoryName) -> bool {
     name.as_str().strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The namespace of a key of this registry, as podman writes it: `host/a/b`, without a scheme. `None` for a whole host.
+/// Returns the namespace of a key of this registry, as podman writes it: `host/a/b`, without a scheme. Returns `None`
+/// for a whole host.
 fn namespace_in<'k>(key: &'k str, host: &RegistryHost) -> Option<&'k str> {
     if host_of(key).is_some() {
         return None;
@@ -99,12 +102,12 @@ fn namespace_in<'k>(key: &'k str, host: &RegistryHost) -> Option<&'k str> {
     (names_of(host).contains(&of) && !namespace.is_empty()).then_some(namespace)
 }
 
-/// The file, `None` where it is not there and need not be.
+/// Returns the file; `None` if it is missing and not required.
 async fn read(path: &Path, required: bool) -> Result<Option<File>, AuthError> {
     let failed = |reason: String| AuthError::denied(format!("{} cannot be read: {reason}", path.display()));
     let bytes = match read_text(path).await {
         Ok(text) => text.into_bytes(),
-        // A home that is closed to a service has nothing for it.
+        // A home directory that a service may not read contains nothing for it.
         Err(error) if !required && matches!(error.kind(), Io::NotFound | Io::NotADirectory | Io::PermissionDenied) => {
             return Ok(None);
         }
@@ -113,7 +116,7 @@ async fn read(path: &Path, required: bool) -> Result<Option<File>, AuthError> {
     if bytes.trim_ascii().is_empty() {
         return Ok(None);
     }
-    // What is wrong is not told: it could quote a secret.
+    // The parser's reason is withheld, because it could quote a secret.
     let read = serde_json::from_slice(&bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         unusable(path, &format!("it is not docker's configuration (line {line}, column {column})"))
@@ -126,17 +129,17 @@ fn unusable(path: &Path, what: &str) -> AuthError {
 }
 
 impl File {
-    /// The helper of this registry, else the one of all.
+    /// Returns the helper of this registry, else the default helper.
     fn helper_of(&self, host: &RegistryHost) -> Option<&str> {
         let helpers = self.cred_helpers.iter().flatten();
-        let helper = best(helpers.map(|(key, name)| (key.as_str(), name.as_str())), host);
+        let helper = matching_value(helpers.map(|(key, name)| (key.as_str(), name.as_str())), host);
         helper.or(self.creds_store.as_deref()).filter(|name| !name.is_empty())
     }
 
-    /// What a helper is asked for: the registry as docker writes it now, then as the file writes it otherwise
-    /// (`https://HOST`), under which an older login may be kept.
+    /// Returns the server names to request from a helper: the registry as docker writes it today, then the file's other
+    /// spellings (`https://HOST`), under which an older login may be stored.
     fn servers_of(&self, host: &RegistryHost) -> Vec<String> {
-        let mut servers = vec![helper::asked_as(host)];
+        let mut servers = vec![helper::server_name(host)];
         let keys = self.auths.iter().flatten().map(|(key, _)| key);
         let keys = keys.chain(self.cred_helpers.iter().flatten().map(|(key, _)| key));
         for key in keys.filter(|key| host_of(key).is_some_and(|of| names_of(host).contains(&of))) {
@@ -147,7 +150,8 @@ impl File {
         servers
     }
 
-    /// What the file itself says of this registry: of the longest namespace that covers `namespace`, else of the host.
+    /// Returns the file's own login for this registry: of the longest namespace that covers `namespace`, else of the
+    /// host.
     fn entry_of(&self, host: &RegistryHost, namespace: Option<&RepositoryName>) -> Result<Option<Login>, &'static str> {
         let entries = || self.auths.iter().flatten().map(|(key, entry)| (key.as_str(), entry));
         let covering = |(key, entry): (&str, &'_ Entry)| -> Option<(usize, Result<Option<Login>, &'static str>)> {
@@ -161,12 +165,12 @@ impl File {
                 return Ok(Some(login));
             }
         }
-        best(entries(), host).map_or(Ok(None), Entry::login)
+        matching_value(entries(), host).map_or(Ok(None), Entry::login)
     }
 }
 
 impl Entry {
-    /// Docker leaves an empty entry behind where a helper keeps the credentials.
+    /// Returns the login of this entry. Docker leaves an empty entry if a helper stores the credentials.
     fn login(&self) -> Result<Option<Login>, &'static str> {
         let filled = |secret: &'_ Option<String>| secret.clone().filter(|text| !text.is_empty());
         if let Some(token) = filled(&self.identitytoken) {
@@ -179,32 +183,36 @@ impl Entry {
             return Ok(Some(Login::Password { username: username.clone(), password: password.into() }));
         }
         let Some(auth) = filled(&self.auth) else { return Ok(None) };
-        // Tools that wrap lines or leave the padding out write it so (podman's Go decoder skips line breaks).
+        // Some tools wrap lines or omit the padding (podman's Go decoder skips line breaks).
         let auth: String = auth.chars().filter(|c| !c.is_ascii_whitespace()).collect();
         let bytes = STANDARD_NO_PAD.decode(auth.trim_end_matches('=')).ok();
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
         let pair = text.as_deref().and_then(|text| text.split_once(':'));
-        let (username, password) = pair.ok_or("an `auth` is no user name and password in base64")?;
+        let (username, password) = pair.ok_or("an `auth` is not a user name and password in base64")?;
         Ok(Some(Login::Password { username: username.to_owned(), password: password.trim_end_matches('\0').into() }))
     }
 }
 
-/// The value of the key that means this registry: the one that is written as docker does, else one that comes to the same.
-fn best<'a, T: ?Sized>(pairs: impl Iterator<Item = (&'a str, &'a T)> + Clone, host: &RegistryHost) -> Option<&'a T> {
+/// Returns the value of the key that means this registry: the key in docker's own spelling, else an equivalent one.
+fn matching_value<'a, T: ?Sized>(
+    pairs: impl Iterator<Item = (&'a str, &'a T)> + Clone,
+    host: &RegistryHost,
+) -> Option<&'a T> {
     let names = names_of(host);
-    let written = helper::asked_as(host);
+    let written = helper::server_name(host);
     let exact = pairs.clone().find(|(key, _)| *key == written);
     let near = || names.iter().find_map(|name| pairs.clone().find(|(key, _)| host_of(key) == Some(name)));
     exact.or_else(near).map(|(_, value)| value)
 }
 
-/// The names by which a registry stands in the keys.
+/// Returns the names of a registry in the keys.
 fn names_of(host: &RegistryHost) -> Vec<&str> {
     let hub = ["index.docker.io", "docker.io", "registry-1.docker.io"];
     if host.is_docker_hub() { hub.to_vec() } else { vec![host.as_str()] }
 }
 
-/// The host of a key: `host`, `https://host/v1/`. `host/namespace`, as podman has it, is not the whole host's.
+/// Returns the host of a key such as `host` or `https://host/v1/`. Podman's `host/namespace` is not a key of the whole
+/// host.
 fn host_of(key: &str) -> Option<&str> {
     let bare = key.strip_prefix("https://").or(key.strip_prefix("http://"));
     let (host, path) = bare.unwrap_or(key).split_once('/').unwrap_or((bare.unwrap_or(key), ""));

@@ -1,4 +1,4 @@
-//! Docker's credential helpers: `docker-credential-NAME get` with the registry on its input answers JSON.
+//! Docker's credential helpers: `docker-credential-NAME get` reads the registry from its input and prints JSON.
 
 use std::ffi::OsStr;
 
@@ -10,29 +10,29 @@ use crate::oci::RegistryHost;
 use crate::registry::auth::AuthError;
 use crate::store::ErrorKind;
 
-/// The user name that says that the secret is an identity token.
+/// User name that marks the secret as an identity token.
 const IDENTITY_TOKEN: &str = "<token>";
 
-/// How helpers say that they do not know a registry; they print it, and fail.
+/// Text that helpers print when they do not know a registry; they then fail.
 const NOT_FOUND: &str = "credentials not found";
 
-/// No `Debug`: it would show the secret.
+/// Output of a helper. It has no `Debug`, which would show the secret.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Told {
+struct HelperOutput {
     #[serde(default)]
     username: String,
     secret: String,
 }
 
-/// What the helper of this name knows of a server, as docker writes it; `None` where it knows nothing.
+/// Returns the login that the helper of this name has for a server, in docker's spelling; `None` if it has none.
 pub(super) async fn login(name: &str, server: &str, programs: &Programs) -> Result<Option<Login>, AuthError> {
     let program = format!("docker-credential-{name}");
     let failed =
         |kind: ErrorKind, reason: &str| AuthError { kind, detail: format!("the credential helper {program} {reason}") };
-    if !is_name(name) {
+    if !is_helper_name(name) {
         return Err(AuthError::denied(
-            "the name of the credential helper has other characters than letters, digits, `.`, `_` and `-`",
+            "the name of the credential helper contains characters other than letters, digits, `.`, `_` and `-`",
         ));
     }
     let ended = programs.run(OsStr::new(&program), &["get".to_owned()], server).await;
@@ -43,13 +43,13 @@ pub(super) async fn login(name: &str, server: &str, programs: &Programs) -> Resu
         }
         return Err(failed(ErrorKind::Unavailable, &format!("failed ({failure})")));
     }
-    // Why it cannot be read is not told: it could quote the secret.
-    let told: Told = serde_json::from_slice(&ended.output)
-        .map_err(|_| failed(ErrorKind::Invalid, "printed something else than credentials"))?;
-    Ok(read(told))
+    // The parser's reason is withheld, because it could quote the secret.
+    let told: HelperOutput = serde_json::from_slice(&ended.output)
+        .map_err(|_| failed(ErrorKind::Invalid, "printed something other than credentials"))?;
+    Ok(read_login(told))
 }
 
-fn read(Told { username, secret }: Told) -> Option<Login> {
+fn read_login(HelperOutput { username, secret }: HelperOutput) -> Option<Login> {
     match username.as_str() {
         _ if secret.is_empty() => None,
         IDENTITY_TOKEN => Some(Login::Token(secret.into())),
@@ -57,12 +57,12 @@ fn read(Told { username, secret }: Told) -> Option<Login> {
     }
 }
 
-/// A registry as docker writes it where it keeps credentials.
-pub(super) fn asked_as(host: &RegistryHost) -> String {
+/// Returns a registry in the spelling under which docker stores credentials.
+pub(super) fn server_name(host: &RegistryHost) -> String {
     if host.is_docker_hub() { "https://index.docker.io/v1/".to_owned() } else { host.as_str().to_owned() }
 }
 
-/// Whether a text can be the last part of a program's name, and no path.
-fn is_name(text: &str) -> bool {
+/// Returns true if a text can be the last part of a program's name. A path cannot.
+fn is_helper_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }

@@ -1,4 +1,4 @@
-//! JSON Web Tokens that we sign ourselves, with an RSA key, to prove to a cloud who we are (RFC 7519, RFC 7523).
+//! JSON Web Tokens that this program signs with an RSA key, to prove its identity to a cloud (RFC 7519, RFC 7523).
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair};
@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject as _;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-/// How to sign (RFC 7518, section 3.1).
+/// Signature algorithms (RFC 7518, section 3.1).
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
@@ -18,7 +18,7 @@ pub(super) enum Algorithm {
     Ps256,
 }
 
-/// The RSA key in a text in PEM form, `None` where there is none.
+/// Returns the RSA key of a PEM text, `None` if it contains none.
 pub(crate) fn rsa_key(pem: &[u8]) -> Option<RsaKeyPair> {
     match PrivateKeyDer::from_pem_slice(pem).ok()? {
         PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).ok(),
@@ -27,7 +27,8 @@ pub(crate) fn rsa_key(pem: &[u8]) -> Option<RsaKeyPair> {
     }
 }
 
-/// A token with these claims, and with this parameter beside `alg` and `typ` in its header; `None` where the key fails.
+/// Returns a token with these claims, and with this parameter beside `alg` and `typ` in its header; `None` if the key
+/// fails.
 pub(super) fn signed(
     algorithm: Algorithm,
     (parameter, value): (&str, &str),

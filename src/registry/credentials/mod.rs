@@ -1,5 +1,5 @@
-//! Who we are to one registry, as the configuration or this machine says: one file a source, asked when a registry wants
-//! to know, and asked again after a refusal. How a login is shown to a registry is `auth` and `token`.
+//! Credentials of one registry, from the configuration or this machine: one file per source. A source is queried when a
+//! registry requests credentials, and again after a refusal. `auth` and `token` present a login to a registry.
 
 mod aws;
 mod azure;
@@ -32,26 +32,26 @@ use super::auth::AuthError;
 use super::{Credentials, DockerConfig, Secret};
 use crate::oci::{RegistryHost, RepositoryName};
 
-/// An answer so young is not asked for again when it is refused: it would be the same.
+/// Age below which a refused answer is not requested again: the source would give the same.
 const YOUNG: Duration = Duration::from_secs(10);
 
-/// The same for what a cloud gives, which is another one each time.
+/// The same age for a cloud's answer, which differs each time.
 const YOUNG_OF_CLOUD: Duration = Duration::from_secs(1);
 
-/// How long the answer of a program is taken for true, unless it is refused.
+/// Time for which a program's answer is reused, unless it is refused.
 const KEPT: Duration = Duration::from_secs(300);
 
-/// What a cloud gives is not used for the last of its time.
+/// Part at the end of its lifetime in which a cloud's answer is not used.
 const SPARE: Duration = Duration::from_secs(60);
 
-/// Who to be.
+/// Credentials to present.
 #[derive(Debug, Clone)]
 pub(crate) enum Login {
-    /// A user name and its password.
+    /// User name and password.
     Password { username: String, password: SecretString },
-    /// An identity token, to be given to the token service.
+    /// Identity token for the token service.
     Token(SecretString),
-    /// An access token, to be shown to the registry itself.
+    /// Access token for the registry itself.
     Access(SecretString),
 }
 
@@ -70,7 +70,7 @@ impl PartialEq for Login {
 }
 
 impl Login {
-    /// The user name and the password as a Basic header; `None` for a token, which has neither.
+    /// Returns the user name and the password as a Basic header; `None` for a token, which has neither.
     pub(crate) fn basic(&self) -> Result<Option<HeaderValue>, AuthError> {
         let Self::Password { username, password } = self else { return Ok(None) };
         let login = format!("{username}:{}", password.expose_secret());
@@ -80,7 +80,7 @@ impl Login {
     }
 }
 
-/// What a cloud gave: a login, for how long it is good, and whom it is given to.
+/// Answer of a cloud: a login, how long it may be used, and the identity that it belongs to.
 struct Cloud {
     login: Login,
     good: Duration,
@@ -88,47 +88,47 @@ struct Cloud {
 }
 
 impl Cloud {
-    fn told(self) -> (Option<Login>, Duration, Option<String>) {
+    fn into_parts(self) -> (Option<Login>, Duration, Option<String>) {
         (Some(self.login), self.good, Some(self.name))
     }
 }
 
-/// How long something is used that is good for so long.
-fn spared(good: Duration) -> Duration {
+/// Returns how long something with this lifetime is used.
+fn usable_time(good: Duration) -> Duration {
     good.saturating_sub(SPARE.min(good / 2))
 }
 
-/// Where the login of one registry comes from.
+/// Source of one registry's login.
 #[derive(Debug)]
 pub(crate) struct Source {
     host: RegistryHost,
     credentials: Option<Credentials>,
     programs: Programs,
-    /// `None` where nothing is asked over the network.
+    /// `None` if the source needs no network requests.
     wire: Option<Wire>,
-    /// The last answer. Its lock is held while the source is asked: that is what makes it one flight.
+    /// Last answer. The lock is held while the source is queried, so concurrent callers share one query.
     last: tokio::sync::Mutex<Last>,
-    /// Who we were last, where the configuration does not tell.
+    /// Last known identity, if the configuration does not state it.
     name: Mutex<Option<String>>,
-    /// When the last answer of a cloud ends.
+    /// End of the last answer's lifetime, for a cloud's answer.
     ends: Mutex<Option<Instant>>,
 }
 
-/// What a source said last.
+/// Last outcome of a source.
 #[derive(Debug, Default)]
 struct Last {
     answer: Option<Known>,
-    /// For those who waited for it too.
+    /// Last failure, for the callers that waited for the same query.
     failure: Option<(Instant, AuthError)>,
 }
 
-/// An answer and how long it holds.
+/// An answer and its lifetime.
 #[derive(Debug)]
 struct Known {
     login: Option<Login>,
     asked: Instant,
     until: Instant,
-    /// When the files that it came from were written.
+    /// Modification times of the files that it came from.
     written: Vec<Option<SystemTime>>,
 }
 
@@ -138,32 +138,32 @@ impl Source {
         Self { host, credentials, programs, wire: None, last, name, ends }
     }
 
-    /// With what is needed to ask over the network.
-    pub(crate) fn over(self, wire: Wire) -> Self {
+    /// Returns the source with the means for network requests.
+    pub(crate) fn with_wire(self, wire: Wire) -> Self {
         Self { wire: Some(wire), ..self }
     }
 
-    /// Where the login comes from; `None` for nobody.
+    /// Returns the configured source of the login; `None` for anonymous access.
     pub(crate) fn credentials(&self) -> Option<&Credentials> {
         self.credentials.as_ref()
     }
 
-    /// Who to be at one repository, where docker's configuration has an entry for a namespace that it is in; `None` where
-    /// that is as for the whole registry.
+    /// Returns the credentials of one repository if docker's configuration has an entry for a namespace that contains
+    /// it; `None` if they are those of the whole registry.
     pub(crate) fn namespaced(&self, name: &RepositoryName) -> Option<Credentials> {
         let Some(Credentials::DockerConfig(config)) = &self.credentials else { return None };
         let namespace = docker::namespace_of(config, &self.host, name)?;
         Some(Credentials::DockerConfig(DockerConfig { namespace: Some(namespace), ..config.clone() }))
     }
 
-    /// Who we are, for people: a user name where it is known, else the source.
+    /// Returns the identity to display: a user name if it is known, else the source.
     pub(crate) fn identity(&self) -> String {
         let name = self.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match &self.credentials {
             None | Some(Credentials::Anonymous) => "anonymous".to_owned(),
             Some(Credentials::Password { username, .. }) => username.clone(),
             Some(Credentials::Token(_)) => "token".to_owned(),
-            // Nobody, as long as nothing was asked for or nothing was found.
+            // Anonymous until the files were read and a login was found.
             Some(Credentials::DockerConfig(_)) => name.unwrap_or_else(|| "anonymous".to_owned()),
             Some(Credentials::Helper { name: helper, .. }) => name.unwrap_or_else(|| format!("helper {helper}")),
             Some(Credentials::Azure(Azure { identity, .. })) => match identity {
@@ -184,34 +184,34 @@ impl Source {
         }
     }
 
-    /// The login, `None` for nobody.
+    /// Returns the login; `None` for anonymous access.
     pub(crate) async fn login(&self) -> Result<Option<Login>, AuthError> {
         let came = Instant::now();
         let mut last = self.last.lock().await;
         if let Some(known) = &last.answer
-            && self.holds(known, came).await
+            && self.is_valid(known, came).await
         {
             return Ok(known.login.clone());
         }
         self.renew(&mut last, came).await
     }
 
-    /// Whether the last login was for a time only, which is over: there is another by now.
+    /// Returns true if the last login had a limited lifetime that is over. The source has another login by now.
     pub(crate) fn has_ended(&self) -> bool {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|ends| ends <= Instant::now())
     }
 
-    /// After `refused` was: the login that the source has by now, `None` where it has no other.
-    pub(crate) async fn another(&self, refused: &Login) -> Result<Option<Login>, AuthError> {
+    /// Returns the current login of the source after `refused` was refused; `None` if it has no other login.
+    pub(crate) async fn login_after_refusal(&self, refused: &Login) -> Result<Option<Login>, AuthError> {
         let came = Instant::now();
         let mut last = self.last.lock().await;
         if let Some(known) = &last.answer
-            && self.holds(known, came).await
+            && self.is_valid(known, came).await
         {
             if known.login.as_ref() != Some(refused) {
                 return Ok(known.login.clone());
             }
-            if known.asked.elapsed() < if self.is_by_cloud() { YOUNG_OF_CLOUD } else { YOUNG } {
+            if known.asked.elapsed() < if self.comes_from_cloud() { YOUNG_OF_CLOUD } else { YOUNG } {
                 return Ok(None);
             }
         }
@@ -219,9 +219,9 @@ impl Source {
         Ok(login.filter(|login| login != refused))
     }
 
-    /// Whether an answer is still to be believed by one who came then.
-    async fn holds(&self, known: &Known, came: Instant) -> bool {
-        known.until > came && known.written == self.written().await
+    /// Returns true if an answer is still valid for a caller that arrived at `came`.
+    async fn is_valid(&self, known: &Known, came: Instant) -> bool {
+        known.until > came && known.written == self.modification_times().await
     }
 
     async fn renew(&self, last: &mut Last, came: Instant) -> Result<Option<Login>, AuthError> {
@@ -230,12 +230,12 @@ impl Source {
         {
             return Err(failure.clone());
         }
-        let (asked, written) = (Instant::now(), self.written().await);
-        match self.ask().await {
+        let (asked, written) = (Instant::now(), self.modification_times().await);
+        match self.query().await {
             Ok((login, kept, name)) => {
-                let name = name.or_else(|| self.name_of(login.as_ref()));
+                let name = name.or_else(|| self.identity_of(login.as_ref()));
                 *self.name.lock().unwrap_or_else(PoisonError::into_inner) = name;
-                let ends = self.is_by_cloud().then(|| Instant::now() + kept);
+                let ends = self.comes_from_cloud().then(|| Instant::now() + kept);
                 *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
                 let known = Known { login: login.clone(), asked, until: Instant::now() + kept, written };
                 *last = Last { answer: Some(known), failure: None };
@@ -248,8 +248,9 @@ impl Source {
         }
     }
 
-    /// Asks, and says how long the answer holds, not at all where reading it again costs nothing, and whose it is.
-    async fn ask(&self) -> Result<(Option<Login>, Duration, Option<String>), AuthError> {
+    /// Queries the source. Returns the login, how long the answer is valid (zero if reading it again costs nothing),
+    /// and its identity.
+    async fn query(&self) -> Result<(Option<Login>, Duration, Option<String>), AuthError> {
         let (login, kept) = match &self.credentials {
             None | Some(Credentials::Anonymous) => (None, Duration::ZERO),
             Some(Credentials::Password { username, password }) => {
@@ -265,7 +266,7 @@ impl Source {
             }
             Some(Credentials::Helper { name, env }) => {
                 let programs = self.programs_with(env).await?;
-                (helper::login(name, &helper::asked_as(&self.host), &programs).await?, KEPT)
+                (helper::login(name, &helper::server_name(&self.host), &programs).await?, KEPT)
             }
             Some(Credentials::Command { line, username, env }) => {
                 let programs = self.programs_with(env).await?;
@@ -275,13 +276,13 @@ impl Source {
                 let (login, good, name) = azure::login(azure, self.host.as_str(), self.wire()?).await?;
                 return Ok((Some(login), good, name));
             }
-            Some(Credentials::Aws(aws)) => return Ok(aws::login(aws, &self.host, self.wire()?).await?.told()),
-            Some(Credentials::Gcp(gcp)) => return Ok(gcp::login(gcp, self.wire()?).await?.told()),
+            Some(Credentials::Aws(aws)) => return Ok(aws::login(aws, &self.host, self.wire()?).await?.into_parts()),
+            Some(Credentials::Gcp(gcp)) => return Ok(gcp::login(gcp, self.wire()?).await?.into_parts()),
         };
         Ok((login, kept, None))
     }
 
-    /// How programs are run with variables of the entry's own, those in files read anew.
+    /// Returns the settings for programs with the entry's own variables. Variables in files are read again.
     async fn programs_with(&self, env: &[(String, Secret)]) -> Result<Programs, AuthError> {
         let mut programs = self.programs.clone();
         for (name, value) in env {
@@ -292,15 +293,15 @@ impl Source {
     }
 
     fn wire(&self) -> Result<&Wire, AuthError> {
-        self.wire.as_ref().ok_or_else(|| AuthError::denied("a cloud cannot be asked from here"))
+        self.wire.as_ref().ok_or_else(|| AuthError::denied("a request to a cloud is not possible here"))
     }
 
-    /// Whether what the source says ends at a time that is known.
-    fn is_by_cloud(&self) -> bool {
-        self.credentials.as_ref().is_some_and(Credentials::are_by_cloud)
+    /// Returns true if the lifetime of the source's answers is known.
+    fn comes_from_cloud(&self) -> bool {
+        self.credentials.as_ref().is_some_and(Credentials::are_from_cloud)
     }
 
-    fn name_of(&self, login: Option<&Login>) -> Option<String> {
+    fn identity_of(&self, login: Option<&Login>) -> Option<String> {
         match (login?, &self.credentials) {
             (Login::Password { username, .. }, _) => Some(username.clone()),
             (Login::Token(_) | Login::Access(_), Some(Credentials::DockerConfig(_))) => {
@@ -310,8 +311,8 @@ impl Source {
         }
     }
 
-    /// When the files were written that an answer depends on though it is kept.
-    async fn written(&self) -> Vec<Option<SystemTime>> {
+    /// Returns the modification times of the files that a reused answer depends on.
+    async fn modification_times(&self) -> Vec<Option<SystemTime>> {
         let Some(Credentials::DockerConfig(config)) = &self.credentials else { return Vec::new() };
         let mut written = Vec::new();
         for file in &config.files {

@@ -1,4 +1,4 @@
-//! What can be set of the identities that clouds give, after the configuration has been read.
+//! Settings of the identities that clouds provide, after the configuration has been read.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,88 +8,88 @@ use url::Url;
 
 use crate::registry::Secret;
 
-/// An identity of Entra's, and where it is asked for.
+/// An identity of Entra, and the addresses of the services that provide it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Azure {
-    /// Who to be.
+    /// Identity to use.
     pub identity: AzureIdentity,
-    /// The instance metadata service.
+    /// Address of the instance metadata service.
     pub imds: Url,
-    /// Entra's own address.
+    /// Address of Entra itself.
     pub authority: Url,
 }
 
-/// Who to be at Azure.
+/// Identity at Azure.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AzureIdentity {
-    /// The machine that this runs on, or the one of its identities with this client id.
+    /// Managed identity of this machine, or the one of its identities with this client id.
     Managed {
-        /// `None` is the machine's own.
+        /// Client id; `None` is the machine's own identity.
         client_id: Option<String>,
     },
-    /// What a cluster vouches for.
+    /// Workload identity that a cluster asserts.
     Workload {
-        /// The application.
+        /// Client id of the application.
         client_id: String,
-        /// Its directory.
+        /// Id of its tenant.
         tenant_id: String,
-        /// The cluster's word for it.
+        /// The cluster's federated token.
         token: Secret,
     },
-    /// An application with a secret.
+    /// Application with a secret.
     Application {
-        /// The application.
+        /// Client id of the application.
         client_id: String,
-        /// Its directory.
+        /// Id of its tenant.
         tenant_id: String,
-        /// Never shown.
+        /// Secret of the application; never shown.
         client_secret: Secret,
     },
-    /// An application with a certificate.
+    /// Application with a certificate.
     Certified {
-        /// The application.
+        /// Client id of the application.
         client_id: String,
-        /// Its directory.
+        /// Id of its tenant.
         tenant_id: String,
-        /// The file with the certificate, in PEM form; read at each use.
+        /// File with the certificate, in PEM form; read at each use.
         certificate: PathBuf,
-        /// The file with its private key, in PEM form: an RSA key. It may be the same.
+        /// File with its private key, in PEM form: an RSA key. It may be the same file.
         key: PathBuf,
     },
 }
 
-/// An identity at Amazon's, and where its registries' passwords are asked for.
+/// An identity of Amazon, and the addresses of the services that provide its registry passwords.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Aws {
-    /// The region of the registry. `None` goes by the host's name, then by the environment.
+    /// Region of the registry. `None` derives it from the host name, then from the environment.
     pub region: Option<String>,
-    /// Who to be, of those in the profile files. `None` asks every source in turn.
+    /// Profile in the profile files. `None` tries every source in turn.
     pub profile: Option<String>,
-    /// The API of the registry service. `None` is the region's.
+    /// Address of the registry service's API. `None` is the region's API.
     pub endpoint: Option<Url>,
-    /// The security token service. `None` is the region's.
+    /// Address of the security token service. `None` is the region's.
     pub sts: Option<Url>,
-    /// The instance metadata service.
+    /// Address of the instance metadata service.
     pub imds: Url,
-    /// What the environment says.
+    /// Variables of the environment.
     pub variables: Variables,
 }
 
-/// An identity at Google's, and where it is asked for.
+/// An identity of Google, and the address of the service that provides it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gcp {
-    /// The file with a service account's key; read at each use. `None` is the service account of this machine.
+    /// File with a service account's key; read at each use. `None` is the service account of this machine.
     pub key: Option<PathBuf>,
-    /// The metadata server.
+    /// Address of the metadata server.
     pub metadata: Url,
 }
 
-/// The environment's variables by which Amazon's own tools go. `Debug` shows their names alone.
+/// Environment variables that Amazon's own tools use. `Debug` shows only their names.
 #[derive(Clone, Default)]
 pub struct Variables(BTreeMap<&'static str, SecretString>);
 
 impl Variables {
-    /// All that are looked at, by the names that Amazon gives them ("AWS SDKs and Tools Reference Guide").
+    /// Names of all variables that are read, as Amazon defines them ("AWS SDKs and Tools Reference Guide").
     const NAMES: [&str; 17] = [
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
@@ -110,15 +110,15 @@ impl Variables {
         "HOME",
     ];
 
-    /// Those of this environment that say something.
+    /// Reads the non-empty variables of this environment.
     #[must_use]
-    pub fn of(environment: &dyn Fn(&str) -> Option<String>) -> Self {
+    pub fn from_environment(environment: &dyn Fn(&str) -> Option<String>) -> Self {
         let said = |name: &'static str| Some((name, environment(name).filter(|text| !text.is_empty())?.into()));
         Self(Self::NAMES.into_iter().filter_map(said).collect())
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        debug_assert!(Self::NAMES.contains(&name), "{name} is looked at");
+        debug_assert!(Self::NAMES.contains(&name), "{name} is among the names that are read");
         self.0.get(name).map(|text| text.expose_secret())
     }
 }

@@ -1,4 +1,4 @@
-//! Runs a program that knows a secret: for a limited time, with a limited output, and without a word of it in an error.
+//! Runner of programs that print a secret: with a time limit and an output limit. No error quotes the output.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Error, ErrorKind as Io};
@@ -11,17 +11,17 @@ use tokio::process::{Child, Command};
 
 use crate::store::ErrorKind;
 
-/// The most that a program may print: no secret comes near.
+/// Most bytes that a program may print. No secret is nearly that long.
 const MAX_OUTPUT: u64 = 64 * 1024;
 
-/// How programs are found and how long they may take.
+/// Search path, time limit and variables of programs.
 #[derive(Debug, Clone)]
 pub(crate) struct Programs {
-    /// Where programs are looked for; `None` is this process's own `PATH`.
+    /// Search path of programs; `None` is this process's own `PATH`.
     pub(crate) path: Option<OsString>,
-    /// The time for one to end.
+    /// Time limit of one program.
     pub(crate) limit: Duration,
-    /// Variables that they get beside those of this process that [`is_passed_on`].
+    /// Additional variables, beside those of this process that [`is_passed_on`].
     pub(crate) variables: Vec<(String, SecretString)>,
 }
 
@@ -31,8 +31,9 @@ impl Default for Programs {
     }
 }
 
-/// The variables that a program gets of this process: what it needs to be found, to find its files, to get out, and to ask a
-/// cloud. All others may be secrets of somebody else: `sync.yaml` takes its secrets from there.
+/// Variables of this process that a program inherits: those that it needs to be found, to find its files, to use a
+/// proxy, and to reach a cloud. All others may be secrets of other registries, because `sync.yaml` takes its secrets
+/// from there.
 const PASSED_ON: [&str; 16] = [
     "PATH",
     "HOME",
@@ -52,38 +53,39 @@ const PASSED_ON: [&str; 16] = [
     "MSI_SECRET",
 ];
 
-/// The beginnings of the names that clouds give to variables of their tools.
+/// Prefixes of the variables of the clouds' own tools.
 const OF_CLOUDS: [&str; 5] = ["AWS_", "AZURE_", "CLOUDSDK_", "GCE_METADATA_", "GOOGLE_"];
 
-/// Whether programs get a variable of this process.
+/// Returns true if programs inherit a variable of this process.
 fn is_passed_on(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     PASSED_ON.contains(&name.as_ref()) || OF_CLOUDS.iter().any(|beginning| name.starts_with(beginning))
 }
 
-/// What a program that ended has printed, and whether it ended well.
+/// Output and exit state of a program that ended.
 #[derive(Debug)]
-pub(super) struct Ended {
-    /// What it printed.
+pub(super) struct ProgramOutput {
+    /// Output of the program.
     pub(super) output: Vec<u8>,
-    /// `None` after exit code 0, else how it ended: "exit status: 1".
+    /// `None` after exit code 0, else the exit state: "exit status: 1".
     pub(super) failure: Option<String>,
 }
 
 impl Programs {
-    /// Runs `program` with `input` to read, to its end. What is wrong comes as a fragment: "cannot be started: …".
+    /// Runs `program` to its end, with `input` as its standard input. The reason of an error is a fragment: "cannot be
+    /// started: …".
     pub(super) async fn run(
         &self,
         program: &OsStr,
         arguments: &[String],
         input: &str,
-    ) -> Result<Ended, (ErrorKind, String)> {
+    ) -> Result<ProgramOutput, (ErrorKind, String)> {
         let mut child = self.start(program, arguments).await.map_err(|error| match error.kind() {
             Io::NotFound => (ErrorKind::Denied, "is not installed, or not in PATH".to_owned()),
             _ => (ErrorKind::Denied, format!("cannot be started: {error}")),
         })?;
         let late = |_| format!("did not end within {}", humantime::format_duration(self.limit));
-        // The child is killed when it is dropped.
+        // Dropping the child kills it.
         let finished = tokio::time::timeout(self.limit, finish(&mut child, input)).await.map_err(late);
         finished.flatten().map_err(|reason| (ErrorKind::Unavailable, reason))
     }
@@ -98,7 +100,7 @@ impl Programs {
         }
         for _ in 0..10 {
             match command.spawn() {
-                // It is being replaced just now.
+                // The program's file is being replaced.
                 Err(error) if error.kind() == Io::ExecutableFileBusy => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -109,9 +111,9 @@ impl Programs {
     }
 }
 
-async fn finish(child: &mut Child, input: &str) -> Result<Ended, String> {
+async fn finish(child: &mut Child, input: &str) -> Result<ProgramOutput, String> {
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read its input says what is wrong by how it ends.
+        // A program that does not read its input reports failures by its exit code.
         let _ = stdin.write_all(input.as_bytes()).await;
     }
     let mut output = Vec::new();
@@ -123,7 +125,7 @@ async fn finish(child: &mut Child, input: &str) -> Result<Ended, String> {
         return Err(format!("printed more than {MAX_OUTPUT} bytes"));
     }
     let status = child.wait().await.map_err(|error| format!("cannot be waited for: {error}"))?;
-    Ok(Ended { output, failure: (!status.success()).then(|| status.to_string()) })
+    Ok(ProgramOutput { output, failure: (!status.success()).then(|| status.to_string()) })
 }
 
 #[cfg(test)]
@@ -131,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_gets_no_variable_that_may_be_a_secret_of_others() {
+    fn program_inherits_no_variable_that_may_be_secret() {
         for name in
             ["PATH", "HOME", "DOCKER_CONFIG", "https_proxy", "AWS_PROFILE", "AZURE_CLIENT_ID", "CLOUDSDK_CONFIG"]
         {

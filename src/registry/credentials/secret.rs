@@ -1,4 +1,4 @@
-//! A secret that the configuration holds or names the file of.
+//! A secret whose value or file the configuration names.
 
 use std::io;
 use std::path::Path;
@@ -10,10 +10,10 @@ use crate::registry::auth::AuthError;
 use crate::regular_file;
 
 impl Secret {
-    /// What it says now: a file is read each time, for it may have been renewed.
+    /// Returns the current value. A file is read each time, because it may have been renewed.
     ///
     /// # Errors
-    /// Where its file cannot be read or has nothing in it; the error does not name the file.
+    /// Returns an error if the file cannot be read or is empty. The error does not name the file.
     pub async fn read(&self) -> io::Result<SecretString> {
         let path = match self {
             Self::Value(value) => return Ok(value.clone()),
@@ -25,10 +25,11 @@ impl Secret {
     }
 }
 
-/// The most bytes of a file with a secret.
+/// Largest file with a secret, in bytes.
 pub(super) const MAX_FILE: u64 = 1 << 20;
 
-/// The text of a small regular file, read on a thread where that may block. The error names neither the file nor its content.
+/// Reads the text of a small regular file, on a thread that may block. The error contains neither the file's name nor
+/// its content.
 pub(super) async fn read_text(path: &Path) -> io::Result<String> {
     let path = path.to_owned();
     let read = tokio::task::spawn_blocking(move || regular_file::read(&path, MAX_FILE)).await;
@@ -36,7 +37,7 @@ pub(super) async fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
-/// Reads a secret. `what` is for the error: "the password of me".
+/// Reads a secret. `what` describes it in the error: "the password of me".
 pub(super) async fn read(what: &str, secret: &Secret) -> Result<SecretString, AuthError> {
     secret.read().await.map_err(|error| match secret {
         Secret::File(path) => AuthError::denied(format!("{what} cannot be read from {}: {error}", path.display())),
@@ -45,7 +46,7 @@ pub(super) async fn read(what: &str, secret: &Secret) -> Result<SecretString, Au
 }
 
 impl Secret {
-    /// How many bytes it has; `None` where a file would have to be read.
+    /// Returns the length in bytes; `None` if a file would have to be read.
     #[must_use]
     pub fn known_length(&self) -> Option<usize> {
         match self {
@@ -55,7 +56,7 @@ impl Secret {
     }
 }
 
-/// A text without one line break at its end.
+/// Returns a text without one line break at its end.
 pub(super) fn without_line_break(text: &str) -> &str {
     text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line))
 }

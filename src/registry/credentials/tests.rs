@@ -1,4 +1,4 @@
-//! The sources, with files and programs of the tests' own.
+//! Tests of the sources, with their own files and programs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::{Login, Programs, Source};
 use crate::registry::{Credentials, DockerConfig};
 
-/// A folder with files, and with programs that are found there and nowhere else but in the system's own folders.
+/// Folder with files and programs. A program is found only there or in the system's own folders.
 struct Place(TempDir);
 
 impl Place {
@@ -29,7 +29,7 @@ impl Place {
         self.path(name)
     }
 
-    /// A shell script. It notes each of its runs in the file `runs`.
+    /// Writes a shell script that appends a line to the file `runs` at each run.
     fn program(&self, name: &str, script: &str) {
         let runs = self.path("runs");
         let path = self.file(name, &format!("#!/bin/sh\necho run >> '{}'\n{script}\n", runs.display()));
@@ -49,14 +49,14 @@ impl Place {
         Source::new(host.parse().unwrap(), Some(credentials), self.programs())
     }
 
-    /// By a `config.json` of this text, where a missing one is none.
+    /// Returns a source with a `config.json` of this text. A missing file counts as empty.
     fn docker(&self, host: &str, text: &str) -> Source {
         let files = vec![self.file("config.json", text)];
         self.source(host, Credentials::DockerConfig(DockerConfig { files, required: false, namespace: None }))
     }
 }
 
-/// `user:password`, `token:…` or `nobody`.
+/// Returns `user:password`, `token:…`, `access:…` or `nobody`.
 fn shown(login: Option<&Login>) -> String {
     match login {
         None => "nobody".to_owned(),
@@ -71,8 +71,8 @@ async fn login(source: &Source) -> Result<String, String> {
 }
 
 #[tokio::test]
-async fn the_entry_of_a_registry_is_found_as_docker_and_podman_write_it() {
-    // Of `a:secret`, `b:se:cret` and `wrong:wrong`.
+async fn registry_entry_is_found_in_docker_and_podman_spelling() {
+    // The logins are `a:secret`, `b:se:cret` and `wrong:wrong`.
     let text = r#"{"auths": {
         "https://index.docker.io/v1/": {"auth": "YTpzZWNyZXQ="},
         "a.example/team": {"auth": "d3Jvbmc6d3Jvbmc="},
@@ -99,8 +99,8 @@ async fn the_entry_of_a_registry_is_found_as_docker_and_podman_write_it() {
 }
 
 #[tokio::test]
-async fn the_longest_namespace_of_podmans_goes_before_the_host() {
-    // Of `a:secret`, `b:se:cret` and `wrong:wrong`.
+async fn longest_podman_namespace_takes_precedence_over_host() {
+    // The logins are `a:secret`, `b:se:cret` and `wrong:wrong`.
     let text = r#"{"auths": {
         "a.example": {"auth": "YTpzZWNyZXQ="},
         "a.example/team": {"auth": "d3Jvbmc6d3Jvbmc="},
@@ -122,7 +122,7 @@ async fn the_longest_namespace_of_podmans_goes_before_the_host() {
         ("b.example", "x", "nobody"),
         ("docker.io", "library/nginx", "hub:three"),
         ("docker.io", "library/redis", "nobody"),
-        // Helpers keep whole hosts alone.
+        // Helpers have logins of whole hosts only.
         ("c.example", "team/x", "nobody"),
     ] {
         let source = place.docker(host, text);
@@ -136,7 +136,7 @@ async fn the_longest_namespace_of_podmans_goes_before_the_host() {
 }
 
 #[tokio::test]
-async fn a_namespace_is_found_in_any_file_and_each_file_counts_whole() {
+async fn namespace_in_second_file_yields_to_first_matching_file() {
     let place = Place::new();
     let files = vec![
         place.file("docker.json", r#"{"auths": {"a.example": {"username": "a", "password": "one"}}}"#),
@@ -146,12 +146,12 @@ async fn a_namespace_is_found_in_any_file_and_each_file_counts_whole() {
     let config = DockerConfig { files, required: false, namespace: None };
     let source = place.source("a.example", Credentials::DockerConfig(config));
     let below = source.namespaced(&"team/x".parse().unwrap()).unwrap();
-    // As podman: the first file that knows the host or a namespace counts.
+    // As with podman, the first file that knows the host or a namespace wins.
     assert_eq!(login(&place.source("a.example", below)).await.unwrap(), "a:one");
 }
 
 #[tokio::test]
-async fn an_auth_without_padding_or_with_line_breaks_is_read() {
+async fn auth_without_padding_or_with_line_breaks_is_decoded() {
     let place = Place::new();
     for auth in ["YTpzZWNyZXQ=", "YTpzZWNyZXQ", r"YTpz\nZWNy\nZXQ=\n", " YTpzZWNyZXQ= "] {
         let text = format!(r#"{{"auths": {{"a.example": {{"auth": "{auth}"}}}}}}"#);
@@ -160,7 +160,7 @@ async fn an_auth_without_padding_or_with_line_breaks_is_read() {
 }
 
 #[tokio::test]
-async fn a_helper_is_asked_as_the_file_writes_the_host_too() {
+async fn helper_is_queried_with_every_spelling_of_the_host() {
     let place = Place::new();
     let known = r#"read host; [ "$host" = https://a.example ] || { echo 'credentials not found'; exit 1; }"#;
     let answer = r#"echo '{"Username": "me", "Secret": "s"}'"#;
@@ -169,21 +169,22 @@ async fn a_helper_is_asked_as_the_file_writes_the_host_too() {
     assert_eq!(login(&place.docker("a.example", text)).await.unwrap(), "me:s");
     assert_eq!(place.runs(), 2);
     assert_eq!(login(&place.docker("c.example", text)).await.unwrap(), "nobody");
-    assert_eq!(place.runs(), 3, "never as another host");
+    assert_eq!(place.runs(), 3, "no request for another host");
 }
 
 #[tokio::test]
-async fn a_broken_file_is_named_and_none_of_it_is_shown() {
+async fn broken_file_is_named_and_its_content_withheld() {
     let place = Place::new();
     let path = place.path("config.json").display().to_string();
+    let unreadable = ": an `auth` is not a user name and password in base64";
     for (text, expected) in [
         ("{\"auths\": {\n\"a.example\": \"hunter2\"}}", ": it is not docker's configuration (line 2, column 22)"),
         ("hunter2", ": it is not docker's configuration (line 1, column 1)"),
-        (r#"{"auths": {"a.example": {"auth": "aHVudGVyMg=="}}}"#, ": an `auth` is no user name and password in base64"),
-        (r#"{"auths": {"a.example": {"auth": "hunter2"}}}"#, ": an `auth` is no user name and password in base64"),
+        (r#"{"auths": {"a.example": {"auth": "aHVudGVyMg=="}}}"#, unreadable),
+        (r#"{"auths": {"a.example": {"auth": "hunter2"}}}"#, unreadable),
         (
             r#"{"credsStore": "../x"}"#,
-            ": the name of the credential helper has other characters than letters, digits, `.`, `_` and `-`",
+            ": the name of the credential helper contains characters other than letters, digits, `.`, `_` and `-`",
         ),
     ] {
         assert_eq!(login(&place.docker("a.example", text)).await, Err(format!("{path}{expected}")), "{text}");
@@ -192,7 +193,7 @@ async fn a_broken_file_is_named_and_none_of_it_is_shown() {
 }
 
 #[tokio::test]
-async fn a_missing_file_is_nobody_unless_it_was_named() {
+async fn missing_file_is_anonymous_unless_it_is_required() {
     let place = Place::new();
     let by = |required| {
         let files = vec![place.path("none.json"), place.file("file", "").join("beneath.json")];
@@ -207,7 +208,7 @@ async fn a_missing_file_is_nobody_unless_it_was_named() {
 }
 
 #[tokio::test]
-async fn the_second_file_counts_where_the_first_knows_nothing() {
+async fn second_file_is_used_if_first_has_no_login() {
     let place = Place::new();
     let files = vec![
         place.file("docker.json", r#"{"auths": {"a.example": {}, "b.example": {"auth": "YTpzZWNyZXQ="}}}"#),
@@ -227,10 +228,10 @@ async fn the_second_file_counts_where_the_first_knows_nothing() {
 }
 
 #[test]
-fn the_places_of_the_files_are_docker_s_and_podman_s() {
+fn default_file_paths_match_docker_and_podman() {
     let found = |known: &[(&str, &str)]| {
         let environment = |name: &str| known.iter().find(|(is, _)| *is == name).map(|(_, text)| (*text).to_owned());
-        DockerConfig::of(&environment).map(|config| config.files)
+        DockerConfig::from_environment(&environment).map(|config| config.files)
     };
     let all = [("DOCKER_CONFIG", "/d"), ("HOME", "/h"), ("REGISTRY_AUTH_FILE", "/r/auth.json")];
     assert_eq!(found(&all).unwrap(), ["/d/config.json", "/r/auth.json"].map(PathBuf::from));
@@ -243,7 +244,7 @@ fn the_places_of_the_files_are_docker_s_and_podman_s() {
 }
 
 #[tokio::test]
-async fn a_file_that_changed_is_read_again() {
+async fn changed_docker_config_is_read_again() {
     let place = Place::new();
     let source = place.docker("a.example", r#"{"auths": {"a.example": {"auth": "YTpzZWNyZXQ="}}}"#);
     assert_eq!(login(&source).await.unwrap(), "a:secret");
@@ -254,7 +255,7 @@ async fn a_file_that_changed_is_read_again() {
 }
 
 #[tokio::test]
-async fn the_helper_of_a_registry_goes_before_that_of_all_and_the_file_comes_last() {
+async fn registry_helper_precedes_default_helper_and_file_entry() {
     let place = Place::new();
     place.program(
         "docker-credential-one",
@@ -274,7 +275,7 @@ async fn the_helper_of_a_registry_goes_before_that_of_all_and_the_file_comes_las
 }
 
 #[tokio::test]
-async fn what_a_program_said_is_kept_for_all_who_ask_until_its_file_changes() {
+async fn program_output_is_shared_until_its_file_changes() {
     let place = Place::new();
     place.program("docker-credential-one", r#"echo '{"Username": "me", "Secret": "s"}'"#);
     let source = place.docker("a.example", r#"{"credsStore": "one"}"#);
@@ -298,7 +299,7 @@ fn command(line: &[&str], username: Option<&str>) -> Credentials {
 }
 
 #[tokio::test]
-async fn a_helper_names_a_user_an_identity_token_or_nobody() {
+async fn helper_yields_a_user_identity_token_or_nobody() {
     let place = Place::new();
     place.program(
         "docker-credential-user",
@@ -321,14 +322,14 @@ async fn a_helper_names_a_user_an_identity_token_or_nobody() {
 }
 
 #[tokio::test]
-async fn a_helper_that_fails_is_named_and_nothing_that_it_said_is_shown() {
+async fn failing_helper_is_named_and_its_output_withheld() {
     let place = Place::new();
     place.program("docker-credential-fails", "echo hunter2; echo hunter2 >&2; exit 3");
     place.program("docker-credential-talks", "echo 'Username hunter2'");
     place.program("docker-credential-floods", "head -c 70000 /dev/zero");
     for (name, expected) in [
         ("fails", "failed (exit status: 3)"),
-        ("talks", "printed something else than credentials"),
+        ("talks", "printed something other than credentials"),
         ("floods", "printed more than 65536 bytes"),
         ("missing", "is not installed, or not in PATH"),
     ] {
@@ -338,7 +339,7 @@ async fn a_helper_that_fails_is_named_and_nothing_that_it_said_is_shown() {
 }
 
 #[tokio::test]
-async fn a_program_that_does_not_end_is_ended() {
+async fn program_beyond_its_time_limit_is_killed() {
     let place = Place::new();
     let pid = place.path("pid");
     place.program("docker-credential-slow", &format!("echo $$ > '{}'; exec sleep 600", pid.display()));
@@ -346,7 +347,7 @@ async fn a_program_that_does_not_end_is_ended() {
     let source = Source::new("a.example".parse().unwrap(), Some(helper("slow")), programs);
     let error = login(&source).await.unwrap_err();
     assert_eq!(error, "the credential helper docker-credential-slow did not end within 1s");
-    // On a machine under load it may not have come that far.
+    // On a machine under load the program may not have written its process id.
     let Ok(pid) = fs::read_to_string(pid) else { return };
     let is_there = || fs::read_to_string(format!("/proc/{}/comm", pid.trim())).is_ok_and(|name| name.trim() == "sleep");
     while is_there() {
@@ -355,7 +356,7 @@ async fn a_program_that_does_not_end_is_ended() {
 }
 
 #[tokio::test]
-async fn a_command_prints_a_password_a_login_or_a_token() {
+async fn command_output_is_a_password_login_or_token() {
     let place = Place::new();
     for (printed, username, expected) in
         [("se:cret\n", Some("me"), "me:se:cret"), ("you:se:cret\r\n", None, "you:se:cret"), ("idt", None, "token:idt")]
@@ -377,24 +378,24 @@ async fn a_command_prints_a_password_a_login_or_a_token() {
 }
 
 #[tokio::test]
-async fn what_was_refused_is_asked_for_again_but_not_at_once() {
+async fn refused_login_is_queried_again_after_a_pause() {
     let place = Place::new();
     let secret = place.file("secret", "old");
     place.program("print", &format!("cat '{}'", secret.display()));
     let source = place.source("a.example", command(&["print"], Some("me")));
     let old = source.login().await.unwrap().unwrap();
     fs::write(&secret, "new").unwrap();
-    // So soon after it was asked it would say the same.
-    assert_eq!(source.another(&old).await.unwrap(), None);
+    // The source was queried so recently that it would give the same answer.
+    assert_eq!(source.login_after_refusal(&old).await.unwrap(), None);
     assert_eq!(place.runs(), 1);
     source.last.lock().await.answer.as_mut().unwrap().asked -= super::YOUNG;
-    let all = join_all((0..8).map(|_| source.another(&old))).await;
+    let all = join_all((0..8).map(|_| source.login_after_refusal(&old))).await;
     assert!(all.into_iter().all(|login| shown(login.unwrap().as_ref()) == "me:new"));
     assert_eq!(place.runs(), 2);
 }
 
 #[tokio::test]
-async fn a_program_that_fails_is_asked_once_by_all_who_wait() {
+async fn failing_program_runs_once_for_concurrent_callers() {
     let place = Place::new();
     place.program("fail", "sleep 0.3; exit 1");
     let source = place.source("a.example", command(&["fail"], None));

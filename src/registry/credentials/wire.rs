@@ -1,5 +1,5 @@
-//! Small questions to the services of a cloud, asked over the network: how they are repeated, how much is read, and what is
-//! told of a refusal. No redirect is followed, and nothing that was answered is ever told but a code.
+//! Small requests to the services of a cloud: how they are repeated, how much of an answer is read, and what is
+//! reported of a refusal. Redirects are not followed, and no part of an answer is reported except an error code.
 
 use std::time::Duration;
 
@@ -17,60 +17,60 @@ use crate::registry::trouble::{self, Approach, Trouble};
 use crate::registry::{Party, locate};
 use crate::store::ErrorKind;
 
-/// The time for one exchange.
+/// Time limit of one exchange.
 const LIMIT: Duration = Duration::from_secs(30);
-/// No pause begins that would end later than this after the first attempt. Azure's metadata service may be away for 70 s.
+/// Time after the first attempt by which every pause must end. Azure's metadata service may be unavailable for 70 s.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// A metadata service is near, or not there.
+/// Time limit to connect to a metadata service, which is near or absent.
 const NEAR: Duration = Duration::from_secs(2);
-/// The most of an answer that is read.
+/// Largest answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
-/// The most of a code that is told.
+/// Longest error code that is reported.
 const MAX_CODE: usize = 60;
 
-/// What is needed to ask over the network.
+/// Means for network requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Wire {
-    /// The registry's own client.
+    /// Client of the registry.
     pub(crate) http: reqwest::Client,
-    /// For the services of a cloud: the same, but it believes nobody unseen, whatever the registry is allowed. Secrets are
-    /// shown there.
+    /// Client for the services of a cloud: the same client, but it always verifies certificates, even if the registry's
+    /// need not be verified. These services receive secrets.
     pub(crate) authority: reqwest::Client,
-    /// The registry's address.
+    /// Address of the registry.
     pub(crate) registry: Url,
-    /// Its gate: what is asked of the registry itself is one more request of it.
+    /// Gate of the registry. A request to the registry itself counts as one of its requests.
     pub(crate) gate: Gate,
     pub(crate) tempo: Tempo,
 }
 
-/// An answer, good or bad. No `Debug`: it would show secrets.
-pub(super) struct Answered {
+/// An answer of any status. It has no `Debug`, which would show secrets.
+pub(super) struct CloudAnswer {
     pub(super) status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
-    /// Who answered, for people.
+    /// The answering service, for messages.
     place: String,
 }
 
 impl Wire {
-    /// A client for a metadata service: without a proxy, and without any authorities.
-    pub(super) fn near(&self) -> Result<reqwest::Client, AuthError> {
+    /// Returns a client for a metadata service: without a proxy and without certificate authorities.
+    pub(super) fn metadata_client(&self) -> Result<reqwest::Client, AuthError> {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.retry(reqwest::retry::never()).connect_timeout(NEAR).tls_certs_only([]).build();
         client.map_err(|error| AuthError::denied(error.without_url().to_string()))
     }
 
-    /// Sends a request whose body is in memory, and reads its answer. What may pass is tried again, also an answer of one of
-    /// these statuses. Ends within three minutes.
-    pub(super) async fn ask(
+    /// Sends a request whose body is in memory, and reads its answer. Repeats it after a transient failure; the
+    /// statuses in `passing` count as transient too. Ends within three minutes.
+    pub(super) async fn send(
         &self,
         request: reqwest::RequestBuilder,
         url: &Url,
         passing: &[StatusCode],
-    ) -> Result<Answered, AuthError> {
+    ) -> Result<CloudAnswer, AuthError> {
         let began = Instant::now();
         let gate = locate::same_origin(url, &self.registry).then_some(&self.gate);
-        let mut attempts = Attempts::of(Kind::Token, &self.tempo);
+        let mut attempts = Attempts::new(Kind::Token, &self.tempo);
         loop {
             let once = request.try_clone().ok_or_else(|| AuthError::denied("a request cannot be sent again"))?;
             let entered = match gate {
@@ -87,20 +87,20 @@ impl Wire {
                 gate.pause(wait);
             }
             let pause =
-                failure.and_then(|failure| attempts.again(failure)).map(|pause| pause + wait.unwrap_or_default());
+                failure.and_then(|failure| attempts.next_pause(failure)).map(|pause| pause + wait.unwrap_or_default());
             let Some(pause) = pause.filter(|pause| began.elapsed() + *pause < PATIENCE) else {
                 return outcome.map_err(|trouble| AuthError {
                     kind: trouble.kind(),
-                    detail: format!("asking {}: {}", locate::shown(url), trouble.detail()),
+                    detail: format!("request to {}: {}", locate::shown(url), trouble.detail()),
                 });
             };
-            tracing::debug!(service = locate::shown(url), ?pause, "a service of the cloud is asked again");
+            tracing::debug!(service = locate::shown(url), ?pause, "repeating a request to a service of the cloud");
             tokio::time::sleep(pause).await;
         }
     }
 }
 
-async fn exchange(request: reqwest::RequestBuilder, url: &Url) -> Result<Answered, Trouble> {
+async fn exchange(request: reqwest::RequestBuilder, url: &Url) -> Result<CloudAnswer, Trouble> {
     let broken = |error: reqwest::Error| trouble::describe(&error, url, &Approach::default());
     let mut response = request.timeout(LIMIT).send().await.map_err(broken)?;
     let (status, headers) = (response.status(), response.headers().clone());
@@ -111,17 +111,18 @@ async fn exchange(request: reqwest::RequestBuilder, url: &Url) -> Result<Answere
             return Err(Trouble::Unusable(format!("it answered more than {MAX_ANSWER} bytes")));
         }
     }
-    Ok(Answered { status, headers, body, place: locate::shown(url) })
+    Ok(CloudAnswer { status, headers, body, place: locate::shown(url) })
 }
 
-impl Answered {
+impl CloudAnswer {
     fn failure(&self, passing: &[StatusCode]) -> Option<Failure> {
         let passes = passing.contains(&self.status).then_some(Failure::Throttled);
         passes.or_else(|| retry::failure_of(self.status, &self.headers))
     }
 
-    /// The same where it is good; of a refusal, the status and the code that `code_of` finds in it are told.
-    pub(super) fn good(self, code_of: impl FnOnce(&[u8]) -> Option<String>) -> Result<Self, AuthError> {
+    /// Returns the answer if it is a success. The error of a refusal contains the status and the code that `code_of`
+    /// finds in the body.
+    pub(super) fn require_success(self, code_of: impl FnOnce(&[u8]) -> Option<String>) -> Result<Self, AuthError> {
         if self.status.is_success() {
             return Ok(self);
         }
@@ -133,38 +134,38 @@ impl Answered {
         Err(AuthError { kind, detail: format!("{} refused: {}{code}", self.place, self.status) })
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, AuthError> {
-        // Why it cannot be read is not told: it could quote a token.
-        serde_json::from_slice(&self.body).map_err(|_| self.unusable("with something else than a token"))
+        // The parser's reason is withheld, because it could quote a token.
+        serde_json::from_slice(&self.body).map_err(|_| self.unusable("with something other than a token"))
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub(super) fn text(&self) -> Result<&str, AuthError> {
-        std::str::from_utf8(&self.body).map_err(|_| self.unusable("with something else than text"))
+        std::str::from_utf8(&self.body).map_err(|_| self.unusable("with something other than text"))
     }
 
-    /// An answer that lacks what it should have: "without a token".
+    /// Returns the error of an answer that lacks a required part: "without a token".
     pub(super) fn unusable(&self, what: &str) -> AuthError {
         AuthError { kind: ErrorKind::Invalid, detail: format!("{} answered {what}", self.place) }
     }
 }
 
-/// A header that no log shows.
-pub(super) fn hidden(text: &str) -> Result<HeaderValue, AuthError> {
+/// Returns a header value that no log shows.
+pub(super) fn hidden_header(text: &str) -> Result<HeaderValue, AuthError> {
     let value =
         HeaderValue::from_str(text).map_err(|_| AuthError::denied("a credential does not fit into a header"))?;
     Ok(sensitive(value))
 }
 
-/// A form, as it is posted.
+/// Returns a POST request with a form.
 pub(super) fn form(client: &reqwest::Client, url: &Url, pairs: &[(&str, &str)]) -> reqwest::RequestBuilder {
     let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
     client.post(url.clone()).header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(body)
 }
 
-/// The address of a path below another one.
-pub(super) fn below(base: &Url, path: &str) -> Result<Url, AuthError> {
+/// Returns the URL of a path below another URL.
+pub(super) fn url_below(base: &Url, path: &str) -> Result<Url, AuthError> {
     let base = format!("{}/", base.as_str().trim_end_matches('/'));
     let url = Url::parse(&base).and_then(|base| base.join(path));
     url.map_err(|_| AuthError::denied("the address of a service cannot be read"))

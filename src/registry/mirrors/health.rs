@@ -1,5 +1,5 @@
-//! What is known of mirrors: which are left alone for a while because they failed, and which have been wrong about a digest.
-//! A hint for what is read from where, never more; it is kept in memory and forgotten with the configuration.
+//! Health of mirrors: which are backed off because they failed, and which gave wrong bytes for a digest. It only
+//! affects the order of reads; it is held in memory and dropped with the configuration.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
@@ -13,45 +13,46 @@ use super::Mirror;
 use crate::oci::Digest;
 use crate::store::{ErrorKind, StoreError};
 
-/// How long a mirror that failed is left alone; twice as long each time in a row.
-const FIRST_REST: Duration = Duration::from_secs(30);
+/// First back-off of a mirror that failed. Each further failure in a row doubles it.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(30);
 
-/// And at most.
-const LONGEST_REST: Duration = Duration::from_secs(600);
+/// Longest back-off.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(600);
 
-/// Of so many mirrors and their repositories it is known that they failed; of more, those that are awake first are forgotten.
-const MOST_RESTS: usize = 1024;
+/// Most mirrors and repositories of mirrors whose back-off is remembered. The one that ends first is forgotten for a
+/// new one.
+const MAX_BACK_OFFS: usize = 1024;
 
-/// So many wrong digests are known; of more, the oldest are forgotten.
-const MOST_WRONG: usize = 4096;
+/// Most wrong digests that are remembered. The oldest is forgotten for a new one.
+const MAX_WRONG_DIGESTS: usize = 4096;
 
-/// What all mirrors of one configuration were like.
+/// Health of all mirrors of one configuration.
 #[derive(Debug, Default)]
 pub struct MirrorHealth {
     state: Mutex<State>,
-    /// Told when a mirror goes to rest.
-    rested: Notify,
+    /// Notified when a back-off begins.
+    back_off_began: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// By mirror, or by the place of one of its repositories.
-    rests: HashMap<String, Rest>,
+    /// Back-offs by mirror, or by the place of one of its repositories.
+    rests: HashMap<String, BackOff>,
     wrong: HashSet<(String, Digest)>,
-    /// The same, oldest first.
+    /// The wrong digests, oldest first.
     order: VecDeque<(String, Digest)>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Rest {
+struct BackOff {
     until: Instant,
     length: Duration,
 }
 
 impl MirrorHealth {
-    /// The answer of a mirror at `place`, one of its repositories; `None` where there is no use to ask it, or none any more:
-    /// what waits for a mirror that turns out to be down goes on to the next with the first who noticed.
-    pub(super) async fn ask<T>(
+    /// Returns the answer of a mirror at `place`, one of its repositories. Returns `None` if the mirror is backed off,
+    /// or becomes so during the wait: when one request finds a mirror down, all others continue with the next mirror.
+    pub(super) async fn try_mirror<T>(
         &self,
         mirror: &Mirror,
         place: &str,
@@ -61,10 +62,10 @@ impl MirrorHealth {
         let mirror = mirror.to_string();
         tokio::pin!(answer);
         loop {
-            let rested = self.rested.notified();
+            let rested = self.back_off_began.notified();
             tokio::pin!(rested);
             rested.as_mut().enable();
-            if self.is_left_alone(&mirror, place, digest) {
+            if self.is_skipped(&mirror, place, digest) {
                 return None;
             }
             tokio::select! {
@@ -75,47 +76,47 @@ impl MirrorHealth {
         }
     }
 
-    fn is_left_alone(&self, mirror: &str, place: &str, digest: &Digest) -> bool {
+    fn is_skipped(&self, mirror: &str, place: &str, digest: &Digest) -> bool {
         let (state, now) = (self.lock(), Instant::now());
         let rests = |name: &str| state.rests.get(name).is_some_and(|rest| rest.until > now);
         rests(mirror) || rests(place) || state.wrong.contains(&(place.to_owned(), *digest))
     }
 
-    /// Takes in that a mirror gave something whole: its next rest is a short one again.
-    pub(super) fn served(&self, mirror: &Mirror, place: &str) {
+    /// Records that a mirror served a complete object. Its next back-off is a short one again.
+    pub(super) fn record_success(&self, mirror: &Mirror, place: &str) {
         let mirror = mirror.to_string();
         self.lock().rests.retain(|name, _| *name != mirror && name != place);
     }
 
-    /// Takes in that a mirror failed to give what this digest names.
-    pub(super) fn failed(&self, mirror: &Mirror, place: &str, digest: &Digest, error: &StoreError) {
+    /// Records that a mirror failed to serve the object of this digest.
+    pub(super) fn record_failure(&self, mirror: &Mirror, place: &str, digest: &Digest, error: &StoreError) {
         match error.kind {
             ErrorKind::NotFound => {}
             ErrorKind::Corrupt => {
-                tracing::warn!(%mirror, %error, "a mirror gave wrong bytes and is not asked for them again");
+                tracing::warn!(%mirror, %error, "a mirror gave wrong bytes; they are not requested from it again");
                 self.lock().remember_wrong(place, *digest);
             }
-            // Another repository may be open.
+            // Another repository of the mirror may be accessible.
             ErrorKind::Denied
             | ErrorKind::Refused
             | ErrorKind::Locked
             | ErrorKind::Unsupported
             | ErrorKind::MissingContent => {
-                self.rest(place, Duration::ZERO, error);
+                self.back_off(place, Duration::ZERO, error);
             }
-            ErrorKind::Busy(patience) => self.rest(&mirror.to_string(), patience.unwrap_or_default(), error),
-            ErrorKind::QuotaSpent(patience) => self.rest(&mirror.to_string(), patience, error),
+            ErrorKind::Busy(patience) => self.back_off(&mirror.to_string(), patience.unwrap_or_default(), error),
+            ErrorKind::QuotaSpent(patience) => self.back_off(&mirror.to_string(), patience, error),
             ErrorKind::Unavailable | ErrorKind::NotTaken | ErrorKind::Invalid => {
-                self.rest(&mirror.to_string(), Duration::ZERO, error)
+                self.back_off(&mirror.to_string(), Duration::ZERO, error)
             }
         }
     }
 
-    fn rest(&self, name: &str, least: Duration, error: &StoreError) {
-        let Some(length) = self.lock().rest(name, least) else { return };
+    fn back_off(&self, name: &str, least: Duration, error: &StoreError) {
+        let Some(length) = self.lock().start_back_off(name, least) else { return };
         let rest = humantime::format_duration(Duration::from_secs(length.as_secs()));
-        tracing::warn!(mirror = name, %rest, %error, "a mirror failed and is left alone for a while");
-        self.rested.notify_waiters();
+        tracing::warn!(mirror = name, %rest, %error, "a mirror failed and is backed off");
+        self.back_off_began.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -124,20 +125,20 @@ impl MirrorHealth {
 }
 
 impl State {
-    /// How long the rest is that begins now; `None` where one goes on.
-    fn rest(&mut self, name: &str, least: Duration) -> Option<Duration> {
+    /// Starts a back-off and returns its length; `None` if one is in force.
+    fn start_back_off(&mut self, name: &str, least: Duration) -> Option<Duration> {
         let (now, before) = (Instant::now(), self.rests.get(name).copied());
         if before.is_some_and(|before| before.until > now) {
             return None;
         }
-        let length = before.map_or(FIRST_REST, |before| (before.length * 2).min(LONGEST_REST));
-        if self.rests.len() >= MOST_RESTS
+        let length = before.map_or(FIRST_BACK_OFF, |before| (before.length * 2).min(LONGEST_BACK_OFF));
+        if self.rests.len() >= MAX_BACK_OFFS
             && let Some(first) = self.rests.iter().min_by_key(|(_, rest)| rest.until).map(|(name, _)| name.clone())
         {
             self.rests.remove(&first);
         }
         let rest = length.max(least);
-        self.rests.insert(name.to_owned(), Rest { until: now + rest, length });
+        self.rests.insert(name.to_owned(), BackOff { until: now + rest, length });
         Some(rest)
     }
 
@@ -147,7 +148,7 @@ impl State {
             return;
         }
         self.order.push_back(wrong);
-        if self.order.len() > MOST_WRONG
+        if self.order.len() > MAX_WRONG_DIGESTS
             && let Some(oldest) = self.order.pop_front()
         {
             self.wrong.remove(&oldest);
@@ -176,80 +177,83 @@ mod tests {
         StoreError::new(PLACE, Step::ReadBlob, digest(), kind, "so it is")
     }
 
-    async fn is_asked(health: &MirrorHealth, place: &str, digest: &Digest) -> bool {
-        health.ask(&mirror(), place, digest, ready(Err::<(), _>(error(ErrorKind::NotFound)))).await.is_some()
+    async fn is_tried(health: &MirrorHealth, place: &str, digest: &Digest) -> bool {
+        health.try_mirror(&mirror(), place, digest, ready(Err::<(), _>(error(ErrorKind::NotFound)))).await.is_some()
     }
 
     async fn serves(health: &MirrorHealth) {
-        assert!(health.ask(&mirror(), PLACE, &digest(), ready(Ok(()))).await.is_some());
-        health.served(&mirror(), PLACE);
+        assert!(health.try_mirror(&mirror(), PLACE, &digest(), ready(Ok(()))).await.is_some());
+        health.record_success(&mirror(), PLACE);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_mirror_that_failed_rests_longer_each_time_until_it_serves() {
+    async fn failing_mirror_backs_off_longer_until_it_serves() {
         let (health, seconds) = (MirrorHealth::default(), Duration::from_secs);
         for length in [30, 60, 120, 240, 480, 600, 600] {
-            health.failed(&mirror(), PLACE, &digest(), &error(ErrorKind::Unavailable));
-            // Others that were under way fail as well, which says nothing new.
-            health.failed(&mirror(), PLACE, &digest(), &error(ErrorKind::Unavailable));
+            health.record_failure(&mirror(), PLACE, &digest(), &error(ErrorKind::Unavailable));
+            // Concurrent requests fail as well, which is no new information.
+            health.record_failure(&mirror(), PLACE, &digest(), &error(ErrorKind::Unavailable));
             tokio::time::advance(seconds(length - 1)).await;
-            assert!(!is_asked(&health, "mirror.example/hub/other", &digest()).await, "{length}");
+            assert!(!is_tried(&health, "mirror.example/hub/other", &digest()).await, "{length}");
             tokio::time::advance(seconds(1)).await;
-            assert!(is_asked(&health, PLACE, &digest()).await, "{length}");
+            assert!(is_tried(&health, PLACE, &digest()).await, "{length}");
         }
         serves(&health).await;
-        health.failed(&mirror(), PLACE, &digest(), &error(ErrorKind::Invalid));
+        health.record_failure(&mirror(), PLACE, &digest(), &error(ErrorKind::Invalid));
         tokio::time::advance(seconds(30)).await;
-        assert!(is_asked(&health, PLACE, &digest()).await);
+        assert!(is_tried(&health, PLACE, &digest()).await);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_mirror_that_asks_for_patience_rests_as_long_as_it_says() {
+    async fn throttling_mirror_is_skipped_for_its_retry_after() {
         let health = MirrorHealth::default();
-        health.failed(&mirror(), PLACE, &digest(), &error(ErrorKind::Busy(Some(Duration::from_secs(900)))));
+        health.record_failure(&mirror(), PLACE, &digest(), &error(ErrorKind::Busy(Some(Duration::from_secs(900)))));
         tokio::time::advance(Duration::from_secs(899)).await;
-        assert!(!is_asked(&health, PLACE, &digest()).await);
+        assert!(!is_tried(&health, PLACE, &digest()).await);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(is_asked(&health, PLACE, &digest()).await);
+        assert!(is_tried(&health, PLACE, &digest()).await);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_mirror_lacks_was_wrong_about_or_refuses_does_not_make_all_of_it_rest() {
+    async fn missing_wrong_or_refused_content_spares_rest_of_mirror() {
         let health = MirrorHealth::default();
-        health.failed(&mirror(), PLACE, &digest(), &error(ErrorKind::NotFound));
-        assert!(is_asked(&health, PLACE, &digest()).await);
-        health.failed(&mirror(), PLACE, &digest(), &error(ErrorKind::Corrupt));
-        assert!(!is_asked(&health, PLACE, &digest()).await);
-        tokio::time::advance(LONGEST_REST).await;
-        assert!(!is_asked(&health, PLACE, &digest()).await, "never again");
-        assert!(is_asked(&health, PLACE, &Digest::of(b"y")).await);
-        health.failed(&mirror(), PLACE, &digest(), &error(ErrorKind::Denied));
-        assert!(!is_asked(&health, PLACE, &Digest::of(b"y")).await);
-        assert!(is_asked(&health, "mirror.example/hub/open", &digest()).await);
+        health.record_failure(&mirror(), PLACE, &digest(), &error(ErrorKind::NotFound));
+        assert!(is_tried(&health, PLACE, &digest()).await);
+        health.record_failure(&mirror(), PLACE, &digest(), &error(ErrorKind::Corrupt));
+        assert!(!is_tried(&health, PLACE, &digest()).await);
+        tokio::time::advance(LONGEST_BACK_OFF).await;
+        assert!(!is_tried(&health, PLACE, &digest()).await, "a wrong digest is skipped permanently");
+        assert!(is_tried(&health, PLACE, &Digest::of(b"y")).await);
+        health.record_failure(&mirror(), PLACE, &digest(), &error(ErrorKind::Denied));
+        assert!(!is_tried(&health, PLACE, &Digest::of(b"y")).await);
+        assert!(is_tried(&health, "mirror.example/hub/open", &digest()).await);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_a_mirror_goes_on_when_another_finds_it_down() {
+    async fn waiting_read_skips_mirror_once_another_finds_it_down() {
         let health = MirrorHealth::default();
         let (mirror, digest) = (mirror(), digest());
-        let waiting = health.ask(&mirror, PLACE, &digest, pending::<Result<(), StoreError>>());
+        let waiting = health.try_mirror(&mirror, PLACE, &digest, pending::<Result<(), StoreError>>());
         let noticing = async {
             tokio::task::yield_now().await;
-            health.failed(&mirror, PLACE, &digest, &error(ErrorKind::Unavailable));
+            health.record_failure(&mirror, PLACE, &digest, &error(ErrorKind::Unavailable));
         };
         let (waited, ()) = tokio::join!(waiting, noticing);
         assert!(waited.is_none());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_remembered_is_bounded() {
+    async fn remembered_mirror_failures_are_bounded() {
         let health = MirrorHealth::default();
-        for number in 0..2 * MOST_WRONG {
+        for number in 0..2 * MAX_WRONG_DIGESTS {
             let digest = Digest::of(number.to_string().as_bytes());
-            health.failed(&mirror(), PLACE, &digest, &error(ErrorKind::Corrupt));
-            health.failed(&mirror(), &format!("{PLACE}/{number}"), &digest, &error(ErrorKind::Denied));
+            health.record_failure(&mirror(), PLACE, &digest, &error(ErrorKind::Corrupt));
+            health.record_failure(&mirror(), &format!("{PLACE}/{number}"), &digest, &error(ErrorKind::Denied));
         }
         let state = health.lock();
-        assert_eq!((state.wrong.len(), state.order.len(), state.rests.len()), (MOST_WRONG, MOST_WRONG, MOST_RESTS));
+        assert_eq!(
+            (state.wrong.len(), state.order.len(), state.rests.len()),
+            (MAX_WRONG_DIGESTS, MAX_WRONG_DIGESTS, MAX_BACK_OFFS)
+        );
     }
 }

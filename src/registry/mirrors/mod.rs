@@ -1,6 +1,6 @@
-//! A repository with mirrors, as one source: what is addressed by its digest is read from the mirrors first and from the
-//! registry itself last; tags, lists and referrers are asked of the registry alone. How long a mirror that failed is left
-//! alone is for `health.rs`, what a mirror is called for `options.rs`.
+//! A repository with mirrors, as one source. Content with a known digest is read from the mirrors first and from the
+//! registry itself last. Tags, lists and referrers are read from the registry only. `health.rs` decides how long a
+//! failed mirror is backed off, and `options.rs` parses its name.
 
 mod health;
 mod options;
@@ -20,7 +20,7 @@ use super::Repository;
 use crate::oci::{Descriptor, Digest, Digester, Manifest, ManifestRef, RepositoryName};
 use crate::store::{ByteStream, ErrorKind, Listed, Referrers, Reservation, Scope, Source, Step, StoreError, TagEntry};
 
-/// A repository that is read by way of its mirrors.
+/// A repository that is read through its mirrors.
 #[derive(Clone)]
 pub struct Mirrored(Arc<Inner>);
 
@@ -31,24 +31,25 @@ struct Inner {
 }
 
 impl Mirrored {
-    /// `origin` with these repositories that mirror it, in the order in which they are asked. `health` is shared by all that
-    /// have mirrors.
+    /// Returns `origin` with these mirrors, in the order in which they are tried. `health` is shared by all mirrored
+    /// repositories.
     #[must_use]
     pub fn new(origin: Repository, mirrors: Vec<(Mirror, Repository)>, health: Arc<MirrorHealth>) -> Self {
-        let mirrors = mirrors.into_iter().map(|(mirror, copy)| (mirror, copy.standing_in())).collect();
+        let mirrors = mirrors.into_iter().map(|(mirror, copy)| (mirror, copy.as_mirror())).collect();
         Self(Arc::new(Inner { origin, mirrors, health }))
     }
 
     async fn manifest_by_digest(&self, digest: Digest) -> Option<Manifest> {
         for (mirror, copy) in &self.0.mirrors {
             let health = &self.0.health;
-            match health.ask(mirror, copy.place(), &digest, copy.manifest(&digest.into())).await {
+            match health.try_mirror(mirror, copy.place(), &digest, copy.manifest(&digest.into())).await {
                 Some(Ok(manifest)) => {
-                    health.served(mirror, copy.place());
-                    tracing::debug!(place = self.place(), mirror = copy.place(), manifest = %digest, "a mirror had the manifest");
+                    health.record_success(mirror, copy.place());
+                    let (place, mirror) = (self.place(), copy.place());
+                    tracing::debug!(place, mirror, manifest = %digest, "a mirror had the manifest");
                     return Some(manifest);
                 }
-                Some(Err(error)) => health.failed(mirror, copy.place(), &digest, &error),
+                Some(Err(error)) => health.record_failure(mirror, copy.place(), &digest, &error),
                 None => {}
             }
         }
@@ -119,12 +120,13 @@ impl Source for Mirrored {
         self.0.origin.counts_manifest_reads()
     }
 
-    // What mirrors have costs the registry nothing, so nothing is set aside there; what they lack is counted as it is read.
+    // Reads from mirrors do not count at the registry, so no reads are reserved there. A read that falls back to the
+    // registry is counted when it is sent.
     fn manifest_reads_left(&self) -> Option<u64> {
         Some(u64::MAX)
     }
 
-    async fn knows_manifest_reads(&self) {}
+    async fn wait_until_manifest_reads_known(&self) {}
 
     async fn reserve_manifest_reads(&self, _manifests: &[Digest]) -> Result<Reservation, StoreError> {
         Ok(None)
@@ -135,17 +137,18 @@ impl Source for Mirrored {
     }
 }
 
-/// A blob that is being read. Where one breaks off the next one goes on at the same byte.
+/// A blob that is being read. If one source breaks off, the next one resumes at the same byte.
 struct Reading {
     source: Mirrored,
     blob: Descriptor,
-    /// Where the next byte is.
+    /// Offset of the next byte.
     at: u64,
-    /// Of the bytes so far, where they are all known: the target hashes them too, but cannot tell who gave them.
+    /// Hash of the bytes so far, if the blob is read from its start. The target hashes them too, but cannot tell which
+    /// source sent them.
     digester: Option<Digester>,
     /// Mirrors that gave some of the bytes.
     gave: Vec<usize>,
-    /// The first mirror that was not asked yet.
+    /// First mirror that was not tried yet.
     next: usize,
     from: ByteStream,
     from_mirror: bool,
@@ -157,14 +160,14 @@ impl Reading {
         let from = stream::empty().boxed();
         let mut reading =
             Self { source, blob, at: offset, digester, gave: Vec::new(), next: 0, from, from_mirror: false };
-        reading.open().await?;
+        reading.open_next().await?;
         if !reading.from_mirror {
             return Ok(reading.from);
         }
-        // `None` after an error: the stream has ended.
+        // The stream ends after an error, with the state `None`.
         let pieces = stream::unfold(Some(reading), |reading| async {
             let mut reading = reading?;
-            match reading.piece().await? {
+            match reading.next_piece().await? {
                 Ok(piece) => Some((Ok(piece), Some(reading))),
                 Err(error) => Some((Err(error), None)),
             }
@@ -172,21 +175,21 @@ impl Reading {
         Ok(pieces.boxed())
     }
 
-    /// Opens what has not been asked yet: the next mirror that gives the blob, else the registry.
-    async fn open(&mut self) -> Result<(), StoreError> {
+    /// Opens the next untried source: the next mirror that has the blob, else the registry.
+    async fn open_next(&mut self) -> Result<(), StoreError> {
         let Inner { origin, mirrors, health } = &*self.source.0;
         while let Some((mirror, copy)) = mirrors.get(self.next) {
             let at = self.next;
             self.next += 1;
-            match health.ask(mirror, copy.place(), &self.blob.digest, copy.blob(&self.blob, self.at)).await {
+            match health.try_mirror(mirror, copy.place(), &self.blob.digest, copy.blob(&self.blob, self.at)).await {
                 Some(Ok(bytes)) => {
-                    let (blob, offset) = (self.blob.digest, self.at);
-                    tracing::debug!(place = origin.place(), mirror = copy.place(), %blob, offset, "a mirror has the blob");
+                    let (blob, offset, place, mirror) = (self.blob.digest, self.at, origin.place(), copy.place());
+                    tracing::debug!(place, mirror, %blob, offset, "a mirror has the blob");
                     self.gave.push(at);
                     (self.from, self.from_mirror) = (bytes, true);
                     return Ok(());
                 }
-                Some(Err(error)) => health.failed(mirror, copy.place(), &self.blob.digest, &error),
+                Some(Err(error)) => health.record_failure(mirror, copy.place(), &self.blob.digest, &error),
                 None => {}
             }
         }
@@ -194,10 +197,10 @@ impl Reading {
         Ok(())
     }
 
-    async fn piece(&mut self) -> Option<Result<Bytes, StoreError>> {
+    async fn next_piece(&mut self) -> Option<Result<Bytes, StoreError>> {
         loop {
             let broken = match self.from.next().await {
-                Some(Ok(piece)) => return Some(self.take_in(piece)),
+                Some(Ok(piece)) => return Some(self.check_piece(piece)),
                 Some(Err(error)) if self.from_mirror => error,
                 None if self.from_mirror && self.at < self.blob.size => {
                     let short = format!("it ended after {} of {} bytes", self.at, self.blob.size);
@@ -205,18 +208,18 @@ impl Reading {
                 }
                 other => return other,
             };
-            self.blame(&broken);
-            if let Err(error) = self.open().await {
+            self.record_failure(&broken);
+            if let Err(error) = self.open_next().await {
                 return Some(Err(error));
             }
         }
     }
 
-    /// Counts and hashes a piece. The last one of wrong bytes becomes an error.
-    fn take_in(&mut self, piece: Bytes) -> Result<Bytes, StoreError> {
+    /// Counts and hashes a piece. If the bytes are wrong, the last piece becomes an error.
+    fn check_piece(&mut self, piece: Bytes) -> Result<Bytes, StoreError> {
         self.at += piece.len() as u64;
         if self.at > self.blob.size {
-            return Err(self.wrong(format!("more than the {} bytes of its descriptor", self.blob.size)));
+            return Err(self.wrong_bytes_error(format!("more than the {} bytes of its descriptor", self.blob.size)));
         }
         if let Some(digester) = &mut self.digester {
             digester.update(&piece);
@@ -225,41 +228,41 @@ impl Reading {
             && let Some(actual) = self.digester.take().map(Digester::finish)
             && actual != self.blob.digest
         {
-            return Err(self.wrong(format!("the bytes hash to {actual}")));
+            return Err(self.wrong_bytes_error(format!("the bytes hash to {actual}")));
         }
         if self.from_mirror
             && self.at == self.blob.size
-            && let Some((mirror, copy)) = self.giver()
+            && let Some((mirror, copy)) = self.current_mirror()
         {
-            self.source.0.health.served(mirror, copy.place());
+            self.source.0.health.record_success(mirror, copy.place());
         }
         Ok(piece)
     }
 
-    /// Whoever gave some of wrong bytes is not asked for them again.
-    fn wrong(&mut self, detail: String) -> StoreError {
+    /// Records that the mirrors that gave some of the wrong bytes are not tried for this blob again.
+    fn wrong_bytes_error(&mut self, detail: String) -> StoreError {
         let error = self.error(ErrorKind::Corrupt, detail);
         let Inner { mirrors, health, .. } = &*self.source.0;
         for (mirror, copy) in self.gave.drain(..).filter_map(|at| mirrors.get(at)) {
-            health.failed(mirror, copy.place(), &self.blob.digest, &error);
+            health.record_failure(mirror, copy.place(), &self.blob.digest, &error);
         }
         error
     }
 
-    fn blame(&self, error: &StoreError) {
-        if let Some((mirror, copy)) = self.giver() {
-            self.source.0.health.failed(mirror, copy.place(), &self.blob.digest, error);
+    fn record_failure(&self, error: &StoreError) {
+        if let Some((mirror, copy)) = self.current_mirror() {
+            self.source.0.health.record_failure(mirror, copy.place(), &self.blob.digest, error);
         }
     }
 
-    /// The mirror that is being read, or was last.
-    fn giver(&self) -> Option<&(Mirror, Repository)> {
+    /// Returns the current mirror, or the last one.
+    fn current_mirror(&self) -> Option<&(Mirror, Repository)> {
         self.source.0.mirrors.get(*self.gave.last()?)
     }
 
-    /// An error at the mirror that is being read.
+    /// Returns an error at the current mirror.
     fn error(&self, kind: ErrorKind, detail: String) -> StoreError {
-        let place = self.giver().map_or(self.source.place(), |(_, copy)| copy.place());
+        let place = self.current_mirror().map_or(self.source.place(), |(_, copy)| copy.place());
         StoreError::new(place, Step::ReadBlob, self.blob.digest, kind, detail)
     }
 }

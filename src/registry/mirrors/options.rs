@@ -1,26 +1,26 @@
-//! A mirror as it is written in the configuration. Only its name: asking it is for the rest of this folder.
+//! Mirror as the configuration names it. The other files of this folder send its requests.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::oci::{NameError, RegistryHost, RepositoryName};
 
-/// Where a registry's content can be read as well: `mirror.internal:5000`, or `harbor.internal/hub-proxy`.
+/// Alternative location of a registry's content: `mirror.internal:5000`, or `harbor.internal/hub-proxy`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mirror {
-    /// The registry that the mirror is at.
+    /// Registry of the mirror.
     pub host: RegistryHost,
-    /// What stands before the names of its repositories.
+    /// Prefix of the names of its repositories.
     pub prefix: Option<RepositoryName>,
 }
 
-/// Why a text is not a [`Mirror`].
+/// Reason why a text is not a [`Mirror`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MirrorError {
-    /// A user name or a password stands before the host. The text is not repeated: it may be a secret.
+    /// A user name or a password precedes the host. The message does not repeat the text, which may contain a secret.
     #[error("a user name or password does not belong here: write it under `credentials` of the mirror's own host")]
     UserInfo,
-    /// A scheme stands before the host.
+    /// A scheme precedes the host.
     #[error("{text:?} has a scheme: write {without:?}, and for plain HTTP `plain_http` under the mirror's own host")]
     Scheme {
         /// The whole text.
@@ -28,7 +28,7 @@ pub enum MirrorError {
         /// The text without its scheme.
         without: String,
     },
-    /// Not a registry's or a repository's name.
+    /// The text is not a name of a registry or a repository.
     #[error(transparent)]
     Name(#[from] NameError),
 }
@@ -58,7 +58,7 @@ impl fmt::Display for Mirror {
 }
 
 impl Mirror {
-    /// What a repository of the registry is called here; `None` where that makes no name (it is too long).
+    /// Returns the mirror's name of a repository of the registry; `None` if that name is too long.
     #[must_use]
     pub fn name_of(&self, name: &RepositoryName) -> Option<RepositoryName> {
         match &self.prefix {

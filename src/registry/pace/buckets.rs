@@ -1,4 +1,5 @@
-//! Which rates a request counts in, and what may go by all of them and by the registry's own `Retry-After`.
+//! Rate buckets of one registry: which rates a request counts in, and when it may be sent by all of them and by the
+//! registry's own `Retry-After`.
 
 use std::num::NonZeroU32;
 
@@ -8,24 +9,24 @@ use super::rate::{Limiter, quota_of};
 use crate::registry::retry::Kind;
 use crate::registry::{Bucket, LimitsInForce, Rate};
 
-/// What a request is, as far as rates are concerned.
+/// Class of a request, for rates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// For a token: it counts among all requests only.
+    /// Token request: it counts only in the bucket of all requests.
     Token,
     Read,
-    /// A read by the referrers API.
+    /// Read by the referrers API.
     ReferrerList,
     Write,
-    /// A write that opens an upload.
+    /// Write that opens an upload.
     Upload,
-    /// Of a manifest.
+    /// Deletion of a manifest.
     Delete,
 }
 
 impl Class {
-    /// The class of a request.
-    pub(crate) fn of(kind: Kind, lists_referrers: bool) -> Self {
+    /// Returns the class of a request.
+    pub(crate) fn from_kind(kind: Kind, lists_referrers: bool) -> Self {
         match kind {
             Kind::Read | Kind::StandIn | Kind::Look | Kind::Glance if lists_referrers => Self::ReferrerList,
             Kind::Read | Kind::StandIn | Kind::Look | Kind::Glance => Self::Read,
@@ -36,13 +37,13 @@ impl Class {
         }
     }
 
-    /// The buckets that it counts in. Of two that are joined by "or", the first that has a figure.
-    fn counts_in(self) -> &'static [&'static [Bucket]] {
+    /// Returns the buckets that the class counts in. An inner list counts in its first bucket that has a figure.
+    fn buckets(self) -> &'static [&'static [Bucket]] {
         use Bucket::{Deletes, Reads, ReferrerLists, Requests, Uploads, Writes};
         match self {
             Self::Token => &[&[Requests]],
             Self::Read => &[&[Requests], &[Reads]],
-            // Azure counts one in both.
+            // Azure counts a referrer list in both buckets.
             Self::ReferrerList => &[&[Requests], &[ReferrerLists], &[Reads]],
             Self::Write => &[&[Requests], &[Writes]],
             Self::Upload => &[&[Requests], &[Writes], &[Uploads]],
@@ -51,7 +52,7 @@ impl Class {
     }
 }
 
-/// The rates of one registry, and until when it wants to be left alone.
+/// Rates of one registry, and the end of the pause that it asked for.
 #[derive(Debug)]
 pub(crate) struct Buckets {
     held: [Option<(Rate, Limiter)>; Bucket::ALL.len()],
@@ -65,7 +66,7 @@ impl Buckets {
         buckets
     }
 
-    /// Other rates from now on. One that stays remembers what went by it.
+    /// Changes the rates. An unchanged rate keeps its state.
     pub(crate) fn set(&mut self, limits: &LimitsInForce) {
         for bucket in Bucket::ALL {
             let held = &mut self.held[bucket as usize];
@@ -76,23 +77,23 @@ impl Buckets {
         }
     }
 
-    /// The rates in force, in the order of [`Bucket::ALL`].
+    /// Returns the rates in force, in the order of [`Bucket::ALL`].
     pub(crate) fn rates(&self) -> Vec<(Bucket, Rate)> {
         let rate = |(bucket, held): (Bucket, &Option<(Rate, Limiter)>)| Some((bucket, held.as_ref()?.0));
         Bucket::ALL.into_iter().zip(&self.held).filter_map(rate).collect()
     }
 
-    /// Lets nothing go until then.
+    /// Blocks all requests until this time.
     pub(crate) fn pause(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
-    /// Until when nothing may go, if so.
+    /// Returns the end of the current pause, `None` without one.
     pub(crate) fn paused(&self, now: Instant) -> Option<Instant> {
         self.paused_until.filter(|until| *until > now)
     }
 
-    /// Counts one request in all its buckets, or in none, and says when there may be room.
+    /// Counts one request in all its buckets, or in none and returns when there may be room.
     pub(crate) fn take(&self, class: Class, now: Instant) -> Result<(), Instant> {
         if let Some(until) = self.paused(now) {
             return Err(until);
@@ -113,7 +114,7 @@ impl Buckets {
 
     fn limiters(&self, class: Class) -> impl Iterator<Item = &Limiter> {
         let held = |bucket: &Bucket| self.held[*bucket as usize].as_ref().map(|(_, limiter)| limiter);
-        class.counts_in().iter().filter_map(move |either| either.iter().find_map(held))
+        class.buckets().iter().filter_map(move |either| either.iter().find_map(held))
     }
 }
 
@@ -132,13 +133,13 @@ mod tests {
         Buckets::new(&limits.in_force(&"a.example".parse().unwrap(), None))
     }
 
-    /// How many of these go at once.
+    /// Returns how many requests of this class pass at once.
     fn at_once(buckets: &mut Buckets, class: Class) -> usize {
         (0..100).take_while(|_| buckets.take(class, Instant::now()).is_ok()).count()
     }
 
     #[test]
-    fn what_a_request_counts_in_follows_from_what_it_is() {
+    fn request_class_follows_from_its_kind() {
         for (kind, class) in [
             (Kind::Read, Class::Read),
             (Kind::Token, Class::Token),
@@ -150,34 +151,34 @@ mod tests {
             (Kind::WriteManifest, Class::Write),
             (Kind::Farewell, Class::Write),
         ] {
-            assert_eq!(Class::of(kind, false), class, "{kind:?}");
+            assert_eq!(Class::from_kind(kind, false), class, "{kind:?}");
         }
-        assert_eq!(Class::of(Kind::Read, true), Class::ReferrerList);
+        assert_eq!(Class::from_kind(Kind::Read, true), Class::ReferrerList);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_kind_of_request_has_its_own_bucket() {
-        // A tenth of an hour's requests goes at once.
+    async fn each_request_class_has_its_own_bucket() {
+        // A tenth of an hour's requests passes at once.
         use Bucket::{Deletes, Reads, ReferrerLists, Uploads, Writes};
         let mut all = buckets(&[(Reads, 90), (Writes, 80), (Uploads, 30), (Deletes, 20), (ReferrerLists, 10)]);
         let went = [Class::Read, Class::ReferrerList, Class::Upload, Class::Write, Class::Delete, Class::Token]
             .map(|class| at_once(&mut all, class));
-        // The list of referrers finds no room among the reads, which were taken before.
+        // The read of a referrer list finds no room, because the earlier reads used it up.
         assert_eq!(went, [9, 0, 3, 5, 2, 100]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_list_of_referrers_counts_as_such_and_as_a_read() {
+    async fn referrer_list_counts_in_its_bucket_and_reads() {
         let mut both = buckets(&[(Bucket::Reads, 90), (Bucket::ReferrerLists, 40)]);
         assert_eq!(at_once(&mut both, Class::ReferrerList), 4);
         assert_eq!(at_once(&mut both, Class::Read), 5);
-        // One that is refused for lack of a read takes nothing of its own.
+        // A referrer list that is refused by the bucket of reads takes nothing from its own bucket.
         let mut both = buckets(&[(Bucket::Reads, 10), (Bucket::ReferrerLists, 90)]);
         assert_eq!([Class::Read, Class::ReferrerList].map(|class| at_once(&mut both, class)), [1, 0]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_kind_without_a_figure_counts_among_the_wider_one() {
+    async fn class_without_a_figure_counts_in_wider_bucket() {
         let mut reads = buckets(&[(Bucket::Reads, 30)]);
         assert_eq!([Class::ReferrerList, Class::Read].map(|class| at_once(&mut reads, class)), [3, 0]);
         let mut writes = buckets(&[(Bucket::Writes, 30)]);
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_waits_for_one_bucket_takes_nothing_from_another() {
+    async fn request_refused_by_one_bucket_takes_from_none() {
         let mut both = buckets(&[(Bucket::Requests, 40), (Bucket::Writes, 10)]);
         assert_eq!(at_once(&mut both, Class::Write), 1);
         for _ in 0..50 {
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rate_that_stays_is_not_begun_anew_by_other_limits() {
+    async fn unchanged_rate_keeps_state_when_limits_change() {
         let mut all = buckets(&[(Bucket::Reads, 30), (Bucket::Writes, 30)]);
         assert_eq!([Class::Read, Class::Write].map(|class| at_once(&mut all, class)), [3, 3]);
         let mut limits = Limits::default();

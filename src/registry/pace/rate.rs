@@ -1,5 +1,5 @@
-//! One rate as a limiter: governor's, with a state that can be put back, so that several of them are taken from together or
-//! not at all.
+//! Limiter of one rate: governor's, with a state that can be restored, so that several limiters can be taken from
+//! together or not at all.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::registry::Rate;
 
-/// What passes at one rate.
+/// Limiter of one rate.
 #[derive(Debug)]
 pub(super) struct Limiter {
     inner: RateLimiter<NotKeyed, Kept, Runtime, NoOpMiddleware<std::time::Instant>>,
@@ -22,7 +22,7 @@ pub(super) struct Limiter {
     burst: NonZeroU32,
 }
 
-/// What a limiter had when this was taken.
+/// Earlier state of a limiter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Before(u64);
 
@@ -32,12 +32,13 @@ impl Limiter {
         Self { inner: RateLimiter::new(quota, kept.clone(), Runtime), kept, burst: quota.burst_size() }
     }
 
-    /// The most that can be taken at once.
+    /// Returns the most cells that can be taken at once.
     pub(super) fn burst(&self) -> NonZeroU32 {
         self.burst
     }
 
-    /// Takes so many cells, never more than the burst, or says when there will be as many. The state that can be put back.
+    /// Takes cells, at most the burst, and returns the earlier state, which can be restored. Returns the time at which
+    /// there will be enough cells if there are too few.
     pub(super) fn take(&self, cells: NonZeroU32) -> Result<Before, Instant> {
         let before = Before(self.kept.0.load(Ordering::Relaxed));
         match self.inner.check_n(cells.min(self.burst)) {
@@ -46,14 +47,14 @@ impl Limiter {
         }
     }
 
-    /// Undoes the last taking.
+    /// Undoes the last call of [`Limiter::take`].
     pub(super) fn put_back(&self, before: Before) {
         self.kept.0.store(before.0, Ordering::Relaxed);
     }
 }
 
-/// A quota under which no window of `rate.per`, wherever it begins, sees more than `rate.count` requests: what may
-/// come at once is taken off what comes steadily.
+/// Returns a quota under which no window of `rate.per`, wherever it begins, has more than `rate.count` requests. The
+/// burst is subtracted from the steady rate.
 pub(super) fn quota_of(rate: Rate) -> Option<Quota> {
     let count = rate.count.max(1);
     let burst = (count / 10).clamp(1, 32);
@@ -61,7 +62,7 @@ pub(super) fn quota_of(rate: Rate) -> Option<Quota> {
     Some(Quota::with_period(interval)?.allow_burst(NonZeroU32::new(burst)?))
 }
 
-/// The clock of the runtime, which tests can set.
+/// Clock of the runtime, which tests can set.
 #[derive(Debug, Clone, Copy)]
 struct Runtime;
 
@@ -73,7 +74,8 @@ impl Clock for Runtime {
     }
 }
 
-/// When the next cell would be due; 0 before the first. Whoever has the limiter holds a lock, so nothing comes between.
+/// Time at which the next cell is due; 0 before the first. Every user of the limiter holds a lock, so the state cannot
+/// change in between.
 #[derive(Debug, Clone, Default)]
 struct Kept(Arc<AtomicU64>);
 
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_put_back_can_be_taken_again() {
+    async fn restored_cells_can_be_taken_again() {
         let limiter = Limiter::new(Quota::per_hour(NonZeroU32::MIN));
         let before = limiter.take(NonZeroU32::MIN).unwrap();
         assert!(limiter.take(NonZeroU32::MIN).is_err());

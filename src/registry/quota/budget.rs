@@ -1,80 +1,83 @@
-//! The arithmetic of a quota: what is left by what was told last and what is under way. Pure: `now` and the order of things are
-//! arguments, and nothing is asked or waited for here.
+//! Arithmetic of a pull quota: the remaining reads, from the latest report and the reads in flight. It is pure: `now`
+//! and the order of events are arguments, and it sends and awaits nothing.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// What was told this long ago may be asked for again before a read is held back. For short windows, a twelfth of them.
+/// Age at which a report is requested again before a read is withheld. For short windows, a twelfth of the window.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// What a window is taken for that nobody told.
+/// Assumed length of a window that was not reported.
 pub(crate) const WINDOW: Duration = Duration::from_secs(6 * 3600);
 
-/// What the headers of one answer say.
+/// Report in the headers of one answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Told {
-    /// Reads in a window.
+pub(crate) struct Report {
+    /// Reads per window.
     pub(crate) limit: u64,
-    /// How long a window is. Whether it slides, nobody says.
+    /// Length of the window. No registry documents whether the window slides.
     pub(crate) window: Duration,
-    /// What is left in this one.
+    /// Reads left in the current window.
     pub(crate) remaining: u64,
 }
 
-/// What became of a request, as far as the quota is concerned.
+/// Outcome of a request, for the quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// The answer told what is left.
-    Told(Told),
-    /// It was answered, and there is no word of a quota.
+pub(crate) enum Outcome {
+    /// The answer reported the remaining reads.
+    Reported(Report),
+    /// The answer reported no quota.
     Silent,
-    /// It was refused before it was counted, or was not sent.
+    /// The request was refused before it was counted, or was not sent.
     Uncounted,
-    /// Nobody knows whether it was counted.
+    /// Nobody knows whether the registry counted the request.
     Lost,
-    /// It was refused because nothing is left.
+    /// The request was refused because no reads are left.
     Refused,
 }
 
-/// Whether reads may be sent.
+/// Decision about a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// They may, and are counted as under way.
+    /// Allowed, and counted as in flight.
     Taken,
-    /// When what is under way has ended, it may turn out that they may.
+    /// Undecided: it may be allowed when the reads in flight have ended.
     Later,
-    /// Not in this window.
+    /// Not allowed in this window.
     Spent,
-    /// Not in any window: more than one has.
+    /// Not allowed in any window: more reads than a window has.
     Never,
 }
 
-/// What is left of a quota, as far as that is known.
+/// Known state of a quota.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Budget {
-    /// What is left to others.
+    /// Reads reserved for others.
     keep: u64,
     known: Known,
-    /// Set aside for reads that are not sent yet.
+    /// Reads that are reserved and not sent yet.
     reserved: u64,
-    /// Reads whose end is not known.
+    /// Reads in flight.
     flying: u64,
-    /// When a read was last refused where nothing is told, until an answer shows that they are given.
+    /// Time of the last refusal of a registry that reports no quota, until an answer shows that reads succeed again.
     refused: Option<DateTime<Utc>>,
-    /// When somebody last tried to find out.
+    /// Time of the last attempt to find out the remaining reads.
     tried: Option<DateTime<Utc>>,
-    /// How many requests were sent so far.
+    /// Number of requests sent so far.
     sent: u64,
-    /// How many had been sent when an answer was last taken in: what was sent before is older news.
+    /// Number of requests that had been sent when the latest answer was recorded. Answers to earlier requests are older
+    /// news.
     heard: u64,
     wanted: Option<Wanted>,
-    /// Reads that may have been counted and whose answers were lost, since an answer was last taken in that counts them for sure.
+    /// Reads that may have been counted and whose answers were lost, since the last recorded answer that includes them
+    /// for certain.
     lost: u64,
 }
 
-/// Reads that were asked for together and did not fit: until they do, nothing smaller goes before them. But only while they are asked
-/// for, and in one window of two: where others use the quota too, they may never fit.
+/// Group of reads that was requested and did not fit. Until it fits, no smaller read is allowed before it. That holds
+/// only while the group is still requested, and in one window of two: if others use the quota too, the group may never
+/// fit.
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
     reads: u64,
@@ -83,8 +86,8 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn is_heeded(&self, window: Duration, now: DateTime<Utc>) -> bool {
-        // Who is told to wait asks again after a twelfth.
+    fn has_precedence(&self, window: Duration, now: DateTime<Utc>) -> bool {
+        // A caller that must wait asks again after a twelfth of the window.
         is_within(window, self.since, now) && is_within(window / 6, self.asked, now)
     }
 }
@@ -99,14 +102,14 @@ enum Known {
 
 #[derive(Debug, Clone, Copy)]
 struct Quota {
-    told: Told,
+    told: Report,
     at: DateTime<Utc>,
-    /// When the registry itself was last heard of; `None` where all is from the journal.
+    /// Time of the registry's own last report; `None` if everything is from the journal.
     heard: Option<DateTime<Utc>>,
 }
 
 impl Quota {
-    /// After a whole window, whatever was counted before it is forgotten.
+    /// After a whole window, the registry has forgotten all earlier reads.
     fn remaining(&self, now: DateTime<Utc>) -> u64 {
         let is_over = now - self.at >= TimeDelta::from_std(self.told.window).unwrap_or(TimeDelta::MAX);
         if is_over { self.told.limit } else { self.told.remaining }
@@ -114,27 +117,27 @@ impl Quota {
 }
 
 impl Budget {
-    /// Leaves so much to others from now on.
-    pub(crate) fn keep(&mut self, reads: u64) {
+    /// Sets the number of reads that are reserved for others.
+    pub(crate) fn set_reserve(&mut self, reads: u64) {
         self.keep = reads;
     }
 
-    /// Takes in what was known before, unless more is known by now.
-    pub(crate) fn recall(&mut self, told: Told, at: DateTime<Utc>) {
+    /// Restores an earlier report, unless more is known already.
+    pub(crate) fn recall(&mut self, told: Report, at: DateTime<Utc>) {
         if matches!(self.known, Known::Nothing) {
             self.known = Known::Quota(Quota { told, at, heard: None });
         }
     }
 
-    /// What was told last and when, where there is a quota.
-    pub(crate) fn told(&self, now: DateTime<Utc>) -> Option<(Told, DateTime<Utc>)> {
+    /// Returns the latest report and its time, if there is a quota.
+    pub(crate) fn latest_report(&self, now: DateTime<Utc>) -> Option<(Report, DateTime<Utc>)> {
         match self.known {
-            Known::Quota(quota) => Some((Told { remaining: quota.remaining(now), ..quota.told }, quota.at)),
+            Known::Quota(quota) => Some((Report { remaining: quota.remaining(now), ..quota.told }, quota.at)),
             _ => None,
         }
     }
 
-    pub(crate) fn kept(&self) -> u64 {
+    pub(crate) fn reserve_size(&self) -> u64 {
         self.keep
     }
 
@@ -142,52 +145,58 @@ impl Budget {
         matches!(self.known, Known::Nothing)
     }
 
-    /// What may be read, where there is a quota, if nothing is under way. After a refusal that tells nothing: none for a while, and then
-    /// one at a time, which shows whether there are more.
-    pub(crate) fn left(&self, now: DateTime<Utc>) -> Option<u64> {
-        let Some((told, _)) = self.told(now) else {
+    /// Returns the reads that are allowed if none are in flight; `None` without a quota. After a refusal without a
+    /// report: none for a while, and then one at a time, which shows whether more succeed.
+    pub(crate) fn reads_left(&self, now: DateTime<Utc>) -> Option<u64> {
+        let Some((told, _)) = self.latest_report(now) else {
             return self.refused.map(|at| u64::from(!is_within(WINDOW / 12, at, now)));
         };
         let left = told.remaining.saturating_sub(self.keep);
-        let wanted = self.wanted.filter(|wanted| wanted.is_heeded(told.window, now));
+        let wanted = self.wanted.filter(|wanted| wanted.has_precedence(told.window, now));
         Some(if wanted.is_some_and(|wanted| left < wanted.reads) { 0 } else { left })
     }
 
-    /// Whether the registry should be asked before a read is taken: where nothing is known, where all is from the journal, and where
-    /// nothing is left by what is not fresh. Not again where somebody has just tried.
-    pub(crate) fn needs_look(&self, now: DateTime<Utc>) -> bool {
+    /// Returns true if the registry should be queried before a read is taken:
+    ///
+    /// * nothing is known;
+    /// * everything is from the journal;
+    /// * no reads are left by a report that is not fresh.
+    ///
+    /// Returns false if somebody has just tried.
+    pub(crate) fn needs_query(&self, now: DateTime<Utc>) -> bool {
         let fresh = |at: Option<DateTime<Utc>>, window: Duration| {
             at.is_some_and(|at| is_within(FRESH.min(window / 12), at, now))
         };
         match self.known {
             Known::Nothing | Known::NoQuota if self.refused.is_some() => {
-                self.left(now) > Some(0) && !fresh(self.tried, WINDOW)
+                self.reads_left(now) > Some(0) && !fresh(self.tried, WINDOW)
             }
             Known::Nothing => self.tried.is_none(),
             Known::NoQuota => false,
             Known::Quota(Quota { told, heard, .. }) => {
-                let is_short = heard.is_none() || self.allows(1, self.left(now).unwrap_or_default()) == Verdict::Spent;
+                let is_short =
+                    heard.is_none() || self.allows(1, self.reads_left(now).unwrap_or_default()) == Verdict::Spent;
                 is_short && !fresh(heard.max(self.tried), told.window)
             }
         }
     }
 
-    /// Somebody has tried to find out what is left, whatever came of it.
-    pub(crate) fn tried(&mut self, now: DateTime<Utc>) {
+    /// Records an attempt to find out the remaining reads, whatever its result.
+    pub(crate) fn record_attempt(&mut self, now: DateTime<Utc>) {
         self.tried = Some(now);
     }
 
-    /// Takes one read. Where nothing is known it is taken: see [`Budget::needs_look`].
-    pub(crate) fn take(&mut self, now: DateTime<Utc>) -> Verdict {
-        let verdict = self.left(now).map_or(Verdict::Taken, |left| self.allows(1, left));
+    /// Takes one read. It is allowed if nothing is known: see [`Budget::needs_query`].
+    pub(crate) fn take_read(&mut self, now: DateTime<Utc>) -> Verdict {
+        let verdict = self.reads_left(now).map_or(Verdict::Taken, |left| self.allows(1, left));
         self.flying += u64::from(verdict == Verdict::Taken);
         verdict
     }
 
-    /// Sets reads aside that are worth nothing without each other.
+    /// Reserves a group of reads that are useless without each other.
     pub(crate) fn reserve(&mut self, reads: u64, now: DateTime<Utc>) -> Verdict {
-        let Some((told, _)) = self.told(now) else {
-            if self.left(now) == Some(0) {
+        let Some((told, _)) = self.latest_report(now) else {
+            if self.reads_left(now) == Some(0) {
                 return Verdict::Spent;
             }
             self.reserved += reads;
@@ -199,70 +208,73 @@ impl Budget {
         let verdict = self.allows(reads, told.remaining.saturating_sub(self.keep));
         match verdict {
             Verdict::Taken => self.reserved += reads,
-            // With the read that showed how many they are.
-            Verdict::Spent => self.want((reads + 1).min(told.limit.saturating_sub(self.keep)), told.window, now),
+            // The wanted group includes the read that showed its size.
+            Verdict::Spent => {
+                self.remember_wanted((reads + 1).min(told.limit.saturating_sub(self.keep)), told.window, now)
+            }
             _ => {}
         }
         verdict
     }
 
-    fn want(&mut self, reads: u64, window: Duration, now: DateTime<Utc>) {
+    fn remember_wanted(&mut self, reads: u64, window: Duration, now: DateTime<Utc>) {
         let before = self.wanted.filter(|wanted| is_within(2 * window, wanted.since, now));
         self.wanted = Some(Wanted { reads, since: before.map_or(now, |wanted| wanted.since), asked: now });
     }
 
-    /// A read that was set aside is about to be sent.
+    /// Takes a reserved read that is about to be sent.
     pub(crate) fn take_reserved(&mut self) {
         self.reserved = self.reserved.saturating_sub(1);
         self.flying += 1;
     }
 
-    /// A read that was set aside, and was not counted, is set aside again.
-    pub(crate) fn put_back(&mut self) {
+    /// Reserves a read again that was reserved before and not counted.
+    pub(crate) fn reserve_again(&mut self) {
         self.reserved += 1;
     }
 
-    /// Reads that were set aside are not needed.
-    pub(crate) fn give_back(&mut self, reads: u64) {
+    /// Releases reserved reads that are not needed.
+    pub(crate) fn release(&mut self, reads: u64) {
         self.reserved = self.reserved.saturating_sub(reads);
     }
 
-    /// A request goes out that may tell something. Returns its number.
-    pub(crate) fn sends(&mut self) -> u64 {
+    /// Records that a request is sent whose answer may report the quota. Returns its number.
+    pub(crate) fn next_number(&mut self) -> u64 {
         self.sent += 1;
         self.sent
     }
 
-    /// Takes in the end of the request of this number; `counted` is whether it was taken as a read.
-    pub(crate) fn ended(&mut self, number: u64, counted: bool, heard: Heard, now: DateTime<Utc>) {
+    /// Records the outcome of the request of this number. `counted` is true if it was taken as a read.
+    pub(crate) fn record_outcome(&mut self, number: u64, counted: bool, heard: Outcome, now: DateTime<Utc>) {
         self.flying = self.flying.saturating_sub(u64::from(counted));
-        // What was sent before the refusal may have been dealt with before it.
+        // A request that was sent before the refusal may have been processed before it.
         let is_news = number > self.heard;
-        if matches!(heard, Heard::Told(_)) || (heard == Heard::Silent && is_news) {
+        if matches!(heard, Outcome::Reported(_)) || (heard == Outcome::Silent && is_news) {
             self.refused = None;
         }
         match heard {
-            Heard::Told(told) => self.hear(number, told, now),
-            Heard::Silent if counted || self.knows_nothing() => self.known = Known::NoQuota,
-            Heard::Silent => {
+            Outcome::Reported(told) => self.apply_report(number, told, now),
+            Outcome::Silent if counted || self.knows_nothing() => self.known = Known::NoQuota,
+            Outcome::Silent => {
                 if let Known::Quota(quota) = &mut self.known {
                     quota.heard = Some(now);
                 }
             }
-            Heard::Uncounted => {}
-            Heard::Lost => {
+            Outcome::Uncounted => {}
+            Outcome::Lost => {
                 self.lost += u64::from(counted);
                 self.lower(|remaining| remaining.saturating_sub(u64::from(counted)), now);
             }
-            Heard::Refused => self.refuse(now),
+            Outcome::Refused => self.record_refusal(now),
         }
-        let left = self.told(now).map(|(told, _)| told.remaining.saturating_sub(self.keep));
+        let left = self.latest_report(now).map(|(told, _)| told.remaining.saturating_sub(self.keep));
         self.wanted = self.wanted.filter(|wanted| left.is_none_or(|left| left < wanted.reads.max(1)));
     }
 
-    /// What an answer tells holds for the time when its request was dealt with. It may raise what is left if the request was
-    /// sent after everything that is known came; else a later one may be counted in what is known, and not in this.
-    fn hear(&mut self, number: u64, told: Told, now: DateTime<Utc>) {
+    /// Applies a report. It describes the time at which the registry processed its request. It may raise the remaining
+    /// reads only if that request was sent after all known answers arrived. Otherwise the known state may include a
+    /// later read that this report does not.
+    fn apply_report(&mut self, number: u64, told: Report, now: DateTime<Utc>) {
         let remaining = match &self.known {
             Known::Quota(quota) if number <= self.heard => {
                 told.remaining.saturating_sub(self.lost).min(quota.remaining(now))
@@ -272,11 +284,11 @@ impl Budget {
                 told.remaining
             }
         };
-        self.known = Known::Quota(Quota { told: Told { remaining, ..told }, at: now, heard: Some(now) });
+        self.known = Known::Quota(Quota { told: Report { remaining, ..told }, at: now, heard: Some(now) });
         self.heard = self.sent;
     }
 
-    fn refuse(&mut self, now: DateTime<Utc>) {
+    fn record_refusal(&mut self, now: DateTime<Utc>) {
         match self.known {
             Known::Quota(_) => self.lower(|_| 0, now),
             _ => (self.refused, self.heard) = (Some(now), self.sent),
@@ -291,7 +303,7 @@ impl Budget {
         }
     }
 
-    /// Whether so many reads are within `left`. What is under way may be in what was told already, or not.
+    /// Decides whether this many reads fit into `left`. The latest report may or may not include the reads in flight.
     fn allows(&self, reads: u64, left: u64) -> Verdict {
         if left >= reads + self.reserved + self.flying {
             Verdict::Taken
@@ -303,7 +315,7 @@ impl Budget {
     }
 }
 
-/// Whether `then` is no longer ago than so. What is said to be yet to come is not: the clock was set back.
+/// Returns true if `then` is at most `span` ago. A time in the future is not: the clock was set back.
 fn is_within(span: Duration, then: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     let span = TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
     (TimeDelta::zero()..span).contains(&(now - then))

@@ -1,4 +1,4 @@
-//! The arithmetic, step by step and against a simulated hub.
+//! Tests of the arithmetic, step by step and against a simulated registry.
 
 use chrono::{TimeDelta, TimeZone as _};
 use proptest::prelude::*;
@@ -9,210 +9,211 @@ const HOUR: u64 = 3600;
 
 fn keeping(reads: u64) -> Budget {
     let mut budget = Budget::default();
-    budget.keep(reads);
+    budget.set_reserve(reads);
     budget
 }
 
-fn at(seconds: i64) -> DateTime<Utc> {
+fn time_at(seconds: i64) -> DateTime<Utc> {
     Utc.timestamp_opt(1_800_000_000 + seconds, 0).unwrap()
 }
 
-fn left(remaining: u64) -> Told {
-    Told { limit: 10, window: Duration::from_secs(6 * HOUR), remaining }
+fn report_of(remaining: u64) -> Report {
+    Report { limit: 10, window: Duration::from_secs(6 * HOUR), remaining }
 }
 
-/// A budget that has just been told that so much is left.
-fn told(keep: u64, remaining: u64) -> Budget {
+/// Returns a budget that has just received a report of this many remaining reads.
+fn budget_with(keep: u64, remaining: u64) -> Budget {
     let mut budget = keeping(keep);
-    let number = budget.sends();
-    budget.ended(number, false, Heard::Told(left(remaining)), at(0));
+    let number = budget.next_number();
+    budget.record_outcome(number, false, Outcome::Reported(report_of(remaining)), time_at(0));
     budget
 }
 
 #[test]
-fn an_answer_to_what_was_sent_before_the_last_one_came_only_lowers() {
-    let mut budget = told(0, 9);
-    assert_eq!([budget.take(at(1)), budget.take(at(1))], [Verdict::Taken; 2]);
-    let (early, late) = (budget.sends(), budget.sends());
-    budget.ended(late, true, Heard::Told(left(7)), at(1));
-    budget.ended(early, true, Heard::Told(left(8)), at(2));
-    assert_eq!(budget.left(at(2)), Some(7));
-    let next = budget.sends();
-    budget.ended(next, false, Heard::Told(left(10)), at(3));
-    assert_eq!(budget.left(at(3)), Some(10), "a new window shows in what is sent afterwards");
+fn report_for_an_earlier_request_only_lowers_remaining_reads() {
+    let mut budget = budget_with(0, 9);
+    assert_eq!([budget.take_read(time_at(1)), budget.take_read(time_at(1))], [Verdict::Taken; 2]);
+    let (early, late) = (budget.next_number(), budget.next_number());
+    budget.record_outcome(late, true, Outcome::Reported(report_of(7)), time_at(1));
+    budget.record_outcome(early, true, Outcome::Reported(report_of(8)), time_at(2));
+    assert_eq!(budget.reads_left(time_at(2)), Some(7));
+    let next = budget.next_number();
+    budget.record_outcome(next, false, Outcome::Reported(report_of(10)), time_at(3));
+    assert_eq!(budget.reads_left(time_at(3)), Some(10), "a later request shows the new window");
 }
 
 #[test]
-fn an_answer_that_may_be_older_than_a_lost_read_does_not_count_it() {
-    let mut budget = told(0, 9);
-    assert_eq!([budget.take(at(1)), budget.take(at(1))], [Verdict::Taken; 2]);
-    let (early, lost) = (budget.sends(), budget.sends());
-    budget.ended(lost, true, Heard::Lost, at(1));
-    budget.ended(early, true, Heard::Told(left(8)), at(1));
-    assert_eq!(budget.left(at(1)), Some(7));
-    let next = budget.sends();
-    budget.ended(next, false, Heard::Told(left(8)), at(2));
-    assert_eq!(budget.left(at(2)), Some(8), "it was not counted");
+fn report_that_may_predate_lost_read_is_reduced_by_it() {
+    let mut budget = budget_with(0, 9);
+    assert_eq!([budget.take_read(time_at(1)), budget.take_read(time_at(1))], [Verdict::Taken; 2]);
+    let (early, lost) = (budget.next_number(), budget.next_number());
+    budget.record_outcome(lost, true, Outcome::Lost, time_at(1));
+    budget.record_outcome(early, true, Outcome::Reported(report_of(8)), time_at(1));
+    assert_eq!(budget.reads_left(time_at(1)), Some(7));
+    let next = budget.next_number();
+    budget.record_outcome(next, false, Outcome::Reported(report_of(8)), time_at(2));
+    assert_eq!(budget.reads_left(time_at(2)), Some(8), "the registry did not count it");
 }
 
 #[test]
-fn what_is_under_way_is_waited_for_and_what_is_kept_is_not_touched() {
-    let mut budget = told(2, 4);
-    assert_eq!([budget.take(at(1)), budget.take(at(1))], [Verdict::Taken; 2]);
-    let numbers = [budget.sends(), budget.sends()];
-    budget.ended(numbers[0], true, Heard::Told(left(4)), at(1));
-    assert_eq!(budget.take(at(1)), Verdict::Taken, "someone gave one back");
-    assert_eq!(budget.take(at(1)), Verdict::Later);
-    budget.ended(numbers[1], true, Heard::Told(left(3)), at(1));
-    let last = budget.sends();
-    budget.ended(last, true, Heard::Told(left(2)), at(2));
-    assert_eq!((budget.take(at(2)), budget.left(at(2))), (Verdict::Spent, Some(0)));
+fn reads_in_flight_are_awaited_and_reserve_stays_untouched() {
+    let mut budget = budget_with(2, 4);
+    assert_eq!([budget.take_read(time_at(1)), budget.take_read(time_at(1))], [Verdict::Taken; 2]);
+    let numbers = [budget.next_number(), budget.next_number()];
+    budget.record_outcome(numbers[0], true, Outcome::Reported(report_of(4)), time_at(1));
+    assert_eq!(budget.take_read(time_at(1)), Verdict::Taken, "the registry gave one back");
+    assert_eq!(budget.take_read(time_at(1)), Verdict::Later);
+    budget.record_outcome(numbers[1], true, Outcome::Reported(report_of(3)), time_at(1));
+    let last = budget.next_number();
+    budget.record_outcome(last, true, Outcome::Reported(report_of(2)), time_at(2));
+    assert_eq!((budget.take_read(time_at(2)), budget.reads_left(time_at(2))), (Verdict::Spent, Some(0)));
 }
 
 #[test]
-fn reads_that_belong_together_are_set_aside_together() {
-    let mut budget = told(1, 6);
-    assert_eq!(budget.reserve(4, at(0)), Verdict::Taken);
-    assert_eq!(budget.take(at(0)), Verdict::Taken);
-    assert_eq!(budget.take(at(0)), Verdict::Later, "the one under way may be in what was told");
-    let number = budget.sends();
-    budget.ended(number, true, Heard::Told(left(5)), at(0));
-    assert_eq!(budget.take(at(0)), Verdict::Spent, "what is set aside may never come back");
-    assert_eq!(budget.reserve(10, at(0)), Verdict::Never);
+fn group_of_reads_is_reserved_completely_or_not() {
+    let mut budget = budget_with(1, 6);
+    assert_eq!(budget.reserve(4, time_at(0)), Verdict::Taken);
+    assert_eq!(budget.take_read(time_at(0)), Verdict::Taken);
+    assert_eq!(budget.take_read(time_at(0)), Verdict::Later, "the report may include the one in flight");
+    let number = budget.next_number();
+    budget.record_outcome(number, true, Outcome::Reported(report_of(5)), time_at(0));
+    assert_eq!(budget.take_read(time_at(0)), Verdict::Spent, "reserved reads may never be released");
+    assert_eq!(budget.reserve(10, time_at(0)), Verdict::Never);
     budget.take_reserved();
-    budget.give_back(3);
-    assert_eq!(budget.reserve(3, at(0)), Verdict::Taken);
+    budget.release(3);
+    assert_eq!(budget.reserve(3, time_at(0)), Verdict::Taken);
 }
 
 #[test]
-fn nothing_smaller_goes_before_reads_that_did_not_fit() {
-    let mut budget = told(0, 3);
-    assert_eq!(budget.reserve(5, at(0)), Verdict::Spent);
-    assert_eq!((budget.take(at(0)), budget.left(at(0))), (Verdict::Spent, Some(0)));
+fn smaller_read_waits_for_group_that_did_not_fit() {
+    let mut budget = budget_with(0, 3);
+    assert_eq!(budget.reserve(5, time_at(0)), Verdict::Spent);
+    assert_eq!((budget.take_read(time_at(0)), budget.reads_left(time_at(0))), (Verdict::Spent, Some(0)));
     let tell = |budget: &mut Budget, remaining| {
-        let number = budget.sends();
-        budget.ended(number, false, Heard::Told(left(remaining)), at(9));
+        let number = budget.next_number();
+        budget.record_outcome(number, false, Outcome::Reported(report_of(remaining)), time_at(9));
     };
     tell(&mut budget, 5);
-    assert_eq!(budget.take(at(9)), Verdict::Spent, "five, and the one that shows which");
+    assert_eq!(budget.take_read(time_at(9)), Verdict::Spent, "five, and the one that shows the group");
     tell(&mut budget, 6);
-    assert_eq!((budget.take(at(9)), budget.left(at(9))), (Verdict::Taken, Some(6)));
+    assert_eq!((budget.take_read(time_at(9)), budget.reads_left(time_at(9))), (Verdict::Taken, Some(6)));
 }
 
 #[test]
-fn the_registry_is_asked_first_after_a_restart_and_when_nothing_is_left_by_old_news() {
+fn registry_is_queried_after_restart_or_on_stale_exhaustion() {
     let mut budget = Budget::default();
-    assert!(budget.needs_look(at(0)));
-    budget.recall(left(9), at(-5));
-    assert!(budget.needs_look(at(0)), "the journal's word is old");
-    let number = budget.sends();
-    budget.ended(number, false, Heard::Told(left(1)), at(0));
-    assert!(!budget.needs_look(at(9999)), "while there is something left");
-    assert_eq!(budget.take(at(0)), Verdict::Taken);
-    let number = budget.sends();
-    budget.ended(number, true, Heard::Told(left(0)), at(0));
-    assert_eq!([budget.needs_look(at(59)), budget.needs_look(at(60))], [false, true]);
-    budget.tried(at(60));
-    assert!(!budget.needs_look(at(61)), "somebody has just tried");
-    budget.recall(left(9), at(61));
-    assert_eq!(budget.left(at(61)), Some(0), "what the registry said holds");
-    assert_eq!(budget.left(at(6 * 3600)), Some(10), "after a whole window all is forgotten");
+    assert!(budget.needs_query(time_at(0)));
+    budget.recall(report_of(9), time_at(-5));
+    assert!(budget.needs_query(time_at(0)), "the journal's report is old");
+    let number = budget.next_number();
+    budget.record_outcome(number, false, Outcome::Reported(report_of(1)), time_at(0));
+    assert!(!budget.needs_query(time_at(9999)), "while reads are left");
+    assert_eq!(budget.take_read(time_at(0)), Verdict::Taken);
+    let number = budget.next_number();
+    budget.record_outcome(number, true, Outcome::Reported(report_of(0)), time_at(0));
+    assert_eq!([budget.needs_query(time_at(59)), budget.needs_query(time_at(60))], [false, true]);
+    budget.record_attempt(time_at(60));
+    assert!(!budget.needs_query(time_at(61)), "an attempt was just made");
+    budget.recall(report_of(9), time_at(61));
+    assert_eq!(budget.reads_left(time_at(61)), Some(0), "the registry's own report has precedence");
+    assert_eq!(budget.reads_left(time_at(6 * 3600)), Some(10), "a whole window later the quota is full");
 }
 
 #[test]
-fn what_did_not_fit_is_waited_for_while_it_is_asked_for_and_for_one_window_of_two() {
-    let hours = |hours: i64| at(hours * 3600);
+fn wanted_group_has_precedence_in_every_second_window() {
+    let hours = |hours: i64| time_at(hours * 3600);
     let tell = |budget: &mut Budget, now| {
-        let number = budget.sends();
-        budget.ended(number, false, Heard::Told(left(3)), now);
+        let number = budget.next_number();
+        budget.record_outcome(number, false, Outcome::Reported(report_of(3)), now);
     };
-    let mut budget = told(0, 3);
+    let mut budget = budget_with(0, 3);
     assert_eq!(budget.reserve(5, hours(0)), Verdict::Spent);
     let mut read = |hour: i64, asks: bool| {
         tell(&mut budget, hours(hour));
         if asks {
             assert_eq!(budget.reserve(5, hours(hour)), Verdict::Spent);
         }
-        budget.left(hours(hour)).unwrap()
+        budget.reads_left(hours(hour)).unwrap()
     };
     assert_eq!(
         [(0, false), (1, true), (2, true), (3, true), (4, true), (5, true)].map(|(h, asks)| read(h, asks)),
         [0; 6]
     );
-    assert_eq!([6, 9, 11].map(|hour| read(hour, true)), [3; 3], "a window of others' follows");
+    assert_eq!([6, 9, 11].map(|hour| read(hour, true)), [3; 3], "a window for others follows");
     assert_eq!([read(12, true), read(12, false)], [0; 2]);
-    assert_eq!(read(14, false), 3, "nobody has asked for it any more");
+    assert_eq!(read(14, false), 3, "the group is no longer requested");
     assert_eq!(read(26, true), 0);
     assert_eq!(read(25, false), 3, "the clock was set back");
 }
 
 #[test]
-fn a_refusal_is_remembered_where_nothing_is_told() {
+fn refusal_without_a_report_is_remembered() {
     let mut budget = Budget::default();
     let send = |budget: &mut Budget| {
-        assert_eq!(budget.take(at(0)), Verdict::Taken);
-        budget.sends()
+        assert_eq!(budget.take_read(time_at(0)), Verdict::Taken);
+        budget.next_number()
     };
     let (early, refused) = (send(&mut budget), send(&mut budget));
-    budget.tried(at(0));
-    budget.ended(refused, true, Heard::Refused, at(0));
-    budget.ended(early, true, Heard::Silent, at(1));
-    let spent = [budget.take(at(2)), budget.take(at(1799)), budget.reserve(2, at(1799))];
-    assert_eq!((spent, budget.left(at(2))), ([Verdict::Spent; 3], Some(0)));
-    assert!(!budget.needs_look(at(1799)) && budget.needs_look(at(1800)));
-    assert_eq!([budget.take(at(1800)), budget.take(at(1800))], [Verdict::Taken, Verdict::Later], "one shows more");
-    let number = budget.sends();
-    budget.ended(number, true, Heard::Silent, at(1801));
-    assert_eq!([budget.take(at(1801)), budget.take(at(1801))], [Verdict::Taken; 2]);
-    let number = budget.sends();
-    budget.ended(number, true, Heard::Refused, at(1802));
-    let number = budget.sends();
-    budget.ended(number, false, Heard::Told(left(3)), at(1803));
-    assert_eq!(budget.left(at(1803)), Some(3));
+    budget.record_attempt(time_at(0));
+    budget.record_outcome(refused, true, Outcome::Refused, time_at(0));
+    budget.record_outcome(early, true, Outcome::Silent, time_at(1));
+    let spent = [budget.take_read(time_at(2)), budget.take_read(time_at(1799)), budget.reserve(2, time_at(1799))];
+    assert_eq!((spent, budget.reads_left(time_at(2))), ([Verdict::Spent; 3], Some(0)));
+    assert!(!budget.needs_query(time_at(1799)) && budget.needs_query(time_at(1800)));
+    let two = [budget.take_read(time_at(1800)), budget.take_read(time_at(1800))];
+    assert_eq!(two, [Verdict::Taken, Verdict::Later], "one read shows whether more succeed");
+    let number = budget.next_number();
+    budget.record_outcome(number, true, Outcome::Silent, time_at(1801));
+    assert_eq!([budget.take_read(time_at(1801)), budget.take_read(time_at(1801))], [Verdict::Taken; 2]);
+    let number = budget.next_number();
+    budget.record_outcome(number, true, Outcome::Refused, time_at(1802));
+    let number = budget.next_number();
+    budget.record_outcome(number, false, Outcome::Reported(report_of(3)), time_at(1803));
+    assert_eq!(budget.reads_left(time_at(1803)), Some(3));
 }
 
 #[test]
-fn what_was_told_before_the_clock_was_set_back_is_not_fresh() {
-    let mut budget = told(0, 0);
-    assert!(!budget.needs_look(at(1)) && budget.needs_look(at(-1)));
-    budget.tried(at(-1));
-    assert!(!budget.needs_look(at(0)));
+fn report_from_the_future_is_not_fresh() {
+    let mut budget = budget_with(0, 0);
+    assert!(!budget.needs_query(time_at(1)) && budget.needs_query(time_at(-1)));
+    budget.record_attempt(time_at(-1));
+    assert!(!budget.needs_query(time_at(0)));
 }
 
 #[test]
-fn no_word_of_a_quota_means_that_there_is_none() {
-    let mut budget = told(0, 0);
-    let head = budget.sends();
-    budget.ended(head, false, Heard::Silent, at(0));
-    assert_eq!(budget.take(at(0)), Verdict::Spent, "some tell it with a read alone");
-    let mut budget = told(0, 5);
-    assert_eq!(budget.take(at(0)), Verdict::Taken);
-    let get = budget.sends();
-    budget.ended(get, true, Heard::Silent, at(0));
-    assert_eq!((budget.left(at(0)), budget.take(at(0))), (None, Verdict::Taken));
-    assert!(!budget.needs_look(at(9999)));
+fn read_without_a_report_means_no_quota() {
+    let mut budget = budget_with(0, 0);
+    let head = budget.next_number();
+    budget.record_outcome(head, false, Outcome::Silent, time_at(0));
+    assert_eq!(budget.take_read(time_at(0)), Verdict::Spent, "some registries report only with a read");
+    let mut budget = budget_with(0, 5);
+    assert_eq!(budget.take_read(time_at(0)), Verdict::Taken);
+    let get = budget.next_number();
+    budget.record_outcome(get, true, Outcome::Silent, time_at(0));
+    assert_eq!((budget.reads_left(time_at(0)), budget.take_read(time_at(0))), (None, Verdict::Taken));
+    assert!(!budget.needs_query(time_at(9999)));
 }
 
 #[test]
-fn headers_are_read_as_docker_hub_writes_them() {
+fn docker_hub_ratelimit_headers_are_parsed() {
     let read = |limit: &str, remaining: &str, unstated| {
         let mut headers = HeaderMap::new();
         headers.insert("ratelimit-limit", limit.parse().unwrap());
         headers.insert("ratelimit-remaining", remaining.parse().unwrap());
-        super::told(&headers, unstated)
+        super::parse_headers(&headers, unstated)
     };
     let headers = |limit: &str, remaining: &str| read(limit, remaining, Some(Duration::from_secs(6 * HOUR)));
-    let told = |seconds, remaining| Some(Told { limit: 100, window: Duration::from_secs(seconds), remaining });
+    let told = |seconds, remaining| Some(Report { limit: 100, window: Duration::from_secs(seconds), remaining });
     assert_eq!(headers("100;w=21600", "76;w=21600"), told(21_600, 76));
     assert_eq!(headers("100; w=600", "0"), told(600, 0));
     assert_eq!(headers("100", "7;w=9"), told(21_600, 7));
     assert_eq!(["100;w=0", "100;w=60", "100;w=599", "100;w=86401"].map(|limit| headers(limit, "7")), [None; 4]);
-    assert_eq!(read("100", "7", None), None, "any gateway says so of its rate");
+    assert_eq!(read("100", "7", None), None, "any gateway reports its rate so");
     assert_eq!(headers("many", "7"), None);
-    assert_eq!(super::told(&HeaderMap::new(), None), None);
+    assert_eq!(super::parse_headers(&HeaderMap::new(), None), None);
 }
 
-/// A hub that counts, with or without a window that slides.
+/// A registry that counts reads, with a sliding or a fixed window.
 #[derive(Debug)]
 struct Hub {
     limit: u64,
@@ -230,18 +231,18 @@ impl Hub {
         self.limit.saturating_sub(self.made.len() as u64)
     }
 
-    fn answer(&mut self, counted: bool, now: i64) -> Heard {
+    fn answer(&mut self, counted: bool, now: i64) -> Outcome {
         if counted && self.remaining(now) == 0 {
             self.refused += 1;
-            return Heard::Refused;
+            return Outcome::Refused;
         }
         self.made.extend(counted.then_some(now));
         let window = Duration::from_secs(WINDOW.unsigned_abs());
-        Heard::Told(Told { limit: self.limit, window, remaining: self.remaining(now) })
+        Outcome::Reported(Report { limit: self.limit, window, remaining: self.remaining(now) })
     }
 }
 
-/// What happens next. The numbers choose among what is under way.
+/// Next event. The numbers choose among the requests in flight.
 #[derive(Debug, Clone)]
 enum Step {
     Look,
@@ -249,13 +250,13 @@ enum Step {
     Reserve(u64),
     ReadReserved,
     GiveBack,
-    /// The hub deals with a request.
+    /// The registry processes a request.
     Deal(usize),
-    /// An answer comes.
+    /// An answer arrives.
     Come(usize),
     /// An answer is lost.
     Lose(usize),
-    /// Somebody else reads.
+    /// Another client reads.
     Other,
     Pass(i64),
 }
@@ -275,8 +276,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A request under way: its number, whether it counts, and the hub's answer once it is dealt with.
-type UnderWay = (u64, bool, Option<Heard>);
+/// A request in flight: its number, whether it counts, and the registry's answer once it is processed.
+type UnderWay = (u64, bool, Option<Outcome>);
 
 #[derive(Debug)]
 struct Simulation {
@@ -290,17 +291,17 @@ struct Simulation {
 
 impl Simulation {
     fn step(&mut self, step: Step) {
-        let now = at(self.now);
+        let now = time_at(self.now);
         match step {
             Step::Look => self.send(false),
-            Step::Read if self.budget.take(now) == Verdict::Taken => self.send(true),
+            Step::Read if self.budget.take_read(now) == Verdict::Taken => self.send(true),
             Step::Reserve(reads) if self.budget.reserve(reads, now) == Verdict::Taken => self.reserved += reads,
             Step::ReadReserved if self.reserved > 0 => {
                 self.reserved -= 1;
                 self.budget.take_reserved();
                 self.send(true);
             }
-            Step::GiveBack => self.budget.give_back(std::mem::take(&mut self.reserved)),
+            Step::GiveBack => self.budget.release(std::mem::take(&mut self.reserved)),
             Step::Deal(nth) => {
                 let waiting = self.under_way.iter_mut().filter(|(.., heard)| heard.is_none()).collect::<Vec<_>>();
                 let count = waiting.len().max(1);
@@ -310,12 +311,12 @@ impl Simulation {
             }
             Step::Come(nth) => {
                 if let Some((number, counted, heard)) = self.dealt_with(nth) {
-                    self.budget.ended(number, counted, heard, now);
+                    self.budget.record_outcome(number, counted, heard, now);
                 }
             }
             Step::Lose(nth) => {
                 if let Some((number, counted, _)) = self.dealt_with(nth) {
-                    self.budget.ended(number, counted, Heard::Lost, now);
+                    self.budget.record_outcome(number, counted, Outcome::Lost, now);
                 }
             }
             Step::Other if self.hub.remaining(self.now) > 0 => {
@@ -328,18 +329,18 @@ impl Simulation {
     }
 
     fn send(&mut self, counted: bool) {
-        let number = self.budget.sends();
+        let number = self.budget.next_number();
         self.under_way.push((number, counted, None));
     }
 
-    fn dealt_with(&mut self, nth: usize) -> Option<(u64, bool, Heard)> {
+    fn dealt_with(&mut self, nth: usize) -> Option<(u64, bool, Outcome)> {
         let there: Vec<usize> = (0..self.under_way.len()).filter(|at| self.under_way[*at].2.is_some()).collect();
         let at = *there.get(nth % there.len().max(1))?;
         let (number, counted, heard) = self.under_way.remove(at);
         heard.map(|heard| (number, counted, heard))
     }
 
-    /// All that is under way ends, what is set aside is given back, and the hub is asked.
+    /// Ends all requests in flight, releases the reserved reads and queries the registry.
     fn settle(&mut self) {
         self.step(Step::GiveBack);
         while !self.under_way.is_empty() {
@@ -356,7 +357,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn no_read_goes_beyond_the_limit_in_whatever_order_answers_come(
+    fn no_read_exceeds_limit_in_any_answer_order(
         limit in 1_u64..40,
         keep in 0_u64..5,
         slides in any::<bool>(),
@@ -370,17 +371,17 @@ proptest! {
             simulation.step(step);
         }
         let Simulation { hub, others, .. } = &simulation;
-        // What others read may be in nobody's knowledge yet.
+        // The budget may not know about the reads of other clients.
         prop_assert!(hub.refused <= *others, "{} refused, and others read {others}", hub.refused);
         simulation.settle();
         let Simulation { hub, budget, now, .. } = &mut simulation;
         let remaining = hub.remaining(*now);
-        prop_assert_eq!(budget.told(at(*now)).map(|(told, _)| told.remaining), Some(remaining));
+        prop_assert_eq!(budget.latest_report(time_at(*now)).map(|(told, _)| told.remaining), Some(remaining));
     }
 }
 
 #[test]
-fn a_setback_of_the_clock_gives_nothing_away() {
-    let budget = told(0, 3);
-    assert_eq!(budget.left(at(0) - TimeDelta::days(3)), Some(3));
+fn clock_setback_adds_no_remaining_reads() {
+    let budget = budget_with(0, 3);
+    assert_eq!(budget.reads_left(time_at(0) - TimeDelta::days(3)), Some(3));
 }

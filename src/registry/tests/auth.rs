@@ -1,9 +1,9 @@
-//! Who we are: which credentials go where, and how often a token is asked for.
+//! Tests of credentials: where they are sent, and how often a token is requested.
 
 use futures_util::future::join_all;
 use std::io::Write as _;
 
-use super::scripted::{Asked, Server, answer, blob, me, plain, refusal, session};
+use super::scripted::{Received, Server, answer, blob, me, plain, refusal, session};
 use crate::oci::ManifestRef;
 use crate::registry::{Azure, AzureIdentity, Credentials, Figure, Limits, Options, Secret};
 use crate::store::{ErrorKind, Source as _, Target as _};
@@ -12,8 +12,8 @@ fn latest() -> ManifestRef {
     ManifestRef::Tag("latest".parse().unwrap())
 }
 
-/// Wants `Bearer good`, and gives it out at `/token`. Manifests and blobs are unknown, mounts succeed.
-fn with_tokens(asked: &Asked) -> axum::response::Response {
+/// Requires `Bearer good`, and issues it at `/token`. Manifests and blobs are unknown, mounts succeed.
+fn with_tokens(asked: &Received) -> axum::response::Response {
     if asked.path.starts_with("/token") {
         return answer(200, &[], r#"{"access_token":"good","expires_in":300}"#);
     }
@@ -33,12 +33,12 @@ async fn many_cold_calls_ask_for_one_token() {
     assert!(all.into_iter().all(|found| found.unwrap().is_none()));
     assert_eq!(server.count("GET /token"), 1);
     assert_eq!(server.count("GET /v2/ "), 0);
-    let token = server.asked().into_iter().find(|asked| asked.path.starts_with("/token")).unwrap();
+    let token = server.requests().into_iter().find(|asked| asked.path.starts_with("/token")).unwrap();
     assert_eq!(token.path, "/token?service=the+service&scope=repository%3Aa%2Fb%3Apull");
     assert_eq!(token.header("authorization"), None);
 }
 
-/// Wants a token that a service elsewhere gives to nobody but to "you".
+/// Requires a token that a service elsewhere issues only to "you".
 async fn with_a_busy_token_service() -> (Server, Server) {
     let tokens = Server::start(|asked| match asked.header("authorization") {
         Some("Basic eW91OnNlY3JldA==") => answer(200, &[], r#"{"access_token":"good","expires_in":300}"#),
@@ -58,18 +58,18 @@ async fn with_a_busy_token_service() -> (Server, Server) {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_token_holds_up_nobody_else() {
+async fn waiting_for_a_token_holds_no_permit() {
     let (server, tokens) = with_a_busy_token_service().await;
     let limits = Limits { concurrent: Figure::Set(1), ..Limits::default() };
     let mine = server.registry_as(Options { limits, ..me() });
     let password = Secret::Value("secret".to_owned().into());
-    let yours = mine.as_other(Some(Credentials::Password { username: "you".into(), password })).unwrap();
+    let yours = mine.with_identity(Some(Credentials::Password { username: "you".into(), password })).unwrap();
     let waiting = tokio::spawn(async move {
         let (one, other) = ("a/b".parse().unwrap(), "c/d".parse().unwrap());
         let (tag, here, there) = (latest(), mine.repository(one), mine.repository(other));
         drop(futures_util::join!(here.resolve(&tag), there.resolve(&tag)));
     });
-    while tokens.asked().len() < 2 {
+    while tokens.requests().len() < 2 {
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
     let (tag, repository) = (latest(), yours.repository("a/b".parse().unwrap()));
@@ -80,7 +80,7 @@ async fn who_waits_for_a_token_holds_up_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_registry_that_is_known_gets_the_token_ahead() {
+async fn known_registry_gets_its_token_before_the_request() {
     let server = Server::start(with_tokens).await;
     let registry = server.registry_as(me());
     for name in ["a/b", "c/d"] {
@@ -96,12 +96,12 @@ async fn a_registry_that_is_known_gets_the_token_ahead() {
             "HEAD /v2/c/d/manifests/latest",
         ]
     );
-    assert_eq!(server.asked()[1].header("authorization"), Some("Basic bWU6aHVudGVyMg=="));
+    assert_eq!(server.requests()[1].header("authorization"), Some("Basic bWU6aHVudGVyMg=="));
     assert_eq!(registry.meter().tokens, 2);
 }
 
 #[tokio::test]
-async fn a_mount_asks_for_both_repositories_in_one_token() {
+async fn mount_requests_both_repositories_in_one_token() {
     let server = Server::start(with_tokens).await;
     let repository = server.repository();
     repository.begin_upload(&blob(b"x"), Some(&"c/d".parse().unwrap())).await.unwrap();
@@ -115,7 +115,7 @@ async fn a_mount_asks_for_both_repositories_in_one_token() {
 }
 
 #[tokio::test]
-async fn a_token_to_push_serves_to_pull() {
+async fn push_token_is_reused_for_a_pull() {
     let server = Server::start(with_tokens).await;
     let repository = server.repository();
     let _ = session(&repository, b"x").await;
@@ -124,8 +124,8 @@ async fn a_token_to_push_serves_to_pull() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_no_longer_taken_is_renewed_once() {
-    // The first token is good for two requests, whatever was said; the second for ever.
+async fn rejected_token_is_renewed_once() {
+    // The first token is good for two requests, whatever its stated lifetime; the second is good for ever.
     let server = Server::start(|asked| {
         if asked.path.starts_with("/token") {
             return answer(200, &[], format!(r#"{{"token":"t{}"}}"#, asked.nth));
@@ -145,7 +145,7 @@ async fn a_token_that_is_no_longer_taken_is_renewed_once() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_stays_is_denied_after_one_new_token() {
+async fn lasting_refusal_is_denied_after_one_new_token() {
     let server = Server::start(|asked| {
         if asked.path.starts_with("/token") {
             return answer(200, &[], r#"{"token":"t"}"#);
@@ -160,15 +160,15 @@ async fn a_refusal_that_stays_is_denied_after_one_new_token() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{place}/a/b: reading manifest latest: 401 Unauthorized, DENIED: no*** you, ***; the token that we were given \
-             does not grant this"
+            "{place}/a/b: reading manifest latest: 401 Unauthorized, DENIED: no*** you, ***; the token that we were \
+             given does not grant this action"
         )
     );
     assert_eq!(server.lines().len(), 3);
 }
 
 #[tokio::test]
-async fn a_password_is_shown_only_when_asked_and_a_wrong_one_only_once() {
+async fn password_is_sent_after_challenge_and_wrong_one_once() {
     let server = Server::start(|asked| match asked.header("authorization") {
         Some("Basic bWU6aHVudGVyMg==") if asked.path.contains("/good/") => answer(404, &[], ""),
         _ => answer(401, &[("www-authenticate", "basic realm=\"x\"")], "you said bWU6aHVudGVyMg=="),
@@ -178,7 +178,7 @@ async fn a_password_is_shown_only_when_asked_and_a_wrong_one_only_once() {
     let good = registry.repository("good".parse().unwrap());
     good.resolve(&latest()).await.unwrap();
     good.resolve(&latest()).await.unwrap();
-    let sent: Vec<bool> = server.asked().iter().map(|asked| asked.header("authorization").is_some()).collect();
+    let sent: Vec<bool> = server.requests().iter().map(|asked| asked.header("authorization").is_some()).collect();
     assert_eq!(sent, [false, true, true]);
     let bad = registry.repository("bad".parse().unwrap());
     let error = bad.manifest(&latest()).await.unwrap_err();
@@ -194,13 +194,13 @@ async fn a_password_is_shown_only_when_asked_and_a_wrong_one_only_once() {
 }
 
 #[tokio::test]
-async fn a_password_that_was_never_taken_is_not_shown_again_for_a_minute_and_one_that_was_is() {
+async fn unproven_refused_password_is_withheld_for_a_minute() {
     let server = Server::start(|asked| match asked.header("authorization") {
         Some("Basic bWU6aHVudGVyMg==") if asked.path.contains("/good/") => answer(404, &[], ""),
         _ => answer(401, &[("www-authenticate", "basic realm=\"x\"")], ""),
     })
     .await;
-    let shown = || server.asked().iter().filter(|asked| asked.header("authorization").is_some()).count();
+    let shown = || server.requests().iter().filter(|asked| asked.header("authorization").is_some()).count();
     let registry = server.registry_as(me());
     let [bad, good] = ["bad", "good"].map(|name| registry.repository(name.parse().unwrap()));
     let mut told = Vec::new();
@@ -209,7 +209,7 @@ async fn a_password_that_was_never_taken_is_not_shown_again_for_a_minute_and_one
         assert_eq!(error.kind, ErrorKind::Denied);
         told.push(error.detail);
     }
-    let again = "the registry has just refused me: the same password is not shown to it again for a minute";
+    let again = "the registry has just refused me: the same password is not sent again for a minute";
     assert_eq!(
         (shown(), told),
         (1, [&["401 Unauthorized"][..], &[again; 4]].concat().iter().map(|&t| t.into()).collect())
@@ -220,10 +220,10 @@ async fn a_password_that_was_never_taken_is_not_shown_again_for_a_minute_and_one
     for _ in 0..3 {
         assert_eq!(bad.resolve(&latest()).await.unwrap_err().detail, "401 Unauthorized");
     }
-    assert_eq!(shown(), 5, "it is right, and only this is denied");
+    assert_eq!(shown(), 5, "the password is right, and only this repository is denied");
 }
 
-/// So many seconds later.
+/// Advances the clock by this many seconds.
 async fn later(seconds: u64) {
     tokio::time::pause();
     tokio::time::advance(std::time::Duration::from_secs(seconds)).await;
@@ -231,7 +231,7 @@ async fn later(seconds: u64) {
 }
 
 #[tokio::test]
-async fn a_password_in_a_file_is_read_again_when_it_is_refused() {
+async fn refused_password_is_read_again_from_its_file() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "old").unwrap();
     let path = file.path().to_owned();
@@ -255,8 +255,8 @@ async fn a_password_in_a_file_is_read_again_when_it_is_refused() {
     assert!(error.detail.starts_with(&start), "{error}");
 }
 
-/// Wants `Bearer good`, which whoever shows the identity token `idt` gets by POST.
-fn with_identity_tokens(asked: &Asked) -> axum::response::Response {
+/// Requires `Bearer good`, which a POST with the identity token `i d/t` obtains.
+fn with_identity_tokens(asked: &Received) -> axum::response::Response {
     if asked.path.starts_with("/token") {
         let form: std::collections::HashMap<_, _> = url::form_urlencoded::parse(&asked.body).into_owned().collect();
         let token = form.get("refresh_token").map(String::as_str);
@@ -273,22 +273,22 @@ fn with_identity_tokens(asked: &Asked) -> axum::response::Response {
     answer(404, &[], "")
 }
 
-fn by(credentials: Credentials) -> Options {
+fn options_with(credentials: Credentials) -> Options {
     Options { credentials: Some(credentials), ..plain() }
 }
 
-fn known(secret: &str) -> Secret {
+fn plain_secret(secret: &str) -> Secret {
     Secret::Value(secret.to_owned().into())
 }
 
 #[tokio::test]
-async fn an_identity_token_is_exchanged_for_access_tokens() {
+async fn identity_token_is_exchanged_for_access_tokens() {
     let server = Server::start(with_identity_tokens).await;
-    let registry = server.registry_as(by(Credentials::Token(known("i d/t"))));
+    let registry = server.registry_as(options_with(Credentials::Token(plain_secret("i d/t"))));
     let repository = registry.repository("a/b".parse().unwrap());
     repository.resolve(&latest()).await.unwrap();
     assert_eq!(repository.identity(), "token");
-    let asked = &server.asked()[1];
+    let asked = &server.requests()[1];
     assert_eq!((asked.line().as_str(), asked.header("authorization")), ("POST /token", None));
     assert_eq!(asked.header("content-type"), Some("application/x-www-form-urlencoded"));
     assert_eq!(
@@ -298,9 +298,9 @@ async fn an_identity_token_is_exchanged_for_access_tokens() {
 }
 
 #[tokio::test]
-async fn a_refused_identity_token_is_not_shown_and_not_sent_twice() {
+async fn refused_identity_token_is_withheld_and_sent_once() {
     let server = Server::start(with_identity_tokens).await;
-    let registry = server.registry_as(by(Credentials::Token(known("hunter2"))));
+    let registry = server.registry_as(options_with(Credentials::Token(plain_secret("hunter2"))));
     let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
     let place = &server.host;
     assert_eq!(
@@ -315,12 +315,12 @@ async fn a_refused_identity_token_is_not_shown_and_not_sent_twice() {
 }
 
 #[tokio::test]
-async fn an_identity_token_in_a_file_is_read_again_when_it_is_refused() {
+async fn refused_identity_token_is_read_again_from_file() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "old").unwrap();
     let path = file.path().to_owned();
     let renewed = path.clone();
-    // The file is renewed after it was read and before it is refused.
+    // The file is renewed after it was read and before the token is refused.
     let server = Server::start(move |asked| {
         if asked.body.ends_with(b"=old") {
             std::fs::write(&renewed, "i d/t").unwrap();
@@ -328,13 +328,13 @@ async fn an_identity_token_in_a_file_is_read_again_when_it_is_refused() {
         with_identity_tokens(asked)
     })
     .await;
-    let registry = server.registry_as(by(Credentials::Token(Secret::File(path))));
+    let registry = server.registry_as(options_with(Credentials::Token(Secret::File(path))));
     registry.repository("a/b".parse().unwrap()).resolve(&latest()).await.unwrap();
     assert_eq!(server.count("POST /token"), 2);
 }
 
 #[tokio::test]
-async fn an_identity_token_follows_no_redirect() {
+async fn identity_token_request_follows_no_redirect() {
     let elsewhere = Server::start(|_| answer(200, &[], r#"{"token":"x"}"#)).await;
     let to = format!("http://{}/token", elsewhere.host);
     let server = Server::start(move |asked| match asked.path.as_str() {
@@ -342,35 +342,35 @@ async fn an_identity_token_follows_no_redirect() {
         _ => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
     })
     .await;
-    let registry = server.registry_as(by(Credentials::Token(known("hunter2"))));
+    let registry = server.registry_as(options_with(Credentials::Token(plain_secret("hunter2"))));
     let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
     assert!(error.detail.ends_with("a redirect (307 Temporary Redirect) that cannot be followed with POST"), "{error}");
     assert!(elsewhere.lines().is_empty());
 }
 
 #[tokio::test]
-async fn a_token_alone_is_no_password() {
+async fn basic_challenge_refuses_a_token_without_password() {
     let server = Server::start(|_| answer(401, &[("www-authenticate", "Basic realm=x")], "")).await;
-    let registry = server.registry_as(by(Credentials::Token(known("hunter2"))));
+    let registry = server.registry_as(options_with(Credentials::Token(plain_secret("hunter2"))));
     let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
-    assert_eq!(error.detail, "the registry asks for a user name and a password, and there is a token alone");
-    let registry = server.registry_as(by(Credentials::Anonymous));
+    assert_eq!(error.detail, "the registry asks for a user name and a password, and only a token is configured");
+    let registry = server.registry_as(options_with(Credentials::Anonymous));
     assert_eq!(registry.repository("a/b".parse().unwrap()).identity(), "anonymous");
 }
 
 #[tokio::test]
-async fn a_token_service_at_a_metadata_address_is_not_asked() {
+async fn token_service_at_metadata_address_gets_no_request() {
     let server =
         Server::start(|_| answer(401, &[("www-authenticate", "Bearer realm=\"http://169.254.169.254/t\"")], "")).await;
     let registry = server.registry_as(me());
     let error = registry.repository("a/b".parse().unwrap()).manifest(&latest()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Refused);
-    assert!(error.detail.contains("http://169.254.169.254/t: it is not asked"), "{error}");
+    assert!(error.detail.contains("http://169.254.169.254/t: no request is sent to it"), "{error}");
     assert_eq!(registry.meter().tokens, 0);
 }
 
 #[tokio::test]
-async fn a_token_service_that_refuses_is_asked_once_by_all_who_wait() {
+async fn refusing_token_service_is_queried_once_for_waiters() {
     let server = Server::start(|asked| {
         if asked.path.starts_with("/token") {
             return refusal(403, "DENIED");
@@ -392,12 +392,12 @@ async fn a_token_service_that_refuses_is_asked_once_by_all_who_wait() {
 
 fn azure(server: &Server, identity: AzureIdentity) -> Options {
     let own: url::Url = format!("http://{}/elsewhere", server.host).parse().unwrap();
-    by(Credentials::Azure(Azure { identity, imds: own.clone(), authority: own }))
+    options_with(Credentials::Azure(Azure { identity, imds: own.clone(), authority: own }))
 }
 
-/// Azure's registry, its metadata service and Entra in one: an Entra token `entra`, a refresh token `refresh` and access
-/// tokens `good`.
-fn with_azure(asked: &Asked) -> axum::response::Response {
+/// Azure's registry, its metadata service and Entra in one server: an Entra token `entra`, a refresh token `refresh`
+/// and access tokens `good`.
+fn with_azure(asked: &Received) -> axum::response::Response {
     let body = String::from_utf8_lossy(&asked.body).into_owned();
     let managed = "/elsewhere/metadata/identity/oauth2/token?api-version=2018-02-01\
                    &resource=https%3A%2F%2Fcontainerregistry.azure.net";
@@ -422,13 +422,14 @@ fn with_azure(asked: &Asked) -> axum::response::Response {
 }
 
 #[tokio::test]
-async fn an_identity_of_azure_becomes_a_refresh_token_once_for_all_repositories() {
+async fn azure_identity_gets_one_refresh_token_per_registry() {
     let application = |secret: &str| AzureIdentity::Application {
         client_id: "app".into(),
         tenant_id: "t".into(),
-        client_secret: known(secret),
+        client_secret: plain_secret(secret),
     };
-    let workload = AzureIdentity::Workload { client_id: "app".into(), tenant_id: "t".into(), token: known("hunter2") };
+    let workload =
+        AzureIdentity::Workload { client_id: "app".into(), tenant_id: "t".into(), token: plain_secret("hunter2") };
     for (identity, name, first) in [
         (
             AzureIdentity::Managed { client_id: None },
@@ -460,7 +461,7 @@ async fn an_identity_of_azure_becomes_a_refresh_token_once_for_all_repositories(
 }
 
 #[tokio::test]
-async fn a_token_service_that_is_not_there_is_no_refusal_of_who_we_are() {
+async fn missing_token_service_is_no_refusal_of_credentials() {
     let server = Server::start(|asked| match asked.path.as_str() {
         path if path.starts_with("/token") => answer(404, &[], ""),
         _ => {
@@ -472,6 +473,6 @@ async fn a_token_service_that_is_not_there_is_no_refusal_of_who_we_are() {
     let registry = server.registry_as(me());
     let error = registry.repository("a/b".parse().unwrap()).resolve(&latest()).await.unwrap_err();
     let expected =
-        format!("the token service http://{}/token answers 404 Not Found: is that the right address?", server.host);
+        format!("the token service http://{}/token answered 404 Not Found: is its address correct?", server.host);
     assert_eq!((error.kind, error.detail), (ErrorKind::Invalid, expected));
 }

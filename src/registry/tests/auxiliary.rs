@@ -1,24 +1,23 @@
-//! Steps that a copy can do without: whatever they are answered, the blob arrives, and nothing is taken for there that
-//! is not known to be.
+//! Tests of auxiliary steps. Whatever answer they get, the blob arrives, and no blob is assumed to exist without proof.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::response::Response;
 
-use super::scripted::{Asked, Server, answer, blob, noise, plain, quick, verified};
+use super::scripted::{Received, Server, answer, blob, noise, plain, quick, verified};
 use crate::registry::retry::Tempo;
 use crate::registry::{Kind, Options, Registry, Repository};
 use crate::store::{Begun, Sought, Target as _};
 
-/// A client that repeats little, as a kind of registry where HEAD is the question.
+/// Returns a repository whose client repeats little, at a kind of registry where a HEAD looks for blobs.
 fn repository(server: &Server) -> Repository {
     let options = Options { kind: Some(Kind::Ecr), ..plain() };
     let tempo = Tempo { attempts: 2, patience: 2, ..quick() };
     Registry::with_tempo(server.host.parse().unwrap(), options, tempo).unwrap().repository("a/b".parse().unwrap())
 }
 
-/// Answers uploads as they should be.
-fn upload(asked: &Asked) -> Response {
+/// Answers uploads correctly.
+fn upload(asked: &Received) -> Response {
     match asked.method.as_str() {
         "POST" => answer(202, &[("location", "/v2/a/b/blobs/uploads/1")], ""),
         "PUT" => answer(201, &[], ""),
@@ -47,7 +46,7 @@ async fn find_or_send(server: &Server, content: &[u8]) -> &'static str {
 }
 
 #[tokio::test]
-async fn a_blob_is_sent_whatever_status_answers_a_look_for_it() {
+async fn blob_is_sent_for_any_failed_lookup_status() {
     let content = noise(100);
     for status in 200..600 {
         let server = Server::start(move |asked| match asked.method.as_str() {
@@ -58,14 +57,14 @@ async fn a_blob_is_sent_whatever_status_answers_a_look_for_it() {
             _ => upload(asked),
         })
         .await;
-        // A store's address is not looked at: it may be good for GET alone.
+        // The storage service gets no request: its URL may be valid for GET only.
         let expected = if status < 400 { "found" } else { "sent" };
         assert_eq!(find_or_send(&server, &content).await, expected, "{status}");
     }
 }
 
 #[tokio::test]
-async fn a_redirect_without_a_place_says_nothing_of_the_blob() {
+async fn redirect_without_location_does_not_prove_the_blob() {
     for status in [300, 301, 302, 303, 304, 305, 307, 308] {
         let server = Server::start(move |asked| match asked.method.as_str() {
             "HEAD" => answer(status, &[], ""),
@@ -77,7 +76,7 @@ async fn a_redirect_without_a_place_says_nothing_of_the_blob() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_the_same_blob_at_a_registry_is_followed() {
+async fn redirect_to_same_blob_at_registry_is_followed() {
     for (there, expected) in [(200, "found"), (404, "sent")] {
         let other = Server::start(move |_| answer(there, &[("content-length", "100")], "")).await;
         let place = format!("http://{}/v2/moved/a/b/blobs/", other.host);
@@ -95,7 +94,7 @@ async fn a_redirect_to_the_same_blob_at_a_registry_is_followed() {
 }
 
 #[tokio::test]
-async fn a_registry_that_fails_to_look_is_asked_once_a_blob_from_then_on() {
+async fn registry_with_failed_lookup_gets_one_head_per_blob() {
     let server = Server::start(|asked| if asked.method == "HEAD" { answer(500, &[], "") } else { upload(asked) }).await;
     let repository = repository(&server);
     for heads in [2, 3, 4] {
@@ -105,9 +104,9 @@ async fn a_registry_that_fails_to_look_is_asked_once_a_blob_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_length_that_contradicts_the_descriptor_is_checked_by_a_get() {
+async fn length_that_contradicts_descriptor_is_checked_by_get() {
     let content = noise(100);
-    // What a HEAD states, what a ranged GET is answered, and what comes of it.
+    // The length that a HEAD states, the answer to a ranged GET, and the result.
     for (stated, status, range, expected) in [
         ("0", 206, "bytes 0-0/100", "found"),
         ("7", 206, "bytes 0-0/100", "found"),
@@ -131,7 +130,7 @@ async fn a_length_that_contradicts_the_descriptor_is_checked_by_a_get() {
         .await;
         assert_eq!(find_or_send(&server, &content).await, expected, "{stated} {status} {range}");
     }
-    // The whole blob, where the range is ignored: its length is stated.
+    // A server that ignores the range sends the whole blob, whose length is stated.
     let whole = content.clone();
     let server = Server::start(move |asked| match asked.method.as_str() {
         "HEAD" => answer(200, &[("content-length", "0")], ""),
@@ -143,7 +142,7 @@ async fn a_length_that_contradicts_the_descriptor_is_checked_by_a_get() {
 }
 
 #[tokio::test]
-async fn a_blob_is_sent_whatever_status_answers_its_mount() {
+async fn blob_is_sent_for_any_failed_mount_status() {
     for status in 200..600 {
         let server = Server::start(move |asked| match asked.path.contains("mount=") {
             true => answer(status, &[], ""),
@@ -159,7 +158,7 @@ async fn a_blob_is_sent_whatever_status_answers_its_mount() {
 }
 
 #[tokio::test]
-async fn a_mount_that_names_another_blob_is_not_believed() {
+async fn mount_that_names_another_blob_is_rejected() {
     let other = blob(b"other").digest.to_string();
     let server = Server::start(move |asked| match asked.path.contains("mount=") {
         true => answer(201, &[("docker-content-digest", &other)], ""),
@@ -171,7 +170,7 @@ async fn a_mount_that_names_another_blob_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_session_is_given_back_whatever_that_is_answered() {
+async fn session_is_cancelled_once_for_any_answer() {
     for status in 200..600 {
         let server = Server::start(move |asked| match asked.method.as_str() {
             "DELETE" => answer(status, &[], ""),

@@ -1,5 +1,5 @@
-//! The services of clouds, as far as a scripted server shows more than a whole cloud would: how often they are asked, and what
-//! is read anew. Whole clouds are in the integration tests.
+//! Tests of the services of clouds that need a scripted server: how often they are queried, and what is read again. The
+//! integration tests simulate whole clouds.
 
 use std::path::Path;
 
@@ -7,12 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
 
-use super::scripted::{Asked, Server, answer, plain};
+use super::scripted::{Received, Server, answer, plain};
 use crate::oci::ManifestRef;
 use crate::registry::{Azure, AzureIdentity, Credentials, DockerConfig, Options};
 use crate::store::{ErrorKind, Source as _, StoreError};
 
-async fn look(server: &Server, options: Options, repositories: &[&str]) -> Result<(), StoreError> {
+async fn resolve_all(server: &Server, options: Options, repositories: &[&str]) -> Result<(), StoreError> {
     let registry = server.registry_as(options);
     for repository in repositories {
         let tag = ManifestRef::Tag("latest".parse().unwrap());
@@ -27,8 +27,9 @@ fn azure(server: &Server, identity: AzureIdentity) -> Options {
     Options { credentials: Some(Credentials::Azure(azure)), ..plain() }
 }
 
-/// Azure, with refresh tokens that are over at once; its metadata service answers `first` so many times before it does well.
-fn with_azure(asked: &Asked, first: (u16, usize, &[(&str, &str)])) -> axum::response::Response {
+/// Azure, with refresh tokens that expire at once. Its metadata service answers `first` this many times before it
+/// succeeds.
+fn with_azure(asked: &Received, first: (u16, usize, &[(&str, &str)])) -> axum::response::Response {
     let (status, times, headers) = first;
     let over = format!("x.{}.y", URL_SAFE_NO_PAD.encode(r#"{"exp": 1}"#));
     match asked.path.split('?').next().unwrap_or_default() {
@@ -45,28 +46,28 @@ fn with_azure(asked: &Asked, first: (u16, usize, &[(&str, &str)])) -> axum::resp
 }
 
 #[tokio::test]
-async fn a_metadata_service_is_asked_so_often_as_the_table_of_repetitions_says() {
+async fn metadata_service_request_follows_the_retry_policy() {
     for (status, headers, asked, kind) in [
         (503, &[][..], 5, Some(ErrorKind::Unavailable)),
         (410, &[], 10, Some(ErrorKind::Denied)),
         (404, &[], 10, Some(ErrorKind::Denied)),
-        // For this nobody waits.
+        // A request with such a long pause is not repeated.
         (429, &[("retry-after", "600")], 1, Some(ErrorKind::Unavailable)),
         (400, &[], 1, Some(ErrorKind::Denied)),
         (403, &[], 1, Some(ErrorKind::Denied)),
     ] {
         let server = Server::start(move |asked| with_azure(asked, (status, usize::MAX, headers))).await;
-        let found = look(&server, azure(&server, AzureIdentity::Managed { client_id: None }), &["a/b"]).await;
+        let found = resolve_all(&server, azure(&server, AzureIdentity::Managed { client_id: None }), &["a/b"]).await;
         assert_eq!(server.count("GET /metadata"), asked, "{status}");
         assert_eq!(found.err().map(|error| error.kind), kind, "{status}");
     }
     let server = Server::start(|asked| with_azure(asked, (410, 4, &[]))).await;
     let identity = AzureIdentity::Managed { client_id: None };
-    look(&server, azure(&server, identity), &["a/b"]).await.unwrap();
+    resolve_all(&server, azure(&server, identity), &["a/b"]).await.unwrap();
     assert_eq!(server.count("GET /metadata"), 5);
 }
 
-/// A new certificate and its key in one file; the thumbprint that an assertion must have.
+/// Writes a new certificate and its key into one file. Returns the thumbprint that an assertion must have.
 fn certify(path: &Path) -> String {
     use sha2::Digest as _;
     let key = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
@@ -76,7 +77,7 @@ fn certify(path: &Path) -> String {
 }
 
 #[tokio::test]
-async fn a_certificate_that_was_renewed_is_read_again() {
+async fn renewed_application_certificate_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("me.pem");
     let server = Server::start(|asked| with_azure(asked, (200, 0, &[]))).await;
@@ -92,7 +93,7 @@ async fn a_certificate_that_was_renewed_is_read_again() {
     look("a/b").await.unwrap();
     let second = certify(&path);
     look("c/d").await.unwrap();
-    let shown: Vec<String> = server.asked().iter().filter_map(thumbprint).collect();
+    let shown: Vec<String> = server.requests().iter().filter_map(thumbprint).collect();
     assert_eq!(shown, [first, second]);
     std::fs::write(&path, "hunter2").unwrap();
     let error = look("e/f").await.unwrap_err();
@@ -103,8 +104,8 @@ async fn a_certificate_that_was_renewed_is_read_again() {
     assert_eq!(error.detail, expected);
 }
 
-/// What an assertion says of the certificate that it is signed by.
-fn thumbprint(asked: &Asked) -> Option<String> {
+/// Returns the thumbprint of the certificate that signed an assertion.
+fn thumbprint(asked: &Received) -> Option<String> {
     let form: Vec<(String, String)> = url::form_urlencoded::parse(&asked.body).into_owned().collect();
     let (_, assertion) = form.into_iter().find(|(name, _)| name == "client_assertion")?;
     let header = URL_SAFE_NO_PAD.decode(assertion.split('.').next()?).ok()?;
@@ -113,7 +114,7 @@ fn thumbprint(asked: &Asked) -> Option<String> {
 }
 
 #[tokio::test]
-async fn an_access_token_of_docker_s_configuration_goes_to_the_registry_itself() {
+async fn docker_config_access_token_goes_to_registry_itself() {
     let server = Server::start(|asked| with_azure(asked, (200, 0, &[]))).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.json");
@@ -123,9 +124,9 @@ async fn an_access_token_of_docker_s_configuration_goes_to_the_registry_itself()
         Options { credentials: Some(Credentials::DockerConfig(config)), ..plain() }
     };
     std::fs::write(&file, config("good")).unwrap();
-    look(&server, options(), &["a/b"]).await.unwrap();
+    resolve_all(&server, options(), &["a/b"]).await.unwrap();
     assert_eq!(server.lines(), ["HEAD /v2/a/b/manifests/latest"; 2]);
     std::fs::write(&file, config("bad")).unwrap();
-    let error = look(&server, options(), &["a/b"]).await.unwrap_err();
+    let error = resolve_all(&server, options(), &["a/b"]).await.unwrap_err();
     assert_eq!((error.kind, server.count("HEAD"), server.count("POST")), (ErrorKind::Denied, 4, 0));
 }

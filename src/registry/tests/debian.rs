@@ -1,4 +1,4 @@
-//! The ways of uploading against Debian's `docker-registry` (distribution 2.8).
+//! Tests of the upload modes against Debian's `docker-registry` (distribution 2.8).
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -28,7 +28,8 @@ impl Debian {
         let config = storage.path().join("config.yml");
         let data = storage.path().join("data");
         let text = format!(
-            "version: 0.1\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"{address}\"}}\n",
+            "version: 0.1\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\n\
+             http: {{addr: \"{address}\"}}\n",
             data.display()
         );
         std::fs::write(&config, text).unwrap();
@@ -56,7 +57,7 @@ impl Drop for Debian {
 }
 
 #[tokio::test]
-async fn blobs_arrive_held_streamed_and_in_chunks() {
+async fn blobs_arrive_buffered_streamed_and_in_chunks() {
     let debian = Debian::start().await;
     for (mode, name) in [(UploadMode::Monolithic, "one/piece"), (UploadMode::Chunked, "in/chunks")] {
         let options = Options { upload: Uploads { mode, chunk: Some(70_000) }, ..plain() };
@@ -75,7 +76,7 @@ async fn blobs_arrive_held_streamed_and_in_chunks() {
     }
 }
 
-/// Passes connections on to `to`, and breaks the first off that has sent so many bytes.
+/// Forwards connections to `to`, and cuts off the first one that has sent this many bytes.
 async fn relay(to: String, after: u64) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -90,7 +91,7 @@ async fn relay(to: String, after: u64) -> String {
             let limit = if has_broken { u64::MAX } else { after };
             let mut limited = from_client.take(limit);
             if !has_broken {
-                // One connection at a time until then: the client has no need of another.
+                // Until then one connection at a time: the client needs no other.
                 has_broken = tokio::io::copy(&mut limited, &mut to_server).await.unwrap_or(0) == after;
                 back.abort();
                 continue;
@@ -105,14 +106,15 @@ async fn relay(to: String, after: u64) -> String {
 }
 
 #[tokio::test]
-async fn a_chunk_that_broke_off_leaves_an_upload_that_goes_on_or_is_begun_anew() {
+async fn interrupted_chunk_leaves_upload_that_resumes_or_restarts() {
     let debian = Debian::start().await;
     let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(200_000) };
     let host = relay(debian.host.clone(), 100_000).await;
     let registry = Registry::with_tempo(host.parse().unwrap(), Options { upload, ..plain() }, quick()).unwrap();
     let repository = registry.repository("in/chunks".parse().unwrap());
     let content = noise(500_000);
-    // It forgets a session whose stored bytes are not those of its `Location`; before it has noticed it goes on.
+    // The registry drops a session whose stored bytes are not those of its `Location`. Until it has noticed that, the
+    // session continues.
     if let Err(error) = session(&repository, &content).await.unwrap().send(verified(&content)).await {
         assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
         session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
@@ -121,7 +123,7 @@ async fn a_chunk_that_broke_off_leaves_an_upload_that_goes_on_or_is_begun_anew()
 }
 
 #[tokio::test]
-async fn an_upload_that_was_left_between_two_chunks_is_gone_on_with_by_another_client() {
+async fn another_client_resumes_upload_left_between_chunks() {
     let debian = Debian::start().await;
     let upload = Uploads { mode: UploadMode::Chunked, chunk: Some(100_000) };
     let client = || {
@@ -129,9 +131,9 @@ async fn an_upload_that_was_left_between_two_chunks_is_gone_on_with_by_another_c
         registry.unwrap().repository("in/chunks".parse().unwrap())
     };
     let content = noise(500_000);
-    let left = resume::left(&client(), &content, 300_000).await.unwrap();
+    let left = resume::interrupt_upload(&client(), &content, 300_000).await.unwrap();
     assert_eq!(left.standing.stored, 300_000);
-    resume::go_on(&client(), &content, &left).await.unwrap();
+    resume::resume_upload_rest(&client(), &content, &left).await.unwrap();
     let pieces: Vec<Bytes> = client().blob(&blob(&content), 0).await.unwrap().try_collect().await.unwrap();
     assert!(pieces.concat() == content);
 }

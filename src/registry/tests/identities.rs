@@ -1,4 +1,4 @@
-//! Several identities at one registry: what they share, and what each has alone.
+//! Tests of several identities at one registry: the state that they share, and the state of each.
 
 use super::scripted::{Server, answer, me, plain};
 use crate::oci::ManifestRef;
@@ -6,7 +6,7 @@ use crate::registry::client::ReferrersApi;
 use crate::registry::{Credentials, Gcp, Kind, Options, Registry, Secret, Tls, Transport};
 use crate::store::Source as _;
 
-fn another() -> Option<Credentials> {
+fn other_login() -> Option<Credentials> {
     Some(Credentials::Password { username: "you".into(), password: Secret::Value("swordfish".to_owned().into()) })
 }
 
@@ -15,19 +15,19 @@ fn latest() -> ManifestRef {
 }
 
 #[tokio::test]
-async fn another_identity_shows_its_own_login_within_the_limits_of_all() {
+async fn identities_use_own_logins_and_share_limits() {
     let server = Server::start(|asked| match asked.header("authorization") {
         Some(_) => answer(404, &[], ""),
         None => answer(401, &[("www-authenticate", "Basic realm=\"x\"")], ""),
     })
     .await;
     let me = server.registry_as(me());
-    let you = me.as_other(another()).unwrap();
+    let you = me.with_identity(other_login()).unwrap();
     for registry in [&me, &you] {
         registry.repository("a/b".parse().unwrap()).resolve(&latest()).await.unwrap();
     }
     let shown: Vec<Option<String>> =
-        server.asked().iter().map(|asked| asked.header("authorization").map(str::to_owned)).collect();
+        server.requests().iter().map(|asked| asked.header("authorization").map(str::to_owned)).collect();
     let basic = |login: &str| Some(format!("Basic {login}"));
     assert_eq!(shown, [None, basic("bWU6aHVudGVyMg=="), None, basic("eW91OnN3b3JkZmlzaA==")]);
     let identity = |registry: &std::sync::Arc<Registry>| registry.repository("a/b".parse().unwrap()).identity();
@@ -40,10 +40,10 @@ async fn another_identity_shows_its_own_login_within_the_limits_of_all() {
 }
 
 #[tokio::test]
-async fn what_the_registry_is_all_identities_learn_and_what_one_may_not_do_it_alone() {
+async fn registry_facts_are_shared_and_refusals_are_per_identity() {
     let options = Options { kind: Some(Kind::Acr), ..me() };
     let me = Registry::new("a.example".parse().unwrap(), options).unwrap();
-    let you = me.as_other(another()).unwrap();
+    let you = me.with_identity(other_login()).unwrap();
     me.learn_referrers_api(ReferrersApi::Absent);
     me.learn_own_listing_is_refused();
     assert_eq!(you.referrers_api(), ReferrersApi::Absent);
@@ -51,20 +51,20 @@ async fn what_the_registry_is_all_identities_learn_and_what_one_may_not_do_it_al
 }
 
 #[test]
-fn the_identity_of_a_cloud_is_shown_to_nobody_who_could_be_somebody_else() {
+fn cloud_identity_is_withheld_without_verified_tls() {
     let gcp = Credentials::Gcp(Gcp { key: None, metadata: "http://127.0.0.1:1".parse().unwrap() });
     let unverified = Transport { tls: Tls { insecure_skip_verify: true, ..Tls::default() }, ..Transport::default() };
     let told = |host: &str, options: Options| {
         let own = Registry::new(host.parse().unwrap(), Options { credentials: Some(gcp.clone()), ..options.clone() });
-        let other = Registry::new(host.parse().unwrap(), options).unwrap().as_other(Some(gcp.clone()));
+        let other = Registry::new(host.parse().unwrap(), options).unwrap().with_identity(Some(gcp.clone()));
         let [own, other] = [own, other].map(|made| made.err().map(|error| error.to_string()));
         assert_eq!(own, other);
         own
     };
-    let plainly = "a.example is not shown the identity of a cloud by plain HTTP: leave `plain_http` out";
+    let plainly = "a.example does not receive a cloud identity over plain HTTP: leave `plain_http` out";
     assert_eq!(told("a.example", plain()).as_deref(), Some(plainly));
-    let unseen = "a.example is not shown the identity of a cloud while its certificate is not looked at: name its authority in \
-                  `tls.ca` instead of `insecure_skip_verify`";
+    let unseen = "a.example does not receive a cloud identity while its certificate is not verified: \
+                  name its authority in `tls.ca` instead of `insecure_skip_verify`";
     let unverified = Options { transport: unverified, ..Options::default() };
     assert_eq!(told("a.example", unverified.clone()).as_deref(), Some(unseen));
     assert_eq!(told("a.example", Options::default()), None);

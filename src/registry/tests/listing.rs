@@ -1,4 +1,4 @@
-//! Listings: pages, and what is no complete list.
+//! Tests of listings: pages, and incomplete lists.
 
 use futures_util::TryStreamExt as _;
 
@@ -16,7 +16,7 @@ async fn names(server: &Server) -> Result<Vec<String>, crate::store::StoreError>
 }
 
 #[tokio::test]
-async fn pages_are_followed_to_the_last() {
+async fn tag_pages_are_followed_to_the_last() {
     let server = Server::start(|asked| match asked.path.as_str() {
         "/v2/a/b/tags/list?n=1000" => {
             answer(200, &[("link", "</v2/a/b/tags/list?last=v2&n=1000>; rel=\"next\"")], r#"{"tags":["v1","v2"]}"#)
@@ -29,7 +29,7 @@ async fn pages_are_followed_to_the_last() {
 }
 
 #[tokio::test]
-async fn every_tag_is_told_once_however_pages_overlap() {
+async fn overlapping_pages_report_every_tag_once() {
     let server = Server::start(|asked| match asked.path.contains("last") {
         false => answer(200, &[("link", "</v2/a/b/tags/list?last=v2>")], r#"{"tags":["v1","v2","v1"]}"#),
         true => answer(200, &[], r#"{"tags":["v2","v3"]}"#),
@@ -38,15 +38,15 @@ async fn every_tag_is_told_once_however_pages_overlap() {
     assert_eq!(names(&server).await.unwrap(), ["v1", "v2", "v3"]);
 }
 
-/// `v000`, `v001` and so on.
+/// Returns a page with `v000`, `v001` and so on.
 fn numbered(range: std::ops::Range<usize>) -> String {
     let names: Vec<String> = range.map(|number| format!("\"v{number:03}\"")).collect();
     format!(r#"{{"tags":[{}]}}"#, names.join(","))
 }
 
 #[tokio::test]
-async fn a_full_page_without_a_link_is_continued_where_the_registry_can() {
-    // A proxy drops the links of pages of a hundred.
+async fn full_page_without_link_continues_after_last_name() {
+    // A proxy drops the links from pages of a hundred.
     let dropped = Server::start(|asked| {
         let last = asked.path.rsplit_once("last=v").and_then(|(_, last)| last.parse::<usize>().ok());
         let from = last.map_or(0, |last| last + 1);
@@ -54,16 +54,16 @@ async fn a_full_page_without_a_link_is_continued_where_the_registry_can() {
     })
     .await;
     assert_eq!(names(&dropped).await.unwrap().len(), 250);
-    // One that knows of no `last`, or refuses it, has told all.
+    // A registry that ignores `last`, or refuses it, has sent the whole list.
     let again = Server::start(|_| answer(200, &[], numbered(0..100))).await;
-    assert_eq!((names(&again).await.unwrap().len(), again.asked().len()), (100, 2));
+    assert_eq!((names(&again).await.unwrap().len(), again.requests().len()), (100, 2));
     let refusing = Server::start(|asked| match asked.path.contains("last") {
         false => answer(200, &[], numbered(0..100)),
         true => refusal(400, "UNSUPPORTED"),
     })
     .await;
     assert_eq!(names(&refusing).await.unwrap().len(), 100);
-    // One that fails then has not.
+    // A registry that fails at that page has not.
     let failing = Server::start(|asked| match asked.path.contains("last") {
         false => answer(200, &[], numbered(0..100)),
         true => answer(500, &[], ""),
@@ -73,7 +73,7 @@ async fn a_full_page_without_a_link_is_continued_where_the_registry_can() {
 }
 
 #[tokio::test]
-async fn a_refused_page_size_is_left_out_and_remembered() {
+async fn refused_page_size_is_omitted_from_then_on() {
     let server = Server::start(|asked| match asked.path.as_str() {
         "/v2/a/b/tags/list" => {
             answer(200, &[("link", "</v2/a/b/tags/list?last=v1&n=1>; rel=next")], r#"{"tags":["v1"]}"#)
@@ -94,7 +94,7 @@ async fn a_refused_page_size_is_left_out_and_remembered() {
 }
 
 #[tokio::test]
-async fn a_list_that_breaks_off_is_an_error() {
+async fn incomplete_tag_list_is_an_error() {
     let cut = Server::start(|_| answer(200, &[], r#"{"tags":["v1","v"#)).await;
     let error = names(&cut).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Invalid);
@@ -119,7 +119,7 @@ async fn a_list_that_breaks_off_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_registry_without_a_catalog_says_what_to_do() {
+async fn missing_catalog_error_names_the_remedy() {
     let server = Server::start(|_| refusal(404, "UNSUPPORTED")).await;
     let catalog = server.registry();
     let error = catalog.catalog().try_collect::<Vec<_>>().await.unwrap_err();
@@ -141,7 +141,7 @@ async fn a_registry_without_a_catalog_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn referrers_come_by_pages_of_the_api() {
+async fn referrers_are_read_from_every_api_page() {
     let entry = |content: &str| {
         format!(
             r#"{{"mediaType":"{}","digest":"{}","size":1,"artifactType":"a/b"}}"#,
@@ -166,8 +166,11 @@ async fn referrers_come_by_pages_of_the_api() {
 }
 
 #[tokio::test]
-async fn a_registry_without_the_referrers_api_is_asked_for_it_once() {
-    let image = r#"{"schemaVersion":2,"config":{"mediaType":"x/y","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
+async fn missing_referrers_api_is_confirmed_once_then_skipped() {
+    let image = concat!(
+        r#"{"schemaVersion":2,"config":{"mediaType":"x/y","#,
+        r#""digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#
+    );
     let server = Server::start(move |asked| match asked.path.contains("/referrers/") {
         true => answer(404, &[], "404 page not found"),
         // The tag answers with an image, as GitLab's does.
@@ -178,12 +181,12 @@ async fn a_registry_without_the_referrers_api_is_asked_for_it_once() {
     for _ in 0..2 {
         assert_eq!(repository.referrers(&Digest::of(b"subject"), Listed::Perhaps).await.unwrap(), Default::default());
     }
-    assert_eq!(server.count("GET /v2/a/b/referrers/"), 2, "once more before it is believed");
+    assert_eq!(server.count("GET /v2/a/b/referrers/"), 2, "the API is tried once more before it counts as absent");
     assert_eq!(server.count("GET /v2/a/b/manifests/sha256-"), 2);
 }
 
 #[tokio::test]
-async fn a_failed_lookup_of_referrers_is_never_none() {
+async fn failed_referrers_lookup_is_never_an_empty_list() {
     for (api, tag, told) in [
         (401, 404, "401 Unauthorized"),
         (403, 403, "403 Forbidden; and by the fallback tag: 403 Forbidden"),
@@ -197,14 +200,14 @@ async fn a_failed_lookup_of_referrers_is_never_none() {
         assert!(found.doubt.as_ref().is_some_and(|doubt| doubt.ends_with(told)), "{found:?}");
         assert_eq!(found.manifests, []);
     }
-    // What the listing lacks is not asked for, and the doubt stays.
+    // A tag that the listing lacks is not requested, and the doubt remains.
     let server = Server::start(|_| answer(403, &[], "")).await;
     assert!(server.repository().referrers(&Digest::of(b"subject"), Listed::Absent).await.unwrap().doubt.is_some());
     assert_eq!(server.count("GET /v2/a/b/manifests/"), 0);
 }
 
 #[tokio::test]
-async fn an_odd_answer_of_a_registry_with_the_referrers_api_is_doubted() {
+async fn odd_answer_of_known_referrers_api_is_doubted() {
     let server = Server::start(|asked| match asked.path.contains("/referrers/") {
         true if asked.nth == 0 => {
             answer(200, &[("content-type", MediaType::OCI_INDEX)], r#"{"schemaVersion":2,"manifests":null}"#)

@@ -1,4 +1,4 @@
-//! The client against servers on this machine: scripted ones that answer as some registry somewhere does, and Debian's
+//! Tests of the client against servers on this machine: scripted ones that answer like some real registry, and Debian's
 //! registry.
 
 mod auth;

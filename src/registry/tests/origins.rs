@@ -1,4 +1,4 @@
-//! Where credentials and bytes go when a registry points elsewhere.
+//! Tests of the destinations of credentials and bytes if a registry refers to another host.
 
 use futures_util::TryStreamExt as _;
 
@@ -7,7 +7,7 @@ use crate::oci::{Digest, ManifestRef};
 use crate::store::{ErrorKind, Source as _};
 
 #[tokio::test]
-async fn credentials_do_not_follow_a_redirect_and_do_not_come_back_with_it() {
+async fn credentials_stay_off_after_a_cross_origin_redirect() {
     let content = noise(5000);
     let body = content.clone();
     let back: std::sync::Arc<std::sync::OnceLock<String>> = std::sync::Arc::default();
@@ -38,7 +38,8 @@ async fn credentials_do_not_follow_a_redirect_and_do_not_come_back_with_it() {
         let read: Vec<_> = repository.blob(&blob(&content), 0).await.unwrap().try_collect().await.unwrap();
         assert_eq!(read.concat(), content);
     }
-    for asked in storage.asked().into_iter().chain(registry.asked().into_iter().filter(|asked| asked.path == "/public"))
+    for asked in
+        storage.requests().into_iter().chain(registry.requests().into_iter().filter(|asked| asked.path == "/public"))
     {
         assert_eq!((asked.header("authorization"), asked.header("cookie")), (None, None), "{}", asked.line());
     }
@@ -46,7 +47,7 @@ async fn credentials_do_not_follow_a_redirect_and_do_not_come_back_with_it() {
 }
 
 #[tokio::test]
-async fn a_redirect_in_circles_ends() {
+async fn circular_redirect_ends_after_ten_hops() {
     let server = Server::start(|asked| answer(302, &[("location", &format!("{}/x", asked.path))], "")).await;
     let error = server.repository().manifest(&ManifestRef::Digest(Digest::of(b"x"))).await.unwrap_err();
     assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Invalid, "more than 10 redirects"));
@@ -54,7 +55,7 @@ async fn a_redirect_in_circles_ends() {
 }
 
 #[tokio::test]
-async fn an_upload_elsewhere_gets_the_bytes_and_no_credentials() {
+async fn upload_to_another_host_sends_no_credentials() {
     let storage = Server::start(|_| answer(201, &[], "")).await;
     let elsewhere = storage.host.clone();
     let registry = Server::start(move |asked| match asked.header("authorization") {
@@ -67,7 +68,7 @@ async fn an_upload_elsewhere_gets_the_bytes_and_no_credentials() {
         let content = noise(size);
         let session = session(&client.repository("a/b".parse().unwrap()), &content).await.unwrap();
         session.send(verified(&content)).await.unwrap();
-        let put = storage.asked().pop().unwrap();
+        let put = storage.requests().pop().unwrap();
         let digest = Digest::of(&content).to_string().replace(':', "%3A");
         assert_eq!(put.line(), format!("PUT /put/here?state=a%2Fb&c&digest={digest}"));
         assert_eq!(put.header("authorization"), None);
@@ -78,7 +79,7 @@ async fn an_upload_elsewhere_gets_the_bytes_and_no_credentials() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_told_apart_from_one_that_is_not_there() {
+async fn server_without_tls_differs_from_refused_connection() {
     let server = Server::start(|_| answer(200, &[], "")).await;
     let client = |host: &str, plain_http| {
         let options = crate::registry::Options { plain_http, ..Default::default() };
@@ -105,7 +106,7 @@ async fn a_server_without_tls_is_told_apart_from_one_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn a_server_that_speaks_tls_where_plain_http_was_tried_is_told_apart() {
+async fn plain_http_to_a_tls_server_is_explained() {
     let reference = ManifestRef::Digest(Digest::of(b"x"));
     for words in
         ["Client sent an HTTP request to an HTTPS server.", "<h1>The plain HTTP request was sent to HTTPS port</h1>"]
@@ -113,15 +114,15 @@ async fn a_server_that_speaks_tls_where_plain_http_was_tried_is_told_apart() {
         let server = Server::start(move |_| answer(400, &[], words)).await;
         let error = server.repository().manifest(&reference).await.unwrap_err();
         assert_eq!(error.detail, format!("http://{} speaks TLS; leave `plain_http` out", server.host));
-        assert_eq!(server.asked().len(), 1);
+        assert_eq!(server.requests().len(), 1);
     }
 }
 
 #[tokio::test]
-async fn nobody_waits_longer_than_was_set_for_a_connection_or_an_answer() {
+async fn configured_timeouts_limit_connection_and_answer() {
     use crate::registry::{Options, Registry, Timeouts, Transport};
     let short = Some(std::time::Duration::from_millis(50));
-    // Connections are taken by the system, and nobody says anything there.
+    // The system accepts the connections, and no server answers them.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let host = silent.local_addr().unwrap().to_string();
     let detail = async |plain_http, timeouts| {

@@ -1,4 +1,4 @@
-//! Patience that a registry asks for while a request is on its way to be sent.
+//! Tests of a pause that a registry asks for while a request waits to be sent.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -10,18 +10,18 @@ use crate::store::Source as _;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn some() -> ManifestRef {
+fn manifest_ref() -> ManifestRef {
     ManifestRef::Digest(Digest::of(b"x"))
 }
 
 #[tokio::test]
-async fn a_request_whose_token_came_meanwhile_waits_for_the_registry() {
+async fn request_waits_for_pause_that_began_during_token_fetch() {
     let registry: Arc<OnceLock<Arc<Registry>>> = Arc::default();
     let asked_for_patience: Arc<OnceLock<Instant>> = Arc::default();
     let (shared, when) = (Arc::clone(&registry), Arc::clone(&asked_for_patience));
     let server = Server::start(move |asked| {
         if asked.path.starts_with("/token") {
-            // As if another request had been answered 429 just now.
+            // The pause begins as if another request had just been answered 429.
             shared.get().unwrap().gate.pause(SECOND);
             when.get_or_init(Instant::now);
             return answer(200, &[], r#"{"token":"t"}"#);
@@ -33,13 +33,13 @@ async fn a_request_whose_token_came_meanwhile_waits_for_the_registry() {
     })
     .await;
     let registry = registry.get_or_init(|| server.registry_as(me()));
-    registry.repository("a/b".parse().unwrap()).resolve(&some()).await.unwrap();
+    registry.repository("a/b".parse().unwrap()).resolve(&manifest_ref()).await.unwrap();
     assert!(asked_for_patience.get().unwrap().elapsed() >= SECOND);
     assert_eq!((server.count("GET /token"), server.count("HEAD")), (1, 2));
 }
 
 #[tokio::test]
-async fn what_the_registry_asks_for_as_its_own_token_service_holds_for_all() {
+async fn pause_of_registry_token_endpoint_applies_to_all_requests() {
     let server = Server::start(|asked| match asked.path.starts_with("/token") {
         true if asked.nth == 1 => answer(429, &[("retry-after", "1")], ""),
         true => answer(200, &[], r#"{"token":"t"}"#),
@@ -51,18 +51,18 @@ async fn what_the_registry_asks_for_as_its_own_token_service_holds_for_all() {
     let began = Instant::now();
     let closed = tokio::spawn({
         let closed = registry.repository("a/b".parse().unwrap());
-        async move { closed.resolve(&some()).await }
+        async move { closed.resolve(&manifest_ref()).await }
     });
     while registry.meter().repeats == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    registry.repository("open".parse().unwrap()).resolve(&some()).await.unwrap();
+    registry.repository("open".parse().unwrap()).resolve(&manifest_ref()).await.unwrap();
     assert!(began.elapsed() >= SECOND);
     closed.await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn bytes_that_waited_for_the_registry_are_no_standstill() {
+async fn upload_that_waits_for_a_pause_is_not_stalled() {
     let server = Server::start(|asked| match asked.method.as_str() {
         "POST" => answer(202, &[("location", "/session")], ""),
         _ => answer(201, &[], ""),

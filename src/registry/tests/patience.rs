@@ -1,4 +1,4 @@
-//! Throttling and failure: what is sent again, how often, and who waits.
+//! Tests of throttling and failure: which requests are repeated, how often, and which ones wait.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ use crate::registry::permits::Door;
 use crate::registry::{Figure, Limits, Options, Party, Rate, Repository};
 use crate::store::{ErrorKind, Source as _, StoreError};
 
-fn some() -> ManifestRef {
+fn manifest_ref() -> ManifestRef {
     ManifestRef::Digest(Digest::of(b"x"))
 }
 
 #[tokio::test]
-async fn retry_after_holds_the_whole_registry() {
+async fn retry_after_pauses_the_whole_registry() {
     let server = Server::start(|asked| match asked.nth {
         0 => answer(429, &[("retry-after", "1")], "slow down"),
         _ => answer(404, &[], ""),
@@ -29,15 +29,15 @@ async fn retry_after_holds_the_whole_registry() {
     let registry = server.registry();
     let first = registry.repository("a/b".parse().unwrap());
     let began = Instant::now();
-    let task = tokio::spawn(async move { first.resolve(&some()).await });
+    let task = tokio::spawn(async move { first.resolve(&manifest_ref()).await });
     while server.lines().is_empty() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // Its answer is on the way; asking on until it has come would be refused.
+    // Its answer is on the way. Further requests before it arrives would be refused.
     while registry.meter().repeats == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    registry.repository("c/d".parse().unwrap()).resolve(&some()).await.unwrap();
+    registry.repository("c/d".parse().unwrap()).resolve(&manifest_ref()).await.unwrap();
     assert!(began.elapsed() >= Duration::from_secs(1));
     assert_eq!(task.await.unwrap().unwrap(), None);
     assert_eq!(server.lines().len(), 3);
@@ -45,10 +45,10 @@ async fn retry_after_holds_the_whole_registry() {
 }
 
 #[tokio::test]
-async fn a_failing_registry_is_asked_five_times() {
+async fn failing_registry_gets_five_attempts() {
     let server = Server::start(|_| answer(503, &[], "<html>")).await;
     let registry = server.registry();
-    let error = registry.repository("a/b".parse().unwrap()).resolve(&some()).await.unwrap_err();
+    let error = registry.repository("a/b".parse().unwrap()).resolve(&manifest_ref()).await.unwrap_err();
     assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Unavailable, "503 Service Unavailable"));
     assert_eq!(server.lines().len(), 5);
     let meter = registry.meter();
@@ -57,14 +57,15 @@ async fn a_failing_registry_is_asked_five_times() {
 }
 
 #[tokio::test]
-async fn a_throttling_registry_is_asked_more_often_and_then_is_busy() {
+async fn throttling_registry_gets_ten_attempts_then_busy() {
     let server = Server::start(|_| answer(429, &[("retry-after", "0")], "")).await;
-    let error = server.repository().manifest(&some()).await.unwrap_err();
+    let error = server.repository().manifest(&manifest_ref()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Busy(Some(Duration::ZERO)));
     assert_eq!(server.lines().len(), 10);
 }
 
-/// Reads a blob as often as the layers above do that repeat each other's work; the last error, and how often they were called.
+/// Reads a blob as often as the layers that repeat each other's work would. Returns the last error and the number of
+/// calls.
 async fn read_while_it_may_be_repeated(repository: &Repository, blob: &Descriptor) -> (StoreError, usize) {
     for calls in 1..1000 {
         let read = match repository.blob(blob, 0).await {
@@ -76,11 +77,11 @@ async fn read_while_it_may_be_repeated(repository: &Repository, blob: &Descripto
             error => return (error, calls),
         }
     }
-    panic!("there is no end to it")
+    panic!("the reads are repeated without end")
 }
 
 #[tokio::test]
-async fn one_budget_bounds_the_requests_for_a_blob_over_all_layers() {
+async fn one_budget_bounds_blob_requests_across_all_layers() {
     let failing = || answer(500, &[], "");
     let resetting = || {
         let pieces = [Ok(Bytes::from(noise(1000))), Err(std::io::Error::other("reset"))];
@@ -95,14 +96,14 @@ async fn one_budget_bounds_the_requests_for_a_blob_over_all_layers() {
         assert_eq!((error.kind, error.given_up), (ErrorKind::Unavailable, true));
         assert_eq!(server.lines().len(), 9);
         let (_, calls) = read_while_it_may_be_repeated(&repository, &wanted).await;
-        assert_eq!((calls, server.lines().len()), (1, 10), "another tag that shares the blob asks once");
+        assert_eq!((calls, server.lines().len()), (1, 10), "another tag with the same blob sends one request");
         let (_, calls) = read_while_it_may_be_repeated(&repository, &blob(b"another")).await;
-        assert!(calls > 1, "another blob has a budget of its own");
+        assert!(calls > 1, "another blob has its own budget");
     }
 }
 
 #[tokio::test]
-async fn a_registry_that_asks_for_patience_without_end_defers_the_tag() {
+async fn endless_throttling_defers_the_tag() {
     let server = Server::start(|_| answer(429, &[], "")).await;
     let (error, _) = read_while_it_may_be_repeated(&server.repository(), &blob(b"x")).await;
     assert_eq!(error.kind, ErrorKind::Busy(None));
@@ -111,7 +112,7 @@ async fn a_registry_that_asks_for_patience_without_end_defers_the_tag() {
 }
 
 #[tokio::test]
-async fn a_token_service_that_fails_is_not_asked_for_each_scope() {
+async fn failing_token_service_is_not_queried_per_scope() {
     let server = Server::start(|asked| match asked.path.starts_with("/token") {
         true => answer(503, &[], ""),
         false => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
@@ -119,14 +120,14 @@ async fn a_token_service_that_fails_is_not_asked_for_each_scope() {
     .await;
     let registry = server.registry();
     for name in ["a/b", "c/d", "e/f"] {
-        let error = registry.repository(name.parse().unwrap()).resolve(&some()).await.unwrap_err();
+        let error = registry.repository(name.parse().unwrap()).resolve(&manifest_ref()).await.unwrap_err();
         assert_eq!((error.kind, error.may_be_repeated()), (ErrorKind::Unavailable, false), "{error}");
     }
     assert_eq!(server.count("GET /token"), 5);
 }
 
 #[tokio::test]
-async fn an_upload_that_may_have_been_taken_is_not_sent_again() {
+async fn possibly_stored_upload_is_not_sent_again() {
     for size in [1000, 300_000] {
         let server = Server::start(|asked| match asked.method.as_str() {
             "POST" => answer(202, &[("location", "/session")], ""),
@@ -142,7 +143,7 @@ async fn an_upload_that_may_have_been_taken_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn an_upload_that_was_throttled_is_sent_again_while_it_is_in_memory() {
+async fn throttled_upload_in_memory_is_sent_again() {
     let server = Server::start(|asked| match (asked.method.as_str(), asked.nth) {
         ("POST", _) => answer(202, &[("location", "/session")], ""),
         (_, 1) => answer(429, &[], ""),
@@ -151,26 +152,26 @@ async fn an_upload_that_was_throttled_is_sent_again_while_it_is_in_memory() {
     .await;
     let content = noise(1000);
     session(&server.repository(), &content).await.unwrap().send(verified(&content)).await.unwrap();
-    assert_eq!(server.asked().last().unwrap().body, content);
+    assert_eq!(server.requests().last().unwrap().body, content);
 }
 
 #[tokio::test]
-async fn requests_come_no_faster_than_the_rate() {
+async fn requests_stay_within_the_configured_rate() {
     let server = Server::start(|_| answer(404, &[], "")).await;
     let rate = Rate { count: 20, per: Duration::from_secs(1) };
     let limits = Limits { requests: Figure::Set(rate), ..Limits::default() };
     let registry = server.registry_as(Options { limits, ..plain() });
     let repository = registry.repository("a/b".parse().unwrap());
     let began = Instant::now();
-    let reference = some();
+    let reference = manifest_ref();
     let all = join_all((0..30).map(|_| repository.resolve(&reference))).await;
     assert!(all.iter().all(Result::is_ok));
-    // Two at once, then one each nineteenth of a second.
+    // Two at once, then one per nineteenth of a second.
     assert!(began.elapsed() >= Duration::from_millis(28 * 1000 / 19 - 60), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
-async fn a_blob_holds_its_permit_until_it_is_read_and_leaves_one_for_the_rest() {
+async fn blob_read_holds_its_permit_and_leaves_one() {
     let server = Server::start(|asked| match asked.method.as_str() {
         "GET" => answer(200, &[], noise(10_000)),
         _ => answer(404, &[], ""),
@@ -186,7 +187,7 @@ async fn a_blob_holds_its_permit_until_it_is_read_and_leaves_one_for_the_rest() 
         async move { repository.blob(&content, 0).await.map(drop) }
     });
     for _ in 0..3 {
-        repository.resolve(&some()).await.unwrap();
+        repository.resolve(&manifest_ref()).await.unwrap();
     }
     assert_eq!(server.count("GET"), 1);
     drop(first);
@@ -195,7 +196,7 @@ async fn a_blob_holds_its_permit_until_it_is_read_and_leaves_one_for_the_rest() 
 }
 
 #[tokio::test]
-async fn a_token_that_runs_out_before_the_bytes_are_sent_is_a_failure_that_passes() {
+async fn token_expired_before_streamed_upload_is_transient_failure() {
     let server = Server::start(|asked| match (asked.path.starts_with("/token"), asked.method.as_str()) {
         (true, _) => answer(200, &[], format!(r#"{{"token":"t{}"}}"#, asked.nth)),
         (_, "POST") if asked.header("authorization").is_some() => answer(202, &[("location", "/session")], ""),
@@ -211,7 +212,7 @@ async fn a_token_that_runs_out_before_the_bytes_are_sent_is_a_failure_that_passe
 }
 
 #[tokio::test]
-async fn what_is_begun_is_finished_before_anything_else_is_asked() {
+async fn open_upload_finishes_before_a_waiting_read() {
     for size in [1000, 300_000] {
         let server = Server::start(|asked| match asked.method.as_str() {
             "POST" => answer(202, &[("location", "/session")], ""),
@@ -225,13 +226,13 @@ async fn what_is_begun_is_finished_before_anything_else_is_asked() {
         let content = noise(size);
         let session = session(&repository, &content).await.unwrap();
         let held = registry.gate.enter(Party::default(), Door::Common, Class::Read).await;
-        let reference = some();
+        let reference = manifest_ref();
         let (mut asking, mut sending) = (repository.resolve(&reference), session.send(verified(&content)));
         assert!(poll!(&mut asking).is_pending() && poll!(&mut sending).is_pending());
         drop(held);
         let (found, sent) = tokio::join!(asking, sending);
         assert_eq!((found.unwrap(), sent.unwrap()), (None, ()));
-        let methods: Vec<String> = server.asked().iter().map(|asked| asked.method.to_string()).collect();
+        let methods: Vec<String> = server.requests().iter().map(|asked| asked.method.to_string()).collect();
         assert_eq!(methods, ["POST", "PUT", "HEAD"]);
     }
 }

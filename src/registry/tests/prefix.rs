@@ -1,14 +1,14 @@
-//! A registry whose API stands below a path, and that gives addresses as if it did not.
+//! Tests of a registry whose API is below a path, and whose addresses lack that path.
 
 use futures_util::TryStreamExt as _;
 
-use super::scripted::{Asked, Server, answer, noise, plain, session, verified};
+use super::scripted::{Received, Server, answer, noise, plain, session, verified};
 use crate::oci::RepositoryName;
 use crate::registry::{Options, Transport};
 use crate::store::{Source as _, TagEntry};
 
-/// Answers as what is behind a proxy that takes the prefix away.
-fn behind_a_prefix(asked: &Asked) -> axum::response::Response {
+/// Answers like a registry behind a proxy that strips the prefix.
+fn behind_a_prefix(asked: &Received) -> axum::response::Response {
     let whole = asked.own.clone() + "/v2/a/b/tags/list?n=1&last=v1";
     match asked.line().as_str() {
         "POST /art/x/v2/a/b/blobs/uploads/" => answer(202, &[("location", "/v2/a/b/blobs/uploads/1?_state=s")], ""),
@@ -26,7 +26,7 @@ fn behind_a_prefix(asked: &Asked) -> axum::response::Response {
 }
 
 #[tokio::test]
-async fn uploads_and_listings_stay_below_the_prefix() {
+async fn uploads_and_listings_stay_below_path_prefix() {
     let server = Server::start(behind_a_prefix).await;
     let transport = Transport { path_prefix: Some("/art/x".parse().unwrap()), ..Transport::default() };
     let registry = server.registry_as(Options { transport, ..plain() });

@@ -1,8 +1,8 @@
-//! What `login-check` asks, against servers that answer as some registry does.
+//! Tests of the requests of `login-check`, against servers that answer like some real registry.
 
 use futures_util::StreamExt as _;
 
-use super::scripted::{Asked, Server, answer, me, refusal};
+use super::scripted::{Received, Server, answer, me, refusal};
 use crate::registry::{Credentials, Registry};
 use crate::registry::{LetIn, LoginError, Options, Proof, Readable, Scheme, Secret, StatedLimits};
 use crate::store::ErrorKind;
@@ -12,7 +12,7 @@ async fn greeted(server: &Server) -> Result<Scheme, (ErrorKind, String)> {
 }
 
 #[tokio::test]
-async fn what_a_registry_asks_for_is_told_in_its_own_words_and_asked_for_once() {
+async fn greeting_reports_the_challenge_with_one_request() {
     for (challenge, scheme) in [
         (None, Scheme::Nothing),
         (Some("Basic realm=\"x\""), Scheme::Basic),
@@ -30,26 +30,26 @@ async fn what_a_registry_asks_for_is_told_in_its_own_words_and_asked_for_once() 
         let greeting = server.registry_as(me()).greet().await.unwrap();
         assert_eq!((greeting.scheme, greeting.proof, greeting.version.as_str()), (expected, Proof::None, "HTTP/1.1"));
         assert_eq!(server.lines(), ["GET /v2/"]);
-        assert_eq!(server.asked()[0].header("authorization"), None);
+        assert_eq!(server.requests()[0].header("authorization"), None);
     }
 }
 
 #[tokio::test]
-async fn what_is_no_registry_or_in_trouble_is_told_apart() {
-    let says = async |answered: fn(&Asked) -> axum::response::Response| {
+async fn greeting_distinguishes_no_registry_from_failing_registry() {
+    let says = async |answered: fn(&Received) -> axum::response::Response| {
         let server = Server::start(answered).await;
         let (kind, detail) = greeted(&server).await.unwrap_err();
-        assert_eq!(server.lines().len(), 1, "it is not repeated");
+        assert_eq!(server.lines().len(), 1, "the request is not repeated");
         (kind, detail.replace(&server.host, "HOST"))
     };
     let told = |kind, detail: &str| (kind, detail.to_owned());
     assert_eq!(
         says(|_| answer(404, &[], "nothing here")).await,
-        told(ErrorKind::Invalid, "http://HOST/v2/ answers 404 Not Found: there is no registry; see `path_prefix`")
+        told(ErrorKind::Invalid, "http://HOST/v2/ answers 404 Not Found: this is not a registry; see `path_prefix`")
     );
     assert_eq!(
         says(|_| answer(302, &[("location", "/login")], "")).await,
-        told(ErrorKind::Invalid, "http://HOST/v2/ answers 302 Found: there is no registry; see `path_prefix`")
+        told(ErrorKind::Invalid, "http://HOST/v2/ answers 302 Found: this is not a registry; see `path_prefix`")
     );
     assert_eq!(
         says(|_| answer(429, &[("retry-after", "30")], "")).await,
@@ -61,11 +61,11 @@ async fn what_is_no_registry_or_in_trouble_is_told_apart() {
     assert_eq!(says(|_| refusal(403, "DENIED")).await, told(ErrorKind::Denied, "403 Forbidden, DENIED: said so"));
     assert_eq!(
         says(|_| answer(401, &[("www-authenticate", "Negotiate")], "")).await,
-        told(ErrorKind::Refused, "it wants to be shown negotiate, which is neither Basic nor Bearer")
+        told(ErrorKind::Refused, "it requires the scheme negotiate, which is neither Basic nor Bearer")
     );
     assert_eq!(
         says(|_| answer(401, &[], "")).await,
-        told(ErrorKind::Refused, "it wants to know who we are, and does not say how")
+        told(ErrorKind::Refused, "it requires authentication, and states no scheme")
     );
     assert_eq!(
         says(|_| answer(401, &[("www-authenticate", "Bearer realm=\"http://169.254.169.254/token\"")], "")).await.0,
@@ -78,13 +78,13 @@ async fn what_is_no_registry_or_in_trouble_is_told_apart() {
 }
 
 #[tokio::test]
-async fn limits_are_read_off_a_head_that_no_registry_counts() {
+async fn pull_limits_are_read_from_uncounted_head() {
     let server = Server::start(|asked| match asked.path.contains("/tags/list") {
         true => answer(200, &[], r#"{"name":"a/b","tags":["not a tag","v1"]}"#),
         false => answer(200, &[("ratelimit-limit", "100;w=21600"), ("ratelimit-remaining", "76;w=21600")], ""),
     })
     .await;
-    let readable = server.repository().may_pull().await.unwrap();
+    let readable = server.repository().check_pull().await.unwrap();
     let limits: StatedLimits = [("ratelimit-limit", "100;w=21600"), ("ratelimit-remaining", "76;w=21600")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
@@ -93,23 +93,23 @@ async fn limits_are_read_off_a_head_that_no_registry_counts() {
 }
 
 #[tokio::test]
-async fn a_right_to_push_is_proven_by_an_upload_that_is_given_up() {
-    // Amazon's knows no DELETE of an upload.
+async fn push_right_is_proven_by_a_cancelled_upload() {
+    // Amazon's registry does not support DELETE of an upload.
     for farewell in [204, 405] {
         let server = Server::start(move |asked| match asked.method.as_str() {
             "POST" => answer(202, &[("location", "/session")], ""),
             _ => answer(farewell, &[], ""),
         })
         .await;
-        server.repository().may_push().await.unwrap();
+        server.repository().check_push().await.unwrap();
         assert_eq!(server.lines(), ["POST /v2/a/b/blobs/uploads/", "DELETE /session"]);
     }
     let server = Server::start(|_| refusal(403, "DENIED")).await;
-    assert_eq!(server.repository().may_push().await.unwrap_err().kind, ErrorKind::Denied);
+    assert_eq!(server.repository().check_push().await.unwrap_err().kind, ErrorKind::Denied);
 }
 
 #[tokio::test]
-async fn an_identity_token_is_tried_without_a_scope_only_where_nothing_else_tries_it() {
+async fn identity_token_without_scope_is_tried_as_last_resort() {
     let server = Server::start(|asked| match (asked.path.as_str(), asked.header("authorization")) {
         ("/token", _) => refusal(401, "DENIED"),
         (_, None) => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{}/token\"", asked.own))], ""),
@@ -120,7 +120,7 @@ async fn an_identity_token_is_tried_without_a_scope_only_where_nothing_else_trie
     let registry: std::sync::Arc<Registry> = server.registry_as(Options { credentials: Some(token), ..me() });
     assert_eq!(registry.log_in(true).await.unwrap(), LetIn::Perhaps("token".to_owned()));
     assert_eq!(server.lines().len(), 0);
-    let Err(LoginError::Registry(error)) = registry.log_in(false).await else { panic!("it was let in") };
+    let Err(LoginError::Registry(error)) = registry.log_in(false).await else { panic!("the login succeeded") };
     assert_eq!(error.kind, ErrorKind::Denied);
     let open = Server::start(|_| answer(200, &[], "")).await;
     assert_eq!(open.registry_as(me()).log_in(true).await.unwrap(), LetIn::Unasked);
@@ -128,14 +128,14 @@ async fn an_identity_token_is_tried_without_a_scope_only_where_nothing_else_trie
 }
 
 #[tokio::test]
-async fn a_web_server_that_answers_everything_is_no_registry() {
+async fn web_server_that_answers_everything_is_no_registry() {
     let server = Server::start(|_| answer(200, &[("content-type", "text/html; charset=utf-8")], "<html></html>")).await;
     let registry = server.registry();
     let repository = registry.repository("a/b".parse().unwrap());
-    let pull = repository.may_pull().await.unwrap_err();
-    let page = "it answers 200 with text/html; charset=utf-8: there is no registry; see `path_prefix`";
+    let pull = repository.check_pull().await.unwrap_err();
+    let page = "the server answers 200 with text/html; charset=utf-8: this is not a registry; see `path_prefix`";
     assert_eq!((pull.kind, pull.detail.as_str()), (ErrorKind::Invalid, page));
-    let push = repository.may_push().await.unwrap_err();
+    let push = repository.check_push().await.unwrap_err();
     assert_eq!((push.kind, push.detail.as_str()), (ErrorKind::Invalid, "200 OK, expected 202"));
     let listed = repository.list_tags().next().await.unwrap().unwrap_err();
     assert_eq!(listed.detail, page);

@@ -1,4 +1,4 @@
-//! Reads that a registry counts: which are sent, which are not, and who waits for whom.
+//! Tests of counted reads: which reads are sent, which are not, and which wait for others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -8,7 +8,7 @@ use axum::response::Response;
 use chrono::Utc;
 use futures_util::future::join_all;
 
-use super::scripted::{Asked, Server, answer, me, plain, refusal};
+use super::scripted::{Received, Server, answer, me, plain, refusal};
 use crate::oci::{Digest, Manifest, ManifestRef, MediaType};
 use crate::registry::{Credentials, Limits, MirrorHealth, Mirrored, Options, QuotaState, Repository};
 use crate::store::{ErrorKind, Source as _, StoreError};
@@ -19,7 +19,7 @@ fn tag(name: &str) -> ManifestRef {
     ManifestRef::Tag(name.parse().unwrap())
 }
 
-/// A manifest, and what is left.
+/// Returns a manifest with a report of the remaining reads.
 fn counted(remaining: i64) -> Response {
     limited("100;w=21600", &format!("{remaining};w=21600"))
 }
@@ -35,7 +35,7 @@ fn limited(limit: &str, remaining: &str) -> Response {
     answer(200, &headers, BODY)
 }
 
-/// What was told by this server before.
+/// Returns an earlier report of this server.
 fn recalled(server: &Server, remaining: u64) -> QuotaState {
     QuotaState {
         registry: server.host.parse().unwrap(),
@@ -48,8 +48,8 @@ fn recalled(server: &Server, remaining: u64) -> QuotaState {
     }
 }
 
-/// A registry with so many reads left.
-fn with_left(left: i64) -> impl Fn(&Asked) -> Response + Send + Sync + 'static {
+/// Returns the answers of a registry with this many reads left.
+fn with_left(left: i64) -> impl Fn(&Received) -> Response + Send + Sync + 'static {
     let left = AtomicI64::new(left);
     move |asked| match asked.method.as_str() {
         "GET" => match left.fetch_sub(1, Ordering::SeqCst) - 1 {
@@ -66,20 +66,20 @@ async fn read_many(repository: &Repository, count: usize) -> Vec<Result<Manifest
 }
 
 #[tokio::test]
-async fn the_first_read_of_an_unknown_registry_goes_alone_and_no_other_beyond_what_it_tells() {
+async fn first_read_goes_alone_and_its_report_bounds_others() {
     let server = Server::start(with_left(4)).await;
     let read = read_many(&server.repository(), 20).await;
     assert_eq!(read.iter().filter(|read| read.is_ok()).count(), 4);
     assert_eq!((server.count("GET"), server.count("HEAD")), (4, 0));
     for error in read.into_iter().filter_map(Result::err) {
         assert_eq!(error.kind, ErrorKind::QuotaSpent(Duration::from_secs(1800)));
-        let told = format!("the pull limit of {} leaves 0 of 100 in 6h (told ", server.host);
+        let told = format!("the pull limit of {} leaves 0 of 100 in 6h (reported ", server.host);
         assert!(error.detail.starts_with(&told), "{error}");
     }
 }
 
 #[tokio::test]
-async fn it_goes_alone_until_it_has_shown_who_it_is() {
+async fn first_read_goes_alone_until_it_is_authenticated() {
     let hub = with_left(3);
     let server = Server::start(move |asked| match asked.path.as_str() {
         path if path.starts_with("/token") => answer(200, &[], r#"{"token":"good"}"#),
@@ -90,11 +90,11 @@ async fn it_goes_alone_until_it_has_shown_who_it_is() {
     let repository = server.registry_as(me()).repository("a/b".parse().unwrap());
     let read = read_many(&repository, 20).await;
     assert_eq!(read.iter().filter(|read| read.is_ok()).count(), 3);
-    assert_eq!(server.count("GET /v2"), 1 + 3, "one without a token");
+    assert_eq!(server.count("GET /v2"), 1 + 3, "one read has no token");
 }
 
 #[tokio::test]
-async fn what_is_known_from_before_is_asked_for_first_by_one() {
+async fn recalled_quota_is_checked_by_one_head_first() {
     let server = Server::start(with_left(2)).await;
     let limits = Limits { keep: 1, ..Limits::default() };
     let registry = server.registry_as(Options { limits, ..plain() });
@@ -108,11 +108,11 @@ async fn what_is_known_from_before_is_asked_for_first_by_one() {
     let quota = registry.quota().unwrap();
     assert_eq!((quota.remaining, quota.kept, quota.limit), (1, 1, 100));
     let error = read.into_iter().find_map(Result::err).unwrap();
-    assert!(error.detail.contains(" leaves 1 of 100 in 6h, of which 1 are kept back (told "), "{error}");
+    assert!(error.detail.contains(" leaves 1 of 100 in 6h, of which 1 are reserved (reported "), "{error}");
 }
 
 #[tokio::test]
-async fn a_429_of_a_spent_quota_is_not_waited_out_and_holds_up_nothing_else() {
+async fn spent_quota_429_fails_at_once_and_delays_nothing() {
     let server = Server::start(|asked| match (asked.method.as_str(), asked.path.contains("/blobs/")) {
         ("HEAD", false) => counted(50),
         ("GET", _) => answer(429, &[("retry-after", "21600"), ("content-type", "text/plain")], "Too Many Requests"),
@@ -127,11 +127,11 @@ async fn a_429_of_a_spent_quota_is_not_waited_out_and_holds_up_nothing_else() {
     }
     assert_eq!(server.count("GET"), 1);
     repository.resolve(&tag("v2")).await.unwrap();
-    assert_eq!(repository.manifest_reads_left(), Some(50), "the registry's own word holds");
+    assert_eq!(repository.manifest_reads_left(), Some(50), "the registry's own report has precedence");
 }
 
 #[tokio::test]
-async fn a_429_about_the_rate_of_requests_is_waited_out() {
+async fn rate_limit_429_is_repeated_after_its_pause() {
     let server = Server::start(|asked| match asked.nth {
         0 => counted(9),
         1 => answer(429, &[("retry-after", "0")], "Too Many Requests"),
@@ -145,7 +145,7 @@ async fn a_429_about_the_rate_of_requests_is_waited_out() {
 }
 
 #[tokio::test]
-async fn reads_that_are_set_aside_are_there_when_they_are_needed() {
+async fn reserved_reads_stay_available_for_their_manifests() {
     let digest = Digest::of(BODY.as_bytes());
     let server = Server::start(with_left(4)).await;
     let repository = server.repository();
@@ -156,16 +156,16 @@ async fn reads_that_are_set_aside_are_there_when_they_are_needed() {
     assert!(matches!(error.kind, ErrorKind::QuotaSpent(_)), "{error}");
     let more = [digest, Digest::of(b"another")];
     let error = repository.reserve_manifest_reads(&more).await.err().unwrap();
-    let told = format!("2 more manifests are to be read, and the pull limit of {} leaves 2 of 100 in 6h", server.host);
+    let told = format!("2 more manifests must be read, and the pull limit of {} leaves 2 of 100 in 6h", server.host);
     assert!(error.detail.starts_with(&told), "{error}");
     repository.manifest(&digest.into()).await.unwrap();
-    assert_eq!(repository.manifest_reads_left(), Some(0), "the three that did not fit go first");
+    assert_eq!(repository.manifest_reads_left(), Some(0), "the group of three that did not fit has precedence");
     drop(reserved);
     repository.manifest(&digest.into()).await.unwrap_err();
 }
 
 #[tokio::test]
-async fn a_registry_without_a_quota_is_asked_as_ever() {
+async fn registry_without_quota_gets_no_additional_requests() {
     let server = Server::start(|_| refusal(404, "MANIFEST_UNKNOWN")).await;
     let repository = server.repository();
     let read = read_many(&repository, 5).await;
@@ -175,7 +175,7 @@ async fn a_registry_without_a_quota_is_asked_as_ever() {
 }
 
 #[tokio::test]
-async fn a_limit_of_the_rate_of_requests_is_no_quota() {
+async fn ratelimit_headers_of_other_windows_are_no_quota() {
     for limit in ["5", "5;w=60", "5;w=2678400"] {
         let server = Server::start(|_| limited(limit, "0")).await;
         let registry = server.registry();
@@ -186,7 +186,7 @@ async fn a_limit_of_the_rate_of_requests_is_no_quota() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_refused_for_long_holds_up_nothing_else() {
+async fn long_refusal_of_a_head_delays_nothing_else() {
     let server = Server::start(|asked| match asked.method.as_str() {
         "HEAD" => answer(429, &[("retry-after", "3600")], ""),
         _ => counted(50),
@@ -196,14 +196,14 @@ async fn a_head_that_is_refused_for_long_holds_up_nothing_else() {
     let repository = registry.repository("a/b".parse().unwrap());
     repository.manifest(&tag("v1")).await.unwrap();
     let head = tokio::time::timeout(Duration::from_secs(30), repository.resolve(&tag("v1"))).await;
-    let error = head.expect("an answer at once").unwrap_err();
+    let error = head.expect("the answer comes at once").unwrap_err();
     assert_eq!(error.kind, ErrorKind::QuotaSpent(Duration::from_secs(1800)));
     assert!(!registry.gate.is_paused());
     assert_eq!(server.count("HEAD"), 1);
 }
 
 #[tokio::test]
-async fn a_read_that_was_not_counted_is_still_set_aside() {
+async fn uncounted_read_stays_reserved() {
     let (hub, denies) = (with_left(3), Arc::new(AtomicBool::default()));
     let denying = Arc::clone(&denies);
     let server = Server::start(move |asked| match denying.load(Ordering::SeqCst) {
@@ -223,7 +223,7 @@ async fn a_read_that_was_not_counted_is_still_set_aside() {
 }
 
 #[tokio::test]
-async fn reads_set_aside_for_two_who_share_one_are_given_back_by_each_alone() {
+async fn shared_manifest_keeps_one_read_per_reservation() {
     let digest = Digest::of(BODY.as_bytes());
     let server = Server::start(with_left(4)).await;
     let repository = server.repository();
@@ -240,7 +240,7 @@ async fn reads_set_aside_for_two_who_share_one_are_given_back_by_each_alone() {
 }
 
 #[tokio::test]
-async fn a_mirror_is_asked_once_what_is_left() {
+async fn recalled_mirror_quota_is_checked_once() {
     let origin = Server::start(with_left(9)).await;
     let mirror = Server::start(|_| answer(500, &[], "")).await;
     let copy = mirror.registry();
@@ -253,7 +253,7 @@ async fn a_mirror_is_asked_once_what_is_left() {
 }
 
 #[tokio::test]
-async fn a_quota_is_told_of_who_we_turned_out_to_be() {
+async fn quota_reports_the_identity_that_was_resolved() {
     let hub = with_left(3);
     let server = Server::start(move |asked| match asked.header("authorization") {
         Some(_) => hub(asked),

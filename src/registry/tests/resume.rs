@@ -1,16 +1,16 @@
-//! Uploads that another process has left: which of them are kept, and how their registries are asked where they stand.
+//! Tests of uploads that another process left: which are kept, and how their registries are queried for the position.
 
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
-use super::scripted::{Asked, Server, answer, blob, noise, plain, refusal, session};
+use super::scripted::{Received, Server, answer, blob, noise, plain, refusal, session};
 use crate::oci::Digester;
 use crate::registry::{Options, Repository, UploadMode, Uploads};
 use crate::store::{ErrorKind, Progress, Standing, Step, StoreError, Suspended, Target as _, Verified};
 
-/// The bytes of a blob, and how many of them the first process sends, in chunks of 100,000.
+/// Size of a blob, and the bytes of it that the first process sends, in chunks of 100,000.
 const SIZE: usize = 350_000;
 const STORED: usize = 200_000;
 
@@ -19,8 +19,8 @@ fn chunked(server: &Server) -> Repository {
     server.registry_as(Options { upload, ..plain() }).repository("a/b".parse().unwrap())
 }
 
-/// What an upload noted last whose source breaks off.
-pub(super) async fn left(repository: &Repository, content: &[u8], sent: usize) -> Option<Suspended> {
+/// Returns the last record of an upload whose source breaks off.
+pub(super) async fn interrupt_upload(repository: &Repository, content: &[u8], sent: usize) -> Option<Suspended> {
     let noted = Arc::new(Mutex::new(None));
     let into = noted.clone();
     let progress: Progress = Arc::new(move |left| {
@@ -28,56 +28,60 @@ pub(super) async fn left(repository: &Repository, content: &[u8], sent: usize) -
         Box::pin(async {})
     });
     let broken = StoreError::new("elsewhere/x", Step::ReadBlob, "x", ErrorKind::Unavailable, "gone");
-    // The piece behind the last that is sent is held back.
+    // The piece behind the last sent one is withheld.
     let pieces = content[..sent + 300].chunks(300).map(|piece| Ok(Bytes::copy_from_slice(piece)));
     let pieces: Vec<_> = pieces.chain([Err(broken)]).collect();
-    let bytes = Verified::new(stream::iter(pieces).boxed(), blob(content), "elsewhere/x").telling(Some(progress));
+    let bytes = Verified::new(stream::iter(pieces).boxed(), blob(content), "elsewhere/x").with_progress(Some(progress));
     session(repository, content).await.unwrap().send(bytes).await.unwrap_err();
     noted.lock().unwrap().take()
 }
 
-/// Sends the rest of what is left.
-pub(super) async fn go_on(repository: &Repository, content: &[u8], left: &Suspended) -> Result<(), StoreError> {
-    let upload = repository.resume_upload(&blob(content), left).await?.expect("the session stands there");
+/// Sends the rest of an interrupted upload.
+pub(super) async fn resume_upload_rest(
+    repository: &Repository,
+    content: &[u8],
+    left: &Suspended,
+) -> Result<(), StoreError> {
+    let upload = repository.resume_upload(&blob(content), left).await?.expect("the session is at that position");
     let standing = upload.standing().unwrap().clone();
     let rest = Bytes::copy_from_slice(&content[usize::try_from(standing.stored).unwrap()..]);
     let bytes = stream::iter([Ok(rest)]).boxed();
-    upload.send(Verified::going_on(bytes, blob(content), "elsewhere/x", standing)).await
+    upload.send(Verified::resume(bytes, blob(content), "elsewhere/x", standing)).await
 }
 
-fn at(path: &str, last: usize) -> axum::response::Response {
+fn session_at(path: &str, last: usize) -> axum::response::Response {
     answer(202, &[("location", path), ("range", &format!("0-{last}"))], "")
 }
 
-/// A registry whose sessions are called by their length.
-fn sessions(asked: &Asked) -> axum::response::Response {
+/// Answers like a registry that names its sessions by their length.
+fn sessions(asked: &Received) -> axum::response::Response {
     let address = |length: usize| format!("/v2/a/b/blobs/uploads/1?_nouploadcache=false&_state={length}");
     match asked.method.as_str() {
         "POST" => answer(202, &[("location", &address(0))], ""),
         "PATCH" => {
             let end = asked.header("content-range").unwrap().split_once('-').unwrap().1.parse::<usize>().unwrap() + 1;
-            at(&address(end), end - 1)
+            session_at(&address(end), end - 1)
         }
-        "GET" => at(&format!("{}&_state=asked", address(STORED)), STORED - 1),
+        "GET" => session_at(&format!("{}&_state=asked", address(STORED)), STORED - 1),
         "PUT" => answer(201, &[], ""),
         _ => answer(200, &[("content-length", &SIZE.to_string())], ""),
     }
 }
 
 #[tokio::test]
-async fn another_process_sends_the_rest_to_where_the_session_is_said_to_go_on() {
+async fn another_process_resumes_at_the_session_location() {
     let server = Server::start(sessions).await;
     let content = noise(SIZE);
-    let left = left(&chunked(&server), &content, STORED).await.unwrap();
+    let left = interrupt_upload(&chunked(&server), &content, STORED).await.unwrap();
     assert_eq!(left.standing.stored, STORED as u64);
     let mut hashed = Digester::like(&blob(&content).digest);
     hashed.update(&content[..STORED]);
-    assert_eq!(left.standing.hashed.saved(), hashed.saved());
-    let before = server.asked().len();
+    assert_eq!(left.standing.hashed.to_state(), hashed.to_state());
+    let before = server.requests().len();
 
-    go_on(&chunked(&server), &content, &left).await.unwrap();
-    let asked = server.asked().split_off(before);
-    let lines: Vec<String> = asked.iter().map(Asked::line).collect();
+    resume_upload_rest(&chunked(&server), &content, &left).await.unwrap();
+    let asked = server.requests().split_off(before);
+    let lines: Vec<String> = asked.iter().map(Received::line).collect();
     let own = "/v2/a/b/blobs/uploads/1?_nouploadcache=false&_state=";
     assert_eq!(lines[0], format!("GET {own}{STORED}"));
     assert_eq!(lines[1], format!("PATCH {own}{STORED}&_state=asked"));
@@ -87,13 +91,15 @@ async fn another_process_sends_the_rest_to_where_the_session_is_said_to_go_on() 
     assert_eq!(lines[3], format!("PUT {own}350000&digest={}", blob(&content).digest.to_string().replace(':', "%3A")));
 }
 
-/// What becomes of an upload that was left, where its registry answers so.
-async fn asked_at(answers: impl Fn() -> axum::response::Response + Send + Sync + 'static) -> Result<bool, StoreError> {
-    asked_for(SIZE, answers).await
+/// Returns true if an interrupted upload resumes when its registry answers so.
+async fn resumes_with_answer(
+    answers: impl Fn() -> axum::response::Response + Send + Sync + 'static,
+) -> Result<bool, StoreError> {
+    resumes_with_size(SIZE, answers).await
 }
 
-/// The same for a blob of so many bytes.
-async fn asked_for(
+/// Returns the same for a blob of this size.
+async fn resumes_with_size(
     size: usize,
     answers: impl Fn() -> axum::response::Response + Send + Sync + 'static,
 ) -> Result<bool, StoreError> {
@@ -106,33 +112,33 @@ async fn asked_for(
 }
 
 #[tokio::test]
-async fn a_registry_that_knows_nothing_of_it_or_has_another_part_is_begun_anew_at() {
+async fn unknown_or_different_session_restarts_the_upload() {
     let place = "/v2/a/b/blobs/uploads/1";
-    assert!(asked_at(|| at(place, STORED - 1)).await.unwrap());
+    assert!(resumes_with_answer(|| session_at(place, STORED - 1)).await.unwrap());
     for last in [STORED - 2, STORED, 0] {
-        assert!(!asked_at(move || at(place, last)).await.unwrap(), "{last}");
+        assert!(!resumes_with_answer(move || session_at(place, last)).await.unwrap(), "{last}");
     }
-    assert!(!asked_at(|| answer(204, &[], "")).await.unwrap(), "it does not say where it stands");
-    assert!(!asked_at(|| refusal(404, "BLOB_UPLOAD_UNKNOWN")).await.unwrap());
-    assert!(!asked_at(|| refusal(400, "BLOB_UPLOAD_INVALID")).await.unwrap());
+    assert!(!resumes_with_answer(|| answer(204, &[], "")).await.unwrap(), "the answer states no position");
+    assert!(!resumes_with_answer(|| refusal(404, "BLOB_UPLOAD_UNKNOWN")).await.unwrap());
+    assert!(!resumes_with_answer(|| refusal(400, "BLOB_UPLOAD_INVALID")).await.unwrap());
 }
 
 #[tokio::test]
-async fn an_upload_that_has_no_less_than_the_blob_is_begun_anew() {
-    let there = || at("/v2/a/b/blobs/uploads/1", STORED - 1);
-    assert!(asked_for(STORED + 1, there).await.unwrap());
+async fn session_as_long_as_the_blob_restarts() {
+    let there = || session_at("/v2/a/b/blobs/uploads/1", STORED - 1);
+    assert!(resumes_with_size(STORED + 1, there).await.unwrap());
     for size in [STORED, STORED - 1] {
-        assert!(!asked_for(size, there).await.unwrap(), "a manifest may state another size: {size}");
+        assert!(!resumes_with_size(size, there).await.unwrap(), "a manifest may state another size: {size}");
     }
 }
 
 #[tokio::test]
-async fn a_registry_that_fails_has_not_said_that_it_is_gone() {
-    assert_eq!(asked_at(|| answer(500, &[], "")).await.unwrap_err().kind, ErrorKind::Unavailable);
+async fn failing_registry_does_not_restart_the_upload() {
+    assert_eq!(resumes_with_answer(|| answer(500, &[], "")).await.unwrap_err().kind, ErrorKind::Unavailable);
 }
 
 #[tokio::test]
-async fn an_upload_is_kept_where_its_address_is_no_key() {
+async fn upload_is_recorded_unless_address_grants_access() {
     let content = noise(SIZE);
     for (query, is_kept) in [
         ("", true),
@@ -147,17 +153,20 @@ async fn an_upload_is_kept_where_its_address_is_no_key() {
             _ => answer(404, &[], ""),
         })
         .await;
-        assert_eq!(left(&chunked(&server), &content, STORED).await.is_some(), is_kept, "{query}");
+        assert_eq!(interrupt_upload(&chunked(&server), &content, STORED).await.is_some(), is_kept, "{query}");
     }
     let storage = Server::start(|_| answer(202, &[], "")).await;
     let elsewhere = format!("http://{}/session", storage.host);
     let server = Server::start(move |_| answer(202, &[("location", &elsewhere)], "")).await;
-    assert!(left(&chunked(&server), &content, STORED).await.is_none(), "it is at a storage");
+    assert!(
+        interrupt_upload(&chunked(&server), &content, STORED).await.is_none(),
+        "the session is at a storage service"
+    );
     assert!(storage.count("PATCH /session") >= 2, "{:?}", storage.lines());
 }
 
 #[tokio::test]
-async fn an_address_that_somebody_has_put_into_the_journal_is_not_asked_where_it_leads_elsewhere() {
+async fn journal_session_at_another_host_gets_no_request() {
     let (server, other) = (Server::start(sessions).await, Server::start(sessions).await);
     let content = noise(SIZE);
     let hashed = Digester::like(&blob(&content).digest);

@@ -1,4 +1,4 @@
-//! A server that answers what a test says, and remembers what it was asked. It knows nothing of registries.
+//! Scripted server: it answers as a test defines, and records its requests. It knows nothing of registries.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,26 +15,26 @@ use crate::registry::retry::Tempo;
 use crate::registry::{Credentials, Options, Registry, Repository, Secret};
 use crate::store::{Begun, StoreError, Target as _, Upload, Verified};
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct Received {
     pub(super) method: Method,
-    /// With its query.
+    /// Path with the query.
     pub(super) path: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// How many requests came before.
+    /// Number of earlier requests.
     pub(super) nth: usize,
-    /// `http://127.0.0.1:PORT` of the server.
+    /// The server's `http://127.0.0.1:PORT`.
     pub(super) own: String,
 }
 
-impl Asked {
+impl Received {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// `GET /v2/…`.
+    /// Returns `GET /v2/…`.
     pub(super) fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
@@ -42,15 +42,15 @@ impl Asked {
 
 pub(super) struct Server {
     pub(super) host: String,
-    log: Arc<Mutex<Vec<Asked>>>,
+    log: Arc<Mutex<Vec<Received>>>,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    pub(super) async fn start(answer: impl Fn(&Asked) -> Response + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(answer: impl Fn(&Received) -> Response + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
-        let log: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let log: Arc<Mutex<Vec<Received>>> = Arc::default();
         let (seen, own, answer) = (Arc::clone(&log), format!("http://{host}"), Arc::new(answer));
         let handler = move |request: Request<Body>| {
             let (seen, own, answer) = (Arc::clone(&seen), own.clone(), Arc::clone(&answer));
@@ -61,7 +61,7 @@ impl Server {
                 let asked = {
                     let mut seen = seen.lock().unwrap();
                     let nth = seen.len();
-                    seen.push(Asked { method: parts.method, path, headers: parts.headers, body, nth, own });
+                    seen.push(Received { method: parts.method, path, headers: parts.headers, body, nth, own });
                     seen[nth].clone()
                 };
                 answer(&asked)
@@ -72,15 +72,15 @@ impl Server {
         Self { host, log, task }
     }
 
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(super) fn requests(&self) -> Vec<Received> {
         self.log.lock().unwrap().clone()
     }
 
     pub(super) fn lines(&self) -> Vec<String> {
-        self.asked().iter().map(Asked::line).collect()
+        self.requests().iter().map(Received::line).collect()
     }
 
-    /// How many requests begin so.
+    /// Returns the number of requests whose line begins so.
     pub(super) fn count(&self, line: &str) -> usize {
         self.lines().iter().filter(|asked| asked.starts_with(line)).count()
     }
@@ -93,7 +93,7 @@ impl Server {
         Registry::with_tempo(self.host.parse().unwrap(), options, quick()).unwrap()
     }
 
-    /// The repository `a/b`, asked anonymously.
+    /// Returns the repository `a/b`, for anonymous requests.
     pub(super) fn repository(&self) -> Repository {
         self.registry().repository("a/b".parse().unwrap())
     }
@@ -115,7 +115,7 @@ pub(super) fn me() -> Options {
     Options { credentials: Some(credentials), ..plain() }
 }
 
-/// Short pauses; the limits of time stay, so that a slow machine changes nothing.
+/// Returns a policy with short pauses. The time limits stay, so that a slow machine changes no result.
 pub(super) fn quick() -> Tempo {
     let pause = Duration::from_millis(1);
     Tempo { first_pause: pause, longest_pause: pause, ..Tempo::default() }
@@ -134,7 +134,7 @@ pub(super) fn blob(content: &[u8]) -> Descriptor {
     Descriptor::new(MediaType::new("application/octet-stream"), Digest::of(content), content.len() as u64)
 }
 
-/// Content in pieces of 1,000 bytes.
+/// Returns content in pieces of 1,000 bytes.
 pub(super) fn verified(content: &[u8]) -> Verified {
     let pieces: Vec<_> = content.chunks(1000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
     Verified::new(stream::iter(pieces).boxed(), blob(content), "elsewhere/x")
@@ -143,11 +143,11 @@ pub(super) fn verified(content: &[u8]) -> Verified {
 pub(super) async fn session(repository: &Repository, content: &[u8]) -> Result<Box<dyn Upload>, StoreError> {
     match repository.begin_upload(&blob(content), None).await? {
         Begun::Session(session) => Ok(session),
-        Begun::Mounted => panic!("mounted, unasked"),
+        Begun::Mounted => panic!("mounted without a request to do so"),
     }
 }
 
-/// So many bytes that are not all alike.
+/// Returns this many bytes, which are not all alike.
 pub(super) fn noise(length: usize) -> Vec<u8> {
     (0..length as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }

@@ -1,17 +1,16 @@
-//! How many requests it takes to learn whether a blob is here, and to begin it where it is not.
+//! Tests of the number of requests that find a blob, or start its upload if it is absent.
 
 use std::sync::Arc;
 
 use axum::response::Response;
 use futures_util::future::join_all;
 
-use super::scripted::{Asked, Server, answer, blob, plain, quick, refusal, verified};
+use super::scripted::{Received, Server, answer, blob, plain, quick, refusal, verified};
 use crate::registry::{Kind, Options, Registry, Repository};
 use crate::store::{Sought, Target as _};
 
-/// Has the blob `here`. How it answers a mount from the repository itself is the
-/// test's affair.
-fn registry(asked: &Asked, own_mount: impl Fn(bool) -> Response) -> Response {
+/// Answers like a registry with the blob `here`. `own_mount` answers a mount from the repository itself.
+fn registry(asked: &Received, own_mount: impl Fn(bool) -> Response) -> Response {
     let names = |content: &str| asked.path.contains(&blob(content.as_bytes()).digest.to_string().replace(':', "%3A"));
     let is_here = asked.path.ends_with(&blob(b"here").digest.to_string()) || names("here");
     let session = || answer(202, &[("location", "/session")], "");
@@ -25,7 +24,7 @@ fn registry(asked: &Asked, own_mount: impl Fn(bool) -> Response) -> Response {
     }
 }
 
-/// 201 where the blob is, else a session.
+/// Answers 201 if the blob exists, else opens a session.
 fn mounts(is_here: bool) -> Response {
     if is_here { answer(201, &[], "") } else { answer(202, &[("location", "/session")], "") }
 }
@@ -42,16 +41,16 @@ async fn seek(repository: &Repository, content: &str) -> &'static str {
     }
 }
 
-/// The methods of the requests that this took.
+/// Returns the result and the methods of the requests that it took.
 async fn cost(server: &Server, repository: &Repository, content: &str) -> (&'static str, String) {
-    let before = server.asked().len();
+    let before = server.requests().len();
     let came = seek(repository, content).await;
-    let methods: Vec<String> = server.asked()[before..].iter().map(|asked| asked.method.to_string()).collect();
+    let methods: Vec<String> = server.requests()[before..].iter().map(|asked| asked.method.to_string()).collect();
     (came, methods.join(" "))
 }
 
 #[tokio::test]
-async fn one_request_finds_or_begins_where_the_registry_has_shown_that_it_can() {
+async fn proven_own_mount_finds_or_starts_with_one_request() {
     let server = Server::start(|asked| registry(asked, mounts)).await;
     let repository = server.repository();
     for (content, expected) in [
@@ -66,7 +65,7 @@ async fn one_request_finds_or_begins_where_the_registry_has_shown_that_it_can() 
 }
 
 #[tokio::test]
-async fn a_registry_that_opens_a_session_for_a_blob_that_it_has_is_asked_by_head() {
+async fn session_for_existing_blob_switches_lookup_to_head() {
     let server = Server::start(|asked| registry(asked, |_| mounts(false))).await;
     let repository = server.repository();
     for (content, expected) in [
@@ -81,7 +80,7 @@ async fn a_registry_that_opens_a_session_for_a_blob_that_it_has_is_asked_by_head
 }
 
 #[tokio::test]
-async fn a_registry_that_refuses_such_a_mount_is_asked_by_head() {
+async fn refused_own_mount_switches_lookup_to_head() {
     let server = Server::start(|asked| registry(asked, |_| refusal(400, "UNSUPPORTED"))).await;
     let repository = server.repository();
     for expected in ["HEAD POST", "HEAD", "HEAD"] {
@@ -90,7 +89,7 @@ async fn a_registry_that_refuses_such_a_mount_is_asked_by_head() {
 }
 
 #[tokio::test]
-async fn a_registry_that_refuses_later_on_is_asked_by_head_again() {
+async fn later_refusal_of_own_mount_switches_to_head() {
     let server = Server::start(|asked| {
         registry(asked, |is_here| if asked.nth < 2 { mounts(is_here) } else { refusal(403, "DENIED") })
     })
@@ -102,7 +101,7 @@ async fn a_registry_that_refuses_later_on_is_asked_by_head_again() {
 }
 
 #[tokio::test]
-async fn many_at_once_try_it_once() {
+async fn concurrent_lookups_test_own_mount_once() {
     let server = Server::start(|asked| registry(asked, |_| mounts(false))).await;
     let repository = server.repository();
     let all = join_all((0..16).map(|_| seek(&repository, "here"))).await;
@@ -111,7 +110,7 @@ async fn many_at_once_try_it_once() {
 }
 
 #[tokio::test]
-async fn a_registry_where_a_post_is_dear_is_asked_by_head() {
+async fn registry_with_costly_posts_is_queried_by_head() {
     for kind in [Kind::Acr, Kind::Ecr] {
         let server = Server::start(|asked| registry(asked, mounts)).await;
         let options = Options { kind: Some(kind), ..plain() };

@@ -1,4 +1,4 @@
-//! Which token services are asked, for what, and which of them get credentials.
+//! Tests of token services: which get requests, for which scopes, and which get credentials.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use crate::registry::resolver::Lookup;
 use crate::registry::{Options, Registry, TokenService, Transport};
 use crate::store::{ErrorKind, Source as _, StoreError, Target as _};
 
-/// Gives tokens to everybody.
+/// Starts a service that gives tokens to everybody.
 async fn tokens() -> Server {
     Server::start(|_| answer(200, &[], r#"{"token":"good"}"#)).await
 }
 
-/// Wants tokens of the service at this address.
+/// Starts a registry that requires tokens of the service at this address.
 async fn registry_of(realm: String) -> Server {
     Server::start(move |asked| match asked.header("authorization") {
         Some("Bearer good") => answer(404, &[], ""),
@@ -34,7 +34,7 @@ fn port(server: &Server) -> &str {
 }
 
 #[tokio::test]
-async fn a_name_that_resolves_beside_the_registry_is_asked_for_tokens() {
+async fn token_service_name_beside_registry_gets_the_request() {
     let tokens = tokens().await;
     let server = registry_of(format!("http://tokens.example:{}/token", port(&tokens))).await;
     resolve(&server, plain(), Lookup::fixed(&[("tokens.example", &["127.0.0.1"])])).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_name_that_resolves_beside_the_registry_is_asked_for_tokens() {
 }
 
 #[tokio::test]
-async fn a_name_that_resolves_to_a_private_address_is_not_connected_to() {
+async fn token_service_name_with_private_address_is_refused() {
     type Known = &'static [(&'static str, &'static [&'static str])];
     let table: [(Known, &str); 3] = [
         (&[("tokens.example", &["169.254.169.254"])], "169.254.169.254, a link-local address"),
@@ -62,7 +62,7 @@ async fn a_name_that_resolves_to_a_private_address_is_not_connected_to() {
 }
 
 #[tokio::test]
-async fn a_token_service_that_redirects_to_a_private_address_is_not_followed() {
+async fn token_service_redirect_to_private_address_is_refused() {
     for to in ["http://10.0.0.1:9/x", "http://meta.example:9/x"] {
         let tokens = Server::start(move |_| answer(307, &[("location", to)], "")).await;
         let server = registry_of(format!("http://{}/token", tokens.host)).await;
@@ -74,19 +74,19 @@ async fn a_token_service_that_redirects_to_a_private_address_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_plain_http_registry_gets_no_credentials_sent_to_another_host_unless_named() {
+async fn plain_http_realm_elsewhere_gets_credentials_only_if_named() {
     let tokens = tokens().await;
     let server = registry_of(format!("http://tokens.example:{}/token", port(&tokens))).await;
     let known = || Lookup::fixed(&[("tokens.example", &["127.0.0.1"])]);
     let error = resolve(&server, me(), known()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Refused);
     let expected = format!(
-        "the registry speaks plain HTTP and names a token service on another host, http://tokens.example:{}/token: credentials \
-         are not sent there, unless `token_service` of the registry names it",
+        "the registry speaks plain HTTP and names a token service on another host, http://tokens.example:{}/token: \
+         credentials are not sent there, unless `token_service` of the registry names it",
         port(&tokens)
     );
     assert_eq!((error.detail, tokens.lines().len()), (expected, 0));
-    // A loopback address by another name is the same host.
+    // A loopback address by another name counts as the same host.
     let server = registry_of(format!("http://localhost:{}/token", port(&tokens))).await;
     let tokens_by_name = resolve(&server, me(), Lookup::fixed(&[("localhost", &["127.0.0.1"])])).await;
     assert!(tokens_by_name.is_ok(), "{tokens_by_name:?}");
@@ -96,12 +96,12 @@ async fn a_plain_http_registry_gets_no_credentials_sent_to_another_host_unless_n
     };
     let server = registry_of(format!("http://127.0.0.1:{}/token", port(&tokens))).await;
     resolve(&server, with("127.0.0.1"), Lookup::fixed(&[])).await.unwrap();
-    let mine = tokens.asked().iter().filter(|asked| asked.header("authorization").is_some()).count();
+    let mine = tokens.requests().iter().filter(|asked| asked.header("authorization").is_some()).count();
     assert_eq!(mine, 2);
 }
 
 #[tokio::test]
-async fn a_target_is_read_with_a_token_to_push_from_the_first_request() {
+async fn target_is_read_with_push_token_from_start() {
     let server = Server::start(|asked| match asked.header("authorization") {
         _ if asked.path.starts_with("/token") => answer(200, &[], r#"{"token":"good"}"#),
         Some("Bearer good") => answer(404, &[], ""),
@@ -117,7 +117,7 @@ async fn a_target_is_read_with_a_token_to_push_from_the_first_request() {
 }
 
 #[tokio::test]
-async fn a_login_that_gets_no_token_to_push_still_reads_its_target() {
+async fn login_without_push_right_still_reads_target() {
     let server = Server::start(|asked| match asked.header("authorization") {
         _ if asked.path.contains("push") => refusal(403, "DENIED"),
         _ if asked.path.starts_with("/token") => answer(200, &[], r#"{"token":"good"}"#),
@@ -136,7 +136,7 @@ async fn a_login_that_gets_no_token_to_push_still_reads_its_target() {
 }
 
 #[tokio::test]
-async fn a_blob_that_may_not_be_looked_for_is_sent_to_a_target_alone() {
+async fn refused_blob_lookup_counts_as_absent_at_targets_only() {
     let server = Server::start(|asked| match asked.method.as_str() {
         "POST" => answer(202, &[("location", "/session")], ""),
         _ => refusal(403, "DENIED"),

@@ -1,4 +1,4 @@
-//! Manifests and blobs on their way in and out.
+//! Tests of transfers of manifests and blobs in both directions.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn image() -> Manifest {
 }
 
 #[tokio::test]
-async fn a_head_that_tells_enough_is_all_that_is_asked() {
+async fn complete_head_answer_needs_no_get() {
     let digest = image().digest().to_string();
     let server = Server::start(move |asked| {
         assert_eq!(asked.header("accept"), Some(format!("{}, */*", MediaType::ACCEPTED.join(", ")).as_str()));
@@ -37,7 +37,7 @@ async fn a_head_that_tells_enough_is_all_that_is_asked() {
 }
 
 #[tokio::test]
-async fn a_head_without_digest_or_without_support_is_followed_by_a_get() {
+async fn head_without_digest_or_support_needs_a_get() {
     for status in [200, 405] {
         let server = Server::start(move |asked| {
             let status = if asked.method == "HEAD" { status } else { 200 };
@@ -50,7 +50,7 @@ async fn a_head_without_digest_or_without_support_is_followed_by_a_get() {
 }
 
 #[tokio::test]
-async fn a_manifest_whose_digest_is_a_lie_is_corrupt_and_both_are_named() {
+async fn manifest_with_wrong_digest_is_corrupt_naming_both() {
     let other = Digest::of(b"other");
     let server = Server::start(move |_| answer(200, &[("docker-content-digest", &other.to_string())], IMAGE)).await;
     let repository = server.repository();
@@ -60,12 +60,12 @@ async fn a_manifest_whose_digest_is_a_lie_is_corrupt_and_both_are_named() {
     assert_eq!(error.detail, format!("the registry states {other}, and the bytes hash to {actual}"));
     let error = repository.manifest(&other.into()).await.unwrap_err();
     assert_eq!(error.to_string(), format!("{}/a/b: reading manifest {other}: the bytes hash to {actual}", server.host));
-    // Asked for by its digest, it is what was asked for, whatever the header says.
+    // A manifest that is requested by its digest is the requested one, whatever the header says.
     assert_eq!(repository.manifest(&actual.into()).await.unwrap().digest(), actual);
 }
 
 #[tokio::test]
-async fn a_manifest_without_end_is_not_read() {
+async fn oversized_manifest_is_rejected_by_its_limit() {
     let server = Server::start(|_| answer(200, &[], vec![b' '; 4 * 1024 * 1024 + 1])).await;
     let error = server.repository().manifest(&v1()).await.unwrap_err();
     assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Invalid, "the answer is larger than 4194304 bytes"));
@@ -76,7 +76,7 @@ async fn a_manifest_without_end_is_not_read() {
 }
 
 #[tokio::test]
-async fn what_a_pushed_manifest_misses_is_told_apart_from_other_refusals() {
+async fn missing_content_of_pushed_manifest_is_distinguished() {
     for (code, kind) in [("MANIFEST_BLOB_UNKNOWN", ErrorKind::MissingContent), ("TAG_INVALID", ErrorKind::Refused)] {
         let server = Server::start(move |_| refusal(400, code)).await;
         let error = server.repository().push_manifest(&image(), None).await.unwrap_err();
@@ -89,7 +89,7 @@ async fn what_a_pushed_manifest_misses_is_told_apart_from_other_refusals() {
 }
 
 #[tokio::test]
-async fn a_manifest_answered_by_another_success_is_looked_for() {
+async fn manifest_put_with_other_success_is_verified() {
     let manifest = image();
     let there = |digest: Digest| {
         let digest = digest.to_string();
@@ -110,7 +110,7 @@ async fn a_manifest_answered_by_another_success_is_looked_for() {
     };
     assert_eq!(put(201, refusal(404, "MANIFEST_UNKNOWN")).await, (Ok(ReferrerLink::Listed), 0));
     assert_eq!(put(200, there(manifest.digest())).await, (Ok(ReferrerLink::Listed), 1));
-    // Who may write and not read is believed.
+    // The success is trusted if the identity may write but not read.
     assert_eq!(put(202, refusal(403, "DENIED")).await, (Ok(ReferrerLink::Listed), 1));
     for head in [refusal(404, "MANIFEST_UNKNOWN"), there(Digest::of(b"other"))] {
         let (outcome, heads) = put(200, head).await;
@@ -124,7 +124,7 @@ async fn a_manifest_answered_by_another_success_is_looked_for() {
 }
 
 #[tokio::test]
-async fn a_referrer_is_listed_where_the_registry_says_so() {
+async fn referrer_counts_as_listed_with_oci_subject_header() {
     let subject = Digest::of(b"subject");
     let config = format!(r#"{{"mediaType":"a/b","digest":"{subject}","size":7}}"#);
     let body = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"subject":{config}}}"#);
@@ -142,12 +142,12 @@ async fn read(server: &Server, content: &[u8], offset: u64) -> Result<Vec<u8>, S
 }
 
 #[tokio::test]
-async fn a_range_is_honoured_ignored_or_wrong() {
+async fn blob_range_is_honoured_ignored_or_wrong() {
     let content = noise(10_000);
     let body = content.clone();
     let ignores = Server::start(move |_| answer(200, &[], body.clone())).await;
     assert_eq!(read(&ignores, &content, 7777).await.unwrap(), content[7777..]);
-    assert_eq!(ignores.asked()[0].header("range"), Some("bytes=7777-"));
+    assert_eq!(ignores.requests()[0].header("range"), Some("bytes=7777-"));
 
     let body = content.clone();
     let honours =
@@ -172,22 +172,22 @@ async fn a_range_is_honoured_ignored_or_wrong() {
     let wrong = Server::start(|_| answer(206, &[("content-range", "bytes 5-9999/10000")], "")).await;
     assert_eq!(
         read(&wrong, &content, 7777).await.unwrap_err().detail,
-        "asked for the bytes from 7777 on, the registry sends \"bytes 5-9999/10000\""
+        "requested the bytes from 7777 on, the registry sent \"bytes 5-9999/10000\""
     );
 }
 
 #[tokio::test]
-async fn a_blob_is_asked_for_as_it_is_and_taken_as_it_comes() {
+async fn blob_is_read_without_content_decoding() {
     let content = noise(10_000);
     let body = content.clone();
-    // Whatever is said of its encoding: undone, it would have another digest.
+    // The stated encoding is ignored: decoded content would have another digest.
     let server = Server::start(move |_| answer(200, &[("content-encoding", "gzip")], body.clone())).await;
     assert_eq!(read(&server, &content, 0).await.unwrap(), content);
-    assert_eq!(server.asked()[0].header("accept-encoding"), Some("identity"));
+    assert_eq!(server.requests()[0].header("accept-encoding"), Some("identity"));
 }
 
 #[tokio::test]
-async fn a_blob_that_stands_still_or_breaks_off_is_an_error_that_names_it() {
+async fn stalled_or_interrupted_blob_read_names_the_blob() {
     let content = noise(10_000);
     let still = Server::start(|_| {
         let pieces = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"half"))]).chain(stream::pending());
@@ -214,7 +214,7 @@ async fn a_blob_that_stands_still_or_breaks_off_is_an_error_that_names_it() {
     assert_eq!((error.kind, error.step), (ErrorKind::Unavailable, Step::ReadBlob));
 }
 
-fn uploads() -> impl Fn(&super::scripted::Asked) -> axum::response::Response {
+fn uploads() -> impl Fn(&super::scripted::Received) -> axum::response::Response {
     |asked| match asked.method.as_str() {
         "POST" => answer(202, &[("location", "/session")], ""),
         "PATCH" => answer(202, &[("location", &format!("/session?n={}", asked.nth))], ""),
@@ -223,7 +223,7 @@ fn uploads() -> impl Fn(&super::scripted::Asked) -> axum::response::Response {
 }
 
 #[tokio::test]
-async fn the_sources_own_error_comes_out_of_a_streamed_upload() {
+async fn streamed_upload_returns_the_error_of_its_source() {
     let server = Server::start(uploads()).await;
     let content = noise(400_000);
     let failed = StoreError::new("elsewhere/x", Step::ReadBlob, "", ErrorKind::Unavailable, "the source broke off");
@@ -235,7 +235,7 @@ async fn the_sources_own_error_comes_out_of_a_streamed_upload() {
 }
 
 #[tokio::test]
-async fn wrong_bytes_never_make_a_complete_request() {
+async fn wrong_bytes_never_complete_an_upload_request() {
     let server = Server::start(uploads()).await;
     let content = noise(400_000);
     let mut wrong = content.clone();
@@ -245,12 +245,12 @@ async fn wrong_bytes_never_make_a_complete_request() {
     let error =
         session.send(Verified::new(stream::iter(pieces).boxed(), blob(&content), "elsewhere/x")).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Corrupt);
-    assert!(server.asked().iter().all(|asked| asked.body.len() < content.len()));
+    assert!(server.requests().iter().all(|asked| asked.body.len() < content.len()));
 }
 
 #[tokio::test]
-async fn a_registry_that_takes_no_more_bytes_is_given_up() {
-    // Opens the session, and then reads nothing more from that connection or any other.
+async fn upload_fails_when_registry_stops_reading() {
+    // The server opens the session, and then reads nothing more from any connection.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let task = tokio::spawn(async move {
@@ -275,7 +275,7 @@ async fn a_registry_that_takes_no_more_bytes_is_given_up() {
     let error = session.send(verified(&content)).await.unwrap_err();
     assert_eq!(
         (error.kind, error.detail.as_str()),
-        (ErrorKind::Unavailable, "the registry took no more bytes for 300ms")
+        (ErrorKind::Unavailable, "the registry accepted no more bytes for 300ms")
     );
     task.abort();
 }
@@ -285,7 +285,7 @@ fn chunked(chunk: u64) -> Options {
 }
 
 #[tokio::test]
-async fn chunks_follow_each_location_and_honour_the_least_length() {
+async fn chunks_follow_each_location_and_minimum_length() {
     let server = Server::start(|asked| match asked.method.as_str() {
         "POST" => answer(202, &[("location", "/session?n=0"), ("oci-chunk-min-length", "100000")], ""),
         "PATCH" => {
@@ -305,7 +305,7 @@ async fn chunks_follow_each_location_and_honour_the_least_length() {
     let content = noise(250_000);
     let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
     session.send(verified(&content)).await.unwrap();
-    let asked = server.asked();
+    let asked = server.requests();
     let digest = Digest::of(&content).to_string().replace(':', "%3A");
     assert_eq!(
         server.lines()[1..],
@@ -325,9 +325,15 @@ async fn chunks_follow_each_location_and_honour_the_least_length() {
 }
 
 #[tokio::test]
-async fn a_success_means_that_a_chunk_was_taken_whatever_range_it_states() {
-    // None; Amazon's, which stays at the first chunk; that of the chunk alone; one byte too many; part of the chunk;
-    // others.
+async fn successful_chunk_counts_as_stored_despite_its_range() {
+    // The stated ranges:
+    //
+    // * none;
+    // * Amazon's, which stays at the first chunk;
+    // * that of the chunk alone;
+    // * one byte too many;
+    // * part of the chunk;
+    // * others.
     let ranges =
         [None, Some("0-99999"), Some("LENGTH"), Some("OVER"), Some("0-120000"), Some("bytes=0-0"), Some("?"), Some("")];
     for (at, stated) in ranges.into_iter().enumerate() {
@@ -351,14 +357,14 @@ async fn a_success_means_that_a_chunk_was_taken_whatever_range_it_states() {
         let content = noise(250_000);
         let repository = server.registry_as(chunked(100_000)).repository("a/b".parse().unwrap());
         session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
-        let asked = server.asked();
+        let asked = server.requests();
         let sent: Vec<_> = asked.iter().filter_map(|asked| asked.header("content-range")).collect();
         assert_eq!(sent, ["0-99999", "100000-199999", "200000-249999"], "{stated:?}");
         assert_eq!((server.count("POST"), server.count("GET")), (1, 0), "{stated:?}");
     }
 }
 
-/// Takes every chunk, and answers a commit of chunks, and one in one piece, so.
+/// Starts a server that accepts every chunk, and answers a commit of chunks, and one in one piece, with these statuses.
 async fn not_joining(of_chunks: u16, whole: u16) -> Server {
     Server::start(move |asked| match asked.method.as_str() {
         "POST" => answer(202, &[("location", "/session")], ""),
@@ -372,7 +378,7 @@ async fn not_joining(of_chunks: u16, whole: u16) -> Server {
 }
 
 #[tokio::test]
-async fn a_blob_whose_chunks_were_not_put_together_is_sent_once_in_one_piece() {
+async fn unassembled_chunks_cause_one_upload_in_one_piece() {
     for of_chunks in [400, 409, 416, 422, 500, 502] {
         let server = not_joining(of_chunks, 201).await;
         let content = noise(250_000);
@@ -382,9 +388,9 @@ async fn a_blob_whose_chunks_were_not_put_together_is_sent_once_in_one_piece() {
         assert!(error.detail.ends_with("; the blob is sent again in one piece"), "{error}");
         session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap();
         assert_eq!((server.count("PATCH"), server.count("PUT")), (3, 2), "{of_chunks}");
-        assert_eq!(server.asked().last().unwrap().body, content);
+        assert_eq!(server.requests().last().unwrap().body, content);
     }
-    // Where that fails as well, the blob fails: it is not sent in turns.
+    // If one piece fails too, the blob fails: the two modes do not alternate.
     let server = not_joining(400, 400).await;
     let content = noise(250_000);
     let repository = server.registry_as(chunked(100_000)).repository("a/b".parse().unwrap());
@@ -396,7 +402,7 @@ async fn a_blob_whose_chunks_were_not_put_together_is_sent_once_in_one_piece() {
 }
 
 #[tokio::test]
-async fn a_registry_that_refuses_a_later_chunk_as_out_of_place_gets_one_piece() {
+async fn refused_later_chunk_causes_upload_in_one_piece() {
     for range in [None, Some("0-99999"), Some("0-0")] {
         let server = Server::start(move |asked| match asked.method.as_str() {
             "POST" => answer(202, &[("location", "/session")], ""),
@@ -415,7 +421,7 @@ async fn a_registry_that_refuses_a_later_chunk_as_out_of_place_gets_one_piece() 
 }
 
 #[tokio::test]
-async fn a_session_that_has_misstated_its_range_is_not_believed_after_a_broken_chunk() {
+async fn misstated_range_is_ignored_after_an_interrupted_chunk() {
     let server = Server::start(|asked| match (asked.method.as_str(), asked.header("content-range")) {
         ("POST", _) => answer(202, &[("location", "/session")], ""),
         ("PATCH", Some("200000-249999")) => answer(502, &[], ""),
@@ -430,9 +436,9 @@ async fn a_session_that_has_misstated_its_range_is_not_believed_after_a_broken_c
 }
 
 #[tokio::test]
-async fn a_registry_that_stores_one_byte_of_each_chunk_is_given_up() {
+async fn one_stored_byte_per_chunk_ends_the_upload() {
     let stored = std::sync::atomic::AtomicUsize::new(0);
-    let one_more = move |asked: &super::scripted::Asked| match asked.method.as_str() {
+    let one_more = move |asked: &super::scripted::Received| match asked.method.as_str() {
         "PATCH" if asked.nth > 20 => refusal(400, "ENOUGH"),
         "PATCH" => answer(500, &[], ""),
         "GET" => {
@@ -449,7 +455,7 @@ async fn a_registry_that_stores_one_byte_of_each_chunk_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_wrong_after_a_broken_chunk_restarts_in_chunks() {
+async fn wrong_session_after_interrupted_chunk_restarts_in_chunks() {
     let server = Server::start(move |asked| match asked.method.as_str() {
         "POST" => answer(202, &[("location", "/session")], ""),
         "PATCH" if asked.nth == 1 => answer(502, &[], ""),
@@ -462,11 +468,11 @@ async fn a_session_that_is_wrong_after_a_broken_chunk_restarts_in_chunks() {
     let repository = server.registry_as(chunked(200_000)).repository("a/b".parse().unwrap());
     let error = session(&repository, &content).await.unwrap().send(verified(&content)).await.unwrap_err();
     assert_eq!((error.kind, server.count("PATCH"), server.count("GET")), (ErrorKind::Unavailable, 3, 1));
-    assert!(!error.detail.contains("in one piece"), "the break explains it: {error}");
+    assert!(!error.detail.contains("in one piece"), "the interruption explains it: {error}");
 }
 
 #[tokio::test]
-async fn a_commit_of_chunks_that_failed_is_sent_again_while_its_session_stands() {
+async fn failed_chunk_commit_is_repeated_while_session_exists() {
     let server = Server::start(move |asked| match asked.method.as_str() {
         "POST" => answer(202, &[("location", "/session")], ""),
         "PATCH" => answer(202, &[], ""),
@@ -483,7 +489,7 @@ async fn a_commit_of_chunks_that_failed_is_sent_again_while_its_session_stands()
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_names_another_digest_is_checked_by_a_look() {
+async fn commit_with_other_digest_is_verified_by_head() {
     for (is_there, arrives) in [(true, true), (false, false)] {
         let other = Digest::of(b"other").to_string();
         let server = Server::start(move |asked| match asked.method.as_str() {
@@ -500,7 +506,7 @@ async fn a_commit_whose_answer_names_another_digest_is_checked_by_a_look() {
 }
 
 #[tokio::test]
-async fn the_session_of_a_mount_that_did_not_happen_is_used() {
+async fn session_of_a_failed_mount_is_used() {
     let server = Server::start(uploads()).await;
     let content = noise(100);
     let begun = server.repository().begin_upload(&blob(&content), Some(&"c/d".parse().unwrap())).await.unwrap();
@@ -510,7 +516,7 @@ async fn the_session_of_a_mount_that_did_not_happen_is_used() {
 }
 
 #[tokio::test]
-async fn a_mount_that_is_refused_is_followed_by_a_session() {
+async fn refused_mount_is_followed_by_a_session() {
     let server = Server::start(|asked| match asked.path.contains("mount=") {
         true => refusal(403, "DENIED"),
         false if asked.method == "HEAD" => answer(404, &[], ""),
@@ -532,7 +538,7 @@ async fn a_mount_that_is_refused_is_followed_by_a_session() {
             format!("HEAD /v2/a/b/blobs/{}", Digest::of(b"x")),
             "POST /v2/a/b/blobs/uploads/".to_owned(),
             "DELETE /session".to_owned(),
-            // The next one does not ask for the mount.
+            // The next upload does not try the mount.
             format!("HEAD /v2/a/b/blobs/{}", Digest::of(b"x")),
             "POST /v2/a/b/blobs/uploads/".to_owned(),
             "DELETE /session".to_owned(),
@@ -541,7 +547,7 @@ async fn a_mount_that_is_refused_is_followed_by_a_session() {
 }
 
 #[tokio::test]
-async fn a_blob_that_a_refused_mount_would_have_brought_is_looked_for() {
+async fn blob_is_looked_up_after_a_refused_mount() {
     let server = Server::start(|asked| match asked.method.as_str() {
         "HEAD" => answer(200, &[("content-length", "1")], "x"),
         _ => refusal(401, "DENIED"),
@@ -552,8 +558,8 @@ async fn a_blob_that_a_refused_mount_would_have_brought_is_looked_for() {
 }
 
 #[tokio::test]
-async fn a_refusal_before_the_last_byte_is_heard() {
-    // Answers when the head has come, and reads no body: as a proxy with a limit does.
+async fn refusal_before_the_last_byte_is_reported() {
+    // The server answers after the request head and reads no body, like a proxy with a limit.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let task = tokio::spawn(async move {
@@ -574,7 +580,7 @@ async fn a_refusal_before_the_last_byte_is_heard() {
     let content = noise(20_000_000);
     let session = session(&registry.repository("a/b".parse().unwrap()), &content).await.unwrap();
     let error = session.send(verified(&content)).await.unwrap_err();
-    let detail = "413 Payload Too Large: the registry gets large blobs in chunks from now on";
+    let detail = "413 Payload Too Large: large blobs are sent in chunks from now on";
     assert_eq!((error.kind, error.detail.as_str()), (ErrorKind::Unavailable, detail));
     drop(task.await.unwrap());
 }

@@ -1,10 +1,10 @@
-//! The labels of series, and the words that stand in them. Each set of labels is bounded: by the configuration, or by its words.
+//! Labels of the series and their values. Each set of values is bounded: by the configuration, or by an enum.
 
 use std::fmt::Write as _;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
-/// Which way bytes went, seen from here.
+/// Direction of transferred bytes, seen from this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the registry.
@@ -22,14 +22,14 @@ impl EncodeLabelValue for Direction {
     }
 }
 
-/// What became of an attempt to deliver a notification.
+/// Result of an attempt to deliver a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Delivery {
-    /// It was taken.
+    /// The receiver accepted it.
     Delivered,
-    /// It was not, and is tried again.
+    /// The attempt failed and will be repeated.
     Retried,
-    /// It was not, and is not tried again.
+    /// The attempt failed and will not be repeated.
     GivenUp,
 }
 

@@ -1,36 +1,37 @@
-//! The history of an entry as a picture: a bar a run, as high as the bytes that it sent (logarithmic: the first run of a mirror sends a
-//! thousand times what others do), and below it a sign where it did not end well. The signs differ in shape, not in colour alone.
+//! Charts of an entry's runs: one bar per run, as high as the bytes that it sent, and below it a sign if it did not
+//! succeed. The scale is logarithmic, because the first run of a mirror sends a thousand times the bytes of later
+//! ones. The signs differ in shape, not only in colour.
 
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::words::{bytes, clock, many};
+use super::words::{format_bytes, format_clock, format_count};
 use crate::journal::{Outcome, RunMark};
 use crate::status::history::{MARKS, RUNS};
 
-/// Where bars stand, and how much room they have.
-struct Ground {
-    /// From the left edge to the first place, in units of the picture.
+/// Layout of the bars.
+struct Layout {
+    /// The distance from the left edge to the first slot, in units of the picture.
     left: u32,
-    /// From bar to bar.
+    /// The distance from bar to bar.
     step: u32,
-    /// The line that bars stand on.
+    /// The y coordinate of the base line.
     base: u32,
-    /// The height of the highest.
+    /// The height of the highest bar.
     height: u32,
-    /// How many places there are; the last one is the latest run's.
-    places: u32,
+    /// The number of slots; the last one is for the latest run.
+    slots: u32,
 }
 
-const SMALL: Ground = Ground { left: 0, step: 5, base: 22, height: 20, places: MARKS };
-const LARGE: Ground = Ground { left: 50, step: 8, base: 118, height: 106, places: RUNS };
+const SMALL: Layout = Layout { left: 0, step: 5, base: 22, height: 20, slots: MARKS };
+const LARGE: Layout = Layout { left: 50, step: 8, base: 118, height: 106, slots: RUNS };
 
-/// The sizes at which the large chart has lines.
+/// Sizes for which the large chart has grid lines.
 const LINES: [(u64, &str); 4] = [(1 << 10, "1 KiB"), (1 << 20, "1 MiB"), (1 << 30, "1 GiB"), (1 << 40, "1 TiB")];
 
-/// The signs of runs that did not simply succeed.
+/// CSS classes of the signs of runs that did not succeed.
 const SIGNS: [(&str, Option<Outcome>); 5] = [
     ("failed", Some(Outcome::Failed)),
     ("failed", Some(Outcome::TimedOut)),
@@ -39,23 +40,23 @@ const SIGNS: [(&str, Option<Outcome>); 5] = [
     ("running", None),
 ];
 
-/// The chart of a row. Runs are given the latest last.
-pub(super) fn small(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
-    let largest = largest(runs);
+/// Renders the chart in a table row. `runs` ends with the latest one.
+pub(super) fn render_small(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
+    let largest = largest_run(runs);
     let mut bars = String::new();
     let mut signs: [String; SIGNS.len()] = Default::default();
-    for (run, x) in SMALL.placed(runs) {
+    for (run, x) in SMALL.with_positions(runs) {
         // Writing to a String cannot fail.
         let _ = write!(bars, "M{x} {}v-{}", SMALL.base, SMALL.height_of(run.bytes, largest));
         for ((_, outcome), signs) in SIGNS.iter().zip(&mut signs) {
             if *outcome == run.outcome {
-                signs.push_str(&sign(run.outcome, x, SMALL.base + 5));
+                signs.push_str(&sign_path(run.outcome, x, SMALL.base + 5));
             }
         }
     }
     html! {
-        svg .small viewBox="0 0 150 31" role="img" aria-label=(summary(runs, now)) {
-            title { (summary(runs, now)) }
+        svg .small viewBox="0 0 150 31" role="img" aria-label=(describe(runs, now)) {
+            title { (describe(runs, now)) }
             path .axis d={ "M0 " (SMALL.base) ".5h150" } {}
             path .bar d=(bars) {}
             @for ((class, _), signs) in SIGNS.iter().zip(&signs) {
@@ -65,14 +66,14 @@ pub(super) fn small(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
     }
 }
 
-/// The chart of an entry's page, whose bars lead to the rows of their runs. Runs are given the latest last.
-pub(super) fn large(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
-    let largest = largest(runs);
-    let placed: Vec<_> = LARGE.placed(runs).collect();
-    let right = LARGE.left + LARGE.places * LARGE.step;
+/// Renders the chart on an entry's page, whose bars link to the rows of their runs. `runs` ends with the latest one.
+pub(super) fn render_large(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
+    let largest = largest_run(runs);
+    let placed: Vec<_> = LARGE.with_positions(runs).collect();
+    let right = LARGE.left + LARGE.slots * LARGE.step;
     html! {
-        svg .large viewBox={ "0 0 " (right) " 146" } role="group" aria-label=(summary(runs, now)) {
-            title { (summary(runs, now)) }
+        svg .large viewBox={ "0 0 " (right) " 146" } role="group" aria-label=(describe(runs, now)) {
+            title { (describe(runs, now)) }
             @for (size, name) in LINES.iter().filter(|(size, _)| *size < largest) {
                 @let y = LARGE.base - LARGE.height_of(*size, largest);
                 path .grid d={ "M" (LARGE.left) " " (y) ".5H" (right) } {}
@@ -82,9 +83,9 @@ pub(super) fn large(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
             @for (run, x) in &placed { (bar(run, *x, largest, now)) }
             @if let (Some((first, x)), Some((last, _))) = (placed.first(), placed.last()) {
                 @if placed.len() >= 30 {
-                    text x=(x - LARGE.step / 2) y="144" { (clock(first.started, now)) }
+                    text x=(x - LARGE.step / 2) y="144" { (format_clock(first.started, now)) }
                 }
-                text x=(right) y="144" text-anchor="end" { (clock(last.started, now)) }
+                text x=(right) y="144" text-anchor="end" { (format_clock(last.started, now)) }
             }
         }
     }
@@ -93,29 +94,29 @@ pub(super) fn large(runs: &[RunMark], now: DateTime<Utc>) -> Markup {
 fn bar(run: &RunMark, x: u32, largest: u64, now: DateTime<Utc>) -> Markup {
     let height = LARGE.height_of(run.bytes, largest);
     let word = run.outcome.map_or("running", Outcome::word).replace('_', " ");
-    let told = format!("run {}, {}: {word}, {}", run.run, clock(run.started, now), bytes(run.bytes));
+    let label = format!("run {}, {}: {word}, {}", run.run, format_clock(run.started, now), format_bytes(run.bytes));
     html! {
-        a href={ "#run-" (run.run.number()) } aria-label=(told) {
-            title { (told) }
+        a href={ "#run-" (run.run.number()) } aria-label=(label) {
+            title { (label) }
             rect .hit x=(x - LARGE.step / 2) y="4" width=(LARGE.step) height="128" {}
             rect .bar x=(x - 2) y=(LARGE.base - height) width="5" height=(height) {}
             @if let Some((class, _)) = SIGNS.iter().find(|(_, outcome)| *outcome == run.outcome) {
-                path .(class) d=(sign(run.outcome, x, LARGE.base + 7)) {}
+                path .(class) d=(sign_path(run.outcome, x, LARGE.base + 7)) {}
             }
         }
     }
 }
 
-impl Ground {
-    /// Each run with the middle of its place.
-    fn placed<'a>(&self, runs: &'a [RunMark]) -> impl Iterator<Item = (&'a RunMark, u32)> {
+impl Layout {
+    /// Returns each run with the middle of its slot.
+    fn with_positions<'a>(&self, runs: &'a [RunMark]) -> impl Iterator<Item = (&'a RunMark, u32)> {
         let (first, step) = (self.left + self.step / 2, self.step);
-        let count = u32::try_from(runs.len()).unwrap_or(u32::MAX).min(self.places);
+        let count = u32::try_from(runs.len()).unwrap_or(u32::MAX).min(self.slots);
         let shown = &runs[runs.len() - count as usize..];
-        (self.places - count..).zip(shown).map(move |(place, run)| (run, first + place * step))
+        (self.slots - count..).zip(shown).map(move |(slot, run)| (run, first + slot * step))
     }
 
-    /// At least 1, so that a run that sent nothing is seen.
+    /// Returns the height of a bar: at least 1, so that a run that sent nothing is visible.
     fn height_of(&self, bytes: u64, largest: u64) -> u32 {
         let share = share(bytes, largest);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the height")]
@@ -124,15 +125,16 @@ impl Ground {
     }
 }
 
-/// From 0 to 1, by the logarithm, from a KiB on.
+/// Returns the logarithmic share from 0 to 1; the logarithm starts at a KiB.
 #[expect(clippy::cast_precision_loss, reason = "a picture has no 53 bits")]
 fn share(bytes: u64, largest: u64) -> f64 {
     let scaled = |bytes: u64| (1.0 + bytes as f64 / 1024.0).log2();
     if largest == 0 { 0.0 } else { scaled(bytes) / scaled(largest) }
 }
 
-/// A cross for what failed, a dash for what was cut off, a ring for what waits, a triangle for what runs.
-fn sign(outcome: Option<Outcome>, x: u32, y: u32) -> String {
+/// Returns the path of a sign: a cross for failed, a dash for interrupted, a ring for postponed, a triangle for
+/// running.
+fn sign_path(outcome: Option<Outcome>, x: u32, y: u32) -> String {
     match outcome {
         Some(Outcome::Succeeded) => String::new(),
         Some(Outcome::Failed | Outcome::TimedOut) => format!("M{} {}l4 4m0-4l-4 4", x - 2, y - 2),
@@ -142,14 +144,15 @@ fn sign(outcome: Option<Outcome>, x: u32, y: u32) -> String {
     }
 }
 
-fn largest(runs: &[RunMark]) -> u64 {
+fn largest_run(runs: &[RunMark]) -> u64 {
     runs.iter().map(|run| run.bytes).max().unwrap_or_default()
 }
 
-/// The picture in words.
-fn summary(runs: &[RunMark], now: DateTime<Utc>) -> String {
+/// Describes the chart in words.
+fn describe(runs: &[RunMark], now: DateTime<Utc>) -> String {
     let Some(first) = runs.first() else { return "no runs yet".to_owned() };
-    let mut words = vec![format!("{} since {}", many(runs.len(), "run", "runs"), clock(first.started, now))];
+    let mut words =
+        vec![format!("{} since {}", format_count(runs.len(), "run", "runs"), format_clock(first.started, now))];
     let all = [Outcome::Succeeded, Outcome::Failed, Outcome::TimedOut, Outcome::Interrupted, Outcome::Postponed];
     for outcome in all.into_iter().map(Some).chain([None]) {
         let count = runs.iter().filter(|run| run.outcome == outcome).count();
@@ -157,7 +160,7 @@ fn summary(runs: &[RunMark], now: DateTime<Utc>) -> String {
             words.push(format!("{count} {}", outcome.map_or("running", Outcome::word).replace('_', " ")));
         }
     }
-    words.push(format!("the largest {}", bytes(largest(runs))));
+    words.push(format!("the largest {}", format_bytes(largest_run(runs))));
     words.join(", ")
 }
 
@@ -165,16 +168,16 @@ fn summary(runs: &[RunMark], now: DateTime<Utc>) -> String {
 mod tests {
     use super::super::tests::mark;
     use super::*;
-    use crate::status::snapshot::tests::at;
+    use crate::status::snapshot::tests::second;
 
     #[test]
-    fn each_run_is_a_bar_and_each_that_did_not_succeed_has_a_sign_of_its_own_shape() {
+    fn unsuccessful_runs_have_signs_of_distinct_shapes() {
         let ends =
             [Some(Outcome::Succeeded), Some(Outcome::Failed), Some(Outcome::Interrupted), Some(Outcome::Postponed)];
         let mut runs: Vec<_> =
             ends.iter().enumerate().map(|(i, end)| mark("a", i as i64, *end, 1 << (10 * i))).collect();
         runs.push(mark("a", 9, None, 0));
-        let drawn = small(&runs, at(0)).into_string();
+        let drawn = render_small(&runs, second(0)).into_string();
         assert!(drawn.contains("<title>5 runs since "), "{drawn}");
         for (class, shape) in
             [("failed", "l4 4m0-4l-4 4"), ("interrupted", "h4"), ("postponed", "a2 2"), ("running", "z")]
@@ -182,22 +185,22 @@ mod tests {
             let path = drawn.split("<path ").find(|path| path.starts_with(&format!("class=\"{class}\"")));
             assert!(path.is_some_and(|path| path.contains(shape)), "{class}: {drawn}");
         }
-        // The bars of 1 B, 1 KiB, 1 MiB, 1 GiB and nothing, the latest at the right edge.
+        // The bars of 1 B, 1 KiB, 1 MiB, 1 GiB and 0 B, the latest at the right edge.
         assert!(drawn.contains("d=\"M127 22v-1M132 22v-1M137 22v-10M142 22v-20M147 22v-1\""), "{drawn}");
     }
 
     #[test]
-    fn the_large_chart_leads_to_the_rows_and_shows_the_latest_where_there_are_too_many() {
+    fn large_chart_links_to_rows_and_shows_latest_runs() {
         let runs: Vec<_> = (0..100).map(|i| mark("a", i, Some(Outcome::Succeeded), 1 << 30)).collect();
-        let drawn = large(&runs, at(0)).into_string();
+        let drawn = render_large(&runs, second(0)).into_string();
         assert_eq!(drawn.matches("<a href=\"#run-").count(), RUNS as usize);
         assert!(drawn.contains("#run-99\"") && !drawn.contains("#run-1\""), "{drawn}");
         assert!(drawn.contains(">1 MiB<"), "{drawn}");
     }
 
     #[test]
-    fn an_entry_without_runs_has_an_empty_chart_that_says_so() {
-        assert!(small(&[], at(0)).into_string().contains("no runs yet"));
-        assert!(large(&[], at(0)).into_string().contains("no runs yet"));
+    fn entry_without_runs_has_labelled_empty_chart() {
+        assert!(render_small(&[], second(0)).into_string().contains("no runs yet"));
+        assert!(render_large(&[], second(0)).into_string().contains("no runs yet"));
     }
 }

@@ -1,38 +1,38 @@
-//! The page of one entry: what it is, its runs as a chart and in a table.
+//! Page of one entry: its state and rules, and its runs as a chart and in a table.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::chart;
-use super::entries::way;
+use super::entries::render_route;
 use super::frame::Frame;
 use super::rules::rules;
-use super::state::{is_failing, next_run, now_doing};
+use super::state::{is_failing, render_activity, render_next_run};
 use super::warnings::warnings;
-use super::words::{between, bytes, outcome_of, search_for, when};
+use super::words::{format_bytes, format_elapsed, render_run_outcome, render_time, search_url};
 use crate::config::{Config, Warning};
 use crate::journal::{RunMark, RunRecord};
-use crate::status::history::{Past, RUNS, Unanswered};
+use crate::status::history::{HistoryError, LimitedHistory, RUNS};
 use crate::status::{EntryState, Snapshot};
 
-/// The page of the entry of this name, [`None`] where the configuration has none.
+/// Renders the page of the entry of this name; [`None`] if the configuration has no such entry.
 pub(in crate::status) async fn entry(
     snapshot: &Snapshot,
-    past: &Past,
+    history: &LimitedHistory,
     config: &Config,
     name: &str,
     now: DateTime<Utc>,
 ) -> Option<Markup> {
     let entry = snapshot.entries.iter().find(|entry| entry.name == name)?;
-    let runs = past.runs(entry.name.clone()).await;
+    let runs = history.runs(entry.name.clone()).await;
     let title = if is_failing(entry) { format!("{name}: failing") } else { name.to_owned() };
     let body = body(entry, &runs, config, snapshot, now);
-    Some(Frame { title: &title, sought: "", renewed: true }.around(&body, snapshot, now))
+    Some(Frame { title: &title, search_text: "", refreshed: true }.wrap(&body, snapshot, now))
 }
 
 fn body(
     entry: &EntryState,
-    runs: &Result<Vec<RunRecord>, Unanswered>,
+    runs: &Result<Vec<RunRecord>, HistoryError>,
     config: &Config,
     snapshot: &Snapshot,
     now: DateTime<Utc>,
@@ -42,7 +42,7 @@ fn body(
     html! {
         (head(entry, snapshot, now))
         (warnings(&of_entry, false))
-        // It may be of another moment than the snapshot.
+        // The configuration may be newer or older than the snapshot.
         @if let Some(entry) = config.entries.iter().find(|known| known.name.as_str() == entry.name) {
             h2 #rules { "Rules" }
             dl { (rules(entry, config, snapshot)) }
@@ -53,9 +53,10 @@ fn body(
             Ok(runs) if runs.is_empty() => { p { "No runs yet." } }
             Ok(runs) => {
                 @let marks: Vec<RunMark> = runs.iter().rev().map(RunMark::from).collect();
-                (chart::large(&marks, now))
+                (chart::render_large(&marks, now))
                 p .quiet {
-                    "A bar is a run, as high as the bytes that it sent (logarithmic). Under a bar: × failed, – interrupted, ○ postponed, ▹ running."
+                    "A bar is a run, as high as the bytes that it sent (logarithmic). "
+                    "Under a bar: × failed, – interrupted, ○ postponed, ▹ running."
                 }
                 (table(runs, now))
             }
@@ -68,19 +69,20 @@ fn head(entry: &EntryState, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
     html! {
         section .state .(class) aria-labelledby="entry" {
             h2 #entry { bdi { (entry.name) } @if is_failing(entry) { " fails" } }
-            @if let Some(error) = entry.last_run.as_ref().filter(|_| is_failing(entry)).and_then(|run| run.error.as_ref()) {
+            @let last_run = entry.last_run.as_ref().filter(|_| is_failing(entry));
+            @if let Some(error) = last_run.and_then(|run| run.error.as_ref()) {
                 p .reason { (error) }
             }
             dl {
-                dt { "From and to" } dd { (way(&entry.source, &entry.targets)) }
-                dt { "Now" } dd { (now_doing(entry, snapshot, now)) }
-                dt { "Next run" } dd { (next_run(entry, now)) }
+                dt { "From and to" } dd { (render_route(&entry.source, &entry.targets)) }
+                dt { "Now" } dd { (render_activity(entry, snapshot, now)) }
+                dt { "Next run" } dd { (render_next_run(entry, now)) }
                 dt { "Schedule" } dd { (entry.schedule) " " span .quiet { (entry.timezone) } }
-                @if let Some(success) = entry.last_success { dt { "Last success" } dd { (when(success, now)) } }
-                @if let Some(failure) = entry.last_failure { dt { "Last failure" } dd { (when(failure, now)) } }
-                @if entry.failures > 0 { dt { "Failed in a row" } dd { (entry.failures) } }
+                @if let Some(success) = entry.last_success { dt { "Last success" } dd { (render_time(success, now)) } }
+                @if let Some(failure) = entry.last_failure { dt { "Last failure" } dd { (render_time(failure, now)) } }
+                @if entry.failures > 0 { dt { "Consecutive failures" } dd { (entry.failures) } }
             }
-            p { a href=(search_for(&entry.source)) { "What arrived from there" } }
+            p { a href=(search_url(&entry.source)) { "Arrivals from this source" } }
         }
     }
 }
@@ -93,7 +95,8 @@ fn table(runs: &[RunRecord], now: DateTime<Utc>) -> Markup {
                 @if runs.len() >= RUNS as usize { " Earlier ones: transship history --entry." }
             }
             thead { tr {
-                th { "Run" } th { "Began" } th { "Took" } th { "Begun by" } th { "Outcome" } th { "Tags" } th .number { "Sent" }
+                th { "Run" } th { "Started" } th { "Duration" } th { "Trigger" } th { "Outcome" } th { "Tags" }
+                th .number { "Sent" }
             } }
             tbody { @for run in runs { (row(run, now)) } }
         }
@@ -104,15 +107,15 @@ fn row(run: &RunRecord, now: DateTime<Utc>) -> Markup {
     html! {
         tr id={ "run-" (run.id.number()) } {
             th scope="row" { (run.id.number()) }
-            td data-name="Began" { (when(run.started, now)) }
-            td data-name="Took" { @if let Some(ended) = run.ended { (between(run.started, ended)) } }
-            td data-name="Begun by" { (run.trigger.word()) }
+            td data-name="Started" { (render_time(run.started, now)) }
+            td data-name="Duration" { @if let Some(ended) = run.ended { (format_elapsed(run.started, ended)) } }
+            td data-name="Trigger" { (run.trigger.word()) }
             td data-name="Outcome" {
-                (outcome_of(run.outcome))
+                (render_run_outcome(run.outcome))
                 @if let Some(error) = &run.error { " " small { (error) } }
             }
             td data-name="Tags" { @if run.ended.is_some() { (run.tags) } }
-            td .number data-name="Sent" { @if run.ended.is_some() { (bytes(run.bytes)) } }
+            td .number data-name="Sent" { @if run.ended.is_some() { (format_bytes(run.bytes)) } }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What is around each page: head, search field, foot, and the policy by which a browser runs and loads nothing else.
+//! Frame of each page: head, search field, foot, and the content security policy, by which a browser loads and runs
+//! nothing else.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,16 +7,17 @@ use chrono::{DateTime, Utc};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
-use super::words::when;
+use super::words::render_time;
 use crate::status::Snapshot;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("refresh.js");
 
-/// How often the page comes anew without a script, in seconds.
+/// Interval in seconds at which a page without a script reloads.
 const RELOAD: u32 = 30;
 
-/// The value of `Content-Security-Policy`: our style, our script, which asks this port only, and nothing else.
+/// Returns the value of `Content-Security-Policy`: it allows the page's own style and its own script, which may
+/// connect only to this port.
 pub(in crate::status) fn policy() -> String {
     let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
     format!(
@@ -26,19 +28,19 @@ pub(in crate::status) fn policy() -> String {
     )
 }
 
-/// A document.
+/// HTML document around a page's main part.
 pub(super) struct Frame<'a> {
-    /// What stands before the program's name in the title.
+    /// The text before the program's name in the title.
     pub(super) title: &'a str,
-    /// What stands in the search field.
-    pub(super) sought: &'a str,
-    /// Whether it comes anew by itself.
-    pub(super) renewed: bool,
+    /// The text in the search field.
+    pub(super) search_text: &'a str,
+    /// True if the page refreshes itself.
+    pub(super) refreshed: bool,
 }
 
 impl Frame<'_> {
-    pub(super) fn around(&self, main: &Markup, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
-        PreEscaped(self.document(main, snapshot, now).into_string().replace(turns_text_round, "\u{fffd}"))
+    pub(super) fn wrap(&self, main: &Markup, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
+        PreEscaped(self.document(main, snapshot, now).into_string().replace(is_bidi_control, "\u{fffd}"))
     }
 
     fn document(&self, main: &Markup, snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
@@ -51,31 +53,31 @@ impl Frame<'_> {
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     link rel="icon" href="data:,";
                     style { (PreEscaped(STYLE)) }
-                    @if self.renewed { noscript { meta http-equiv="refresh" content=(RELOAD); } }
+                    @if self.refreshed { noscript { meta http-equiv="refresh" content=(RELOAD); } }
                 }
                 body {
                     header {
                         h1 { a href="/" { "transship" } }
                         form action="/search" role="search" {
                             label .hidden for="q" { "Tag, digest or repository" }
-                            input #q type="search" name="q" value=(self.sought) maxlength="1024" autocomplete="off"
+                            input #q type="search" name="q" value=(self.search_text) maxlength="1024" autocomplete="off"
                                 spellcheck="false" placeholder="Tag, digest or repository";
                             button { "Search" }
                         }
                     }
-                    p #stale role="alert" hidden { "The daemon does not answer. What stands below is old." }
+                    p #stale role="alert" hidden { "The daemon does not respond. The data below is outdated." }
                     main { (main) }
                     (foot(snapshot, now))
-                    @if self.renewed { script { (PreEscaped(SCRIPT)) } }
+                    @if self.refreshed { script { (PreEscaped(SCRIPT)) } }
                 }
             }
         }
     }
 }
 
-/// Marks of direction (Unicode Bidirectional Algorithm, 2.1 to 2.4). One that others left open would turn round what is ours, and no
-/// style keeps it in.
-fn turns_text_round(c: char) -> bool {
+/// Returns true for a directional character (Unicode Bidirectional Algorithm, 2.1 to 2.4). An unclosed one from a
+/// foreign text would reverse the page's own text, and no style prevents that.
+fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
@@ -83,9 +85,9 @@ fn foot(snapshot: &Snapshot, now: DateTime<Utc>) -> Markup {
     html! {
         footer {
             p {
-                "Running since " (when(snapshot.started, now)) ". Configuration "
+                "Running since " (render_time(snapshot.started, now)) ". Configuration "
                 @match snapshot.configuration.loaded_at {
-                    Some(read) => { code { (snapshot.configuration.path) } ", read " (when(read, now)) "." }
+                    Some(read) => { code { (snapshot.configuration.path) } ", read " (render_time(read, now)) "." }
                     None => { "not read yet." }
                 }
                 " Journal " code { (snapshot.journal.path) } ". All times are UTC."

@@ -1,7 +1,7 @@
-//! The pages for a person: the overview, one entry, and the search. Whole documents of HTML that need nothing from elsewhere and no
-//! script; with one they renew themselves.
+//! Pages for people: the overview, one entry, and the search. Complete HTML documents that load nothing from other
+//! hosts and need no script; with a script they refresh themselves.
 //!
-//! Whatever was written by others (configuration, registries, journal) is text here: the templates escape it.
+//! Text from other sources (configuration, registries, journal) is never markup: the templates escape it.
 
 mod chart;
 mod entries;

@@ -1,4 +1,4 @@
-//! The page `/`: how it is, what fails, what moves, what comes next, and what each entry did.
+//! Page `/`: overall state, failing entries, runs and transfers in progress, all entries, registries.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
@@ -8,13 +8,18 @@ use super::frame::Frame;
 use super::warnings::warnings;
 use super::{registries, running, state};
 use crate::status::Snapshot;
-use crate::status::history::{Marks, Past, Unanswered};
+use crate::status::history::{HistoryError, LimitedHistory, Marks};
 
-/// The overview with this part of the entries, from 1.
-pub(in crate::status) async fn overview(snapshot: &Snapshot, past: &Past, part: usize, now: DateTime<Utc>) -> Markup {
-    let part = Part::of(&snapshot.entries, part);
-    let marks = past.marks(part.entries.iter().map(|entry| entry.name.clone()).collect()).await;
-    Frame { title: &state::title(snapshot), sought: "", renewed: true }.around(
+/// Renders the overview with this part of the entries, counted from 1.
+pub(in crate::status) async fn overview(
+    snapshot: &Snapshot,
+    history: &LimitedHistory,
+    part: usize,
+    now: DateTime<Utc>,
+) -> Markup {
+    let part = Part::from_number(&snapshot.entries, part);
+    let marks = history.marks(part.entries.iter().map(|entry| entry.name.clone()).collect()).await;
+    Frame { title: &state::title(snapshot), search_text: "", refreshed: true }.wrap(
         &body(snapshot, &part, &marks, now),
         snapshot,
         now,
@@ -24,11 +29,11 @@ pub(in crate::status) async fn overview(snapshot: &Snapshot, past: &Past, part: 
 fn body(
     snapshot: &Snapshot,
     part: &Part<'_>,
-    marks: &Result<impl AsRef<Marks>, Unanswered>,
+    marks: &Result<impl AsRef<Marks>, HistoryError>,
     now: DateTime<Utc>,
 ) -> Markup {
     html! {
-        (state::whole(snapshot, now))
+        (state::render_state(snapshot, now))
         (entries::failing(snapshot, now))
         (warnings(&snapshot.warnings.iter().collect::<Vec<_>>(), true))
         (running::running(snapshot, now))

@@ -1,10 +1,10 @@
 "use strict";
-// Fetches this page again and puts its main part in place of the old one. Where you are, what has the focus and what
-// you typed stays. Nothing moves while the tab is hidden, or while text is selected.
+// Fetches this page again and replaces its main part. The scroll position, the focus and the typed text stay. Nothing
+// changes while the tab is hidden, or while text is selected.
 (() => {
   const EVERY = 5000;
-  const PATIENCE = 10000;
-  // Without a login that was written into the address: such a one is not fetched.
+  const TIMEOUT = 10000;
+  // Without user name and password: browsers do not fetch an address that contains them.
   const here = location.origin + location.pathname + location.search;
   const stale = document.getElementById("stale");
   let timer = 0;
@@ -30,7 +30,7 @@
     clearTimeout(timer);
     try {
       if (!isSelecting(document.querySelector("main"))) {
-        const answer = await fetch(here, { signal: AbortSignal.timeout(PATIENCE) });
+        const answer = await fetch(here, { signal: AbortSignal.timeout(TIMEOUT) });
         if (!answer.ok) throw new Error(answer.statusText);
         take(new DOMParser().parseFromString(await answer.text(), "text/html"));
       }

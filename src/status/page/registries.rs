@@ -1,12 +1,12 @@
-//! The registries: what is asked of each, under which limits, and how many pulls are left.
+//! Tables of the registries: the requests to each, its limits, and the remaining pulls.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::words::{bytes, span, when};
+use super::words::{format_bytes, format_duration, render_time};
 use crate::status::{LimitsState, Quota, RegistryState};
 
-/// The registries that were asked since the daemon started.
+/// Renders the registries that received a request since the daemon started.
 pub(super) fn registries(registries: &[RegistryState], now: DateTime<Utc>) -> Markup {
     html! {
         @if !registries.is_empty() {
@@ -14,7 +14,8 @@ pub(super) fn registries(registries: &[RegistryState], now: DateTime<Utc>) -> Ma
             table aria-labelledby="registries" {
                 caption { "Requests and bytes since the daemon started." }
                 thead { tr {
-                    th { "Registry" } th { "Now" } th { "Limits" } th .number { "Requests" } th .number { "Received" } th .number { "Sent" }
+                    th { "Registry" } th { "Now" } th { "Limits" }
+                    th .number { "Requests" } th .number { "Received" } th .number { "Sent" }
                 } }
                 tbody { @for registry in registries { (row(registry, now)) } }
             }
@@ -30,26 +31,26 @@ fn row(registry: &RegistryState, now: DateTime<Utc>) -> Markup {
             td data-name="Now" {
                 (registry.in_flight) " of " (registry.limits.concurrent) " at once"
                 @if let Some(until) = registry.paused_until.filter(|until| *until > now) {
-                    " " span .word .warn-word { "asked for patience" } " " small { "goes on " (when(until, now)) }
+                    " " span .word .warn-word { "throttled" } " " small { "resumes " (render_time(until, now)) }
                 }
             }
             td data-name="Limits" {
-                @let limits = limits(&registry.limits);
-                @if limits.is_empty() { "none but that" } @else { (limits.join(", ")) }
-                @if waited.as_secs() > 0 { " " small { "waited " (span(waited)) " for them in all" } }
+                @let limits = list_limits(&registry.limits);
+                @if limits.is_empty() { "no others" } @else { (limits.join(", ")) }
+                @if waited.as_secs() > 0 { " " small { "waited " (format_duration(waited)) " in total" } }
             }
             td .number data-name="Requests" { (registry.requests) }
-            td .number data-name="Received" { (bytes(registry.bytes_in)) }
-            td .number data-name="Sent" { (bytes(registry.bytes_out)) }
+            td .number data-name="Received" { (format_bytes(registry.bytes_in)) }
+            td .number data-name="Sent" { (format_bytes(registry.bytes_out)) }
         }
     }
 }
 
-/// What holds beside how many requests are made at once.
-pub(super) fn limits(limits: &LimitsState) -> Vec<String> {
+/// Returns the limits in force other than the number of concurrent requests.
+pub(super) fn list_limits(limits: &LimitsState) -> Vec<String> {
     let mut words = Vec::new();
     if limits.concurrent < limits.concurrent_at_most {
-        words.push(format!("{} at once at most, fewer for now", limits.concurrent_at_most));
+        words.push(format!("up to {} at once, fewer for now", limits.concurrent_at_most));
     }
     for rate in &limits.rates {
         let per = match rate.per_seconds {
@@ -60,17 +61,17 @@ pub(super) fn limits(limits: &LimitsState) -> Vec<String> {
         };
         words.push(format!("{} {}/{per}", rate.count, rate.of.replace('_', " ")));
     }
-    words.extend(limits.bandwidth.map(|rate| format!("{}/s", bytes(rate))));
+    words.extend(limits.bandwidth.map(|rate| format!("{}/s", format_bytes(rate))));
     words
 }
 
-/// What registries that count pulls told last.
+/// Renders the last reported quotas of registries that count pulls.
 pub(super) fn quotas(quotas: &[Quota], now: DateTime<Utc>) -> Markup {
     html! {
         @if !quotas.is_empty() {
             h2 #quotas { "Pull limits" }
             table aria-labelledby="quotas" {
-                thead { tr { th { "Registry" } th { "As" } th { "Pulls left" } th { "In a window of" } th { "Told" } } }
+                thead { tr { th { "Registry" } th { "As" } th { "Pulls left" } th { "Window" } th { "Reported" } } }
                 tbody { @for quota in quotas { (quota_row(quota, now)) } }
             }
         }
@@ -83,14 +84,14 @@ fn quota_row(quota: &Quota, now: DateTime<Utc>) -> Markup {
             th scope="row" { (quota.registry) }
             td data-name="As" { (quota.identity) }
             td data-name="Pulls left" {
-                meter min="0" max=(quota.limit) low=(quota.kept) high=(quota.kept.max(quota.limit / 4)) optimum=(quota.limit)
-                    value=(quota.remaining.min(quota.limit)) aria-label="pulls left" {}
+                meter min="0" max=(quota.limit) low=(quota.kept) high=(quota.kept.max(quota.limit / 4))
+                    optimum=(quota.limit) value=(quota.remaining.min(quota.limit)) aria-label="pulls left" {}
                 " " (quota.remaining) " of " (quota.limit)
                 @if quota.remaining <= quota.kept { " " span .word .warn-word { "used up" } }
-                @if quota.kept > 0 { small { (quota.kept) " kept for others" } }
+                @if quota.kept > 0 { small { (quota.kept) " reserved for others" } }
             }
-            td data-name="In a window of" { (span(std::time::Duration::from_secs(quota.window_seconds))) }
-            td data-name="Told" { (when(quota.told, now)) }
+            td data-name="Window" { (format_duration(std::time::Duration::from_secs(quota.window_seconds))) }
+            td data-name="Reported" { (render_time(quota.told, now)) }
         }
     }
 }

@@ -1,28 +1,31 @@
-//! The rules of an entry in a few words: what the configuration says of it, and nothing that is secret. Receivers of notices
-//! are counted: their addresses may be secrets.
+//! Rules of an entry in a few words, from its configuration and without secrets. Receivers of notifications are only
+//! counted: their addresses may be secret.
 
 use maud::{Markup, html};
 
-use super::registries::limits;
+use super::registries::list_limits;
+use super::words::format_count;
 use crate::config::{Config, Endpoint, Entry};
 use crate::plan::{ForeignLayers, Overwrite, Selection};
 use crate::status::Snapshot;
 
-/// The most patterns of a list that are named.
+/// Maximum number of listed patterns.
 const NAMED: usize = 12;
 
-/// As items of a `dl`.
+/// Renders the rules as items of a `dl`.
 pub(super) fn rules(entry: &Entry, config: &Config, snapshot: &Snapshot) -> Markup {
     html! {
-        dt { "Tags" } dd { (tags(&entry.selection)) }
-        dt { "Platforms" } dd { (platforms(entry)) }
-        dt { "Where digests differ" } dd { (overwrite(entry.overwrite)) }
-        @if !entry.referrers { dt { "Signatures, SBOMs" } dd { "stay behind" } }
+        dt { "Tags" } dd { (describe_tags(&entry.selection)) }
+        dt { "Platforms" } dd { (describe_platforms(entry)) }
+        dt { "Where digests differ" } dd { (describe_overwrite(entry.overwrite)) }
+        @if !entry.referrers { dt { "Signatures, SBOMs" } dd { "are not copied" } }
         @if entry.foreign_layers == ForeignLayers::Copy { dt { "Foreign layers" } dd { "are copied" } }
-        @if !timing(entry).is_empty() { dt { "Runs" } dd { (timing(entry)) } }
+        @if !describe_timing(entry).is_empty() { dt { "Runs" } dd { (describe_timing(entry)) } }
         @for (host, words) in limits_of(entry, snapshot) { dt { "Limits of " (host) } dd { (words) } }
         @let receivers = entry.notify.len() + config.daemon.notify.len();
-        @if receivers > 0 { dt { "Told by webhook" } dd { (super::words::many(receivers, "receiver", "receivers")) } }
+        @if receivers > 0 {
+            dt { "Webhook notifications" } dd { (format_count(receivers, "receiver", "receivers")) }
+        }
         dt { "History" } dd {
             @match config.daemon.keep_history {
                 Some(kept) => { "runs are kept for " (kept.as_secs() / 86_400) " days" }
@@ -33,11 +36,11 @@ pub(super) fn rules(entry: &Entry, config: &Config, snapshot: &Snapshot) -> Mark
     }
 }
 
-fn tags(selection: &Selection) -> String {
+fn describe_tags(selection: &Selection) -> String {
     let Selection { include, exclude, semver, newest, at_least } = selection;
-    let mut words = vec![if include.is_empty() { "all".to_owned() } else { listed(include) }];
+    let mut words = vec![if include.is_empty() { "all".to_owned() } else { join_items(include) }];
     if !exclude.is_empty() {
-        words.push(format!("but not {}", listed(exclude)));
+        words.push(format!("but not {}", join_items(exclude)));
     }
     words.extend(semver.as_ref().map(|range| format!("versions {range}")));
     words.extend(newest.map(|count| format!("the newest {count} of these")));
@@ -45,7 +48,7 @@ fn tags(selection: &Selection) -> String {
     words.join("; ")
 }
 
-fn listed<T: ToString>(items: &[T]) -> String {
+fn join_items<T: ToString>(items: &[T]) -> String {
     let mut words: Vec<String> = items.iter().take(NAMED).map(ToString::to_string).collect();
     if items.len() > NAMED {
         words.push(format!("and {} more", items.len() - NAMED));
@@ -53,11 +56,11 @@ fn listed<T: ToString>(items: &[T]) -> String {
     words.join(", ")
 }
 
-fn platforms(entry: &Entry) -> String {
-    entry.platforms.as_deref().map_or_else(|| "all, verbatim".to_owned(), listed)
+fn describe_platforms(entry: &Entry) -> String {
+    entry.platforms.as_deref().map_or_else(|| "all, verbatim".to_owned(), join_items)
 }
 
-fn overwrite(rule: Overwrite) -> &'static str {
+fn describe_overwrite(rule: Overwrite) -> &'static str {
     match rule {
         Overwrite::Always => "tags move to the source's",
         Overwrite::Never => "tags stay, and count as refused",
@@ -65,26 +68,27 @@ fn overwrite(rule: Overwrite) -> &'static str {
     }
 }
 
-fn timing(entry: &Entry) -> String {
+fn describe_timing(entry: &Entry) -> String {
     let mut words = Vec::new();
     if entry.on_start {
         words.push("also at each start of the daemon".to_owned());
     }
     if !entry.jitter.is_zero() {
-        words.push(format!("up to {} later than the schedule says", humantime::format_duration(entry.jitter)));
+        words.push(format!("up to {} after the scheduled time", humantime::format_duration(entry.jitter)));
     }
     if let Some(timeout) = entry.timeout {
-        words.push(format!("ended after {}", humantime::format_duration(timeout)));
+        words.push(format!("stopped after {}", humantime::format_duration(timeout)));
     }
     words.join("; ")
 }
 
-/// What holds at its registries, of those that were asked already.
+/// Returns the limits of the entry's registries, as far as they received a request already.
 fn limits_of<'s>(entry: &Entry, snapshot: &'s Snapshot) -> Vec<(&'s str, String)> {
     let ends = || std::iter::once(&entry.source).chain(&entry.targets).filter_map(Endpoint::host);
     let is_its = |registry: &&crate::status::RegistryState| ends().any(|host| host.as_str() == registry.registry);
-    let told = snapshot.registries.iter().filter(is_its);
-    told.map(|state| (state.registry.as_str(), limits(&state.limits).join(", ")))
+    let known = snapshot.registries.iter().filter(is_its);
+    known
+        .map(|state| (state.registry.as_str(), list_limits(&state.limits).join(", ")))
         .filter(|(_, words)| !words.is_empty())
         .collect()
 }
@@ -92,12 +96,13 @@ fn limits_of<'s>(entry: &Entry, snapshot: &'s Snapshot) -> Vec<(&'s str, String)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::snapshot::tests::{at, working};
+    use crate::status::snapshot::tests::{second, working};
 
-    /// The rules of the one entry that this says, without markup.
-    fn told(daemon: &str, entry: &str, snapshot: &Snapshot) -> String {
+    /// Returns the rules of an entry with this configuration, without markup.
+    fn rendered_rules(daemon: &str, entry: &str, snapshot: &Snapshot) -> String {
         let text = format!(
-            "version: 1\ndaemon: {{{daemon}}}\nsync: [{{name: a, source: docker.io/library/python, target: b.example/c{entry}}}]\n"
+            "version: 1\ndaemon: {{{daemon}}}\n\
+             sync: [{{name: a, source: docker.io/library/python, target: b.example/c{entry}}}]\n"
         );
         let environment = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
         let config = crate::config::parse("sync.yaml", &text, &environment).unwrap();
@@ -106,39 +111,42 @@ mod tests {
     }
 
     #[test]
-    fn what_an_entry_leaves_unsaid_is_told_in_few_words() {
-        let told = told("", "", &Snapshot::starting(at(0)));
+    fn default_rules_are_described_briefly() {
+        let rendered = rendered_rules("", "", &Snapshot::starting(second(0)));
         assert_eq!(
-            told,
+            rendered,
             "Tags: all\nPlatforms: all, verbatim\nWhere digests differ: tags move to the source's\n\
              History: runs are kept for 90 days, evidence always\n"
         );
     }
 
     #[test]
-    fn each_rule_has_its_words_and_no_secret_is_among_them() {
-        let entry = ", tags: {include: ['3.12-slim*', 're:3|4'], exclude: ['*-rc*'], semver: '>=3.12, <4', newest: 10, at_least: 1}, \
-             platforms: [linux/amd64, linux/arm64], referrers: false, foreign_layers: copy, overwrite: never, on_start: true, jitter: 5m, timeout: 2h, \
+    fn each_rule_is_described_without_secrets() {
+        let entry = ", tags: {include: ['3.12-slim*', 're:3|4'], exclude: ['*-rc*'], semver: '>=3.12, <4', \
+             newest: 10, at_least: 1}, \
+             platforms: [linux/amd64, linux/arm64], referrers: false, foreign_layers: copy, overwrite: never, \
+             on_start: true, jitter: 5m, timeout: 2h, \
              credentials: {source: {username: me, password: hunter2}}, \
              notify: [{webhook: {url: 'https://chat.example/hunter2', secret: hunter2hunter2}, on: failure}]";
         let mut snapshot = working();
         snapshot.registries[0].registry = "docker.io".into();
-        let told = told("keep_history: forever", entry, &snapshot);
-        let expected = "Tags: 3.12-slim*, re:3|4; but not *-rc*; versions &gt;=3.12, &lt;4; the newest 10 of these; fewer than 1 are an error\n\
+        let rendered = rendered_rules("keep_history: forever", entry, &snapshot);
+        let expected = "Tags: 3.12-slim*, re:3|4; but not *-rc*; versions &gt;=3.12, &lt;4; the newest 10 of these; \
+             fewer than 1 are an error\n\
              Platforms: linux/amd64, linux/arm64\n\
              Where digests differ: tags stay, and count as refused\n\
-             Signatures, SBOMs: stay behind\n\
+             Signatures, SBOMs: are not copied\n\
              Foreign layers: are copied\n\
-             Runs: also at each start of the daemon; up to 5m later than the schedule says; ended after 2h\n";
-        assert!(told.starts_with(expected), "{told}");
+             Runs: also at each start of the daemon; up to 5m after the scheduled time; stopped after 2h\n";
+        assert!(rendered.starts_with(expected), "{rendered}");
         assert!(
-            told.contains("Limits of docker.io: 16 at once at most, fewer for now, 600 reads/min, 1.00 MiB/s\n"),
-            "{told}"
+            rendered.contains("Limits of docker.io: up to 16 at once, fewer for now, 600 reads/min, 1.00 MiB/s\n"),
+            "{rendered}"
         );
         assert!(
-            told.ends_with("Told by webhook: 1 receiver\nHistory: runs are kept for ever, evidence always\n"),
-            "{told}"
+            rendered.ends_with("Webhook notifications: 1 receiver\nHistory: runs are kept for ever, evidence always\n"),
+            "{rendered}"
         );
-        assert!(!told.contains("hunter2"), "{told}");
+        assert!(!rendered.contains("hunter2"), "{rendered}");
     }
 }

@@ -1,50 +1,58 @@
-//! The page `/search`: which entries, arrivals and tags meet what was typed.
+//! Page `/search`: entries, arrivals and tags that match the typed text.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::frame::Frame;
-use super::words::{bytes, many, page_of, search_for, when};
+use super::words::{entry_url, format_bytes, format_count, render_time, search_url};
 use crate::journal::{EvidenceRecord, Found, Search, SeenTag};
 use crate::oci::Digest;
-use crate::status::history::{Past, Unanswered};
+use crate::status::history::{HistoryError, LimitedHistory};
 use crate::status::{EntryState, Snapshot};
 
-/// How many entries are listed.
+/// Maximum number of entries that are listed.
 const ENTRIES: usize = 100;
 
-/// What meets `typed`.
-pub(in crate::status) async fn search(snapshot: &Snapshot, past: &Past, typed: &str, now: DateTime<Utc>) -> Markup {
+/// Renders the results for `typed`.
+pub(in crate::status) async fn search(
+    snapshot: &Snapshot,
+    history: &LimitedHistory,
+    typed: &str,
+    now: DateTime<Utc>,
+) -> Markup {
     let main = match Search::read(typed) {
-        None if typed.trim().is_empty() => html! { h2 { "Search" } p { (HOW) } },
-        None => html! { h2 { "Search" } p { "That is too long: at most " (Search::LONGEST) " bytes are looked for." } },
-        Some(search) => results(snapshot, typed.trim(), &past.search(search).await, now),
+        None if typed.trim().is_empty() => html! { h2 { "Search" } p { (HINT) } },
+        None => {
+            html! { h2 { "Search" } p { "The text is too long: a search takes at most " (Search::LONGEST) " bytes." } }
+        }
+        Some(search) => results(snapshot, typed.trim(), &history.search(search).await, now),
     };
     let title = if typed.trim().is_empty() { "search".to_owned() } else { format!("{}: search", typed.trim()) };
-    Frame { title: &title, sought: typed.trim(), renewed: false }.around(&main, snapshot, now)
+    Frame { title: &title, search_text: typed.trim(), refreshed: false }.wrap(&main, snapshot, now)
 }
 
-const HOW: &str = "Type a tag, a repository, repository:tag, or a digest or at least six digits of its beginning.";
+const HINT: &str = "Type a tag, a repository, repository:tag, or a digest or at least six digits of its beginning.";
 
-fn results(snapshot: &Snapshot, typed: &str, found: &Result<Found, Unanswered>, now: DateTime<Utc>) -> Markup {
-    let meets = |entry: &&EntryState| {
+fn results(snapshot: &Snapshot, typed: &str, found: &Result<Found, HistoryError>, now: DateTime<Utc>) -> Markup {
+    let matches = |entry: &&EntryState| {
         entry.name.contains(typed)
             || entry.source.contains(typed)
             || entry.targets.iter().any(|target| target.contains(typed))
     };
-    let entries: Vec<_> = snapshot.entries.iter().filter(meets).collect();
+    let entries: Vec<_> = snapshot.entries.iter().filter(matches).collect();
     html! {
-        h2 { "What meets “" (typed) "”" }
+        h2 { "Results for “" (typed) "”" }
         @match found {
-            Err(why) => { p .reason { "The past cannot be searched: " (why) "." } }
+            Err(why) => { p .reason { "The history cannot be searched: " (why) "." } }
             Ok(found) if found.is_cut => {
                 p .warn-word {
-                    "This is not all: a list was full, or time was up. Type more of it, or ask "
+                    "These results are incomplete: a list was full, or the time limit was reached. "
+                    "Refine the search, or use "
                     code { "transship evidence" } "."
                 }
             }
             Ok(found) if entries.is_empty() && found.arrivals.is_empty() && found.seen.is_empty() => {
-                p { "Nothing: no such entry, nothing that arrived, and no tag that was seen. " (HOW) }
+                p { "No results: no such entry, no arrival, and no observed tag. " (HINT) }
             }
             Ok(_) => {}
         }
@@ -56,10 +64,13 @@ fn results(snapshot: &Snapshot, typed: &str, found: &Result<Found, Unanswered>, 
 fn entry_list(entries: &[&EntryState]) -> Markup {
     html! {
         @if !entries.is_empty() {
-            h2 { (many(entries.len(), "entry", "entries")) }
+            h2 { (format_count(entries.len(), "entry", "entries")) }
             ul {
                 @for entry in entries.iter().take(ENTRIES) {
-                    li { a href=(page_of(&entry.name)) { (entry.name) } " " span .quiet { (entry.source) " → " (entry.targets.join(", ")) } }
+                    li {
+                        a href=(entry_url(&entry.name)) { (entry.name) }
+                        " " span .quiet { (entry.source) " → " (entry.targets.join(", ")) }
+                    }
                 }
             }
             @if entries.len() > ENTRIES { p .quiet { "And " (entries.len() - ENTRIES) " more." } }
@@ -70,10 +81,13 @@ fn entry_list(entries: &[&EntryState]) -> Markup {
 fn arrivals(arrivals: &[EvidenceRecord], now: DateTime<Utc>) -> Markup {
     html! {
         @if !arrivals.is_empty() {
-            h2 #arrived { "What arrived" }
+            h2 #arrived { "Arrivals" }
             table aria-labelledby="arrived" {
-                caption { "By evidence, the latest first. A digest at the source is told where it is another one." }
-                thead { tr { th { "When" } th { "Tag and digest" } th { "From and to" } th { "Entry and run" } th .number { "Sent" } } }
+                caption { "From the evidence, the latest first. The digest at the source is shown if it differs." }
+                thead { tr {
+                    th { "Time" } th { "Tag and digest" } th { "From and to" } th { "Entry and run" }
+                    th .number { "Sent" }
+                } }
                 tbody { @for record in arrivals { (arrival(record, now)) } }
             }
         }
@@ -84,18 +98,25 @@ fn arrival(record: &EvidenceRecord, now: DateTime<Utc>) -> Markup {
     let arrival = &record.arrival;
     html! {
         tr {
-            td data-name="When" { (when(arrival.ended, now)) }
+            td data-name="Time" { (render_time(arrival.ended, now)) }
             td data-name="Tag" {
                 @match &arrival.tag {
                     Some(tag) => { strong { (tag) } }
                     None => { span .quiet { "without a tag" } }
                 }
-                " " (full(&arrival.digest))
-                @if arrival.source_digest != arrival.digest { " " small { "source " (full(&arrival.source_digest)) } }
+                " " (render_digest(&arrival.digest))
+                @if arrival.source_digest != arrival.digest {
+                    " " small { "source " (render_digest(&arrival.source_digest)) }
+                }
             }
-            td data-name="From" { (arrival.source) " " small { "as " (arrival.source_identity) } " → " (arrival.target) " " small { "as " (arrival.target_identity) } }
-            td data-name="Entry" { a href=(page_of(&record.entry)) { (record.entry) } " " small { "run " (record.run) } }
-            td .number data-name="Sent" { (bytes(arrival.bytes)) }
+            td data-name="From" {
+                (arrival.source) " " small { "as " (arrival.source_identity) }
+                " → " (arrival.target) " " small { "as " (arrival.target_identity) }
+            }
+            td data-name="Entry" {
+                a href=(entry_url(&record.entry)) { (record.entry) } " " small { "run " (record.run) }
+            }
+            td .number data-name="Sent" { (format_bytes(arrival.bytes)) }
         }
     }
 }
@@ -103,10 +124,13 @@ fn arrival(record: &EvidenceRecord, now: DateTime<Utc>) -> Markup {
 fn seen(seen: &[SeenTag], now: DateTime<Utc>) -> Markup {
     html! {
         @if !seen.is_empty() {
-            h2 #seen { "What runs saw" }
+            h2 #seen { "Observed tags" }
             table aria-labelledby="seen" {
-                caption { "Tags at the source and at the target, as runs of an entry saw them; the last seen first." }
-                thead { tr { th { "Tag and digest at the source" } th { "At the target" } th { "From and to" } th { "Entry" } th { "First and last seen" } } }
+                caption { "Tags at the source and at the target, as observed by runs; the last seen first." }
+                thead { tr {
+                    th { "Tag and digest at the source" } th { "At the target" } th { "From and to" } th { "Entry" }
+                    th { "First and last seen" }
+                } }
                 tbody { @for tag in seen { (seen_tag(tag, now)) } }
             }
         }
@@ -117,22 +141,22 @@ fn seen_tag(seen: &SeenTag, now: DateTime<Utc>) -> Markup {
     let tag = &seen.tag;
     html! {
         tr {
-            td data-name="Tag" { strong { (tag.tag) } " " (full(&tag.source_digest)) }
+            td data-name="Tag" { strong { (tag.tag) } " " (render_digest(&tag.source_digest)) }
             td data-name="At the target" {
                 @match &tag.target_digest {
-                    None => { "no such tag then" }
+                    None => { "no such tag at that time" }
                     Some(digest) if *digest == tag.source_digest => { "the same" }
-                    Some(digest) => { (full(digest)) }
+                    Some(digest) => { (render_digest(digest)) }
                 }
             }
             td data-name="From" { (tag.source) br; "→ " (tag.target) }
-            td data-name="Entry" { a href=(page_of(&seen.entry)) { (seen.entry) } }
-            td data-name="First seen" { (when(tag.first_seen, now)) " " (when(tag.last_seen, now)) }
+            td data-name="Entry" { a href=(entry_url(&seen.entry)) { (seen.entry) } }
+            td data-name="First seen" { (render_time(tag.first_seen, now)) " " (render_time(tag.last_seen, now)) }
         }
     }
 }
 
-fn full(digest: &Digest) -> Markup {
+fn render_digest(digest: &Digest) -> Markup {
     let digest = digest.to_string();
-    html! { a .digest href=(search_for(&digest)) { (digest) } }
+    html! { a .digest href=(search_url(&digest)) { (digest) } }
 }

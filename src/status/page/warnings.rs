@@ -1,14 +1,14 @@
-//! Warnings, as the overview and the page of an entry show them.
+//! List of warnings on the overview and on the page of an entry.
 
 use maud::{Markup, html};
 
-use super::words::page_of;
+use super::words::entry_url;
 use crate::config::Warning;
 
-/// The most warnings that are shown; `/status` has all.
+/// Maximum number of warnings that are shown; `/status` has all.
 const SHOWN: usize = 20;
 
-/// A list of warnings, nothing where there are none. The overview names the entry of each.
+/// Renders a list of warnings, or nothing if there are none. The overview names the entry of each.
 pub(super) fn warnings(all: &[&Warning], names_entries: bool) -> Markup {
     html! {
         @if !all.is_empty() {
@@ -17,7 +17,7 @@ pub(super) fn warnings(all: &[&Warning], names_entries: bool) -> Markup {
                 @for warning in all.iter().take(SHOWN) {
                     li {
                         @if let (true, Some(entry)) = (names_entries, &warning.entry) {
-                            a href=(page_of(entry)) { (entry) } ": "
+                            a href=(entry_url(entry)) { (entry) } ": "
                         }
                         bdi { (warning.text) }
                         @if let Some(remedy) = &warning.remedy { " " small { (remedy) } }

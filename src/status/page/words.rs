@@ -1,4 +1,4 @@
-//! Moments, spans, sizes and outcomes as they stand on a page.
+//! Formats of times, durations, sizes, outcomes and addresses on a page.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use maud::{Markup, html};
 
 use crate::journal::Outcome;
 
-/// A moment as seen from now, and on the clock: `in 3m 14:05:00`.
-pub(super) fn when(moment: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
+/// Renders a time relative to now and as clock time: `in 3m 14:05:00`.
+pub(super) fn render_time(moment: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
     html! {
-        time datetime=(moment.to_rfc3339_opts(SecondsFormat::Secs, true)) { (distance(moment, now)) }
-        " " small { (clock(moment, now)) }
+        time datetime=(moment.to_rfc3339_opts(SecondsFormat::Secs, true)) { (format_distance(moment, now)) }
+        " " small { (format_clock(moment, now)) }
     }
 }
 
-/// `in 3m`, `3m ago`.
-pub(super) fn distance(moment: DateTime<Utc>, now: DateTime<Utc>) -> String {
+/// Returns `in 3m` or `3m ago`.
+pub(super) fn format_distance(moment: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let seconds = (moment - now).num_seconds();
-    let span = span(Duration::from_secs(seconds.unsigned_abs()));
+    let span = format_duration(Duration::from_secs(seconds.unsigned_abs()));
     match seconds {
         0 => "now".to_owned(),
         1.. => format!("in {span}"),
@@ -27,34 +27,34 @@ pub(super) fn distance(moment: DateTime<Utc>, now: DateTime<Utc>) -> String {
     }
 }
 
-/// `14:05:00` today, else with the date and without seconds.
-pub(super) fn clock(moment: DateTime<Utc>, now: DateTime<Utc>) -> String {
+/// Returns `14:05:00` for today, else the date and the time without seconds.
+pub(super) fn format_clock(moment: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let is_today = moment.date_naive() == now.date_naive();
     moment.format(if is_today { "%H:%M:%S" } else { "%Y-%m-%d %H:%M" }).to_string()
 }
 
-/// One unit, rounded: `12s`, `3m`, `5d`.
-pub(super) fn span(span: Duration) -> String {
-    format!("{:#}", HumanDuration(span))
+/// Returns a duration in one unit, rounded: `12s`, `3m`, `5d`.
+pub(super) fn format_duration(duration: Duration) -> String {
+    format!("{:#}", HumanDuration(duration))
 }
 
-/// The span from one moment to a later one.
-pub(super) fn between(start: DateTime<Utc>, end: DateTime<Utc>) -> String {
-    span((end - start).to_std().unwrap_or_default())
+/// Returns the duration between two times.
+pub(super) fn format_elapsed(start: DateTime<Utc>, end: DateTime<Utc>) -> String {
+    format_duration((end - start).to_std().unwrap_or_default())
 }
 
-/// `1.21 GiB`.
-pub(super) fn bytes(count: u64) -> String {
+/// Returns a size such as `1.21 GiB`.
+pub(super) fn format_bytes(count: u64) -> String {
     HumanBytes(count).to_string()
 }
 
-/// How many, and of what: `1 run`, `2 runs`.
-pub(super) fn many(count: usize, one: &str, more: &str) -> String {
+/// Returns a count with its noun: `1 run`, `2 runs`.
+pub(super) fn format_count(count: usize, one: &str, more: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { more })
 }
 
-/// The word of an outcome (the journal's own) for people, coloured by what it means.
-pub(super) fn outcome(word: &str) -> Markup {
+/// Renders an outcome's word (the journal's own), coloured by its meaning.
+pub(super) fn render_outcome(word: &str) -> Markup {
     let class = match word {
         "succeeded" => "good",
         "failed" | "timed_out" => "bad-word",
@@ -64,24 +64,24 @@ pub(super) fn outcome(word: &str) -> Markup {
     html! { span .word .(class) { (word.replace('_', " ")) } }
 }
 
-/// The outcome of a run that may still go on.
-pub(super) fn outcome_of(ended: Option<Outcome>) -> Markup {
+/// Renders the outcome of a run, or `running`.
+pub(super) fn render_run_outcome(ended: Option<Outcome>) -> Markup {
     match ended {
-        Some(ended) => outcome(ended.word()),
+        Some(ended) => render_outcome(ended.word()),
         None => html! { span .word .busy { "running" } },
     }
 }
 
-/// The address of what a search for this text finds.
-pub(super) fn search_for(text: &str) -> String {
-    format!("/search?q={}", encoded(text))
+/// Returns the address of the search for this text.
+pub(super) fn search_url(text: &str) -> String {
+    format!("/search?q={}", url_encode(text))
 }
 
-/// The address of an entry's page.
-pub(super) fn page_of(entry: &str) -> String {
-    format!("/entry?name={}", encoded(entry))
+/// Returns the address of an entry's page.
+pub(super) fn entry_url(entry: &str) -> String {
+    format!("/entry?name={}", url_encode(entry))
 }
 
-fn encoded(text: &str) -> String {
+fn url_encode(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }

@@ -94,8 +94,8 @@ fn systemd_is_told_of_a_reload_from_its_beginning_to_its_end_and_that_the_loop_t
     site.configure(&[], &entry("first"));
     let manager = Manager::new(&site);
     let daemon = manager.start(&site);
-    assert_eq!(manager.heard("READY=1"), ["READY=1", "STATUS=1 entry: 0 running, 0 waiting, 0 failing"]);
-    manager.heard("WATCHDOG=1");
+    assert_eq!(manager.wait_for_message("READY=1"), ["READY=1", "STATUS=1 entry: 0 running, 0 waiting, 0 failing"]);
+    manager.wait_for_message("WATCHDOG=1");
 
     daemon.signal("HUP");
     let (first, status) = manager.reload();
@@ -115,6 +115,6 @@ fn systemd_is_told_of_a_reload_from_its_beginning_to_its_end_and_that_the_loop_t
     assert_eq!(manager.reload().1, "2 entries: 0 running, 0 waiting, 0 failing");
 
     daemon.signal("TERM");
-    manager.heard("STOPPING=1");
+    manager.wait_for_message("STOPPING=1");
     daemon.wait(DEADLINE).expect_success();
 }

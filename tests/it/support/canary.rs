@@ -1,20 +1,20 @@
-//! Looks for secrets where none may be: as they are, and in the forms that they take on the wire.
+//! Search for leaked secrets: verbatim, and in the forms that they take on the wire.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 use super::site::Site;
 
-/// A secret of more bytes is recognised by a piece of this length too, should it be cut off somewhere.
+/// Length of the pieces of a longer secret that are searched for too, in case it was truncated.
 const PIECE: usize = 32;
 
-/// None of the secrets (by name) is in any of the places (by name): not as it is, nor escaped as JSON or in an address, nor
-/// in base64, alone or behind a user name, nor a long piece of it.
+/// Asserts that none of the secrets (by name) is in any of the places (by name): not verbatim, not escaped as JSON or
+/// in a URL, not in hex, not in base64, alone or after a user name, and no long piece of it.
 #[track_caller]
-pub fn nowhere(secrets: &[(&str, &str)], places: &[(&str, &[u8])]) {
-    assert!(!secrets.is_empty() && !places.is_empty(), "there is something to look for, and somewhere");
+pub fn assert_absent(secrets: &[(&str, &str)], places: &[(&str, &[u8])]) {
+    assert!(!secrets.is_empty() && !places.is_empty(), "there must be secrets and places");
     for (secret, text) in secrets {
-        assert!(text.len() >= 6, "{secret} is too short to be looked for");
+        assert!(text.len() >= 6, "{secret} is too short to search for");
         for (form, bytes) in forms(text) {
             for (place, content) in places {
                 let at = find(content, &bytes);
@@ -28,25 +28,26 @@ pub fn nowhere(secrets: &[(&str, &str)], places: &[(&str, &[u8])]) {
     }
 }
 
-/// The bytes of the journal of a site: what is in its file, and in the log beside it. There must be some.
+/// Returns the bytes of a site's journal: the file and the write-ahead log beside it. Panics if they are too few.
 pub fn journal(site: &Site) -> Vec<u8> {
     let files = ["journal.db", "journal.db-wal"];
     let bytes: Vec<u8> = files.iter().filter_map(|name| std::fs::read(site.path(name)).ok()).flatten().collect();
-    assert!(bytes.len() > 1000, "the journal was found");
+    assert!(bytes.len() > 1000, "the journal is missing or too small");
     bytes
 }
 
-/// How a secret may be written.
+/// Returns the forms in which a secret may be written.
 fn forms(text: &str) -> Vec<(&'static str, Vec<u8>)> {
     let escaped: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
     let json = serde_json::to_string(text).expect("a text");
     let mut forms = vec![
-        ("as it is", text.into()),
-        ("escaped for an address", escaped.into_bytes()),
+        ("verbatim", text.into()),
+        ("escaped for a URL", escaped.into_bytes()),
         ("escaped as JSON", json.trim_matches('"').into()),
         ("in hex", hex::encode(text).into_bytes()),
     ];
-    // Wherever it begins within what is encoded; the characters that others share are left out.
+    // The secret may begin at any of three positions of a base64 group. Skip the characters that also encode
+    // neighbours.
     for skipped in 0..3 {
         let bytes = [&b"xx"[..skipped], text.as_bytes()].concat();
         let (from, cut) = (skipped * 4 / 3 + usize::from(skipped > 0), usize::from(!bytes.len().is_multiple_of(3)));
@@ -66,7 +67,7 @@ fn forms(text: &str) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn find(content: &[u8], bytes: &[u8]) -> Option<usize> {
-    // The first byte alone is looked for fast.
+    // Searching for the first byte alone is fast.
     let (first, rest) = bytes.split_first()?;
     let mut from = 0;
     while let Some(at) = content[from..].iter().position(|byte| byte == first) {
@@ -84,11 +85,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_canary_is_found_in_every_form() {
+    fn secret_is_found_in_every_form() {
         let secret = "c4nary/with+signs and \"quotes\"";
         let seen = |content: String| {
             let content = format!("before {content} after");
-            std::panic::catch_unwind(|| nowhere(&[("it", secret)], &[("log", content.as_bytes())])).is_err()
+            std::panic::catch_unwind(|| assert_absent(&[("it", secret)], &[("log", content.as_bytes())])).is_err()
         };
         let base64 = |text: String| STANDARD_NO_PAD.encode(text);
         for content in [
@@ -107,11 +108,11 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_of_a_long_canary_is_found() {
+    fn piece_of_a_long_secret_is_found() {
         let secret: String = (0..100).map(|i| char::from(b'a' + (i * 7 % 26) as u8)).collect();
         for piece in [&secret[..40], &secret[30..70], &secret[60..]] {
-            let look = || nowhere(&[("it", &secret)], &[("log", piece.as_bytes())]);
-            assert!(std::panic::catch_unwind(look).is_err(), "{piece}");
+            let search = || assert_absent(&[("it", &secret)], &[("log", piece.as_bytes())]);
+            assert!(std::panic::catch_unwind(search).is_err(), "{piece}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Debian's Chromium without a window, led by its DevTools protocol over a pair of pipes. It ends with its handle.
+//! Debian's Chromium without a window, controlled by its DevTools protocol over a pair of pipes. It ends with its
+//! handle.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -12,18 +13,18 @@ use tempfile::TempDir;
 
 use super::programs::DEADLINE;
 
-/// A browser with one tab.
+/// Browser with one tab.
 pub struct Chromium {
     child: Child,
     answers: Receiver<Value>,
     last: u64,
     session: Option<String>,
-    /// What the tab told by itself.
+    /// Events that the tab sent.
     events: Vec<Value>,
     _profile: TempDir,
 }
 
-/// What keeps it from asking anybody else, and from needing a screen or a sandbox.
+/// Flags that prevent it from contacting other hosts, and from needing a screen or a sandbox.
 const FLAGS: [&str; 12] = [
     "--headless",
     "--no-sandbox",
@@ -44,13 +45,14 @@ impl Chromium {
     pub fn start() -> Self {
         let profile = TempDir::new().expect("a temporary folder");
         let mut command = Command::new("sh");
-        // It reads its orders from descriptor 3 and answers on 4.
+        // It reads commands from descriptor 3 and answers on 4.
         command.args(["-c", "exec chromium \"$@\" 3<&0 4>&1 >/dev/null", "sh"]).args(FLAGS);
         command.arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        // By the machine's clock: its processes do not start under that of the tests, and it shows no time of its own.
-        super::clock::unrule(&mut command);
-        let mut child = command.spawn().expect("sh is there");
+        // Its processes do not start under the clock of the tests. It displays no time of its own, so the machine's
+        // clock is right.
+        super::clock::use_machine_clock(&mut command);
+        let mut child = command.spawn().expect("sh exists");
         let mut pipe = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let (sender, answers) = mpsc::channel();
         std::thread::spawn(move || {
@@ -74,24 +76,24 @@ impl Chromium {
         chromium
     }
 
-    /// One order and its answer.
+    /// Sends a command and returns its result.
     #[track_caller]
     pub fn call(&mut self, method: &str, params: Value) -> Value {
         self.attempt(method, params).unwrap_or_else(|refused| panic!("{method}: {refused}"))
     }
 
-    /// The same, where a refusal is no mistake: what is asked about may have gone meanwhile.
+    /// Sends a command whose failure is no error: its object may be gone meanwhile.
     #[track_caller]
     pub fn attempt(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         self.last += 1;
-        let mut order = json!({"id": self.last, "method": method, "params": params});
+        let mut command = json!({"id": self.last, "method": method, "params": params});
         if let Some(session) = &self.session {
-            order["sessionId"] = json!(session);
+            command["sessionId"] = json!(session);
         }
-        let mut bytes = order.to_string().into_bytes();
+        let mut bytes = command.to_string().into_bytes();
         bytes.push(0);
         let written = self.child.stdin.as_mut().expect("stdin is piped").write_all(&bytes);
-        written.unwrap_or_else(|error| panic!("chromium is gone ({error}): tests/run installs it"));
+        written.unwrap_or_else(|error| panic!("chromium has ended ({error}): tests/run installs it"));
         let end = Instant::now() + DEADLINE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -106,18 +108,18 @@ impl Chromium {
         }
     }
 
-    /// Loads a page whole.
+    /// Loads a page completely.
     #[track_caller]
     pub fn open(&mut self, address: &str) {
         let answer = self.call("Page.navigate", json!({"url": address}));
         assert!(answer["errorText"].is_null(), "{address}: {answer}");
         self.wait_until(
-            "the page to be there",
+            "the page to be loaded",
             "document.readyState === 'complete' && location.href !== 'about:blank'",
         );
     }
 
-    /// What an expression of JavaScript is in the page.
+    /// Returns the value of a JavaScript expression in the page.
     #[track_caller]
     pub fn evaluate(&mut self, expression: &str) -> Value {
         let answer = self.call("Runtime.evaluate", json!({"expression": expression, "returnByValue": true}));
@@ -125,7 +127,7 @@ impl Chromium {
         answer["result"]["value"].clone()
     }
 
-    /// What a person reads in the part of the page that this selector finds.
+    /// Returns the visible text of the element that this selector finds.
     #[track_caller]
     pub fn text(&mut self, selector: &str) -> String {
         let text = self.evaluate(&format!("document.querySelector('{selector}')?.innerText ?? ''"));
@@ -142,8 +144,8 @@ impl Chromium {
         }
     }
 
-    /// Sets the size of the window and whether the person likes it dark.
-    pub fn look(&mut self, [width, height]: [u32; 2], dark: bool) {
+    /// Sets the size of the window and the preferred colour scheme.
+    pub fn set_display(&mut self, [width, height]: [u32; 2], dark: bool) {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.call("Emulation.setDeviceMetricsOverride", metrics);
         let scheme = if dark { "dark" } else { "light" };
@@ -151,7 +153,7 @@ impl Chromium {
         self.call("Emulation.setEmulatedMedia", json!({"features": [feature]}));
     }
 
-    /// A picture of the window, as PNG, also put into a file.
+    /// Returns a screenshot as PNG, and writes it to a file.
     pub fn picture(&mut self, file: &Path) -> Vec<u8> {
         let answer = self.call("Page.captureScreenshot", json!({"format": "png"}));
         let data = answer["data"].as_str().expect("a picture");
@@ -160,17 +162,17 @@ impl Chromium {
         picture
     }
 
-    /// The addresses that were asked for so far.
-    pub fn asked(&self) -> Vec<String> {
-        let asked = self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
-        asked.filter_map(|event| event["params"]["request"]["url"].as_str()).map(str::to_owned).collect()
+    /// Returns the URLs that were requested so far.
+    pub fn requested_urls(&self) -> Vec<String> {
+        let requests = self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
+        requests.filter_map(|event| event["params"]["request"]["url"].as_str()).map(str::to_owned).collect()
     }
 
-    /// What it found wrong with the pages: policies that were violated, scripts that broke down, requests that failed.
-    pub fn complaints(&self) -> Vec<String> {
-        let told = ["Log.entryAdded", "Runtime.exceptionThrown", "Network.loadingFailed"];
-        let wrong = self.events.iter().filter(|event| told.iter().any(|method| event["method"] == *method));
-        wrong.map(|event| event["params"].to_string()).collect()
+    /// Returns the problems of the pages: violated policies, failed scripts, failed requests.
+    pub fn problems(&self) -> Vec<String> {
+        let methods = ["Log.entryAdded", "Runtime.exceptionThrown", "Network.loadingFailed"];
+        let problems = self.events.iter().filter(|event| methods.iter().any(|method| event["method"] == *method));
+        problems.map(|event| event["params"].to_string()).collect()
     }
 }
 

@@ -1,5 +1,5 @@
-//! What stands before registries: TLS with a certificate of an authority made for the test, and a proxy that wants a
-//! password. Each runs on a thread of its own and ends when it is dropped.
+//! Servers in front of registries: TLS with a certificate of an authority made for the test, and a proxy that requires
+//! a password. Each runs on a thread of its own and ends when it is dropped.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -18,22 +18,22 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_util::sync::CancellationToken;
 
-/// What an answer has to leave the connection before that is ended.
+/// Time for a response to leave the connection before the connection ends.
 const FLUSHED: Duration = Duration::from_millis(20);
 
-/// An authority that only the test knows.
+/// Certificate authority of a test.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate and its key, in PEM form.
+/// Certificate and its key, in PEM form.
 #[derive(Debug)]
 pub struct Certified {
-    /// The certificate.
+    /// Certificate.
     pub certificate: String,
-    /// Its key.
+    /// Private key.
     pub key: String,
 }
 
-/// A server before another one. Dropping it ends it, with every connection.
+/// Server in front of another one. Dropping it ends it, with every connection.
 #[derive(Debug)]
 pub struct Front {
     address: SocketAddr,
@@ -42,11 +42,11 @@ pub struct Front {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What came: the protocols that were agreed upon, or the requests to a proxy; and what failed.
+/// Log of negotiated protocols, or of requests to a proxy, and of failures.
 type Seen = Arc<Mutex<Vec<String>>>;
 
 impl Authority {
-    /// A new one of this name.
+    /// Creates an authority with this name.
     pub fn new(name: &str) -> Self {
         let mut parameters = CertificateParams::new(Vec::new()).unwrap();
         parameters.distinguished_name.push(DnType::CommonName, name);
@@ -54,12 +54,12 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Its own certificate in PEM form.
+    /// Returns its own certificate in PEM form.
     pub fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// A certificate for a name or an address, good until the end of a year.
+    /// Issues a certificate for a name or an address, valid until the end of a year.
     pub fn certify(&self, name: &str, until: i32) -> Certified {
         let mut parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
         parameters.not_after = rcgen::date_time_ymd(until, 12, 31);
@@ -70,7 +70,7 @@ impl Authority {
 }
 
 impl Authority {
-    /// A certificate for whoever signs tokens, in DER form, and its key.
+    /// Issues a certificate for signing tokens. Returns it in DER form, with its key.
     pub fn signer(&self) -> (Vec<u8>, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let parameters = CertificateParams::new(vec!["tokens".to_owned()]).unwrap();
@@ -79,38 +79,40 @@ impl Authority {
 }
 
 impl Front {
-    /// TLS by this certificate before the server at `upstream`. With `clients`, only those with a certificate of that
-    /// authority are let in. Bytes pass as they are, so `protocols` are what the server speaks, for more than a greeting.
+    /// Starts TLS with this certificate in front of the server at `upstream`. With `clients`, it requires a client
+    /// certificate of that authority. Bytes pass unchanged, so `protocols` must be those of the server, unless the test
+    /// ends after the handshake.
     pub fn tls(upstream: &str, own: &Certified, clients: Option<&Authority>, protocols: &[&str]) -> Self {
         let upstream: SocketAddr = upstream.parse().unwrap();
         let mut config = config(own, clients);
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Self::start(move |stream, seen| greet(stream, acceptor.clone(), upstream, seen))
+        Self::start(move |stream, seen| serve_tls(stream, acceptor.clone(), upstream, seen))
     }
 
-    /// TLS by this certificate before the server at `upstream`. Of HTTP/2 the first two connections have so many requests
-    /// answered and are then ended by `ENHANCE_YOUR_CALM` (RFC 9113, section 7) whatever else is under way, as some proxies
-    /// do under load; seen as "calm". HTTP/1.1 passes as it is.
-    pub fn wanting_calm(upstream: &str, own: &Certified, requests: usize) -> Self {
+    /// Starts TLS with this certificate in front of the server at `upstream`. It answers `requests` requests of each of
+    /// the first two HTTP/2 connections and then ends the connection with `ENHANCE_YOUR_CALM` (RFC 9113, section 7),
+    /// even if other requests are in progress, as some proxies do under load; logged as "calm". HTTP/1.1 passes
+    /// unchanged.
+    pub fn with_enhance_your_calm(upstream: &str, own: &Certified, requests: usize) -> Self {
         let upstream: SocketAddr = upstream.parse().unwrap();
         let mut config = config(own, None);
         config.alpn_protocols = ["h2", "http/1.1"].map(|name| name.as_bytes().to_vec()).to_vec();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Self::start(move |stream, seen| calm(stream, acceptor.clone(), upstream, requests, seen))
+        Self::start(move |stream, seen| serve_then_end(stream, acceptor.clone(), upstream, requests, seen))
     }
 
-    /// A proxy that lets through who has this user and password.
+    /// Starts a proxy that requires this user and password.
     pub fn proxy(credentials: &str) -> Self {
         use base64::Engine as _;
         let expected = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(credentials));
         Self::start(move |stream, seen| tunnel(stream, expected.clone(), seen))
     }
 
-    /// A proxy that leads whoever asks for any host to the server at `upstream`.
-    pub fn leading_to(upstream: &str) -> Self {
+    /// Starts a proxy that forwards requests for any host to the server at `upstream`.
+    pub fn proxy_to(upstream: &str) -> Self {
         let upstream: SocketAddr = upstream.parse().unwrap();
-        Self::start(move |stream, seen| lead(stream, upstream, seen))
+        Self::start(move |stream, seen| forward_any_host(stream, upstream, seen))
     }
 
     pub(super) fn start<W>(work: impl Fn(TcpStream, Seen) -> W + Send + 'static) -> Self
@@ -120,7 +122,7 @@ impl Front {
         let stop = CancellationToken::new();
         let (ready, started) = mpsc::sync_channel(1);
         let (seen, stopped) = (Seen::default(), stop.clone());
-        let noted = seen.clone();
+        let log = seen.clone();
         let thread = std::thread::Builder::new().name("front".into()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -128,7 +130,7 @@ impl Front {
                 ready.send(listener.local_addr().unwrap()).unwrap();
                 let accept = async {
                     while let Ok((stream, _)) = listener.accept().await {
-                        tokio::spawn(work(stream, noted.clone()));
+                        tokio::spawn(work(stream, log.clone()));
                     }
                 };
                 stopped.run_until_cancelled(accept).await;
@@ -138,17 +140,17 @@ impl Front {
         Self { address, seen, stop, thread: Some(thread.unwrap()) }
     }
 
-    /// `127.0.0.1:PORT`.
+    /// Returns the address as `127.0.0.1:PORT`.
     pub fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// The port.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// What came so far. Waits for the first: a client may know of a refusal before its front does.
+    /// Returns the log so far. Waits for its first line, because a client may see a refusal before the log has it.
     pub fn seen(&self) -> Vec<String> {
         let end = std::time::Instant::now() + super::programs::DEADLINE;
         loop {
@@ -189,7 +191,7 @@ fn config(own: &Certified, clients: Option<&Authority>) -> ServerConfig {
     builder.with_single_cert(vec![certificate], key).unwrap()
 }
 
-async fn greet(stream: TcpStream, acceptor: TlsAcceptor, upstream: SocketAddr, seen: Seen) {
+async fn serve_tls(stream: TcpStream, acceptor: TlsAcceptor, upstream: SocketAddr, seen: Seen) {
     match acceptor.accept(stream).into_fallible().await {
         Ok(mut stream) => {
             let protocol = stream.get_ref().1.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
@@ -200,14 +202,14 @@ async fn greet(stream: TcpStream, acceptor: TlsAcceptor, upstream: SocketAddr, s
         }
         Err((_, mut stream)) => {
             seen.lock().unwrap().push("refused".to_owned());
-            // Read to its end: a connection that is closed over unread bytes is reset, and the reason with it.
+            // Read to the end: closing a connection with unread bytes resets it, and the client loses the reason.
             let _ = stream.shutdown().await;
             let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
         }
     }
 }
 
-/// The first request of a connection to a proxy, without a body.
+/// Reads the head of a proxy connection's first request, which has no body.
 async fn head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -216,11 +218,11 @@ async fn head(stream: &mut TcpStream) -> Option<String> {
     Some(String::from_utf8_lossy(&head).into_owned())
 }
 
-async fn lead(mut stream: TcpStream, upstream: SocketAddr, seen: Seen) {
+async fn forward_any_host(mut stream: TcpStream, upstream: SocketAddr, seen: Seen) {
     let Some(head) = head(&mut stream).await else { return };
     seen.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
     let Ok(mut upstream) = TcpStream::connect(upstream).await else { return };
-    // Servers take addresses with the host in them as well.
+    // Servers also accept request targets that contain the host.
     let _ = match head.starts_with("CONNECT ") {
         true => stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await,
         false => upstream.write_all(head.as_bytes()).await,
@@ -246,7 +248,7 @@ async fn tunnel(mut stream: TcpStream, expected: String, seen: Seen) {
     }
 }
 
-async fn calm(stream: TcpStream, acceptor: TlsAcceptor, upstream: SocketAddr, requests: usize, seen: Seen) {
+async fn serve_then_end(stream: TcpStream, acceptor: TlsAcceptor, upstream: SocketAddr, requests: usize, seen: Seen) {
     let Ok(mut stream) = acceptor.accept(stream).await else { return };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     seen.lock().unwrap().push(if is_http2 { "h2" } else { "http/1.1" }.to_owned());
@@ -262,7 +264,7 @@ async fn calm(stream: TcpStream, acceptor: TlsAcceptor, upstream: SocketAddr, re
         let Some(Ok((request, respond))) = connection.accept().await else { return };
         answering.spawn(relay(request, respond, upstream));
     }
-    // Those get their answers, else nothing would ever be done under load; all further ones are broken off.
+    // These requests get their responses, or no request would ever succeed under load; all further ones are broken off.
     let is_calm = seen.lock().unwrap().iter().filter(|seen| *seen == "calm").count() >= 2;
     let mut broken_off = Vec::new();
     let mut answered = std::pin::pin!(async {
@@ -285,7 +287,7 @@ async fn calm(stream: TcpStream, acceptor: TlsAcceptor, upstream: SocketAddr, re
     let _ = std::future::poll_fn(|cx| connection.poll_closed(cx)).await;
 }
 
-/// Passes one request on by HTTP/1.1, and its answer back. Small bodies alone: they are held whole.
+/// Forwards one request by HTTP/1.1, and its response back. For small bodies: they are buffered as a whole.
 async fn relay(
     request: axum::http::Request<h2::RecvStream>,
     mut respond: h2::server::SendResponse<bytes::Bytes>,

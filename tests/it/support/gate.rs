@@ -1,4 +1,4 @@
-//! A way to a server that keeps its own address: the server may die and come back elsewhere, and what passes is counted.
+//! Proxy with a fixed address in front of a server. The server may die and restart elsewhere, and bytes are counted.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::front::Front;
 
-/// A port whose connections lead to a server, as long as there is one. Bytes pass as they are.
+/// Port whose connections are forwarded to a server while there is one. Bytes pass unchanged.
 #[derive(Debug)]
 pub struct Gate {
     front: Front,
@@ -18,7 +18,7 @@ pub struct Gate {
     passed: Arc<Passed>,
 }
 
-/// Bytes that have passed.
+/// Number of bytes that have passed.
 #[derive(Debug, Default)]
 struct Passed {
     towards: AtomicU64,
@@ -26,8 +26,8 @@ struct Passed {
 }
 
 impl Gate {
-    /// To the server at `upstream`.
-    pub fn to(upstream: &str) -> Self {
+    /// Starts a proxy in front of the server at `upstream`.
+    pub fn start(upstream: &str) -> Self {
         let (sender, upstream) = watch::channel(Some(upstream.parse().unwrap()));
         let passed = Arc::<Passed>::default();
         let counted = passed.clone();
@@ -35,28 +35,28 @@ impl Gate {
         Self { front, upstream: sender, passed }
     }
 
-    /// `127.0.0.1:PORT`, the same for as long as the gate stands.
+    /// Returns the address as `127.0.0.1:PORT`, which never changes.
     pub fn host(&self) -> String {
         self.front.host()
     }
 
-    /// Ends every connection, and each new one as soon as it is there.
+    /// Ends every connection, and each new one as soon as it is accepted.
     pub fn close(&self) {
         self.upstream.send_replace(None);
     }
 
-    /// Leads to this server from now on.
-    pub fn lead_to(&self, upstream: &str) {
+    /// Forwards to this server from now on.
+    pub fn forward_to(&self, upstream: &str) {
         self.upstream.send_replace(Some(upstream.parse().unwrap()));
     }
 
-    /// How many bytes the server was sent so far.
-    pub fn towards(&self) -> u64 {
+    /// Returns the number of bytes sent to the server so far.
+    pub fn bytes_sent(&self) -> u64 {
         self.passed.towards.load(Ordering::Relaxed)
     }
 
-    /// How many bytes came from the server so far.
-    pub fn back(&self) -> u64 {
+    /// Returns the number of bytes received from the server so far.
+    pub fn bytes_received(&self) -> u64 {
         self.passed.back.load(Ordering::Relaxed)
     }
 }
@@ -74,7 +74,7 @@ async fn pass(mut stream: TcpStream, mut upstream: watch::Receiver<Option<Socket
     }
 }
 
-/// Copies until the end of either, and counts.
+/// Copies until either side ends, and counts the bytes.
 async fn count(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, bytes: &AtomicU64) {
     let mut buffer = vec![0; 256 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {

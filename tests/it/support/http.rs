@@ -1,4 +1,4 @@
-//! One GET, for looking at the status port as a health check does.
+//! HTTP GET of the status port, as a health check sends it.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// The status and the body of `GET path` at `address`, `None` where nobody answers.
+/// Returns the status and the body of `GET path` at `address`; `None` if there is no answer.
 pub fn get(address: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
@@ -17,7 +17,7 @@ pub fn get(address: &str, path: &str) -> Option<(u16, String)> {
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
-/// The JSON of `GET /status`.
+/// Returns the JSON of `GET /status`.
 pub fn status(address: &str) -> Option<Value> {
     let (_, body) = get(address, "/status").filter(|(status, _)| *status == 200)?;
     serde_json::from_str(&body).ok()

@@ -1,4 +1,4 @@
-//! Small real images and artifacts, the same bytes for the same seed, and the ways to put them somewhere.
+//! Small real images and artifacts, the same bytes for the same seed, and functions that push them.
 
 use std::io::Write as _;
 
@@ -10,46 +10,46 @@ use transship::store::{Begun, ReferrerLink, Referrers, StoreError, Target, Verif
 
 use super::registry::{Server, Store};
 
-/// The layout of the examples, with tags such as `1.0.0` and `1.1.0`.
+/// Layout of the examples, with tags such as `1.0.0` and `1.1.0`.
 pub const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/images");
 
-/// Whose media types.
+/// Family of media types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// The OCI image specification.
+    /// OCI image specification.
     Oci,
-    /// Docker's version 2, schema 2.
+    /// Docker's image manifest version 2, schema 2.
     Docker,
 }
 
-/// A layer as a manifest lists it.
+/// Layer as a manifest lists it.
 #[derive(Debug, Clone)]
 pub struct Layer {
     descriptor: Value,
-    /// The digest of the tar archive before compression.
+    /// Digest of the tar archive before compression.
     diff_id: Digest,
-    /// `None` for a foreign layer.
+    /// Compressed bytes; `None` for a foreign layer.
     bytes: Option<Bytes>,
 }
 
-/// A manifest with all that it needs to be pushed.
+/// Manifest with everything that is needed to push it.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// The manifest or index itself.
+    /// Manifest or index itself.
     pub manifest: Manifest,
     /// Configuration and layers, without foreign ones.
     pub blobs: Vec<Bytes>,
-    /// The children of an index.
+    /// Children of an index.
     pub children: Vec<Image>,
     platform: Option<Value>,
 }
 
-/// `linux/` and this architecture.
+/// Returns the platform of Linux on this architecture.
 pub fn linux(architecture: &str) -> Value {
     json!({"os": "linux", "architecture": architecture})
 }
 
-/// Bytes that do not compress, the same for the same seed.
+/// Returns bytes that do not compress, the same for the same seed.
 pub fn noise(seed: u64, size: usize) -> Bytes {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -61,18 +61,18 @@ pub fn noise(seed: u64, size: usize) -> Bytes {
     (0..size).map(|_| next()).collect()
 }
 
-/// A gzipped layer that holds one file of `size` bytes of noise.
+/// Returns a gzipped layer that contains one file of `size` bytes of noise.
 pub fn layer(family: Family, seed: u64, size: usize) -> Layer {
     let name = format!("usr/share/layer-{seed}");
     layer_of(family, &archive(&[(name.as_str(), noise(seed, size))]))
 }
 
-/// A gzipped layer without any file.
+/// Returns a gzipped layer without any file.
 pub fn empty_layer(family: Family) -> Layer {
     layer_of(family, &archive(&[]))
 }
 
-/// A layer that lives elsewhere and is not pushed.
+/// Returns a layer that is stored elsewhere and not pushed.
 pub fn foreign_layer(family: Family, seed: u64) -> Layer {
     let mut layer = layer(family, seed, 100);
     layer.descriptor["mediaType"] = match family {
@@ -85,14 +85,14 @@ pub fn foreign_layer(family: Family, seed: u64) -> Layer {
     layer
 }
 
-/// The bytes of a [`foreign_layer`], for a registry that has them all the same.
+/// Returns the bytes of a [`foreign_layer`], for a registry that has them nevertheless.
 pub fn foreign_bytes(family: Family, seed: u64) -> Bytes {
-    layer(family, seed, 100).bytes.expect("a layer of ours")
+    layer(family, seed, 100).bytes.expect("the layer has bytes")
 }
 
-/// The same image with no address for any of its layers.
+/// Returns the image without the URLs of its layers.
 pub fn without_urls(image: &Image) -> Image {
-    let mut body: Value = serde_json::from_slice(image.manifest.bytes()).expect("JSON of ours");
+    let mut body: Value = serde_json::from_slice(image.manifest.bytes()).expect("the manifest is JSON");
     for layer in body["layers"].as_array_mut().into_iter().flatten() {
         layer.as_object_mut().map(|layer| layer.remove("urls"));
     }
@@ -109,13 +109,13 @@ fn layer_of(family: Family, tar: &[u8]) -> Layer {
 }
 
 impl Layer {
-    /// Its digest as it is stored.
+    /// Returns the digest of its compressed bytes.
     pub fn digest(&self) -> Digest {
         self.descriptor["digest"].as_str().unwrap().parse().unwrap()
     }
 }
 
-/// An image of these layers for one platform.
+/// Returns an image of these layers for one platform.
 pub fn image(family: Family, platform: Value, layers: &[Layer]) -> Image {
     let diff_ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
     let config = json!({
@@ -130,18 +130,19 @@ pub fn image(family: Family, platform: Value, layers: &[Layer]) -> Image {
     };
     let descriptors: Vec<&Value> = layers.iter().map(|layer| &layer.descriptor).collect();
     let body = json!({
-        "schemaVersion": 2, "mediaType": manifest_type, "config": descriptor(config_type, &config), "layers": descriptors,
+        "schemaVersion": 2, "mediaType": manifest_type,
+        "config": descriptor(config_type, &config), "layers": descriptors,
     });
     let blobs = std::iter::once(config).chain(layers.iter().filter_map(|layer| layer.bytes.clone())).collect();
     Image { manifest: manifest(manifest_type, &body), blobs, children: Vec::new(), platform: Some(platform) }
 }
 
-/// A small image: two layers, of which the first is the same for all seeds.
+/// Returns a small image with two layers, of which the first is the same for all seeds.
 pub fn small(family: Family, seed: u64) -> Image {
     image(family, linux("amd64"), &[layer(family, 0, 2000), layer(family, seed, 1000)])
 }
 
-/// An index of these images or indexes.
+/// Returns an index of these images or indexes.
 pub fn index(family: Family, children: &[Image]) -> Image {
     let media_type = match family {
         Family::Oci => MediaType::OCI_INDEX,
@@ -159,15 +160,15 @@ pub fn index(family: Family, children: &[Image]) -> Image {
     Image { manifest: manifest(media_type, &body), blobs: Vec::new(), children: children.to_vec(), platform: None }
 }
 
-/// An index of a small image for each of amd64 and arm64, which share their first layer.
+/// Returns an index of one small image each for amd64 and arm64, which share their first layer.
 pub fn two_platforms(family: Family, seed: u64) -> Image {
     let base = layer(family, 0, 2000);
-    let of = |architecture, seed| image(family, linux(architecture), &[base.clone(), layer(family, seed, 1000)]);
-    index(family, &[of("amd64", seed), of("arm64", seed + 1000)])
+    let child = |architecture, seed| image(family, linux(architecture), &[base.clone(), layer(family, seed, 1000)]);
+    index(family, &[child("amd64", seed), child("arm64", seed + 1000)])
 }
 
-/// An artifact of any kind: these layers by media type, and the configuration that is given, else the empty one (image-spec,
-/// "Guidance for an Empty Descriptor").
+/// Returns an artifact of any kind with these layers by media type. Without a configuration it has the empty one
+/// (image-spec, "Guidance for an Empty Descriptor").
 pub fn artifact(kind: &str, config: Option<(&str, Value)>, layers: &[(&str, Bytes)], subject: Option<&Image>) -> Image {
     let (config_type, config) = match config {
         Some((media_type, config)) => (media_type, Bytes::from(config.to_string())),
@@ -185,7 +186,7 @@ pub fn artifact(kind: &str, config: Option<(&str, Value)>, layers: &[(&str, Byte
     Image { manifest: manifest(MediaType::OCI_MANIFEST, &body), blobs, children: Vec::new(), platform: None }
 }
 
-/// A Helm chart.
+/// Returns a Helm chart.
 pub fn helm_chart(name: &str, version: &str) -> Image {
     let chart = format!("apiVersion: v2\nname: {name}\nversion: {version}\n");
     let content = gzip(&archive(&[(format!("{name}/Chart.yaml").as_str(), Bytes::from(chart))]));
@@ -200,21 +201,21 @@ pub fn helm_chart(name: &str, version: &str) -> Image {
     )
 }
 
-/// A referrer of `subject`: an SBOM.
+/// Returns an SBOM that refers to `subject`.
 pub fn sbom(subject: &Image, seed: u64) -> Image {
     let document = json!({"spdxVersion": "SPDX-2.3", "name": format!("sbom-{seed}")});
     let document = Bytes::from(document.to_string());
     artifact("application/spdx+json", None, &[("application/spdx+json", document)], Some(subject))
 }
 
-/// A referrer of `subject` as cosign 3 writes it: a bundle of Sigstore with the signature in it.
+/// Returns a referrer of `subject` as cosign 3 writes it: a Sigstore bundle that contains the signature.
 pub fn cosign_bundle(subject: &Image, seed: u64) -> Image {
     let bundle = json!({
         "mediaType": BUNDLE, "verificationMaterial": {"tlogEntries": []},
         "dsseEnvelope": {"payloadType": "application/vnd.in-toto+json", "payload": format!("{seed}"), "signatures": []},
     });
     let mut image = artifact(BUNDLE, None, &[(BUNDLE, Bytes::from(bundle.to_string()))], Some(subject));
-    let mut body: Value = serde_json::from_slice(image.manifest.bytes()).expect("JSON of ours");
+    let mut body: Value = serde_json::from_slice(image.manifest.bytes()).expect("the manifest is JSON");
     body["annotations"] = json!({
         "dev.sigstore.bundle.content": "dsse-envelope",
         "dev.sigstore.bundle.predicateType": "https://sigstore.dev/cosign/sign/v1",
@@ -223,10 +224,10 @@ pub fn cosign_bundle(subject: &Image, seed: u64) -> Image {
     image
 }
 
-/// The type of cosign's bundles.
+/// Media type of cosign's bundles.
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
-/// An artifact manifest of the release candidates of OCI 1.1, which has no configuration.
+/// Returns an artifact manifest of the release candidates of OCI 1.1, which has no configuration.
 pub fn artifact_manifest(kind: &str, content: &str, subject: Option<&Image>) -> Image {
     let blob = Bytes::from(content.to_owned());
     let mut body = json!({
@@ -239,7 +240,7 @@ pub fn artifact_manifest(kind: &str, content: &str, subject: Option<&Image>) -> 
     Image { manifest, blobs: vec![blob], children: Vec::new(), platform: None }
 }
 
-/// What cosign pushes under [`signature_tag`]: an image whose layer is the signed statement.
+/// Returns the image that cosign pushes under [`signature_tag`]; its layer is the signed statement.
 pub fn signature(of: &Image) -> Image {
     let statement = json!({"critical": {"image": {"docker-manifest-digest": of.digest().to_string()}}});
     let statement = Bytes::from(statement.to_string());
@@ -256,12 +257,12 @@ pub fn signature(of: &Image) -> Image {
     Image { manifest, blobs: vec![config, statement], children: Vec::new(), platform: None }
 }
 
-/// The tag under which cosign looks for signatures of an image.
+/// Returns the tag under which cosign looks for signatures of an image.
 pub fn signature_tag(of: &Image) -> String {
     format!("{}.sig", of.digest().to_string().replace(':', "-"))
 }
 
-/// A manifest of schema 1, as old registries still hold them.
+/// Returns a manifest of schema 1, which old registries still contain.
 pub fn schema_1(name: &str) -> Image {
     let body = json!({
         "schemaVersion": 1, "name": name, "tag": "old", "architecture": "amd64",
@@ -272,23 +273,23 @@ pub fn schema_1(name: &str) -> Image {
 }
 
 impl Image {
-    /// The digest of the manifest.
+    /// Returns the digest of the manifest.
     pub fn digest(&self) -> Digest {
         self.manifest.digest()
     }
 
-    /// The descriptor of the manifest, as JSON.
+    /// Returns the descriptor of the manifest, as JSON.
     pub fn descriptor(&self) -> Value {
         let Descriptor { media_type, digest, size, .. } = self.manifest.descriptor();
         json!({"mediaType": media_type, "digest": digest, "size": size})
     }
 
-    /// All manifests of the closure, children first.
+    /// Returns all manifests of the closure, children first.
     pub fn manifests(&self) -> Vec<&Manifest> {
         self.children.iter().flat_map(Image::manifests).chain([&self.manifest]).collect()
     }
 
-    /// All blobs of the closure, each digest once.
+    /// Returns all blobs of the closure, each digest once.
     pub fn all_blobs(&self) -> Vec<Bytes> {
         let mut blobs: Vec<Bytes> = self.children.iter().flat_map(Image::all_blobs).chain(self.blobs.clone()).collect();
         blobs.sort_by_key(|blob| Digest::of(blob));
@@ -296,7 +297,7 @@ impl Image {
         blobs
     }
 
-    /// Puts the closure into a registry's store, past its API, and tags it.
+    /// Puts the closure into a registry's store without its API, and tags it.
     pub fn put(&self, server: &Server, repository: &str, tag: Option<&str>) {
         self.store(server.store(), repository, tag);
     }
@@ -311,7 +312,7 @@ impl Image {
         store.put_manifest(repository, (&self.manifest).into(), tag);
     }
 
-    /// Pushes the closure to a target, children first, and links it to its subject where the target does not.
+    /// Pushes the closure to a target, children first, and links it to its subject if the target does not.
     pub async fn push(&self, target: &dyn Target, tag: Option<&str>) -> Result<(), StoreError> {
         for child in &self.children {
             Box::pin(child.push(target, None)).await?;
@@ -331,12 +332,12 @@ impl Image {
     }
 }
 
-/// The descriptor of a blob of any type.
+/// Returns the descriptor of a blob of any type.
 pub fn blob_descriptor(bytes: &[u8]) -> Descriptor {
     Descriptor::new(MediaType::new("application/octet-stream"), Digest::of(bytes), bytes.len() as u64)
 }
 
-/// Pushes a blob in pieces, unless the target has it; whether bytes were sent.
+/// Pushes a blob in pieces, unless the target has it. Returns true if bytes were sent.
 pub async fn push_blob(target: &dyn Target, bytes: Bytes, from: Option<&RepositoryName>) -> Result<bool, StoreError> {
     let blob = blob_descriptor(&bytes);
     if target.has_blob(&blob).await? {
@@ -351,15 +352,15 @@ pub async fn push_blob(target: &dyn Target, bytes: Bytes, from: Option<&Reposito
     }
 }
 
-/// These bytes in pieces, to be verified against `blob`.
+/// Returns these bytes in pieces, to be verified against `blob`.
 pub fn verified(blob: &Descriptor, bytes: Bytes) -> Verified {
     let pieces: Vec<Result<Bytes, StoreError>> = bytes.chunks(10_000).map(|piece| Ok(bytes.slice_ref(piece))).collect();
     Verified::new(stream::iter(pieces).boxed(), blob.clone(), "the test")
 }
 
 fn manifest(media_type: &str, body: &Value) -> Manifest {
-    // Pretty, as many builders write it: whoever writes it anew changes its digest.
-    let text = serde_json::to_string_pretty(body).expect("JSON of ours");
+    // Pretty-printed, as many builders do it: serialising it again changes its digest.
+    let text = serde_json::to_string_pretty(body).expect("the body is JSON");
     Manifest::new(MediaType::new(media_type), text.into())
 }
 
@@ -385,7 +386,8 @@ fn gzip(bytes: &[u8]) -> Bytes {
     encoder.finish().expect("writing to memory").into()
 }
 
-/// Puts the list of these referrers under the fallback tag of their subject (distribution-spec, "Referrers Tag Schema"), past the API.
+/// Puts the list of these referrers under the fallback tag of their subject (distribution-spec, "Referrers Tag
+/// Schema"), without the API.
 pub fn list_referrers(server: &Server, repository: &str, subject: &Image, referrers: &[&Image]) {
     let entries: Vec<Value> = referrers.iter().map(|referrer| referrer.descriptor()).collect();
     let list = manifest(

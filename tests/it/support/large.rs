@@ -1,4 +1,4 @@
-//! An image with one large layer, put straight into the storage of Debian's registry: nobody has to send it there.
+//! Image with one large layer, written directly into the storage of Debian's registry, so that no upload is needed.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use transship::oci::{Digest, Digester};
 
-/// The block in which the layer differs from end to end.
+/// Block size; each block of the layer differs.
 const BLOCK: u64 = 1024 * 1024;
 
-/// A layer of `size` bytes that takes up little of the disk: each MiB begins with its number and is empty after it. Its digest.
+/// Writes a sparse layer of `size` bytes, in which each MiB begins with its number, followed by zeros. Returns its
+/// digest.
 fn write_layer(file: &Path, size: u64) -> Digest {
     let mut layer = File::create_new(file).expect("a new file in a temporary folder");
     layer.set_len(size).expect("a sparse file");
@@ -21,27 +22,27 @@ fn write_layer(file: &Path, size: u64) -> Digest {
     digest_of(file)
 }
 
-/// What a file hashes to, of any length.
+/// Returns the digest of a file of any length.
 pub fn digest_of(file: &Path) -> Digest {
     let mut digester = Digester::like(&Digest::of(b""));
     let mut file = File::open(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let mut buffer = vec![0; 1024 * 1024];
     loop {
-        match file.read(&mut buffer).expect("a file of ours") {
+        match file.read(&mut buffer).expect("the file can be read") {
             0 => return digester.finish(),
             length => digester.update(&buffer[..length]),
         }
     }
 }
 
-/// Where Debian's registry keeps a blob, below its storage.
-pub fn place_of(storage: &Path, digest: Digest) -> PathBuf {
+/// Returns the path of a blob in the storage of Debian's registry.
+pub fn blob_path(storage: &Path, digest: Digest) -> PathBuf {
     let hex = digest.hex();
     storage.join("data/docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
 }
 
-/// Puts an image with one layer of `size` bytes into a repository of a registry by its storage, without its manifest, which is
-/// returned with the digest of the layer: the registry takes it by its API.
+/// Writes an image with one layer of `size` bytes into the storage of a registry, without its manifest. Returns the
+/// manifest, which the test pushes by the API, and the digest of the layer.
 pub fn put(storage: &Path, repository: &str, size: u64) -> (String, Digest) {
     let new = storage.join("new-layer");
     let layer = write_layer(&new, size);
@@ -52,7 +53,7 @@ pub fn put(storage: &Path, repository: &str, size: u64) -> (String, Digest) {
     fs::write(storage.join("new-config"), &config).expect("a temporary file");
     let of_config = Digest::of(config.as_bytes());
     for (digest, from) in [(layer, new), (of_config, storage.join("new-config"))] {
-        let place = place_of(storage, digest);
+        let place = blob_path(storage, digest);
         fs::create_dir_all(place.parent().expect("it is in a folder")).expect("a folder of the storage");
         fs::rename(from, place).expect("a file of the storage");
         let links = storage.join("data/docker/registry/v2/repositories").join(repository).join("_layers/sha256");

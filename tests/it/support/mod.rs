@@ -1,4 +1,4 @@
-//! What the tests share: servers, programs, images.
+//! Support of the integration tests: servers, programs, images.
 
 pub mod canary;
 pub mod chromium;

@@ -1,4 +1,4 @@
-//! Programs that tests start: Debian's registry, skopeo, and transship itself. Each ends with its handle.
+//! Programs that tests start: Debian's registry, skopeo, nginx, and transship itself. Each ends with its handle.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,29 +14,29 @@ use super::front::Certified;
 use super::http;
 use super::token_server::{ISSUER, SERVICE};
 
-/// How long any program may take to do what a test waits for.
+/// Longest time that a test waits for any program.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What a program left behind when it ended.
+/// Result of a program that has ended.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// How it ended.
+    /// Exit status.
     pub status: ExitStatus,
-    /// What it printed.
+    /// Text on stdout.
     pub stdout: String,
-    /// What it logged.
+    /// Text on stderr.
     pub stderr: String,
 }
 
 impl Output {
-    /// The exit code, -1 after a signal.
+    /// Returns the exit code; -1 after a signal.
     pub fn code(&self) -> i32 {
         self.status.code().unwrap_or(-1)
     }
 
-    /// The output of a program that must have ended well.
+    /// Returns the output, after asserting that the program succeeded.
     #[track_caller]
     pub fn expect_success(self) -> Self {
         assert!(self.status.success(), "{}\nstdout: {}\nstderr: {}", self.status, self.stdout, self.stderr);
@@ -44,7 +44,7 @@ impl Output {
     }
 }
 
-/// A program that runs beside the test. It is killed when this is dropped.
+/// Running program. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -52,7 +52,7 @@ pub struct Running {
     stderr: Captured,
 }
 
-/// What a program has written so far.
+/// Output of a program so far.
 #[derive(Debug)]
 struct Captured {
     text: Arc<Mutex<String>>,
@@ -60,7 +60,7 @@ struct Captured {
 }
 
 impl Captured {
-    fn of(pipe: impl Read + Send + 'static) -> Self {
+    fn from_pipe(pipe: impl Read + Send + 'static) -> Self {
         let text = Arc::new(Mutex::new(String::new()));
         let into = text.clone();
         let read = move || {
@@ -87,52 +87,52 @@ impl Captured {
 }
 
 impl Running {
-    /// Starts a command with its output captured and nothing to read.
+    /// Starts a command with captured output and without input.
     pub fn start(command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| missing(command, &error));
-        let stdout = Captured::of(child.stdout.take().expect("stdout is piped"));
-        let stderr = Captured::of(child.stderr.take().expect("stderr is piped"));
+        let stdout = Captured::from_pipe(child.stdout.take().expect("stdout is piped"));
+        let stderr = Captured::from_pipe(child.stderr.take().expect("stderr is piped"));
         Self { child, stdout, stderr }
     }
 
-    /// The process's number.
+    /// Returns the number of the process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has printed so far, in whole lines.
+    /// Returns its stdout so far, in whole lines.
     pub fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// What it has logged so far, in whole lines.
+    /// Returns its stderr so far, in whole lines.
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }
 
-    /// Whether it still runs.
+    /// Returns true if it still runs.
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("our own child").is_none()
+        self.child.try_wait().expect("it is a child process").is_none()
     }
 
     /// Sends it a signal by name: `TERM`, `HUP`, `INT`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
-        assert!(status.expect("kill(1) is there").success(), "the program had ended already");
+        assert!(status.expect("kill(1) exists").success(), "the program had already ended");
     }
 
-    /// Ends it at once, as a power cut would.
+    /// Kills it, as a power cut would.
     pub fn kill(mut self) -> Output {
         let _ = self.child.kill();
         self.wait(DEADLINE)
     }
 
-    /// Waits for its end, for `deadline` at most.
+    /// Waits until it ends, for at most `deadline`.
     pub fn wait(mut self, deadline: Duration) -> Output {
         let end = Instant::now() + deadline;
         loop {
-            if let Some(status) = self.child.try_wait().expect("our own child") {
+            if let Some(status) = self.child.try_wait().expect("it is a child process") {
                 return Output { status, stdout: self.stdout.whole(), stderr: self.stderr.whole() };
             }
             assert!(Instant::now() < end, "still running after {deadline:?}\n{}\n{}", self.stdout(), self.stderr());
@@ -140,7 +140,7 @@ impl Running {
         }
     }
 
-    /// Waits until the program, a daemon, has taken up its work; the address of its status port.
+    /// Waits until the program, a daemon, is ready. Returns the address of its status port.
     #[track_caller]
     pub fn ready(&mut self) -> String {
         let address = self.port("the status port");
@@ -148,7 +148,7 @@ impl Running {
         address
     }
 
-    /// Where one of the daemon's ports answers, by its log.
+    /// Returns the address of one of the daemon's ports, from its log.
     #[track_caller]
     pub fn port(&mut self, name: &str) -> String {
         self.wait_until(name, |daemon| {
@@ -158,13 +158,13 @@ impl Running {
         })
     }
 
-    /// Waits until `found` sees what it looks for, while the program runs, for [`DEADLINE`] at most.
+    /// Waits until `found` returns a value, while the program runs, for at most [`DEADLINE`].
     #[track_caller]
     pub fn wait_until<T>(&mut self, what: &str, found: impl FnMut(&Self) -> Option<T>) -> T {
         self.wait_until_within(DEADLINE, what, found)
     }
 
-    /// The same for `deadline` at most, for what takes its time by itself, such as the next minute.
+    /// Waits like `wait_until` for at most `deadline`, for events that take longer, such as the next minute.
     #[track_caller]
     pub fn wait_until_within<T>(
         &mut self,
@@ -177,9 +177,9 @@ impl Running {
             if let Some(found) = found(self) {
                 return found;
             }
-            let why = if !self.is_running() { "it ended" } else { "time is up" };
-            let goes_on = why != "it ended" && Instant::now() < end;
-            assert!(goes_on, "waiting for {what}: {why}\nstdout: {}\nstderr: {}", self.stdout(), self.stderr());
+            let why = if !self.is_running() { "it ended" } else { "the deadline is over" };
+            let can_continue = why != "it ended" && Instant::now() < end;
+            assert!(can_continue, "waiting for {what}: {why}\nstdout: {}\nstderr: {}", self.stdout(), self.stderr());
             std::thread::sleep(PAUSE);
         }
     }
@@ -202,8 +202,8 @@ pub fn transship(args: &[&str]) -> Output {
     Running::start(&mut transship_command(args)).wait(DEADLINE)
 }
 
-/// The command of transship with these arguments, to be given variables and a folder. It sees none of the
-/// variables by which the tests' own surroundings could change what it does.
+/// Returns the command of transship with these arguments, to which a test adds variables and a folder. It removes the
+/// variables by which the environment of the tests could change its behaviour.
 pub fn transship_command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_transship"));
     for name in [
@@ -215,14 +215,14 @@ pub fn transship_command(args: &[&str]) -> Command {
         "NOTIFY_SOCKET",
         "RUST_LOG",
         "NO_COLOR",
-        // Where docker's and podman's credentials are.
+        // Locations of Docker's and Podman's credentials.
         "DOCKER_CONFIG",
         "REGISTRY_AUTH_FILE",
         "XDG_RUNTIME_DIR",
     ] {
         command.env_remove(name);
     }
-    // Who this machine is in a cloud.
+    // Cloud identity of this machine.
     for (name, _) in std::env::vars_os() {
         if ["AWS_", "AZURE_", "GOOGLE_", "GCE_"].iter().any(|begin| name.to_string_lossy().starts_with(begin)) {
             command.env_remove(name);
@@ -231,33 +231,33 @@ pub fn transship_command(args: &[&str]) -> Command {
     for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
         command.env_remove(name);
     }
-    // The home of whoever runs the tests has credentials too.
+    // The user's home may contain credentials too.
     command.env("HOME", "/nonexistent");
     command.args(args);
     command
 }
 
-/// Runs skopeo to its end. `copy` and the like speak plain HTTP and trust every image.
+/// Runs skopeo to its end. It trusts every image.
 pub fn skopeo(args: &[&str]) -> Output {
     let mut command = Command::new("skopeo");
     command.arg("--insecure-policy").args(args);
     Running::start(&mut command).wait(DEADLINE)
 }
 
-/// `skopeo copy --all` between two places such as `docker://HOST/NAME:TAG` and `oci:PATH:TAG`, digests kept.
+/// Runs `skopeo copy --all` between two places such as `docker://HOST/NAME:TAG` and `oci:PATH:TAG`, preserving digests.
 #[track_caller]
 pub fn skopeo_copy(source: &str, target: &str) -> Output {
     let plain = ["copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"];
     skopeo(&[&plain[..], &[source, target]].concat()).expect_success()
 }
 
-/// The manifest under `docker://HOST/NAME:TAG` or `oci:PATH:TAG`, verbatim, as skopeo reads it.
+/// Returns the manifest under `docker://HOST/NAME:TAG` or `oci:PATH:TAG` verbatim, as skopeo reads it.
 #[track_caller]
 pub fn skopeo_manifest(reference: &str) -> String {
     skopeo(&["inspect", "--raw", "--tls-verify=false", reference]).expect_success().stdout
 }
 
-/// Debian's `docker-registry` on a port of its own, with an empty storage folder that goes with it.
+/// Debian's `docker-registry` on its own port, with a storage folder that is removed with it.
 #[derive(Debug)]
 pub struct DebianRegistry {
     running: Running,
@@ -265,36 +265,36 @@ pub struct DebianRegistry {
     storage: TempDir,
 }
 
-/// What Debian's registry is from its start, beside what every test wants of it.
+/// Settings of Debian's registry that differ between tests.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Guard<'a> {
-    /// An `htpasswd` file whose users alone are let in, by Basic; passwords as bcrypt has them.
+    /// Text of an `htpasswd` file with bcrypt passwords: only its users get access, by Basic.
     pub htpasswd: Option<&'a str>,
-    /// Whose tokens let in.
+    /// Token service whose tokens give access.
     pub tokens: Option<Tokens<'a>>,
-    /// Its own TLS.
+    /// Certificate for TLS.
     pub tls: Option<&'a Certified>,
-    /// The address of the registry that it is a pull-through cache of; then nothing can be written to it.
+    /// Address of the registry that it caches; a pull-through cache is read-only.
     pub cache_of: Option<&'a str>,
-    /// Whom it tells of what is pushed.
+    /// Receiver of its push events.
     pub events: Option<Events<'a>>,
 }
 
-/// Whom a registry tells of what is pushed.
+/// Receiver of a registry's push events.
 #[derive(Debug, Clone, Copy)]
 pub struct Events<'a> {
-    /// Where they are posted.
+    /// URL to which the registry posts them.
     pub url: &'a str,
-    /// What is shown there.
+    /// Bearer token that the registry sends.
     pub token: &'a str,
 }
 
-/// Whose tokens a registry believes.
+/// Token service that a registry trusts.
 #[derive(Debug, Clone, Copy)]
 pub struct Tokens<'a> {
-    /// Where they are to be had.
+    /// URL of the token service.
     pub realm: &'a str,
-    /// The authority of whoever signs them, in PEM form.
+    /// Certificate of the authority that signs tokens, in PEM form.
     pub authority: &'a str,
 }
 
@@ -304,14 +304,14 @@ impl DebianRegistry {
         Self::with(Guard::default())
     }
 
-    /// Starts it for the users of this `htpasswd` file alone, by Basic; passwords as bcrypt has them.
+    /// Starts it with access only for the users of this `htpasswd` file, by Basic; passwords are bcrypt.
     pub fn guarded(htpasswd: &str) -> Self {
         Self::with(Guard { htpasswd: Some(htpasswd), ..Guard::default() })
     }
 
-    /// Starts it with this guard and waits until it answers.
+    /// Starts it with these settings and waits until it answers.
     pub fn with(guard: Guard<'_>) -> Self {
-        // Between finding a free port and using it another program may take it: then another is tried.
+        // Another program may take the port between finding it and using it. Then try another port.
         (0..5).find_map(|_| Self::try_start(guard)).expect("a free port within five attempts")
     }
 
@@ -325,8 +325,9 @@ impl DebianRegistry {
             path.display().to_string()
         };
         let mut text = format!(
-            "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
-             delete: {{enabled: true}}\nvalidation: {{manifests: {{urls: {{allow: [\"^https://\"]}}}}}}\nhttp:\n  addr: \"{address}\"\n",
+            "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\nstorage:\n  \
+             filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\n\
+             validation: {{manifests: {{urls: {{allow: [\"^https://\"]}}}}}}\nhttp:\n  addr: \"{address}\"\n",
             storage.path().join("data").display()
         );
         if let Some(Certified { certificate, key }) = guard.tls {
@@ -347,7 +348,8 @@ impl DebianRegistry {
         }
         if let Some(Events { url, token }) = guard.events {
             text += &format!(
-                "notifications:\n  endpoints:\n  - name: transship\n    url: {url}\n    headers: {{Authorization: [Bearer {token}]}}\n    \
+                "notifications:\n  endpoints:\n  - name: transship\n    url: {url}\n    \
+                 headers: {{Authorization: [Bearer {token}]}}\n    \
                  timeout: 5s\n    threshold: 3\n    backoff: 1s\n    ignore: {{actions: [pull]}}\n"
             );
         }
@@ -356,15 +358,15 @@ impl DebianRegistry {
         Some(Self { running, host: address.to_string(), storage })
     }
 
-    /// Ends it at once, as a power cut would.
-    pub fn die(&mut self) {
+    /// Kills it, as a power cut would.
+    pub fn kill(&mut self) {
         let _ = self.running.child.kill();
         let _ = self.running.child.wait();
     }
 
-    /// Starts it again with all that it had stored, on another port.
-    pub fn return_elsewhere(&mut self) {
-        self.die();
+    /// Restarts it with its stored content, on another port.
+    pub fn restart_on_other_port(&mut self) {
+        self.kill();
         let config = self.storage.path().join("config.yml");
         let text = std::fs::read_to_string(&config).expect("its configuration");
         (self.running, self.host) = (0..5)
@@ -376,34 +378,35 @@ impl DebianRegistry {
             .expect("a free port within five attempts");
     }
 
-    /// Lets in those of this `htpasswd` file alone, from the next request on. It has to have been guarded from its start.
-    pub fn guard_by(&self, htpasswd: &str) {
+    /// Replaces the `htpasswd` file, from the next request on. The registry must have had one from its start.
+    pub fn set_htpasswd(&self, htpasswd: &str) {
         let file = self.storage.path().join("htpasswd");
-        assert!(file.exists(), "it is guarded");
+        assert!(file.exists(), "it has an htpasswd file");
         std::fs::write(file, htpasswd).expect("a file in a temporary folder");
     }
 
-    /// `127.0.0.1:PORT`.
+    /// Returns the address as `127.0.0.1:PORT`.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// Where its files are.
+    /// Returns the folder of its files.
     pub fn storage(&self) -> &Path {
         self.storage.path()
     }
 
-    /// What it has logged.
+    /// Returns its log so far.
     pub fn log(&self) -> String {
         self.running.stderr()
     }
 }
 
-/// Debian's registry by this configuration, once it answers at the address; `None` where it ended instead.
+/// Starts Debian's registry with this configuration and waits until it answers at the address; `None` if it ends
+/// instead.
 fn serve(config: &Path, address: SocketAddr) -> Option<Running> {
     let mut command = Command::new("docker-registry");
     command.arg("serve").arg(config);
-    // Its own variables would override the file.
+    // Environment variables would override the file.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REGISTRY_")) {
         command.env_remove(name);
     }
@@ -424,7 +427,8 @@ fn free_address() -> SocketAddr {
     listener.local_addr().expect("a bound listener has an address")
 }
 
-/// Debian's nginx before a registry: TLS, and the API below `/art/images/`, of which the registry does not know.
+/// Debian's nginx in front of a registry: it adds TLS, and serves the API below `/art/images/`, which the registry does
+/// not know.
 #[derive(Debug)]
 pub struct Nginx {
     running: Running,
@@ -432,21 +436,21 @@ pub struct Nginx {
     _folder: TempDir,
 }
 
-/// What nginx lets through.
+/// Limits and further directives of nginx.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Throttle {
-    /// Requests a second; more are answered 429.
+    /// Requests per second; further requests get 429.
     pub rate: Option<u32>,
-    /// What a 429 says in `Retry-After`, in seconds.
+    /// Value of `Retry-After` in a 429, in seconds.
     pub retry_after: Option<u32>,
-    /// The largest body, in MiB; a larger one is answered 413.
+    /// Largest body, in MiB; a larger one gets 413.
     pub body: Option<u32>,
-    /// More directives of the server.
+    /// Further directives of the server.
     pub server: &'static str,
 }
 
 impl Throttle {
-    /// For all of the server, and for the location.
+    /// Returns the directives above the server, and those of the location.
     fn directives(self) -> (String, String) {
         let (mut above, mut within) = (String::new(), format!("client_max_body_size {}m;\n", self.body.unwrap_or(0)));
         if let Some(rate) = self.rate {
@@ -454,22 +458,23 @@ impl Throttle {
             within += "limit_req zone=all burst=5 nodelay;\nlimit_req_status 429;\n";
         }
         if let Some(seconds) = self.retry_after {
-            within += "error_page 429 = @patience;\n";
-            within =
-                format!("{within}}}\nlocation @patience {{\nadd_header Retry-After {seconds} always;\nreturn 429;\n");
+            within += "error_page 429 = @too_many_requests;\n";
+            within = format!(
+                "{within}}}\nlocation @too_many_requests {{\nadd_header Retry-After {seconds} always;\nreturn 429;\n"
+            );
         }
         (above, within)
     }
 }
 
 impl Nginx {
-    /// Starts it before the registry at `upstream` with this certificate and key, and waits until it answers.
+    /// Starts it in front of the registry at `upstream` with this certificate and key, and waits until it answers.
     pub fn start(upstream: &str, certificate: &str, key: &str) -> Self {
         let own = Certified { certificate: certificate.to_owned(), key: key.to_owned() };
         Self::throttling(upstream, &own, Throttle::default())
     }
 
-    /// The same, letting no more through than this.
+    /// Starts it like `start`, with these limits.
     pub fn throttling(upstream: &str, own: &Certified, throttle: Throttle) -> Self {
         (0..5).find_map(|_| Self::try_start(upstream, own, throttle)).expect("a free port within five attempts")
     }
@@ -487,8 +492,10 @@ impl Nginx {
         write(
             "nginx.conf",
             &format!(
-                "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}{above}\
-                 server {{\nlisten {address} ssl http2;\nssl_certificate server.pem;\nssl_certificate_key server.key;\n{server}\n\
+                "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\nevents {{}}\n\
+                 http {{\naccess_log off;\n{temporary}{above}\
+                 server {{\nlisten {address} ssl http2;\n\
+                 ssl_certificate server.pem;\nssl_certificate_key server.key;\n{server}\n\
                  location /art/images/ {{\nproxy_pass http://{upstream}/;\nproxy_redirect off;\n\
                  proxy_set_header Host $http_host;\nproxy_set_header X-Forwarded-Proto https;\n\
                  proxy_request_buffering off;\n{within}}}\n}}\n}}\n"
@@ -508,12 +515,12 @@ impl Nginx {
         running.is_running().then(|| Self { running, host: address.to_string(), _folder: folder })
     }
 
-    /// `127.0.0.1:PORT`.
+    /// Returns the address as `127.0.0.1:PORT`.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// What it has logged.
+    /// Returns its log so far.
     pub fn log(&self) -> String {
         self.running.stderr()
     }

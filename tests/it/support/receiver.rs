@@ -1,4 +1,4 @@
-//! A receiver of webhooks on loopback, as good or as bad as a test wants it. Each connection is a thread; all end with the test.
+//! Webhook receiver on loopback, whose behaviour a test chooses. Each connection has a thread; all end with the test.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -8,53 +8,53 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// How it answers.
+/// Behaviour of the receiver.
 #[derive(Debug, Clone)]
-pub enum Manner {
-    /// With this status line and these headers, and nothing more.
+pub enum Behavior {
+    /// Answers with this status line and these headers, without a body.
     Answers(&'static str),
-    /// Never.
+    /// Never answers.
     Silent,
-    /// 200, and a body without an end.
+    /// Answers 200 with an endless body.
     Endless,
 }
 
-/// A message as it came.
+/// Received message.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// Headers, their names in lower case.
+    /// Headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// The body.
+    /// Body.
     pub body: String,
 }
 
 impl Received {
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub fn json(&self) -> Value {
         super::site::parse(&self.body)
     }
 
-    /// What it tells of: an event and an entry.
-    pub fn told(&self) -> String {
+    /// Returns the type of the event and the entry.
+    pub fn summary(&self) -> String {
         let json = self.json();
         format!("{} {}", json["type"].as_str().unwrap_or("?"), json["data"]["entry"].as_str().unwrap_or("-"))
     }
 }
 
-/// The server.
+/// Running receiver.
 #[derive(Debug, Clone)]
 pub struct Receiver {
     address: SocketAddr,
-    manner: Arc<Mutex<Manner>>,
+    behavior: Arc<Mutex<Behavior>>,
     received: Arc<Mutex<Vec<Received>>>,
 }
 
 impl Receiver {
-    /// On a port of the system's choice.
-    pub fn start(manner: Manner) -> Self {
+    /// Starts it on a free port.
+    pub fn start(behavior: Behavior) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let receiver = Self { address, manner: Arc::new(Mutex::new(manner)), received: Arc::default() };
+        let receiver = Self { address, behavior: Arc::new(Mutex::new(behavior)), received: Arc::default() };
         let serving = receiver.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -65,24 +65,24 @@ impl Receiver {
         receiver
     }
 
-    /// Its address.
+    /// Returns its URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// From now on it answers so.
-    pub fn set(&self, manner: Manner) {
-        *self.manner.lock().unwrap() = manner;
+    /// Changes its behaviour.
+    pub fn set(&self, behavior: Behavior) {
+        *self.behavior.lock().unwrap() = behavior;
     }
 
-    /// What came so far.
+    /// Returns all messages so far.
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
 
-    /// The same in short.
-    pub fn told(&self) -> Vec<String> {
-        self.received().iter().map(Received::told).collect()
+    /// Returns the type and the entry of each message so far.
+    pub fn summaries(&self) -> Vec<String> {
+        self.received().iter().map(Received::summary).collect()
     }
 
     fn serve(&self, stream: TcpStream) -> Option<()> {
@@ -99,21 +99,21 @@ impl Receiver {
         let mut body = vec![0; headers.get("content-length")?.parse().ok()?];
         reader.read_exact(&mut body).ok()?;
         self.received.lock().unwrap().push(Received { headers, body: String::from_utf8(body).ok()? });
-        let manner = self.manner.lock().unwrap().clone();
-        answer(stream, &manner).ok()
+        let behavior = self.behavior.lock().unwrap().clone();
+        answer(stream, &behavior).ok()
     }
 }
 
-fn answer(mut stream: TcpStream, manner: &Manner) -> std::io::Result<()> {
-    match manner {
-        Manner::Answers(head) => {
+fn answer(mut stream: TcpStream, behavior: &Behavior) -> std::io::Result<()> {
+    match behavior {
+        Behavior::Answers(head) => {
             write!(stream, "HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         }
-        // Longer than any test.
-        Manner::Silent => loop {
+        // Longer than any test runs.
+        Behavior::Silent => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
-        Manner::Endless => {
+        Behavior::Endless => {
             write!(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
             loop {
                 write!(stream, "10000\r\n{}\r\n", "x".repeat(0x10000))?;

@@ -1,16 +1,16 @@
-//! Reads just enough of Rust to find the paths of a file that begin with `crate::`, and the names of its tests. Not a parser of
-//! anything else.
+//! Reader of just enough Rust to find the paths of a file that begin with `crate::`, and the names of its tests. It is
+//! not a general parser.
 
 use std::collections::BTreeSet;
 
-/// What a file says, outside comments, texts and items that exist for tests only.
+/// Content of a file, without comments, literals and test-only items.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Source {
-    /// The paths after `crate::`, with the groups of `use` written out.
+    /// Paths after `crate::`, with the groups of `use` expanded.
     pub paths: BTreeSet<String>,
-    /// The modules that are declared for tests only and stand in files of their own.
+    /// Test-only modules that are in files of their own.
     pub test_modules: BTreeSet<String>,
-    /// The most `super::` in a row.
+    /// Largest number of consecutive `super::`.
     pub deepest_super: usize,
 }
 
@@ -31,13 +31,13 @@ pub fn read(text: &str) -> Source {
     source
 }
 
-/// The names of a file's tests.
+/// Returns the names of a file's tests.
 pub fn tests(text: &str) -> BTreeSet<String> {
     let code = blank(text);
     let marks = ["#[test]", "#[tokio::test]", "#[tokio::test("];
     let after = marks.iter().flat_map(|mark| code.match_indices(mark).map(|(at, mark)| &code[at + mark.len()..]));
     let name = |rest: &str| {
-        // Nothing but further attributes and `async` stands between the mark and the function.
+        // Only further attributes and `async` may be between the attribute and the function.
         let (before, rest) = rest.split_once("fn ")?;
         let is_near = !before.contains(['{', '}', ';']) && !before.contains("#[ignore");
         let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_'))?;
@@ -46,7 +46,7 @@ pub fn tests(text: &str) -> BTreeSet<String> {
     after.filter_map(name).collect()
 }
 
-/// Reads one path, or a group of them in braces, from the start of `rest`; gives what comes after.
+/// Reads one path, or a group of paths in braces, from the start of `rest`. Returns the remaining text.
 fn expand<'a>(before: &str, rest: &'a str, into: &mut BTreeSet<String>) -> &'a str {
     let rest = rest.trim_start();
     if let Some(mut rest) = rest.strip_prefix('{') {
@@ -62,7 +62,7 @@ fn expand<'a>(before: &str, rest: &'a str, into: &mut BTreeSet<String>) -> &'a s
         }
     }
     let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '*')).unwrap_or(rest.len());
-    // A character that is none of a path must not hold the loop above.
+    // Skip a character that cannot be part of a path, or the loop above would never end.
     let end = if end == 0 { rest.chars().next().map_or(0, char::len_utf8) } else { end };
     let (name, after) = rest.split_at(end);
     let path = if before.is_empty() { name.to_owned() } else { format!("{before}::{name}") };
@@ -82,7 +82,7 @@ fn after_alias(rest: &str) -> &str {
     }
 }
 
-/// The code without items under `#[cfg(test)]`, and the names of such modules that have a file.
+/// Returns the code without items under `#[cfg(test)]`, and the names of those modules that have a file.
 fn without_tests(code: &str) -> (String, BTreeSet<String>) {
     const MARK: &str = "#[cfg(test)]";
     let (mut kept, mut names, mut rest) = (String::new(), BTreeSet::new(), code);
@@ -115,7 +115,7 @@ fn after_braces(text: &str) -> &str {
     ""
 }
 
-/// The code with comments and the insides of texts replaced by spaces.
+/// Returns the code with each comment and literal replaced by a space.
 fn blank(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -135,7 +135,7 @@ fn blank(text: &str) -> String {
     out
 }
 
-/// The length of the comment that `rest` begins with.
+/// Returns the length of the comment at the start of `rest`.
 fn comment(rest: &str) -> Option<usize> {
     if rest.starts_with("//") {
         return Some(rest.find('\n').unwrap_or(rest.len()));
@@ -143,7 +143,7 @@ fn comment(rest: &str) -> Option<usize> {
     rest.starts_with("/*").then(|| rest.find("*/").map_or(rest.len(), |end| end + 2))
 }
 
-/// The length of the text or character that `rest` begins with, raw ones included.
+/// Returns the length of the string or character literal at the start of `rest`, raw ones included.
 fn literal(rest: &str, before: Option<char>) -> Option<usize> {
     let in_a_name = before.is_some_and(|c| c.is_alphanumeric() || c == '_');
     let raw = rest.strip_prefix("br").or_else(|| rest.strip_prefix('r')).filter(|_| !in_a_name);
@@ -169,7 +169,7 @@ fn literal(rest: &str, before: Option<char>) -> Option<usize> {
             }
             Some(rest.len())
         }
-        // A lifetime has no second quote where a character has one.
+        // A lifetime has no second quote, unlike a character.
         '\'' => match chars.next()?.1 {
             '\\' => rest[3..].find('\'').map(|at| at + 4),
             _ => chars.next().filter(|(_, c)| *c == '\'').map(|(at, _)| at + 1),
@@ -179,12 +179,14 @@ fn literal(rest: &str, before: Option<char>) -> Option<usize> {
 }
 
 #[test]
-fn paths_are_found_wherever_they_stand_and_nowhere_else() {
+fn paths_are_found_in_code_and_nowhere_else() {
     let text = r##"
         //! See crate::comment::X.
         use crate::oci::{Digest, name::{self, Tag as T}, Platform};
         use crate::store::*;
-        pub(crate) fn f<'a>(x: &'a str) -> crate::plan::Plan<'a> { my_crate::no::X; "crate::text::X \" "; '"'; '\''; r#"crate::raw::X"#; x }
+        pub(crate) fn f<'a>(x: &'a str) -> crate::plan::Plan<'a> {
+            my_crate::no::X; "crate::text::X \" "; '"'; '\''; r#"crate::raw::X"#; x
+        }
         /* crate::block::X */
         fn g() { crate::copy :: event::new::<u8>() }
         #[cfg(test)]
@@ -204,7 +206,7 @@ fn paths_are_found_wherever_they_stand_and_nowhere_else() {
 }
 
 #[test]
-fn tests_are_told_from_functions_comments_and_what_is_ignored() {
+fn tests_differ_from_functions_comments_and_ignored_tests() {
     let text = "#[test]\nfn one() {}\nfn helper() {}\n#[tokio::test(flavor = \"multi_thread\")]\nasync fn two() {}\n\
                 // #[test]\nfn three() {}\n#[test]\n#[ignore]\nfn four() {}\n";
     assert_eq!(tests(text).into_iter().collect::<Vec<_>>(), ["one", "two"]);

@@ -1,4 +1,4 @@
-//! A place where transship is run: a folder of its own with a `sync.yaml` and a journal.
+//! Site of a test: a folder with a `sync.yaml` and a journal, in which transship runs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,37 +9,37 @@ use tempfile::TempDir;
 
 use super::programs::{DEADLINE, Output, Running, transship_command};
 
-/// A folder with a `sync.yaml`, where transship is run.
+/// Folder with a `sync.yaml`, in which transship runs.
 #[derive(Debug)]
 pub struct Site {
     folder: TempDir,
 }
 
-/// What `once --json` said of one entry.
+/// Report of `once --json` about one entry.
 #[derive(Debug, Clone)]
 pub struct Report(pub Value);
 
 impl Site {
-    /// An empty place.
+    /// Creates an empty folder.
     pub fn new() -> Self {
         Self { folder: TempDir::new().expect("a temporary folder") }
     }
 
-    /// A place whose `sync.yaml` has these entries, and speaks plain HTTP to these registries.
+    /// Creates a folder whose `sync.yaml` has these entries, and plain HTTP for these registries.
     pub fn with(hosts: &[&str], entries: &str) -> Self {
         let site = Self::new();
         site.configure(hosts, entries);
         site
     }
 
-    /// Writes `sync.yaml`: entries as YAML without indentation, and the registries that are spoken to in plain HTTP.
+    /// Writes `sync.yaml`: entries as YAML without indentation, and the registries that use plain HTTP.
     pub fn configure(&self, hosts: &[&str], entries: &str) {
         let plain: Vec<String> = hosts.iter().map(|host| format!("\"{host}\": {{plain_http: true}}")).collect();
         self.configure_fully("status: off", &plain.join(", "), entries);
     }
 
-    /// Writes `sync.yaml` with more keys of the daemon and with registries as a flow mapping's content. The file appears
-    /// as a whole, as editors and deployments replace it.
+    /// Writes `sync.yaml` with more keys of the daemon, and with registries as the content of a flow mapping. Replaces
+    /// the file atomically, as editors and deployments do.
     pub fn configure_fully(&self, daemon: &str, registries: &str, entries: &str) {
         let journal = self.journal().display().to_string();
         let text = format!(
@@ -48,29 +48,29 @@ impl Site {
         self.write("sync.yaml", &text);
     }
 
-    /// Writes a file whole.
+    /// Writes a file atomically.
     pub fn write(&self, name: &str, text: &str) {
         let (file, new) = (self.path(name), self.path(&format!("{name}.new")));
         std::fs::write(&new, text).expect("a file in a temporary folder");
         std::fs::rename(new, file).expect("a name in a temporary folder");
     }
 
-    /// A path within the folder.
+    /// Returns a path within the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// The journal.
+    /// Returns the path of the journal.
     pub fn journal(&self) -> PathBuf {
         self.path("journal.db")
     }
 
-    /// The folder itself.
+    /// Returns the folder itself.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The command of transship in the folder, by its `sync.yaml`.
+    /// Returns the command of transship in the folder, with its `sync.yaml`.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = transship_command(args);
         command.current_dir(self.folder()).env("TRANSSHIP_CONFIG", "sync.yaml");
@@ -78,7 +78,7 @@ impl Site {
         command
     }
 
-    /// Starts transship beside the test.
+    /// Starts transship in parallel to the test.
     pub fn start(&self, args: &[&str]) -> Running {
         Running::start(&mut self.command(args))
     }
@@ -88,13 +88,13 @@ impl Site {
         self.start(args).wait(DEADLINE)
     }
 
-    /// `once`, which must end with 0; its summary.
+    /// Runs `once`, which must end with 0. Returns its summary.
     #[track_caller]
     pub fn once(&self) -> String {
         self.run(&["once"]).expect_success().stdout
     }
 
-    /// `once --json`, which must end with this code; the report of the only entry.
+    /// Runs `once --json`, which must end with this code. Returns the report of the only entry.
     #[track_caller]
     pub fn report(&self, code: i32) -> Report {
         let mut reports = self.reports(code);
@@ -102,7 +102,7 @@ impl Site {
         reports.remove(0)
     }
 
-    /// `once --json`, which must end with this code; the reports of all entries.
+    /// Runs `once --json`, which must end with this code. Returns the reports of all entries.
     #[track_caller]
     pub fn reports(&self, code: i32) -> Vec<Report> {
         let output = self.run(&["once", "--json"]);
@@ -111,13 +111,13 @@ impl Site {
         reports.into_iter().map(Report).collect()
     }
 
-    /// What `evidence --json` prints, the latest first.
+    /// Returns the output of `evidence --json`, latest first.
     #[track_caller]
     pub fn evidence(&self, filters: &[&str]) -> Vec<Value> {
         self.list("evidence", filters)
     }
 
-    /// What `history --json` prints, the latest first.
+    /// Returns the output of `history --json`, latest first.
     #[track_caller]
     pub fn history(&self, filters: &[&str]) -> Vec<Value> {
         self.list("history", filters)
@@ -132,12 +132,12 @@ impl Site {
 }
 
 impl Report {
-    /// What became of each tag (or digest) at each target.
+    /// Returns the report of each tag (or digest) at each target.
     pub fn tags(&self) -> Vec<&Value> {
         self.0["tags"].as_array().into_iter().flatten().collect()
     }
 
-    /// What became of each tag, by name; a tag at several targets must have fared alike.
+    /// Returns the outcome of each tag, by name. A tag must have the same outcome at all targets.
     #[track_caller]
     pub fn outcomes(&self) -> BTreeMap<String, String> {
         let mut outcomes = BTreeMap::new();
@@ -150,19 +150,19 @@ impl Report {
         outcomes
     }
 
-    /// One tag's report.
+    /// Returns the report of one tag.
     #[track_caller]
     pub fn tag(&self, name: &str) -> &Value {
         self.tags().into_iter().find(|tag| tag["tag"] == name).unwrap_or_else(|| panic!("no {name} in {:#}", self.0))
     }
 
-    /// What failed beside the tags, in words.
+    /// Returns the messages of failures that concern no tag.
     pub fn problems(&self) -> Vec<&str> {
         self.0["problems"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
     }
 }
 
-/// JSON of a program's output.
+/// Parses the JSON of a program's output.
 #[track_caller]
 pub fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))

@@ -1,4 +1,4 @@
-//! Listens to what a daemon tells systemd (`sd_notify`).
+//! Socket in place of systemd's, which receives the messages of a daemon (`sd_notify`).
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -7,14 +7,14 @@ use std::time::Instant;
 use super::programs::{DEADLINE, Running};
 use super::site::Site;
 
-/// Listens as systemd does.
+/// Receiver of a daemon's messages, in place of systemd.
 pub struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
 }
 
 impl Manager {
-    /// With its socket in the folder of a site.
+    /// Creates its socket in the folder of a site.
     pub fn new(site: &Site) -> Self {
         let path = site.path("notify.sock");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -22,29 +22,29 @@ impl Manager {
         Self { socket, path }
     }
 
-    /// The daemon of a site, which tells what it does.
+    /// Starts the daemon of a site, which sends its messages to this socket.
     pub fn start(&self, site: &Site) -> Running {
         Running::start(site.command(&["run"]).env("NOTIFY_SOCKET", &self.path))
     }
 
-    /// The next message in which some line is `wanted`, in lines.
+    /// Returns the lines of the next message that contains the line `wanted`.
     #[track_caller]
-    pub fn heard(&self, wanted: &str) -> Vec<String> {
-        self.heard_where(wanted, |lines| lines.iter().any(|line| line == wanted))
+    pub fn wait_for_message(&self, wanted: &str) -> Vec<String> {
+        self.wait_for(wanted, |lines| lines.iter().any(|line| line == wanted))
     }
 
-    /// The next status that is told of which `wanted` holds.
+    /// Returns the next status for which `wanted` returns true.
     #[track_caller]
-    pub fn status_where(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+    pub fn wait_for_status(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let status = |lines: &[String]| lines.iter().find_map(|line| Some(line.strip_prefix("STATUS=")?.to_owned()));
-        let lines = self.heard_where(what, |lines| status(lines).is_some_and(|status| wanted(&status)));
+        let lines = self.wait_for(what, |lines| status(lines).is_some_and(|status| wanted(&status)));
         status(&lines).expect("a status")
     }
 
     #[track_caller]
-    fn heard_where(&self, what: &str, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
+    fn wait_for(&self, what: &str, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
         let mut buffer = [0; 4096];
-        // The loop's turns are told every second, so the socket alone would never be silent.
+        // The daemon reports each iteration of its loop every second, so the socket's own timeout never applies.
         let end = Instant::now() + DEADLINE;
         while Instant::now() < end {
             let length = self.socket.recv(&mut buffer).unwrap_or_else(|error| panic!("waiting for {what}: {error}"));
@@ -53,15 +53,15 @@ impl Manager {
                 return lines;
             }
         }
-        panic!("waiting for {what}: time is up")
+        panic!("waiting for {what}: the deadline is over")
     }
 
-    /// The times of a reload's beginning and the status at its end, which must follow each other.
+    /// Returns the time at which a reload starts and the status at its end. The two messages must follow each other.
     #[track_caller]
     pub fn reload(&self) -> (u64, String) {
-        let beginning = self.heard("RELOADING=1");
+        let beginning = self.wait_for_message("RELOADING=1");
         let time = beginning.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")?.parse().ok());
-        let end = self.heard("READY=1");
+        let end = self.wait_for_message("READY=1");
         let status = end.iter().find_map(|line| line.strip_prefix("STATUS=")).expect("a status");
         (time.expect("the time, in the same message"), status.to_owned())
     }

@@ -1,6 +1,6 @@
-//! A token server for Debian's registry: distribution's "Token Authentication Specification" and its "OAuth2 Token
-//! Authentication", with access by user and repository. It signs JSON web tokens (ES256) by a certificate of the test's
-//! authority, which stands in their header (`x5c`), and runs behind TLS on a thread of its own.
+//! Token server for Debian's registry: distribution's "Token Authentication Specification" and its "OAuth2 Token
+//! Authentication", with access by user and repository. It signs JSON web tokens (ES256) with a certificate of the
+//! test's authority, which is in their header (`x5c`), and runs behind TLS on a thread of its own.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc};
@@ -21,48 +21,48 @@ use tokio_util::sync::CancellationToken;
 use super::clock;
 use super::front::{Authority, Front};
 
-/// Whom the tokens are for.
+/// Audience of the tokens.
 pub const SERVICE: &str = "test-registry";
-/// Who gives them.
+/// Issuer of the tokens.
 pub const ISSUER: &str = "test-tokens";
 
-/// For so long after its end the registry still takes a token, for clocks that differ.
+/// Seconds for which the registry accepts a token after its end, because clocks differ.
 const LEEWAY: u64 = 60;
 
-/// Somebody who gets tokens.
+/// User who gets tokens.
 #[derive(Debug, Clone)]
 pub struct User {
-    /// The name.
+    /// Name.
     pub name: &'static str,
-    /// The password.
+    /// Password.
     pub password: &'static str,
-    /// Beginnings of repositories' names, with what may be done there.
+    /// Prefixes of repository names, with the allowed actions.
     pub may: &'static [(&'static str, &'static [&'static str])],
 }
 
-/// What the server does.
+/// Rules of the server.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Who is known.
+    /// Known users.
     pub users: Vec<User>,
-    /// Whether others get tokens to pull.
+    /// Gives anonymous clients tokens to pull.
     pub anonymous_pull: bool,
-    /// How long tokens live.
+    /// Actual lifetime of tokens.
     pub lifetime: Duration,
-    /// How long they are said to live, in seconds.
+    /// Stated lifetime of tokens, in seconds.
     pub stated: u64,
 }
 
 /// One request for a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// `GET` or `POST`.
+pub struct TokenRequest {
+    /// Method: `GET` or `POST`.
     pub method: String,
-    /// Who asked; empty for nobody.
+    /// User; empty for an anonymous request.
     pub user: String,
-    /// What was asked for, sorted: `repository:a/b:pull`.
+    /// Requested scopes, sorted: `repository:a/b:pull`.
     pub scopes: Vec<String>,
-    /// Whether there was an answer with a token.
+    /// True if the response contained a token.
     pub granted: bool,
 }
 
@@ -70,10 +70,10 @@ struct Shared {
     rules: Rules,
     certificate: Vec<u8>,
     key: KeyPair,
-    asked: Mutex<Vec<Asked>>,
+    requests: Mutex<Vec<TokenRequest>>,
 }
 
-/// A running server. Dropping it ends it.
+/// Running server. Dropping it ends it.
 pub struct TokenServer {
     shared: Arc<Shared>,
     plain: SocketAddr,
@@ -83,10 +83,10 @@ pub struct TokenServer {
 }
 
 impl TokenServer {
-    /// Starts it. `authority` is whom both its TLS and its tokens are believed by.
+    /// Starts it. `authority` signs the certificates of both its TLS and its tokens.
     pub fn start(authority: &Authority, rules: Rules) -> Self {
         let (certificate, key) = authority.signer();
-        let shared = Arc::new(Shared { rules, certificate, key, asked: Mutex::default() });
+        let shared = Arc::new(Shared { rules, certificate, key, requests: Mutex::default() });
         let stop = CancellationToken::new();
         let (ready, started) = mpsc::sync_channel(1);
         let (state, stopped) = (shared.clone(), stop.clone());
@@ -104,22 +104,22 @@ impl TokenServer {
         Self { shared, plain, front, stop, thread: Some(thread.unwrap()) }
     }
 
-    /// The address of its tokens.
+    /// Returns the URL of its tokens.
     pub fn realm(&self) -> String {
         format!("https://{}/token", self.front.host())
     }
 
-    /// Where it answers without TLS, for a proxy before it.
+    /// Returns the address at which it answers without TLS, for a proxy in front of it.
     pub fn plain(&self) -> String {
         self.plain.to_string()
     }
 
-    /// What it was asked.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.shared.asked.lock().unwrap().clone()
+    /// Returns its requests so far.
+    pub fn requests(&self) -> Vec<TokenRequest> {
+        self.shared.requests.lock().unwrap().clone()
     }
 
-    /// The refresh token of a user, as [`Rules`] have it.
+    /// Returns the refresh token of a user of the [`Rules`].
     pub fn refresh_token(user: &str) -> String {
         format!("r3fresh-{user}")
     }
@@ -143,14 +143,14 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
     let of = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let basic = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let user = shared.rules.user(&parts.method, basic, &of);
-    // Several scopes come as several parameters or as one with spaces.
+    // Several scopes are several parameters or one with spaces.
     let scopes = parameters.iter().filter(|(key, _)| key == "scope").flat_map(|(_, value)| value.split(' '));
     let mut scopes: Vec<String> = scopes.filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
     scopes.sort();
     let granted = user.is_ok() && of("service") == Some(SERVICE);
     let name = user.as_ref().ok().and_then(Option::as_ref).map(|user| user.name.to_owned()).unwrap_or_default();
-    let asked = Asked { method: parts.method.to_string(), user: name, scopes: scopes.clone(), granted };
-    shared.asked.lock().unwrap().push(asked);
+    let record = TokenRequest { method: parts.method.to_string(), user: name, scopes: scopes.clone(), granted };
+    shared.requests.lock().unwrap().push(record);
     let Ok(user) = user else { return refusal("wrong user name, password or token") };
     if !granted {
         return refusal("the service is unknown");
@@ -170,7 +170,7 @@ fn refusal(message: &str) -> Response {
 }
 
 impl Rules {
-    /// Who asks: a user, `None` for nobody, and an error for somebody who is not who they say.
+    /// Authenticates a request: returns the user, `None` for an anonymous request, and an error for wrong credentials.
     fn user<'p>(
         &self,
         method: &Method,
@@ -201,7 +201,7 @@ impl Rules {
 }
 
 impl Shared {
-    /// A token for as much of `scopes` as may be.
+    /// Returns a token for those scopes that the user may have.
     fn token(&self, user: Option<&User>, scopes: &[String]) -> String {
         let access: Vec<Value> = scopes
             .iter()
@@ -213,8 +213,8 @@ impl Shared {
                 (!granted.is_empty()).then(|| json!({"type": kind, "name": name, "actions": granted}))
             })
             .collect();
-        // Debian's registry believes a token by the machine's clock.
-        let now = clock::of_the_machine().timestamp().unsigned_abs();
+        // Debian's registry checks tokens against the machine's clock.
+        let now = clock::machine_time().timestamp().unsigned_abs();
         let claims = json!({
             "iss": ISSUER, "sub": user.map(|user| user.name).unwrap_or_default(), "aud": SERVICE,
             "exp": now + self.rules.lifetime.as_secs() - LEEWAY, "nbf": now - LEEWAY, "iat": now,
@@ -222,18 +222,18 @@ impl Shared {
         });
         let header = json!({"typ": "JWT", "alg": "ES256", "x5c": [STANDARD.encode(&self.certificate)]});
         let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
-        let signature = self.key.sign(format!("{header}.{claims}").as_bytes()).expect("a key of our own");
+        let signature = self.key.sign(format!("{header}.{claims}").as_bytes()).expect("the key can sign");
         format!("{header}.{claims}.{}", URL_SAFE_NO_PAD.encode(plain_signature(&signature)))
     }
 }
 
-/// The two numbers of an ECDSA signature beside each other (RFC 7518, section 3.4), out of their ASN.1 sequence.
+/// Converts an ECDSA signature from its ASN.1 sequence to the concatenation of its two numbers (RFC 7518, section 3.4).
 fn plain_signature(sequence: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     let mut rest = &sequence[2..];
     while let [2, length, after @ ..] = rest {
         let (number, next) = after.split_at(usize::from(*length));
-        // Without the zero that keeps it positive, and as long as the curve's numbers.
+        // Drop the zero that keeps the number positive, and pad it to the length of the curve's numbers.
         let digits = number.iter().skip_while(|byte| **byte == 0).copied().collect::<Vec<_>>();
         plain.extend(vec![0; 32 - digits.len()]);
         plain.extend(digits);

@@ -1,5 +1,6 @@
-//! Amazon's registries: their password is asked for at the registry service (`GetAuthorizationToken`), by a request that is
-//! signed with the keys that this machine, its cluster or a file has. Who has keys is `keys`, how to sign `sign`.
+//! Credentials for Amazon's registries. The registry service issues the password (`GetAuthorizationToken`) for a
+//! request that is signed with the keys of this machine, its cluster or a file. `keys` finds the keys, and `sign`
+//! signs.
 
 mod keys;
 mod profile;
@@ -13,25 +14,25 @@ use serde::Deserialize;
 use url::Url;
 
 use self::sign::Post;
-use super::wire::{Answered, Wire};
-use super::{Cloud, Login, spared};
+use super::wire::{CloudAnswer, Wire};
+use super::{Cloud, Login, usable_time};
 use crate::oci::RegistryHost;
 use crate::registry::Aws;
 use crate::registry::auth::AuthError;
 use crate::registry::kind::AMAZONS;
 
-/// Where to ask for the password of a registry.
+/// Service that issues the password of a registry.
 #[derive(Debug, PartialEq)]
 struct Service {
-    /// The name by which requests are signed.
+    /// Name of the service in signatures.
     name: &'static str,
-    /// The operation (the service's API reference, "Common request headers").
+    /// Name of the operation (the service's API reference, "Common request headers").
     target: &'static str,
     region: String,
     endpoint: Url,
 }
 
-/// One registry's, or a list of one (the private and the public service differ in this alone).
+/// Authorization of one registry, or a list of one. The private and the public service differ only in this.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Authorizations {
@@ -39,40 +40,40 @@ enum Authorizations {
     One(Authorization),
 }
 
-/// No `Debug`: it would show passwords.
+/// A registry's password and its lifetime. It has no `Debug`, which would show passwords.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Authorization {
     authorization_token: String,
-    /// Seconds since 1970.
+    /// End of the lifetime, in seconds since 1970.
     expires_at: f64,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Told {
+struct AuthorizationAnswer {
     authorization_data: Authorizations,
 }
 
-/// The user name and the password of a registry, and for how long they are good.
+/// Returns the user name and the password of a registry, and how long they may be used.
 pub(super) async fn login(aws: &Aws, host: &RegistryHost, wire: &Wire) -> Result<Cloud, AuthError> {
     let service = service(aws, host)?;
     let keys = keys::find(aws, &service.region, wire).await?;
     let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", service.target)];
     let post = Post { url: &service.endpoint, headers: &headers, body: "{}" };
     let request = post.signed(&wire.authority, &keys, &service.region, service.name, chrono::Utc::now())?;
-    let answered = wire.ask(request, &service.endpoint, &[]).await?.good(code)?;
-    let one = match answered.json::<Told>()?.authorization_data {
+    let answered = wire.send(request, &service.endpoint, &[]).await?.require_success(code)?;
+    let one = match answered.json::<AuthorizationAnswer>()?.authorization_data {
         Authorizations::One(one) => Some(one),
         Authorizations::List(list) => list.into_iter().next(),
     };
     let one = one.ok_or_else(|| answered.unusable("without a token"))?;
     let left = one.expires_at - chrono::Utc::now().timestamp_millis() as f64 / 1000.0;
     let left = Duration::try_from_secs_f64(left.min(86_400.0)).unwrap_or_default();
-    Ok(Cloud { login: read(&one, &answered)?, good: spared(left), name: keys.name })
+    Ok(Cloud { login: read_login(&one, &answered)?, good: usable_time(left), name: keys.name })
 }
 
-fn read(one: &Authorization, answered: &Answered) -> Result<Login, AuthError> {
+fn read_login(one: &Authorization, answered: &CloudAnswer) -> Result<Login, AuthError> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(&one.authorization_token).ok();
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
     let (username, password) =
@@ -80,7 +81,7 @@ fn read(one: &Authorization, answered: &Answered) -> Result<Login, AuthError> {
     Ok(Login::Password { username: username.to_owned(), password: SecretString::from(password) })
 }
 
-/// The service that a registry belongs to, by its host's name and by what is set.
+/// Returns the service of a registry, by its host name and the settings.
 fn service(aws: &Aws, host: &RegistryHost) -> Result<Service, AuthError> {
     let public = matches!(host.name(), "public.ecr.aws" | "ecr-public.aws.com");
     let (name, target) = if public {
@@ -88,28 +89,31 @@ fn service(aws: &Aws, host: &RegistryHost) -> Result<Service, AuthError> {
     } else {
         ("ecr", "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken")
     };
-    let known =
-        if public { Some(("us-east-1", "api.ecr-public.us-east-1.amazonaws.com".to_owned())) } else { of(host.name()) };
+    let known = if public {
+        Some(("us-east-1", "api.ecr-public.us-east-1.amazonaws.com".to_owned()))
+    } else {
+        region_and_api_host(host.name())
+    };
     let told = || aws.variables.get("AWS_REGION").or_else(|| aws.variables.get("AWS_DEFAULT_REGION"));
     let region = aws.region.as_deref().or(known.as_ref().map(|(region, _)| *region)).or_else(told);
     let region = region.ok_or_else(|| {
-        AuthError::denied(format!("the name {} tells no region of Amazon's: set `region` under `aws`", host.name()))
+        AuthError::denied(format!("the host name {} contains no AWS region: set `region` under `aws`", host.name()))
     })?;
-    // What the environment says becomes a part of an address too.
+    // The environment's value becomes part of an address too.
     if !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-        return Err(AuthError::denied("the region has other characters than small letters, digits and `-`"));
+        return Err(AuthError::denied("the region contains characters other than lower-case letters, digits and `-`"));
     }
     let endpoint = match (&aws.endpoint, known) {
         (Some(endpoint), _) => Ok(endpoint.clone()),
         (None, Some((of, endpoint))) if of == region => format!("https://{endpoint}/").parse(),
         (None, _) => format!("https://api.ecr.{region}.{}/", domain(region)).parse(),
     };
-    let endpoint = endpoint.map_err(|_| AuthError::denied("the region makes no address"))?;
+    let endpoint = endpoint.map_err(|_| AuthError::denied("the region does not form a valid address"))?;
     Ok(Service { name, target, region: region.to_owned(), endpoint })
 }
 
-/// The region that a host's name tells, and the host of the region's API ("Amazon ECR endpoints and quotas").
-fn of(host: &str) -> Option<(&str, String)> {
+/// Returns the region in a host name, and the host of the region's API ("Amazon ECR endpoints and quotas").
+fn region_and_api_host(host: &str) -> Option<(&str, String)> {
     let (account, rest) = host.split_once('.')?;
     if account.is_empty() || !account.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -142,7 +146,7 @@ fn domain(region: &str) -> &'static str {
     }
 }
 
-/// The code of a refusal: `ExpiredTokenException`, in JSON or in XML.
+/// Returns the code of a refusal, in JSON or XML: `ExpiredTokenException`.
 fn code(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Refusal {
@@ -155,7 +159,8 @@ fn code(body: &[u8]) -> Option<String> {
     element(std::str::from_utf8(body).ok()?, "Code").map(str::to_owned)
 }
 
-/// The text of the first XML element of this name. What is read so has no characters that XML would escape.
+/// Returns the text of the first XML element of this name. The values that are read this way contain no characters that
+/// XML escapes.
 fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(text, _)| text.trim())
@@ -175,12 +180,12 @@ mod tests {
             endpoint: None,
             sts: None,
             imds: "http://127.0.0.1:1".parse().unwrap(),
-            variables: Variables::of(&environment),
+            variables: Variables::from_environment(&environment),
         }
     }
 
     #[test]
-    fn region_and_service_are_told_by_the_hosts_name() {
+    fn region_and_service_follow_from_the_host_name() {
         for (host, name, region, endpoint) in [
             ("1.dkr.ecr.eu-west-1.amazonaws.com", "ecr", "eu-west-1", "https://api.ecr.eu-west-1.amazonaws.com/"),
             (
@@ -200,11 +205,11 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_ones_own_needs_a_region_and_no_other_domain_is_asked() {
+    fn custom_host_name_requires_an_explicit_valid_region() {
         for host in ["images.example", "1.dkr.ecr.eu-west-1.evil.example", "x.dkr.ecr.eu-west-1.amazonaws.com"] {
             let host: RegistryHost = host.parse().unwrap();
             let error = service(&aws(None, &[]), &host).unwrap_err();
-            let expected = format!("the name {} tells no region of Amazon's: set `region` under `aws`", host.name());
+            let expected = format!("the host name {} contains no AWS region: set `region` under `aws`", host.name());
             assert_eq!(error.detail, expected);
             let set = service(&aws(Some("cn-north-1"), &[("AWS_REGION", "eu-west-1")]), &host).unwrap();
             assert_eq!(set.endpoint.as_str(), "https://api.ecr.cn-north-1.amazonaws.com.cn/");
@@ -215,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_refusal_the_code_is_read() {
+    fn refusal_code_is_parsed_from_json_or_xml() {
         for (body, expected) in [
             (r#"{"__type":"com.amazon#ExpiredTokenException","message":"x"}"#, Some("ExpiredTokenException")),
             (r#"{"code":"NoRole","message":"x"}"#, Some("NoRole")),

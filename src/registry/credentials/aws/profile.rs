@@ -1,5 +1,5 @@
-//! The profile files of Amazon's tools, `~/.aws/credentials` and `~/.aws/config` ("AWS SDKs and Tools Reference Guide",
-//! "Shared config and credentials files"): what one profile says, and by which way it comes to keys.
+//! Profile files of Amazon's tools, `~/.aws/credentials` and `~/.aws/config` ("AWS SDKs and Tools Reference Guide",
+//! "Shared config and credentials files"): the settings of one profile, and the way in which it obtains keys.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind as Io;
@@ -12,38 +12,38 @@ use super::keys::Keys;
 use crate::registry::Variables;
 use crate::registry::auth::AuthError;
 
-/// What is said under one name. No `Debug`: it would show secrets.
+/// Settings of one profile. It has no `Debug`, which would show secrets.
 #[derive(Default)]
 pub(super) struct Profile(BTreeMap<String, SecretString>);
 
-/// A role to take on.
+/// A role to assume.
 pub(super) struct Role {
     pub(super) arn: String,
     pub(super) session: Option<String>,
     pub(super) external_id: Option<String>,
 }
 
-/// How a profile comes to keys.
-pub(super) enum Way {
+/// Way in which a profile obtains keys.
+pub(super) enum KeySource {
     Keys(Keys),
     WebIdentity {
         role: String,
         token: String,
         session: Option<String>,
     },
-    /// By a role, with the keys of another profile.
+    /// Assumes a role with the keys of another profile.
     Role {
         role: Role,
         source: String,
     },
-    /// By a role, with the keys of a source that has a name of Amazon's.
-    RoleOf {
+    /// Assumes a role with the keys of a source that Amazon defines by name.
+    RoleFromSource {
         role: Role,
         source: String,
     },
 }
 
-/// What both files say of a profile; `None` where neither does.
+/// Returns the settings of a profile in both files; `None` if neither has it.
 pub(super) async fn read(variables: &Variables, name: &str) -> Result<Option<Profile>, AuthError> {
     let home = variables.get("HOME").map(|home| Path::new(home).join(".aws"));
     let place = |variable: &str, file: &str| {
@@ -51,24 +51,24 @@ pub(super) async fn read(variables: &Variables, name: &str) -> Result<Option<Pro
         named.or_else(|| Some(home.as_ref()?.join(file)))
     };
     let mut found: Option<Profile> = None;
-    // The file with the credentials counts more.
+    // The credentials file is read last, because its settings take precedence.
     for (path, in_config) in
         [(place("AWS_CONFIG_FILE", "config"), true), (place("AWS_SHARED_CREDENTIALS_FILE", "credentials"), false)]
     {
         let Some(path) = path else { continue };
-        let Some(text) = text_of(&path).await? else { continue };
-        if let Some(profile) = section(text.expose_secret(), name, in_config) {
+        let Some(text) = read_file(&path).await? else { continue };
+        if let Some(profile) = find_section(text.expose_secret(), name, in_config) {
             found.get_or_insert_default().0.extend(profile.0);
         }
     }
     Ok(found)
 }
 
-async fn text_of(path: &Path) -> Result<Option<SecretString>, AuthError> {
+async fn read_file(path: &Path) -> Result<Option<SecretString>, AuthError> {
     let failed = |reason: String| AuthError::denied(format!("{} cannot be read: {reason}", path.display()));
     let text = match read_text(path).await {
         Ok(text) => text,
-        // A home that is closed to a service has nothing for it.
+        // A home directory that a service may not read contains nothing for it.
         Err(error) if matches!(error.kind(), Io::NotFound | Io::NotADirectory | Io::PermissionDenied) => {
             return Ok(None);
         }
@@ -77,8 +77,8 @@ async fn text_of(path: &Path) -> Result<Option<SecretString>, AuthError> {
     Ok(Some(text.into()))
 }
 
-/// What a file says under a name: `[name]`, and `[profile name]` in the file that is named `config`.
-fn section(text: &str, name: &str, in_config: bool) -> Option<Profile> {
+/// Returns the section of a profile: `[name]`, or `[profile name]` in the file `config`.
+fn find_section(text: &str, name: &str, in_config: bool) -> Option<Profile> {
     let (mut found, mut inside) = (None, false);
     for line in text.lines() {
         let begins = line.trim_start();
@@ -95,7 +95,7 @@ fn section(text: &str, name: &str, in_config: bool) -> Option<Profile> {
             }
             continue;
         }
-        // What is indented belongs to the key above, which is none that is looked at.
+        // An indented line belongs to the key above it, which is none that is read here.
         if let (true, false, Some((key, value))) = (inside, line.starts_with(char::is_whitespace), line.split_once('='))
             && let Some(Profile(pairs)) = &mut found
         {
@@ -105,7 +105,7 @@ fn section(text: &str, name: &str, in_config: bool) -> Option<Profile> {
     found
 }
 
-/// A value without what follows a ` #` or a ` ;`.
+/// Returns a value without a comment that begins with ` #` or ` ;`.
 fn without_comment(value: &str) -> &str {
     let end = [" #", " ;", "\t#", "\t;"].iter().filter_map(|mark| value.find(mark)).min();
     value[..end.unwrap_or(value.len())].trim()
@@ -116,37 +116,37 @@ impl Profile {
         self.0.get(key).map(|text| text.expose_secret()).filter(|text| !text.is_empty())
     }
 
-    fn owned(&self, key: &str) -> Option<String> {
+    fn get_owned(&self, key: &str) -> Option<String> {
         self.get(key).map(str::to_owned)
     }
 
-    /// How it comes to keys.
-    pub(super) fn way(&self, name: &str) -> Result<Way, AuthError> {
-        let wrong = |what: &str| Err(AuthError::denied(format!("the profile {name} of Amazon's {what}")));
-        if let Some(arn) = self.owned("role_arn") {
-            let session = self.owned("role_session_name");
-            if let Some(token) = self.owned("web_identity_token_file") {
-                return Ok(Way::WebIdentity { role: arn, token, session });
+    /// Returns the way in which the profile obtains keys.
+    pub(super) fn key_source(&self, name: &str) -> Result<KeySource, AuthError> {
+        let wrong = |what: &str| Err(AuthError::denied(format!("the AWS profile {name} {what}")));
+        if let Some(arn) = self.get_owned("role_arn") {
+            let session = self.get_owned("role_session_name");
+            if let Some(token) = self.get_owned("web_identity_token_file") {
+                return Ok(KeySource::WebIdentity { role: arn, token, session });
             }
             if self.get("mfa_serial").is_some() {
-                return wrong("needs a person with a second factor");
+                return wrong("requires a person with a second factor");
             }
-            let role = Role { arn, session, external_id: self.owned("external_id") };
-            match (self.owned("source_profile"), self.owned("credential_source")) {
-                // A profile that is its own source has the keys for its role.
-                (Some(source), _) if source != name => return Ok(Way::Role { role, source }),
-                (None, Some(source)) => return Ok(Way::RoleOf { role, source }),
+            let role = Role { arn, session, external_id: self.get_owned("external_id") };
+            match (self.get_owned("source_profile"), self.get_owned("credential_source")) {
+                // A profile that is its own source contains the keys for its role.
+                (Some(source), _) if source != name => return Ok(KeySource::Role { role, source }),
+                (None, Some(source)) => return Ok(KeySource::RoleFromSource { role, source }),
                 _ => return wrong("has a role_arn without another profile as source_profile, or a credential_source"),
             }
         }
-        if let (Some(id), Some(secret)) = (self.owned("aws_access_key_id"), self.get("aws_secret_access_key")) {
-            return Ok(Way::Keys(Keys::of(id, secret.into(), self.get("aws_session_token").map(Into::into))));
+        if let (Some(id), Some(secret)) = (self.get_owned("aws_access_key_id"), self.get("aws_secret_access_key")) {
+            return Ok(KeySource::Keys(Keys::new(id, secret.into(), self.get("aws_session_token").map(Into::into))));
         }
         if ["sso_session", "sso_start_url", "credential_process", "login_session"]
             .iter()
             .any(|key| self.get(key).is_some())
         {
-            return wrong("signs in by a way that is not known here: `helper: ecr-login` may know it");
+            return wrong("uses an unsupported login method: `helper: ecr-login` may support it");
         }
         wrong("has no keys")
     }
@@ -156,14 +156,14 @@ impl Profile {
 mod tests {
     use super::*;
 
-    const CONFIG: &str = "# mine\n[default]\nregion = eu-west-1\n\n[profile  a]\nrole_arn=arn:a ; why\nsource_profile = b\n\
-                          s3 =\n  aws_access_key_id = nested\n[b]\naws_access_key_id = ignored\n";
+    const CONFIG: &str = "# mine\n[default]\nregion = eu-west-1\n\n[profile  a]\nrole_arn=arn:a ; why\n\
+                          source_profile = b\ns3 =\n  aws_access_key_id = nested\n[b]\naws_access_key_id = ignored\n";
     const KEYS: &str = "[b]\r\naws_access_key_id = AKB\r\nAWS_Secret_Access_Key = s#cr=t/+ # a comment\r\n[default]\n";
 
     #[test]
-    fn the_section_of_a_profile_is_found_as_each_of_the_two_files_writes_it() {
+    fn profile_section_is_found_in_config_and_credentials_files() {
         let get = |text: &str, name: &str, in_config: bool, key: &str| {
-            section(text, name, in_config).map(|profile| profile.owned(key).unwrap_or_default())
+            find_section(text, name, in_config).map(|profile| profile.get_owned(key).unwrap_or_default())
         };
         assert_eq!(get(CONFIG, "a", true, "role_arn").as_deref(), Some("arn:a"));
         assert_eq!(get(CONFIG, "a", true, "aws_access_key_id").as_deref(), Some(""));
@@ -175,15 +175,15 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_that_cannot_be_used_says_why() {
+    fn unusable_profile_is_refused_with_its_reason() {
         for (text, what) in [
             ("region = x", "has no keys"),
-            ("sso_session = x", "signs in by a way that is not known here: `helper: ecr-login` may know it"),
-            ("role_arn = x\nmfa_serial = y\nsource_profile = b", "needs a person with a second factor"),
+            ("sso_session = x", "uses an unsupported login method: `helper: ecr-login` may support it"),
+            ("role_arn = x\nmfa_serial = y\nsource_profile = b", "requires a person with a second factor"),
             ("role_arn = x", "has a role_arn without another profile as source_profile, or a credential_source"),
         ] {
-            let error = section(&format!("[a]\n{text}\n"), "a", false).unwrap().way("a").err().unwrap();
-            assert_eq!(error.detail, format!("the profile a of Amazon's {what}"));
+            let error = find_section(&format!("[a]\n{text}\n"), "a", false).unwrap().key_source("a").err().unwrap();
+            assert_eq!(error.detail, format!("the AWS profile a {what}"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Requests signed with Signature Version 4 ("AWS Signature Version 4 for API requests"): those that we make, which are POSTs
+//! Signature Version 4 ("AWS Signature Version 4 for API requests") for the requests of this program, which are POSTs
 //! without a query.
 
 use aws_lc_rs::hmac;
@@ -10,20 +10,20 @@ use url::Url;
 
 use super::keys::Keys;
 use crate::registry::auth::AuthError;
-use crate::registry::credentials::wire::hidden;
+use crate::registry::credentials::wire::hidden_header;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// What is to be posted.
+/// A POST to be signed.
 pub(super) struct Post<'a> {
     pub(super) url: &'a Url,
-    /// Headers that are signed too, their names in lower case.
+    /// Additional signed headers, their names in lower case.
     pub(super) headers: &'a [(&'static str, &'a str)],
     pub(super) body: &'a str,
 }
 
 impl Post<'_> {
-    /// The request, signed for a service in a region.
+    /// Returns the request, signed for a service in a region.
     pub(super) fn signed(
         &self,
         client: &reqwest::Client,
@@ -38,9 +38,9 @@ impl Post<'_> {
         }
         request = request.header("x-amz-date", time(now));
         if let Some(session) = &keys.session {
-            request = request.header("x-amz-security-token", hidden(session.expose_secret())?);
+            request = request.header("x-amz-security-token", hidden_header(session.expose_secret())?);
         }
-        Ok(request.header(AUTHORIZATION, hidden(&self.authorization(keys, region, service, now))?))
+        Ok(request.header(AUTHORIZATION, hidden_header(&self.authorization(keys, region, service, now))?))
     }
 
     fn authorization(&self, keys: &Keys, region: &str, service: &str, now: DateTime<Utc>) -> String {
@@ -57,7 +57,7 @@ impl Post<'_> {
         format!("{ALGORITHM} Credential={}/{scope}, SignedHeaders={names}, Signature={signature}", keys.id)
     }
 
-    /// The request in the one form that both sides hash, and the names of its headers.
+    /// Returns the request in the canonical form that both sides hash, and the names of its headers.
     fn canonical(&self, keys: &Keys, now: DateTime<Utc>) -> (String, String) {
         let host = self.url.host_str().unwrap_or_default();
         let host = self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
@@ -85,7 +85,8 @@ fn mac(key: &[u8], text: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Amazon's published test suite (aws-c-auth, `aws-signing-test-suite/v4`): its keys, place and time.
+    /// Returns a signature with the keys, region and time of Amazon's published test suite (aws-c-auth,
+    /// `aws-signing-test-suite/v4`).
     fn signature(headers: &[(&'static str, &str)], body: &str, session: Option<&str>) -> String {
         let keys = Keys {
             id: "AKIDEXAMPLE".into(),
@@ -99,17 +100,20 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_signed_as_in_amazons_test_suite() {
+    fn signatures_match_the_amazon_test_suite() {
         let begin = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders=";
         let form = [
             ("content-type", "application/x-www-form-urlencoded"),
             ("content-length", "13"),
             ("x-amz-content-sha256", "9095672bbd1f56dfc5b65f3e153adc8731a4a654192329106275f4c7b24d0b6e"),
         ];
-        let session = "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZTwdQWLWsKWHGBuFqwAeMicRXmxfpSPfIeoIYRqTflf\
-                       KD8YUuwthAx7mSEI/qkPpKPi/kMcGdQrmGdeehM4IC1NtBmUpp2wUE8phUZampKsburEDy0KPkyQDYwT7WZ0wq5VSXDvp75YU9HFvlRd8Tx6q6fE8YQ\
-                       cHNVXAkiY9q6d+xo0rKwT38xVqr7ZD0u0iPPkUL64lIZbqBAz+scqKmlzm8FDrypNC9Yjc8fPOLn9FX9KSYvKTr4rvx3iSIlTJabIQwj2ICCR/oLxBA\
-                       ==";
+        let session = concat!(
+            "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZTwdQWLWsKWHGBuFqwA",
+            "eMicRXmxfpSPfIeoIYRqTflfKD8YUuwthAx7mSEI/qkPpKPi/kMcGdQrmGdeehM4IC1NtBmUpp2wUE8p",
+            "hUZampKsburEDy0KPkyQDYwT7WZ0wq5VSXDvp75YU9HFvlRd8Tx6q6fE8YQcHNVXAkiY9q6d+xo0rKwT",
+            "38xVqr7ZD0u0iPPkUL64lIZbqBAz+scqKmlzm8FDrypNC9Yjc8fPOLn9FX9KSYvKTr4rvx3iSIlTJabI",
+            "Qwj2ICCR/oLxBA==",
+        );
         for (headers, body, session, rest) in [
             // post-vanilla
             (

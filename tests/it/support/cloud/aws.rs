@@ -1,5 +1,5 @@
-//! Amazon's: the registry service, the security token service, a container's agent and the instance metadata service, which
-//! all give keys that they know again.
+//! Amazon's cloud: the registry service, the security token service, a container's agent and the instance metadata
+//! service. All issue keys, and accept only keys that were issued.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,20 +8,20 @@ use std::time::Duration;
 use base64::Engine as _;
 use serde_json::json;
 
-use super::{Asked, Given, Passwords, Said, Services, json, refused, sigv4};
+use super::{Given, Passwords, ServiceRequest, ServiceResponse, Services, json, refused, sigv4};
 
-/// The region that requests must be signed for.
+/// Region that requests must be signed for.
 pub const REGION: &str = "eu-west-1";
-/// The role of the instance, and the one that may be taken on.
+/// Role of the instance, and the one that can be assumed.
 pub const ROLE: &str = "arn:aws:iam::1234:role/mirror";
 
-/// The services, and the passwords that they give.
+/// Running services, and the passwords that they issue.
 pub struct Aws {
-    /// Where they are: `/ecr/`, `/sts/`, `/agent`, and the metadata service.
+    /// Services at `/ecr/`, `/sts/` and `/agent`, and the metadata service.
     pub services: Services,
-    /// What lets into the registry.
+    /// Passwords that the registry accepts.
     pub passwords: Passwords,
-    /// All that is secret.
+    /// All secrets.
     pub given: Given,
     state: Arc<State>,
 }
@@ -29,23 +29,23 @@ pub struct Aws {
 struct State {
     given: Given,
     passwords: Passwords,
-    /// How long a password lives.
+    /// Lifetime of a password.
     lifetime: Duration,
     /// Secret and session token, by access key.
     keys: Mutex<HashMap<String, (String, Option<String>)>>,
     session: String,
     web_identity: String,
     agent: String,
-    /// How many requests to the registry service are answered 500 first.
+    /// Number of requests to the registry service that return 500 first.
     fails: Mutex<usize>,
-    /// Who asked for passwords: access keys.
+    /// Access keys of the requests for passwords.
     who: Mutex<Vec<String>>,
 }
 
 impl Aws {
-    /// Starts them. Passwords live so long; the first one is revoked when it is used at this age.
+    /// Starts the services. Passwords live for `lifetime`; the first one is revoked when it is used at age `revoke_at`.
     pub fn start(lifetime: Duration, revoke_at: Option<Duration>) -> Self {
-        let (given, passwords) = (Given::default(), Passwords::of("AWS", revoke_at));
+        let (given, passwords) = (Given::default(), Passwords::new("AWS", revoke_at));
         let state = Arc::new(State {
             session: given.new_secret("the metadata service's session"),
             web_identity: given.new_secret("the web identity token"),
@@ -57,39 +57,39 @@ impl Aws {
             fails: Mutex::default(),
             who: Mutex::default(),
         });
-        let of = state.clone();
-        Self { services: Services::start(move |asked| of.answer(asked)), passwords, given, state }
+        let handler = state.clone();
+        Self { services: Services::start(move |asked| handler.answer(asked)), passwords, given, state }
     }
 
-    /// New keys that do not end: id and secret.
+    /// Creates permanent keys. Returns id and secret.
     pub fn user(&self) -> (String, String) {
         let (id, secret, _) = self.state.new_keys("AKIA", false);
         (id, secret)
     }
 
-    /// New keys for a time: id, secret and session token.
+    /// Creates temporary keys. Returns id, secret and session token.
     pub fn session(&self) -> (String, String, String) {
         let (id, secret, token) = self.state.new_keys("ASIA", true);
         (id, secret, token.unwrap_or_default())
     }
 
-    /// The word of a cluster for who we are.
+    /// Returns the web identity token of a cluster.
     pub fn web_identity(&self) -> &str {
         &self.state.web_identity
     }
 
-    /// What a container's agent wants to see.
+    /// Returns the token that a container's agent requires.
     pub fn agent(&self) -> &str {
         &self.state.agent
     }
 
-    /// The next requests to the registry service are answered 500.
+    /// Makes the next requests to the registry service return 500.
     pub fn fail(&self, times: usize) {
         *self.state.fails.lock().unwrap() = times;
     }
 
-    /// How many passwords were asked for.
-    pub fn asked(&self) -> usize {
+    /// Returns the number of requests for passwords.
+    pub fn password_requests(&self) -> usize {
         self.state.who.lock().unwrap().len()
     }
 }
@@ -104,7 +104,7 @@ impl State {
         (id, secret, token)
     }
 
-    fn answer(&self, asked: &Asked) -> Said {
+    fn answer(&self, asked: &ServiceRequest) -> ServiceResponse {
         let folder = "/latest/meta-data/iam/security-credentials/";
         let known = asked.header("x-aws-ec2-metadata-token") == self.session;
         match (asked.method.as_str(), asked.path.as_str()) {
@@ -122,12 +122,12 @@ impl State {
         }
     }
 
-    fn keys_as_json(&self) -> Said {
+    fn keys_as_json(&self) -> ServiceResponse {
         let (id, secret, token) = self.new_keys("ASIA", true);
         json(&json!({"Code": "Success", "AccessKeyId": id, "SecretAccessKey": secret, "Token": token}))
     }
 
-    fn sts(&self, asked: &Asked) -> Said {
+    fn sts(&self, asked: &ServiceRequest) -> ServiceResponse {
         let form = asked.form();
         let said = |name: &str| form.get(name).map_or("", String::as_str);
         let good = match said("Action") {
@@ -151,7 +151,7 @@ impl State {
         (200, vec![("content-type", "text/xml".into())], xml)
     }
 
-    fn ecr(&self, asked: &Asked) -> Said {
+    fn ecr(&self, asked: &ServiceRequest) -> ServiceResponse {
         let failing = {
             let mut fails = self.fails.lock().unwrap();
             let failing = *fails > 0;
@@ -178,14 +178,14 @@ impl State {
         json(&json!({"authorizationData": [data]}))
     }
 
-    /// The access key by which a request is signed, where the signature is right.
-    fn is_signed_for(&self, service: &str, asked: &Asked) -> Option<String> {
+    /// Returns the access key of a request, if its signature is right.
+    fn is_signed_for(&self, service: &str, asked: &ServiceRequest) -> Option<String> {
         let signed = sigv4::read(asked)?;
         let (secret, token) = self.keys.lock().unwrap().get(&signed.id).cloned()?;
         let placed = signed.region == REGION && signed.service == service;
         let session = asked.header("x-amz-security-token") == token.unwrap_or_default();
-        // The signature is no secret that opens anything, but nobody needs to see it.
-        self.given.note("a signature", asked.header("authorization").rsplit('=').next().unwrap_or_default());
-        (placed && session && sigv4::is_right(asked, &signed, &secret)).then_some(signed.id)
+        // A signature gives no access, but it need not be visible anywhere either.
+        self.given.record("a signature", asked.header("authorization").rsplit('=').next().unwrap_or_default());
+        (placed && session && sigv4::is_valid_signature(asked, &signed, &secret)).then_some(signed.id)
     }
 }

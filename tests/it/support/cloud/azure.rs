@@ -1,5 +1,5 @@
-//! Azure's: the instance metadata service, Entra, and what a registry there has of its own: the exchange of an Entra token for a
-//! refresh token, and access tokens for repositories.
+//! Azure's cloud: the instance metadata service, Entra, and the extensions of its registries: the exchange of an Entra
+//! token for a refresh token, and access tokens for repositories.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -12,52 +12,52 @@ use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, PublicKeyData as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Asked, Given, Said, Services, json, refused};
+use super::{Given, ServiceRequest, ServiceResponse, Services, json, refused};
 use crate::support::registry::Gate;
 
-/// The application's id.
+/// Id of the application.
 pub const CLIENT: &str = "00000000-0000-0000-0000-000000000001";
-/// The machine's identity as an object of the directory.
+/// Id of the machine's identity as an object of the directory.
 const OBJECT: &str = "00000000-0000-0000-0000-000000000003";
-/// Its directory.
+/// Id of the directory.
 pub const TENANT: &str = "00000000-0000-0000-0000-000000000002";
 
-/// The services, and what they let in.
+/// Running services, and the registry's side.
 pub struct Azure {
-    /// Where they are: `/imds`, `/entra`.
+    /// Services at `/imds` and `/entra`.
     pub services: Services,
-    /// What lets into the registry.
+    /// Authentication of the registry.
     pub registry: Arc<Acr>,
-    /// All that is secret.
+    /// All secrets.
     pub given: Given,
     state: Arc<State>,
 }
 
-/// The registry's own side.
+/// Registry's own side.
 #[derive(Debug)]
 pub struct Acr {
     given: Given,
-    /// What Entra gave.
+    /// Tokens that Entra issued.
     entra: Arc<Mutex<HashSet<String>>>,
-    /// Refresh tokens, with their end.
+    /// Refresh tokens, with their ends.
     refresh: Mutex<HashMap<String, Instant>>,
-    /// Access tokens: their scopes, and from when they are good.
+    /// Access tokens, with their scopes and the times of issue.
     access: Mutex<HashMap<String, (Vec<String>, Instant)>>,
-    /// The one that died early.
+    /// Access token that was revoked early.
     revoked: Mutex<Option<String>>,
     lifetimes: Lifetimes,
     exchanged: Mutex<usize>,
     refusals: Mutex<Vec<&'static str>>,
 }
 
-/// How long tokens live.
+/// Lifetimes of tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct Lifetimes {
-    /// A refresh token, whole seconds.
+    /// Lifetime of a refresh token, in whole seconds.
     pub refresh: u64,
-    /// An access token, whole seconds.
+    /// Lifetime of an access token, in whole seconds.
     pub access: u64,
-    /// The first access token that is used at this age dies then, whatever was said.
+    /// Age at which the first access token that is used is revoked, whatever lifetime was stated.
     pub revoke_at: Option<Duration>,
 }
 
@@ -68,18 +68,18 @@ struct State {
     federated: String,
     key: KeyPair,
     certificate: rcgen::Certificate,
-    /// What the metadata service answers first.
+    /// First responses of the metadata service, in reverse order.
     renewing: Mutex<Vec<u16>>,
-    /// The ids of assertions: each holds once.
+    /// Ids of assertions: each is valid once.
     seen: Mutex<HashSet<String>>,
 }
 
 impl Azure {
-    /// Starts them.
+    /// Starts the services.
     pub fn start(lifetimes: Lifetimes) -> Self {
         let (given, entra) = (Given::default(), Arc::default());
         let key = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
-        given.note("the private key", key.serialize_pem().lines().nth(3).unwrap());
+        given.record("the private key", key.serialize_pem().lines().nth(3).unwrap());
         let certificate = CertificateParams::new(vec!["mirror".to_owned()]).unwrap().self_signed(&key).unwrap();
         let state = Arc::new(State {
             secret: given.new_secret("the client secret"),
@@ -101,34 +101,34 @@ impl Azure {
             exchanged: Mutex::default(),
             refusals: Mutex::default(),
         };
-        let of = state.clone();
-        let services = Services::start(move |asked| of.answer(asked));
+        let handler = state.clone();
+        let services = Services::start(move |asked| handler.answer(asked));
         Self { services, registry: Arc::new(registry), given, state }
     }
 
-    /// The application's secret.
+    /// Returns the application's secret.
     pub fn secret(&self) -> &str {
         &self.state.secret
     }
 
-    /// The cluster's word for the application.
+    /// Returns the cluster's federated token for the application.
     pub fn federated(&self) -> &str {
         &self.state.federated
     }
 
-    /// The application's certificate and its key, both in PEM form.
+    /// Returns the application's certificate and its key, both in PEM form.
     pub fn certificate(&self) -> String {
         self.state.certificate.pem() + &self.state.key.serialize_pem()
     }
 
-    /// The metadata service answers so first, in this order.
+    /// Sets the first responses of the metadata service, in this order.
     pub fn renew_metadata(&self, statuses: &[u16]) {
         *self.state.renewing.lock().unwrap() = statuses.iter().rev().copied().collect();
     }
 }
 
 impl State {
-    fn answer(&self, asked: &Asked) -> Said {
+    fn answer(&self, asked: &ServiceRequest) -> ServiceResponse {
         let entra = format!("/entra/{TENANT}/oauth2/v2.0/token");
         let good = match (asked.method.as_str(), asked.path.as_str()) {
             ("GET", "/imds/metadata/identity/oauth2/token") => {
@@ -143,18 +143,18 @@ impl State {
             _ => return refused(404),
         };
         if !good {
-            // It says back what it was sent, as some do.
+            // The response repeats the request, as some services do.
             let body = json!({"error": "invalid_client", "error_description": format!("you sent {}", asked.body)});
             return (401, Vec::new(), body.to_string());
         }
-        // A JSON web token, as Entra's are. None of the three parts but the last is a secret.
+        // A JSON web token, as Entra issues them. Only the last of its three parts is a secret.
         let claims = URL_SAFE_NO_PAD.encode(json!({"appid": CLIENT, "oid": OBJECT}).to_string());
         let token = format!("e30.{claims}.{}", self.given.new_secret("a token of Entra's"));
         self.entra.lock().unwrap().insert(token.clone());
         json(&json!({"access_token": token, "expires_in": 3600}))
     }
 
-    fn is_known(&self, asked: &Asked) -> bool {
+    fn is_known(&self, asked: &ServiceRequest) -> bool {
         let form = asked.form();
         let said = |name: &str| form.get(name).map_or("", String::as_str);
         let whole = (said("grant_type"), said("client_id"), said("scope"))
@@ -166,14 +166,15 @@ impl State {
         } else if assertion == self.federated {
             said("client_assertion_type") == kind
         } else {
-            self.given.note("an assertion", assertion);
+            self.given.record("an assertion", assertion);
             said("client_assertion_type") == kind && self.is_signed(asked, assertion)
         };
         whole && proven
     }
 
-    /// Entra's rules for an assertion ("Microsoft identity platform application authentication certificate credentials").
-    fn is_signed(&self, asked: &Asked, assertion: &str) -> bool {
+    /// Checks Entra's rules for an assertion ("Microsoft identity platform application authentication certificate
+    /// credentials").
+    fn is_signed(&self, asked: &ServiceRequest, assertion: &str) -> bool {
         let Some((text, signature)) = assertion.rsplit_once('.') else { return false };
         let decoded = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap_or_default();
         let parts: Vec<Value> =
@@ -199,17 +200,17 @@ impl State {
 }
 
 impl Acr {
-    /// How many refresh tokens were given.
+    /// Returns the number of refresh tokens issued.
     pub fn exchanged(&self) -> usize {
         *self.exchanged.lock().unwrap()
     }
 
-    /// How many access tokens were given.
+    /// Returns the number of access tokens issued.
     pub fn access_tokens(&self) -> usize {
         self.access.lock().unwrap().len()
     }
 
-    /// Why tokens were refused: `over` or `revoked`.
+    /// Returns the reasons why tokens were refused: `over` (expired) or `revoked`.
     pub fn refusals(&self) -> Vec<&'static str> {
         self.refusals.lock().unwrap().clone()
     }
@@ -222,7 +223,7 @@ impl Acr {
         let lifetime = Duration::from_secs(self.lifetimes.refresh);
         let claims = json!({"exp": (chrono::Utc::now() + lifetime).timestamp(), "jti": self.given.new_secret("a jti")});
         let token = format!("{0}.{1}.{0}", URL_SAFE_NO_PAD.encode("{}"), URL_SAFE_NO_PAD.encode(claims.to_string()));
-        self.given.note("a refresh token", &token);
+        self.given.record("a refresh token", &token);
         self.refresh.lock().unwrap().insert(token.clone(), Instant::now() + lifetime);
         *self.exchanged.lock().unwrap() += 1;
         (200, json!({"refresh_token": token}).to_string())
@@ -241,8 +242,8 @@ impl Acr {
         (200, json!({"access_token": token, "expires_in": self.lifetimes.access}).to_string())
     }
 
-    /// Whether this token grants these scopes now.
-    fn lets_in(&self, token: &str, scopes: &[String]) -> bool {
+    /// Returns true if this token grants these scopes now.
+    fn grants(&self, token: &str, scopes: &[String]) -> bool {
         let access = self.access.lock().unwrap();
         let Some((granted, from)) = access.get(token) else { return false };
         let age = from.elapsed();
@@ -270,7 +271,7 @@ impl Acr {
 
 impl Gate for Acr {
     fn challenge(&self, authorization: &str, host: &str, scopes: &[String]) -> Option<String> {
-        let good = authorization.strip_prefix("Bearer ").is_some_and(|token| self.lets_in(token, scopes));
+        let good = authorization.strip_prefix("Bearer ").is_some_and(|token| self.grants(token, scopes));
         let scope = scopes.join(" ");
         (!good).then(|| format!("Bearer realm=\"http://{host}/oauth2/token\",service=\"{host}\",scope=\"{scope}\""))
     }

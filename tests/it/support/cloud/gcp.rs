@@ -1,4 +1,4 @@
-//! Google's: the metadata server and the token service, which knows one service account.
+//! Google's cloud: the metadata server and the token service, which knows one service account.
 
 use std::time::Duration;
 
@@ -8,48 +8,48 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, PublicKeyData as _};
 use serde_json::{Value, json};
 
-use super::{Asked, Given, Passwords, Said, Services, json, refused};
+use super::{Given, Passwords, ServiceRequest, ServiceResponse, Services, json, refused};
 
-/// The service account.
+/// Email address of the service account.
 pub const EMAIL: &str = "mirror@project.iam.gserviceaccount.com";
 
-/// The services, and the access tokens that they give.
+/// Running services, and the access tokens that they issue.
 pub struct Gcp {
-    /// Where they are: the metadata server, and `/token`.
+    /// Services: the metadata server, and `/token`.
     pub services: Services,
-    /// What lets into the registry.
+    /// Passwords that the registry accepts.
     pub passwords: Passwords,
-    /// All that is secret.
+    /// All secrets.
     pub given: Given,
     key: String,
 }
 
 impl Gcp {
-    /// Starts them. Tokens live so long; the first one is revoked when it is used at this age.
+    /// Starts the services. Tokens live for `lifetime`; the first one is revoked when it is used at age `revoke_at`.
     pub fn start(lifetime: Duration, revoke_at: Option<Duration>) -> Self {
-        let (given, passwords) = (Given::default(), Passwords::of("oauth2accesstoken", revoke_at));
+        let (given, passwords) = (Given::default(), Passwords::new("oauth2accesstoken", revoke_at));
         let key = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
         let pem = key.serialize_pem();
-        // One line of it is enough to be found.
-        given.note("the private key", pem.lines().nth(3).unwrap());
-        let (gives, lets_in, public) = (given.clone(), passwords.clone(), key.subject_public_key_info());
-        let answer = move |asked: &Asked| {
+        // One line of the key is enough to find a leak.
+        given.record("the private key", pem.lines().nth(3).unwrap());
+        let (issued, accepted, public) = (given.clone(), passwords.clone(), key.subject_public_key_info());
+        let answer = move |asked: &ServiceRequest| {
             let good = match (asked.method.as_str(), asked.path.as_str()) {
                 ("GET", "/computeMetadata/v1/instance/service-accounts/default/token") => {
                     asked.header("metadata-flavor") == "Google"
                 }
-                ("POST", "/token") => is_asserted(asked, &public, &gives),
+                ("POST", "/token") => is_asserted(asked, &public, &issued),
                 _ => return refused(404),
             };
             if !good {
                 return (400, Vec::new(), r#"{"error":"invalid_grant","error_description":"see: c4nary"}"#.to_owned());
             }
-            given_token(&gives, &lets_in, lifetime)
+            given_token(&issued, &accepted, lifetime)
         };
         Self { services: Services::start(answer), passwords, given, key: pem }
     }
 
-    /// The file with the service account's key.
+    /// Returns the key file of the service account.
     pub fn key_file(&self) -> String {
         let key = json!({
             "type": "service_account", "client_email": EMAIL, "private_key_id": "k1",
@@ -59,17 +59,17 @@ impl Gcp {
     }
 }
 
-fn given_token(given: &Given, passwords: &Passwords, lifetime: Duration) -> Said {
+fn given_token(given: &Given, passwords: &Passwords, lifetime: Duration) -> ServiceResponse {
     let token = given.new_secret("an access token");
     passwords.add(&token, lifetime);
     json(&json!({"access_token": token, "expires_in": lifetime.as_secs(), "token_type": "Bearer"}))
 }
 
-/// Whether the service account's own word is right: signed by its key, for this service, for now.
-fn is_asserted(asked: &Asked, public: &[u8], given: &Given) -> bool {
+/// Returns true if the assertion of the service account is valid: signed by its key, for this service, for now.
+fn is_asserted(asked: &ServiceRequest, public: &[u8], given: &Given) -> bool {
     let form = asked.form();
     let Some(assertion) = form.get("assertion") else { return false };
-    given.note("an assertion", assertion);
+    given.record("an assertion", assertion);
     let Some((text, signature)) = assertion.rsplit_once('.') else { return false };
     let decoded = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap_or_default();
     let parts: Vec<Value> =

@@ -1,5 +1,5 @@
-//! Clouds within the test process: their metadata services, token services and what lets people into their registries. Each
-//! keeps all secrets that it ever gave, so that a test can look for them.
+//! In-process clouds: their metadata services, token services and the authentication of their registries. Each records
+//! all secrets that it issued, so that a test can search for them.
 
 pub mod aws;
 pub mod azure;
@@ -21,57 +21,57 @@ use tokio_util::sync::CancellationToken;
 
 use super::registry::Gate;
 
-/// A request to a service.
+/// Request to a service.
 #[derive(Debug, Clone)]
-pub struct Asked {
-    /// GET and its like.
+pub struct ServiceRequest {
+    /// Method, such as GET.
     pub method: String,
-    /// The path without its query.
+    /// Path without its query.
     pub path: String,
-    /// The query, decoded.
+    /// Query, decoded.
     pub query: BTreeMap<String, String>,
-    /// The headers, their names in lower case.
+    /// Headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// The body.
+    /// Body.
     pub body: String,
 }
 
-impl Asked {
-    /// A header, empty where it is missing.
+impl ServiceRequest {
+    /// Returns a header; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// The body as a form.
+    /// Returns the body as a form.
     pub fn form(&self) -> BTreeMap<String, String> {
         url::form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
     }
 }
 
-/// What a service says: a status, headers and a body.
-pub type Said = (u16, Vec<(&'static str, String)>, String);
+/// Response of a service: a status, headers and a body.
+pub type ServiceResponse = (u16, Vec<(&'static str, String)>, String);
 
-/// JSON, 200.
-pub fn json(value: &serde_json::Value) -> Said {
+/// Returns a 200 response with JSON.
+pub fn json(value: &serde_json::Value) -> ServiceResponse {
     (200, vec![("content-type", "application/json".into())], value.to_string())
 }
 
-/// A refusal without a word.
-pub fn refused(status: u16) -> Said {
+/// Returns a refusal without a body.
+pub fn refused(status: u16) -> ServiceResponse {
     (status, Vec::new(), String::new())
 }
 
-/// Services on a loopback port. Dropping it ends them.
+/// Services on a loopback port. Dropping this ends them.
 pub struct Services {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<ServiceRequest>>>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Services {
-    /// Starts them.
-    pub fn start(answer: impl Fn(&Asked) -> Said + Send + Sync + 'static) -> Self {
+    /// Starts services that answer with this function.
+    pub fn start(answer: impl Fn(&ServiceRequest) -> ServiceResponse + Send + Sync + 'static) -> Self {
         let (stop, asked) = (CancellationToken::new(), Arc::new(Mutex::new(Vec::new())));
         let (ready, started) = mpsc::sync_channel(1);
         let (stopped, noted, answer) = (stop.clone(), asked.clone(), Arc::new(answer));
@@ -96,17 +96,17 @@ impl Services {
         Self { address, asked, stop, thread: Some(thread.unwrap()) }
     }
 
-    /// `http://127.0.0.1:PORT` and a path.
+    /// Returns `http://127.0.0.1:PORT` with a path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// What was asked, as `GET /path`.
+    /// Returns the requests so far, each as `GET /path`.
     pub fn lines(&self) -> Vec<String> {
         self.asked.lock().unwrap().iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect()
     }
 
-    /// How often this was asked.
+    /// Returns the number of requests `GET /path`.
     pub fn count(&self, line: &str) -> usize {
         self.lines().iter().filter(|asked| *asked == line).count()
     }
@@ -121,56 +121,56 @@ impl Drop for Services {
     }
 }
 
-async fn read(request: axum::extract::Request) -> Asked {
+async fn read(request: axum::extract::Request) -> ServiceRequest {
     let (parts, body) = request.into_parts();
     let query = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
     let text = |value: &axum::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
     let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
-    Asked { method, path, query, headers, body: String::from_utf8_lossy(&body).into_owned() }
+    ServiceRequest { method, path, query, headers, body: String::from_utf8_lossy(&body).into_owned() }
 }
 
-fn respond((status, headers, body): Said) -> Response {
+fn respond((status, headers, body): ServiceResponse) -> Response {
     let mut response = Response::builder().status(status);
     for (name, value) in headers {
         response = response.header(name, value);
     }
-    response.body(Body::from(body)).expect("an answer of ours")
+    response.body(Body::from(body)).expect("the response is valid")
 }
 
-/// All secrets that were given, by what they are.
+/// All issued secrets, each with its kind.
 #[derive(Debug, Clone, Default)]
 pub struct Given(Arc<Mutex<Vec<(String, String)>>>);
 
 impl Given {
-    /// A new secret of this kind, never the same one twice.
+    /// Creates a unique secret of this kind.
     pub fn new_secret(&self, kind: &str) -> String {
         let mut bytes = [0; 24];
         aws_lc_rs::rand::fill(&mut bytes).expect("random bytes");
         let secret = format!("c4nary-{}", hex::encode(bytes));
-        self.note(kind, &secret);
+        self.record(kind, &secret);
         secret
     }
 
-    /// Keeps a secret that was made elsewhere.
-    pub fn note(&self, kind: &str, secret: &str) {
+    /// Records a secret that was created elsewhere.
+    pub fn record(&self, kind: &str, secret: &str) {
         self.0.lock().unwrap().push((kind.to_owned(), secret.to_owned()));
     }
 
-    /// All of them.
-    pub fn all(&self) -> Vec<(String, String)> {
+    /// Returns all secrets.
+    pub fn secrets(&self) -> Vec<(String, String)> {
         self.0.lock().unwrap().clone()
     }
 }
 
-/// Passwords that let one user into a registry for a time, by Basic.
+/// Passwords of one user of a registry for a limited time, by Basic.
 #[derive(Clone)]
 pub struct Passwords {
     user: &'static str,
-    /// From when to when each is good, and whether it was revoked.
+    /// Validity of each password.
     live: Arc<Mutex<HashMap<String, Life>>>,
-    /// The first one dies when it is used at this age.
+    /// Age at which the first password that is used is revoked.
     revoke_at: Option<Duration>,
     refusals: Arc<Mutex<Vec<String>>>,
 }
@@ -183,12 +183,12 @@ struct Life {
 }
 
 impl Passwords {
-    /// None yet.
-    pub fn of(user: &'static str, revoke_at: Option<Duration>) -> Self {
+    /// Creates an empty set.
+    pub fn new(user: &'static str, revoke_at: Option<Duration>) -> Self {
         Self { user, live: Arc::default(), revoke_at, refusals: Arc::default() }
     }
 
-    /// Lets this one in for so long.
+    /// Adds a password that is valid for `lifetime`.
     pub fn add(&self, password: &str, lifetime: Duration) {
         let mut live = self.live.lock().unwrap();
         let from = Instant::now();
@@ -196,7 +196,7 @@ impl Passwords {
         live.insert(password.to_owned(), life);
     }
 
-    /// Who was refused, and why: `nobody`, `unknown`, `over` or `revoked`.
+    /// Returns the reasons of refusals: `nobody` (no credentials), `unknown`, `over` (expired) or `revoked`.
     pub fn refusals(&self) -> Vec<String> {
         self.refusals.lock().unwrap().clone()
     }

@@ -1,25 +1,25 @@
-//! Signature Version 4 from the receiver's side, after "AWS Signature Version 4 for API requests": computes what the
-//! signature of a request must be. Nothing here is shared with the program.
+//! Verification of Signature Version 4, after "AWS Signature Version 4 for API requests": it computes the expected
+//! signature of a request. It shares no code with the program.
 
 use sha2::{Digest as _, Sha256};
 
-use super::Asked;
+use super::ServiceRequest;
 
-/// Who signed, and the place that was signed for.
+/// Signer, and the region and service that were signed for.
 pub struct Signed {
-    /// The access key's id.
+    /// Id of the access key.
     pub id: String,
-    /// The region.
+    /// Region.
     pub region: String,
-    /// The service.
+    /// Service.
     pub service: String,
     date: String,
     names: Vec<String>,
     signature: String,
 }
 
-/// Reads the `Authorization` of a request.
-pub fn read(asked: &Asked) -> Option<Signed> {
+/// Parses the `Authorization` of a request.
+pub fn read(asked: &ServiceRequest) -> Option<Signed> {
     let rest = asked.header("authorization").strip_prefix("AWS4-HMAC-SHA256 ")?;
     let part = |name: &str| rest.split(", ").find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
     let scope: Vec<&str> = part("Credential")?.split('/').collect();
@@ -34,8 +34,8 @@ pub fn read(asked: &Asked) -> Option<Signed> {
     })
 }
 
-/// Whether a request was signed with this secret, at about this time, with every header that must be.
-pub fn is_right(asked: &Asked, signed: &Signed, secret: &str) -> bool {
+/// Returns true if a request was signed with this secret, at about this time, with every required header.
+pub fn is_valid_signature(asked: &ServiceRequest, signed: &Signed, secret: &str) -> bool {
     let time = asked.header("x-amz-date");
     let now = chrono::Utc::now();
     let at = chrono::NaiveDateTime::parse_from_str(time, "%Y%m%dT%H%M%SZ").map(|at| at.and_utc());
@@ -60,7 +60,7 @@ pub fn is_right(asked: &Asked, signed: &Signed, secret: &str) -> bool {
     timely && covered && signed.signature == hex::encode(hmac(&key, &text))
 }
 
-/// RFC 2104, of a key that is no longer than a block.
+/// Returns the HMAC (RFC 2104) with a key that is no longer than a block.
 fn hmac(key: &[u8], text: &str) -> Vec<u8> {
     assert!(key.len() <= 64, "a short key");
     let padded = |byte: u8| {
@@ -78,7 +78,7 @@ mod tests {
 
     /// RFC 4231, test case 2.
     #[test]
-    fn hmac_is_that_of_the_specification() {
+    fn hmac_matches_the_test_vector_of_rfc_4231() {
         let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
         assert_eq!(hex::encode(hmac(b"Jefe", "what do ya want for nothing?")), expected);
     }

@@ -1,4 +1,4 @@
-//! Who may do what: nobody asked, Basic, or Bearer with tokens of the registry's own endpoint `/token`.
+//! Authentication and authorisation: none, Basic, or Bearer with tokens of the registry's own endpoint `/token`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -10,65 +10,65 @@ use axum::response::Response;
 use base64::Engine as _;
 
 use super::faults::Fault;
-use super::route::{Asked, Object};
+use super::route::{Object, ReceivedRequest};
 use super::{Shared, answer};
 
-/// Whom a server lets in.
+/// Authentication that a server requires.
 #[derive(Debug, Clone)]
 pub enum Auth {
-    /// Everybody.
+    /// None: every client has every right.
     None,
-    /// One user, by name and password.
+    /// Basic, with one user by name and password.
     Basic(String, String),
-    /// Whoever has a token for what it asks.
+    /// Bearer: the token must grant the requested access.
     Bearer {
-        /// Who gets tokens for everything, by name and password.
+        /// Name and password of the user who gets tokens for everything.
         user: (String, String),
-        /// Whether others get tokens to pull.
+        /// Gives other clients tokens to pull.
         anonymous_pull: bool,
-        /// How long a token lives, and is said to live. Whole seconds.
+        /// Actual and stated lifetime of a token, in whole seconds.
         lifetime: Duration,
     },
-    /// Several users, each with rights of its own.
+    /// Several users, each with their own rights.
     Users {
-        /// Who they are.
+        /// Users and their rights.
         users: Vec<User>,
-        /// What they show.
+        /// Kind of credentials that they send.
         by: By,
     },
-    /// Whom a cloud lets in.
+    /// Authentication by a cloud.
     Cloud(Arc<dyn Gate>),
 }
 
-/// A cloud before its registry: whom it lets in, and what it answers itself.
+/// Cloud in front of its registry: it authenticates requests and answers its own paths.
 pub trait Gate: std::fmt::Debug + Send + Sync {
-    /// The challenge (`WWW-Authenticate`) to one who shows this `Authorization` and needs these scopes, `None` where it may
-    /// come in. `host` is the registry's.
+    /// Returns the challenge (`WWW-Authenticate`) to a request with this `Authorization` that needs these scopes;
+    /// `None` if it is authorised. `host` is the registry's.
     fn challenge(&self, authorization: &str, host: &str, scopes: &[String]) -> Option<String>;
 
-    /// The status and the JSON with which a path of its own is answered to a posted form.
+    /// Returns the status and the JSON of the response to a form that was posted to a path of the cloud.
     fn answer(&self, path: &str, form: &[(String, String)]) -> (u16, String);
 }
 
 /// One of several users.
 #[derive(Debug, Clone)]
 pub struct User {
-    /// The name.
+    /// Name.
     pub name: &'static str,
-    /// The password.
+    /// Password.
     pub password: &'static str,
-    /// What may be done below which part of the names: `("build", "pull")`, `("catalog", "*")`.
+    /// Rights: prefix of the names and action, such as `("build", "pull")` or `("catalog", "*")`.
     pub may: Vec<(&'static str, &'static str)>,
 }
 
-/// What users show to a registry that has several.
+/// Kind of credentials that users send to a registry with several users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// The password itself.
+    /// Password of the user.
     Passwords,
-    /// Tokens for as much of what they ask for as they may do.
+    /// Tokens for those requested rights that the user has.
     Tokens,
-    /// Tokens, and none at all where they ask for more than they may do (as GitLab's token service).
+    /// Tokens, but none if the user lacks one of the requested rights (as GitLab's token service).
     WholeTokens,
 }
 
@@ -84,10 +84,10 @@ impl User {
     }
 }
 
-/// One thing that may be done: a repository (or `catalog`) and an action.
+/// One right: a repository (or `catalog`) and an action.
 type Grant = (String, String);
 
-/// The tokens that were given out.
+/// Tokens that were issued.
 #[derive(Debug, Default)]
 pub(super) struct Tokens(Mutex<HashMap<String, (BTreeSet<Grant>, Instant)>>);
 
@@ -98,7 +98,7 @@ impl Tokens {
 
     fn give(&self, grants: BTreeSet<Grant>, lifetime: Duration, beginning: &str) -> String {
         let mut tokens = self.0.lock().unwrap();
-        // As long as a real one, and never the same one twice, also after `expire`.
+        // As long as a real token, and unique, also after `expire`.
         let number = tokens.len();
         let token = format!("{beginning}{}", hex::encode(format!("{number}-{:?}-{grants:?}", Instant::now())));
         tokens.insert(token.clone(), (grants, Instant::now() + lifetime));
@@ -111,32 +111,32 @@ impl Tokens {
     }
 }
 
-/// The refusal of a request that may not be done, `None` where it may.
-pub(super) fn refuse(shared: &Shared, object: &Object, asked: &Asked) -> Option<Response> {
+/// Returns the refusal of an unauthorised request; `None` if the request is authorised.
+pub(super) fn refuse(shared: &Shared, object: &Object, request: &ReceivedRequest) -> Option<Response> {
     match &shared.setup.auth {
         Auth::None => None,
         Auth::Basic(user, password) => {
-            let known = basic(asked) == Some((user.clone(), password.clone()));
+            let known = basic(request) == Some((user.clone(), password.clone()));
             (!known).then(|| unauthorized("Basic realm=\"registry\""))
         }
         Auth::Users { users, by: By::Passwords } => {
-            let given = basic(asked);
+            let given = basic(request);
             let Some(user) = users.iter().find(|user| given.as_ref().is_some_and(|given| user.is(given))) else {
                 return Some(unauthorized("Basic realm=\"registry\""));
             };
-            let enough = needed(object, asked).iter().all(|grant| user.may(grant));
+            let enough = needed(object, request).iter().all(|grant| user.may(grant));
             (!enough).then(|| answer::error(403, "DENIED", "requested access to the resource is denied"))
         }
         Auth::Bearer { .. } | Auth::Users { .. } => {
-            let needed = needed(object, asked);
-            let token = answer::text(&asked.headers, header::AUTHORIZATION).strip_prefix("Bearer ");
+            let needed = needed(object, request);
+            let token = answer::text(&request.headers, header::AUTHORIZATION).strip_prefix("Bearer ");
             let grants = token.and_then(|token| shared.tokens.grants(token));
             let enough = grants.as_ref().is_some_and(|grants| grants.is_superset(&needed));
             (!enough).then(|| unauthorized(&challenge(shared, &needed, grants.is_some())))
         }
         Auth::Cloud(gate) => {
-            let authorization = answer::text(&asked.headers, header::AUTHORIZATION);
-            let scopes = scopes(&needed(object, asked));
+            let authorization = answer::text(&request.headers, header::AUTHORIZATION);
+            let scopes = scopes(&needed(object, request));
             gate.challenge(authorization, &shared.host, &scopes).map(|challenge| unauthorized(&challenge))
         }
     }
@@ -148,7 +148,7 @@ fn unauthorized(challenge: &str) -> Response {
     response
 }
 
-/// The scopes of grants, as a token is asked for: `repository:NAME:pull,push`.
+/// Returns the scopes of grants, as a client requests them: `repository:NAME:pull,push`.
 fn scopes(needed: &BTreeSet<Grant>) -> Vec<String> {
     let names: BTreeSet<&String> = needed.iter().map(|(name, _)| name).collect();
     let scope = |name: &String| {
@@ -171,14 +171,14 @@ fn challenge(shared: &Shared, needed: &BTreeSet<Grant>, insufficient: bool) -> S
     challenge
 }
 
-/// What a token must grant for this request.
-fn needed(object: &Object, asked: &Asked) -> BTreeSet<Grant> {
+/// Returns the grants that a token must have for this request.
+fn needed(object: &Object, request: &ReceivedRequest) -> BTreeSet<Grant> {
     if *object == Object::Catalog {
         return BTreeSet::from([("catalog".to_owned(), "*".to_owned())]);
     }
     let Some(repository) = object.repository() else { return BTreeSet::new() };
-    let reads = matches!(asked.method, Method::GET | Method::HEAD) && !matches!(object, Object::Upload(..));
-    let deletes = asked.method == Method::DELETE && !matches!(object, Object::Upload(..));
+    let reads = matches!(request.method, Method::GET | Method::HEAD) && !matches!(object, Object::Upload(..));
+    let deletes = request.method == Method::DELETE && !matches!(object, Object::Upload(..));
     let actions: &[&str] = if matches!(object, Object::AcrTags(_)) {
         &["metadata_read"]
     } else if reads {
@@ -190,15 +190,15 @@ fn needed(object: &Object, asked: &Asked) -> BTreeSet<Grant> {
     };
     let mut needed: BTreeSet<Grant> =
         actions.iter().map(|action| (repository.to_owned(), (*action).to_owned())).collect();
-    if let (Object::Upload(..), Some(from)) = (object, asked.parameter("from")) {
+    if let (Object::Upload(..), Some(from)) = (object, request.parameter("from")) {
         needed.insert((from.to_owned(), "pull".to_owned()));
     }
     needed
 }
 
-/// The token endpoint (distribution, "Token Authentication Specification"), and its POST form for an identity token
-/// ("OAuth2 Token Authentication"), which is the user's password here.
-pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Response {
+/// Answers the token endpoint (distribution, "Token Authentication Specification"), and its POST form for an identity
+/// token ("OAuth2 Token Authentication"), which is the user's password here.
+pub(super) async fn token(shared: &Shared, request: &ReceivedRequest, body: Body) -> Response {
     let lifetime = match &shared.setup.auth {
         Auth::Bearer { lifetime, .. } => *lifetime,
         Auth::Users { by: By::Tokens | By::WholeTokens, .. } => Duration::from_secs(300),
@@ -206,8 +206,8 @@ pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Respons
     };
     let form = axum::body::to_bytes(body, 64 * 1024).await.unwrap_or_default();
     let form: Vec<(String, String)> = url::form_urlencoded::parse(&form).into_owned().collect();
-    let parameters = match asked.method {
-        Method::GET => &asked.query,
+    let parameters = match request.method {
+        Method::GET => &request.query,
         Method::POST => &form,
         _ => return answer::not_allowed(),
     };
@@ -215,7 +215,7 @@ pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Respons
     if parameter("service") != Some("test-registry") {
         return answer::error(400, "DENIED", "the service is unknown");
     }
-    let known = match (&shared.setup.auth, basic(asked), parameter("refresh_token")) {
+    let known = match (&shared.setup.auth, basic(request), parameter("refresh_token")) {
         (Auth::Bearer { user, .. }, Some(given), _) if given == *user => Some(None),
         (Auth::Bearer { user, .. }, _, Some(token))
             if token == user.1 && parameter("grant_type") == Some("refresh_token") =>
@@ -226,14 +226,14 @@ pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Respons
             Some(users.iter().find(|user| user.is(&given)))
         }
         (_, None, None) => None,
-        // Some services send back what they were sent.
+        // Some services repeat the credentials that they received.
         (_, _, token) => {
             let message = format!("wrong user name, password or token: {}", token.unwrap_or_default());
             return answer::error(401, "UNAUTHORIZED", &message);
         }
     };
     let mut grants = BTreeSet::new();
-    // Several scopes come as several parameters or as one with spaces.
+    // Several scopes are several parameters or one with spaces.
     let scopes = parameters.iter().filter(|(key, _)| key == "scope").flat_map(|(_, value)| value.split(' '));
     let scopes: Vec<&str> = scopes.filter(|scope| !scope.is_empty()).collect();
     let limit = shared.faults.find(|fault| if let Fault::ScopeLimit(limit) = fault { Some(*limit) } else { None });
@@ -242,7 +242,7 @@ pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Respons
     }
     for scope in scopes {
         let Some((name, actions)) = scope.split_once(':').and_then(|(_, rest)| rest.rsplit_once(':')) else {
-            return answer::error(400, "DENIED", "a scope that is none");
+            return answer::error(400, "DENIED", "a scope is malformed");
         };
         for action in actions.split(',') {
             let grant = (name.to_owned(), action.to_owned());
@@ -264,8 +264,8 @@ pub(super) async fn token(shared: &Shared, asked: &Asked, body: Body) -> Respons
     answer::json(&serde_json::json!({"token": token, "expires_in": lifetime.as_secs()}))
 }
 
-/// A path of a cloud's own.
-pub(super) async fn of_cloud(shared: &Shared, path: &str, body: Body) -> Response {
+/// Answers a path that belongs to the cloud.
+pub(super) async fn answer_cloud_path(shared: &Shared, path: &str, body: Body) -> Response {
     let Auth::Cloud(gate) = &shared.setup.auth else {
         return answer::error(404, "UNSUPPORTED", "this registry is in no cloud");
     };
@@ -275,8 +275,8 @@ pub(super) async fn of_cloud(shared: &Shared, path: &str, body: Body) -> Respons
     answer::with(status, &[("content-type", "application/json".into())], json)
 }
 
-fn basic(asked: &Asked) -> Option<(String, String)> {
-    let encoded = answer::text(&asked.headers, header::AUTHORIZATION).strip_prefix("Basic ")?;
+fn basic(request: &ReceivedRequest) -> Option<(String, String)> {
+    let encoded = answer::text(&request.headers, header::AUTHORIZATION).strip_prefix("Basic ")?;
     let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
     let (user, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
     Some((user.to_owned(), password.to_owned()))

@@ -1,4 +1,4 @@
-//! Blobs: GET with ranges, HEAD, DELETE, and the storage that a GET may be redirected to.
+//! Blob endpoints: GET with ranges, HEAD, DELETE, and the storage that a GET may be redirected to.
 
 use std::sync::Arc;
 
@@ -10,20 +10,20 @@ use transship::oci::Digest;
 
 use super::faults::Fault;
 use super::log::InProgress;
-use super::route::Asked;
+use super::route::ReceivedRequest;
 use super::transmit::{self, Pace};
 use super::wire::Wire;
 use super::{Shared, answer, quirks};
 
 /// Answers a request for a blob.
-pub(super) fn answer(shared: &Shared, repository: &str, digest: &str, asked: Asked) -> Response {
+pub(super) fn answer(shared: &Shared, repository: &str, digest: &str, request: ReceivedRequest) -> Response {
     let Ok(digest) = digest.parse::<Digest>() else {
-        return transmit::counted(answer::error(400, "DIGEST_INVALID", digest), asked.progress);
+        return transmit::counted(answer::error(400, "DIGEST_INVALID", digest), request.progress);
     };
     let unknown = || answer::error(404, "BLOB_UNKNOWN", &digest.to_string());
     let collected = shared.faults.has(&Fault::BlobCollected(digest));
     let found = shared.store.blob(repository, &digest);
-    let response = match (asked.method, found) {
+    let response = match (request.method, found) {
         (Method::DELETE, _) if shared.faults.has(&Fault::NoDelete) => answer::not_allowed(),
         (Method::DELETE, Some(_)) => {
             shared.store.remove_blob(repository, &digest);
@@ -33,10 +33,10 @@ pub(super) fn answer(shared: &Shared, repository: &str, digest: &str, asked: Ask
         (Method::GET, Some(blob)) if !collected => {
             let to = |fault: &Fault| if let Fault::BlobRedirectTo(to) = fault { Some(to.clone()) } else { None };
             if let Some(to) = shared.faults.find(to) {
-                return transmit::counted(answer::empty(307, &[("location", to)]), asked.progress);
+                return transmit::counted(answer::empty(307, &[("location", to)]), request.progress);
             }
             if !shared.faults.has(&Fault::BlobRedirect) {
-                return send(shared, &digest, blob, &asked.headers, asked.progress);
+                return send(shared, &digest, blob, &request.headers, request.progress);
             }
             let location =
                 format!("http://{}/storage/{repository}/{digest}?signature=of-the-storage", shared.storage_host);
@@ -45,10 +45,10 @@ pub(super) fn answer(shared: &Shared, repository: &str, digest: &str, asked: Ask
         (Method::GET | Method::HEAD | Method::DELETE, _) => unknown(),
         _ => answer::not_allowed(),
     };
-    transmit::counted(response, asked.progress)
+    transmit::counted(response, request.progress)
 }
 
-/// The storage behind a redirect: another origin, which refuses a request that carries `Authorization`, and one
+/// Answers for the storage behind a redirect: another origin. It refuses a request with `Authorization`, and one
 /// without the query that was signed for it.
 pub(super) async fn storage(
     State(shared): State<Arc<Shared>>,
@@ -87,7 +87,7 @@ fn about(digest: &Digest, length: usize) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Sends a blob from where `Range` asks for.
+/// Sends the part of a blob that `Range` requests.
 fn send(shared: &Shared, digest: &Digest, mut blob: Bytes, headers: &HeaderMap, progress: InProgress) -> Response {
     if shared.faults.has(&Fault::BlobBytesWrong(*digest)) {
         let mut wrong = blob.to_vec();
@@ -126,7 +126,7 @@ enum Range {
     Outside,
 }
 
-/// One range of bytes (RFC 9110, 14.2). Anything else is ignored, as it may be.
+/// Parses one range of bytes (RFC 9110, 14.2). Ignores anything else, which the RFC allows.
 fn read_range(text: &str, length: usize) -> Range {
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|text| text.split_once('-')) else {
         return Range::Whole;

@@ -1,5 +1,5 @@
-//! Requests counted as Azure's registries do: reads and writes fill buckets of their own, which empty at a steady rate; a request
-//! for which there is no room is turned away.
+//! Rate limit of Azure's registries: reads and writes fill separate buckets, which empty at a steady rate. A request
+//! that does not fit is refused.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -9,18 +9,18 @@ use axum::response::Response;
 
 use super::answer;
 
-/// How much room a minute makes, which is also the most that there is.
+/// Capacity of the buckets in requests, which is also the number of requests that drain per minute.
 #[derive(Debug, Clone, Copy)]
 pub struct Buckets {
-    /// For GET and HEAD.
+    /// Capacity for GET and HEAD.
     pub reads: f64,
-    /// For all else.
+    /// Capacity for all other methods.
     pub writes: f64,
-    /// The room for writes at the start: others have used the rest.
+    /// Remaining capacity for writes at the start: other clients have used the rest.
     pub writes_left: f64,
 }
 
-/// The room that is left.
+/// Remaining capacity of the buckets.
 #[derive(Debug, Default)]
 pub(super) struct Room(Mutex<Option<State>>);
 
@@ -32,7 +32,7 @@ struct State {
 }
 
 impl Room {
-    /// The refusal of a request that does not fit.
+    /// Counts a request. Returns the refusal if it does not fit.
     pub(super) fn enter(&self, buckets: &Buckets, method: &Method) -> Option<Response> {
         let mut state = self.0.lock().unwrap();
         let now = Instant::now();

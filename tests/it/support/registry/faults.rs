@@ -1,23 +1,23 @@
-//! What the registry can be told to do wrong, or merely differently. Each is a fact about some real registry.
+//! Faults of the registry, and deviations from the specification. Each is a fact about some real registry.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use transship::oci::Digest;
 
-/// Something that the registry does from now on.
+/// Fault or deviation of the registry, from the moment it is set.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault {
-    /// GET of this blob answers bytes of the right length and wrong content.
+    /// GET of this blob returns bytes of the right length and wrong content.
     BlobBytesWrong(Digest),
-    /// GET of this blob answers 404, and a manifest that needs it is refused, while HEAD still says 200: it was
-    /// collected as garbage behind a cache.
+    /// GET of this blob returns 404 and a manifest that needs it is refused, while HEAD still returns 200: a garbage
+    /// collection removed the blob behind a cache.
     BlobCollected(Digest),
-    /// GET of a blob breaks the connection after so many bytes, so many times.
+    /// GET of a blob breaks the connection after `after` bytes, `times` times.
     BlobGetBreaks { after: usize, times: usize },
-    /// GET of a blob gives all of it, whatever range is asked for.
+    /// GET of a blob returns all of it, whatever range is requested.
     BlobRangesIgnored,
-    /// GET of a blob is redirected to another origin, which answers 400 to a request with `Authorization`.
+    /// GET of a blob redirects to another origin, which returns 400 to a request with `Authorization`.
     BlobRedirect,
     /// HEAD and GET by tag state this `Docker-Content-Digest`.
     TagDigestWrong(Digest),
@@ -25,160 +25,160 @@ pub enum Fault {
     TagDigestMissing,
     /// The body of a tag list ends in the middle.
     TagListCut,
-    /// The second page of a tag list answers 500.
+    /// The second page of a tag list returns 500.
     TagPageFails,
     /// Each page of a tag list links to itself.
     TagPagesLoop,
-    /// A tag list holds this name too, whatever the grammar says.
+    /// A tag list contains this additional name, valid or not.
     TagListHas(String),
-    /// A tag list lacks this name, though the tag is there: distribution 3.1 on S3 leaves tags out.
+    /// A tag list lacks this name, although the tag exists: distribution 3.1 on S3 omits tags.
     TagListLacks(String),
     /// No list has a `Link`: a proxy drops it.
     LinksDropped,
-    /// A list that is asked for more names than this is answered 400 `PAGINATION_NUMBER_INVALID`.
+    /// A request for more names than this returns 400 `PAGINATION_NUMBER_INVALID`.
     PageSizeLimit(usize),
-    /// The tag is locked: Azure's own list says so, and a PUT of it is answered 405.
+    /// The tag is locked: Azure's own list says so, and a PUT of it returns 405.
     TagLocked(String),
-    /// `referrers` is answered with this status, so many times; 200 is a page of HTML.
+    /// `referrers` returns this status, `times` times; 200 comes with a page of HTML.
     ReferrersAnswered { status: u16, times: usize },
-    /// GET of a fallback tag, `sha256-<hex>`, is answered with this status.
+    /// GET of a fallback tag, `sha256-<hex>`, returns this status.
     FallbackTagAnswered(u16),
-    /// Tag lists tell digests, as Google's do.
+    /// Tag lists contain digests, as Google's do.
     TagListWithDigests,
-    /// There is a tag listing as Azure's registries have it, under `/acr/v1`.
+    /// The registry has the tag listing of Azure's registries, under `/acr/v1`.
     AcrTagList,
-    /// The n-th PUT of a manifest from now on (1 is the next) answers 500, and so do all after it.
+    /// The n-th PUT of a manifest from now on (1 is the next) returns 500, and so do all later ones.
     ManifestPutFails { nth: usize },
-    /// PUT of a manifest under this tag or digest answers 500.
+    /// PUT of a manifest under this tag or digest returns 500.
     ManifestPutFailsFor(String),
-    /// PUT of a manifest is carried out, and its answer waits until the fault is gone.
+    /// PUT of a manifest takes effect, and its response is held until the fault is cleared.
     ManifestPutAnswerHeld,
-    /// The same, of manifests alone whose path has this in it.
+    /// The same, for manifests whose path contains this.
     ManifestPutAnswerHeldFor(&'static str),
-    /// A tag that exists cannot be made to point elsewhere: 409.
+    /// Moving an existing tag returns 409.
     ImmutableTags,
-    /// The next requests are answered 429.
+    /// The next requests return 429.
     TooManyRequests { next: usize, retry_after: Option<u64> },
-    /// The next requests are answered 503, with a page of HTML.
+    /// The next requests return 503, with a page of HTML.
     Unavailable { next: usize },
-    /// A body of an upload breaks off after so many bytes, so many times.
+    /// The registry breaks the connection after `after` bytes of an upload's body, `times` times.
     UploadBreaks { after: usize, times: usize },
-    /// An upload of more bytes than this in one body is answered 413.
+    /// An upload of more bytes than this in one body returns 413.
     UploadBodyLimit(usize),
-    /// The connection is closed at an upload of more bytes than this in one body: as if it had been answered 413, unread.
+    /// The registry closes the connection at an upload of more bytes than this in one body, as after an unread 413.
     UploadBodyCut(usize),
-    /// An upload body without a `Content-Length` is answered 411.
+    /// An upload body without a `Content-Length` returns 411.
     UploadNeedsLength,
-    /// Opening an upload states this `OCI-Chunk-Min-Length`.
+    /// The response that opens an upload states this `OCI-Chunk-Min-Length`.
     ChunkMinimum(usize),
-    /// PATCH is answered 405.
+    /// PATCH returns 405.
     NoChunks,
-    /// PATCH of more bytes than this is answered 416, without a `Range`.
+    /// PATCH of more bytes than this returns 416, without a `Range`.
     ChunkLimit(usize),
-    /// PATCH stores so many bytes of its body, if it has as many, and is answered 500, so many times.
+    /// PATCH stores `stores` bytes of its body, if it has as many, and returns 500, `times` times.
     ChunkFails { stores: usize, times: usize },
-    /// PATCH waits, before its body is read, where the session has at least so many bytes; when faults are switched off, its
-    /// connection breaks.
+    /// PATCH of a session that has at least `after` bytes is held before its body is read; clearing the faults breaks
+    /// its connection.
     ChunksHeld { after: usize },
-    /// PATCH is not answered where the session has at least so many bytes then; it keeps so many of the chunk's. When
-    /// faults are switched off, its connection breaks.
+    /// The response to a PATCH after which the session has at least `after` bytes is held. The session keeps `keeps`
+    /// bytes of the chunk. Clearing the faults breaks the connection.
     ChunkAnswersHeld { after: usize, keeps: usize },
-    /// A session that has at least so many bytes is forgotten, so many times.
+    /// The registry drops a session that has at least `after` bytes, `times` times.
     SessionForgotten { after: usize, times: usize },
-    /// The PUT that ends an upload stores the blob, and the connection breaks before it is answered, so many times.
+    /// The PUT that ends an upload stores the blob, but its connection breaks before the response, `times` times.
     CommitCut { times: usize },
-    /// No mount happens: 202 and a session.
+    /// A mount never happens: the registry returns 202 and a session.
     MountRefused,
     /// `Location` and `Link` are relative. (Otherwise `Location` is absolute.)
     RelativeLocation,
-    /// `_catalog` is answered 404.
+    /// `_catalog` returns 404.
     NoCatalog,
-    /// DELETE is answered 405.
+    /// DELETE returns 405.
     NoDelete,
-    /// A blob that came in several chunks is stored as the last of them alone, and answered 201: Artifactory did so.
+    /// A blob that came in several chunks is stored as the last of them alone, with 201: Artifactory did this.
     KeepsLastChunk,
-    /// PATCH is answered 201, as Amazon's registries do.
+    /// PATCH returns 201, as Amazon's registries do.
     ChunkCreated,
-    /// PUT of a manifest is answered without a `Location`.
+    /// PUT of a manifest returns no `Location`.
     NoManifestLocation,
-    /// Only blobs that a manifest refers to are mounted.
+    /// A mount succeeds only for blobs that a manifest refers to.
     MountsCommittedOnly,
-    /// An upload to a repository that is not there is answered 404 `NAME_UNKNOWN`.
+    /// An upload to a missing repository returns 404 `NAME_UNKNOWN`.
     RepositoriesMustExist,
-    /// An upload to a repository that is not there is answered 401, as Harbor does where there is no such project.
+    /// An upload to a missing repository returns 401, as Harbor does for a missing project.
     ProjectsMustExist,
-    /// GET and HEAD of what is in a repository that is not there are answered with this status, as Quay, Harbor and GitHub do.
+    /// GET and HEAD in a missing repository return this status, as Quay, Harbor and GitHub do.
     UnknownDenied(u16),
-    /// A tag that exists cannot be written, with the same digest neither: 400.
+    /// Writing an existing tag returns 400, even with the same digest.
     TagsWrittenOnce,
-    /// A name of more than two parts is answered 400.
+    /// A name of more than two parts returns 400.
     NamesOfTwoParts,
-    /// A manifest with foreign layers is answered with this status.
+    /// A manifest with foreign layers returns this status.
     ForeignLayersRefused(u16),
-    /// A manifest of Docker's is answered 415, without a body.
+    /// A manifest with a Docker media type returns 415, without a body.
     OciOnly,
-    /// A manifest is said to lack blobs, whatever is there, so many times.
+    /// PUT of a manifest reports missing blobs, whatever exists, `times` times.
     ReplicaLags { times: usize },
-    /// The tag `sha256-<hex>` answers with the image of that digest.
+    /// The tag `sha256-<hex>` returns the image of that digest.
     FallbackTagIsTheImage,
-    /// A token for more scopes than this is answered 431.
+    /// A token request for more scopes than this returns 431.
     ScopeLimit(usize),
     /// 429 comes as plain text.
     PlainTextRefusals,
-    /// GET and HEAD of a manifest are answered 403, with 9 MB of HTML.
+    /// GET and HEAD of a manifest return 403, with 9 MB of HTML.
     HugeRefusals,
-    /// Requests of this kind, named as in the log, are answered with this status, and with all that was sent: credentials,
-    /// query and path, in the error's message.
+    /// Requests of this kind, named as in the log, return this status. The error's message repeats all that was sent:
+    /// credentials, query and path.
     Echoes(&'static str, u16),
-    /// Tokens that are given out begin with this.
+    /// Issued tokens begin with this text.
     TokensBegin(&'static str),
-    /// The `Location` of an upload has this signature in its query, without which a chunk or a commit is refused.
+    /// The `Location` of an upload has this signature in its query; a chunk or commit without it is refused.
     UploadSignature(&'static str),
-    /// GET of a blob is redirected to this address.
+    /// GET of a blob redirects to this address.
     BlobRedirectTo(String),
-    /// Requests of this kind, named as in the log, wait until faults are switched off.
+    /// Requests of this kind, named as in the log, are held until the faults are cleared.
     Held(&'static str),
-    /// Each answer waits this long.
+    /// Each response is delayed by this time.
     Delay(Duration),
-    /// A body moves at most so many bytes a second, in either direction.
+    /// Bandwidth of a body in bytes per second, in either direction.
     Bandwidth(u64),
-    /// Requests of this kind, named as in the log, whose path has this in it are answered with this status: a success with a page for
-    /// people, anything else with an error in its envelope.
+    /// Requests of this kind, named as in the log, whose path contains `path` return this status: a success has a page
+    /// of HTML, any other status has an error in its envelope.
     Answers { kind: &'static str, path: &'static str, status: u16 },
-    /// The n-th request from now on (1 is the next) comes to harm, and no other.
+    /// The n-th request from now on (1 is the next) suffers this harm, and no other request does.
     Nth { nth: usize, harm: Harm },
 }
 
-/// The harm that comes to one request.
+/// Harm that one request suffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Harm {
-    /// It is answered with this status, in the error envelope, and nothing is done.
+    /// The request returns this status, in the error envelope, and has no effect.
     Status(u16),
-    /// Its connection breaks, and nothing is done.
+    /// The connection breaks, and the request has no effect.
     Reset,
-    /// It is done, and its connection breaks before it is answered.
+    /// The request takes effect, and the connection breaks before the response.
     Unanswered,
-    /// It is done, and the connection breaks in the middle of its answer's body.
+    /// The request takes effect, and the connection breaks in the middle of the response's body.
     CutAnswer,
-    /// It is answered 200 with a page for people, and nothing is done.
+    /// The request returns 200 with a page of HTML, and has no effect.
     Page,
-    /// It is answered 200 with an empty body, and nothing is done.
+    /// The request returns 200 with an empty body, and has no effect.
     Nothing,
-    /// It waits until faults are switched off, and is done then.
+    /// The request is held until the faults are cleared, and takes effect then.
     Held,
-    /// It is done, and its answer waits until faults are switched off.
+    /// The request takes effect, and its response is held until the faults are cleared.
     HeldAnswer,
 }
 
-/// The kind of request under which the one that [`Harm::Held`] came to is held.
+/// Kind under which a request with [`Harm::Held`] is held.
 pub(super) const NTH: &str = "the n-th request";
 
-/// The faults that are on.
+/// Faults that are set.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Mutex<Vec<Fault>>);
 
-/// What becomes of a fault that was asked for.
-enum Then {
+/// Fate of a fault after it was used.
+enum Fate {
     Stays,
     Becomes(Fault),
     Goes,
@@ -197,49 +197,51 @@ impl Faults {
         self.0.lock().unwrap().contains(fault)
     }
 
-    /// The first fault of which `read` makes something.
+    /// Returns the first value that `read` returns for a fault.
     pub(super) fn find<T>(&self, read: impl Fn(&Fault) -> Option<T>) -> Option<T> {
         self.0.lock().unwrap().iter().find_map(read)
     }
 
-    /// The same for a fault that wears off.
-    fn use_up<T>(&self, read: impl Fn(&Fault) -> Option<(T, Then)>) -> Option<T> {
+    /// Like `find`, for a fault that applies only a number of times.
+    fn use_up<T>(&self, read: impl Fn(&Fault) -> Option<(T, Fate)>) -> Option<T> {
         let mut faults = self.0.lock().unwrap();
         let (at, (found, then)) = faults.iter().enumerate().find_map(|(at, fault)| Some((at, read(fault)?)))?;
         match then {
-            Then::Stays => {}
-            Then::Becomes(fault) => faults[at] = fault,
-            Then::Goes => drop(faults.remove(at)),
+            Fate::Stays => {}
+            Fate::Becomes(fault) => faults[at] = fault,
+            Fate::Goes => drop(faults.remove(at)),
         }
         Some(found)
     }
 
-    /// The status and the `Retry-After` that the next request gets instead of its answer.
-    pub(super) fn turned_away(&self) -> Option<(u16, Option<u64>)> {
+    /// Returns the status and the `Retry-After` with which the next request is refused.
+    pub(super) fn rate_limit_refusal(&self) -> Option<(u16, Option<u64>)> {
         self.use_up(|fault| match *fault {
             Fault::TooManyRequests { next, retry_after } => {
                 let rest = Fault::TooManyRequests { next: next.saturating_sub(1), retry_after };
-                Some(((429, retry_after), one_less(next, rest)))
+                Some(((429, retry_after), used_once(next, rest)))
             }
             Fault::Unavailable { next } => {
-                Some(((503, None), one_less(next, Fault::Unavailable { next: next.saturating_sub(1) })))
+                Some(((503, None), used_once(next, Fault::Unavailable { next: next.saturating_sub(1) })))
             }
             _ => None,
         })
     }
 
-    /// After how many bytes the GET of a blob of this length breaks. A shorter one does not use the fault up.
+    /// Returns the number of bytes after which the GET of a blob of this length breaks. A shorter blob does not use the
+    /// fault up.
     pub(super) fn blob_get_breaks(&self, length: usize) -> Option<usize> {
         self.use_up(|fault| match *fault {
             Fault::BlobGetBreaks { after, times } if after < length => {
                 let rest = Fault::BlobGetBreaks { after, times: times.saturating_sub(1) };
-                Some((after, one_less(times, rest)))
+                Some((after, used_once(times, rest)))
             }
             _ => None,
         })
     }
 
-    /// After how many bytes an upload's body of this length breaks. A shorter one does not use the fault up.
+    /// Returns the number of bytes after which an upload's body of this length breaks. A shorter body does not use the
+    /// fault up.
     pub(super) fn upload_breaks(&self, length: usize) -> Option<usize> {
         if self.find(|fault| matches!(fault, Fault::UploadBodyCut(limit) if length > *limit).then_some(())).is_some() {
             return Some(0);
@@ -247,93 +249,93 @@ impl Faults {
         self.use_up(|fault| match *fault {
             Fault::UploadBreaks { after, times } if after < length => {
                 let rest = Fault::UploadBreaks { after, times: times.saturating_sub(1) };
-                Some((after, one_less(times, rest)))
+                Some((after, used_once(times, rest)))
             }
             _ => None,
         })
     }
 
-    /// How many bytes a PATCH stores that fails.
+    /// Returns the number of bytes that a failing PATCH stores.
     pub(super) fn chunk_fails(&self) -> Option<usize> {
         self.use_up(|fault| match *fault {
             Fault::ChunkFails { stores, times } => {
-                Some((stores, one_less(times, Fault::ChunkFails { stores, times: times.saturating_sub(1) })))
+                Some((stores, used_once(times, Fault::ChunkFails { stores, times: times.saturating_sub(1) })))
             }
             _ => None,
         })
     }
 
-    /// Whether a session of so many bytes is forgotten.
+    /// Returns true if the registry drops a session of this length.
     pub(super) fn session_forgotten(&self, length: usize) -> bool {
         let forgotten = self.use_up(|fault| match *fault {
             Fault::SessionForgotten { after, times } if length >= after => {
-                Some(((), one_less(times, Fault::SessionForgotten { after, times: times.saturating_sub(1) })))
+                Some(((), used_once(times, Fault::SessionForgotten { after, times: times.saturating_sub(1) })))
             }
             _ => None,
         });
         forgotten.is_some()
     }
 
-    /// Whether the answer to this commit is cut off.
+    /// Returns true if this commit gets no response.
     pub(super) fn commit_cut(&self) -> bool {
         let cut = self.use_up(|fault| match *fault {
             Fault::CommitCut { times } => {
-                Some(((), one_less(times, Fault::CommitCut { times: times.saturating_sub(1) })))
+                Some(((), used_once(times, Fault::CommitCut { times: times.saturating_sub(1) })))
             }
             _ => None,
         });
         cut.is_some()
     }
 
-    /// The status of the next answer of the referrers API, where it is an odd one.
+    /// Returns the status of the next response of the referrers API, if a fault sets one.
     pub(super) fn referrers_answered(&self) -> Option<u16> {
         self.use_up(|fault| match *fault {
             Fault::ReferrersAnswered { status, times } => {
                 let rest = Fault::ReferrersAnswered { status, times: times.saturating_sub(1) };
-                Some((status, one_less(times, rest)))
+                Some((status, used_once(times, rest)))
             }
             _ => None,
         })
     }
 
-    /// Whether this PUT of a manifest meets a replica that lags.
+    /// Returns true if this PUT of a manifest reaches a replica that lags.
     pub(super) fn replica_lags(&self) -> bool {
         let lags = self.use_up(|fault| match *fault {
             Fault::ReplicaLags { times } => {
-                Some(((), one_less(times, Fault::ReplicaLags { times: times.saturating_sub(1) })))
+                Some(((), used_once(times, Fault::ReplicaLags { times: times.saturating_sub(1) })))
             }
             _ => None,
         });
         lags.is_some()
     }
 
-    /// The harm that comes to this request, if any does.
+    /// Returns the harm that this request suffers, if any.
     pub(super) fn harm(&self) -> Option<Harm> {
         self.use_up(|fault| match *fault {
-            Fault::Nth { nth, harm } if nth > 1 => Some((None, Then::Becomes(Fault::Nth { nth: nth - 1, harm }))),
+            Fault::Nth { nth, harm } if nth > 1 => Some((None, Fate::Becomes(Fault::Nth { nth: nth - 1, harm }))),
             Fault::Nth { harm: harm @ (Harm::Held | Harm::HeldAnswer), .. } => {
-                Some((Some(harm), Then::Becomes(Fault::Held(NTH))))
+                Some((Some(harm), Fate::Becomes(Fault::Held(NTH))))
             }
-            Fault::Nth { harm, .. } => Some((Some(harm), Then::Goes)),
+            Fault::Nth { harm, .. } => Some((Some(harm), Fate::Goes)),
             _ => None,
         })?
     }
 
-    /// Whether this PUT of a manifest fails.
+    /// Returns true if this PUT of a manifest fails.
     pub(super) fn manifest_put_fails(&self, reference: &str) -> bool {
         let for_it =
             self.find(|fault| matches!(fault, Fault::ManifestPutFailsFor(name) if name == reference).then_some(()));
         let counted = self.use_up(|fault| match *fault {
             Fault::ManifestPutFails { nth } if nth > 1 => {
-                Some((false, Then::Becomes(Fault::ManifestPutFails { nth: nth - 1 })))
+                Some((false, Fate::Becomes(Fault::ManifestPutFails { nth: nth - 1 })))
             }
-            Fault::ManifestPutFails { .. } => Some((true, Then::Stays)),
+            Fault::ManifestPutFails { .. } => Some((true, Fate::Stays)),
             _ => None,
         });
         for_it.is_some() || counted == Some(true)
     }
 
-    /// Waits while answers to requests of this kind are held.
+    /// Waits while responses to requests of this kind are held.
     pub(super) async fn hold_answer(&self, kind: &str, path: &str) {
         let is_held = |fault: &Fault| match fault {
             Fault::ManifestPutAnswerHeld => Some(()),
@@ -352,7 +354,7 @@ impl Faults {
         }
     }
 
-    /// Waits while chunks are held that come to a session of so many bytes. Whether it had to.
+    /// Waits while chunks for a session of this length are held. Returns true if it had to wait.
     pub(super) async fn hold_chunk(&self, length: usize) -> bool {
         let held = |fault: &Fault| matches!(fault, Fault::ChunksHeld { after } if length >= *after).then_some(());
         let has_to_wait = self.find(held).is_some();
@@ -362,7 +364,7 @@ impl Faults {
         has_to_wait
     }
 
-    /// Number of bytes of a chunk that a session of this length keeps whose answer is held.
+    /// Returns the number of bytes of the chunk that a session of this length keeps, if the response is held.
     pub(super) fn chunk_answer_held(&self, length: usize) -> Option<usize> {
         self.find(|fault| match *fault {
             Fault::ChunkAnswersHeld { after, keeps } if length >= after => Some(keeps),
@@ -370,7 +372,7 @@ impl Faults {
         })
     }
 
-    /// Waits until faults are switched off.
+    /// Waits until the faults are cleared.
     pub(super) async fn hold_chunk_answer(&self) {
         while self.find(|fault| matches!(fault, Fault::ChunkAnswersHeld { .. }).then_some(())).is_some() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -386,6 +388,6 @@ impl Faults {
     }
 }
 
-fn one_less(count: usize, rest: Fault) -> Then {
-    if count > 1 { Then::Becomes(rest) } else { Then::Goes }
+fn used_once(count: usize, rest: Fault) -> Fate {
+    if count > 1 { Fate::Becomes(rest) } else { Fate::Goes }
 }

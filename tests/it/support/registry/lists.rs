@@ -1,4 +1,4 @@
-//! Lists: tags, the catalog, referrers, in pages that are linked by `Link`.
+//! List endpoints: tags, the catalog and referrers, in pages that are linked by `Link`.
 
 use axum::http::Method;
 use axum::response::Response;
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use transship::oci::{Digest, MediaType};
 
 use super::faults::Fault;
-use super::route::Asked;
+use super::route::ReceivedRequest;
 use super::{Shared, answer};
 
-/// `tags/list`.
-pub(super) fn tags(shared: &Shared, repository: &str, asked: &Asked) -> Response {
-    if asked.method != Method::GET {
+/// Answers `tags/list`.
+pub(super) fn tags(shared: &Shared, repository: &str, request: &ReceivedRequest) -> Response {
+    if request.method != Method::GET {
         return answer::not_allowed();
     }
     let Some(tags) = shared.store.tags(repository) else {
@@ -21,14 +21,14 @@ pub(super) fn tags(shared: &Shared, repository: &str, asked: &Asked) -> Response
     let mut names: Vec<String> = tags.keys().cloned().chain(shared.faults.find(false_name)).collect();
     names.sort();
     names.retain(|name| !shared.faults.has(&Fault::TagListLacks(name.clone())));
-    if let Some(refusal) = refused_size(shared, asked) {
+    if let Some(refusal) = refused_size(shared, request) {
         return refusal;
     }
-    if asked.parameter("last").is_some() && shared.faults.has(&Fault::TagPageFails) {
+    if request.parameter("last").is_some() && shared.faults.has(&Fault::TagPageFails) {
         return answer::error(500, "UNKNOWN", "the page cannot be read");
     }
     let path = format!("/v2/{repository}/tags/list");
-    let (page, link) = page(shared, &names, asked, &path);
+    let (page, link) = page(shared, &names, request, &path);
     let mut body = json!({"name": repository, "tags": page});
     if shared.faults.has(&Fault::TagListWithDigests) {
         body["child"] = json!([]);
@@ -41,19 +41,19 @@ pub(super) fn tags(shared: &Shared, repository: &str, asked: &Asked) -> Response
     list(&text, if shared.faults.has(&Fault::TagPagesLoop) { Some(format!("{path}?last=~")) } else { link }, shared)
 }
 
-/// `_tags` of Azure's registries (its REST reference, "Tag - Get List").
-pub(super) fn acr_tags(shared: &Shared, repository: &str, asked: &Asked) -> Response {
+/// Answers `_tags` of Azure's registries (its REST reference, "Tag - Get List").
+pub(super) fn acr_tags(shared: &Shared, repository: &str, request: &ReceivedRequest) -> Response {
     if !shared.faults.has(&Fault::AcrTagList) {
         return answer::error(404, "UNSUPPORTED", "there is nothing under this path");
     }
-    if asked.method != Method::GET {
+    if request.method != Method::GET {
         return answer::not_allowed();
     }
     let Some(tags) = shared.store.tags(repository) else {
         return answer::error(404, "NAME_UNKNOWN", repository);
     };
     let names: Vec<String> = tags.keys().cloned().collect();
-    let (page, link) = page(shared, &names, asked, &format!("/acr/v1/{repository}/_tags"));
+    let (page, link) = page(shared, &names, request, &format!("/acr/v1/{repository}/_tags"));
     let time = "2024-01-02T03:04:05.6789012Z";
     let about = |name: &String| {
         let locked = shared.faults.has(&Fault::TagLocked(name.clone()));
@@ -74,7 +74,7 @@ pub(super) fn acr_tags(shared: &Shared, repository: &str, asked: &Asked) -> Resp
     answer::with(200, &stated, text)
 }
 
-/// The `manifest` map of Google's registries: digest to what is known of it.
+/// Returns the `manifest` map of Google's registries: the metadata of each digest.
 fn digests(shared: &Shared, repository: &str, page: &[String]) -> Value {
     let mut map = serde_json::Map::new();
     for manifest in shared.store.manifests(repository) {
@@ -89,24 +89,24 @@ fn digests(shared: &Shared, repository: &str, page: &[String]) -> Value {
     map.into()
 }
 
-/// `_catalog`.
-pub(super) fn catalog(shared: &Shared, asked: &Asked) -> Response {
-    if asked.method != Method::GET {
+/// Answers `_catalog`.
+pub(super) fn catalog(shared: &Shared, request: &ReceivedRequest) -> Response {
+    if request.method != Method::GET {
         return answer::not_allowed();
     }
     if shared.faults.has(&Fault::NoCatalog) {
         return answer::error(404, "UNSUPPORTED", "there is no catalog");
     }
-    if let Some(refusal) = refused_size(shared, asked) {
+    if let Some(refusal) = refused_size(shared, request) {
         return refusal;
     }
-    let (page, link) = page(shared, &shared.store.repositories(), asked, "/v2/_catalog");
+    let (page, link) = page(shared, &shared.store.repositories(), request, "/v2/_catalog");
     list(&json!({"repositories": page}).to_string(), link, shared)
 }
 
-/// `referrers`, with a filter by artifact type.
-pub(super) fn referrers(shared: &Shared, repository: &str, subject: &str, asked: &Asked) -> Response {
-    if asked.method != Method::GET {
+/// Answers `referrers`, with a filter by artifact type.
+pub(super) fn referrers(shared: &Shared, repository: &str, subject: &str, request: &ReceivedRequest) -> Response {
+    if request.method != Method::GET {
         return answer::not_allowed();
     }
     if !shared.setup.referrers_api {
@@ -114,19 +114,19 @@ pub(super) fn referrers(shared: &Shared, repository: &str, subject: &str, asked:
     }
     match shared.faults.referrers_answered() {
         Some(200) => return answer::with(200, &[("content-type", "text/html".into())], "<html>log in</html>"),
-        Some(status) => return answer::error(status, "UNKNOWN", "said so"),
+        Some(status) => return answer::error(status, "UNKNOWN", "a fault of the test"),
         None => {}
     }
     let Ok(subject) = subject.parse::<Digest>() else {
         return answer::error(400, "DIGEST_INVALID", subject);
     };
-    let wanted = asked.parameter("artifactType");
+    let wanted = request.parameter("artifactType");
     let is_wanted = |referrer: &Value| wanted.is_none_or(|wanted| referrer["artifactType"] == wanted);
     let found: Vec<Value> = shared.store.referrers(repository, &subject).into_iter().filter(is_wanted).collect();
     let digest = |referrer: &Value| referrer["digest"].as_str().unwrap_or_default().to_owned();
     let names: Vec<String> = found.iter().map(digest).collect();
     let path = format!("/v2/{repository}/referrers/{subject}");
-    let (page, link) = page(shared, &names, asked, &path);
+    let (page, link) = page(shared, &names, request, &path);
     let manifests: Vec<&Value> = found.iter().filter(|referrer| page.contains(&digest(referrer))).collect();
     let body = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": manifests});
     let mut response = list(&body.to_string(), link, shared);
@@ -139,23 +139,23 @@ pub(super) fn referrers(shared: &Shared, repository: &str, subject: &str, asked:
     response
 }
 
-/// The lines of the page that is asked for by `n` and `last`, and the path of the next.
-fn page(shared: &Shared, sorted: &[String], asked: &Asked, path: &str) -> (Vec<String>, Option<String>) {
-    let size = asked.parameter("n").and_then(|n| n.parse().ok()).unwrap_or(shared.setup.page).min(shared.setup.page);
-    let last = asked.parameter("last").unwrap_or_default();
+/// Returns the page that `n` and `last` request, and the path of the next page.
+fn page(shared: &Shared, sorted: &[String], request: &ReceivedRequest, path: &str) -> (Vec<String>, Option<String>) {
+    let size = request.parameter("n").and_then(|n| n.parse().ok()).unwrap_or(shared.setup.page).min(shared.setup.page);
+    let last = request.parameter("last").unwrap_or_default();
     let mut rest = sorted.iter().filter(|name| last.is_empty() || name.as_str() > last);
     let page: Vec<String> = rest.by_ref().take(size).cloned().collect();
     let more = rest.next().is_some();
-    let filter = asked.parameter("artifactType").map(|wanted| format!("&artifactType={wanted}")).unwrap_or_default();
+    let filter = request.parameter("artifactType").map(|wanted| format!("&artifactType={wanted}")).unwrap_or_default();
     let link = page.last().filter(|_| more).map(|last| format!("{path}?n={size}&last={last}{filter}"));
     (page, link)
 }
 
-/// distribution's answer where more names are asked for than it gives at once.
-fn refused_size(shared: &Shared, asked: &Asked) -> Option<Response> {
+/// Returns the error of distribution for a page size above its limit.
+fn refused_size(shared: &Shared, request: &ReceivedRequest) -> Option<Response> {
     let limit =
         shared.faults.find(|fault| if let Fault::PageSizeLimit(limit) = fault { Some(*limit) } else { None })?;
-    let is_too_large = asked.parameter("n").and_then(|n| n.parse::<usize>().ok()).is_some_and(|n| n > limit);
+    let is_too_large = request.parameter("n").and_then(|n| n.parse::<usize>().ok()).is_some_and(|n| n > limit);
     is_too_large.then(|| answer::error(400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested"))
 }
 

@@ -1,4 +1,4 @@
-//! What the registry was asked, for tests that count requests.
+//! Log of the registry's requests, for tests that count them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
@@ -7,30 +7,30 @@ use std::time::Instant;
 
 use axum::http::{HeaderMap, Method};
 
-/// The request headers that are kept.
+/// Request headers that the log keeps.
 const KEPT: [&str; 7] =
     ["accept", "content-length", "content-range", "content-type", "range", "transfer-encoding", "user-agent"];
 
-/// One request and what became of it.
+/// One request and its result.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Object and method: `manifest HEAD`, `blob GET`, `mount POST`, `upload PATCH`, `tags GET`, `token GET`.
     pub kind: String,
-    /// The path, without the query.
+    /// Path, without the query.
     pub path: String,
-    /// When its head was here.
+    /// Arrival of the request's head.
     pub began: Instant,
-    /// The status, 0 while there is none.
+    /// Status; 0 before the response.
     pub status: u16,
     /// Bytes of the body that the client sent.
     pub received: u64,
-    /// Bytes of the body that were sent to the client.
+    /// Bytes of the body that the registry sent.
     pub sent: u64,
-    /// Some of the request's headers, and `authorization` as its scheme alone.
+    /// Some of the request's headers; `authorization` is only its scheme.
     pub headers: BTreeMap<String, String>,
 }
 
-/// A request in progress; counted as such until the last of its clones is dropped.
+/// Request in progress. It counts as such until its last clone is dropped.
 #[derive(Debug)]
 pub(super) struct Entry {
     request: Request,
@@ -39,7 +39,7 @@ pub(super) struct Entry {
     sent: AtomicU64,
 }
 
-/// Every request since the start, or since [`Log::clear`].
+/// Requests since the start, or since [`Log::clear`].
 #[derive(Debug, Default)]
 pub struct Log {
     entries: Mutex<Vec<Arc<Entry>>>,
@@ -47,7 +47,7 @@ pub struct Log {
     most_at_once: AtomicUsize,
 }
 
-/// Holds a request's place among those that are in progress.
+/// Guard that counts a request as in progress.
 #[derive(Debug)]
 pub(super) struct InProgress {
     pub(super) entry: Arc<Entry>,
@@ -88,22 +88,22 @@ impl Log {
         InProgress { entry, at_once: self.at_once.clone() }
     }
 
-    /// All requests, in the order in which they came.
+    /// Returns all requests, in the order in which they arrived.
     pub fn requests(&self) -> Vec<Request> {
         self.entries.lock().unwrap().iter().map(|entry| entry.read()).collect()
     }
 
-    /// The requests of one kind.
-    pub fn of(&self, kind: &str) -> Vec<Request> {
+    /// Returns the requests of one kind.
+    pub fn requests_of(&self, kind: &str) -> Vec<Request> {
         self.requests().into_iter().filter(|request| request.kind == kind).collect()
     }
 
-    /// How many requests of one kind there were.
+    /// Returns the number of requests of one kind.
     pub fn count(&self, kind: &str) -> usize {
-        self.of(kind).len()
+        self.requests_of(kind).len()
     }
 
-    /// How many requests of each kind there were.
+    /// Returns the number of requests of each kind.
     pub fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for request in self.requests() {
@@ -112,17 +112,17 @@ impl Log {
         counts
     }
 
-    /// How many manifests were pulled as Docker Hub counts it: GET by tag or digest, answered 200.
+    /// Returns the number of manifest pulls as Docker Hub counts them: GET by tag or digest with status 200.
     pub fn pulls(&self) -> usize {
-        self.of("manifest GET").iter().filter(|request| request.status == 200).count()
+        self.requests_of("manifest GET").iter().filter(|request| request.status == 200).count()
     }
 
-    /// How many requests were in progress at the same time, at most.
+    /// Returns the largest number of requests that were in progress at the same time.
     pub fn most_at_once(&self) -> usize {
         self.most_at_once.load(Ordering::SeqCst)
     }
 
-    /// Forgets everything so far.
+    /// Removes all requests from the log.
     pub fn clear(&self) {
         self.entries.lock().unwrap().clear();
         self.most_at_once.store(0, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Manifests: GET, HEAD, PUT and DELETE by tag and by digest.
+//! Manifest endpoints: GET, HEAD, PUT and DELETE by tag and by digest.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, header};
@@ -8,21 +8,29 @@ use serde_json::Value;
 use transship::oci::{Digest, Tag};
 
 use super::faults::Fault;
-use super::route::Asked;
+use super::route::ReceivedRequest;
 use super::store::Stored;
 use super::{Shared, answer, quirks, transmit};
 
-/// The most bytes of a manifest, as most registries have it.
+/// Largest manifest in bytes, as at most registries.
 const LIMIT: usize = 4 * 1024 * 1024;
 
 /// Answers a request for a manifest.
-pub(super) async fn answer(shared: &Shared, repository: &str, reference: &str, asked: Asked, body: Body) -> Response {
-    let response = match asked.method {
-        Method::GET | Method::HEAD => get(shared, repository, reference, &asked.headers, asked.method == Method::HEAD),
+pub(super) async fn answer(
+    shared: &Shared,
+    repository: &str,
+    reference: &str,
+    request: ReceivedRequest,
+    body: Body,
+) -> Response {
+    let response = match request.method {
+        Method::GET | Method::HEAD => {
+            get(shared, repository, reference, &request.headers, request.method == Method::HEAD)
+        }
         Method::PUT => match axum::body::to_bytes(body, LIMIT).await {
             Ok(bytes) => {
-                asked.progress.entry.received(bytes.len());
-                put(shared, repository, reference, &asked.headers, bytes)
+                request.progress.entry.received(bytes.len());
+                put(shared, repository, reference, &request.headers, bytes)
             }
             Err(_) => answer::error(413, "MANIFEST_INVALID", "too large"),
         },
@@ -31,20 +39,20 @@ pub(super) async fn answer(shared: &Shared, repository: &str, reference: &str, a
         Method::DELETE => answer::error(404, "MANIFEST_UNKNOWN", reference),
         _ => answer::not_allowed(),
     };
-    transmit::counted(response, asked.progress)
+    transmit::counted(response, request.progress)
 }
 
 fn get(shared: &Shared, repository: &str, reference: &str, headers: &HeaderMap, is_head: bool) -> Response {
     let odd = shared.faults.find(|fault| if let Fault::FallbackTagAnswered(odd) = fault { Some(*odd) } else { None });
     if let Some(status) = odd.filter(|_| !is_head && reference.starts_with("sha256-")) {
-        return answer::error(status, "UNKNOWN", "said so");
+        return answer::error(status, "UNKNOWN", "a fault of the test");
     }
-    let phantom = || shared.store.manifest(repository, &quirks::phantom(shared, reference)?);
+    let phantom = || shared.store.manifest(repository, &quirks::untagged_fallback_digest(shared, reference)?);
     let Some(manifest) = shared.store.manifest(repository, reference).or_else(phantom) else {
         let known = shared.store.tags(repository).is_some();
         return answer::error(404, if known { "MANIFEST_UNKNOWN" } else { "NAME_UNKNOWN" }, reference);
     };
-    // distribution sends schema 1 whatever the client accepts.
+    // distribution sends schema 1, whatever the client accepts.
     if !manifest.media_type.contains(".manifest.v1+") && !accepts(headers, &manifest.media_type) {
         return answer::error(
             404,
@@ -106,8 +114,11 @@ fn put(shared: &Shared, repository: &str, reference: &str, headers: &HeaderMap, 
         return answer::error(404, "MANIFEST_BLOB_UNKNOWN", &missing);
     }
     if tag.is_some_and(|tag| shared.faults.has(&Fault::TagLocked(tag.to_owned()))) {
-        let told = r#"{"errors":[{"code":"DENIED","message":"The operation is disallowed on this registry, repository or image."}]}"#;
-        return answer::with(405, &[("content-type", "application/json".into())], told);
+        let body = concat!(
+            r#"{"errors":[{"code":"DENIED","#,
+            r#""message":"The operation is disallowed on this registry, repository or image."}]}"#
+        );
+        return answer::with(405, &[("content-type", "application/json".into())], body);
     }
     if let Some(tag) = tag
         && shared.faults.has(&Fault::ImmutableTags)
@@ -128,7 +139,7 @@ fn put(shared: &Shared, repository: &str, reference: &str, headers: &HeaderMap, 
     answer::empty(201, &stated)
 }
 
-/// Whether the body is JSON that agrees with its `Content-Type`.
+/// Parses the body as JSON and checks that it agrees with its `Content-Type`.
 fn check(bytes: &[u8], media_type: &str) -> Result<Value, &'static str> {
     let json: Value = serde_json::from_slice(bytes).map_err(|_| "the manifest is not JSON")?;
     if media_type.is_empty() {

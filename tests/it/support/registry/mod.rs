@@ -1,8 +1,8 @@
-//! A registry within the test process: distribution-spec, in memory, on a loopback port, with faults to switch on.
+//! In-process registry for tests: distribution-spec, in memory, on a loopback port, with faults that can be set.
 //!
-//! It runs on a thread of its own, so that a test may block, and ends when its [`Server`] is dropped. It checks
-//! its clients more strictly than most registries do: the newest `Location` of an upload, the `Accept` header,
-//! the presence of all that a manifest points at.
+//! It runs on a thread of its own, so that a test may block, and ends when its [`Server`] is dropped. It checks its
+//! clients more strictly than most registries do: they must use the newest `Location` of an upload, send an `Accept`
+//! header, and push everything that a manifest points at before it.
 
 mod answer;
 mod auth;
@@ -34,18 +34,18 @@ pub use log::{Log, Request};
 pub use pulls::PullLimit;
 pub use store::Store;
 
-/// What a server is from its start.
+/// Settings of a server, fixed at its start.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Whether it answers the referrers API and states `OCI-Subject`.
+    /// Serves the referrers API and states `OCI-Subject`.
     pub referrers_api: bool,
-    /// Whom it lets in.
+    /// Authentication that it requires.
     pub auth: Auth,
-    /// The most lines of one page of a list.
+    /// Largest number of items on one page of a list.
     pub page: usize,
-    /// How many pulls it allows, if it counts them.
+    /// Limit of pulls, if there is one.
     pub pulls: Option<PullLimit>,
-    /// How many requests it allows in a minute, if it counts them.
+    /// Limit of requests per minute, if there is one.
     pub buckets: Option<Buckets>,
 }
 
@@ -55,7 +55,7 @@ impl Default for Setup {
     }
 }
 
-/// What all requests share.
+/// State that all requests share.
 #[derive(Debug)]
 struct Shared {
     setup: Setup,
@@ -70,7 +70,7 @@ struct Shared {
     log: Log,
 }
 
-/// A running registry. Dropping it ends it, with every connection.
+/// Running registry. Dropping it ends it, with every connection.
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
@@ -84,7 +84,7 @@ impl Server {
         Self::with(Setup::default())
     }
 
-    /// Starts a registry of this setup.
+    /// Starts a registry with these settings.
     pub fn with(setup: Setup) -> Self {
         let stop = CancellationToken::new();
         let (ready, started) = mpsc::sync_channel(1);
@@ -92,83 +92,83 @@ impl Server {
         let thread = std::thread::Builder::new().name("registry".into()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(serve(setup, &ready, stopped));
-            // What is left of connections ends here, with the runtime.
+            // Dropping the runtime ends the remaining connections.
         });
         let shared = started.recv().expect("the registry's thread binds its ports");
         Self { shared, stop, thread: Some(thread.unwrap()) }
     }
 
-    /// `127.0.0.1:PORT`.
+    /// Returns the address as `127.0.0.1:PORT`.
     pub fn host(&self) -> &str {
         &self.shared.host
     }
 
-    /// `http://127.0.0.1:PORT` and a path.
+    /// Returns `http://127.0.0.1:PORT` with a path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.shared.host)
     }
 
-    /// Its content, to be looked at and changed past the API.
+    /// Returns its content, to be read and changed without the API.
     pub fn store(&self) -> &Store {
         &self.shared.store
     }
 
-    /// What it was asked.
+    /// Returns the log of its requests.
     pub fn log(&self) -> &Log {
         &self.shared.log
     }
 
-    /// Switches a fault on, beside those that are on already.
+    /// Sets a fault, in addition to those that are set.
     pub fn set(&self, fault: Fault) {
         self.shared.faults.set(fault);
     }
 
-    /// Switches all faults off.
+    /// Clears all faults.
     pub fn heal(&self) {
         self.shared.faults.clear();
     }
 
-    /// Whether the request that [`Harm::Held`] or [`Harm::HeldAnswer`] was for has come, and waits.
+    /// Returns true if the request with [`Harm::Held`] or [`Harm::HeldAnswer`] has arrived and is held.
     pub fn is_holding(&self) -> bool {
         self.shared.faults.has(&Fault::Held(faults::NTH))
     }
 
-    /// Makes every token that was given out invalid, whatever lifetime was stated.
+    /// Invalidates every issued token, whatever its stated lifetime.
     pub fn expire_tokens(&self) {
         self.shared.tokens.expire();
     }
 
-    /// Moves the clock by which pulls are counted.
-    pub fn pass(&self, seconds: u64) {
-        self.shared.pulls.pass(seconds);
+    /// Advances the clock of the pull limit.
+    pub fn advance_pull_clock(&self, seconds: u64) {
+        self.shared.pulls.advance_clock(seconds);
     }
 
-    /// Others who share the address pull so many.
-    pub fn pulled_by_others(&self, pulls: usize) {
-        self.shared.pulls.by_others(pulls);
+    /// Counts pulls of other clients that share the address.
+    pub fn add_foreign_pulls(&self, pulls: usize) {
+        self.shared.pulls.add_foreign(pulls);
     }
 
-    /// How many pulls were turned away because the limit was reached.
-    pub fn pulls_beyond(&self) -> usize {
-        self.shared.pulls.beyond()
+    /// Returns the number of pulls that were refused because of the limit.
+    pub fn refused_pulls(&self) -> usize {
+        self.shared.pulls.refused()
     }
 
-    /// How many pulls are left in the window; none where they are not counted.
+    /// Returns the number of pulls left in the window; 0 without a limit.
     pub fn pulls_left(&self) -> usize {
         self.shared.setup.pulls.map_or(0, |limit| self.shared.pulls.left(&limit))
     }
 
-    /// How many upload sessions are open.
+    /// Returns the number of open upload sessions.
     pub fn open_sessions(&self) -> usize {
         self.shared.sessions.count()
     }
 
-    /// Number of bytes that the sessions have whose answer to a chunk is held back; `None` where there are none.
+    /// Returns the total bytes of the sessions whose response to a chunk is held; `None` if there are none.
     pub fn held_sessions(&self) -> Option<usize> {
         self.shared.sessions.held()
     }
 
-    /// Changes a byte of what each open session has.
+    /// Corrupts a byte of each open session.
     pub fn spoil_sessions(&self) {
         self.shared.sessions.spoil();
     }

@@ -1,4 +1,5 @@
-//! Pulls counted as Docker Hub does: GET of a manifest counts, HEAD is free, both tell what is left. The test moves the clock.
+//! Pull limit of Docker Hub: GET of a manifest counts, HEAD is free, and both report the remaining pulls. The test
+//! advances the clock.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -8,31 +9,31 @@ use axum::response::Response;
 
 use super::answer;
 
-/// How many pulls there are in a window.
+/// Limit of pulls in a window.
 #[derive(Debug, Clone, Copy)]
 pub struct PullLimit {
-    /// So many.
+    /// Number of pulls.
     pub limit: usize,
-    /// In so many seconds.
+    /// Length of the window, in seconds.
     pub window: u64,
-    /// Whether each pull is forgotten a window after it was made. Otherwise all are, at the end of each window.
+    /// True: each pull expires one window after it was made. False: all pulls expire at the end of each window.
     pub slides: bool,
 }
 
-/// What was pulled.
+/// Pulls so far.
 #[derive(Debug, Default)]
 pub(super) struct Pulls(Mutex<Counted>);
 
 #[derive(Debug, Default)]
 struct Counted {
     now: u64,
-    /// When each pull was made that is in the window.
+    /// Times of the pulls in the window.
     made: VecDeque<u64>,
-    beyond: usize,
+    refused: usize,
 }
 
 impl Counted {
-    fn forget(&mut self, limit: &PullLimit) {
+    fn expire(&mut self, limit: &PullLimit) {
         let now = self.now;
         let is_over = |made: u64| match limit.slides {
             true => made + limit.window <= now,
@@ -43,42 +44,41 @@ impl Counted {
 }
 
 impl Pulls {
-    pub(super) fn pass(&self, seconds: u64) {
+    pub(super) fn advance_clock(&self, seconds: u64) {
         self.0.lock().unwrap().now += seconds;
     }
 
-    pub(super) fn by_others(&self, pulls: usize) {
+    pub(super) fn add_foreign(&self, pulls: usize) {
         let mut counted = self.0.lock().unwrap();
         let now = counted.now;
         counted.made.extend(std::iter::repeat_n(now, pulls));
     }
 
-    pub(super) fn beyond(&self) -> usize {
-        self.0.lock().unwrap().beyond
+    pub(super) fn refused(&self) -> usize {
+        self.0.lock().unwrap().refused
     }
 
     pub(super) fn left(&self, limit: &PullLimit) -> usize {
         let mut counted = self.0.lock().unwrap();
-        counted.forget(limit);
+        counted.expire(limit);
         limit.limit.saturating_sub(counted.made.len())
     }
 
-    /// Counts a pull, or turns it away.
+    /// Counts a pull. Returns the refusal if the limit is reached.
     pub(super) fn pull(&self, limit: &PullLimit) -> Option<Response> {
         let mut counted = self.0.lock().unwrap();
-        counted.forget(limit);
+        counted.expire(limit);
         if counted.made.len() >= limit.limit {
-            counted.beyond += 1;
+            counted.refused += 1;
             let headers = [("content-type", "text/plain".into()), ("retry-after", limit.window.to_string())];
-            let told = "You have reached your pull rate limit.";
-            return Some(answer::with(429, &headers, told));
+            return Some(answer::with(429, &headers, "You have reached your pull rate limit."));
         }
         let now = counted.now;
         counted.made.push_back(now);
         None
     }
 
-    /// States the limit and what is left of it.
+    /// Adds the headers with the limit and the remaining pulls.
     pub(super) fn state(&self, limit: &PullLimit, headers: &mut HeaderMap) {
         let PullLimit { limit: all, window, .. } = limit;
         let left = self.left(limit);

@@ -1,4 +1,4 @@
-//! What single registries do beyond or against the specification: each a fault that can be switched on, and a row of
+//! Deviations of single registries from the specification. Each is a fault that can be set, and a row of
 //! `docs/registries.md`.
 
 use axum::http::{HeaderMap, Method, header};
@@ -8,20 +8,20 @@ use serde_json::Value;
 use transship::oci::{Digest, MediaType};
 
 use super::faults::Fault;
-use super::route::{Asked, Object};
+use super::route::{Object, ReceivedRequest};
 use super::{Shared, answer};
 
-/// The refusal of a request that such a registry does not answer.
-pub(super) fn refuse(shared: &Shared, object: &Object, asked: &Asked) -> Option<Response> {
+/// Returns the refusal of a request that such a registry does not serve.
+pub(super) fn refuse(shared: &Shared, object: &Object, request: &ReceivedRequest) -> Option<Response> {
     let repository = object.repository()?;
     if shared.faults.has(&Fault::NamesOfTwoParts) && repository.matches('/').count() > 1 {
         return Some(answer::error(400, "NAME_INVALID", repository));
     }
-    let begins = asked.method == Method::POST && matches!(object, Object::Upload(..));
+    let begins = request.method == Method::POST && matches!(object, Object::Upload(..));
     let is_unknown = shared.store.tags(repository).is_none();
     let denied =
         shared.faults.find(|fault| if let Fault::UnknownDenied(status) = fault { Some(*status) } else { None });
-    let reads = matches!(asked.method, Method::GET | Method::HEAD) && !matches!(object, Object::Upload(..));
+    let reads = matches!(request.method, Method::GET | Method::HEAD) && !matches!(object, Object::Upload(..));
     if let Some(status) = denied.filter(|_| reads && is_unknown) {
         return Some(answer::error(status, "DENIED", "requested access to the resource is denied"));
     }
@@ -38,7 +38,7 @@ pub(super) fn refuse(shared: &Shared, object: &Object, asked: &Asked) -> Option<
     None
 }
 
-/// The answer of a registry that answers such requests with one status, whatever is asked.
+/// Returns the response of a registry that answers such requests with one fixed status.
 pub(super) fn answers(shared: &Shared, kind: &str, address: &str) -> Option<Response> {
     let status = shared.faults.find(|fault| match fault {
         Fault::Answers { kind: of, path, status } if *of == kind && address.contains(path) => Some(*status),
@@ -51,7 +51,7 @@ pub(super) fn answers(shared: &Shared, kind: &str, address: &str) -> Option<Resp
     })
 }
 
-/// The status of an answer that sends back what was sent.
+/// Returns the status of a response that repeats the request.
 pub(super) fn echoes(shared: &Shared, kind: &str) -> Option<u16> {
     shared.faults.find(|fault| match fault {
         Fault::Echoes(of, status) if *of == kind => Some(*status),
@@ -59,7 +59,7 @@ pub(super) fn echoes(shared: &Shared, kind: &str) -> Option<u16> {
     })
 }
 
-/// The answer of a registry that sends back what it was sent.
+/// Returns a response that repeats the request.
 pub(super) fn echo(shared: &Shared, kind: &str, headers: &HeaderMap, address: &str) -> Option<Response> {
     let status = echoes(shared, kind)?;
     let sent = answer::text(headers, header::AUTHORIZATION);
@@ -76,12 +76,12 @@ fn pairs(query: &str) -> Vec<String> {
     url::form_urlencoded::parse(query.as_bytes()).map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-/// What an upload's `Location` has beside its state.
+/// Returns the signature that an upload's `Location` contains beside its state.
 pub(super) fn signature(shared: &Shared) -> Option<&'static str> {
     shared.faults.find(|fault| if let Fault::UploadSignature(signature) = fault { Some(*signature) } else { None })
 }
 
-/// The refusal of a manifest that such a registry does not take.
+/// Returns the refusal of a manifest that such a registry does not accept.
 pub(super) fn refuse_manifest(shared: &Shared, repository: &str, tag: Option<&str>, json: &Value) -> Option<Response> {
     let of_docker = json["mediaType"].as_str().is_some_and(|text| text.starts_with("application/vnd.docker."));
     if of_docker && shared.faults.has(&Fault::OciOnly) {
@@ -96,7 +96,7 @@ pub(super) fn refuse_manifest(shared: &Shared, repository: &str, tag: Option<&st
         return Some(answer::error(status, code, "invalid URL on layer"));
     }
     if shared.faults.replica_lags() {
-        return Some(answer::error(404, "MANIFEST_BLOB_UNKNOWN", "the replica has not heard of it"));
+        return Some(answer::error(404, "MANIFEST_BLOB_UNKNOWN", "the replica does not have it yet"));
     }
     let is_there = tag.is_some_and(|tag| shared.store.tag(repository, tag).is_some());
     if is_there && shared.faults.has(&Fault::TagsWrittenOnce) {
@@ -105,7 +105,7 @@ pub(super) fn refuse_manifest(shared: &Shared, repository: &str, tag: Option<&st
     None
 }
 
-/// Whether a mount may take this blob from this repository.
+/// Returns true if this blob can be mounted from this repository.
 pub(super) fn mounts(shared: &Shared, from: &str, digest: &Digest) -> bool {
     let digest = digest.to_string();
     let refers = || {
@@ -116,8 +116,8 @@ pub(super) fn mounts(shared: &Shared, from: &str, digest: &Digest) -> bool {
     !shared.faults.has(&Fault::MountsCommittedOnly) || refers()
 }
 
-/// What stands under a tag that nobody wrote.
-pub(super) fn phantom(shared: &Shared, reference: &str) -> Option<String> {
+/// Returns the digest under a fallback tag that no client wrote.
+pub(super) fn untagged_fallback_digest(shared: &Shared, reference: &str) -> Option<String> {
     let hex = reference.strip_prefix("sha256-").filter(|hex| hex.len() == 64)?;
     shared.faults.has(&Fault::FallbackTagIsTheImage).then(|| format!("sha256:{hex}"))
 }

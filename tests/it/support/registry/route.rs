@@ -1,4 +1,4 @@
-//! One request from its path to its answer: what it asks for, whether it may, who answers.
+//! Routing of one request: its object, its authorisation, and the handler that answers it.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use super::log::InProgress;
 use super::wire::Wire;
 use super::{Shared, answer, auth, blobs, lists, manifests, quirks, transmit, uploads};
 
-/// What a path names (distribution-spec, "Endpoints").
+/// Object that a path names (distribution-spec, "Endpoints").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Object {
     Ping,
     Token,
-    /// A path under `/oauth2/`, which is a cloud's own.
+    /// A path under `/oauth2/`, which belongs to a cloud.
     Cloud(String),
     Catalog,
     Tags(String),
@@ -26,15 +26,15 @@ pub(super) enum Object {
     AcrTags(String),
     Manifest(String, String),
     Blob(String, String),
-    /// An upload; the session's name is empty at its opening.
+    /// An upload. The name of the session is empty in the request that opens it.
     Upload(String, String),
     Referrers(String, String),
     Unknown,
 }
 
-/// A request without its body.
+/// Request without its body.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct ReceivedRequest {
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
     pub(super) query: Vec<(String, String)>,
@@ -44,8 +44,8 @@ pub(super) struct Asked {
     pub(super) progress: InProgress,
 }
 
-impl Asked {
-    /// A parameter of the query.
+impl ReceivedRequest {
+    /// Returns a parameter of the query.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -59,13 +59,13 @@ pub(super) async fn handle(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let object = read_path(parts.uri.path());
-    let asked = asked(&shared, &object, &parts, wire);
-    let entry = asked.progress.entry.clone();
+    let request = receive_request(&shared, &object, &parts, wire);
+    let entry = request.progress.entry.clone();
     let harm = shared.faults.harm();
-    let wire = asked.wire.clone();
+    let wire = request.wire.clone();
     let response = match harm {
-        None => answer(&shared, object, asked, body).await,
-        Some(harm) => harmed(&shared, harm, object, asked, body).await,
+        None => answer(&shared, object, request, body).await,
+        Some(harm) => answer_with_harm(&shared, harm, object, request, body).await,
     };
     shared.faults.hold_answer(entry.kind(), parts.uri.path()).await;
     if matches!(harm, Some(Harm::Reset | Harm::Unanswered)) {
@@ -75,19 +75,25 @@ pub(super) async fn handle(
     response
 }
 
-/// Answers a request that comes to harm.
-async fn harmed(shared: &Arc<Shared>, harm: Harm, object: Object, asked: Asked, body: Body) -> Response {
+/// Answers a request that suffers harm.
+async fn answer_with_harm(
+    shared: &Arc<Shared>,
+    harm: Harm,
+    object: Object,
+    request: ReceivedRequest,
+    body: Body,
+) -> Response {
     if harm == Harm::Held {
         shared.faults.hold(NTH).await;
     }
     if matches!(harm, Harm::Unanswered | Harm::CutAnswer | Harm::Held | Harm::HeldAnswer) {
-        let response = answer(shared, object, asked, body).await;
+        let response = answer(shared, object, request, body).await;
         if harm == Harm::HeldAnswer {
             shared.faults.hold(NTH).await;
         }
         return if harm == Harm::CutAnswer { cut(response).await } else { response };
     }
-    // The body is taken in first: a connection that ends with bytes unread may take the answer along.
+    // Read the body first: if a connection closes with unread bytes, the client may lose the response.
     drop(axum::body::to_bytes(body, usize::MAX).await);
     match harm {
         Harm::Status(status) => answer::error(status, "UNKNOWN", "a fault of the test"),
@@ -96,7 +102,7 @@ async fn harmed(shared: &Arc<Shared>, harm: Harm, object: Object, asked: Asked, 
     }
 }
 
-/// The first half of an answer, whose length is stated as that of the whole.
+/// Returns the first half of a response, with the length of the whole in its header.
 async fn cut(response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
     let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
@@ -109,76 +115,77 @@ async fn cut(response: Response) -> Response {
     Response::from_parts(parts, Body::from_stream(futures_util::stream::iter(pieces)))
 }
 
-fn asked(shared: &Shared, object: &Object, parts: &Parts, wire: Wire) -> Asked {
+fn receive_request(shared: &Shared, object: &Object, parts: &Parts, wire: Wire) -> ReceivedRequest {
     let query = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
     let query: Vec<_> = query.into_owned().collect();
     let is_mount = parts.method == Method::POST && query.iter().any(|(key, _)| key == "mount");
     let noun = if is_mount { "mount" } else { object.noun() };
     let progress = shared.log.begin(noun, &parts.method, parts.uri.path(), &parts.headers);
     let address = parts.uri.to_string();
-    Asked { method: parts.method.clone(), headers: parts.headers.clone(), query, address, wire, progress }
+    ReceivedRequest { method: parts.method.clone(), headers: parts.headers.clone(), query, address, wire, progress }
 }
 
-async fn answer(shared: &Arc<Shared>, object: Object, asked: Asked, body: Body) -> Response {
+async fn answer(shared: &Arc<Shared>, object: Object, request: ReceivedRequest, body: Body) -> Response {
     if let Some(delay) = shared.faults.delay() {
         tokio::time::sleep(delay).await;
     }
-    shared.faults.hold(asked.progress.entry.kind()).await;
+    shared.faults.hold(request.progress.entry.kind()).await;
     let mut body = body;
-    let kind = asked.progress.entry.kind();
-    if let Some(response) = quirks::answers(shared, kind, &asked.address) {
+    let kind = request.progress.entry.kind();
+    if let Some(response) = quirks::answers(shared, kind, &request.address) {
         drop(axum::body::to_bytes(body, usize::MAX).await);
-        return transmit::counted(response, asked.progress);
+        return transmit::counted(response, request.progress);
     }
     if quirks::echoes(shared, kind).is_some() {
-        let mut sent = asked.address.clone();
+        let mut sent = request.address.clone();
         if object == Object::Token {
             let form = axum::body::to_bytes(std::mem::take(&mut body), 64 * 1024).await.unwrap_or_default();
             sent = format!("{sent}?{}", String::from_utf8_lossy(&form));
         }
-        let response = quirks::echo(shared, kind, &asked.headers, &sent).expect("it echoes");
-        return transmit::counted(response, asked.progress);
+        let response = quirks::echo(shared, kind, &request.headers, &sent).expect("the fault is set");
+        return transmit::counted(response, request.progress);
     }
     if object == Object::Token {
-        return transmit::counted(auth::token(shared, &asked, body).await, asked.progress);
+        return transmit::counted(auth::token(shared, &request, body).await, request.progress);
     }
     if let Object::Cloud(path) = &object {
-        return transmit::counted(auth::of_cloud(shared, path, body).await, asked.progress);
+        return transmit::counted(auth::answer_cloud_path(shared, path, body).await, request.progress);
     }
-    let room = || shared.room.enter(shared.setup.buckets.as_ref()?, &asked.method);
-    if let Some(response) = turned_away(shared).or_else(room) {
-        // Taken in first, as nginx does: a connection that ends with bytes unread may take the answer along.
+    let room = || shared.room.enter(shared.setup.buckets.as_ref()?, &request.method);
+    if let Some(response) = rate_limit_refusal(shared).or_else(room) {
+        // Read the body first, as nginx does: if a connection closes with unread bytes, the client may lose the
+        // response.
         drop(axum::body::to_bytes(body, usize::MAX).await);
-        return transmit::counted(response, asked.progress);
+        return transmit::counted(response, request.progress);
     }
-    if let Some(response) = auth::refuse(shared, &object, &asked) {
-        return transmit::counted(response, asked.progress);
+    if let Some(response) = auth::refuse(shared, &object, &request) {
+        return transmit::counted(response, request.progress);
     }
-    if let Some(response) = quirks::refuse(shared, &object, &asked) {
-        return transmit::counted(response, asked.progress);
+    if let Some(response) = quirks::refuse(shared, &object, &request) {
+        return transmit::counted(response, request.progress);
     }
     match object {
-        Object::Blob(repository, digest) => blobs::answer(shared, &repository, &digest, asked),
+        Object::Blob(repository, digest) => blobs::answer(shared, &repository, &digest, request),
         Object::Manifest(repository, reference) => {
-            manifests::answer(shared, &repository, &reference, asked, body).await
+            manifests::answer(shared, &repository, &reference, request, body).await
         }
-        Object::Upload(repository, session) => uploads::answer(shared, &repository, &session, asked, body).await,
+        Object::Upload(repository, session) => uploads::answer(shared, &repository, &session, request, body).await,
         other => {
             let response = match other {
                 Object::Ping => answer::json(&serde_json::json!({})),
-                Object::Catalog => lists::catalog(shared, &asked),
-                Object::Tags(repository) => lists::tags(shared, &repository, &asked),
-                Object::AcrTags(repository) => lists::acr_tags(shared, &repository, &asked),
-                Object::Referrers(repository, subject) => lists::referrers(shared, &repository, &subject, &asked),
+                Object::Catalog => lists::catalog(shared, &request),
+                Object::Tags(repository) => lists::tags(shared, &repository, &request),
+                Object::AcrTags(repository) => lists::acr_tags(shared, &repository, &request),
+                Object::Referrers(repository, subject) => lists::referrers(shared, &repository, &subject, &request),
                 _ => answer::error(404, "UNSUPPORTED", "there is nothing under this path"),
             };
-            transmit::counted(response, asked.progress)
+            transmit::counted(response, request.progress)
         }
     }
 }
 
-fn turned_away(shared: &Shared) -> Option<Response> {
-    let (status, retry_after) = shared.faults.turned_away()?;
+fn rate_limit_refusal(shared: &Shared) -> Option<Response> {
+    let (status, retry_after) = shared.faults.rate_limit_refusal()?;
     let mut response = match status {
         429 if shared.faults.has(&Fault::PlainTextRefusals) => {
             answer::with(429, &[("content-type", "text/plain".into())], "You have reached your pull rate limit\n")
@@ -209,7 +216,7 @@ impl Object {
         }
     }
 
-    /// The repository that the path names.
+    /// Returns the repository that the path names.
     pub(super) fn repository(&self) -> Option<&str> {
         match self {
             Self::Tags(name)
@@ -246,7 +253,7 @@ fn read_path(path: &str) -> Object {
         return Object::Tags(name.to_owned());
     }
     let split = |middle: &str| rest.rsplit_once(middle).map(|(name, last)| (name.to_owned(), last.to_owned()));
-    // Uploads come first: their path holds `/blobs/` too.
+    // Check uploads first: their paths contain `/blobs/` too.
     if let Some((name, session)) = split("/blobs/uploads/").or_else(|| split("/blobs/uploads")) {
         Object::Upload(name, session)
     } else if let Some((name, digest)) = split("/blobs/") {

@@ -1,4 +1,4 @@
-//! The registry's content: repositories with blobs, manifests and tags. Knows no HTTP and no faults.
+//! Content of the registry: repositories with blobs, manifests and tags. It knows no HTTP and no faults.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -7,14 +7,14 @@ use bytes::Bytes;
 use serde_json::Value;
 use transship::oci::{Digest, MediaType};
 
-/// A manifest as it was put.
+/// Manifest as it was put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// The digest it was put under, or the SHA-256 of its bytes.
+    /// Digest under which it was put, or the SHA-256 of its bytes.
     pub digest: Digest,
-    /// Its `Content-Type`.
+    /// Value of its `Content-Type`.
     pub media_type: String,
-    /// Its bytes.
+    /// Bytes of the manifest.
     pub bytes: Bytes,
 }
 
@@ -25,7 +25,7 @@ struct Content {
     tags: BTreeMap<String, Digest>,
 }
 
-/// All repositories. Each method is one step, seen whole or not at all.
+/// All repositories. Each method is atomic.
 #[derive(Debug, Default)]
 pub struct Store(Mutex<BTreeMap<String, Content>>);
 
@@ -38,22 +38,22 @@ impl Store {
         change(self.0.lock().unwrap().entry(repository.to_owned()).or_default())
     }
 
-    /// The names of all repositories, sorted.
+    /// Returns the names of all repositories, sorted.
     pub fn repositories(&self) -> Vec<String> {
         self.0.lock().unwrap().keys().cloned().collect()
     }
 
-    /// The tags of a repository with their digests, sorted; `None` where there is no such repository.
+    /// Returns the tags of a repository with their digests, sorted; `None` if the repository does not exist.
     pub fn tags(&self, repository: &str) -> Option<BTreeMap<String, Digest>> {
         self.read(repository, |content| Some(content.tags.clone()))
     }
 
-    /// What a tag points at.
+    /// Returns the digest of a tag.
     pub fn tag(&self, repository: &str, tag: &str) -> Option<Digest> {
         self.read(repository, |content| content.tags.get(tag).copied())
     }
 
-    /// A manifest by tag or digest.
+    /// Returns a manifest by tag or digest.
     pub fn manifest(&self, repository: &str, reference: &str) -> Option<Stored> {
         self.read(repository, |content| {
             let digest = match reference.parse() {
@@ -64,17 +64,17 @@ impl Store {
         })
     }
 
-    /// All manifests of a repository.
+    /// Returns all manifests of a repository.
     pub fn manifests(&self, repository: &str) -> Vec<Stored> {
         self.read(repository, |content| Some(content.manifests.values().cloned().collect())).unwrap_or_default()
     }
 
-    /// A blob's bytes.
+    /// Returns the bytes of a blob.
     pub fn blob(&self, repository: &str, digest: &Digest) -> Option<Bytes> {
         self.read(repository, |content| content.blobs.get(digest).cloned())
     }
 
-    /// The digests of all blobs of a repository.
+    /// Returns the digests of all blobs of a repository.
     pub fn blobs(&self, repository: &str) -> Vec<Digest> {
         self.read(repository, |content| Some(content.blobs.keys().copied().collect())).unwrap_or_default()
     }
@@ -91,7 +91,7 @@ impl Store {
         self.change(repository, |content| content.blobs.insert(digest, bytes));
     }
 
-    /// Puts a manifest under its digest, and under a tag where one is given. Unchecked.
+    /// Puts a manifest under its digest, and under the tag if there is one. Unchecked.
     pub fn put_manifest(&self, repository: &str, manifest: Stored, tag: Option<&str>) {
         self.change(repository, |content| {
             if let Some(tag) = tag {
@@ -101,17 +101,17 @@ impl Store {
         });
     }
 
-    /// Makes a tag point at a manifest that is there.
+    /// Points a tag at an existing manifest.
     pub fn set_tag(&self, repository: &str, tag: &str, digest: Digest) {
         self.change(repository, |content| content.tags.insert(tag.to_owned(), digest));
     }
 
-    /// Removes a blob; whether it was there.
+    /// Removes a blob. Returns true if it existed.
     pub fn remove_blob(&self, repository: &str, digest: &Digest) -> bool {
         self.change(repository, |content| content.blobs.remove(digest).is_some())
     }
 
-    /// Removes a tag, or a manifest with all its tags; whether it was there.
+    /// Removes a tag, or a manifest with all its tags. Returns true if it existed.
     pub fn remove_manifest(&self, repository: &str, reference: &str) -> bool {
         self.change(repository, |content| match reference.parse::<Digest>() {
             Ok(digest) => {
@@ -122,7 +122,7 @@ impl Store {
         })
     }
 
-    /// The descriptors of all manifests of a repository whose subject is `subject`, as the referrers API lists them.
+    /// Returns the descriptors of all manifests with this subject, as the referrers API lists them.
     pub fn referrers(&self, repository: &str, subject: &Digest) -> Vec<Value> {
         let subject = subject.to_string();
         let describe = |manifest: Stored| {
@@ -132,7 +132,7 @@ impl Store {
         self.manifests(repository).into_iter().filter_map(describe).collect()
     }
 
-    /// What a manifest points at and the repository does not have: blobs and manifests by digest.
+    /// Returns the digests of blobs and manifests that a manifest points at and the repository lacks.
     pub fn missing(&self, repository: &str, manifest: &Value) -> Vec<String> {
         let blobs = std::iter::once(&manifest["config"]).chain(list(manifest, "layers")).chain(list(manifest, "blobs"));
         let blobs = blobs.filter(|blob| blob.is_object() && !is_foreign(blob)).map(|blob| (blob, false));
@@ -141,7 +141,7 @@ impl Store {
             self.read(repository, |content| {
                 let digest: Digest = digest.parse().ok()?;
                 let there = if is_manifest {
-                    // distribution takes an index that lists blobs.
+                    // distribution accepts an index that lists blobs.
                     content.manifests.contains_key(&digest) || content.blobs.contains_key(&digest)
                 } else {
                     content.blobs.contains_key(&digest)
@@ -163,12 +163,13 @@ fn list<'a>(manifest: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> 
 }
 
 fn is_foreign(descriptor: &Value) -> bool {
-    // As distribution: without an address the layer must be here.
+    // As in distribution: a layer without an address must exist here.
     let has_address = descriptor["urls"].as_array().is_some_and(|urls| !urls.is_empty());
     has_address && descriptor["mediaType"].as_str().is_some_and(|text| MediaType::new(text).is_nondistributable())
 }
 
-/// distribution-spec, "Listing Referrers": artifact type and annotations come from the manifest itself.
+/// Returns the descriptor of distribution-spec, "Listing Referrers": artifact type and annotations come from the
+/// manifest.
 fn describe(manifest: &Stored, json: &Value) -> Value {
     let mut descriptor = serde_json::json!({
         "mediaType": manifest.media_type, "digest": manifest.digest.to_string(), "size": manifest.bytes.len(),

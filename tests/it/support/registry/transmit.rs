@@ -1,4 +1,4 @@
-//! Bodies on their way in and out: counted, slowed down, broken off.
+//! Transfer of bodies in both directions: counted, slowed down, or broken off.
 
 use std::io;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
 use super::log::InProgress;
-use super::route::Asked;
+use super::route::ReceivedRequest;
 use super::{Shared, answer};
 
 const PIECE: usize = 64 * 1024;
 
-/// How a body is sent.
+/// Speed and end of a body that is sent.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pace {
-    /// Bytes a second.
+    /// Bytes per second.
     pub(super) bandwidth: Option<u64>,
-    /// The connection breaks after so many bytes.
+    /// Number of bytes after which the connection breaks.
     pub(super) break_after: Option<usize>,
 }
 
-/// A body of these bytes; the request stays in progress until it is sent.
+/// Returns a body of these bytes. The request stays in progress until all bytes are sent.
 pub(super) fn body(bytes: Bytes, pace: Pace, progress: InProgress) -> Body {
     let end = pace.break_after.unwrap_or(usize::MAX).min(bytes.len());
     let piece = pace.bandwidth.map_or(PIECE, |rate| PIECE.min((rate / 20).max(1) as usize));
@@ -32,7 +32,7 @@ pub(super) fn body(bytes: Bytes, pace: Pace, progress: InProgress) -> Body {
         let bytes = bytes.clone();
         async move {
             if at == end {
-                // What was given out so far is flushed while this waits.
+                // Waiting here lets the previous pieces be flushed.
                 pace.break_after?;
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 return Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), (usize::MAX, progress)));
@@ -49,7 +49,7 @@ pub(super) fn body(bytes: Bytes, pace: Pace, progress: InProgress) -> Body {
     Body::from_stream(pieces)
 }
 
-/// The response, with its length stated and counted in the log. For bodies that are whole already.
+/// Counts a response in the log and states its length. For bodies that are complete in memory.
 pub(super) fn counted(mut response: Response, progress: InProgress) -> Response {
     progress.entry.answered(response.status().as_u16());
     if let Some(size) = axum::body::HttpBody::size_hint(response.body()).exact() {
@@ -61,9 +61,14 @@ pub(super) fn counted(mut response: Response, progress: InProgress) -> Response 
     response
 }
 
-/// Reads a request's body piece by piece into `take`. `false` when it broke off, by fault or by the client.
-pub(super) async fn receive(shared: &Shared, asked: &Asked, body: Body, mut take: impl FnMut(&Bytes)) -> bool {
-    let length = answer::text(&asked.headers, header::CONTENT_LENGTH).parse().unwrap_or(usize::MAX);
+/// Reads a request's body piece by piece into `take`. Returns false if it broke off, by a fault or by the client.
+pub(super) async fn receive(
+    shared: &Shared,
+    request: &ReceivedRequest,
+    body: Body,
+    mut take: impl FnMut(&Bytes),
+) -> bool {
+    let length = answer::text(&request.headers, header::CONTENT_LENGTH).parse().unwrap_or(usize::MAX);
     let mut left = shared.faults.upload_breaks(length);
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
@@ -73,10 +78,10 @@ pub(super) async fn receive(shared: &Shared, asked: &Asked, body: Body, mut take
             piece.truncate(*left);
             *left -= piece.len();
         }
-        asked.progress.entry.received(piece.len());
+        request.progress.entry.received(piece.len());
         take(&piece);
         if left == Some(0) {
-            asked.wire.break_off();
+            request.wire.break_off();
             return false;
         }
     }

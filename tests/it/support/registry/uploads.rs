@@ -1,7 +1,7 @@
-//! Uploads (distribution-spec, "Pushing Blobs"): sessions, chunks, mounts.
+//! Upload endpoints (distribution-spec, "Pushing Blobs"): sessions, chunks, mounts.
 //!
-//! Each answer about a session carries a new `Location`, and PATCH and PUT at an older one are refused, as the
-//! specification allows. What arrived before a connection broke is kept.
+//! Each response about a session has a new `Location`, and PATCH and PUT at an older one are refused, as the
+//! specification allows. Bytes that arrived before a connection broke are kept.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -14,21 +14,21 @@ use futures_util::StreamExt as _;
 use transship::oci::Digest;
 
 use super::faults::Fault;
-use super::route::Asked;
+use super::route::ReceivedRequest;
 use super::{Shared, answer, quirks, transmit};
 
 #[derive(Debug, Default)]
 struct Session {
     repository: String,
     bytes: Vec<u8>,
-    /// Where the last chunk begins.
+    /// Position of the last chunk.
     last: usize,
-    /// True if the answer to a chunk is held back.
+    /// True if the response to a chunk is held.
     is_held: bool,
     state: u64,
 }
 
-/// The sessions that are open, by name.
+/// Open sessions, by name.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     open: Mutex<HashMap<String, Session>>,
@@ -40,14 +40,14 @@ impl Sessions {
         self.open.lock().unwrap().len()
     }
 
-    /// Changes a byte of each, as a storage does that goes bad.
+    /// Corrupts a byte of each session, as a failing storage does.
     pub(super) fn spoil(&self) {
         for session in self.open.lock().unwrap().values_mut() {
             session.bytes[0] ^= 1;
         }
     }
 
-    /// Number of bytes that the sessions have whose answer to a chunk is held back.
+    /// Returns the total bytes of the sessions whose response to a chunk is held.
     pub(super) fn held(&self) -> Option<usize> {
         let open = self.open.lock().unwrap();
         let held = open.values().filter(|session| session.is_held).map(|session| session.bytes.len());
@@ -71,19 +71,27 @@ impl Sessions {
 }
 
 /// Answers a request for an upload.
-pub(super) async fn answer(shared: &Shared, repository: &str, session: &str, asked: Asked, body: Body) -> Response {
+pub(super) async fn answer(
+    shared: &Shared,
+    repository: &str,
+    session: &str,
+    request: ReceivedRequest,
+    body: Body,
+) -> Response {
     let length = shared.sessions.with(session, repository, |session| session.bytes.len());
     if length.is_some_and(|length| shared.faults.session_forgotten(length)) {
         shared.sessions.end(session);
     }
     let known = || shared.sessions.with(session, repository, |_| ()).is_some();
-    let response = match (&asked.method, session.is_empty()) {
-        (&Method::POST, true) => open(shared, repository, &asked, body).await,
+    let response = match (&request.method, session.is_empty()) {
+        (&Method::POST, true) => open(shared, repository, &request, body).await,
         (_, true) => Some(answer::not_allowed()),
         _ if !known() => Some(answer::error(404, "BLOB_UPLOAD_UNKNOWN", session)),
-        (&Method::PATCH, _) if shared.faults.has(&Fault::NoChunks) => unread(body, answer::not_allowed()).await,
-        (&Method::PATCH, _) => patch(shared, repository, session, &asked, body).await,
-        (&Method::PUT, _) => put(shared, repository, session, &asked, body).await,
+        (&Method::PATCH, _) if shared.faults.has(&Fault::NoChunks) => {
+            refuse_after_reading(body, answer::not_allowed()).await
+        }
+        (&Method::PATCH, _) => patch(shared, repository, session, &request, body).await,
+        (&Method::PUT, _) => put(shared, repository, session, &request, body).await,
         (&Method::GET, _) => Some(progress(shared, repository, session, 204)),
         (&Method::DELETE, _) => {
             shared.sessions.end(session);
@@ -91,18 +99,18 @@ pub(super) async fn answer(shared: &Shared, repository: &str, session: &str, ask
         }
         _ => Some(answer::not_allowed()),
     };
-    // A broken connection gets no answer; this one is written to nobody.
+    // The connection is broken, so no client receives this response.
     let response = response.unwrap_or_else(|| answer::error(500, "UNKNOWN", "the connection broke"));
-    transmit::counted(response, asked.progress)
+    transmit::counted(response, request.progress)
 }
 
-async fn open(shared: &Shared, repository: &str, asked: &Asked, body: Body) -> Option<Response> {
-    if let Some(mounted) = mount(shared, repository, asked) {
+async fn open(shared: &Shared, repository: &str, request: &ReceivedRequest, body: Body) -> Option<Response> {
+    if let Some(mounted) = mount(shared, repository, request) {
         return Some(mounted);
     }
     let session = shared.sessions.begin(repository);
-    if asked.parameter("digest").is_some() {
-        return finish(shared, repository, &session, asked, body).await;
+    if request.parameter("digest").is_some() {
+        return finish(shared, repository, &session, request, body).await;
     }
     let minimum = shared.faults.find(|fault| if let Fault::ChunkMinimum(size) = fault { Some(*size) } else { None });
     let mut response = progress(shared, repository, &session, 202);
@@ -112,9 +120,9 @@ async fn open(shared: &Shared, repository: &str, asked: &Asked, body: Body) -> O
     Some(response)
 }
 
-/// A mount that happens; `None` opens a session instead.
-fn mount(shared: &Shared, repository: &str, asked: &Asked) -> Option<Response> {
-    let (digest, from) = (asked.parameter("mount")?, asked.parameter("from")?);
+/// Mounts a blob; `None` opens a session instead.
+fn mount(shared: &Shared, repository: &str, request: &ReceivedRequest) -> Option<Response> {
+    let (digest, from) = (request.parameter("mount")?, request.parameter("from")?);
     let digest: Digest = digest.parse().ok()?;
     if shared.faults.has(&Fault::MountRefused) || shared.faults.has(&Fault::BlobCollected(digest)) {
         return None;
@@ -124,29 +132,35 @@ fn mount(shared: &Shared, repository: &str, asked: &Asked) -> Option<Response> {
     Some(created(shared, repository, &digest))
 }
 
-async fn patch(shared: &Shared, repository: &str, session: &str, asked: &Asked, body: Body) -> Option<Response> {
+async fn patch(
+    shared: &Shared,
+    repository: &str,
+    session: &str,
+    request: &ReceivedRequest,
+    body: Body,
+) -> Option<Response> {
     let stored = shared.sessions.with(session, repository, |session| session.bytes.len())?;
     if shared.faults.hold_chunk(stored).await {
-        asked.wire.break_off();
+        request.wire.break_off();
         return None;
     }
-    if let Some(refused) = refuse(shared, repository, session, asked) {
-        return unread(body, refused).await;
+    if let Some(refused) = refuse(shared, repository, session, request) {
+        return refuse_after_reading(body, refused).await;
     }
-    let size = answer::text(&asked.headers, header::CONTENT_LENGTH).parse::<usize>().ok();
+    let size = answer::text(&request.headers, header::CONTENT_LENGTH).parse::<usize>().ok();
     let limit = shared.faults.find(|fault| if let Fault::ChunkLimit(size) = fault { Some(*size) } else { None });
     if limit.zip(size).is_some_and(|(limit, size)| size > limit) {
-        return unread(body, answer::error(416, "SIZE_INVALID", "the chunk is too large")).await;
+        return refuse_after_reading(body, answer::error(416, "SIZE_INVALID", "the chunk is too large")).await;
     }
     if let Some(stores) = shared.faults.chunk_fails() {
         let before = shared.sessions.with(session, repository, |session| session.bytes.len())?;
-        take(shared, repository, session, asked, body).await;
+        take(shared, repository, session, request, body).await;
         shared.sessions.with(session, repository, |session| session.bytes.truncate(before + stores));
         return Some(answer::error(500, "UNKNOWN", "the storage failed"));
     }
     shared.sessions.with(session, repository, |session| session.last = session.bytes.len());
     let status = if shared.faults.has(&Fault::ChunkCreated) { 201 } else { 202 };
-    if !take(shared, repository, session, asked, body).await {
+    if !take(shared, repository, session, request, body).await {
         return None;
     }
     let length = shared.sessions.with(session, repository, |session| session.bytes.len())?;
@@ -156,38 +170,50 @@ async fn patch(shared: &Shared, repository: &str, session: &str, asked: &Asked, 
             session.is_held = true;
         });
         shared.faults.hold_chunk_answer().await;
-        asked.wire.break_off();
+        request.wire.break_off();
         return None;
     }
     Some(progress(shared, repository, session, status))
 }
 
-async fn put(shared: &Shared, repository: &str, session: &str, asked: &Asked, body: Body) -> Option<Response> {
-    if asked.parameter("digest").is_none() {
+async fn put(
+    shared: &Shared,
+    repository: &str,
+    session: &str,
+    request: &ReceivedRequest,
+    body: Body,
+) -> Option<Response> {
+    if request.parameter("digest").is_none() {
         return Some(answer::error(400, "DIGEST_INVALID", "there is no digest in the query"));
     }
-    if let Some(refused) = refuse(shared, repository, session, asked) {
-        return unread(body, refused).await;
+    if let Some(refused) = refuse(shared, repository, session, request) {
+        return refuse_after_reading(body, refused).await;
     }
-    finish(shared, repository, session, asked, body).await
+    finish(shared, repository, session, request, body).await
 }
 
-/// Takes the last bytes and commits. Nothing is stored whose digest is wrong.
-async fn finish(shared: &Shared, repository: &str, session: &str, asked: &Asked, body: Body) -> Option<Response> {
-    if let Some(refused) = refuse_body(shared, asked) {
-        return unread(body, refused).await;
+/// Reads the last bytes and commits. Stores nothing if the digest is wrong.
+async fn finish(
+    shared: &Shared,
+    repository: &str,
+    session: &str,
+    request: &ReceivedRequest,
+    body: Body,
+) -> Option<Response> {
+    if let Some(refused) = refuse_body(shared, request) {
+        return refuse_after_reading(body, refused).await;
     }
-    if !take(shared, repository, session, asked, body).await {
+    if !take(shared, repository, session, request, body).await {
         return None;
     }
     let session = shared.sessions.end(session)?;
-    let stated = asked.parameter("digest").unwrap_or_default();
+    let stated = request.parameter("digest").unwrap_or_default();
     match stated.parse::<Digest>() {
         Ok(digest) if digest.same_algorithm_of(&session.bytes) == digest => {
             let from = if shared.faults.has(&Fault::KeepsLastChunk) { session.last } else { 0 };
             shared.store.put_blob_as(repository, digest, bytes::Bytes::from(session.bytes).slice(from..));
             if shared.faults.commit_cut() {
-                asked.wire.break_off();
+                request.wire.break_off();
                 return None;
             }
             Some(created(shared, repository, &digest))
@@ -196,43 +222,43 @@ async fn finish(shared: &Shared, repository: &str, session: &str, asked: &Asked,
     }
 }
 
-/// Refuses a body, and reads it nevertheless, as nginx and Go do for a while: a connection that is closed at once loses the
-/// answer.
-async fn unread(body: Body, refusal: Response) -> Option<Response> {
+/// Returns a refusal after reading the body, as nginx and Go do for a while: if a connection closes at once, the client
+/// loses the response.
+async fn refuse_after_reading(body: Body, refusal: Response) -> Option<Response> {
     let mut pieces = body.into_data_stream();
     while pieces.next().await.is_some_and(|piece| piece.is_ok()) {}
     Some(refusal)
 }
 
-async fn take(shared: &Shared, repository: &str, session: &str, asked: &Asked, body: Body) -> bool {
+async fn take(shared: &Shared, repository: &str, session: &str, request: &ReceivedRequest, body: Body) -> bool {
     let add = |piece: &bytes::Bytes| {
         shared.sessions.with(session, repository, |session| session.bytes.extend_from_slice(piece));
     };
-    transmit::receive(shared, asked, body, add).await
+    transmit::receive(shared, request, body, add).await
 }
 
-/// Why a PATCH or PUT is not taken.
-fn refuse(shared: &Shared, repository: &str, session: &str, asked: &Asked) -> Option<Response> {
+/// Returns the reason to refuse a PATCH or PUT, if there is one.
+fn refuse(shared: &Shared, repository: &str, session: &str, request: &ReceivedRequest) -> Option<Response> {
     let (length, state) = shared.sessions.with(session, repository, |session| (session.bytes.len(), session.state))?;
-    if asked.parameter("sig") != quirks::signature(shared) {
+    if request.parameter("sig") != quirks::signature(shared) {
         return Some(answer::error(403, "DENIED", "the signature is missing or wrong"));
     }
-    if asked.parameter("_state") != Some(&state.to_string()) {
+    if request.parameter("_state") != Some(&state.to_string()) {
         return Some(answer::error(400, "BLOB_UPLOAD_INVALID", "this is not the newest Location of the upload"));
     }
-    if let Some(range) = asked.headers.get(header::CONTENT_RANGE) {
-        let size = answer::text(&asked.headers, header::CONTENT_LENGTH).parse::<usize>().ok();
+    if let Some(range) = request.headers.get(header::CONTENT_RANGE) {
+        let size = answer::text(&request.headers, header::CONTENT_LENGTH).parse::<usize>().ok();
         let range = range.to_str().ok().and_then(|range| range.split_once('-'));
         let range = range.and_then(|(first, last)| Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?)));
         if range.is_none_or(|(first, last)| first != length || Some(last + 1 - first.min(last + 1)) != size) {
             return Some(progress(shared, repository, session, 416));
         }
     }
-    refuse_body(shared, asked)
+    refuse_body(shared, request)
 }
 
-fn refuse_body(shared: &Shared, asked: &Asked) -> Option<Response> {
-    let size = answer::text(&asked.headers, header::CONTENT_LENGTH).parse::<usize>().ok();
+fn refuse_body(shared: &Shared, request: &ReceivedRequest) -> Option<Response> {
+    let size = answer::text(&request.headers, header::CONTENT_LENGTH).parse::<usize>().ok();
     if size.is_none() && shared.faults.has(&Fault::UploadNeedsLength) {
         return Some(answer::error(411, "SIZE_INVALID", "Content-Length is needed"));
     }
@@ -243,7 +269,7 @@ fn refuse_body(shared: &Shared, asked: &Asked) -> Option<Response> {
     })
 }
 
-/// Where an upload stands, under a new `Location`.
+/// Returns the progress of an upload, under a new `Location`.
 fn progress(shared: &Shared, repository: &str, session: &str, status: u16) -> Response {
     let next = |session: &mut Session| {
         session.state += 1;

@@ -1,4 +1,4 @@
-//! The connections of the registry, each with a switch by which a handler can break it.
+//! Connections of the registry, each with a switch by which a handler can break it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,12 +12,12 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The switch of one connection.
+/// Switch of one connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wire(Arc<AtomicBool>);
 
 impl Wire {
-    /// From now on nothing goes through: the client sees the connection close without an answer.
+    /// Breaks the connection: the client sees it close without a response.
     pub(super) fn break_off(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -27,7 +27,7 @@ impl Wire {
     }
 }
 
-/// A listener whose connections can be broken.
+/// Listener whose connections can be broken.
 pub(super) struct Wires(TcpListener);
 
 impl Wires {
@@ -60,7 +60,7 @@ impl Connected<IncomingStream<'_, Wires>> for Wire {
     }
 }
 
-/// A connection with its switch.
+/// Connection with its switch.
 pub(super) struct Breakable {
     stream: TcpStream,
     wire: Wire,
