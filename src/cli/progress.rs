@@ -53,7 +53,7 @@ impl Progress {
     pub fn refresh(&self) {
         for (transfer, bar) in &self.moving {
             if let Some(bar) = bar {
-                bar.set_position(transfer.reached());
+                bar.set_position(transfer.position());
             }
         }
         self.sum.set_position(self.sent());

@@ -1,4 +1,4 @@
-//! One source repository and its targets during one run, and the copy of one digest from it.
+//! Batch: one source repository and its targets during one run, and the copy of one digest from that source.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,15 +23,15 @@ use crate::oci::{
 };
 use crate::store::{Listed, ReferrerLink, Referrers, Reservation, Source, Target};
 
-/// What belongs to a digest, for all tags of a batch.
+/// Rules on what belongs to a digest, the same for all tags of a batch.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// The platforms to keep of an index; `None` is all of them, verbatim.
+    /// Platforms to keep of an index. `None` keeps all of them, verbatim.
     pub platforms: Option<Vec<Platform>>,
-    /// Whether what refers to a manifest goes with it: referrers and cosign's tags.
+    /// True if what refers to a manifest is copied with it: referrers and cosign's tags.
     pub referrers: bool,
-    /// Whether foreign layers are copied: those of a non-distributable type that can be had elsewhere. They are always copied where
-    /// their manifest gives no other address.
+    /// True if foreign layers are copied: layers of a non-distributable type that another address offers. A foreign
+    /// layer whose manifest gives no other address is always copied.
     pub foreign_layers: bool,
 }
 
@@ -42,24 +42,25 @@ pub struct Batch {
     pub(super) source: Arc<dyn Source>,
     pub(super) targets: Vec<Destination>,
     pub(super) rules: Rules,
-    /// The source's tags that may name a digest, where its tags were listed: a signature's tag that its list rules out is not requested.
+    /// Tags of the source that may name a digest, if the source's tags were listed. The batch does not request a
+    /// signature's tag that this list rules out.
     source_tags: Option<ListedTags>,
     surroundings: Surroundings,
     nodes: Nodes,
-    /// The manifests of which nobody could tell what refers to them, and why.
+    /// Manifests whose referrers the source could not report, and the reason.
     doubts: Mutex<BTreeMap<Digest, String>>,
 }
 
-/// What a batch belongs to.
+/// Context of a batch: its listeners and its records.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
-    /// Who hears of every transfer.
+    /// Channel that receives the events of every transfer.
     pub events: mpsc::Sender<Event>,
-    /// Where it is kept how far large uploads came, if anywhere.
+    /// Store of the progress of large uploads, if there is one.
     pub unfinished: Option<Arc<dyn Unfinished>>,
-    /// The record of what is about to arrive, if there is one.
+    /// Record of intended arrivals, if there is one.
     pub ledger: Option<Arc<dyn Ledger>>,
-    /// How its uploads are told to end.
+    /// Signal that ends the uploads of the batch.
     pub suspension: Suspension,
 }
 
@@ -69,31 +70,31 @@ impl From<mpsc::Sender<Event>> for Surroundings {
     }
 }
 
-/// A manifest that was or is being written by digest, once.
+/// Cell of a manifest that is written by digest, once.
 type Written = Arc<OnceCell<ReferrerLink>>;
 
-/// A target and what this batch has done there.
+/// Target of a batch, and what the batch has done there.
 #[derive(Debug)]
 pub(super) struct Destination {
     pub(super) target: Arc<dyn Target>,
     contents: Contents,
     written: Mutex<HashMap<Digest, Written>>,
     linked: Mutex<HashMap<Linked, Arc<OnceCell<()>>>>,
-    /// Tags of signatures that are written, or found to be right, once.
+    /// Tags of signatures that this batch has written or found to be correct, once each.
     signed: Mutex<HashMap<Tag, Arc<OnceCell<()>>>>,
-    /// Whether it has refused to say what it has.
+    /// True once the target has refused to report its content.
     is_unreadable: AtomicBool,
 }
 
-/// A subject, and the one referrer of it where it is not the whole list.
+/// Subject, and one of its referrers unless the whole list is meant.
 type Linked = (Digest, Option<Digest>);
 
-/// What is known of a target repository before a batch begins.
+/// State of a target repository before a batch begins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Contents {
-    /// There is nothing: what has not been written by this batch need not be asked for.
+    /// The repository is empty. The batch need not ask for content that it has not written.
     Nothing,
-    /// There may be anything.
+    /// The repository may hold any content.
     #[default]
     Unknown,
 }
@@ -104,18 +105,19 @@ impl Destination {
         Self { target, contents, written, linked, signed, is_unreadable: AtomicBool::default() }
     }
 
-    /// Notes that it has refused to say what it has, and returns whether it is the first time.
+    /// Records that the target has refused to report its content. Returns true the first time.
     pub(super) fn is_first_unreadable(&self) -> bool {
         !self.is_unreadable.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether asking for content that this batch has not written can be spared.
+    /// Returns true if the target cannot have content that this batch has not written, so that no request for it is
+    /// needed.
     pub(super) fn is_empty(&self) -> bool {
         self.contents == Contents::Nothing
     }
 
-    /// Where it is noted that a signature's tag is right.
-    pub(super) fn signed(&self, tag: &Tag) -> Arc<OnceCell<()>> {
+    /// Returns the cell that is set once a signature's tag is correct.
+    pub(super) fn signature_cell(&self, tag: &Tag) -> Arc<OnceCell<()>> {
         self.signed.lock().unwrap_or_else(PoisonError::into_inner).entry(tag.clone()).or_default().clone()
     }
 
@@ -124,57 +126,57 @@ impl Destination {
         signed.get(tag).is_some_and(|cell| cell.initialized())
     }
 
-    /// Where it is noted that a manifest was written by digest.
-    pub(super) fn cell(&self, digest: Digest) -> Arc<OnceCell<ReferrerLink>> {
+    /// Returns the cell that is set once a manifest has been written by digest.
+    pub(super) fn written_cell(&self, digest: Digest) -> Arc<OnceCell<ReferrerLink>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default().clone()
     }
 
-    /// Notes that a manifest was written anew.
-    pub(super) fn note(&self, digest: Digest, link: ReferrerLink) {
+    /// Records that a manifest has been written again.
+    pub(super) fn record_written(&self, digest: Digest, link: ReferrerLink) {
         let cell = Arc::new(OnceCell::new_with(Some(link)));
         self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, cell);
     }
 
-    /// Where it is noted that the referrers of a subject, or one of them, can be found.
-    pub(super) fn linked(&self, subject: Digest, referrer: Option<Digest>) -> Arc<OnceCell<()>> {
+    /// Returns the cell that is set once clients can find the referrers of a subject, or one of them.
+    pub(super) fn referrers_cell(&self, subject: Digest, referrer: Option<Digest>) -> Arc<OnceCell<()>> {
         self.linked.lock().unwrap_or_else(PoisonError::into_inner).entry((subject, referrer)).or_default().clone()
     }
 
-    /// Whether a manifest was written as a referrer that the target does not list by itself.
+    /// Returns true if the manifest was written as a referrer that the target does not list automatically.
     pub(super) fn is_unlisted(&self, digest: &Digest) -> bool {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.get(digest).and_then(|cell| cell.get()) == Some(&ReferrerLink::Unlisted)
     }
 }
 
-/// A digest to be copied.
+/// Order to copy one digest.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// What was asked of the source, for the evidence.
+    /// Reference that was requested from the source, for the evidence.
     pub reference: ManifestRef,
-    /// What that stands for at the source.
+    /// Digest of that reference at the source.
     pub digest: Digest,
-    /// The tag to write at the targets, `None` to copy by digest alone.
+    /// Tag to write at the targets. `None` copies by digest alone.
     pub tag: Option<Tag>,
-    /// For each target of the batch that wants it: its index and what the tag stands for there.
+    /// Targets of the batch that want the digest: the index of each, and the digest of the tag there.
     pub targets: Vec<(usize, Option<Previous>)>,
 }
 
-/// What a target's tag stood for.
+/// Previous content of a target's tag.
 #[derive(Debug, Clone)]
 pub struct Previous {
-    /// The digest.
+    /// Digest that the tag had.
     pub digest: Digest,
-    /// The tag to keep it under, before the tag moves.
+    /// Tag under which this digest is kept before the tag moves.
     pub under: Option<Tag>,
 }
 
-/// What became of an order at one target of the batch.
+/// Result of an order at one target of the batch, with the index of the target.
 pub type Outcome = (usize, Result<Arrival, CopyError>);
 
 impl Batch {
-    /// A batch from `source` to `targets`. `source_tags` is the source's list of tags, where there is one; `surroundings` may be who
-    /// hears of every transfer alone.
+    /// Creates a batch from `source` to `targets`. `source_tags` is the source's list of tags, if there is one.
+    /// `surroundings` may be just the channel for the events.
     #[must_use]
     pub fn new(
         copier: &Arc<Copier>,
@@ -191,27 +193,30 @@ impl Batch {
         Arc::new(Self { copier, source, targets, rules, source_tags, surroundings, nodes, doubts: Mutex::default() })
     }
 
-    /// Copies the closure of a digest to the targets of the order and writes its tag there, last. One target's failure
-    /// does not touch the others. Dropping the future stops the copy; no tag has moved that was not told.
+    /// Copies the closure of a digest to the targets of the order, and writes its tag there last. A failure at one
+    /// target does not affect the others.
+    ///
+    /// Dropping the future stops the copy. Every tag that has moved by then has been reported.
     pub async fn copy(self: &Arc<Self>, order: Order) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = self.copy_each(order).collect().await;
         outcomes.sort_by_key(|(at, _)| *at);
         outcomes
     }
 
-    /// As [`Batch::copy`], and tells of each target as soon as it is settled: a slow one is told last.
+    /// Does the same as [`Batch::copy`], and yields each target's result as soon as it is known. A slow target comes
+    /// last.
     pub fn copy_each(self: &Arc<Self>, order: Order) -> BoxStream<'static, Outcome> {
-        stream::once(self.clone().begin(order, true)).flatten().boxed()
+        stream::once(self.clone().start(order, true)).flatten().boxed()
     }
 
-    /// As [`Batch::copy_each`], of a digest that the targets have already, for what refers to it: its own arrival is nothing new,
-    /// and the ledger does not record it.
+    /// Does the same as [`Batch::copy_each`] for a digest that the targets already have, to copy its referrers. The
+    /// digest's own arrival is not new, so the ledger does not record it.
     pub fn refresh_each(self: &Arc<Self>, order: Order) -> BoxStream<'static, Outcome> {
-        stream::once(self.clone().begin(order, false)).flatten().boxed()
+        stream::once(self.clone().start(order, false)).flatten().boxed()
     }
 
-    async fn begin(self: Arc<Self>, order: Order, is_arrival: bool) -> BoxStream<'static, Outcome> {
-        // Blobs move in tasks of their own; they end with the stream.
+    async fn start(self: Arc<Self>, order: Order, is_arrival: bool) -> BoxStream<'static, Outcome> {
+        // Each blob moves in a task of its own. The tasks end with the stream.
         let stop = CancellationToken::new();
         let stop_at_end = stop.clone().drop_guard();
         let has_siblings = order.targets.len() > 1;
@@ -219,7 +224,7 @@ impl Batch {
         let ledger = self.surroundings.ledger.as_ref().filter(|_| is_arrival);
         let deliveries: Vec<Arc<Delivery>> = order.targets.iter().map(delivery).collect();
         let survey = self.survey(&order, &deliveries, &stop);
-        let all_failed = join_all(deliveries.iter().map(|delivery| delivery.failed()));
+        let all_failed = join_all(deliveries.iter().map(|delivery| delivery.wait_for_failure()));
         let surveyed = tokio::select! {
             biased;
             surveyed = survey => surveyed,
@@ -250,13 +255,13 @@ impl Batch {
         stream::unfold((finishing, stop_at_end), next).boxed()
     }
 
-    /// The digest that the targets are to have for this one of the source: its own, or with platforms that of the
-    /// derived index.
+    /// Returns the digest that the targets are to have for this digest of the source: the same one, or that of the
+    /// derived index if platforms are selected.
     ///
     /// # Errors
-    /// [`CopyError`] where the manifest cannot be read or no child runs on a wanted platform.
+    /// [`CopyError`] if the manifest cannot be read, or if no child runs on a wanted platform.
     pub async fn derived_digest(&self, digest: Digest) -> Result<Digest, CopyError> {
-        Ok(self.root(digest).await?.0.digest())
+        Ok(self.read_root(digest).await?.0.digest())
     }
 
     async fn survey(
@@ -265,14 +270,15 @@ impl Batch {
         deliveries: &[Arc<Delivery>],
         stop: &CancellationToken,
     ) -> Result<Closure, CopyError> {
-        let (root, derived) = self.root(order.digest).await?;
+        let (root, derived) = self.read_root(order.digest).await?;
         let blobs = Blobs::new(self.clone(), deliveries.to_vec(), stop.clone());
         survey(self, root, derived, &blobs).await
     }
 
-    /// The manifest to write: the source's own, or what is derived from it for the platforms.
-    async fn root(&self, digest: Digest) -> Result<(Arc<Node>, bool), CopyError> {
-        let node = self.node(digest).await?;
+    /// Returns the manifest to write: the source's own, or the index that is derived from it for the selected
+    /// platforms.
+    async fn read_root(&self, digest: Digest) -> Result<(Arc<Node>, bool), CopyError> {
+        let node = self.read_node(digest).await?;
         let Some(platforms) = &self.rules.platforms else { return Ok((node, false)) };
         let place = self.source.place();
         match derive_index(&node.manifest, platforms).map_err(|error| CopyError::manifest(place, digest, &error))? {
@@ -288,31 +294,32 @@ impl Batch {
         }
     }
 
-    /// Reads the manifest that a tag stands for at the source, and gives its digest. Copying that digest does not read it
-    /// again.
+    /// Reads the manifest of a tag at the source, and returns its digest. A later copy of that digest does not read
+    /// the manifest again.
     ///
     /// # Errors
-    /// [`CopyError`] where it cannot be read or copied.
+    /// [`CopyError`] if the manifest cannot be read or copied.
     pub async fn read_tag(&self, tag: &Tag) -> Result<Digest, CopyError> {
         self.nodes.get_tag(self.source.as_ref(), tag).await
     }
 
-    /// The subject of the list of referrers that the content of `tag` is, a tag that has the form of such a list. `None` where it is
-    /// something else: an image, or an index of which nothing refers to the subject that the tag names.
+    /// Returns the subject if the content of `tag` is a list of referrers. `tag` must have the form of the tag of such
+    /// a list. Returns `None` for other content: an image, or an index in which nothing refers to the subject that the
+    /// tag names.
     ///
     /// # Errors
-    /// [`CopyError`] where the content cannot be read.
+    /// [`CopyError`] if the content cannot be read.
     pub async fn subject_of_list(&self, tag: &Tag, content: Digest) -> Result<Option<Digest>, CopyError> {
-        let node = self.node(content).await?;
+        let node = self.read_node(content).await?;
         let Children::Manifests(listed) = &node.view.children else { return Ok(None) };
         let named = match SignatureTag::read(tag) {
             Some(SignatureTag::Referrers(subject)) => Some(subject),
             _ => None,
         };
-        // Of those that cannot be read only the list itself tells: an image has a platform, an artifact its type.
+        // Unreadable children are judged by their entry in the list: an image has a platform, an artifact has a type.
         let mut may_be_list = true;
         for child in listed {
-            match self.node(child.digest).await {
+            match self.read_node(child.digest).await {
                 Ok(child) => match child.view.subject.filter(|subject| referrers_tag(subject) == *tag) {
                     Some(subject) => return Ok(Some(subject)),
                     None => may_be_list = false,
@@ -325,32 +332,35 @@ impl Batch {
         Ok(named.filter(|_| may_be_list))
     }
 
-    /// The manifests that an index of the source lists.
+    /// Returns the digests of the manifests that an index of the source lists.
     ///
     /// # Errors
-    /// [`CopyError`] where it cannot be read.
-    pub async fn listed_in(&self, index: Digest) -> Result<Vec<Digest>, CopyError> {
-        Ok(self.node(index).await?.view.manifests().iter().map(|child| child.digest).collect())
+    /// [`CopyError`] if the index cannot be read.
+    pub async fn list_children(&self, index: Digest) -> Result<Vec<Digest>, CopyError> {
+        Ok(self.read_node(index).await?.view.manifests().iter().map(|child| child.digest).collect())
     }
 
-    /// Whether the manifest of this digest has been read in this batch and is at hand.
+    /// Returns true if this batch has read the manifest of this digest and still has it.
     #[must_use]
     pub fn has_read(&self, digest: &Digest) -> bool {
         self.nodes.has(digest)
     }
 
-    /// Whether a signature's tag has come to every target on the way of what it belongs to.
+    /// Returns true if a signature's tag has arrived at every target, together with the manifest that it belongs to.
     #[must_use]
     pub fn has_signed(&self, tag: &Tag) -> bool {
         self.targets.iter().all(|target| target.has_signed(tag))
     }
 
-    pub(super) async fn node(&self, digest: Digest) -> Result<Arc<Node>, CopyError> {
+    pub(super) async fn read_node(&self, digest: Digest) -> Result<Arc<Node>, CopyError> {
         self.nodes.get(self.source.as_ref(), digest).await
     }
 
-    /// Sets aside the reads of those manifests that are not at hand.
-    pub(super) async fn reserve(&self, manifests: impl Iterator<Item = Digest>) -> Result<Reservation, CopyError> {
+    /// Reserves the pulls for those manifests that the batch does not have yet.
+    pub(super) async fn reserve_reads(
+        &self,
+        manifests: impl Iterator<Item = Digest>,
+    ) -> Result<Reservation, CopyError> {
         let unread: Vec<Digest> = manifests.filter(|digest| !self.nodes.has(digest)).collect();
         if unread.is_empty() {
             return Ok(None);
@@ -358,11 +368,11 @@ impl Batch {
         self.source.reserve_manifest_reads(&unread).await.map_err(CopyError::source)
     }
 
-    /// What refers to a digest at the source. Where nobody can tell, it is what is known, and the doubt is noted and told: it is no
-    /// reason not to copy the digest.
+    /// Returns the referrers of a digest at the source. If the source cannot report them, it returns those that are
+    /// known, and records and logs the doubt. The doubt is no reason not to copy the digest.
     ///
     /// # Errors
-    /// [`CopyError`] where the source may not be asked for now.
+    /// [`CopyError`] if the source's pull quota forbids the request for now.
     pub async fn referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, CopyError> {
         let found = match self.source.referrers(subject, fallback).await {
             Ok(found) => found,
@@ -375,26 +385,27 @@ impl Batch {
         Ok(found)
     }
 
-    /// Notes that nobody could tell what refers to a digest.
+    /// Records that the source could not report the referrers of a digest.
     pub fn doubt_referrers(&self, subject: Digest, why: String) {
         let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
         if doubts.is_empty() {
             let source = self.source.place();
             tracing::warn!(
                 source, %subject, why,
-                "what refers to it could not be told and is left behind until a later run; `referrers: false` leaves all of it out"
+                "the referrers of this manifest cannot be listed and are left behind until a later run; \
+                 `referrers: false` copies no referrers at all"
             );
         }
         doubts.insert(subject, why);
     }
 
-    /// The digests of which nobody could tell what refers to them, and why.
+    /// Returns the digests whose referrers the source could not report, and the reason.
     #[must_use]
     pub fn doubted_referrers(&self) -> BTreeMap<Digest, String> {
         self.doubts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether it is in doubt what refers to a digest.
+    /// Returns true if the source could not report the referrers of this digest.
     #[must_use]
     pub fn is_in_doubt(&self, subject: &Digest) -> bool {
         self.doubts.lock().unwrap_or_else(PoisonError::into_inner).contains_key(subject)
@@ -404,36 +415,37 @@ impl Batch {
         node.companions.get_or_try_init(|| async { find_companions(self, node).await.map(Arc::new) }).await.cloned()
     }
 
-    /// What the source's listing tells of this tag.
-    pub(super) fn listed(&self, tag: &Tag) -> Listed {
-        self.source_tags.as_ref().map_or(Listed::Perhaps, |tags| tags.tells(tag))
+    /// Returns what the source's list reports about this tag.
+    pub(super) fn look_up(&self, tag: &Tag) -> Listed {
+        self.source_tags.as_ref().map_or(Listed::Perhaps, |tags| tags.look_up(tag))
     }
 
-    /// What the source's listing tells of a tag that it lacks; [`Listed::Absent`] of one that it has.
-    pub fn unlisted(&self, tag: &Tag) -> Listed {
+    /// Returns what the source's list reports about a tag that it lacks; [`Listed::Absent`] for a tag that it has.
+    pub fn look_up_unlisted(&self, tag: &Tag) -> Listed {
         match &self.source_tags {
             Some(tags) if tags.has(tag) => Listed::Absent,
-            _ => self.listed(tag),
+            _ => self.look_up(tag),
         }
     }
 
-    /// Notes that the source has a tag, for what else its list may lack.
-    pub fn note_found(&self, tag: &Tag) {
-        if self.source_tags.as_ref().is_some_and(|tags| tags.found(tag)) {
+    /// Records that the source has a tag. If its list lacks that tag, the list may lack others.
+    pub fn record_found_tag(&self, tag: &Tag) {
+        if self.source_tags.as_ref().is_some_and(|tags| tags.record_found(tag)) {
             tracing::warn!(
                 source = self.source.place(), %tag,
-                "the source has a tag that its list lacks: signatures are requested one by one; other tags may be missing from the list"
+                "the source has a tag that its list lacks: signatures are requested one by one; \
+                 other tags may be missing from the list"
             );
         }
     }
 
-    /// Where it is kept how far uploads of this blob came, where it is large enough for that: longer than a chunk.
+    /// Returns the store of upload progress for this blob, if there is one and the blob is larger than one chunk.
     pub(super) fn unfinished(&self, target: &dyn Target, blob: &Descriptor) -> Option<&Arc<dyn Unfinished>> {
         let chunk = target.upload_holds();
         self.surroundings.unfinished.as_ref().filter(|_| chunk > 0 && blob.size > chunk)
     }
 
-    /// The record of what is about to arrive.
+    /// Returns the record of intended arrivals.
     pub(super) fn ledger(&self) -> Option<&dyn Ledger> {
         self.surroundings.ledger.as_deref()
     }
@@ -442,13 +454,13 @@ impl Batch {
         &self.surroundings.suspension
     }
 
-    pub(super) async fn tell(&self, event: Event) {
-        // Nobody listening is no reason to stop.
+    pub(super) async fn send_event(&self, event: Event) {
+        // A closed channel is no reason to stop the copy.
         let _ = self.surroundings.events.send(event).await;
     }
 
-    /// As far as there is room: for who cannot wait.
-    pub(super) fn tell_at_once(&self, event: Event) {
+    /// Sends an event if the channel has room, for callers that cannot wait.
+    pub(super) fn try_send_event(&self, event: Event) {
         let _ = self.surroundings.events.try_send(event);
     }
 }

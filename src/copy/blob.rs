@@ -1,4 +1,4 @@
-//! Brings blobs to the targets of an order: found, mounted, or sent from one read for all of them.
+//! Transfer of blobs to the targets of an order: a blob is found, mounted, or sent from one read for all targets.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::closure::Finds;
+use super::closure::SurveyListener;
 use super::deliver::Delivery;
 use super::event::BlobOutcome;
 use super::flight::{Claim, Duty};
@@ -24,32 +24,32 @@ use super::{Batch, CopyError, reading, suspension, tee};
 use crate::oci::{Descriptor, Digest};
 use crate::store::{Sought, Verified};
 
-/// How long a target that is ready for a blob's bytes waits for siblings to join the read before it is looked whether they
-/// keep up.
+/// Time that a target that is ready for a blob's bytes waits for its siblings to join the read. After it the code
+/// checks which of them keep up.
 const RENDEZVOUS: Duration = Duration::from_secs(1);
 
-/// How often it waits on for those that do: the order of requests is not the same at all registries.
+/// Number of further waits for siblings that keep up: registries do not get their requests in the same order.
 const RENDEZVOUS_TIMES: usize = 10;
 
-/// Why a target is said to be slow that has not opened its upload in time.
+/// Reason logged for a target that has not opened its upload in time.
 const LATE: &str = "it brought less than half of what another did, and was late to open an upload";
 
-/// How many blobs of one order are on their way at a time: enough for every connection, and few enough that an image of which all
-/// layers are missing ends after the first of them.
+/// Maximum number of blobs of one order that are transferred at the same time. It is enough for every connection. It
+/// is small enough that an image without any of its layers fails after the first of them.
 const BLOBS_AT_ONCE: usize = 256;
 
-/// How much of what is known of a target is believed.
+/// Degree of trust in what is known about a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// What this process has seen arrive there.
+    /// Trust what this process has seen arrive at the target.
     Memory,
-    /// Only what the target answers when it is asked.
+    /// Trust only the target's answers to requests.
     Answers,
-    /// Nothing: a blob is sent whatever is said of it.
+    /// Trust nothing: send the blob whatever the target answers.
     Nothing,
 }
 
-/// The blobs of one order, each brought once to all its targets.
+/// Blobs of one order. Each is transferred once to all targets of the order.
 pub(super) struct Blobs {
     batch: Arc<Batch>,
     deliveries: Vec<Arc<Delivery>>,
@@ -65,45 +65,47 @@ impl Blobs {
     }
 }
 
-impl Finds for Blobs {
-    /// Begins to bring the blobs of a manifest.
-    fn manifest(&self, node: &Node, is_required: bool) {
-        node.blobs().into_iter().for_each(|blob| self.blob(blob, is_required));
+impl SurveyListener for Blobs {
+    /// Starts the transfer of the blobs of a manifest.
+    fn on_manifest(&self, node: &Node, is_required: bool) {
+        node.blobs().into_iter().for_each(|blob| self.on_blob(blob, is_required));
     }
 
-    /// Begins to bring a blob. The deliveries are told what to wait for before this returns.
-    fn blob(&self, blob: &Descriptor, is_required: bool) {
+    /// Starts the transfer of a blob. The deliveries know what to wait for before this function returns.
+    fn on_blob(&self, blob: &Descriptor, is_required: bool) {
         if !self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.digest) {
             return;
         }
-        let told = self.deliveries.iter().map(|delivery| Told::new(delivery, blob.digest, is_required)).collect();
+        let waiters =
+            self.deliveries.iter().map(|delivery| BlobWaiter::new(delivery, blob.digest, is_required)).collect();
         let (batch, blob, places) = (self.batch.clone(), blob.clone(), self.places.clone());
         let job = async move {
-            // Before anything is claimed: who leads at a target does not wait for a place. Nobody closes the semaphore.
+            // The permit is acquired before any claim: the owner of a claim does not wait for a permit. Nobody closes
+            // the semaphore.
             let _place = places.acquire().await;
-            bring_to_all(batch, blob, told).await;
+            copy_to_all(batch, blob, waiters).await;
         };
         let stop = self.stop.clone();
         tokio::spawn(async move { stop.run_until_cancelled(job).await }.in_current_span());
     }
 }
 
-/// A delivery that waits to be told that a blob is there.
-struct Told {
+/// Delivery that waits for the result of a blob's transfer.
+struct BlobWaiter {
     delivery: Arc<Delivery>,
     answer: oneshot::Sender<Result<(), CopyError>>,
-    /// Whether the delivery fails without the blob.
+    /// True if the delivery fails without the blob.
     is_required: bool,
 }
 
-impl Told {
+impl BlobWaiter {
     fn new(delivery: &Arc<Delivery>, digest: Digest, is_required: bool) -> Self {
         let (answer, waiting) = oneshot::channel();
-        delivery.expect(digest, waiting);
+        delivery.expect_blob(digest, waiting);
         Self { delivery: delivery.clone(), answer, is_required }
     }
 
-    fn tell(self, result: Result<(), CopyError>) {
+    fn report(self, result: Result<(), CopyError>) {
         if let (Err(error), true) = (&result, self.is_required) {
             self.delivery.fail(error.clone());
         }
@@ -112,54 +114,55 @@ impl Told {
     }
 }
 
-/// A target that is being readied: settled, failed, or in want of bytes; and which of the targets it is.
-type Readying = BoxFuture<'static, (usize, Result<Option<Wanting>, CopyError>, Told)>;
+/// Target whose upload is being prepared, with its index. It ends as settled, failed, or ready for bytes.
+type Readying = BoxFuture<'static, (usize, Result<Option<Wanting>, CopyError>, BlobWaiter)>;
 
-/// What is known of the blob at each target decides at once and for all of them who is to bring it there: were they asked
-/// one after the other, two orders could each get some of the targets, and both would read the blob.
-async fn bring_to_all(batch: Arc<Batch>, blob: Descriptor, told: Vec<Told>) {
-    let places = told.iter().map(|told| told.delivery.place()).collect::<Vec<_>>();
+/// Transfers a blob to all targets. It claims the blob at all of them at once. If it claimed one target after the
+/// other, two orders could each get some of the targets, and both would read the blob.
+async fn copy_to_all(batch: Arc<Batch>, blob: Descriptor, waiters: Vec<BlobWaiter>) {
+    let places = waiters.iter().map(|waiter| waiter.delivery.place()).collect::<Vec<_>>();
     let claims = batch.copier.flights.claim_each(&places, &blob, &batch.source.scope());
     let (mut duties, mut waiting) = (Vec::new(), Vec::new());
-    for (told, claim) in told.into_iter().zip(claims) {
+    for (waiter, claim) in waiters.into_iter().zip(claims) {
         match claim {
-            Claim::Present(_) => told.tell(Ok(())),
-            Claim::Lead(lead) => duties.push((Duty::new(lead, told.delivery.lane()), told)),
-            Claim::Wait(other) => waiting.push((other, told)),
+            Claim::Present(_) => waiter.report(Ok(())),
+            Claim::Lead(lead) => duties.push((Duty::new(lead, waiter.delivery.lane()), waiter)),
+            Claim::Wait(other) => waiting.push((other, waiter)),
         }
     }
-    let following = waiting.into_iter().map(|(waiting, told)| async {
-        waiting.over().await;
-        let brought = bring_again(&told.delivery, &blob, Trust::Memory).await;
-        told.tell(brought);
+    let following = waiting.into_iter().map(|(waiting, waiter)| async {
+        waiting.wait().await;
+        let brought = copy_again(&waiter.delivery, &blob, Trust::Memory).await;
+        waiter.report(brought);
     });
-    join(bring_together(&batch, &blob, duties), join_all(following)).await;
+    join(copy_together(&batch, &blob, duties), join_all(following)).await;
 }
 
-/// Readies all targets, then feeds those that need the bytes from one read. Who is late, or fell behind before, reads alone.
-async fn bring_together(batch: &Arc<Batch>, blob: &Descriptor, duties: Vec<(Duty, Told)>) {
-    let lanes: Vec<_> = duties.iter().map(|(_, told)| told.delivery.lane().cloned()).collect();
-    let chunk = duties.iter().map(|(_, told)| told.delivery.target().upload_holds()).max().unwrap_or_default();
+/// Prepares all targets, then feeds those that need the bytes from one read. A target that is late, or fell behind
+/// before, reads alone.
+async fn copy_together(batch: &Arc<Batch>, blob: &Descriptor, duties: Vec<(Duty, BlobWaiter)>) {
+    let lanes: Vec<_> = duties.iter().map(|(_, waiter)| waiter.delivery.lane().cloned()).collect();
+    let chunk = duties.iter().map(|(_, waiter)| waiter.delivery.target().upload_holds()).max().unwrap_or_default();
     let share = Share::new(&batch.copier, blob.size, chunk, lanes.clone());
-    let (together, late) = gather(blob, duties, lanes, &share).await;
+    let (together, late) = gather_ready(blob, duties, lanes, &share).await;
     share.close();
     let late = late.into_iter().map(|readying| send_alone(batch, blob, readying));
-    join(send_together(batch, blob, together), join_all(late)).await;
+    join(send_shared(batch, blob, together), join_all(late)).await;
 }
 
-/// Readies targets until all are settled or ready, or those that are ready have waited long enough: whoever does not keep up
-/// then fell behind.
-async fn gather(
+/// Prepares targets until all are settled or ready, or until the ready ones have waited long enough. Targets that do
+/// not keep up have then fallen behind.
+async fn gather_ready(
     blob: &Descriptor,
-    duties: Vec<(Duty, Told)>,
+    duties: Vec<(Duty, BlobWaiter)>,
     lanes: Vec<Option<Arc<Lane>>>,
     share: &Arc<Share>,
-) -> (Vec<(Wanting, Told)>, FuturesUnordered<Readying>) {
+) -> (Vec<(Wanting, BlobWaiter)>, FuturesUnordered<Readying>) {
     let mut awaited = lanes;
-    let ready = |(at, (duty, told))| ready(at, told, blob.clone(), duty, share.clone()).boxed();
+    let ready = |(at, (duty, waiter))| prepare_shared(at, waiter, blob.clone(), duty, share.clone()).boxed();
     let mut readying: FuturesUnordered<Readying> = duties.into_iter().enumerate().map(ready).collect();
     let mut together = Vec::new();
-    let mut race = Race::of(awaited.iter().flatten());
+    let mut race = Race::new(awaited.iter().flatten());
     let (looks, mut looked) = (tokio::time::sleep(Duration::MAX), 0);
     tokio::pin!(looks);
     loop {
@@ -170,13 +173,13 @@ async fn gather(
         let readied = tokio::select! {
             readied = readying.next() => readied,
             () = &mut looks, if somebody_waits => {
-                awaited.iter().flatten().filter(|lane| race.is_lost_by(lane)).for_each(|lane| lane.fall_behind(LATE));
+                awaited.iter().flatten().filter(|lane| race.is_lost_by(lane)).for_each(|lane| lane.mark_behind(LATE));
                 looks.as_mut().reset(Instant::now() + RENDEZVOUS);
                 looked += 1;
                 if looked < RENDEZVOUS_TIMES { continue } else { break }
             }
         };
-        let Some((at, prepared, told)) = readied else { break };
+        let Some((at, prepared, waiter)) = readied else { break };
         awaited[at] = None;
         match prepared {
             Ok(Some(wanting)) => {
@@ -184,9 +187,9 @@ async fn gather(
                     race.start();
                     looks.as_mut().reset(Instant::now() + RENDEZVOUS);
                 }
-                together.push((wanting, told));
+                together.push((wanting, waiter));
             }
-            settled => told.tell(settled.map(|_| ())),
+            settled => waiter.report(settled.map(|_| ())),
         }
     }
     (together, readying)
@@ -194,47 +197,49 @@ async fn gather(
 
 async fn send_alone(batch: &Arc<Batch>, blob: &Descriptor, pending: Readying) {
     match pending.await {
-        (_, Ok(Some(wanting)), told) => told.tell(send(blob, wanting, tee::alone(&batch.source, blob)).await),
-        (_, settled, told) => told.tell(settled.map(|_| ())),
+        (_, Ok(Some(wanting)), waiter) => {
+            waiter.report(send(blob, wanting, tee::read_alone(&batch.source, blob)).await)
+        }
+        (_, settled, waiter) => waiter.report(settled.map(|_| ())),
     }
 }
 
-async fn ready(
+async fn prepare_shared(
     at: usize,
-    told: Told,
+    waiter: BlobWaiter,
     blob: Descriptor,
     duty: Duty,
     share: Arc<Share>,
-) -> (usize, Result<Option<Wanting>, CopyError>, Told) {
-    let span = told.delivery.span().clone();
-    (at, prepare(&told.delivery, &blob, duty, Some(&share), Trust::Memory).instrument(span).await, told)
+) -> (usize, Result<Option<Wanting>, CopyError>, BlobWaiter) {
+    let span = waiter.delivery.span().clone();
+    (at, prepare(&waiter.delivery, &blob, duty, Some(&share), Trust::Memory).instrument(span).await, waiter)
 }
 
-async fn send_together(batch: &Arc<Batch>, blob: &Descriptor, wanting: Vec<(Wanting, Told)>) {
-    let lanes = wanting.iter().map(|(_, told)| told.delivery.lane().cloned()).collect();
+async fn send_shared(batch: &Arc<Batch>, blob: &Descriptor, wanting: Vec<(Wanting, BlobWaiter)>) {
+    let lanes = wanting.iter().map(|(_, waiter)| waiter.delivery.lane().cloned()).collect();
     let branches = tee::split(&batch.source, blob, lanes);
-    let sending = wanting.into_iter().zip(branches).map(|((wanting, told), branch)| async move {
-        told.tell(send(blob, wanting, branch).await);
+    let sending = wanting.into_iter().zip(branches).map(|((wanting, waiter), branch)| async move {
+        waiter.report(send(blob, wanting, branch).await);
     });
     join_all(sending).await;
 }
 
-/// Brings one blob to one target alone.
-pub(super) async fn bring_again(delivery: &Arc<Delivery>, blob: &Descriptor, trust: Trust) -> Result<(), CopyError> {
-    match claim(delivery, blob, trust).await {
-        Some(duty) => bring_alone(delivery, blob, duty, trust).instrument(delivery.span().clone()).await,
+/// Transfers one blob to one target, with a read of its own.
+pub(super) async fn copy_again(delivery: &Arc<Delivery>, blob: &Descriptor, trust: Trust) -> Result<(), CopyError> {
+    match claim_blob(delivery, blob, trust).await {
+        Some(duty) => copy_alone(delivery, blob, duty, trust).instrument(delivery.span().clone()).await,
         None => Ok(()),
     }
 }
 
-async fn bring_alone(delivery: &Arc<Delivery>, blob: &Descriptor, duty: Duty, trust: Trust) -> Result<(), CopyError> {
+async fn copy_alone(delivery: &Arc<Delivery>, blob: &Descriptor, duty: Duty, trust: Trust) -> Result<(), CopyError> {
     match prepare(delivery, blob, duty, None, trust).await? {
-        Some(wanting) => send(blob, wanting, tee::alone(&delivery.batch.source, blob)).await,
+        Some(wanting) => send(blob, wanting, tee::read_alone(&delivery.batch.source, blob)).await,
         None => Ok(()),
     }
 }
 
-/// Finds or mounts the blob; else opens an upload. Without a share it is to be read alone.
+/// SurveyListener or mounts the blob, or else opens an upload. Without a share the blob is read by this target alone.
 async fn prepare(
     delivery: &Arc<Delivery>,
     blob: &Descriptor,
@@ -247,7 +252,7 @@ async fn prepare(
     }
     let (target, source) = (delivery.target(), &delivery.batch.source);
     let from = match duty.mount_from() {
-        // A mount may have been what was not so.
+        // An earlier mount may have been reported wrongly.
         _ if trust != Trust::Memory => None,
         Some(sibling) => Some(sibling.clone()),
         None if source.scope() == target.scope() => source.repository().cloned(),
@@ -262,12 +267,12 @@ async fn prepare(
             None => take_alone(&delivery.batch.copier, blob.size, target.upload_holds(), delivery.lane()).await,
         }
     };
-    // Also where nothing is listed: the first copy of all may have been cut off.
+    // Also for an empty target: its very first copy may have been interrupted.
     let left = match may_be_there {
-        true => suspension::resumed(&delivery.batch, target.as_ref(), blob).await,
+        true => suspension::resume_or_restart(&delivery.batch, target.as_ref(), blob).await,
         false => None,
     };
-    // What moves no bytes in the end does not wait for those who do.
+    // A blob that needs no bytes in the end does not wait for memory.
     let (sought, early) = if let Some(left) = left {
         (left, None)
     } else if must_ask {
@@ -292,14 +297,16 @@ async fn prepare(
         Sought::Mounted => BlobOutcome::Mounted,
     };
     if how == BlobOutcome::Mounted {
-        delivery.brought(blob, how);
+        delivery.record_blob(blob, how);
     }
     duty.arrived(how);
     Ok(None)
 }
 
-/// Decides what becomes of a blob that the target has in another length than its manifest states. If the source's bytes of that length
-/// have the digest, the manifest is wrong and the blob is there; nothing is sent. Otherwise it is written again.
+/// Decides about a blob that the target has in another length than the manifest states:
+/// - If the source's bytes of that length have the digest, the manifest is wrong and the blob is there. Nothing is
+///   sent.
+/// - Otherwise the blob is written again.
 async fn keep_or_replace(delivery: &Delivery, blob: &Descriptor, stored: u64) -> Result<Sought, CopyError> {
     let (source, target) = (&delivery.batch.source, delivery.target());
     if source.blob_length(blob).await == Some(stored) {
@@ -308,15 +315,18 @@ async fn keep_or_replace(delivery: &Delivery, blob: &Descriptor, stored: u64) ->
         let bytes = reading::read(source.clone(), stored.clone(), 0);
         let verified = Verified::new(bytes, stored, source.place());
         if verified.all(|piece| std::future::ready(piece.is_ok())).await {
-            tracing::debug!(target = target.place(), digest = %blob.digest, "a manifest states a wrong size of a blob that is there");
+            tracing::debug!(
+                target = target.place(), digest = %blob.digest,
+                "the manifest states a wrong size; the target has the blob"
+            );
             return Ok(Sought::Found);
         }
     }
     Ok(target.begin_replacement(blob, stored).await.map_err(CopyError::target)?.into())
 }
 
-/// The duty to bring the blob, `None` when somebody else did.
-async fn claim(delivery: &Delivery, blob: &Descriptor, trust: Trust) -> Option<Duty> {
+/// Claims the blob for the target. Returns `None` once another transfer has brought it there.
+async fn claim_blob(delivery: &Delivery, blob: &Descriptor, trust: Trust) -> Option<Duty> {
     let place = delivery.place();
     let source = delivery.batch.source.scope();
     let flights = &delivery.batch.copier.flights;
@@ -326,13 +336,13 @@ async fn claim(delivery: &Delivery, blob: &Descriptor, trust: Trust) -> Option<D
     }
     loop {
         match flights.claim(&place, blob, &source) {
-            // Somebody with more trust was told so meanwhile.
+            // Another transfer, with more trust, has reported the blob as present in the meantime.
             Claim::Present(known) if trust == Trust::Nothing && !known.was_sent_since(begun) => {
                 flights.forget(&place.0, &place.1, blob.digest);
             }
             Claim::Present(_) => return None,
             Claim::Lead(lead) => return Some(Duty::new(lead, delivery.lane())),
-            Claim::Wait(waiting) => waiting.over().await,
+            Claim::Wait(waiting) => waiting.wait().await,
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Reads the closure of a digest from the source: every manifest that it reaches, what refers to them, and in which
-//! order they must be written.
+//! Closure of a digest, read from the source: every manifest that the digest reaches, what refers to those manifests,
+//! and the order in which they must be written.
 //!
-//! What the root reaches is required. What only refers to it is not: of that, whatever cannot be read or goes beyond a bound is
-//! left behind by name, with all that lists it.
+//! Manifests that the root reaches are required. Manifests that only refer to something are not: if such a manifest
+//! cannot be read or exceeds a limit, the copy leaves it behind by name, together with everything that lists it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -18,70 +18,71 @@ use super::{Batch, CopyError};
 use crate::oci::{ContentKind, Descriptor, Digest, Tag};
 use crate::store::Reservation;
 
-/// How deep indexes and referrers may be nested.
+/// Maximum nesting depth of indexes and referrers.
 const MAX_DEPTH: usize = 8;
 
-/// How many bytes of manifests one closure may have.
+/// Maximum size of all manifests of one closure, in bytes.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// How many blobs one closure may have.
+/// Maximum number of blobs in one closure.
 const MAX_BLOBS: usize = 32 * 1024;
 
-/// How many manifests and lists of one closure are read at a time: what is read is counted before more is asked for.
+/// Number of manifests and lists of one closure that are read at the same time. What has been read is counted before
+/// more is requested.
 const READS_AT_ONCE: usize = 24;
 
-/// All manifests that are to be at a target before the root's tag is, and the root.
+/// Manifests that must be at a target before the root's tag is, and the root.
 #[derive(Debug)]
 pub(super) struct Closure {
     pub(super) root: Arc<Node>,
-    /// What is to be written by digest before the root: all but the root, and the root as well where something lists it
-    /// that refers to it. Each rank needs only what stands in the ranks before it.
+    /// Manifests to write by digest before the root: all but the root, and the root as well if one of its referrers
+    /// lists it. Each rank needs only manifests of the ranks before it.
     pub(super) ranks: Vec<Vec<Arc<Node>>>,
     /// Tags that belong to manifests of the closure: cosign's.
     pub(super) tags: HashMap<Digest, Vec<Tag>>,
-    /// Which list of referrers is to be findable from which manifest.
+    /// Lists of referrers, and the manifest from which each must be findable.
     pub(super) referrers: Vec<(Digest, Arc<Companions>)>,
-    /// What the root reaches: without any of it the root is not written.
+    /// Manifests that the root reaches. The root is not written if one of them is missing.
     pub(super) required: HashSet<Digest>,
-    /// Children of indexes whose type does not tell, and which are blobs.
+    /// Children of indexes that are blobs although their type does not say so.
     pub(super) untyped_blobs: HashMap<Digest, Descriptor>,
-    /// What belongs to the root and cannot be brought to any target.
+    /// Items that belong to the root and cannot be brought to any target.
     pub(super) left_behind: Vec<LeftBehind>,
-    /// The manifests among it.
+    /// Manifests among the items that are left behind.
     pub(super) lost: HashSet<Digest>,
-    /// What refers to something or is a signature, in words.
+    /// Names of referrers and signatures, in words.
     pub(super) names: HashMap<Digest, String>,
-    /// How many manifests the closure has, each once.
+    /// Number of distinct manifests in the closure.
     pub(super) manifests: u64,
-    /// How many blobs the closure has, each once.
+    /// Number of distinct blobs in the closure.
     pub(super) blobs: u64,
 }
 
 impl Closure {
-    /// Children of `node` that are in the closure.
+    /// Returns the children of `node` that are in the closure.
     pub(super) fn children<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a Arc<Node>> {
         let wanted: HashSet<Digest> = node.view.manifests().iter().map(|child| child.digest).collect();
         self.ranks.iter().flatten().filter(move |node| wanted.contains(&node.digest()))
     }
 
-    /// The blobs that `node` itself points at and that are to be at a target, each once.
-    pub(super) fn blobs_of<'a>(&'a self, node: &'a Node) -> Vec<&'a Descriptor> {
+    /// Returns the blobs that `node` itself references and that must be at a target, each once.
+    pub(super) fn blobs_for<'a>(&'a self, node: &'a Node) -> Vec<&'a Descriptor> {
         let untyped = node.view.manifests().into_iter().filter_map(|child| self.untyped_blobs.get(&child.digest));
         node.blobs().into_iter().chain(untyped).collect()
     }
 }
 
-/// Something to be read from the source, at some depth below the root.
+/// Item to read from the source, at some depth below the root.
 enum Ask {
-    /// The right to read these, all of them or none: a part of a closure is worth nothing.
+    /// Permission to read these manifests, all or none: a part of a closure is worth nothing.
     Reads(Vec<(usize, Digest)>),
     Manifest(Digest),
-    /// A child of an index that is a manifest or a blob.
+    /// Child of an index that is a manifest or a blob.
     Either(Descriptor),
     Companions(Arc<Node>),
 }
 
-/// What was read.
+/// Result of reading an item.
 enum Answer {
     Reads(Vec<(usize, Digest)>, Reservation),
     Manifest(Digest, Result<Arc<Node>, CopyError>),
@@ -89,28 +90,28 @@ enum Answer {
     Companions(Digest, Arc<Companions>),
 }
 
-/// A digest that the walk has met.
+/// Digest that the walk has reached.
 struct Met {
-    /// Whether what belongs to it is wanted.
+    /// True if its referrers and signatures are wanted.
     with_companions: bool,
-    /// Whether the root reaches it.
+    /// True if the root reaches it.
     is_required: bool,
 }
 
-/// A walk over the source that is under way.
+/// Walk over the source, in progress.
 struct Survey<'a> {
     place: &'a str,
     with_companions: bool,
     to_ask: VecDeque<(usize, Ask)>,
-    /// Manifests that were met, and are to be asked for together.
+    /// Manifests that the walk has just reached, to be requested together.
     just_met: Vec<(usize, Digest)>,
-    /// Every digest that was met.
+    /// Every digest that the walk has reached.
     met: HashMap<Digest, Met>,
-    /// Those whose type does not tell what they are.
+    /// Digests whose type does not say what they are.
     untyped: HashMap<Digest, Descriptor>,
     untyped_blobs: HashMap<Digest, Descriptor>,
     nodes: HashMap<Digest, Arc<Node>>,
-    /// Manifests that nothing requires and that cannot be had.
+    /// Manifests that nothing requires and that cannot be read.
     lost: HashMap<Digest, CopyError>,
     left_behind: Vec<LeftBehind>,
     names: HashMap<Digest, String>,
@@ -120,83 +121,89 @@ struct Survey<'a> {
     blobs: HashSet<Digest>,
 }
 
-/// Told of what the walk finds, so that blobs begin to move while it goes on.
-pub(super) trait Finds: Send + Sync {
-    /// A manifest, with the blobs that it points at.
-    fn manifest(&self, node: &Node, is_required: bool);
-    /// A blob that an index lists without saying so.
-    fn blob(&self, blob: &Descriptor, is_required: bool);
+/// Listener of the walk: blobs begin to move while the walk continues.
+pub(super) trait SurveyListener: Send + Sync {
+    /// Reports a manifest, with the blobs that it references.
+    fn on_manifest(&self, node: &Node, is_required: bool);
+    /// Reports a blob that an index lists without naming it as one.
+    fn on_blob(&self, blob: &Descriptor, is_required: bool);
 }
 
-/// Reads everything that `root` reaches. `found` is told of each manifest as soon as it is known, so that its blobs can
-/// begin to move while the walk goes on. What refers to the root is left out when `derived`: it refers to another digest.
+/// Reads everything that `root` reaches. It reports each manifest to `found` as soon as it is known, so that its blobs
+/// can begin to move while the walk continues. If the root is `derived`, its referrers are skipped: they refer to
+/// another digest.
 pub(super) async fn survey(
     batch: &Batch,
     root: Arc<Node>,
     derived: bool,
-    found: &dyn Finds,
+    found: &dyn SurveyListener,
 ) -> Result<Closure, CopyError> {
     let mut survey = Survey::new(batch);
     let mut reservations = Vec::new();
     let mut asked = FuturesUnordered::new();
     let met = Met { with_companions: batch.rules.referrers && !derived, is_required: true };
     survey.met.insert(root.digest(), met);
-    if survey.take_in(&root, 0)? {
-        found.manifest(&root, true);
+    if survey.add_manifest(&root, 0)? {
+        found.on_manifest(&root, true);
     }
     loop {
         while asked.len() < READS_AT_ONCE
             && let Some((depth, ask)) = survey.to_ask.pop_front()
         {
-            asked.push(answer(batch, depth, ask));
+            asked.push(read_item(batch, depth, ask));
         }
         match asked.next().await.transpose()? {
             Some((_, Answer::Reads(manifests, reservation))) => {
                 reservations.push(reservation);
-                survey.ask_for(manifests);
+                survey.queue_manifests(manifests);
             }
             Some((depth, Answer::Manifest(_, Ok(node)))) => {
-                if survey.take_in(&node, depth)? {
-                    found.manifest(&node, survey.is_required(&node.digest()));
+                if survey.add_manifest(&node, depth)? {
+                    found.on_manifest(&node, survey.is_required(&node.digest()));
                 }
             }
-            Some((_, Answer::Manifest(digest, Err(error)))) => survey.lose(digest, error)?,
+            Some((_, Answer::Manifest(digest, Err(error)))) => survey.record_lost(digest, error)?,
             Some((_, Answer::Blob(blob))) => {
-                survey.take_in_blob(&blob)?;
-                found.blob(&blob, survey.is_required(&blob.digest));
+                survey.add_blob(&blob)?;
+                found.on_blob(&blob, survey.is_required(&blob.digest));
             }
-            Some((depth, Answer::Companions(of, companions))) => survey.relate(of, companions, depth)?,
+            Some((depth, Answer::Companions(of, companions))) => survey.add_companions(of, companions, depth)?,
             None => return survey.close(root),
         }
     }
 }
 
-fn answer(batch: &Batch, depth: usize, ask: Ask) -> BoxFuture<'_, Result<(usize, Answer), CopyError>> {
+fn read_item(batch: &Batch, depth: usize, ask: Ask) -> BoxFuture<'_, Result<(usize, Answer), CopyError>> {
     Box::pin(async move {
         Ok(match ask {
             Ask::Reads(manifests) => {
-                let reservation = batch.reserve(manifests.iter().map(|(_, digest)| *digest)).await?;
+                let reservation = batch.reserve_reads(manifests.iter().map(|(_, digest)| *digest)).await?;
                 (depth, Answer::Reads(manifests, reservation))
             }
-            Ask::Manifest(digest) => (depth, Answer::Manifest(digest, batch.node(digest).await)),
-            Ask::Either(child) => (depth, find_out(batch, child).await?),
+            Ask::Manifest(digest) => (depth, Answer::Manifest(digest, batch.read_node(digest).await)),
+            Ask::Either(child) => (depth, classify_child(batch, child).await?),
             Ask::Companions(node) => (depth, Answer::Companions(node.digest(), batch.companions(&node).await?)),
         })
     })
 }
 
-/// Finds out whether a child of an index is a manifest or a blob: what is no manifest at the source is a blob.
-async fn find_out(batch: &Batch, child: Descriptor) -> Result<Answer, CopyError> {
+/// Finds out whether a child of an index is a manifest or a blob. Content that is no manifest at the source is a
+/// blob.
+async fn classify_child(batch: &Batch, child: Descriptor) -> Result<Answer, CopyError> {
     let digest = child.digest;
-    match batch.node(digest).await {
+    match batch.read_node(digest).await {
         Err(error) if error.ends_all() => Err(error),
-        // It was read as a manifest, and is none that can be copied: an endpoint may give any content so.
+        // The source returned it as a manifest, but it is none that can be copied: an endpoint may return any content
+        // that way.
         Err(error @ CopyError::Manifest { .. }) => match batch.source.blob(&child, 0).await {
             Ok(_) => Ok(Answer::Blob(child)),
             Err(_) => Ok(Answer::Manifest(digest, Err(error))),
         },
         Err(error) => {
-            tracing::debug!(source = batch.source.place(), %digest, %error, "a child of an index is no manifest; it is read as a blob");
+            tracing::debug!(
+                source = batch.source.place(), %digest, %error,
+                "a child of an index is no manifest; it is read as a blob"
+            );
             Ok(Answer::Blob(child))
         }
         Ok(node) => Ok(Answer::Manifest(digest, Ok(node))),
@@ -224,19 +231,20 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Takes in a manifest that was read, and asks for what it leads to. `false` where it goes beyond a bound and is left behind.
-    fn take_in(&mut self, node: &Arc<Node>, depth: usize) -> Result<bool, CopyError> {
+    /// Adds a manifest that was read, and queues the reads that it leads to. Returns false if the manifest exceeds a
+    /// limit and is left behind.
+    fn add_manifest(&mut self, node: &Arc<Node>, depth: usize) -> Result<bool, CopyError> {
         let bytes = self.bytes + node.manifest.bytes().len();
         let new: HashSet<Digest> =
             node.blobs().iter().map(|blob| blob.digest).filter(|digest| !self.blobs.contains(digest)).collect();
         if bytes > MAX_BYTES {
             let error =
                 self.refuse(node.digest(), format!("with it the closure has over {MAX_BYTES} bytes of manifests"));
-            return self.lose(node.digest(), error).map(|()| false);
+            return self.record_lost(node.digest(), error).map(|()| false);
         }
         if self.blobs.len() + new.len() > MAX_BLOBS {
             let error = self.refuse(node.digest(), format!("with it the closure has over {MAX_BLOBS} blobs"));
-            return self.lose(node.digest(), error).map(|()| false);
+            return self.record_lost(node.digest(), error).map(|()| false);
         }
         self.bytes = bytes;
         self.blobs.extend(new);
@@ -247,16 +255,16 @@ impl<'a> Survey<'a> {
             if child.kind() == ContentKind::Unknown {
                 self.untyped.entry(child.digest).or_insert_with(|| child.clone());
             }
-            self.meet(child.digest, depth + 1, self.with_companions, is_required)?;
+            self.visit(child.digest, depth + 1, self.with_companions, is_required)?;
         }
-        self.ask_for_those_met(depth);
+        self.queue_visited(depth);
         if with_companions {
             self.to_ask.push_back((depth, Ask::Companions(node.clone())));
         }
         Ok(true)
     }
 
-    fn take_in_blob(&mut self, blob: &Descriptor) -> Result<(), CopyError> {
+    fn add_blob(&mut self, blob: &Descriptor) -> Result<(), CopyError> {
         self.blobs.insert(blob.digest);
         self.untyped_blobs.insert(blob.digest, blob.clone());
         if self.blobs.len() > MAX_BLOBS {
@@ -265,27 +273,27 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
-    /// Takes in what belongs to a manifest.
-    fn relate(&mut self, of: Digest, companions: Arc<Companions>, depth: usize) -> Result<(), CopyError> {
+    /// Adds the referrers and signatures of a manifest.
+    fn add_companions(&mut self, of: Digest, companions: Arc<Companions>, depth: usize) -> Result<(), CopyError> {
         self.left_behind.extend(companions.left_behind.iter().cloned());
         for referrer in &companions.list.manifests {
             self.names.entry(referrer.digest).or_insert_with(|| LeftBehind::referrer(referrer.digest, of));
-            self.meet(referrer.digest, depth + 1, self.with_companions, false)?;
+            self.visit(referrer.digest, depth + 1, self.with_companions, false)?;
         }
         for (tag, digest) in &companions.signatures {
             self.names.entry(*digest).or_insert_with(|| LeftBehind::signature(tag));
             self.tags.entry(*digest).or_default().push(tag.clone());
-            self.meet(*digest, depth + 1, false, false)?;
+            self.visit(*digest, depth + 1, false, false)?;
         }
-        self.ask_for_those_met(depth);
+        self.queue_visited(depth);
         if !companions.list.manifests.is_empty() {
             self.referrers.push((of, companions));
         }
         Ok(())
     }
 
-    /// Takes in a manifest that something leads to, to be asked for unless that has been done.
-    fn meet(
+    /// Adds a manifest that something references. It is queued for reading unless it has been already.
+    fn visit(
         &mut self,
         digest: Digest,
         depth: usize,
@@ -296,12 +304,12 @@ impl<'a> Survey<'a> {
             self.met.insert(digest, Met { with_companions, is_required });
             if depth > MAX_DEPTH {
                 let error = self.too_deep(digest);
-                return self.lose(digest, error);
+                return self.record_lost(digest, error);
             }
             self.just_met.push((depth, digest));
             return Ok(());
         };
-        // Met first as a signature, whose companions are of no interest, and now as more than that.
+        // The walk reached it first as a signature, whose companions are not wanted, and now as more than that.
         if with_companions && !met.with_companions {
             met.with_companions = true;
             if let Some(node) = self.nodes.get(&digest) {
@@ -311,7 +319,8 @@ impl<'a> Survey<'a> {
         if is_required { self.require(digest) } else { Ok(()) }
     }
 
-    /// Notes that the root reaches a manifest that was met as something else, and all that this one lists.
+    /// Marks a manifest that the walk had reached in another way as required by the root, with everything that it
+    /// lists.
     fn require(&mut self, digest: Digest) -> Result<(), CopyError> {
         let mut left = vec![digest];
         while let Some(digest) = left.pop() {
@@ -330,8 +339,8 @@ impl<'a> Survey<'a> {
         self.met.get(digest).is_none_or(|met| met.is_required)
     }
 
-    /// Does without a manifest that cannot be had, where nothing requires it.
-    fn lose(&mut self, digest: Digest, error: CopyError) -> Result<(), CopyError> {
+    /// Records a manifest that cannot be read as lost, if nothing requires it.
+    fn record_lost(&mut self, digest: Digest, error: CopyError) -> Result<(), CopyError> {
         if self.is_required(&digest) || error.ends_all() {
             return Err(error);
         }
@@ -339,14 +348,14 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
-    fn ask_for_those_met(&mut self, depth: usize) {
+    fn queue_visited(&mut self, depth: usize) {
         if !self.just_met.is_empty() {
             let met = std::mem::take(&mut self.just_met);
             self.to_ask.push_back((depth, Ask::Reads(met)));
         }
     }
 
-    fn ask_for(&mut self, manifests: Vec<(usize, Digest)>) {
+    fn queue_manifests(&mut self, manifests: Vec<(usize, Digest)>) {
         for (depth, digest) in manifests {
             let ask = match self.untyped.get(&digest) {
                 Some(child) => Ask::Either(child.clone()),
@@ -365,7 +374,7 @@ impl<'a> Survey<'a> {
     }
 
     fn close(mut self, root: Arc<Node>) -> Result<Closure, CopyError> {
-        self.drop_what_lists_lost_ones();
+        self.drop_parents_of_lost();
         let lost = self.lost.iter().filter_map(|(digest, error)| {
             Some(LeftBehind { what: self.names.get(digest)?.clone(), reason: error.to_string() })
         });
@@ -388,8 +397,9 @@ impl<'a> Survey<'a> {
         })
     }
 
-    /// A manifest that lists what is lost cannot be written. None of these is required: what a required one lists is required.
-    fn drop_what_lists_lost_ones(&mut self) {
+    /// Drops manifests that list a lost one, since they cannot be written. None of them is required: everything that a
+    /// required manifest lists is required too.
+    fn drop_parents_of_lost(&mut self) {
         while !self.lost.is_empty() {
             let lists_lost = |node: &&Arc<Node>| {
                 let lost = node.view.manifests().into_iter().find_map(|child| self.lost.get(&child.digest));
@@ -406,9 +416,9 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Sorts what was found, by what indexes list: that must be there before them. What refers to a manifest may come
-    /// before it or after it, so it sets no order, and there are no circles. How deep a manifest was found says little (one
-    /// rank of an index may list the next), so the depth is judged here again.
+    /// Sorts the manifests so that everything an index lists comes before the index. A referrer may come before or
+    /// after its subject, so it sets no order and there are no cycles. The depth at which the walk found a manifest
+    /// says little (one rank of an index may list the next), so the depth is checked here again.
     fn ranks(&self, root: Digest) -> Result<Vec<Vec<Arc<Node>>>, CopyError> {
         let lists_root = |node: &Arc<Node>| node.view.manifests().iter().any(|child| child.digest == root);
         let root_is_listed = self.nodes.values().any(lists_root);

@@ -1,5 +1,6 @@
-//! What belongs to a manifest without being reached from it: its referrers and cosign's tags, found at the source. What cannot be
-//! found or read is left behind by name: it is no reason to leave the manifest behind.
+//! Companions of a manifest, found at the source: its referrers and cosign's tags, which belong to it although it does
+//! not reference them. A companion that cannot be found or read is left behind by name. It is no reason to leave the
+//! manifest behind.
 
 use futures_util::future::{join, join_all};
 
@@ -9,24 +10,24 @@ use super::{Batch, CopyError};
 use crate::oci::{ContentKind, Descriptor, Digest, Tag, referrers_tag, signature_tags};
 use crate::store::{Listed, Referrers};
 
-/// What belongs to a manifest. Digests and no nodes: a source may claim that two manifests refer to each other.
+/// Companions of a manifest. It holds digests and no nodes: a source may claim that two manifests refer to each other.
 #[derive(Debug, Default)]
 pub(super) struct Companions {
-    /// The list of what refers to it.
+    /// List of the manifest's referrers.
     pub(super) list: Referrers,
-    /// Cosign's tags and what they stand for.
+    /// Cosign's tags and their digests.
     pub(super) signatures: Vec<(Tag, Digest)>,
-    /// What may belong to it and could not be found or read.
+    /// Possible companions that could not be found or read.
     pub(super) left_behind: Vec<LeftBehind>,
 }
 
-/// What belongs to a manifest at the source.
+/// SurveyListener the companions of a manifest at the source.
 ///
 /// # Errors
-/// [`CopyError`] where the source may not be read any more for now: all of it waits then.
+/// [`CopyError`] if the source may not be read any more for now. The whole copy is then deferred.
 pub(super) async fn find_companions(batch: &Batch, node: &Node) -> Result<Companions, CopyError> {
     let subject = node.digest();
-    let tags = signature_tags(&subject).into_iter().filter(|tag| batch.listed(tag) == Listed::Perhaps);
+    let tags = signature_tags(&subject).into_iter().filter(|tag| batch.look_up(tag) == Listed::Perhaps);
     let signatures = join_all(tags.map(|tag| find_signature(batch, tag)));
     let (listed, signatures) = join(find_referrers(batch, subject), signatures).await;
     let mut companions = listed?;
@@ -40,15 +41,15 @@ pub(super) async fn find_companions(batch: &Batch, node: &Node) -> Result<Compan
 }
 
 async fn find_referrers(batch: &Batch, subject: Digest) -> Result<Companions, CopyError> {
-    let fallback = batch.listed(&referrers_tag(&subject));
+    let fallback = batch.look_up(&referrers_tag(&subject));
     let list = batch.referrers(&subject, fallback).await?;
-    believed(batch, subject, list).await
+    select_referrers(batch, subject, list).await
 }
 
-/// The list without what cannot be believed and what cannot be read. Under the fallback tag some registries keep other things,
-/// and a referrer that was deleted may still be listed.
-async fn believed(batch: &Batch, subject: Digest, mut list: Referrers) -> Result<Companions, CopyError> {
-    let _reads = batch.reserve(list.manifests.iter().map(|listed| listed.digest)).await?;
+/// Returns the list without entries that are wrong or cannot be read. Some registries keep other content under the
+/// fallback tag, and a list may still contain a referrer that was deleted.
+async fn select_referrers(batch: &Batch, subject: Digest, mut list: Referrers) -> Result<Companions, CopyError> {
+    let _reads = batch.reserve_reads(list.manifests.iter().map(|listed| listed.digest)).await?;
     let verdicts = join_all(list.manifests.iter().map(|listed| refers_to(batch, listed, subject))).await;
     let verdicts = verdicts.into_iter().collect::<Result<Vec<_>, _>>()?;
     let (mut believed, mut left_behind) = (Vec::new(), Vec::new());
@@ -57,7 +58,8 @@ async fn believed(batch: &Batch, subject: Digest, mut list: Referrers) -> Result
             Verdict::Refers => believed.push(listed),
             Verdict::Other(why) => {
                 let referrer = listed.digest;
-                tracing::warn!(source = batch.source.place(), %subject, %referrer, why, "left out of the list of referrers");
+                let source = batch.source.place();
+                tracing::warn!(source, %subject, %referrer, why, "skipped an entry of the list of referrers");
             }
             Verdict::Unread(reason) => {
                 left_behind.push(LeftBehind { what: LeftBehind::referrer(listed.digest, subject), reason });
@@ -68,21 +70,22 @@ async fn believed(batch: &Batch, subject: Digest, mut list: Referrers) -> Result
     Ok(Companions { list, signatures: Vec::new(), left_behind })
 }
 
-/// What a manifest that is listed as a referrer is.
+/// Verdict on a manifest that is listed as a referrer.
 enum Verdict {
     Refers,
-    /// Not one of this subject, and why.
+    /// The manifest is no referrer of this subject, for this reason.
     Other(&'static str),
-    /// It cannot be read, and why.
+    /// The manifest cannot be read, for this reason.
     Unread(String),
 }
 
 async fn refers_to(batch: &Batch, listed: &Descriptor, subject: Digest) -> Result<Verdict, CopyError> {
-    match batch.node(listed.digest).await {
+    match batch.read_node(listed.digest).await {
         Ok(node) if node.view.subject == Some(subject) => Ok(Verdict::Refers),
         Ok(_) => Ok(Verdict::Other("it names another subject")),
         Err(error) if error.ends_all() => Err(error),
-        // A registry may hide a manifest of a type that it does not give to everybody. One of a known type is gone.
+        // A registry may hide a manifest of a type that it does not serve to every client. A missing manifest of a
+        // known type is gone.
         Err(error) if error.is_not_found() && listed.kind() == ContentKind::Manifest => {
             Ok(Verdict::Other("it is not there"))
         }
@@ -93,7 +96,7 @@ async fn refers_to(batch: &Batch, listed: &Descriptor, subject: Digest) -> Resul
 async fn find_signature(batch: &Batch, tag: Tag) -> Result<Result<Option<(Tag, Digest)>, LeftBehind>, CopyError> {
     match batch.source.resolve(&tag.clone().into()).await.map_err(CopyError::source) {
         Ok(Some(descriptor)) => {
-            batch.note_found(&tag);
+            batch.record_found_tag(&tag);
             Ok(Ok(Some((tag, descriptor.digest))))
         }
         Ok(None) => Ok(Ok(None)),

@@ -1,4 +1,5 @@
-//! One closure on its way to one target: waits for its blobs, writes its manifests children first and the tag last.
+//! Delivery of one closure to one target: it waits for the blobs, writes the manifests children first, and writes the
+//! tag last.
 
 mod arrivals;
 mod referrers;
@@ -16,7 +17,7 @@ use tracing::Span;
 
 use self::arrivals::with_manifest;
 use super::batch::{Destination, Order, Previous};
-use super::blob::{Trust, bring_again};
+use super::blob::{Trust, copy_again};
 use super::closure::Closure;
 use super::event::{Arrival, BlobOutcome, Event, LeftBehind};
 use super::flight::Room;
@@ -26,33 +27,33 @@ use super::{Batch, CopyError, Ledger};
 use crate::oci::{Descriptor, Digest, ManifestRef, Tag};
 use crate::store::{ReferrerLink, Scope, Target};
 
-/// How many manifests of one rank are written at a time.
+/// Number of manifests of one rank that are written at the same time.
 const AT_ONCE: usize = 16;
 
 type Awaited = Shared<BoxFuture<'static, Result<(), CopyError>>>;
 
-/// A closure on its way to one target.
+/// Delivery of a closure to one target.
 pub(super) struct Delivery {
     pub(super) batch: Arc<Batch>,
     at: usize,
-    /// Where the order has several targets.
+    /// Lane of the target, if the order has several targets.
     lane: Option<Arc<Lane>>,
     started: DateTime<Utc>,
-    /// What its lines in the log are about.
+    /// Span of the delivery's log lines.
     span: Span,
     blobs: Mutex<HashMap<Digest, Awaited>>,
     tally: Mutex<Tally>,
-    /// What belongs to the root and did not come to this target, by the digest of its manifest.
+    /// Items that belong to the root and did not arrive at this target, by the digest of their manifest.
     left_behind: Mutex<HashMap<Digest, LeftBehind>>,
     given_up: AtomicBool,
-    /// Why it fails whatever else comes.
+    /// Reason for which the delivery fails, whatever else arrives.
     failure: watch::Sender<Option<CopyError>>,
 }
 
-/// What this delivery itself has moved.
+/// Content that this delivery itself has moved.
 #[derive(Default)]
 struct Tally {
-    /// How each blob came in the end: one that was mounted, lost and sent was sent.
+    /// Final outcome of each blob: a blob that was mounted, lost and then sent counts as sent.
     blobs: HashMap<Digest, BlobOutcome>,
     bytes: u64,
 }
@@ -64,10 +65,10 @@ impl Tally {
 }
 
 impl Delivery {
-    /// On its way to one of the batch's targets, beside others or not.
+    /// Creates the delivery to one of the batch's targets, with or without sibling targets.
     pub(super) fn new(batch: Arc<Batch>, at: usize, has_siblings: bool) -> Self {
         let target = &batch.targets[at].target;
-        let lane = has_siblings.then(|| batch.copier.lanes.of(target.scope()));
+        let lane = has_siblings.then(|| batch.copier.lanes.lane_for(target.scope()));
         let span = tracing::info_span!("target", target = target.place());
         Self {
             batch,
@@ -91,7 +92,7 @@ impl Delivery {
         &self.span
     }
 
-    /// Where blobs are claimed: the target's scope and its repository there.
+    /// Returns the place at which blobs are claimed: the target's scope, and its repository there.
     pub(super) fn place(&self) -> (Scope, Room) {
         (self.target().scope(), self.target().repository().cloned())
     }
@@ -104,14 +105,14 @@ impl Delivery {
         &self.batch.targets[self.at]
     }
 
-    /// Notes that a blob is being brought, and where the answer will come.
-    pub(super) fn expect(&self, digest: Digest, answer: oneshot::Receiver<Result<(), CopyError>>) {
+    /// Records that a blob is being transferred, and the channel of its result.
+    pub(super) fn expect_blob(&self, digest: Digest, answer: oneshot::Receiver<Result<(), CopyError>>) {
         let awaited = answer.map(|answer| answer.unwrap_or(Err(CopyError::Interrupted))).boxed().shared();
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, awaited);
     }
 
-    /// Notes that a blob came by this delivery's own work.
-    pub(super) fn brought(&self, blob: &Descriptor, outcome: BlobOutcome) {
+    /// Records that this delivery has brought a blob.
+    pub(super) fn record_blob(&self, blob: &Descriptor, outcome: BlobOutcome) {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.blobs.insert(blob.digest, outcome);
         if outcome == BlobOutcome::Copied {
@@ -119,7 +120,7 @@ impl Delivery {
         }
     }
 
-    /// Nothing more is to be brought: the delivery has failed or is complete.
+    /// Stops further transfers: the delivery has failed or is complete.
     pub(super) fn give_up(&self) {
         self.given_up.store(true, Ordering::Relaxed);
     }
@@ -128,7 +129,7 @@ impl Delivery {
         self.given_up.load(Ordering::Relaxed)
     }
 
-    /// Notes that something that is required cannot be brought: what else is on its way need not come.
+    /// Records that a required item cannot be brought. Other transfers of this delivery are then pointless.
     pub(super) fn fail(&self, error: CopyError) {
         self.failure.send_if_modified(|failure| match failure {
             Some(_) => false,
@@ -139,15 +140,16 @@ impl Delivery {
         });
     }
 
-    /// Waits until something that is required cannot be brought, without end where all of it can.
-    pub(super) async fn failed(&self) -> CopyError {
+    /// Waits until a required item cannot be brought. Never returns if all of them can.
+    pub(super) async fn wait_for_failure(&self) -> CopyError {
         let mut failures = self.failure.subscribe();
         let failure = failures.wait_for(Option::is_some).await;
         failure.ok().and_then(|failure| failure.clone()).unwrap_or(CopyError::Interrupted)
     }
 
-    /// Writes everything and, when all of it is there, the tag. Ends as soon as something that is required has failed: the tag is
-    /// written after all of that. What is about to arrive is in the `ledger` before a tag moves.
+    /// Writes everything and then, once all of it is at the target, the tag. It ends as soon as a required item has
+    /// failed, because the tag is written after all of them. It records the intended arrival in the `ledger` before a
+    /// tag moves.
     pub(super) async fn finish(
         self: &Arc<Self>,
         order: &Order,
@@ -158,7 +160,7 @@ impl Delivery {
         tokio::select! {
             biased;
             finished = self.write_all(order, closure, previous, ledger) => finished,
-            error = self.failed() => Err(error),
+            error = self.wait_for_failure() => Err(error),
         }
     }
 
@@ -171,14 +173,14 @@ impl Delivery {
     ) -> Result<Arrival, CopyError> {
         for rank in &closure.ranks {
             stream::iter(rank.iter().map(Ok))
-                .try_for_each_concurrent(AT_ONCE, |node| self.write_or_leave(closure, node))
+                .try_for_each_concurrent(AT_ONCE, |node| self.write_or_leave_behind(closure, node))
                 .await?;
         }
-        self.link(closure).await?;
-        self.blobs_of(closure, &closure.root).await?;
-        self.intend(ledger, &with_manifest(self.arrival(order, closure, previous), &closure.root)).await?;
+        self.link_all(closure).await?;
+        self.wait_for_blobs(closure, &closure.root).await?;
+        self.record_intent(ledger, &with_manifest(self.arrival(order, closure, previous), &closure.root)).await?;
         if let Some(Previous { digest, under: Some(under) }) = previous {
-            self.keep(order, *digest, under).await?;
+            self.keep_previous(order, *digest, under).await?;
         }
         self.link_root(closure).await?;
         self.write(closure, &closure.root, order.tag.as_ref()).await?;
@@ -189,29 +191,29 @@ impl Delivery {
     }
 
     async fn write_with_tags(self: &Arc<Self>, closure: &Closure, node: &Arc<Node>) -> Result<(), CopyError> {
-        self.blobs_of(closure, node).await?;
+        self.wait_for_blobs(closure, node).await?;
         let tags = closure.tags.get(&node.digest());
-        // Under its tag it is there under its digest as well.
+        // A manifest that is written under its tag is available under its digest as well.
         if tags.is_none() || node.view.subject.is_some() {
             self.write(closure, node, None).await?;
         }
-        let tags = tags.into_iter().flatten().map(|tag| self.sign(closure, node, tag));
+        let tags = tags.into_iter().flatten().map(|tag| self.write_signature(closure, node, tag));
         try_join_all(tags).await.map(|_| ())
     }
 
-    async fn blobs_of(&self, closure: &Closure, node: &Node) -> Result<(), CopyError> {
+    async fn wait_for_blobs(&self, closure: &Closure, node: &Node) -> Result<(), CopyError> {
         let awaited: Vec<Awaited> = {
             let blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-            closure.blobs_of(node).iter().filter_map(|blob| blobs.get(&blob.digest).cloned()).collect()
+            closure.blobs_for(node).iter().filter_map(|blob| blobs.get(&blob.digest).cloned()).collect()
         };
-        // In the order in which they come: the first that fails ends all.
+        // Results are taken in the order in which they come: the first failure ends all.
         let mut awaited: FuturesUnordered<Awaited> = awaited.into_iter().collect();
         while awaited.try_next().await?.is_some() {}
         Ok(())
     }
 
-    /// Writes a manifest. Where the target misses something that it was believed to have, that is brought again, first
-    /// by asking for each blob and then without asking.
+    /// Writes a manifest. If the target lacks content that it was believed to have, that content is sent again: first
+    /// after a request for each blob, then without one.
     async fn write(
         self: &Arc<Self>,
         closure: &Closure,
@@ -223,89 +225,97 @@ impl Delivery {
             if !last.as_ref().is_err_and(CopyError::is_missing_content) {
                 break;
             }
-            tracing::warn!(manifest = %node.digest(), "the target misses content that it had; it is sent again");
-            self.mend(closure, node, trust).await?;
+            let manifest = node.digest();
+            tracing::warn!(%manifest, "the target lacks content that it had; it is sent again");
+            self.send_content_again(closure, node, trust).await?;
             last = self.write_once(node, tag).await;
         }
         last
     }
 
-    /// Brings again what a manifest points at.
-    fn mend<'a>(
+    /// Sends again the content that a manifest references.
+    fn send_content_again<'a>(
         self: &'a Arc<Self>,
         closure: &'a Closure,
         node: &'a Arc<Node>,
         trust: Trust,
     ) -> BoxFuture<'a, Result<(), CopyError>> {
         async move {
-            let blobs = closure.blobs_of(node).into_iter().map(|blob| bring_again(self, blob, trust));
+            let blobs = closure.blobs_for(node).into_iter().map(|blob| copy_again(self, blob, trust));
             try_join_all(blobs).await?;
             for child in closure.children(node) {
-                let mut pushed = self.push(child, None).await;
+                let mut pushed = self.push_manifest(child, None).await;
                 if pushed.as_ref().is_err_and(CopyError::is_missing_content) {
-                    self.mend(closure, child, trust).await?;
-                    pushed = self.push(child, None).await;
+                    self.send_content_again(closure, child, trust).await?;
+                    pushed = self.push_manifest(child, None).await;
                 }
-                self.destination().note(child.digest(), pushed?);
+                self.destination().record_written(child.digest(), pushed?);
             }
             Ok(())
         }
         .boxed()
     }
 
-    /// By tag always; by digest once in a batch, and not if it is there already.
+    /// Writes a manifest with a tag always. Writes it by digest once in a batch, and only if the target does not have
+    /// it.
     async fn write_once(&self, node: &Node, tag: Option<&Tag>) -> Result<ReferrerLink, CopyError> {
         if tag.is_some() {
-            return self.push(node, tag).await;
+            return self.push_manifest(node, tag).await;
         }
-        let cell = self.destination().cell(node.digest());
+        let cell = self.destination().written_cell(node.digest());
         let write = || async {
-            // Only the answer to a PUT tells whether the target lists a referrer.
+            // Only the response to a PUT shows whether the target lists a referrer.
             let is_referrer = node.view.subject.is_some();
             let may_be_there = !is_referrer && !self.destination().is_empty();
-            if may_be_there && self.find(&node.digest().into()).await? == Some(node.digest()) {
+            if may_be_there && self.resolve_at_target(&node.digest().into()).await? == Some(node.digest()) {
                 return Ok(ReferrerLink::Listed);
             }
-            self.push(node, None).await
+            self.push_manifest(node, None).await
         };
         cell.get_or_try_init(write).await.copied()
     }
 
-    /// A signature's tag is written once in a batch, and left alone where it is right already.
-    async fn sign(self: &Arc<Self>, closure: &Closure, node: &Arc<Node>, tag: &Tag) -> Result<(), CopyError> {
+    /// Writes a signature's tag once in a batch, and only if the target's tag is not correct already.
+    async fn write_signature(
+        self: &Arc<Self>,
+        closure: &Closure,
+        node: &Arc<Node>,
+        tag: &Tag,
+    ) -> Result<(), CopyError> {
         let write = || async {
             let may_be_there = !self.destination().is_empty();
-            let there = if may_be_there { self.find(&tag.clone().into()).await? } else { None };
+            let there = if may_be_there { self.resolve_at_target(&tag.clone().into()).await? } else { None };
             if there == Some(node.digest()) {
                 return Ok(());
             }
             let intended = self.signature_arrival(node, tag, there);
-            self.intend(self.batch.ledger(), &with_manifest(intended, node)).await?;
+            self.record_intent(self.batch.ledger(), &with_manifest(intended, node)).await?;
             self.write(closure, node, Some(tag)).await?;
             let arrival = self.signature_arrival(node, tag, there);
             let arrival = with_manifest(arrival, node);
-            self.take_out(&arrival);
-            self.batch.tell(Event::SignatureArrived(Box::new(arrival))).await;
+            self.subtract_bytes(&arrival);
+            self.batch.send_event(Event::SignatureArrived(Box::new(arrival))).await;
             Ok(())
         };
-        self.destination().signed(tag).get_or_try_init(write).await.map(|_| ())
+        self.destination().signature_cell(tag).get_or_try_init(write).await.map(|_| ())
     }
 
-    /// What the target has, as far as it lets anybody look: where it does not, the write is tried, and its answer decides.
-    async fn find(&self, reference: &ManifestRef) -> Result<Option<Digest>, CopyError> {
+    /// Returns the digest of a reference at the target. If the target refuses to answer, it returns `None`: the write
+    /// is then tried, and its result decides.
+    async fn resolve_at_target(&self, reference: &ManifestRef) -> Result<Option<Digest>, CopyError> {
         match self.target().resolve(reference).await {
             Ok(found) => Ok(found.map(|descriptor| descriptor.digest)),
             Err(error) if error.is_transient() || error.quota_spent().is_some() => Err(CopyError::target(error)),
             Err(error) => {
                 if self.destination().is_first_unreadable() {
-                    tracing::warn!(%error, "the target does not say what it has: manifests are written whatever is there");
+                    tracing::warn!(%error, "the target does not report its content: manifests are always written");
                 }
                 Ok(None)
             }
         }
     }
 
-    async fn push(&self, node: &Node, tag: Option<&Tag>) -> Result<ReferrerLink, CopyError> {
+    async fn push_manifest(&self, node: &Node, tag: Option<&Tag>) -> Result<ReferrerLink, CopyError> {
         let link = self.target().push_manifest(&node.manifest, tag).await.map_err(CopyError::target)?;
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.bytes += node.manifest.bytes().len() as u64;

@@ -1,19 +1,19 @@
-//! Why a digest did not arrive: which side, doing what, with which content.
+//! Errors of a copy: which side failed, at which step, with which content.
 
 use std::time::Duration;
 
 use crate::oci::{Digest, ManifestError};
 use crate::store::{ErrorKind, Side, Step, StoreError};
 
-/// Why a digest did not arrive at one target. The target's tag is as it was.
+/// Reason for which a digest did not arrive at one target. The target's tag is unchanged.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CopyError {
     /// An endpoint failed.
     #[error("{side} {error}")]
     Store {
-        /// Which end of the copy it was.
+        /// Side of the copy that failed.
         side: Side,
-        /// What failed there.
+        /// Error of that side.
         error: StoreError,
     },
     /// A manifest of the closure cannot be copied.
@@ -23,40 +23,40 @@ pub enum CopyError {
         place: String,
         /// The manifest.
         digest: Digest,
-        /// Why not.
+        /// Reason for which it cannot be copied.
         reason: String,
     },
-    /// Indexes and referrers are nested deeper than is credible.
+    /// Indexes and referrers are nested too deeply to be plausible.
     #[error("source {place}: manifest {digest}: nested deeper than {depth} levels")]
     TooDeep {
         /// The source repository.
         place: String,
-        /// The manifest at which the limit was passed.
+        /// The manifest at which the limit was exceeded.
         digest: Digest,
         /// The limit.
         depth: usize,
     },
-    /// The index has no child for any platform that is asked for.
+    /// The index has no child for any requested platform.
     #[error("source {place}: manifest {digest}: no child runs on {wanted}")]
     NoPlatform {
         /// The source repository.
         place: String,
         /// The index.
         digest: Digest,
-        /// The platforms that were asked for.
+        /// The requested platforms.
         wanted: String,
     },
-    /// Nowhere can it be recorded that the tag is about to be written, so it is not written.
+    /// The intent to write the tag cannot be recorded, so the tag is not written.
     #[error("target {place}: {subject} is left as it was, for its evidence cannot be recorded: {reason}")]
     Unrecorded {
         /// The target repository.
         place: String,
         /// The tag, or the digest where there is none.
         subject: String,
-        /// Why it cannot be recorded.
+        /// Reason for which it cannot be recorded.
         reason: String,
     },
-    /// The copy was told to stop.
+    /// The copy was asked to stop.
     #[error("interrupted")]
     Interrupted,
 }
@@ -70,7 +70,7 @@ impl CopyError {
         Self::Store { side: Side::Target, error }
     }
 
-    /// An upload's error, which is the source's own where the bytes could not be read or were wrong.
+    /// Classifies an upload's error. The source is at fault if the bytes could not be read or were wrong.
     pub(super) fn upload(error: StoreError) -> Self {
         if error.step == Step::ReadBlob { Self::source(error) } else { Self::target(error) }
     }
@@ -79,7 +79,7 @@ impl CopyError {
         Self::Manifest { place: place.to_owned(), digest, reason: error.to_string() }
     }
 
-    /// The side that failed; an interruption is nobody's, nor is a record that cannot be written.
+    /// Returns the side that failed. An interruption has none, nor has a record that cannot be written.
     #[must_use]
     pub fn side(&self) -> Option<Side> {
         match self {
@@ -89,7 +89,7 @@ impl CopyError {
         }
     }
 
-    /// What was being done.
+    /// Returns the step that failed.
     #[must_use]
     pub fn step(&self) -> Option<Step> {
         match self {
@@ -99,7 +99,7 @@ impl CopyError {
         }
     }
 
-    /// The digest or tag that it was done with.
+    /// Returns the digest or tag that the step concerned.
     #[must_use]
     pub fn subject(&self) -> Option<String> {
         match self {
@@ -112,7 +112,7 @@ impl CopyError {
         }
     }
 
-    /// How long to wait before the next run looks at it again: see [`StoreError::deferral`].
+    /// Returns the time to wait before the next run tries again: see [`StoreError::deferral`].
     #[must_use]
     pub fn deferral(&self) -> Option<Duration> {
         match self {
@@ -121,13 +121,14 @@ impl CopyError {
         }
     }
 
-    /// Whether nothing of this source can be read for now, or nothing more is to be done: it concerns more than one manifest.
+    /// Returns true if the error concerns more than one manifest: the source may not be read for now, or nothing more
+    /// is to be done.
     pub(super) fn ends_all(&self) -> bool {
         let is_quota = matches!(self, Self::Store { error, .. } if error.quota_spent().is_some());
         is_quota || matches!(self, Self::Interrupted | Self::Unrecorded { .. })
     }
 
-    /// Whether the target lets nobody write the tag.
+    /// Returns true if the target has locked the tag.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         matches!(self, Self::Store { side: Side::Target, error } if error.kind == ErrorKind::Locked)
@@ -145,18 +146,18 @@ impl CopyError {
         matches!(self, Self::Store { side: Side::Source, error } if error.kind == ErrorKind::Corrupt)
     }
 
-    /// Whether the target said no, and will say so again.
+    /// Returns true if the target refused the request and will refuse it again.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Store { side: Side::Target, error } if !error.is_transient())
     }
 
-    /// True if the endpoint ended the connection before it looked at the request: nothing is wrong, and nothing was
-    /// done.
+    /// Returns true if the endpoint ended the connection before it looked at the request. Nothing is wrong, and
+    /// nothing was done.
     pub(super) fn was_not_taken(&self) -> bool {
         matches!(self, Self::Store { error, .. } if error.kind == ErrorKind::NotTaken)
     }
 
-    /// Whether the same may be tried again at once.
+    /// Returns true if the same request may be tried again at once.
     pub(super) fn may_be_repeated(&self) -> bool {
         matches!(self, Self::Store { error, .. } if error.may_be_repeated())
     }

@@ -1,4 +1,5 @@
-//! What a copy tells while it runs and when something arrived. Values only: who listens decides what to do.
+//! Events that a copy emits while it runs and when content has arrived. They are values only: the listener decides
+//! what to do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,83 +8,83 @@ use chrono::{DateTime, Utc};
 
 use crate::oci::{Digest, ManifestRef, MediaType, Tag};
 
-/// A blob on its way to one target, shared with whoever shows progress.
+/// Transfer of a blob to one target, shared with the listener that shows progress.
 #[derive(Debug)]
 pub struct Transfer {
-    /// The repository that it is read from.
+    /// Repository that the blob is read from.
     pub source: String,
-    /// The repository that it is written to.
+    /// Repository that the blob is written to.
     pub target: String,
-    /// The blob.
+    /// Digest of the blob.
     pub digest: Digest,
-    /// Its size in bytes.
+    /// Size of the blob in bytes.
     pub size: u64,
-    /// What the target had of it before, in bytes.
+    /// Bytes of the blob that the target had before.
     before: u64,
     sent: AtomicU64,
 }
 
 impl Transfer {
-    /// A transfer that has moved nothing yet.
+    /// Creates a transfer that has moved no bytes.
     #[must_use]
     pub fn new(source: &str, target: &str, digest: Digest, size: u64) -> Arc<Self> {
-        Self::going_on(source, target, digest, size, 0)
+        Self::resumed(source, target, digest, size, 0)
     }
 
-    /// A transfer that has moved nothing yet, of a blob of which an earlier process has sent `before` bytes.
+    /// Creates a transfer that has moved no bytes, of a blob of which an earlier process has sent `before` bytes.
     #[must_use]
-    pub fn going_on(source: &str, target: &str, digest: Digest, size: u64, before: u64) -> Arc<Self> {
+    pub fn resumed(source: &str, target: &str, digest: Digest, size: u64, before: u64) -> Arc<Self> {
         let (source, target, sent) = (source.into(), target.into(), AtomicU64::new(0));
         Arc::new(Self { source, target, digest, size, before, sent })
     }
 
-    /// Counts bytes that were handed to the target.
+    /// Adds bytes that were passed to the target.
     pub fn advance(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes that this transfer has handed to the target so far.
+    /// Returns the bytes that this transfer has passed to the target so far.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// How far into the blob that is, in bytes: with what an earlier process has sent.
+    /// Returns the position within the blob, in bytes. It includes what an earlier process has sent.
     #[must_use]
-    pub fn reached(&self) -> u64 {
+    pub fn position(&self) -> u64 {
         self.before.saturating_add(self.sent())
     }
 }
 
-/// How a blob came to be at a target.
+/// Way in which a blob came to be at a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BlobOutcome {
-    /// It was sent.
+    /// The copy sent it.
     Copied,
-    /// It was mounted from another repository of the target's registry.
+    /// The target's registry mounted it from another of its repositories.
     Mounted,
-    /// It was there already.
+    /// The target already had it.
     Found,
 }
 
-/// Something that happened during a copy.
+/// Event during a copy.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// Bytes of a blob begin to move.
+    /// A transfer of a blob has started.
     TransferStarted(Arc<Transfer>),
-    /// They all arrived and were committed.
+    /// All bytes of the blob arrived and were committed.
     TransferFinished(Arc<Transfer>),
-    /// They did not; the reason is told by the tag's own outcome.
+    /// The transfer failed. The tag's own outcome reports the reason.
     TransferFailed(Arc<Transfer>, String),
-    /// The tag of a signature was written, on the way to the tag that it belongs to.
+    /// The tag of a signature was written, before the tag that it belongs to.
     SignatureArrived(Box<Arrival>),
-    /// A tag was written that the order does not name: the one that keeps what a tag stood for, or a list of referrers. It has evidence, and
-    /// is no tag of the run's report.
+    /// The copy wrote a tag that the order does not name: the one that keeps the previous content of a tag, or a list
+    /// of referrers. It has evidence, and is no tag of the run's report.
     AuxiliaryTagWritten(Box<Arrival>),
 }
 
-/// How many blobs of a closure came to the target in which way, each digest counted once.
+/// Number of blobs of a closure by the way in which they came to the target. Each digest counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct BlobCounts {
     /// Sent by this copy.
@@ -94,44 +95,46 @@ pub struct BlobCounts {
     pub found: u64,
 }
 
-/// Something that belongs to a digest, was wanted, and did not come with it.
+/// Item that belongs to a digest, was wanted, and did not arrive with it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct LeftBehind {
-    /// Its name: a referrer by its digest and that of its subject, a signature by its tag.
+    /// Name of the item: a referrer by its digest and that of its subject, a signature by its tag.
     pub what: String,
-    /// Why it did not come.
+    /// Reason for which it did not arrive.
     pub reason: String,
 }
 
 impl LeftBehind {
-    /// The name of a referrer.
+    /// Returns the name of a referrer.
     pub(super) fn referrer(referrer: Digest, subject: Digest) -> String {
         format!("referrer {referrer} of {subject}")
     }
 
-    /// The name of a signature.
+    /// Returns the name of a signature.
     pub(super) fn signature(tag: &Tag) -> String {
         format!("signature {tag}")
     }
 }
 
-/// The reason for which a tag was written.
+/// Reason for which a tag was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArrivalKind {
-    /// The order is about it: a tag, or a digest without one, and signatures that came with it.
+    /// The order names it: a tag, or a digest without one. Signatures that came with it count as well.
     #[default]
     Tag,
-    /// It keeps what a tag stood for before that moved: `TAG.previous-<12 hex>`. The bytes are the target's own.
+    /// The tag keeps the previous content of a tag before that moves: `TAG.previous-<12 hex>`. The bytes are the
+    /// target's own.
     KeptPrevious,
-    /// It is the list of what refers to a subject, `sha256-<hex>`, at a target that does not list referrers by itself.
+    /// The tag is the list of referrers of a subject, `sha256-<hex>`, at a target that does not list referrers
+    /// automatically.
     ReferrersList,
 }
 
 impl ArrivalKind {
     const ALL: [Self; 3] = [Self::Tag, Self::KeptPrevious, Self::ReferrersList];
 
-    /// The word for it, as it is in the journal, in JSON and in CSV: `tag`, `kept_previous` or `referrers_list`.
+    /// Returns the word for it in the journal, in JSON and in CSV: `tag`, `kept_previous` or `referrers_list`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -141,54 +144,58 @@ impl ArrivalKind {
         }
     }
 
-    /// The kind that a word stands for.
+    /// Returns the kind that a word names.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 
-/// The evidence that a digest arrived: its whole closure is at the target, verified, and the tag (if any) points at it.
+/// Evidence that a digest arrived: its whole closure is at the target and verified, and the tag (if any) points at it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Arrival {
-    /// The reason for which the tag was written.
+    /// Reason for which the tag was written.
     pub kind: ArrivalKind,
-    /// The source repository.
+    /// Source repository.
     pub source: String,
-    /// What was asked of the source.
+    /// Reference that was requested from the source.
     #[serde(serialize_with = "as_text")]
     pub source_reference: ManifestRef,
-    /// The digest that the reference stood for at the source.
+    /// Digest of that reference at the source.
     pub source_digest: Digest,
-    /// The target repository.
+    /// Target repository.
     pub target: String,
-    /// The tag that was written at the target, `None` for a copy by digest.
+    /// Tag that was written at the target. `None` for a copy by digest.
     pub tag: Option<Tag>,
-    /// The digest at the target. Differs from `source_digest` for an index derived for some platforms, and for a list of referrers: there
-    /// the source's digest is that of the subject. Before a list is written its digest is not known, and the subject's stands for it.
+    /// Digest at the target. It differs from `source_digest` in two cases:
+    /// - for an index that is derived for some platforms,
+    /// - for a list of referrers: there `source_digest` is the subject's. The list's digest is unknown before the list
+    ///   is written, so until then the field holds the subject's digest.
     pub digest: Digest,
-    /// The digest that the tag had at the target before, by what the copy compared; `None` where there was none, or no tag.
+    /// Digest that the tag had at the target before, as the copy compared it. `None` if there was no tag, or if none
+    /// was written.
     pub previous: Option<Digest>,
-    /// The manifest's media type.
+    /// Media type of the manifest.
     pub media_type: MediaType,
-    /// How many manifests the closure has, referrers included.
+    /// Number of manifests in the closure, referrers included.
     pub manifests: u64,
-    /// How its blobs came.
+    /// Number of its blobs by the way in which they came.
     pub blobs: BlobCounts,
-    /// Bytes of blobs and manifests that this copy sent; signatures that have evidence of their own are left out.
+    /// Bytes of blobs and manifests that this copy sent. Signatures with evidence of their own are not counted.
     pub bytes: u64,
-    /// Who the source was read as.
+    /// Identity with which the source was read.
     pub source_identity: String,
-    /// Who the target was written as.
+    /// Identity with which the target was written.
     pub target_identity: String,
-    /// The referrers that were to be in a list of referrers after this write; none for other kinds. The journal keeps 1,000 at most.
+    /// Referrers that the list was to contain after this write. Empty for other kinds. The journal keeps 1,000 at
+    /// most.
     pub listed: Vec<Digest>,
-    /// What belongs to the digest and was left behind when it arrived; a later run may have brought it since. The journal keeps 1,000 at
-    /// most, and then the count of the others.
+    /// Items that belong to the digest and were left behind when it arrived. A later run may have brought them since.
+    /// The journal keeps 1,000 at most, and then the number of the others.
     pub left_behind: Vec<LeftBehind>,
-    /// When the copy began.
+    /// Time at which the copy began.
     pub started: DateTime<Utc>,
-    /// When the tag was written.
+    /// Time at which the tag was written.
     pub ended: DateTime<Utc>,
 }
 

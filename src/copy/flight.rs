@@ -1,6 +1,6 @@
-//! Single flight: at one time one blob is sent to one registry by one sender only. Everyone else waits, and then
-//! finds or mounts it. Only who reads from elsewhere does not wait for a sender that is slow: its source is another one, and a
-//! slow registry is to hold up nobody who has nothing to do with it.
+//! Single flight: only one transfer at a time sends a blob to a registry. The others wait, and then find or mount the
+//! blob. A transfer that reads from another source does not wait for a slow sender: a slow registry must not delay
+//! transfers that have nothing to do with it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,23 +16,24 @@ use super::lane::{AtWork, Lane};
 use crate::oci::{Descriptor, Digest, RepositoryName};
 use crate::store::Scope;
 
-/// How long "this blob is in that repository" is believed without asking. The target's own garbage collection may
-/// prove it wrong at any time; the manifest's PUT tells, and the blob is sent again.
-const BELIEVED_FOR: Duration = Duration::from_secs(600);
+/// Time for which the knowledge that a repository has a blob is trusted without a request. The target's garbage
+/// collection may invalidate it at any time. The PUT of the manifest then reports it, and the blob is sent again.
+const TRUSTED_FOR: Duration = Duration::from_secs(600);
 
-/// How many blobs are remembered. At about 200 bytes each this is some 13 MiB at most.
+/// Maximum number of blobs that are remembered. At about 200 bytes each they take some 13 MiB at most.
 const REMEMBERED: usize = 65_536;
 
-/// How often who waits looks whether the one it waits for gets on.
-const LOOK: Duration = Duration::from_secs(10);
+/// Interval at which a waiter checks the progress of the transfer that it waits for.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How much longer, by what it has done so far, a sender may need for others to wait for it who could read elsewhere.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Maximum remaining time of a sender, estimated from its progress, for which transfers wait that could read from
+/// another source.
+const MAX_REMAINING: Duration = Duration::from_secs(60);
 
-/// A repository of a scope; a layout has just one, without a name.
+/// Repository of a scope. A layout has just one, without a name.
 pub(super) type Room = Option<RepositoryName>;
 
-/// All flights of the process.
+/// Transfers of the whole process.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
     table: Mutex<Table>,
@@ -44,18 +45,18 @@ type Table = HashMap<(Scope, Digest), Flight>;
 struct Flight {
     /// Repositories that hold the blob.
     present: HashMap<Room, Known>,
-    /// What is done for it.
+    /// Transfers of the blob in progress.
     work: Vec<Arc<Work>>,
     ended: Arc<Notify>,
 }
 
-/// What somebody does to bring a blob into a repository.
+/// Progress of one transfer of a blob into a repository.
 #[derive(Debug)]
 pub(super) struct Work {
     room: Room,
-    /// Whether there is nowhere to mount from, and bytes will be sent.
+    /// True if there is no repository to mount from, so that bytes will be sent.
     sends: bool,
-    /// Where it is read.
+    /// Scope from which the blob is read.
     source: Scope,
     size: u64,
     /// Bytes that the target had before.
@@ -65,27 +66,27 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// The bytes behind the first `stored` are sent from now on.
+    /// Restarts the count: the transfer now sends the bytes behind the first `stored`.
     pub(super) fn restart(&self, stored: u64) {
         self.stored.store(stored, Ordering::Relaxed);
         self.sent.store(0, Ordering::Relaxed);
     }
 
-    /// So many more bytes are on their way.
+    /// Adds bytes that are being sent.
     pub(super) fn advance(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Whether who would read from `source` waits for it.
+    /// Returns true if a transfer that would read from `source` waits for this one.
     fn is_worth_waiting_for(&self, source: &Scope) -> bool {
         let (passed, sent) = (self.begun.elapsed(), self.sent.load(Ordering::Relaxed));
         let there = self.stored.load(Ordering::Relaxed) + sent;
         let left = u128::from(self.size.saturating_sub(there)) * passed.as_millis();
-        self.source == *source || passed < LOOK || left <= u128::from(sent) * PATIENCE.as_millis()
+        self.source == *source || passed < CHECK_INTERVAL || left <= u128::from(sent) * MAX_REMAINING.as_millis()
     }
 }
 
-/// How it is known that a blob is in a repository, and since when.
+/// Proof that a blob is in a repository, and its time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known {
     how: BlobOutcome,
@@ -93,54 +94,55 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Whether somebody sent the bytes, at `then` or later: the one proof against a target that says what is not so.
+    /// Returns true if the bytes were sent at `then` or later. This is the only proof against a target that reports
+    /// wrongly.
     pub(super) fn was_sent_since(&self, then: Instant) -> bool {
         self.how == BlobOutcome::Copied && self.since >= then
     }
 }
 
-/// What [`Flights::claim`] gives.
+/// Result of [`Flights::claim`].
 #[derive(Debug)]
 pub(super) enum Claim {
     /// The blob is in the repository.
     Present(Known),
-    /// The caller brings it.
+    /// The caller must transfer the blob.
     Lead(Lead),
-    /// Somebody is at work: claim again when this is over.
+    /// Another transfer is in progress. Claim again when it has ended.
     Wait(Waiting),
 }
 
-/// Somebody else's work on a blob.
+/// Wait for another transfer of the blob.
 #[derive(Debug)]
 pub(super) struct Waiting(OwnedNotified);
 
 impl Waiting {
-    /// Waits until it has ended, or until it is time to look how it gets on.
-    pub(super) async fn over(self) {
-        // Either way the blob is claimed again, which tells what became of it.
-        let _ = tokio::time::timeout(LOOK, self.0).await;
+    /// Waits until that transfer has ended, or until its progress must be checked.
+    pub(super) async fn wait(self) {
+        // In both cases the caller claims the blob again, which shows the result.
+        let _ = tokio::time::timeout(CHECK_INTERVAL, self.0).await;
     }
 }
 
-/// The duty to bring a blob into a repository. Dropping it hands the duty over to one of those who wait.
+/// Duty to transfer a blob into a repository. Dropping it passes the duty to one of the waiters.
 #[derive(Debug)]
 pub(super) struct Lead {
     flights: Arc<Flights>,
     key: (Scope, Digest),
     work: Arc<Work>,
     arrived: Option<BlobOutcome>,
-    /// A sibling repository that holds the blob.
+    /// Sibling repository that holds the blob.
     mount_from: Option<RepositoryName>,
 }
 
 impl Flights {
-    /// Asks for the blob of `source` in a repository. Never waits: who holds one lead must not wait for another, or two could
-    /// wait for each other.
+    /// Claims the blob of `source` for a repository. Never waits: the owner of one claim must not wait for another, or
+    /// two owners could wait for each other.
     pub(super) fn claim(self: &Arc<Self>, place: &(Scope, Room), blob: &Descriptor, source: &Scope) -> Claim {
         self.claim_in(&mut self.lock(), place, blob, source)
     }
 
-    /// [`Flights::claim`] for several repositories, with nobody else's claim in between.
+    /// Does the same as [`Flights::claim`] for several repositories at once. No other claim comes in between.
     pub(super) fn claim_each(
         self: &Arc<Self>,
         places: &[(Scope, Room)],
@@ -158,10 +160,10 @@ impl Flights {
         blob: &Descriptor,
         source: &Scope,
     ) -> Claim {
-        make_room(table);
+        evict_idle(table);
         let key = (scope.clone(), blob.digest);
         let flight = table.entry(key.clone()).or_default();
-        flight.present.retain(|_, known| known.since.elapsed() < BELIEVED_FOR);
+        flight.present.retain(|_, known| known.since.elapsed() < TRUSTED_FOR);
         if let Some(known) = flight.present.get(room) {
             return Claim::Present(*known);
         }
@@ -169,7 +171,7 @@ impl Flights {
         let sends = mount_from.is_none();
         let concerns = |work: &&Arc<Work>| work.room == *room || (sends && work.sends);
         if flight.work.iter().filter(concerns).any(|work| work.is_worth_waiting_for(source)) {
-            // Made under the lock, so that no notification is missed.
+            // The future is created under the lock, so that no notification is missed.
             return Claim::Wait(Waiting(flight.ended.clone().notified_owned()));
         }
         let (stored, sent, begun) = (AtomicU64::new(0), AtomicU64::new(0), Instant::now());
@@ -179,7 +181,7 @@ impl Flights {
         Claim::Lead(Lead { flights: self.clone(), key, work, arrived: None, mount_from })
     }
 
-    /// Stops believing that the blob is in the repository.
+    /// Removes the knowledge that the blob is in the repository.
     pub(super) fn forget(&self, scope: &Scope, room: &Room, digest: Digest) {
         if let Some(flight) = self.lock().get_mut(&(scope.clone(), digest)) {
             flight.present.remove(room);
@@ -201,20 +203,20 @@ impl Flights {
     }
 }
 
-fn make_room(table: &mut Table) {
+fn evict_idle(table: &mut Table) {
     if table.len() >= REMEMBERED {
         table.retain(|_, flight| !flight.work.is_empty());
     }
 }
 
 impl Lead {
-    /// The blob is in the repository.
+    /// Records that the blob is in the repository, and ends the duty.
     pub(super) fn arrived(mut self, how: BlobOutcome) {
         self.arrived = Some(how);
     }
 }
 
-/// A lead, and the note at its target that there is work.
+/// Claim of a blob, together with the mark at its target's lane that a transfer is in progress.
 #[derive(Debug)]
 pub(super) struct Duty {
     lead: Lead,
@@ -226,17 +228,17 @@ impl Duty {
         Self { lead, _at_work: lane.map(Lane::begin) }
     }
 
-    /// A sibling repository that holds the blob.
+    /// Returns a sibling repository that holds the blob.
     pub(super) fn mount_from(&self) -> Option<&RepositoryName> {
         self.lead.mount_from.as_ref()
     }
 
-    /// What those who wait for the blob see of it.
+    /// Returns the progress that the waiters for the blob observe.
     pub(super) fn work(&self) -> Arc<Work> {
         self.lead.work.clone()
     }
 
-    /// The blob is in the repository.
+    /// Records that the blob is in the repository, and ends the duty.
     pub(super) fn arrived(self, how: BlobOutcome) {
         self.lead.arrived(how);
     }
@@ -277,33 +279,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn followers_wait_and_then_mount_or_find() {
+    async fn waiters_mount_or_find_after_owner_ends() {
         let flights = Arc::new(Flights::default());
         let first = lead(&flights, "a");
         assert_eq!(first.mount_from, None);
         let Claim::Wait(same) = claim(&flights, "a") else { panic!() };
         let Claim::Wait(other) = claim(&flights, "b") else { panic!() };
         first.arrived(BlobOutcome::Copied);
-        same.over().await;
-        other.over().await;
+        same.wait().await;
+        other.wait().await;
         assert!(matches!(claim(&flights, "a"), Claim::Present(_)));
         assert_eq!(lead(&flights, "b").mount_from, room("a"));
     }
 
     #[tokio::test]
-    async fn a_leader_that_fails_hands_over_to_one_of_those_who_wait() {
+    async fn dropped_owner_hands_over_to_one_waiter() {
         let flights = Arc::new(Flights::default());
         let first = lead(&flights, "a");
         let Claim::Wait(waiting) = claim(&flights, "b") else { panic!() };
         drop(first);
-        waiting.over().await;
+        waiting.wait().await;
         let second = lead(&flights, "b");
         assert!(matches!(claim(&flights, "a"), Claim::Wait(_)), "the second leader sends now");
         drop(second);
     }
 
     #[test]
-    fn of_two_who_claim_several_registries_at_once_one_gets_them_all() {
+    fn concurrent_claims_of_several_registries_go_to_one_caller() {
         let flights = Arc::new(Flights::default());
         let places = ["h1", "h2", "h3"].map(|host| (Scope::new(host), room("a")));
         let (both, digests) = (std::sync::Barrier::new(2), 0..500u32);
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn several_repositories_mount_at_once() {
+    fn several_repositories_mount_concurrently() {
         let flights = Arc::new(Flights::default());
         lead(&flights, "a").arrived(BlobOutcome::Copied);
         let (b, c) = (lead(&flights, "b"), lead(&flights, "c"));
@@ -334,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_known_is_believed_for_ten_minutes() {
+    async fn known_blob_is_trusted_for_ten_minutes() {
         let flights = Arc::new(Flights::default());
         lead(&flights, "a").arrived(BlobOutcome::Copied);
         tokio::time::advance(Duration::from_secs(599)).await;
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_is_brought_again() {
+    fn forgotten_blob_is_transferred_again() {
         let flights = Arc::new(Flights::default());
         lead(&flights, "a").arrived(BlobOutcome::Copied);
         flights.forget(&Scope::new("h"), &room("a"), Digest::of(b"x"));
@@ -352,15 +354,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_reads_from_elsewhere_waits_for_no_sender_that_would_need_more_than_a_minute() {
+    async fn reader_of_other_source_passes_sender_needing_over_a_minute() {
         for (sent, is_slow) in [(0, true), (142, true), (143, false), (900, false)] {
             let flights = Arc::new(Flights::default());
             let first = lead(&flights, "a");
             let Claim::Wait(waiting) = claim_from(&flights, "b", "t") else { panic!() };
             first.work.advance(sent);
             let began = Instant::now();
-            waiting.over().await;
-            assert_eq!(began.elapsed(), LOOK);
+            waiting.wait().await;
+            assert_eq!(began.elapsed(), CHECK_INTERVAL);
             assert!(matches!(claim(&flights, "b"), Claim::Wait(_)), "from there it would be no faster");
             for name in ["b", "a"] {
                 let does_not_wait = matches!(claim_from(&flights, name, "t"), Claim::Lead(_));
@@ -370,10 +372,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_those_who_pass_a_slow_sender_one_sends_and_the_slow_one_may_still_arrive() {
+    async fn one_passes_slow_sender_which_may_still_arrive() {
         let flights = Arc::new(Flights::default());
         let slow = lead(&flights, "a");
-        tokio::time::advance(LOOK).await;
+        tokio::time::advance(CHECK_INTERVAL).await;
         let Claim::Lead(second) = claim_from(&flights, "b", "t") else { panic!() };
         assert!(matches!(claim_from(&flights, "c", "t"), Claim::Wait(_)));
         assert!(matches!(claim_from(&flights, "c", "u"), Claim::Wait(_)));

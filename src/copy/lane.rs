@@ -1,5 +1,5 @@
-//! Targets that are slower than their siblings. They go their own way, so that nobody waits for them, and narrowly: their
-//! reads take places at the source, and memory, that the others need too.
+//! Lanes of targets: a target that is slower than its siblings reads separately, so that no sibling waits for it. It
+//! does so with few reads, since they take slots at the source, and memory, that the siblings need too.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -9,19 +9,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::store::Scope;
 
-/// How many large blobs a target that goes its own way reads at a time.
+/// Number of large blobs that a target that reads separately reads at the same time.
 const OWN_READS: usize = 4;
 
-/// A blob up to this size is read at once, however slowly it is sent, so its read takes no place from others.
+/// Maximum size, in bytes, of a blob that is read at once, however slowly it is sent. Its read takes no slot from
+/// others.
 const SMALL: u64 = 128 * 1024;
 
-/// The lanes of all targets that have siblings, for the whole process.
+/// Lanes of all targets that have siblings, for the whole process.
 #[derive(Debug, Default)]
 pub(super) struct Lanes(Mutex<HashMap<Scope, Arc<Lane>>>);
 
 impl Lanes {
-    /// The lane of one registry or layout. There are as many as the configuration names.
-    pub(super) fn of(&self, scope: Scope) -> Arc<Lane> {
+    /// Returns the lane of one registry or layout. There are as many lanes as the configuration names scopes.
+    pub(super) fn lane_for(&self, scope: Scope) -> Arc<Lane> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -31,22 +32,22 @@ impl Lanes {
     }
 }
 
-/// Whether a target keeps up with its siblings.
+/// Lane of a target: it records if the target keeps up with its siblings.
 #[derive(Debug)]
 pub(super) struct Lane {
     scope: Scope,
     behind: AtomicBool,
     at_work: AtomicUsize,
-    /// How many blobs it is done with.
+    /// Number of blobs that the target is done with.
     done: AtomicU64,
     own_reads: Arc<Semaphore>,
 }
 
-/// A blob that is being brought to the lane's target.
+/// Mark that a blob is being transferred to the lane's target.
 #[derive(Debug)]
 pub(super) struct AtWork(Arc<Lane>);
 
-/// The right to a read of one's own.
+/// Permission for a separate read.
 #[derive(Debug)]
 pub(super) struct OwnRead {
     _place: Option<OwnedSemaphorePermit>,
@@ -58,25 +59,27 @@ impl Lane {
         Self { scope, behind: AtomicBool::new(false), at_work: AtomicUsize::new(0), done: AtomicU64::new(0), own_reads }
     }
 
-    /// Notes that its siblings have waited long enough for it, and for what.
-    pub(super) fn fall_behind(&self, why: &str) {
+    /// Marks the target as slower than its siblings, after they have waited long enough for it. `why` says what they
+    /// waited for.
+    pub(super) fn mark_behind(&self, why: &str) {
         if !self.behind.swap(true, Ordering::Relaxed) {
-            tracing::debug!(registry = %self.scope, why, "slower than its siblings: goes its own way until it has caught up");
+            let registry = &self.scope;
+            tracing::debug!(%registry, why, "slower than its siblings: reads separately until it catches up");
         }
     }
 
-    /// Whether it goes its own way: from when it fell behind until it has nothing left to bring.
+    /// Returns true if the target reads separately: from when it fell behind until it has no blob in transfer.
     pub(super) fn is_behind(&self) -> bool {
         self.behind.load(Ordering::Relaxed)
     }
 
-    /// Notes that a blob is being brought, until what is returned is dropped.
+    /// Marks a blob as being transferred, until the returned value is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> AtWork {
         self.at_work.fetch_add(1, Ordering::Relaxed);
         AtWork(self.clone())
     }
 
-    /// Waits for a read of one's own of `size` bytes.
+    /// Waits for permission to read `size` bytes separately.
     pub(super) async fn own_read(&self, size: u64) -> OwnRead {
         if size <= SMALL {
             return OwnRead { _place: None };
@@ -85,7 +88,7 @@ impl Lane {
         OwnRead { _place: Some(place.expect("the semaphore is never closed")) }
     }
 
-    /// The same if it can be had at once.
+    /// Returns the same permission if it is available at once.
     pub(super) fn try_own_read(&self, size: u64) -> Option<OwnRead> {
         if size <= SMALL {
             return Some(OwnRead { _place: None });
@@ -94,22 +97,22 @@ impl Lane {
     }
 }
 
-/// How much each of some targets gets done from a moment on.
+/// Comparison of the progress of several targets since one moment.
 #[derive(Debug)]
 pub(super) struct Race(Vec<(Arc<Lane>, u64)>);
 
 impl Race {
-    /// Of these targets, from now on.
-    pub(super) fn of<'a>(lanes: impl Iterator<Item = &'a Arc<Lane>>) -> Self {
+    /// Starts a comparison of these targets.
+    pub(super) fn new<'a>(lanes: impl Iterator<Item = &'a Arc<Lane>>) -> Self {
         Self(lanes.map(|lane| (lane.clone(), lane.done.load(Ordering::Relaxed))).collect())
     }
 
-    /// From now on.
+    /// Restarts the comparison.
     pub(super) fn start(&mut self) {
-        *self = Self::of(self.0.iter().map(|(lane, _)| lane));
+        *self = Self::new(self.0.iter().map(|(lane, _)| lane));
     }
 
-    /// Whether a target has done nothing, or less than half of what another has.
+    /// Returns true if a target has done nothing, or less than half of what another has done.
     pub(super) fn is_lost_by(&self, lane: &Arc<Lane>) -> bool {
         let done = |(lane, before): &(Arc<Lane>, u64)| lane.done.load(Ordering::Relaxed) - before;
         let own = self.0.iter().find(|(other, _)| Arc::ptr_eq(other, lane)).map_or(0, done);
@@ -133,23 +136,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_behind_until_nothing_is_left_to_bring() {
+    fn target_is_behind_until_its_transfers_end() {
         let lanes = Lanes::default();
-        let lane = lanes.of(Scope::new("a"));
+        let lane = lanes.lane_for(Scope::new("a"));
         let (first, second) = (lane.begin(), lane.begin());
-        lane.fall_behind("test");
+        lane.mark_behind("test");
         drop(first);
-        assert!(lanes.of(Scope::new("a")).is_behind());
-        assert!(!lanes.of(Scope::new("b")).is_behind());
+        assert!(lanes.lane_for(Scope::new("a")).is_behind());
+        assert!(!lanes.lane_for(Scope::new("b")).is_behind());
         drop(second);
         assert!(!lane.is_behind());
     }
 
     #[test]
-    fn a_target_that_gets_half_as_much_done_keeps_up() {
+    fn target_with_half_the_progress_keeps_up() {
         let lanes = Lanes::default();
-        let (quick, slow) = (lanes.of(Scope::new("a")), lanes.of(Scope::new("b")));
-        let mut race = Race::of([&quick, &slow].into_iter());
+        let (quick, slow) = (lanes.lane_for(Scope::new("a")), lanes.lane_for(Scope::new("b")));
+        let mut race = Race::new([&quick, &slow].into_iter());
         let work = |lane: &Arc<Lane>, times| (0..times).for_each(|_| drop(lane.begin()));
         work(&quick, 4);
         assert!(race.is_lost_by(&slow), "it has done nothing");
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn own_reads_of_large_blobs_are_few() {
+    fn separate_reads_of_large_blobs_are_limited() {
         let lane = Lane::new(Scope::new("a"));
         let read = || lane.own_read(SMALL + 1).now_or_never();
         let held = [read(), read(), read(), read()];

@@ -1,4 +1,5 @@
-//! The record of what is about to arrive, written before a tag moves, so that a copy that is cut off leaves no tag without a trace.
+//! Record of intended arrivals, written before a tag moves, so that an interrupted copy leaves no tag without a
+//! record.
 
 use std::fmt;
 
@@ -6,15 +7,16 @@ use async_trait::async_trait;
 
 use super::event::Arrival;
 
-/// A record of intents that outlives the process.
+/// Record of intents that outlives the process.
 #[async_trait]
 pub trait Ledger: fmt::Debug + Send + Sync {
-    /// Records what is about to be written at the target. `arrival` is as far known as it can be before the write.
+    /// Records what is about to be written at the target. `arrival` holds what can be known before the write.
     ///
     /// # Errors
-    /// The reason in words why nothing was recorded; the copy then writes no tag.
+    /// The reason, in words, for which nothing was recorded. The copy then writes no tag.
     async fn intend(&self, arrival: &Arrival) -> Result<(), String>;
 
-    /// Takes an intent back: the target has what it had before, and nothing was written. One that cannot be taken back stays open.
+    /// Withdraws an intent: the target has what it had before, and nothing was written. An intent that cannot be
+    /// withdrawn stays open.
     async fn withdraw(&self, arrival: &Arrival);
 }

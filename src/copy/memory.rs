@@ -1,19 +1,19 @@
-//! The memory for transfers in flight, handed out in units. First come, first served, but no party takes so much that nothing is
-//! left for the others: what it holds is at most three times what is free. So one whose transfers hang keeps a quarter free, a
-//! second one a seventh of all, and whoever comes then still finds some.
+//! Memory for transfers in flight, allocated in units. It is first come, first served, but no party takes so much that
+//! nothing is left for the others: a party holds at most three times what is free. So a party whose transfers hang
+//! leaves a quarter free, a second one leaves a seventh of all, and each later one still finds some.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// How much a party may hold, measured by what it leaves free.
+/// Maximum share of a party, as a multiple of what it leaves free.
 const SHARE: u64 = 3;
 
-/// Who transfers: an entry by its name, or nobody in particular, who need not leave anything.
+/// Party that transfers: an entry, by its name. `None` is no particular party, which need not leave anything free.
 pub(super) type Party = Option<Arc<str>>;
 
-/// The memory of the process.
+/// Memory of the process.
 #[derive(Debug)]
 pub(super) struct Memory(Mutex<State>);
 
@@ -31,7 +31,7 @@ struct Waiter {
     served: oneshot::Sender<Held>,
 }
 
-/// Memory that is held until this is dropped.
+/// Memory that is reserved until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
     memory: Arc<Memory>,
@@ -44,13 +44,13 @@ impl Memory {
         Arc::new(Self(Mutex::new(State { free: units, held: HashMap::new(), waiting: VecDeque::new() })))
     }
 
-    /// Waits for so many units, of which there must be as many in all. Cancel safe.
+    /// Waits for this number of units. The memory must have that many in all. Cancel safe.
     pub(super) async fn take(self: &Arc<Self>, party: &Party, units: u32) -> Held {
         let (served, turn) = oneshot::channel();
         self.lock().waiting.push_back(Waiter { party: party.clone(), units, served });
         let mut waiting = Waiting { memory: self, turn };
         self.serve();
-        // The sender stays in the line until it is used.
+        // The sender stays in the queue until it is used.
         (&mut waiting.turn).await.unwrap_or_else(|_| Held { memory: self.clone(), party: party.clone(), units: 0 })
     }
 
@@ -59,10 +59,12 @@ impl Memory {
         self.lock().free
     }
 
-    /// Gives to all who may have what they wait for. What is given to one who has just gone comes back by itself.
+    /// Serves all waiters that may have what they wait for. Memory for a waiter that has just gone is released
+    /// automatically.
     fn serve(self: &Arc<Self>) {
         loop {
-            // The lock is let go before anything is given: what nobody takes is dropped here and comes back through it.
+            // The lock is released before memory is passed on: memory that no waiter takes is dropped here, and its
+            // drop takes the lock.
             let Some((waiter, units)) = self.lock().next() else { return };
             let held = Held { memory: self.clone(), party: waiter.party, units };
             drop(waiter.served.send(held));
@@ -75,13 +77,14 @@ impl Memory {
 }
 
 impl State {
-    /// The next one to be served, whose units are taken. A party that holds too much already lets others pass, but stays in its own
-    /// order: else one that waits for much would wait for ever. So would one for whom there is not enough, who lets nobody pass.
+    /// Takes the units of the next waiter to serve. A party that already holds too much is passed by others, but its
+    /// own waiters keep their order: otherwise a waiter for much memory would wait for ever. For the same reason no
+    /// waiter passes one for whom there is not enough free memory.
     fn next(&mut self) -> Option<(Waiter, u32)> {
         self.waiting.retain(|waiter| !waiter.served.is_closed());
         let mut passed = HashSet::new();
         let at = self.waiting.iter().position(|waiter| {
-            let is_passed = passed.contains(&waiter.party) || self.has_its_share(waiter);
+            let is_passed = passed.contains(&waiter.party) || self.exceeds_share(waiter);
             if is_passed {
                 passed.insert(&waiter.party);
             }
@@ -94,13 +97,13 @@ impl State {
         self.waiting.remove(at).map(|waiter| (waiter, units))
     }
 
-    fn has_its_share(&self, waiter: &Waiter) -> bool {
+    fn exceeds_share(&self, waiter: &Waiter) -> bool {
         let held = self.held.get(&waiter.party).copied().unwrap_or(0);
         let left = u64::from(self.free.saturating_sub(waiter.units));
         waiter.party.is_some() && held > 0 && u64::from(held) + u64::from(waiter.units) > SHARE * left
     }
 
-    fn give_back(&mut self, party: &Party, units: u32) {
+    fn release(&mut self, party: &Party, units: u32) {
         self.free += units;
         if let Some(held) = self.held.get_mut(party) {
             *held -= units;
@@ -112,7 +115,7 @@ impl State {
 }
 
 impl Held {
-    /// Parts so many units from it, as many as there are at most.
+    /// Splits this number of units off, at most as many as there are.
     pub(super) fn split(&mut self, units: u32) -> Self {
         let units = units.min(self.units);
         self.units -= units;
@@ -122,12 +125,12 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.memory.lock().give_back(&self.party, self.units);
+        self.memory.lock().release(&self.party, self.units);
         self.memory.serve();
     }
 }
 
-/// One who waits. Dropped, it lets those behind it pass.
+/// Place in the queue. Dropping it lets the waiters behind it pass.
 struct Waiting<'a> {
     memory: &'a Arc<Memory>,
     turn: oneshot::Receiver<Held>,
@@ -136,7 +139,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.turn.close();
-        // What came in the meantime goes back.
+        // Memory that was assigned in the meantime is released.
         drop(self.turn.try_recv());
         self.memory.serve();
     }
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_hangs_leaves_something_to_all_others() {
+    fn hanging_party_leaves_memory_to_others() {
         let memory = Memory::new(32);
         let takes = |name: &str| std::iter::from_fn(|| now(&memory, name, 1)).collect::<Vec<_>>();
         let held = ["a", "b", "c", "d"].map(takes);
@@ -170,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_holds_nothing_may_have_all_and_nobody_in_particular_leaves_nothing() {
+    fn idle_party_may_take_all_memory_unnamed_party_too() {
         let memory = Memory::new(8);
         assert!(now(&memory, "a", 8).is_some());
         let of_nobody: Vec<_> = std::iter::from_fn(|| memory.take(&None, 1).now_or_never()).collect();
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_much_is_not_overtaken_but_by_who_may_not_have_more_and_leaves_the_line_when_dropped() {
+    fn large_waiter_is_not_passed_until_it_is_dropped() {
         let memory = Memory::new(8);
         let first = now(&memory, "a", 6).unwrap();
         let (a, b, c) = (party("a"), party("b"), party("c"));
@@ -194,14 +197,14 @@ mod tests {
         let much = wait(b, 4);
         let mut little = wait(c, 1);
         drop(much);
-        assert!(little.as_mut().now_or_never().is_some(), "nobody before it waits for what there is");
+        assert!(little.as_mut().now_or_never().is_some(), "no waiter before it needs the free memory");
         assert!(more.as_mut().now_or_never().is_none());
         drop(first);
         assert!(more.as_mut().now_or_never().is_some());
     }
 
     #[test]
-    fn who_waits_for_much_is_overtaken_by_other_parties_and_not_by_its_own() {
+    fn large_waiter_is_passed_by_other_parties_only() {
         let memory = Memory::new(8);
         let first = now(&memory, "a", 2).unwrap();
         let wait = |name: &str, units| -> Pin<Box<dyn Future<Output = Held>>> {
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_split_comes_back_in_parts() {
+    async fn split_memory_is_released_in_parts() {
         let memory = Memory::new(8);
         let mut whole = memory.take(&party("a"), 6).await;
         let part = whole.split(2);

@@ -1,11 +1,14 @@
-//! Moves closures from a source to targets: everything that a digest reaches, children first, the tag last.
+//! Copy engine: copies the closure of a digest (everything that the digest reaches) from a source to targets. It
+//! writes children first and the tag last.
 //!
-//! It knows no HTTP, no files and no SQL: only the traits of [`crate::store`]. What happened is told by values
-//! of [`event`].
+//! The engine uses no HTTP, no files and no SQL, only the traits of [`crate::store`]. It reports progress and results
+//! as values of [`event`].
 //!
-//! One [`Copier`] serves the whole process: through it all entries share the memory for transfers in flight and
-//! the knowledge of which blob is on its way to which registry. A [`Batch`] is one source repository and its
-//! targets during one run; [`Batch::copy`] moves one digest.
+//! One [`Copier`] serves the whole process. Through it all entries share:
+//! - the memory for transfers in flight,
+//! - the knowledge of which blob is being sent to which registry.
+//!
+//! A [`Batch`] is one source repository and its targets during one run. [`Batch::copy`] copies one digest.
 
 mod batch;
 mod blob;

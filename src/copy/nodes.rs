@@ -1,4 +1,4 @@
-//! Manifests of a source that a batch has read: each once, however many tags ask for it at a time.
+//! Manifests of a source that a batch has read: each is read once, however many tags request it at the same time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,16 +10,16 @@ use super::companions::Companions;
 use crate::oci::{Descriptor, Digest, Manifest, ManifestView, Tag};
 use crate::store::Source;
 
-/// How many bytes of manifests are kept for the next tag that reaches them.
+/// Maximum size of the manifests that are cached for the next tag that reaches them, in bytes.
 const KEPT_BYTES: usize = 8 * 1024 * 1024;
 
-/// A manifest of the source, read once.
+/// Manifest of the source, read once.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) manifest: Manifest,
     pub(super) view: ManifestView,
     pub(super) companions: OnceCell<Arc<Companions>>,
-    /// Whether foreign layers are copied too.
+    /// True if foreign layers are copied too.
     with_foreign_layers: bool,
 }
 
@@ -33,7 +33,8 @@ impl Node {
         self.manifest.digest()
     }
 
-    /// The blobs that are to be at a target, each once. Foreign layers live elsewhere, unless they are to be copied too.
+    /// Returns the blobs that must be at a target, each once. Foreign layers are skipped unless they are to be copied
+    /// too.
     pub(super) fn blobs(&self) -> Vec<&Descriptor> {
         let mut seen = HashSet::new();
         let is_wanted = |blob: &&Descriptor| self.with_foreign_layers || !blob.is_foreign();
@@ -41,7 +42,7 @@ impl Node {
     }
 }
 
-/// The manifests that a batch has read lately.
+/// Manifests that a batch has read recently.
 #[derive(Debug)]
 pub(super) struct Nodes {
     with_foreign_layers: bool,
@@ -51,7 +52,7 @@ pub(super) struct Nodes {
 #[derive(Debug, Default)]
 struct Table {
     cells: HashMap<Digest, Arc<OnceCell<Arc<Node>>>>,
-    /// What has been read, oldest first, with its size.
+    /// Digests of the cached manifests with their sizes, oldest first.
     kept: VecDeque<(Digest, usize)>,
     kept_bytes: usize,
 }
@@ -61,26 +62,26 @@ impl Nodes {
         Self { with_foreign_layers, table: Mutex::default() }
     }
 
-    /// The manifest of this digest, read from the source unless it is kept.
+    /// Returns the manifest of this digest. It is read from the source unless it is cached.
     pub(super) async fn get(&self, source: &dyn Source, digest: Digest) -> Result<Arc<Node>, CopyError> {
         let cell = self.lock().cells.entry(digest).or_default().clone();
         let read = || async {
             let manifest = source.manifest(&digest.into()).await.map_err(CopyError::source)?;
             let node = Arc::new(Node::read(manifest, source.place(), self.with_foreign_layers)?);
-            self.keep(digest, node.manifest.bytes().len());
+            self.cache(digest, node.manifest.bytes().len());
             Ok(node)
         };
         cell.get_or_try_init(read).await.cloned()
     }
 
-    /// The digest of what a tag stands for now, with its manifest read.
+    /// Returns the current digest of a tag, and reads its manifest.
     pub(super) async fn get_tag(&self, source: &dyn Source, tag: &Tag) -> Result<Digest, CopyError> {
         let manifest = source.manifest(&tag.clone().into()).await.map_err(CopyError::source)?;
         let node = Arc::new(Node::read(manifest, source.place(), self.with_foreign_layers)?);
         let (digest, size) = (node.digest(), node.manifest.bytes().len());
         let cell = self.lock().cells.entry(digest).or_default().clone();
         if cell.set(node).is_ok() {
-            self.keep(digest, size);
+            self.cache(digest, size);
         }
         Ok(digest)
     }
@@ -89,7 +90,7 @@ impl Nodes {
         self.lock().cells.get(digest).is_some_and(|cell| cell.initialized())
     }
 
-    fn keep(&self, digest: Digest, size: usize) {
+    fn cache(&self, digest: Digest, size: usize) {
         let mut table = self.lock();
         table.kept.push_back((digest, size));
         table.kept_bytes += size;

@@ -1,4 +1,4 @@
-//! A blob read from its source as one stream, which goes on by a ranged read where the connection broke.
+//! Stream of a blob from its source, which resumes with a ranged read after the connection broke.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use futures_util::{StreamExt as _, stream};
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, Source, StoreError};
 
-/// How often in a row a read may break off without having given a byte.
+/// Number of successive reads that may break off without a byte.
 const FRUITLESS: u32 = 4;
 
-/// The wait before the first new attempt; each further one waits twice as long.
+/// Wait before the first new attempt. Each further wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 struct Reading {
@@ -23,7 +23,8 @@ struct Reading {
     over: bool,
 }
 
-/// The bytes of `blob` from `offset` on. Transient errors are mended inside; any other is the last item.
+/// Returns the bytes of `blob` from `offset` on. Transient errors are retried inside. Any other error is the last
+/// item.
 pub(super) fn read(source: Arc<dyn Source>, blob: Descriptor, offset: u64) -> ByteStream {
     let reading = Reading { source, blob, offset, open: None, fruitless: 0, over: false };
     stream::unfold(reading, |mut reading| async move {
@@ -37,9 +38,10 @@ pub(super) fn read(source: Arc<dyn Source>, blob: Descriptor, offset: u64) -> By
 impl Reading {
     async fn next(&mut self) -> Option<Result<bytes::Bytes, StoreError>> {
         while !self.over {
-            let piece = match self.piece().await {
+            let piece = match self.next_piece().await {
                 Some(piece) => piece,
-                // A stream may end without a byte more or break off: the caller's check of the length tells.
+                // The stream may have ended at the end of the blob or too early: the caller's check of the length
+                // decides.
                 None => return None,
             };
             match piece {
@@ -49,7 +51,7 @@ impl Reading {
                     return Some(Ok(bytes));
                 }
                 Err(error) if error.may_be_repeated() && self.fruitless < FRUITLESS => {
-                    tracing::debug!(%error, offset = self.offset, "a read broke off and goes on");
+                    tracing::debug!(%error, offset = self.offset, "an interrupted read resumes");
                     self.open = None;
                     tokio::time::sleep(FIRST_WAIT * 2u32.pow(self.fruitless)).await;
                     self.fruitless += 1;
@@ -60,7 +62,7 @@ impl Reading {
         None
     }
 
-    async fn piece(&mut self) -> Option<Result<bytes::Bytes, StoreError>> {
+    async fn next_piece(&mut self) -> Option<Result<bytes::Bytes, StoreError>> {
         if self.open.is_none() {
             if self.offset > 0 && self.offset == self.blob.size {
                 return None;

@@ -1,4 +1,4 @@
-//! The bytes of one blob on their way to one target, sent again where that helps.
+//! Sending of one blob's bytes to one target, with retries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use super::{Batch, CopyError, reading, suspension};
 use crate::oci::Descriptor;
 use crate::store::{Begun, ByteStream, Upload, Verified};
 
-/// How often the bytes of one blob are sent to one target before the tag fails.
+/// Number of attempts to send one blob to one target before the tag fails.
 const ATTEMPTS: u32 = 3;
 
-/// The wait before a blob is sent again; twice as long each time.
+/// Wait before a blob is sent again. It doubles each time.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
-/// Number of times that a blob is sent again since the target ended the connection before it took it, beside
-/// [`ATTEMPTS`].
+/// Number of times that a blob is sent again because the target ended the connection before it took the request. They
+/// do not count towards [`ATTEMPTS`].
 const MOST_NOT_TAKEN: u32 = 200;
 
-/// The longest wait before that.
+/// Longest wait before such a retry.
 const LONGEST_NOT_TAKEN: Duration = Duration::from_millis(100);
 
-/// A target that waits for bytes.
+/// Target that is ready for the bytes of a blob.
 pub(super) struct Wanting {
     pub(super) delivery: Arc<Delivery>,
     pub(super) duty: Duty,
@@ -36,14 +36,17 @@ pub(super) struct Wanting {
     pub(super) part: Part,
 }
 
-/// Sends the bytes. Once more from the start where the target broke off, where it fell behind its siblings, where a
-/// mirror of the source gave wrong ones, and where what an earlier process has sent is of no use.
+/// Sends the bytes. They are sent once more from the start in these cases:
+/// - the target broke off,
+/// - the target fell behind its siblings,
+/// - a mirror of the source returned wrong bytes,
+/// - the bytes that an earlier process has sent are of no use.
 pub(super) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
     let span = wanting.delivery.span().clone();
-    send_until_it_is_there(blob, wanting, branch).instrument(span).await
+    send_with_retries(blob, wanting, branch).instrument(span).await
 }
 
-async fn send_until_it_is_there(stated: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
+async fn send_with_retries(stated: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
     let mut blob = stated.clone();
     let Wanting { delivery, duty, mut upload, mut part } = wanting;
     let Branch { mut bytes, standing } = branch;
@@ -53,18 +56,18 @@ async fn send_until_it_is_there(stated: &Descriptor, wanting: Wanting, branch: B
         let blob = &mut blob;
         let goes_on = upload.standing().map_or(0, |standing| standing.stored);
         if goes_on > 0 {
-            // What it reads is not what its siblings do.
+            // This read starts at another offset than the shared one of its siblings.
             bytes = reading::read(delivery.batch.source.clone(), blob.clone(), goes_on);
         }
         let error = match send_once(&delivery, blob, upload, bytes, &duty.work()).await {
             Ok(()) => {
-                delivery.brought(blob, BlobOutcome::Copied);
+                delivery.record_blob(blob, BlobOutcome::Copied);
                 duty.arrived(BlobOutcome::Copied);
                 return Ok(());
             }
             Err(error) => error,
         };
-        // Wrong bytes of a mirror are more likely than a wrong size: the others are asked first.
+        // Wrong bytes of a mirror are more likely than a wrong size, so the other mirrors are tried first.
         let may_be_misstated =
             blob.size == stated.size && (!delivery.batch.source.is_mirrored() || failures + 1 == ATTEMPTS);
         if delivery.has_given_up() || delivery.batch.suspension().is_suspended() {
@@ -72,12 +75,13 @@ async fn send_until_it_is_there(stated: &Descriptor, wanting: Wanting, branch: B
         }
         let is_no_way_on = goes_on > 0 && (error.is_corrupt() || error.is_refusal());
         if is_no_way_on {
-            // What an earlier process has sent may be wrong, or the session be one that takes no such chunks as this one sends.
-            suspension::forget(&delivery.batch, target.as_ref(), blob).await;
+            // The bytes that an earlier process has sent may be wrong, or the session may not take chunks as this
+            // process sends them.
+            suspension::forget_upload(&delivery.batch, target.as_ref(), blob).await;
         }
         if standing.was_left() && !was_left {
             was_left = true;
-            // The memory is for those who can use it now.
+            // The memory is released for transfers that can use it now.
             drop(part);
             part = take_alone(copier, blob.size, target.upload_holds(), delivery.lane()).await;
         } else if may_be_misstated
@@ -85,7 +89,7 @@ async fn send_until_it_is_there(stated: &Descriptor, wanting: Wanting, branch: B
             && let Some(length) = other_length(&delivery, blob).await
         {
             blob.size = length;
-            // What was set aside was for the stated size.
+            // The reserved memory was for the stated size.
             drop(part);
             part = take_alone(copier, blob.size, target.upload_holds(), delivery.lane()).await;
         } else if error.was_not_taken() && error.may_be_repeated() && not_taken < MOST_NOT_TAKEN {
@@ -93,7 +97,7 @@ async fn send_until_it_is_there(stated: &Descriptor, wanting: Wanting, branch: B
             not_taken += 1;
         } else {
             failures += 1;
-            // A mirror that was wrong is not asked again.
+            // A mirror that was wrong is not requested again.
             let was_misled = error.is_corrupt() && delivery.batch.source.is_mirrored();
             if failures == ATTEMPTS || !(error.may_be_repeated() || was_misled || is_no_way_on) {
                 return Err(error);
@@ -102,7 +106,7 @@ async fn send_until_it_is_there(stated: &Descriptor, wanting: Wanting, branch: B
         }
         match target.begin_upload(blob, None).await.map_err(CopyError::target)? {
             Begun::Mounted => {
-                delivery.brought(blob, BlobOutcome::Mounted);
+                delivery.record_blob(blob, BlobOutcome::Mounted);
                 duty.arrived(BlobOutcome::Mounted);
                 return Ok(());
             }
@@ -112,13 +116,13 @@ async fn send_until_it_is_there(stated: &Descriptor, wanting: Wanting, branch: B
     }
 }
 
-/// The length that the source has of a blob, where the descriptor states another. The digest decides which one is right.
+/// Returns the source's length of a blob, if the descriptor states another. The digest decides which one is right.
 async fn other_length(delivery: &Delivery, blob: &Descriptor) -> Option<u64> {
     let source = &delivery.batch.source;
     let length = source.blob_length(blob).await.filter(|length| *length != blob.size)?;
     tracing::warn!(
         source = source.place(), digest = %blob.digest, stated = blob.size, length,
-        "a manifest states a wrong size of a blob; the blob is read in the length that the source has"
+        "the manifest states a wrong size; the blob is read with the source's length"
     );
     Some(length)
 }
@@ -132,11 +136,11 @@ async fn send_once(
 ) -> Result<(), CopyError> {
     let (batch, target) = (&delivery.batch, delivery.target());
     let place = batch.source.place();
-    let _held = batch.suspension().hold();
+    let _held = batch.suspension().track();
     let standing = upload.standing().cloned();
     let stored = standing.as_ref().map_or(0, |standing| standing.stored);
-    let transfer = Transfer::going_on(place, target.place(), blob.digest, blob.size, stored);
-    batch.tell(Event::TransferStarted(transfer.clone())).await;
+    let transfer = Transfer::resumed(place, target.place(), blob.digest, blob.size, stored);
+    batch.send_event(Event::TransferStarted(transfer.clone())).await;
     let mut under_way = UnderWay { batch, transfer: Some(transfer.clone()) };
     work.restart(stored);
     let (counted, work) = (transfer.clone(), work.clone());
@@ -146,19 +150,19 @@ async fn send_once(
             work.advance(piece.len() as u64);
         }
     });
-    let bytes = batch.suspension().bound(bytes.boxed(), place, blob);
+    let bytes = batch.suspension().end_when_suspended(bytes.boxed(), place, blob);
     let bytes = match standing {
         Some(standing) => Verified::resume(bytes, blob.clone(), place, standing),
         None => Verified::new(bytes, blob.clone(), place),
     };
-    let bytes = bytes.with_progress(suspension::progress(batch, target.as_ref(), blob));
+    let bytes = bytes.with_progress(suspension::progress_listener(batch, target.as_ref(), blob));
     let sent = upload.send(bytes).await.map_err(CopyError::upload);
     if sent.is_ok() {
-        suspension::forget(batch, target.as_ref(), blob).await;
+        suspension::forget_upload(batch, target.as_ref(), blob).await;
     }
     under_way.transfer = None;
     batch
-        .tell(match &sent {
+        .send_event(match &sent {
             Ok(()) => Event::TransferFinished(transfer),
             Err(error) => Event::TransferFailed(transfer, error.to_string()),
         })
@@ -166,7 +170,7 @@ async fn send_once(
     sent
 }
 
-/// A transfer that is told to have failed when it is dropped.
+/// Transfer that is reported as failed when it is dropped.
 struct UnderWay<'a> {
     batch: &'a Batch,
     transfer: Option<Arc<Transfer>>,
@@ -175,7 +179,7 @@ struct UnderWay<'a> {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         if let Some(transfer) = self.transfer.take() {
-            self.batch.tell_at_once(Event::TransferFailed(transfer, CopyError::Interrupted.to_string()));
+            self.batch.try_send_event(Event::TransferFailed(transfer, CopyError::Interrupted.to_string()));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The memory for one blob on its way to several targets, set aside for all of them at once: else those that come first
-//! would hold the memory of which their siblings stand in need to join the same read.
+//! Reservation of memory for one blob on its way to several targets, made for all of them at once. Otherwise the first
+//! targets would hold the memory that their siblings need to join the same read.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,14 +9,14 @@ use super::Copier;
 use super::lane::{Lane, OwnRead};
 use super::memory::Held;
 
-/// What is set aside for one blob.
+/// Memory reserved for one blob.
 #[derive(Debug)]
 pub(super) struct Share {
     copier: Arc<Copier>,
     size: u64,
-    /// What an upload to any of the targets holds at most.
+    /// Maximum memory of an upload to any of the targets, in bytes.
     chunk: u64,
-    /// Of each target, where it has siblings.
+    /// Lanes of the targets. `None` for a target without siblings.
     lanes: Vec<Option<Arc<Lane>>>,
     filled: OnceCell<()>,
     pot: Mutex<Pot>,
@@ -29,7 +29,7 @@ struct Pot {
     closed: bool,
 }
 
-/// What one transfer needs: memory, and for a read of its own the right to it.
+/// Resources of one transfer: memory, and for a separate read the permission.
 #[derive(Debug)]
 pub(super) struct Part {
     share: Option<Arc<Share>>,
@@ -38,20 +38,20 @@ pub(super) struct Part {
 }
 
 impl Share {
-    /// The share of a blob of `size` bytes that goes to at most so many targets. Nothing is set aside yet.
+    /// Creates the reservation for a blob of `size` bytes, with one lane for each target. Nothing is reserved yet.
     pub(super) fn new(copier: &Arc<Copier>, size: u64, chunk: u64, lanes: Vec<Option<Arc<Lane>>>) -> Arc<Self> {
         let (filled, pot) = (OnceCell::new(), Mutex::default());
         Arc::new(Self { copier: copier.clone(), size, chunk, lanes, filled, pot })
     }
 
-    /// Waits for what one transfer needs. Who comes first waits for the memory of all that keep up; who does not, or comes too
-    /// late, reads alone.
+    /// Waits for the resources of one transfer. The first caller waits for the memory of all targets that keep up. A
+    /// target that does not keep up, or comes too late, reads alone.
     pub(super) async fn take(self: &Arc<Self>, lane: Option<&Arc<Lane>>) -> Part {
         let is_behind = || lane.is_some_and(|lane| lane.is_behind());
         if !self.pot().closed && !is_behind() {
             self.filled.get_or_init(|| self.fill()).await;
         }
-        // It may have fallen behind while it waited here.
+        // The target may have fallen behind while it waited here.
         let part = if is_behind() { None } else { self.pot().permits.pop() };
         let Some(memory) = part else { return take_alone(&self.copier, self.size, self.chunk, lane).await };
         self.pot().holders += 1;
@@ -68,7 +68,7 @@ impl Share {
         pot.permits = permits;
     }
 
-    /// Gives back what nobody has taken: the read begins, and who comes now reads alone.
+    /// Releases what no transfer has taken: the read begins, and a later target reads alone.
     pub(super) fn close(&self) {
         let mut pot = self.pot();
         pot.closed = true;
@@ -80,7 +80,8 @@ impl Share {
     }
 }
 
-/// Waits for what a transfer needs that reads alone: first for its turn in the lane, where it has siblings, then for memory.
+/// Waits for the resources of a transfer that reads alone: first for its turn in the lane, if it has siblings, then
+/// for memory.
 pub(super) async fn take_alone(copier: &Copier, size: u64, chunk: u64, lane: Option<&Arc<Lane>>) -> Part {
     let own_read = match lane {
         Some(lane) => Some(lane.own_read(size).await),
@@ -91,7 +92,8 @@ pub(super) async fn take_alone(copier: &Copier, size: u64, chunk: u64, lane: Opt
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // Nobody is left who will begin to read soon, and siblings may wait for other copies: memory must not wait with them.
+        // No holder is left that will begin to read soon, and siblings may wait for other copies: memory must not wait
+        // with them.
         let Some(share) = &self.share else { return };
         let mut pot = share.pot();
         pot.holders -= 1;

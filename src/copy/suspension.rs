@@ -1,4 +1,4 @@
-//! How a copy that is cut short ends between two chunks, and what it leaves behind for the next run to go on with.
+//! Suspension of uploads: an interrupted copy ends between two chunks, and the next run resumes its uploads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,63 +14,65 @@ use super::batch::Batch;
 use crate::oci::{Descriptor, Digest};
 use crate::store::{ByteStream, ErrorKind, Progress, Sought, Step, StoreError, Suspended, Target};
 
-/// How long uploads that are to end may still take for the chunk that is on its way.
+/// Maximum time that uploads which must end may still take for the current chunk.
 const LAST_CHUNK: Duration = Duration::from_secs(3);
 
-/// Where it is kept how far uploads came that have not ended. What it knows is a hint: the endpoint is asked.
+/// Store of the progress of uploads that have not ended. Its data is a hint: the endpoint decides.
 #[async_trait]
 pub trait Unfinished: fmt::Debug + Send + Sync {
-    /// What a run that is over has left of an upload of this blob to a repository.
+    /// Returns the progress of an upload of this blob to a repository that an ended run has left.
     async fn recall(&self, target: &str, blob: Digest) -> Option<Suspended>;
 
-    /// Keeps how far one came.
-    async fn keep(&self, target: &str, blob: Digest, left: Suspended);
+    /// Saves the progress of an upload.
+    async fn save(&self, target: &str, blob: Digest, left: Suspended);
 
-    /// Forgets it: it has ended, or cannot be gone on with.
+    /// Removes an upload that has ended or cannot be resumed.
     async fn forget(&self, target: &str, blob: Digest);
 }
 
-/// The uploads of one run, and how they are told to end.
+/// Uploads of one run, and the signal that ends them.
 #[derive(Debug, Clone, Default)]
 pub struct Suspension {
-    told: CancellationToken,
+    signal: CancellationToken,
     under_way: TaskTracker,
 }
 
 impl Suspension {
-    /// Tells every upload to end where it stands, and waits until they have: for the chunk that is on its way, for three seconds
-    /// at most.
+    /// Signals every upload to end at its current position, and waits until all have: for the current chunk, three
+    /// seconds at most.
     pub async fn suspend(&self) {
-        self.told.cancel();
+        self.signal.cancel();
         self.under_way.close();
-        // Those that did not end break off in the midst of a chunk.
+        // Uploads that have not ended by then break off within a chunk.
         let _ = tokio::time::timeout(LAST_CHUNK, self.under_way.wait()).await;
     }
 
-    /// Whether the uploads were told to end: what fails from now on says nothing of who it fails at.
+    /// Returns true if the uploads were signalled to end. A failure from then on says nothing about the endpoint that
+    /// fails.
     #[must_use]
     pub fn is_suspended(&self) -> bool {
-        self.told.is_cancelled()
+        self.signal.is_cancelled()
     }
 
-    /// While it is held, an upload is under way.
-    pub(super) fn hold(&self) -> TaskTrackerToken {
+    /// Marks an upload as in progress while the returned token is held.
+    pub(super) fn track(&self) -> TaskTrackerToken {
         self.under_way.token()
     }
 
-    /// The bytes until the uploads are told to end; then an error, behind which whoever sends them in chunks begins no further one.
-    pub(super) fn bound(&self, bytes: ByteStream, place: &str, blob: &Descriptor) -> ByteStream {
+    /// Returns the bytes until the uploads are signalled to end, and then an error. After that error a sender of
+    /// chunks starts no further one.
+    pub(super) fn end_when_suspended(&self, bytes: ByteStream, place: &str, blob: &Descriptor) -> ByteStream {
         let ended = StoreError::new(place, Step::ReadBlob, blob.digest, ErrorKind::Unavailable, "interrupted");
-        let told = self.told.clone();
+        let signal = self.signal.clone();
         let end = futures_util::stream::once(async move { Err(ended) });
-        let until = bytes.take_until(told.clone().cancelled_owned());
-        until.chain(end.take_while(move |_| std::future::ready(told.is_cancelled()))).boxed()
+        let until = bytes.take_until(signal.clone().cancelled_owned());
+        until.chain(end.take_while(move |_| std::future::ready(signal.is_cancelled()))).boxed()
     }
 }
 
-/// What comes of an upload that an earlier run has left of a blob: it goes on, or begins anew, or somebody has brought the blob in the
-/// meantime. `None` where nothing was left.
-pub(super) async fn resumed(
+/// Resumes the upload of a blob that an earlier run has left, or restarts it. If the target has the blob in the
+/// meantime, it reports that. Returns `None` if no upload was left.
+pub(super) async fn resume_or_restart(
     batch: &Batch,
     target: &dyn Target,
     blob: &Descriptor,
@@ -84,30 +86,36 @@ pub(super) async fn resumed(
     let stored = left.standing.stored;
     match target.resume_upload(blob, &left).await {
         Ok(Some(upload)) => {
-            tracing::info!(target = target.place(), digest = %blob.digest, stored, size = blob.size, "an upload resumes where it was interrupted");
+            tracing::info!(
+                target = target.place(), digest = %blob.digest, stored, size = blob.size,
+                "an upload resumes where it was interrupted"
+            );
             return Some(Ok(Sought::Session(upload)));
         }
         Ok(None) => unfinished.forget(target.place(), blob.digest).await,
         Err(error) => {
-            tracing::info!(target = target.place(), digest = %blob.digest, noted = stored, "an interrupted upload restarts: {error}");
+            tracing::info!(
+                target = target.place(), digest = %blob.digest, noted = stored,
+                "an interrupted upload restarts: {error}"
+            );
         }
     }
-    // It has just been looked for.
+    // The target was queried for the blob just before.
     Some(target.begin_upload(blob, None).await.map(Sought::from))
 }
 
-/// Who is told how far the upload of a blob came, where that can be of use.
-pub(super) fn progress(batch: &Batch, target: &dyn Target, blob: &Descriptor) -> Option<Progress> {
+/// Returns the listener that saves the progress of a blob's upload, if the upload can be resumed.
+pub(super) fn progress_listener(batch: &Batch, target: &dyn Target, blob: &Descriptor) -> Option<Progress> {
     let unfinished = batch.unfinished(target, blob)?.clone();
     let (place, digest) = (Arc::<str>::from(target.place()), blob.digest);
     Some(Arc::new(move |left| {
         let (unfinished, place) = (unfinished.clone(), place.clone());
-        Box::pin(async move { unfinished.keep(&place, digest, left).await })
+        Box::pin(async move { unfinished.save(&place, digest, left).await })
     }))
 }
 
-/// Nobody goes on with an upload of this blob: it has ended, or cannot be gone on with.
-pub(super) async fn forget(batch: &Batch, target: &dyn Target, blob: &Descriptor) {
+/// Removes the saved upload of this blob: it has ended, or cannot be resumed.
+pub(super) async fn forget_upload(batch: &Batch, target: &dyn Target, blob: &Descriptor) {
     if let Some(unfinished) = batch.unfinished(target, blob) {
         unfinished.forget(target.place(), blob.digest).await;
     }

@@ -1,4 +1,4 @@
-//! One read that feeds several targets, without letting a slow one hold the others.
+//! Fan-out: one read feeds several targets, and a slow target does not delay the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,28 +15,28 @@ use super::reading;
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, ErrorKind, Source, Step, StoreError};
 
-/// Pieces that wait for one target: at most 1 MiB.
+/// Number of pieces that may be queued for one target: at most 1 MiB.
 const QUEUE: usize = 16;
 
-/// The largest piece that is queued. Whatever the source gives at once is cut down to it.
+/// Maximum size of a queued piece, in bytes. Larger pieces of the source are split.
 const PIECE: usize = 64 * 1024;
 
-/// How long, over one blob, others that have sent all they were given wait at least for a target whose queue is full. Beyond
-/// that they wait for it for half of the time that the read takes, which a target of about their own speed does not use up.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// Minimum time per blob that targets which have sent everything wait for a target whose queue is full. Beyond that
+/// they wait for half of the time that the read takes. A target of about their own speed does not use that up.
+const MIN_WAIT: Duration = Duration::from_millis(300);
 
-/// How often is looked who waits for whom.
-const LOOK: Duration = Duration::from_millis(20);
+/// Interval at which the feed checks which targets wait.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 type Piece = Result<Bytes, StoreError>;
 
-/// One of the streams that come out of a [`split`].
+/// Stream of one target, created by [`split`].
 pub(super) struct Branch {
     pub(super) bytes: ByteStream,
     pub(super) standing: Standing,
 }
 
-/// How a stream stands beside the others.
+/// State of a stream in comparison with the others.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Standing(Arc<Flags>);
 
@@ -47,7 +47,8 @@ struct Flags {
 }
 
 impl Standing {
-    /// Whether the stream ended, by an error, because its target fell behind and there was no place for a read of its own.
+    /// Returns true if the stream ended with an error because its target fell behind and no slot for a separate read
+    /// was free.
     pub(super) fn was_left(&self) -> bool {
         self.0.was_left.load(Ordering::Relaxed)
     }
@@ -57,13 +58,13 @@ impl Standing {
     }
 }
 
-/// Where a branch has its bytes from.
+/// Origin of a branch's bytes.
 enum Feed {
     /// The shared read.
     Shared(mpsc::Receiver<Piece>),
-    /// A read of its own.
+    /// A separate read.
     Own(ByteStream),
-    /// It ended with an error.
+    /// No further bytes: the branch ended with an error.
     Over,
 }
 
@@ -73,16 +74,16 @@ struct Branching {
     blob: Descriptor,
     offset: u64,
     lane: Option<Arc<Lane>>,
-    /// Of its own read, from when it fell behind.
+    /// Permission for the separate read, from when the target fell behind.
     place: Option<OwnRead>,
     standing: Standing,
 }
 
-/// Reads `blob` once and gives its bytes to one stream for each lane. A stream that falls behind, or that the shared read
-/// was dropped from, goes on with a read of its own from where it stands, if its lane has a place for that.
+/// Reads `blob` once and passes its bytes to one stream for each lane. If a stream falls behind or is removed from the
+/// shared read, it continues with a separate read from its position, provided that its lane has a slot for one.
 pub(super) fn split(source: &Arc<dyn Source>, blob: &Descriptor, lanes: Vec<Option<Arc<Lane>>>) -> Vec<Branch> {
     if lanes.len() < 2 {
-        return lanes.iter().map(|_| alone(source, blob)).collect();
+        return lanes.iter().map(|_| read_alone(source, blob)).collect();
     }
     let (fed, branches): (Vec<_>, Vec<_>) = lanes
         .into_iter()
@@ -106,33 +107,33 @@ pub(super) fn split(source: &Arc<dyn Source>, blob: &Descriptor, lanes: Vec<Opti
     branches
 }
 
-/// A read for one target.
-pub(super) fn alone(source: &Arc<dyn Source>, blob: &Descriptor) -> Branch {
+/// Starts a read for one target.
+pub(super) fn read_alone(source: &Arc<dyn Source>, blob: &Descriptor) -> Branch {
     Branch { bytes: reading::read(source.clone(), blob.clone(), 0), standing: Standing::default() }
 }
 
-/// A target that is fed.
+/// Target that the shared read feeds.
 struct Fed {
     queue: mpsc::Sender<Piece>,
     lane: Option<Arc<Lane>>,
-    /// How long others have waited for it.
+    /// Time that others have waited for the target.
     waited: Duration,
     standing: Standing,
 }
 
-/// Ends when the read ends or when nobody listens any more, even if the read hangs.
+/// Feeds the targets. It ends when the read ends, or when all targets have gone, even if the read hangs.
 async fn feed(read: ByteStream, mut fed: Vec<Fed>) {
-    let mut read = read.flat_map(|piece| stream::iter(cut(piece)));
+    let mut read = read.flat_map(|piece| stream::iter(split_piece(piece)));
     let began = Instant::now();
     while !fed.is_empty() {
         let piece = tokio::select! {
             piece = read.next() => piece,
-            () = deserted(&fed) => None,
+            () = wait_until_all_closed(&fed) => None,
         };
         let Some(piece) = piece else { return };
         let mut at = 0;
         while at < fed.len() {
-            if give(&mut fed, at, &piece, began).await {
+            if send_piece(&mut fed, at, &piece, began).await {
                 at += 1;
             } else {
                 fed.remove(at);
@@ -144,8 +145,9 @@ async fn feed(read: ByteStream, mut fed: Vec<Fed>) {
     }
 }
 
-/// Gives one of the targets a piece. `false` when it is to be fed no more: it has gone, or fell behind.
-async fn give(fed: &mut [Fed], at: usize, piece: &Piece, began: Instant) -> bool {
+/// Passes a piece to one of the targets. Returns false if the target must not be fed any more: it has gone, or fell
+/// behind.
+async fn send_piece(fed: &mut [Fed], at: usize, piece: &Piece, began: Instant) -> bool {
     let queue = fed[at].queue.clone();
     if let Ok(room) = queue.try_reserve() {
         room.send(piece.clone());
@@ -156,7 +158,7 @@ async fn give(fed: &mut [Fed], at: usize, piece: &Piece, began: Instant) -> bool
             fed[at].standing.0.fell_behind.store(true, Ordering::Relaxed);
             return false;
         }
-        match tokio::time::timeout(LOOK, queue.reserve()).await {
+        match tokio::time::timeout(CHECK_INTERVAL, queue.reserve()).await {
             Ok(Ok(room)) => {
                 room.send(piece.clone());
                 return true;
@@ -164,33 +166,33 @@ async fn give(fed: &mut [Fed], at: usize, piece: &Piece, began: Instant) -> bool
             Ok(Err(_)) => return false,
             Err(_) => {}
         }
-        let somebody_waits = fed.iter().enumerate().any(|(other, fed)| other != at && fed.is_hungry());
+        let somebody_waits = fed.iter().enumerate().any(|(other, fed)| other != at && fed.is_drained());
         if somebody_waits {
             let target = &mut fed[at];
-            target.waited += LOOK;
-            if target.waited > PATIENCE.max(began.elapsed() / 2)
+            target.waited += CHECK_INTERVAL;
+            if target.waited > MIN_WAIT.max(began.elapsed() / 2)
                 && let Some(lane) = &target.lane
             {
-                lane.fall_behind("it took the bytes too slowly");
+                lane.mark_behind("it took the bytes too slowly");
             }
         }
     }
 }
 
-async fn deserted(fed: &[Fed]) {
+async fn wait_until_all_closed(fed: &[Fed]) {
     for target in fed {
         target.queue.closed().await;
     }
 }
 
 impl Fed {
-    /// Whether it has sent all that it was given.
-    fn is_hungry(&self) -> bool {
+    /// Returns true if the target has sent all that it was given.
+    fn is_drained(&self) -> bool {
         self.queue.capacity() == self.queue.max_capacity()
     }
 }
 
-fn cut(piece: Result<Bytes, StoreError>) -> Vec<Result<Bytes, StoreError>> {
+fn split_piece(piece: Result<Bytes, StoreError>) -> Vec<Result<Bytes, StoreError>> {
     let mut pieces = Vec::new();
     let rest = piece.map(|mut bytes| {
         while bytes.len() > PIECE {
@@ -209,7 +211,7 @@ impl Branching {
 
     async fn next(&mut self) -> Option<Piece> {
         loop {
-            if let Err(error) = self.look_behind() {
+            if let Err(error) = self.start_own_read_if_behind() {
                 self.feed = Feed::Over;
                 return Some(Err(error));
             }
@@ -228,8 +230,9 @@ impl Branching {
         }
     }
 
-    /// Once it fell behind, what is queued is sent only if there is a place for a read of the rest: it holds memory.
-    fn look_behind(&mut self) -> Result<(), StoreError> {
+    /// Starts a separate read once the target fell behind. Queued pieces hold memory, so they are sent only if there
+    /// is a slot to read the rest.
+    fn start_own_read_if_behind(&mut self) -> Result<(), StoreError> {
         if let Some(lane) = &self.lane
             && self.place.is_none()
             && self.standing.fell_behind()
@@ -238,7 +241,7 @@ impl Branching {
             self.place = lane.try_own_read(self.blob.size);
             if self.place.is_none() {
                 self.standing.0.was_left.store(true, Ordering::Relaxed);
-                let detail = "the target is slower than its siblings, and will be sent the blob by itself";
+                let detail = "the target is slower than its siblings, and the blob will be sent to it separately";
                 let (place, kind) = (self.source.place(), ErrorKind::Unavailable);
                 return Err(StoreError::new(place, Step::ReadBlob, self.blob.digest, kind, detail));
             }

@@ -83,12 +83,12 @@ impl PairRun<'_> {
     /// [`ListedTags`](crate::copy::ListedTags)). They are requested as seldom as referrers are.
     async fn bring_unlisted_signatures(&self, subject: Digest, place: &Place<'_>) {
         for tag in signature_tags(&subject) {
-            if self.batch.unlisted(&tag) == Listed::Absent {
+            if self.batch.look_up_unlisted(&tag) == Listed::Absent {
                 continue;
             }
             match self.pair.source.resolve(&tag.clone().into()).await {
                 Ok(Some(_)) => {
-                    self.batch.note_found(&tag);
+                    self.batch.record_found_tag(&tag);
                     if self.is_first_to_see(&tag) {
                         Box::pin(self.one(&ManifestRef::Tag(tag), place)).await;
                     }
@@ -102,7 +102,7 @@ impl PairRun<'_> {
     /// `None` where nobody can tell.
     async fn look_for_referrers(&self, subject: Digest) -> Result<Option<Look>, TagOutcome> {
         // A fallback tag that is listed is looked after above.
-        let fallback = self.batch.unlisted(&referrers_tag(&subject));
+        let fallback = self.batch.look_up_unlisted(&referrers_tag(&subject));
         let found = self.batch.referrers(&subject, fallback).await.map_err(|error| TagOutcome::failed(&error))?;
         Ok(found.doubt.is_none().then(|| self.checks.look_at(&found)))
     }

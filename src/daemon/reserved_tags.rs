@@ -226,7 +226,7 @@ impl PairRun<'_> {
             self.bring(at, &reference, list.list, order).await;
             return;
         }
-        let listed = match self.batch.listed_in(list.list).await {
+        let listed = match self.batch.list_children(list.list).await {
             Ok(listed) => listed,
             Err(error) => {
                 return self.settle(at, &reference, Some(list.list), None, TagOutcome::failed(&error)).await;

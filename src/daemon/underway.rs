@@ -127,7 +127,7 @@ impl Moving {
             target: self.transfer.target.clone(),
             digest: self.transfer.digest,
             size: self.transfer.size,
-            sent: self.transfer.reached(),
+            sent: self.transfer.position(),
             since: Some(self.since),
             bytes_per_second: self.rate,
         }
@@ -193,7 +193,7 @@ mod tests {
     fn what_an_earlier_process_sent_is_shown_of_the_blob_and_not_counted_for_the_run() {
         let mut under_way = UnderWay::default();
         under_way.begins("api");
-        let transfer = Transfer::going_on("h/a", "t/a", Digest::of(b"blob"), 100, 60);
+        let transfer = Transfer::resumed("h/a", "t/a", Digest::of(b"blob"), 100, 60);
         under_way.happened("api".into(), Happening::Transfer(Event::TransferStarted(transfer.clone())), Utc::now());
         let told = |under_way: &UnderWay| (under_way.shown_transfers()[0].sent, running(under_way, "api").bytes);
         assert_eq!(told(&under_way), (60, 0));

@@ -56,7 +56,7 @@ impl Unfinished for Kept {
     }
 
     /// Waits until the note is written, but not for long: a journal that hangs costs bytes and holds no upload up.
-    async fn keep(&self, target: &str, blob: Digest, left: Suspended) {
+    async fn save(&self, target: &str, blob: Digest, left: Suspended) {
         let Suspended { session, standing: Standing { stored, hashed }, ahead } = left;
         let ahead = ahead.map(|ahead| (ahead.stored, ahead.hashed.to_state()));
         let (target, hashed) = (target.to_owned(), hashed.to_state());

@@ -167,7 +167,7 @@ fn a_page_of_the_tag_list_that_is_missing_is_an_error_and_not_a_short_list() {
 }
 
 #[test]
-fn a_target_that_fails_at_the_last_manifest_keeps_its_tag() {
+fn tag_stays_if_last_manifest_write_fails() {
     let (pair, new) = Pair::with_three_tags();
     pair.target.set(Fault::ManifestPutFailsFor("v2".into()));
     let told = format!("target {}/app: writing manifest v2 ({}): 500 ", pair.target.host(), new[1].digest());

@@ -267,7 +267,7 @@ fn what_a_blob_is_about_is_said_where_its_transfer_breaks_off() {
     let image = harbour.put("app", "v1", 1);
     harbour.source.set(Fault::BlobGetBreaks { after: 10, times: 1 });
     let lines = objects(&harbour.once("json", "transship::copy=debug", 0).stderr);
-    let broke = lines.iter().find(|line| line["message"] == "a read broke off and goes on").unwrap();
+    let broke = lines.iter().find(|line| line["message"] == "an interrupted read resumes").unwrap();
     let expected = harbour.line("DEBUG", "", 1, "v1", &image);
     for field in ["entry", "run", "source", "target", "tag", "digest"] {
         assert_eq!(broke[field], expected[field], "{field} of {broke}");

@@ -1,5 +1,9 @@
-//! The evidence of what a delivery writes: recorded as an intent before each tag moves, and as an arrival afterwards. That holds for the tag of
-//! the order, for signatures, for the tag that keeps what another stood for, and for lists of referrers.
+//! Evidence of what a delivery writes. It is recorded as an intent before each tag moves, and as an arrival
+//! afterwards. That holds for:
+//! - the tag of the order,
+//! - signatures,
+//! - the tag that keeps the previous content of another,
+//! - lists of referrers.
 
 use std::sync::PoisonError;
 
@@ -14,14 +18,14 @@ use crate::copy::{CopyError, Ledger};
 use crate::oci::{Digest, Manifest, MediaType, Tag, referrers_tag};
 use crate::store::Referrers;
 
-/// An arrival with the bytes of its own manifest, which is sent last.
+/// Returns the arrival with the bytes of its own manifest, which is sent last.
 pub(super) fn with_manifest(arrival: Arrival, node: &Node) -> Arrival {
     Arrival { bytes: arrival.bytes + node.manifest.bytes().len() as u64, ..arrival }
 }
 
 impl Delivery {
-    /// Records what the next write is to bring. Where that cannot be recorded nothing is written.
-    pub(super) async fn intend(&self, ledger: Option<&dyn Ledger>, arrival: &Arrival) -> Result<(), CopyError> {
+    /// Records what the next write is to bring. If that fails, nothing is written.
+    pub(super) async fn record_intent(&self, ledger: Option<&dyn Ledger>, arrival: &Arrival) -> Result<(), CopyError> {
         let Some(ledger) = ledger else { return Ok(()) };
         ledger.intend(arrival).await.map_err(|reason| CopyError::Unrecorded {
             place: arrival.target.clone(),
@@ -30,17 +34,17 @@ impl Delivery {
         })
     }
 
-    /// Keeps what the tag of an order stood for under another tag, before the tag moves.
-    pub(super) async fn keep(&self, order: &Order, previous: Digest, under: &Tag) -> Result<(), CopyError> {
+    /// Keeps the previous content of the order's tag under another tag, before the tag moves.
+    pub(super) async fn keep_previous(&self, order: &Order, previous: Digest, under: &Tag) -> Result<(), CopyError> {
         let manifest = self.target().manifest(&previous.into()).await.map_err(CopyError::target)?;
-        self.intend(self.batch.ledger(), &self.kept_arrival(order, &manifest, under)).await?;
+        self.record_intent(self.batch.ledger(), &self.previous_arrival(order, &manifest, under)).await?;
         self.target().push_manifest(&manifest, Some(under)).await.map_err(CopyError::target)?;
-        let arrival = Box::new(self.kept_arrival(order, &manifest, under));
-        self.batch.tell(Event::AuxiliaryTagWritten(arrival)).await;
+        let arrival = Box::new(self.previous_arrival(order, &manifest, under));
+        self.batch.send_event(Event::AuxiliaryTagWritten(arrival)).await;
         Ok(())
     }
 
-    fn kept_arrival(&self, order: &Order, manifest: &Manifest, under: &Tag) -> Arrival {
+    fn previous_arrival(&self, order: &Order, manifest: &Manifest, under: &Tag) -> Arrival {
         let target = self.target();
         let digest = manifest.digest();
         Arrival {
@@ -57,25 +61,26 @@ impl Delivery {
         }
     }
 
-    /// Makes referrers findable at a target that does not list them by itself. The list there is read and merged by the target's own
-    /// client, so its digest is known only afterwards; an intent names the referrers instead.
+    /// Makes referrers findable at a target that does not list them automatically. The target's own client reads and
+    /// merges the list there, so its digest is known only afterwards. The intent names the referrers instead.
     pub(super) async fn link_recorded(&self, subject: Digest, list: &Referrers) -> Result<(), CopyError> {
         let Some(ledger) = self.batch.ledger() else { return self.link_referrers(subject, list).await };
         let tag = referrers_tag(&subject).into();
-        // An auxiliary step: where the list before cannot be told, the one afterwards counts as another one.
-        let before = if self.destination().is_empty() { None } else { self.find(&tag).await.unwrap_or_default() };
+        // This step is auxiliary: if the old list cannot be read, the new one counts as different.
+        let before =
+            if self.destination().is_empty() { None } else { self.resolve_at_target(&tag).await.unwrap_or_default() };
         let listed: Vec<Digest> = list.manifests.iter().map(|referrer| referrer.digest).collect();
         let intended = self.list_arrival(&subject, &listed, before);
-        self.intend(Some(ledger), &intended).await?;
+        self.record_intent(Some(ledger), &intended).await?;
         self.link_referrers(subject, list).await?;
         match self.target().resolve(&tag).await {
             Ok(Some(now)) if Some(now.digest) != before => {
                 let (digest, bytes) = (now.digest, now.size);
                 let arrival = Arrival { digest, bytes, ended: Utc::now(), ..intended };
-                self.batch.tell(Event::AuxiliaryTagWritten(Box::new(arrival))).await;
+                self.batch.send_event(Event::AuxiliaryTagWritten(Box::new(arrival))).await;
             }
             Ok(_) => ledger.withdraw(&intended).await,
-            // The next run looks at it.
+            // The next run checks the list.
             Err(error) => {
                 tracing::debug!(%subject, %error, "the list of referrers that was written cannot be read yet")
             }
@@ -87,7 +92,7 @@ impl Delivery {
         self.target().link_referrers(&subject, list).await.map_err(CopyError::target)
     }
 
-    /// The evidence of a list of referrers, as far as it is known before the list is written.
+    /// Returns the evidence of a list of referrers, as far as it is known before the list is written.
     fn list_arrival(&self, subject: &Digest, listed: &[Digest], previous: Option<Digest>) -> Arrival {
         let (source, target) = (&self.batch.source, self.target());
         Arrival {
@@ -125,15 +130,19 @@ impl Delivery {
             blobs: BlobCounts { copied, mounted, found },
             bytes: tally.bytes,
             left_behind: self.all_left_behind(closure),
-            ..self.arrival_of(&closure.root)
+            ..self.base_arrival(&closure.root)
         }
     }
 
-    /// A signature's own evidence, without the bytes of its manifest.
+    /// Returns a signature's own evidence, without the bytes of its manifest.
     pub(super) fn signature_arrival(&self, node: &Node, tag: &Tag, previous: Option<Digest>) -> Arrival {
         let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut arrival =
-            Arrival { source_reference: tag.clone().into(), tag: Some(tag.clone()), previous, ..self.arrival_of(node) };
+        let mut arrival = Arrival {
+            source_reference: tag.clone().into(),
+            tag: Some(tag.clone()),
+            previous,
+            ..self.base_arrival(node)
+        };
         for blob in node.blobs() {
             match tally.blobs.get(&blob.digest) {
                 Some(BlobOutcome::Copied) => {
@@ -147,14 +156,14 @@ impl Delivery {
         arrival
     }
 
-    /// Takes the bytes of a signature out of those of the tag that it belongs to.
-    pub(super) fn take_out(&self, arrival: &Arrival) {
+    /// Subtracts the bytes of a signature from those of the tag that it belongs to.
+    pub(super) fn subtract_bytes(&self, arrival: &Arrival) {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.bytes = tally.bytes.saturating_sub(arrival.bytes);
     }
 
-    /// What is the same for all evidence of one manifest.
-    pub(super) fn arrival_of(&self, node: &Node) -> Arrival {
+    /// Returns the fields that are the same in all evidence of one manifest.
+    pub(super) fn base_arrival(&self, node: &Node) -> Arrival {
         let (source, target) = (&self.batch.source, self.target());
         Arrival {
             kind: ArrivalKind::Tag,

@@ -1,5 +1,5 @@
-//! What refers to manifests, at one target: it is left behind by name where it cannot be written, and made findable where the
-//! target does not list it.
+//! Referrers at one target: one that cannot be written is left behind by name, and one that the target does not list
+//! is made findable.
 
 use std::sync::{Arc, PoisonError};
 
@@ -14,30 +14,35 @@ use crate::oci::{Descriptor, Digest};
 use crate::store::{ReferrerLink, Referrers};
 
 impl Delivery {
-    /// Writes a manifest of a rank. One that the root does not reach is left behind where it cannot be written.
-    pub(super) async fn write_or_leave(self: &Arc<Self>, closure: &Closure, node: &Arc<Node>) -> Result<(), CopyError> {
+    /// Writes a manifest of a rank. A manifest that the root does not reach is left behind if it cannot be written.
+    pub(super) async fn write_or_leave_behind(
+        self: &Arc<Self>,
+        closure: &Closure,
+        node: &Arc<Node>,
+    ) -> Result<(), CopyError> {
         let digest = node.digest();
         let lists_left = node.view.manifests().iter().find_map(|child| self.reason_to_leave(&child.digest));
         if let Some(reason) = lists_left {
-            self.leave(closure, digest, reason);
+            self.leave_behind(closure, digest, reason);
             return Ok(());
         }
         match self.write_with_tags(closure, node).await {
-            Err(error) if closure.required.contains(&digest) || self.is_over(&error) => Err(error),
+            Err(error) if closure.required.contains(&digest) || self.ends_delivery(&error) => Err(error),
             Err(error) => {
-                self.leave(closure, digest, error.to_string());
+                self.leave_behind(closure, digest, error.to_string());
                 Ok(())
             }
             Ok(()) => Ok(()),
         }
     }
 
-    /// Whether an error is no matter of one manifest: the process ends, or nothing may be read any more.
-    fn is_over(&self, error: &CopyError) -> bool {
+    /// Returns true if an error concerns more than one manifest: the process ends, or the source may not be read any
+    /// more.
+    fn ends_delivery(&self, error: &CopyError) -> bool {
         error.ends_all() || self.has_given_up() || self.batch.suspension().is_suspended()
     }
 
-    fn leave(&self, closure: &Closure, digest: Digest, reason: String) {
+    fn leave_behind(&self, closure: &Closure, digest: Digest, reason: String) {
         let what = closure.names.get(&digest).cloned().unwrap_or_else(|| format!("manifest {digest}"));
         let mut left = self.left_behind.lock().unwrap_or_else(PoisonError::into_inner);
         left.insert(digest, LeftBehind { what, reason });
@@ -48,7 +53,7 @@ impl Delivery {
         left.get(digest).map(|left| left.reason.clone())
     }
 
-    /// What the source could not give and what did not come to this target.
+    /// Returns what the source could not provide and what did not arrive at this target.
     pub(super) fn all_left_behind(&self, closure: &Closure) -> Vec<LeftBehind> {
         let left = self.left_behind.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<LeftBehind> = closure.left_behind.iter().chain(left.values()).cloned().collect();
@@ -56,18 +61,18 @@ impl Delivery {
         all
     }
 
-    /// Makes referrers findable that the target does not list by itself. Where their list cannot be written they are left behind, each by
-    /// its name.
-    pub(super) async fn link(&self, closure: &Closure) -> Result<(), CopyError> {
+    /// Makes referrers findable that the target does not list automatically. If the target's list cannot be written,
+    /// the referrers are left behind, each by its name.
+    pub(super) async fn link_all(&self, closure: &Closure) -> Result<(), CopyError> {
         let lists = closure.referrers.iter().map(|(subject, companions)| (*subject, &companions.list));
-        let lists = lists.map(|(subject, list)| (subject, self.arrived(closure, list), list.manifests.len()));
+        let lists = lists.map(|(subject, list)| (subject, self.select_arrived(closure, list), list.manifests.len()));
         let unlisted = |referrers: &Referrers| {
             referrers.manifests.iter().any(|referrer| self.destination().is_unlisted(&referrer.digest))
         };
         let links = lists.filter(|(_, referrers, _)| unlisted(referrers)).map(|(subject, list, full)| async move {
             let linked = match list.manifests.len() == full {
                 true => self.link_once(subject, None, &list).await,
-                // The rest may come with another tag, and is linked then.
+                // The other referrers may come with another tag. They are listed then.
                 false => self.link_recorded(subject, &list).await,
             };
             self.leave_unlisted(subject, list.manifests.iter().map(|referrer| referrer.digest), linked)
@@ -75,7 +80,8 @@ impl Delivery {
         try_join_all(links).await.map(|_| ())
     }
 
-    /// Notes which referrers are at the target and cannot be found from their subject, where their list could not be written.
+    /// Records which referrers are at the target and cannot be found from their subject, after a failure to write
+    /// their list.
     fn leave_unlisted(
         &self,
         subject: Digest,
@@ -83,26 +89,27 @@ impl Delivery {
         linked: Result<(), CopyError>,
     ) -> Result<(), CopyError> {
         let Err(error) = linked else { return Ok(()) };
-        if self.is_over(&error) {
+        if self.ends_delivery(&error) {
             return Err(error);
         }
         let mut left = self.left_behind.lock().unwrap_or_else(PoisonError::into_inner);
         for referrer in referrers.filter(|referrer| self.destination().is_unlisted(referrer)) {
             let what = LeftBehind::referrer(referrer, subject);
-            left.insert(referrer, LeftBehind { what, reason: format!("it is there and is not listed: {error}") });
+            let reason = format!("it is at the target and is not listed: {error}");
+            left.insert(referrer, LeftBehind { what, reason });
         }
         Ok(())
     }
 
-    /// The part of a list that came to this target.
-    fn arrived(&self, closure: &Closure, list: &Referrers) -> Referrers {
+    /// Returns the part of a list that arrived at this target.
+    fn select_arrived(&self, closure: &Closure, list: &Referrers) -> Referrers {
         let is_here = |digest: &Digest| !closure.lost.contains(digest) && self.reason_to_leave(digest).is_none();
         let manifests = list.manifests.iter().filter(|referrer| is_here(&referrer.digest)).cloned().collect();
         Referrers { manifests, fallback: list.fallback.clone(), doubt: None }
     }
 
-    /// A root that is a referrer itself is written by digest and listed before its tag. Where it cannot be listed its tag is written all
-    /// the same, and the report names it.
+    /// Writes a root that is itself a referrer by digest, and lists it before its tag moves. If it cannot be listed,
+    /// its tag is written nevertheless, and the report names it.
     pub(super) async fn link_root(self: &Arc<Self>, closure: &Closure) -> Result<(), CopyError> {
         let root = &closure.root;
         let Some(subject) = root.view.subject else { return Ok(()) };
@@ -119,9 +126,9 @@ impl Delivery {
         self.leave_unlisted(subject, std::iter::once(root.digest()), linked)
     }
 
-    /// Once in a batch for a subject's whole list, and for each root that refers to it.
+    /// Writes the list once in a batch: for a subject's whole list, and for each root that refers to it.
     async fn link_once(&self, subject: Digest, root: Option<Digest>, list: &Referrers) -> Result<(), CopyError> {
         let link = || self.link_recorded(subject, list);
-        self.destination().linked(subject, root).get_or_try_init(link).await.map(|_| ())
+        self.destination().referrers_cell(subject, root).get_or_try_init(link).await.map(|_| ())
     }
 }

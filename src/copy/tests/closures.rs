@@ -1,4 +1,4 @@
-//! What is written, in which order, and what is left alone.
+//! Tests of the closure: what is written, in which order, and what stays unchanged.
 
 use super::content::{bytes, image, index, on, refer};
 use super::memory::{Fault, Op};
@@ -6,7 +6,7 @@ use super::*;
 use crate::oci::MediaType;
 use crate::store::ErrorKind;
 
-/// Every subject of `first` stands in `done` before every subject of `then`.
+/// Asserts that every subject of `first` is in `done` before every subject of `then`.
 fn assert_before(done: &[String], first: &[&Manifest], then: &str) {
     let place = |subject: &str| done.iter().position(|one| one == subject).unwrap_or_else(|| panic!("{subject}"));
     for manifest in first {
@@ -15,7 +15,7 @@ fn assert_before(done: &[String], first: &[&Manifest], then: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn children_are_written_first_and_the_tag_last_with_the_very_bytes_of_the_source() {
+async fn children_are_written_before_tag_with_identical_bytes() {
     let Pair { from, target, to, .. } = pair();
     let (a, b) = (put_image(&from, 1), put_image(&from, 2));
     let inner = index(&[&on("linux/arm64", &b.manifest)]);
@@ -43,7 +43,7 @@ async fn children_are_written_first_and_the_tag_last_with_the_very_bytes_of_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_tag_waits_for_the_last_blob() {
+async fn tag_is_written_after_last_blob() {
     let Pair { from, target, to, .. } = pair();
     let one = put_image(&from, 1);
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
@@ -62,7 +62,7 @@ async fn the_tag_waits_for_the_last_blob() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_tag_stays_where_it_is_when_any_blob_or_manifest_fails() {
+async fn tag_stays_if_any_blob_or_manifest_fails() {
     for (op, step) in [
         (Op::Has, "looking for blob"),
         (Op::Begin, "opening an upload of blob"),
@@ -86,7 +86,7 @@ async fn the_tag_stays_where_it_is_when_any_blob_or_manifest_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_tag_stays_where_it_is_when_a_manifest_cannot_be_read() {
+async fn tag_stays_if_source_manifest_is_unreadable() {
     let Pair { source, from, target, to, .. } = pair();
     let (a, b) = (put_image(&from, 1), put_image(&from, 2));
     let whole = index(&[&a.manifest.descriptor(), &b.manifest.descriptor()]);
@@ -99,7 +99,7 @@ async fn the_tag_stays_where_it_is_when_a_manifest_cannot_be_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_fails_at_the_last_manifest_keeps_its_tag() {
+async fn tag_stays_if_last_manifest_write_fails() {
     let Pair { from, target, to, .. } = pair();
     let (old, new) = (put_image(&to, 9), put_image(&from, 1));
     to.put_manifest(&old.manifest, Some("v1"));
@@ -110,7 +110,7 @@ async fn a_target_that_fails_at_the_last_manifest_keeps_its_tag() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_artifact_with_an_empty_configuration_and_an_empty_layer_arrives() {
+async fn artifact_with_empty_config_and_layer_arrives() {
     let Pair { source, from, to, .. } = pair();
     let config = from.put_blob_as(MediaType::new("application/vnd.oci.empty.v1+json"), "{}");
     let empty = from.put_blob("");
@@ -123,7 +123,7 @@ async fn an_artifact_with_an_empty_configuration_and_an_empty_layer_arrives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_foreign_layer_is_neither_read_nor_asked_for_nor_sent() {
+async fn foreign_layer_causes_no_request() {
     let Pair { source, from, target, to } = pair();
     let config = from.put_blob("{}");
     let media_type = MediaType::new("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
@@ -139,7 +139,7 @@ async fn a_foreign_layer_is_neither_read_nor_asked_for_nor_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_at_the_target_is_found_and_not_sent() {
+async fn content_at_target_is_found_and_not_sent() {
     let Pair { source, from, to, .. } = pair();
     let one = put_image(&from, 1);
     put_image(&to, 1);
@@ -150,7 +150,7 @@ async fn what_is_at_the_target_is_found_and_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_digest_is_copied_without_any_tag() {
+async fn digest_is_copied_without_tag() {
     let Pair { from, target, to, .. } = pair();
     let one = put_image(&from, 1);
     let order = Order { tag: None, reference: one.manifest.digest().into(), ..order("x", &one.manifest, 1) };
@@ -160,7 +160,7 @@ async fn a_digest_is_copied_without_any_tag() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_tags_of_one_digest_read_it_once_and_send_its_closure_once() {
+async fn many_tags_of_one_digest_copy_closure_once() {
     let Pair { source, from, target, to } = pair();
     let (a, b) = (put_image(&from, 1), put_image(&from, 2));
     let whole = index(&[&a.manifest.descriptor(), &b.manifest.descriptor()]);

@@ -23,28 +23,28 @@ fn manifest(media_type: &str, mut body: Value, subject: Option<&Manifest>) -> Ma
     if let Some(subject) = subject {
         body["subject"] = entry(&subject.descriptor());
     }
-    // Spaces that no serializer would write: whoever writes the bytes anew is found out.
+    // No serializer would write these spaces: the tests notice code that serializes the manifest again.
     Manifest::new(MediaType::new(media_type), format!(" {} \n", body).into())
 }
 
-/// An image of a configuration and layers.
+/// Returns an image of a configuration and layers.
 pub(super) fn image(config: &Descriptor, layers: &[&Descriptor]) -> Manifest {
     refer(config, layers, None)
 }
 
-/// An artifact that may refer to something.
+/// Returns an artifact that may refer to a subject.
 pub(super) fn refer(config: &Descriptor, layers: &[&Descriptor], subject: Option<&Manifest>) -> Manifest {
     let layers: Vec<Value> = layers.iter().map(|layer| entry(layer)).collect();
     manifest(MediaType::OCI_MANIFEST, json!({"config": entry(config), "layers": layers}), subject)
 }
 
-/// An artifact manifest of one of the two types: blobs and no configuration.
+/// Returns an artifact manifest of one of the two types: blobs and no configuration.
 pub(super) fn artifact(media_type: &str, blobs: &[&Descriptor], subject: Option<&Manifest>) -> Manifest {
     let blobs: Vec<Value> = blobs.iter().map(|blob| entry(blob)).collect();
     manifest(media_type, json!({"artifactType": "application/spdx+json", "blobs": blobs}), subject)
 }
 
-/// An index of entries of a media type, a digest and a size each.
+/// Returns an index whose entries have a media type, a digest and a size each.
 pub(super) fn raw_index(entries: &[(Option<String>, Digest, u64)]) -> Manifest {
     let entries = entries.iter().map(|(media_type, digest, size)| {
         let mut entry = json!({"digest": digest, "size": size});
@@ -56,23 +56,23 @@ pub(super) fn raw_index(entries: &[(Option<String>, Digest, u64)]) -> Manifest {
     manifest(MediaType::OCI_INDEX, json!({"manifests": entries.collect::<Vec<_>>()}), None)
 }
 
-/// An index of what the descriptors name.
+/// Returns an index of the described children.
 pub(super) fn index(children: &[&Descriptor]) -> Manifest {
     refer_by_index(children, None)
 }
 
-/// An index that refers to something.
+/// Returns an index that refers to a subject.
 pub(super) fn refer_by_index(children: &[&Descriptor], subject: Option<&Manifest>) -> Manifest {
     let children: Vec<Value> = children.iter().map(|child| entry(child)).collect();
     manifest(MediaType::OCI_INDEX, json!({"manifests": children}), subject)
 }
 
-/// The descriptor of an image for a platform.
+/// Returns the descriptor of an image for a platform.
 pub(super) fn on(platform: &str, image: &Manifest) -> Descriptor {
     Descriptor { platform: Some(platform.parse().unwrap()), ..image.descriptor() }
 }
 
-/// So many bytes, which differ by `seed`.
+/// Returns `length` bytes that differ by `seed`.
 pub(super) fn bytes(seed: u8, length: usize) -> Vec<u8> {
     let mut block: Vec<u8> = (0..=250u8).map(|at| at.wrapping_mul(31).wrapping_add(seed)).collect();
     block.push(seed);

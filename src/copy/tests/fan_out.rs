@@ -1,4 +1,4 @@
-//! One read feeds several targets, and none of them holds the others.
+//! Tests of the fan-out: one read feeds several targets, and no target delays the others.
 
 use super::content::{bytes, image};
 use futures_util::StreamExt as _;
@@ -17,7 +17,7 @@ struct Three {
     image: Manifest,
 }
 
-/// A source with one large layer, and three targets.
+/// Source with one large layer, and three targets.
 fn three() -> Three {
     let source = Registry::new("src");
     let from = source.repository("app");
@@ -36,7 +36,7 @@ impl Three {
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_targets_are_fed_from_one_read() {
+async fn one_read_feeds_three_targets() {
     let three = three();
     let arrived = arrivals(within(three.batch().copy(order("v1", &three.image, 3))).await);
     assert_eq!(three.source.read(&three.layer), three.layer.size);
@@ -49,7 +49,7 @@ async fn three_targets_are_fed_from_one_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_target_is_left_behind_and_reads_on_from_where_it_stands() {
+async fn slow_target_falls_behind_and_resumes_with_own_read() {
     let three = three();
     three.targets[1].always_at(Op::Send, three.layer.digest, Fault::Slow(Duration::from_secs(1)));
     let started = tokio::time::Instant::now();
@@ -68,12 +68,12 @@ async fn a_slow_target_is_left_behind_and_reads_on_from_where_it_stands() {
     let reads: Vec<u64> =
         reads.iter().filter(|call| call.subject == three.layer.digest.to_string()).map(|call| call.offset).collect();
     assert_eq!(reads.len(), 2);
-    assert!(reads[1] > 0, "it goes on from where it stands: {reads:?}");
+    assert!(reads[1] > 0, "it resumes at its position: {reads:?}");
     assert_eq!(three.source.read(&three.layer), three.layer.size + (three.layer.size - reads[1]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_hangs_does_not_hold_the_others() {
+async fn hanging_target_does_not_delay_siblings() {
     for op in [Op::Has, Op::Begin, Op::Send, Op::Push] {
         let three = three();
         three.targets[0].always(op, Fault::Hang);
@@ -90,7 +90,7 @@ async fn a_target_that_hangs_does_not_hold_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_fails_does_not_fail_the_others() {
+async fn failing_target_does_not_fail_siblings() {
     for op in [Op::Has, Op::Begin, Op::Send, Op::Push] {
         let three = three();
         three.targets[1].always(op, Fault::Fail(ErrorKind::Denied));
@@ -104,7 +104,7 @@ async fn a_target_that_fails_does_not_fail_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_breaks_off_gets_the_blob_again_and_the_others_get_it_once() {
+async fn interrupted_target_gets_blob_again_siblings_once() {
     let three = three();
     three.targets[2].once_at(Op::Send, three.layer.digest, Fault::BreakAt(50_000));
     arrivals(within(three.batch().copy(order("v1", &three.image, 3))).await);
@@ -114,7 +114,7 @@ async fn a_target_that_breaks_off_gets_the_blob_again_and_the_others_get_it_once
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_targets_of_the_order_are_touched() {
+async fn only_targets_of_order_are_written() {
     let three = three();
     let order = Order { targets: vec![(2, None)], ..order("v1", &three.image, 3) };
     let outcomes = within(three.batch().copy(order)).await;
@@ -124,13 +124,13 @@ async fn only_the_targets_of_the_order_are_touched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn batches_whose_targets_cross_do_not_wait_for_each_other_for_ever() {
+async fn batches_with_crossing_targets_do_not_deadlock() {
     for memory in [MIB, 64 * MIB] {
         let three = three();
         let copier = Copier::new(memory);
         let (forth, back) = ([&three.to[0], &three.to[1]], [&three.to[1], &three.to[0]]);
         let (first, second) = (batch_of(&copier, &three.from, &forth), batch_of(&copier, &three.from, &back));
-        // Each registry answers one of the two at once and the other late, crosswise.
+        // Each registry answers one of the two batches at once and the other late, crosswise.
         for target in &three.targets[..2] {
             target.once_at(Op::Has, three.layer.digest, Fault::Delay(Duration::from_millis(100)));
         }
@@ -145,7 +145,7 @@ async fn batches_whose_targets_cross_do_not_wait_for_each_other_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blob_that_one_target_has_already_is_sent_to_the_others_only() {
+async fn blob_is_sent_only_to_targets_without_it() {
     let three = three();
     three.to[0].put_blob(bytes(1, 200_000));
     let arrived = arrivals(within(three.batch().copy(order("v1", &three.image, 3))).await);
@@ -155,7 +155,7 @@ async fn a_blob_that_one_target_has_already_is_sent_to_the_others_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn targets_of_unlike_latency_are_fed_from_one_read_though_memory_is_short() {
+async fn one_read_feeds_targets_of_different_latency_with_little_memory() {
     let source = Registry::new("src");
     let from = source.repository("app");
     let layers: Vec<Descriptor> = (0..12).map(|seed| from.put_blob(bytes(seed, 4 << 20))).collect();
@@ -172,7 +172,8 @@ async fn targets_of_unlike_latency_are_fed_from_one_read_though_memory_is_short(
     assert_eq!(reads, layers.iter().map(|layer| layer.size).sum::<u64>());
 }
 
-/// An image of 240 layers of 132 to 249 KiB on its way to targets, each of which takes a piece in so many milliseconds.
+/// Copy of an image of 240 layers of 132 to 249 KiB to several targets. Each target takes a piece in the given number
+/// of milliseconds.
 struct Many {
     source: Arc<Registry>,
     targets: Vec<Arc<Registry>>,
@@ -201,7 +202,7 @@ fn many(milliseconds: &[u64]) -> Many {
 }
 
 impl Many {
-    /// Until two targets have everything.
+    /// Waits until two targets have everything, and returns the time.
     async fn two(&mut self) -> Duration {
         let started = tokio::time::Instant::now();
         for _ in 0..2 {
@@ -213,12 +214,12 @@ impl Many {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_at_a_tenth_of_the_speed_costs_its_siblings_next_to_nothing() {
+async fn target_at_tenth_of_speed_hardly_delays_siblings() {
     let alone = many(&[40, 40]).two().await;
     let mut three = many(&[40, 40, 400]);
     let beside = three.two().await;
     assert!(beside < alone * 6 / 5, "{alone:?} alone, {beside:?} beside a slow one");
-    // It has its reads to itself, and few of them.
+    // The slow target reads separately, with few reads.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!((three.source.open_reads(), three.targets[2].sending()), (4, 4));
     let (at, outcome) = within(three.outcomes.next()).await.unwrap();
@@ -229,7 +230,7 @@ async fn a_target_at_a_tenth_of_the_speed_costs_its_siblings_next_to_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn targets_of_about_the_same_speed_share_every_read() {
+async fn targets_of_similar_speed_share_every_read() {
     let mut three = many(&[40, 50, 60]);
     while let Some((_, outcome)) = within(three.outcomes.next()).await {
         outcome.unwrap();
@@ -240,7 +241,7 @@ async fn targets_of_about_the_same_speed_share_every_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn siblings_wait_once_for_a_target_that_is_late_and_share_with_it_again_when_it_has_caught_up() {
+async fn siblings_wait_once_for_late_target_and_share_after_it_catches_up() {
     let mut three = many(&[1, 1, 1]);
     three.targets[2].always(Op::Begin, Fault::Delay(Duration::from_secs(20)));
     let took = three.two().await;

@@ -1,4 +1,4 @@
-//! Reads that break off, bytes that are wrong, targets that lose content or lie about it.
+//! Tests of faults: reads that break off, wrong bytes, and targets that lose content or report it wrongly.
 
 use super::content::{bytes, image, index};
 use super::memory::{Fault, Op};
@@ -6,7 +6,7 @@ use super::*;
 use crate::store::{ErrorKind, Side, Step};
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_breaks_off_goes_on_where_it_stood_and_the_whole_is_verified() {
+async fn interrupted_read_resumes_and_whole_blob_is_verified() {
     let Pair { source, from, target, to } = pair();
     let one = put_image(&from, 1);
     let layer = &one.blobs[1];
@@ -25,13 +25,13 @@ async fn a_read_that_breaks_off_goes_on_where_it_stood_and_the_whole_is_verified
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_goes_on_with_other_bytes_is_never_committed() {
+async fn read_resumed_with_other_bytes_is_never_committed() {
     let Pair { source, from, target, to } = pair();
     let one = put_image(&from, 1);
     let layer = &one.blobs[1];
     source.rule(Op::Blob, Some(layer.digest.to_string()), Fault::BreakAt(2000), 1);
     let batch = batch(&from, &[&to]);
-    // The first read gives 2000 right bytes; what follows is corrupt.
+    // The first read returns 2000 correct bytes. The bytes after them are corrupt.
     let copying = tokio::spawn({
         let order = order("v1", &one.manifest, 1);
         async move { batch.copy(order).await }
@@ -46,7 +46,7 @@ async fn a_read_that_goes_on_with_other_bytes_is_never_committed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_never_gives_a_byte_is_given_up() {
+async fn source_without_any_byte_fails_the_copy() {
     let Pair { source, from, to, .. } = pair();
     let one = put_image(&from, 1);
     source.always_at(Op::Blob, one.blobs[1].digest, Fault::Fail(ErrorKind::Unavailable));
@@ -57,7 +57,7 @@ async fn a_source_that_never_gives_a_byte_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_corrupt_blob_is_never_committed_and_the_error_names_side_step_and_digest() {
+async fn corrupt_blob_is_never_committed_and_error_names_it() {
     let Pair { source, from, to, .. } = pair();
     let one = put_image(&from, 1);
     let layer = &one.blobs[1];
@@ -69,11 +69,11 @@ async fn a_corrupt_blob_is_never_committed_and_the_error_names_side_step_and_dig
     assert!(error.to_string().starts_with(&start), "{error}");
     assert!(!to.holds_blob(layer));
     assert_eq!(to.tag("v1"), None);
-    assert_eq!(source.count_at(Op::Blob, layer.digest), 1, "wrong bytes are not asked for again");
+    assert_eq!(source.count_at(Op::Blob, layer.digest), 1, "wrong bytes are not requested again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_corrupt_blob_reaches_none_of_several_targets() {
+async fn corrupt_blob_reaches_none_of_several_targets() {
     let source = Registry::new("src");
     let from = source.repository("app");
     let one = put_image(&from, 1);
@@ -87,7 +87,7 @@ async fn a_corrupt_blob_reaches_none_of_several_targets() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blob_that_the_target_lost_since_is_sent_again_within_the_call() {
+async fn blob_lost_by_target_is_sent_again_in_same_copy() {
     let Pair { from, target, to, .. } = pair();
     let one = put_image(&from, 1);
     let copier = Copier::new(64 * MIB);
@@ -101,7 +101,7 @@ async fn a_blob_that_the_target_lost_since_is_sent_again_within_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_lies_about_a_blob_gets_it_sent() {
+async fn blob_wrongly_reported_as_present_is_sent() {
     let Pair { from, target, to, .. } = pair();
     let one = put_image(&from, 1);
     target.always_at(Op::Has, one.blobs[1].digest, Fault::Lie);
@@ -112,7 +112,7 @@ async fn a_target_that_lies_about_a_blob_gets_it_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_lies_about_a_mount_gets_the_blob_sent() {
+async fn blob_wrongly_reported_as_mounted_is_sent() {
     let Pair { from, target, to, .. } = pair();
     let one = put_image(&from, 1);
     let copier = Copier::new(64 * MIB);
@@ -126,8 +126,8 @@ async fn a_target_that_lies_about_a_mount_gets_the_blob_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tags_that_share_a_blob_which_the_target_lies_about_all_arrive() {
-    // Over many distances between the two, so that every step of one meets every step of the other.
+async fn tags_sharing_a_wrongly_reported_blob_all_arrive() {
+    // Many delays between the two copies, so that every step of one meets every step of the other.
     for late in 0..40 {
         let Pair { from, target, to, .. } = pair();
         let layer = from.put_blob(bytes(1, 3000));
@@ -148,7 +148,7 @@ async fn tags_that_share_a_blob_which_the_target_lies_about_all_arrive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_child_that_the_target_lost_is_written_again_with_its_blobs() {
+async fn child_lost_by_target_is_written_again_with_blobs() {
     let Pair { from, target, to, .. } = pair();
     let (a, b) = (put_image(&from, 1), put_image(&from, 2));
     let inner = index(&[&a.manifest.descriptor(), &b.manifest.descriptor()]);
@@ -168,7 +168,7 @@ async fn a_child_that_the_target_lost_is_written_again_with_its_blobs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_never_has_enough_fails_the_tag_and_the_calls_end() {
+async fn target_always_missing_content_fails_tag_after_bounded_calls() {
     let Pair { from, target, to, .. } = pair();
     let one = put_image(&from, 1);
     target.always(Op::Push, Fault::Fail(ErrorKind::MissingContent));
@@ -178,7 +178,7 @@ async fn a_target_that_never_has_enough_fails_the_tag_and_the_calls_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upload_that_breaks_off_is_made_again_from_the_start() {
+async fn interrupted_upload_restarts_from_beginning() {
     let Pair { from, target, to, .. } = pair();
     let one = put_image(&from, 1);
     for _ in 0..2 {

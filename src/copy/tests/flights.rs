@@ -1,4 +1,4 @@
-//! Each blob is read once and sent once to each registry, whoever asks for it.
+//! Tests of single flight: each blob is read once and sent once to each registry, whichever copy needs it.
 
 use futures_util::future::join_all;
 
@@ -7,7 +7,7 @@ use super::memory::{Fault, Manner, Op};
 use super::*;
 use crate::store::ErrorKind;
 
-/// `count` images at `from` that share their layers and differ in their configuration.
+/// Puts `count` images at `from` that share their layers and differ in their configuration.
 fn put_siblings(from: &Repository, count: usize) -> (Vec<Manifest>, Vec<Descriptor>) {
     let layers = [from.put_blob(bytes(1, 9000)), from.put_blob(bytes(2, 7000))];
     let images = (0..count).map(|at| {
@@ -19,7 +19,7 @@ fn put_siblings(from: &Repository, count: usize) -> (Vec<Manifest>, Vec<Descript
 }
 
 #[tokio::test(start_paused = true)]
-async fn tags_repositories_and_entries_that_share_layers_read_and_send_each_once() {
+async fn shared_layers_are_read_and_sent_once_across_entries() {
     let (source, target) = (Registry::new("src"), Registry::new("dst"));
     let copier = Copier::new(64 * MIB);
     let names = ["a", "b", "c"];
@@ -48,7 +48,7 @@ async fn tags_repositories_and_entries_that_share_layers_read_and_send_each_once
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_fails_hands_over() {
+async fn failing_owner_hands_blob_to_waiter() {
     let Pair { source, from, target, to } = pair();
     let (images, layers) = put_siblings(&from, 3);
     target.once_at(Op::Send, layers[0].digest, Fault::Fail(ErrorKind::Denied));
@@ -62,7 +62,7 @@ async fn a_leader_that_fails_hands_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mount_that_is_answered_with_a_session_sends_through_it() {
+async fn refused_mount_sends_through_its_session() {
     let source = Registry::new("src");
     let target = Registry::with("dst", Manner { mounts: false, ..Manner::default() });
     let from = source.repository("app");
@@ -79,7 +79,7 @@ async fn a_mount_that_is_answered_with_a_session_sends_through_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn within_one_registry_blobs_are_mounted_from_the_source_and_never_read() {
+async fn blobs_within_one_registry_are_mounted_and_never_read() {
     let registry = Registry::new("one");
     let (from, to) = (registry.repository("build"), registry.repository("prod"));
     let one = put_image(&from, 1);
@@ -89,7 +89,7 @@ async fn within_one_registry_blobs_are_mounted_from_the_source_and_never_read() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn followers_of_a_leader_whose_copy_is_dropped_take_over() {
+async fn waiters_take_over_from_dropped_copy() {
     let Pair { from, target, to, .. } = pair();
     let (images, layers) = put_siblings(&from, 2);
     target.once_at(Op::Send, layers[0].digest, Fault::Hang);

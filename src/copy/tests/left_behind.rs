@@ -1,4 +1,4 @@
-//! What belongs to an image and cannot be copied: it is left behind by name, and the image arrives.
+//! Tests of items that belong to an image and cannot be copied: they are left behind by name, and the image arrives.
 
 use super::content::{artifact, image, index, refer, refer_by_index};
 use super::memory::{Fault, Manner, Op};
@@ -12,13 +12,13 @@ fn put_referrer(at: &Repository, subject: &Manifest, what: &str) -> Manifest {
     artifact
 }
 
-/// What was left behind, each as `NAME: REASON`.
+/// Returns what was left behind, each as `NAME: REASON`.
 fn left(arrival: &Arrival) -> Vec<String> {
     arrival.left_behind.iter().map(|left| format!("{}: {}", left.what, left.reason)).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_signature_that_cannot_be_looked_for_is_left_behind() {
+async fn signature_with_failed_lookup_is_left_behind() {
     let Pair { source, from, to, .. } = pair();
     let one = put_image(&from, 1);
     let [tag, ..] = signature_tags(&one.manifest.digest());
@@ -29,7 +29,7 @@ async fn a_signature_that_cannot_be_looked_for_is_left_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lookup_that_must_wait_for_a_quota_holds_the_image_too() {
+async fn lookup_blocked_by_quota_defers_image_too() {
     let Pair { source, from, to, .. } = pair();
     let one = put_image(&from, 1);
     source.always(Op::Referrers, Fault::Fail(ErrorKind::QuotaSpent(Duration::from_secs(60))));
@@ -38,7 +38,7 @@ async fn a_lookup_that_must_wait_for_a_quota_holds_the_image_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unreadable_referrer_is_left_behind_and_its_siblings_arrive() {
+async fn unreadable_referrer_is_left_behind_and_siblings_arrive() {
     let (source, target) =
         (Registry::new("src"), Registry::with("dst", Manner { lists_referrers: false, ..Manner::default() }));
     let (from, to) = (source.repository("app"), target.repository("app"));
@@ -64,7 +64,7 @@ async fn an_unreadable_referrer_is_left_behind_and_its_siblings_arrive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_referrer_that_the_target_refuses_is_left_behind() {
+async fn referrer_refused_by_target_is_left_behind() {
     let Pair { from, target, to, .. } = pair();
     let one = put_image(&from, 1);
     let (refused, other) = (put_referrer(&from, &one.manifest, "a"), put_referrer(&from, &one.manifest, "b"));
@@ -84,7 +84,7 @@ async fn a_referrer_that_the_target_refuses_is_left_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_referrer_without_its_blob_or_its_child_is_left_behind() {
+async fn referrer_without_its_blob_or_child_is_left_behind() {
     let Pair { from, to, .. } = pair();
     let one = put_image(&from, 1);
     let blob = from.put_blob("{\"gone\":1}");
@@ -105,7 +105,7 @@ async fn a_referrer_without_its_blob_or_its_child_is_left_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_manifest_that_the_root_reaches_is_required_though_a_referrer_lists_it_too() {
+async fn manifest_reached_by_root_and_referrer_is_required() {
     let Pair { from, to, .. } = pair();
     let child = image(&from.put_blob("{}"), &[]);
     let whole = index(&[&put_image(&from, 1).manifest.descriptor(), &child.descriptor()]);
@@ -118,7 +118,7 @@ async fn a_manifest_that_the_root_reaches_is_required_though_a_referrer_lists_it
 }
 
 #[tokio::test(start_paused = true)]
-async fn referrers_whose_list_cannot_be_written_are_left_behind_by_name() {
+async fn referrers_with_unwritable_list_are_left_behind_by_name() {
     let (source, target) =
         (Registry::new("src"), Registry::with("dst", Manner { lists_referrers: false, ..Manner::default() }));
     let (from, to) = (source.repository("app"), target.repository("app"));
@@ -128,7 +128,8 @@ async fn referrers_whose_list_cannot_be_written_are_left_behind_by_name() {
     let arrival = copy(&with_referrers(&from, &[&to]), "v1", &one.manifest).await.unwrap();
     assert_eq!(to.tag("v1"), Some(one.manifest.digest()));
     let expected = format!(
-        "referrer {} of {subject}: it is there and is not listed: target dst/app: writing the referrers list of {subject}: made to fail",
+        "referrer {} of {subject}: it is at the target and is not listed: \
+         target dst/app: writing the referrers list of {subject}: made to fail",
         sbom.digest(),
         subject = one.manifest.digest()
     );

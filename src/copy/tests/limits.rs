@@ -1,4 +1,4 @@
-//! Memory, hostile manifests, and copies that are dropped.
+//! Tests of limits: memory, hostile manifests, and copies that are dropped.
 
 use futures_util::future::join_all;
 
@@ -9,7 +9,7 @@ use crate::copy::event::Event;
 use crate::store::Step;
 
 #[tokio::test(start_paused = true)]
-async fn transfers_in_flight_never_exceed_what_memory_allows() {
+async fn transfers_in_flight_never_exceed_memory_limit() {
     for (memory, most) in [(1, 1), (8 * MIB, 2), (12 * MIB, 3)] {
         let source = Registry::with("src", Manner { piece: MIB as usize, ..Manner::default() });
         let target = Registry::new("dst");
@@ -24,7 +24,7 @@ async fn transfers_in_flight_never_exceed_what_memory_allows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_targets_share_a_small_memory_without_waiting_for_ever() {
+async fn several_targets_share_little_memory_without_deadlock() {
     let source = Registry::with("src", Manner { piece: MIB as usize, ..Manner::default() });
     let from = source.repository("app");
     let layers: Vec<Descriptor> = (0..4).map(|seed| from.put_blob(bytes(seed, 4 << 20))).collect();
@@ -41,7 +41,7 @@ async fn several_targets_share_a_small_memory_without_waiting_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_for_several_targets_runs_ahead_of_them_by_little_whatever_its_pieces() {
+async fn shared_read_runs_little_ahead_for_any_piece_size() {
     let source = Registry::with("src", Manner { piece: MIB as usize, ..Manner::default() });
     let targets = ["a", "b"].map(Registry::new);
     let from = source.repository("app");
@@ -79,7 +79,7 @@ async fn mounts_do_not_wait_for_the_memory_of_transfers() {
     hanging.abort();
 }
 
-/// Indexes in a chain of `length` that ends in an image; the last of the list is the top.
+/// Puts a chain of `length` indexes that ends in an image. The last of the list is the top.
 fn put_chain(from: &Repository, length: usize) -> Vec<Manifest> {
     let mut chain = vec![put_image(from, 1).manifest];
     for _ in 0..length {
@@ -91,7 +91,7 @@ fn put_chain(from: &Repository, length: usize) -> Vec<Manifest> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nesting_deeper_than_is_credible_is_refused() {
+async fn nesting_beyond_depth_limit_is_refused() {
     let Pair { from, target, to, .. } = pair();
     let chain = put_chain(&from, 9);
     copy(&batch(&from, &[&to]), "v1", &chain[8]).await.unwrap();
@@ -102,7 +102,7 @@ async fn nesting_deeper_than_is_credible_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deep_chain_that_is_also_listed_flat_is_refused_and_not_recursed_into() {
+async fn deep_chain_that_is_also_listed_flat_is_refused() {
     let Pair { source, from, target, to } = pair();
     let chain = put_chain(&from, 20_000);
     let mut floor = Vec::new();
@@ -111,7 +111,7 @@ async fn a_deep_chain_that_is_also_listed_flat_is_refused_and_not_recursed_into(
         let list = index(&descriptors.iter().collect::<Vec<_>>());
         from.put_manifest(&list, None);
         floor.insert(0, list.descriptor());
-        // Each part of the chain is found flat before the part that leads to it.
+        // The walk reaches each part of the chain flat before it reaches the part that leads to it.
         let wait = Duration::from_millis(10 * at as u64);
         source.always_at(Op::Manifest, some[0].digest(), Fault::Delay(wait));
     }
@@ -123,7 +123,7 @@ async fn a_deep_chain_that_is_also_listed_flat_is_refused_and_not_recursed_into(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closure_of_too_many_blobs_is_refused() {
+async fn closure_with_too_many_blobs_is_refused() {
     let Pair { source, from, target, to } = pair();
     let config = from.put_blob("{}");
     let layers: Vec<Descriptor> = (0..33_000u32).map(|at| from.put_blob(at.to_be_bytes().to_vec())).collect();
@@ -137,7 +137,7 @@ async fn a_closure_of_too_many_blobs_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lattice_of_indexes_is_walked_once_and_not_once_a_path() {
+async fn lattice_of_indexes_is_walked_once_not_per_path() {
     let Pair { source, from, to, .. } = pair();
     // Eight ranks of eight that all list the whole rank below: 8^8 paths.
     let mut below: Vec<Descriptor> = (0..8).map(|seed| put_image(&from, seed).manifest.descriptor()).collect();
@@ -160,7 +160,7 @@ async fn a_lattice_of_indexes_is_walked_once_and_not_once_a_path() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn manifests_are_read_a_few_at_a_time_and_a_closure_of_too_many_bytes_is_refused() {
+async fn closure_with_too_many_bytes_is_refused_after_few_reads() {
     let Pair { source, from, target, to } = pair();
     let config = from.put_blob("{}");
     let padding = "x".repeat(4 << 20);
@@ -183,7 +183,7 @@ async fn manifests_are_read_a_few_at_a_time_and_a_closure_of_too_many_bytes_is_r
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_image_of_missing_layers_fails_after_the_first_of_them() {
+async fn image_of_missing_layers_fails_after_the_first() {
     let Pair { source, from, target, to } = pair();
     let config = from.put_blob("{}");
     let layers: Vec<Descriptor> = (0..5000u32)
@@ -197,11 +197,11 @@ async fn an_image_of_missing_layers_fails_after_the_first_of_them() {
     let error = copy(&batch(&from, &[&to]), "v1", &image).await.unwrap_err();
     assert!(layers.iter().any(|layer| error.subject() == Some(layer.digest.to_string())), "{error}");
     let (reads, begun) = (source.count(Op::Blob), target.count(Op::Begin));
-    assert!(reads < 500 && begun < 500, "{reads} layers were asked for, {begun} uploads opened");
+    assert!(reads < 500 && begun < 500, "{reads} layers were requested, {begun} uploads opened");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_copy_that_is_dropped_leaves_nothing_running() {
+async fn dropped_copy_leaves_nothing_running() {
     for (side, op) in [(0, Op::Manifest), (0, Op::Blob), (1, Op::Has), (1, Op::Begin), (1, Op::Send), (1, Op::Push)] {
         let source = Registry::new("src");
         let targets = ["a", "b"].map(Registry::new);
@@ -222,14 +222,14 @@ async fn a_copy_that_is_dropped_leaves_nothing_running() {
         assert_eq!(Arc::strong_count(&batch), 1, "{op:?}");
         assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0, "{op:?}");
         assert_eq!((source.open_reads(), targets[0].sending(), targets[1].sending()), (0, 0, 0), "{op:?}");
-        // The leads were handed back: the same blobs go over now.
+        // The claims were released: the same blobs arrive now.
         [&source, &targets[0], &targets[1]].iter().for_each(|registry| registry.heal());
         arrivals(within(batch.copy(order("v1", &one.manifest, 2))).await);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_hangs_half_way_ends_with_the_copy() {
+async fn hanging_read_ends_with_the_copy() {
     let source = Registry::new("src");
     let targets = ["a", "b"].map(Registry::new);
     let from = source.repository("app");
@@ -249,7 +249,7 @@ async fn a_read_that_hangs_half_way_ends_with_the_copy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_transfer_that_is_told_to_begin_is_told_to_end() {
+async fn every_started_transfer_is_reported_as_ended() {
     let Pair { from, target, to, .. } = pair();
     let one = put_image(&from, 1);
     target.always_at(Op::Send, one.blobs[2].digest, Fault::HangAt(1));
@@ -280,7 +280,7 @@ async fn every_transfer_that_is_told_to_begin_is_told_to_end() {
     assert_eq!((begun, finished, failed), (4, 2, 2));
 }
 
-/// An image whose layer has this content and states this size, under a digest of its own by `seed`.
+/// Puts an image whose layer has this content and states this size. `seed` gives it a digest of its own.
 fn misstated(from: &Repository, layer: Vec<u8>, size: u64, seed: u8) -> (Manifest, Descriptor) {
     let layer = Descriptor { size, ..from.put_blob(layer) };
     let manifest = image(&from.put_blob(format!("{{\"seed\":{seed}}}")), &[&layer]);
@@ -289,7 +289,7 @@ fn misstated(from: &Repository, layer: Vec<u8>, size: u64, seed: u8) -> (Manifes
 }
 
 #[tokio::test(start_paused = true)]
-async fn memory_is_reserved_again_for_the_right_size_of_a_blob() {
+async fn memory_is_reserved_again_for_corrected_blob_size() {
     let source = Registry::with("src", Manner { piece: MIB as usize, ..Manner::default() });
     let target = Registry::new("dst");
     let (from, to) = (source.repository("app"), target.repository("app"));
@@ -312,7 +312,7 @@ async fn memory_is_reserved_again_for_the_right_size_of_a_blob() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blob_that_is_there_in_its_right_length_is_not_sent_again() {
+async fn blob_present_in_correct_length_is_not_sent_again() {
     for stated in [0, 10, 4999, 5001, 1 << 40] {
         let Pair { source, from, target, to } = pair();
         let content = bytes(1, 5000);
@@ -325,7 +325,7 @@ async fn a_blob_that_is_there_in_its_right_length_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn wrong_bytes_of_an_equal_length_at_both_sides_are_not_believed() {
+async fn wrong_bytes_of_equal_length_are_not_trusted() {
     let Pair { source, from, target, to } = pair();
     let content = bytes(1, 5000);
     let (one, layer) = misstated(&from, content.clone(), 6000, 1);

@@ -1,5 +1,5 @@
-//! A registry in memory: several repositories in one scope, which notes every call, can be made to fail, lie, wait or
-//! hang, and refuses manifests whose content is missing. It is not a model of any one product.
+//! Registry in memory: several repositories in one scope. It records every call, and refuses manifests whose content
+//! is missing. A test can make it fail, report wrongly, wait or hang. It is not a model of any one product.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
@@ -18,10 +18,10 @@ use crate::store::{
     Suspended, TagEntry, Target, Upload, Verified,
 };
 
-/// The size of a piece of a read, unless told otherwise.
+/// Default size of a piece of a read, in bytes.
 const PIECE: usize = 1024;
 
-/// What can be asked of a repository.
+/// Operation of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Op {
     Resolve,
@@ -29,9 +29,9 @@ pub(super) enum Op {
     Blob,
     Referrers,
     Has,
-    /// An upload is opened without a mount being tried.
+    /// Opens an upload without an attempt to mount.
     Begin,
-    /// An upload of another process is gone on with.
+    /// Resumes an upload of another process.
     Resume,
     Mount,
     Send,
@@ -39,34 +39,34 @@ pub(super) enum Op {
     Link,
 }
 
-/// A call that was made.
+/// Recorded call.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) op: Op,
-    /// The digest, or the tag where there is one.
+    /// Digest, or the tag if there is one.
     pub(super) subject: String,
-    /// Of a read: where it began.
+    /// Offset at which a read began.
     pub(super) offset: u64,
-    /// Whether it went well; a call that still runs or was dropped did not.
+    /// True if the call succeeded. A call that still runs or was dropped has not.
     pub(super) done: bool,
 }
 
-/// What is wrong with a call.
+/// Fault of a call.
 #[derive(Debug, Clone)]
 pub(super) enum Fault {
     Fail(ErrorKind),
-    /// Never answers.
+    /// Never returns.
     Hang,
     Delay(Duration),
-    /// Answers when a permit is there, and uses it up.
+    /// Returns when a permit is available, and uses it up.
     Gate(Arc<Semaphore>),
-    /// `has_blob` says yes; a mount says that it was done.
+    /// `has_blob` returns true, and a mount reports success.
     Lie,
-    /// A read gives this many bytes and breaks off.
+    /// A read returns this many bytes and breaks off.
     BreakAt(u64),
     /// A read or an upload takes this many bytes and hangs.
     HangAt(u64),
-    /// A read gives other bytes of the same length.
+    /// A read returns other bytes of the same length.
     Corrupt,
     /// An upload or a read waits before every piece.
     Slow(Duration),
@@ -95,19 +95,19 @@ struct State {
     sending: usize,
     most_sending: usize,
     open_reads: usize,
-    /// What sessions have that did not end.
+    /// Bytes of sessions that have not ended.
     left: HashMap<Digest, Vec<u8>>,
 }
 
-/// How a registry behaves as a whole.
+/// Behaviour of a registry as a whole.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Manner {
     pub(super) mounts: bool,
-    /// Whether it lists referrers by itself; else it knows only the fallback tag.
+    /// True if it lists referrers automatically. Otherwise it knows only the fallback tag.
     pub(super) lists_referrers: bool,
-    /// How many bytes a read gives at a time.
+    /// Number of bytes that a read returns at a time.
     pub(super) piece: usize,
-    /// How long chunks of an upload are; 0 where there are none.
+    /// Length of an upload's chunks, in bytes. 0 if uploads are not chunked.
     pub(super) chunk: usize,
 }
 
@@ -121,7 +121,7 @@ pub(super) struct Registry {
     name: String,
     manner: Manner,
     state: Mutex<State>,
-    /// What `referrers` answers whatever the manifests say.
+    /// Result of `referrers`, whatever the manifests say.
     claimed_referrers: Mutex<HashMap<Digest, Vec<Descriptor>>>,
 }
 
@@ -150,17 +150,17 @@ impl Registry {
         self.state.lock().unwrap()
     }
 
-    /// From now on every call of this kind has the fault.
+    /// Gives every call of this kind the fault from now on.
     pub(super) fn always(&self, op: Op, fault: Fault) {
         self.rule(op, None, fault, usize::MAX);
     }
 
-    /// From now on every call of this kind about a digest or tag has the fault.
+    /// Gives every call of this kind about a digest or tag the fault from now on.
     pub(super) fn always_at(&self, op: Op, about: impl ToString, fault: Fault) {
         self.rule(op, Some(about.to_string()), fault, usize::MAX);
     }
 
-    /// The next call of this kind about a digest or tag has the fault.
+    /// Gives the next call of this kind about a digest or tag the fault.
     pub(super) fn once_at(&self, op: Op, about: impl ToString, fault: Fault) {
         self.rule(op, Some(about.to_string()), fault, 1);
     }
@@ -191,32 +191,32 @@ impl Registry {
         self.calls(op).iter().filter(|call| call.subject == about).count()
     }
 
-    /// The subjects of the calls of a kind that went well, in order.
+    /// Returns the subjects of the calls of a kind that succeeded, in order.
     pub(super) fn done(&self, op: Op) -> Vec<String> {
         self.calls(op).into_iter().filter(|call| call.done).map(|call| call.subject).collect()
     }
 
-    /// Bytes of a blob that were read.
+    /// Returns the number of bytes of a blob that were read.
     pub(super) fn read(&self, blob: &Descriptor) -> u64 {
         self.state().read.get(&blob.digest).copied().unwrap_or(0)
     }
 
-    /// The most uploads that ever ran at a time.
+    /// Returns the largest number of uploads that ever ran at the same time.
     pub(super) fn most_sending(&self) -> usize {
         self.state().most_sending
     }
 
-    /// Uploads that run now.
+    /// Returns the number of uploads that run now.
     pub(super) fn sending(&self) -> usize {
         self.state().sending
     }
 
-    /// Streams of blobs that somebody holds.
+    /// Returns the number of open streams of blobs.
     pub(super) fn open_reads(&self) -> usize {
         self.state().open_reads
     }
 
-    /// Notes the call, lets waits and failures take effect, and gives the faults that are the call's own matter.
+    /// Records the call, applies waits and failures, and returns the faults that the call itself must apply.
     async fn enter(
         &self,
         op: Op,
@@ -263,7 +263,7 @@ impl Registry {
     }
 }
 
-/// One repository.
+/// Repository of the registry.
 #[derive(Debug)]
 pub(super) struct Repository {
     registry: Arc<Registry>,
@@ -296,7 +296,7 @@ impl Repository {
         });
     }
 
-    /// What the endpoint loses, as a garbage collection would.
+    /// Removes content, as a garbage collection would.
     pub(super) fn lose(&self, digest: Digest) {
         self.room(|room| {
             room.blobs.remove(&digest);
@@ -333,7 +333,7 @@ impl Repository {
         StoreError::new(&self.place, step, subject.to_string(), kind, detail)
     }
 
-    /// What a manifest points at and is not here.
+    /// Returns content that a manifest references and that is missing here.
     fn missing(&self, manifest: &Manifest) -> Option<Digest> {
         let view = manifest.view().unwrap();
         self.room(|room| {
@@ -584,12 +584,12 @@ struct Session {
     name: RepositoryName,
     place: String,
     blob: Descriptor,
-    /// What another process has sent.
+    /// Bytes that another process has sent.
     standing: Option<Standing>,
 }
 
 impl Session {
-    /// What is left if it ends here: something, when a chunk is full.
+    /// Returns the resumable state if the upload ends here. There is one once a chunk is full.
     fn acknowledged(&self, content: &[u8]) -> Option<Suspended> {
         let chunk = self.registry.manner.chunk;
         if chunk == 0 || !content.len().is_multiple_of(chunk) {

@@ -1,4 +1,4 @@
-//! What a copy promises, proved against registries in memory. Time is paused: a wait costs nothing, and a copy that
+//! Tests of the copy's guarantees against registries in memory. Time is paused: a wait costs nothing, and a copy that
 //! waits for ever fails at once.
 
 mod closures;
@@ -61,7 +61,7 @@ fn batch_of(copier: &Arc<Copier>, source: &Arc<Repository>, targets: &[&Arc<Repo
     batch_with(copier, source, targets, Rules::default(), None)
 }
 
-/// A batch of its own copier.
+/// Creates a batch with a copier of its own.
 fn batch(source: &Arc<Repository>, targets: &[&Arc<Repository>]) -> Arc<Batch> {
     batch_of(&Copier::new(64 * MIB), source, targets)
 }
@@ -71,7 +71,7 @@ fn with_referrers(source: &Arc<Repository>, targets: &[&Arc<Repository>]) -> Arc
     batch_with(&Copier::new(64 * MIB), source, targets, rules, None)
 }
 
-/// The copy of a manifest under a tag to the first `targets` targets.
+/// Returns the order to copy a manifest under a tag to the first `targets` targets.
 fn order(tag: &str, manifest: &Manifest, targets: usize) -> Order {
     let tag: Tag = tag.parse().unwrap();
     Order {
@@ -88,12 +88,12 @@ async fn copy(batch: &Arc<Batch>, tag: &str, manifest: &Manifest) -> Result<Arri
     outcomes.remove(0).1
 }
 
-/// What arrived at each target; panics where something did not.
+/// Returns the arrival at each target. Panics if a copy failed.
 fn arrivals(outcomes: Vec<Outcome>) -> Vec<Arrival> {
     outcomes.into_iter().map(|(_, result)| result.unwrap_or_else(|error| panic!("{error}"))).collect()
 }
 
-/// A source repository `src/app` and a target repository `dst/app`.
+/// Source repository `src/app` and target repository `dst/app`.
 struct Pair {
     source: Arc<Registry>,
     from: Arc<Repository>,
@@ -107,7 +107,7 @@ fn pair() -> Pair {
     Pair { source, from, target, to }
 }
 
-/// An image at the source, of a configuration and two layers that `seed` makes unlike any other.
+/// Image at the source, of a configuration and two layers that `seed` makes different from any other.
 struct Image {
     manifest: Manifest,
     blobs: Vec<Descriptor>,

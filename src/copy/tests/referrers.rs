@@ -1,4 +1,4 @@
-//! Signatures, SBOMs and what else belongs to a manifest without being reached from it.
+//! Tests of companions: signatures, SBOMs and other content that belongs to a manifest without being reached from it.
 
 use std::collections::HashSet;
 
@@ -9,12 +9,12 @@ use crate::copy::event::Event;
 use crate::oci::{referrers_tag, signature_tags};
 use crate::store::ErrorKind;
 
-/// Referrers are found under fallback tags only.
+/// Creates a registry that finds referrers under fallback tags only.
 fn old_fashioned(name: &str) -> Arc<Registry> {
     Registry::with(name, Manner { lists_referrers: false, ..Manner::default() })
 }
 
-/// An artifact at the source that refers to `subject`, listed as the registry `at` belongs to does it.
+/// Puts an artifact that refers to `subject`. It is listed in the way of the registry that `at` belongs to.
 fn put_referrer(at: &Repository, subject: &Manifest, what: &str) -> Manifest {
     let artifact = refer(&at.put_blob(format!("{{\"what\":\"{what}\"}}")), &[], Some(subject));
     at.put_manifest(&artifact, None);
@@ -29,7 +29,7 @@ fn put_fallback(at: &Repository, subject: &Manifest, referrers: &[&Manifest]) ->
 }
 
 #[tokio::test(start_paused = true)]
-async fn referrers_of_an_index_its_children_and_of_referrers_arrive_before_the_tag() {
+async fn referrers_at_every_level_arrive_before_tag() {
     let Pair { from, target, to, .. } = pair();
     let child = put_image(&from, 1);
     let whole = index(&[&child.manifest.descriptor()]);
@@ -43,11 +43,11 @@ async fn referrers_of_an_index_its_children_and_of_referrers_arrive_before_the_t
     }
     assert_eq!(arrival.manifests, 5);
     assert_eq!(target.done(Op::Push).last().unwrap(), "v1");
-    assert_eq!(target.count(Op::Link), 0, "a target that lists them itself is not told");
+    assert_eq!(target.count(Op::Link), 0, "a target that lists referrers automatically gets no list");
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_the_rule_nobody_asks_for_referrers() {
+async fn disabled_referrers_cause_no_request() {
     let Pair { source, from, to, .. } = pair();
     let one = put_image(&from, 1);
     let artifact = put_referrer(&from, &one.manifest, "sbom");
@@ -57,7 +57,7 @@ async fn without_the_rule_nobody_asks_for_referrers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_without_a_list_is_told_once_for_each_subject_before_the_tag_moves() {
+async fn referrers_list_is_written_once_per_subject_before_tag() {
     let (source, target) = (Registry::new("src"), old_fashioned("dst"));
     let (from, to) = (source.repository("app"), target.repository("app"));
     let (one, other) = (put_image(&from, 1), put_image(&from, 2));
@@ -87,7 +87,7 @@ async fn a_target_without_a_list_is_told_once_for_each_subject_before_the_tag_mo
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fallback_list_goes_over_verbatim() {
+async fn fallback_list_is_copied_verbatim() {
     let (source, target) = (old_fashioned("src"), old_fashioned("dst"));
     let (from, to) = (source.repository("app"), target.repository("app"));
     let one = put_image(&from, 1);
@@ -99,7 +99,7 @@ async fn a_fallback_list_goes_over_verbatim() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cosign_tags_go_over_with_what_they_name() {
+async fn cosign_tags_are_copied_with_their_manifests() {
     for listed in [false, true] {
         let Pair { source, from, target, to } = pair();
         let one = put_image(&from, 1);
@@ -119,15 +119,15 @@ async fn cosign_tags_go_over_with_what_they_name() {
         assert_eq!(source.count_at(Op::Resolve, &attestation_tag), usize::from(!listed));
         assert_eq!(target.done(Op::Push).last().unwrap(), "v1");
         assert_eq!(arrival.manifests, 4);
-        // A second copy leaves signature tags alone that are right.
+        // A second copy does not write signature tags that are correct.
         copy(&batch, "v2", &one.manifest).await.unwrap();
         assert_eq!(target.count_at(Op::Push, &signature_tag), 1);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_a_signature_and_a_child_at_once_has_its_own_referrers_copied() {
-    // Whether it is met first as the one or as the other.
+async fn manifest_that_is_signature_and_child_keeps_its_referrers() {
+    // In both orders in which the walk can reach it.
     for late in [Op::Manifest, Op::Resolve] {
         let Pair { source, from, to, .. } = pair();
         let (both, plain) = (put_image(&from, 1), put_image(&from, 2));
@@ -147,7 +147,7 @@ async fn what_is_a_signature_and_a_child_at_once_has_its_own_referrers_copied() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_lookup_of_referrers_is_no_reason_not_to_copy() {
+async fn failed_referrers_lookup_does_not_stop_copy() {
     let Pair { source, from, to, .. } = pair();
     let image = put_image(&from, 1);
     source.always(Op::Referrers, Fault::Fail(ErrorKind::Denied));
@@ -158,7 +158,7 @@ async fn a_failed_lookup_of_referrers_is_no_reason_not_to_copy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_referrer_that_is_an_index_of_its_own_subject_arrives() {
+async fn referrer_that_indexes_its_own_subject_arrives() {
     let Pair { from, target, to, .. } = pair();
     let one = put_image(&from, 1);
     let around = refer_by_index(&[&one.manifest.descriptor()], Some(&one.manifest));
@@ -171,7 +171,7 @@ async fn a_referrer_that_is_an_index_of_its_own_subject_arrives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn referrers_that_are_claimed_in_a_circle_end() {
+async fn circular_referrers_end_the_walk() {
     let Pair { source, from, to, .. } = pair();
     let (one, other) = (put_image(&from, 1), put_image(&from, 2));
     source.claim_referrers(one.manifest.digest(), &[&other.manifest]);
@@ -188,7 +188,7 @@ async fn referrers_that_are_claimed_in_a_circle_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_root_that_refers_to_something_is_listed_before_its_tag_moves() {
+async fn root_with_subject_is_listed_before_its_tag_moves() {
     let (source, target) = (Registry::new("src"), old_fashioned("dst"));
     let (from, to) = (source.repository("app"), target.repository("app"));
     let one = put_image(&from, 1);
@@ -206,7 +206,7 @@ async fn a_root_that_refers_to_something_is_listed_before_its_tag_moves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_root_that_cannot_be_listed_arrives_and_is_named() {
+async fn root_that_cannot_be_listed_arrives_and_is_reported() {
     let (source, target) = (Registry::new("src"), old_fashioned("dst"));
     let (from, to) = (source.repository("app"), target.repository("app"));
     let one = put_image(&from, 1);
@@ -219,7 +219,7 @@ async fn a_root_that_cannot_be_listed_arrives_and_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_denies_every_look_is_written() {
+async fn target_that_denies_reads_is_still_written() {
     let Pair { from, target, to, .. } = pair();
     let child = put_image(&from, 1);
     let whole = index(&[&child.manifest.descriptor()]);
@@ -235,7 +235,7 @@ async fn a_target_that_denies_every_look_is_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn referrers_of_the_whole_index_are_not_attached_to_a_derived_one() {
+async fn referrers_of_whole_index_are_not_attached_to_derived() {
     let Pair { source, from, to, .. } = pair();
     let (amd, arm) = (put_image(&from, 1), put_image(&from, 2));
     let whole = index(&[&on("linux/amd64", &amd.manifest), &on("linux/arm64", &arm.manifest)]);
@@ -254,7 +254,7 @@ async fn referrers_of_the_whole_index_are_not_attached_to_a_derived_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_signature_tag_that_is_written_has_evidence_of_its_own() {
+async fn written_signature_tag_has_its_own_evidence() {
     let Pair { from, to, .. } = pair();
     let one = put_image(&from, 1);
     let [signature_tag, ..] = signature_tags(&one.manifest.digest());
@@ -281,7 +281,7 @@ async fn a_signature_tag_that_is_written_has_evidence_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_listed_but_refers_to_something_else_or_is_gone_is_left_out() {
+async fn wrong_or_missing_entries_of_referrers_list_are_skipped() {
     let Pair { source, from, to, .. } = pair();
     let (one, other) = (put_image(&from, 1), put_image(&from, 2));
     let honest = put_referrer(&from, &one.manifest, "signature");

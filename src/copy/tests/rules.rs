@@ -1,4 +1,4 @@
-//! Platforms, and what is kept of a tag that moves.
+//! Tests of rules: platforms, and the tag that keeps previous content.
 
 use super::content::{index, on};
 use super::memory::{Fault, Op};
@@ -13,7 +13,7 @@ fn only(platforms: &[&str]) -> Rules {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subset_of_platforms_arrives_as_a_derived_index_with_both_digests_told() {
+async fn platform_subset_arrives_as_derived_index_with_both_digests() {
     let Pair { source, from, to, .. } = pair();
     let (amd, arm) = (put_image(&from, 1), put_image(&from, 2));
     let whole = index(&[&on("linux/amd64", &amd.manifest), &on("linux/arm64", &arm.manifest)]);
@@ -30,7 +30,7 @@ async fn a_subset_of_platforms_arrives_as_a_derived_index_with_both_digests_told
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_platforms_of_an_index_are_the_index_itself() {
+async fn selecting_all_platforms_copies_index_unchanged() {
     let Pair { from, to, .. } = pair();
     let amd = put_image(&from, 1);
     let whole = index(&[&on("linux/amd64", &amd.manifest)]);
@@ -40,7 +40,7 @@ async fn all_platforms_of_an_index_are_the_index_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_index_without_any_wanted_platform_is_an_error_that_names_them() {
+async fn index_without_wanted_platforms_fails_with_their_names() {
     let Pair { from, target, to, .. } = pair();
     let amd = put_image(&from, 1);
     let whole = index(&[&on("linux/amd64", &amd.manifest)]);
@@ -59,7 +59,7 @@ fn keeping(tag: &str, new: &Manifest, old: &Manifest) -> Order {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_tag_stood_for_is_kept_before_it_moves() {
+async fn previous_digest_is_kept_before_tag_moves() {
     let Pair { from, target, to, .. } = pair();
     let (old, new) = (put_image(&to, 1), put_image(&from, 2));
     arrivals(within(batch(&from, &[&to]).copy(keeping("v1", &new.manifest, &old.manifest))).await);
@@ -69,7 +69,7 @@ async fn what_the_tag_stood_for_is_kept_before_it_moves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tag_whose_previous_digest_cannot_be_kept_does_not_move() {
+async fn tag_stays_if_previous_digest_cannot_be_kept() {
     let Pair { from, target, to, .. } = pair();
     let (old, new) = (put_image(&to, 1), put_image(&from, 2));
     to.put_manifest(&old.manifest, Some("v1"));

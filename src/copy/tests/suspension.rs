@@ -1,4 +1,4 @@
-//! Uploads that one copy left and another goes on with.
+//! Tests of uploads that one copy left and another resumes.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ use crate::store::{ErrorKind, Suspended};
 const CHUNK: usize = 4096;
 const SIZE: u64 = 100_000;
 
-/// What is left, in memory.
+/// Store of upload progress, in memory.
 #[derive(Debug, Default)]
 struct Kept {
     left: Mutex<HashMap<(String, Digest), Suspended>>,
@@ -30,7 +30,7 @@ impl Unfinished for Kept {
         self.left.lock().unwrap().get(&(target.to_owned(), blob)).cloned()
     }
 
-    async fn keep(&self, target: &str, blob: Digest, left: Suspended) {
+    async fn save(&self, target: &str, blob: Digest, left: Suspended) {
         self.left.lock().unwrap().insert((target.to_owned(), blob), left);
     }
 
@@ -40,13 +40,13 @@ impl Unfinished for Kept {
 }
 
 impl Kept {
-    /// How much is left of uploads.
+    /// Returns the bytes that the left uploads have stored.
     fn stored(&self) -> Vec<u64> {
         self.left.lock().unwrap().values().map(|left| left.standing.stored).collect()
     }
 }
 
-/// A source with a large layer, targets that take chunks, and what copies to them leave.
+/// Source with a large layer, targets that take chunks, and the uploads that copies to them leave.
 struct Scene {
     source: Arc<Registry>,
     from: Arc<Repository>,
@@ -70,7 +70,7 @@ impl Scene {
         Self { source, from, targets, to, layer, image, kept: Arc::default() }
     }
 
-    /// A process of its own, which copies to the first so many targets.
+    /// Creates a batch as a process of its own would, which copies to the first `targets` targets.
     fn batch(&self, targets: usize, suspension: &Suspension, contents: Contents) -> Arc<Batch> {
         self.batch_telling(targets, suspension, contents, mpsc::channel(1).0)
     }
@@ -90,7 +90,7 @@ impl Scene {
         Batch::new(&Copier::new(64 * MIB), source, targets, Rules::default(), None, surroundings)
     }
 
-    /// Copies to the first target until it is told to end, in the midst of the layer.
+    /// Copies to the first target until the copy is suspended within the layer.
     async fn leaves_an_upload(&self) {
         self.source.always_at(Op::Blob, self.layer.digest, Fault::Slow(Duration::from_secs(1)));
         let suspension = Suspension::default();
@@ -111,7 +111,7 @@ impl Scene {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_told_to_end_does_so_behind_a_chunk_and_another_copy_reads_the_rest() {
+async fn suspended_upload_ends_after_chunk_and_next_copy_resumes() {
     for contents in [Contents::Unknown, Contents::Nothing] {
         let scene = Scene::new(1);
         scene.leaves_an_upload().await;
@@ -129,7 +129,7 @@ async fn what_is_told_to_end_does_so_behind_a_chunk_and_another_copy_reads_the_r
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_target_gets_the_rest_while_another_gets_all() {
+async fn one_target_resumes_while_another_gets_whole_blob() {
     let scene = Scene::new(2);
     scene.leaves_an_upload().await;
     let stored = scene.kept.stored()[0];
@@ -142,7 +142,7 @@ async fn one_target_gets_the_rest_while_another_gets_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_sent_before_and_hashes_to_something_else_is_sent_again_from_the_start() {
+async fn resumed_upload_with_wrong_digest_restarts() {
     let scene = Scene::new(1);
     scene.leaves_an_upload().await;
     for left in scene.kept.left.lock().unwrap().values_mut() {
@@ -156,7 +156,7 @@ async fn what_was_sent_before_and_hashes_to_something_else_is_sent_again_from_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blob_that_fits_into_a_chunk_is_not_looked_for_among_what_is_left() {
+async fn blob_within_one_chunk_is_never_resumed() {
     let scene = Scene::new(1);
     let batch = scene.batch(1, &Suspension::default(), Contents::Unknown);
     arrivals(within(batch.copy(order("v1", &scene.image, 1))).await);
@@ -165,7 +165,7 @@ async fn a_blob_that_fits_into_a_chunk_is_not_looked_for_among_what_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_the_rest_is_begun_anew_in_the_same_run() {
+async fn refused_resume_restarts_in_same_run() {
     for kind in [ErrorKind::Refused, ErrorKind::Denied, ErrorKind::NotFound, ErrorKind::Unsupported, ErrorKind::Invalid]
     {
         let scene = Scene::new(1);
@@ -179,7 +179,7 @@ async fn what_is_refused_the_rest_is_begun_anew_in_the_same_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_the_rest_is_forgotten_though_it_is_refused_from_the_start_too() {
+async fn refused_resume_is_forgotten_even_if_restart_fails() {
     let scene = Scene::new(1);
     scene.leaves_an_upload().await;
     scene.targets[0].always_at(Op::Send, scene.layer.digest, Fault::Fail(ErrorKind::Refused));
@@ -192,7 +192,7 @@ async fn what_is_refused_the_rest_is_forgotten_though_it_is_refused_from_the_sta
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_earlier_process_has_sent_is_progress_and_not_sent_by_this_one() {
+async fn bytes_of_earlier_process_count_as_progress_not_as_sent() {
     let scene = Scene::new(1);
     scene.leaves_an_upload().await;
     let stored = scene.kept.stored()[0];
@@ -207,5 +207,5 @@ async fn what_an_earlier_process_has_sent_is_progress_and_not_sent_by_this_one()
         }
     }
     let transfer = transfers.iter().find(|transfer| transfer.digest == scene.layer.digest).unwrap();
-    assert_eq!((transfer.sent(), transfer.reached()), (SIZE - stored, SIZE));
+    assert_eq!((transfer.sent(), transfer.position()), (SIZE - stored, SIZE));
 }

@@ -1,4 +1,4 @@
-//! Indexes that list more than manifests, and layers that can be had elsewhere.
+//! Tests of indexes that list more than manifests, and of layers that another address offers.
 
 use super::content::{image, index, raw_index};
 use super::memory::{Fault, Op};
@@ -11,7 +11,7 @@ fn put_blob_of(at: &Repository, media_type: &str, content: &str) -> Descriptor {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_index_of_blobs_arrives_with_all_of_them() {
+async fn index_of_blobs_arrives_completely() {
     let Pair { source, from, to, .. } = pair();
     let layers = ["a", "b"].map(|content| put_blob_of(&from, "application/vnd.oci.image.layer.v1.tar+gzip", content));
     let config = put_blob_of(&from, "application/vnd.buildkit.cacheconfig.v0", "{}");
@@ -21,11 +21,11 @@ async fn an_index_of_blobs_arrives_with_all_of_them() {
     assert_eq!(to.tag("buildcache"), Some(cache.digest()));
     assert!([&layers[0], &layers[1], &config].into_iter().all(|blob| to.holds_blob(blob)));
     assert_eq!((arrival.manifests, arrival.blobs.copied), (1, 3));
-    assert_eq!(source.count(Op::Manifest), 1, "a blob by its type is not asked for as a manifest");
+    assert_eq!(source.count(Op::Manifest), 1, "a blob by its type is not requested as a manifest");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_child_without_a_known_type_is_found_out_by_its_content() {
+async fn child_of_unknown_type_is_classified_by_content() {
     for media_type in [None, Some(""), Some("application/vnd.example.unheard-of")] {
         let Pair { from, to, .. } = pair();
         let one = put_image(&from, 1);
@@ -41,7 +41,7 @@ async fn a_child_without_a_known_type_is_found_out_by_its_content() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blob_of_an_index_that_the_target_lost_is_sent_again() {
+async fn lost_blob_of_index_is_sent_again() {
     let Pair { from, target, to, .. } = pair();
     let blob = put_blob_of(&from, "", "some bytes");
     let whole = raw_index(&[(None, blob.digest, blob.size)]);
@@ -52,7 +52,7 @@ async fn a_blob_of_an_index_that_the_target_lost_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_child_that_is_nowhere_fails_the_tag_by_its_digest() {
+async fn missing_child_fails_tag_with_its_digest() {
     let Pair { from, to, .. } = pair();
     let digest = Digest::of(b"nowhere");
     let whole = raw_index(&[(None, digest, 7)]);
@@ -63,7 +63,7 @@ async fn a_child_that_is_nowhere_fails_the_tag_by_its_digest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_child_that_may_not_be_read_yet_holds_the_tag() {
+async fn child_blocked_by_quota_defers_tag() {
     let Pair { source, from, to, .. } = pair();
     let blob = put_blob_of(&from, "", "some bytes");
     let whole = raw_index(&[(None, blob.digest, blob.size)]);
@@ -75,7 +75,7 @@ async fn a_child_that_may_not_be_read_yet_holds_the_tag() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_foreign_layer_is_copied_without_addresses_or_by_the_rule() {
+async fn foreign_layer_without_address_or_by_rule_is_copied() {
     for (urls, foreign_layers, is_copied) in [(false, false, true), (true, false, false), (true, true, true)] {
         let Pair { from, to, .. } = pair();
         let config = from.put_blob("{}");
