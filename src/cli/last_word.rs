@@ -71,7 +71,7 @@ impl LastWord {
 
     /// Returns the time at which a running daemon would start the entry next.
     fn next(&self, entry: &Entry, now: DateTime<Utc>) -> String {
-        let mut pauses = self.pauses.iter().filter(|pause| pause.over(now).is_none());
+        let mut pauses = self.pauses.iter().filter(|pause| pause.ended_at(now).is_none());
         let pause = pauses.find(|pause| pause.entry == entry.name.as_str());
         match (next::first_upcoming(entry, pause, self.failures.get(entry.name.as_str()), now), pause) {
             (_, Some(pause)) => units::pause(pause.since, pause.until),
@@ -114,7 +114,7 @@ sync:
         }
         let until = Some(at("10T12:00"));
         let pause = PauseRecord { entry: "paused".into(), since: at("09T12:00"), until, ended: None };
-        journal.note_pause(pause).await.unwrap();
+        journal.record_pause(pause).await.unwrap();
         let config = crate::config::parse("sync.yaml", CONFIG, &|_| Some("/tmp".into())).unwrap();
         let paper = Paper::default();
         let word = LastWord::read(&journal).await.unwrap();

@@ -123,7 +123,7 @@ impl Held {
 
     /// Returns the entry's pause that has not ended.
     fn pause(&self, entry: &Entry, now: DateTime<Utc>) -> Option<&PauseRecord> {
-        self.pauses.iter().find(|pause| pause.entry == entry.name.as_str() && pause.over(now).is_none())
+        self.pauses.iter().find(|pause| pause.entry == entry.name.as_str() && pause.ended_at(now).is_none())
     }
 
     fn streak(&self, entry: &Entry) -> Option<&FailureStreak> {

@@ -134,7 +134,7 @@ impl Checks {
     async fn write(&self, check: ReferrerCheck) {
         let Some(journal) = &self.journal else { return };
         self.noted.store(true, Ordering::Relaxed);
-        if let Err(error) = journal.note_referrer_check(&self.source, check).await {
+        if let Err(error) = journal.record_referrer_check(&self.source, check).await {
             tracing::warn!(%error, "the journal could not note that referrers were looked for; the next run looks anew");
         }
     }

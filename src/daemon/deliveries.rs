@@ -117,7 +117,7 @@ impl Round {
     }
 
     async fn start_each(&mut self, receivers: &Receivers, now: Instant) -> Result<(), JournalError> {
-        let waiting = self.journal.receivers_waited_for().await?;
+        let waiting = self.journal.waiting_receivers().await?;
         let own = waiting.iter().filter(|(receiver, _)| receivers.contains_key(receiver));
         self.metrics.notifications_pending(own.map(|(_, count)| count).sum());
         for (receiver, _) in waiting {
@@ -244,10 +244,10 @@ mod tests {
             let (receiver, subject) = ("a.example".to_owned(), "app".to_owned());
             let (learnt, forgotten) = (Vec::new(), Vec::new());
             let notice = NewNotice { receiver, subject, event: "failure".into(), body: "{}".into(), learnt, forgotten };
-            journal.keep_notices(vec![notice], vec![], vec![], Utc::now() - age).await.unwrap();
+            journal.store_notices(vec![notice], vec![], vec![], Utc::now() - age).await.unwrap();
         }
         round.start_due(&Receivers::new()).await;
-        assert_eq!(journal.receivers_waited_for().await.unwrap(), [("a.example".to_owned(), 1)]);
+        assert_eq!(journal.waiting_receivers().await.unwrap(), [("a.example".to_owned(), 1)]);
         assert!(metrics.encode().contains("transship_notifications_total{result=\"given_up\"} 1\n"));
         assert!(metrics.encode().contains("transship_notifications_pending 0\n"), "none of its own");
     }
@@ -269,7 +269,7 @@ mod tests {
             let (receiver, subject) = ("a.example".to_owned(), "app".to_owned());
             let (learnt, forgotten) = (Vec::new(), Vec::new());
             let notice = NewNotice { receiver, subject, event: "failure".into(), body: "{}".into(), learnt, forgotten };
-            journal.keep_notices(vec![notice], vec![], vec![], Utc::now() - age).await.unwrap();
+            journal.store_notices(vec![notice], vec![], vec![], Utc::now() - age).await.unwrap();
             let notice = journal.next_notice("a.example").await.unwrap().unwrap();
             let number = notice.number;
             round.ended("a.example".into(), notice, later()).await;

@@ -75,7 +75,7 @@ impl<'a> Notes<'a> {
         // A later run asks whether anything was ever sent to a target: should this one be killed, it has to be known.
         let first = notes.iter().any(|note| !self.begun.contains(&note.transfer.target));
         self.begun.extend(notes.iter().filter(|_| first).map(|note| note.transfer.target.clone()));
-        match journal.note_transfers(id, notes).await {
+        match journal.record_transfers(id, notes).await {
             Ok(answer) => self.unanswered.push(Box::pin(answer)),
             Err(error) => self.tell(Err(error)),
         }

@@ -153,7 +153,7 @@ impl Notices {
         if wanted.is_empty() {
             return Ok(());
         }
-        let told = self.journal.told_of(subject).await?;
+        let told = self.journal.facts_of(subject).await?;
         let mut news = News::default();
         for listener in listeners(wanted, &told) {
             find(&listener, &mut news);
@@ -162,7 +162,7 @@ impl Notices {
         if notices.is_empty() && learnt.is_empty() && forgotten.is_empty() {
             return Ok(());
         }
-        let dropped = self.journal.keep_notices(notices, learnt, forgotten, Utc::now()).await?;
+        let dropped = self.journal.store_notices(notices, learnt, forgotten, Utc::now()).await?;
         if dropped > 0 {
             self.metrics.notifications_ended(Delivery::GivenUp, dropped);
             tracing::error!(dropped, "too many notifications wait for a receiver: the oldest are given up");
@@ -481,7 +481,7 @@ mod tests {
         /// What waits, delivered.
         async fn waiting(&self) -> Vec<String> {
             let mut waiting = Vec::new();
-            for (receiver, _) in self.journal.receivers_waited_for().await.unwrap() {
+            for (receiver, _) in self.journal.waiting_receivers().await.unwrap() {
                 while let Some(notice) = self.journal.next_notice(&receiver).await.unwrap() {
                     self.journal.notice_delivered(notice.number).await.unwrap();
                     notice_docs::assert_as_documented(&notice.notice.body);
@@ -547,7 +547,7 @@ mod tests {
         };
         bench.notices.ended(&bench.entry, &report, true).await;
         bench.notices.ended(&bench.entry, &report, true).await;
-        let receiver = bench.journal.receivers_waited_for().await.unwrap();
+        let receiver = bench.journal.waiting_receivers().await.unwrap();
         let [(receiver, 1)] = &receiver[..] else { panic!("one notice waits, not {receiver:?}") };
         let notice = bench.journal.next_notice(receiver).await.unwrap().unwrap();
         bench.journal.drop_notice(notice.number).await.unwrap();
@@ -627,7 +627,7 @@ mod tests {
             another.configured(&other, Utc::now()).await;
         }
         assert_eq!(bench.waiting().await, ["https://a.example failure "]);
-        assert_eq!(bench.journal.told_of(CONFIGURATION).await.unwrap().len(), 1, "nor is it told again");
+        assert_eq!(bench.journal.facts_of(CONFIGURATION).await.unwrap().len(), 1, "nor is it told again");
     }
 
     #[tokio::test]
@@ -637,6 +637,6 @@ mod tests {
         bench.notices.configured(&config("", ""), Utc::now()).await;
         assert_eq!(bench.waiting().await, [""; 0]);
         assert_eq!(given_up_by(&bench.notices), 1);
-        assert_eq!(bench.journal.told_of(CONFIGURATION).await.unwrap(), []);
+        assert_eq!(bench.journal.facts_of(CONFIGURATION).await.unwrap(), []);
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Pause {
 impl Pauses {
     /// Those of the journal that last at `now`.
     pub(super) fn of(records: &[PauseRecord], now: DateTime<Utc>) -> Self {
-        let lasting = records.iter().filter(|record| record.over(now).is_none());
+        let lasting = records.iter().filter(|record| record.ended_at(now).is_none());
         let pause = |record: &PauseRecord| {
             (record.entry.clone(), Pause { since: record.since, until: record.until, owes: false })
         };

@@ -58,7 +58,7 @@ impl Engine {
     pub(super) async fn note_quotas(&self) {
         let Some(journal) = &self.journal else { return };
         for quota in self.endpoints.quotas().news(&self.endpoints) {
-            if let Err(error) = journal.note_quota(record(quota)).await {
+            if let Err(error) = journal.record_quota(record(quota)).await {
                 tracing::warn!(%error, "the journal could not remember a pull limit; the registry will be asked");
             }
         }

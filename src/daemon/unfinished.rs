@@ -61,7 +61,7 @@ impl Unfinished for Kept {
         let ahead = ahead.map(|ahead| (ahead.stored, ahead.hashed.to_state()));
         let (target, hashed) = (target.to_owned(), hashed.to_state());
         let record = UploadRecord { target, digest: blob, session, stored, hashed, ahead };
-        if let Ok(noted) = tokio::time::timeout(WAIT, self.journal.note_upload(self.run, record)).await {
+        if let Ok(noted) = tokio::time::timeout(WAIT, self.journal.record_upload(self.run, record)).await {
             told(noted);
         }
     }

@@ -7,12 +7,13 @@ use super::record::{EvidenceFilter, EvidenceRecord, RunId};
 use crate::copy::event::{Arrival, ArrivalKind, BlobCounts, LeftBehind};
 use crate::oci::{Digest, ManifestRef, MediaType, Tag};
 
-/// How many digests, and how much of what was left behind, one row has.
+/// Maximum number of digests, and of items left behind, in one row.
 const LISTED: usize = 1000;
 
-/// The columns that evidence and intents share.
+/// Columns that evidence and intents share.
 pub(super) const ARRIVAL: &str = "run, entry, source, source_reference, source_digest, target, tag, previous, digest,
-    media_type, manifests, blobs_copied, blobs_mounted, blobs_found, bytes, source_identity, target_identity, started, ended,
+    media_type, manifests, blobs_copied, blobs_mounted, blobs_found, bytes, source_identity, target_identity, started,
+    ended,
     kind, listed, left_behind";
 
 pub(super) fn insert_evidence(db: &Connection, run: RunId, entry: &str, arrival: &Arrival) -> Result<()> {
@@ -27,7 +28,8 @@ pub(super) fn insert_arrival(db: &Connection, table: &str, run: RunId, entry: &s
         &format!(
             "INSERT INTO {table} ({ARRIVAL})
              VALUES (:run, :entry, :source, :source_reference, :source_digest, :target, :tag, :previous, :digest,
-                :media_type, :manifests, :copied, :mounted, :found, :bytes, :source_identity, :target_identity, :started,
+                :media_type, :manifests, :copied, :mounted, :found, :bytes, :source_identity,
+                :target_identity, :started,
                 :ended, :kind, :listed, :left_behind)"
         ),
         named_params! {
@@ -48,7 +50,8 @@ pub(super) fn insert_arrival(db: &Connection, table: &str, run: RunId, entry: &s
     Ok(())
 }
 
-/// The rows of a table with the columns of [`ARRIVAL`] that meet an [`EvidenceFilter`], the latest first.
+/// Returns the statement that selects the rows which match an [`EvidenceFilter`], the latest first. The table has the
+/// columns of [`ARRIVAL`].
 fn filtered(table: &str) -> String {
     format!(
         "SELECT * FROM {table}
@@ -84,7 +87,8 @@ pub(super) fn list_evidence(db: &Connection, filter: &EvidenceFilter) -> Result<
     query_filtered(db, &filtered("evidence"), filter, read_evidence)
 }
 
-/// The open intents, each with whether its run has ended and the lock that its process held while it lived.
+/// Lists the open intents. Each comes with a flag that is true if its run has ended, and with the lock that its
+/// process held while it lived.
 pub(super) fn list_intents(db: &Connection, filter: &EvidenceFilter) -> Result<Vec<(EvidenceRecord, bool, String)>> {
     let statement = format!(
         "SELECT open.*, NULL AS recovered, runs.ended IS NOT NULL AS is_over, lock FROM ({}) AS open
@@ -100,7 +104,7 @@ pub(super) fn read_evidence(row: &Row<'_>) -> Result<EvidenceRecord> {
     Ok(EvidenceRecord { id: row.get("id")?, run: RunId(row.get("run")?), entry: row.get("entry")?, arrival, recovered })
 }
 
-/// The columns of [`ARRIVAL`] but the run and the entry.
+/// Reads the columns of [`ARRIVAL`] except the run and the entry.
 pub(super) fn read_arrival(row: &Row<'_>) -> Result<Arrival> {
     let reference: String = row.get("source_reference")?;
     let source_reference = match reference.parse::<Digest>() {
@@ -138,7 +142,7 @@ fn kind(row: &Row<'_>) -> Result<ArrivalKind> {
     ArrivalKind::from_word(&word).ok_or_else(|| unreadable(row, "kind", &word))
 }
 
-/// The first of the digests, as the column has them; nothing where there are none.
+/// Returns the column's text for the first of the digests. `None` if there are none.
 pub(super) fn listed_text(listed: &[Digest]) -> Option<String> {
     let digests: Vec<String> = listed.iter().take(LISTED).map(ToString::to_string).collect();
     (!digests.is_empty()).then(|| serde_json::json!(digests).to_string())
@@ -151,7 +155,8 @@ fn listed(row: &Row<'_>) -> Result<Vec<Digest>> {
     digests.iter().map(|digest| digest.parse().map_err(|_| failed())).collect()
 }
 
-/// What was left behind, as the column has it: the first of it, then how much more there was; nothing where there was none.
+/// Returns the column's text for what was left behind: the first items, then the number of the others. `None` if there
+/// are none.
 fn left_behind_text(left: &[LeftBehind]) -> Option<String> {
     let one = |left: &LeftBehind| LeftBehind { what: bounded(&left.what), reason: bounded(&left.reason) };
     let mut kept: Vec<LeftBehind> = left.iter().take(LISTED).map(one).collect();

@@ -1,5 +1,5 @@
-//! What a process recorded, carried into another journal that was put in place of the one that it had open: its runs with their evidence and
-//! open intents. The statements for that alone, and the numbers that runs and the process have since.
+//! Carry-over of a process's records into a journal that replaced the one it had open: its runs with their evidence
+//! and open intents. The file holds the statements for that alone, and the new numbers of the runs and of the process.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,18 +9,18 @@ use rusqlite::{Connection, OptionalExtension as _, Result, TransactionBehavior, 
 use super::arrivals::ARRIVAL;
 use super::queries::register_process;
 
-/// What rows are called in the journal that is open now, by kind and by what they were called where they were first written.
+/// Numbers of rows in the journal that is open now, by kind and by the number under which each row was first written.
 #[derive(Debug, Clone)]
 pub(super) struct Numbers(pub(super) HashMap<(&'static str, i64), i64>);
 
-/// A run.
+/// Kind of a run.
 pub(super) const RUN: &str = "run";
 
-/// A process.
+/// Kind of a process.
 pub(super) const PROCESS: &str = "process";
 
 impl Numbers {
-    /// Tells the connection of them.
+    /// Writes the numbers into the connection's table.
     pub(super) fn note(&self, db: &Connection) -> Result<()> {
         let mut statement =
             db.prepare("INSERT OR REPLACE INTO temp.renumbered (kind, old, new) VALUES (?1, ?2, ?3)")?;
@@ -28,7 +28,7 @@ impl Numbers {
     }
 }
 
-/// Makes the table that [`renumbered`] reads, for a connection that has just been opened.
+/// Creates the table that [`renumbered`] reads, for a connection that has just been opened.
 pub(super) fn prepare(db: &Connection) -> Result<()> {
     db.execute_batch(
         "PRAGMA temp_store = MEMORY;
@@ -36,14 +36,14 @@ pub(super) fn prepare(db: &Connection) -> Result<()> {
     )
 }
 
-/// The number of a row by now.
+/// Returns the current number of a row.
 pub(super) fn renumbered(db: &Connection, kind: &str, number: i64) -> Result<i64> {
     let mut statement = db.prepare_cached("SELECT new FROM temp.renumbered WHERE kind = ?1 AND old = ?2")?;
     Ok(statement.query_row(params![kind, number], |row| row.get(0)).optional()?.unwrap_or(number))
 }
 
-/// Carries over what the process has in `saved` and the journal `db` lacks. `lock` is the process's lock by now, `before` are the numbers until
-/// now. Answers the process's row and the numbers from now on.
+/// Copies the process's records from `saved` that the journal `db` lacks. `lock` is the process's current lock, and
+/// `before` are the numbers until now. Returns the process's row and the new numbers.
 pub(super) fn carry_over(
     db: &mut Connection,
     saved: &Path,
@@ -56,7 +56,7 @@ pub(super) fn carry_over(
     let detached = db.execute_batch("DETACH saved");
     let (new_process, runs) = carried?;
     detached?;
-    // What was renumbered before goes on under its first number.
+    // A row that was renumbered before keeps its first number as the key.
     let now = |kind: &'static str, number: i64| match kind {
         RUN => runs.get(&number).copied().unwrap_or(number),
         _ => new_process,
@@ -105,17 +105,20 @@ fn list_runs_of(db: &Connection, process: i64) -> Result<Vec<(i64, String, Strin
     statement.query_map([process], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
 }
 
-/// One that is under way stays so, unless another process has begun a run of its entry meanwhile.
+/// Copies a run. A run in progress stays in progress unless another process has begun a run of its entry in the
+/// meantime.
 fn copy_run(db: &Connection, run: i64, process: i64) -> Result<i64> {
     db.execute(
-        "INSERT INTO main.runs (process, entry, trigger, scheduled_at, started, ended, outcome, copied, kept, refused, failed,
+        "INSERT INTO main.runs (process, entry, trigger, scheduled_at, started, ended, outcome, copied, kept,
+         refused, failed,
              bytes, error, postponed, postponed_until, failures_before)
          SELECT ?2, entry, trigger, scheduled_at, started,
              CASE WHEN ended IS NULL AND contested THEN started ELSE ended END,
              CASE WHEN ended IS NULL AND contested THEN 'interrupted' ELSE outcome END,
              copied, kept, refused, failed, bytes, error, postponed, postponed_until, failures_before
          FROM (SELECT *, EXISTS (SELECT 1 FROM main.runs AS other
-                                 WHERE other.entry = mine.entry AND other.ended IS NULL AND other.entry <> '(copy)') AS contested
+                                 WHERE other.entry = mine.entry AND other.ended IS NULL AND
+                                 other.entry <> '(copy)') AS contested
                FROM saved.runs AS mine WHERE id = ?1)",
         [run, process],
     )?;

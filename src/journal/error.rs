@@ -1,17 +1,20 @@
-//! What can go wrong with the journal, by what a person can do about it.
+//! Errors of the journal, by what an operator can do about them.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{ErrorCode, ffi};
 
-/// A failure of the journal. Each names the file.
+/// Failure of the journal. Each variant names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// There is no such file and it was not to be created.
-    #[error("there is no journal at {}: `daemon.journal` of sync.yaml says where it is, the first run creates it", path.display())]
+    /// The file does not exist, and it was not to be created.
+    #[error(
+        "there is no journal at {}: `daemon.journal` of sync.yaml says where it is, the first run creates it",
+        path.display()
+    )]
     Missing {
-        /// Where it was looked for.
+        /// The path that was opened.
         path: PathBuf,
     },
     /// The file or its folder cannot be opened or created.
@@ -23,17 +26,23 @@ pub enum JournalError {
         source: io::Error,
     },
     /// A newer program wrote it.
-    #[error("the journal {} is of version {found}, this program knows versions up to {known}: use a newer transship", path.display())]
+    #[error(
+        "the journal {} is of version {found}, this program knows versions up to {known}: use a newer transship",
+        path.display()
+    )]
     Newer {
         /// The file.
         path: PathBuf,
         /// Its version.
         found: u32,
-        /// The newest version that is known here.
+        /// The newest version that this program knows.
         known: u32,
     },
-    /// An older program wrote it and it was opened for reading only.
-    #[error("the journal {} is of version {found} and is brought to version {known} by the next `transship run` or `once`", path.display())]
+    /// An older program wrote it, and it was opened for reading only.
+    #[error(
+        "the journal {} is of version {found} and is brought to version {known} by the next `transship run` or `once`",
+        path.display()
+    )]
     Older {
         /// The file.
         path: PathBuf,
@@ -42,47 +51,50 @@ pub enum JournalError {
         /// The version that is needed.
         known: u32,
     },
-    /// The file is something else.
+    /// The file is not a journal.
     #[error("{} is not a journal of transship: choose another path for `daemon.journal`", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
     },
-    /// There is no room for another row.
+    /// The disk has no room for another row.
     #[error("the disk is full: the journal {} cannot be written", path.display())]
     Full {
         /// The file.
         path: PathBuf,
     },
-    /// The file, its folder or its file system cannot be written.
+    /// The file, its folder or its file system is read-only.
     #[error("the journal {} is read-only: its file and its folder must be writable", path.display())]
     ReadOnly {
         /// The file.
         path: PathBuf,
     },
-    /// The file was removed or replaced while it was open, and could not be written anew.
-    #[error("the journal {} was removed or replaced while it was open, and cannot be written anew: {reason}", path.display())]
+    /// The file was removed or replaced while it was open, and could not be written again.
+    #[error(
+        "the journal {} was removed or replaced while it was open, and cannot be written again: {reason}",
+        path.display()
+    )]
     Lost {
         /// The file.
         path: PathBuf,
-        /// Why it cannot.
+        /// The reason for which it cannot be written again.
         reason: String,
     },
-    /// Another process held the journal for too long.
+    /// Another process locked the journal for too long.
     #[error("the journal {} is locked by another process", path.display())]
     Busy {
         /// The file.
         path: PathBuf,
     },
-    /// A row holds what nobody here writes.
+    /// A row holds a value that this program does not write.
     #[error("the journal {} is damaged: {reason}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What was found.
+        /// The value that was found.
         reason: String,
     },
-    /// Anything else that the database says.
+    /// Any other error of the database.
     #[error("the journal {}: {source}", path.display())]
     Database {
         /// The file.
@@ -99,8 +111,8 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Sorts the database's error by what can be done about it.
-    pub(super) fn of(path: &Path, source: rusqlite::Error) -> Self {
+    /// Classifies the database's error by what an operator can do about it.
+    pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         if let rusqlite::Error::FromSqlConversionFailure(_, _, reason) = &source {
             return Self::Damaged { path, reason: reason.to_string() };

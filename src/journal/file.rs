@@ -1,4 +1,4 @@
-//! The journal's file: how it comes to be there, with which mode, and how it is opened.
+//! File of the journal: how it is created, with which mode, and how it is opened.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
@@ -12,18 +12,19 @@ use rusqlite::{Connection, OpenFlags};
 use super::{JournalError, carrying};
 use crate::regular_file;
 
-/// How long another process may hold the journal.
+/// Maximum time that another process may lock the journal.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Makes sure that the file is there, and gives the one path under which all processes know it.
+/// Creates the file if it is missing, and returns the one path under which all processes know it.
 pub(super) fn create(path: &Path) -> Result<PathBuf, JournalError> {
     let failed = |error| unopened(path, error);
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     }
     expect_regular(path)?;
-    // SQLite gives the mode of this file to those that it puts beside it. One that is there is not opened: to close it would let go of the
-    // locks that this process has by another handle (fcntl(2), "Advisory record locking").
+    // SQLite gives the mode of this file to the files that it puts beside it. An existing file is not opened here:
+    // closing it would release the locks that this process holds by another handle (fcntl(2), "Advisory record
+    // locking").
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}
@@ -33,8 +34,8 @@ pub(super) fn create(path: &Path) -> Result<PathBuf, JournalError> {
     Ok(path)
 }
 
-/// Refuses a journal that is no regular file, or has a pipe or a device in the place of a file that SQLite keeps beside it: SQLite would
-/// wait on it, or write to it.
+/// Refuses a journal that is no regular file, or has a pipe or a device in the place of a file that SQLite keeps
+/// beside it. SQLite would wait for it, or write to it.
 pub(super) fn expect_regular(path: &Path) -> Result<(), JournalError> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let mut name = path.as_os_str().to_owned();
@@ -54,24 +55,25 @@ pub(super) fn unopened(path: &Path, source: io::Error) -> JournalError {
     }
 }
 
-/// How many statements stay parsed: more than there are.
+/// Number of statements that stay parsed: more than there are.
 const STATEMENTS: usize = 64;
 
-/// To how many bytes the log is cut when all of it has gone into the file: what SQLite lets it grow to by itself, which a
-/// reader that holds it up may exceed.
+/// Size in bytes to which the log is cut once all of it has gone into the file. It is the size to which SQLite lets
+/// the log grow by default. A reader that delays SQLite may make it larger.
 const LOG_LIMIT: i64 = 4 << 20;
 
-/// How much of the file a connection keeps in memory, in KiB. The system keeps the file as well, so a larger cache saves little, and
-/// each page that a run appends stays until the cache is full: with SQLite's own 2 MB memory grew for some five thousand runs.
+/// Size of a connection's page cache, in KiB. The system caches the file as well, so a larger cache saves little. Each
+/// page that a run appends stays until the cache is full: with SQLite's default of 2 MB, memory grew for some five
+/// thousand runs.
 const CACHE_KIB: i64 = 512;
 
 pub(super) fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, JournalError> {
-    let failed = |error| JournalError::of(path, error);
+    let failed = |error| JournalError::from_sqlite(path, error);
     let opened = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX);
     let connection = opened.map_err(|error| refused_by_system(path, mode).unwrap_or_else(|| failed(error)))?;
     connection.busy_timeout(PATIENCE).map_err(failed)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
-    // Negative: the figure is KiB, not pages.
+    // Negative: the figure is in KiB, not in pages.
     connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(failed)?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |_| Ok(())).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -79,19 +81,19 @@ pub(super) fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, Journa
     Ok(connection)
 }
 
-/// Why a file cannot be opened that SQLite could not open, in the system's words.
+/// Returns the system's reason for a file that SQLite could not open.
 fn refused_by_system(path: &Path, mode: OpenFlags) -> Option<JournalError> {
     let writes = mode.contains(OpenFlags::SQLITE_OPEN_READ_WRITE);
     let error = OpenOptions::new().read(true).append(writes).open(path).err()?;
     Some(if writes { unopened(path, error) } else { JournalError::Open { path: path.to_owned(), source: error } })
 }
 
-/// Turns on the write-ahead log. While another process does the same, SQLite answers "busy" without waiting.
+/// Turns on the write-ahead log. While another process does the same, SQLite returns "busy" without waiting.
 pub(super) fn write_ahead(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let begun = Instant::now();
     loop {
         let answer = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
-        match answer.map_err(|error| JournalError::of(path, error)) {
+        match answer.map_err(|error| JournalError::from_sqlite(path, error)) {
             Ok(mode) if mode == "wal" => return Ok(()),
             Err(error) if !matches!(error, JournalError::Busy { .. }) => return Err(error),
             _ if begun.elapsed() > PATIENCE => return Err(JournalError::Busy { path: path.to_owned() }),

@@ -1,7 +1,7 @@
-//! The thread that owns the connection: it takes what waits for it as one group, and writes the group in one transaction.
+//! Thread that owns the connection: it takes all waiting jobs as one group, and writes the group in one transaction.
 //!
-//! A transaction costs far more than a row: locks, frames of the log, and a wait for the disk where the write is to be
-//! kept. What it is that is written stands in `queries.rs`, who may ask for it in `handle.rs`.
+//! A transaction costs far more than a row: locks, frames of the log, and a wait for the disk if the write must be
+//! durable. The statements are in `queries.rs`, the methods that request them in `handle.rs`.
 
 use std::time::Duration;
 
@@ -11,24 +11,24 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::held::Held;
 
-/// How many jobs may wait for the thread before those who ask wait themselves, and how many are done as one group.
+/// Number of jobs that may wait for the thread before callers have to wait, and of jobs in one group.
 pub(super) const WAITING: usize = 256;
 
-/// How long a write that nobody waits for may wait for another one to be written with.
+/// Maximum time that a write without a waiting caller is delayed, so that it is written together with another one.
 pub(super) const LINGER: Duration = Duration::from_millis(20);
 
-/// What a power cut may take from a write that was answered, and when the answer comes.
+/// Durability of a write: what a power cut may take from it after its answer, and when the answer comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Promise {
-    /// Nothing: it is on the disk.
+    /// A power cut takes nothing: the write is on the disk.
     Kept,
-    /// The last few: it is a hint, or can be found out again.
+    /// A power cut may take the last few writes: the record is a hint, or can be found out again.
     Hint,
-    /// The same, and nobody waits for it: it is written with whatever is written next, or after [`LINGER`].
+    /// The same, but no caller waits: it is written together with the next write, or after [`LINGER`].
     InPassing,
 }
 
-/// Something that the thread is to do.
+/// Job for the thread.
 pub(super) struct Job {
     kind: Kind,
     work: Box<dyn Work>,
@@ -40,26 +40,26 @@ enum Kind {
     Write(Promise),
 }
 
-/// The answer to a job, to be awaited.
+/// Future of the answer to a job.
 pub(super) type Answer<T> = oneshot::Receiver<Result<T>>;
 
 impl Job {
-    /// Reads what was written before it was asked for.
+    /// Creates a read. It sees everything whose write was requested before it.
     pub(super) fn read<T: Send + 'static>(
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> (Self, Answer<T>) {
-        Self::of(Kind::Read, work)
+        Self::new(Kind::Read, work)
     }
 
-    /// Writes as a whole or not at all, and is answered when it is written as `promise` says.
+    /// Creates a write. It happens as a whole or not at all, and is answered once it is written as `promise` says.
     pub(super) fn write<T: Send + 'static>(
         promise: Promise,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> (Self, Answer<T>) {
-        Self::of(Kind::Write(promise), work)
+        Self::new(Kind::Write(promise), work)
     }
 
-    fn of<T: Send + 'static>(
+    fn new<T: Send + 'static>(
         kind: Kind,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> (Self, Answer<T>) {
@@ -69,12 +69,12 @@ impl Job {
     }
 }
 
-/// A job in two steps, because what it found is worth nothing before the group is committed.
+/// Job in two steps, because its result is worth nothing before the group is committed.
 trait Work: Send {
-    /// Does it, once. The error is a copy: the answer keeps its own.
+    /// Does the work, once. The returned error is a copy: the answer keeps its own.
     fn work(&mut self, db: &Connection) -> Result<()>;
 
-    /// Answers with what the work found, or with what became of its group.
+    /// Sends the result of the work, or the error of its group.
     fn answer(self: Box<Self>, group: Result<()>);
 }
 
@@ -98,29 +98,29 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T> + Send> Work for Question<T, W
             (Some(Err(own)), _) => Err(own),
             (_, Err(error)) => Err(error),
             (Some(Ok(found)), Ok(())) => Ok(found),
-            // Neither done nor failed: whoever asked is told that the journal is closed.
+            // Neither done nor failed: the caller gets the error that the journal is closed.
             (None, Ok(())) => return,
         };
-        // Who asked may have gone; the work is done all the same.
+        // The caller may have gone. The work is done nevertheless.
         let _ = self.answer.send(answer);
     }
 }
 
-/// Where jobs are put for the thread.
+/// Sending side of the thread's queues.
 #[derive(Debug)]
 pub(super) struct Asking {
-    /// Let go of before the other: when that one has ended, nothing more comes here.
+    /// Dropped before the other queue: once that one has ended, nothing more comes here.
     in_passing: mpsc::Sender<Job>,
     waited_for: mpsc::Sender<Job>,
 }
 
-/// Where the thread finds them.
+/// Receiving side of the thread's queues.
 pub(super) struct Asked {
     in_passing: mpsc::Receiver<Job>,
     waited_for: mpsc::Receiver<Job>,
 }
 
-/// Two queues, so that what nobody waits for does not wake the thread each time.
+/// Creates two queues, so that writes without a waiting caller do not wake the thread each time.
 pub(super) fn queues() -> (Asking, Asked) {
     let (pass, in_passing) = mpsc::channel(WAITING);
     let (wait, waited_for) = mpsc::channel(WAITING);
@@ -128,14 +128,14 @@ pub(super) fn queues() -> (Asking, Asked) {
 }
 
 impl Asking {
-    /// Puts a job into its queue. False if the thread has ended.
+    /// Puts a job into its queue. Returns false if the thread has ended.
     pub(super) async fn put(&self, job: Job) -> bool {
         let queue = if job.kind == Kind::Write(Promise::InPassing) { &self.in_passing } else { &self.waited_for };
         queue.send(job).await.is_ok()
     }
 }
 
-/// Does what is asked, group by group, until nobody is left to ask. `clock` is this thread's own.
+/// Does the jobs, group by group, until no handle is left. `clock` is this thread's own.
 pub(super) fn serve(held: &mut Held, mut asked: Asked, clock: &Runtime) {
     let (mut group, mut durable) = (Vec::new(), None);
     while clock.block_on(asked.gather(&mut group)) {
@@ -152,9 +152,9 @@ pub(super) fn serve(held: &mut Held, mut asked: Asked, clock: &Runtime) {
             }
         }
         let connection = &held.connection;
-        // Behind the writes, so that they see those that were asked for before them.
+        // Reads come after the writes, so that they see those that were requested before them.
         for mut job in reads {
-            // An error is in the job's own answer.
+            // The job's own answer holds the error.
             let _ = job.work.work(connection);
             job.work.answer(Ok(()));
         }
@@ -162,8 +162,8 @@ pub(super) fn serve(held: &mut Held, mut asked: Asked, clock: &Runtime) {
 }
 
 impl Asked {
-    /// Everything that waits, in an order in which what was asked for first comes first wherever it matters: notes in
-    /// passing before what somebody asked for behind them. False at the end.
+    /// Takes everything that waits. What was requested first comes first wherever it matters: notes without a waiting
+    /// caller come before jobs that were requested after them. Returns false at the end.
     pub(super) async fn gather(&mut self, group: &mut Vec<Job>) -> bool {
         let mut waited_for = Vec::new();
         tokio::select! {
@@ -171,11 +171,11 @@ impl Asked {
             _ = self.waited_for.recv_many(&mut waited_for, WAITING) => {}
             Some(job) = self.in_passing.recv() => {
                 group.push(job);
-                // Running out of time is as good a reason to write as any.
+                // A timeout is as good a reason to write as a job.
                 let _ = tokio::time::timeout(LINGER, self.waited_for.recv_many(&mut waited_for, WAITING)).await;
             }
         }
-        // One more than the queue holds: none that was there before what is waited for stays behind.
+        // One more than the queue holds: every note that was there before a waiting caller's job is taken.
         while group.len() <= WAITING
             && let Ok(job) = self.in_passing.try_recv()
         {
@@ -186,7 +186,8 @@ impl Asked {
     }
 }
 
-/// Writes jobs in one transaction, as durably as the most demanding asks for, and answers them when it is committed.
+/// Writes jobs in one transaction, as durably as the most demanding job requires, and answers them once it is
+/// committed.
 fn write(db: &Connection, mut jobs: Vec<Job>, durable: &mut Option<bool>) {
     if jobs.is_empty() {
         return;
@@ -209,7 +210,7 @@ fn promise(db: &Connection, keep: bool, durable: &mut Option<bool>) -> Result<()
 }
 
 fn commit(db: &Connection, jobs: &mut [Job]) -> Result<()> {
-    // Takes the right to write at once, so that it never has to be begun again.
+    // The transaction takes the write lock at once, so that it never has to be restarted.
     run(db, "BEGIN IMMEDIATE")?;
     let written = work_each(db, jobs).and_then(|()| run(db, "COMMIT"));
     if written.is_err() && !db.is_autocommit() {
@@ -218,13 +219,14 @@ fn commit(db: &Connection, jobs: &mut [Job]) -> Result<()> {
     written
 }
 
-/// Does each job, and takes back what a failing one has written. An error is the end of the transaction, and of all.
+/// Does each job, and undoes what a failing job has written. An error is the end of the transaction, and of all its
+/// jobs.
 fn work_each(db: &Connection, jobs: &mut [Job]) -> Result<()> {
     for job in jobs {
         run(db, "SAVEPOINT job")?;
         match job.work.work(db) {
             Ok(()) => {}
-            // A full disk and the like undo the whole transaction, not the one statement.
+            // A full disk and similar errors undo the whole transaction, not just one statement.
             Err(error) if db.is_autocommit() => return Err(error),
             Err(_) => run(db, "ROLLBACK TO job")?,
         }
@@ -237,7 +239,7 @@ fn run(db: &Connection, statement: &str) -> Result<()> {
     db.prepare_cached(statement)?.execute([]).map(drop)
 }
 
-/// The same error for another who is told of it.
+/// Returns a copy of the error for another caller.
 fn copy(error: &Error) -> Error {
     match error {
         Error::SqliteFailure(code, message) => Error::SqliteFailure(*code, message.clone()),

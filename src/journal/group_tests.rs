@@ -1,4 +1,4 @@
-//! What becomes of writes that wait for the journal's thread together.
+//! Tests of writes that wait together for the journal's thread.
 
 use std::future::Future;
 use std::pin::pin;
@@ -17,7 +17,7 @@ use super::*;
 use crate::copy::event::Transfer;
 use crate::oci::Digest;
 
-/// A journal that counts its commits, and refuses them when it is told to.
+/// Journal that counts its commits, and refuses them on request.
 struct Watched {
     journal: Journal,
     place: Place,
@@ -44,7 +44,7 @@ impl Watched {
         Self { journal, place, commits, refuses }
     }
 
-    /// Asks for all of `asked` while the thread is busy with something else, and gives the answers.
+    /// Requests all of `asked` while the thread is busy with something else, and returns the answers.
     async fn at_once<F: Future>(&self, asked: Vec<F>) -> Vec<F::Output> {
         let (begun, begins) = gate::channel::<()>();
         let (open, closed) = gate::channel::<()>();
@@ -90,7 +90,7 @@ fn notes(of: &[&str]) -> Vec<TransferNote> {
 }
 
 #[tokio::test]
-async fn writes_that_wait_together_are_one_commit() {
+async fn waiting_writes_share_one_commit() {
     let watched = Watched::open();
     let journal = &watched.journal;
     let entries: Vec<String> = (0..25).map(|number| format!("entry-{number}")).collect();
@@ -124,14 +124,14 @@ async fn writes_that_wait_together_are_one_commit() {
 }
 
 #[tokio::test]
-async fn notes_of_transfers_are_written_with_what_is_written_next() {
+async fn transfer_notes_are_written_with_next_write() {
     let watched = Watched::open();
     let run = begun(&watched.journal, "a", 0).await;
     watched.commits();
     let mut answers = Vec::new();
     let passing = watched.at_once(vec![async {
         for names in [["a", "b"], ["c", "d"], ["e", "f"]] {
-            answers.push(watched.journal.note_transfers(run, notes(&names)).await.unwrap());
+            answers.push(watched.journal.record_transfers(run, notes(&names)).await.unwrap());
         }
         watched.journal.record_arrival(run, "a", &arrival("v1", 1)).await.unwrap();
     }]);
@@ -144,16 +144,17 @@ async fn notes_of_transfers_are_written_with_what_is_written_next() {
 }
 
 #[tokio::test]
-async fn notes_of_transfers_are_written_when_nothing_else_is() {
+async fn transfer_notes_are_written_without_another_write() {
     let watched = Watched::open();
     let run = begun(&watched.journal, "a", 0).await;
-    watched.journal.note_transfers(run, notes(&["a"])).await.unwrap().await.unwrap();
+    watched.journal.record_transfers(run, notes(&["a"])).await.unwrap().await.unwrap();
     assert_eq!(watched.count("transfers"), 1);
-    // At once when that is asked for, and when the last handle goes, whether anyone waits for the answer or not.
-    let _unheard = watched.journal.note_transfers(run, notes(&["b"])).await.unwrap();
+    // At once when it is requested, and when the last handle is dropped, with and without a caller that waits for the
+    // answer.
+    let _unheard = watched.journal.record_transfers(run, notes(&["b"])).await.unwrap();
     watched.journal.write_notes().await.unwrap();
     assert_eq!(watched.count("transfers"), 2);
-    drop(watched.journal.note_transfers(run, notes(&["c"])).await.unwrap());
+    drop(watched.journal.record_transfers(run, notes(&["c"])).await.unwrap());
     let Watched { journal, place, .. } = watched;
     drop(journal);
     let db = Connection::open(&place.path).unwrap();
@@ -162,16 +163,16 @@ async fn notes_of_transfers_are_written_when_nothing_else_is() {
 }
 
 #[tokio::test]
-async fn a_read_sees_the_notes_that_were_taken_before_it() {
+async fn read_sees_notes_taken_before_it() {
     let watched = Watched::open();
     let run = begun(&watched.journal, "a", 0).await;
-    let answer = watched.journal.note_transfers(run, notes(&["a"])).await.unwrap();
+    let answer = watched.journal.record_transfers(run, notes(&["a"])).await.unwrap();
     assert_eq!(watched.journal.has_been_at("a", "s", "t").await.unwrap(), (false, true));
     answer.await.unwrap();
 }
 
 #[tokio::test]
-async fn a_failing_write_takes_back_what_it_wrote_and_nothing_of_its_neighbours() {
+async fn failing_write_undoes_only_its_own_rows() {
     let watched = Watched::open();
     let journal = &watched.journal;
     let run = begun(journal, "a", 0).await;
@@ -189,7 +190,7 @@ async fn a_failing_write_takes_back_what_it_wrote_and_nothing_of_its_neighbours(
     assert!(error.contains("UNIQUE constraint failed: derived.source_digest"), "{error}");
     assert_eq!((watched.count("derived"), watched.count("derived WHERE source_digest = 'y'")), (2, 0));
     assert_eq!(watched.commits(), 1);
-    // A run that is not there refuses its evidence, and its neighbour's is kept.
+    // A missing run refuses its evidence, and the other write of the group is kept.
     let (lost, kept) = (arrival("lost", 1), arrival("kept", 1));
     let records = vec![journal.record_arrival(RunId(99), "a", &lost), journal.record_arrival(run, "a", &kept)];
     let answers = watched.at_once(records).await;
@@ -199,7 +200,7 @@ async fn a_failing_write_takes_back_what_it_wrote_and_nothing_of_its_neighbours(
 }
 
 #[tokio::test]
-async fn a_commit_that_fails_fails_all_that_were_in_it_and_no_other() {
+async fn failing_commit_fails_only_its_own_writes() {
     let watched = Watched::open();
     let run = begun(&watched.journal, "a", 0).await;
     watched.refuses.store(true, Ordering::SeqCst);
@@ -217,7 +218,7 @@ async fn a_commit_that_fails_fails_all_that_were_in_it_and_no_other() {
 }
 
 #[tokio::test]
-async fn an_error_that_undoes_the_transaction_fails_all_that_were_in_it() {
+async fn error_undoing_transaction_fails_all_its_writes() {
     let watched = Watched::open();
     let journal = &watched.journal;
     let full = |size: &'static str| {
@@ -237,7 +238,7 @@ async fn an_error_that_undoes_the_transaction_fails_all_that_were_in_it() {
 }
 
 #[tokio::test]
-async fn a_group_is_as_durable_as_its_most_demanding_write() {
+async fn group_is_as_durable_as_most_demanding_write() {
     let watched = Watched::open();
     let level = |promise| {
         watched.journal.write(promise, |db| db.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0)))
@@ -256,7 +257,7 @@ async fn a_group_is_as_durable_as_its_most_demanding_write() {
 }
 
 #[tokio::test]
-async fn a_write_whose_asker_has_gone_is_written_with_its_group() {
+async fn write_with_dropped_caller_is_written_with_group() {
     let watched = Watched::open();
     let run = begun(&watched.journal, "a", 0).await;
     let (gone, heard) = (arrival("gone", 1), arrival("heard", 1));
@@ -271,7 +272,7 @@ async fn a_write_whose_asker_has_gone_is_written_with_its_group() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_waits_for_lingers_until_somebody_waits_for_something() {
+async fn unawaited_write_lingers_until_an_awaited_one() {
     let (asking, mut asked) = group::queues();
     let job = |promise| Job::write(promise, |_| Ok(())).0;
     let started = tokio::time::Instant::now();
@@ -302,6 +303,6 @@ async fn what_nobody_waits_for_lingers_until_somebody_waits_for_something() {
     drop(asking);
     let started = tokio::time::Instant::now();
     assert!(asked.gather(&mut last).await);
-    assert_eq!((last.len(), started.elapsed().as_nanos()), (1, 0), "nobody can ask any more");
+    assert_eq!((last.len(), started.elapsed().as_nanos()), (1, 0), "no handle is left");
     assert!(!asked.gather(&mut Vec::new()).await);
 }

@@ -1,4 +1,4 @@
-//! The handle to the journal: everything that can be asked of it. The thread that does it is in `group.rs`.
+//! Handle to the journal: all of its requests. The thread that serves them is in `group.rs`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,12 +24,12 @@ use super::record::{
 use super::{JournalError, arrivals, schema};
 use crate::oci::Digest;
 
-/// A handle to the journal, cheap to clone. When the last one is dropped, what was asked for is finished, and the file
-/// and the lock of this process are let go.
+/// Handle to the journal, cheap to clone. When the last one is dropped, all requests are finished, and the file and
+/// the lock of this process are released.
 ///
-/// Every method ends when its answer is there; only [`Journal::note_transfers`] gives the answer to be awaited later.
-/// Dropping a future takes nothing back: what was asked for is done. Writes that wait together are one transaction, in
-/// which each succeeds or fails for itself; should the transaction fail, each of them does.
+/// Every method ends when its answer is there. Only [`Journal::record_transfers`] returns the answer to be awaited
+/// later. Dropping a future does not cancel its request. Writes that wait together are one transaction, in which each
+/// succeeds or fails for itself. If the transaction fails, each of them fails.
 #[derive(Debug, Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
@@ -38,7 +38,7 @@ pub struct Journal {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    /// This process's row; [`None`] for a reader.
+    /// Row of this process. [`None`] for a reader.
     process: Option<i64>,
     /// [`None`] only while dropping.
     jobs: Option<Asking>,
@@ -49,9 +49,12 @@ struct Inner {
 }
 
 impl Journal {
-    /// Opens the journal for reading and writing. A missing one is created for its owner alone (mode 0600, a missing
-    /// folder 0700), an older one is brought up to date, and runs that a dead process left behind are marked as
-    /// interrupted. Does disk I/O: call it at start-up, not within a task.
+    /// Opens the journal for reading and writing:
+    /// - A missing file is created for its owner alone (mode 0600, a missing folder 0700).
+    /// - An older journal is migrated.
+    /// - Runs that a dead process left are marked as interrupted.
+    ///
+    /// Does disk I/O: call it at start-up, not within a task.
     ///
     /// # Errors
     /// [`JournalError`] that names the file.
@@ -59,17 +62,17 @@ impl Journal {
         Self::open_at(path, Utc::now())
     }
 
-    /// [`Journal::open`] with the instant at which interrupted runs are taken to have ended.
+    /// Does the same as [`Journal::open`]. `now` is recorded as the end of interrupted runs.
     ///
     /// # Errors
-    /// As [`Journal::open`].
+    /// The same as those of [`Journal::open`].
     pub fn open_at(path: &Path, now: DateTime<Utc>) -> Result<Self, JournalError> {
         let (named, path) = (path, create(path)?);
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         schema::climb(&mut connection, &path, schema::LADDER)?;
         write_ahead(&connection, &path)?;
         let owner = Owner::beside(&path).map_err(|error| unopened(&path, error))?;
-        let failed = |error| JournalError::of(&path, error);
+        let failed = |error| JournalError::from_sqlite(&path, error);
         let process = queries::register_process(&connection, std::process::id(), owner.name()).map_err(failed)?;
         in_transaction(&mut connection, |db| {
             bury_the_dead(db, &path, queries::list_processes_not_known_to_be_gone(db, process)?, now)
@@ -78,10 +81,10 @@ impl Journal {
         Self::start(named, path, connection, Some((process, owner)))
     }
 
-    /// Opens a journal that exists, for reading alone: for `history`, `evidence` and `status`.
+    /// Opens an existing journal for reading only: for `history`, `evidence` and `status`.
     ///
     /// # Errors
-    /// [`JournalError::Missing`] where there is none; a method that writes answers [`JournalError::ReadOnly`].
+    /// [`JournalError::Missing`] if there is none. A method that writes returns [`JournalError::ReadOnly`].
     pub fn open_existing(path: &Path) -> Result<Self, JournalError> {
         let named = path;
         let path = match fs::canonicalize(path) {
@@ -97,17 +100,17 @@ impl Journal {
         Self::start(named, path, connection, None)
     }
 
-    /// The file.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.inner.path
     }
 
-    /// Begins a run of `entry`, unless one is under way in any process that shares this journal. Runs of processes
-    /// that are gone are marked as interrupted first and hold nothing.
+    /// Begins a run of `entry`, unless one is in progress in any process that shares this journal. Runs of processes
+    /// that are gone are marked as interrupted first and block nothing.
     ///
     /// # Errors
-    /// [`JournalError`], with nothing begun.
+    /// [`JournalError`]; no run has then begun.
     pub async fn begin_run(&self, entry: &str, trigger: Trigger, now: DateTime<Utc>) -> Result<Begun, JournalError> {
         let process = self.process()?;
         let (entry, path) = (entry.to_owned(), self.inner.path.clone());
@@ -131,7 +134,8 @@ impl Journal {
     /// Ends a run. Transfers that it left open are closed as interrupted.
     ///
     /// # Errors
-    /// [`JournalError`]; the run then counts as under way until the next run of this process begins, or this process ends.
+    /// [`JournalError`]; the run then counts as in progress until the next run of this process begins, or this process
+    /// ends.
     pub async fn end_run(&self, run: RunId, end: RunEnd, now: DateTime<Utc>) -> Result<(), JournalError> {
         let written = end.clone();
         let answer = self.write(Promise::Kept, move |db| queries::end_run(db, run, &written, now)).await;
@@ -141,11 +145,11 @@ impl Journal {
         answer
     }
 
-    /// Notes which tags a run saw between two places. All batches of one run and pair bear the same `now` (the run's
-    /// beginning): [`Journal::last_selection`] tells by it which tags were seen together.
+    /// Records which tags a run saw between two places. All batches of one run and pair have the same `now` (the
+    /// beginning of the run): [`Journal::last_selection`] uses it to tell which tags were seen together.
     ///
     /// # Errors
-    /// [`JournalError`], with none of the batch noted.
+    /// [`JournalError`]; none of the batch is then recorded.
     pub async fn observe_tags(
         &self,
         entry: &str,
@@ -157,12 +161,12 @@ impl Journal {
         let (entry, source, target) = (entry.to_owned(), source.to_owned(), target.to_owned());
         self.write(Promise::Hint, move |db| {
             queries::move_observations_before(db, &entry, [&source, &target], now)?;
-            seen.iter().try_for_each(|seen| queries::note_observation(db, &entry, [&source, &target], seen, now))
+            seen.iter().try_for_each(|seen| queries::record_observation(db, &entry, [&source, &target], seen, now))
         })
         .await
     }
 
-    /// The tags that the last run of `entry` saw, by source, target and tag.
+    /// Returns the tags that the last run of `entry` saw, by source, target and tag.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -171,8 +175,9 @@ impl Journal {
         self.read(move |db| queries::list_tags_last_seen_of(db, &entry)).await
     }
 
-    /// Whether a run of `entry` has seen tags between these places, and whether any run has begun to send a blob to the
-    /// target, as far as that is still known, or brought something there.
+    /// Returns two flags, as far as they are still known:
+    /// - true if a run of `entry` has seen tags between these places,
+    /// - true if any run has begun to send a blob to the target, or brought something there.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -181,27 +186,26 @@ impl Journal {
         self.read(move |db| queries::find_traces_at(db, &entry, &source, &target)).await
     }
 
-    /// Takes notes of what became of blobs on their way, in this order, and is done when the thread has them. What it
-    /// answers ends when they are written: with whatever is written next, or a moment later. Errors are cut at 2000
-    /// characters.
+    /// Records the states of transfers, in this order. It returns once the thread has them. The returned answer ends
+    /// when they are written: with the next write, or a moment later. Errors are cut at 2000 characters.
     ///
     /// # Errors
-    /// [`JournalError`]; from the answer, none of them is noted.
-    pub async fn note_transfers(
+    /// [`JournalError`]. If the answer fails, none of them is recorded.
+    pub async fn record_transfers(
         &self,
         run: RunId,
         notes: Vec<TransferNote>,
     ) -> Result<impl Future<Output = Result<(), JournalError>> + Send + use<>, JournalError> {
         self.process()?;
-        let work = move |db: &Connection| notes.iter().try_for_each(|note| queries::note_transfer(db, run, note));
+        let work = move |db: &Connection| notes.iter().try_for_each(|note| queries::record_transfer(db, run, note));
         let (job, answer) = Job::write(Promise::InPassing, work);
         self.ask(job).await?;
         let path = self.inner.path.clone();
-        Ok(async move { answered(&path, answer).await })
+        Ok(async move { await_answer(&path, answer).await })
     }
 
-    /// Has something written in passing: it is done when the thread has it. What cannot be written is lost.
-    pub(super) async fn pass(
+    /// Queues a write without a waiting caller: it returns once the thread has it. A write that fails is lost.
+    pub(super) async fn queue_write(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
     ) -> Result<(), JournalError> {
@@ -210,7 +214,7 @@ impl Journal {
         self.ask(job).await
     }
 
-    /// Writes the notes that still wait for another write.
+    /// Writes the records that still wait for another write.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -218,17 +222,17 @@ impl Journal {
         self.write(Promise::Hint, |_| Ok(())).await
     }
 
-    /// Notes which index `source` becomes when it is cut down to `platforms`, so that an unchanged tag costs no
-    /// manifest. `platforms` is any text that is the same for the same platforms.
+    /// Records the index that is derived from `source` for `platforms`, so that an unchanged tag costs no manifest.
+    /// `platforms` is any text that is the same for the same platforms.
     ///
     /// # Errors
     /// [`JournalError`].
     pub async fn record_derived(&self, source: Digest, platforms: &str, derived: Digest) -> Result<(), JournalError> {
         let platforms = platforms.to_owned();
-        self.write(Promise::Hint, move |db| queries::note_derived(db, &source, &platforms, &derived)).await
+        self.write(Promise::Hint, move |db| queries::record_derived(db, &source, &platforms, &derived)).await
     }
 
-    /// What [`Journal::record_derived`] noted.
+    /// Returns the digest that [`Journal::record_derived`] recorded.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -237,25 +241,25 @@ impl Journal {
         self.read(move |db| queries::find_derived(db, &source, &platforms)).await
     }
 
-    /// Runs, the latest first. One whose process is gone is shown as interrupted, even to a reader.
+    /// Returns runs, the latest first. A run whose process is gone is shown as interrupted, even to a reader.
     ///
     /// # Errors
     /// [`JournalError`].
     pub async fn history(&self, filter: &HistoryFilter) -> Result<Vec<RunRecord>, JournalError> {
         let (filter, path) = (filter.clone(), self.inner.path.clone());
-        self.read(move |db| Ok(told(queries::list_runs(db, &filter)?, &path))).await
+        self.read(move |db| Ok(show_runs(queries::list_runs(db, &filter)?, &path))).await
     }
 
-    /// The last run of each entry, by name.
+    /// Returns the last run of each entry, by name.
     ///
     /// # Errors
     /// [`JournalError`].
     pub async fn last_runs(&self) -> Result<Vec<RunRecord>, JournalError> {
         let path = self.inner.path.clone();
-        self.read(move |db| Ok(told(queries::list_last_run_of_each_entry(db)?, &path))).await
+        self.read(move |db| Ok(show_runs(queries::list_last_run_of_each_entry(db)?, &path))).await
     }
 
-    /// When runs of each entry last succeeded and last failed or took too long, by name.
+    /// Returns, for each entry by name, when its runs last succeeded and last failed or took too long.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -263,8 +267,8 @@ impl Journal {
         self.read(queries::list_last_ends_of_each_entry).await
     }
 
-    /// The last instant for which the schedule of `entry` fired, whatever became of the run. It is after `now` only where the clock
-    /// was set back and the entry did not fire since.
+    /// Returns the last instant for which the schedule of `entry` fired, whatever the run's outcome. It is after `now`
+    /// only if the clock was set back and the entry has not fired since.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -273,7 +277,7 @@ impl Journal {
         self.read(move |db| queries::find_last_scheduled_instant_of(db, &entry, now)).await
     }
 
-    /// Evidence, the latest first.
+    /// Returns evidence, the latest first.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -285,22 +289,22 @@ impl Journal {
     /// Writes a row to the disk, for the readiness probe.
     ///
     /// # Errors
-    /// Whatever would keep a run from being recorded.
+    /// Every error that would keep a run from being recorded.
     pub async fn check_writable(&self) -> Result<(), JournalError> {
         let process = self.process()?;
         self.write(Promise::Kept, move |db| queries::count_a_probe(db, renumbered(db, PROCESS, process)?)).await
     }
 
-    /// How often the journal was found removed or replaced while it was open, and was mended.
+    /// Returns how often the journal was found removed or replaced while it was open, and was repaired.
     #[must_use]
     pub fn times_mended(&self) -> u64 {
         self.inner.mended.load(Ordering::Relaxed)
     }
 
-    /// The size in bytes of the file and of its write-ahead log.
+    /// Returns the size in bytes of the file and of its write-ahead log.
     ///
     /// # Errors
-    /// [`JournalError`] where the file cannot be looked at.
+    /// [`JournalError`] if the file cannot be inspected.
     pub async fn size(&self) -> Result<u64, JournalError> {
         let path = &self.inner.path;
         let file = tokio::fs::metadata(path).await.map_err(|error| unopened(path, error))?.len();
@@ -351,7 +355,7 @@ impl Journal {
         self.process()?;
         let (job, answer) = Job::write(promise, work);
         self.ask(job).await?;
-        answered(&self.inner.path, answer).await
+        await_answer(&self.inner.path, answer).await
     }
 
     pub(super) async fn read<T: Send + 'static>(
@@ -360,7 +364,7 @@ impl Journal {
     ) -> Result<T, JournalError> {
         let (job, answer) = Job::read(work);
         self.ask(job).await?;
-        answered(&self.inner.path, answer).await
+        await_answer(&self.inner.path, answer).await
     }
 
     async fn ask(&self, job: Job) -> Result<(), JournalError> {
@@ -370,22 +374,22 @@ impl Journal {
     }
 }
 
-async fn answered<T>(path: &Path, answer: Answer<T>) -> Result<T, JournalError> {
+async fn await_answer<T>(path: &Path, answer: Answer<T>) -> Result<T, JournalError> {
     let answer = answer.await.map_err(|_| JournalError::Closed { path: path.to_owned() })?;
-    answer.map_err(|error| JournalError::of(path, error))
+    answer.map_err(|error| JournalError::from_sqlite(path, error))
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         drop(self.jobs.take());
         if let Some(thread) = self.thread.take() {
-            // A panic there was a `Closed` to whoever asked.
+            // The callers have got a `Closed` error if the thread panicked.
             let _ = thread.join();
         }
     }
 }
 
-/// A transaction that takes the right to write at once, so that it never has to be begun again.
+/// Runs a transaction that takes the write lock at once, so that it never has to be restarted.
 fn in_transaction<T>(
     connection: &mut Connection,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -412,14 +416,15 @@ pub(super) fn bury_the_dead(
     Ok(())
 }
 
-/// A reader cannot bury the dead, but it need not take them for alive.
-fn told(runs: Vec<OwnedRun>, journal: &Path) -> Vec<RunRecord> {
-    let tell = |OwnedRun { mut run, lock }: OwnedRun| {
+/// Returns the runs as a reader shows them: it cannot end the runs of dead processes, but it shows them as
+/// interrupted.
+fn show_runs(runs: Vec<OwnedRun>, journal: &Path) -> Vec<RunRecord> {
+    let show = |OwnedRun { mut run, lock }: OwnedRun| {
         if run.ended.is_none() && !owner::lives(journal, &lock) {
             run.outcome = Some(Outcome::Interrupted);
             run.error = Some(queries::ENDED_SILENTLY.to_owned());
         }
         run
     };
-    runs.into_iter().map(tell).collect()
+    runs.into_iter().map(show).collect()
 }

@@ -1,11 +1,12 @@
-//! The journal as the thread holds it: the connection, and the files that belong to it. Before each group of jobs it is seen whether they are
-//! still at their paths: SQLite goes on writing to a file that was removed, and all of that is gone with the process.
+//! Open journal of the thread: the connection, and the files that belong to it. Before each group of jobs the thread
+//! checks that the files are still at their paths. SQLite continues to write to a file that was removed, and all of
+//! that is lost when the process ends.
 //!
-//! Three things can have happened, and each is mended here and told as an error:
-//! - the file is gone, or its log is: the journal is written anew from the connection, which has all of it;
-//! - another file is at its path: that is the journal from now on, since whoever put it there and all other processes go by it. The one that
-//!   was open is kept beside it, and what this process recorded is carried over;
-//! - the lock file of this process is gone: others would take its runs for dead, so it gets a new one.
+//! Three things can have happened. Each is repaired here and logged as an error:
+//! - The file is gone, or its log is. The journal is written again from the connection, which has all of it.
+//! - Another file is at its path. That is the journal from now on, since the operator and all other processes use it.
+//!   The file that was open is kept beside it, and the records of this process are carried over.
+//! - The lock file of this process is gone. Other processes would take its runs for dead, so it gets a new one.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -24,28 +25,28 @@ use super::file::{connect, write_ahead};
 use super::owner::Owner;
 use super::{JournalError, queries, schema};
 
-/// How long a journal that cannot be mended is left before that is tried again: it can be large.
+/// Time between two attempts to repair a journal: it can be large.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(5);
 
-/// What is open.
+/// Open connection with its files.
 pub(super) struct Held {
     pub(super) connection: Connection,
     path: PathBuf,
-    /// As it was named, where that is a link to the file.
+    /// Path as it was configured, if it is a link to the file.
     named: PathBuf,
     files: Files,
-    /// This process's row and lock; [`None`] for a reader.
+    /// Row and lock of this process. [`None`] for a reader.
     own: Option<(i64, Owner)>,
     numbers: Numbers,
     mended: Arc<AtomicU64>,
     failed: Option<(Instant, String)>,
 }
 
-/// Which file stands behind a path: its device and inode.
+/// File behind a path: its device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity(u64, u64);
 
-/// The files of an open journal. The log is there from the first access on.
+/// Files of an open journal. The log exists from the first access on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Files {
     file: Identity,
@@ -53,14 +54,14 @@ struct Files {
     index: Option<Identity>,
 }
 
-/// What is wrong with the files.
+/// Damage to the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loss {
     /// There is no file at the path.
     Missing,
-    /// There is another one.
+    /// Another file is at the path.
     Replaced,
-    /// It is there without its log, or with another one.
+    /// The file is there without its log, or with another one.
     Log,
     /// Only the lock file of this process is gone.
     Lock,
@@ -74,7 +75,7 @@ fn identity(path: &Path) -> io::Result<Option<Identity>> {
     }
 }
 
-/// The path with something behind its name, as SQLite names the files beside a database.
+/// Returns the path with an ending added to its name, as SQLite names the files beside a database.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut path = path.to_owned().into_os_string();
     path.push(ending);
@@ -82,15 +83,15 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 }
 
 impl Files {
-    fn at(path: &Path) -> io::Result<Option<Self>> {
+    fn inspect(path: &Path) -> io::Result<Option<Self>> {
         let Some(file) = identity(path)? else { return Ok(None) };
         Ok(Some(Self { file, log: identity(&beside(path, "-wal"))?, index: identity(&beside(path, "-shm"))? }))
     }
 }
 
 impl Held {
-    /// Holds a connection that has just been opened, for writing where it has a row and a lock. `mended` counts how often the files were
-    /// mended.
+    /// Takes a connection that has just been opened. It is for writing if it has a row and a lock. `mended` counts the
+    /// repairs of the files.
     pub(super) fn new(
         connection: Connection,
         named: &Path,
@@ -98,15 +99,15 @@ impl Held {
         own: Option<(i64, Owner)>,
         mended: Arc<AtomicU64>,
     ) -> io::Result<Self> {
-        let found = Files::at(&path)?.ok_or(io::ErrorKind::NotFound)?;
+        let found = Files::inspect(&path)?.ok_or(io::ErrorKind::NotFound)?;
         let numbers = Numbers(HashMap::new());
         Ok(Self { connection, named: named.to_owned(), path, files: found, own, numbers, mended, failed: None })
     }
 
-    /// Mends what is wrong with the files. True where the connection is another one than before.
+    /// Repairs damage to the files. Returns true if the connection is a new one.
     ///
     /// # Errors
-    /// Where it cannot be mended: nothing may be written then.
+    /// The files cannot be repaired. Nothing may be written then.
     pub(super) fn keep_in_place(&mut self) -> Result<bool> {
         let loss = match self.loss() {
             Ok(None) => {
@@ -129,8 +130,11 @@ impl Held {
             }
             Err(reason) => {
                 if is_first {
-                    tracing::error!(journal = %self.path.display(), reason,
-                        "the journal was removed or replaced while it was open and cannot be written anew: no tag moves until it can");
+                    tracing::error!(
+                        journal = %self.path.display(), reason,
+                        "the journal was removed or replaced while it was open and cannot be written again: \
+                         no tag moves until it can"
+                    );
                 }
                 self.failed = Some((Instant::now(), reason.clone()));
                 Err(lost(&reason))
@@ -138,28 +142,31 @@ impl Held {
         }
     }
 
-    /// A reader follows the file at the path. Where there is none it goes on with what it has.
+    /// Follows the file at the path, for a reader. If there is none, the reader continues with what it has.
     pub(super) fn follow(&mut self) -> bool {
-        let moved = matches!(Files::at(&self.path), Ok(Some(found)) if found.file != self.files.file);
+        let moved = matches!(Files::inspect(&self.path), Ok(Some(found)) if found.file != self.files.file);
         if !moved {
             return false;
         }
         let opened = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         let opened = opened.and_then(|db| schema::require_top(&db, &self.path).map(|()| db));
-        match (opened, Files::at(&self.path)) {
+        match (opened, Files::inspect(&self.path)) {
             (Ok(connection), Ok(Some(files))) => {
                 (self.connection, self.files) = (connection, files);
                 true
             }
             (Err(error), _) => {
-                tracing::warn!(%error, "another journal was put in place and cannot be read: the pages show the old one");
+                tracing::warn!(
+                    %error,
+                    "another journal was put in place and cannot be read: the status page shows the old one"
+                );
                 false
             }
             _ => false,
         }
     }
 
-    /// Closes the file before the lock is let go.
+    /// Closes the file before the lock is released.
     pub(super) fn close(self) {
         let Self { connection, own, .. } = self;
         drop(connection);
@@ -167,7 +174,7 @@ impl Held {
     }
 
     fn loss(&self) -> io::Result<Option<Loss>> {
-        let Some(found) = Files::at(&self.path)? else { return Ok(Some(Loss::Missing)) };
+        let Some(found) = Files::inspect(&self.path)? else { return Ok(Some(Loss::Missing)) };
         if found.file != self.files.file {
             return Ok(Some(Loss::Replaced));
         }
@@ -189,7 +196,7 @@ impl Held {
                 self.take_new_lock()?;
                 tracing::error!(
                     journal = path,
-                    "the lock file of this process beside the journal was removed, and is written anew"
+                    "the lock file of this process beside the journal was removed, and is written again"
                 );
                 Ok(false)
             }
@@ -199,17 +206,21 @@ impl Held {
                 let what = if loss == Loss::Missing { "the journal" } else { "the log of the journal" };
                 tracing::error!(
                     journal = path,
-                    "{what} was removed while it was open; the journal is written anew, and nothing of it is lost"
+                    "{what} was removed while it was open; the journal is written again without loss"
                 );
                 Ok(true)
             }
             Loss::Replaced => {
-                // Not before it is known that it can be opened: a copy of the old one each time would fill the disk.
+                // The old one is saved only once the new one could be opened: a copy for each attempt would fill the
+                // disk.
                 let other = self.open_other()?;
                 let saved = self.save(Utc::now())?;
                 self.switch(Some((other, &saved)))?;
-                tracing::error!(journal = path, saved = %saved.display(),
-                    "another file was put in the journal's place: it is the journal from now on. The one that was open is kept, and what this process recorded is carried over");
+                tracing::error!(
+                    journal = path, saved = %saved.display(),
+                    "another file was put in the journal's place: it is the journal from now on. \
+                     The one that was open is kept, and the records of this process are carried over"
+                );
                 Ok(true)
             }
         }
@@ -223,7 +234,8 @@ impl Held {
         Ok(())
     }
 
-    /// Puts a copy of all that the connection sees at the path, whole: in place of nothing, or of the file without its log.
+    /// Puts a complete copy of all that the connection sees at the path. It replaces nothing, or the file without its
+    /// log.
     fn write_anew(&self, is_missing: bool) -> std::result::Result<(), String> {
         if let Some(folder) = self.path.parent() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -232,7 +244,7 @@ impl Held {
         let new = beside(&self.path, &format!(".{}.new", std::process::id()));
         let put = || {
             self.copy_to(&new)?;
-            // The log of another database would be taken for the new one's.
+            // SQLite would take the log of another database for the new one's.
             self.remove_log()?;
             let put = if is_missing { link_or_rename(&new, &self.path) } else { fs::rename(&new, &self.path) };
             put.map_err(|error| format!("{}: {error}", self.path.display()))
@@ -242,7 +254,7 @@ impl Held {
         outcome
     }
 
-    /// A copy beside the journal, under a name that says when it was replaced.
+    /// Saves a copy beside the journal, under a name with the time of its replacement.
     fn save(&self, now: DateTime<Utc>) -> std::result::Result<PathBuf, String> {
         let saved = beside(&self.path, &format!(".replaced-{}", now.format("%Y%m%dT%H%M%S%3fZ")));
         self.copy_to(&saved)?;
@@ -266,7 +278,7 @@ impl Held {
         kept
     }
 
-    /// Removes what is at the paths of the log and its index.
+    /// Removes the files at the paths of the log and its index.
     fn remove_log(&self) -> std::result::Result<(), String> {
         for ending in ["-wal", "-shm"] {
             match fs::remove_file(beside(&self.path, ending)) {
@@ -277,19 +289,20 @@ impl Held {
         Ok(())
     }
 
-    /// Opens the file that is at the path now. A log of the old one that is left there is none of its own.
+    /// Opens the file that is at the path now. A log of the old file that is left there does not belong to it.
     fn open_other(&self) -> std::result::Result<Connection, String> {
-        let found = Files::at(&self.path).map_err(|error| error.to_string())?;
+        let found = Files::inspect(&self.path).map_err(|error| error.to_string())?;
         if found.is_some_and(|found| found.log.is_some() && found.log == self.files.log) {
             self.remove_log()?;
         }
         open(&self.path).map_err(|error| error.to_string())
     }
 
-    /// Goes on with the file at the path: the one that was written anew, or another one, into which is carried what only the `saved` copy has.
+    /// Switches to the file at the path: the one that was written again, or another one. The other one gets the
+    /// records that only the `saved` copy has.
     fn switch(&mut self, other: Option<(Connection, &Path)>) -> std::result::Result<(), String> {
         let Some((process, owner)) = &self.own else { return Ok(()) };
-        let failed = |error: Error| JournalError::of(&self.path, error).to_string();
+        let failed = |error: Error| JournalError::from_sqlite(&self.path, error).to_string();
         let lock = if owner.is_in_place() { None } else { Some(Owner::beside(&self.path).map_err(|e| e.to_string())?) };
         let name = lock.as_ref().map_or(owner.name(), Owner::name);
         let (connection, process, numbers) = match other {
@@ -305,7 +318,7 @@ impl Held {
             }
         };
         numbers.note(&connection).map_err(failed)?;
-        let found = Files::at(&self.path).map_err(|error| error.to_string())?;
+        let found = Files::inspect(&self.path).map_err(|error| error.to_string())?;
         self.files = found.ok_or("it was removed again")?;
         (self.connection, self.numbers) = (connection, numbers);
         if let Some(own) = &mut self.own {
@@ -323,22 +336,24 @@ fn open(path: &Path) -> std::result::Result<Connection, JournalError> {
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     schema::climb(&mut connection, path, schema::LADDER)?;
     write_ahead(&connection, path)?;
-    // The log is there from the first access on.
-    connection.query_row("SELECT count(*) FROM processes", [], |_| Ok(())).map_err(|e| JournalError::of(path, e))?;
+    // The log exists from the first access on.
+    connection
+        .query_row("SELECT count(*) FROM processes", [], |_| Ok(()))
+        .map_err(|e| JournalError::from_sqlite(path, e))?;
     Ok(connection)
 }
 
-/// Gives a file its name, if nothing has it yet.
+/// Gives a file its name, unless another file has it.
 fn link_or_rename(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        // Not every file system has links.
+        // Not every file system supports links.
         Err(_) if !to.exists() => fs::rename(from, to),
         linked => linked,
     }
 }
 
-/// As SQLite says that the database is not where it was.
+/// Returns the error with which SQLite reports that the database is not where it was.
 fn lost(reason: &str) -> Error {
     Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), Some(reason.to_owned()))
 }

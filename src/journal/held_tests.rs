@@ -1,4 +1,4 @@
-//! What becomes of a journal whose files are removed or replaced while it is open.
+//! Tests of a journal whose files are removed or replaced while it is open.
 
 use std::fs;
 use std::path::Path;
@@ -22,8 +22,7 @@ fn ended() -> RunEnd {
     RunEnd { outcome, tags, bytes: 1, error: None, postponed_until: None }
 }
 
-/// A journal with a run under way that brought `v1`, in which something is done to the files, and `v2` after it. The tags that
-/// another handle finds.
+/// Records `v1` in a run in progress, damages the files, and records `v2`. Returns the tags that another handle finds.
 async fn tags_after(damage: impl Fn(&Place)) -> Vec<String> {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
@@ -48,7 +47,7 @@ async fn tags_after(damage: impl Fn(&Place)) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_removed_journal_is_written_anew_with_all_that_was_in_it() {
+async fn removed_journal_is_written_again_completely() {
     let all = tags_after(|place| fs::remove_dir_all(place.path.parent().unwrap()).unwrap());
     assert_eq!(all.await, ["v1", "v2"]);
     let file_alone = tags_after(|place| fs::remove_file(&place.path).unwrap());
@@ -56,7 +55,7 @@ async fn a_removed_journal_is_written_anew_with_all_that_was_in_it() {
 }
 
 #[tokio::test]
-async fn a_journal_without_its_log_or_index_is_written_anew() {
+async fn journal_without_log_or_index_is_written_again() {
     for endings in [&["-wal"][..], &["-shm"], &["-wal", "-shm"]] {
         let without =
             tags_after(|place| endings.iter().for_each(|ending| fs::remove_file(file(&place.path, ending)).unwrap()));
@@ -65,7 +64,7 @@ async fn a_journal_without_its_log_or_index_is_written_anew() {
 }
 
 #[tokio::test]
-async fn a_removed_lock_of_a_living_process_is_taken_anew() {
+async fn removed_lock_of_living_process_is_replaced() {
     let locks = |place: &Place| {
         let files = fs::read_dir(place.path.parent().unwrap()).unwrap().map(|file| file.unwrap().path());
         files.filter(|file| file.to_str().unwrap().ends_with(".lock")).collect::<Vec<_>>()
@@ -75,7 +74,7 @@ async fn a_removed_lock_of_a_living_process_is_taken_anew() {
 }
 
 #[tokio::test]
-async fn a_restored_backup_becomes_the_journal_and_gets_what_this_process_recorded() {
+async fn restored_backup_becomes_journal_with_own_records_carried_over() {
     let place = place();
     let backup = file(&place.path, ".backup");
     let earlier = Journal::open(&place.path).unwrap();
@@ -113,7 +112,7 @@ async fn a_restored_backup_becomes_the_journal_and_gets_what_this_process_record
 }
 
 #[tokio::test]
-async fn two_handles_of_a_removed_journal_meet_in_one_that_is_written_anew() {
+async fn two_handles_of_removed_journal_share_rewritten_one() {
     let place = place();
     let (one, two) = (Journal::open(&place.path).unwrap(), Journal::open(&place.path).unwrap());
     let (run_one, run_two) = (begun(&one, "a", 0).await, begun(&two, "b", 0).await);
@@ -126,7 +125,7 @@ async fn two_handles_of_a_removed_journal_meet_in_one_that_is_written_anew() {
 }
 
 #[tokio::test]
-async fn a_foreign_file_in_the_journals_place_keeps_everything_from_being_written() {
+async fn foreign_file_in_place_of_journal_blocks_writes() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let run = begun(&journal, "a", 0).await;

@@ -1,8 +1,8 @@
-//! Arrivals that are about to happen: recorded before a tag moves, and completed into evidence afterwards. The statements and the
-//! methods of [`Journal`] for that alone.
+//! Intents: arrivals that are recorded before a tag moves, and completed into evidence afterwards. The file holds the
+//! statements and the methods of [`Journal`] for that alone.
 //!
-//! An intent goes in the transaction that writes its evidence. So where one is left, its run was cut off around the write, and whether the
-//! tag moved is to be asked of the target.
+//! An intent is deleted in the transaction that writes its evidence. So if one is left, its run was interrupted around
+//! the write, and only the target can tell if the tag moved.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, named_params, params};
@@ -30,8 +30,8 @@ impl Journal {
         self.write(Promise::Kept, move |db| insert_arrival(db, "intents", run, &entry, &arrival)).await
     }
 
-    /// Records that a digest arrived, in place of its intent. A power cut may take this as long as nothing durable was written behind it;
-    /// the intent is then there still.
+    /// Records that a digest arrived, in place of its intent. A power cut may take this record as long as no durable
+    /// write followed it. The intent is then still there.
     ///
     /// # Errors
     /// [`JournalError`]; there is then no evidence.
@@ -49,7 +49,7 @@ impl Journal {
         .await
     }
 
-    /// Takes an intent of a run back: nothing was written.
+    /// Withdraws an intent of a run: nothing was written.
     ///
     /// # Errors
     /// [`JournalError`]; the intent then stays open.
@@ -58,8 +58,8 @@ impl Journal {
         self.write(Promise::Hint, move |db| delete_intent_of(db, run, &arrival)).await
     }
 
-    /// The intents of all runs that are over, by target and in the order in which they were recorded. Those of a run that is under way are
-    /// its own.
+    /// Returns the intents of all ended runs, by target and in the order in which they were recorded. Intents of a run
+    /// in progress belong to that run.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -67,8 +67,8 @@ impl Journal {
         self.read(list_intents_of_ended_runs).await
     }
 
-    /// The intents of runs that are over, as the evidence that each would become, the latest first: whether their tags were written is in
-    /// doubt. A run whose process is gone is over, also where that is not recorded yet.
+    /// Returns the intents of ended runs, as the evidence that each would become, the latest first. It is in doubt if
+    /// their tags were written. A run whose process is gone has ended, even if that is not recorded yet.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -85,8 +85,8 @@ impl Journal {
         .await
     }
 
-    /// Completes an intent into evidence, because the target was found at `now` to have what it is about, under this digest. False where it is open no longer:
-    /// another run has looked at it meanwhile.
+    /// Completes an intent into evidence, because the target had its content at `now`, under this digest. Returns
+    /// false if it is not open any more: another run has handled it in the meantime.
     ///
     /// # Errors
     /// [`JournalError`]; the intent then stays open.
@@ -103,7 +103,8 @@ impl Journal {
         .await
     }
 
-    /// True if a later run found the digest of an intent under its tag at the target, before it moved the tag on.
+    /// Returns true if a later run found the digest of an intent under its tag at the target, before that run moved
+    /// the tag on.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -111,7 +112,7 @@ impl Journal {
         self.read(move |db| find_later_sight(db, intent)).await
     }
 
-    /// Drops an intent whose tag did not move. False where it is open no longer.
+    /// Drops an intent whose tag did not move. Returns false if it is not open any more.
     ///
     /// # Errors
     /// [`JournalError`]; the intent then stays open.
@@ -120,7 +121,8 @@ impl Journal {
     }
 }
 
-/// Deletes the intent that an arrival completes. A list of referrers is known by what it was to have: its digest was not known before.
+/// Deletes the intent that an arrival completes. A list of referrers is identified by its intended content: its digest
+/// was not known before.
 fn delete_intent_of(db: &Connection, run: RunId, arrival: &Arrival) -> Result<()> {
     let statement = "DELETE FROM intents WHERE run = :run AND target = :target AND tag IS :tag AND kind = :kind
          AND CASE kind WHEN 'referrers_list' THEN listed IS :listed ELSE digest = :digest END";
@@ -150,7 +152,8 @@ fn complete_intent(db: &Connection, intent: i64, digest: Digest, now: DateTime<U
     execute_cached(db, &statement, params![intent, text(now)]).map(drop)
 }
 
-/// The runs behind that of an intent whose evidence or intents have its digest as the one before.
+/// Returns true if a run after that of an intent has the intent's digest as the previous one, in its evidence or
+/// intents.
 fn find_later_sight(db: &Connection, intent: i64) -> Result<bool> {
     let mut statement = db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM evidence AS later WHERE later.target = open.target AND later.tag = open.tag
@@ -162,7 +165,7 @@ fn find_later_sight(db: &Connection, intent: i64) -> Result<bool> {
     Ok(statement.query_row([intent], |row| row.get(0)).optional()?.unwrap_or_default())
 }
 
-/// True if there was one.
+/// Deletes an intent. Returns true if there was one.
 fn delete_intent(db: &Connection, intent: i64) -> Result<bool> {
     execute_cached(db, "DELETE FROM intents WHERE id = ?1", [intent]).map(|count| count > 0)
 }
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_intent_goes_with_the_evidence_of_its_own_tag() {
+    async fn intent_is_deleted_with_evidence_of_its_tag() {
         let place = place();
         let journal = Journal::open(&place.path).unwrap();
         let run = begun(&journal, "a", 0).await;
@@ -213,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_confirmed_intent_becomes_evidence_once_and_a_dropped_one_none() {
+    async fn confirmed_intent_becomes_evidence_once_dropped_one_never() {
         let place = place();
         let journal = Journal::open(&place.path).unwrap();
         let run = begun(&journal, "a", 0).await;
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn intents_of_a_process_that_is_gone_survive_it() {
+    async fn intents_survive_their_process() {
         let place = place();
         let journal = Journal::open(&place.path).unwrap();
         let gone = Journal::open(&place.path).unwrap();
@@ -251,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_intent_of_a_list_goes_with_the_evidence_of_what_it_was_to_have() {
+    async fn list_intent_is_deleted_with_evidence_of_its_content() {
         let place = place();
         let journal = Journal::open(&place.path).unwrap();
         let run = begun(&journal, "a", 0).await;
@@ -279,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_left_behind_is_kept_up_to_a_thousand_with_the_count_of_the_rest() {
+    async fn left_behind_items_are_kept_up_to_thousand_plus_count() {
         let place = place();
         let journal = Journal::open(&place.path).unwrap();
         let run = begun(&journal, "a", 0).await;

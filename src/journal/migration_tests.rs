@@ -1,4 +1,5 @@
-//! Journals of every earlier version, with rows as the programs of their time wrote them, opened by this program.
+//! Tests of migrations: journals of every earlier version, with rows as the programs of their time wrote them, opened
+//! by this program.
 
 use std::path::Path;
 
@@ -9,8 +10,8 @@ use super::*;
 use crate::copy::event::{Arrival, ArrivalKind, LeftBehind};
 use crate::oci::Digest;
 
-/// A journal of version `version` with a run, evidence of it and a tag that it saw; from version 5 on with a notice that waits and what its
-/// receiver knows.
+/// Creates a journal of version `version` with a run, evidence of it and a tag that it saw. From version 5 on it also
+/// has a notice that waits, and facts that its receiver knows.
 fn old_journal(path: &Path, version: usize) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut db = Connection::open(path).unwrap();
@@ -21,7 +22,8 @@ fn old_journal(path: &Path, version: usize) {
          INSERT INTO processes (pid, lock, gone) VALUES (1, 'journal.db.1-0.lock', 1);
          INSERT INTO runs (process, entry, trigger, started, ended, outcome, copied)
              VALUES (1, 'a', 'hand', '2026-05-09T00:00:00.000000Z', '2026-05-09T00:01:00.000000Z', 'succeeded', 1);
-         INSERT INTO evidence (run, entry, source, source_reference, source_digest, target, tag, digest, media_type, manifests,
+         INSERT INTO evidence (run, entry, source, source_reference, source_digest, target, tag, digest,
+         media_type, manifests,
              blobs_copied, blobs_mounted, blobs_found, bytes, source_identity, target_identity, started, ended)
              VALUES (1, 'a', 'h/a', 'v1', '{digest}', 't/a', 'v1', '{digest}', 'm', 1, 2, 3, 4, 5, 'x', 'y',
                      '2026-05-09T00:00:00.000000Z', '2026-05-09T00:00:30.000000Z');
@@ -31,7 +33,8 @@ fn old_journal(path: &Path, version: usize) {
     .unwrap();
     if version >= 7 {
         db.execute_batch(&format!(
-            "INSERT INTO intents (run, entry, source, source_reference, source_digest, target, tag, digest, media_type, manifests,
+            "INSERT INTO intents (run, entry, source, source_reference, source_digest, target, tag, digest,
+             media_type, manifests,
                  blobs_copied, blobs_mounted, blobs_found, bytes, source_identity, target_identity, started, ended)
                  VALUES (1, 'a', 'h/a', 'v0', '{digest}', 't/a', 'v0', '{digest}', 'm', 1, 2, 3, 4, 5, 'x', 'y',
                          '2026-05-09T00:00:00.000000Z', '2026-05-09T00:00:30.000000Z');"
@@ -49,7 +52,7 @@ fn old_journal(path: &Path, version: usize) {
 }
 
 #[tokio::test]
-async fn a_journal_of_each_earlier_version_keeps_its_rows_and_takes_new_ones() {
+async fn earlier_journal_versions_keep_rows_and_accept_new_ones() {
     let versions = 1..schema::LADDER.len();
     assert!(versions.len() >= 9, "{versions:?}");
     for version in versions {
@@ -73,10 +76,10 @@ async fn a_journal_of_each_earlier_version_keeps_its_rows_and_takes_new_ones() {
         assert_eq!((runs.len(), runs[0].tags.copied, runs[0].outcome), (1, 1, Some(Outcome::Succeeded)), "{version}");
         assert_eq!(journal.last_selection("a").await.unwrap().len(), 1, "{version}");
         if version >= 5 {
-            assert_eq!(journal.told_of("a").await.unwrap().len(), 1, "what is known stays known");
+            assert_eq!(journal.facts_of("a").await.unwrap().len(), 1, "what is known stays known");
             let waits = journal.next_notice("r").await.unwrap().unwrap();
             journal.notice_delivered(waits.number).await.unwrap();
-            assert_eq!(journal.told_of("a").await.unwrap().len(), 1, "{version}");
+            assert_eq!(journal.facts_of("a").await.unwrap().len(), 1, "{version}");
         }
         for entry in ["a", COPY] {
             let run = begun(&journal, entry, 1).await;

@@ -1,5 +1,5 @@
-//! What receivers are still to be told, and what each knows already: the statements and the methods of [`Journal`] for that
-//! alone. There is no address in it and no secret: receivers have names.
+//! Notices that wait for receivers, and the facts that each receiver knows: the statements and the methods of
+//! [`Journal`] for that alone. The tables hold no address and no secret: receivers have names.
 
 use std::collections::BTreeMap;
 
@@ -10,68 +10,71 @@ use super::group::Promise;
 use super::queries::{count, parsed, text};
 use super::{Journal, JournalError};
 
-/// How many notices may wait for one receiver. The oldest go first.
+/// Maximum number of notices that wait for one receiver. The oldest are deleted first.
 const WAITING: u32 = 1000;
 
-/// Something that a receiver is to be told.
+/// Notice for a receiver, to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewNotice {
-    /// The receiver's name.
+    /// Name of the receiver.
     pub receiver: String,
-    /// What it is about: an entry, or nothing for the configuration.
+    /// Subject of the notice: an entry. Empty for the configuration.
     pub subject: String,
-    /// What happened, in a word.
+    /// Event, in one word.
     pub event: String,
-    /// The message.
+    /// Message.
     pub body: String,
-    /// What the receiver knows of the subject once it has this, and not before. Empty in a notice that was read from the journal.
+    /// Facts that the receiver knows once it has the notice, and not before. Empty in a notice that was read from the
+    /// journal.
     pub learnt: Vec<Told>,
-    /// What it no longer knows then.
+    /// Facts that the receiver does not know any more then.
     pub forgotten: Vec<Told>,
 }
 
-/// A notice that waits.
+/// Notice that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// Its number; later ones have a higher one.
+    /// Number of the notice. Later notices have a higher one.
     pub number: i64,
-    /// What the message is known by at its receiver, by chance.
+    /// Random identifier of the message at its receiver.
     pub message: String,
-    /// When it was kept.
+    /// Time at which it was stored.
     pub made: DateTime<Utc>,
-    /// What is told, to whom.
+    /// Content and receiver of the notice.
     pub notice: NewNotice,
 }
 
-/// Something that a receiver knows of an entry (or of the configuration), so that it is not told again.
+/// Fact that a receiver knows of an entry (or of the configuration), so that it is not sent again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Told {
-    /// The receiver's name.
+    /// Name of the receiver.
     pub receiver: String,
-    /// What it is about, as in [`NewNotice`].
+    /// Subject of the fact, as in [`NewNotice`].
     pub subject: String,
-    /// What it knows.
+    /// The fact.
     pub fact: String,
-    /// Since when.
+    /// Time since which the receiver knows it.
     pub since: DateTime<Utc>,
 }
 
 impl Journal {
-    /// What receivers know of an entry, or with no name of the configuration, when all is delivered that waits for them.
+    /// Returns the facts that receivers will know of an entry once all waiting notices are delivered. An empty name
+    /// stands for the configuration.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn told_of(&self, subject: &str) -> std::result::Result<Vec<Told>, JournalError> {
+    pub async fn facts_of(&self, subject: &str) -> std::result::Result<Vec<Told>, JournalError> {
         let subject = subject.to_owned();
-        self.read(move |db| list_told_of(db, &subject)).await
+        self.read(move |db| list_facts_of(db, &subject)).await
     }
 
-    /// Keeps notices until they are delivered, and notes what receivers are taken to know, or to know no longer, without a message. Answers
-    /// how many older notices had to go, because too many wait: what they would have told is not known.
+    /// Stores notices until they are delivered. It also records facts that receivers learn or forget without a
+    /// message. Returns the number of older notices that were deleted because too many wait: receivers do not know
+    /// their facts.
     ///
     /// # Errors
-    /// [`JournalError`], with nothing of it kept.
-    pub async fn keep_notices(
+    /// [`JournalError`]; nothing is then stored.
+    pub async fn store_notices(
         &self,
         notices: Vec<NewNotice>,
         learnt: Vec<Told>,
@@ -93,15 +96,15 @@ impl Journal {
         .await
     }
 
-    /// How many notices wait, by receiver.
+    /// Returns the number of waiting notices of each receiver.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn receivers_waited_for(&self) -> std::result::Result<Vec<(String, u64)>, JournalError> {
+    pub async fn waiting_receivers(&self) -> std::result::Result<Vec<(String, u64)>, JournalError> {
         self.read(count_notices_by_receiver).await
     }
 
-    /// The oldest notice that waits for a receiver.
+    /// Returns the oldest notice that waits for a receiver.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -110,10 +113,10 @@ impl Journal {
         self.read(move |db| find_oldest_notice_for(db, &receiver)).await
     }
 
-    /// A notice was delivered: it waits no longer, and its receiver knows what it says.
+    /// Records that a notice was delivered: it waits no longer, and its receiver knows its facts.
     ///
     /// # Errors
-    /// [`JournalError`]; it then waits on.
+    /// [`JournalError`]; the notice then still waits.
     pub async fn notice_delivered(&self, number: i64) -> std::result::Result<(), JournalError> {
         self.write(Promise::Kept, move |db| {
             let (learnt, forgotten): (Vec<Effect>, Vec<Effect>) =
@@ -125,15 +128,16 @@ impl Journal {
         .await
     }
 
-    /// A notice is given up: it waits no longer, and its receiver knows nothing by it.
+    /// Drops a notice without delivery: it waits no longer, and its receiver learns nothing from it.
     ///
     /// # Errors
-    /// [`JournalError`]; it then waits on.
+    /// [`JournalError`]; the notice then still waits.
     pub async fn drop_notice(&self, number: i64) -> std::result::Result<(), JournalError> {
         self.write(Promise::Kept, move |db| delete_notice(db, number)).await
     }
 
-    /// Forgets what waits for these receivers and is known to them. Answers how many notices went.
+    /// Deletes the waiting notices of these receivers and the facts that they know. Returns the number of deleted
+    /// notices.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -141,7 +145,8 @@ impl Journal {
         self.write(Promise::Hint, move |db| gone.iter().map(|receiver| delete_receiver(db, receiver)).sum()).await
     }
 
-    /// Forgets what waits for a receiver and was kept at `until` or before. Answers how many notices went.
+    /// Deletes the notices that wait for a receiver and were stored at `until` or before. Returns the number of
+    /// deleted notices.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -155,14 +160,14 @@ impl Journal {
     }
 }
 
-/// A change of what a receiver knows.
+/// Change of what a receiver knows.
 struct Effect {
     told: Told,
     learnt: bool,
 }
 
-/// By receiver and fact: what is noted, changed by what the notices that wait will change, in their order.
-fn list_told_of(db: &Connection, subject: &str) -> Result<Vec<Told>> {
+/// Lists facts by receiver: those that are recorded, changed by the waiting notices in their order.
+fn list_facts_of(db: &Connection, subject: &str) -> Result<Vec<Told>> {
     let mut statement = db.prepare_cached("SELECT * FROM notices_told WHERE subject = ?1")?;
     let known: Vec<Told> = statement.query_map([subject], read_told)?.collect::<Result<_>>()?;
     let key = |told: &Told| (told.receiver.clone(), told.fact.clone());
@@ -210,7 +215,7 @@ fn insert_effect(db: &Connection, notice: i64, told: &Told, learnt: bool) -> Res
     Ok(())
 }
 
-/// No notice that waits changes this any more: what is noted now is later than what they say.
+/// Deletes the effects of waiting notices on a fact: a fact that is recorded now is later than they are.
 fn delete_effects_on(db: &Connection, told: &Told) -> Result<()> {
     let mut statement = db.prepare_cached(
         "DELETE FROM notice_effects WHERE fact = ?3
@@ -315,21 +320,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_and_what_is_known_survives_a_restart_in_its_order() {
+    async fn waiting_notices_and_facts_survive_restart_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
         let journal = Journal::open(&path).unwrap();
         let notices = vec![notice("a", "1"), notice("b", "2"), notice("a", "3")];
         let learnt = vec![told("a", "failure"), told("b", "failure"), told("b", "held x")];
-        assert_eq!(journal.keep_notices(notices, learnt, Vec::new(), at(1)).await.unwrap(), 0);
-        journal.keep_notices(Vec::new(), vec![told("a", "failure")], vec![told("b", "held x")], at(2)).await.unwrap();
+        assert_eq!(journal.store_notices(notices, learnt, Vec::new(), at(1)).await.unwrap(), 0);
+        journal.store_notices(Vec::new(), vec![told("a", "failure")], vec![told("b", "held x")], at(2)).await.unwrap();
         let first = journal.next_notice("a").await.unwrap().unwrap();
         drop(journal);
 
         let journal = Journal::open(&path).unwrap();
-        assert_eq!(journal.told_of("app").await.unwrap(), [told("a", "failure"), told("b", "failure")]);
-        assert_eq!(journal.told_of("").await.unwrap(), []);
-        assert_eq!(journal.receivers_waited_for().await.unwrap(), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+        assert_eq!(journal.facts_of("app").await.unwrap(), [told("a", "failure"), told("b", "failure")]);
+        assert_eq!(journal.facts_of("").await.unwrap(), []);
+        assert_eq!(journal.waiting_receivers().await.unwrap(), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
         assert_eq!(journal.next_notice("a").await.unwrap().unwrap(), first, "with the same id");
         assert!(first.message.starts_with("msg_") && first.message.len() == 36, "{}", first.message);
         assert_eq!((first.notice.body.as_str(), first.made), ("1", at(1)));
@@ -337,24 +342,25 @@ mod tests {
         assert_eq!(journal.next_notice("a").await.unwrap().unwrap().notice.body, "3");
         assert_eq!(journal.drop_receivers(vec!["a".into()]).await.unwrap(), 1);
         assert_eq!(journal.next_notice("a").await.unwrap(), None);
-        assert_eq!(journal.told_of("app").await.unwrap(), [told("b", "failure")]);
+        assert_eq!(journal.facts_of("app").await.unwrap(), [told("b", "failure")]);
     }
 
-    /// What receiver `a` knows when all that waits is delivered, and what is noted already.
+    /// Returns the facts that receiver `a` knows once all waiting notices are delivered, and the number that is
+    /// recorded already.
     async fn known(journal: &Journal) -> (Vec<String>, i64) {
-        let told = journal.told_of("app").await.unwrap();
+        let told = journal.facts_of("app").await.unwrap();
         let noted = journal.read(|db| db.query_row("SELECT count(*) FROM notices_told", [], |row| row.get(0)));
         (told.into_iter().map(|told| told.fact).collect(), noted.await.unwrap())
     }
 
     #[tokio::test]
-    async fn a_fact_is_known_once_its_notice_is_delivered_and_never_if_it_is_given_up() {
+    async fn fact_is_known_after_delivery_and_never_after_drop() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let failure = || NewNotice { learnt: vec![told("a", "failure")], ..notice("a", "fails") };
         let recovery = || NewNotice { forgotten: vec![told("a", "failure")], ..notice("a", "well") };
         let keep = async |notice: NewNotice| {
-            journal.keep_notices(vec![notice], vec![], vec![], at(1)).await.unwrap();
+            journal.store_notices(vec![notice], vec![], vec![], at(1)).await.unwrap();
         };
         let next = async || journal.next_notice("a").await.unwrap().unwrap().number;
         let failing = vec!["failure".to_owned()];
@@ -375,25 +381,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_noted_without_a_message_overrules_notices_that_wait() {
+    async fn fact_recorded_without_message_overrides_waiting_notices() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let held = NewNotice { learnt: vec![told("a", "held x"), told("a", "held y")], ..notice("a", "held") };
-        journal.keep_notices(vec![held], vec![], vec![], at(1)).await.unwrap();
-        journal.keep_notices(vec![], vec![], vec![told("a", "held x")], at(2)).await.unwrap();
+        journal.store_notices(vec![held], vec![], vec![], at(1)).await.unwrap();
+        journal.store_notices(vec![], vec![], vec![told("a", "held x")], at(2)).await.unwrap();
         assert_eq!(known(&journal).await, (vec!["held y".to_owned()], 0));
         journal.notice_delivered(journal.next_notice("a").await.unwrap().unwrap().number).await.unwrap();
         assert_eq!(known(&journal).await, (vec!["held y".to_owned()], 1));
     }
 
     #[tokio::test]
-    async fn only_so_many_wait_for_a_receiver_that_is_away() {
+    async fn waiting_notices_of_absent_receiver_are_limited() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let many = (0..1003).map(|number| notice("a", &number.to_string()));
         let notices = many.chain([notice("b", "0")]).collect();
-        assert_eq!(journal.keep_notices(notices, Vec::new(), Vec::new(), at(0)).await.unwrap(), 3);
-        assert_eq!(journal.receivers_waited_for().await.unwrap(), [("a".to_owned(), 1000), ("b".to_owned(), 1)]);
+        assert_eq!(journal.store_notices(notices, Vec::new(), Vec::new(), at(0)).await.unwrap(), 3);
+        assert_eq!(journal.waiting_receivers().await.unwrap(), [("a".to_owned(), 1000), ("b".to_owned(), 1)]);
         assert_eq!(journal.next_notice("a").await.unwrap().unwrap().notice.body, "3");
     }
 }

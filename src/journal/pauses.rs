@@ -1,4 +1,4 @@
-//! Which entries are paused, and were: the statements and the methods of [`Journal`] for that alone.
+//! Pauses of entries, current and past: the statements and the methods of [`Journal`] for that alone.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Result, params};
@@ -7,29 +7,29 @@ use super::group::Promise;
 use super::queries::{parsed, parsed_if_any, text};
 use super::{Journal, JournalError};
 
-/// The last pause of an entry.
+/// Last pause of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PauseRecord {
-    /// The entry.
+    /// Name of the entry.
     pub entry: String,
-    /// When it began.
+    /// Time at which the pause began.
     pub since: DateTime<Utc>,
-    /// When it ends by itself, where it does.
+    /// Time at which the pause ends automatically, if it does.
     pub until: Option<DateTime<Utc>>,
-    /// When somebody ended it.
+    /// Time at which an operator ended it.
     pub ended: Option<DateTime<Utc>>,
 }
 
 impl PauseRecord {
-    /// When it was over, if it is at `now`.
+    /// Returns the time at which the pause ended, if it has ended at `now`.
     #[must_use]
-    pub fn over(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub fn ended_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.ended.or(self.until.filter(|until| *until <= now))
     }
 }
 
 impl Journal {
-    /// The last pause of each entry that ever had one, by name.
+    /// Returns the last pause of each entry that ever had one, by name.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -37,12 +37,12 @@ impl Journal {
         self.read(list_pauses).await
     }
 
-    /// Writes down a pause, in place of the entry's last one.
+    /// Records a pause, in place of the entry's last one.
     ///
     /// # Errors
-    /// [`JournalError`]; then it may not outlive the process.
-    pub async fn note_pause(&self, pause: PauseRecord) -> std::result::Result<(), JournalError> {
-        self.write(Promise::Kept, move |db| note_pause(db, &pause)).await
+    /// [`JournalError`]; the pause may then not outlive the process.
+    pub async fn record_pause(&self, pause: PauseRecord) -> std::result::Result<(), JournalError> {
+        self.write(Promise::Kept, move |db| record_pause(db, &pause)).await
     }
 }
 
@@ -59,7 +59,7 @@ fn list_pauses(db: &Connection) -> Result<Vec<PauseRecord>> {
     rows.collect()
 }
 
-fn note_pause(db: &Connection, pause: &PauseRecord) -> Result<()> {
+fn record_pause(db: &Connection, pause: &PauseRecord) -> Result<()> {
     let mut statement =
         db.prepare_cached("INSERT OR REPLACE INTO pauses (entry, since, until, ended) VALUES (?1, ?2, ?3, ?4)")?;
     let PauseRecord { entry, since, until, ended } = pause;

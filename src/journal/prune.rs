@@ -1,5 +1,5 @@
-//! Forgets what is too old, in small steps: the statements and the method of [`Journal`] for that alone. Evidence is never
-//! forgotten; checks of referrers have a time of their own (`referrer_checks.rs`).
+//! Pruning of old records, in small steps: the statements and the method of [`Journal`] for that alone. Evidence is
+//! never deleted. Checks of referrers have a retention time of their own (`referrer_checks.rs`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,49 +14,57 @@ use super::queries::{list_processes_not_known_to_be_gone, text};
 use super::streaks::carry_over;
 use super::{Journal, JournalError};
 
-/// How many rows one transaction looks at, or deletes. It deletes fewer than twice as many.
+/// Number of rows that one transaction inspects or deletes. It deletes fewer than twice as many.
 const STEP: u32 = 256;
 
-/// How long others may write between two transactions, in this process and in others.
+/// Time between two transactions in which others may write, in this process and in others.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How many rows were forgotten.
+/// Number of deleted rows, by table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Runs.
+    /// Deleted runs.
     pub runs: usize,
-    /// Transfers.
+    /// Deleted transfers.
     pub transfers: usize,
-    /// Tags that are gone, or have another digest now.
+    /// Deleted tags: they are gone, or have another digest now.
     pub tags: usize,
-    /// Processes.
+    /// Deleted processes.
     pub processes: usize,
-    /// Quotas.
+    /// Deleted quotas.
     pub quotas: usize,
 }
 
-/// What one transaction did: how many rows went, and where the next one goes on.
+/// Result of one transaction: the number of deleted rows, and the position at which the next one continues.
 struct Step<At> {
     gone: usize,
     next: Option<At>,
 }
 
 impl Journal {
-    /// Forgets what is from before `before`: runs, transfers that ended, tags that were not seen since, quotas that were not
-    /// told since; and processes that are gone and have no run.
+    /// Deletes records from before `before`:
+    /// - runs,
+    /// - transfers that ended,
+    /// - tags that no run has seen since,
+    /// - quotas that no registry has reported since,
+    /// - processes that are gone and have no run.
     ///
-    /// Whatever its age, this stays: evidence, open intents and the runs that they name; of each entry the last run of each outcome, the last
-    /// one that its schedule began, the tags that it saw last, and how often it failed in a row. So all that can be asked of
-    /// the journal answers as before, but for the history of before that instant.
+    /// The following stays, whatever its age:
+    /// - evidence, open intents and the runs that they name,
+    /// - of each entry the last run of each outcome, the last one that its schedule began, the tags that it saw last,
+    ///   and the number of its failures in a row.
     ///
-    /// Takes many short transactions, with others' between them. Dropping the future ends it between two of them.
+    /// So every query of the journal returns the same as before, except the history before that instant.
+    ///
+    /// Pruning takes many short transactions, with those of others between them. Dropping the future ends it between
+    /// two of them.
     ///
     /// # Errors
-    /// [`JournalError`]; what went until then is gone.
+    /// [`JournalError`]; rows that were deleted until then stay deleted.
     pub async fn prune(&self, before: DateTime<Utc>) -> std::result::Result<Pruned, JournalError> {
         let (process, path) = (self.process()?, self.path().to_owned());
         let process = self.read(move |db| renumbered(db, PROCESS, process)).await?;
-        // Transfers before the runs that they are of, runs before their processes.
+        // Transfers are deleted before their runs, and runs before their processes.
         let transfers = self.in_steps((), move |db, ()| delete_transfers(db, before)).await?;
         let runs = self.in_steps(RunAt::default(), move |db, after| delete_runs(db, before, &after)).await?;
         let tags = self.in_steps(Pair::default(), move |db, after| delete_observations(db, before, after)).await?;
@@ -70,7 +78,8 @@ impl Journal {
         Ok(Pruned { runs, transfers, tags, processes, quotas })
     }
 
-    /// Does the step again and again, from where the last one ended, and gives the rows that went.
+    /// Repeats the step, each time from the position at which the last one ended, and returns the number of deleted
+    /// rows.
     async fn in_steps<At: Send + 'static>(
         &self,
         first: At,
@@ -88,7 +97,7 @@ impl Journal {
     }
 }
 
-/// Whether so many rows are all that a step takes, so that there may be more.
+/// Returns true if this number of rows fills a step, so that there may be more.
 fn is_whole(rows: usize) -> bool {
     rows >= STEP as usize
 }
@@ -102,19 +111,19 @@ fn delete_transfers(db: &Connection, before: DateTime<Utc>) -> Result<Step<()>> 
 pub(super) const DELETE_TRANSFERS: &str =
     "DELETE FROM transfers WHERE id IN (SELECT id FROM transfers WHERE ended < ?1 LIMIT ?2)";
 
-/// Up to which run, in the order of their beginnings, all was looked at.
+/// Last run that was inspected, in the order of their beginnings.
 #[derive(Default)]
 struct RunAt {
     started: String,
     id: i64,
 }
 
-/// A run of before, and what is to become of it.
+/// Run from before the limit, with the decision about it.
 struct OldRun {
     at: RunAt,
     entry: String,
     goes: bool,
-    /// How many failures in a row, up to the entry's last run, are known by this row alone.
+    /// Number of failures in a row, up to the entry's last run, that only this row records.
     failures: u32,
 }
 
@@ -162,7 +171,7 @@ fn read_old_run(row: &Row<'_>) -> Result<OldRun> {
     Ok(OldRun { at, entry: row.get("entry")?, goes: row.get("goes")?, failures: row.get("failures")? })
 }
 
-/// The entry, the source and the target of observations up to which all was looked at.
+/// Entry, source and target of the last observations that were inspected.
 type Pair = (String, String, String);
 
 fn delete_observations(db: &Connection, before: DateTime<Utc>, after: Pair) -> Result<Step<Pair>> {
@@ -177,7 +186,7 @@ fn delete_observations(db: &Connection, before: DateTime<Utc>, after: Pair) -> R
         let deleted = delete.execute(params![pair.0, pair.1, pair.2, text(before), STEP])?;
         gone += deleted;
         if is_whole(deleted) {
-            // There may be more of this pair.
+            // There may be more rows of this pair.
             break;
         }
         at = pair;
@@ -216,7 +225,7 @@ pub(super) const LIST_PROCESSES: &str = "
     SELECT id, gone AND NOT EXISTS (SELECT 1 FROM runs WHERE process = processes.id) AS goes
     FROM processes WHERE id > ?1 ORDER BY id LIMIT ?2";
 
-/// These are few: one of each identity at each registry.
+/// Quotas are few: one of each identity at each registry.
 fn delete_quotas(db: &Connection, before: DateTime<Utc>) -> Result<usize> {
     db.execute("DELETE FROM quotas WHERE told < ?1", [text(before)])
 }

@@ -1,4 +1,4 @@
-//! What pruning takes and what it leaves, on journals of any kind.
+//! Tests of pruning on arbitrary journals: what it deletes and what it keeps.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ const ENTRIES: [&str; 3] = ["a", "b", "c"];
 const OUTCOMES: [Outcome; 5] =
     [Outcome::Succeeded, Outcome::Failed, Outcome::Postponed, Outcome::Interrupted, Outcome::TimedOut];
 
-/// A run of some entry, and what it left in the journal.
+/// Run of some entry, and what it left in the journal.
 #[derive(Debug, Clone)]
 struct Past {
     entry: usize,
     trigger: u8,
     outcome: Outcome,
-    /// Minutes since the run before.
+    /// Minutes since the previous run.
     after: i64,
     arrives: bool,
     transfers: u8,
@@ -64,7 +64,7 @@ async fn send(journal: &Journal, run: RunId, target: &str, digest: &str, minute:
     let transfer = Transfer::new("s", target, Digest::of(digest.as_bytes()), 1);
     let states = [TransferState::Started, TransferState::Finished];
     let notes = states.map(|state| TransferNote { transfer: transfer.clone(), state, at: at(minute) });
-    journal.note_transfers(run, notes.into()).await.unwrap().await.unwrap();
+    journal.record_transfers(run, notes.into()).await.unwrap().await.unwrap();
 }
 
 async fn see(journal: &Journal, entry: &str, tags: impl IntoIterator<Item = (&str, &str)>, minute: i64) {
@@ -76,7 +76,7 @@ async fn see(journal: &Journal, entry: &str, tags: impl IntoIterator<Item = (&st
     journal.observe_tags(entry, "s", "t", seen.collect(), at(minute)).await.unwrap();
 }
 
-/// Writes the past down; the minute after it.
+/// Records the past, and returns the minute after it.
 async fn live(journal: &Journal, past: &[Past]) -> i64 {
     let mut minute = 0;
     for (number, one) in past.iter().enumerate() {
@@ -105,7 +105,7 @@ async fn live(journal: &Journal, past: &[Past]) -> i64 {
     minute + 1
 }
 
-/// All that the program asks of the journal, but for history.
+/// Results of all queries of the program, except history.
 #[derive(Debug, PartialEq)]
 struct Answers {
     last_runs: Vec<RunRecord>,
@@ -139,7 +139,7 @@ async fn runs(journal: &Journal) -> Vec<RunRecord> {
     journal.history(&HistoryFilter::default()).await.unwrap()
 }
 
-/// Whether the rules say that this run of the history, the latest first, is kept whatever its age.
+/// Returns true if the rules keep this run of the history (latest first) at any age.
 fn stays(history: &[RunRecord], evidence: &[EvidenceRecord], at: usize) -> bool {
     let run = &history[at];
     let mut later = history[..at].iter().filter(|later| later.entry == run.entry);
@@ -155,7 +155,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_asked_of_a_journal_is_answered_as_before_it_was_pruned(
+    fn queries_return_same_results_after_pruning(
         past in proptest::collection::vec(past(), 1..40), share in 0..=100_i64,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -167,7 +167,9 @@ proptest! {
             let pruned = journal.prune(before).await.unwrap();
             assert_eq!(answers(&journal, before).await, was);
             let expected: Vec<&RunRecord> = whole.iter().enumerate()
-                .filter(|(at, run)| run.started >= before || stays(&whole, &was.evidence, *at)).map(|(_, run)| run).collect();
+                .filter(|(at, run)| run.started >= before || stays(&whole, &was.evidence, *at))
+                .map(|(_, run)| run)
+                .collect();
             let left = runs(&journal).await;
             assert_eq!(left.iter().collect::<Vec<_>>(), expected);
             assert_eq!(pruned.runs, whole.len() - left.len());
@@ -185,7 +187,7 @@ fn count(place: &Place, what: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn transfers_and_runs_that_are_old_go_and_evidence_stays_with_its_run() {
+async fn pruning_deletes_old_runs_and_keeps_evidence() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     for minute in 0..4 {
@@ -204,20 +206,20 @@ async fn transfers_and_runs_that_are_old_go_and_evidence_stays_with_its_run() {
 }
 
 #[tokio::test]
-async fn a_run_that_goes_on_stays_however_old_it_is() {
+async fn unfinished_run_stays_at_any_age() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let run = begin(&journal, "a", Trigger::Hand, 0).await;
     let transfer = Transfer::new("s", "t", Digest::of(b"x"), 1);
     let note = TransferNote { transfer, state: TransferState::Started, at: at(0) };
-    journal.note_transfers(run, vec![note]).await.unwrap().await.unwrap();
+    journal.record_transfers(run, vec![note]).await.unwrap().await.unwrap();
     assert_eq!(journal.prune(at(1000)).await.unwrap(), Pruned::default());
     end(&journal, run, Outcome::Succeeded, 1001).await;
     assert_eq!(runs(&journal).await.len(), 1);
 }
 
 #[tokio::test]
-async fn failures_in_a_row_are_counted_on_when_their_runs_are_forgotten() {
+async fn failure_streak_survives_deletion_of_its_runs() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     for minute in 0..400 {
@@ -241,7 +243,7 @@ async fn failures_in_a_row_are_counted_on_when_their_runs_are_forgotten() {
 }
 
 #[tokio::test]
-async fn a_tag_that_is_still_seen_keeps_the_instant_at_which_it_first_was() {
+async fn tag_still_seen_keeps_its_first_seen_time() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     see(&journal, "a", [("moved", "old"), ("gone", "x"), ("same", "y")], 0).await;
@@ -260,7 +262,7 @@ async fn a_tag_that_is_still_seen_keeps_the_instant_at_which_it_first_was() {
 }
 
 #[tokio::test]
-async fn a_target_stays_known_by_its_evidence() {
+async fn target_stays_known_by_its_evidence() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let run = begin(&journal, "a", Trigger::Start, 0).await;
@@ -274,7 +276,7 @@ async fn a_target_stays_known_by_its_evidence() {
 }
 
 #[tokio::test]
-async fn processes_without_runs_are_forgotten_when_they_are_gone_and_one_that_lives_is_not() {
+async fn dead_processes_without_runs_are_deleted_living_ones_kept() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     for number in 0..300 {
@@ -293,21 +295,21 @@ async fn processes_without_runs_are_forgotten_when_they_are_gone_and_one_that_li
 }
 
 #[tokio::test]
-async fn quotas_that_were_told_long_ago_are_forgotten() {
+async fn quotas_reported_long_ago_are_deleted() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     for (identity, minute) in [("old", 0), ("young", 20)] {
         let (registry, window) = ("docker.io".into(), Duration::from_secs(21_600));
         let quota =
             QuotaRecord { registry, identity: identity.into(), limit: 100, window, remaining: 1, told: at(minute) };
-        journal.note_quota(quota).await.unwrap();
+        journal.record_quota(quota).await.unwrap();
     }
     assert_eq!(journal.prune(at(10)).await.unwrap().quotas, 1);
     assert_eq!(journal.quotas().await.unwrap()[0].identity, "young");
 }
 
 #[tokio::test]
-async fn what_was_forgotten_makes_room_for_what_comes() {
+async fn deleted_rows_make_room_for_new_ones() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let mut pages = Vec::new();
@@ -323,12 +325,12 @@ async fn what_was_forgotten_makes_room_for_what_comes() {
         let db = Connection::open(&place.path).unwrap();
         pages.push(db.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0)).unwrap());
     }
-    // It holds two days and the one that is written, from the third on.
+    // From the third day on the journal holds two days and the one that is being written.
     assert!(pages[2] > pages[0] && pages[5] <= pages[2] + 4, "{pages:?}");
 }
 
 #[tokio::test]
-async fn every_statement_finds_its_rows_by_an_index() {
+async fn every_prune_statement_uses_an_index() {
     let place = place();
     drop(Journal::open(&place.path).unwrap());
     let db = Connection::open(&place.path).unwrap();

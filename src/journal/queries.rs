@@ -1,4 +1,4 @@
-//! Every statement that the program runs against the journal, each under a name that says what it does.
+//! Statements that the program runs against the journal, each under a name that says what it does.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,13 +15,13 @@ use super::record::{
 use crate::copy::event::Transfer;
 use crate::oci::Digest;
 
-/// A process that may be gone.
+/// Process that may be gone.
 pub(super) struct Process {
     pub(super) id: i64,
     pub(super) lock: String,
 }
 
-/// A run with the lock that its process held while it lived.
+/// Run with the lock that its process held while it lived.
 pub(super) struct OwnedRun {
     pub(super) run: RunRecord,
     pub(super) lock: String,
@@ -32,7 +32,7 @@ pub(super) fn register_process(db: &Connection, pid: u32, lock: &str) -> Result<
     Ok(db.last_insert_rowid())
 }
 
-/// The process holds another lock from now on.
+/// Records that the process holds another lock from now on.
 pub(super) fn rename_lock(db: &Connection, process: i64, lock: &str) -> Result<()> {
     execute_cached(db, "UPDATE processes SET lock = ?2, gone = 0 WHERE id = ?1", params![process, lock])?;
     Ok(())
@@ -44,7 +44,8 @@ pub(super) fn list_processes_not_known_to_be_gone(db: &Connection, but: i64) -> 
     rows.collect()
 }
 
-/// Those other processes that began a run which has not ended: few, however many processes there ever were.
+/// Lists the other processes that began a run which has not ended. They are few, however many processes there ever
+/// were.
 pub(super) fn list_processes_with_unfinished_runs(db: &Connection, but: i64) -> Result<Vec<Process>> {
     let mut statement = db.prepare_cached(
         "SELECT id, lock FROM processes
@@ -70,7 +71,7 @@ pub(super) fn interrupt_everything_of_process(db: &Connection, process: i64, now
     Ok(())
 }
 
-/// The error of a run whose process is gone.
+/// Error of a run whose process is gone.
 pub(super) const ENDED_SILENTLY: &str = "its process ended without ending the run";
 
 pub(super) fn count_a_probe(db: &Connection, process: i64) -> Result<()> {
@@ -166,8 +167,8 @@ pub(super) fn list_last_ends_of_each_entry(db: &Connection) -> Result<Vec<LastEn
     statement.query_map([], read)?.collect()
 }
 
-/// The instant of the latest firing of `entry`. Where that is after `now`, the clock was set back since: then it is that of the
-/// firing that was noted last, which may be by the new time.
+/// Returns the instant of the latest firing of `entry`. If that is after `now`, the clock was set back since: then it
+/// returns the instant of the firing that was recorded last, which may follow the new time.
 pub(super) fn find_last_scheduled_instant_of(
     db: &Connection,
     entry: &str,
@@ -183,17 +184,20 @@ pub(super) fn find_last_scheduled_instant_of(
     if latest.is_some_and(|latest| latest > now) { find("id") } else { Ok(latest) }
 }
 
-/// Whether `entry` has seen tags between two places, and whether anything was ever sent to the target.
+/// Returns two flags: true if `entry` has seen tags between two places, and true if anything was ever sent to the
+/// target.
 pub(super) fn find_traces_at(db: &Connection, entry: &str, source: &str, target: &str) -> Result<(bool, bool)> {
     let mut statement = db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM tag_observations WHERE entry = ?1 AND source = ?2 AND target = ?3),
-                EXISTS (SELECT 1 FROM transfers WHERE target = ?3) OR EXISTS (SELECT 1 FROM evidence WHERE target = ?3)",
+                EXISTS (SELECT 1 FROM transfers WHERE target = ?3)
+                OR EXISTS (SELECT 1 FROM evidence WHERE target = ?3)",
     )?;
     statement.query_row([entry, source, target], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// Moves what was seen between two places after `now` to right before it. No two runs of an entry overlap, so the clock was set back
-/// since. Otherwise the tags of that time would count as the last ones seen until the old time comes again.
+/// Moves observations between two places from after `now` to right before it. No two runs of an entry overlap, so the
+/// clock was set back since. Otherwise the tags of that time would count as the last ones seen until the old time
+/// comes again.
 pub(super) fn move_observations_before(
     db: &Connection,
     entry: &str,
@@ -211,7 +215,7 @@ pub(super) fn move_observations_before(
     Ok(())
 }
 
-pub(super) fn note_observation(
+pub(super) fn record_observation(
     db: &Connection,
     entry: &str,
     [source, target]: [&str; 2],
@@ -253,7 +257,7 @@ pub(super) fn read_tag(row: &Row<'_>) -> Result<TagRecord> {
     })
 }
 
-pub(super) fn note_transfer(db: &Connection, run: RunId, note: &TransferNote) -> Result<()> {
+pub(super) fn record_transfer(db: &Connection, run: RunId, note: &TransferNote) -> Result<()> {
     let TransferNote { transfer, state, at } = note;
     let run = by_now(db, run)?;
     match state {
@@ -289,7 +293,7 @@ fn end_transfer(
     Ok(())
 }
 
-pub(super) fn note_derived(db: &Connection, source: &Digest, platforms: &str, derived: &Digest) -> Result<()> {
+pub(super) fn record_derived(db: &Connection, source: &Digest, platforms: &str, derived: &Digest) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT INTO derived (source_digest, platforms, derived_digest) VALUES (?1, ?2, ?3)
          ON CONFLICT DO UPDATE SET derived_digest = excluded.derived_digest",
@@ -304,12 +308,12 @@ pub(super) fn find_derived(db: &Connection, source: &Digest, platforms: &str) ->
     statement.query_row(params![source.to_string(), platforms], |row| parsed(row, "derived_digest")).optional()
 }
 
-/// The run's number in the journal that is open now.
+/// Returns the run's number in the journal that is open now.
 pub(super) fn by_now(db: &Connection, run: RunId) -> Result<RunId> {
     renumbered(db, RUN, run.0).map(RunId)
 }
 
-/// For what is run again and again: the statement is parsed once.
+/// Executes a frequent statement, which is parsed only once.
 pub(super) fn execute_cached(db: &Connection, statement: &str, parameters: impl Params) -> Result<usize> {
     db.prepare_cached(statement)?.execute(parameters)
 }
@@ -351,7 +355,7 @@ fn read_run(row: &Row<'_>) -> Result<OwnedRun> {
     Ok(OwnedRun { run, lock: row.get("lock")? })
 }
 
-/// How a run ended; absent while it runs.
+/// Reads the outcome of a run. It is absent while the run is in progress.
 pub(super) fn outcome(row: &Row<'_>) -> Result<Option<Outcome>> {
     let word: Option<String> = row.get("outcome")?;
     word.map(|word| Outcome::read(&word).ok_or_else(|| unreadable(row, "outcome", &word))).transpose()
@@ -373,12 +377,12 @@ pub(super) fn unreadable(row: &Row<'_>, column: &str, text: &str) -> rusqlite::E
     rusqlite::Error::FromSqlConversionFailure(at, Type::Text, reason.into())
 }
 
-/// Of one width, so that texts sort as instants do.
+/// Formats an instant with a fixed width, so that texts sort as instants do.
 pub(super) fn text(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// SQLite's integers are signed; nothing that is counted here comes near the difference.
+/// Converts a count to SQLite's signed integers. No count comes near the difference.
 pub(super) fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -387,12 +391,12 @@ pub(super) fn count(row: &Row<'_>, column: &str) -> Result<u64> {
     row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or_default())
 }
 
-/// SQLite takes a negative limit as none.
+/// Converts a limit. SQLite takes a negative limit as none.
 pub(super) fn limit(limit: Option<u32>) -> i64 {
     limit.map_or(-1, i64::from)
 }
 
-/// An error's text as far as a person would read it.
+/// Cuts an error's text to a length that a person would read.
 pub(super) fn bounded(error: &str) -> String {
     error.chars().take(2000).collect()
 }

@@ -1,4 +1,4 @@
-//! What registries told of the quotas by which they count reads: the statements and the methods of [`Journal`] for that alone.
+//! Pull quotas as registries reported them: the statements and the methods of [`Journal`] for that alone.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use super::group::Promise;
 use super::queries::{count, number, parsed, text};
 use super::{Journal, JournalError};
 
-/// What a registry told of one quota.
+/// Report of a registry about one quota.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuotaRecord {
-    /// The registry.
+    /// Registry.
     pub registry: String,
-    /// Who was counted: a user name or `anonymous`, never a secret.
+    /// Identity that the registry counts: a user name or `anonymous`, never a secret.
     pub identity: String,
-    /// Reads in a window.
+    /// Number of reads in a window.
     pub limit: u64,
-    /// How long a window is, in whole seconds.
+    /// Length of a window, in whole seconds.
     pub window: Duration,
-    /// What was left of them.
+    /// Number of reads that remained.
     pub remaining: u64,
-    /// When that was told.
+    /// Time of the report.
     pub told: DateTime<Utc>,
 }
 
 impl Journal {
-    /// What was noted of every quota.
+    /// Returns the last record of every quota.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -35,13 +35,13 @@ impl Journal {
         self.read(list_quotas).await
     }
 
-    /// Notes what was told of a quota, unless something later is noted already that the clock allows. A hint: the registry is asked again before it is
-    /// relied upon.
+    /// Records a report about a quota, unless a later one that the clock allows is recorded already. The record is a
+    /// hint: the registry is queried again before the program relies on it.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn note_quota(&self, quota: QuotaRecord) -> std::result::Result<(), JournalError> {
-        self.write(Promise::Hint, move |db| note_quota(db, &quota)).await
+    pub async fn record_quota(&self, quota: QuotaRecord) -> std::result::Result<(), JournalError> {
+        self.write(Promise::Hint, move |db| record_quota(db, &quota)).await
     }
 }
 
@@ -60,7 +60,7 @@ fn list_quotas(db: &Connection) -> Result<Vec<QuotaRecord>> {
     rows.collect()
 }
 
-fn note_quota(db: &Connection, quota: &QuotaRecord) -> Result<()> {
+fn record_quota(db: &Connection, quota: &QuotaRecord) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT INTO quotas (registry, identity, allowed, seconds, remaining, told) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT DO UPDATE SET allowed = excluded.allowed, seconds = excluded.seconds,
@@ -90,11 +90,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_word_on_each_quota_survives_a_restart() {
+    async fn last_report_of_each_quota_survives_restart() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         for told in [quota("bot", 76, 5), quota("anonymous", 9, 1), quota("bot", 80, 4), quota("bot", 75, 5)] {
-            journal.note_quota(told).await.unwrap();
+            journal.record_quota(told).await.unwrap();
         }
         drop(journal);
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
@@ -102,11 +102,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_word_from_the_future_keeps_no_other_out() {
+    async fn report_from_future_does_not_block_later_ones() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         for told in [quota("bot", 76, 50 * 365 * 86_400), quota("bot", 80, 4)] {
-            journal.note_quota(told).await.unwrap();
+            journal.record_quota(told).await.unwrap();
         }
         assert_eq!(journal.quotas().await.unwrap(), [quota("bot", 80, 4)]);
     }

@@ -1,4 +1,4 @@
-//! What the journal takes in and gives out: plain values, with the rules by which they print and parse.
+//! Records of the journal: plain values that it stores and returns, with the rules by which they print and parse.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use crate::copy::event::{Arrival, Transfer};
 use crate::oci::{Digest, Tag};
 
-/// The number of a run within one journal.
+/// Number of a run within one journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct RunId(pub(super) i64);
 
@@ -18,7 +18,7 @@ impl RunId {
         Self(number)
     }
 
-    /// The number itself.
+    /// Returns the number itself.
     #[must_use]
     pub fn number(self) -> i64 {
         self.0
@@ -31,33 +31,33 @@ impl fmt::Display for RunId {
     }
 }
 
-/// The entry under which the journal has copies by hand that no configuration names. It is no name that an entry can have, and any number
-/// of its runs may be under way at once.
+/// Entry under which the journal records manual copies that no configuration names. No entry can have this name, and
+/// any number of its runs may be in progress at once.
 pub const COPY: &str = "(copy)";
 
-/// Why a run began.
+/// Trigger of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "trigger", rename_all = "lowercase")]
 pub enum Trigger {
-    /// Its schedule fired.
+    /// The schedule of the entry fired.
     Schedule {
-        /// The instant that the schedule names.
+        /// Instant that the schedule names.
         scheduled_at: DateTime<Utc>,
     },
     /// The daemon started.
     Start,
     /// Tags waited until their source could be read again.
     Continued,
-    /// A person ran it by a process of their own.
+    /// A person ran it in a separate process.
     Hand,
-    /// The running daemon was asked for it.
+    /// A person asked the running daemon for it.
     Asked,
-    /// A registry told that something was pushed.
+    /// A registry sent a push event.
     Pushed,
 }
 
 impl Trigger {
-    /// The word for it: `schedule`, `start`, `continued`, `hand`, `asked` or `pushed`.
+    /// Returns the word for it: `schedule`, `start`, `continued`, `hand`, `asked` or `pushed`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -71,38 +71,38 @@ impl Trigger {
     }
 }
 
-/// The answer to the wish to run an entry.
+/// Result of a request to run an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
-    /// The run is recorded and is the caller's.
+    /// The run is recorded, and belongs to the caller.
     Started(RunId),
-    /// The entry runs already, in this process or in another one that shares the journal.
+    /// A run of the entry is in progress, in this process or in another one that shares the journal.
     AlreadyRunning {
-        /// The process that runs it.
+        /// Process that runs it.
         pid: u32,
-        /// Since when.
+        /// Time at which it began.
         since: DateTime<Utc>,
     },
 }
 
-/// How a run ended.
+/// Outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Every tag is as the entry wants it.
+    /// Every tag is as the entry requires.
     Succeeded,
     /// At least one tag, or the run as a whole, failed.
     Failed,
-    /// All went well, and some tags wait until their source may be read again.
+    /// Everything succeeded, and some tags wait until their source may be read again.
     Postponed,
-    /// It was stopped, or its process ended without saying so.
+    /// The run was stopped, or its process ended without recording the end.
     Interrupted,
-    /// It took longer than the entry's `timeout`.
+    /// The run took longer than the entry's `timeout`.
     TimedOut,
 }
 
 impl Outcome {
-    /// The word for it, as it stands in the journal and in JSON.
+    /// Returns the word for it in the journal and in JSON.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -114,13 +114,14 @@ impl Outcome {
         }
     }
 
-    /// Whether it counts as a failure of the entry. What was interrupted says nothing.
+    /// Returns true if it counts as a failure of the entry. An interruption says nothing.
     #[must_use]
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Failed | Self::TimedOut)
     }
 
-    /// Whether the next run has less to do though this one failed: its timeout ended it while something arrived, bytes or tags.
+    /// Returns true if the next run has less to do although this one failed: the timeout ended it while bytes or tags
+    /// arrived.
     #[must_use]
     pub fn got_on(self, bytes: u64, copied: u64) -> bool {
         self == Self::TimedOut && (bytes > 0 || copied > 0)
@@ -132,25 +133,25 @@ impl Outcome {
     }
 }
 
-/// What a run did with its tags. A tag that goes to several targets counts once at each.
+/// Results of a run by tag. A tag that goes to several targets counts once at each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TagCounts {
-    /// Written at a target, new or moved.
+    /// Tags that were written at a target, new or moved.
     pub copied: u64,
-    /// Left as they were, because they agree.
+    /// Tags left unchanged, because they agree.
     pub kept: u64,
-    /// Left as they were by a rule.
+    /// Tags left unchanged by a rule.
     pub refused: u64,
-    /// Left as they were for now: their source may not be read until later.
+    /// Tags left unchanged for now: their source may not be read until later.
     #[serde(default)]
     pub postponed: u64,
-    /// Left as they were by an error.
+    /// Tags left unchanged by an error.
     pub failed: u64,
 }
 
 impl TagCounts {
-    /// The counts with the word for each, in the order in which they are shown.
+    /// Returns the counts with the word for each, in the order in which they are shown.
     #[must_use]
     pub fn named(&self) -> [(&'static str, u64); 5] {
         [
@@ -163,7 +164,7 @@ impl TagCounts {
     }
 }
 
-/// `2 copied, 14 kept`; counts of zero are left out.
+/// Prints `2 copied, 14 kept`. Counts of zero are omitted.
 impl fmt::Display for TagCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: Vec<String> = self
@@ -177,178 +178,180 @@ impl fmt::Display for TagCounts {
     }
 }
 
-/// The end of a run.
+/// End of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunEnd {
-    /// How it ended.
+    /// Outcome of the run.
     pub outcome: Outcome,
-    /// What it did with its tags.
+    /// Results by tag.
     pub tags: TagCounts,
-    /// Bytes of blobs and manifests that it sent.
+    /// Bytes of blobs and manifests that the run sent.
     pub bytes: u64,
-    /// The first error, for people; else why tags wait.
+    /// First error, for people. If there is none, the reason for which tags wait.
     pub error: Option<String>,
-    /// When to go on, where tags wait.
+    /// Time at which to continue, if tags wait.
     pub postponed_until: Option<DateTime<Utc>>,
 }
 
-/// A run, as `history` shows it.
+/// Run, as `history` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RunRecord {
-    /// Its number.
+    /// Number of the run.
     pub id: RunId,
-    /// The entry's name.
+    /// Name of the entry.
     pub entry: String,
-    /// Why it began.
+    /// Trigger of the run.
     #[serde(flatten)]
     pub trigger: Trigger,
-    /// The process that ran it.
+    /// Process that ran it.
     pub pid: u32,
-    /// When it began.
+    /// Time at which it began.
     pub started: DateTime<Utc>,
-    /// When it ended, as far as that is known.
+    /// Time at which it ended, as far as that is known.
     pub ended: Option<DateTime<Utc>>,
-    /// How it ended; absent while it runs.
+    /// Outcome of the run. Absent while it is in progress.
     pub outcome: Option<Outcome>,
-    /// What it did with its tags.
+    /// Results by tag.
     pub tags: TagCounts,
-    /// Bytes of blobs and manifests that it sent.
+    /// Bytes of blobs and manifests that the run sent.
     pub bytes: u64,
-    /// The first error, for people; else why tags wait.
+    /// First error, for people. If there is none, the reason for which tags wait.
     pub error: Option<String>,
-    /// When to go on, where tags wait.
+    /// Time at which to continue, if tags wait.
     pub postponed_until: Option<DateTime<Utc>>,
 }
 
-/// When the runs of an entry last ended.
+/// Last ends of an entry's runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastEnds {
-    /// The entry's name.
+    /// Name of the entry.
     pub entry: String,
-    /// When one last succeeded; one for pushed tags alone is no success of the entry.
+    /// Time at which a run last succeeded. A run for pushed tags alone is no success of the entry.
     pub success: Option<DateTime<Utc>>,
-    /// When one last ended otherwise.
+    /// Time at which a run last ended in another way.
     pub failure: Option<DateTime<Utc>>,
 }
 
-/// What became of a blob on its way, to be noted.
+/// State of a transfer, to be recorded.
 #[derive(Debug, Clone)]
 pub struct TransferNote {
-    /// The blob and its way.
+    /// The transfer: its blob, source and target.
     pub transfer: Arc<Transfer>,
-    /// What became of it.
+    /// State of the transfer.
     pub state: TransferState,
-    /// When.
+    /// Time of that state.
     pub at: DateTime<Utc>,
 }
 
-/// What became of a blob on its way.
+/// State of a transfer.
 #[derive(Debug, Clone)]
 pub enum TransferState {
-    /// Its bytes begin to move.
+    /// The transfer has started.
     Started,
-    /// It is committed at its target.
+    /// The blob is committed at its target.
     Finished,
-    /// It did not arrive, for this reason.
+    /// The blob did not arrive, for this reason.
     Failed(String),
 }
 
 /// Evidence, as `evidence` shows it: one tag and digest that arrived.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct EvidenceRecord {
-    /// Its number; later evidence has a higher one.
+    /// Number of the evidence. Later evidence has a higher one.
     pub id: i64,
-    /// The run that brought it.
+    /// Run that brought the content.
     pub run: RunId,
-    /// The entry's name.
+    /// Name of the entry.
     pub entry: String,
-    /// What arrived, from where, under which digest.
+    /// The arrival: its source, target and digest.
     #[serde(flatten)]
     pub arrival: Arrival,
-    /// When a later run found at the target what this one was about to write when it was cut off; `ended` is then the instant right before
-    /// the write. `None` where the run itself recorded the arrival.
+    /// Time at which a later run found at the target what this run was about to write when it was interrupted. `ended`
+    /// is then the instant right before the write. `None` if the run itself recorded the arrival.
     pub recovered: Option<DateTime<Utc>>,
 }
 
-/// An arrival that was about to happen when its run was cut off.
+/// Arrival that was about to happen when its run was interrupted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
-    /// Its number.
+    /// Number of the intent.
     pub id: i64,
-    /// The entry whose run it is of.
+    /// Entry of the run.
     pub entry: String,
-    /// What was about to arrive. Its `ended` is the instant at which this was recorded.
+    /// The intended arrival. Its `ended` is the instant at which the intent was recorded.
     pub arrival: Arrival,
 }
 
-/// One tag as a run saw it.
+/// Tag as a run saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
     /// The tag.
     pub tag: Tag,
-    /// The digest at the source.
+    /// Digest at the source.
     pub source_digest: Digest,
-    /// The digest at the target, where the tag exists.
+    /// Digest at the target, if the tag exists there.
     pub target_digest: Option<Digest>,
 }
 
-/// A tag of an entry, as it was last seen.
+/// Tag of an entry, as it was last seen.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct TagRecord {
-    /// The source place.
+    /// Source place.
     pub source: String,
-    /// The target place.
+    /// Target place.
     pub target: String,
     /// The tag.
     pub tag: Tag,
-    /// The digest at the source.
+    /// Digest at the source.
     pub source_digest: Digest,
-    /// The digest at the target, where the tag existed.
+    /// Digest at the target, if the tag existed there.
     pub target_digest: Option<Digest>,
-    /// When the tag was first seen with this digest at the source.
+    /// Time at which the tag was first seen with this digest at the source.
     pub first_seen: DateTime<Utc>,
-    /// When it was last seen.
+    /// Time at which it was last seen.
     pub last_seen: DateTime<Utc>,
 }
 
-/// Which runs to show, the latest first. The default shows all.
+/// Filter for runs, which are shown latest first. The default shows all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryFilter {
-    /// Of this entry only.
+    /// Show only runs of this entry.
     pub entry: Option<String>,
-    /// Begun at or after this instant.
+    /// Show only runs that began at or after this instant.
     pub since: Option<DateTime<Utc>>,
-    /// Begun before this instant.
+    /// Show only runs that began before this instant.
     pub until: Option<DateTime<Utc>>,
-    /// At most so many.
+    /// Maximum number of runs.
     pub limit: Option<u32>,
 }
 
-/// Which evidence to show, the latest first. The default shows all.
+/// Filter for evidence, which is shown latest first. The default shows all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EvidenceFilter {
-    /// Of this entry only.
+    /// Show only evidence of this entry.
     pub entry: Option<String>,
-    /// At this place, source or target: a repository, with `:tag` or `@digest` behind it or without.
+    /// Show only evidence at this place, source or target: a repository, with or without a following `:tag` or
+    /// `@digest`.
     pub reference: Option<String>,
-    /// With this digest at the source or at the target.
+    /// Show only evidence with this digest at the source or at the target.
     pub digest: Option<DigestPrefix>,
-    /// Arrived at or after this instant.
+    /// Show only arrivals at or after this instant.
     pub since: Option<DateTime<Utc>>,
-    /// Arrived before this instant.
+    /// Show only arrivals before this instant.
     pub until: Option<DateTime<Utc>>,
-    /// At most so many.
+    /// Maximum number of records.
     pub limit: Option<u32>,
 }
 
-/// A digest or its beginning: at least 12 hexadecimal digits, with or without `sha256:` before them.
+/// Digest or its beginning: at least 12 hexadecimal digits, with or without `sha256:` before them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DigestPrefix(String);
 
-/// A text that is not a [`DigestPrefix`].
+/// Error of a text that is not a [`DigestPrefix`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not the beginning of a digest: expected at least 12 lower-case hex digits, with or without sha256: before them"
+    "{0:?} is not the beginning of a digest: \
+     expected at least 12 lower-case hex digits, with or without sha256: before them"
 )]
 pub struct DigestPrefixError(String);
 
@@ -377,7 +380,7 @@ impl From<Digest> for DigestPrefix {
 }
 
 impl DigestPrefix {
-    /// As a pattern of SQL's LIKE. The text holds nothing that LIKE would take for a wildcard.
+    /// Returns the pattern for SQL's LIKE. The text contains nothing that LIKE would take for a wildcard.
     pub(super) fn like(&self) -> String {
         if self.0.contains(':') { format!("{}%", self.0) } else { format!("%:{}%", self.0) }
     }

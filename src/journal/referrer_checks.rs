@@ -1,5 +1,5 @@
-//! When it was last looked for what refers to a digest, and what each target got of it: the statements and the methods of
-//! [`Journal`] for that alone.
+//! Checks of referrers: when each digest's referrers were last requested, and which list each target got. The file
+//! holds the statements and the methods of [`Journal`] for that alone.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, Result, params};
@@ -9,25 +9,25 @@ use super::queries::{parsed, parsed_if_any, text};
 use super::{Journal, JournalError};
 use crate::oci::Digest;
 
-/// How long a check is remembered that no run has renewed: its digest is seen no more.
+/// Retention time of a check that no run has renewed: its digest is not seen any more.
 const REMEMBERED: TimeDelta = TimeDelta::days(30);
 
-/// That it was looked at a source for what refers to a digest, on behalf of one target.
+/// Check of a source for the referrers of a digest, on behalf of one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReferrerCheck {
-    /// The digest.
+    /// Digest whose referrers were requested.
     pub subject: Digest,
-    /// The target.
+    /// Target of the check.
     pub target: String,
-    /// When the source was asked.
+    /// Time at which the source was queried.
     pub checked: DateTime<Utc>,
-    /// A digest that is the same for the same list: that of the list which came to the target. `None` where it is not
-    /// known which one did: a copy looks, and does not tell.
+    /// Digest that is the same for the same list: that of the list which arrived at the target. `None` if it is
+    /// unknown which list arrived: a copy requests the referrers, and does not report their list.
     pub list: Option<Digest>,
 }
 
 impl Journal {
-    /// What was noted of a source, the latest first; of those of one instant those with a list first.
+    /// Returns the checks of a source, the latest first. Among those of one instant, checks with a list come first.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -36,16 +36,16 @@ impl Journal {
         self.read(move |db| list_referrer_checks_at(db, &source)).await
     }
 
-    /// Notes a check. One without a list leaves the list that was noted before.
+    /// Records a check. A check without a list keeps the list that was recorded before.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn note_referrer_check(&self, source: &str, check: ReferrerCheck) -> Result<(), JournalError> {
+    pub async fn record_referrer_check(&self, source: &str, check: ReferrerCheck) -> Result<(), JournalError> {
         let source = source.to_owned();
-        self.write(Promise::Hint, move |db| note_referrer_check(db, &source, &check)).await
+        self.write(Promise::Hint, move |db| record_referrer_check(db, &source, &check)).await
     }
 
-    /// Forgets the checks, of any source, that were last noted more than 30 days ago.
+    /// Deletes the checks, of any source, that were last recorded more than 30 days ago.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -56,7 +56,8 @@ impl Journal {
 
 fn list_referrer_checks_at(db: &Connection, source: &str) -> Result<Vec<ReferrerCheck>> {
     let mut statement = db.prepare_cached(
-        "SELECT subject, target, checked, list FROM referrer_checks WHERE source = ?1 ORDER BY checked DESC, list IS NULL",
+        "SELECT subject, target, checked, list FROM referrer_checks WHERE source = ?1 ORDER BY checked DESC,
+         list IS NULL",
     )?;
     let rows = statement.query_map([source], |row| {
         Ok(ReferrerCheck {
@@ -69,7 +70,7 @@ fn list_referrer_checks_at(db: &Connection, source: &str) -> Result<Vec<Referrer
     rows.collect()
 }
 
-fn note_referrer_check(db: &Connection, source: &str, check: &ReferrerCheck) -> Result<()> {
+fn record_referrer_check(db: &Connection, source: &str, check: &ReferrerCheck) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT INTO referrer_checks (source, subject, target, checked, list) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT DO UPDATE SET checked = excluded.checked, list = coalesce(excluded.list, list)",
@@ -99,32 +100,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_check_is_told_of_its_source_the_latest_first() {
+    async fn checks_of_source_are_listed_latest_first() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let notes = [
             check("a", "t1", day(0), Some("x")),
             check("a", "t2", day(1), None),
             check("a", "t3", day(1), Some("y")),
-            // A copy looked again: the list that came before is still there.
+            // A copy requested the referrers again: the list of the earlier check is still there.
             check("a", "t1", day(2), None),
         ];
         for note in notes {
-            journal.note_referrer_check("s", note).await.unwrap();
+            journal.record_referrer_check("s", note).await.unwrap();
         }
-        journal.note_referrer_check("elsewhere", check("a", "t1", day(9), Some("z"))).await.unwrap();
+        journal.record_referrer_check("elsewhere", check("a", "t1", day(9), Some("z"))).await.unwrap();
         let told =
             [check("a", "t1", day(2), Some("x")), check("a", "t3", day(1), Some("y")), check("a", "t2", day(1), None)];
         assert_eq!(journal.referrer_checks("s").await.unwrap(), told);
     }
 
     #[tokio::test]
-    async fn what_was_not_checked_for_a_month_is_forgotten() {
+    async fn checks_older_than_a_month_are_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let (old, young) = (check("a", "t", day(0), Some("x")), check("b", "t", day(1), None));
         for note in [&old, &young] {
-            journal.note_referrer_check("s", note.clone()).await.unwrap();
+            journal.record_referrer_check("s", note.clone()).await.unwrap();
         }
         journal.forget_old_referrer_checks(day(30)).await.unwrap();
         assert_eq!(journal.referrer_checks("s").await.unwrap(), [young.clone(), old]);

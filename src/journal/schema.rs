@@ -1,4 +1,4 @@
-//! The journal's tables, and the ladder by which an older journal climbs to them.
+//! Schema of the journal: its tables, and the migrations of an older journal.
 
 use std::path::Path;
 
@@ -6,21 +6,22 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::JournalError;
 
-/// Marks the file as ours ("TSHP").
+/// Application id that marks the file as a journal of transship ("TSHP").
 const APPLICATION_ID: i32 = 0x5453_4850;
 
-/// One rung a version. A rung that was released never changes; a new one is put behind it.
+/// Migrations, one for each version. A released one never changes; a new one is added at the end.
 ///
-/// Instants are UTC texts of one width, so that they sort as they follow and a person can read them.
-pub(super) const LADDER: &[&str] = &["
+/// Instants are UTC texts of one width, so that they sort in order of time and a person can read them.
+pub(super) const LADDER: &[&str] = &[
+    "
 CREATE TABLE processes (
     id      INTEGER PRIMARY KEY,
     pid     INTEGER NOT NULL,
-    -- The file beside the journal that the process holds locked while it lives.
+    -- File beside the journal that the process holds locked while it lives.
     lock    TEXT NOT NULL UNIQUE,
-    -- Counts the probes of whether the journal can be written.
+    -- Number of probes that checked if the journal can be written.
     probes  INTEGER NOT NULL DEFAULT 0,
-    -- Found dead.
+    -- Set once the process was found dead.
     gone    INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
@@ -102,8 +103,10 @@ CREATE TABLE derived (
     derived_digest TEXT NOT NULL,
     PRIMARY KEY (source_digest, platforms)
 ) STRICT, WITHOUT ROWID;
-", "
--- When a source was last asked for what refers to a digest, on behalf of a target, and the digest of the list that came there.
+",
+    "
+-- Time at which a source was last queried for the referrers of a digest, on behalf of a target, and the digest of the
+-- list that arrived there.
 CREATE TABLE referrer_checks (
     source  TEXT NOT NULL,
     subject TEXT NOT NULL,
@@ -113,8 +116,9 @@ CREATE TABLE referrer_checks (
     PRIMARY KEY (source, subject, target)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX referrer_checks_by_instant ON referrer_checks (checked);
-", "
--- What a registry that counts reads of manifests told last: how many are left of a window (in seconds).
+",
+    "
+-- Last report of a registry that counts reads of manifests: the reads that remain in a window (in seconds).
 CREATE TABLE quotas (
     registry  TEXT NOT NULL,
     identity  TEXT NOT NULL,
@@ -124,41 +128,43 @@ CREATE TABLE quotas (
     told      TEXT NOT NULL,
     PRIMARY KEY (registry, identity)
 ) STRICT, WITHOUT ROWID;
--- Tags that wait until their source may be read again, and until when.
+-- Tags that wait until their source may be read again, and the end of that wait.
 ALTER TABLE runs ADD COLUMN postponed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN postponed_until TEXT;
-", "
--- Failures in a row right before this one, whose own rows are forgotten.
+",
+    "
+-- Failures in a row right before this one, whose own rows are deleted.
 ALTER TABLE runs ADD COLUMN failures_before INTEGER NOT NULL DEFAULT 0;
--- What is forgotten is found by these, and so is what keeps a row from being forgotten.
+-- Indexes that find the rows to delete, and the rows that keep others from being deleted.
 CREATE INDEX runs_by_outcome ON runs (entry, outcome);
 CREATE INDEX runs_by_firing ON runs (entry, scheduled_at) WHERE scheduled_at IS NOT NULL;
 CREATE INDEX runs_by_process ON runs (process);
 CREATE INDEX transfers_by_end ON transfers (ended);
 CREATE INDEX evidence_by_run ON evidence (run);
 CREATE INDEX tag_observations_by_sight ON tag_observations (entry, source, target, last_seen);
-", "
--- The last pause of an entry: when it ends by itself, and when somebody ended it. It stays, so that what was to fire meanwhile is not
--- taken for missed later.
+",
+    "
+-- Last pause of an entry: when it ends automatically, and when an operator ended it. It stays, so that the firings
+-- during the pause do not count as missed later.
 CREATE TABLE pauses (
     entry TEXT PRIMARY KEY,
     since TEXT NOT NULL,
     until TEXT,
     ended TEXT
 ) STRICT, WITHOUT ROWID;
--- What receivers of notifications are still to be told, each in the order of its numbers.
+-- Notices that wait for receivers, each in the order of its numbers.
 CREATE TABLE notices (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
     message  TEXT NOT NULL,
     receiver TEXT NOT NULL,
-    -- An entry; nothing for the configuration.
+    -- An entry. Empty for the configuration.
     subject  TEXT NOT NULL,
     event    TEXT NOT NULL,
     body     TEXT NOT NULL,
     made     TEXT NOT NULL
 ) STRICT;
 CREATE INDEX notices_by_receiver ON notices (receiver, id);
--- What each receiver knows of a subject, so that it is told once.
+-- Facts that each receiver knows of a subject, so that each is sent once.
 CREATE TABLE notices_told (
     subject  TEXT NOT NULL,
     receiver TEXT NOT NULL,
@@ -166,8 +172,9 @@ CREATE TABLE notices_told (
     since    TEXT NOT NULL,
     PRIMARY KEY (subject, receiver, fact)
 ) STRICT, WITHOUT ROWID;
-", "
--- Uploads that have not ended: where each is, how many bytes it has, and the state of their hash.
+",
+    "
+-- Uploads that have not ended: location, number of bytes that are there, and the state of their hash.
 CREATE TABLE uploads (
     target  TEXT NOT NULL,
     digest  TEXT NOT NULL,
@@ -179,11 +186,13 @@ CREATE TABLE uploads (
     PRIMARY KEY (target, digest)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX uploads_by_run ON uploads (run);
-", "
--- The digest that the tag had at the target before, and when the evidence was completed that a run which was cut off left open.
+",
+    "
+-- Digest that the tag had at the target before, and the time at which the evidence that an interrupted run left open
+-- was completed.
 ALTER TABLE evidence ADD COLUMN previous TEXT;
 ALTER TABLE evidence ADD COLUMN recovered TEXT;
--- Arrivals that were about to happen: each is written before its tag is, and goes when its evidence is written.
+-- Arrivals that are about to happen: each is written before its tag is, and deleted when its evidence is written.
 CREATE TABLE intents (
     id               INTEGER PRIMARY KEY AUTOINCREMENT,
     run              INTEGER NOT NULL REFERENCES runs (id),
@@ -208,11 +217,12 @@ CREATE TABLE intents (
 ) STRICT;
 CREATE INDEX intents_by_run ON intents (run, target);
 CREATE INDEX intents_by_entry ON intents (entry, target);
--- Copies by hand are no entry of a configuration: any number of them may run at once.
+-- Manual copies are no entry of a configuration: any number of them may run at once.
 DROP INDEX one_run_per_entry;
 CREATE UNIQUE INDEX one_run_per_entry ON runs (entry) WHERE ended IS NULL AND entry <> '(copy)';
-", "
--- What the receiver of a notice knows (1), or knows no longer (0), when the notice is delivered.
+",
+    "
+-- Facts that the receiver of a notice knows (1), or does not know any more (0), once the notice is delivered.
 CREATE TABLE notice_effects (
     id     INTEGER PRIMARY KEY,
     notice INTEGER NOT NULL REFERENCES notices (id) ON DELETE CASCADE,
@@ -221,24 +231,27 @@ CREATE TABLE notice_effects (
     learnt INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX notice_effects_by_notice ON notice_effects (notice);
-", "
--- How many bytes an upload has, and the state of their hash, when the chunk has arrived that was about to be sent.
+",
+    "
+-- Number of bytes of an upload, and the state of their hash, once the chunk has arrived that was about to be sent.
 ALTER TABLE uploads ADD COLUMN ahead INTEGER;
 ALTER TABLE uploads ADD COLUMN ahead_hashed BLOB;
-", "
--- The reason for which a tag was written; the digests that a list of referrers was to have (JSON, an array of texts); and what was left
--- behind (JSON, an array of objects of `what` and `reason`).
+",
+    "
+-- Reason for which a tag was written; intended digests of a list of referrers (JSON, an array of texts); and items
+-- that were left behind (JSON, an array of objects of `what` and `reason`).
 ALTER TABLE evidence ADD COLUMN kind TEXT NOT NULL DEFAULT 'tag';
 ALTER TABLE evidence ADD COLUMN listed TEXT;
 ALTER TABLE evidence ADD COLUMN left_behind TEXT;
 ALTER TABLE intents ADD COLUMN kind TEXT NOT NULL DEFAULT 'tag';
 ALTER TABLE intents ADD COLUMN listed TEXT;
 ALTER TABLE intents ADD COLUMN left_behind TEXT;
-"];
+",
+];
 
-/// Brings the journal to the top of `ladder`, whole rungs at a time.
+/// Migrates the journal to the last version of `ladder`. Each migration is applied as a whole.
 pub(super) fn climb(connection: &mut Connection, path: &Path, ladder: &[&str]) -> Result<(), JournalError> {
-    let failed = |error| JournalError::of(path, error);
+    let failed = |error| JournalError::from_sqlite(path, error);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     let found = version(&transaction, path, ladder)?;
     for (rung, step) in (1_u32..).zip(ladder).skip(found as usize) {
@@ -251,16 +264,16 @@ pub(super) fn climb(connection: &mut Connection, path: &Path, ladder: &[&str]) -
     transaction.commit().map_err(failed)
 }
 
-/// Refuses a journal whose version is not the one at the top of the ladder; changes nothing.
+/// Refuses a journal whose version is not the last one. Changes nothing.
 pub(super) fn require_top(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let found = version(connection, path, LADDER)?;
     let known = u32::try_from(LADDER.len()).unwrap_or(u32::MAX);
     if found == known { Ok(()) } else { Err(JournalError::Older { path: path.to_owned(), found, known }) }
 }
 
-/// The version of a journal that is ours, or empty (0), and not newer than `ladder`.
+/// Returns the version of a journal that is ours, or empty (0), and not newer than `ladder`.
 fn version(connection: &Connection, path: &Path, ladder: &[&str]) -> Result<u32, JournalError> {
-    let failed = |error| JournalError::of(path, error);
+    let failed = |error| JournalError::from_sqlite(path, error);
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(failed);
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;

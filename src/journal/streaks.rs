@@ -1,4 +1,4 @@
-//! How often in a row an entry has failed: the statement and the method of [`Journal`] for that alone.
+//! Failure streaks of entries: the statement and the method of [`Journal`] for that alone.
 
 use std::collections::HashSet;
 
@@ -8,22 +8,23 @@ use rusqlite::{Connection, Result, params};
 use super::queries::{list_last_run_of_each_entry, parsed};
 use super::{Journal, JournalError, RunRecord};
 
-/// The failures of one entry since its last run that did not fail.
+/// Failures of one entry since its last run that did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailureStreak {
-    /// The entry.
+    /// Name of the entry.
     pub entry: String,
-    /// How many runs failed or took too long. Runs that were cut off say nothing and do not count, nor do those for pushed tags.
+    /// Number of runs that failed or took too long. Interrupted runs say nothing and do not count, nor do those for
+    /// pushed tags.
     pub failures: u32,
-    /// When the last of them ended.
+    /// Time at which the last of them ended.
     pub last: DateTime<Utc>,
-    /// Whether the entry's last run gained something nevertheless ([`Outcome::got_on`](super::Outcome::got_on)), so that there is no
-    /// reason to back off.
+    /// True if the entry's last run nevertheless made progress ([`Outcome::got_on`](super::Outcome::got_on)), so that
+    /// there is no reason to back off.
     pub got_on: bool,
 }
 
 impl Journal {
-    /// The entries whose last run failed, by name.
+    /// Returns the entries whose last run failed, by name.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -35,8 +36,10 @@ impl Journal {
 fn list_failure_streaks(db: &Connection) -> Result<Vec<FailureStreak>> {
     let mut statement = db.prepare_cached(
         "WITH well AS (SELECT entry, max(id) AS id FROM runs
-                       WHERE outcome NOT IN ('failed', 'timed_out', 'interrupted') AND trigger <> 'pushed' GROUP BY entry)
-         SELECT entry, count(*) + sum(failures_before) AS failures, max(ended) AS last FROM runs LEFT JOIN well USING (entry)
+                       WHERE outcome NOT IN ('failed', 'timed_out', 'interrupted') AND trigger <> 'pushed'
+                       GROUP BY entry)
+         SELECT entry, count(*) + sum(failures_before) AS failures, max(ended) AS last FROM runs LEFT JOIN
+         well USING (entry)
          WHERE outcome IN ('failed', 'timed_out') AND trigger <> 'pushed' AND runs.id > coalesce(well.id, 0)
          GROUP BY entry ORDER BY entry",
     )?;
@@ -55,11 +58,12 @@ fn list_entries_that_got_on(db: &Connection) -> Result<HashSet<String>> {
     Ok(last_runs.filter(got_on).map(|run| run.entry).collect())
 }
 
-/// Keeps the count of failures whose rows are being forgotten, with the last failure of the entry.
+/// Keeps the count of failures whose rows are being deleted, with the last failure of the entry.
 pub(super) fn carry_over(db: &Connection, entry: &str, failures: u32) -> Result<()> {
     let mut statement = db.prepare_cached(
         "UPDATE runs SET failures_before = failures_before + ?2
-         WHERE id = (SELECT max(id) FROM runs WHERE entry = ?1 AND outcome IN ('failed', 'timed_out') AND trigger <> 'pushed')",
+         WHERE id = (SELECT max(id) FROM runs WHERE entry = ?1 AND outcome IN ('failed', 'timed_out') AND
+         trigger <> 'pushed')",
     )?;
     statement.execute(params![entry, failures])?;
     Ok(())
@@ -84,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_count_since_the_last_run_that_did_not_fail() {
+    async fn failures_count_since_last_run_that_did_not_fail() {
         use Outcome::{Failed, Interrupted, Succeeded, TimedOut};
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
@@ -107,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_entry_gets_on_whose_last_run_was_ended_by_its_timeout_while_something_arrived() {
+    async fn timed_out_run_with_arrivals_counts_as_progress() {
         use Outcome::{Failed, TimedOut};
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();

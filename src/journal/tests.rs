@@ -1,4 +1,4 @@
-//! What the journal promises, on real files and with real processes.
+//! Tests of the journal's guarantees, on real files and with real processes.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -45,10 +45,10 @@ pub(super) async fn begun(journal: &Journal, entry: &str, minute: i64) -> RunId 
     }
 }
 
-/// Notes what became of a transfer, and waits until it is written.
+/// Records the state of a transfer, and waits until it is written.
 async fn note(journal: &Journal, run: RunId, transfer: &Arc<Transfer>, state: TransferState, minute: i64) {
     let note = TransferNote { transfer: transfer.clone(), state, at: at(minute) };
-    journal.note_transfers(run, vec![note]).await.unwrap().await.unwrap();
+    journal.record_transfers(run, vec![note]).await.unwrap().await.unwrap();
 }
 
 pub(super) fn arrival(name: &str, minute: i64) -> Arrival {
@@ -76,7 +76,7 @@ pub(super) fn arrival(name: &str, minute: i64) -> Arrival {
 }
 
 #[tokio::test]
-async fn a_run_is_told_as_it_was_recorded() {
+async fn run_is_returned_as_it_was_recorded() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let trigger = Trigger::Schedule { scheduled_at: at(0) };
@@ -123,7 +123,7 @@ async fn last_firing_is_by_the_new_time_after_a_clock_was_set_back() {
 }
 
 #[tokio::test]
-async fn an_entry_that_runs_is_left_alone_with_the_process_that_runs_it() {
+async fn running_entry_is_refused_with_its_process() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let run = begun(&journal, "a", 0).await;
@@ -136,7 +136,7 @@ async fn an_entry_that_runs_is_left_alone_with_the_process_that_runs_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_who_begin_one_entry_at_once_exactly_one_wins() {
+async fn concurrent_begins_of_one_entry_have_one_winner() {
     let place = place();
     let openers: Vec<_> = (0..6)
         .map(|_| {
@@ -164,7 +164,7 @@ async fn of_many_who_begin_one_entry_at_once_exactly_one_wins() {
 }
 
 #[tokio::test]
-async fn a_run_whose_owner_let_go_of_the_journal_is_interrupted_at_the_next_begin() {
+async fn run_of_closed_journal_is_interrupted_at_next_begin() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let gone = Journal::open(&place.path).unwrap();
@@ -178,26 +178,26 @@ async fn a_run_whose_owner_let_go_of_the_journal_is_interrupted_at_the_next_begi
     assert_eq!(runs[1].error.as_deref(), Some("its process ended without ending the run"));
 }
 
-/// Names the journal to the process that the next test kills.
+/// Environment variable with the journal's path, for the process that the next test kills.
 const VICTIM: &str = "TRANSSHIP_TEST_VICTIM";
 
 #[tokio::test]
-async fn a_process_that_only_waits_to_be_killed() {
+async fn process_that_waits_to_be_killed() {
     let Some(path) = std::env::var_os(VICTIM) else { return };
     let journal = Journal::open(path.as_ref()).unwrap();
     let run = begun(&journal, "a", 0).await;
     let transfer = Transfer::new("source", "target", Digest::of(b"layer"), 5);
     note(&journal, run, &transfer, TransferState::Started, 0).await;
     std::io::stderr().write_all(b"ready\n").unwrap();
-    // Ends with whoever started it, should that one fail to kill it.
+    // The process ends with its parent if that fails to kill it.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
 #[tokio::test]
-async fn a_run_of_a_killed_process_is_interrupted_at_the_next_start_and_its_transfers_closed() {
+async fn run_and_transfers_of_killed_process_are_interrupted() {
     let place = place();
     let mut victim = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "journal::tests::a_process_that_only_waits_to_be_killed", "--nocapture"])
+        .args(["--exact", "journal::tests::process_that_waits_to_be_killed", "--nocapture"])
         .env(VICTIM, &place.path)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -233,7 +233,7 @@ fn unfinished_transfers(place: &Place) -> i64 {
 }
 
 #[tokio::test]
-async fn a_transfer_is_open_until_it_is_finished_or_failed_or_its_run_ends() {
+async fn transfer_is_open_until_it_or_its_run_ends() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let run = begun(&journal, "a", 0).await;
@@ -253,7 +253,7 @@ async fn a_transfer_is_open_until_it_is_finished_or_failed_or_its_run_ends() {
 }
 
 #[tokio::test]
-async fn the_last_selection_is_what_the_last_run_saw_with_when_each_digest_was_first_seen() {
+async fn last_selection_is_what_last_run_saw() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
@@ -285,7 +285,7 @@ async fn last_selection_is_the_newest_run_after_the_clock_was_set_back() {
     let first = vec![seen("gone", old), seen("moved", old), seen("same", old)];
     journal.observe_tags("a", "s", "t", first, at(5000)).await.unwrap();
     journal.observe_tags("a", "s", "other", vec![seen("same", old)], at(5000)).await.unwrap();
-    // A run whose batches come one after the other, by the new time.
+    // A run with successive batches, by the new time.
     journal.observe_tags("a", "s", "t", vec![seen("moved", new)], at(10)).await.unwrap();
     journal.observe_tags("a", "s", "t", vec![seen("same", old)], at(10)).await.unwrap();
     let last = journal.last_selection("a").await.unwrap();
@@ -296,7 +296,7 @@ async fn last_selection_is_the_newest_run_after_the_clock_was_set_back() {
 }
 
 #[tokio::test]
-async fn evidence_is_found_by_entry_place_tag_digest_and_time() {
+async fn evidence_is_found_by_each_filter() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let run = begun(&journal, "a", 0).await;
@@ -347,11 +347,12 @@ async fn evidence_is_found_by_entry_place_tag_digest_and_time() {
 }
 
 #[test]
-fn a_beginning_of_a_digest_has_at_least_twelve_digits() {
+fn digest_prefix_has_at_least_twelve_digits() {
     let message = |text: &str| text.parse::<DigestPrefix>().unwrap_err().to_string();
     assert_eq!(
         message("abc"),
-        r#""abc" is not the beginning of a digest: expected at least 12 lower-case hex digits, with or without sha256: before them"#
+        "\"abc\" is not the beginning of a digest: \
+         expected at least 12 lower-case hex digits, with or without sha256: before them"
     );
     for bad in ["", "%%%%%%%%%%%%", "md5:0123456789ab", "0123456789AB", "sha256:", "____________"] {
         assert!(bad.parse::<DigestPrefix>().is_err(), "{bad:?}");
@@ -359,7 +360,7 @@ fn a_beginning_of_a_digest_has_at_least_twelve_digits() {
 }
 
 #[tokio::test]
-async fn history_is_found_by_entry_and_time_and_each_entry_has_a_last_run() {
+async fn history_is_found_by_entry_and_time() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     for (entry, minute) in [("a", 0), ("b", 10), ("a", 20)] {
@@ -382,7 +383,7 @@ async fn history_is_found_by_entry_and_time_and_each_entry_has_a_last_run() {
 }
 
 #[tokio::test]
-async fn the_last_success_and_failure_of_an_entry_are_known_and_an_interruption_is_neither() {
+async fn interruption_is_neither_last_success_nor_failure() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let outcomes = [Outcome::Succeeded, Outcome::Succeeded, Outcome::Failed, Outcome::Interrupted, Outcome::Postponed];
@@ -396,7 +397,7 @@ async fn the_last_success_and_failure_of_an_entry_are_known_and_an_interruption_
 }
 
 #[tokio::test]
-async fn a_derived_index_is_remembered_by_source_and_platforms() {
+async fn derived_index_is_found_by_source_and_platforms() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let (source, derived) = (Digest::of(b"index"), Digest::of(b"cut"));
@@ -409,11 +410,11 @@ async fn a_derived_index_is_remembered_by_source_and_platforms() {
 }
 
 #[tokio::test]
-async fn what_was_asked_for_is_on_the_disk_when_the_last_handle_is_dropped() {
+async fn requests_are_on_disk_when_last_handle_drops() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     let run = begun(&journal, "a", 0).await;
-    // Polled once, so that the question is with the thread, then dropped.
+    // Polled once, so that the thread has the request, then dropped.
     let evidence = arrival("v1", 1);
     let asked = journal.record_arrival(run, "a", &evidence);
     tokio::select! { biased; _ = asked => {}, () = std::future::ready(()) => {} }
@@ -423,7 +424,7 @@ async fn what_was_asked_for_is_on_the_disk_when_the_last_handle_is_dropped() {
 }
 
 #[tokio::test]
-async fn every_file_of_the_journal_is_its_owners_alone() {
+async fn journal_files_are_readable_by_owner_only() {
     let place = place();
     let journal = Journal::open(&place.path).unwrap();
     begun(&journal, "a", 0).await;
@@ -438,7 +439,7 @@ async fn every_file_of_the_journal_is_its_owners_alone() {
 }
 
 #[tokio::test]
-async fn a_reader_creates_nothing_and_writes_nothing() {
+async fn reader_creates_and_writes_nothing() {
     let place = place();
     let error = Journal::open_existing(&place.path).unwrap_err();
     assert_eq!(
@@ -460,7 +461,7 @@ async fn a_reader_creates_nothing_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_journal_that_cannot_be_written_says_what_is_the_matter() {
+async fn unwritable_journal_reports_the_cause() {
     let place = place();
     drop(Journal::open(&place.path).unwrap());
     let path = &place.path;
@@ -468,7 +469,7 @@ async fn a_journal_that_cannot_be_written_says_what_is_the_matter() {
     read_only.pragma_update(None, "query_only", true).unwrap();
     let error = read_only.execute("DELETE FROM derived", []).unwrap_err();
     assert_eq!(
-        JournalError::of(path, error).to_string(),
+        JournalError::from_sqlite(path, error).to_string(),
         format!("the journal {} is read-only: its file and its folder must be writable", path.display())
     );
     let full = Connection::open(path).unwrap();
@@ -477,13 +478,13 @@ async fn a_journal_that_cannot_be_written_says_what_is_the_matter() {
     let insert = "INSERT INTO derived VALUES (hex(randomblob(100000)), '', '')";
     let error = full.execute(insert, []).unwrap_err();
     assert_eq!(
-        JournalError::of(path, error).to_string(),
+        JournalError::from_sqlite(path, error).to_string(),
         format!("the disk is full: the journal {} cannot be written", path.display())
     );
 }
 
 #[test]
-fn a_newer_journal_and_a_foreign_file_are_refused_by_name() {
+fn newer_journal_and_foreign_file_are_refused() {
     let place = place();
     drop(Journal::open(&place.path).unwrap());
     let shown = place.path.display();
@@ -510,7 +511,7 @@ fn a_newer_journal_and_a_foreign_file_are_refused_by_name() {
 }
 
 #[test]
-fn an_older_journal_climbs_the_ladder_rung_by_rung_and_keeps_its_rows() {
+fn older_journal_is_migrated_step_by_step_with_rows() {
     let place = place();
     drop(Journal::open(&place.path).unwrap());
     let mut db = Connection::open(&place.path).unwrap();
@@ -534,7 +535,7 @@ fn an_older_journal_climbs_the_ladder_rung_by_rung_and_keeps_its_rows() {
 }
 
 #[test]
-fn no_column_could_hold_a_secret() {
+fn no_column_can_hold_a_secret() {
     let place = place();
     drop(Journal::open(&place.path).unwrap());
     let db = Connection::open(&place.path).unwrap();
@@ -551,7 +552,7 @@ fn no_column_could_hold_a_secret() {
 }
 
 #[test]
-fn a_journal_that_is_no_regular_file_is_refused_without_waiting() {
+fn irregular_journal_file_is_refused_without_waiting() {
     for (name, shown) in [("journal.db", "journal.db"), ("journal.db-wal", "journal.db-wal")] {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join(name);

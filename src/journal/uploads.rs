@@ -1,4 +1,4 @@
-//! How far uploads came that have not ended: the statements and the methods of [`Journal`] for that alone.
+//! Progress of uploads that have not ended: the statements and the methods of [`Journal`] for that alone.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
@@ -8,39 +8,39 @@ use super::queries::{by_now, count, number, text};
 use super::{Journal, JournalError, RunId};
 use crate::oci::Digest;
 
-/// How long registries keep an upload of which nothing more comes: none is known to keep it for longer.
+/// Maximum time for which registries keep an upload that gets no more bytes. No registry is known to keep it longer.
 const KEPT: TimeDelta = TimeDelta::days(7);
 
-/// How far an upload came.
+/// Progress of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadRecord {
-    /// The repository that it is written to.
+    /// Repository that the blob is written to.
     pub target: String,
-    /// The blob.
+    /// Digest of the blob.
     pub digest: Digest,
-    /// Where the upload is, in the words of the registry. Of use only to who may write there.
+    /// Location of the upload, in the words of the registry. It is of use only to clients that may write there.
     pub session: String,
-    /// How many bytes are there.
+    /// Number of bytes that the registry has.
     pub stored: u64,
-    /// Their hash so far, as [`crate::oci::Digester::saved`] gives it.
+    /// Their hash so far, as [`crate::oci::Digester::saved`] returns it.
     pub hashed: Vec<u8>,
-    /// The same two of the bytes that are there when the chunk has arrived that was about to be sent.
+    /// Number and hash of the bytes that the registry has once the chunk that was about to be sent has arrived.
     pub ahead: Option<(u64, Vec<u8>)>,
 }
 
 impl Journal {
-    /// Notes how far an upload of a run came. When this returns, a kill of the process does not lose it; a power cut
-    /// can.
+    /// Records the progress of a run's upload. When this returns, a kill of the process does not lose the record. A
+    /// power cut can.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn note_upload(&self, run: RunId, upload: UploadRecord) -> std::result::Result<(), JournalError> {
+    pub async fn record_upload(&self, run: RunId, upload: UploadRecord) -> std::result::Result<(), JournalError> {
         let now = Utc::now();
-        self.write(Promise::Hint, move |db| note_upload(db, run, &upload, now)).await
+        self.write(Promise::Hint, move |db| record_upload(db, run, &upload, now)).await
     }
 
-    /// What a run that is over has left of an upload of this blob. It is this run's from now on: of several that look for it, one
-    /// gets it.
+    /// Takes over the upload of this blob that an ended run has left. It belongs to this run from now on. If several
+    /// runs ask for it, one gets it.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -59,17 +59,17 @@ impl Journal {
         Ok(is_ours.then_some(upload))
     }
 
-    /// Forgets an upload: it has ended, or is gone.
+    /// Deletes an upload: it has ended, or is gone.
     ///
     /// # Errors
     /// [`JournalError`].
     pub async fn forget_upload(&self, target: &str, digest: Digest) -> std::result::Result<(), JournalError> {
         let target = target.to_owned();
-        self.pass(move |db| forget_upload(db, &target, digest)).await
+        self.queue_write(move |db| forget_upload(db, &target, digest)).await
     }
 }
 
-fn note_upload(db: &Connection, run: RunId, upload: &UploadRecord, now: DateTime<Utc>) -> Result<()> {
+fn record_upload(db: &Connection, run: RunId, upload: &UploadRecord, now: DateTime<Utc>) -> Result<()> {
     db.prepare_cached("DELETE FROM uploads WHERE noted < ?1")?.execute([text(now - KEPT)])?;
     let mut statement = db.prepare_cached(
         "INSERT OR REPLACE INTO uploads (target, digest, run, session, stored, hashed, noted, ahead, ahead_hashed)
@@ -83,7 +83,7 @@ fn note_upload(db: &Connection, run: RunId, upload: &UploadRecord, now: DateTime
     Ok(())
 }
 
-/// With the run that has left it.
+/// Returns the upload with the run that has left it.
 fn find_left_upload(
     db: &Connection,
     target: &str,
@@ -107,7 +107,7 @@ fn find_left_upload(
     statement.query_row(params![target, digest.to_string(), text(now - KEPT)], read).optional()
 }
 
-/// Whether it was still that run's.
+/// Moves the upload to another run. Returns true if it still belonged to `from`.
 fn hand_over(db: &Connection, target: &str, digest: Digest, from: RunId, to: RunId) -> Result<bool> {
     let to = by_now(db, to)?;
     let mut statement =
@@ -145,15 +145,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_upload_is_left_by_a_run_that_is_over_as_it_was_noted_last() {
+    async fn ended_run_leaves_upload_as_last_recorded() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let run = begun(&journal).await;
         let next = RunId(run.0 + 1);
         let left = async |target: &str| journal.take_left_upload(next, target, Digest::of(b"x")).await.unwrap();
-        journal.note_upload(run, upload(10)).await.unwrap();
+        journal.record_upload(run, upload(10)).await.unwrap();
         let last = UploadRecord { ahead: Some((30, vec![4, 5])), ..upload(20) };
-        journal.note_upload(run, last.clone()).await.unwrap();
+        journal.record_upload(run, last.clone()).await.unwrap();
         assert_eq!(left("t/a").await, None, "it is still sent");
         end(&journal, run).await;
         assert_eq!(begun(&journal).await, next);
@@ -168,15 +168,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_upload_of_which_nothing_came_for_a_week_is_forgotten() {
+    async fn upload_idle_for_a_week_is_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
         let run = begun(&journal).await;
         let db = crate::journal::file::connect(journal.path(), rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
-        note_upload(&db, run, &upload(10), Utc::now() - TimeDelta::days(8)).unwrap();
+        record_upload(&db, run, &upload(10), Utc::now() - TimeDelta::days(8)).unwrap();
         end(&journal, run).await;
         assert_eq!(journal.take_left_upload(run, "t/a", Digest::of(b"x")).await.unwrap(), None);
-        note_upload(&db, run, &UploadRecord { target: "t/b".into(), ..upload(10) }, Utc::now()).unwrap();
+        record_upload(&db, run, &UploadRecord { target: "t/b".into(), ..upload(10) }, Utc::now()).unwrap();
         let rows: i64 = db.query_row("SELECT count(*) FROM uploads", [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 1);
     }

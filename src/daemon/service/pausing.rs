@@ -15,7 +15,7 @@ impl Service {
         let Some(journal) = &self.engine.journal else { return Ok(()) };
         let records = journal.pauses().await?;
         self.pauses = Pauses::of(&records, now);
-        for (record, over) in records.iter().filter_map(|record| Some((record, record.over(now)?))) {
+        for (record, over) in records.iter().filter_map(|record| Some((record, record.ended_at(now)?))) {
             self.timetable.hold(&record.entry, over);
         }
         Ok(())
@@ -77,13 +77,13 @@ impl Service {
     async fn write_down(&self, pause: PauseRecord) -> Result<(), Refusal> {
         let Some(journal) = &self.engine.journal else { return Ok(()) };
         let in_force = self.in_force_instead_of(&pause);
-        match tokio::time::timeout(WITHIN, journal.note_pause(pause)).await {
+        match tokio::time::timeout(WITHIN, journal.record_pause(pause)).await {
             Ok(written) => written.map_err(|error| Refusal::Unwritten(error.to_string())),
             Err(_) => {
                 // The journal may yet write what it was given: then it writes behind that what is in force. It is in its queue
                 // before anything that is asked for later.
                 let journal = journal.clone();
-                let mut behind = Box::pin(async move { journal.note_pause(in_force).await });
+                let mut behind = Box::pin(async move { journal.record_pause(in_force).await });
                 if futures_util::poll!(&mut behind).is_pending() {
                     tokio::spawn(behind);
                 }
@@ -140,7 +140,7 @@ mod tests {
         daemon.start_due(over + TimeDelta::seconds(61));
         assert!(daemon.running.contains_key("app"));
         let records = journal.pauses().await.unwrap();
-        assert_eq!(records.iter().map(|record| record.over(over).is_some()).collect::<Vec<_>>(), [true]);
+        assert_eq!(records.iter().map(|record| record.ended_at(over).is_some()).collect::<Vec<_>>(), [true]);
     }
 
     #[tokio::test]
@@ -286,7 +286,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
             let pause = PauseRecord { entry: "app".to_owned(), since: began, until, ended };
-            journal.note_pause(pause).await.unwrap();
+            journal.record_pause(pause).await.unwrap();
             let mut daemon = service(folder.path(), &journal).await;
             let timing =
                 Timing { schedule: "0 * * * *".parse().unwrap(), timezone: chrono_tz::UTC, jitter: Duration::ZERO };

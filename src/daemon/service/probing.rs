@@ -112,7 +112,7 @@ mod tests {
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path.parent().unwrap(), "a file where the folder was").unwrap();
         let (found, _) = ask(journal.clone(), 0).await;
-        assert!(!found.writable && found.problem.as_ref().unwrap().contains("cannot be written anew"), "{found:?}");
+        assert!(!found.writable && found.problem.as_ref().unwrap().contains("cannot be written again"), "{found:?}");
         std::fs::remove_file(path.parent().unwrap()).unwrap();
         assert!(!ask(journal, 0).await.0.writable && path.exists(), "it is written anew as soon as it can be");
     }

@@ -1,7 +1,9 @@
-//! What a person at the page asks of the past: the runs of many entries in small, and where a tag or digest turned up.
+//! History queries of the status page: the runs of many entries in short form, and the places where a tag or digest
+//! was found.
 //!
-//! Every question has a bound, of rows or of time, and none writes. Whoever asks on behalf of strangers does it by
-//! a [`Journal`](super::Journal) of its own, opened for reading: it has its own thread and connection, and no run waits for it.
+//! Every query is bounded by rows or by time, and none writes. A caller that acts for strangers uses a
+//! [`Journal`](super::Journal) of its own, opened for reading: it has its own thread and connection, and no run waits
+//! for it.
 
 pub(super) mod record;
 mod runs;

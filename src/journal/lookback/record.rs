@@ -1,25 +1,25 @@
-//! What is asked of the past, and what is found: plain records. The statements that find them stand beside this file; rows of the journal
-//! as they were written are in `journal/record.rs`.
+//! Records of the history queries: plain values. The statements that find them are beside this file. Rows of the
+//! journal as they were written are in `journal/record.rs`.
 
 use chrono::{DateTime, Utc};
 
 use crate::journal::{EvidenceRecord, Outcome, RunId, RunRecord, TagRecord};
 use crate::oci::Digest;
 
-/// A run in small: when, how and how much.
+/// Run in short form: when, with which outcome, and how much.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunMark {
-    /// Its number.
+    /// Number of the run.
     pub run: RunId,
-    /// The entry's name.
+    /// Name of the entry.
     pub entry: String,
-    /// When it began.
+    /// Time at which it began.
     pub started: DateTime<Utc>,
-    /// When it ended, as far as that is known.
+    /// Time at which it ended, as far as that is known.
     pub ended: Option<DateTime<Utc>>,
-    /// How it ended; absent while it runs.
+    /// Outcome of the run. Absent while it is in progress.
     pub outcome: Option<Outcome>,
-    /// Bytes of blobs and manifests that it sent; 0 while it runs.
+    /// Bytes of blobs and manifests that it sent. 0 while it is in progress.
     pub bytes: u64,
 }
 
@@ -30,44 +30,45 @@ impl From<&RunRecord> for RunMark {
     }
 }
 
-/// What to look for: a part of a repository or tag, the beginning of a digest, or `repository@digest`.
+/// Text to search for: a part of a repository or tag, the beginning of a digest, or `repository@digest`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
     text: String,
     /// Hexadecimal digits, with or without an algorithm before them.
     digest: Option<String>,
-    /// Whether both must be found, as in `repository@digest`.
+    /// True if both must match, as in `repository@digest`.
     both: bool,
 }
 
-/// What was found.
+/// Result of a search.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
     /// Tags and digests that arrived, the latest first.
     pub arrivals: Vec<EvidenceRecord>,
     /// Tags that runs saw, the last seen first.
     pub seen: Vec<SeenTag>,
-    /// Whether there may be more: one of the lists was full, or time was up.
+    /// True if there may be more: one of the lists was full, or time was up.
     pub is_cut: bool,
 }
 
-/// A tag that runs of an entry saw.
+/// Tag that runs of an entry saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenTag {
-    /// The entry's name.
+    /// Name of the entry.
     pub entry: String,
-    /// The tag, from where to where.
+    /// The tag, with its source and target.
     pub tag: TagRecord,
 }
 
 impl Search {
-    /// The longest text that is looked for, in bytes: a repository, a tag and a digest have room.
+    /// Maximum length of a search text, in bytes. A repository, a tag and a digest fit into it.
     pub const LONGEST: usize = 1024;
 
-    /// The fewest digits that are taken for the beginning of a digest.
+    /// Minimum number of digits that count as the beginning of a digest.
     const DIGITS: usize = 6;
 
-    /// What a person typed. Space around it means nothing; [`None`] if nothing is left, or more than [`Search::LONGEST`].
+    /// Reads a text that a person typed. Space around it is ignored. [`None`] if nothing is left, or more than
+    /// [`Search::LONGEST`].
     #[must_use]
     pub fn read(typed: &str) -> Option<Self> {
         let typed = typed.trim();
@@ -84,7 +85,7 @@ impl Search {
         Some(Self { text: typed.to_owned(), digest, both: false })
     }
 
-    /// Whether it is one of these places (a repository and a tag or digest) or digests that is looked for.
+    /// Returns true if one of these places (a repository and a tag or digest) or digests matches.
     pub(super) fn meets(&self, places: [[&str; 2]; 2], digests: [&str; 2]) -> bool {
         let in_digests = self.digest.as_ref().is_some_and(|digest| digests.iter().any(|it| begins(it, digest)));
         if self.both && !in_digests || self.text.is_empty() {
@@ -95,7 +96,7 @@ impl Search {
     }
 
     fn is_in(&self, [repository, reference]: [&str; 2]) -> bool {
-        // A digest as a reference is looked for as a digest: three letters would be in every other one.
+        // A digest in the place of a tag is compared as a digest: three letters would match every other one.
         let as_tag = if reference.contains(':') { "" } else { reference };
         let across = |(before, behind): (&str, &str)| repository.ends_with(before) && as_tag.starts_with(behind);
         repository.contains(&self.text) || as_tag.contains(&self.text) || self.text.rsplit_once(':').is_some_and(across)
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repository_a_tag_and_the_beginning_of_a_digest_are_found() {
+    fn repository_tag_and_digest_prefix_are_found() {
         let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
         let other = format!("sha256:{}", "f".repeat(64));
         let places = [["docker.io/library/python", "3.12-slim"], ["prod.example:5000/cache/python", "3.12-slim"]];
@@ -148,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_not_looked_for_within_digests() {
+    fn tag_does_not_match_within_digests() {
         let digest = format!("sha256:{}", "0".repeat(64));
         assert!(!Search::read("000").unwrap().meets([["a", &digest], ["b", ""]], [&digest, &digest]));
     }
 
     #[test]
-    fn nothing_and_too_much_are_not_looked_for() {
+    fn empty_and_too_long_texts_are_refused() {
         assert_eq!(Search::read("  "), None);
         assert_eq!(Search::read(&"x".repeat(Search::LONGEST + 1)), None);
     }

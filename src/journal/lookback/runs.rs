@@ -1,4 +1,4 @@
-//! The last runs of many entries, in small.
+//! Last runs of many entries, in short form.
 
 use rusqlite::{Connection, Result, params};
 
@@ -7,8 +7,8 @@ use crate::journal::queries::{self, parsed, parsed_if_any};
 use crate::journal::{Journal, JournalError, RunId};
 
 impl Journal {
-    /// The last runs of each of these entries, `each` at most, the latest first. What another process left
-    /// unfinished counts as running here.
+    /// Returns the last runs of each of these entries, `each` at most, the latest first. A run that another process
+    /// left unfinished counts as in progress here.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_entry_has_its_last_runs_and_no_more() {
+    async fn each_entry_has_its_last_runs_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
         let journal = Journal::open(&path).unwrap();

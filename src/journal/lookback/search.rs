@@ -1,6 +1,7 @@
-//! Where a tag or digest turned up: in the evidence, and in what runs saw.
+//! Search for a tag or digest in the evidence and in the tags that runs saw.
 //!
-//! There is no index for it: a search goes through the rows, the latest first where they have an order, and ends when it has
+//! There is no index for it: a search reads the rows, the latest first if they have an order, and ends when it has
+//! enough or when its time is up.
 //! enough or when its time is up.
 
 use std::cmp::Reverse;
@@ -14,7 +15,7 @@ use crate::journal::queries::read_tag;
 use crate::journal::{Journal, JournalError};
 
 impl Journal {
-    /// What meets `search`: at most so many arrivals and as many tags, found within `time` each.
+    /// Returns what matches `search`: at most `at_most` arrivals and as many tags, found within `time` each.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -31,7 +32,8 @@ impl Journal {
 
 fn find_evidence(db: &Connection, search: &Search, at_most: usize, end: Instant, found: &mut Found) -> Result<()> {
     let mut statement = db.prepare_cached(
-        "SELECT source, source_reference, target, tag, source_digest, digest, evidence.* FROM evidence ORDER BY id DESC",
+        "SELECT source, source_reference, target, tag, source_digest, digest, evidence.* FROM evidence
+         ORDER BY id DESC",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -64,7 +66,8 @@ fn find_tags(db: &Connection, search: &Search, at_most: usize, end: Instant, fou
         if meets(search, row) {
             found.seen.push(SeenTag { entry: row.get("entry")?, tag: read_tag(row)? });
         }
-        // They come by entry and name: the latest are known at the end, and the others need not be kept until then.
+        // Rows come by entry and name, so the latest are known only at the end. The others need not be kept until
+        // then.
         if found.seen.len() >= at_most.saturating_mul(4).max(64) {
             keep_latest(found, at_most);
         }
@@ -79,12 +82,12 @@ fn keep_latest(found: &mut Found, at_most: usize) {
     found.seen.truncate(at_most);
 }
 
-/// Whether it is this row that is looked for: its first six columns are two places, each with a tag or digest, and two digests.
+/// Returns true if the row matches: its first six columns are two places, each with a tag or digest, and two digests.
 fn meets(search: &Search, row: &Row<'_>) -> bool {
     search.meets([[word(row, 0), word(row, 1)], [word(row, 2), word(row, 3)]], [word(row, 4), word(row, 5)])
 }
 
-/// A text of a row; none where there is none.
+/// Returns a text of a row, or an empty one.
 fn word<'row>(row: &'row Row<'_>, column: usize) -> &'row str {
     row.get_ref(column).ok().and_then(|value| value.as_str().ok()).unwrap_or_default()
 }
@@ -127,7 +130,7 @@ mod tests {
         }
     }
 
-    /// A journal in which `v1` arrived four times and `v2` once, and both were seen.
+    /// Returns a journal in which `v1` arrived four times and `v2` once, and both were seen.
     async fn journal(folder: &tempfile::TempDir) -> Journal {
         let path = folder.path().join("journal.db");
         let journal = Journal::open(&path).unwrap();
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tag_and_a_digest_are_found_where_they_arrived_and_where_they_were_seen() {
+    async fn tag_and_digest_are_found_in_arrivals_and_observations() {
         let folder = tempfile::tempdir().unwrap();
         let journal = journal(&folder).await;
         let by_tag = found(&journal, "v2", 9).await;
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_search_ends_when_its_time_is_up() {
+    async fn search_ends_when_its_time_is_up() {
         let folder = tempfile::tempdir().unwrap();
         let journal = journal(&folder).await;
         let found = journal.search(Search::read("v1").unwrap(), 9, Duration::ZERO).await.unwrap();
