@@ -104,22 +104,68 @@ fn every_example_passes_the_check() {
     }
 }
 
+/// Returns the README and every page of the documentation.
+fn pages() -> Vec<PathBuf> {
+    let (mut pages, mut folders) = (vec![root().join("README.md")], vec![root().join("docs")]);
+    while let Some(folder) = folders.pop() {
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    pages
+}
+
 #[test]
-fn every_command_of_the_readme_exists() {
-    let readme = readme();
+fn every_command_of_the_readme_and_the_pages_exists() {
     let digest = Digest::of(b"").to_string();
     let mut seen = 0;
-    // Every second part is what stands between fences.
-    for line in readme.split("```").skip(1).step_by(2).flat_map(str::lines) {
-        let line = line.split(" #").next().unwrap_or_default().trim();
-        let Some(args) = line.strip_prefix("transship ").or(line.strip_prefix("cargo run --release -- ")) else {
-            continue;
-        };
-        let args = args.replace("sha256:…", &digest);
-        let args: Vec<&str> = args.split_whitespace().chain(["--help"]).collect();
-        let output = transship(&args);
-        assert_eq!(output.code(), 0, "{line}: {}", output.stderr);
-        seen += 1;
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        // Every second part is between fences.
+        for line in text.split("```").skip(1).step_by(2).flat_map(str::lines) {
+            let line = line.split(" #").next().unwrap_or_default().trim();
+            let Some(args) = line.strip_prefix("transship ").or(line.strip_prefix("cargo run --release -- ")) else {
+                continue;
+            };
+            let args = args.replace("sha256:…", &digest);
+            let args: Vec<&str> = args.split_whitespace().chain(["--help"]).collect();
+            let output = transship(&args);
+            assert_eq!(output.code(), 0, "{}: {line}: {}", page.display(), output.stderr);
+            seen += 1;
+        }
     }
-    assert!(seen >= 8, "{seen}");
+    assert!(seen >= 15, "{seen}");
+}
+
+#[test]
+fn every_relative_link_of_the_readme_and_the_pages_leads_to_a_file() {
+    let mut broken = Vec::new();
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let folder = page.parent().unwrap();
+        let links = text.split("](").skip(1).chain(text.split("src=\"").skip(1)).chain(text.split("srcset=\"").skip(1));
+        for link in links.filter_map(|rest| rest.split([')', '"', '#']).next()) {
+            if !link.is_empty() && !link.contains("://") && !folder.join(link).exists() {
+                broken.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert_eq!(broken, Vec::<String>::new());
+}
+
+#[test]
+fn quickstart_configuration_of_the_readme_passes_the_check() {
+    let readme = readme();
+    let (_, rest) = readme.split_once("```yaml\n").expect("a configuration");
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("sync.yaml");
+    std::fs::write(&file, rest.split_once("```").expect("its end").0).unwrap();
+    let output = transship(&["check", "--config", file.to_str().unwrap()]);
+    assert_eq!(output.code(), 0, "{}{}", output.stdout, output.stderr);
+    assert!(readme.lines().count() <= 130, "the README stays short");
 }
