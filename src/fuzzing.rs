@@ -7,10 +7,10 @@
 use bytes::Bytes;
 
 use crate::config::{HookKind, Receiver};
-use crate::hooks;
 use crate::import::{Order, import_text};
 use crate::layout::fuzz::layout_index;
 use crate::oci::{Digest, Manifest, ManifestView, MediaType, Reference};
+use crate::push_events;
 use crate::registry::Secret;
 use crate::registry::fuzz::{catalog_page, challenge, link, range, retry_after, tag_page};
 
@@ -92,7 +92,7 @@ fn push_event(data: &[u8]) {
     for kind in kinds {
         for registry in [None, Some("registry.example.com".parse().expect("a host"))] {
             let receiver = Receiver { kind, secret: Secret::Value("0123456789abcdef".to_owned().into()), registry };
-            hooks::fuzz::push_event(&receiver, data);
+            push_events::fuzz::push_event(&receiver, data);
         }
     }
 }

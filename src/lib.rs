@@ -10,7 +10,6 @@ pub mod copy;
 pub mod daemon;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-pub mod hooks;
 pub mod import;
 pub mod journal;
 pub mod layout;
@@ -18,6 +17,7 @@ pub mod listen;
 pub mod notify;
 pub mod oci;
 pub mod plan;
+pub mod push_events;
 pub mod registry;
 pub mod regular_file;
 pub mod schedule;

@@ -110,7 +110,7 @@ pub(super) mod tests {
 
     /// Creates a journal with a run that copied `v1` of `t/a` and a run that failed. The tests of `evidence` use the
     /// arrival.
-    pub(in super::super) async fn journal_of_two_runs(folder: &std::path::Path) -> Journal {
+    pub(crate) async fn journal_of_two_runs(folder: &std::path::Path) -> Journal {
         let journal = Journal::open_at(&folder.join("journal.db"), at(0)).unwrap();
         for (number, error) in [(0, None), (1, Some("source h/a: listing tags: denied".to_owned()))] {
             let started = at(number * 60);

@@ -134,14 +134,14 @@ pub(super) mod tests {
 
     /// Writer that returns the written text.
     #[derive(Clone, Default)]
-    pub(in super::super) struct Paper(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Paper(Arc<Mutex<Vec<u8>>>);
 
     impl Paper {
-        pub(in super::super) fn output(&self) -> Output {
+        pub(crate) fn output(&self) -> Output {
             Output::new(Box::new(self.clone()))
         }
 
-        pub(in super::super) fn text(&self) -> String {
+        pub(crate) fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }

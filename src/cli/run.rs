@@ -14,9 +14,9 @@ use super::start::Context;
 use super::{configuration, control};
 use crate::config::{self, StatusPort};
 use crate::daemon::{self, Control, Setup};
-use crate::hooks;
 use crate::journal::Journal;
 use crate::listen::{Listener, serve_events, serve_routes};
+use crate::push_events;
 use crate::status::{HEALTH_CHECKS, Metrics, Port, Snapshot};
 
 /// Arguments of `transship run`: none.
@@ -45,7 +45,7 @@ impl Run {
         let taking = match &config.daemon.hooks {
             None => None,
             Some(hooks) => {
-                let port = hooks::Port::new(looked_up, metrics.clone(), Arc::new(asking));
+                let port = push_events::Port::new(looked_up, metrics.clone(), Arc::new(asking));
                 let listener = listen(&hooks.listen, "the port for push events", "daemon.hooks.listen").await?;
                 listener.map(|listener| tokio::spawn(serve_events(listener, port.router(), answered.clone())))
             }

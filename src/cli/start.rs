@@ -144,7 +144,7 @@ pub(super) mod tests {
     use super::*;
 
     /// Returns a context without configuration that discards its output.
-    pub(in super::super) fn context() -> Context {
+    pub(crate) fn context() -> Context {
         Context {
             global: Global { config: None, log_format: logging::LogFormat::Auto },
             output: Output::new(Box::new(std::io::sink())),

@@ -105,11 +105,7 @@ pub(super) mod tests {
     use crate::oci::{Descriptor, Manifest, MediaType};
     use crate::store::{Begun, Target as _, Verified};
 
-    pub(in super::super) async fn push_manifest(
-        layout: &Arc<Layout>,
-        json: &serde_json::Value,
-        tag: Option<&str>,
-    ) -> Descriptor {
+    pub(crate) async fn push_manifest(layout: &Arc<Layout>, json: &serde_json::Value, tag: Option<&str>) -> Descriptor {
         let media_type = MediaType::new(json["mediaType"].as_str().unwrap());
         let manifest = Manifest::new(media_type, json.to_string().into());
         let tag = tag.map(|tag| tag.parse().unwrap());
@@ -118,7 +114,7 @@ pub(super) mod tests {
     }
 
     /// Creates a layout with one image for each tag. Configuration and layer contain the tag's name.
-    pub(in super::super) async fn layout_of(path: &Path, tags: &[&str]) -> Arc<Layout> {
+    pub(crate) async fn layout_of(path: &Path, tags: &[&str]) -> Arc<Layout> {
         let layout = Layout::open(path);
         for tag in tags {
             let bytes = bytes::Bytes::copy_from_slice(tag.as_bytes());

@@ -4,8 +4,8 @@
 use async_trait::async_trait;
 
 use super::{Command, Control, Only, Refusal};
-use crate::hooks::{Deliver, Push, Undelivered};
 use crate::journal::Trigger;
+use crate::push_events::{Deliver, Push, Undelivered};
 
 #[async_trait]
 impl Deliver for Control {

@@ -149,13 +149,13 @@ pub(super) mod tests {
 
     /// History that returns its own fields.
     #[derive(Default)]
-    pub(in super::super) struct FakeHistory {
-        pub(in super::super) marks: Vec<RunMark>,
-        pub(in super::super) runs: Vec<RunRecord>,
-        pub(in super::super) found: Found,
+    pub(crate) struct FakeHistory {
+        pub(crate) marks: Vec<RunMark>,
+        pub(crate) runs: Vec<RunRecord>,
+        pub(crate) found: Found,
         /// True if no query is ever answered.
-        pub(in super::super) silent: bool,
-        pub(in super::super) asked: AtomicUsize,
+        pub(crate) silent: bool,
+        pub(crate) asked: AtomicUsize,
     }
 
     impl FakeHistory {

@@ -435,7 +435,7 @@ pub(super) mod tests {
     }
 
     /// Returns metrics with a value of every kind.
-    pub(in super::super) fn with_all() -> Metrics {
+    pub(crate) fn with_all() -> Metrics {
         let metrics = with_one_run();
         let (duration, counts) = (Duration::from_secs(2), TagCounts::default());
         metrics

@@ -367,12 +367,12 @@ pub const SCHEMA: &str = include_str!("../../docs/status.schema.json");
 pub(super) mod tests {
     use super::*;
 
-    pub(in super::super) fn second(seconds: i64) -> DateTime<Utc> {
+    pub(crate) fn second(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
     }
 
     /// Returns the state of a working daemon, at second 0.
-    pub(in super::super) fn working() -> Snapshot {
+    pub(crate) fn working() -> Snapshot {
         Snapshot {
             configuration: ConfigurationState {
                 path: "/etc/transship/sync.yaml".into(),

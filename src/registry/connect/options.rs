@@ -275,7 +275,7 @@ impl Pem {
         rsa_key(&self.bytes).is_some()
     }
 
-    pub(in crate::registry) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 

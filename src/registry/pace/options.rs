@@ -61,7 +61,7 @@ pub enum Profile {
 
 /// Rates and the times of day at which they apply. Outside all windows there is no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bandwidth(pub(in crate::registry) Vec<Window>);
+pub struct Bandwidth(pub(crate) Vec<Window>);
 
 /// A rate and the times at which it applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +81,6 @@ pub struct Window {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hours {
     /// Start, in minutes of the day.
-    pub(in crate::registry) from: u32,
-    pub(in crate::registry) to: u32,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
 }

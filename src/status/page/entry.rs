@@ -16,7 +16,7 @@ use crate::status::history::{HistoryError, LimitedHistory, RUNS};
 use crate::status::{EntryState, Snapshot};
 
 /// Renders the page of the entry of this name; [`None`] if the configuration has no such entry.
-pub(in crate::status) async fn entry(
+pub(crate) async fn entry(
     snapshot: &Snapshot,
     history: &LimitedHistory,
     config: &Config,

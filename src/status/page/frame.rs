@@ -18,7 +18,7 @@ const RELOAD: u32 = 30;
 
 /// Returns the value of `Content-Security-Policy`: it allows the page's own style and its own script, which may
 /// connect only to this port.
-pub(in crate::status) fn policy() -> String {
+pub(crate) fn policy() -> String {
     let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
     format!(
         "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; form-action 'self'; img-src data:; \

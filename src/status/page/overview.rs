@@ -11,12 +11,7 @@ use crate::status::Snapshot;
 use crate::status::history::{HistoryError, LimitedHistory, Marks};
 
 /// Renders the overview with this part of the entries, counted from 1.
-pub(in crate::status) async fn overview(
-    snapshot: &Snapshot,
-    history: &LimitedHistory,
-    part: usize,
-    now: DateTime<Utc>,
-) -> Markup {
+pub(crate) async fn overview(snapshot: &Snapshot, history: &LimitedHistory, part: usize, now: DateTime<Utc>) -> Markup {
     let part = Part::from_number(&snapshot.entries, part);
     let marks = history.marks(part.entries.iter().map(|entry| entry.name.clone()).collect()).await;
     Frame { title: &state::title(snapshot), search_text: "", refreshed: true }.wrap(

@@ -14,12 +14,7 @@ use crate::status::{EntryState, Snapshot};
 const ENTRIES: usize = 100;
 
 /// Renders the results for `typed`.
-pub(in crate::status) async fn search(
-    snapshot: &Snapshot,
-    history: &LimitedHistory,
-    typed: &str,
-    now: DateTime<Utc>,
-) -> Markup {
+pub(crate) async fn search(snapshot: &Snapshot, history: &LimitedHistory, typed: &str, now: DateTime<Utc>) -> Markup {
     let main = match Search::read(typed) {
         None if typed.trim().is_empty() => html! { h2 { "Search" } p { (HINT) } },
         None => {
