@@ -9,23 +9,25 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use url::Url;
 
-use super::auth::Auth;
-use super::blobs::Looks;
-use super::budget::Budgets;
-use super::connect::{self, Via};
-use super::credentials::Wire;
-use super::manner::Manner;
-use super::meter::Meter;
-use super::pace::Pace;
-use super::paging::Paging;
-use super::permits::Gate;
-use super::resolver::{GuardedResolver, Lookup};
-use super::retry::Tempo;
-use super::seek::OwnMount;
-use super::trouble::{Approach, Trouble};
-use super::unmountable::Unmountable;
+use super::api::blobs::Looks;
+use super::api::manifests;
+use super::auth::authenticator::Auth;
+use super::auth::credentials::Wire;
+use super::auth::realm;
+use super::auth::resolver::{GuardedResolver, Lookup};
+use super::http::connect::{self, Via};
+use super::http::error::{Approach, Trouble};
+use super::http::pagination::Paging;
+use super::http::retry::Tempo;
+use super::http::retry_budget::Budgets;
+use super::http::{redirect, retry};
+use super::limits::concurrency::Gate;
+use super::limits::counters::Meter;
+use super::limits::pace::Pace;
+use super::upload::find_or_start::OwnMount;
+use super::upload::mount_denials::Unmountable;
+use super::upload::strategy::Manner;
 use super::{Credentials, Kind, MeterSnapshot, Options, Repository, TokenService, Transport};
-use super::{locate, manifests, realm, retry};
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 
 /// Registry client for one identity. All requests in that identity share it, and all identities share its server.
@@ -328,7 +330,7 @@ impl Server {
     /// proxy resolves the name.
     pub(crate) async fn client_for(&self, kind: retry::Kind, url: &Url) -> Result<&reqwest::Client, Trouble> {
         let named = self.token_service();
-        if kind != retry::Kind::Token || locate::same_origin(url, &self.base) {
+        if kind != retry::Kind::Token || redirect::same_origin(url, &self.base) {
             return Ok(&self.http);
         }
         let judged = realm::judge_address(url, &self.base, named, &self.lookup).await;

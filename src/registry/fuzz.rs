@@ -6,9 +6,12 @@ use http::header::{LINK, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use url::Url;
 
-use super::answer::{Answer, Body};
-use super::links::Pages;
-use super::{blobs, catalog, challenge as challenges, chunks, locate, realm, retry, tags};
+use super::api::{blobs, catalog, tags};
+use super::auth::{challenge as challenges, realm};
+use super::http::link_header::Pages;
+use super::http::response::{Answer, Body};
+use super::http::{redirect, retry};
+use super::upload::chunked;
 
 fn headers(name: HeaderName, data: &[u8]) -> Option<HeaderMap> {
     let value = HeaderValue::from_bytes(data).ok()?;
@@ -20,7 +23,7 @@ pub(crate) fn link(data: &[u8]) {
     let Some(headers) = headers(LINK, data) else { return };
     let page: Url = "https://registry.example.com/v2/a/tags/list?n=2".parse().expect("an address");
     if let Ok(Some(next)) = Pages::starting_at(&page).linked_page(&page, &headers) {
-        assert!(locate::same_origin(&page, &next), "{next} is elsewhere");
+        assert!(redirect::same_origin(&page, &next), "{next} is elsewhere");
         assert_ne!(page, next);
     }
 }
@@ -47,7 +50,7 @@ pub(crate) fn range(data: &[u8]) {
     let Some(headers) = headers(RANGE, data) else { return };
     let url = "https://registry.example.com/v2/a/blobs/uploads/1".parse().expect("an address");
     let (status, body) = (StatusCode::ACCEPTED, Body::Whole(Bytes::new()));
-    let stored = chunks::stored_bytes(&Answer { status, headers, url, elsewhere: false, body });
+    let stored = chunked::stored_bytes(&Answer { status, headers, url, elsewhere: false, body });
     assert_ne!(stored, Some(0), "a range has one byte at least");
 }
 

@@ -4,57 +4,15 @@
 //! [`Source`](crate::store::Source) and [`Target`](crate::store::Target). Each file covers one concern of the protocol;
 //! nothing here knows of copies, plans or the journal.
 
-mod answer;
+mod api;
 mod auth;
-mod bandwidth;
-mod blobs;
-mod budget;
-mod catalog;
-mod challenge;
-mod chunks;
 mod client;
-mod commit;
-mod connect;
-mod credentials;
-mod feed;
-mod hint;
-mod kind;
-mod line;
-mod links;
-mod load;
-mod locate;
-mod manifests;
-mod manner;
-mod meter;
+mod flavor;
+mod http;
+mod limits;
 mod mirrors;
-mod misdirection;
 mod options;
-mod outgoing;
-mod pace;
-mod paging;
-mod permits;
-mod probe;
-mod profile;
-mod quota;
-mod realm;
-mod referrer_list;
-mod referrers;
-mod referrers_tag;
 mod repository;
-mod resolver;
-mod resume;
-mod retry;
-mod scope;
-mod scrub;
-mod seek;
-mod tags;
-mod token;
-mod token_service;
-mod transport;
-mod trouble;
-mod turns;
-mod unasked;
-mod unmountable;
 mod upload;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -62,26 +20,26 @@ pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 
-pub use bandwidth::HoursError;
+pub use api::check::{Greeting, LetIn, LoginError, Proof, Readable, Scheme, StatedLimits};
+pub use auth::credentials::{Aws, Azure, AzureIdentity, Gcp, Variables};
+pub(crate) use auth::realm::is_loopback;
 pub use client::{Registry, RegistryError};
-pub(crate) use connect::bare_client;
-pub use connect::{
+pub use flavor::profile::{InForce, LimitsInForce, Origin, ProfileError};
+pub(crate) use http::connect::bare_client;
+pub use http::connect::{
     PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
     invalid_proxy_variables,
 };
-pub use credentials::{Aws, Azure, AzureIdentity, Gcp, Variables};
-pub use load::Load;
-pub use meter::{MeterSnapshot, RequestCount};
+pub(crate) use http::retry::retry_after;
+pub use limits::counters::{MeterSnapshot, RequestCount};
+pub use limits::fair_queue::Party;
+pub use limits::pace::{Bandwidth, Bucket, Figure, Hours, Profile, Throttle, Window};
+pub use limits::pull_quota::QuotaState;
+pub use limits::snapshot::Load;
 pub use mirrors::{Mirror, MirrorError, MirrorHealth, Mirrored};
+pub use options::bandwidth::HoursError;
+pub use options::token_service::{TokenService, TokenServiceError};
 pub use options::{
     Credentials, DockerConfig, Kind, KindError, Limits, Options, Rate, Secret, UploadMode, UploadModeError, Uploads,
 };
-pub use pace::{Bandwidth, Bucket, Figure, Hours, Profile, Throttle, Window};
-pub use probe::{Greeting, LetIn, LoginError, Proof, Readable, Scheme, StatedLimits};
-pub use profile::{InForce, LimitsInForce, Origin, ProfileError};
-pub use quota::QuotaState;
-pub(crate) use realm::is_loopback;
 pub use repository::Repository;
-pub(crate) use retry::retry_after;
-pub use token_service::{TokenService, TokenServiceError};
-pub use turns::Party;

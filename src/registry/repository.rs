@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use url::Url;
 
-use super::answer::Context;
-use super::retry::Kind;
-use super::scope::Scopes;
+use super::auth::scope::Scopes;
+use super::http::response::Context;
+use super::http::retry::Kind;
 use super::{Party, Registry};
 use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, RepositoryName, Tag};
 use crate::store::{

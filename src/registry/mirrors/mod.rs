@@ -3,7 +3,6 @@
 //! failed mirror is backed off, and `options.rs` parses its name.
 
 mod health;
-mod options;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +12,8 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 
+pub use super::options::mirror::{Mirror, MirrorError};
 pub use health::MirrorHealth;
-pub use options::{Mirror, MirrorError};
 
 use super::Repository;
 use crate::oci::{Descriptor, Digest, Digester, Manifest, ManifestRef, RepositoryName};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::response::Response;
 
 use super::scripted::{Received, Server, answer, blob, noise, plain, quick, verified};
-use crate::registry::retry::Tempo;
+use crate::registry::http::retry::Tempo;
 use crate::registry::{Kind, Options, Registry, Repository};
 use crate::store::{Begun, Sought, Target as _};
 

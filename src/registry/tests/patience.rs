@@ -10,8 +10,8 @@ use futures_util::{TryStreamExt as _, poll, stream};
 
 use super::scripted::{Server, answer, blob, noise, plain, session, verified};
 use crate::oci::{Descriptor, Digest, ManifestRef};
-use crate::registry::pace::Class;
-use crate::registry::permits::Door;
+use crate::registry::limits::concurrency::Door;
+use crate::registry::limits::pace::Class;
 use crate::registry::{Figure, Limits, Options, Party, Rate, Repository};
 use crate::store::{ErrorKind, Source as _, StoreError};
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Request};
 use tokio::task::JoinHandle;
 
 use crate::oci::{Descriptor, Digest, MediaType};
-use crate::registry::retry::Tempo;
+use crate::registry::http::retry::Tempo;
 use crate::registry::{Credentials, Options, Registry, Repository, Secret};
 use crate::store::{Begun, StoreError, Target as _, Upload, Verified};
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::scripted::{Server, answer, blob, noise, plain, quick, refusal, session, verified};
 use crate::oci::{Digest, Manifest, ManifestRef, MediaType};
 use crate::registry::Registry;
-use crate::registry::retry::Tempo;
+use crate::registry::http::retry::Tempo;
 use crate::registry::{Options, UploadMode, Uploads};
 use crate::store::{Begun, ErrorKind, ReferrerLink, Source as _, Step, StoreError, Target as _, Verified};
 

@@ -1,0 +1,305 @@
+//! Blob lookup and blob reads from any offset (distribution-spec, "Pulling blobs"). Nothing is verified here.
+//!
+//! A HEAD is a hint. Its status says whether the registry has the blob. The client checks a length that contradicts the
+//! descriptor by a GET before it believes it, since some registries and proxies state a wrong length, or none, in the
+//! response to a HEAD.
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
+use http::{HeaderValue, Method, StatusCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::time::Instant;
+
+use crate::oci::Descriptor;
+use crate::registry::http::error::broken_off;
+use crate::registry::http::response::{Answer, Body, Context};
+use crate::registry::http::retry::{Failure, Kind};
+use crate::registry::http::send::{Call, Expects};
+use crate::registry::limits::concurrency::{Door, Permit};
+use crate::registry::{Registry, Repository};
+use crate::store::{ByteStream, ErrorKind, Step, StoreError};
+
+/// Memory of whether the last HEAD of a blob at a registry failed. After a failure the next HEAD is sent once only, so
+/// that a registry without HEAD costs one request per blob.
+#[derive(Debug, Default)]
+pub(crate) struct Looks(AtomicBool);
+
+impl Looks {
+    fn kind(&self) -> Kind {
+        if self.0.load(Ordering::Relaxed) { Kind::Glance } else { Kind::Look }
+    }
+
+    /// Records whether a lookup failed. Returns true for the first failure after a success.
+    fn record_outcome(&self, failed: bool) -> bool {
+        !self.0.swap(failed, Ordering::Relaxed) && failed
+    }
+}
+
+/// Outcome of a lookup of a blob.
+pub(crate) enum Looked {
+    Absent,
+    Present,
+    /// The registry has it in this length, which is not the one that the descriptor states.
+    OtherLength(u64),
+}
+
+impl Repository {
+    /// Returns true if the registry has the blob with the right length: see [`Repository::look_for_blob`]. A blob with another length
+    /// counts as absent, and is uploaded again.
+    pub(crate) async fn head_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
+        Ok(match self.look_for_blob(blob).await? {
+            Looked::Absent => false,
+            Looked::Present => true,
+            Looked::OtherLength(stored) => {
+                self.note_wrong_length(blob, stored);
+                false
+            }
+        })
+    }
+
+    /// Looks for a blob. Special cases:
+    ///
+    /// - A denied lookup in a repository that is written counts as absent: some registries deny reads in a repository
+    ///   that does not exist yet, and the response to the upload decides.
+    /// - A redirect to a store means that the registry has the blob.
+    ///
+    /// # Errors
+    /// The registry gave no answer from which it can be known whether it has the blob.
+    pub(crate) async fn look_for_blob(&self, blob: &Descriptor) -> Result<Looked, StoreError> {
+        let found = match self.find_blob(blob).await {
+            Err(error) if error.kind == ErrorKind::Denied && self.is_written() => {
+                tracing::debug!(%error, "blob lookup is denied: uploading the blob");
+                return Ok(Looked::Absent);
+            }
+            found => found,
+        };
+        if let (true, Err(error)) = (self.registry.looks.record_outcome(found.is_err()), &found) {
+            tracing::warn!(
+                place = %error.place,
+                "the registry does not say whether it has a blob ({}); blobs that it may have are uploaded again",
+                error.detail
+            );
+        }
+        found
+    }
+
+    async fn find_blob(&self, blob: &Descriptor) -> Result<Looked, StoreError> {
+        let context = self.context(Step::FindBlob, blob.digest);
+        let url = self.url(&context, &format!("blobs/{}", blob.digest))?;
+        let call = Call::new(self.registry.looks.kind(), Method::HEAD, url, self.reading());
+        let answer = self.registry.send(&context, call.stopping_at_store()).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(Looked::Absent),
+            status if status.is_success() => match length(&answer).filter(|stated| *stated != blob.size) {
+                Some(stated) => Ok(self.check_length(blob, stated).await),
+                None => Ok(Looked::Present),
+            },
+            status if status.is_redirection() && answer.headers.contains_key(LOCATION) => Ok(Looked::Present),
+            _ => Err(answer.refusal(&context)),
+        }
+    }
+
+    /// Checks the length of a blob for which a HEAD stated another one. Where a GET does not state it, the blob is uploaded again.
+    async fn check_length(&self, blob: &Descriptor, stated: u64) -> Looked {
+        match self.length_by_get(blob).await {
+            Some(stored) if stored == blob.size => {
+                tracing::debug!(
+                    place = %self.place, blob = %blob.digest, stated,
+                    "HEAD stated a wrong length, and GET the right one"
+                );
+                Looked::Present
+            }
+            Some(stored) => Looked::OtherLength(stored),
+            None => {
+                self.note_wrong_length(blob, stated);
+                Looked::Absent
+            }
+        }
+    }
+
+    /// Logs that the registry has a blob in a wrong length.
+    pub(crate) fn note_wrong_length(&self, blob: &Descriptor, stored: u64) {
+        tracing::warn!(
+            place = %self.place, blob = %blob.digest, stored, wanted = blob.size,
+            "the registry has the blob with a wrong length; uploading it again"
+        );
+        self.registry.upload.record_wrong_length();
+    }
+
+    /// Returns the length of a blob at a registry that reported that it stored the blob. `None` if the registry does
+    /// not state a length.
+    pub(crate) async fn stored_length(&self, blob: &Descriptor) -> Option<u64> {
+        let context = self.context(Step::FindBlob, blob.digest);
+        let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
+        let call = Call::new(self.registry.looks.kind(), Method::HEAD, url, self.reading());
+        let answer = self.registry.send(&context, call.stopping_at_store()).await.ok()?;
+        let stated = length(&answer).filter(|_| answer.status.is_success())?;
+        if stated == blob.size { Some(stated) } else { self.length_by_get(blob).await }
+    }
+
+    /// Returns the length of a blob that a GET of its first byte states. Reads no more of the blob.
+    pub(crate) async fn length_by_get(&self, blob: &Descriptor) -> Option<u64> {
+        let context = self.context(Step::FindBlob, blob.digest);
+        let url = self.url(&context, &format!("blobs/{}", blob.digest)).ok()?;
+        let call = Call::read(Method::GET, url, self.reading()).expects(Expects::Blob(Door::Common));
+        let call = call
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+            .header(RANGE, HeaderValue::from_static("bytes=0-0"));
+        let answer = self.registry.send(&context, call).await.ok()?;
+        let of_range = || answer.header(&CONTENT_RANGE)?.rsplit_once('/')?.1.trim().parse().ok();
+        match answer.status {
+            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => of_range(),
+            status if status.is_success() => length(&answer),
+            _ => None,
+        }
+    }
+
+    /// Returns the bytes from `offset` on. If the registry refuses the range, or sends another one, reads the whole
+    /// blob and drops its beginning.
+    pub(crate) async fn get_blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, StoreError> {
+        if offset > 0 && offset >= blob.size {
+            return Ok(stream::empty().boxed());
+        }
+        let context = self.context(Step::ReadBlob, blob.digest);
+        let mut answer = self.request_blob(&context, blob, offset).await?;
+        let is_odd = match answer.status {
+            StatusCode::PARTIAL_CONTENT => !starts_at(&answer, offset),
+            status => status == StatusCode::BAD_REQUEST || status == StatusCode::RANGE_NOT_SATISFIABLE,
+        };
+        if offset > 0 && is_odd {
+            tracing::debug!(
+                place = %self.place, blob = %blob.digest, offset, status = %answer.status,
+                "reading the blob without a range"
+            );
+            answer = self.request_blob(&context, blob, 0).await?;
+        }
+        let skip = match answer.status {
+            StatusCode::PARTIAL_CONTENT if starts_at(&answer, offset) => 0,
+            // The registry ignored the range, or the request had none: this is the whole blob.
+            status if status.is_success() && starts_at(&answer, 0) => offset,
+            status if status.is_success() => {
+                return Err(context.error(ErrorKind::Invalid, range_mismatch(&answer, offset)));
+            }
+            _ => return Err(answer.refusal(&context)),
+        };
+        match answer.body {
+            Body::Flowing(response, permit) => {
+                Ok(flow(Arc::clone(&self.registry), context, (response, permit), offset, skip))
+            }
+            Body::Whole(bytes) => Ok(stream::iter([Ok(bytes)]).boxed()),
+        }
+    }
+
+    async fn request_blob(&self, context: &Context, blob: &Descriptor, offset: u64) -> Result<Answer, StoreError> {
+        let url = self.url(context, &format!("blobs/{}", blob.digest))?;
+        let door = if offset > 0 { Door::BlobResumed } else { Door::BlobRead };
+        let mut call = Call::new(self.reads, Method::GET, url, self.reading()).expects(Expects::Blob(door));
+        call = call.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if offset > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={offset}-"));
+            call = call.header(RANGE, range.map_err(|error| context.error(ErrorKind::Invalid, error))?);
+        }
+        self.registry.send(context, call).await
+    }
+}
+
+fn length(answer: &Answer) -> Option<u64> {
+    answer.header(&CONTENT_LENGTH)?.trim().parse().ok()
+}
+
+/// Returns true if the bytes of a response start at `offset`, as far as its headers say. Without this check, a wrong
+/// range would go unnoticed until the whole blob has been sent.
+fn starts_at(answer: &Answer, offset: u64) -> bool {
+    let Some(range) = answer.header(&CONTENT_RANGE) else { return true };
+    first_byte(range) == Some(offset)
+}
+
+fn range_mismatch(answer: &Answer, offset: u64) -> String {
+    let range: String = answer.header(&CONTENT_RANGE).unwrap_or_default().chars().take(64).collect();
+    format!("requested the bytes from {offset} on, the registry sent {range:?}")
+}
+
+/// Returns the first byte of a `Content-Range: bytes FIRST-LAST/LENGTH`.
+pub(crate) fn first_byte(range: &str) -> Option<u64> {
+    range.trim().strip_prefix("bytes")?.trim().split('-').next()?.parse().ok()
+}
+
+/// Body of a blob while it is being read.
+struct Flow {
+    registry: Arc<Registry>,
+    context: Context,
+    response: reqwest::Response,
+    /// Number of bytes to drop before the first wanted byte.
+    skip: u64,
+    /// Offset in the blob of the next wanted byte.
+    at: u64,
+    received: u64,
+    /// Time at which the last bytes arrived.
+    last: Instant,
+    /// Permit that is released together with the body.
+    _permit: Permit,
+}
+
+fn flow(
+    registry: Arc<Registry>,
+    context: Context,
+    (response, permit): (reqwest::Response, Permit),
+    offset: u64,
+    skip: u64,
+) -> ByteStream {
+    let (at, received, last) = (offset, 0, Instant::now());
+    let flow = Flow { registry, context, response, skip, at, received, last, _permit: permit };
+    // `None` after an error: the stream has ended.
+    stream::unfold(Some(flow), |flow| async {
+        let mut flow = flow?;
+        match flow.next_piece().await {
+            Ok(Some(piece)) => Some((Ok(piece), Some(flow))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .boxed()
+}
+
+impl Flow {
+    /// Records in the retry budget that the body ended too early, and creates the error.
+    fn broke_off(&self, why: &str) -> StoreError {
+        self.context.budget.record_failure(Failure::Broken, self.last.elapsed());
+        self.context.budget.mark_offset(self.at);
+        self.context.error(ErrorKind::Unavailable, format!("after {} bytes: {why}", self.received))
+    }
+
+    async fn next_piece(&mut self) -> Result<Option<Bytes>, StoreError> {
+        loop {
+            let idle = self.registry.tempo.idle;
+            let next = match tokio::time::timeout(idle, self.response.chunk()).await {
+                Ok(Ok(next)) => next,
+                Ok(Err(error)) => {
+                    let why = broken_off(&error, self.response.url());
+                    return Err(self.broke_off(why.detail()));
+                }
+                Err(_) => {
+                    let why = format!("no more bytes for {}", humantime::format_duration(idle));
+                    return Err(self.broke_off(&why));
+                }
+            };
+            let Some(mut piece) = next else { return Ok(None) };
+            self.received += piece.len() as u64;
+            self.registry.meter.received(piece.len());
+            self.registry.meter.throttled(self.registry.pace.spend(self.context.party, piece.len()).await);
+            let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(piece.len());
+            self.skip -= skipped as u64;
+            let piece = piece.split_off(skipped);
+            if !piece.is_empty() {
+                self.at += piece.len() as u64;
+                self.context.budget.record_progress(self.at);
+                self.last = Instant::now();
+                return Ok(Some(piece));
+            }
+        }
+    }
+}

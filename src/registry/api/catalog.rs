@@ -1,0 +1,142 @@
+//! Repository catalog (`_catalog`): an extension that many registries lack or restrict to administrators.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+use crate::oci::RepositoryName;
+use crate::registry::auth::scope::Scopes;
+use crate::registry::http::hints;
+use crate::registry::http::link_header::Pages;
+use crate::registry::http::pagination::{MAX_NAMES, MAX_PAGE, MAX_UNUSABLE, Names, shown};
+use crate::registry::http::response::Context;
+use crate::registry::http::send::{Call, Expects};
+use crate::registry::{Kind, Registry};
+use crate::store::{ErrorKind, Step, StoreError};
+
+const NONE: &str = "this registry has no catalog; list the repositories in sync.yaml";
+
+#[derive(Deserialize)]
+struct Catalog {
+    #[serde(default)]
+    repositories: Names,
+}
+
+/// State of a catalog listing in progress.
+struct Walk {
+    pages: Pages,
+    next: Option<Url>,
+    /// All names that the catalog has listed so far.
+    seen: HashSet<RepositoryName>,
+    /// Number of names that are not valid repository names.
+    unusable: usize,
+}
+
+impl Registry {
+    /// Returns the names of all repositories that the catalog lists, page by page. Names outside the grammar are
+    /// skipped with a warning: no request could name them.
+    ///
+    /// If the registry has no catalog, or does not show it to us, the stream yields an error that says so.
+    pub fn catalog(self: &Arc<Self>) -> BoxStream<'static, Result<RepositoryName, StoreError>> {
+        let (place, step) = (self.host().as_str().into(), Step::ListRepositories);
+        let context = Context::new(place, step, String::new(), self.kind, &self.budgets);
+        if self.host().is_docker_hub() {
+            return stream::iter([Err(context.error(ErrorKind::Unsupported, NONE))]).boxed();
+        }
+        let first = match self.address(&format!("/v2/_catalog{}", self.catalog_pages.query())) {
+            Ok(url) => url,
+            Err(error) => return stream::iter([Err(context.error(ErrorKind::Invalid, error))]).boxed(),
+        };
+        let walk = Walk { pages: Pages::starting_at(&first), next: Some(first), seen: HashSet::new(), unusable: 0 };
+        let registry = self.clone();
+        stream::try_unfold(walk, move |mut walk| {
+            let (registry, context) = (registry.clone(), context.clone());
+            async move {
+                let Some(url) = walk.next.take() else { return Ok(None) };
+                let names = registry.catalog_page(&context, url, &mut walk).await?;
+                Ok(Some((stream::iter(names.into_iter().map(Ok)), walk)))
+            }
+        })
+        .try_flatten()
+        .boxed()
+    }
+
+    async fn catalog_page(
+        &self,
+        context: &Context,
+        url: Url,
+        walk: &mut Walk,
+    ) -> Result<Vec<RepositoryName>, StoreError> {
+        // A registry that serves everybody filters the list by identity without saying so (project-zot/zot#3869).
+        let call =
+            |url| Call::read(Method::GET, url, Scopes::catalog()).expects(Expects::Small(MAX_PAGE)).with_credentials();
+        let page = self.list_page(context, &self.catalog_pages, &mut walk.pages, (url, call)).await?;
+        let Some((url, answer)) = page else { return Ok(Vec::new()) };
+        let kind = match answer.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(ErrorKind::Denied),
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(ErrorKind::Unsupported),
+            status if status.is_success() => None,
+            _ => return Err(answer.refusal(context)),
+        };
+        if let Some(kind) = kind {
+            let whose =
+                if kind == ErrorKind::Denied { format!(" for {}", self.auth.identity()) } else { String::new() };
+            let role =
+                hints::for_refusal(self.kind, context.step, answer.status, &[]).filter(|_| self.kind == Kind::Acr);
+            let role = role.map(|role| format!("; {role}")).unwrap_or_default();
+            let detail = format!(
+                "this registry has no catalog{whose} ({}); list the repositories in sync.yaml{role}",
+                answer.detail()
+            );
+            return Err(context.error(kind, detail));
+        }
+        let invalid = |why: String| context.error(ErrorKind::Invalid, why);
+        let names = read_names(&answer.bytes()).map_err(|error| invalid(answer.unreadable(&error)))?;
+        let turn = walk.pages.read_turn(&url, &answer.headers, &self.catalog_pages, (names.len(), names.last()));
+        let turn = turn.map_err(invalid)?;
+        let fresh = walk.add_page(context, &names).map_err(invalid)?;
+        walk.next = walk.pages.next_page(turn, fresh.len()).map_err(invalid)?;
+        Ok(fresh)
+    }
+}
+
+/// Reads the names of one page.
+pub(crate) fn read_names(bytes: &[u8]) -> serde_json::Result<Names> {
+    serde_json::from_slice(bytes).map(|catalog: Catalog| catalog.repositories)
+}
+
+impl Walk {
+    /// Adds the names of a page. Returns those that were not listed before.
+    fn add_page(&mut self, context: &Context, names: &Names) -> Result<Vec<RepositoryName>, String> {
+        let mut fresh = Vec::new();
+        for (_, name) in names.range(0..names.len()) {
+            match name.parse::<RepositoryName>() {
+                Ok(name) if self.seen.insert(name.clone()) => fresh.push(name),
+                Ok(_) => {}
+                Err(_) => {
+                    self.unusable += 1;
+                    tracing::warn!(
+                        registry = %context.place, name = shown(name),
+                        "skipped a catalog entry: it is not a valid repository name by the specification"
+                    );
+                }
+            }
+            if self.unusable > MAX_UNUSABLE {
+                return Err(format!(
+                    "the catalog has more than {MAX_UNUSABLE} names that are not valid repository names"
+                ));
+            }
+        }
+        if self.seen.len() > MAX_NAMES {
+            return Err(format!(
+                "the catalog has more than {MAX_NAMES} repositories; name the repositories to copy in sync.yaml"
+            ));
+        }
+        Ok(fresh)
+    }
+}

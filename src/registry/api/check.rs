@@ -1,0 +1,375 @@
+//! Requests of `login-check` to a registry: how it answers a new connection, the identity that it accepts, and the
+//! access that this identity has. They write nothing, and read nothing that counts as a pull.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, Method, StatusCode, Version};
+use reqwest::tls::TlsInfo;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use serde::Deserialize;
+use url::Url;
+
+use crate::oci::{Descriptor, Digest, ManifestRef, MediaType, Tag};
+use crate::registry::auth::challenge::challenges;
+use crate::registry::auth::credentials::Login;
+use crate::registry::auth::realm;
+use crate::registry::auth::scope::Scopes;
+use crate::registry::http::error::describe;
+use crate::registry::http::pagination::MAX_PAGE;
+use crate::registry::http::response::{Answer, Context};
+use crate::registry::http::send::{Call, Expects, SMALL};
+use crate::registry::http::wrong_port;
+use crate::registry::http::{connect, redirect, retry};
+use crate::registry::limits::concurrency::Door;
+use crate::registry::limits::pace::Class;
+use crate::registry::{Registry, Repository};
+use crate::store::{Begun, ErrorKind, Step, StoreError};
+
+/// Path of the API's root, whose response says whether and how the registry requires authentication.
+const API: &str = "/v2/";
+
+/// Maximum number of headers about limits that are reported.
+const MAX_STATED: usize = 12;
+
+/// Limits as a registry states them: header values by header name.
+pub type StatedLimits = BTreeMap<String, String>;
+
+/// Response of a registry to a new connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    /// `HTTP/1.1` or `HTTP/2.0`.
+    pub version: String,
+    /// Proxy in front of the registry.
+    pub proxy: Option<String>,
+    /// Evidence that the server is the registry.
+    pub proof: Proof,
+    /// Authentication scheme that the registry requires.
+    pub scheme: Scheme,
+    /// Limits that the registry states.
+    pub limits: StatedLimits,
+}
+
+/// Evidence of the server's identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// No evidence: plain HTTP.
+    None,
+    /// No evidence although the connection uses TLS: `insecure_skip_verify`.
+    Unverified,
+    /// A certificate, with the time at which it expires; `None` if that time cannot be read.
+    Certificate(Option<DateTime<Utc>>),
+}
+
+/// Authentication scheme that a registry requires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scheme {
+    /// None, for the API as such.
+    Nothing,
+    /// User name and password.
+    Basic,
+    /// Token of the service at this URL.
+    Bearer(String),
+}
+
+/// Identity that a registry accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LetIn {
+    /// Anonymous: there are no credentials.
+    Anonymous,
+    /// User of this name.
+    As(String),
+    /// Any identity: the registry did not ask for the credentials that there are.
+    Unasked,
+    /// Holder of a token that is valid only for the scope that it was requested for. The responses of the repositories
+    /// show whether it is accepted.
+    Perhaps(String),
+}
+
+/// Reason why the accepted identity is unknown.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LoginError {
+    /// The source of the credentials has none: the registry received no credentials.
+    #[error(transparent)]
+    Source(StoreError),
+    /// The registry, or its token service, refuses the credentials or gives no answer.
+    #[error(transparent)]
+    Registry(StoreError),
+}
+
+/// Result of a read from a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readable {
+    /// True if the repository exists. Many registries create it with the first push.
+    pub exists: bool,
+    /// Limits that the registry states.
+    pub limits: StatedLimits,
+}
+
+impl Registry {
+    /// Connects and requests the API without credentials, once.
+    ///
+    /// # Errors
+    /// The server gives no answer, or not that of a registry. The error names the cause and the remedy.
+    pub async fn greet(&self) -> Result<Greeting, StoreError> {
+        let context = self.probe_context();
+        let invalid = |detail: String| context.error(ErrorKind::Invalid, detail);
+        let url = self.address(API).map_err(|error| invalid(error.to_string()))?;
+        let http = connect::examining_client(&self.base, &self.tempo, self.transport())
+            .map_err(|error| invalid(error.without_url().to_string()))?;
+        let (_permit, waited) = self.gate.enter(context.party, Door::Common, Class::Read).await;
+        self.meter.throttled(waited);
+        let sent = tokio::time::timeout(self.tempo.total, http.get(url.clone()).send()).await;
+        let sent = sent.map_err(|_| context.error(ErrorKind::Unavailable, "no answer in time"))?;
+        self.meter.answered(&Method::GET, sent.as_ref().ok().map(reqwest::Response::status));
+        let response = sent.map_err(|error| {
+            let trouble = describe(&error, &url, &self.approach(&url));
+            context.error(trouble.kind(), trouble.detail())
+        })?;
+        let proof = self.identity_proof(&response);
+        let (status, version, headers) = (response.status(), response.version(), response.headers().clone());
+        let scheme = match status {
+            StatusCode::UNAUTHORIZED => {
+                self.required_scheme(&headers).map_err(|why| context.error(ErrorKind::Refused, why))?
+            }
+            status if status.is_success() => Scheme::Nothing,
+            _ => return Err(self.unexpected_response(&context, &url, response).await),
+        };
+        let limits = stated_limits(&headers);
+        Ok(Greeting { version: shown(version), proxy: self.via.proxy_to(&url), proof, scheme, limits })
+    }
+
+    /// Sends the credentials, also to a registry that accepts everybody. Only a registry that refuses somebody can show
+    /// that they are valid: [`Registry::has_proven_login`]. An identity token is not tried if there are repositories to
+    /// try it with (`tries_follow`): some services issue nothing for it without a scope.
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub async fn log_in(&self, tries_follow: bool) -> Result<LetIn, LoginError> {
+        let context = self.probe_context();
+        let login = self.auth.source.login().await;
+        let login = login.map_err(|error| LoginError::Source(context.error(error.kind, error.detail)))?;
+        match login {
+            None => return Ok(LetIn::Anonymous),
+            Some(Login::Token(_)) if tries_follow => return Ok(LetIn::Perhaps(self.identity())),
+            Some(_) => {}
+        }
+        let url = self.address(API).map_err(|error| LoginError::Registry(context.error(ErrorKind::Invalid, error)))?;
+        let answer = self.send(&context, Call::read(Method::GET, url, Scopes::none()).with_credentials()).await;
+        let answer = answer.map_err(LoginError::Registry)?;
+        match answer.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(LoginError::Registry(answer.refusal(&context))),
+            _ if self.has_proven_login() => Ok(LetIn::As(self.identity())),
+            _ => Ok(LetIn::Unasked),
+        }
+    }
+
+    /// Returns true if the registry, or its token service, has accepted our credentials and does not accept everybody:
+    /// it required them, or it granted with them what it had refused without them.
+    #[must_use]
+    pub fn has_proven_login(&self) -> bool {
+        self.auth.is_proven()
+    }
+
+    /// Returns our identity: the user name if it is known, else the source of the login, or `anonymous`.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        self.auth.identity()
+    }
+
+    fn probe_context(&self) -> Context {
+        Context::new(self.host().as_str().into(), Step::Connect, String::new(), self.kind, &self.budgets)
+    }
+
+    fn identity_proof(&self, response: &reqwest::Response) -> Proof {
+        if self.base.scheme() == "http" {
+            return Proof::None;
+        }
+        if self.transport().tls.insecure_skip_verify {
+            return Proof::Unverified;
+        }
+        let certificate = response.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate);
+        Proof::Certificate(certificate.and_then(certificate_end))
+    }
+
+    fn required_scheme(&self, headers: &HeaderMap) -> Result<Scheme, String> {
+        let challenges = challenges(headers);
+        let find = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
+        if let Some(bearer) = find("bearer") {
+            let realm = realm::read(bearer.get("realm").unwrap_or_default(), &self.base, self.token_service());
+            return realm.map(|realm| Scheme::Bearer(redirect::shown(&realm))).map_err(|error| error.to_string());
+        }
+        if find("basic").is_some() {
+            return Ok(Scheme::Basic);
+        }
+        let names: Vec<&str> = challenges.iter().map(|challenge| challenge.scheme.as_str()).take(4).collect();
+        Err(match names.as_slice() {
+            [] => "it requires authentication, and states no scheme".to_owned(),
+            names => format!("it requires the scheme {}, which is neither Basic nor Bearer", names.join(", ")),
+        })
+    }
+
+    /// Returns the error of a response that is not a registry's, or that reports a failure.
+    async fn unexpected_response(&self, context: &Context, url: &Url, mut response: reqwest::Response) -> StoreError {
+        let (status, headers, at) = (response.status(), response.headers().clone(), response.url().clone());
+        let mut body = Vec::new();
+        while let Ok(Ok(Some(piece))) = tokio::time::timeout(self.tempo.idle, response.chunk()).await {
+            body.extend_from_slice(&piece);
+            if body.len() > SMALL {
+                break;
+            }
+        }
+        if let Some(trouble) = wrong_port::error_from_response(status, &body, url) {
+            return context.error(trouble.kind(), trouble.detail());
+        }
+        let answer = Answer {
+            status,
+            headers,
+            url: at,
+            elsewhere: false,
+            body: crate::registry::http::response::Body::Whole(body.into()),
+        };
+        let at = redirect::shown(url);
+        if status.is_redirection() || status == StatusCode::NOT_FOUND {
+            let detail = format!("{at} answers {}: this is not a registry; see `path_prefix`", answer.detail());
+            return context.error(ErrorKind::Invalid, detail);
+        }
+        let refusal = answer.refusal(context);
+        match retry::retry_after(&answer.headers, Utc::now()) {
+            Some(wait) => {
+                let detail = format!("{}; it asks to wait {}", refusal.detail, humantime::format_duration(wait));
+                context.error(refusal.kind, detail)
+            }
+            None => refusal,
+        }
+    }
+}
+
+impl Repository {
+    /// Checks that we may read: lists tags, and requests one of them by HEAD, which no registry counts as a pull.
+    ///
+    /// # Errors
+    /// The registry denies access, or access cannot be determined.
+    pub async fn check_pull(&self) -> Result<Readable, StoreError> {
+        let context = self.context(Step::ListTags, "");
+        let url = self.url(&context, "tags/list?n=1")?;
+        let call = Call::read(Method::GET, url, Scopes::pull(&self.name)).expects(Expects::Small(MAX_PAGE));
+        let listed = self.registry.send(&context, call).await?;
+        let mut limits = stated_limits(&listed.headers);
+        if listed.status == StatusCode::NOT_FOUND {
+            return Ok(Readable { exists: false, limits });
+        }
+        if !listed.status.is_success() {
+            return Err(listed.refusal(&context));
+        }
+        let first = first_tag(&listed).map_err(|error| context.error(ErrorKind::Invalid, listed.unreadable(&error)))?;
+        if let Some(tag) = first {
+            let reference = ManifestRef::Tag(tag);
+            let context = self.context(Step::Resolve, &reference);
+            let head = self.registry.send(&context, self.manifest_call(&context, Method::HEAD, &reference)?).await?;
+            limits.extend(stated_limits(&head.headers));
+            // The tag may have been deleted meanwhile.
+            if !head.status.is_success() && head.status != StatusCode::NOT_FOUND {
+                return Err(head.refusal(&context));
+            }
+        }
+        Ok(Readable { exists: true, limits })
+    }
+
+    /// Returns true if opening an upload, or requesting a token to push, may create the repository: at Amazon ECR, if a
+    /// creation template is applied for `CREATE_ON_PUSH`, and at Quay's token service (quay's
+    /// `endpoints/v2/v2auth.py`). Then there is no way to find out whether we may write to a repository that does not
+    /// exist yet.
+    #[must_use]
+    pub fn may_be_created_by_checking(&self) -> bool {
+        self.registry.kind.creates_repositories_on_request(self.registry.host())
+    }
+
+    /// Checks that we may write: opens an upload, and cancels it before a byte is sent. May create the repository:
+    /// [`Self::may_be_created_by_checking`].
+    ///
+    /// # Errors
+    /// The registry denies access, or access cannot be determined.
+    pub async fn check_push(&self) -> Result<(), StoreError> {
+        let nothing = Descriptor::new(MediaType::new("application/octet-stream"), Digest::of(b""), 0);
+        match self.open_upload(&nothing, None).await? {
+            Begun::Session(session) => session.cancel().await,
+            Begun::Mounted => {}
+        }
+        Ok(())
+    }
+}
+
+fn first_tag(listed: &Answer) -> serde_json::Result<Option<Tag>> {
+    #[derive(Deserialize)]
+    struct List {
+        tags: Option<Vec<String>>,
+    }
+    let list: List = serde_json::from_slice(&listed.bytes())?;
+    Ok(list.tags.unwrap_or_default().iter().find_map(|tag| tag.parse().ok()))
+}
+
+fn shown(version: Version) -> String {
+    format!("{version:?}")
+}
+
+/// Returns the headers about limits, in any naming: `ratelimit-limit`, `x-ratelimit-remaining`, `retry-after`, …
+fn stated_limits(headers: &HeaderMap) -> StatedLimits {
+    let is_limit =
+        |name: &str| name.contains("ratelimit") || name.contains("rate-limit") || name == RETRY_AFTER.as_str();
+    let text = |value: &http::HeaderValue| Some(value.to_str().ok()?.chars().take(100).collect::<String>());
+    let found = headers.iter().filter(|(name, _)| is_limit(name.as_str()));
+    found.filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?))).take(MAX_STATED).collect()
+}
+
+/// Returns the time at which a certificate expires. The TLS library has no parser for that time, so this function
+/// verifies the certificate at a time when every certificate has expired: the error states since when. The library
+/// checks the expiry before the signature.
+fn certificate_end(certificate: &[u8]) -> Option<DateTime<Utc>> {
+    const YEAR_10000: u64 = 253_402_300_800;
+    let der = CertificateDer::from(certificate);
+    let parsed = rustls::server::ParsedCertificate::try_from(&der).ok()?;
+    let roots = rustls::RootCertStore::empty();
+    let then = UnixTime::since_unix_epoch(std::time::Duration::from_secs(YEAR_10000));
+    let tried = rustls::client::verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], then, &[]);
+    match tried {
+        Err(rustls::Error::InvalidCertificate(rustls::CertificateError::ExpiredContext { not_after, .. })) => {
+            DateTime::from_timestamp(i64::try_from(not_after.as_secs()).ok()?, 0)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificate_expiry_is_read_from_the_certificate() {
+        let mut parameters = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        parameters.not_after = rcgen::date_time_ymd(2031, 12, 31);
+        let certificate = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        assert_eq!(certificate_end(certificate.der()).unwrap().to_rfc3339(), "2031-12-31T00:00:00+00:00");
+        assert_eq!(certificate_end(b"no certificate"), None);
+    }
+
+    #[test]
+    fn limit_headers_are_found_in_every_naming_and_cut() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("ratelimit-limit", "100;w=21600"),
+            ("x-ratelimit-remaining", "9"),
+            ("x-ms-ratelimit-remaining-calls", "8"),
+            ("retry-after", "30"),
+            ("x-rate-limit-reset", &"9".repeat(200)),
+            ("content-length", "5"),
+        ] {
+            headers.insert(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        let found = stated_limits(&headers);
+        assert_eq!(found.len(), 5);
+        assert_eq!(found["ratelimit-limit"], "100;w=21600");
+        assert_eq!(found["x-rate-limit-reset"].len(), 100);
+    }
+}

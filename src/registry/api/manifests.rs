@@ -1,0 +1,293 @@
+//! Manifest requests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Deleting Manifests"): lookup, read,
+//! write and delete. The bytes stay untouched, and their digests are compared with those that the registry states.
+
+use futures_util::future::try_join_all;
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::{HeaderValue, Method, StatusCode};
+
+use crate::oci::{ContentKind, Descriptor, Digest, Manifest, ManifestRef, MediaType};
+use crate::registry::Repository;
+use crate::registry::auth::scope::Scopes;
+use crate::registry::http::hints;
+use crate::registry::http::response::{Answer, Context};
+use crate::registry::http::retry::Kind;
+use crate::registry::http::send::{Call, Expects, Payload};
+use crate::registry::limits::pull_quota::Reads;
+use crate::store::{ErrorKind, ReferrerLink, Step, StoreError};
+
+/// Default for the maximum length of a manifest, in bytes (distribution-spec asks registries for 4 MiB at least).
+pub(crate) const MAX_MANIFEST: usize = 4 * 1024 * 1024;
+
+/// Upper bound of the configurable maximum, in bytes.
+const LARGEST: usize = 8 * 1024 * 1024;
+
+/// Returns the maximum length of a manifest for a configured value.
+pub(crate) fn length_limit(set: Option<u64>) -> usize {
+    set.map_or(MAX_MANIFEST, |set| usize::try_from(set).unwrap_or(LARGEST).min(LARGEST))
+}
+
+/// Number of times that a manifest is written again while a replica may lag, after pauses of 0.25 s to 4 s.
+const REPLICA_PAUSES: u32 = 5;
+
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+
+impl Repository {
+    /// Resolves a reference by HEAD. Uses GET only if the registry's response to the HEAD is incomplete.
+    pub(crate) async fn head_manifest(&self, reference: &ManifestRef) -> Result<Option<Descriptor>, StoreError> {
+        let context = self.context(Step::Resolve, reference);
+        let answer = self.registry.send(&context, self.manifest_call(&context, Method::HEAD, reference)?).await?;
+        match answer.status {
+            status if status.is_success() => match descriptor_from_head(&context, reference, &answer)? {
+                Some(descriptor) => Ok(Some(descriptor)),
+                None => {
+                    self.find_manifest(&context, reference).await.map(|found| found.map(|found| found.descriptor()))
+                }
+            },
+            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                self.find_manifest(&context, reference).await.map(|found| found.map(|found| found.descriptor()))
+            }
+            _ => Err(answer.refusal(&context)),
+        }
+    }
+
+    pub(crate) async fn get_manifest(
+        &self,
+        context: &Context,
+        reference: &ManifestRef,
+    ) -> Result<Manifest, StoreError> {
+        let answer = self.registry.send(context, self.manifest_call(context, Method::GET, reference)?).await?;
+        if !answer.status.is_success() {
+            return Err(answer.refusal(context));
+        }
+        manifest_from_get(context, reference, &answer)
+    }
+
+    /// Does the same as [`Self::get_manifest`], but returns `None` if there is no such manifest.
+    pub(crate) async fn find_manifest(
+        &self,
+        context: &Context,
+        reference: &ManifestRef,
+    ) -> Result<Option<Manifest>, StoreError> {
+        match self.get_manifest(context, reference).await {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn manifest_call(
+        &self,
+        context: &Context,
+        method: Method,
+        reference: &ManifestRef,
+    ) -> Result<Call, StoreError> {
+        let url = self.url(context, &format!("manifests/{reference}"))?;
+        // Some registries answer 404 for a manifest whose type the request does not accept. With `*/*`, a manifest of
+        // an unknown type is answered too, so that an error can name its type.
+        let accepted = HeaderValue::from_str(&format!("{}, */*", MediaType::ACCEPTED.join(", ")));
+        let accepted = accepted.map_err(|error| context.error(ErrorKind::Invalid, error))?;
+        let reads = match reference {
+            _ if method == Method::HEAD => Reads::Free,
+            ManifestRef::Tag(_) => Reads::Counted(None),
+            ManifestRef::Digest(digest) => Reads::Counted(Some(*digest)),
+        };
+        let call = Call::new(self.reads, method, url, self.reading()).reads(reads);
+        Ok(call.header(ACCEPT, accepted).expects(Expects::Small(self.registry.max_manifest)))
+    }
+
+    pub(crate) async fn put_manifest(
+        &self,
+        context: &Context,
+        manifest: &Manifest,
+        reference: &ManifestRef,
+    ) -> Result<ReferrerLink, StoreError> {
+        let mut answer = self.send_manifest(context, manifest, reference).await?;
+        for lag in 0..REPLICA_PAUSES {
+            if !self.is_replica_lagging(context, manifest, &answer).await {
+                break;
+            }
+            tracing::debug!(place = %context.place, "a replica may lag: writing the manifest again after a pause");
+            tokio::time::sleep(self.registry.tempo.first_pause * 2u32.pow(lag)).await;
+            answer = self.send_manifest(context, manifest, reference).await?;
+        }
+        if !answer.status.is_success() {
+            if self.is_tag_current(manifest, reference, answer.status).await {
+                return Ok(referrer_link(manifest, false));
+            }
+            let codes = answer.codes();
+            let hint = hints::for_manifest(manifest, answer.status, &codes);
+            let hint = hint.or_else(|| hints::for_soft_deletion(context.kind, answer.status, &answer.bytes()));
+            let hint = hint.or_else(|| hints::for_refusal(context.kind, context.step, answer.status, &codes));
+            return Err(answer.refusal_with(context, hint));
+        }
+        if let Some(stored) = answer.content_digest() {
+            let sent = stored.same_algorithm_of(manifest.bytes());
+            if stored != sent {
+                let detail = format!("the registry says that it stored {stored}, and was sent {sent}");
+                return Err(context.error(ErrorKind::Corrupt, detail));
+            }
+        } else if answer.status != StatusCode::CREATED {
+            self.verify_written(context, manifest, reference, answer.status).await?;
+        }
+        Ok(referrer_link(manifest, answer.headers.contains_key(OCI_SUBJECT)))
+    }
+
+    /// Looks up a manifest whose PUT was answered with a success other than 201 (distribution-spec, "Pushing
+    /// Manifests") and without a digest: a proxy's own page looks like that. If the lookup fails too, the success is
+    /// believed, and the log says so.
+    async fn verify_written(
+        &self,
+        context: &Context,
+        manifest: &Manifest,
+        reference: &ManifestRef,
+        status: StatusCode,
+    ) -> Result<(), StoreError> {
+        match self.head_manifest(reference).await {
+            Ok(Some(there)) if there.digest == there.digest.same_algorithm_of(manifest.bytes()) => Ok(()),
+            Ok(_) => {
+                let detail = format!("the registry answered {status} instead of 201 and does not have the manifest");
+                Err(context.error(ErrorKind::Unavailable, detail))
+            }
+            Err(error) => {
+                tracing::warn!(
+                    place = %context.place, %reference, %status, %error,
+                    "the registry answered the PUT with a success other than 201, \
+                     and cannot say whether it has the manifest"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    async fn send_manifest(
+        &self,
+        context: &Context,
+        manifest: &Manifest,
+        reference: &ManifestRef,
+    ) -> Result<Answer, StoreError> {
+        let url = self.url(context, &format!("manifests/{reference}"))?;
+        let media_type = HeaderValue::from_str(manifest.media_type().as_str())
+            .map_err(|_| context.error(ErrorKind::Invalid, "its media type does not fit into a header"))?;
+        let call = Call::new(Kind::WriteManifest, Method::PUT, url, Scopes::push(&self.name))
+            .header(CONTENT_TYPE, media_type)
+            .payload(Payload::Bytes(manifest.bytes().clone()));
+        self.registry.send(context, call).await
+    }
+
+    /// Returns true if the registry refused a manifest for missing content although that content is there. All
+    /// geo-replicas of Azure Container Registry share one name, and one replica may lack for a while what another one
+    /// has just stored (Azure/acr, issue 588).
+    async fn is_replica_lagging(&self, context: &Context, manifest: &Manifest, answer: &Answer) -> bool {
+        let lacks = self.registry.kind == crate::registry::Kind::Acr
+            && !answer.status.is_success()
+            && answer.refusal(context).kind == ErrorKind::MissingContent;
+        let (true, Ok(view)) = (lacks, manifest.view()) else { return false };
+        let blobs = view.blobs().into_iter().filter(|blob| !blob.is_foreign()).map(|blob| self.head_blob(blob));
+        if !try_join_all(blobs).await.is_ok_and(|found| found.into_iter().all(|found| found)) {
+            return false;
+        }
+        let children = view.manifests();
+        let found = try_join_all(children.iter().map(|child| self.has_child(child))).await;
+        found.is_ok_and(|found| found.into_iter().all(|found| found))
+    }
+
+    /// Returns true if the registry has a child of an index: as a manifest, or as a blob if its type does not tell.
+    async fn has_child(&self, child: &Descriptor) -> Result<bool, StoreError> {
+        let is_manifest = self.head_manifest(&child.digest.into()).await?.is_some();
+        Ok(is_manifest || (child.kind() == ContentKind::Unknown && self.head_blob(child).await?))
+    }
+
+    /// Returns true if a tag that may not be written already points to this manifest. Amazon ECR refuses to write an
+    /// immutable tag again, with the same digest too: for example if the response to the first request was lost.
+    async fn is_tag_current(&self, manifest: &Manifest, reference: &ManifestRef, status: StatusCode) -> bool {
+        let is_refusal = matches!(status.as_u16(), 400 | 403 | 409 | 412);
+        if !is_refusal || matches!(reference, ManifestRef::Digest(_)) {
+            return false;
+        }
+        let there = self.head_manifest(reference).await;
+        there.is_ok_and(|there| there.is_some_and(|there| there.digest == manifest.digest()))
+    }
+
+    pub(crate) async fn delete_manifest(&self, reference: &ManifestRef) -> Result<(), StoreError> {
+        let context = self.context(Step::Delete, reference);
+        let url = self.url(&context, &format!("manifests/{reference}"))?;
+        let call = Call::new(Kind::Delete, Method::DELETE, url, Scopes::delete(&self.name));
+        let answer = self.registry.send(&context, call).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(()),
+            status if status.is_success() => Ok(()),
+            // distribution 2 reads a tag as a digest here, and answers that it is not one.
+            StatusCode::BAD_REQUEST
+                if matches!(reference, ManifestRef::Tag(_)) && answer.codes().iter().any(|c| c == "DIGEST_INVALID") =>
+            {
+                Err(context
+                    .error(ErrorKind::Unsupported, format!("the registry does not delete tags: {}", answer.detail())))
+            }
+            _ => Err(answer.refusal(&context)),
+        }
+    }
+}
+
+fn referrer_link(manifest: &Manifest, lists_referrers: bool) -> ReferrerLink {
+    let has_subject = manifest.view().is_ok_and(|view| view.subject.is_some());
+    if !has_subject || lists_referrers { ReferrerLink::Listed } else { ReferrerLink::Unlisted }
+}
+
+/// Returns the descriptor that the headers of a HEAD describe, if they are complete.
+fn descriptor_from_head(
+    context: &Context,
+    reference: &ManifestRef,
+    answer: &Answer,
+) -> Result<Option<Descriptor>, StoreError> {
+    let size = answer.header(&CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
+    let media_type = answer.header(&CONTENT_TYPE).map(MediaType::new);
+    let stated = answer.content_digest();
+    let digest = match reference {
+        ManifestRef::Tag(_) => stated,
+        ManifestRef::Digest(requested) => {
+            if let Some(stated) = stated.filter(|stated| differs(stated, requested)) {
+                return Err(context.error(ErrorKind::Corrupt, format!("the registry states the digest {stated}")));
+            }
+            Some(*requested)
+        }
+    };
+    Ok(match (media_type, digest, size) {
+        (Some(media_type), Some(digest), Some(size)) if size > 0 => Some(Descriptor::new(media_type, digest, size)),
+        _ => None,
+    })
+}
+
+/// Reads the manifest in a response and hashes its bytes: the hash decides, not the digest that the registry states.
+fn manifest_from_get(context: &Context, reference: &ManifestRef, answer: &Answer) -> Result<Manifest, StoreError> {
+    let stated = answer.content_digest();
+    let media_type = answer.header(&CONTENT_TYPE).map(MediaType::new);
+    let requested = match reference {
+        ManifestRef::Digest(digest) => Some(digest),
+        ManifestRef::Tag(_) => stated.as_ref(),
+    };
+    let manifest = Manifest::received(media_type.as_ref(), answer.bytes(), requested);
+    let actual = manifest.digest();
+    match (reference, stated) {
+        (ManifestRef::Digest(requested), _) if *requested != actual => {
+            Err(context.error(ErrorKind::Corrupt, format!("the bytes hash to {actual}")))
+        }
+        (ManifestRef::Tag(_), Some(stated)) if stated != actual => {
+            Err(context
+                .error(ErrorKind::Corrupt, format!("the registry states {stated}, and the bytes hash to {actual}")))
+        }
+        (ManifestRef::Digest(_), Some(stated)) if differs(&stated, &actual) => {
+            tracing::warn!(
+                place = %context.place, %stated, %actual,
+                "the registry states a digest that the bytes do not have"
+            );
+            Ok(manifest)
+        }
+        _ => Ok(manifest),
+    }
+}
+
+/// Returns true if two digests of one algorithm differ. Digests of different algorithms may both be right.
+fn differs(a: &Digest, b: &Digest) -> bool {
+    a.algorithm() == b.algorithm() && a != b
+}

@@ -1,0 +1,10 @@
+//! Endpoints of the distribution specification, one file each.
+
+pub(super) mod blobs;
+pub(super) mod catalog;
+pub(super) mod check;
+pub(super) mod manifests;
+mod referrer_list;
+mod referrers;
+mod referrers_tag;
+pub(super) mod tags;

@@ -1,0 +1,160 @@
+//! What refers to a manifest (distribution-spec, "Listing Referrers"): by the API where there is one, else by the fallback tag
+//! (`referrers_tag.rs`).
+
+use http::header::ACCEPT;
+use http::{HeaderValue, Method};
+use url::Url;
+
+use super::referrer_list::{MAX_REFERRERS, ReferrerList};
+use crate::oci::{Digest, MediaType};
+use crate::registry::Repository;
+use crate::registry::client::ReferrersApi;
+use crate::registry::http::link_header::Pages;
+use crate::registry::http::pagination::MAX_PAGE;
+use crate::registry::http::response::{Answer, Context};
+use crate::registry::http::send::{Call, Expects};
+use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
+
+/// The most bytes of all pages of one list.
+const MAX_LIST: usize = 4 * MAX_PAGE;
+
+/// What the referrers API says of a subject.
+enum Answered {
+    /// These refer to it.
+    Listed(ReferrerList),
+    /// There is no such API.
+    NoApi,
+    /// Nobody can tell.
+    Unknown(StoreError),
+    /// A success that is no list: there may be an API, whatever stands under the fallback tag.
+    Odd(StoreError),
+}
+
+/// What one request to the API came to.
+enum Asked {
+    Listed(ReferrerList),
+    /// A refusal as registries give that have no such API.
+    LikeNoApi(Answer),
+    /// A success that is no list, as of a proxy that answers for the registry.
+    Odd(StoreError),
+}
+
+impl Repository {
+    /// By the API, and where that does not answer by the fallback tag. An error only where nothing may be read for now.
+    pub(crate) async fn list_referrers(&self, subject: &Digest, fallback: Listed) -> Result<Referrers, StoreError> {
+        let context = self.context(Step::ListReferrers, subject);
+        let first = self.registry.first_to_probe().await;
+        let (doubt, is_odd) = match self.ask_api(&context, subject).await {
+            Answered::Listed(list) => {
+                let doubt = list.doubt();
+                return Ok(Referrers { manifests: list.manifests, fallback: None, doubt });
+            }
+            Answered::NoApi => (None, false),
+            Answered::Unknown(error) if error.quota_spent().is_some() => return Err(error),
+            Answered::Unknown(error) => (Some(error), false),
+            Answered::Odd(error) => (Some(error), true),
+        };
+        drop(first);
+        let found = match self.by_fallback_tag(&context, subject, fallback).await {
+            Err(error) if error.quota_spent().is_some() => return Err(error),
+            found => found,
+        };
+        let keeps_lists = !is_odd && self.registry.referrers_api() != ReferrersApi::Present;
+        Ok(match (found, doubt) {
+            (Ok(found), None) => found,
+            // A registry that refuses the API in its own way, and keeps the list under the tag.
+            (Ok(found), Some(_)) if keeps_lists && !found.manifests.is_empty() => found,
+            (Ok(found), Some(error)) => Referrers { doubt: Some(error.to_string()), ..found },
+            (Err(error), None) => Referrers { doubt: Some(error.to_string()), ..Referrers::default() },
+            (Err(tag), Some(error)) => {
+                let doubt = format!("{error}; and by the fallback tag: {}", tag.detail);
+                Referrers { doubt: Some(doubt), ..Referrers::default() }
+            }
+        })
+    }
+
+    /// Asks the API, unless it is known that there is none. A refusal as of a registry without it is asked for once more before it is
+    /// believed: it may be one odd answer. From a registry that has answered before it is believed in no case. A success that is no list
+    /// is asked for once more too, and never means that there is no API.
+    async fn ask_api(&self, context: &Context, subject: &Digest) -> Answered {
+        if self.registry.referrers_api() == ReferrersApi::Absent {
+            return Answered::NoApi;
+        }
+        let (mut last, mut odd) = (None, None);
+        for _ in 0..2 {
+            match self.referrers_by_api(context, subject).await {
+                Ok(Asked::Listed(list)) => return Answered::Listed(list),
+                Ok(Asked::LikeNoApi(answer)) => last = Some(answer),
+                Ok(Asked::Odd(error)) => odd = Some(error),
+                Err(error) => return Answered::Unknown(error),
+            }
+        }
+        if let Some(error) = odd {
+            return Answered::Odd(error);
+        }
+        let Some(answer) = last else { return Answered::NoApi };
+        if self.registry.referrers_api() == ReferrersApi::Present {
+            let detail = format!("{}, though this registry has answered such requests before", answer.detail());
+            return Answered::Unknown(context.error(ErrorKind::Invalid, detail));
+        }
+        // A registry that names what it does not know understood the question.
+        if !answer.codes().iter().any(|code| code == "NAME_UNKNOWN" || code == "MANIFEST_UNKNOWN") {
+            self.registry.learn_referrers_api(ReferrersApi::Absent);
+        }
+        Answered::NoApi
+    }
+
+    /// One list, all its pages.
+    async fn referrers_by_api(&self, context: &Context, subject: &Digest) -> Result<Asked, StoreError> {
+        let invalid = |why: String| context.error(ErrorKind::Invalid, why);
+        let mut url = self.url(context, &format!("referrers/{subject}"))?;
+        let mut pages = Pages::starting_at(&url);
+        let (mut all, mut bytes) = (ReferrerList::default(), 0);
+        let mut is_first = true;
+        loop {
+            let answer = self.registry.send(context, self.referrers_call(url.clone())).await?;
+            if is_first && is_like_no_api(&answer) {
+                return Ok(Asked::LikeNoApi(answer));
+            }
+            if !answer.status.is_success() {
+                return Err(answer.refusal(context));
+            }
+            let body = answer.bytes();
+            let page = match ReferrerList::read(&body) {
+                Ok(page) => page,
+                Err(why) if is_first => {
+                    return Ok(Asked::Odd(invalid(format!("{} is no list of referrers: {why}", answer.detail()))));
+                }
+                Err(why) => return Err(invalid(why)),
+            };
+            if std::mem::take(&mut is_first) {
+                self.registry.learn_referrers_api(ReferrersApi::Present);
+            }
+            bytes += body.len();
+            all.manifests.extend(page.manifests);
+            all.unreadable += page.unreadable;
+            if all.manifests.len() + all.unreadable > MAX_REFERRERS {
+                return Err(invalid(format!("more than {MAX_REFERRERS} referrers")));
+            }
+            if bytes > MAX_LIST {
+                return Err(invalid(format!("a list of more than {MAX_LIST} bytes")));
+            }
+            match pages.linked_page(&url, &answer.headers).map_err(invalid)? {
+                Some(next) => url = next,
+                None => return Ok(Asked::Listed(all)),
+            }
+        }
+    }
+
+    fn referrers_call(&self, url: Url) -> Call {
+        Call::read(Method::GET, url, self.reading())
+            .listing_referrers()
+            .header(ACCEPT, HeaderValue::from_static(MediaType::OCI_INDEX))
+            .expects(Expects::Small(MAX_PAGE))
+    }
+}
+
+/// Whether an answer is a refusal that registries without the referrers API give: Artifactory says 406.
+fn is_like_no_api(answer: &Answer) -> bool {
+    matches!(answer.status.as_u16(), 400 | 404 | 405 | 406 | 410 | 415 | 501)
+}

@@ -1,0 +1,247 @@
+//! The fallback tag of a subject (distribution-spec, "Referrers Tag Schema"): its list of referrers is read, and referrers are added to
+//! it. The content under the tag decides: other tools keep images under tags of this form, and what is no list is never replaced.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Value, json};
+
+use super::referrer_list::ReferrerList;
+use crate::oci::{Descriptor, Digest, Manifest, ManifestRef, MediaType, Tag, referrers_tag};
+use crate::registry::Repository;
+use crate::registry::http::response::Context;
+use crate::store::{ErrorKind, Listed, Referrers, Step, StoreError};
+
+/// The most manifests of an index that are read to find out whether it is a list of referrers.
+const MAX_PROBED: usize = 100;
+
+/// Content of a fallback tag at a target.
+enum Tagged {
+    Nothing,
+    /// A list of what refers to the subject.
+    List(Manifest),
+    /// Something else, in words.
+    Other(String),
+}
+
+impl Repository {
+    /// The referrers that the list under the fallback tag has; none where the tag stands for something else.
+    pub(crate) async fn by_fallback_tag(
+        &self,
+        context: &Context,
+        subject: &Digest,
+        fallback: Listed,
+    ) -> Result<Referrers, StoreError> {
+        if fallback == Listed::Absent {
+            return Ok(Referrers::default());
+        }
+        let Some(list) = self.fallback_list(context, subject).await? else { return Ok(Referrers::default()) };
+        let read = ReferrerList::read(list.bytes()).map_err(|why| context.error(ErrorKind::Invalid, why))?;
+        let doubt = read.doubt();
+        // A list with entries that nobody can read is not written on as it is.
+        let fallback = Some(list).filter(|_| doubt.is_none());
+        Ok(Referrers { manifests: read.manifests, fallback, doubt })
+    }
+
+    /// What stands under the fallback tag, if it is a list: at some registries the tag answers with the image itself.
+    async fn fallback_list(&self, context: &Context, subject: &Digest) -> Result<Option<Manifest>, StoreError> {
+        let tag = ManifestRef::Tag(referrers_tag(subject));
+        let found = self.find_manifest(context, &tag).await?;
+        Ok(found.filter(|found| found.digest() != *subject && found.media_type().as_str() == MediaType::OCI_INDEX))
+    }
+
+    /// Adds `referrers` to the list under the fallback tag, which is read again under a lock.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] where the tag stands for something that is no list of referrers of this subject: it stays as it is.
+    /// Whatever the read of the tag ended with: where nobody knows what the tag stands for, it is not written.
+    pub(crate) async fn write_referrers(&self, subject: &Digest, referrers: &Referrers) -> Result<(), StoreError> {
+        let context = self.context(Step::LinkReferrers, subject);
+        let lock = self.registry.referrers_lock(&self.name, *subject);
+        let _turn = lock.lock().await;
+        let present =
+            match self.tagged(&context.at_step(Step::ListReferrers), &referrers_tag(subject), referrers).await? {
+                Tagged::Nothing => None,
+                Tagged::List(list) => Some(list),
+                Tagged::Other(what) => {
+                    let tag = referrers_tag(subject);
+                    let detail = format!("the tag {tag} is {what} and no list of referrers, so it is left as it is");
+                    return Err(context.error(ErrorKind::Refused, detail));
+                }
+            };
+        let merged = merge(present.as_ref(), referrers).map_err(|why| context.error(ErrorKind::Invalid, why))?;
+        if let Some(list) = merged {
+            self.put_manifest(&context, &list, &ManifestRef::Tag(referrers_tag(subject))).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a tag stands for a list of referrers.
+    pub(crate) async fn is_referrers_list(&self, tag: &Tag) -> Result<bool, StoreError> {
+        let context = self.context(Step::ListReferrers, tag);
+        Ok(matches!(self.tagged(&context, tag, &Referrers::default()).await?, Tagged::List(_)))
+    }
+
+    /// Reads the content of the fallback tag and finds out what it is. An index is a list if it has one of `referrers`, or if one of the
+    /// manifests that it lists names the subject.
+    async fn tagged(&self, context: &Context, tag: &Tag, referrers: &Referrers) -> Result<Tagged, StoreError> {
+        let reference = ManifestRef::Tag(tag.clone());
+        let Some(found) = self.find_manifest(context, &reference).await? else { return Ok(Tagged::Nothing) };
+        if referrers_tag(&found.digest()) == *tag {
+            return Ok(Tagged::Other("the image itself".to_owned()));
+        }
+        if found.media_type().as_str() != MediaType::OCI_INDEX {
+            return Ok(Tagged::Other(format!("{} ({})", found.digest(), found.media_type())));
+        }
+        let listed = entries(&found).map_err(|why| context.error(ErrorKind::Invalid, why))?;
+        let known: HashSet<String> = referrers.manifests.iter().map(|one| one.digest.to_string()).collect();
+        let has_known = listed.iter().filter_map(digest_in).any(|digest| known.contains(digest));
+        if has_known || self.lists_referrers(context, tag, &listed).await? {
+            return Ok(Tagged::List(found));
+        }
+        Ok(Tagged::Other(format!("the index {}", found.digest())))
+    }
+
+    /// Whether these entries of an index are a list of referrers of the subject that the tag is about: one of their manifests says so. Of manifests that are
+    /// gone the entries tell: those of images have platforms. An empty index is an empty list.
+    async fn lists_referrers(&self, context: &Context, tag: &Tag, listed: &[Value]) -> Result<bool, StoreError> {
+        let mut may_be_list = listed.len() <= MAX_PROBED;
+        for entry in listed.iter().take(MAX_PROBED) {
+            let Some(digest) = digest_in(entry).and_then(|digest| digest.parse::<Digest>().ok()) else { continue };
+            match self.find_manifest(context, &digest.into()).await? {
+                None => may_be_list &= entry.get("platform").is_none_or(Value::is_null),
+                Some(child) => match child.view().ok().and_then(|view| view.subject) {
+                    Some(named) if referrers_tag(&named) == *tag => return Ok(true),
+                    _ => may_be_list = false,
+                },
+            }
+        }
+        Ok(may_be_list)
+    }
+}
+
+/// The list to write so that it has everything of both; `None` when nothing is to be added. Entries keep what they say, also where
+/// that is wrong (GHCR states another `artifactType`), and the source's list is taken verbatim where there is none and nothing of
+/// it was left behind.
+fn merge(present: Option<&Manifest>, referrers: &Referrers) -> Result<Option<Manifest>, String> {
+    let theirs = referrers.fallback.as_ref().map(entries).transpose()?.unwrap_or_default();
+    let theirs: HashMap<&str, &Value> = theirs.iter().filter_map(|entry| Some((digest_in(entry)?, entry))).collect();
+    let covered = |descriptor: &Descriptor| theirs.contains_key(descriptor.digest.to_string().as_str());
+    let carried: HashSet<String> = referrers.manifests.iter().map(|one| one.digest.to_string()).collect();
+    if let (None, Some(fallback)) = (present, &referrers.fallback)
+        && referrers.manifests.iter().all(covered)
+        && theirs.keys().all(|digest| carried.contains(*digest))
+    {
+        return Ok(Some(fallback.clone()));
+    }
+    let mut list: Value = match present {
+        Some(present) => serde_json::from_slice(present.json()).map_err(|error| error.to_string())?,
+        None => json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []}),
+    };
+    if list.get("manifests").is_none_or(Value::is_null) {
+        list["manifests"] = json!([]);
+    }
+    let Some(entries) = list.get_mut("manifests").and_then(Value::as_array_mut) else {
+        return Err("the list at the target has no manifests".to_owned());
+    };
+    let before = entries.len();
+    let mut has: HashSet<String> = entries.iter().filter_map(digest_in).map(str::to_owned).collect();
+    for descriptor in &referrers.manifests {
+        let digest = descriptor.digest.to_string();
+        if !has.contains(&digest) {
+            let verbatim = theirs.get(digest.as_str()).map(|entry| (*entry).clone());
+            entries.push(verbatim.unwrap_or_else(|| written(descriptor)));
+            has.insert(digest);
+        }
+    }
+    if entries.len() == before {
+        return Ok(None);
+    }
+    let bytes = serde_json::to_vec(&list).map_err(|error| error.to_string())?;
+    Ok(Some(Manifest::new(MediaType::new(MediaType::OCI_INDEX), bytes.into())))
+}
+
+fn entries(list: &Manifest) -> Result<Vec<Value>, String> {
+    let list: Value = serde_json::from_slice(list.json()).map_err(|error| error.to_string())?;
+    Ok(list.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default())
+}
+
+fn digest_in(entry: &Value) -> Option<&str> {
+    entry.get("digest").and_then(Value::as_str)
+}
+
+fn written(descriptor: &Descriptor) -> Value {
+    let mut entry = json!({
+        "mediaType": descriptor.media_type,
+        "digest": descriptor.digest,
+        "size": descriptor.size,
+    });
+    if let (Some(artifact_type), Some(entry)) = (&descriptor.artifact_type, entry.as_object_mut()) {
+        entry.insert("artifactType".to_owned(), artifact_type.clone().into());
+    }
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(content: &str) -> Value {
+        json!({"mediaType": MediaType::OCI_MANIFEST, "digest": Digest::of(content.as_bytes()), "size": 3,
+               "artifactType": "a/b", "annotations": {"of": content}})
+    }
+
+    fn list(contents: &[&str]) -> Manifest {
+        let entries: Vec<Value> = contents.iter().map(|content| entry(content)).collect();
+        let body = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries, "x-kept": 1});
+        Manifest::new(MediaType::new(MediaType::OCI_INDEX), body.to_string().into())
+    }
+
+    fn referrers(list: &Manifest, with_list: bool) -> Referrers {
+        let manifests = ReferrerList::read(list.bytes()).unwrap().manifests;
+        Referrers { manifests, fallback: with_list.then(|| list.clone()), doubt: None }
+    }
+
+    #[test]
+    fn a_list_is_taken_verbatim_where_there_is_none() {
+        let theirs = list(&["a"]);
+        assert_eq!(merge(None, &referrers(&theirs, true)).unwrap(), Some(theirs));
+    }
+
+    #[test]
+    fn merging_adds_what_is_missing_and_keeps_what_entries_say() {
+        let (ours, theirs) = (list(&["a"]), list(&["a", "b"]));
+        let merged = merge(Some(&ours), &referrers(&theirs, true)).unwrap().unwrap();
+        let json: Value = serde_json::from_slice(merged.bytes()).unwrap();
+        assert_eq!(json["manifests"], json!([entry("a"), entry("b")]));
+        assert_eq!(json["x-kept"], 1);
+        assert_eq!(merge(Some(&merged), &referrers(&theirs, true)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_list_of_which_some_was_left_behind_is_written_without_that() {
+        let theirs = list(&["a", "b"]);
+        let carried = Referrers { fallback: Some(theirs), ..referrers(&list(&["a"]), false) };
+        let merged = merge(None, &carried).unwrap().unwrap();
+        let json: Value = serde_json::from_slice(merged.bytes()).unwrap();
+        assert_eq!(json["manifests"], json!([entry("a")]), "the entry that is carried keeps what it says");
+    }
+
+    #[test]
+    fn a_list_with_null_for_its_manifests_is_added_to() {
+        let empty = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": null}).to_string();
+        let present = Manifest::new(MediaType::new(MediaType::OCI_INDEX), empty.into());
+        let merged = merge(Some(&present), &referrers(&list(&["a"]), true)).unwrap().unwrap();
+        let json: Value = serde_json::from_slice(merged.bytes()).unwrap();
+        assert_eq!(json["manifests"], json!([entry("a")]));
+    }
+
+    #[test]
+    fn without_a_list_at_either_side_one_is_written() {
+        let theirs = list(&["a"]);
+        let merged = merge(None, &referrers(&theirs, false)).unwrap().unwrap();
+        let json: Value = serde_json::from_slice(merged.bytes()).unwrap();
+        assert_eq!(json["manifests"][0]["digest"], Digest::of(b"a").to_string());
+        assert_eq!(json["manifests"][0]["artifactType"], "a/b");
+        assert_eq!(json["mediaType"], MediaType::OCI_INDEX);
+    }
+}

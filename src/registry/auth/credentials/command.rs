@@ -1,0 +1,37 @@
+//! Credentials that an operator's own command prints.
+
+use std::ffi::OsStr;
+
+use super::Login;
+use super::program::Programs;
+use super::secret::without_line_break;
+use crate::registry::auth::authenticator::AuthError;
+use crate::store::ErrorKind;
+
+/// Runs the command and reads its output:
+///
+/// * With a user name, the output is the password.
+/// * Without one, it is `USER:PASSWORD`, or an identity token if it has no colon.
+pub(super) async fn login(line: &[String], username: Option<&str>, programs: &Programs) -> Result<Login, AuthError> {
+    let Some((program, arguments)) = line.split_first() else {
+        return Err(AuthError::denied("the command that prints the secret is empty"));
+    };
+    let failed = |kind: ErrorKind, reason: &str| AuthError { kind, detail: format!("the command {program} {reason}") };
+    let ended = programs.run(OsStr::new(program), arguments, "").await;
+    let ended = ended.map_err(|(kind, reason)| failed(kind, &reason))?;
+    if let Some(failure) = ended.failure {
+        return Err(failed(ErrorKind::Unavailable, &format!("failed ({failure})")));
+    }
+    let text = String::from_utf8(ended.output).map_err(|_| failed(ErrorKind::Invalid, "printed no text"))?;
+    let secret = without_line_break(&text);
+    if secret.is_empty() || secret.contains(['\n', '\r']) {
+        return Err(failed(ErrorKind::Invalid, "printed no single line"));
+    }
+    let password =
+        |username: &str, password: &str| Login::Password { username: username.to_owned(), password: password.into() };
+    Ok(match (username, secret.split_once(':')) {
+        (Some(username), _) => password(username, secret),
+        (None, Some((username, secret))) => password(username, secret),
+        (None, None) => Login::Token(secret.into()),
+    })
+}

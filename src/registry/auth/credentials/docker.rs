@@ -1,0 +1,221 @@
+//! Credentials that `docker login` and similar tools left on this machine: docker's `config.json`, and `auth.json` of
+//! podman and skopeo.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind as Io;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use serde::Deserialize;
+
+use super::program::Programs;
+use super::secret::{MAX_FILE, read_text};
+use super::{Login, helper};
+use crate::oci::{RegistryHost, RepositoryName};
+use crate::registry::DockerConfig;
+use crate::registry::auth::authenticator::AuthError;
+use crate::regular_file;
+use crate::store::ErrorKind;
+
+/// Contents of a file. It has no `Debug`, which would show secrets.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct File {
+    auths: Option<BTreeMap<String, Entry>>,
+    cred_helpers: Option<BTreeMap<String, String>>,
+    creds_store: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+    registrytoken: Option<String>,
+}
+
+/// Returns the login that these files have for a registry, and true if a program was run for it. The first file with a
+/// login wins.
+pub(super) async fn login(
+    config: &DockerConfig,
+    host: &RegistryHost,
+    programs: &Programs,
+) -> Result<(Option<Login>, bool), AuthError> {
+    let mut ran = false;
+    for path in &config.files {
+        let Some(file) = read(path, config.required).await? else { continue };
+        if let Some(name) = file.helper_of(host) {
+            ran = true;
+            for server in file.servers_of(host) {
+                let login = helper::login(name, &server, programs).await;
+                let login = login
+                    .map_err(|error| AuthError { detail: format!("{}: {}", path.display(), error.detail), ..error })?;
+                if login.is_some() {
+                    return Ok((login, true));
+                }
+            }
+        }
+        let login = file.entry_of(host, config.namespace.as_ref()).map_err(|what| unusable(path, what))?;
+        if login.is_some() {
+            return Ok((login, ran));
+        }
+    }
+    Ok((None, ran))
+}
+
+/// Returns the longest namespace of this repository that has its own entry in one of these files
+/// (containers-auth.json(5): `quay.io/org/repo` before `quay.io/org` before `quay.io`). The files are read
+/// synchronously: they are small, and a file that cannot be read is reported when the login is needed.
+pub(super) fn namespace_of(
+    config: &DockerConfig,
+    host: &RegistryHost,
+    name: &RepositoryName,
+) -> Option<RepositoryName> {
+    let files = config.files.iter().filter_map(|path| {
+        let bytes = regular_file::read(path, MAX_FILE).ok()?;
+        serde_json::from_slice::<File>(&bytes).ok()
+    });
+    let longest = |file: File| {
+        let keys = file.auths.iter().flatten().map(|(key, _)| key.as_str());
+        let found = keys.filter_map(|key| namespace_in(key, host).filter(|namespace| covers(namespace, name)));
+        found.max_by_key(|namespace| namespace.len()).and_then(|namespace| namespace.parse().ok())
+    };
+    files.filter_map(longest).max_by_key(|namespace: &RepositoryName| namespace.as_str().len())
+}
+
+/// Returns true if a namespace contains a repository or is the repository itself.
+fn covers(namespace: &str, name: &RepositoryName) -> bool {
+    name.as_str().strip_prefix(namespace).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Returns the namespace of a key of this registry, as podman writes it: `host/a/b`, without a scheme. Returns `None`
+/// for a whole host.
+fn namespace_in<'k>(key: &'k str, host: &RegistryHost) -> Option<&'k str> {
+    if host_of(key).is_some() {
+        return None;
+    }
+    let (of, namespace) = key.split_once('/')?;
+    let namespace = namespace.trim_end_matches('/');
+    (names_of(host).contains(&of) && !namespace.is_empty()).then_some(namespace)
+}
+
+/// Returns the file; `None` if it is missing and not required.
+async fn read(path: &Path, required: bool) -> Result<Option<File>, AuthError> {
+    let failed = |reason: String| AuthError::denied(format!("{} cannot be read: {reason}", path.display()));
+    let bytes = match read_text(path).await {
+        Ok(text) => text.into_bytes(),
+        // A home directory that a service may not read contains nothing for it.
+        Err(error) if !required && matches!(error.kind(), Io::NotFound | Io::NotADirectory | Io::PermissionDenied) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(failed(error.to_string())),
+    };
+    if bytes.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    // The parser's reason is withheld, because it could quote a secret.
+    let read = serde_json::from_slice(&bytes).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        unusable(path, &format!("it is not docker's configuration (line {line}, column {column})"))
+    })?;
+    Ok(Some(read))
+}
+
+fn unusable(path: &Path, what: &str) -> AuthError {
+    AuthError { kind: ErrorKind::Denied, detail: format!("{}: {what}", path.display()) }
+}
+
+impl File {
+    /// Returns the helper of this registry, else the default helper.
+    fn helper_of(&self, host: &RegistryHost) -> Option<&str> {
+        let helpers = self.cred_helpers.iter().flatten();
+        let helper = matching_value(helpers.map(|(key, name)| (key.as_str(), name.as_str())), host);
+        helper.or(self.creds_store.as_deref()).filter(|name| !name.is_empty())
+    }
+
+    /// Returns the server names to request from a helper: the registry as docker writes it today, then the file's other
+    /// spellings (`https://HOST`), under which an older login may be stored.
+    fn servers_of(&self, host: &RegistryHost) -> Vec<String> {
+        let mut servers = vec![helper::server_name(host)];
+        let keys = self.auths.iter().flatten().map(|(key, _)| key);
+        let keys = keys.chain(self.cred_helpers.iter().flatten().map(|(key, _)| key));
+        for key in keys.filter(|key| host_of(key).is_some_and(|of| names_of(host).contains(&of))) {
+            if !servers.contains(key) {
+                servers.push(key.clone());
+            }
+        }
+        servers
+    }
+
+    /// Returns the file's own login for this registry: of the longest namespace that covers `namespace`, else of the
+    /// host.
+    fn entry_of(&self, host: &RegistryHost, namespace: Option<&RepositoryName>) -> Result<Option<Login>, &'static str> {
+        let entries = || self.auths.iter().flatten().map(|(key, entry)| (key.as_str(), entry));
+        let covering = |(key, entry): (&str, &'_ Entry)| -> Option<(usize, Result<Option<Login>, &'static str>)> {
+            let of = namespace_in(key, host).filter(|of| namespace.is_some_and(|name| covers(of, name)))?;
+            Some((of.len(), entry.login()))
+        };
+        let mut namespaces: Vec<_> = entries().filter_map(covering).collect();
+        namespaces.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+        for (_, login) in namespaces {
+            if let Some(login) = login? {
+                return Ok(Some(login));
+            }
+        }
+        matching_value(entries(), host).map_or(Ok(None), Entry::login)
+    }
+}
+
+impl Entry {
+    /// Returns the login of this entry. Docker leaves an empty entry if a helper stores the credentials.
+    fn login(&self) -> Result<Option<Login>, &'static str> {
+        let filled = |secret: &'_ Option<String>| secret.clone().filter(|text| !text.is_empty());
+        if let Some(token) = filled(&self.identitytoken) {
+            return Ok(Some(Login::Token(token.into())));
+        }
+        if let Some(token) = filled(&self.registrytoken) {
+            return Ok(Some(Login::Access(token.into())));
+        }
+        if let (Some(username), Some(password)) = (&self.username, filled(&self.password)) {
+            return Ok(Some(Login::Password { username: username.clone(), password: password.into() }));
+        }
+        let Some(auth) = filled(&self.auth) else { return Ok(None) };
+        // Some tools wrap lines or omit the padding (podman's Go decoder skips line breaks).
+        let auth: String = auth.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        let bytes = STANDARD_NO_PAD.decode(auth.trim_end_matches('=')).ok();
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        let pair = text.as_deref().and_then(|text| text.split_once(':'));
+        let (username, password) = pair.ok_or("an `auth` is not a user name and password in base64")?;
+        Ok(Some(Login::Password { username: username.to_owned(), password: password.trim_end_matches('\0').into() }))
+    }
+}
+
+/// Returns the value of the key that means this registry: the key in docker's own spelling, else an equivalent one.
+fn matching_value<'a, T: ?Sized>(
+    pairs: impl Iterator<Item = (&'a str, &'a T)> + Clone,
+    host: &RegistryHost,
+) -> Option<&'a T> {
+    let names = names_of(host);
+    let written = helper::server_name(host);
+    let exact = pairs.clone().find(|(key, _)| *key == written);
+    let near = || names.iter().find_map(|name| pairs.clone().find(|(key, _)| host_of(key) == Some(name)));
+    exact.or_else(near).map(|(_, value)| value)
+}
+
+/// Returns the names of a registry in the keys.
+fn names_of(host: &RegistryHost) -> Vec<&str> {
+    let hub = ["index.docker.io", "docker.io", "registry-1.docker.io"];
+    if host.is_docker_hub() { hub.to_vec() } else { vec![host.as_str()] }
+}
+
+/// Returns the host of a key such as `host` or `https://host/v1/`. Podman's `host/namespace` is not a key of the whole
+/// host.
+fn host_of(key: &str) -> Option<&str> {
+    let bare = key.strip_prefix("https://").or(key.strip_prefix("http://"));
+    let (host, path) = bare.unwrap_or(key).split_once('/').unwrap_or((bare.unwrap_or(key), ""));
+    let whole = bare.is_some() || matches!(path.trim_end_matches('/'), "" | "v1" | "v2");
+    whole.then_some(host)
+}

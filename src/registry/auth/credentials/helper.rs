@@ -1,0 +1,68 @@
+//! Docker's credential helpers: `docker-credential-NAME get` reads the registry from its input and prints JSON.
+
+use std::ffi::OsStr;
+
+use serde::Deserialize;
+
+use super::Login;
+use super::program::Programs;
+use crate::oci::RegistryHost;
+use crate::registry::auth::authenticator::AuthError;
+use crate::store::ErrorKind;
+
+/// User name that marks the secret as an identity token.
+const IDENTITY_TOKEN: &str = "<token>";
+
+/// Text that helpers print when they do not know a registry; they then fail.
+const NOT_FOUND: &str = "credentials not found";
+
+/// Output of a helper. It has no `Debug`, which would show the secret.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HelperOutput {
+    #[serde(default)]
+    username: String,
+    secret: String,
+}
+
+/// Returns the login that the helper of this name has for a server, in docker's spelling; `None` if it has none.
+pub(super) async fn login(name: &str, server: &str, programs: &Programs) -> Result<Option<Login>, AuthError> {
+    let program = format!("docker-credential-{name}");
+    let failed =
+        |kind: ErrorKind, reason: &str| AuthError { kind, detail: format!("the credential helper {program} {reason}") };
+    if !is_helper_name(name) {
+        return Err(AuthError::denied(
+            "the name of the credential helper contains characters other than letters, digits, `.`, `_` and `-`",
+        ));
+    }
+    let ended = programs.run(OsStr::new(&program), &["get".to_owned()], server).await;
+    let ended = ended.map_err(|(kind, reason)| failed(kind, &reason))?;
+    if let Some(failure) = ended.failure {
+        if String::from_utf8_lossy(&ended.output).contains(NOT_FOUND) {
+            return Ok(None);
+        }
+        return Err(failed(ErrorKind::Unavailable, &format!("failed ({failure})")));
+    }
+    // The parser's reason is withheld, because it could quote the secret.
+    let told: HelperOutput = serde_json::from_slice(&ended.output)
+        .map_err(|_| failed(ErrorKind::Invalid, "printed something other than credentials"))?;
+    Ok(read_login(told))
+}
+
+fn read_login(HelperOutput { username, secret }: HelperOutput) -> Option<Login> {
+    match username.as_str() {
+        _ if secret.is_empty() => None,
+        IDENTITY_TOKEN => Some(Login::Token(secret.into())),
+        _ => Some(Login::Password { username, password: secret.into() }),
+    }
+}
+
+/// Returns a registry in the spelling under which docker stores credentials.
+pub(super) fn server_name(host: &RegistryHost) -> String {
+    if host.is_docker_hub() { "https://index.docker.io/v1/".to_owned() } else { host.as_str().to_owned() }
+}
+
+/// Returns true if a text can be the last part of a program's name. A path cannot.
+fn is_helper_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}

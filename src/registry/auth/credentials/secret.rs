@@ -1,0 +1,62 @@
+//! A secret whose value or file the configuration names.
+
+use std::io;
+use std::path::Path;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::registry::Secret;
+use crate::registry::auth::authenticator::AuthError;
+use crate::regular_file;
+
+impl Secret {
+    /// Returns the current value. A file is read each time, because it may have been renewed.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read or is empty. The error does not name the file.
+    pub async fn read(&self) -> io::Result<SecretString> {
+        let path = match self {
+            Self::Value(value) => return Ok(value.clone()),
+            Self::File(path) => path,
+        };
+        let text = read_text(path).await?;
+        let text = without_line_break(&text);
+        if text.is_empty() { Err(io::Error::other("it is empty")) } else { Ok(text.into()) }
+    }
+}
+
+/// Largest file with a secret, in bytes.
+pub(super) const MAX_FILE: u64 = 1 << 20;
+
+/// Reads the text of a small regular file, on a thread that may block. The error contains neither the file's name nor
+/// its content.
+pub(super) async fn read_text(path: &Path) -> io::Result<String> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || regular_file::read(&path, MAX_FILE)).await;
+    let bytes = read.map_err(|_| io::Error::other("the program is ending"))??;
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+}
+
+/// Reads a secret. `what` describes it in the error: "the password of me".
+pub(super) async fn read(what: &str, secret: &Secret) -> Result<SecretString, AuthError> {
+    secret.read().await.map_err(|error| match secret {
+        Secret::File(path) => AuthError::denied(format!("{what} cannot be read from {}: {error}", path.display())),
+        Secret::Value(_) => AuthError::denied(format!("{what} cannot be read: {error}")),
+    })
+}
+
+impl Secret {
+    /// Returns the length in bytes; `None` if a file would have to be read.
+    #[must_use]
+    pub fn known_length(&self) -> Option<usize> {
+        match self {
+            Self::Value(value) => Some(value.expose_secret().len()),
+            Self::File(_) => None,
+        }
+    }
+}
+
+/// Returns a text without one line break at its end.
+pub(super) fn without_line_break(text: &str) -> &str {
+    text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line))
+}

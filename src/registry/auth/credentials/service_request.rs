@@ -1,0 +1,173 @@
+//! Small requests to the services of a cloud: how they are repeated, how much of an answer is read, and what is
+//! reported of a refusal. Redirects are not followed, and no part of an answer is reported except an error code.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use url::Url;
+
+use super::sensitive;
+use crate::registry::Party;
+use crate::registry::auth::authenticator::AuthError;
+use crate::registry::http::error::{self, Approach, Trouble};
+use crate::registry::http::redirect;
+use crate::registry::http::retry::{self, Attempts, Failure, Kind, Tempo};
+use crate::registry::limits::concurrency::{Door, Gate};
+use crate::registry::limits::pace::Class;
+use crate::store::ErrorKind;
+
+/// Time limit of one exchange.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Time after the first attempt by which every pause must end. Azure's metadata service may be unavailable for 70 s.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Time limit to connect to a metadata service, which is near or absent.
+const NEAR: Duration = Duration::from_secs(2);
+/// Largest answer, in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+/// Longest error code that is reported.
+const MAX_CODE: usize = 60;
+
+/// Means for network requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Wire {
+    /// Client of the registry.
+    pub(crate) http: reqwest::Client,
+    /// Client for the services of a cloud: the same client, but it always verifies certificates, even if the registry's
+    /// need not be verified. These services receive secrets.
+    pub(crate) authority: reqwest::Client,
+    /// Address of the registry.
+    pub(crate) registry: Url,
+    /// Gate of the registry. A request to the registry itself counts as one of its requests.
+    pub(crate) gate: Gate,
+    pub(crate) tempo: Tempo,
+}
+
+/// An answer of any status. It has no `Debug`, which would show secrets.
+pub(super) struct CloudAnswer {
+    pub(super) status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    /// The answering service, for messages.
+    place: String,
+}
+
+impl Wire {
+    /// Returns a client for a metadata service: without a proxy and without certificate authorities.
+    pub(super) fn metadata_client(&self) -> Result<reqwest::Client, AuthError> {
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let client = client.retry(reqwest::retry::never()).connect_timeout(NEAR).tls_certs_only([]).build();
+        client.map_err(|error| AuthError::denied(error.without_url().to_string()))
+    }
+
+    /// Sends a request whose body is in memory, and reads its answer. Repeats it after a transient failure; the
+    /// statuses in `passing` count as transient too. Ends within three minutes.
+    pub(super) async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        url: &Url,
+        passing: &[StatusCode],
+    ) -> Result<CloudAnswer, AuthError> {
+        let began = Instant::now();
+        let gate = redirect::same_origin(url, &self.registry).then_some(&self.gate);
+        let mut attempts = Attempts::new(Kind::Token, &self.tempo);
+        loop {
+            let once = request.try_clone().ok_or_else(|| AuthError::denied("a request cannot be sent again"))?;
+            let entered = match gate {
+                Some(gate) => Some(gate.enter(Party::default(), Door::Token, Class::Token).await),
+                None => None,
+            };
+            let outcome = exchange(once, url).await;
+            drop(entered);
+            let (failure, wait) = match &outcome {
+                Ok(answered) => (answered.failure(passing), retry::retry_after(&answered.headers, chrono::Utc::now())),
+                Err(trouble) => (trouble.failure(), None),
+            };
+            if let (Some(gate), Some(Failure::Throttled), Some(wait)) = (gate, failure, wait) {
+                gate.pause(wait);
+            }
+            let pause =
+                failure.and_then(|failure| attempts.next_pause(failure)).map(|pause| pause + wait.unwrap_or_default());
+            let Some(pause) = pause.filter(|pause| began.elapsed() + *pause < PATIENCE) else {
+                return outcome.map_err(|trouble| AuthError {
+                    kind: trouble.kind(),
+                    detail: format!("request to {}: {}", redirect::shown(url), trouble.detail()),
+                });
+            };
+            tracing::debug!(service = redirect::shown(url), ?pause, "repeating a request to a service of the cloud");
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+async fn exchange(request: reqwest::RequestBuilder, url: &Url) -> Result<CloudAnswer, Trouble> {
+    let broken = |error: reqwest::Error| error::describe(&error, url, &Approach::default());
+    let mut response = request.timeout(LIMIT).send().await.map_err(broken)?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(broken)? {
+        body.extend_from_slice(&piece);
+        if body.len() > MAX_ANSWER {
+            return Err(Trouble::Unusable(format!("it answered more than {MAX_ANSWER} bytes")));
+        }
+    }
+    Ok(CloudAnswer { status, headers, body, place: redirect::shown(url) })
+}
+
+impl CloudAnswer {
+    fn failure(&self, passing: &[StatusCode]) -> Option<Failure> {
+        let passes = passing.contains(&self.status).then_some(Failure::Throttled);
+        passes.or_else(|| retry::failure_of(self.status, &self.headers))
+    }
+
+    /// Returns the answer if it is a success. The error of a refusal contains the status and the code that `code_of`
+    /// finds in the body.
+    pub(super) fn require_success(self, code_of: impl FnOnce(&[u8]) -> Option<String>) -> Result<Self, AuthError> {
+        if self.status.is_success() {
+            return Ok(self);
+        }
+        let code: String = code_of(&self.body).unwrap_or_default();
+        let code: String = code.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(MAX_CODE).collect();
+        let code = if code.is_empty() { code } else { format!(", {code}") };
+        let passes = self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS;
+        let kind = if passes { ErrorKind::Unavailable } else { ErrorKind::Denied };
+        Err(AuthError { kind, detail: format!("{} refused: {}{code}", self.place, self.status) })
+    }
+
+    /// Returns the body as JSON.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, AuthError> {
+        // The parser's reason is withheld, because it could quote a token.
+        serde_json::from_slice(&self.body).map_err(|_| self.unusable("with something other than a token"))
+    }
+
+    /// Returns the body as text.
+    pub(super) fn text(&self) -> Result<&str, AuthError> {
+        std::str::from_utf8(&self.body).map_err(|_| self.unusable("with something other than text"))
+    }
+
+    /// Returns the error of an answer that lacks a required part: "without a token".
+    pub(super) fn unusable(&self, what: &str) -> AuthError {
+        AuthError { kind: ErrorKind::Invalid, detail: format!("{} answered {what}", self.place) }
+    }
+}
+
+/// Returns a header value that no log shows.
+pub(super) fn hidden_header(text: &str) -> Result<HeaderValue, AuthError> {
+    let value =
+        HeaderValue::from_str(text).map_err(|_| AuthError::denied("a credential does not fit into a header"))?;
+    Ok(sensitive(value))
+}
+
+/// Returns a POST request with a form.
+pub(super) fn form(client: &reqwest::Client, url: &Url, pairs: &[(&str, &str)]) -> reqwest::RequestBuilder {
+    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    client.post(url.clone()).header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(body)
+}
+
+/// Returns the URL of a path below another URL.
+pub(super) fn url_below(base: &Url, path: &str) -> Result<Url, AuthError> {
+    let base = format!("{}/", base.as_str().trim_end_matches('/'));
+    let url = Url::parse(&base).and_then(|base| base.join(path));
+    url.map_err(|_| AuthError::denied("the address of a service cannot be read"))
+}

@@ -1,0 +1,228 @@
+//! Client of the token endpoint (distribution's token authentication): requests one token and reads the answer.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use tokio::time::Instant;
+use url::Url;
+
+use super::authenticator::AuthError;
+use super::credentials::Login;
+use super::realm;
+use super::scope::Scopes;
+use crate::registry::http::error::Trouble;
+use crate::registry::http::redact::Secrets;
+use crate::registry::http::redirect;
+use crate::registry::http::response::{Answer, Body, sensitive};
+use crate::registry::http::retry::{self, Attempts, Kind};
+use crate::registry::http::send::{Call, Payload};
+use crate::registry::limits::concurrency::{Door, Permit};
+use crate::registry::limits::pace::Class;
+use crate::registry::{Party, Registry};
+use crate::store::ErrorKind;
+
+/// Lifetime of a token without `expires_in`, in seconds.
+const DEFAULT_LIFETIME: u64 = 60;
+
+/// A cached token.
+#[derive(Debug)]
+pub(crate) struct Token {
+    pub(crate) header: HeaderValue,
+    /// Time to request another token, before this one expires.
+    pub(crate) renew_at: Instant,
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<serde_json::Value>,
+}
+
+/// Parameters of a token request, without the credentials.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    realm: &'a Url,
+    service: Option<&'a str>,
+    grants: &'a BTreeSet<&'a str>,
+}
+
+impl Registry {
+    /// Requests a token for these grants. If the token service refuses the login and its source has another login by
+    /// now, tries that one too.
+    pub(crate) async fn fetch_token(
+        &self,
+        realm: &Url,
+        service: Option<&str>,
+        grants: &BTreeSet<&str>,
+    ) -> Result<Token, AuthError> {
+        let wanted = Wanted { realm, service, grants };
+        let login = self.auth.source.login().await?;
+        if let Some(Login::Access(token)) = &login {
+            return self.own_token(realm, token);
+        }
+        let refusal = match self.ask_for_token(wanted, login.as_ref()).await {
+            Err(refusal) if refusal.kind == ErrorKind::Denied => refusal,
+            outcome => {
+                if outcome.is_ok() && login.is_some() {
+                    self.auth.prove();
+                }
+                return outcome;
+            }
+        };
+        let Some(login) = &login else { return Err(refusal) };
+        match self.auth.source.login_after_refusal(login).await? {
+            Some(login) => self.ask_for_token(wanted, Some(&login)).await.inspect(|_| self.auth.prove()),
+            None => Err(refusal),
+        }
+    }
+
+    async fn ask_for_token(&self, wanted: Wanted<'_>, login: Option<&Login>) -> Result<Token, AuthError> {
+        let realm = wanted.realm;
+        if login.is_some() {
+            realm::may_get_credentials(realm, &self.base, self.token_service())
+                .map_err(|error| AuthError { kind: ErrorKind::Refused, detail: error.to_string() })?;
+        }
+        let credentials = login.map_or(Ok(None), Login::basic)?;
+        let mut attempts = Attempts::new(Kind::Token, &self.tempo);
+        loop {
+            self.meter.asked_for_token();
+            // If the registry is its own token service, this counts as a request to the registry.
+            if redirect::same_origin(realm, &self.base) {
+                self.meter.throttled(self.gate.enter(Party::default(), Door::Token, Class::Token).await.1);
+            }
+            let asked = Instant::now();
+            let mut call = wanted.call(login);
+            let nobody = (Party::default(), Permit::default());
+            let outcome = self.attempt(&mut call, realm, credentials.as_ref(), nobody).await;
+            let (pause, error) = match outcome {
+                Ok(answer) if answer.status.is_success() => return self.read_token(realm, &answer, asked),
+                Ok(answer) => {
+                    let answer = redact_identity_token(login, answer);
+                    let pause = retry::failure_of(answer.status, &answer.headers)
+                        .and_then(|failure| attempts.next_pause(failure));
+                    let asked = retry::retry_after(&answer.headers, chrono::Utc::now()).unwrap_or_default();
+                    (pause.map(|pause| pause + asked), self.refused_token(realm, &answer))
+                }
+                Err(trouble) => {
+                    let pause = trouble.failure().and_then(|failure| attempts.next_pause(failure));
+                    (pause, unanswered_error(realm, &trouble))
+                }
+            };
+            let Some(pause) = pause else { return Err(error) };
+            self.meter.repeated();
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Returns the configured access token, without a request. If the registry refuses it, its source is read again.
+    fn own_token(&self, realm: &Url, token: &SecretString) -> Result<Token, AuthError> {
+        let header = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
+        let what = format!("the access token for {} does not fit into a header", redirect::shown(realm));
+        let header = header.map_err(|_| AuthError::denied(what))?;
+        Ok(Token { header: sensitive(header), renew_at: Instant::now() + Duration::from_secs(DEFAULT_LIFETIME) })
+    }
+
+    fn read_token(&self, realm: &Url, answer: &Answer, asked: Instant) -> Result<Token, AuthError> {
+        let invalid = |what: &str| AuthError {
+            kind: ErrorKind::Invalid,
+            detail: format!("the token service {} answered {what}", redirect::shown(realm)),
+        };
+        // The parser's reason is withheld, because it could quote the token.
+        let answer: TokenAnswer =
+            serde_json::from_slice(&answer.bytes()).map_err(|_| invalid("with something other than a token"))?;
+        let token =
+            answer.token.filter(|token| !token.is_empty()).or(answer.access_token).filter(|token| !token.is_empty());
+        let token = token.ok_or_else(|| invalid("without a token"))?;
+        let header = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|_| invalid("with a token that does not fit into a header"))?;
+        Ok(Token { header: sensitive(header), renew_at: asked + usable_for(answer.expires_in.as_ref()) })
+    }
+
+    fn refused_token(&self, realm: &Url, answer: &Answer) -> AuthError {
+        let (at, detail) = (redirect::shown(realm), answer.detail());
+        let is_refusal = matches!(answer.status.as_u16(), 400 | 401 | 403 | 429);
+        if answer.status.is_client_error() && !is_refusal {
+            let detail = format!("the token service {at} answered {detail}: is its address correct?");
+            return AuthError { kind: ErrorKind::Invalid, detail };
+        }
+        let kind = match answer.status {
+            StatusCode::TOO_MANY_REQUESTS => ErrorKind::Busy(retry::retry_after(&answer.headers, chrono::Utc::now())),
+            status if status.is_server_error() => ErrorKind::Unavailable,
+            _ => ErrorKind::Denied,
+        };
+        AuthError { kind, detail: format!("the token service {at} refused {}: {detail}", self.auth.identity()) }
+    }
+}
+
+impl Wanted<'_> {
+    /// Returns the request: a GET with or without a user name, or a POST with an identity token (distribution, "OAuth2
+    /// Token Authentication").
+    fn call(&self, login: Option<&Login>) -> Call {
+        let call = |method, url| Call::new(Kind::Token, method, url, Scopes::catalog());
+        if let Some(Login::Token(token)) = login {
+            let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+            let call = call(Method::POST, self.realm.clone()).header(CONTENT_TYPE, form);
+            return call.payload(Payload::Bytes(self.form(token)));
+        }
+        let mut url = self.realm.clone();
+        url.query_pairs_mut()
+            .extend_pairs(self.service.map(|service| ("service", service)))
+            .extend_pairs(self.grants.iter().map(|grant| ("scope", *grant)));
+        call(Method::GET, url)
+    }
+
+    fn form(&self, token: &SecretString) -> Bytes {
+        let scope = self.grants.iter().copied().collect::<Vec<_>>().join(" ");
+        url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("grant_type", "refresh_token")
+            .append_pair("client_id", "transship")
+            .extend_pairs(self.service.map(|service| ("service", service)))
+            .append_pair("scope", &scope)
+            .append_pair("refresh_token", token.expose_secret())
+            .finish()
+            .into()
+    }
+}
+
+/// Returns a refusal without the identity token, in case the service echoed it.
+fn redact_identity_token(login: Option<&Login>, answer: Answer) -> Answer {
+    let Some(Login::Token(token)) = login else { return answer };
+    let sent = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok();
+    let body = Body::Whole(Secrets::default().with_header(sent.as_ref()).redact(answer.bytes()));
+    Answer { body, ..answer }
+}
+
+fn unanswered_error(realm: &Url, trouble: &Trouble) -> AuthError {
+    let detail = format!("request to the token service {}: {}", redirect::shown(realm), trouble.detail());
+    AuthError { kind: trouble.kind(), detail }
+}
+
+/// Returns how long a token is used: its lifetime less a quarter of it, at most half a minute.
+fn usable_for(expires_in: Option<&serde_json::Value>) -> Duration {
+    let seconds = expires_in.and_then(|value| value.as_u64().or_else(|| value.as_str()?.parse().ok()));
+    let lifetime = Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(DEFAULT_LIFETIME).min(86_400));
+    lifetime - (lifetime / 4).min(Duration::from_secs(30))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_is_renewed_before_it_expires() {
+        let usable = |json: serde_json::Value| usable_for(Some(&json)).as_secs_f32();
+        assert_eq!(usable_for(None), Duration::from_secs(45));
+        assert_eq!(usable(300.into()), 270.0);
+        assert_eq!(usable("300".into()), 270.0);
+        assert_eq!(usable(1.into()), 0.75);
+        assert_eq!(usable(0.into()), 45.0);
+        assert_eq!(usable(u64::MAX.into()), 86_370.0);
+        assert_eq!(usable((-5).into()), 45.0);
+    }
+}

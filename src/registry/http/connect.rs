@@ -1,0 +1,139 @@
+//! HTTP client of one registry, with the connections that its options describe. `transport.rs` sends the requests, and
+//! `trouble.rs` describes their failures.
+
+use hyper_util::client::proxy::matcher::Matcher;
+use url::Url;
+
+pub use crate::registry::options::transport::{
+    PathPrefix, PathPrefixError, Pem, PemError, Proxy, ProxyAddress, ProxyError, Timeouts, Tls, Transport,
+};
+
+use super::redirect;
+use super::retry::Tempo;
+use crate::registry::auth::realm;
+use crate::registry::auth::resolver::GuardedResolver;
+
+/// Flow-control window of one HTTP/2 stream, in bytes: 100 MB/s at a round-trip time of 40 ms.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// Flow-control window of all streams of one HTTP/2 connection to a registry, in bytes. In the worst case it is memory,
+/// which does not count in `daemon.memory`.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// Largest HTTP/2 frame, in bytes: four times the smallest size that the protocol allows, and still short enough for a
+/// small answer that waits behind it.
+const FRAME: u32 = 64 * 1024;
+
+/// Returns a client builder with the settings of every client of this program: it identifies itself, and does not
+/// follow redirects, repeat requests or send `Referer`.
+pub(crate) fn bare_client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+}
+
+/// Returns the HTTP client of a registry. Redirects, repetitions and credentials are decided elsewhere. Content
+/// encodings stay off, because a decompressed blob has another digest.
+pub(crate) fn http_client(base: &Url, tempo: &Tempo, transport: &Transport) -> reqwest::Result<reqwest::Client> {
+    build(base, tempo, transport, |builder| builder)
+}
+
+/// Returns a client whose answers include the server's certificate, for inspection.
+pub(crate) fn examining_client(base: &Url, tempo: &Tempo, transport: &Transport) -> reqwest::Result<reqwest::Client> {
+    build(base, tempo, transport, |builder| builder.tls_info(true))
+}
+
+/// Returns a client that connects only to the addresses that this resolver returns.
+pub(crate) fn guarded_client(
+    base: &Url,
+    tempo: &Tempo,
+    transport: &Transport,
+    guard: GuardedResolver,
+) -> reqwest::Result<reqwest::Client> {
+    build(base, tempo, transport, |builder| builder.dns_resolver(guard.clone()))
+}
+
+fn build(
+    base: &Url,
+    tempo: &Tempo,
+    transport: &Transport,
+    with: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> reqwest::Result<reqwest::Client> {
+    let builder = || {
+        let builder = with(bare_client())
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_max_frame_size(FRAME)
+            .connect_timeout(tempo.connect)
+            .pool_idle_timeout(tempo.idle);
+        let builder = match &transport.proxy {
+            Proxy::Through(address) => builder.proxy(reqwest::Proxy::all(address.url().clone())?),
+            Proxy::None => builder.no_proxy(),
+            // A proxy of the environment is never used for this machine itself.
+            Proxy::Environment if realm::is_loopback(base) => builder.no_proxy(),
+            Proxy::Environment => builder,
+        };
+        let builder = if transport.http1_only { builder.http1_only() } else { builder };
+        with_tls(builder, &transport.tls)
+    };
+    let client = builder()?.build();
+    if base.scheme() == "http" {
+        // Plain HTTP works without certificate authorities too.
+        return client.or_else(|_| builder()?.tls_certs_only([]).build());
+    }
+    client
+}
+
+fn with_tls(mut builder: reqwest::ClientBuilder, tls: &Tls) -> reqwest::Result<reqwest::ClientBuilder> {
+    if let Some(ca) = &tls.ca {
+        builder = builder.tls_certs_merge(ca.parsed()?);
+    }
+    if let Some((certificate, key)) = &tls.identity {
+        builder = builder.identity(crate::registry::options::transport::identity(certificate, key)?);
+    }
+    Ok(if tls.insecure_skip_verify { builder.tls_danger_accept_invalid_certs(true) } else { builder })
+}
+
+/// Returns the environment's proxy variables whose values are invalid. Connections are made as if these variables were
+/// not set. Their values are withheld, because they may contain a password.
+#[must_use]
+pub fn invalid_proxy_variables(environment: &dyn Fn(&str) -> Option<String>) -> Vec<&'static str> {
+    let somewhere = http::Uri::from_static("http://registry.example/");
+    let is_false =
+        |value: &str| !value.is_empty() && Matcher::builder().all(value).build().intercept(&somewhere).is_none();
+    // The first set variable of a pair wins, as in the HTTP client.
+    let pairs = [["HTTPS_PROXY", "https_proxy"], ["HTTP_PROXY", "http_proxy"], ["ALL_PROXY", "all_proxy"]];
+    let set = pairs.into_iter().filter_map(|pair| pair.into_iter().find_map(|name| Some((name, environment(name)?))));
+    set.filter(|(_, value)| is_false(value)).map(|(name, _)| name).collect()
+}
+
+/// Proxy of a request, for messages.
+pub(crate) enum Via {
+    Direct,
+    Fixed(String),
+    Environment(Matcher),
+}
+
+impl Via {
+    pub(crate) fn new(base: &Url, transport: &Transport) -> Self {
+        match &transport.proxy {
+            Proxy::Through(address) => Self::Fixed(redirect::site(address.url())),
+            Proxy::Environment if !realm::is_loopback(base) => Self::Environment(Matcher::from_env()),
+            Proxy::Environment | Proxy::None => Self::Direct,
+        }
+    }
+
+    /// Returns the proxy on the path to `url`, without its credentials.
+    pub(crate) fn proxy_to(&self, url: &Url) -> Option<String> {
+        match self {
+            Self::Direct => None,
+            Self::Fixed(proxy) => Some(proxy.clone()),
+            Self::Environment(matcher) => {
+                let proxy = matcher.intercept(&url.as_str().parse().ok()?)?;
+                Some(redirect::site(&proxy.uri().to_string().parse().ok()?))
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Hints: the remedy that a person can apply after an error response, where the registry itself says too little. The
+//! error appends the hint to the registry's own text. Nothing is decided here.
+
+use http::StatusCode;
+
+use crate::oci::{Children, Manifest};
+use crate::registry::Kind;
+use crate::store::Step;
+
+/// Returns the remedy for an error response, as far as the kind of the registry, the step, the status and the codes
+/// imply.
+pub(crate) fn for_refusal(kind: Kind, step: Step, status: StatusCode, codes: &[String]) -> Option<&'static str> {
+    let denied = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    let has_code = |code: &str| codes.iter().any(|known| known == code);
+    // Quay without extended names, and Docker Hub. The response to a HEAD has no code.
+    let is_name = has_code("NAME_INVALID") || (step == Step::Resolve && status == StatusCode::BAD_REQUEST);
+    match (step, status) {
+        _ if is_name => Some("the registry may not accept such a name; some allow only NAMESPACE/NAME"),
+        _ if denied && kind == Kind::Acr => Some(azure_role(step)),
+        (Step::BeginUpload, StatusCode::NOT_FOUND) if kind == Kind::Ecr => Some(
+            "a push creates the repository only if a repository creation template applies to CREATE_ON_PUSH: \
+             create such a template, or create the repository first",
+        ),
+        // Harbor requires an existing project.
+        (Step::BeginUpload, StatusCode::NOT_FOUND) => {
+            Some("the registry creates neither repositories nor projects on push: create it there first")
+        }
+        // Harbor hides from unauthorized clients which projects exist.
+        (Step::BeginUpload, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+            Some("some registries also answer this for a project that does not exist")
+        }
+        _ => None,
+    }
+}
+
+/// Returns the role that Azure Container Registry may require. A registry with role assignments by repository (ABAC)
+/// ignores `AcrPull`, `AcrPush` and `AcrDelete` ("Azure Container Registry Entra permissions and role assignments
+/// overview").
+fn azure_role(step: Step) -> &'static str {
+    match step {
+        Step::ListRepositories => {
+            "a registry with ABAC ignores AcrPull: its catalog requires the role Container Registry Repository Catalog \
+             Lister, which has no conditions"
+        }
+        Step::BeginUpload | Step::SendBlob | Step::CommitBlob | Step::WriteManifest | Step::LinkReferrers => {
+            "a registry with ABAC ignores AcrPush and requires the role Container Registry Repository Writer"
+        }
+        Step::Delete => {
+            "a registry with ABAC ignores AcrDelete and requires the role Container Registry Repository Contributor"
+        }
+        _ => "a registry with ABAC ignores AcrPull and requires the role Container Registry Repository Reader",
+    }
+}
+
+/// Returns the remedy for a manifest that Azure Container Registry refuses because its digest is soft-deleted ("Enable
+/// soft delete policy in Azure Container Registry"). The text of that error is not documented.
+pub(crate) fn for_soft_deletion(kind: Kind, status: StatusCode, body: &[u8]) -> Option<&'static str> {
+    let body = String::from_utf8_lossy(body).to_lowercase();
+    let soft = body.find("soft").is_some_and(|at| body[at..].contains("delet"));
+    let is_deleted = soft || (body.contains("delet") && body.contains("restor"));
+    // Statuses that Azure may send without naming the soft deletion: they mean a conflict.
+    let may_be = matches!(status, StatusCode::CONFLICT | StatusCode::METHOD_NOT_ALLOWED);
+    match kind {
+        Kind::Acr if status.is_client_error() && is_deleted => Some(
+            "a soft-deleted digest cannot be pushed: restore it (`az acr manifest restore`), or wait until its \
+             retention ends",
+        ),
+        Kind::Acr if may_be => {
+            Some("if the digest is soft-deleted (`az acr manifest list-deleted`), restore it: it cannot be pushed")
+        }
+        _ => None,
+    }
+}
+
+/// Returns the remedy for a registry's refusal of this manifest.
+pub(crate) fn for_manifest(manifest: &Manifest, status: StatusCode, codes: &[String]) -> Option<&'static str> {
+    let is_of_docker = manifest.media_type().as_str().starts_with("application/vnd.docker.");
+    let is_invalid = status == StatusCode::BAD_REQUEST && codes.iter().any(|code| code == "MANIFEST_INVALID");
+    // distribution answers 500 if its own policy refuses the manifest.
+    let may_be_policy = status == StatusCode::BAD_REQUEST || status == StatusCode::INTERNAL_SERVER_ERROR;
+    if has_foreign_layers(manifest) && may_be_policy {
+        return Some("it has foreign layers, whose addresses `validation.manifests.urls` of distribution must allow");
+    }
+    if is_of_docker && (status == StatusCode::UNSUPPORTED_MEDIA_TYPE || is_invalid) {
+        return Some("some registries accept no Docker manifests; zot does with `compat: [docker2s2]`");
+    }
+    None
+}
+
+fn has_foreign_layers(manifest: &Manifest) -> bool {
+    manifest.view().is_ok_and(|view| match view.children {
+        Children::Blobs { layers, .. } => layers.iter().any(|layer| layer.media_type.is_nondistributable()),
+        Children::Manifests(_) => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal_hint(kind: Kind, step: Step, status: u16) -> &'static str {
+        for_refusal(kind, step, StatusCode::from_u16(status).unwrap(), &[]).unwrap_or_default()
+    }
+
+    #[test]
+    fn denial_by_azure_names_the_role_for_abac() {
+        for (step, role) in [
+            (Step::ListRepositories, "Catalog Lister"),
+            (Step::ListTags, "Repository Reader"),
+            (Step::Resolve, "Repository Reader"),
+            (Step::BeginUpload, "Repository Writer"),
+            (Step::WriteManifest, "Repository Writer"),
+            (Step::Delete, "Repository Contributor"),
+        ] {
+            for status in [401, 403] {
+                assert!(refusal_hint(Kind::Acr, step, status).contains(role), "{step} {status}");
+            }
+            assert!(!refusal_hint(Kind::Plain, step, 403).contains("ABAC"));
+        }
+        assert_eq!(refusal_hint(Kind::Acr, Step::WriteManifest, 409), "");
+    }
+
+    #[test]
+    fn missing_ecr_repository_names_the_creation_template() {
+        assert!(refusal_hint(Kind::Ecr, Step::BeginUpload, 404).contains("CREATE_ON_PUSH"));
+        assert!(refusal_hint(Kind::Plain, Step::BeginUpload, 404).contains("create it there first"));
+    }
+
+    #[test]
+    fn soft_deleted_digest_at_azure_is_to_be_restored() {
+        let hint = |kind, status: u16, body: &str| {
+            for_soft_deletion(kind, StatusCode::from_u16(status).unwrap(), body.as_bytes()).unwrap_or_default()
+        };
+        for body in ["The manifest is soft deleted", "SOFT-DELETED", "it was deleted; restore it first"] {
+            for status in [400, 403, 405, 409] {
+                assert!(hint(Kind::Acr, status, body).contains("restore it (`az acr manifest restore`)"), "{body}");
+            }
+        }
+        assert!(hint(Kind::Acr, 409, "").contains("if the digest is soft-deleted"));
+        assert_eq!((hint(Kind::Acr, 400, "no"), hint(Kind::Plain, 409, "soft deleted")), ("", ""));
+    }
+}

@@ -1,0 +1,324 @@
+//! Pages of a list (distribution-spec, "Listing Tags"; RFC 8288): the address of the next page. Registries, and the
+//! proxies in front of them, write `Link` in many ways, and some proxies drop it. So a link that cannot be followed is
+//! an error, and after a full page without a link the client requests the next page itself.
+
+use std::collections::HashSet;
+
+use http::HeaderMap;
+use http::header::LINK;
+use url::Url;
+
+use super::pagination::Paging;
+use super::redirect;
+
+/// Maximum number of pages of one list.
+pub(crate) const MAX_PAGES: usize = 11_000;
+
+/// Walk over the pages of one list. It ends if a registry sends the client in circles.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    first: Url,
+    seen: HashSet<Url>,
+    /// True if the client requested the current page by `last=` without a link from the registry.
+    by_last: bool,
+}
+
+/// Page that was read, and the possible ways to the next one.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    link: Option<Url>,
+    /// Last name of a page that may not be the last one although it has no link.
+    full_to: Option<String>,
+}
+
+impl Pages {
+    pub(crate) fn starting_at(first: &Url) -> Self {
+        Self { first: first.clone(), seen: HashSet::from([first.clone()]), by_last: false }
+    }
+
+    /// Returns true if the registry may not understand the request for the current page.
+    pub(crate) fn is_by_last(&self) -> bool {
+        self.by_last
+    }
+
+    /// Records that a page was requested by another address in the end.
+    pub(crate) fn record_actual_url(&mut self, page: &Url, instead: &Url) {
+        if self.first == *page {
+            self.first = instead.clone();
+        }
+        self.seen.insert(instead.clone());
+    }
+
+    /// Evaluates a page of a list of names whose response had these headers and this number of names. An error explains
+    /// why the list cannot be completed.
+    pub(crate) fn read_turn(
+        &self,
+        page: &Url,
+        headers: &HeaderMap,
+        paging: &Paging,
+        (names, last): (usize, Option<&str>),
+    ) -> Result<Turn, String> {
+        let link = next_link(page, headers)?;
+        if link.is_some() {
+            paging.learn_size(names);
+        }
+        let is_full = link.is_none() && paging.is_full(page, names);
+        Ok(Turn { link, full_to: last.filter(|_| is_full).map(str::to_owned) })
+    }
+
+    /// Returns the address of the page after that one, of which `fresh` names were not in the list before. `None` after
+    /// the last page.
+    ///
+    /// After a full page without a link, the client requests the names after its last one. A registry that does not
+    /// support `last` returns the same names again: then the list is complete.
+    pub(crate) fn next_page(&mut self, turn: Turn, fresh: usize) -> Result<Option<Url>, String> {
+        if self.by_last && fresh == 0 {
+            return Ok(None);
+        }
+        self.by_last = false;
+        if let Some(link) = turn.link {
+            return self.record_next(link).map(Some);
+        }
+        let Some(last) = turn.full_to else { return Ok(None) };
+        let next = after_name(&self.first, &last);
+        if self.seen.contains(&next) {
+            return Ok(None);
+        }
+        self.by_last = true;
+        self.record_next(next).map(Some)
+    }
+
+    /// Returns the address of the page after `page` in a list that does not support `last`, such as that of referrers.
+    pub(crate) fn linked_page(&mut self, page: &Url, headers: &HeaderMap) -> Result<Option<Url>, String> {
+        next_link(page, headers)?.map(|next| self.record_next(next)).transpose()
+    }
+
+    fn record_next(&mut self, next: Url) -> Result<Url, String> {
+        if self.seen.len() >= MAX_PAGES {
+            return Err(format!("the listing has more than {MAX_PAGES} pages"));
+        }
+        if !self.seen.insert(next.clone()) {
+            return Err("the link to its next page leads back to a page that was read already".to_owned());
+        }
+        Ok(next)
+    }
+}
+
+/// Returns the address of the names after this one.
+fn after_name(first: &Url, last: &str) -> Url {
+    let mut next = first.clone();
+    next.query_pairs_mut().append_pair("last", last);
+    next
+}
+
+/// Returns the address of the next page that the headers of a page state.
+fn next_link(page: &Url, headers: &HeaderMap) -> Result<Option<Url>, String> {
+    let mut unnamed = None;
+    for value in headers.get_all(LINK) {
+        let text = value.to_str().map_err(|_| "the link to its next page is not text".to_owned())?;
+        for link in read_links(text) {
+            match link.relations {
+                Some(relations) if has_next(&relations) => return resolve(page, link.target).map(Some),
+                Some(_) => {}
+                None => unnamed = unnamed.or(Some(link.target.to_owned())),
+            }
+        }
+    }
+    // RFC 8288 requires a relation. A list has only one kind of link, so a link without a relation is taken for that
+    // kind.
+    unnamed.map(|target| resolve(page, &target)).transpose()
+}
+
+/// Resolves the target of a link. A link to the same list at another origin is followed at the origin of the page: a
+/// registry behind a proxy builds its links with the name or scheme by which it knows itself. Nothing is sent to
+/// another host.
+fn resolve(page: &Url, target: &str) -> Result<Url, String> {
+    if let Ok(url) = page.join(target)
+        && is_same_list(page, &url)
+    {
+        let mut own = page.clone();
+        own.set_query(url.query());
+        return Ok(own);
+    }
+    let next =
+        redirect::resolve_location(page, target).map_err(|error| format!("the link to its next page: {error}"))?;
+    if !redirect::same_origin(page, &next) {
+        return Err(format!("the link to its next page leads to another host, {}", redirect::shown(&next)));
+    }
+    Ok(next)
+}
+
+/// Returns true if two addresses belong to one list: a proxy may add a prefix to the path, or remove one.
+fn is_same_list(page: &Url, link: &Url) -> bool {
+    let (ours, theirs) = (page.path(), link.path());
+    let is_api = |path: &str| path.starts_with("/v2/") || path.starts_with("/acr/");
+    matches!(link.scheme(), "http" | "https")
+        && (ours == theirs || (is_api(theirs) && ours.ends_with(theirs)) || (is_api(ours) && theirs.ends_with(ours)))
+}
+
+/// Link in the value of a header.
+struct Link<'a> {
+    target: &'a str,
+    /// Value of `rel`; `None` if there is none.
+    relations: Option<String>,
+}
+
+/// Reads the links of one header value. Accepts a link without `<` and `>`.
+fn read_links(value: &str) -> Vec<Link<'_>> {
+    let mut found = Vec::new();
+    let mut rest = value;
+    loop {
+        rest = rest.trim_start_matches(|c: char| c == ',' || c.is_whitespace());
+        if rest.is_empty() {
+            return found;
+        }
+        let (target, after) = match rest.strip_prefix('<') {
+            Some(inner) => inner.split_once('>').unwrap_or_else(|| split_bare(inner)),
+            None => split_bare(rest),
+        };
+        let end = end_outside_quotes(after, b',');
+        found.push(Link { target: target.trim(), relations: read_relations(&after[..end]) });
+        rest = &after[end..];
+    }
+}
+
+/// Splits a text into the target of a link without `<` and `>`, and the rest.
+fn split_bare(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| matches!(c, ';' | ',' | '>') || c.is_whitespace()).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+/// Returns the offset of the first such byte outside quotes, or the length if there is none.
+fn end_outside_quotes(text: &str, end: u8) -> usize {
+    let mut quoted = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'"' => quoted = !quoted,
+            _ if byte == end && !quoted => return at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// Returns the value of `rel` among a link's parameters.
+fn read_relations(mut parameters: &str) -> Option<String> {
+    while !parameters.is_empty() {
+        let end = end_outside_quotes(parameters, b';');
+        if let Some((name, value)) = parameters[..end].split_once('=')
+            && name.trim().eq_ignore_ascii_case("rel")
+        {
+            return Some(value.trim().trim_matches(['"', '\'']).to_owned());
+        }
+        parameters = parameters.get(end + 1..).unwrap_or_default();
+    }
+    None
+}
+
+fn has_next(relations: &str) -> bool {
+    relations.split_whitespace().any(|relation| relation.eq_ignore_ascii_case("next"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(page: &str, link: &str) -> Result<Option<String>, String> {
+        let page: Url = page.parse().unwrap();
+        let headers = HeaderMap::from_iter([(LINK, link.parse().unwrap())]);
+        Pages::starting_at(&page).linked_page(&page, &headers).map(|next| next.map(|url| url.to_string()))
+    }
+
+    #[test]
+    fn next_page_is_found_in_every_form_of_link() {
+        let page = "https://h/v2/a/tags/list?n=2";
+        let next = Ok(Some("https://h/v2/a/tags/list?last=b&n=2".to_owned()));
+        for link in [
+            r#"</v2/a/tags/list?last=b&n=2>; rel="next""#,
+            "<list?last=b&n=2>;rel=next",
+            r#"<https://h/v2/a/tags/list?last=b&n=2> ; title="a, b; rel=x"; REL="prev Next""#,
+            r#"<x>; rel="prev", <list?last=b&n=2>; rel="next""#,
+            "<list?last=b&n=2>; rel='next'",
+            "<list?last=b&n=2>; rel = NEXT",
+            // No relation, no brackets, or only one bracket.
+            "</v2/a/tags/list?last=b&n=2>",
+            r#"<x>; rel="first", <list?last=b&n=2>"#,
+            r#"/v2/a/tags/list?last=b&n=2; rel="next""#,
+            "/v2/a/tags/list?last=b&n=2",
+            r#"</v2/a/tags/list?last=b&n=2; rel="next""#,
+            // Links with the name or scheme that the registry behind a proxy knows: they are followed at the page's own
+            // origin.
+            r#"<http://registry.internal:5000/v2/a/tags/list?last=b&n=2>; rel="next""#,
+            r#"<http://h/v2/a/tags/list?last=b&n=2>; rel="next""#,
+            r#"<http://internal/registry/v2/a/tags/list?last=b&n=2>; rel="next""#,
+        ] {
+            assert_eq!(after(page, link), next, "{link}");
+        }
+        let prefixed = after("https://h/art/v2/a/tags/list?n=2", "/v2/a/tags/list?last=b; rel=next");
+        assert_eq!(prefixed, Ok(Some("https://h/art/v2/a/tags/list?last=b".to_owned())));
+        assert_eq!(after(page, r#"<x>; rel="prev""#), Ok(None));
+        assert_eq!(after(page, " "), Ok(None));
+    }
+
+    #[test]
+    fn link_in_a_circle_or_elsewhere_is_an_error() {
+        let page = "https://h/v2/a/tags/list?n=2";
+        let circle = "the link to its next page leads back to a page that was read already";
+        for link in ["<?n=2>; rel=next", "<>; rel=next"] {
+            assert_eq!(after(page, link).unwrap_err(), circle);
+        }
+        for link in ["<https://evil/x?token>; rel=next", "<https://evil/x?token>"] {
+            assert_eq!(
+                after(page, link).unwrap_err(),
+                "the link to its next page leads to another host, https://evil/x"
+            );
+        }
+        assert_eq!(
+            after(page, "<http://h/x>; rel=next").unwrap_err(),
+            "the link to its next page: it leads from HTTPS to plain HTTP at http://h/x, which is refused"
+        );
+        let page: Url = page.parse().unwrap();
+        let foreign = HeaderMap::from_iter([(LINK, http::HeaderValue::from_bytes(b"<\xff>; rel=next").unwrap())]);
+        let error = Pages::starting_at(&page).linked_page(&page, &foreign).unwrap_err();
+        assert_eq!(error, "the link to its next page is not text");
+    }
+
+    #[test]
+    fn endless_listing_is_an_error() {
+        let mut page: Url = "https://h/0".parse().unwrap();
+        let mut pages = Pages::starting_at(&page);
+        for number in 1.. {
+            let headers = HeaderMap::from_iter([(LINK, format!("<{number}>; rel=next").parse().unwrap())]);
+            match pages.linked_page(&page, &headers) {
+                Ok(next) => page = next.unwrap(),
+                Err(error) => {
+                    assert_eq!((number, error.as_str()), (MAX_PAGES, "the listing has more than 11000 pages"));
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn full_page_without_link_continues_after_its_last_name() {
+        let first: Url = "https://h/v2/a/tags/list?n=1000".parse().unwrap();
+        let paging = Paging::default();
+        let mut pages = Pages::starting_at(&first);
+        let none = HeaderMap::new();
+        let turn = |pages: &Pages, page: &Url, names, last| {
+            pages.read_turn(page, &none, &paging, (names, Some(last))).unwrap()
+        };
+
+        let full = turn(&pages, &first, 1000, "v+9");
+        let next = pages.next_page(full, 1000).unwrap().unwrap();
+        assert_eq!(next.as_str(), "https://h/v2/a/tags/list?n=1000&last=v%2B9");
+        assert!(pages.is_by_last());
+        // The registry returns the first page again: it does not support `last`.
+        let again = turn(&pages, &next, 1000, "v+9");
+        assert_eq!(pages.next_page(again, 0), Ok(None));
+
+        let mut short = Pages::starting_at(&first);
+        let turned = turn(&short, &first, 7, "v7");
+        assert_eq!(short.next_page(turned, 7), Ok(None));
+    }
+}

@@ -1,0 +1,264 @@
+//! Lists of names that registries return in pages: the requested page size, what was learned about a registry's pages,
+//! and the parser of a page, which builds no tree of values.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use http::StatusCode;
+use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
+use url::Url;
+
+use super::link_header::Pages;
+use super::response::{Answer, Context};
+use super::send::Call;
+use crate::registry::Registry;
+use crate::store::StoreError;
+
+/// Number of names that a page should have. Azure Container Registry returns no more at once (Azure/acr, issue 749).
+pub(crate) const PAGE: usize = 1000;
+
+/// Maximum length of a page, in bytes. The registries of Google add every digest to it.
+pub(crate) const MAX_PAGE: usize = 16 * 1024 * 1024;
+
+/// Maximum number of names of one list.
+pub(crate) const MAX_NAMES: usize = 1_000_000;
+
+/// Maximum number of names of one list that are outside the grammar. A list with more of them is not the list of a
+/// registry.
+pub(crate) const MAX_UNUSABLE: usize = 10_000;
+
+/// Maximum number of characters shown of a name outside the grammar.
+const UNUSABLE_SHOWN: usize = 256;
+
+/// Common divisor of the page sizes that registries use by default: 50 (Quay), 100 (distribution, Azure), 1,000.
+const ROUND: usize = 50;
+
+/// Knowledge about the pages of one kind of list at a registry.
+#[derive(Debug, Default)]
+pub(crate) struct Paging {
+    refuses_size: AtomicBool,
+    /// Maximum number of names of a page that had a link to a next one; 0 if no such page was seen.
+    largest: AtomicUsize,
+}
+
+impl Paging {
+    /// Returns the query of the first page.
+    pub(crate) fn query(&self) -> String {
+        if self.refuses_size.load(Ordering::Relaxed) { String::new() } else { format!("?n={PAGE}") }
+    }
+
+    /// Returns true if a response may refuse the requested page size: distribution does so if its own limit is lower
+    /// (`PAGINATION_NUMBER_INVALID`).
+    pub(crate) fn may_refuse_size(page: &Url, status: StatusCode, codes: &[String]) -> bool {
+        let is_refusal = matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
+        is_refusal && requested_size(page).is_some() && !codes.iter().any(|code| code == "NAME_INVALID")
+    }
+
+    /// Records that pages should be requested without a size.
+    pub(crate) fn learn_size_is_refused(&self) {
+        self.refuses_size.store(true, Ordering::Relaxed);
+    }
+
+    /// Records the number of names of a page that was not the last one.
+    pub(crate) fn learn_size(&self, names: usize) {
+        self.largest.fetch_max(names, Ordering::Relaxed);
+    }
+
+    /// Returns true if a page without a link may not be the last one. That is the case if it has one of these numbers
+    /// of names:
+    ///
+    /// - as many as were requested,
+    /// - as many as pages had that were not the last,
+    /// - a multiple of common page sizes, if no link was ever seen: proxies drop `Link` (Quay, PR 5398), and then the
+    ///   first page looks like a complete list.
+    pub(crate) fn is_full(&self, page: &Url, names: usize) -> bool {
+        let largest = self.largest.load(Ordering::Relaxed);
+        let is_as_requested = requested_size(page).is_some_and(|requested| names >= requested);
+        let is_as_seen = if largest > 0 { names >= largest } else { names.is_multiple_of(ROUND) };
+        names > 0 && (is_as_requested || is_as_seen)
+    }
+}
+
+impl Registry {
+    /// Returns the response with a page of a list of names, and the URL by which it was requested in the end. If a
+    /// registry refuses the requested page size, requests the page without one, and remembers that.
+    ///
+    /// Returns `None` if a full page had no link and the registry refuses the request for the names after it.
+    pub(crate) async fn list_page(
+        &self,
+        context: &Context,
+        paging: &Paging,
+        pages: &mut Pages,
+        (url, call): (Url, impl Fn(Url) -> Call),
+    ) -> Result<Option<(Url, Answer)>, StoreError> {
+        let answer = self.send(context, call(url.clone())).await?;
+        if Paging::may_refuse_size(&url, answer.status, &answer.codes()) {
+            let bare = without_size(&url);
+            let again = self.send(context, call(bare.clone())).await?;
+            if again.status.is_success() {
+                tracing::debug!(
+                    place = %context.place, refusal = answer.detail(),
+                    "lists are requested without a page size from now on"
+                );
+                paging.learn_size_is_refused();
+                pages.record_actual_url(&url, &bare);
+                return Ok(Some((bare, again)));
+            }
+        }
+        if pages.is_by_last() && matches!(answer.status.as_u16(), 400 | 404 | 405 | 416 | 422 | 501) {
+            let refusal = answer.detail();
+            tracing::warn!(
+                place = %context.place, refusal,
+                "a page of the list is full and has no link to a next one, and the registry refuses the request \
+                 for the names after it: names may be missing"
+            );
+            return Ok(None);
+        }
+        Ok(Some((url, answer)))
+    }
+}
+
+/// Returns the number of names that the URL of a page requests.
+fn requested_size(page: &Url) -> Option<usize> {
+    page.query_pairs().find(|(name, _)| name == "n").and_then(|(_, size)| size.parse().ok())
+}
+
+/// Returns the URL of the same page without a page size.
+pub(crate) fn without_size(page: &Url) -> Url {
+    let mut bare = page.clone();
+    let kept: Vec<(String, String)> =
+        page.query_pairs().filter(|(name, _)| name != "n").map(|(name, value)| (name.into(), value.into())).collect();
+    bare.set_query(None);
+    if !kept.is_empty() {
+        bare.query_pairs_mut().extend_pairs(kept);
+    }
+    bare
+}
+
+/// Names in one contiguous string.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Names {
+    text: String,
+    /// Offset of the end of each name.
+    ends: Vec<u32>,
+}
+
+impl Names {
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(crate) fn get(&self, at: usize) -> Option<&str> {
+        let end = *self.ends.get(at)? as usize;
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        self.text.get(start..end)
+    }
+
+    pub(crate) fn last(&self) -> Option<&str> {
+        self.get(self.len().checked_sub(1)?)
+    }
+
+    pub(crate) fn range(&self, range: Range<usize>) -> impl Iterator<Item = (usize, &str)> {
+        range.filter_map(|at| Some((at, self.get(at)?)))
+    }
+
+    /// Adds a name. [`MAX_PAGE`] bounds the length of a page.
+    pub(crate) fn push(&mut self, name: &str) -> Result<(), String> {
+        if self.len() >= MAX_NAMES {
+            return Err(format!("it has more than {MAX_NAMES} names"));
+        }
+        self.text.push_str(name);
+        self.ends.push(u32::try_from(self.text.len()).map_err(|_| "it is too long".to_owned())?);
+        Ok(())
+    }
+}
+
+/// Reads an array of strings, or `null` as no names.
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of names")
+            }
+
+            fn visit_unit<E>(self) -> Result<Names, E> {
+                Ok(Names::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Names, A::Error> {
+                let mut names = Names::default();
+                while let Some(Text(name)) = list.next_element()? {
+                    names.push(&name).map_err(A::Error::custom)?;
+                }
+                Ok(names)
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// Text that borrows from the bytes if it has no escapes.
+#[derive(Debug, serde::Deserialize)]
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+
+/// Returns the start of a name outside the grammar, for a message.
+pub(crate) fn shown(name: &str) -> String {
+    match name.char_indices().nth(UNUSABLE_SHOWN) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(query: &str) -> Url {
+        format!("https://h/v2/a/tags/list{query}").parse().unwrap()
+    }
+
+    #[test]
+    fn list_of_names_may_have_escapes_or_be_null() {
+        let read = |json: &str| serde_json::from_str::<Names>(json);
+        let names = read(r#"["a","b\u0063","" ,"d"]"#).unwrap();
+        let all: Vec<&str> = names.range(0..names.len()).map(|(_, name)| name).collect();
+        assert_eq!((all, names.last()), (vec!["a", "bc", "", "d"], Some("d")));
+        assert_eq!(read("null").unwrap(), Names::default());
+        assert!(read("[1]").is_err() && read(r#"[null]"#).is_err() && read(r#"{"a":1}"#).is_err());
+    }
+
+    #[test]
+    fn page_is_full_by_requested_seen_or_round_size() {
+        let paging = Paging::default();
+        let full = |query: &str, names| paging.is_full(&page(query), names);
+        assert_eq!([full("?n=2", 1), full("?n=2", 2), full("?n=2", 3)], [false, true, true]);
+        assert_eq!(
+            [full("?n=1000", 0), full("?n=1000", 99), full("?n=1000", 100), full("", 50)],
+            [false, false, true, true]
+        );
+        paging.learn_size(30);
+        assert_eq!([full("?n=1000", 29), full("?n=1000", 30)], [false, true]);
+        paging.learn_size(100);
+        assert_eq!([full("?n=1000", 50), full("?n=1000", 100)], [false, true], "pages have links here");
+    }
+
+    #[test]
+    fn refused_page_size_is_not_requested_again() {
+        let paging = Paging::default();
+        assert_eq!(paging.query(), "?n=1000");
+        let refuses = |query: &str, status, code: &str| {
+            Paging::may_refuse_size(&page(query), StatusCode::from_u16(status).unwrap(), &[code.to_owned()])
+        };
+        assert!(refuses("?n=1000", 400, "PAGINATION_NUMBER_INVALID") && refuses("?n=1000", 400, ""));
+        assert!(!refuses("", 400, "") && !refuses("?n=1000", 404, "") && !refuses("?n=1000", 400, "NAME_INVALID"));
+        assert_eq!(without_size(&page("?n=1000&last=b")).as_str(), "https://h/v2/a/tags/list?last=b");
+        assert_eq!(without_size(&page("?n=1000")).as_str(), "https://h/v2/a/tags/list");
+        paging.learn_size_is_refused();
+        assert_eq!(paging.query(), "");
+    }
+}

@@ -1,0 +1,358 @@
+//! HTTP responses of a registry, and the errors that its error responses stand for. The text of an error response comes
+//! from outside: this module cuts it and removes control characters before anyone sees it, and [`super::redact`] removes
+//! secrets. Nothing is sent from here.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+use super::hints;
+use super::retry;
+use super::retry_budget::{Budget, Budgets};
+use crate::oci::Digest;
+use crate::registry::auth::challenge;
+use crate::registry::limits::concurrency::Permit;
+use crate::registry::{Kind, Party};
+use crate::store::{ErrorKind, Step, StoreError};
+
+/// Maximum number of bytes that the client reads of an error response.
+pub(crate) const MAX_REFUSAL: usize = 64 * 1024;
+
+/// Operation in progress, for the errors that it may cause.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) place: Arc<str>,
+    pub(crate) step: Step,
+    pub(crate) subject: String,
+    /// Party on whose behalf the operation runs.
+    pub(crate) party: Party,
+    /// Kind of the registry, which selects the remedy that an error names.
+    pub(crate) kind: Kind,
+    /// Retry budget that is left for the item.
+    pub(crate) budget: Budget,
+}
+
+impl Context {
+    /// Creates the context of an operation with `subject` (a tag, a digest or nothing) at `place`, on behalf of the
+    /// default party.
+    pub(crate) fn new(place: Arc<str>, step: Step, subject: String, kind: Kind, budgets: &Arc<Budgets>) -> Self {
+        let budget = Budget::new(budgets, &place, step, &subject);
+        Self { place, step, subject, party: Party::default(), kind, budget }
+    }
+
+    /// Creates the error of this operation. The error is final if the retry budget of the item is spent.
+    pub(crate) fn error(&self, kind: ErrorKind, detail: impl std::fmt::Display) -> StoreError {
+        let error = StoreError::new(&self.place, self.step, &self.subject, kind, detail);
+        if error.is_transient() && self.budget.is_spent() { error.mark_given_up() } else { error }
+    }
+
+    /// Returns the context of the same operation at another step.
+    pub(crate) fn at_step(&self, step: Step) -> Self {
+        Self { step, budget: self.budget.at_step(step), ..self.clone() }
+    }
+}
+
+/// HTTP response. Its body is complete in memory, or a stream for a blob.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// URL that answered, after all redirects.
+    pub(crate) url: Url,
+    /// True if that URL has another origin than the request: a store or a CDN that the registry redirected to.
+    pub(crate) elsewhere: bool,
+    pub(crate) body: Body,
+}
+
+/// Body of a response.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Whole(Bytes),
+    /// Stream of a blob, and the permit that is released at the end of the stream.
+    Flowing(reqwest::Response, Permit),
+}
+
+impl Answer {
+    /// Returns the body, or nothing if it is a stream.
+    pub(crate) fn bytes(&self) -> Bytes {
+        match &self.body {
+            Body::Whole(bytes) => bytes.clone(),
+            Body::Flowing(..) => Bytes::new(),
+        }
+    }
+
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Returns the digest in `Docker-Content-Digest`, if the header has a valid one.
+    pub(crate) fn content_digest(&self) -> Option<Digest> {
+        self.header(&HeaderName::from_static("docker-content-digest"))?.trim().parse().ok()
+    }
+
+    /// Returns the codes of the error envelope.
+    pub(crate) fn codes(&self) -> Vec<String> {
+        read_envelope(&self.bytes()).into_iter().map(|error| error.code).collect()
+    }
+
+    /// Returns the error that this response stands for.
+    pub(crate) fn refusal(&self, context: &Context) -> StoreError {
+        self.refusal_with(context, hints::for_refusal(context.kind, context.step, self.status, &self.codes()))
+    }
+
+    /// Returns the error that this response stands for, with a remedy if there is one.
+    pub(crate) fn refusal_with(&self, context: &Context, hint: Option<&str>) -> StoreError {
+        let kind = classify_error(context.step, self.status, &self.headers, &self.codes());
+        let kind = match kind {
+            _ if context.step == Step::WriteManifest && self.says_locked() => ErrorKind::Locked,
+            // The other origin does not know our credentials. Most often a signed URL has expired, and a new one works.
+            ErrorKind::Denied if self.elsewhere => ErrorKind::Unavailable,
+            kind => kind,
+        };
+        match hint.filter(|_| !self.elsewhere) {
+            Some(hint) => context.error(kind, format!("{}; {hint}", self.detail())),
+            None => context.error(kind, self.detail()),
+        }
+    }
+
+    /// Returns the message about a success whose body is not a list. A server that answers every request with a page is
+    /// not a registry.
+    pub(crate) fn unreadable(&self, error: &serde_json::Error) -> String {
+        let kind = self.header(&CONTENT_TYPE).map(clean).filter(|kind| !kind.contains("json"));
+        let is_page = !self.bytes().trim_ascii_start().starts_with(b"{");
+        match kind.filter(|_| is_page) {
+            Some(kind) => {
+                format!(
+                    "the server answers {} with {kind}: this is not a registry; see `path_prefix`",
+                    self.status.as_u16()
+                )
+            }
+            None => format!("the list cannot be read: {error}"),
+        }
+    }
+
+    /// Returns the status with the errors of the envelope (`404 NAME_UNKNOWN: repository name not known to registry`),
+    /// or the status alone.
+    pub(crate) fn detail(&self) -> String {
+        let mut detail = match self.status.canonical_reason() {
+            Some(reason) => format!("{} {reason}", self.status.as_u16()),
+            None => self.status.as_u16().to_string(),
+        };
+        for error in read_envelope(&self.bytes()).into_iter().take(3) {
+            // Writing to a String cannot fail.
+            let _ = write!(detail, ", {}", clean(&error.code));
+            if !error.message.is_empty() {
+                let _ = write!(detail, ": {}", clean(&error.message));
+            }
+        }
+        if self.lacks_a_grant() {
+            detail += "; the token does not grant this action";
+        }
+        if self.elsewhere {
+            let _ = write!(detail, ", from {}", super::redirect::site(&self.url));
+        }
+        detail
+    }
+
+    /// Returns true if the registry refuses to write a tag because nobody may write it. Azure Container Registry
+    /// reports a lock; Amazon ECR, Harbor, Quay and Google Artifact Registry report an immutable tag.
+    fn says_locked(&self) -> bool {
+        let may_be = matches!(self.status.as_u16(), 400 | 401 | 403 | 405 | 409 | 412);
+        let names_lock = |error: EnvelopeError| {
+            let text = format!("{} {}", error.code, error.message).to_ascii_lowercase();
+            LOCKED.iter().any(|words| text.contains(words))
+        };
+        self.status == StatusCode::LOCKED || (may_be && read_envelope(&self.bytes()).into_iter().any(names_lock))
+    }
+
+    /// Returns true if the registry accepted the token but requires a larger grant (RFC 6750, section 3.1). The message
+    /// does not repeat the missing scope from the challenge: the failed step already implies it, and so nothing in the
+    /// challenge has to be trusted to hold no secret.
+    fn lacks_a_grant(&self) -> bool {
+        let challenges = challenge::challenges(&self.headers);
+        challenges.iter().any(|challenge| challenge.get("error") == Some("insufficient_scope"))
+    }
+}
+
+/// Phrases, in lower case, by which registries report a tag that nobody may write. The last phrase is the most specific
+/// one that Azure Container Registry sends.
+const LOCKED: [&str; 5] = [
+    "immutable",
+    "locked",
+    "writeenabled",
+    "write-enabled",
+    "operation is disallowed on this registry, repository or image",
+];
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct EnvelopeError {
+    code: String,
+    message: String,
+}
+
+/// Reads the errors of the specification's error envelope. Returns none if the body is anything else.
+fn read_envelope(body: &[u8]) -> Vec<EnvelopeError> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        errors: Vec<EnvelopeError>,
+    }
+    serde_json::from_slice(body).map_or_else(|_| Vec::new(), |envelope: Envelope| envelope.errors)
+}
+
+/// Replaces control characters, and cuts the text to one line of at most 300 characters.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>().trim().to_owned()
+}
+
+fn classify_error(step: Step, status: StatusCode, headers: &HeaderMap, codes: &[String]) -> ErrorKind {
+    let has_code = |code: &str| codes.iter().any(|known| known == code);
+    let writing_manifest = matches!(step, Step::WriteManifest | Step::LinkReferrers);
+    if writing_manifest
+        && (has_code("MANIFEST_BLOB_UNKNOWN") || has_code("BLOB_UNKNOWN") || has_code("MANIFEST_UNKNOWN"))
+        && status.is_client_error()
+    {
+        return ErrorKind::MissingContent;
+    }
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorKind::Denied,
+        StatusCode::TOO_MANY_REQUESTS => ErrorKind::Busy(retry::retry_after(headers, chrono::Utc::now())),
+        StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => ErrorKind::Unsupported,
+        _ if has_code("UNSUPPORTED") => ErrorKind::Unsupported,
+        // The upload session is gone, not the repository: a new session works.
+        StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE
+            if matches!(step, Step::SendBlob | Step::CommitBlob) && !has_code("NAME_UNKNOWN") =>
+        {
+            ErrorKind::Unavailable
+        }
+        StatusCode::NOT_FOUND => ErrorKind::NotFound,
+        _ if has_code("DIGEST_INVALID") && matches!(step, Step::SendBlob | Step::CommitBlob | Step::WriteManifest) => {
+            ErrorKind::Corrupt
+        }
+        StatusCode::REQUEST_TIMEOUT => ErrorKind::Unavailable,
+        status if status.is_client_error() => ErrorKind::Refused,
+        status if status.is_server_error() => ErrorKind::Unavailable,
+        _ => ErrorKind::Invalid,
+    }
+}
+
+/// Marks a header as sensitive, so that no `Debug` output shows it.
+pub(crate) fn sensitive(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
+/// Header that carries credentials.
+pub(crate) const CREDENTIALS: HeaderName = AUTHORIZATION;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            url: "https://h/v2/".parse().unwrap(),
+            elsewhere: false,
+            body: Body::Whole(body.to_owned().into()),
+        }
+    }
+
+    fn refusal(step: Step, status: u16, body: &str) -> StoreError {
+        answer(status, body).refusal(&context_of(step))
+    }
+
+    fn context_of(step: Step) -> Context {
+        Context::new("h/r".into(), step, "v1".into(), Kind::Plain, &Arc::default())
+    }
+
+    #[test]
+    fn refusal_shows_status_and_envelope_errors() {
+        let body =
+            r#"{"errors":[{"code":"DENIED","message":"not\u0007 for\nyou","detail":{"a":1}},{"code":"UNKNOWN"}]}"#;
+        let error = refusal(Step::ReadManifest, 403, body);
+        assert_eq!(error.to_string(), "h/r: reading manifest v1: 403 Forbidden, DENIED: not  for you, UNKNOWN");
+        assert_eq!(error.kind, ErrorKind::Denied);
+        let error = refusal(Step::ReadManifest, 500, "<html>\u{1b}[31m");
+        assert_eq!(error.to_string(), "h/r: reading manifest v1: 500 Internal Server Error");
+    }
+
+    #[test]
+    fn insufficient_scope_is_reported_without_the_challenge() {
+        let challenge = r#"Bearer realm="https://h/t",scope="hunter2",error="insufficient_scope""#;
+        let headers = HeaderMap::from_iter([(http::header::WWW_AUTHENTICATE, challenge.parse().unwrap())]);
+        let detail = Answer { headers, ..answer(401, "") }.detail();
+        assert_eq!(detail, "401 Unauthorized; the token does not grant this action");
+    }
+
+    #[test]
+    fn refusal_has_the_kind_of_its_status_and_code() {
+        let said = |code: &str| format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#);
+        for (step, status, code, kind) in [
+            (Step::ReadManifest, 401, "UNAUTHORIZED", ErrorKind::Denied),
+            (Step::ReadManifest, 404, "MANIFEST_UNKNOWN", ErrorKind::NotFound),
+            (Step::WriteManifest, 404, "MANIFEST_UNKNOWN", ErrorKind::MissingContent),
+            (Step::WriteManifest, 400, "MANIFEST_BLOB_UNKNOWN", ErrorKind::MissingContent),
+            (Step::WriteManifest, 404, "NAME_UNKNOWN", ErrorKind::NotFound),
+            (Step::WriteManifest, 409, "TAG_INVALID", ErrorKind::Refused),
+            (Step::Delete, 405, "UNSUPPORTED", ErrorKind::Unsupported),
+            (Step::Delete, 400, "UNSUPPORTED", ErrorKind::Unsupported),
+            (Step::SendBlob, 404, "BLOB_UPLOAD_UNKNOWN", ErrorKind::Unavailable),
+            (Step::CommitBlob, 400, "DIGEST_INVALID", ErrorKind::Corrupt),
+            (Step::SendBlob, 413, "SIZE_INVALID", ErrorKind::Refused),
+            (Step::ListTags, 429, "TOOMANYREQUESTS", ErrorKind::Busy(None)),
+            (Step::ListTags, 502, "", ErrorKind::Unavailable),
+            (Step::ListTags, 204, "", ErrorKind::Invalid),
+        ] {
+            assert_eq!(refusal(step, status, &said(code)).kind, kind, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn refusal_by_a_lock_has_kind_locked() {
+        let refused = |step, status, message: &str| {
+            refusal(step, status, &format!(r#"{{"errors":[{{"code":"DENIED","message":"{message}"}}]}}"#)).kind
+        };
+        for (status, message) in [
+            (
+                405,
+                concat!(
+                    "The operation is disallowed on this registry, repository or image. ",
+                    "View troubleshooting steps at https://aka.ms/acr",
+                ),
+            ),
+            (409, "the tag v1 is locked"),
+            (
+                400,
+                concat!(
+                    "The image tag 'v1' already exists in the 'a' repository and cannot be overwritten ",
+                    "because the repository is immutable.",
+                ),
+            ),
+            (412, "Failed to process request due to 'a:v1' configured as immutable."),
+        ] {
+            assert_eq!(refused(Step::WriteManifest, status, message), ErrorKind::Locked, "{message}");
+        }
+        assert_eq!(refusal(Step::WriteManifest, 423, "").kind, ErrorKind::Locked);
+        assert_eq!(refused(Step::WriteManifest, 403, "no push access"), ErrorKind::Denied);
+        assert_eq!(refused(Step::WriteManifest, 500, "locked"), ErrorKind::Unavailable);
+        assert_eq!(refused(Step::SendBlob, 403, "locked"), ErrorKind::Denied);
+    }
+
+    #[test]
+    fn refusal_by_another_origin_names_it_and_is_transient() {
+        let context = Context { step: Step::ReadBlob, subject: String::new(), ..context_of(Step::ReadBlob) };
+        let url = "https://cdn.example:8443/x?signature=1".parse().unwrap();
+        let error = Answer { url, elsewhere: true, ..answer(403, "<xml>") }.refusal(&context);
+        assert_eq!(
+            (error.kind, error.detail.as_str()),
+            (ErrorKind::Unavailable, "403 Forbidden, from https://cdn.example:8443")
+        );
+    }
+}

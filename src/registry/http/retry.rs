@@ -1,0 +1,317 @@
+//! Retry policy of requests: which operations may be repeated after which failures, how often and how soon. No other
+//! file decides that.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use chrono::{DateTime, Utc};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, StatusCode};
+
+use crate::registry::Timeouts;
+
+/// Longest accepted `Retry-After`. A longer one is treated as a mistake and shortened to this.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// Most repetitions of a request because the registry ended the connection before it processed the request. A proxy
+/// that ends each connection after a few requests does not process most of those that were sent together.
+const MOST_NOT_TAKEN: u32 = 200;
+
+/// Longest pause before such a repetition. The first one has no pause.
+const LONGEST_NOT_TAKEN: Duration = Duration::from_millis(100);
+
+/// Most attempts of an auxiliary request at a registry that throttles it.
+const AUXILIARY_PATIENCE: usize = 3;
+
+/// Time limit of a manifest read at a mirror, unless the operator sets one.
+const STAND_IN: Duration = Duration::from_secs(15);
+
+/// Operation of a request, for the retry policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// GET and HEAD.
+    Read,
+    /// GET at a mirror. If the mirror does not answer, others do.
+    StandIn,
+    /// HEAD of a blob. Without an answer the blob is sent.
+    Look,
+    /// HEAD of a blob at a registry that did not answer an earlier one.
+    Glance,
+    /// POST that mounts a blob. If it fails, the blob is sent.
+    Mount,
+    /// Request of a token.
+    Token,
+    /// DELETE of a manifest.
+    Delete,
+    /// POST of a new upload session. A repeated POST leaves an idle session behind, which the registry expires.
+    OpenUpload,
+    /// PATCH of a chunk that is in memory. If the connection breaks, the number of stored bytes is unknown.
+    Chunk,
+    /// PUT that ends a session; its bytes, if any, are in memory.
+    Commit,
+    /// PUT of a streamed body, which cannot be sent again.
+    Streamed,
+    /// PUT of a manifest.
+    WriteManifest,
+    /// DELETE of a session that is no longer needed.
+    Farewell,
+}
+
+/// Failure of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// No connection: the registry has not seen the request.
+    NotSent,
+    /// The registry ended the connection in good order before it processed the request.
+    NotTaken,
+    /// The exchange was cut off, timed out or was unreadable. The registry may have executed the request.
+    Broken,
+    /// 429, or 503 with `Retry-After`: the registry refused the request before it executed it.
+    Throttled,
+    /// Any other 5xx, and 408.
+    Failing,
+}
+
+/// Returns true if the policy allows this operation to be repeated after this failure.
+fn may_repeat(kind: Kind, failure: Failure) -> bool {
+    use Failure::{Broken, Failing, NotSent, NotTaken, Throttled};
+    match kind {
+        Kind::Streamed => false,
+        _ if failure == NotTaken => true,
+        Kind::Read | Kind::Look | Kind::Token | Kind::Delete | Kind::OpenUpload | Kind::WriteManifest => {
+            matches!(failure, NotSent | NotTaken | Broken | Throttled | Failing)
+        }
+        Kind::Chunk | Kind::Commit => matches!(failure, NotSent | Throttled),
+        Kind::Glance | Kind::Mount => failure == Throttled,
+        Kind::Farewell | Kind::StandIn => false,
+    }
+}
+
+/// Returns the failure of a status that may be transient, or `None`.
+pub(crate) fn failure_of(status: StatusCode, headers: &HeaderMap) -> Option<Failure> {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Some(Failure::Throttled),
+        StatusCode::SERVICE_UNAVAILABLE if headers.contains_key(RETRY_AFTER) => Some(Failure::Throttled),
+        StatusCode::REQUEST_TIMEOUT => Some(Failure::Failing),
+        // 501 and 505 are permanent.
+        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => None,
+        status if status.is_server_error() => Some(Failure::Failing),
+        _ => None,
+    }
+}
+
+/// Returns the pause that `Retry-After` asks for, in seconds or as a date: at most [`LONGEST_PAUSE`].
+pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            // The weekday adds nothing to the date.
+            let date = text.split_once(", ").map_or(text, |(_, date)| date);
+            (DateTime::parse_from_rfc2822(date).ok()?.to_utc() - now).to_std().unwrap_or_default()
+        }
+    };
+    Some(wait.min(LONGEST_PAUSE))
+}
+
+/// Limits and pauses of a client's requests. Tests use shorter ones.
+#[derive(Debug, Clone)]
+pub(crate) struct Tempo {
+    /// Pause before the first repetition. Each further pause is about twice as long.
+    pub(crate) first_pause: Duration,
+    /// Longest pause before a repetition.
+    pub(crate) longest_pause: Duration,
+    /// Most attempts of a request that fails.
+    pub(crate) attempts: usize,
+    /// Most attempts of a request that is throttled. A throttle is no failure.
+    pub(crate) patience: usize,
+    /// Time limit to open a connection, with TLS.
+    pub(crate) connect: Duration,
+    /// Time limit without a single byte in either direction.
+    pub(crate) idle: Duration,
+    /// Time limit until the answer with a blob begins; `None` is the same as `idle`.
+    pub(crate) header: Option<Duration>,
+    /// Time limit of a whole exchange with a small answer.
+    pub(crate) total: Duration,
+    /// Time limit for a registry to store a blob after its last byte.
+    pub(crate) commit: Duration,
+}
+
+impl Default for Tempo {
+    fn default() -> Self {
+        Self {
+            first_pause: Duration::from_millis(250),
+            longest_pause: Duration::from_secs(20),
+            attempts: 5,
+            patience: 10,
+            connect: Duration::from_secs(15),
+            idle: Duration::from_secs(60),
+            header: None,
+            total: Duration::from_secs(90),
+            commit: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Tempo {
+    /// Returns the same policy with the timeouts that an operator set.
+    pub(crate) fn with_timeouts(self, timeouts: Timeouts) -> Self {
+        let Timeouts { connect, idle, header } = timeouts;
+        Self {
+            connect: connect.unwrap_or(self.connect),
+            idle: idle.unwrap_or(self.idle),
+            header: header.or(self.header),
+            // The default is half a minute more than the answer has to begin.
+            total: header.map_or(self.total, |header| header + Duration::from_secs(30)),
+            ..self
+        }
+    }
+
+    /// Returns the time limit of a whole exchange with a small answer. A mirror gets less, because other mirrors can
+    /// answer.
+    pub(crate) fn exchange_limit(&self, kind: Kind) -> Duration {
+        match kind {
+            Kind::StandIn => self.header.unwrap_or(STAND_IN),
+            _ => self.total,
+        }
+    }
+}
+
+/// Attempts of one request.
+#[derive(Debug)]
+pub(crate) struct Attempts {
+    kind: Kind,
+    failures: usize,
+    throttles: usize,
+    not_taken: u32,
+    limits: (usize, usize),
+    pauses: ExponentialBackoff,
+}
+
+impl Attempts {
+    pub(crate) fn new(kind: Kind, tempo: &Tempo) -> Self {
+        let pauses = ExponentialBuilder::new()
+            .with_min_delay(tempo.first_pause)
+            .with_max_delay(tempo.longest_pause)
+            .with_max_times(tempo.attempts + tempo.patience)
+            .with_jitter()
+            .build();
+        let patience = match kind {
+            Kind::Look | Kind::Glance | Kind::Mount => tempo.patience.min(AUXILIARY_PATIENCE),
+            _ => tempo.patience,
+        };
+        Self { kind, failures: 1, throttles: 1, not_taken: 0, limits: (tempo.attempts, patience), pauses }
+    }
+
+    /// Returns the pause before the request is sent again; `None` if it is not sent again.
+    ///
+    /// A request that the registry did not process does not count as an attempt.
+    pub(crate) fn next_pause(&mut self, failure: Failure) -> Option<Duration> {
+        if failure == Failure::NotTaken && may_repeat(self.kind, failure) && self.not_taken < MOST_NOT_TAKEN {
+            self.not_taken += 1;
+            return Some((Duration::from_millis(5) * (self.not_taken - 1)).min(LONGEST_NOT_TAKEN));
+        }
+        let (used, limit) = match failure {
+            Failure::Throttled => (&mut self.throttles, self.limits.1),
+            _ => (&mut self.failures, self.limits.0),
+        };
+        if !may_repeat(self.kind, failure) || *used >= limit {
+            return None;
+        }
+        *used += 1;
+        self.pauses.next()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(value: &str) -> Option<u64> {
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
+        let now = DateTime::parse_from_rfc3339("1994-11-06T08:49:07Z").unwrap().to_utc();
+        retry_after(&headers, now).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn retry_after_accepts_seconds_or_date_up_to_an_hour() {
+        assert_eq!(after("7"), Some(7));
+        assert_eq!(after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(30));
+        assert_eq!(after("Sun, 06 Nov 1994 08:49:00 GMT"), Some(0));
+        assert_eq!(after("86400"), Some(3600));
+        assert_eq!(after("Sun, 06 Nov 2094 08:49:37 GMT"), Some(3600));
+        assert_eq!(after("soon"), None);
+        assert_eq!(after("-1"), None);
+    }
+
+    #[test]
+    fn possibly_executed_request_is_repeated_only_if_harmless() {
+        use Failure::{Broken, Failing, NotSent, Throttled};
+        for kind in [Kind::Read, Kind::Token, Kind::Delete, Kind::OpenUpload, Kind::WriteManifest] {
+            assert!([NotSent, Broken, Throttled, Failing].iter().all(|failure| may_repeat(kind, *failure)));
+        }
+        for kind in [Kind::Chunk, Kind::Commit] {
+            assert!(may_repeat(kind, NotSent) && may_repeat(kind, Throttled));
+            assert!(!may_repeat(kind, Broken) && !may_repeat(kind, Failing));
+        }
+        for kind in [Kind::Streamed, Kind::Farewell, Kind::StandIn] {
+            assert!(![NotSent, Broken, Throttled, Failing].iter().any(|failure| may_repeat(kind, *failure)));
+        }
+    }
+
+    #[test]
+    fn unprocessed_request_is_repeated_without_using_an_attempt() {
+        let tempo = Tempo { attempts: 3, ..Tempo::default() };
+        for kind in [Kind::Read, Kind::Chunk, Kind::Commit, Kind::StandIn, Kind::Farewell] {
+            let mut attempts = Attempts::new(kind, &tempo);
+            assert_eq!(attempts.next_pause(Failure::NotTaken), Some(Duration::ZERO), "{kind:?}");
+            let free = std::iter::from_fn(|| attempts.next_pause(Failure::NotTaken)).take(199).collect::<Vec<_>>();
+            assert!(free.len() == 199 && free.iter().all(|pause| *pause <= LONGEST_NOT_TAKEN), "{kind:?}: {free:?}");
+            assert_eq!(attempts.failures, 1, "{kind:?}");
+            let more = std::iter::from_fn(|| attempts.next_pause(Failure::NotTaken)).count();
+            assert_eq!(more, 2, "then each counts as any other failure: {kind:?}");
+        }
+        assert_eq!(Attempts::new(Kind::Streamed, &tempo).next_pause(Failure::NotTaken), None, "its bytes are gone");
+    }
+
+    #[test]
+    fn blob_lookup_and_mount_get_few_throttled_attempts() {
+        for kind in [Kind::Look, Kind::Glance, Kind::Mount] {
+            let mut attempts = Attempts::new(kind, &Tempo::default());
+            let throttled = std::iter::from_fn(|| attempts.next_pause(Failure::Throttled)).count();
+            assert_eq!(throttled, AUXILIARY_PATIENCE - 1, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn attempts_are_bounded_and_throttles_count_separately() {
+        let tempo = Tempo { attempts: 3, patience: 4, ..Tempo::default() };
+        let mut attempts = Attempts::new(Kind::Read, &tempo);
+        let throttled = std::iter::from_fn(|| attempts.next_pause(Failure::Throttled)).count();
+        let failed = std::iter::from_fn(|| attempts.next_pause(Failure::Broken)).count();
+        assert_eq!((throttled, failed), (3, 2));
+    }
+
+    #[test]
+    fn operator_timeouts_override_only_their_own_defaults() {
+        let seconds = Duration::from_secs;
+        let set = Tempo::default().with_timeouts(Timeouts {
+            connect: Some(seconds(1)),
+            idle: None,
+            header: Some(seconds(120)),
+        });
+        assert_eq!((set.connect, set.idle, set.header), (seconds(1), seconds(60), Some(seconds(120))));
+        assert_eq!((set.total, set.commit), (seconds(150), seconds(300)));
+        let unset = Tempo::default().with_timeouts(Timeouts::default());
+        assert_eq!((unset.connect, unset.header, unset.total), (seconds(15), None, seconds(90)));
+    }
+
+    #[test]
+    fn pauses_grow_and_are_jittered_within_twice_their_length() {
+        let mut attempts = Attempts::new(Kind::Read, &Tempo::default());
+        for least in [250, 500, 1000, 2000] {
+            let pause = attempts.next_pause(Failure::Broken).unwrap().as_millis();
+            assert!((least..=2 * least).contains(&pause), "{pause} after {least}");
+        }
+    }
+}

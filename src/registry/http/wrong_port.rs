@@ -1,0 +1,91 @@
+//! Requests that reached a port for another protocol: plain HTTP at a TLS port, or TLS without the client certificate
+//! that the server requires. Servers say so in the page of a 400 response. The messages for connections that end
+//! without any response are in [`super::error`].
+
+use http::{Method, StatusCode};
+use url::Url;
+
+use super::error::Trouble;
+use super::redirect;
+use super::response::Answer;
+use super::send::{Call, SMALL};
+use crate::registry::Registry;
+use crate::registry::auth::scope::Scopes;
+
+/// Phrases by which servers report plain HTTP at a TLS port: Go's net/http, nginx, Apache, Tomcat.
+const WANT_TLS: [&str; 4] = [
+    "HTTP request to an HTTPS server",
+    "plain HTTP request was sent to HTTPS port",
+    "plain HTTP to an SSL-enabled server port",
+    "combination of host and port requires TLS",
+];
+
+/// Phrase by which nginx reports a missing client certificate.
+const WANT_CERTIFICATE: &str = "No required SSL certificate was sent";
+/// Phrase by which nginx refuses a client certificate.
+const REFUSE_CERTIFICATE: &str = "The SSL certificate error";
+
+/// Returns the error of a response that reports a request for another protocol.
+pub(crate) fn error_from_response(status: StatusCode, body: &[u8], url: &Url) -> Option<Trouble> {
+    if status != StatusCode::BAD_REQUEST {
+        return None;
+    }
+    let contains = |text: &str| body.windows(text.len()).any(|window| window == text.as_bytes());
+    let host = redirect::site(url);
+    let message = match url.scheme() {
+        "http" if WANT_TLS.iter().any(|text| contains(text)) => format!("{host} speaks TLS; leave `plain_http` out"),
+        "https" if contains(WANT_CERTIFICATE) => {
+            format!("{host} requires a client certificate; name its file in `tls.certificate`")
+        }
+        "https" if contains(REFUSE_CERTIFICATE) => {
+            format!("{host} rejected the client certificate; check `tls.certificate`")
+        }
+        _ => return None,
+    };
+    Some(Trouble::Unusable(message))
+}
+
+impl Registry {
+    /// Returns the same error for a 400 response to a HEAD, which has no page: sends a GET of the API to read the page.
+    /// Returns `None` if the registry itself refused the request.
+    pub(crate) async fn check_protocol(&self, call: &Call, answer: &Answer) -> Option<Trouble> {
+        if call.method != Method::HEAD || answer.status != StatusCode::BAD_REQUEST || answer.elsewhere {
+            return None;
+        }
+        let mut probe = Call::read(Method::GET, self.base.join("v2/").ok()?, Scopes::none());
+        let page = async { self.read_whole(self.exchange(&mut probe, &self.base, None).await?, SMALL).await };
+        let answer = tokio::time::timeout(self.tempo.header.unwrap_or(self.tempo.idle), page).await.ok()?.ok()?;
+        error_from_response(answer.status, &answer.bytes(), &answer.url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_of_a_wrong_port_names_cause_and_remedy() {
+        let said = |status: u16, scheme: &str, body: &str| {
+            let url = format!("{scheme}://h:5000/v2/").parse().unwrap();
+            let trouble = error_from_response(StatusCode::from_u16(status).unwrap(), body.as_bytes(), &url);
+            trouble.map(|trouble| trouble.detail().to_owned())
+        };
+        for page in [
+            "Client sent an HTTP request to an HTTPS server.\n",
+            "<center>The plain HTTP request was sent to HTTPS port</center>",
+            "<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />",
+            "Bad Request\nThis combination of host and port requires TLS.\n",
+        ] {
+            assert_eq!(said(400, "http", page).as_deref(), Some("http://h:5000 speaks TLS; leave `plain_http` out"));
+            assert_eq!(said(400, "https", page), None);
+            assert_eq!(said(404, "http", page), None);
+        }
+        let page = "<center>No required SSL certificate was sent</center>";
+        let message = "https://h:5000 requires a client certificate; name its file in `tls.certificate`";
+        assert_eq!(said(400, "https", page).as_deref(), Some(message));
+        let page = "<center>The SSL certificate error</center>";
+        let message = "https://h:5000 rejected the client certificate; check `tls.certificate`";
+        assert_eq!(said(400, "https", page).as_deref(), Some(message));
+        assert_eq!(said(400, "https", r#"{"errors":[{"code":"NAME_INVALID"}]}"#), None);
+    }
+}

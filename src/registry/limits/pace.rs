@@ -1,0 +1,81 @@
+//! Pace of one registry: its rates, its `Retry-After`, and its bandwidth. The gate applies the rates to requests; the
+//! code that moves bytes applies the bandwidth.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+pub(crate) use super::rate_buckets::{Buckets, Class};
+pub use super::throttle::Throttle;
+pub use crate::registry::options::pace::{Bandwidth, Bucket, Figure, Hours, Profile, Window};
+
+use super::fair_queue::Party;
+use crate::registry::{Limits, LimitsInForce, Registry};
+
+/// Bandwidth of one registry, shared by all its repositories.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    bandwidth: Throttle,
+    /// Bandwidth of all registries together.
+    total: OnceLock<Arc<Throttle>>,
+}
+
+impl Pace {
+    pub(crate) fn new(limits: &LimitsInForce) -> Self {
+        Self { bandwidth: Throttle::new(limits.bandwidth.clone()), total: OnceLock::new() }
+    }
+
+    /// Waits until this many bytes of a body may pass. Returns the time that this took. Cancel safe.
+    pub(crate) async fn spend(&self, party: Party, bytes: usize) -> Duration {
+        let waited = self.bandwidth.spend(party, bytes).await;
+        match self.total.get() {
+            Some(total) => waited + total.spend(party, bytes).await,
+            None => waited,
+        }
+    }
+}
+
+impl Pace {
+    /// Returns the bandwidth that applies to this registry alone now, in bytes per second; `None` is no limit.
+    pub(crate) fn bandwidth_now(&self) -> Option<u64> {
+        self.bandwidth.rate_now()
+    }
+}
+
+impl Registry {
+    /// Replaces the limits, also for requests that are waiting. The use of a rate that stays the same is remembered.
+    pub fn set_limits(&self, limits: &Limits) {
+        self.reserve_pulls(limits.keep);
+        let limits = limits.in_force(self.host(), Some(self.kind));
+        self.gate.set_limits(&limits);
+        self.pace.bandwidth.set(limits.bandwidth);
+    }
+
+    /// Counts the bytes of this registry in the total of all registries too. Only the first call has an effect.
+    pub fn share_bandwidth(&self, total: Arc<Throttle>) {
+        let _ = self.pace.total.set(total);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn pace(limits: &Limits) -> Pace {
+        Pace::new(&limits.in_force(&"a.example".parse().unwrap(), None))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_count_at_the_registry_and_in_the_total() {
+        use crate::registry::Bandwidth;
+        let slow = |rate| Arc::new(Throttle::new(Some(Bandwidth::always(rate))));
+        let limits = Limits { bandwidth: Some(Bandwidth::always(4 << 20)), ..Limits::default() };
+        let (one, other, total) = (pace(&limits), pace(&Limits::default()), slow(1 << 20));
+        one.total.set(total.clone()).unwrap();
+        other.total.set(total).unwrap();
+        let began = Instant::now();
+        futures_util::join!(one.spend(Party::default(), 5 << 20), other.spend(Party::default(), 5 << 20));
+        assert!((9..=10).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    }
+}

@@ -1,0 +1,132 @@
+//! Limiter of one rate: governor's, with a state that can be restored, so that several limiters can be taken from
+//! together or not at all.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
+use tokio::time::Instant;
+
+use crate::registry::Rate;
+
+/// Limiter of one rate.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    inner: RateLimiter<NotKeyed, Kept, Runtime, NoOpMiddleware<std::time::Instant>>,
+    kept: Kept,
+    burst: NonZeroU32,
+}
+
+/// Earlier state of a limiter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Before(u64);
+
+impl Limiter {
+    pub(crate) fn new(quota: Quota) -> Self {
+        let kept = Kept::default();
+        Self { inner: RateLimiter::new(quota, kept.clone(), Runtime), kept, burst: quota.burst_size() }
+    }
+
+    /// Returns the most cells that can be taken at once.
+    pub(crate) fn burst(&self) -> NonZeroU32 {
+        self.burst
+    }
+
+    /// Takes cells, at most the burst, and returns the earlier state, which can be restored. Returns the time at which
+    /// there will be enough cells if there are too few.
+    pub(crate) fn take(&self, cells: NonZeroU32) -> Result<Before, Instant> {
+        let before = Before(self.kept.0.load(Ordering::Relaxed));
+        match self.inner.check_n(cells.min(self.burst)) {
+            Ok(Err(not_yet)) => Err(Instant::from_std(not_yet.earliest_possible())),
+            Ok(Ok(())) | Err(_) => Ok(before),
+        }
+    }
+
+    /// Undoes the last call of [`Limiter::take`].
+    pub(crate) fn put_back(&self, before: Before) {
+        self.kept.0.store(before.0, Ordering::Relaxed);
+    }
+}
+
+/// Returns a quota under which no window of `rate.per`, wherever it begins, has more than `rate.count` requests. The
+/// burst is subtracted from the steady rate.
+pub(crate) fn quota_of(rate: Rate) -> Option<Quota> {
+    let count = rate.count.max(1);
+    let burst = (count / 10).clamp(1, 32);
+    let interval = rate.per / (count - burst + 1);
+    Some(Quota::with_period(interval)?.allow_burst(NonZeroU32::new(burst)?))
+}
+
+/// Clock of the runtime, which tests can set.
+#[derive(Debug, Clone, Copy)]
+struct Runtime;
+
+impl Clock for Runtime {
+    type Instant = std::time::Instant;
+
+    fn now(&self) -> Self::Instant {
+        Instant::now().into_std()
+    }
+}
+
+/// Time at which the next cell is due; 0 before the first. Every user of the limiter holds a lock, so the state cannot
+/// change in between.
+#[derive(Debug, Clone, Default)]
+struct Kept(Arc<AtomicU64>);
+
+impl StateStore for Kept {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, measure: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let kept = self.0.load(Ordering::Relaxed);
+        let (outcome, next) = measure((kept > 0).then(|| Nanos::from(kept)))?;
+        self.0.store(next.into(), Ordering::Relaxed);
+        Ok(outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_window_sees_more_requests_than_the_rate_allows() {
+        for (count, seconds) in [(1, 1), (2, 1), (7, 60), (600, 60), (5000, 3600)] {
+            let rate = Rate { count, per: Duration::from_secs(seconds) };
+            let limiter = Limiter::new(quota_of(rate).unwrap());
+            let step = rate.per / 20_000;
+            let mut passed = Vec::new();
+            for tick in 0..60_000_u32 {
+                while limiter.take(NonZeroU32::MIN).is_ok() {
+                    passed.push(tick);
+                }
+                tokio::time::advance(step).await;
+            }
+            for (at, first) in passed.iter().enumerate() {
+                let in_window = passed[at..].iter().take_while(|tick| *tick - first < 20_000).count();
+                assert!(in_window <= count as usize, "{in_window} instead of {count} in {seconds} s");
+            }
+            assert!(passed.len() >= count as usize * 5 / 2, "{} of {count}: needlessly slow", passed.len());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn restored_cells_can_be_taken_again() {
+        let limiter = Limiter::new(Quota::per_hour(NonZeroU32::MIN));
+        let before = limiter.take(NonZeroU32::MIN).unwrap();
+        assert!(limiter.take(NonZeroU32::MIN).is_err());
+        limiter.put_back(before);
+        limiter.take(NonZeroU32::MIN).unwrap();
+        assert!(limiter.take(NonZeroU32::MIN).is_err());
+    }
+}

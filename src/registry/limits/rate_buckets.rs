@@ -1,0 +1,210 @@
+//! Rate buckets of one registry: which rates a request counts in, and when it may be sent by all of them and by the
+//! registry's own `Retry-After`.
+
+use std::num::NonZeroU32;
+
+use tokio::time::Instant;
+
+use super::rate::{Limiter, quota_of};
+use crate::registry::http::retry::Kind;
+use crate::registry::{Bucket, LimitsInForce, Rate};
+
+/// Class of a request, for rates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Token request: it counts only in the bucket of all requests.
+    Token,
+    Read,
+    /// Read by the referrers API.
+    ReferrerList,
+    Write,
+    /// Write that opens an upload.
+    Upload,
+    /// Deletion of a manifest.
+    Delete,
+}
+
+impl Class {
+    /// Returns the class of a request.
+    pub(crate) fn from_kind(kind: Kind, lists_referrers: bool) -> Self {
+        match kind {
+            Kind::Read | Kind::StandIn | Kind::Look | Kind::Glance if lists_referrers => Self::ReferrerList,
+            Kind::Read | Kind::StandIn | Kind::Look | Kind::Glance => Self::Read,
+            Kind::Token => Self::Token,
+            Kind::Delete => Self::Delete,
+            Kind::OpenUpload | Kind::Mount => Self::Upload,
+            Kind::Chunk | Kind::Commit | Kind::Streamed | Kind::WriteManifest | Kind::Farewell => Self::Write,
+        }
+    }
+
+    /// Returns the buckets that the class counts in. An inner list counts in its first bucket that has a figure.
+    fn buckets(self) -> &'static [&'static [Bucket]] {
+        use Bucket::{Deletes, Reads, ReferrerLists, Requests, Uploads, Writes};
+        match self {
+            Self::Token => &[&[Requests]],
+            Self::Read => &[&[Requests], &[Reads]],
+            // Azure counts a referrer list in both buckets.
+            Self::ReferrerList => &[&[Requests], &[ReferrerLists], &[Reads]],
+            Self::Write => &[&[Requests], &[Writes]],
+            Self::Upload => &[&[Requests], &[Writes], &[Uploads]],
+            Self::Delete => &[&[Requests], &[Deletes, Writes]],
+        }
+    }
+}
+
+/// Rates of one registry, and the end of the pause that it asked for.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    held: [Option<(Rate, Limiter)>; Bucket::ALL.len()],
+    paused_until: Option<Instant>,
+}
+
+impl Buckets {
+    pub(crate) fn new(limits: &LimitsInForce) -> Self {
+        let mut buckets = Self { held: [const { None }; Bucket::ALL.len()], paused_until: None };
+        buckets.set(limits);
+        buckets
+    }
+
+    /// Changes the rates. An unchanged rate keeps its state.
+    pub(crate) fn set(&mut self, limits: &LimitsInForce) {
+        for bucket in Bucket::ALL {
+            let held = &mut self.held[bucket as usize];
+            let wanted = limits.rate(bucket).value;
+            if held.as_ref().map(|(rate, _)| *rate) != wanted {
+                *held = wanted.and_then(|rate| Some((rate, Limiter::new(quota_of(rate)?))));
+            }
+        }
+    }
+
+    /// Returns the rates in force, in the order of [`Bucket::ALL`].
+    pub(crate) fn rates(&self) -> Vec<(Bucket, Rate)> {
+        let rate = |(bucket, held): (Bucket, &Option<(Rate, Limiter)>)| Some((bucket, held.as_ref()?.0));
+        Bucket::ALL.into_iter().zip(&self.held).filter_map(rate).collect()
+    }
+
+    /// Blocks all requests until this time.
+    pub(crate) fn pause(&mut self, until: Instant) {
+        self.paused_until = self.paused_until.max(Some(until));
+    }
+
+    /// Returns the end of the current pause, `None` without one.
+    pub(crate) fn paused(&self, now: Instant) -> Option<Instant> {
+        self.paused_until.filter(|until| *until > now)
+    }
+
+    /// Counts one request in all its buckets, or in none and returns when there may be room.
+    pub(crate) fn take(&self, class: Class, now: Instant) -> Result<(), Instant> {
+        if let Some(until) = self.paused(now) {
+            return Err(until);
+        }
+        let mut taken = [None; Bucket::ALL.len()];
+        for (at, limiter) in self.limiters(class).enumerate() {
+            match limiter.take(NonZeroU32::MIN) {
+                Ok(before) => taken[at] = Some(before),
+                Err(not_before) => {
+                    let others = self.limiters(class).zip(taken);
+                    others.for_each(|(limiter, before)| before.into_iter().for_each(|before| limiter.put_back(before)));
+                    return Err(not_before);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn limiters(&self, class: Class) -> impl Iterator<Item = &Limiter> {
+        let held = |bucket: &Bucket| self.held[*bucket as usize].as_ref().map(|(_, limiter)| limiter);
+        class.buckets().iter().filter_map(move |either| either.iter().find_map(held))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::registry::{Figure, Limits};
+
+    fn buckets(figures: &[(Bucket, u32)]) -> Buckets {
+        let mut limits = Limits::default();
+        for (bucket, count) in figures {
+            *limits.figure_mut(*bucket) = Figure::Set(Rate { count: *count, per: Duration::from_secs(3600) });
+        }
+        Buckets::new(&limits.in_force(&"a.example".parse().unwrap(), None))
+    }
+
+    /// Returns how many requests of this class pass at once.
+    fn at_once(buckets: &mut Buckets, class: Class) -> usize {
+        (0..100).take_while(|_| buckets.take(class, Instant::now()).is_ok()).count()
+    }
+
+    #[test]
+    fn request_class_follows_from_its_kind() {
+        for (kind, class) in [
+            (Kind::Read, Class::Read),
+            (Kind::Token, Class::Token),
+            (Kind::Delete, Class::Delete),
+            (Kind::OpenUpload, Class::Upload),
+            (Kind::Chunk, Class::Write),
+            (Kind::Commit, Class::Write),
+            (Kind::Streamed, Class::Write),
+            (Kind::WriteManifest, Class::Write),
+            (Kind::Farewell, Class::Write),
+        ] {
+            assert_eq!(Class::from_kind(kind, false), class, "{kind:?}");
+        }
+        assert_eq!(Class::from_kind(Kind::Read, true), Class::ReferrerList);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_request_class_has_its_own_bucket() {
+        // A tenth of an hour's requests passes at once.
+        use Bucket::{Deletes, Reads, ReferrerLists, Uploads, Writes};
+        let mut all = buckets(&[(Reads, 90), (Writes, 80), (Uploads, 30), (Deletes, 20), (ReferrerLists, 10)]);
+        let went = [Class::Read, Class::ReferrerList, Class::Upload, Class::Write, Class::Delete, Class::Token]
+            .map(|class| at_once(&mut all, class));
+        // The read of a referrer list finds no room, because the earlier reads used it up.
+        assert_eq!(went, [9, 0, 3, 5, 2, 100]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn referrer_list_counts_in_its_bucket_and_reads() {
+        let mut both = buckets(&[(Bucket::Reads, 90), (Bucket::ReferrerLists, 40)]);
+        assert_eq!(at_once(&mut both, Class::ReferrerList), 4);
+        assert_eq!(at_once(&mut both, Class::Read), 5);
+        // A referrer list that is refused by the bucket of reads takes nothing from its own bucket.
+        let mut both = buckets(&[(Bucket::Reads, 10), (Bucket::ReferrerLists, 90)]);
+        assert_eq!([Class::Read, Class::ReferrerList].map(|class| at_once(&mut both, class)), [1, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn class_without_a_figure_counts_in_wider_bucket() {
+        let mut reads = buckets(&[(Bucket::Reads, 30)]);
+        assert_eq!([Class::ReferrerList, Class::Read].map(|class| at_once(&mut reads, class)), [3, 0]);
+        let mut writes = buckets(&[(Bucket::Writes, 30)]);
+        assert_eq!([Class::Delete, Class::Upload].map(|class| at_once(&mut writes, class)), [3, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_refused_by_one_bucket_takes_from_none() {
+        let mut both = buckets(&[(Bucket::Requests, 40), (Bucket::Writes, 10)]);
+        assert_eq!(at_once(&mut both, Class::Write), 1);
+        for _ in 0..50 {
+            assert!(both.take(Class::Write, Instant::now()).is_err());
+        }
+        assert_eq!(at_once(&mut both, Class::Read), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unchanged_rate_keeps_state_when_limits_change() {
+        let mut all = buckets(&[(Bucket::Reads, 30), (Bucket::Writes, 30)]);
+        assert_eq!([Class::Read, Class::Write].map(|class| at_once(&mut all, class)), [3, 3]);
+        let mut limits = Limits::default();
+        let hourly = |count| Figure::Set(Rate { count, per: Duration::from_secs(3600) });
+        (limits.reads, limits.writes) = (hourly(30), hourly(20));
+        all.set(&limits.in_force(&"a.example".parse().unwrap(), None));
+        assert_eq!([Class::Read, Class::Write].map(|class| at_once(&mut all, class)), [0, 2]);
+        all.set(&Limits::default().in_force(&"a.example".parse().unwrap(), None));
+        assert_eq!(at_once(&mut all, Class::Read), 100);
+    }
+}

@@ -1,0 +1,202 @@
+//! Bandwidth throttle: how many bytes may pass at the rate in force.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use governor::Quota;
+use tokio::time::Instant;
+
+use super::fair_queue::Party;
+use super::rate::Limiter;
+use super::wait_queue::{Closed, Line, Supply};
+use crate::registry::Bandwidth;
+
+/// Size of a limiter cell, in bytes. Rates in single bytes would be rounded badly at high rates.
+const CELL: u64 = 1024;
+
+/// Most cells that are taken at once, so that many streams share evenly.
+const SLICE: NonZeroU32 = NonZeroU32::new(64).unwrap();
+
+/// Interval at which the clock is checked for a change of window.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A shared bandwidth, such as that of all registries together.
+#[derive(Debug)]
+pub struct Throttle {
+    line: Arc<Line<Flow, 1>>,
+    /// True if there is any limit.
+    limited: AtomicBool,
+    /// Bytes that have passed. A remainder below one cell counts in the next one.
+    passed: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Flow {
+    bandwidth: Option<Bandwidth>,
+    clock: fn() -> DateTime<Utc>,
+    looked: Option<Instant>,
+    rate: Option<u64>,
+    cells: Option<Limiter>,
+}
+
+impl Throttle {
+    /// Returns a throttle with this bandwidth; `None` is no limit.
+    #[must_use]
+    pub fn new(bandwidth: Option<Bandwidth>) -> Self {
+        Self::with_clock(bandwidth, Utc::now)
+    }
+
+    fn with_clock(bandwidth: Option<Bandwidth>, clock: fn() -> DateTime<Utc>) -> Self {
+        let limited = AtomicBool::new(bandwidth.is_some());
+        let flow = Flow { bandwidth, clock, looked: None, rate: None, cells: None };
+        Self { line: Line::new(|_| flow), limited, passed: AtomicU64::new(0) }
+    }
+
+    /// Changes the bandwidth, also for bytes that wait already.
+    pub fn set(&self, bandwidth: Option<Bandwidth>) {
+        self.limited.store(bandwidth.is_some(), Ordering::Relaxed);
+        self.line.change(|flow| {
+            if flow.bandwidth != bandwidth {
+                (flow.bandwidth, flow.looked) = (bandwidth, None);
+            }
+        });
+    }
+
+    /// Returns the rate in force, in bytes per second; `None` is no limit.
+    pub(crate) fn rate_now(&self) -> Option<u64> {
+        self.line.with_supply(|flow| {
+            flow.follow_clock(Instant::now());
+            flow.rate
+        })
+    }
+
+    /// Waits until this many bytes may pass. Returns the time that it waited. Cancel safe.
+    pub(crate) async fn spend(&self, party: Party, bytes: usize) -> Duration {
+        if bytes == 0 || !self.limited.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        let before = self.passed.fetch_add(bytes as u64, Ordering::Relaxed);
+        let mut cells = (before + bytes as u64) / CELL - before / CELL;
+        let mut waited = Duration::ZERO;
+        while let Some(slice) = NonZeroU32::new(u32::try_from(cells).unwrap_or(u32::MAX).min(self.slice().get())) {
+            waited += self.line.acquire(party, 0, slice).await.1;
+            cells -= u64::from(slice.get());
+        }
+        waited
+    }
+
+    /// Returns the most cells that can be taken at once.
+    fn slice(&self) -> NonZeroU32 {
+        self.line.with_supply(|flow| {
+            flow.follow_clock(Instant::now());
+            flow.cells.as_ref().map_or(SLICE, |cells| cells.burst().min(SLICE))
+        })
+    }
+}
+
+impl Default for Throttle {
+    /// Returns a throttle without a limit.
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+impl Flow {
+    /// Applies the window that is in force at the clock's time.
+    fn follow_clock(&mut self, now: Instant) {
+        if self.looked.is_some_and(|looked| now < looked + LOOK) {
+            return;
+        }
+        self.looked = Some(now);
+        let rate = self.bandwidth.as_ref().and_then(|bandwidth| bandwidth.rate_at((self.clock)()));
+        if rate != self.rate {
+            self.rate = rate;
+            self.cells = rate.map(quota_of).map(Limiter::new);
+        }
+    }
+}
+
+impl Supply for Flow {
+    type Grant = ();
+
+    fn take(&mut self, _: Party, _: usize, amount: NonZeroU32, now: Instant) -> Result<(), Closed> {
+        self.follow_clock(now);
+        let Some(cells) = &self.cells else { return Ok(()) };
+        cells.take(amount).map(drop).map_err(|not_before| Closed::Until(not_before.min(now + LOOK)))
+    }
+}
+
+/// Returns a quota that allows at most a tenth of a second's bytes at once, so that the rate also holds over short
+/// times.
+fn quota_of(bytes_per_second: u64) -> Quota {
+    let cells = u32::try_from(bytes_per_second.div_ceil(CELL)).unwrap_or(u32::MAX);
+    let cells = NonZeroU32::new(cells).unwrap_or(NonZeroU32::MIN);
+    Quota::per_second(cells).allow_burst(NonZeroU32::new(cells.get() / 10).unwrap_or(NonZeroU32::MIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[tokio::test(start_paused = true)]
+    async fn small_pieces_add_up_to_the_configured_rate() {
+        let throttle = Throttle::new(Some(Bandwidth::always(MIB)));
+        let began = Instant::now();
+        for _ in 0..512 {
+            throttle.spend(Party::default(), 700).await;
+        }
+        let exact = Duration::from_millis(512 * 700 * 1000 / MIB);
+        let took = began.elapsed();
+        assert!(took + Duration::from_millis(101) >= exact, "{took:?} instead of {exact:?}");
+        assert!(took <= exact + Duration::from_millis(101), "{took:?} instead of {exact:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_piece_does_not_delay_another_partys_small_one() {
+        let throttle = Arc::new(Throttle::new(Some(Bandwidth::always(MIB))));
+        let large = tokio::spawn({
+            let throttle = throttle.clone();
+            async move { throttle.spend(Party::from_name("large"), 64 << 20).await }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let waited = throttle.spend(Party::from_name("small"), 128 << 10).await;
+        assert!(waited < Duration::from_millis(400), "{waited:?}");
+        assert!(large.await.unwrap() > Duration::from_secs(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_window_applies_to_waiting_bytes_within_a_second() {
+        thread_local!(static BEGAN: Instant = Instant::now());
+        // The clock starts ten seconds before the window ends.
+        fn clock() -> DateTime<Utc> {
+            let start: DateTime<Utc> = "2026-11-21T17:59:50Z".parse().unwrap();
+            start + BEGAN.with(Instant::elapsed)
+        }
+        clock();
+        let bandwidth = Bandwidth::new(vec![
+            "08:00-18:00".parse::<crate::registry::Hours>().unwrap().at_rate(1024),
+            crate::registry::Window::always(100 * MIB),
+        ]);
+        let throttle = Throttle::with_clock(Some(bandwidth), clock);
+        let waited = throttle.spend(Party::default(), 50 << 20).await;
+        assert!((10..=12).contains(&waited.as_secs()), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_bandwidth_applies_to_waiting_bytes_at_once() {
+        let throttle = Arc::new(Throttle::new(Some(Bandwidth::always(1024))));
+        let waiting = tokio::spawn({
+            let throttle = throttle.clone();
+            async move { throttle.spend(Party::default(), 1 << 20).await }
+        });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        throttle.set(None);
+        assert_eq!(waiting.await.unwrap().as_secs(), 5);
+        assert_eq!(throttle.spend(Party::default(), 1 << 30).await, Duration::ZERO);
+    }
+}

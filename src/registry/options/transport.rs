@@ -1,0 +1,403 @@
+//! Options of the connections to one registry, after the configuration has been read: the trusted certificate
+//! authorities, and the client certificate. Files in PEM form are read and checked together with the configuration.
+
+use std::error::Error as _;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::registry::auth::credentials::rsa_key;
+use crate::registry::http::redirect;
+use crate::registry::{Mirror, TokenService};
+
+/// Largest file with certificates, in bytes.
+const MAX_PEM: u64 = 4 * 1024 * 1024;
+
+/// Options of the connections to one registry. The default is that of the system and the environment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Transport {
+    /// Trusted authorities and client certificate.
+    pub tls: Tls,
+    /// True if HTTP/2 is not offered over TLS. Without TLS it is never used.
+    pub http1_only: bool,
+    /// Proxy of the connections.
+    pub proxy: Proxy,
+    /// Path before `/v2/` in the URLs of the API.
+    pub path_prefix: Option<PathPrefix>,
+    /// Token service that gets the credentials at any address. `None` trusts the registry's choice, within bounds.
+    pub token_service: Option<TokenService>,
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// Mirrors, in the order in which content with a known digest is read from them before the registry.
+    pub mirrors: Vec<Mirror>,
+}
+
+impl Transport {
+    /// Returns the same options with certificate verification, if it is off.
+    pub(crate) fn verifying(&self) -> Option<Self> {
+        let tls = Tls { insecure_skip_verify: false, ..self.tls.clone() };
+        self.tls.insecure_skip_verify.then(|| Self { tls, ..self.clone() })
+    }
+}
+
+/// Time limits of requests to a registry; `None` is the client's own default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Time limit of a connection, with TLS. Default 15 s.
+    pub connect: Option<Duration>,
+    /// Time limit without a single byte within a blob. Default 60 s.
+    pub idle: Option<Duration>,
+    /// Time limit until an answer begins. Default 60 s.
+    pub header: Option<Duration>,
+}
+
+/// Path prefix of a registry's API: `/artifactory/api/docker/x`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathPrefix(String);
+
+/// Error of a text that is not a [`PathPrefix`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a path prefix of the API: expected one like /artifactory/api/docker/x, to which /v2/ is added")]
+pub struct PathPrefixError(String);
+
+impl FromStr for PathPrefix {
+    type Err = PathPrefixError;
+
+    fn from_str(text: &str) -> Result<Self, PathPrefixError> {
+        let segment = |segment: &str| {
+            let plain = segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-'));
+            plain && !matches!(segment, "" | "." | "..")
+        };
+        let path = text.strip_suffix('/').unwrap_or(text);
+        let good = path.strip_prefix('/').is_some_and(|path| path.split('/').all(segment));
+        // A prefix that includes `/v2` is a common mistake.
+        if good && !path.ends_with("/v2") { Ok(Self(path.to_owned())) } else { Err(PathPrefixError(text.to_owned())) }
+    }
+}
+
+impl PathPrefix {
+    /// Returns the path, with a leading slash and no trailing one.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Proxy of one registry, and of the token service and the storage services that it refers to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Proxy {
+    /// The proxy that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name, but never for this machine itself.
+    #[default]
+    Environment,
+    /// No proxy, whatever the environment says.
+    None,
+    /// This proxy, whatever the environment says.
+    Through(ProxyAddress),
+}
+
+/// Address of a proxy, with an optional user and password, which are not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyAddress(Url);
+
+/// Error of a text that is not a [`Proxy`]. The message does not repeat the text, which may contain a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a proxy: expected http://HOST:PORT, https://HOST:PORT, or none")]
+pub struct ProxyError;
+
+impl FromStr for Proxy {
+    type Err = ProxyError;
+
+    fn from_str(text: &str) -> Result<Self, ProxyError> {
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        let url: Url = text.parse().map_err(|_| ProxyError)?;
+        let good = matches!(url.scheme(), "http" | "https") && url.path() == "/" && url.query().is_none();
+        if good { Ok(Self::Through(ProxyAddress(url))) } else { Err(ProxyError) }
+    }
+}
+
+impl ProxyAddress {
+    pub(crate) fn url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ProxyAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&redirect::site(&self.0))
+    }
+}
+
+/// TLS options of one registry, and of the token service and the storage services that it refers to. The default trusts
+/// the system's authorities and sends no client certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Trusted authorities in addition to the system's.
+    pub ca: Option<Pem>,
+    /// Client certificate with its chain, and its key, for servers that request one.
+    pub identity: Option<(Pem, Pem)>,
+    /// True if any server certificate is accepted. Nothing is protected then, least of all credentials.
+    pub insecure_skip_verify: bool,
+}
+
+/// Contents of a file in PEM form at the time it was read. `Debug` shows its path, not its contents.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pem {
+    path: PathBuf,
+    bytes: Arc<[u8]>,
+}
+
+/// Error of a file in PEM form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PemError {
+    /// The file is missing or not accessible.
+    #[error("the file {} cannot be read: {reason}", path.display())]
+    Unreadable {
+        /// Path of the file.
+        path: PathBuf,
+        /// Reason of the failure.
+        reason: String,
+    },
+    /// The file contains something else.
+    #[error("the file {} has no certificate: PEM is expected, with a line -----BEGIN CERTIFICATE-----", .0.display())]
+    NoCertificate(PathBuf),
+    /// The certificate is damaged.
+    #[error("the file {} has a certificate that cannot be read: {reason}", path.display())]
+    Certificate {
+        /// Path of the file.
+        path: PathBuf,
+        /// Reason of the failure.
+        reason: String,
+    },
+    /// The file contains something else.
+    #[error("the file {} has no private key: PEM is expected, with a line -----BEGIN PRIVATE KEY-----", .0.display())]
+    NoKey(PathBuf),
+    /// The key is encrypted with a passphrase.
+    #[error("the private key in the file {} is encrypted: write it without a passphrase", .0.display())]
+    EncryptedKey(PathBuf),
+    /// The certificate and the key are no pair, or the key is damaged.
+    #[error(
+        "the private key in the file {} does not belong to the certificate in {}: {reason}",
+        key.display(),
+        certificate.display()
+    )]
+    Pair {
+        /// File with the certificate.
+        certificate: PathBuf,
+        /// File with the key.
+        key: PathBuf,
+        /// Reason of the failure.
+        reason: String,
+    },
+}
+
+impl Tls {
+    /// Returns the files that these options were read from.
+    pub fn files(&self) -> impl Iterator<Item = &Pem> {
+        let ours = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        self.ca.iter().chain(ours)
+    }
+
+    /// Returns a warning about an allowed but unsafe option, for the start-up log and the configuration check.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        self.insecure_skip_verify.then_some(
+            "its certificate is not verified (tls.insecure_skip_verify): anyone on the network path can read \
+             the credentials and change the images",
+        )
+    }
+}
+
+impl Pem {
+    /// Reads a file with at least one certificate.
+    ///
+    /// # Errors
+    /// Returns [`PemError`] if the file cannot be read or has no usable certificate.
+    pub fn certificates(path: &Path) -> Result<Self, PemError> {
+        let pem = Self::read(path)?;
+        let broken = |error: reqwest::Error| PemError::Certificate { path: path.to_owned(), reason: innermost(&error) };
+        if !pem.has("-----BEGIN CERTIFICATE-----") {
+            return Err(PemError::NoCertificate(path.to_owned()));
+        }
+        let certificates = pem.parsed().map_err(broken)?;
+        // Only a client parses the contents of certificates.
+        reqwest::Client::builder().tls_certs_only(certificates).build().map_err(broken)?;
+        Ok(pem)
+    }
+
+    /// Reads a file with the private key of the first certificate in `certificate`.
+    ///
+    /// # Errors
+    /// Returns [`PemError`] if the file cannot be read, has no usable key, or has the key of another certificate.
+    pub fn key(path: &Path, certificate: &Self) -> Result<Self, PemError> {
+        let pem = Self::read(path)?;
+        if pem.has("-----BEGIN ENCRYPTED PRIVATE KEY-----") || pem.has("Proc-Type: 4,ENCRYPTED") {
+            return Err(PemError::EncryptedKey(path.to_owned()));
+        }
+        if !pem.has("PRIVATE KEY-----") {
+            return Err(PemError::NoKey(path.to_owned()));
+        }
+        let builder = reqwest::Client::builder().tls_certs_only([]);
+        identity(certificate, &pem).and_then(|identity| builder.identity(identity).build()).map_err(|error| {
+            let (certificate, key) = (certificate.path.clone(), path.to_owned());
+            PemError::Pair { certificate, key, reason: innermost(&error) }
+        })?;
+        Ok(pem)
+    }
+
+    /// Returns the path that the contents were read from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the file again, without checking its contents.
+    ///
+    /// # Errors
+    /// Returns [`PemError::Unreadable`] if the file cannot be read.
+    pub fn read_again(&self) -> Result<Self, PemError> {
+        Self::read(&self.path)
+    }
+
+    fn read(path: &Path) -> Result<Self, PemError> {
+        let unreadable = |reason: String| PemError::Unreadable { path: path.to_owned(), reason };
+        let bytes = crate::regular_file::read(path, MAX_PEM).map_err(|error| unreadable(error.to_string()))?;
+        Ok(Self { path: path.to_owned(), bytes: bytes.into() })
+    }
+
+    /// Returns true if the contents include an RSA key, the only kind that Azure accepts as proof of an identity.
+    #[must_use]
+    pub fn has_rsa_key(&self) -> bool {
+        rsa_key(&self.bytes).is_some()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn has(&self, line: &str) -> bool {
+        self.bytes.windows(line.len()).any(|window| window == line.as_bytes())
+    }
+
+    pub(crate) fn parsed(&self) -> reqwest::Result<Vec<reqwest::Certificate>> {
+        reqwest::Certificate::from_pem_bundle(&self.bytes)
+    }
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pem({})", self.path.display())
+    }
+}
+
+pub(crate) fn identity(certificate: &Pem, key: &Pem) -> reqwest::Result<reqwest::Identity> {
+    reqwest::Identity::from_pem(&[&certificate.bytes[..], b"\n", &key.bytes].concat())
+}
+
+/// Returns the innermost reason of an error, which names the fault. The outer reasons only say that there is one.
+fn innermost(error: &reqwest::Error) -> String {
+    let (mut reason, mut next) = ("it cannot be used".to_owned(), error.source());
+    while let Some(error) = next {
+        (reason, next) = (error.to_string(), error.source());
+    }
+    reason
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a file of the configuration's tests: `me.pem` and `me.key` are a pair, `ca.pem` is another certificate.
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/credentials").join(name)
+    }
+
+    #[test]
+    fn unusable_pem_file_is_named_with_expected_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let encrypted = made("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n");
+        let damaged = made("damaged.pem", "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n");
+        let said = |error: PemError| {
+            let text = error.to_string().replace(folder.path().to_str().unwrap(), "");
+            text.replace(fixture("").to_str().unwrap(), "/")
+        };
+        let certificates = |path: &Path| Pem::certificates(path).map_err(said);
+        let me = certificates(&fixture("me.pem")).unwrap();
+        let with_key = |path: &Path| Pem::key(path, &me).map_err(said);
+        assert!(with_key(&fixture("me.key")).is_ok());
+        assert_eq!(
+            certificates(&folder.path().join("none.pem")).unwrap_err(),
+            "the file /none.pem cannot be read: No such file or directory (os error 2)"
+        );
+        assert_eq!(
+            certificates(folder.path()).unwrap_err(),
+            "the file  cannot be read: it is a directory, not a regular file"
+        );
+        assert_eq!(
+            certificates(&fixture("me.key")).unwrap_err(),
+            "the file /me.key has no certificate: PEM is expected, with a line -----BEGIN CERTIFICATE-----"
+        );
+        assert_eq!(
+            certificates(&damaged).unwrap_err(),
+            "the file /damaged.pem has a certificate that cannot be read: invalid peer certificate: BadEncoding"
+        );
+        assert_eq!(
+            with_key(&fixture("me.pem")).unwrap_err(),
+            "the file /me.pem has no private key: PEM is expected, with a line -----BEGIN PRIVATE KEY-----"
+        );
+        assert_eq!(
+            with_key(&encrypted).unwrap_err(),
+            "the private key in the file /encrypted.key is encrypted: write it without a passphrase"
+        );
+        let other = certificates(&fixture("ca.pem")).unwrap();
+        assert_eq!(
+            Pem::key(&fixture("me.key"), &other).map_err(said).unwrap_err(),
+            "the private key in the file /me.key does not belong to the certificate in /ca.pem: \
+             keys may not be consistent: KeyMismatch"
+        );
+    }
+
+    #[test]
+    fn path_prefix_must_be_plain_path_without_v2() {
+        for (text, path) in [("/a/b.c_d~e-1", "/a/b.c_d~e-1"), ("/a/", "/a"), ("/v2x", "/v2x")] {
+            assert_eq!(text.parse::<PathPrefix>().unwrap().as_str(), path);
+        }
+        for text in ["", "/", "a", "//a", "/a//b", "/../a", "/a?b", "/a b", "/a%2Fb", "/a/v2", "/v2/", "https://h/a"] {
+            assert!(text.parse::<PathPrefix>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn proxy_is_parsed_and_its_password_withheld() {
+        let proxy: Proxy = "http://me:hunter2@proxy.example:3128".parse().unwrap();
+        assert_eq!(format!("{proxy:?}"), "Through(http://proxy.example:3128)");
+        assert_eq!("none".parse(), Ok(Proxy::None));
+        for text in ["proxy.example:3128", "socks5://p:1080", "http://me:hunter2@p/path", "http://p/?x", "", "off"] {
+            assert_eq!(text.parse::<Proxy>(), Err(ProxyError), "{text}");
+        }
+    }
+
+    #[test]
+    fn pem_hides_its_key_and_compares_by_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("me.pem");
+        let both =
+            std::fs::read_to_string(fixture("me.key")).unwrap() + &std::fs::read_to_string(fixture("me.pem")).unwrap();
+        std::fs::write(&path, both).unwrap();
+        let before = Pem::certificates(&path).unwrap();
+        assert!(Pem::key(&path, &before).is_ok(), "both in one file");
+        assert_eq!(format!("{before:?}"), format!("Pem({})", path.display()));
+        std::fs::copy(fixture("me.pem"), &path).unwrap();
+        assert_ne!(Pem::certificates(&path).unwrap(), before);
+    }
+}

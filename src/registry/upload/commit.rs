@@ -1,0 +1,118 @@
+//! Commit of an upload: the PUT that ends it (distribution-spec, "Pushing blobs"). The status of the response says
+//! whether the blob was committed. A header that contradicts a success is checked by a lookup.
+
+use bytes::Bytes;
+use http::Method;
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+
+use super::session::{OCTETS, Session, contradicts};
+use crate::registry::http::response::{Answer, Context};
+use crate::registry::http::retry::{self, Failure, Kind};
+use crate::registry::http::send::{Call, Payload};
+use crate::store::{ErrorKind, Step, StoreError};
+
+/// Number of times that a failed commit is sent again while the registry has the session.
+const COMMITS_AGAIN: u32 = 3;
+
+/// Evidence that an upload was committed.
+pub(crate) enum Committed {
+    /// The registry reported a success.
+    Answered,
+    /// A lookup found the whole blob.
+    Seen,
+}
+
+/// Reason why an upload was not committed.
+pub(crate) enum Uncommitted {
+    /// The registry refused the commit.
+    Refused(StoreError),
+    /// The registry reported a failure. It may have the blob.
+    Failed(StoreError),
+    /// The registry gave no answer. It may have the blob.
+    Unanswered(StoreError),
+}
+
+impl Uncommitted {
+    pub(crate) fn error(self) -> StoreError {
+        match self {
+            Self::Refused(error) | Self::Failed(error) | Self::Unanswered(error) => error,
+        }
+    }
+}
+
+impl Session {
+    /// Commits bytes that were sent in chunks. If no answer came, or the registry failed, and the registry still has
+    /// the session, sends the commit again: all bytes are there.
+    pub(crate) async fn commit_chunks(&mut self) -> Result<Committed, Uncommitted> {
+        let mut again = 0;
+        loop {
+            let failed = match self.commit(Kind::Commit, Payload::Bytes(Bytes::new()), 0).await {
+                Ok(()) => return Ok(Committed::Answered),
+                Err(refused @ Uncommitted::Refused(_)) => return Err(refused),
+                Err(failed) => failed,
+            };
+            if self.was_committed(self.blob.size).await {
+                return Ok(Committed::Seen);
+            }
+            if again == COMMITS_AGAIN || !self.has_all_bytes().await {
+                return Err(failed);
+            }
+            again += 1;
+        }
+    }
+
+    /// Returns true if the registry committed the blob without reporting it. If all bytes were sent, one HEAD may save
+    /// sending them again.
+    pub(crate) async fn was_committed(&self, sent: u64) -> bool {
+        sent == self.blob.size && self.repository.head_blob(&self.blob).await.is_ok_and(|there| there)
+    }
+
+    /// Sends the PUT that ends the session.
+    pub(crate) async fn commit(&self, kind: Kind, payload: Payload, length: u64) -> Result<(), Uncommitted> {
+        let context = self.context(Step::CommitBlob);
+        let mut url = self.location.clone();
+        url.query_pairs_mut().append_pair("digest", &self.blob.digest.to_string());
+        let call = Call::new(kind, Method::PUT, url, self.scopes())
+            .header(CONTENT_TYPE, OCTETS)
+            .header(CONTENT_LENGTH, length.into())
+            .payload(payload);
+        let context = if length > 0 { context.at_step(Step::SendBlob) } else { context };
+        let answer = match self.repository.registry.send(&context, call).await {
+            Ok(answer) => answer,
+            Err(error) if error.kind == ErrorKind::Unavailable => return Err(Uncommitted::Unanswered(error)),
+            Err(error) => return Err(Uncommitted::Refused(error)),
+        };
+        if retry::failure_of(answer.status, &answer.headers) == Some(Failure::Failing) {
+            return Err(Uncommitted::Failed(answer.refusal(&context)));
+        }
+        if !answer.status.is_success() {
+            return Err(Uncommitted::Refused(self.refused_body_error(&context, &answer, length)));
+        }
+        let is_plain = matches!(answer.status, StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT);
+        if (is_plain && !contradicts(&answer, &self.blob)) || self.repository.has_blob_now(&self.blob).await {
+            return Ok(());
+        }
+        Err(Uncommitted::Refused(match answer.content_digest() {
+            Some(stored) if contradicts(&answer, &self.blob) => {
+                context.error(ErrorKind::Corrupt, format!("the registry says that it stored {stored}"))
+            }
+            _ => context.error(ErrorKind::Unavailable, format!("{}, and the blob is not there", answer.detail())),
+        }))
+    }
+
+    /// Returns the error of a refused body. A body that is too large for the registry, or for a proxy in front of it,
+    /// may succeed in chunks: then the caller restarts the upload.
+    fn refused_body_error(&self, context: &Context, answer: &Answer, length: u64) -> StoreError {
+        let by_its_length = match answer.status {
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::LENGTH_REQUIRED => true,
+            StatusCode::BAD_REQUEST => answer.codes().iter().any(|code| code == "SIZE_INVALID"),
+            _ => false,
+        };
+        if by_its_length && self.repository.registry.upload.learn_whole_is_refused(length) {
+            let detail = format!("{}: large blobs are sent in chunks from now on", answer.detail());
+            return context.error(ErrorKind::Unavailable, detail);
+        }
+        answer.refusal(context)
+    }
+}

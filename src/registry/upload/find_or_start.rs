@@ -1,0 +1,87 @@
+//! Lookup of a blob, or start of its upload if the registry lacks it, in one request if the registry allows that.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::oci::Descriptor;
+use crate::registry::api::blobs::Looked;
+use crate::registry::{Kind, Repository};
+use crate::store::{Begun, Sought, StoreError};
+
+/// Ability to find a blob by mounting it from its own repository. Such a mount answers 201 if the blob exists, and 202
+/// with an open session if it does not. distribution-spec does not say so, and a registry that never mounts answers 202
+/// for a blob that it has. It is therefore tested once with a blob that is known to exist.
+#[derive(Debug, Default)]
+pub(crate) struct OwnMount(AtomicU8);
+
+const UNKNOWN: u8 = 0;
+const NO: u8 = 1;
+const WORKS: u8 = 2;
+
+impl OwnMount {
+    fn works(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == WORKS
+    }
+
+    /// Returns true to one caller only, which then runs the test. Until the test succeeds, other callers see that it
+    /// does not work.
+    fn claim_test(&self) -> bool {
+        self.0.compare_exchange(UNKNOWN, NO, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn record_result(&self, works: bool) {
+        self.0.store(if works { WORKS } else { NO }, Ordering::Relaxed);
+    }
+}
+
+impl Repository {
+    pub(crate) async fn find_or_start_upload(&self, blob: &Descriptor) -> Result<Sought, StoreError> {
+        // A HEAD is the cheaper request at two registries:
+        //
+        // * Azure counts a POST as a write, and allows far fewer writes than reads.
+        // * Amazon mounts only blobs that a manifest refers to, and allows few upload starts.
+        let posts_are_dear = matches!(self.registry.kind, Kind::Acr | Kind::Ecr);
+        if posts_are_dear || !self.registry.own_mount.works() {
+            return self.head_then_start(blob, !posts_are_dear).await;
+        }
+        match self.mount(blob, &self.name).await {
+            Some(Begun::Mounted) => Ok(Sought::Found),
+            Some(Begun::Session(session)) => Ok(Sought::Session(session)),
+            None => {
+                self.registry.own_mount.record_result(false);
+                self.head_then_start(blob, false).await
+            }
+        }
+    }
+
+    async fn head_then_start(&self, blob: &Descriptor, learns: bool) -> Result<Sought, StoreError> {
+        match self.look_for_blob(blob).await {
+            Ok(Looked::Present) => {}
+            Ok(Looked::Absent) => return Ok(self.open_upload(blob, None).await?.into()),
+            Ok(Looked::OtherLength(stored)) => return Ok(Sought::OtherLength(stored)),
+            // The registry did not answer whether it has the blob. Sending the blob is correct in both cases.
+            Err(error) => {
+                tracing::debug!(%error, "sending the blob: the registry does not say whether it has it");
+                return Ok(self.open_upload(blob, None).await?.into());
+            }
+        }
+        if learns && self.registry.own_mount.claim_test() {
+            self.test_own_mount(blob).await;
+        }
+        Ok(Sought::Found)
+    }
+
+    /// Tests the mount with a blob that exists. A failure counts as a negative result and is not repeated.
+    async fn test_own_mount(&self, blob: &Descriptor) {
+        let works = match self.mount(blob, &self.name).await {
+            Some(Begun::Mounted) => true,
+            Some(Begun::Session(session)) => {
+                session.cancel().await;
+                false
+            }
+            None => false,
+        };
+        let registry = self.registry.host();
+        tracing::debug!(%registry, works, "tested whether a mount finds a blob of its own repository");
+        self.registry.own_mount.record_result(works);
+    }
+}

@@ -1,0 +1,160 @@
+//! Resumption of an upload that an earlier process interrupted (distribution-spec, "Pushing a blob in chunks": a GET of
+//! the session reports the stored bytes).
+
+use http::{Method, header::LOCATION};
+use url::Url;
+
+use super::chunked::{Surplus, stored_bytes};
+use super::session::{Session, location};
+use super::strategy::Way;
+use crate::oci::{Descriptor, Digest};
+use crate::registry::Repository;
+use crate::registry::auth::scope::Scopes;
+use crate::registry::http::response::{Answer, Context};
+use crate::registry::http::retry;
+use crate::registry::http::send::Call;
+use crate::store::{Standing, Step, StoreError, Suspended, Upload};
+
+impl Repository {
+    /// Returns the session if it is at a position that `left` records: at the noted bytes, behind the chunk that was
+    /// about to be sent, or within that chunk. Returns `None`, and logs the reason, in these cases:
+    ///
+    /// * The session is gone or is at another position.
+    /// * The registry gets no chunks.
+    /// * No byte of the blob would be left to send, because another manifest states another size of it.
+    pub(crate) async fn resume(
+        &self,
+        blob: &Descriptor,
+        left: &Suspended,
+    ) -> Result<Option<Box<dyn Upload>>, StoreError> {
+        let context = self.context(Step::BeginUpload, blob.digest);
+        let restarts = |why: &str| {
+            let noted = left.standing.stored;
+            let (target, digest) = (&context.place, blob.digest);
+            tracing::info!(%target, %digest, noted, "an interrupted upload restarts: {why}");
+            Ok(None)
+        };
+        let Ok(session) = left.session.parse::<Url>() else { return restarts("the noted session has no address") };
+        if left.standing.stored >= blob.size || left.ahead.as_ref().is_some_and(|ahead| ahead.stored > blob.size) {
+            return restarts("the blob is no larger than what was sent of it");
+        }
+        let Way::Chunks(chunk) = self.registry.upload.current_way() else {
+            return restarts("blobs are sent to this registry in one piece now");
+        };
+        if !self.may_be_stored(&session) {
+            return restarts("the noted session has another address");
+        }
+        let call = Call::read(Method::GET, session.clone(), Scopes::push(&self.name));
+        let answer = self.registry.send(&context, call).await?;
+        if retry::failure_of(answer.status, &answer.headers).is_some() {
+            // The state of the session is unknown.
+            return Err(answer.refusal(&context));
+        }
+        if !answer.status.is_success() {
+            return restarts(&format!("the registry no longer has its session ({})", answer.detail()));
+        }
+        let Some(has) = stored_bytes(&answer) else {
+            return restarts("the registry does not say how much of it there is");
+        };
+        let Some((standing, surplus)) = find_position(left, has, blob.size, chunk as u64) else {
+            return restarts(&format!("the registry has {has} bytes of it, which is not what was noted"));
+        };
+        let location = next_location(&context, &answer)?.unwrap_or(session);
+        let (standing, misstates) = (Some(standing), false);
+        Ok(Some(Box::new(Session {
+            repository: self.clone(),
+            blob: blob.clone(),
+            location,
+            standing,
+            surplus,
+            misstates,
+        })))
+    }
+
+    /// Returns true if the address of a session may be stored. It may if all of these are true:
+    ///
+    /// * It is an address of this registry, where every request needs authentication.
+    /// * No part of it grants access on its own.
+    ///
+    /// Two query parameters are known to meet this:
+    ///
+    /// * `_state` (CNCF Distribution and everything built on it) contains the repository, the session's name, its
+    ///   length and its start, with an HMAC that proves to the registry that it wrote them. It grants no access.
+    /// * `_nouploadcache` (Azure) is a yes or a no.
+    ///
+    /// Any other parameter may be a signature that grants access.
+    pub(crate) fn may_be_stored(&self, session: &Url) -> bool {
+        let context = self.context(Step::BeginUpload, Digest::of(b""));
+        let is_own = self.url(&context, "blobs/uploads/").is_ok_and(|own| own.origin() == session.origin());
+        let is_bare = session.username().is_empty() && session.password().is_none() && session.fragment().is_none();
+        is_own && is_bare && session.query_pairs().all(|(key, _)| matches!(&*key, "_state" | "_nouploadcache"))
+    }
+}
+
+/// Returns the position of a session with this many bytes, as far as hashes are known, and the bytes that it has beyond
+/// that position. Those bytes are read again from the source, at most one chunk. The last chunk of a blob is always
+/// read again, because it proves the whole blob.
+fn find_position(left: &Suspended, has: u64, size: u64, chunk: u64) -> Option<(Standing, Option<Surplus>)> {
+    let Suspended { standing, ahead, .. } = left;
+    if has == standing.stored {
+        return Some((standing.clone(), None)).filter(|_| has > 0);
+    }
+    let ahead = ahead.as_ref().filter(|ahead| has > standing.stored && has <= ahead.stored)?;
+    if has == ahead.stored && has < size {
+        return Some((ahead.clone(), None));
+    }
+    // Before the first byte some registries report `0-0`, as they do after it.
+    let is_known = has > 1 && ahead.stored - standing.stored <= chunk;
+    is_known.then(|| (standing.clone(), Some(Surplus { stored: has, end: ahead.clone() })))
+}
+
+fn next_location(context: &Context, answer: &Answer) -> Result<Option<Url>, StoreError> {
+    if answer.headers.contains_key(LOCATION) { location(context, answer) } else { Ok(None) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Digester;
+
+    fn standing(stored: u64) -> Standing {
+        let mut hashed = Digester::like(&Digest::of(b""));
+        hashed.update(&vec![0; usize::try_from(stored).unwrap()]);
+        Standing { stored, hashed }
+    }
+
+    #[test]
+    fn session_resumes_before_behind_or_within_noted_chunk() {
+        let left = |stored, ahead: Option<u64>| Suspended {
+            session: String::new(),
+            standing: standing(stored),
+            ahead: ahead.map(standing),
+        };
+        // Blob of 100 bytes in chunks of 20: the bytes whose hash is restored, and the bytes that are stored beyond
+        // them.
+        for (stored, ahead, has, expected) in [
+            (40, Some(60), 40, Some((40, None))),
+            (40, Some(60), 60, Some((60, None))),
+            (40, Some(60), 41, Some((40, Some(41)))),
+            (40, Some(60), 59, Some((40, Some(59)))),
+            (40, Some(60), 39, None),
+            (40, Some(60), 61, None),
+            (40, None, 40, Some((40, None))),
+            (40, None, 60, None),
+            // The last chunk is always read again.
+            (80, Some(100), 100, Some((80, Some(100)))),
+            // Before the first byte a session may report one byte.
+            (0, Some(20), 0, None),
+            (0, Some(20), 1, None),
+            (0, Some(20), 2, Some((0, Some(2)))),
+            (0, Some(20), 20, Some((20, None))),
+            // Chunks were larger when the session was recorded.
+            (40, Some(90), 41, None),
+            (40, Some(90), 90, Some((90, None))),
+        ] {
+            let found = find_position(&left(stored, ahead), has, 100, 20);
+            let found = found.map(|(standing, surplus)| (standing.stored, surplus.map(|surplus| surplus.stored)));
+            assert_eq!(found, expected, "{stored} {ahead:?} {has}");
+        }
+    }
+}

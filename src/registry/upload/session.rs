@@ -1,0 +1,328 @@
+//! Uploads (distribution-spec, "Pushing blobs"): mounts, sessions, bodies in one piece, and the PUT that ends a
+//! session. Chunks are in [`super::chunked`], the choice between both in [`super::strategy`].
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use http::header::{CONTENT_LENGTH, HeaderName, LOCATION};
+use http::{HeaderValue, Method, StatusCode};
+use url::Url;
+
+use super::chunked::{Sent, Surplus};
+use super::commit::{Committed, Uncommitted};
+use super::strategy::{MAX_CHUNK, Way};
+use crate::oci::{Descriptor, Digest, RepositoryName};
+use crate::registry::Repository;
+use crate::registry::auth::scope::Scopes;
+use crate::registry::http::body::Outgoing;
+use crate::registry::http::redirect;
+use crate::registry::http::response::{Answer, Context};
+use crate::registry::http::retry::Kind;
+use crate::registry::http::send::{Call, Payload};
+use crate::store::{Begun, ErrorKind, Standing, Step, StoreError, Upload, Verified};
+
+/// Largest blob that is read completely before it is sent, in bytes. Its request can be repeated.
+const HELD: u64 = 128 * 1024;
+
+/// Time limit of the registry to cancel an unneeded session, because the copy waits for it.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+const OCI_CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
+
+impl Repository {
+    /// Tries to mount the blob if `from` is given. Opens a session if it is not given or the mount fails.
+    pub(crate) async fn open_upload(
+        &self,
+        blob: &Descriptor,
+        from: Option<&RepositoryName>,
+    ) -> Result<Begun, StoreError> {
+        if let Some(from) = from {
+            if let Some(begun) = self.mount(blob, from).await {
+                return Ok(begun);
+            }
+            // Nobody has looked for the blob yet: a successful mount would have shown it. Without the right to look,
+            // the blob is sent.
+            if matches!(self.head_blob(blob).await, Ok(true)) {
+                return Ok(Begun::Mounted);
+            }
+        }
+        let context = self.context(Step::BeginUpload, blob.digest);
+        let url = self.url(&context, "blobs/uploads/")?;
+        let answer = self.post(&context, Kind::OpenUpload, url, Scopes::push(&self.name)).await?;
+        match answer.status {
+            StatusCode::ACCEPTED => self.open_session(&context, blob, &answer),
+            // Another success opens a session if it has a `Location`.
+            status if status.is_success() && answer.headers.contains_key(LOCATION) => {
+                self.open_session(&context, blob, &answer)
+            }
+            status if status.is_success() => {
+                Err(context.error(ErrorKind::Invalid, format!("{}, expected 202", answer.detail())))
+            }
+            _ => Err(answer.refusal(&context)),
+        }
+    }
+
+    /// Tries to mount the blob. If the registry opens a session instead, returns that session. Returns `None` if the
+    /// registry does neither, for any reason; the blob is then uploaded. If mounting between these repositories seems
+    /// to fail, it is not tried again for a while.
+    pub(crate) async fn mount(&self, blob: &Descriptor, from: &RepositoryName) -> Option<Begun> {
+        if self.registry.unmountable.contains(from, &self.name) {
+            return None;
+        }
+        let context = self.context(Step::BeginUpload, blob.digest);
+        let mut url = self.url(&context, "blobs/uploads/").ok()?;
+        url.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from.as_str());
+        let refused = |why: &dyn std::fmt::Display, is_lasting: bool| {
+            tracing::debug!(place = %context.place, %from, blob = %blob.digest, "mount failed: {why}");
+            if is_lasting {
+                self.registry.unmountable.remember(from, &self.name);
+            }
+            None
+        };
+        let answer = match self.post(&context, Kind::Mount, url, Scopes::mount(&self.name, from)).await {
+            Ok(answer) => answer,
+            // Some token services grant no token if the identity has only a part of the requested rights.
+            Err(error) => return refused(&error, true),
+        };
+        match answer.status {
+            StatusCode::CREATED if !contradicts(&answer, blob) || self.has_blob_now(blob).await => Some(Begun::Mounted),
+            StatusCode::CREATED => refused(&"the registry says that it mounted another blob", true),
+            status if status.is_success() => {
+                self.registry.log_missing_mount_setting();
+                match self.open_session(&context, blob, &answer) {
+                    Ok(begun) => Some(begun),
+                    Err(error) => refused(&error, false),
+                }
+            }
+            // 404 and 400 may concern this blob only.
+            status => {
+                self.registry.log_missing_mount_setting();
+                let is_lasting = matches!(status.as_u16(), 401 | 403 | 405) || status.is_server_error();
+                refused(&answer.detail(), is_lasting)
+            }
+        }
+    }
+
+    /// Returns true if the registry confirms, in another request, that it has the blob.
+    pub(crate) async fn has_blob_now(&self, blob: &Descriptor) -> bool {
+        self.head_blob(blob).await.is_ok_and(|there| there)
+    }
+
+    async fn post(&self, context: &Context, kind: Kind, url: Url, scopes: Scopes) -> Result<Answer, StoreError> {
+        let call = Call::new(kind, Method::POST, url, scopes).payload(Payload::Bytes(Bytes::new()));
+        self.registry.send(context, call.header(CONTENT_LENGTH, HeaderValue::from_static("0"))).await
+    }
+
+    fn open_session(&self, context: &Context, blob: &Descriptor, answer: &Answer) -> Result<Begun, StoreError> {
+        let location = location(context, answer)?
+            .ok_or_else(|| context.error(ErrorKind::Invalid, "the registry opened a session without a `Location`"))?;
+        let least = answer.header(&OCI_CHUNK_MIN_LENGTH).and_then(|length| length.trim().parse::<usize>().ok());
+        if let Some(Err(least)) = least.map(|least| self.registry.upload.learn_min_chunk(least)) {
+            let detail =
+                format!("the registry requires chunks of {least} bytes, and at most {MAX_CHUNK} are held in memory");
+            return Err(context.error(ErrorKind::Unsupported, detail));
+        }
+        Ok(Begun::Session(Box::new(Session::new(self.clone(), blob.clone(), location))))
+    }
+}
+
+/// Returns the address at which an answer says that the session continues.
+pub(crate) fn location(context: &Context, answer: &Answer) -> Result<Option<Url>, StoreError> {
+    let Some(location) = answer.header(&LOCATION) else { return Ok(None) };
+    let url = redirect::resolve_location(&answer.url, location);
+    url.map(Some).map_err(|astray| context.error(ErrorKind::Refused, format!("the upload's location: {astray}")))
+}
+
+/// Returns true if an answer names a digest other than the blob's, with the same algorithm.
+pub(crate) fn contradicts(answer: &Answer, blob: &Descriptor) -> bool {
+    let other = |stored: Digest| stored.algorithm() == blob.digest.algorithm() && stored != blob.digest;
+    answer.content_digest().is_some_and(other)
+}
+
+/// An open upload session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) repository: Repository,
+    pub(crate) blob: Descriptor,
+    pub(crate) location: Url,
+    /// Part of the blob that an earlier process sent.
+    pub(crate) standing: Option<Standing>,
+    /// Bytes that the session has beyond that part.
+    pub(crate) surplus: Option<Surplus>,
+    /// True if the session has stated a `Range`, with a success, that is not the end of the sent bytes. No `Range` of
+    /// it is trusted then.
+    pub(crate) misstates: bool,
+}
+
+impl Session {
+    pub(crate) fn new(repository: Repository, blob: Descriptor, location: Url) -> Self {
+        Self { repository, blob, location, standing: None, surplus: None, misstates: false }
+    }
+}
+
+#[async_trait]
+impl Upload for Session {
+    async fn send(mut self: Box<Self>, bytes: Verified) -> Result<(), StoreError> {
+        let manner = &self.repository.registry.upload;
+        let is_second_try = self.standing.is_none() && manner.take_single_piece_retry(&self.blob.digest);
+        let chunks = match manner.current_way() {
+            _ if self.standing.is_some() => self.send_in_chunks(bytes).await,
+            _ if self.blob.size <= HELD => self.send_held(bytes).await.map(|()| 1),
+            Way::Chunks(_) if !is_second_try => self.send_in_chunks(bytes).await,
+            Way::Whole | Way::Chunks(_) => self.send_streamed(bytes).await.map(|()| 1),
+        };
+        let sent = match chunks {
+            Ok(chunks) => self.verify_stored(chunks).await,
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(()) if is_second_try => self.repository.registry.upload.learn_one_piece_arrived(&self.blob.digest),
+            Ok(()) => {}
+            Err(error) if is_second_try => {
+                let detail =
+                    format!("{}; this was sent in one piece, because its chunks did not become the blob", error.detail);
+                return Err(StoreError { detail, ..error });
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn standing(&self) -> Option<&Standing> {
+        self.standing.as_ref()
+    }
+
+    async fn cancel(self: Box<Self>) {
+        let context = self.context(Step::BeginUpload);
+        let call = Call::new(Kind::Farewell, Method::DELETE, self.location.clone(), self.scopes());
+        match tokio::time::timeout(FAREWELL, self.repository.registry.send(&context, call)).await {
+            Ok(Ok(answer)) if answer.status.is_success() => {}
+            Ok(Ok(answer)) => {
+                tracing::debug!(place = %context.place, "cannot cancel an upload session: {}", answer.detail());
+            }
+            Ok(Err(error)) => tracing::debug!("cannot cancel an upload session: {error}"),
+            Err(_) => tracing::debug!(place = %context.place, "cannot cancel an upload session: no answer in time"),
+        }
+    }
+}
+
+impl Session {
+    async fn send_held(&self, mut bytes: Verified) -> Result<(), StoreError> {
+        let mut held = BytesMut::new();
+        while let Some(piece) = bytes.next().await {
+            held.extend_from_slice(&piece?);
+        }
+        let outcome = self.commit(Kind::Commit, Payload::Bytes(held.freeze()), self.blob.size).await;
+        outcome.map_err(Uncommitted::error)
+    }
+
+    async fn send_streamed(&self, mut bytes: Verified) -> Result<(), StoreError> {
+        bytes.wait_for_first_piece().await;
+        let outgoing = Outgoing::new(bytes, &self.repository.registry, self.repository.party);
+        let watch = outgoing.watch();
+        let guard = Closing(watch.clone());
+        let outcome = self.commit(Kind::Streamed, Payload::Stream(outgoing), self.blob.size).await;
+        let failure = watch.close();
+        drop(guard);
+        if let Some(failure) = failure {
+            // The request failed because the source did.
+            return Err(failure);
+        }
+        match outcome {
+            Err(Uncommitted::Unanswered(_)) if watch.given() == 0 => {}
+            Err(Uncommitted::Unanswered(_) | Uncommitted::Failed(_)) if self.was_committed(watch.given()).await => {
+                return Ok(());
+            }
+            Err(Uncommitted::Unanswered(_)) => {
+                self.repository.registry.upload.learn_whole_was_interrupted(self.blob.digest, self.blob.size);
+            }
+            _ => {}
+        }
+        outcome.map_err(Uncommitted::error)
+    }
+
+    /// Sends the blob in chunks and returns their number. Returns 1 if the complete blob was seen in the registry.
+    async fn send_in_chunks(&mut self, bytes: Verified) -> Result<u32, StoreError> {
+        let Sent { chunks, is_smooth } = self.send_chunks(bytes).await?;
+        match self.commit_chunks().await {
+            Ok(Committed::Seen) => Ok(1),
+            Ok(Committed::Answered) => Ok(chunks),
+            Err(Uncommitted::Refused(error)) if is_smooth => Err(self.retry_in_one_piece(error)),
+            // The sent bytes are verified. Either an interrupted request has still written into the session, or the
+            // registry has lost the bytes that an earlier process sent.
+            Err(Uncommitted::Refused(error)) if matches!(error.kind, ErrorKind::Corrupt | ErrorKind::Refused) => {
+                Err(StoreError { kind: ErrorKind::Unavailable, ..error })
+            }
+            // The PUT failed repeatedly, or the registry has dropped the session, perhaps while it assembled the
+            // chunks.
+            Err(Uncommitted::Failed(error)) if self.misstates || is_smooth => Err(self.retry_in_one_piece(error)),
+            Err(uncommitted) => Err(uncommitted.error()),
+        }
+    }
+
+    /// Returns an error after which the blob is sent again in one piece: the registry accepted every chunk but did not
+    /// assemble them. Returns the same error if that was tried already, or if the error has another cause.
+    pub(crate) fn retry_in_one_piece(&self, error: StoreError) -> StoreError {
+        use ErrorKind::{Busy, Denied, NotFound, NotTaken};
+        let is_of_chunks = !matches!(error.kind, Denied | Busy(_) | NotFound | NotTaken);
+        if !is_of_chunks || !self.repository.registry.upload.learn_chunks_failed(self.blob.digest) {
+            return error;
+        }
+        let detail = format!("{}; the blob is sent again in one piece", error.detail);
+        self.context(Step::SendBlob).budget.renew();
+        StoreError { kind: ErrorKind::Unavailable, detail, given_up: false, ..error }
+    }
+
+    /// Checks in doubtful cases that the registry has stored the blob. A blob that is not visible yet is left to the
+    /// manifest, which a registry does not accept without the blob.
+    async fn verify_stored(&self, chunks: u32) -> Result<(), StoreError> {
+        let (repository, blob) = (&self.repository, &self.blob);
+        let manner = &repository.registry.upload;
+        if !manner.needs_verification(chunks) && !self.misstates {
+            return Ok(());
+        }
+        let stored = match repository.stored_length(blob).await {
+            Some(stored) if stored != blob.size => stored,
+            looked => {
+                if looked.is_some() && chunks > 1 {
+                    manner.learn_chunks_arrived();
+                }
+                return Ok(());
+            }
+        };
+        let lie =
+            format!("the registry says that it stored the blob, but has {stored} bytes of it instead of {}", blob.size);
+        let context = self.context(Step::CommitBlob);
+        if chunks > 1 && manner.learn_chunks_are_lost() {
+            let detail = format!("{lie}: blobs are sent to it in one piece from now on");
+            return Err(context.error(ErrorKind::Unavailable, detail));
+        }
+        let error = context.error(ErrorKind::Corrupt, lie);
+        Err(if chunks > 1 { self.retry_in_one_piece(error) } else { error })
+    }
+
+    pub(crate) fn context(&self, step: Step) -> Context {
+        self.repository.context(step, self.blob.digest)
+    }
+
+    pub(crate) fn scopes(&self) -> Scopes {
+        Scopes::push(&self.repository.name)
+    }
+}
+
+/// Guard that closes the source, also when the upload is dropped before its end.
+struct Closing(crate::registry::http::body::Watch);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+pub(crate) const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+pub(crate) fn header(context: &Context, text: &str) -> Result<HeaderValue, StoreError> {
+    HeaderValue::from_str(text).map_err(|error| context.error(ErrorKind::Invalid, error))
+}
