@@ -11,12 +11,12 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::blob::Blobs;
+use super::blob::transfer::Blobs;
 use super::closure::{Closure, survey};
 use super::companions::{Companions, find_companions};
 use super::deliver::Delivery;
 use super::event::{Arrival, Event};
-use super::nodes::{Node, Nodes};
+use super::manifest_cache::{Node, Nodes};
 use super::{Copier, CopyError, Ledger, ListedTags, Suspension, Unfinished};
 use crate::oci::{
     Children, DerivedIndex, Descriptor, Digest, ManifestRef, Platform, SignatureTag, Tag, derive_index, referrers_tag,

@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 
 use super::companions::Companions;
 use super::event::LeftBehind;
-use super::nodes::Node;
+use super::manifest_cache::Node;
 use super::{Batch, CopyError};
 use crate::oci::{ContentKind, Descriptor, Digest, Tag};
 use crate::store::Reservation;

@@ -5,7 +5,7 @@
 use futures_util::future::{join, join_all};
 
 use super::event::LeftBehind;
-use super::nodes::Node;
+use super::manifest_cache::Node;
 use super::{Batch, CopyError};
 use crate::oci::{ContentKind, Descriptor, Digest, Tag, referrers_tag, signature_tags};
 use crate::store::{Listed, Referrers};

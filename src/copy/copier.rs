@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::flight::Flights;
-use super::lane::Lanes;
-use super::memory::{Held, Memory, Party};
+use super::blob::memory::{Held, Memory, Party};
+use super::blob::single_flight::Flights;
+use super::blob::stragglers::Lanes;
 
 /// Unit of memory, in bytes.
 const UNIT: u64 = 64 * 1024;

@@ -17,12 +17,12 @@ use tracing::Span;
 
 use self::arrivals::with_manifest;
 use super::batch::{Destination, Order, Previous};
-use super::blob::{Trust, copy_again};
+use super::blob::single_flight::Room;
+use super::blob::stragglers::Lane;
+use super::blob::transfer::{Trust, copy_again};
 use super::closure::Closure;
 use super::event::{Arrival, BlobOutcome, Event, LeftBehind};
-use super::flight::Room;
-use super::lane::Lane;
-use super::nodes::Node;
+use super::manifest_cache::Node;
 use super::{Batch, CopyError, Ledger};
 use crate::oci::{Descriptor, Digest, ManifestRef, Tag};
 use crate::store::{ReferrerLink, Scope, Target};

@@ -18,23 +18,15 @@ mod copier;
 mod deliver;
 mod error;
 pub mod event;
-mod flight;
-mod lane;
 mod ledger;
 mod listed;
-mod memory;
-mod nodes;
-mod reading;
-mod sending;
-mod share;
-mod suspension;
-mod tee;
+mod manifest_cache;
 #[cfg(test)]
 mod tests;
 
 pub use batch::{Batch, Contents, Order, Outcome, Previous, Rules, Surroundings};
+pub use blob::resume::{Suspension, Unfinished};
 pub use copier::Copier;
 pub use error::CopyError;
 pub use ledger::Ledger;
 pub use listed::ListedTags;
-pub use suspension::{Suspension, Unfinished};

@@ -13,7 +13,7 @@ use super::Delivery;
 use crate::copy::batch::{Order, Previous};
 use crate::copy::closure::Closure;
 use crate::copy::event::{Arrival, ArrivalKind, BlobCounts, BlobOutcome, Event};
-use crate::copy::nodes::Node;
+use crate::copy::manifest_cache::Node;
 use crate::copy::{CopyError, Ledger};
 use crate::oci::{Digest, Manifest, MediaType, Tag, referrers_tag};
 use crate::store::Referrers;

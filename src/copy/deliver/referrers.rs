@@ -9,7 +9,7 @@ use super::Delivery;
 use crate::copy::CopyError;
 use crate::copy::closure::Closure;
 use crate::copy::event::LeftBehind;
-use crate::copy::nodes::Node;
+use crate::copy::manifest_cache::Node;
 use crate::oci::{Descriptor, Digest};
 use crate::store::{ReferrerLink, Referrers};
 

@@ -12,15 +12,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::closure::SurveyListener;
-use super::deliver::Delivery;
-use super::event::BlobOutcome;
-use super::flight::{Claim, Duty};
-use super::lane::{Lane, Race};
-use super::nodes::Node;
-use super::sending::{Wanting, send};
-use super::share::{Share, take_alone};
-use super::{Batch, CopyError, reading, suspension, tee};
+use super::reservation::{Share, take_alone};
+use super::send::{Wanting, send};
+use super::single_flight::{Claim, Duty};
+use super::stragglers::{Lane, Race};
+use super::{fan_out, read, resume};
+use crate::copy::closure::SurveyListener;
+use crate::copy::deliver::Delivery;
+use crate::copy::event::BlobOutcome;
+use crate::copy::manifest_cache::Node;
+use crate::copy::{Batch, CopyError};
 use crate::oci::{Descriptor, Digest};
 use crate::store::{Sought, Verified};
 
@@ -40,7 +41,7 @@ const BLOBS_AT_ONCE: usize = 256;
 
 /// Degree of trust in what is known about a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trust {
+pub(crate) enum Trust {
     /// Trust what this process has seen arrive at the target.
     Memory,
     /// Trust only the target's answers to requests.
@@ -50,7 +51,7 @@ pub(super) enum Trust {
 }
 
 /// Blobs of one order. Each is transferred once to all targets of the order.
-pub(super) struct Blobs {
+pub(crate) struct Blobs {
     batch: Arc<Batch>,
     deliveries: Vec<Arc<Delivery>>,
     begun: Mutex<HashSet<Digest>>,
@@ -59,7 +60,7 @@ pub(super) struct Blobs {
 }
 
 impl Blobs {
-    pub(super) fn new(batch: Arc<Batch>, deliveries: Vec<Arc<Delivery>>, stop: CancellationToken) -> Self {
+    pub(crate) fn new(batch: Arc<Batch>, deliveries: Vec<Arc<Delivery>>, stop: CancellationToken) -> Self {
         let places = Arc::new(Semaphore::new(BLOBS_AT_ONCE));
         Self { batch, deliveries, begun: Mutex::default(), places, stop }
     }
@@ -198,7 +199,7 @@ async fn gather_ready(
 async fn send_alone(batch: &Arc<Batch>, blob: &Descriptor, pending: Readying) {
     match pending.await {
         (_, Ok(Some(wanting)), waiter) => {
-            waiter.report(send(blob, wanting, tee::read_alone(&batch.source, blob)).await)
+            waiter.report(send(blob, wanting, fan_out::read_alone(&batch.source, blob)).await)
         }
         (_, settled, waiter) => waiter.report(settled.map(|_| ())),
     }
@@ -217,7 +218,7 @@ async fn prepare_shared(
 
 async fn send_shared(batch: &Arc<Batch>, blob: &Descriptor, wanting: Vec<(Wanting, BlobWaiter)>) {
     let lanes = wanting.iter().map(|(_, waiter)| waiter.delivery.lane().cloned()).collect();
-    let branches = tee::split(&batch.source, blob, lanes);
+    let branches = fan_out::split(&batch.source, blob, lanes);
     let sending = wanting.into_iter().zip(branches).map(|((wanting, waiter), branch)| async move {
         waiter.report(send(blob, wanting, branch).await);
     });
@@ -225,7 +226,7 @@ async fn send_shared(batch: &Arc<Batch>, blob: &Descriptor, wanting: Vec<(Wantin
 }
 
 /// Transfers one blob to one target, with a read of its own.
-pub(super) async fn copy_again(delivery: &Arc<Delivery>, blob: &Descriptor, trust: Trust) -> Result<(), CopyError> {
+pub(crate) async fn copy_again(delivery: &Arc<Delivery>, blob: &Descriptor, trust: Trust) -> Result<(), CopyError> {
     match claim_blob(delivery, blob, trust).await {
         Some(duty) => copy_alone(delivery, blob, duty, trust).instrument(delivery.span().clone()).await,
         None => Ok(()),
@@ -234,7 +235,7 @@ pub(super) async fn copy_again(delivery: &Arc<Delivery>, blob: &Descriptor, trus
 
 async fn copy_alone(delivery: &Arc<Delivery>, blob: &Descriptor, duty: Duty, trust: Trust) -> Result<(), CopyError> {
     match prepare(delivery, blob, duty, None, trust).await? {
-        Some(wanting) => send(blob, wanting, tee::read_alone(&delivery.batch.source, blob)).await,
+        Some(wanting) => send(blob, wanting, fan_out::read_alone(&delivery.batch.source, blob)).await,
         None => Ok(()),
     }
 }
@@ -269,7 +270,7 @@ async fn prepare(
     };
     // Also for an empty target: its very first copy may have been interrupted.
     let left = match may_be_there {
-        true => suspension::resume_or_restart(&delivery.batch, target.as_ref(), blob).await,
+        true => resume::resume_or_restart(&delivery.batch, target.as_ref(), blob).await,
         false => None,
     };
     // A blob that needs no bytes in the end does not wait for memory.
@@ -312,7 +313,7 @@ async fn keep_or_replace(delivery: &Delivery, blob: &Descriptor, stored: u64) ->
     if source.blob_length(blob).await == Some(stored) {
         let stored = Descriptor { size: stored, ..blob.clone() };
         let _part = take_alone(&delivery.batch.copier, stored.size, 0, delivery.lane()).await;
-        let bytes = reading::read(source.clone(), stored.clone(), 0);
+        let bytes = read::read(source.clone(), stored.clone(), 0);
         let verified = Verified::new(bytes, stored, source.place());
         if verified.all(|piece| std::future::ready(piece.is_ok())).await {
             tracing::debug!(

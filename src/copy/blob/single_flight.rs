@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
-use super::event::BlobOutcome;
-use super::lane::{AtWork, Lane};
+use super::stragglers::{AtWork, Lane};
+use crate::copy::event::BlobOutcome;
 use crate::oci::{Descriptor, Digest, RepositoryName};
 use crate::store::Scope;
 
@@ -31,11 +31,11 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 const MAX_REMAINING: Duration = Duration::from_secs(60);
 
 /// Repository of a scope. A layout has just one, without a name.
-pub(super) type Room = Option<RepositoryName>;
+pub(crate) type Room = Option<RepositoryName>;
 
 /// Transfers of the whole process.
 #[derive(Debug, Default)]
-pub(super) struct Flights {
+pub(crate) struct Flights {
     table: Mutex<Table>,
 }
 
@@ -52,7 +52,7 @@ struct Flight {
 
 /// Progress of one transfer of a blob into a repository.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(crate) struct Work {
     room: Room,
     /// True if there is no repository to mount from, so that bytes will be sent.
     sends: bool,
@@ -67,13 +67,13 @@ pub(super) struct Work {
 
 impl Work {
     /// Restarts the count: the transfer now sends the bytes behind the first `stored`.
-    pub(super) fn restart(&self, stored: u64) {
+    pub(crate) fn restart(&self, stored: u64) {
         self.stored.store(stored, Ordering::Relaxed);
         self.sent.store(0, Ordering::Relaxed);
     }
 
     /// Adds bytes that are being sent.
-    pub(super) fn advance(&self, bytes: u64) {
+    pub(crate) fn advance(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -88,7 +88,7 @@ impl Work {
 
 /// Proof that a blob is in a repository, and its time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Known {
+pub(crate) struct Known {
     how: BlobOutcome,
     since: Instant,
 }
@@ -96,14 +96,14 @@ pub(super) struct Known {
 impl Known {
     /// Returns true if the bytes were sent at `then` or later. This is the only proof against a target that reports
     /// wrongly.
-    pub(super) fn was_sent_since(&self, then: Instant) -> bool {
+    pub(crate) fn was_sent_since(&self, then: Instant) -> bool {
         self.how == BlobOutcome::Copied && self.since >= then
     }
 }
 
 /// Result of [`Flights::claim`].
 #[derive(Debug)]
-pub(super) enum Claim {
+pub(crate) enum Claim {
     /// The blob is in the repository.
     Present(Known),
     /// The caller must transfer the blob.
@@ -114,11 +114,11 @@ pub(super) enum Claim {
 
 /// Wait for another transfer of the blob.
 #[derive(Debug)]
-pub(super) struct Waiting(OwnedNotified);
+pub(crate) struct Waiting(OwnedNotified);
 
 impl Waiting {
     /// Waits until that transfer has ended, or until its progress must be checked.
-    pub(super) async fn wait(self) {
+    pub(crate) async fn wait(self) {
         // In both cases the caller claims the blob again, which shows the result.
         let _ = tokio::time::timeout(CHECK_INTERVAL, self.0).await;
     }
@@ -126,7 +126,7 @@ impl Waiting {
 
 /// Duty to transfer a blob into a repository. Dropping it passes the duty to one of the waiters.
 #[derive(Debug)]
-pub(super) struct Lead {
+pub(crate) struct Lead {
     flights: Arc<Flights>,
     key: (Scope, Digest),
     work: Arc<Work>,
@@ -138,12 +138,12 @@ pub(super) struct Lead {
 impl Flights {
     /// Claims the blob of `source` for a repository. Never waits: the owner of one claim must not wait for another, or
     /// two owners could wait for each other.
-    pub(super) fn claim(self: &Arc<Self>, place: &(Scope, Room), blob: &Descriptor, source: &Scope) -> Claim {
+    pub(crate) fn claim(self: &Arc<Self>, place: &(Scope, Room), blob: &Descriptor, source: &Scope) -> Claim {
         self.claim_in(&mut self.lock(), place, blob, source)
     }
 
     /// Does the same as [`Flights::claim`] for several repositories at once. No other claim comes in between.
-    pub(super) fn claim_each(
+    pub(crate) fn claim_each(
         self: &Arc<Self>,
         places: &[(Scope, Room)],
         blob: &Descriptor,
@@ -182,7 +182,7 @@ impl Flights {
     }
 
     /// Removes the knowledge that the blob is in the repository.
-    pub(super) fn forget(&self, scope: &Scope, room: &Room, digest: Digest) {
+    pub(crate) fn forget(&self, scope: &Scope, room: &Room, digest: Digest) {
         if let Some(flight) = self.lock().get_mut(&(scope.clone(), digest)) {
             flight.present.remove(room);
         }
@@ -211,35 +211,35 @@ fn evict_idle(table: &mut Table) {
 
 impl Lead {
     /// Records that the blob is in the repository, and ends the duty.
-    pub(super) fn arrived(mut self, how: BlobOutcome) {
+    pub(crate) fn arrived(mut self, how: BlobOutcome) {
         self.arrived = Some(how);
     }
 }
 
 /// Claim of a blob, together with the mark at its target's lane that a transfer is in progress.
 #[derive(Debug)]
-pub(super) struct Duty {
+pub(crate) struct Duty {
     lead: Lead,
     _at_work: Option<AtWork>,
 }
 
 impl Duty {
-    pub(super) fn new(lead: Lead, lane: Option<&Arc<Lane>>) -> Self {
+    pub(crate) fn new(lead: Lead, lane: Option<&Arc<Lane>>) -> Self {
         Self { lead, _at_work: lane.map(Lane::begin) }
     }
 
     /// Returns a sibling repository that holds the blob.
-    pub(super) fn mount_from(&self) -> Option<&RepositoryName> {
+    pub(crate) fn mount_from(&self) -> Option<&RepositoryName> {
         self.lead.mount_from.as_ref()
     }
 
     /// Returns the progress that the waiters for the blob observe.
-    pub(super) fn work(&self) -> Arc<Work> {
+    pub(crate) fn work(&self) -> Arc<Work> {
         self.lead.work.clone()
     }
 
     /// Records that the blob is in the repository, and ends the duty.
-    pub(super) fn arrived(self, how: BlobOutcome) {
+    pub(crate) fn arrived(self, how: BlobOutcome) {
         self.lead.arrived(how);
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::batch::Batch;
+use crate::copy::batch::Batch;
 use crate::oci::{Descriptor, Digest};
 use crate::store::{ByteStream, ErrorKind, Progress, Sought, Step, StoreError, Suspended, Target};
 
@@ -55,13 +55,13 @@ impl Suspension {
     }
 
     /// Marks an upload as in progress while the returned token is held.
-    pub(super) fn track(&self) -> TaskTrackerToken {
+    pub(crate) fn track(&self) -> TaskTrackerToken {
         self.under_way.token()
     }
 
     /// Returns the bytes until the uploads are signalled to end, and then an error. After that error a sender of
     /// chunks starts no further one.
-    pub(super) fn end_when_suspended(&self, bytes: ByteStream, place: &str, blob: &Descriptor) -> ByteStream {
+    pub(crate) fn end_when_suspended(&self, bytes: ByteStream, place: &str, blob: &Descriptor) -> ByteStream {
         let ended = StoreError::new(place, Step::ReadBlob, blob.digest, ErrorKind::Unavailable, "interrupted");
         let signal = self.signal.clone();
         let end = futures_util::stream::once(async move { Err(ended) });
@@ -72,7 +72,7 @@ impl Suspension {
 
 /// Resumes the upload of a blob that an earlier run has left, or restarts it. If the target has the blob in the
 /// meantime, it reports that. Returns `None` if no upload was left.
-pub(super) async fn resume_or_restart(
+pub(crate) async fn resume_or_restart(
     batch: &Batch,
     target: &dyn Target,
     blob: &Descriptor,
@@ -105,7 +105,7 @@ pub(super) async fn resume_or_restart(
 }
 
 /// Returns the listener that saves the progress of a blob's upload, if the upload can be resumed.
-pub(super) fn progress_listener(batch: &Batch, target: &dyn Target, blob: &Descriptor) -> Option<Progress> {
+pub(crate) fn progress_listener(batch: &Batch, target: &dyn Target, blob: &Descriptor) -> Option<Progress> {
     let unfinished = batch.unfinished(target, blob)?.clone();
     let (place, digest) = (Arc::<str>::from(target.place()), blob.digest);
     Some(Arc::new(move |left| {
@@ -115,7 +115,7 @@ pub(super) fn progress_listener(batch: &Batch, target: &dyn Target, blob: &Descr
 }
 
 /// Removes the saved upload of this blob: it has ended, or cannot be resumed.
-pub(super) async fn forget_upload(batch: &Batch, target: &dyn Target, blob: &Descriptor) {
+pub(crate) async fn forget_upload(batch: &Batch, target: &dyn Target, blob: &Descriptor) {
     if let Some(unfinished) = batch.unfinished(target, blob) {
         unfinished.forget(target.place(), blob.digest).await;
     }

@@ -25,7 +25,7 @@ struct Reading {
 
 /// Returns the bytes of `blob` from `offset` on. Transient errors are retried inside. Any other error is the last
 /// item.
-pub(super) fn read(source: Arc<dyn Source>, blob: Descriptor, offset: u64) -> ByteStream {
+pub(crate) fn read(source: Arc<dyn Source>, blob: Descriptor, offset: u64) -> ByteStream {
     let reading = Reading { source, blob, offset, open: None, fruitless: 0, over: false };
     stream::unfold(reading, |mut reading| async move {
         let item = reading.next().await?;

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::lane::{Lane, OwnRead};
-use super::reading;
+use super::read;
+use super::stragglers::{Lane, OwnRead};
 use crate::oci::Descriptor;
 use crate::store::{ByteStream, ErrorKind, Source, Step, StoreError};
 
@@ -31,14 +31,14 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 type Piece = Result<Bytes, StoreError>;
 
 /// Stream of one target, created by [`split`].
-pub(super) struct Branch {
-    pub(super) bytes: ByteStream,
-    pub(super) standing: Standing,
+pub(crate) struct Branch {
+    pub(crate) bytes: ByteStream,
+    pub(crate) standing: Standing,
 }
 
 /// State of a stream in comparison with the others.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Standing(Arc<Flags>);
+pub(crate) struct Standing(Arc<Flags>);
 
 #[derive(Debug, Default)]
 struct Flags {
@@ -49,7 +49,7 @@ struct Flags {
 impl Standing {
     /// Returns true if the stream ended with an error because its target fell behind and no slot for a separate read
     /// was free.
-    pub(super) fn was_left(&self) -> bool {
+    pub(crate) fn was_left(&self) -> bool {
         self.0.was_left.load(Ordering::Relaxed)
     }
 
@@ -81,7 +81,7 @@ struct Branching {
 
 /// Reads `blob` once and passes its bytes to one stream for each lane. If a stream falls behind or is removed from the
 /// shared read, it continues with a separate read from its position, provided that its lane has a slot for one.
-pub(super) fn split(source: &Arc<dyn Source>, blob: &Descriptor, lanes: Vec<Option<Arc<Lane>>>) -> Vec<Branch> {
+pub(crate) fn split(source: &Arc<dyn Source>, blob: &Descriptor, lanes: Vec<Option<Arc<Lane>>>) -> Vec<Branch> {
     if lanes.len() < 2 {
         return lanes.iter().map(|_| read_alone(source, blob)).collect();
     }
@@ -103,13 +103,13 @@ pub(super) fn split(source: &Arc<dyn Source>, blob: &Descriptor, lanes: Vec<Opti
             (fed, Branch { bytes: branching.into_stream(), standing })
         })
         .unzip();
-    tokio::spawn(feed(reading::read(source.clone(), blob.clone(), 0), fed).in_current_span());
+    tokio::spawn(feed(read::read(source.clone(), blob.clone(), 0), fed).in_current_span());
     branches
 }
 
 /// Starts a read for one target.
-pub(super) fn read_alone(source: &Arc<dyn Source>, blob: &Descriptor) -> Branch {
-    Branch { bytes: reading::read(source.clone(), blob.clone(), 0), standing: Standing::default() }
+pub(crate) fn read_alone(source: &Arc<dyn Source>, blob: &Descriptor) -> Branch {
+    Branch { bytes: read::read(source.clone(), blob.clone(), 0), standing: Standing::default() }
 }
 
 /// Target that the shared read feeds.
@@ -222,7 +222,7 @@ impl Branching {
                         return Some(piece);
                     }
                     None if self.offset == self.blob.size => return None,
-                    None => self.feed = Feed::Own(reading::read(self.source.clone(), self.blob.clone(), self.offset)),
+                    None => self.feed = Feed::Own(read::read(self.source.clone(), self.blob.clone(), self.offset)),
                 },
                 Feed::Own(read) => return read.next().await,
                 Feed::Over => return None,

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::Copier;
-use super::lane::{Lane, OwnRead};
 use super::memory::Held;
+use super::stragglers::{Lane, OwnRead};
+use crate::copy::Copier;
 
 /// Memory reserved for one blob.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(crate) struct Share {
     copier: Arc<Copier>,
     size: u64,
     /// Maximum memory of an upload to any of the targets, in bytes.
@@ -31,7 +31,7 @@ struct Pot {
 
 /// Resources of one transfer: memory, and for a separate read the permission.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(crate) struct Part {
     share: Option<Arc<Share>>,
     _memory: Held,
     _own_read: Option<OwnRead>,
@@ -39,14 +39,14 @@ pub(super) struct Part {
 
 impl Share {
     /// Creates the reservation for a blob of `size` bytes, with one lane for each target. Nothing is reserved yet.
-    pub(super) fn new(copier: &Arc<Copier>, size: u64, chunk: u64, lanes: Vec<Option<Arc<Lane>>>) -> Arc<Self> {
+    pub(crate) fn new(copier: &Arc<Copier>, size: u64, chunk: u64, lanes: Vec<Option<Arc<Lane>>>) -> Arc<Self> {
         let (filled, pot) = (OnceCell::new(), Mutex::default());
         Arc::new(Self { copier: copier.clone(), size, chunk, lanes, filled, pot })
     }
 
     /// Waits for the resources of one transfer. The first caller waits for the memory of all targets that keep up. A
     /// target that does not keep up, or comes too late, reads alone.
-    pub(super) async fn take(self: &Arc<Self>, lane: Option<&Arc<Lane>>) -> Part {
+    pub(crate) async fn take(self: &Arc<Self>, lane: Option<&Arc<Lane>>) -> Part {
         let is_behind = || lane.is_some_and(|lane| lane.is_behind());
         if !self.pot().closed && !is_behind() {
             self.filled.get_or_init(|| self.fill()).await;
@@ -69,7 +69,7 @@ impl Share {
     }
 
     /// Releases what no transfer has taken: the read begins, and a later target reads alone.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut pot = self.pot();
         pot.closed = true;
         pot.permits.clear();
@@ -82,7 +82,7 @@ impl Share {
 
 /// Waits for the resources of a transfer that reads alone: first for its turn in the lane, if it has siblings, then
 /// for memory.
-pub(super) async fn take_alone(copier: &Copier, size: u64, chunk: u64, lane: Option<&Arc<Lane>>) -> Part {
+pub(crate) async fn take_alone(copier: &Copier, size: u64, chunk: u64, lane: Option<&Arc<Lane>>) -> Part {
     let own_read = match lane {
         Some(lane) => Some(lane.own_read(size).await),
         None => None,

@@ -18,11 +18,11 @@ const SMALL: u64 = 128 * 1024;
 
 /// Lanes of all targets that have siblings, for the whole process.
 #[derive(Debug, Default)]
-pub(super) struct Lanes(Mutex<HashMap<Scope, Arc<Lane>>>);
+pub(crate) struct Lanes(Mutex<HashMap<Scope, Arc<Lane>>>);
 
 impl Lanes {
     /// Returns the lane of one registry or layout. There are as many lanes as the configuration names scopes.
-    pub(super) fn lane_for(&self, scope: Scope) -> Arc<Lane> {
+    pub(crate) fn lane_for(&self, scope: Scope) -> Arc<Lane> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -34,7 +34,7 @@ impl Lanes {
 
 /// Lane of a target: it records if the target keeps up with its siblings.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(crate) struct Lane {
     scope: Scope,
     behind: AtomicBool,
     at_work: AtomicUsize,
@@ -45,11 +45,11 @@ pub(super) struct Lane {
 
 /// Mark that a blob is being transferred to the lane's target.
 #[derive(Debug)]
-pub(super) struct AtWork(Arc<Lane>);
+pub(crate) struct AtWork(Arc<Lane>);
 
 /// Permission for a separate read.
 #[derive(Debug)]
-pub(super) struct OwnRead {
+pub(crate) struct OwnRead {
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -61,7 +61,7 @@ impl Lane {
 
     /// Marks the target as slower than its siblings, after they have waited long enough for it. `why` says what they
     /// waited for.
-    pub(super) fn mark_behind(&self, why: &str) {
+    pub(crate) fn mark_behind(&self, why: &str) {
         if !self.behind.swap(true, Ordering::Relaxed) {
             let registry = &self.scope;
             tracing::debug!(%registry, why, "slower than its siblings: reads separately until it catches up");
@@ -69,18 +69,18 @@ impl Lane {
     }
 
     /// Returns true if the target reads separately: from when it fell behind until it has no blob in transfer.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.behind.load(Ordering::Relaxed)
     }
 
     /// Marks a blob as being transferred, until the returned value is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> AtWork {
+    pub(crate) fn begin(self: &Arc<Self>) -> AtWork {
         self.at_work.fetch_add(1, Ordering::Relaxed);
         AtWork(self.clone())
     }
 
     /// Waits for permission to read `size` bytes separately.
-    pub(super) async fn own_read(&self, size: u64) -> OwnRead {
+    pub(crate) async fn own_read(&self, size: u64) -> OwnRead {
         if size <= SMALL {
             return OwnRead { _place: None };
         }
@@ -89,7 +89,7 @@ impl Lane {
     }
 
     /// Returns the same permission if it is available at once.
-    pub(super) fn try_own_read(&self, size: u64) -> Option<OwnRead> {
+    pub(crate) fn try_own_read(&self, size: u64) -> Option<OwnRead> {
         if size <= SMALL {
             return Some(OwnRead { _place: None });
         }
@@ -99,21 +99,21 @@ impl Lane {
 
 /// Comparison of the progress of several targets since one moment.
 #[derive(Debug)]
-pub(super) struct Race(Vec<(Arc<Lane>, u64)>);
+pub(crate) struct Race(Vec<(Arc<Lane>, u64)>);
 
 impl Race {
     /// Starts a comparison of these targets.
-    pub(super) fn new<'a>(lanes: impl Iterator<Item = &'a Arc<Lane>>) -> Self {
+    pub(crate) fn new<'a>(lanes: impl Iterator<Item = &'a Arc<Lane>>) -> Self {
         Self(lanes.map(|lane| (lane.clone(), lane.done.load(Ordering::Relaxed))).collect())
     }
 
     /// Restarts the comparison.
-    pub(super) fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         *self = Self::new(self.0.iter().map(|(lane, _)| lane));
     }
 
     /// Returns true if a target has done nothing, or less than half of what another has done.
-    pub(super) fn is_lost_by(&self, lane: &Arc<Lane>) -> bool {
+    pub(crate) fn is_lost_by(&self, lane: &Arc<Lane>) -> bool {
         let done = |(lane, before): &(Arc<Lane>, u64)| lane.done.load(Ordering::Relaxed) - before;
         let own = self.0.iter().find(|(other, _)| Arc::ptr_eq(other, lane)).map_or(0, done);
         own == 0 || own * 2 < self.0.iter().map(done).max().unwrap_or(0)

@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 const SHARE: u64 = 3;
 
 /// Party that transfers: an entry, by its name. `None` is no particular party, which need not leave anything free.
-pub(super) type Party = Option<Arc<str>>;
+pub(crate) type Party = Option<Arc<str>>;
 
 /// Memory of the process.
 #[derive(Debug)]
-pub(super) struct Memory(Mutex<State>);
+pub(crate) struct Memory(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -33,19 +33,19 @@ struct Waiter {
 
 /// Memory that is reserved until this value is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     memory: Arc<Memory>,
     party: Party,
     units: u32,
 }
 
 impl Memory {
-    pub(super) fn new(units: u32) -> Arc<Self> {
+    pub(crate) fn new(units: u32) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State { free: units, held: HashMap::new(), waiting: VecDeque::new() })))
     }
 
     /// Waits for this number of units. The memory must have that many in all. Cancel safe.
-    pub(super) async fn take(self: &Arc<Self>, party: &Party, units: u32) -> Held {
+    pub(crate) async fn take(self: &Arc<Self>, party: &Party, units: u32) -> Held {
         let (served, turn) = oneshot::channel();
         self.lock().waiting.push_back(Waiter { party: party.clone(), units, served });
         let mut waiting = Waiting { memory: self, turn };
@@ -55,7 +55,7 @@ impl Memory {
     }
 
     #[cfg(test)]
-    pub(super) fn free(&self) -> u32 {
+    pub(crate) fn free(&self) -> u32 {
         self.lock().free
     }
 
@@ -116,7 +116,7 @@ impl State {
 
 impl Held {
     /// Splits this number of units off, at most as many as there are.
-    pub(super) fn split(&mut self, units: u32) -> Self {
+    pub(crate) fn split(&mut self, units: u32) -> Self {
         let units = units.min(self.units);
         self.units -= units;
         Self { memory: self.memory.clone(), party: self.party.clone(), units }

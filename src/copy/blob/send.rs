@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tracing::Instrument as _;
 
-use super::deliver::Delivery;
-use super::event::{BlobOutcome, Event, Transfer};
-use super::flight::{Duty, Work};
-use super::share::{Part, take_alone};
-use super::tee::Branch;
-use super::{Batch, CopyError, reading, suspension};
+use super::fan_out::Branch;
+use super::reservation::{Part, take_alone};
+use super::single_flight::{Duty, Work};
+use super::{read, resume};
+use crate::copy::deliver::Delivery;
+use crate::copy::event::{BlobOutcome, Event, Transfer};
+use crate::copy::{Batch, CopyError};
 use crate::oci::Descriptor;
 use crate::store::{Begun, ByteStream, Upload, Verified};
 
@@ -29,11 +30,11 @@ const MOST_NOT_TAKEN: u32 = 200;
 const LONGEST_NOT_TAKEN: Duration = Duration::from_millis(100);
 
 /// Target that is ready for the bytes of a blob.
-pub(super) struct Wanting {
-    pub(super) delivery: Arc<Delivery>,
-    pub(super) duty: Duty,
-    pub(super) upload: Box<dyn Upload>,
-    pub(super) part: Part,
+pub(crate) struct Wanting {
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) duty: Duty,
+    pub(crate) upload: Box<dyn Upload>,
+    pub(crate) part: Part,
 }
 
 /// Sends the bytes. They are sent once more from the start in these cases:
@@ -41,7 +42,7 @@ pub(super) struct Wanting {
 /// - the target fell behind its siblings,
 /// - a mirror of the source returned wrong bytes,
 /// - the bytes that an earlier process has sent are of no use.
-pub(super) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
+pub(crate) async fn send(blob: &Descriptor, wanting: Wanting, branch: Branch) -> Result<(), CopyError> {
     let span = wanting.delivery.span().clone();
     send_with_retries(blob, wanting, branch).instrument(span).await
 }
@@ -57,7 +58,7 @@ async fn send_with_retries(stated: &Descriptor, wanting: Wanting, branch: Branch
         let goes_on = upload.standing().map_or(0, |standing| standing.stored);
         if goes_on > 0 {
             // This read starts at another offset than the shared one of its siblings.
-            bytes = reading::read(delivery.batch.source.clone(), blob.clone(), goes_on);
+            bytes = read::read(delivery.batch.source.clone(), blob.clone(), goes_on);
         }
         let error = match send_once(&delivery, blob, upload, bytes, &duty.work()).await {
             Ok(()) => {
@@ -77,7 +78,7 @@ async fn send_with_retries(stated: &Descriptor, wanting: Wanting, branch: Branch
         if is_no_way_on {
             // The bytes that an earlier process has sent may be wrong, or the session may not take chunks as this
             // process sends them.
-            suspension::forget_upload(&delivery.batch, target.as_ref(), blob).await;
+            resume::forget_upload(&delivery.batch, target.as_ref(), blob).await;
         }
         if standing.was_left() && !was_left {
             was_left = true;
@@ -112,7 +113,7 @@ async fn send_with_retries(stated: &Descriptor, wanting: Wanting, branch: Branch
             }
             Begun::Session(again) => upload = again,
         }
-        bytes = reading::read(delivery.batch.source.clone(), blob.clone(), 0);
+        bytes = read::read(delivery.batch.source.clone(), blob.clone(), 0);
     }
 }
 
@@ -155,10 +156,10 @@ async fn send_once(
         Some(standing) => Verified::resume(bytes, blob.clone(), place, standing),
         None => Verified::new(bytes, blob.clone(), place),
     };
-    let bytes = bytes.with_progress(suspension::progress_listener(batch, target.as_ref(), blob));
+    let bytes = bytes.with_progress(resume::progress_listener(batch, target.as_ref(), blob));
     let sent = upload.send(bytes).await.map_err(CopyError::upload);
     if sent.is_ok() {
-        suspension::forget_upload(batch, target.as_ref(), blob).await;
+        resume::forget_upload(batch, target.as_ref(), blob).await;
     }
     under_way.transfer = None;
     batch

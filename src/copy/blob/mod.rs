@@ -1,0 +1,11 @@
+//! One blob on its way from a source to its targets: single flight, memory, fan-out and resumption.
+
+mod fan_out;
+pub(super) mod memory;
+mod read;
+mod reservation;
+pub(super) mod resume;
+mod send;
+pub(super) mod single_flight;
+pub(super) mod stragglers;
+pub(super) mod transfer;
