@@ -23,3 +23,4 @@ pub mod regular_file;
 pub mod schedule;
 pub mod status;
 pub mod store;
+pub mod sync;

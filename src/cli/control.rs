@@ -12,9 +12,10 @@ use super::configuration;
 use super::exit::Failure;
 use crate::config::{ControlSocket, UnknownEntry};
 use crate::control::{self, Client, Ended, Replies, Request, Said, Socket, SocketError};
-use crate::daemon::{Accepted, Command, Control, Finished, Refusal, RunOutcome};
+use crate::daemon::{Accepted, Command, Control, Finished, Refusal};
 use crate::journal::Trigger;
 use crate::status::Snapshot;
+use crate::sync::RunOutcome;
 
 /// Socket of the packaged service.
 const SERVICE: &str = "/run/transship/control.sock";

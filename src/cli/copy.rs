@@ -13,11 +13,11 @@ use super::start::Context;
 use super::{summary, work};
 use crate::config::{Entry, EntryCredentials, EntryName};
 use crate::copy::Copier;
-use crate::daemon::{Engine, Errand, RunReport, Single};
 use crate::journal::{COPY, Journal, JournalError, Trigger};
 use crate::oci::{ManifestRef, Platform, Tag};
 use crate::plan::{ForeignLayers, Overwrite, Selection};
 use crate::schedule::Schedule;
+use crate::sync::{Engine, Errand, RunReport, Single};
 
 /// Ceiling for buffers of transfers in flight, in bytes: the default of `daemon.memory`.
 const MEMORY: u64 = 128 << 20;
@@ -157,10 +157,10 @@ mod tests {
     use super::super::start::tests::context;
     use super::super::tags::tests::layout_of;
     use super::*;
-    use crate::daemon::TagOutcome;
     use crate::layout::Layout;
     use crate::oci::Digest;
     use crate::store::{Side, Source as _};
+    use crate::sync::TagOutcome;
 
     fn copy(source: &str, target: &str) -> Copy {
         Copy {

@@ -5,8 +5,8 @@ use super::configuration;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::start::Context;
-use crate::daemon::{Endpoints, LoginAnswer, LoginReport, login_check};
 use crate::oci::RegistryHost;
+use crate::sync::{Endpoints, LoginAnswer, LoginReport, login_check};
 
 /// Arguments of `transship login-check`.
 #[derive(Debug, clap::Args)]

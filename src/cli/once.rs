@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::exit::{Exit, Failure};
 use super::start::Context;
 use super::{configuration, summary, work};
-use crate::daemon::report_orphaned_intents;
 use crate::journal::Journal;
+use crate::sync::report_orphaned_intents;
 
 /// Arguments of `transship once`.
 #[derive(Debug, clap::Args)]

@@ -11,9 +11,9 @@ use super::exit::Failure;
 use super::place::Place;
 use super::start::Context;
 use crate::config::{Config, default_journal};
-use crate::daemon::{Behalf, Endpoints};
 use crate::oci::RegistryHost;
 use crate::store::Source;
+use crate::sync::{Behalf, Endpoints};
 
 /// Connection options of the commands that need no `sync.yaml`.
 #[derive(Debug, Clone, Default, clap::Args)]

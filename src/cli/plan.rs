@@ -9,8 +9,8 @@ use super::output::Output;
 use super::start::Context;
 use super::table::{Align, Table};
 use super::{configuration, units, work};
-use crate::daemon::{EntryPreview, TagOutcome, TagPreview, preview};
 use crate::plan::Action;
+use crate::sync::{EntryPreview, TagOutcome, TagPreview, preview};
 
 /// Arguments of `transship plan`.
 #[derive(Debug, clap::Args)]
@@ -177,9 +177,9 @@ fn short_name(tag: &TagPreview) -> String {
 mod tests {
     use super::super::output::tests::Paper;
     use super::*;
-    use crate::daemon::PairPreview;
     use crate::oci::Digest;
     use crate::plan::Verdict;
+    use crate::sync::PairPreview;
 
     fn planned(tag: &str, action: Action) -> TagPreview {
         let digest = Some(Digest::of(tag.as_bytes()));

@@ -7,7 +7,7 @@ use super::exit::Exit;
 use super::output::Output;
 use super::table::{Align, Table};
 use super::units;
-use crate::daemon::{LeftBehindReport, RunOutcome, RunReport, TagOutcome, TagReport};
+use crate::sync::{LeftBehindReport, RunOutcome, RunReport, TagOutcome, TagReport};
 
 /// Largest number of lines for tags that failed for the same reason.
 const LINES_PER_REASON: usize = 20;
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn unlistable_referrers_are_counted_with_a_remedy() {
-        let in_doubt = |content: &[u8]| crate::daemon::InDoubt {
+        let in_doubt = |content: &[u8]| crate::sync::InDoubt {
             source: "docker.io/library/python".into(),
             digest: Digest::of(content),
             reason: "docker.io/library/python: listing referrers of x: 403 Forbidden".into(),

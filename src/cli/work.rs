@@ -15,8 +15,8 @@ use super::start::Context;
 use super::{configuration, output};
 use crate::config::Config;
 use crate::copy::Copier;
-use crate::daemon::{Endpoints, Engine, Errand, Front, Happening, RunReport, Single, Stop};
 use crate::journal::{Journal, Trigger};
+use crate::sync::{Endpoints, Engine, Errand, Front, Happening, RunReport, Single, Stop};
 
 /// Returns an engine for this configuration.
 pub(super) fn engine(config: &Config, journal: Option<Journal>) -> Engine {

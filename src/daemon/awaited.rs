@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tokio::sync::oneshot;
 
-use super::{RunOutcome, RunReport};
 use crate::journal::TagCounts;
+use crate::sync::{RunOutcome, RunReport};
 
 /// What is told of a run that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

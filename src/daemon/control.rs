@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Finished, Only};
+use super::Finished;
 use crate::journal::Trigger;
+use crate::sync::Only;
 
 /// How many wishes may wait for the loop. It turns within a second.
 const WAITING: usize = 64;

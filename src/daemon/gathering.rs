@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Only;
+use crate::sync::Only;
 
 /// How long after the first push of an entry its run is due. It does not begin anew with the next push, so that a storm of them
 /// holds no run up.

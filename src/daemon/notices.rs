@@ -11,12 +11,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::deliveries::{self, Receivers};
-use super::report::contested_message;
-use super::{RunOutcome, RunReport, TagOutcome, TagReport};
 use crate::config::{Config, Entry};
 use crate::journal::{Journal, JournalError, NewNotice, Told};
 use crate::notify::{Body, Change, Data, Event, Held, List, Notify, Receiver, RunFacts};
 use crate::status::{Delivery, Metrics};
+use crate::sync::report::contested_message;
+use crate::sync::{RunOutcome, RunReport, TagOutcome, TagReport};
 
 /// What a receiver knows of a subject that fails.
 const FAILS: &str = "failure";

@@ -3,9 +3,10 @@
 
 use async_trait::async_trait;
 
-use super::{Command, Control, Only, Refusal};
+use super::{Command, Control, Refusal};
 use crate::journal::Trigger;
 use crate::push_events::{Deliver, Push, Undelivered};
+use crate::sync::Only;
 
 #[async_trait]
 impl Deliver for Control {

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::Only;
 use crate::journal::Trigger;
+use crate::sync::Only;
 
 /// An entry that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]

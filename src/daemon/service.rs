@@ -22,6 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::ending::LAST_WAIT;
 use self::probing::{Found, Probing};
+use super::Commands;
 use super::awaited::Awaited;
 use super::content::Content;
 use super::gathering::Gathering;
@@ -29,11 +30,8 @@ use super::notices::Notices;
 use super::pauses::Pauses;
 use super::pruning::Pruning;
 use super::queue::{Due, Queue};
-use super::recovery::recover_at_start;
-use super::run::BROKE_DOWN;
 use super::state::State;
 use super::systemd::Systemd;
-use super::{Commands, Endpoints, Engine, Front, RunOutcome, RunReport, Stop};
 use crate::config::{Config, Entry};
 use crate::copy::Copier;
 use crate::journal::{Journal, JournalError, Trigger};
@@ -41,6 +39,9 @@ use crate::oci::Digest;
 use crate::registry::Options;
 use crate::schedule::{Postponed, Setbacks, Timetable, Timing, jitter_of};
 use crate::status::{Metrics, Snapshot};
+use crate::sync::recovery::recover_at_start;
+use crate::sync::run::BROKE_DOWN;
+use crate::sync::{Endpoints, Engine, Front, RunOutcome, RunReport, Stop};
 
 /// How often the loop turns at least. The status port calls it dead after a minute.
 const TURN: Duration = Duration::from_secs(1);
@@ -363,10 +364,10 @@ fn shared(config: &Config) -> Arc<Vec<Arc<Entry>>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{RunOutcome, TagOutcome, TagReport};
     use super::*;
     use crate::copy::event::BlobCounts;
     use crate::journal::{Begun, RunEnd};
+    use crate::sync::{RunOutcome, TagOutcome, TagReport};
 
     /// The service of one entry, `app`, whose source and target are layouts in the folder.
     pub(super) async fn service(folder: &std::path::Path, journal: &Journal) -> Service {

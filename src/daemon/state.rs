@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use super::traffic::Traffic;
 use super::underway::UnderWay;
-use super::{Happening, RunOutcome, RunReport};
 use crate::config::{Entry, Problems, Warning};
 use crate::journal::{HistoryFilter, Journal, JournalError, Outcome, RunRecord, TagCounts, Trigger};
 use crate::oci::RegistryHost;
@@ -19,6 +18,7 @@ use crate::registry::{QuotaState, Registry};
 use crate::status::{
     ClockSetback, EndedRun, EntryState, FailedRun, LastRun, Metrics, Quota, RunningState, Snapshot, WaitingState,
 };
+use crate::sync::{Happening, RunOutcome, RunReport};
 
 /// How many failed runs are remembered for people.
 const FAILURES: usize = 10;
@@ -468,11 +468,11 @@ fn shown_quota(quota: QuotaState) -> Quota {
 
 #[cfg(test)]
 mod tests {
-    use super::super::RunOutcome;
     use super::*;
     use crate::copy::event::{Event, Transfer};
     use crate::journal::{Begun, RunEnd, TagCounts};
     use crate::oci::Digest;
+    use crate::sync::RunOutcome;
 
     async fn run_cut_off(journal: &Journal, entry: &str, trigger: Trigger, outcome: Outcome) {
         let now = Utc::now();

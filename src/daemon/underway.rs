@@ -7,10 +7,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::Happening;
 use crate::copy::event::{Event, Transfer};
 use crate::journal::TagCounts;
 use crate::status::{RunningState, TransferState};
+use crate::sync::Happening;
 
 /// How many transfers in flight the snapshot lists.
 const LISTED: usize = 64;
@@ -138,8 +138,8 @@ impl Moving {
 mod tests {
     use super::*;
     use crate::copy::event::BlobCounts;
-    use crate::daemon::{TagOutcome, TagReport};
     use crate::oci::Digest;
+    use crate::sync::{TagOutcome, TagReport};
 
     fn blob(size: u64) -> Arc<Transfer> {
         Transfer::new("h/a", "t/a", Digest::of(b"blob"), size)

@@ -5,8 +5,9 @@ use chrono::Utc;
 use super::Service;
 use crate::daemon::control::Asked;
 use crate::daemon::queue::Due;
-use crate::daemon::{Accepted, Command, Only, Refusal};
+use crate::daemon::{Accepted, Command, Refusal};
 use crate::journal::Trigger;
+use crate::sync::Only;
 
 impl Service {
     pub(super) async fn asked(&mut self, Asked { command, answer, ended }: Asked) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{Service, TURN};
-use crate::daemon::Happening;
+use crate::sync::Happening;
 
 /// How long runs that were told to drop everything are waited for.
 pub(super) const LAST_WAIT: Duration = Duration::from_secs(5);

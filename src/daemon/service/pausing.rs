@@ -5,9 +5,9 @@ use chrono::{DateTime, Utc};
 use super::{Service, WITHIN};
 use crate::daemon::pauses::{Pause, Pauses};
 use crate::daemon::queue::Due;
-use crate::daemon::report::told;
 use crate::daemon::{Accepted, Refusal};
 use crate::journal::{JournalError, PauseRecord, Trigger};
+use crate::sync::report::told;
 
 impl Service {
     /// The pauses that last go on; what was to fire in those that are over is not made up for.
@@ -110,9 +110,9 @@ mod tests {
 
     use super::super::tests::service;
     use super::*;
-    use crate::daemon::{Only, RunOutcome, RunReport, Stop};
     use crate::journal::Journal;
     use crate::schedule::Timing;
+    use crate::sync::{Only, RunOutcome, RunReport, Stop};
 
     #[tokio::test]
     async fn a_paused_entry_begins_nothing_and_what_it_would_have_fired_is_not_made_up_for_even_after_a_restart() {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::daemon::report::told;
 use crate::journal::{Journal, JournalError};
+use crate::sync::report::told;
 
 /// How often it is asked.
 const BETWEEN: Duration = Duration::from_secs(15);

@@ -7,10 +7,10 @@ use tracing::Instrument as _;
 
 use super::Service;
 use crate::daemon::queue::Due;
-use crate::daemon::report::told;
-use crate::daemon::{Errand, Only, RunReport, Stop};
 use crate::journal::Trigger;
 use crate::schedule::backoff;
+use crate::sync::report::told;
+use crate::sync::{Errand, Only, RunReport, Stop};
 
 impl Service {
     /// Queues what is due and starts what has a place. An entry that runs or waits already is not queued again.

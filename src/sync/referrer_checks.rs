@@ -26,7 +26,7 @@ const HOLDS_AT_LEAST: TimeDelta = TimeDelta::hours(12);
 const DOUBT: &[u8] = b"in doubt";
 
 /// What the journal knows of a source. Without a journal nothing is looked for: it would be at every run.
-pub(super) struct Checks {
+pub(crate) struct Checks {
     journal: Option<Journal>,
     source: String,
     /// The latest first.
@@ -39,14 +39,14 @@ pub(super) struct Checks {
 
 /// The list of what refers to a digest, by one digest, and when the source was asked for it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
-    pub(super) list: Digest,
-    pub(super) at: DateTime<Utc>,
+pub(crate) struct Look {
+    pub(crate) list: Digest,
+    pub(crate) at: DateTime<Utc>,
 }
 
 impl Checks {
     /// Asks the journal, if the entry's referrers are of interest.
-    pub(super) async fn recall(run: &Run<'_>, source: &str) -> Self {
+    pub(crate) async fn recall(run: &Run<'_>, source: &str) -> Self {
         let mut checks = Self {
             journal: run.engine.journal.clone().filter(|_| run.errand.entry.referrers),
             source: source.to_owned(),
@@ -67,12 +67,12 @@ impl Checks {
     }
 
     /// Whether nobody has taken it on in this run to look for this digest's referrers; takes it on.
-    pub(super) fn take_on(&self, subject: Digest) -> bool {
+    pub(crate) fn take_on(&self, subject: Digest) -> bool {
         self.journal.is_some() && self.looked.lock().unwrap_or_else(PoisonError::into_inner).insert(subject)
     }
 
     /// The last look at the source if it still holds. Its list is `None` where a copy looked.
-    pub(super) fn held(&self, subject: &Digest) -> Option<Option<Look>> {
+    pub(crate) fn held(&self, subject: &Digest) -> Option<Option<Look>> {
         let last = self.known.get(subject)?.first()?;
         let age = self.now - last.checked;
         let holds = TimeDelta::zero() <= age && age < holds(subject);
@@ -80,24 +80,24 @@ impl Checks {
     }
 
     /// A look at the source, now.
-    pub(super) fn look_at(&self, referrers: &Referrers) -> Look {
+    pub(crate) fn look_at(&self, referrers: &Referrers) -> Look {
         Look { list: digest_of(referrers.manifests.iter().map(|referrer| referrer.digest)), at: self.now }
     }
 
     /// Whether a look is one of this run: what it found is not noted yet.
-    pub(super) fn is_of_now(&self, look: Look) -> bool {
+    pub(crate) fn is_of_now(&self, look: Look) -> bool {
         look.at == self.now
     }
 
     /// Whether a target may lack something of a list. Where nothing is known of the target it lacks whatever there is.
-    pub(super) fn lacks(&self, subject: &Digest, target: &str, look: Look) -> bool {
+    pub(crate) fn lacks(&self, subject: &Digest, target: &str, look: Look) -> bool {
         let mut known = self.known.get(subject).into_iter().flatten();
         let had = known.find(|one| one.target == target).and_then(|one| one.list);
         look.list != had.unwrap_or_else(|| digest_of([].into_iter()))
     }
 
     /// Notes that this list has come to a target.
-    pub(super) async fn note(&self, subject: Digest, target: &str, look: Look) {
+    pub(crate) async fn note(&self, subject: Digest, target: &str, look: Look) {
         self.write(ReferrerCheck { subject, target: target.to_owned(), checked: look.at, list: Some(look.list) }).await;
     }
 
@@ -115,7 +115,7 @@ impl Checks {
 
     /// Notes what a copy found of what refers to the digest that it brought. Where some of that is in doubt or was left behind, the next
     /// run looks again.
-    pub(super) async fn note_arrival(&self, batch: &Batch, reference: &ManifestRef, arrival: &Arrival) {
+    pub(crate) async fn note_arrival(&self, batch: &Batch, reference: &ManifestRef, arrival: &Arrival) {
         if arrival.digest != arrival.source_digest || is_signature(reference) {
             return;
         }
@@ -140,7 +140,7 @@ impl Checks {
     }
 
     /// Lets the journal forget what is too old, where there was something new.
-    pub(super) async fn forget_old(&self) {
+    pub(crate) async fn forget_old(&self) {
         let Some(journal) = self.journal.as_ref().filter(|_| self.noted.load(Ordering::Relaxed)) else { return };
         if let Err(error) = journal.forget_old_referrer_checks(self.now).await {
             tracing::warn!(%error, "the journal could not forget old looks for referrers");
@@ -149,7 +149,7 @@ impl Checks {
 }
 
 /// True for the tag of a signature. Nothing looks for referrers of signatures.
-pub(super) fn is_signature(reference: &ManifestRef) -> bool {
+pub(crate) fn is_signature(reference: &ManifestRef) -> bool {
     matches!(reference, ManifestRef::Tag(tag) if matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_))))
 }
 

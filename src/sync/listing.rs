@@ -13,19 +13,19 @@ const UNUSABLE_NAMED: usize = 20;
 
 /// The tags that there are, or that are asked for by name.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     /// With the digest where the listing told it.
-    pub(super) tags: BTreeMap<Tag, Option<Digest>>,
+    pub(crate) tags: BTreeMap<Tag, Option<Digest>>,
     /// Names that are no tags.
-    pub(super) unusable: Vec<String>,
+    pub(crate) unusable: Vec<String>,
     /// Content that no tag names, with the way to select it.
-    pub(super) skipped: Vec<String>,
+    pub(crate) skipped: Vec<String>,
     /// Whether this is what the source has. `false` where nothing was listed because the entry names its tags.
-    pub(super) is_complete: bool,
+    pub(crate) is_complete: bool,
 }
 
 /// Lists the tags of a source. An entry that names its tags one by one needs no list.
-pub(super) async fn list(source: &dyn Source, selection: &Selection) -> Result<Listing, StoreError> {
+pub(crate) async fn list(source: &dyn Source, selection: &Selection) -> Result<Listing, StoreError> {
     if let Some(literals) = selection.literals() {
         let tags = literals.into_iter().map(|tag| (tag.clone(), None)).collect();
         return Ok(Listing { tags, ..Listing::default() });
@@ -46,7 +46,7 @@ pub(super) async fn list(source: &dyn Source, selection: &Selection) -> Result<L
 
 impl Listing {
     /// Logs what is there and cannot be selected by a tag.
-    pub(super) fn warn_of_skipped(&self, place: &str) {
+    pub(crate) fn warn_of_skipped(&self, place: &str) {
         for name in self.unusable.iter().take(UNUSABLE_NAMED) {
             tracing::warn!(source = place, name, "skipped: the name is not a tag by the specification");
         }
@@ -59,7 +59,7 @@ impl Listing {
     }
 
     /// The failure of a source that has content and no tag at all. Nothing of it would arrive, unless digests are selected.
-    pub(super) fn untagged(&self, place: &str, selected: &Selected) -> Option<String> {
+    pub(crate) fn untagged(&self, place: &str, selected: &Selected) -> Option<String> {
         let left = self.unusable.len() + self.skipped.len();
         let nothing = self.tags.is_empty() && selected.digests.is_empty() && left > 0;
         nothing.then(|| {
@@ -70,6 +70,6 @@ impl Listing {
 }
 
 /// The tags alone.
-pub(super) fn names(listing: &Listing) -> Vec<Tag> {
+pub(crate) fn names(listing: &Listing) -> Vec<Tag> {
     listing.tags.keys().cloned().collect()
 }

@@ -12,7 +12,7 @@ use crate::oci::{Digest, Tag};
 use crate::store::{Side, Step, StoreError};
 
 /// An instant as it stands in the log: RFC 3339 in UTC, by the second.
-pub(super) fn told(at: DateTime<Utc>) -> String {
+pub(crate) fn told(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
@@ -203,7 +203,7 @@ impl TagOutcome {
     }
 
     /// Counts it where it belongs.
-    pub(super) fn count_in(&self, counts: &mut TagCounts) {
+    pub(crate) fn count_in(&self, counts: &mut TagCounts) {
         match self {
             Self::Copied | Self::Replaced { .. } => counts.copied += 1,
             Self::Kept => counts.kept += 1,
@@ -245,7 +245,7 @@ impl TagReport {
         Some(format!("{} {} {side:?} {step:?} {message}", self.source, self.target))
     }
 
-    pub(super) fn arrived(arrival: &Arrival, outcome: TagOutcome) -> Self {
+    pub(crate) fn arrived(arrival: &Arrival, outcome: TagOutcome) -> Self {
         Self {
             source: arrival.source.clone(),
             target: arrival.target.clone(),
@@ -325,7 +325,7 @@ fn waits(tag: &TagReport) -> Option<String> {
 }
 
 /// How a contested tag is told.
-pub(super) fn contested_message(tag: &TagReport, entries: &[String]) -> String {
+pub(crate) fn contested_message(tag: &TagReport, entries: &[String]) -> String {
     let name = tag.tag.as_ref().map(ToString::to_string).unwrap_or_default();
     format!("{}:{name} is claimed by the entries {} from different sources", tag.target, entries.join(" and "))
 }

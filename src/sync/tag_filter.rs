@@ -39,7 +39,7 @@ impl Only {
     }
 
     /// The pairs of an entry that these tags are about. No catalog is asked: a repository that was pushed to is there.
-    pub(super) fn pairs(&self, entry: &Entry) -> Vec<Pair> {
+    pub(crate) fn pairs(&self, entry: &Entry) -> Vec<Pair> {
         match &entry.source {
             Endpoint::Repository(repository) if self.0.contains_key(&repository.name) => {
                 vec![Pair { source: entry.source.clone(), targets: entry.targets.clone() }]
@@ -53,7 +53,7 @@ impl Only {
 
     /// Those tags of one source that the entry wants, as far as they are there. The source is asked for each, once; its list is
     /// read only where a rule counts among all tags. That they may be too few for `at_least` says nothing: they are not all.
-    pub(super) async fn select(
+    pub(crate) async fn select(
         &self,
         source: &dyn Source,
         place: &Endpoint,

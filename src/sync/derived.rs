@@ -5,14 +5,14 @@ use crate::journal::Journal;
 use crate::oci::{Digest, Platform, Tag};
 
 /// The memory of one pair. Without a journal everything is found out anew.
-pub(super) struct Derived {
+pub(crate) struct Derived {
     journal: Option<Journal>,
     /// The platforms as one text, `None` where the source's own digest is wanted.
     platforms: Option<String>,
 }
 
 impl Derived {
-    pub(super) fn new(journal: Option<Journal>, platforms: Option<&[Platform]>) -> Self {
+    pub(crate) fn new(journal: Option<Journal>, platforms: Option<&[Platform]>) -> Self {
         let platforms = platforms.map(|platforms| {
             let mut names: Vec<String> = platforms.iter().map(ToString::to_string).collect();
             names.sort();
@@ -23,7 +23,7 @@ impl Derived {
     }
 
     /// The digest to have for this one: with platforms, the derived index's.
-    pub(super) async fn of(&self, batch: &Batch, digest: Digest) -> Result<Digest, CopyError> {
+    pub(crate) async fn of(&self, batch: &Batch, digest: Digest) -> Result<Digest, CopyError> {
         let Some(platforms) = &self.platforms else { return Ok(digest) };
         if let Some(known) = self.find(digest, platforms).await {
             return Ok(known);
@@ -34,22 +34,22 @@ impl Derived {
     }
 
     /// What the list of referrers at `target` became when that of the source had this digest.
-    pub(super) async fn referrers_done(&self, target: &str, listed: Digest) -> Option<Digest> {
+    pub(crate) async fn referrers_done(&self, target: &str, listed: Digest) -> Option<Digest> {
         self.find(listed, &format!("referrers at {target}")).await
     }
 
     /// Notes that.
-    pub(super) async fn note_referrers(&self, target: &str, listed: Digest, became: Digest) {
+    pub(crate) async fn note_referrers(&self, target: &str, listed: Digest, became: Digest) {
         self.note(listed, &format!("referrers at {target}"), became).await;
     }
 
     /// What was found out of the content under a tag that has the form of a referrers list: see [`Derived::note_list`].
-    pub(super) async fn list_subject(&self, tag: &Tag, content: Digest) -> Option<Digest> {
+    pub(crate) async fn list_subject(&self, tag: &Tag, content: Digest) -> Option<Digest> {
         self.find(content, &format!("subject under {tag}")).await
     }
 
     /// Notes that this content is the list of referrers of `subject`; of itself where it is no list.
-    pub(super) async fn note_list(&self, tag: &Tag, content: Digest, subject: Digest) {
+    pub(crate) async fn note_list(&self, tag: &Tag, content: Digest, subject: Digest) {
         self.note(content, &format!("subject under {tag}"), subject).await;
     }
 

@@ -23,7 +23,7 @@ struct Kept {
 }
 
 /// What a batch of this run belongs to.
-pub(super) fn surroundings(
+pub(crate) fn surroundings(
     run: &Run<'_>,
     events: tokio::sync::mpsc::Sender<crate::copy::event::Event>,
 ) -> Surroundings {

@@ -13,13 +13,13 @@ use crate::plan::{Claim, Selected, contested};
 
 /// What other entries would write to the targets of a pair from other sources.
 #[derive(Debug, Default)]
-pub(super) struct RivalClaims(Vec<Claim>);
+pub(crate) struct RivalClaims(Vec<Claim>);
 
 /// Asks for that.
 ///
 /// An entry that cannot write to one of the targets costs nothing. The listing of one that can is asked for at each
 /// run; where it fails, what the journal saw it claim last counts.
-pub(super) async fn rival_claims(engine: &Engine, errand: &Errand, pair: &Pair) -> RivalClaims {
+pub(crate) async fn rival_claims(engine: &Engine, errand: &Errand, pair: &Pair) -> RivalClaims {
     let (mut asked, mut known) = (Vec::new(), Vec::new());
     for target in &pair.targets {
         for entry in errand.entries.iter().filter(|entry| entry.name != errand.entry.name) {
@@ -64,7 +64,7 @@ fn pinned_source(source: &Endpoint, digest: Digest) -> String {
 
 impl RivalClaims {
     /// The tags, by target place, that one of them and this entry would write.
-    pub(super) fn contested_with(self, errand: &Errand, pair: &Pair, own: &Selected) -> Contested {
+    pub(crate) fn contested_with(self, errand: &Errand, pair: &Pair, own: &Selected) -> Contested {
         let Self(mut claims) = self;
         for target in pair.targets.iter().map(ToString::to_string) {
             if claims.iter().any(|claim| claim.target == target) {

@@ -10,17 +10,17 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::{OnceCell, SemaphorePermit, mpsc};
 use tracing::{Instrument as _, Span, field};
 
-use super::checks::Checks;
 use super::choice::{Chosen, choose};
 use super::compare::{Contested, compare, overwrite, source_digest, sure_digest, target_digest};
 use super::derived::Derived;
 use super::journaling::arrived;
 use super::listing::Listing;
 use super::pairs::{OpenPair, Pair};
-use super::places::{Place, Places};
+use super::referrer_checks::Checks;
 use super::reserved_tags::{SortedTags, sort};
 use super::run::Run;
-use super::there::{Known, There};
+use super::tag_slots::{Place, Places};
+use super::target_listing::{Known, There};
 use super::unfinished::surroundings;
 use super::{TagOutcome, TagReport};
 use crate::copy::event::{BlobCounts, Event};
@@ -35,31 +35,31 @@ use crate::store::{ErrorKind, Side, Step, StoreError};
 const TAGS_UNFINISHED: usize = 128;
 
 /// A pair that is worked on.
-pub(super) struct PairRun<'a> {
-    pub(super) run: &'a Run<'a>,
+pub(crate) struct PairRun<'a> {
+    pub(crate) run: &'a Run<'a>,
     /// What its lines in the log are about.
     span: Span,
-    pub(super) pair: OpenPair,
-    pub(super) listing: Listing,
-    pub(super) selected: HashSet<Tag>,
+    pub(crate) pair: OpenPair,
+    pub(crate) listing: Listing,
+    pub(crate) selected: HashSet<Tag>,
     /// The tags whose content the entry says itself.
     pins: BTreeMap<Tag, Digest>,
     contested: Contested,
     /// For each target.
     there: Vec<There>,
-    pub(super) batch: Arc<Batch>,
+    pub(crate) batch: Arc<Batch>,
     /// What was compared: its referrers go with it.
     compared: Mutex<HashSet<Digest>>,
     /// The place among the repositories that copy, from the first copy on.
     copying: OnceCell<Option<SemaphorePermit<'a>>>,
-    pub(super) derived: Derived,
-    pub(super) checks: Checks,
+    pub(crate) derived: Derived,
+    pub(crate) checks: Checks,
     /// Signatures of unchanged tags that were looked at: tags of one digest have the same ones.
-    pub(super) companions: Mutex<HashSet<Tag>>,
+    pub(crate) companions: Mutex<HashSet<Tag>>,
     /// Lists of referrers of the source that were requested in this run.
-    pub(super) lists: Mutex<HashMap<Tag, Digest>>,
+    pub(crate) lists: Mutex<HashMap<Tag, Digest>>,
     /// Tags of the form of a list of referrers that stand for something else at the source.
-    pub(super) no_lists: Mutex<HashSet<Tag>>,
+    pub(crate) no_lists: Mutex<HashSet<Tag>>,
     /// Whose turn it is to read a digest where that is counted.
     reading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     seen: Mutex<Vec<(usize, Observation)>>,
@@ -94,7 +94,7 @@ struct SourceSide {
 }
 
 /// Works on one pair until all its tags are settled.
-pub(super) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<Event>) {
+pub(crate) async fn work_pair(run: &Run<'_>, pair: &Pair, events: mpsc::Sender<Event>) {
     let opened = match pair.open(&run.errand.entry, &run.engine.endpoints) {
         Ok(opened) => opened,
         Err(error) => return run.problem(error.to_string()),
@@ -170,11 +170,11 @@ impl PairRun<'_> {
     }
 
     /// Whether a digest of the source is that of a selected tag or pin.
-    pub(super) fn has_compared(&self, digest: &Digest) -> bool {
+    pub(crate) fn has_compared(&self, digest: &Digest) -> bool {
         self.compared.lock().unwrap_or_else(PoisonError::into_inner).contains(digest)
     }
 
-    pub(super) async fn each(&self, references: impl Iterator<Item = ManifestRef>) {
+    pub(crate) async fn each(&self, references: impl Iterator<Item = ManifestRef>) {
         let places = &Places::new();
         let reads_left = || self.pair.source.manifest_reads_left();
         stream::iter(references)
@@ -188,7 +188,7 @@ impl PairRun<'_> {
     }
 
     /// Compares one tag or pinned digest at both sides and copies it to the targets that differ.
-    pub(super) async fn one(&self, reference: &ManifestRef, place: &Place<'_>) {
+    pub(crate) async fn one(&self, reference: &ManifestRef, place: &Place<'_>) {
         // Within another tag too, if it is a signature of that: its lines are about itself.
         let span = match reference {
             ManifestRef::Tag(tag) => tracing::info_span!(parent: &self.span, "tag", %tag, digest = field::Empty),
@@ -416,18 +416,18 @@ impl PairRun<'_> {
     }
 
     /// What becomes of an order at each target, as soon as this repository may copy.
-    pub(super) async fn copies(&self, order: Order) -> BoxStream<'static, Outcome> {
+    pub(crate) async fn copies(&self, order: Order) -> BoxStream<'static, Outcome> {
         self.copying.get_or_init(|| self.run.enter_copying()).await;
         self.batch.copy_each(order)
     }
 
     /// The same of a digest that the targets have, for what refers to it.
-    pub(super) async fn refreshes(&self, order: Order) -> BoxStream<'static, Outcome> {
+    pub(crate) async fn refreshes(&self, order: Order) -> BoxStream<'static, Outcome> {
         self.copying.get_or_init(|| self.run.enter_copying()).await;
         self.batch.refresh_each(order)
     }
 
-    pub(super) async fn settle(
+    pub(crate) async fn settle(
         &self,
         at: usize,
         reference: &ManifestRef,

@@ -10,7 +10,7 @@ use crate::registry::{QuotaState, Registry};
 
 /// What is known of quotas beyond the clients that hold them.
 #[derive(Debug, Default)]
-pub(super) struct Quotas {
+pub(crate) struct Quotas {
     /// What the journal knew when it was last asked, for clients that are yet to be made.
     recalled: Mutex<Vec<QuotaState>>,
     /// What the journal was told last.
@@ -19,7 +19,7 @@ pub(super) struct Quotas {
 
 impl Quotas {
     /// Tells a new client what was known before it.
-    pub(super) fn tell(&self, registry: &Registry) {
+    pub(crate) fn tell(&self, registry: &Registry) {
         let recalled = self.recalled.lock().unwrap_or_else(PoisonError::into_inner);
         recalled.iter().for_each(|quota| registry.recall_quota(quota));
     }
@@ -43,7 +43,7 @@ impl Quotas {
 
 impl Engine {
     /// Reads what the journal knows of quotas.
-    pub(super) async fn recall_quotas(&self) {
+    pub(crate) async fn recall_quotas(&self) {
         let Some(journal) = &self.journal else { return };
         match journal.quotas().await {
             Ok(records) => {
@@ -55,7 +55,7 @@ impl Engine {
     }
 
     /// Notes in the journal what registries told of their quotas since this was last done.
-    pub(super) async fn note_quotas(&self) {
+    pub(crate) async fn note_quotas(&self) {
         let Some(journal) = &self.journal else { return };
         for quota in self.endpoints.quotas().news(&self.endpoints) {
             if let Err(error) = journal.record_quota(record(quota)).await {

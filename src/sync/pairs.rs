@@ -12,21 +12,21 @@ use crate::store::{Source, Target};
 
 /// One source repository and where it goes.
 #[derive(Debug, Clone)]
-pub(super) struct Pair {
-    pub(super) source: Endpoint,
-    pub(super) targets: Vec<Endpoint>,
+pub(crate) struct Pair {
+    pub(crate) source: Endpoint,
+    pub(crate) targets: Vec<Endpoint>,
 }
 
 /// A [`Pair`] that can be read and written.
 #[derive(Debug)]
-pub(super) struct OpenPair {
-    pub(super) source: Arc<dyn Source>,
-    pub(super) targets: Vec<Arc<dyn Target>>,
+pub(crate) struct OpenPair {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) targets: Vec<Arc<dyn Target>>,
 }
 
 impl Pair {
     /// Opens both sides, on behalf of `entry` and as who it wants to be there.
-    pub(super) fn open(&self, entry: &Entry, endpoints: &Endpoints) -> Result<OpenPair, OpenError> {
+    pub(crate) fn open(&self, entry: &Entry, endpoints: &Endpoints) -> Result<OpenPair, OpenError> {
         let source = endpoints.source(&self.source, Behalf::at_source(entry))?;
         let target = |target| endpoints.target(target, Behalf::at_target(entry));
         let targets = self.targets.iter().map(target).collect::<Result<_, _>>()?;
@@ -35,7 +35,7 @@ impl Pair {
 }
 
 /// The pairs of an entry, as they are found.
-pub(super) fn pairs<'a>(entry: &'a Entry, endpoints: &'a Endpoints) -> BoxStream<'a, Result<Pair, OpenError>> {
+pub(crate) fn pairs<'a>(entry: &'a Entry, endpoints: &'a Endpoints) -> BoxStream<'a, Result<Pair, OpenError>> {
     let Endpoint::Tree { host, prefix } = &entry.source else {
         let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
         return stream::iter([Ok(pair)]).boxed();
@@ -62,7 +62,7 @@ pub(super) fn pairs<'a>(entry: &'a Entry, endpoints: &'a Endpoints) -> BoxStream
 }
 
 /// The pair of one repository of an entry's tree; `None` where it is not in it.
-pub(super) fn pair_below(
+pub(crate) fn pair_below(
     entry: &Entry,
     host: &RegistryHost,
     prefix: Option<&RepositoryName>,
@@ -75,7 +75,7 @@ pub(super) fn pair_below(
 }
 
 /// From where `entry` would write to `target`, if it would: for finding entries that claim one tag.
-pub(super) fn source_of(entry: &Entry, target: &Endpoint) -> Option<Endpoint> {
+pub(crate) fn source_of(entry: &Entry, target: &Endpoint) -> Option<Endpoint> {
     entry.targets.iter().find_map(|claimed| match (claimed, target, &entry.source) {
         (Endpoint::Tree { host, prefix }, Endpoint::Repository(repository), Endpoint::Tree { .. }) => {
             let rest = below(&repository.name, prefix.as_ref()).filter(|_| repository.host == *host)?;

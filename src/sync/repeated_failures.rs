@@ -7,11 +7,11 @@ use super::report::contested_message;
 use super::{TagOutcome, TagReport};
 
 /// The most lines for failures that differ in the tag and its digests alone.
-pub(super) const LINES_OF_A_KIND: usize = 20;
+pub(crate) const LINES_OF_A_KIND: usize = 20;
 
 /// How often each kind of failure has come in one run.
 #[derive(Debug, Default)]
-pub(super) struct RepeatedFailures(HashMap<String, Repeated>);
+pub(crate) struct RepeatedFailures(HashMap<String, Repeated>);
 
 #[derive(Debug)]
 struct Repeated {
@@ -24,7 +24,7 @@ struct Repeated {
 
 impl RepeatedFailures {
     /// Counts a failure or refusal of this class, and answers whether it gets a line of its own.
-    pub(super) fn take(&mut self, class: String, report: &TagReport) -> bool {
+    pub(crate) fn take(&mut self, class: String, report: &TagReport) -> bool {
         let seen = self.0.entry(class).or_insert_with(|| Repeated {
             count: 0,
             target: report.target.clone(),
@@ -41,7 +41,7 @@ impl RepeatedFailures {
     }
 
     /// Logs one line for each kind that got no line for some.
-    pub(super) fn log_rest(&self) {
+    pub(crate) fn log_rest(&self) {
         for Repeated { count, target, is_failure, example } in self.0.values() {
             let Some(further) = count.checked_sub(LINES_OF_A_KIND).filter(|further| *further > 0) else { continue };
             if *is_failure {

@@ -5,10 +5,10 @@ use futures_util::StreamExt as _;
 use futures_util::future::join;
 use tokio::sync::mpsc;
 
-use super::checks::Checks;
 use super::derived::Derived;
 use super::journaling::arrived;
 use super::pairs::{OpenPair, Pair};
+use super::referrer_checks::Checks;
 use super::run::Run;
 use super::unfinished::surroundings;
 use super::{TagOutcome, TagReport};
@@ -30,7 +30,7 @@ pub struct Single {
 }
 
 /// Compares both sides by one HEAD each, and copies where they differ.
-pub(super) async fn copy_single(run: &Run<'_>, single: &Single, events: mpsc::Sender<Event>) {
+pub(crate) async fn copy_single(run: &Run<'_>, single: &Single, events: mpsc::Sender<Event>) {
     let entry = &run.errand.entry;
     let pair = Pair { source: entry.source.clone(), targets: entry.targets.clone() };
     let opened = match pair.open(entry, &run.engine.endpoints) {

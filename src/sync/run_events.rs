@@ -37,7 +37,7 @@ impl Front {
         Self { sender: None }
     }
 
-    pub(super) async fn tell(&self, entry: &str, happening: Happening) {
+    pub(crate) async fn tell(&self, entry: &str, happening: Happening) {
         if let Some(sender) = &self.sender {
             let _ = sender.send((entry.to_owned(), happening)).await;
         }

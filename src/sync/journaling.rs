@@ -16,7 +16,7 @@ use crate::journal::{Journal, JournalError, RunId, TransferNote, TransferState};
 const AT_ONCE: usize = 64;
 
 /// Until the last sender is gone. A transfer that cannot be recorded is a problem of the run, told once.
-pub(super) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<Event>) {
+pub(crate) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<Event>) {
     let mut notes = Notes::of(recorder(run), |problem| run.problem(problem));
     let mut taken = Vec::new();
     loop {
@@ -35,7 +35,7 @@ pub(super) async fn journal_transfers(run: &Run<'_>, mut events: mpsc::Receiver<
 }
 
 /// Keeps the evidence that a tag or digest arrived, and tells of it.
-pub(super) async fn arrived(run: &Run<'_>, arrival: &Arrival, outcome: TagOutcome) {
+pub(crate) async fn arrived(run: &Run<'_>, arrival: &Arrival, outcome: TagOutcome) {
     record(run, arrival).await;
     run.leave_behind(arrival);
     run.settle(TagReport::arrived(arrival, outcome)).await;

@@ -15,17 +15,17 @@ use crate::store::{ErrorKind, Source, StoreError, TagEntry, Target};
 
 /// What is known of one target.
 #[derive(Debug, Default)]
-pub(super) struct There {
+pub(crate) struct There {
     /// The whole list, with digests where it told them; `None` where there is none.
     tags: Option<BTreeMap<Tag, Option<Digest>>>,
     /// The tags that the list says nobody may write.
     locked: HashSet<Tag>,
-    pub(super) contents: Contents,
+    pub(crate) contents: Contents,
 }
 
 /// What is known of a tag at a target. Where it comes from a list it is a hint: lists lag, and some leave tags out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub(crate) enum Known {
     /// It is not there.
     Absent,
     /// It is there, with this digest.
@@ -35,7 +35,7 @@ pub(super) enum Known {
 }
 
 impl There {
-    pub(super) fn knows(&self, reference: &ManifestRef) -> Known {
+    pub(crate) fn knows(&self, reference: &ManifestRef) -> Known {
         match (reference, &self.tags) {
             (ManifestRef::Digest(_), _) if self.contents == Contents::Nothing => Known::Absent,
             (ManifestRef::Tag(tag), Some(tags)) => match tags.get(tag) {
@@ -48,7 +48,7 @@ impl There {
     }
 
     /// Whether the list says that nobody may write this tag.
-    pub(super) fn is_locked(&self, reference: &ManifestRef) -> bool {
+    pub(crate) fn is_locked(&self, reference: &ManifestRef) -> bool {
         matches!(reference, ManifestRef::Tag(tag) if self.locked.contains(tag))
     }
 }
@@ -56,7 +56,7 @@ impl There {
 /// Lists a target if that is worth it, as soon as that is clear. One that is of the same kind as a source whose list tells
 /// digests may do so too: where only that would be a reason to list it, it waits for `source_listed`. A target that cannot be
 /// listed is one of which nothing is known.
-pub(super) async fn look(
+pub(crate) async fn look(
     run: &Run<'_>,
     source: &dyn Source,
     target: &dyn Target,

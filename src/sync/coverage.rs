@@ -12,7 +12,7 @@ const PATTERNS_NAMED: usize = 20;
 
 /// The repositories and tags that were found so far.
 #[derive(Debug, Default)]
-pub(super) struct Coverage {
+pub(crate) struct Coverage {
     repositories: usize,
     /// Selected tags and pinned digests, signatures left out.
     found: usize,
@@ -29,7 +29,7 @@ pub(super) struct Coverage {
 impl Coverage {
     /// Adds one repository.
     /// Tags that the entry names one by one are not listed: each fails by itself where it is not there.
-    pub(super) fn add(&mut self, entry: &Entry, listing: &Listing, selected: &Selected) {
+    pub(crate) fn add(&mut self, entry: &Entry, listing: &Listing, selected: &Selected) {
         self.repositories += 1;
         self.found += selected.found;
         self.selected += selected.tags.len() + selected.digests.len() + selected.pins.len();
@@ -43,19 +43,19 @@ impl Coverage {
     }
 
     /// Something could not be listed.
-    pub(super) fn miss(&mut self) {
+    pub(crate) fn miss(&mut self) {
         self.is_partial = true;
     }
 
     /// Too few in all repositories of a tree together. A single repository is judged before it is copied.
-    pub(super) fn shortfall(&self, entry: &Entry) -> Option<Shortfall> {
+    pub(crate) fn shortfall(&self, entry: &Entry) -> Option<Shortfall> {
         let wanted = entry.selection.at_least.filter(|wanted| self.found < *wanted)?;
         let is_tree = matches!(entry.source, Endpoint::Tree { .. });
         (is_tree && !self.is_partial).then_some(Shortfall { found: self.found, wanted })
     }
 
     /// The warnings of what is selected and is not there; none where something could not be listed.
-    pub(super) fn warnings(&self, entry: &Entry) -> Vec<Warning> {
+    pub(crate) fn warnings(&self, entry: &Entry) -> Vec<Warning> {
         if self.is_partial {
             return Vec::new();
         }

@@ -10,17 +10,17 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 
 use super::Endpoints;
-use super::wishes::{Right, Wanted, Wishes, add_wishes, registries};
+use super::required_access::{Right, Wanted, Wishes, add_wishes, registries};
 use crate::config::Config;
 use crate::oci::{RegistryHost, RepositoryName};
 use crate::registry::{Greeting, LetIn, LoginError, Proof, Registry, Scheme, StatedLimits};
 use crate::store::{ErrorKind, StoreError};
 
 /// How many questions one registry is asked at once; its own limits apply below this.
-pub(super) const AT_ONCE: usize = 8;
+pub(crate) const AT_ONCE: usize = 8;
 
 /// How long one question may take, with all that the registry asks to wait.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is said of credentials that were taken.
 const LET_IN: &str = "let in";
@@ -78,7 +78,7 @@ impl LoginReport {
 }
 
 impl LoginAnswer {
-    pub(super) fn new(check: &'static str, found: Result<String, String>) -> Self {
+    pub(crate) fn new(check: &'static str, found: Result<String, String>) -> Self {
         let ok = found.is_ok();
         let detail = found.unwrap_or_else(|why| why);
         Self { ok, warning: false, check, identity: None, repository: None, entries: Vec::new(), detail }
@@ -368,7 +368,7 @@ impl From<LoginError> for Failure {
 }
 
 /// That this time was not enough.
-pub(super) fn late(patience: Duration) -> String {
+pub(crate) fn late(patience: Duration) -> String {
     format!("not answered within {}", humantime::format_duration(patience))
 }
 

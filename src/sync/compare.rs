@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use super::TagOutcome;
 use super::listing::Listing;
-use super::there::Known;
+use super::target_listing::Known;
 use crate::config::Entry;
 use crate::oci::{Digest, ManifestRef, SignatureTag, Tag};
 use crate::plan::{Action, Overwrite, decide};
 use crate::store::{ErrorKind, Side, Source, Step, StoreError, Target};
 
 /// Tags that more than one entry claims, by target place, with the entries.
-pub(super) type Contested = BTreeMap<(String, Tag), Vec<String>>;
+pub(crate) type Contested = BTreeMap<(String, Tag), Vec<String>>;
 
 /// What the source has: from the listing where that told it, else by one HEAD.
-pub(super) async fn source_digest(
+pub(crate) async fn source_digest(
     source: &dyn Source,
     listing: &Listing,
     reference: &ManifestRef,
@@ -39,7 +39,7 @@ pub(super) async fn source_digest(
 
 /// The rule for what a tag stood for before. A signature that goes with its image is not bound by the entry's: its tag moves
 /// when a signature is added.
-pub(super) fn overwrite(entry: &Entry, reference: &ManifestRef) -> Overwrite {
+pub(crate) fn overwrite(entry: &Entry, reference: &ManifestRef) -> Overwrite {
     match reference {
         ManifestRef::Tag(tag)
             if entry.referrers && matches!(SignatureTag::read(tag), Some(SignatureTag::Cosign(_))) =>
@@ -53,7 +53,7 @@ pub(super) fn overwrite(entry: &Entry, reference: &ManifestRef) -> Overwrite {
 /// What one target has; it is asked unless that is known, or nothing would be done with the answer. Where reading is denied it
 /// is not known: some registries deny reads of a repository that the first push would make. Then the push is tried, whose own
 /// answer decides, unless a rule depends on what the tag stands for now.
-pub(super) async fn target_digest(
+pub(crate) async fn target_digest(
     target: &dyn Target,
     known: Known,
     reference: &ManifestRef,
@@ -81,7 +81,7 @@ pub(super) async fn target_digest(
 
 /// What a target has, where a rule binds what may be overwritten there. What a list told of a tag, and that it lacks one, is a hint
 /// (distribution leaves tags out, distribution#4891): the tag is asked for before it would be written.
-pub(super) async fn sure_digest(
+pub(crate) async fn sure_digest(
     target: &dyn Target,
     reference: &ManifestRef,
     (known, told): (Known, Option<Digest>),
@@ -99,7 +99,7 @@ pub(super) async fn sure_digest(
 }
 
 /// What is to happen at a target that has this.
-pub(super) fn compare(reference: &ManifestRef, wanted: Digest, there: Option<Digest>, overwrite: Overwrite) -> Action {
+pub(crate) fn compare(reference: &ManifestRef, wanted: Digest, there: Option<Digest>, overwrite: Overwrite) -> Action {
     match reference {
         ManifestRef::Tag(tag) => decide(tag, wanted, there, overwrite),
         ManifestRef::Digest(_) if there == Some(wanted) => Action::Keep,

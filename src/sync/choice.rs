@@ -6,29 +6,29 @@ use futures_util::future::{join_all, try_join4};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::checks::Checks;
 use super::compare::Contested;
+use super::conflicts::rival_claims;
 use super::listing::{Listing, list, names};
 use super::pairs::{OpenPair, Pair};
-use super::rivals::rival_claims;
+use super::referrer_checks::Checks;
 use super::run::Run;
-use super::there::{There, look};
+use super::target_listing::{There, look};
 use crate::config::Endpoint;
 use crate::plan::Selected;
 use crate::store::Source;
 
 /// What is known before single tags are asked for.
-pub(super) struct Chosen {
-    pub(super) listing: Listing,
-    pub(super) selected: Selected,
+pub(crate) struct Chosen {
+    pub(crate) listing: Listing,
+    pub(crate) selected: Selected,
     /// For each target.
-    pub(super) there: Vec<There>,
-    pub(super) contested: Contested,
-    pub(super) checks: Checks,
+    pub(crate) there: Vec<There>,
+    pub(crate) contested: Contested,
+    pub(crate) checks: Checks,
 }
 
 /// Asks for all of that at once. A problem that is told ends the pair, and what is still being asked then.
-pub(super) async fn choose(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Option<Chosen> {
+pub(crate) async fn choose(run: &Run<'_>, pair: &Pair, opened: &OpenPair) -> Option<Chosen> {
     let source = opened.source.as_ref();
     let listed = CancellationToken::new();
     let selected = async {

@@ -14,7 +14,7 @@ const AT_ONCE: usize = 32;
 const READS_A_TAG: u64 = 16;
 
 /// The places of one repository.
-pub(super) struct Places {
+pub(crate) struct Places {
     places: Semaphore,
     /// Held by who is next, so that they enter in the order of coming.
     next: tokio::sync::Mutex<()>,
@@ -30,7 +30,7 @@ struct Inside {
 }
 
 /// One of the places. Dropped, it is free for the next.
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     taken: Mutex<Option<Taken<'a>>>,
     number: u64,
     places: &'a Places,
@@ -43,14 +43,14 @@ struct Taken<'a> {
 }
 
 impl Places {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (next, left, inside) = (tokio::sync::Mutex::default(), Notify::new(), Mutex::default());
         Self { places: Semaphore::new(AT_ONCE), next, left, inside }
     }
 
     /// Waits for a place, first come first served. `reads_left` is what the source may still be asked for, where that is
     /// counted.
-    pub(super) async fn enter(&self, reads_left: impl Fn() -> Option<u64>) -> Place<'_> {
+    pub(crate) async fn enter(&self, reads_left: impl Fn() -> Option<u64>) -> Place<'_> {
         let _next = self.next.lock().await;
         loop {
             let left = self.left.notified();
@@ -87,7 +87,7 @@ impl Place<'_> {
     /// Waits before the first read that counts. Many may have entered while nobody knew that reads are counted: of these, too, only as
     /// many read at once as what is left allows, those that came first before the others. While nothing is known it is one, and
     /// what `known` waits for may change that. Who waits here waits only for those who came before. Cancel safe.
-    pub(super) async fn before_reading<'k>(
+    pub(crate) async fn before_reading<'k>(
         &self,
         reads_left: impl Fn() -> Option<u64>,
         known: impl Fn() -> BoxFuture<'k, ()>,
@@ -110,7 +110,7 @@ impl Place<'_> {
     }
 
     /// Gives the place to the next tag. What is left to do goes on.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }

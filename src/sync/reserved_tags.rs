@@ -10,8 +10,8 @@ use super::TagOutcome;
 use super::compare::source_digest;
 use super::derived::Derived;
 use super::journaling::arrived;
-use super::late::{AtTarget, list_at_target};
-use super::tag::PairRun;
+use super::late_referrers::{AtTarget, list_at_target};
+use super::repository_sync::PairRun;
 use crate::copy::{Batch, CopyError, Order};
 use crate::oci::{Digest, ManifestRef, SignatureTag, Tag, referrers_tag};
 use crate::plan::{ReservedForm, Selection};
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 32;
 
 /// What a tag with a reserved form is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     /// A tag like any other.
     Ordinary,
     /// The list of what refers to a subject.
@@ -33,18 +33,18 @@ pub(super) enum Content {
 
 /// The selected tags by what their names may mean.
 #[derive(Debug, Default)]
-pub(super) struct SortedTags {
-    pub(super) ordinary: Vec<Tag>,
+pub(crate) struct SortedTags {
+    pub(crate) ordinary: Vec<Tag>,
     /// Cosign's.
-    pub(super) signatures: Vec<Tag>,
+    pub(crate) signatures: Vec<Tag>,
     /// To be found out.
-    pub(super) reserved: Vec<(Tag, ReservedForm)>,
+    pub(crate) reserved: Vec<(Tag, ReservedForm)>,
     /// Cosign's, where the entry wants no referrers.
-    pub(super) unwanted: Vec<Tag>,
+    pub(crate) unwanted: Vec<Tag>,
 }
 
 /// Sorts selected tags by their names alone.
-pub(super) fn sort(tags: Vec<Tag>, selection: &Selection, with_referrers: bool) -> SortedTags {
+pub(crate) fn sort(tags: Vec<Tag>, selection: &Selection, with_referrers: bool) -> SortedTags {
     let mut sorted = SortedTags::default();
     for tag in tags {
         match ReservedForm::read(&tag) {
@@ -65,7 +65,7 @@ pub(super) fn sort(tags: Vec<Tag>, selection: &Selection, with_referrers: bool) 
 
 /// Finds out what a tag with a reserved form is that stands for `content` at the source: for an index that is new here, a GET of it and of
 /// what it lists.
-pub(super) async fn find_out(
+pub(crate) async fn find_out(
     batch: &Batch,
     derived: &Derived,
     tag: &Tag,
@@ -108,7 +108,7 @@ struct List {
 
 impl PairRun<'_> {
     /// Settles tags with a reserved form, after all others: only then it is known which subjects are copied.
-    pub(super) async fn settle_reserved(&self, reserved: Vec<(Tag, ReservedForm)>) {
+    pub(crate) async fn settle_reserved(&self, reserved: Vec<(Tag, ReservedForm)>) {
         let source = self.pair.source.as_ref();
         let found: Vec<(Tag, ReservedForm, Content)> = stream::iter(reserved)
             .map(|(tag, form)| async move {
@@ -153,7 +153,7 @@ impl PairRun<'_> {
 
     /// Leaves a list of referrers of a target as it is where something else is to be written under its tag: what it lists could not be
     /// found any more. The tag is blocked, by its name.
-    pub(super) async fn spare_list(&self, target: &dyn Target, reference: &ManifestRef) -> Result<(), TagOutcome> {
+    pub(crate) async fn spare_list(&self, target: &dyn Target, reference: &ManifestRef) -> Result<(), TagOutcome> {
         let ManifestRef::Tag(tag) = reference else { return Ok(()) };
         if !self.no_lists.lock().unwrap_or_else(PoisonError::into_inner).contains(tag) {
             return Ok(());

@@ -6,13 +6,13 @@ use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, stream};
 
 use super::compare::{Contested, compare, overwrite, source_digest, target_digest};
+use super::conflicts::rival_claims;
 use super::coverage::Coverage;
 use super::derived::Derived;
 use super::listing::{Listing, list, names};
 use super::pairs::{OpenPair, Pair, pairs};
 use super::reserved_tags::{Content, SortedTags, find_out, sort};
-use super::rivals::rival_claims;
-use super::there::Known;
+use super::target_listing::Known;
 use super::{Engine, Errand, TagOutcome};
 use crate::config::{Endpoint, Warning};
 use crate::copy::{Batch, Contents, Rules};

@@ -17,10 +17,10 @@ use super::journaling::journal_transfers;
 use super::listing::Listing;
 use super::pairs::{Pair, pairs};
 use super::recovery::recover_evidence;
-use super::repeated::{LINES_OF_A_KIND, RepeatedFailures};
+use super::repeated_failures::{LINES_OF_A_KIND, RepeatedFailures};
 use super::report::{contested_message, told};
+use super::repository_sync::work_pair;
 use super::single::copy_single;
-use super::tag::work_pair;
 use super::{
     Endpoints, Front, Happening, InDoubt, LeftBehindReport, Only, RunOutcome, RunReport, Single, TagOutcome, TagReport,
 };
@@ -39,7 +39,7 @@ const REPOSITORIES_AT_ONCE: usize = 32;
 const REPOSITORIES_COPYING: usize = 8;
 
 /// What is said of a bug.
-pub(super) const BROKE_DOWN: &str = "a run broke down by a mistake in transship, not yours: please report it";
+pub(crate) const BROKE_DOWN: &str = "a run broke down by a mistake in transship, not yours: please report it";
 
 /// What runs need, by one configuration.
 #[derive(Debug, Clone)]
@@ -75,18 +75,18 @@ pub struct Stop {
 }
 
 /// A run that goes on.
-pub(super) struct Run<'a> {
-    pub(super) engine: &'a Engine,
-    pub(super) errand: &'a Errand,
+pub(crate) struct Run<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) errand: &'a Errand,
     /// The one manifest that it is about, where it is not what the entry selects.
     single: Option<&'a Single>,
-    pub(super) id: Option<RunId>,
-    pub(super) front: &'a Front,
-    pub(super) started: DateTime<Utc>,
+    pub(crate) id: Option<RunId>,
+    pub(crate) front: &'a Front,
+    pub(crate) started: DateTime<Utc>,
     copying: Semaphore,
     drain: &'a CancellationToken,
     /// How the uploads under way are told to end.
-    pub(super) suspension: Suspension,
+    pub(crate) suspension: Suspension,
     left_out: AtomicBool,
     log: Mutex<Log>,
 }
@@ -220,7 +220,7 @@ impl Run<'_> {
     }
 
     /// Adds what one repository has of what the entry selects.
-    pub(super) fn covers(&self, listing: &Listing, selected: &Selected) {
+    pub(crate) fn covers(&self, listing: &Listing, selected: &Selected) {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).coverage.add(&self.errand.entry, listing, selected);
     }
 
@@ -268,20 +268,20 @@ impl Run<'_> {
     }
 
     /// Waits until one more repository may copy.
-    pub(super) async fn enter_copying(&self) -> Option<SemaphorePermit<'_>> {
+    pub(crate) async fn enter_copying(&self) -> Option<SemaphorePermit<'_>> {
         // Nobody closes the semaphore; if somebody did, nothing would wait any more.
         self.copying.acquire().await.ok()
     }
 
     /// Whether no further tag is to be begun.
-    pub(super) fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         let draining = self.drain.is_cancelled() || self.suspension.is_suspended();
         self.left_out.fetch_or(draining, Ordering::Relaxed);
         draining
     }
 
     /// Notes what failed beside the tags.
-    pub(super) fn problem(&self, problem: String) {
+    pub(crate) fn problem(&self, problem: String) {
         // Whatever failed, it may have kept something from being listed.
         self.covers_not_all();
         if !self.suspension.is_suspended() {
@@ -296,12 +296,12 @@ impl Run<'_> {
     }
 
     /// Tells how many tags more are to be settled.
-    pub(super) async fn chosen(&self, tags: usize) {
+    pub(crate) async fn chosen(&self, tags: usize) {
         self.front.tell(self.errand.entry.name.as_str(), Happening::Chosen(tags as u64)).await;
     }
 
     /// Notes what became of a tag.
-    pub(super) async fn settle(&self, report: TagReport) {
+    pub(crate) async fn settle(&self, report: TagReport) {
         if report.outcome.is_failure() && self.suspension.is_suspended() {
             return;
         }
@@ -325,7 +325,7 @@ impl Run<'_> {
     }
 
     /// Notes what belongs to a digest that arrived and was left behind. Tags of one digest leave the same behind, once.
-    pub(super) fn leave_behind(&self, arrival: &Arrival) {
+    pub(crate) fn leave_behind(&self, arrival: &Arrival) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         for left in &arrival.left_behind {
             let LeftBehind { what, reason } = left;
@@ -338,7 +338,7 @@ impl Run<'_> {
     }
 
     /// Notes of which manifests of a source nobody could tell what refers to them.
-    pub(super) fn doubt(&self, source: &str, doubts: BTreeMap<Digest, String>) {
+    pub(crate) fn doubt(&self, source: &str, doubts: BTreeMap<Digest, String>) {
         let told = |(digest, reason)| InDoubt { source: source.to_owned(), digest, reason };
         self.log.lock().unwrap_or_else(PoisonError::into_inner).in_doubt.extend(doubts.into_iter().map(told));
     }

@@ -45,7 +45,7 @@ struct OpenTarget<'a> {
 
 /// Looks at what earlier runs left open at the targets of this run's entry, before this run moves any tag. Nothing that goes wrong here
 /// fails the run: what cannot be looked at stays open for the next one.
-pub(super) async fn recover_evidence(run: &Run<'_>) {
+pub(crate) async fn recover_evidence(run: &Run<'_>) {
     let (Some(journal), Some(_)) = (&run.engine.journal, run.id) else { return };
     let open = list_open_intents(journal).await;
     let (known, _) = by_target(&open, std::slice::from_ref(&run.errand.entry));
@@ -53,7 +53,7 @@ pub(super) async fn recover_evidence(run: &Run<'_>) {
 }
 
 /// Looks at what earlier runs left open at all targets of these entries, and reports what is open elsewhere.
-pub(super) async fn recover_at_start(engine: Engine, entries: Arc<Vec<Arc<Entry>>>) {
+pub(crate) async fn recover_at_start(engine: Engine, entries: Arc<Vec<Arc<Entry>>>) {
     let Some(journal) = &engine.journal else { return };
     let open = list_open_intents(journal).await;
     let (known, orphaned) = by_target(&open, &entries);

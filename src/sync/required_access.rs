@@ -15,7 +15,7 @@ const OF_A_TREE: usize = 20;
 
 /// What is to be granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Right {
+pub(crate) enum Right {
     Pull,
     Push,
     /// Reading what a mirror has, without which runs go on.
@@ -24,7 +24,7 @@ pub(super) enum Right {
 
 impl Right {
     /// Its name among the checks.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pull => "pull",
             Self::Push => "push",
@@ -34,30 +34,30 @@ impl Right {
 }
 
 /// What is wanted of one registry by who is to be somebody there.
-pub(super) struct Wishes<'a> {
-    pub(super) credentials: Option<&'a Credentials>,
+pub(crate) struct Wishes<'a> {
+    pub(crate) credentials: Option<&'a Credentials>,
     /// In the order of the configuration.
-    pub(super) rights: Vec<(RepositoryName, Right, Vec<String>)>,
+    pub(crate) rights: Vec<(RepositoryName, Right, Vec<String>)>,
     /// What is known of trees already.
-    pub(super) trees: Vec<LoginAnswer>,
+    pub(crate) trees: Vec<LoginAnswer>,
 }
 
 /// One registry and who is to be somebody there.
-pub(super) struct Wanted<'a> {
-    pub(super) host: RegistryHost,
-    pub(super) by: Vec<Wishes<'a>>,
+pub(crate) struct Wanted<'a> {
+    pub(crate) host: RegistryHost,
+    pub(crate) by: Vec<Wishes<'a>>,
     /// Whether it stands under `mirrors` of another.
     mirrors: bool,
 }
 
 impl<'a> Wanted<'a> {
     /// Whether runs go on without the registry.
-    pub(super) fn is_dispensable(&self) -> bool {
+    pub(crate) fn is_dispensable(&self) -> bool {
         self.mirrors && self.by.iter().all(Wishes::are_of_a_mirror)
     }
 
     /// Whether runs go on without being this one there.
-    pub(super) fn is_dispensable_as(&self, wishes: &Wishes<'_>) -> bool {
+    pub(crate) fn is_dispensable_as(&self, wishes: &Wishes<'_>) -> bool {
         self.mirrors && wishes.are_of_a_mirror()
     }
 
@@ -86,7 +86,7 @@ impl Wishes<'_> {
 }
 
 /// Adds what the entries that are about these registries want.
-pub(super) async fn add_wishes<'a>(
+pub(crate) async fn add_wishes<'a>(
     wanted: &mut [Wanted<'a>],
     config: &'a Config,
     endpoints: &Endpoints,
@@ -107,7 +107,7 @@ fn places(entry: &Entry) -> impl Iterator<Item = &Endpoint> {
 
 /// The registries in the order of the configuration, each with who is to be somebody there: those that it lists by their
 /// names, then those of entries alone, then those that are mirrors alone.
-pub(super) fn registries(config: &Config) -> Vec<Wanted<'_>> {
+pub(crate) fn registries(config: &Config) -> Vec<Wanted<'_>> {
     let listed = config.registries.keys().map(|host| (host, None));
     let of_entries = config.entries.iter().flat_map(|entry| {
         let target = entry.targets.iter().map(|target| (target, entry.credentials.target.as_ref()));

@@ -176,7 +176,7 @@ impl Endpoints {
     }
 
     /// Every client that has been made, of each identity.
-    pub(super) fn clients(&self) -> Vec<Arc<Registry>> {
+    pub(crate) fn clients(&self) -> Vec<Arc<Registry>> {
         let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
         registries.values().flat_map(Clients::all).cloned().collect()
     }
@@ -231,7 +231,7 @@ impl Endpoints {
         }
     }
 
-    pub(super) fn quotas(&self) -> &Quotas {
+    pub(crate) fn quotas(&self) -> &Quotas {
         &self.quotas
     }
 
@@ -249,7 +249,7 @@ impl Endpoints {
     ///
     /// # Errors
     /// [`OpenError::Client`] where it cannot be made.
-    pub(super) fn registry_below(
+    pub(crate) fn registry_below(
         &self,
         host: &RegistryHost,
         name: &RepositoryName,

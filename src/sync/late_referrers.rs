@@ -6,16 +6,16 @@ use futures_util::StreamExt as _;
 use futures_util::future::{join_all, try_join};
 
 use super::TagOutcome;
-use super::checks::{Look, is_signature};
-use super::places::Place;
-use super::tag::PairRun;
+use super::referrer_checks::{Look, is_signature};
+use super::repository_sync::PairRun;
+use super::tag_slots::Place;
 use crate::copy::Order;
 use crate::oci::{Digest, ManifestRef, Tag, referrers_tag, signature_tags};
 use crate::store::{ErrorKind, Listed, StoreError, Target};
 
 impl PairRun<'_> {
     /// Signatures and referrers that appeared at the source, under tags of their own, after their image was copied.
-    pub(super) async fn late_companions(
+    pub(crate) async fn late_companions(
         &self,
         reference: &ManifestRef,
         source_digest: Digest,
@@ -144,7 +144,7 @@ impl PairRun<'_> {
     }
 
     /// The digest of a list at the source, where this run has requested it.
-    pub(super) fn known_list(&self, list: &Tag) -> Option<Digest> {
+    pub(crate) fn known_list(&self, list: &Tag) -> Option<Digest> {
         self.lists.lock().unwrap_or_else(PoisonError::into_inner).get(list).copied()
     }
 
@@ -153,7 +153,7 @@ impl PairRun<'_> {
     }
 
     /// Copies what refers to an unchanged digest if its list at the source is another one than when that was last done.
-    pub(super) async fn refresh_referrers(&self, at: usize, list: &Tag, subject: Digest) -> Result<(), TagOutcome> {
+    pub(crate) async fn refresh_referrers(&self, at: usize, list: &Tag, subject: Digest) -> Result<(), TagOutcome> {
         let target = &self.pair.targets[at];
         let reference = ManifestRef::Tag(list.clone());
         // That a list cannot be looked at is no failure of the tag that it belongs to.
@@ -202,7 +202,7 @@ impl PairRun<'_> {
 }
 
 /// What a target has under the tag of a list of referrers.
-pub(super) enum AtTarget {
+pub(crate) enum AtTarget {
     Has(Option<Digest>),
     /// The target lets nobody look. What it is sent is written all the same.
     Denied,
@@ -212,7 +212,7 @@ pub(super) enum AtTarget {
 ///
 /// # Errors
 /// [`StoreError`] for any failure but a refusal.
-pub(super) async fn list_at_target(target: &dyn Target, list: &ManifestRef) -> Result<AtTarget, StoreError> {
+pub(crate) async fn list_at_target(target: &dyn Target, list: &ManifestRef) -> Result<AtTarget, StoreError> {
     match target.resolve(list).await {
         Ok(found) => Ok(AtTarget::Has(found.map(|descriptor| descriptor.digest))),
         Err(error) if error.kind == ErrorKind::Denied => {
