@@ -7,20 +7,20 @@ use crate::sync::Only;
 
 /// An entry that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Due {
-    pub(super) entry: String,
-    pub(super) trigger: Trigger,
+pub(crate) struct Due {
+    pub(crate) entry: String,
+    pub(crate) trigger: Trigger,
     /// The tags that it is about; `None` is all that the entry wants.
-    pub(super) only: Option<Only>,
+    pub(crate) only: Option<Only>,
 }
 
 /// Who waits.
 #[derive(Debug, Default)]
-pub(super) struct Queue(VecDeque<Due>);
+pub(crate) struct Queue(VecDeque<Due>);
 
 impl Queue {
     /// Behind all others, unless it waits already: then one run is for both reasons.
-    pub(super) fn push(&mut self, due: Due) {
+    pub(crate) fn push(&mut self, due: Due) {
         match self.0.iter_mut().find(|waiting| waiting.entry == due.entry) {
             Some(waiting) => waiting.include(due),
             None => self.0.push_back(due),
@@ -28,39 +28,39 @@ impl Queue {
     }
 
     /// Before all others: it has had its turn and goes on.
-    pub(super) fn push_first(&mut self, due: Due) {
+    pub(crate) fn push_first(&mut self, due: Due) {
         self.0.retain(|waiting| waiting.entry != due.entry);
         self.0.push_front(due);
     }
 
     /// The first one that is `free`: an entry that still runs waits for its own end and holds no other one up.
-    pub(super) fn pop(&mut self, free: impl Fn(&str) -> bool) -> Option<Due> {
+    pub(crate) fn pop(&mut self, free: impl Fn(&str) -> bool) -> Option<Due> {
         let index = self.0.iter().position(|due| free(&due.entry))?;
         self.0.remove(index)
     }
 
     /// Whether a run of the whole entry waits.
-    pub(super) fn has_whole(&self, entry: &str) -> bool {
+    pub(crate) fn has_whole(&self, entry: &str) -> bool {
         self.0.iter().any(|due| due.entry == entry && due.only.is_none())
     }
 
     /// Who waits for what reason, the next one first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Trigger)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Trigger)> {
         self.0.iter().map(|due| (due.entry.as_str(), due.trigger))
     }
 
     /// Takes an entry out. Says whether it was there.
-    pub(super) fn remove(&mut self, entry: &str) -> bool {
+    pub(crate) fn remove(&mut self, entry: &str) -> bool {
         let before = self.0.len();
         self.retain(|waiting| waiting != entry);
         self.0.len() < before
     }
 
-    pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+    pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.0.retain(|due| keep(&due.entry));
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 }

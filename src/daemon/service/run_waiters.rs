@@ -22,10 +22,10 @@ pub struct Finished {
 
 /// Those who wait, by entry. Whoever is dropped untold knows that there will be no end to tell of.
 #[derive(Debug, Default)]
-pub(super) struct Awaited(BTreeMap<String, Vec<oneshot::Sender<Finished>>>);
+pub(crate) struct Awaited(BTreeMap<String, Vec<oneshot::Sender<Finished>>>);
 
 impl Awaited {
-    pub(super) fn add(&mut self, entry: String, told: oneshot::Sender<Finished>) {
+    pub(crate) fn add(&mut self, entry: String, told: oneshot::Sender<Finished>) {
         let waiting = self.0.entry(entry).or_default();
         // Else those who went on waiting elsewhere would add up while a long run goes on.
         waiting.retain(|told| !told.is_closed());
@@ -33,7 +33,7 @@ impl Awaited {
     }
 
     /// The entry's run is over, and nothing of it is to come.
-    pub(super) fn ended(&mut self, report: &RunReport) {
+    pub(crate) fn ended(&mut self, report: &RunReport) {
         let Some(waiting) = self.0.remove(&report.entry) else { return };
         let finished = Finished {
             run: report.run,
@@ -47,7 +47,7 @@ impl Awaited {
     }
 
     /// Forgets those who wait for another entry than these.
-    pub(super) fn retain(&mut self, is_under_way: impl Fn(&str) -> bool) {
+    pub(crate) fn retain(&mut self, is_under_way: impl Fn(&str) -> bool) {
         self.0.retain(|entry, _| is_under_way(entry));
     }
 }

@@ -7,8 +7,8 @@ use chrono::Utc;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Control, Setup, serve};
 use crate::config;
+use crate::daemon::{Control, Setup, serve};
 use crate::journal::Journal;
 use crate::status::{Metrics, Snapshot};
 

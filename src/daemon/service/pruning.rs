@@ -16,19 +16,19 @@ const FIRST: Duration = Duration::from_secs(60);
 const BETWEEN: Duration = Duration::from_secs(3600);
 
 /// When old rows are looked for next, and the look that goes on.
-pub(super) struct Pruning {
+pub(crate) struct Pruning {
     /// The instant that was waited from, and the one that is waited for.
     wait: (DateTime<Utc>, DateTime<Utc>),
     looking: Option<JoinHandle<()>>,
 }
 
 impl Pruning {
-    pub(super) fn begun(now: DateTime<Utc>) -> Self {
+    pub(crate) fn begun(now: DateTime<Utc>) -> Self {
         Self { wait: (now, now + FIRST), looking: None }
     }
 
     /// Begins a look if it is time for one and none goes on. Goes by the clock on the wall, as the age of rows does.
-    pub(super) fn turn(&mut self, now: DateTime<Utc>, keep: Option<Duration>, journal: Option<&Journal>) {
+    pub(crate) fn turn(&mut self, now: DateTime<Utc>, keep: Option<Duration>, journal: Option<&Journal>) {
         let (Some(keep), Some(journal)) = (keep, journal) else { return };
         if self.looking.as_ref().is_some_and(|looking| !looking.is_finished()) || !self.is_due(now) {
             return;

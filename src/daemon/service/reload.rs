@@ -5,9 +5,9 @@ use std::sync::Arc;
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 
+use super::configuration_content::{Content, certificate_paths};
 use super::{Service, WITHIN, shared};
 use crate::config::{self, Config, Problems};
-use crate::daemon::content::{Content, certificate_paths};
 use crate::daemon::watch as watcher;
 
 impl Service {

@@ -47,7 +47,7 @@ fn said(field: &mut Value) {
 
 /// A body has the shape that the documentation says.
 #[track_caller]
-pub(super) fn assert_as_documented(body: &str) {
+pub(crate) fn assert_as_documented(body: &str) {
     let body: Value = serde_json::from_str(body).unwrap();
     let schema = jsonschema::draft202012::new(&schema()).unwrap();
     let problems: Vec<String> =

@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::running::UnderWay;
 use super::traffic::Traffic;
-use super::underway::UnderWay;
 use crate::config::{Entry, Problems, Warning};
 use crate::journal::{HistoryFilter, Journal, JournalError, Outcome, RunRecord, TagCounts, Trigger};
 use crate::oci::RegistryHost;
@@ -30,7 +30,7 @@ const LOOKED_THROUGH: u32 = 500;
 const GIVEN_OUT: Duration = Duration::from_millis(100);
 
 /// Everything that `/status` and `/metrics` tell.
-pub(super) struct State {
+pub(crate) struct State {
     snapshot: Snapshot,
     sender: watch::Sender<Arc<Snapshot>>,
     metrics: Arc<Metrics>,
@@ -69,7 +69,7 @@ struct Past {
 }
 
 impl State {
-    pub(super) async fn new(
+    pub(crate) async fn new(
         path: &Path,
         journal: &Journal,
         sender: watch::Sender<Arc<Snapshot>>,
@@ -107,34 +107,34 @@ impl State {
         })
     }
 
-    pub(super) fn metrics(&self) -> Arc<Metrics> {
+    pub(crate) fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
     }
 
     /// The entries whose last run was the daemon's and was cut off. What a person began and interrupted is for a person
     /// to begin again.
-    pub(super) fn interrupted(&self) -> HashSet<String> {
+    pub(crate) fn interrupted(&self) -> HashSet<String> {
         self.past.iter().filter(|(_, past)| past.cut_off).map(|(name, _)| name.clone()).collect()
     }
 
     /// The entries whose last run was the daemon's and left tags for later: when it ended, and when they go on.
-    pub(super) fn postponed(&self) -> impl Iterator<Item = (&str, DateTime<Utc>, DateTime<Utc>)> {
+    pub(crate) fn postponed(&self) -> impl Iterator<Item = (&str, DateTime<Utc>, DateTime<Utc>)> {
         self.past.iter().filter_map(|(name, past)| past.postponed.map(|(ended, until)| (name.as_str(), ended, until)))
     }
 
     /// When the last run of each entry ended.
-    pub(super) fn last_ends(&self) -> impl Iterator<Item = DateTime<Utc>> {
+    pub(crate) fn last_ends(&self) -> impl Iterator<Item = DateTime<Utc>> {
         self.past.values().filter_map(|past| past.last_run.as_ref().map(|run| run.ended))
     }
 
     /// The clock was found set back by so many seconds.
-    pub(super) fn clock_was_set_back(&mut self, now: DateTime<Utc>, seconds: u64) {
+    pub(crate) fn clock_was_set_back(&mut self, now: DateTime<Utc>, seconds: u64) {
         self.snapshot.clock_set_back = Some(ClockSetback { noticed: now, seconds });
         self.given_out = None;
     }
 
     /// A configuration is in force, which names these registries.
-    pub(super) fn loaded(
+    pub(crate) fn loaded(
         &mut self,
         entries: &[Arc<Entry>],
         named: &BTreeSet<RegistryHost>,
@@ -160,7 +160,7 @@ impl State {
     }
 
     /// These receivers are told of pushes.
-    pub(super) fn is_told_by<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
+    pub(crate) fn is_told_by<'a>(&self, receivers: impl IntoIterator<Item = &'a str>) {
         self.metrics.hook_events().follow(receivers);
     }
 
@@ -185,7 +185,7 @@ impl State {
     }
 
     /// An edit was refused.
-    pub(super) fn refused(&mut self, problems: &Problems, now: DateTime<Utc>) {
+    pub(crate) fn refused(&mut self, problems: &Problems, now: DateTime<Utc>) {
         let configuration = &mut self.snapshot.configuration;
         configuration.problem = Some(problems.to_string());
         configuration.first_problem = Some(problems.headline());
@@ -194,7 +194,7 @@ impl State {
         self.metrics.configuration_refused();
     }
 
-    pub(super) fn started(&mut self, entry: &str, trigger: Trigger, now: DateTime<Utc>) {
+    pub(crate) fn started(&mut self, entry: &str, trigger: Trigger, now: DateTime<Utc>) {
         let (counts, trigger) = (TagCounts::default(), trigger.word().to_owned());
         let running = RunningState { since: now, trigger, counts, tags: None, bytes: 0 };
         self.past.entry(entry.to_owned()).or_default().running = Some(running);
@@ -203,11 +203,11 @@ impl State {
     }
 
     /// Something happened in a run.
-    pub(super) fn happened(&mut self, entry: String, happening: Happening) {
+    pub(crate) fn happened(&mut self, entry: String, happening: Happening) {
         self.under_way.happened(entry, happening, Utc::now());
     }
 
-    pub(super) fn ended(&mut self, report: &RunReport) {
+    pub(crate) fn ended(&mut self, report: &RunReport) {
         let outcome = report.journal_outcome();
         let sent = self.under_way.sent(&report.entry);
         self.under_way.ends(&report.entry);
@@ -276,12 +276,12 @@ impl State {
     }
 
     /// How many runs of an entry failed in a row since one of them gained something, and when it last failed.
-    pub(super) fn fruitless(&self, entry: &str) -> (u32, Option<DateTime<Utc>>) {
+    pub(crate) fn fruitless(&self, entry: &str) -> (u32, Option<DateTime<Utc>>) {
         self.past.get(entry).map_or((0, None), |past| (past.fruitless, past.last_failure))
     }
 
     #[cfg(test)]
-    pub(super) fn is_running(&self, entry: &str) -> bool {
+    pub(crate) fn is_running(&self, entry: &str) -> bool {
         self.past.get(entry).is_some_and(|past| past.running.is_some())
     }
 
@@ -297,7 +297,7 @@ impl State {
     }
 
     /// When each entry fires by its schedule and when it goes on with tags that wait, as `when` says.
-    pub(super) fn fire_next(&mut self, when: impl Fn(&str) -> [Option<DateTime<Utc>>; 2]) {
+    pub(crate) fn fire_next(&mut self, when: impl Fn(&str) -> [Option<DateTime<Utc>>; 2]) {
         for entry in &mut self.snapshot.entries {
             let [scheduled, postponed] = when(&entry.name);
             let next = [scheduled, postponed].into_iter().flatten().min();
@@ -310,7 +310,7 @@ impl State {
     }
 
     /// Which entries wait for a place, the next first.
-    pub(super) fn wait<'a>(&mut self, waiting: impl Iterator<Item = (&'a str, Trigger)>, now: DateTime<Utc>) {
+    pub(crate) fn wait<'a>(&mut self, waiting: impl Iterator<Item = (&'a str, Trigger)>, now: DateTime<Utc>) {
         let known = std::mem::take(&mut self.snapshot.waiting);
         let known: HashMap<&str, DateTime<Utc>> = known.iter().map(|one| (one.entry.as_str(), one.since)).collect();
         let shown = waiting.map(|(entry, trigger)| WaitingState {
@@ -322,7 +322,7 @@ impl State {
     }
 
     /// Since when entries are paused and until when, those that are.
-    pub(super) fn paused(&mut self, pause: impl Fn(&str) -> Option<(DateTime<Utc>, Option<DateTime<Utc>>)>) {
+    pub(crate) fn paused(&mut self, pause: impl Fn(&str) -> Option<(DateTime<Utc>, Option<DateTime<Utc>>)>) {
         for state in &mut self.snapshot.entries {
             let pause = pause(&state.name);
             state.paused_since = pause.map(|(since, _)| since);
@@ -332,7 +332,7 @@ impl State {
     }
 
     /// Whether the journal can be written, its size, and what happened to its file.
-    pub(super) fn journal_is(&mut self, writable: bool, bytes: Option<u64>, problem: Option<String>) {
+    pub(crate) fn journal_is(&mut self, writable: bool, bytes: Option<u64>, problem: Option<String>) {
         if problem.is_some() {
             // The journal itself has told of it.
         } else if writable && self.journal_failed {
@@ -350,7 +350,7 @@ impl State {
     }
 
     /// Adds what the registries counted since they were last asked. `clients` are those of all identities.
-    pub(super) fn count_registries(&mut self, registries: &[Arc<Registry>], clients: &[Arc<Registry>]) {
+    pub(crate) fn count_registries(&mut self, registries: &[Arc<Registry>], clients: &[Arc<Registry>]) {
         self.snapshot.registries = self.traffic.look(registries, clients, &self.metrics, Utc::now());
         self.count_quotas(clients);
     }
@@ -363,18 +363,18 @@ impl State {
         self.snapshot.quotas = quotas;
     }
 
-    pub(super) fn stopping(&mut self) {
+    pub(crate) fn stopping(&mut self) {
         self.snapshot.ready = false;
         self.given_out = None;
     }
 
     /// Whether it is time to look at everything and to give the snapshot out.
-    pub(super) fn is_stale(&self) -> bool {
+    pub(crate) fn is_stale(&self) -> bool {
         self.given_out.is_none_or(|given_out| given_out.elapsed() >= GIVEN_OUT)
     }
 
     /// Gives the snapshot out.
-    pub(super) fn publish(&mut self, now: DateTime<Utc>) {
+    pub(crate) fn publish(&mut self, now: DateTime<Utc>) {
         let instant = Instant::now();
         self.given_out = Some(instant);
         self.under_way.measure(instant);
@@ -394,7 +394,7 @@ impl State {
     }
 
     /// The line for systemd, where it is another one than before.
-    pub(super) fn news(&mut self) -> Option<String> {
+    pub(crate) fn news(&mut self) -> Option<String> {
         let summary = self.summary();
         (self.summarised != summary).then(|| {
             self.summarised.clone_from(&summary);
@@ -403,7 +403,7 @@ impl State {
     }
 
     /// One line for systemd: how many entries there are and how they are, after what is wrong with the configuration.
-    pub(super) fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let entries = &self.snapshot.entries;
         let running = entries.iter().filter(|entry| entry.running.is_some()).count();
         let failing = entries.iter().filter(|entry| entry.failures > 0).count();

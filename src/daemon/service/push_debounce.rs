@@ -14,11 +14,11 @@ const MOMENT: Duration = Duration::from_secs(1);
 
 /// The entries that were pushed to.
 #[derive(Debug, Default)]
-pub(super) struct Gathering(BTreeMap<String, (Instant, Option<Only>)>);
+pub(crate) struct Gathering(BTreeMap<String, (Instant, Option<Only>)>);
 
 impl Gathering {
     /// Tags that were pushed, `None` for more than can be told. Whether the entry was there already.
-    pub(super) fn add(&mut self, entry: String, only: Option<Only>, now: Instant) -> bool {
+    pub(crate) fn add(&mut self, entry: String, only: Option<Only>, now: Instant) -> bool {
         let known = self.0.remove(&entry);
         let was_there = known.is_some();
         let gathered = match known {
@@ -30,7 +30,7 @@ impl Gathering {
     }
 
     /// Takes out what has been kept for its moment.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<(String, Option<Only>)> {
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<(String, Option<Only>)> {
         let is_due = |since: &Instant| now.duration_since(*since) >= MOMENT;
         let due: Vec<String> =
             self.0.iter().filter(|(_, (since, _))| is_due(since)).map(|(entry, _)| entry.clone()).collect();

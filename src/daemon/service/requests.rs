@@ -3,8 +3,8 @@
 use chrono::Utc;
 
 use super::Service;
+use super::run_queue::Due;
 use crate::daemon::control::Asked;
-use crate::daemon::queue::Due;
 use crate::daemon::{Accepted, Command, Refusal};
 use crate::journal::Trigger;
 use crate::sync::Only;

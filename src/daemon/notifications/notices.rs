@@ -29,7 +29,7 @@ const CONFIGURATION: &str = "";
 
 /// Who is told, and what they know.
 #[derive(Clone)]
-pub(super) struct Notices {
+pub(crate) struct Notices {
     journal: Journal,
     /// The configuration's file, as it is told.
     path: String,
@@ -65,7 +65,7 @@ struct Listener<'a> {
 }
 
 impl Notices {
-    pub(super) fn new(journal: Journal, path: String, config: &Config, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(journal: Journal, path: String, config: &Config, metrics: Arc<Metrics>) -> Self {
         let (receivers, _) = watch::channel(Arc::default());
         let notices = Self {
             journal,
@@ -81,13 +81,13 @@ impl Notices {
     }
 
     /// Begins to deliver what waits.
-    pub(super) fn deliver(&self) -> JoinHandle<()> {
+    pub(crate) fn deliver(&self) -> JoinHandle<()> {
         let (journal, receivers, metrics) = (self.journal.clone(), self.receivers.subscribe(), self.metrics.clone());
         tokio::spawn(deliveries::deliver(journal, receivers, self.fresh.clone(), metrics, self.closing.clone()))
     }
 
     /// Makes a last try to deliver what waits, for so long at most. The rest waits for the next start.
-    pub(super) async fn close(&self, mut delivering: JoinHandle<()>, longest: Duration) {
+    pub(crate) async fn close(&self, mut delivering: JoinHandle<()>, longest: Duration) {
         self.closing.cancel();
         if tokio::time::timeout(longest, &mut delivering).await.is_err() {
             tracing::info!("not all notifications could be delivered; they are tried again at the next start");
@@ -98,7 +98,7 @@ impl Notices {
     /// A configuration is in force: who is told by it, and that it was mended where it was said to be broken. Receivers that
     /// were in the one before and are not any more are forgotten, with what waits for them. Others that the journal has may be
     /// those of another daemon.
-    pub(super) async fn configured(&self, config: &Config, now: DateTime<Utc>) {
+    pub(crate) async fn configured(&self, config: &Config, now: DateTime<Utc>) {
         let before = self.receivers.borrow().clone();
         self.want(config);
         let gone = before.keys().filter(|receiver| !self.receivers.borrow().contains_key(*receiver)).cloned().collect();
@@ -117,13 +117,13 @@ impl Notices {
     }
 
     /// An edit of the configuration was refused.
-    pub(super) async fn refused(&self, problems: &str, now: DateTime<Utc>) {
+    pub(crate) async fn refused(&self, problems: &str, now: DateTime<Utc>) {
         self.configuration_is(Some(problems), now).await;
     }
 
     /// A run ended, which was about the whole entry or about some tags only. Ends when what is to be told of it is in the journal;
     /// whatever goes wrong with that harms no run.
-    pub(super) async fn ended(&self, entry: &Entry, report: &RunReport, whole: bool) {
+    pub(crate) async fn ended(&self, entry: &Entry, report: &RunReport, whole: bool) {
         let wanted = self.wanted_of(entry.name.as_str());
         let outcome = self.told(entry.name.as_str(), &wanted, |listener, news| {
             run_news(entry, report, whole, listener, news);
@@ -423,10 +423,10 @@ fn tags_are(count: usize) -> String {
 mod tests {
     use chrono::TimeDelta;
 
-    use super::super::notice_docs;
     use super::*;
     use crate::config;
     use crate::copy::event::BlobCounts;
+    use crate::daemon::notifications::doc_tests;
 
     const ONE: &str = "{webhook: {url: \"https://a.example/x\", secret: 12345678}, on: [failure, recovery, held]}";
     const OTHER: &str = "{webhook: {url: \"https://b.example/x\", secret: 12345678}, on: recovery}";
@@ -484,7 +484,7 @@ mod tests {
             for (receiver, _) in self.journal.waiting_receivers().await.unwrap() {
                 while let Some(notice) = self.journal.next_notice(&receiver).await.unwrap() {
                     self.journal.notice_delivered(notice.number).await.unwrap();
-                    notice_docs::assert_as_documented(&notice.notice.body);
+                    doc_tests::assert_as_documented(&notice.notice.body);
                     let host = receiver.split_once('#').unwrap().0;
                     waiting.push(format!("{host} {} {}", notice.notice.event, notice.notice.subject));
                 }

@@ -3,13 +3,20 @@
 //!
 //! The caller owns the signals, the listener and the journal; the loop owns all other state, and nothing of it is shared.
 
-mod asking;
-mod ending;
-mod pausing;
-mod probing;
-mod reloading;
-mod starting;
-
+mod configuration_content;
+mod journal_probe;
+mod paused_entries;
+mod pauses;
+mod pruning;
+mod push_debounce;
+mod reload;
+mod requests;
+mod run_queue;
+pub(super) mod run_waiters;
+mod shutdown;
+mod start;
+#[cfg(test)]
+mod start_tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,17 +27,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::ending::LAST_WAIT;
-use self::probing::{Found, Probing};
 use super::Commands;
-use super::awaited::Awaited;
-use super::content::Content;
-use super::gathering::Gathering;
-use super::notices::Notices;
-use super::pauses::Pauses;
-use super::pruning::Pruning;
-use super::queue::{Due, Queue};
-use super::state::State;
+use super::notifications::notices::Notices;
+use super::status::state::State;
 use super::systemd::Systemd;
 use crate::config::{Config, Entry};
 use crate::copy::Copier;
@@ -42,6 +41,14 @@ use crate::status::{Metrics, Snapshot};
 use crate::sync::recovery::recover_at_start;
 use crate::sync::run::BROKE_DOWN;
 use crate::sync::{Endpoints, Engine, Front, RunOutcome, RunReport, Stop};
+use configuration_content::Content;
+use journal_probe::{Found, Probing};
+use paused_entries::Pauses;
+use pruning::Pruning;
+use push_debounce::Gathering;
+use run_queue::{Due, Queue};
+use run_waiters::Awaited;
+use shutdown::LAST_WAIT;
 
 /// How often the loop turns at least. The status port calls it dead after a minute.
 const TURN: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use tracing::Instrument as _;
 
 use super::Service;
-use crate::daemon::queue::Due;
+use super::run_queue::Due;
 use crate::journal::Trigger;
 use crate::schedule::backoff;
 use crate::sync::report::told;

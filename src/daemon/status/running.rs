@@ -23,7 +23,7 @@ const INERTIA: u64 = 3;
 
 /// All runs and transfers of the daemon that go on.
 #[derive(Debug, Default)]
-pub(super) struct UnderWay {
+pub(crate) struct UnderWay {
     transfers: Vec<Moving>,
     runs: HashMap<String, Progress>,
 }
@@ -49,18 +49,18 @@ struct Moving {
 
 impl UnderWay {
     /// A run of an entry begins.
-    pub(super) fn begins(&mut self, entry: &str) {
+    pub(crate) fn begins(&mut self, entry: &str) {
         self.runs.insert(entry.to_owned(), Progress::default());
     }
 
     /// A run of an entry is over, and so are its transfers.
-    pub(super) fn ends(&mut self, entry: &str) {
+    pub(crate) fn ends(&mut self, entry: &str) {
         self.runs.remove(entry);
         self.transfers.retain(|moving| moving.entry != entry);
     }
 
     /// Something happened in a run of an entry. What is told of none that goes on is late and says nothing.
-    pub(super) fn happened(&mut self, entry: String, happening: Happening, now: DateTime<Utc>) {
+    pub(crate) fn happened(&mut self, entry: String, happening: Happening, now: DateTime<Utc>) {
         let Some(run) = self.runs.get_mut(&entry) else { return };
         match happening {
             Happening::Chosen(tags) => run.tags = Some(run.tags.unwrap_or(0).saturating_add(tags)),
@@ -78,28 +78,28 @@ impl UnderWay {
     }
 
     /// Measures how fast blobs move.
-    pub(super) fn measure(&mut self, now: Instant) {
+    pub(crate) fn measure(&mut self, now: Instant) {
         self.transfers.iter_mut().for_each(|moving| moving.measure(now));
     }
 
     /// How many blobs are on their way.
-    pub(super) fn transfers(&self) -> usize {
+    pub(crate) fn transfers(&self) -> usize {
         self.transfers.len()
     }
 
     /// Those that are shown.
-    pub(super) fn shown_transfers(&self) -> Vec<TransferState> {
+    pub(crate) fn shown_transfers(&self) -> Vec<TransferState> {
         self.transfers.iter().take(LISTED).map(Moving::shown).collect()
     }
 
     /// Writes down how far the run of an entry is.
-    pub(super) fn show(&self, entry: &str, running: &mut RunningState) {
+    pub(crate) fn show(&self, entry: &str, running: &mut RunningState) {
         let Some(run) = self.runs.get(entry) else { return };
         (running.counts, running.tags, running.bytes) = (run.counts, run.tags, self.sent(entry));
     }
 
     /// How many bytes the run of an entry has sent.
-    pub(super) fn sent(&self, entry: &str) -> u64 {
+    pub(crate) fn sent(&self, entry: &str) -> u64 {
         let ended = self.runs.get(entry).map_or(0, |run| run.bytes);
         let moving = self.transfers.iter().filter(|moving| moving.entry == entry);
         moving.map(|moving| moving.transfer.sent()).fold(ended, u64::saturating_add)

@@ -35,11 +35,11 @@ const GIVEN_UP: TimeDelta = TimeDelta::hours(24);
 const JOURNAL_PAUSE: Duration = Duration::from_secs(60);
 
 /// Webhooks by the names of their receivers.
-pub(super) type Receivers = BTreeMap<String, Webhook>;
+pub(crate) type Receivers = BTreeMap<String, Webhook>;
 
 /// Delivers until `closing`, and then what can be delivered at once. Not cancel safe only in so far as a message that is on its way
 /// when this is dropped comes again at the next start.
-pub(super) async fn deliver(
+pub(crate) async fn deliver(
     journal: Journal,
     mut receivers: watch::Receiver<Arc<Receivers>>,
     fresh: Arc<Notify>,

@@ -9,30 +9,30 @@ use crate::registry::Pem;
 
 /// The content of all those files. One that cannot be read is another one than any that could.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Content {
+pub(crate) struct Content {
     files: Option<Digest>,
     certificates: Vec<Option<Pem>>,
 }
 
 impl Content {
     /// As it is now: `files` of the configuration, and those of certificates that `config` names. Blocking.
-    pub(super) fn now(files: Option<Digest>, config: &Config) -> Self {
+    pub(crate) fn now(files: Option<Digest>, config: &Config) -> Self {
         Self { files, certificates: pems(config).map(|pem| pem.read_again().ok()).collect() }
     }
 
     /// With the certificates as they were when `config` was read: what was exchanged since shows in the next comparison.
-    pub(super) fn having_read(self, config: &Config) -> Self {
+    pub(crate) fn having_read(self, config: &Config) -> Self {
         Self { certificates: pems(config).cloned().map(Some).collect(), ..self }
     }
 
     /// With the files as they were at another time.
-    pub(super) fn having_files(self, files: Option<Digest>) -> Self {
+    pub(crate) fn having_files(self, files: Option<Digest>) -> Self {
         Self { files, ..self }
     }
 }
 
 /// The paths of those files of certificates.
-pub(super) fn certificate_paths(config: &Config) -> impl Iterator<Item = PathBuf> {
+pub(crate) fn certificate_paths(config: &Config) -> impl Iterator<Item = PathBuf> {
     pems(config).map(|pem| pem.path().to_owned())
 }
 

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
+use super::paused_entries::{Pause, Pauses};
+use super::run_queue::Due;
 use super::{Service, WITHIN};
-use crate::daemon::pauses::{Pause, Pauses};
-use crate::daemon::queue::Due;
 use crate::daemon::{Accepted, Refusal};
 use crate::journal::{JournalError, PauseRecord, Trigger};
 use crate::sync::report::told;

@@ -13,7 +13,7 @@ use crate::status::{Direction, LimitsState, Metrics, RateState, RegistryState};
 
 /// All registries that were asked since the daemon started and that the configuration still names.
 #[derive(Debug, Default)]
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     registries: BTreeMap<RegistryHost, Counted>,
 }
 
@@ -30,7 +30,7 @@ struct Counted {
 impl Traffic {
     /// Adds what the registries counted since they were last looked at, and shows how they are. `clients` are those of all
     /// identities, `registries` one of each host.
-    pub(super) fn look(
+    pub(crate) fn look(
         &mut self,
         registries: &[Arc<Registry>],
         clients: &[Arc<Registry>],
@@ -53,7 +53,7 @@ impl Traffic {
     }
 
     /// Forgets registries that the configuration names no more.
-    pub(super) fn keep(&mut self, named: &BTreeSet<RegistryHost>, metrics: &Metrics) {
+    pub(crate) fn keep(&mut self, named: &BTreeSet<RegistryHost>, metrics: &Metrics) {
         self.registries.retain(|host, _| {
             let is_named = named.contains(host);
             if !is_named {
