@@ -1,25 +1,28 @@
 //! From nodes to the types of [`super::model`]: the top level, `daemon` and `registries`. Entries are in
-//! [`super::entry`], what only shows between them in [`super::across`].
+//! [`super::sections::entry`], what only shows between them in [`super::cross_checks`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::control::control;
-use super::credentials::credentials;
-use super::entry::Placed;
-use super::hooks::hooks;
+use super::diagnostics::place::{is_configuration, is_host_like};
+use super::diagnostics::report::{Found, Part};
+use super::diagnostics::sensitivity::{Among, may_show};
+use super::diagnostics::warning;
 use super::keys::{CHUNK, DAEMON, DEFAULTS, KEPT, MAX_GRACE, MAX_MANIFEST, MIN_MEMORY, ROOT};
-use super::limits::{bandwidth, limits};
-use super::node::Node;
-use super::notify::{self, notify};
-use super::place::{is_configuration, is_host_like};
 use super::reader::{Doubt, Reader, Value};
-use super::registry_keys::{REGISTRY, UPLOAD};
-use super::report::{Found, Part};
-use super::sensitivity::{Among, may_show};
-use super::status::status;
-use super::{Config, Daemon, Environment, across, entry, scalar, transport, warning};
+use super::sections::control::control;
+use super::sections::credentials::credentials;
+use super::sections::entry::Placed;
+use super::sections::limits::{bandwidth, limits};
+use super::sections::notify::{self, notify};
+use super::sections::push_events::hooks;
+use super::sections::registry_keys::{REGISTRY, UPLOAD};
+use super::sections::status::status;
+use super::sections::{entry, transport};
+use super::yaml::node::Node;
+use super::yaml::scalar;
+use super::{Config, Daemon, Environment, cross_checks};
 use crate::notify::Notify;
 use crate::oci::RegistryHost;
 use crate::registry::{Kind, Options, UploadMode, Uploads};
@@ -75,7 +78,7 @@ fn read(reader: &Reader<'_>, root: &Node) -> Option<Config> {
         .iter()
         .filter_map(|value| entry::draft(reader, value, &defaults.clone().unwrap_or_default()))
         .collect();
-    across::check(reader, &drafts);
+    cross_checks::check(reader, &drafts);
     warning::check(reader, fields.get("registries"), &registries, &drafts);
     let told_of_entries = drafts.iter().filter_map(|draft| draft.settings.notify.as_ref());
     notify::check(reader, told.iter().chain(told_of_entries).flatten());

@@ -1,12 +1,12 @@
 //! Every key of `sync.yaml`, once: the decoder knows no others, the JSON Schema is made from this table.
 
-use super::cloud_keys::{AWS, GCP};
-use super::hooks::{HOOKS, RECEIVER};
-use super::notify::{NOTIFY, WEBHOOK, notify_key};
-use super::registry_keys::{
+use super::sections::cloud_keys::{AWS, GCP};
+use super::sections::notify::{NOTIFY, WEBHOOK, notify_key};
+use super::sections::push_events::{HOOKS, RECEIVER};
+use super::sections::registry_keys::{
     AZURE, BANDWIDTH, CREDENTIAL_WAYS, CREDENTIALS, LIMITS, REGISTRY, TIMEOUTS, TLS, UPLOAD, WINDOW,
 };
-use super::status::{PLACE, STATUS};
+use super::sections::status::{PLACE, STATUS};
 use crate::plan::{ForeignLayers, Overwrite};
 
 /// The keys of one kind of map.

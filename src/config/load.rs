@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::files::{Files, text_of};
+use super::yaml::files::{Files, text_of};
 use super::{Config, Environment, Problems, decode};
 
 /// Reads and checks the file at `path` and those that it includes. Blocking. `environment` answers for `${NAME}`, `{env: NAME}`

@@ -6,65 +6,36 @@
 //! is no YAML), and each value whose key the table does not have at its `place`; `problem` shows them. The JSON Schema
 //! is made from the same table. The environment is the caller's; nothing here starts or watches anything.
 
-mod across;
-mod azure;
-#[cfg(test)]
-mod canary_tests;
-mod cloud;
-mod cloud_keys;
-mod complexity;
-mod control;
-mod credentials;
+mod cross_checks;
 mod decode;
-mod difference;
-mod endpoint;
-mod entry;
-mod expand;
-mod files;
-mod foreign;
-mod glob;
-mod hooks;
+mod diagnostics;
+mod diff;
 mod keys;
-mod limits;
-mod line_keys;
 mod load;
 mod model;
-mod node;
-mod notify;
-mod place;
-mod problem;
 mod reader;
-mod registry_keys;
-mod report;
-mod scalar;
 mod schema;
-mod secrecy;
-mod sensitivity;
-mod sides;
-mod status;
-mod syntax;
+mod sections;
 #[cfg(test)]
 mod tests;
-mod transport;
-mod unknown;
-mod warning;
+mod yaml;
 
 pub use decode::default_journal;
-pub use difference::{Difference, affected, differ_in_limits_alone, difference};
-pub use endpoint::{Endpoint, EndpointError};
-pub use files::content;
-pub(crate) use foreign::{Foreign, may_not_be_told};
-pub use hooks::{HookKind, Hooks, Receiver};
+pub use diagnostics::problem::{Problem, Problems};
+pub(crate) use diagnostics::report::{Found, Part};
+pub use diagnostics::unknown_entry::UnknownEntry;
+pub use diagnostics::warning::Warning;
+pub use diff::{Difference, affected, differ_in_limits_alone, difference};
 pub use load::{load, parse};
 pub use model::{
     Config, ControlSocket, Daemon, Entry, EntryCredentials, EntryName, EntryNameError, Readers, Status, StatusPort,
 };
-pub(crate) use node::{Node, Path as NodePath};
-pub use problem::{Problem, Problems};
-pub(crate) use report::{Found, Part};
 pub use schema::schema;
-pub use unknown::UnknownEntry;
-pub use warning::Warning;
+pub use sections::endpoint::{Endpoint, EndpointError};
+pub use sections::push_events::{HookKind, Hooks, Receiver};
+pub use yaml::files::content;
+pub(crate) use yaml::node::{Node, Path as NodePath};
+pub(crate) use yaml::third_party::{Foreign, may_not_be_told};
 
 /// Answers for environment variables; `None` where one is not set.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;

@@ -8,14 +8,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::Environment;
-use super::expand::expand;
+use super::diagnostics::place::is_name;
+use super::diagnostics::report::{Found, Part};
+use super::diagnostics::sensitivity::{Among, may_show, swallows_secret};
 use super::keys::{Key, MAX_ITEMS, SIDES, Shape, TABLES, Table};
-use super::node::{Node, Path};
-use super::place::is_name;
-use super::registry_keys::CREDENTIALS;
-use super::report::{Found, Part};
-use super::scalar;
-use super::sensitivity::{Among, may_show, swallows_secret};
+use super::sections::registry_keys::CREDENTIALS;
+use super::yaml::expand::expand;
+use super::yaml::node::{Node, Path};
+use super::yaml::scalar;
 
 /// A node and the way to it.
 #[derive(Debug, Clone)]

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{Key, MAX_ITEMS, ROOT, Shape, Table, Way};
-use super::notify::MAX_RECEIVERS;
-use super::registry_keys::{CREDENTIAL_WAYS, CREDENTIALS};
+use super::sections::notify::MAX_RECEIVERS;
+use super::sections::registry_keys::{CREDENTIAL_WAYS, CREDENTIALS};
 
 /// What an unexpanded value of any kind may be.
 const VARIABLE: &str = r"\$\{";

@@ -1,0 +1,253 @@
+//! Keys of the lines of a text that is no YAML. There is no tree to go by, so a value is shown only where every key of the line
+//! is a known one that takes no secret.
+
+use super::place::{is_known, is_top_level};
+use super::problem::Excerpt;
+use super::redact::COVER;
+use super::sensitivity::{Among, hides_secret, leads_to_secrets, may_show};
+use crate::config::keys::{Shape, TABLES, Table};
+use crate::config::yaml::files::Format;
+
+/// A part of a line between commas and opening brackets.
+enum Piece<'l> {
+    /// Nothing but brackets and spaces.
+    Empty,
+    /// Text without a key: an item of a list, or what is left of a text with a comma in it.
+    Text,
+    /// A key and whether text follows.
+    Pair(&'l str, bool),
+    /// More keys than one, which no YAML has in one place.
+    Several,
+}
+
+/// The kinds of value that a name takes, in all maps without secrets that have the name.
+#[derive(Clone, Copy)]
+struct Takes {
+    scalar: bool,
+    list: bool,
+}
+
+/// The excerpt of a line of a text that is no YAML. A line is shown as it is where it lies in a section without secrets and all
+/// its keys are known ones that take none; of any other line only the first key is shown.
+pub(crate) fn excerpt_by_keys(lines: &[&str], line: usize, format: Format, excerpt: Excerpt) -> Option<Excerpt> {
+    if !may_be_configuration(lines) {
+        return None;
+    }
+    let above = lines.get(..line).unwrap_or_default();
+    let own_keys = keys_of(&excerpt.text).any(leads_to_secrets);
+    let suspect = |word: &str| hides_secret(word.trim_matches(['"', '\'']));
+    let words = excerpt.text.split([' ', ',', '{', '}', '[', ']']).any(suspect);
+    if lies_among_settings(above, format) && !own_keys && !words && !excerpt.text.contains("://") {
+        return Some(excerpt);
+    }
+    let shown = match first_key(&excerpt.text) {
+        Some(key) if may_show(key, Among::Credentials) || is_known(key) => {
+            excerpt.text.split_inclusive(':').next().unwrap_or_default().to_owned() + " "
+        }
+        _ => String::new(),
+    };
+    Some(Excerpt { text: shown + COVER, ..excerpt })
+}
+
+/// True where the last line lies in a section without secrets, up to there at least, and its values can be shown.
+fn lies_among_settings(lines: &[&str], format: Format) -> bool {
+    let outermost = |line: &&str| line.starts_with(|c: char| !c.is_whitespace() && c != '#' && c != '-');
+    let Some(at) = lines.iter().rposition(outermost) else { return false };
+    let section = &lines[at..];
+    let takes_no_secret = matches!(first_key(section[0]), Some("version" | "daemon" | "defaults" | "sync"))
+        && !section.iter().any(|line| keys_of(line).any(leads_to_secrets));
+    // Of another program's keys there is no table.
+    takes_no_secret
+        && (format == Format::Foreign
+            || !section.iter().any(|line| has_unknown_key(line))
+                && lines.split_last().is_some_and(|(line, above)| shows_values(line, above)))
+}
+
+/// True for a text one of whose outermost lines begins with a key that is known at the top level, or nearly.
+fn may_be_configuration(lines: &[&str]) -> bool {
+    let outermost = |line: &&&str| !line.starts_with([' ', '\t', '-', '#']);
+    lines.iter().filter(outermost).filter_map(|line| first_key(line)).any(is_top_level)
+}
+
+/// Parts of a line that may be keys, whether YAML takes them for such or not.
+pub(crate) fn keys_of(line: &str) -> impl Iterator<Item = &str> {
+    line.split([',', '{', '[']).filter_map(first_key)
+}
+
+/// The key before the first colon of a line, where it looks like one.
+fn first_key(line: &str) -> Option<&str> {
+    let (key, _) = line.split_once(':')?;
+    let key = key.trim_start_matches([' ', '\t', '-', '{']).trim_matches(['"', '\'', ' ']);
+    let plain = key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-'));
+    (plain && !key.is_empty() && key.len() <= 64).then_some(key)
+}
+
+/// True where all values of a line are those of known keys that take no secret. `above` is the text before it.
+fn shows_values(line: &str, above: &[&str]) -> bool {
+    let mut last = line.trim_start().starts_with('-').then(|| owner(above)).flatten();
+    for piece in pieces(line) {
+        match piece {
+            Piece::Empty => {}
+            Piece::Text if last.is_some_and(|takes| takes.list) => {}
+            Piece::Pair(key, has_value) => match setting(key) {
+                // Text in a bracket right behind a key is meant as its value.
+                Some(takes) if !has_value => last = Some(Takes { list: takes.list || takes.scalar, ..takes }),
+                Some(takes) if takes.scalar => last = Some(takes),
+                _ => return false,
+            },
+            Piece::Text | Piece::Several => return false,
+        }
+    }
+    true
+}
+
+/// True for a line with a key that no map without secrets has.
+pub(crate) fn has_unknown_key(line: &str) -> bool {
+    let written = line.split_once(" #").map_or(line, |(written, _)| written);
+    !written.trim_start().starts_with('#')
+        && pieces(written).any(|piece| match piece {
+            Piece::Empty | Piece::Text => false,
+            Piece::Pair(key, _) => setting(key).is_none(),
+            Piece::Several => true,
+        })
+}
+
+/// The kinds of value that the key above an item of a list takes, where the item has a line of its own.
+fn owner(above: &[&str]) -> Option<Takes> {
+    above.iter().rev().find_map(|line| last_key(line)).flatten().and_then(setting)
+}
+
+/// The last key of a line: `None` where it has no key, and an inner `None` where it cannot be told.
+#[expect(clippy::option_option, reason = "the outer one says that there is a key")]
+fn last_key(line: &str) -> Option<Option<&str>> {
+    if line.trim_start().starts_with('#') {
+        return None;
+    }
+    let key = |piece| match piece {
+        Piece::Pair(key, _) => Some(Some(key)),
+        Piece::Several => Some(None),
+        Piece::Empty | Piece::Text => None,
+    };
+    pieces(line).filter_map(key).last()
+}
+
+/// The kinds of value that a name takes in the maps without secrets; `None` where none of them has it.
+fn setting(name: &str) -> Option<Takes> {
+    let plain = TABLES.iter().filter(|table| Among::table(table) == Among::Settings).copied();
+    let keys = plain.filter_map(|table: &'static Table| table.find(name)).filter(|key| !leads_to_secrets(key.name));
+    keys.map(|key| takes(&key.shape))
+        .reduce(|all, one| Takes { scalar: all.scalar || one.scalar, list: all.list || one.list })
+}
+
+fn takes(shape: &Shape) -> Takes {
+    let is_map = matches!(
+        shape,
+        Shape::Map(_)
+            | Shape::OneOf(..)
+            | Shape::MapOf(_)
+            | Shape::ListOf(_)
+            | Shape::Maps(_)
+            | Shape::Secret
+            | Shape::Secrets
+    );
+    Takes { scalar: !is_map, list: matches!(shape, Shape::Texts { .. } | Shape::List | Shape::Words(_)) }
+}
+
+fn pieces(line: &str) -> impl Iterator<Item = Piece<'_>> {
+    let mut before = ' ';
+    let mut ends = line.match_indices(move |c: char| {
+        // `${` begins a variable, and no map.
+        let ends = matches!(c, ',' | '[') || c == '{' && before != '$';
+        before = c;
+        ends
+    });
+    let mut start = Some(0);
+    std::iter::from_fn(move || {
+        let begin = start?;
+        let end = ends.next().map(|(at, _)| at);
+        start = end.map(|end| end + 1);
+        Some(piece(&line[begin..end.unwrap_or(line.len())]))
+    })
+}
+
+fn piece(text: &str) -> Piece<'_> {
+    let text = text.trim_start_matches([' ', '\t', '-']).trim_end_matches([' ', '\t', '}', ']']);
+    if text.is_empty() {
+        return Piece::Empty;
+    }
+    let mut ends = text.char_indices().filter(|(at, c)| *c == ':' && ends_key(text, *at));
+    match (ends.next(), ends.next()) {
+        (None, _) => Piece::Text,
+        (Some((at, _)), None) => {
+            let key = text[..at].trim_matches(['"', '\'', ' ', '\t']);
+            Piece::Pair(key, !text[at + 1..].trim().is_empty())
+        }
+        (Some(_), Some(_)) => Piece::Several,
+    }
+}
+
+/// True where the colon at a byte ends a key: a space or nothing follows, or the key is in quotes.
+fn ends_key(text: &str, at: usize) -> bool {
+    let next = text[at + 1..].chars().next();
+    next.is_none_or(char::is_whitespace) || text[..at].ends_with(['"', '\''])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_shows_its_values_where_every_key_takes_plain_ones() {
+        for line in [
+            "  schedule: */15 * * * *",
+            "  - {name: a, source: ghcr.io/x/y, schedule: @daily}",
+            "    include: [\"3.*\", *slim, re:v[0-9]+",
+            "  memory: \"1GiB",
+            "  status: [x",
+            "  - {name: a, target: ${HOST}/y}",
+            "tags:",
+        ] {
+            assert!(shows_values(line, &[]), "{line}");
+        }
+        for line in [
+            "  api_key: hunter2",
+            "  api_key:hunter2",
+            "  \"api_key\":\"hunter2\"",
+            "  my key: hunter2",
+            "  {name: a, api_key: \"hunter2}",
+            "  {name: a, api_key:hunter2",
+            "  name: a: hunter2",
+            "  name: a # api_key: hunter2",
+            "  daemon: hunter2",
+            "  registries: [hunter2",
+            "  proxy: hunter2",
+            "  hunter2",
+            "  - hunter2",
+        ] {
+            assert!(!shows_values(line, &[]), "{line}");
+        }
+    }
+
+    #[test]
+    fn list_item_shows_its_value_where_the_key_above_takes_texts() {
+        assert!(shows_values("    - *slim", &["tags:", "  include:", "    - a", "", "    # b"]));
+        assert!(!shows_values("    - *slim", &["sync:"]));
+        assert!(!shows_values("    - *slim", &["tags:", "  keys:"]));
+        assert!(!shows_values("    - *slim", &[]));
+    }
+
+    #[test]
+    fn where_the_text_is_no_yaml_the_keys_decide() {
+        let text = "daemon:\n  status: [x\nregistries:\n  a:\n    hunter2\n    password: \"hunter2\nsync:\n- *x\n";
+        let lines = super::super::report::lines(text);
+        let shown = |line: usize| {
+            let excerpt = Excerpt { text: lines[line - 1].to_owned(), start: 0, length: 1 };
+            excerpt_by_keys(&lines, line, Format::Configuration, excerpt).unwrap().text
+        };
+        let all: Vec<String> = (1..=8).map(shown).collect();
+        assert_eq!(
+            all,
+            ["daemon:", "  status: [x", "registries: ***", "***", "***", "    password: ***", "sync:", "***"]
+        );
+    }
+}

@@ -1,0 +1,425 @@
+//! Keeps secrets out of the lines that problems show. A typo is often right beside a password, so whatever could be
+//! one is covered, by where it stands rather than by what it looks like.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::line_keys::{has_unknown_key, keys_of};
+use super::place::{Place, is_known};
+use super::problem::Excerpt;
+use super::report::{Part, token};
+use super::sensitivity::{Among, hides_secret, is_harmless, leads_to_secrets, may_show, sounds_secret};
+use crate::config::yaml::files::Format;
+use crate::config::yaml::node::{Node, Path, affordable, locate};
+
+/// A file with more secrets than this shows no lines at all.
+const MOST: usize = 600;
+pub(crate) const COVER: &str = "***";
+/// From how many bytes on a part of a secret is one.
+const SHORTEST_PART: usize = 4;
+/// What parts of a text are between.
+const SEPARATORS: [char; 16] = ['/', '@', '?', '&', '=', ':', '#', ' ', ',', '"', '\'', '{', '}', '[', ']', '\n'];
+
+/// Something that may be a secret, and where it is.
+struct Secret<'n> {
+    path: Path,
+    part: Part,
+    /// As it was read.
+    text: &'n str,
+    suspicion: Suspicion,
+}
+
+/// The reason to cover something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Suspicion {
+    /// Its key or its looks are those of a secret: it is covered in lines and in messages.
+    Secret,
+    /// It is under a key that is not known. Nothing reads it, so that no message repeats it: it is covered in lines alone.
+    Unread,
+    /// None, but a comment beside it may have a secret.
+    Remark,
+}
+
+/// What to cover, by line, in characters.
+pub(crate) struct Masks {
+    covered: Vec<(usize, Range<usize>)>,
+    /// Lines on which only the comment is to be covered.
+    remarks: HashSet<usize>,
+    everything: bool,
+    /// True where the keys are those of the table of keys.
+    has_table: bool,
+    /// What may be in no message.
+    texts: Vec<String>,
+}
+
+impl Masks {
+    /// The masks of a file. No line is shown of one whose format is not known.
+    pub(crate) fn new(text: &str, lines: &[&str], root: &Node, format: Format) -> Self {
+        let has_table = format != Format::Foreign;
+        let place = if has_table { Place::root() } else { Place::foreign() };
+        let mut secrets = Vec::new();
+        collect(root, &mut Vec::new(), Context { among: Among::Settings, secret: false, place }, &mut secrets);
+        // A key of letters alone is more likely one of another program than a secret; the reader decides whether to repeat it.
+        let is_name = |secret: &&Secret<'_>| {
+            secret.part == Part::Key && secret.text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
+        };
+        let is_secret = |secret: &&Secret<'_>| secret.suspicion == Suspicion::Secret;
+        let repeated = secrets.iter().filter(|secret| is_secret(secret) && !is_name(secret));
+        let texts: HashSet<String> = repeated.map(|secret| secret.text.to_owned()).collect();
+        let everything = format == Format::Unknown || secrets.len() > affordable(text, MOST);
+        if everything {
+            secrets.clear();
+        }
+        let (mut covered, mut remarks) = (Vec::new(), HashSet::new());
+        for Secret { path, part, text: written, suspicion } in secrets {
+            if let Some((line, column)) = locate(text, &path, part == Part::Key) {
+                let is_nothing = written.is_empty() && part == Part::Value && !is_quoted(lines, line, column);
+                if suspicion == Suspicion::Remark || is_nothing {
+                    remarks.insert(line);
+                } else {
+                    cover(lines, line, column, written, &mut covered);
+                }
+            }
+        }
+        let mut texts: Vec<String> = texts.into_iter().filter(|text| !text.trim().is_empty()).collect();
+        // The longest first, since a shorter one may be a part of it.
+        texts.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+        Self { covered, remarks, everything, has_table, texts }
+    }
+
+    /// A message without secrets: most say what is wrong all the same.
+    pub(crate) fn message(&self, message: &str) -> String {
+        let mut message = message.to_owned();
+        for text in &self.texts {
+            for written in [text.clone(), text.escape_debug().to_string()] {
+                message = if is_word(&written) {
+                    // As a word of the sentence it is no leak.
+                    let quoted = |message: String, quote| {
+                        message.replace(&format!("{quote}{written}{quote}"), &format!("{quote}{COVER}{quote}"))
+                    };
+                    ['"', '`', '\''].into_iter().fold(message, quoted)
+                } else if written.chars().count() > 2 {
+                    message.replace(&written, COVER)
+                } else {
+                    message
+                };
+            }
+            for part in parts(text) {
+                message = message.replace(part, COVER);
+            }
+        }
+        message
+    }
+
+    /// The excerpt of a line without what is secret in it; `None` where it cannot be shown or has nothing to show.
+    pub(crate) fn excerpt(&self, line: usize, excerpt: Excerpt) -> Option<Excerpt> {
+        if self.everything || excerpt.text.trim().is_empty() {
+            return None;
+        }
+        let mut ranges: Vec<Range<usize>> =
+            self.covered.iter().filter(|(at, _)| *at == line).map(|(_, range)| range.clone()).collect();
+        ranges.sort_by_key(|range| range.start);
+        if !ranges.is_empty() || self.remarks.contains(&line) {
+            ranges.extend(properties(&excerpt.text));
+        }
+        // A note beside a secret may be the old one, and a secret may be commented out.
+        if let Some(comment) = comment_after(&excerpt.text, ranges.last().map_or(0, |last| last.end)) {
+            let said: String = excerpt.text.chars().skip(comment.start).collect();
+            let suspect = keys_of(&said).any(leads_to_secrets)
+                || said.split_whitespace().any(hides_secret)
+                || self.has_table && has_unknown_key(&said);
+            let covers = suspect || !ranges.is_empty() || self.remarks.contains(&line);
+            ranges.extend(covers.then_some(comment));
+        }
+        ranges.sort_by_key(|range| (range.start, range.end));
+        let mut apart: Vec<Range<usize>> = Vec::new();
+        for range in ranges {
+            match apart.last_mut() {
+                Some(last) if range.start < last.end => last.end = last.end.max(range.end),
+                _ => apart.push(range),
+            }
+        }
+        Some(apart.into_iter().rev().fold(excerpt, covered))
+    }
+}
+
+/// The excerpt with one range covered, its caret moved along.
+fn covered(excerpt: Excerpt, range: Range<usize>) -> Excerpt {
+    let Excerpt { text, start, length } = excerpt;
+    let characters: Vec<char> = text.chars().collect();
+    let end = range.end.min(characters.len());
+    let begin = range.start.min(end);
+    let text: String =
+        characters[..begin].iter().chain(&COVER.chars().collect::<Vec<_>>()).chain(&characters[end..]).collect();
+    let (start, length) = if start >= end {
+        (start - (end - begin) + COVER.len(), length)
+    } else if start >= begin {
+        (begin, COVER.len())
+    } else {
+        (start, length.min(begin - start))
+    };
+    Excerpt { text, start, length }
+}
+
+/// Whether a text is one word of lower-case letters, as sentences have them.
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
+/// The parts of a secret that a message may repeat alone, where it takes the text apart: those of a login or a query, and what
+/// is no word.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let login = rest.rsplit_once('@').map_or("", |(login, _)| login);
+    let query = text.split_once('?').map_or("", |(_, query)| query);
+    let all = text.split(SEPARATORS).filter(|part| {
+        let is_name = part.bytes().all(|b| b.is_ascii_lowercase() || b".-_*".contains(&b));
+        part.len() >= SHORTEST_PART && !is_name
+    });
+    let of_login = login.split(SEPARATORS).filter(|part| part.len() >= SHORTEST_PART);
+    let of_query = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1));
+    all.chain(of_login).chain(of_query.filter(|part| part.len() >= SHORTEST_PART))
+}
+
+/// The anchors, aliases and tags of a line: a password that begins with `&`, `*` or `!` is read as one.
+fn properties(line: &str) -> Vec<Range<usize>> {
+    let characters: Vec<char> = line.chars().collect();
+    let begins = |at: usize| {
+        let before = if at == 0 { ' ' } else { characters[at - 1] };
+        matches!(characters[at], '&' | '*' | '!') && matches!(before, ' ' | '[' | '{' | ',')
+    };
+    let end =
+        |at: usize| (at..characters.len()).find(|end| characters[*end].is_whitespace()).unwrap_or(characters.len());
+    (0..characters.len()).filter(|at| begins(*at)).map(|at| at..end(at)).collect()
+}
+
+/// The comment of a line behind a column.
+fn comment_after(line: &str, column: usize) -> Option<Range<usize>> {
+    let characters: Vec<char> = line.chars().collect();
+    let at =
+        (column.max(1)..characters.len()).find(|at| characters[*at] == '#' && characters[at - 1].is_whitespace())?;
+    Some(at + 1..usize::MAX)
+}
+
+/// The surroundings of a node.
+#[derive(Clone, Copy)]
+struct Context {
+    among: Among,
+    /// True where a scalar may be a secret, by the keys above it.
+    secret: bool,
+    place: Place,
+}
+
+impl Context {
+    fn suspicion(self, text: &str) -> Option<Suspicion> {
+        if self.secret || hides_secret(text) {
+            Some(Suspicion::Secret)
+        } else {
+            (!self.place.shows_scalars()).then_some(Suspicion::Unread)
+        }
+    }
+
+    /// Of a key in the map that is here.
+    fn suspicion_of_key(self, key: &str, value: &Node) -> Option<Suspicion> {
+        // One that has a value in it is shown where that value would be; below a key that is not known, only plain words and
+        // keys of other maps are.
+        if !may_show(key, self.among) || !self.place.takes_name(key, value) {
+            Some(Suspicion::Secret)
+        } else {
+            let is_shown = self.place.has_known_keys() || is_known(key) || may_show(key, Among::Section);
+            (!is_shown).then_some(Suspicion::Unread)
+        }
+    }
+}
+
+/// The values that may be secrets: everything below a key that sounds like one or a section that has some, but for what is
+/// known to be harmless there; everything below a key that is not known where it is written; and texts that look like a secret
+/// wherever they are.
+///
+/// A key may have swallowed its value, `password:hunter2`, so one that is not known is a secret there too.
+fn collect<'n>(node: &'n Node, path: &mut Path, context: Context, secrets: &mut Vec<Secret<'n>>) {
+    match node {
+        Node::Map(pairs) => {
+            for (at, (key, value)) in pairs.iter().enumerate() {
+                path.push(at);
+                let found = |part, text: &'n str, suspicion| Secret { path: path.clone(), part, text, suspicion };
+                secrets.extend(context.suspicion_of_key(key, value).map(|suspicion| found(Part::Key, key, suspicion)));
+                let below = context.among.below(key);
+                let is_harmless = harmless(key, value);
+                if is_harmless && below != Among::Settings {
+                    secrets.push(found(Part::Value, "", Suspicion::Remark));
+                }
+                let secret = !is_harmless && below != Among::Settings;
+                collect(value, path, Context { among: below, secret, place: context.place.below(key) }, secrets);
+                path.pop();
+            }
+        }
+        Node::List(items) => {
+            for (at, item) in items.iter().enumerate() {
+                path.push(at);
+                collect(item, path, context, secrets);
+                path.pop();
+            }
+        }
+        Node::Text(_) | Node::Number(_) | Node::Tagged(_) | Node::Bool(_) | Node::Null => {
+            let text = match node {
+                Node::Text(text) | Node::Number(text) | Node::Tagged(text) => text,
+                Node::Bool(true) => "true",
+                Node::Bool(false) => "false",
+                // Nothing to cover, but what is said beside it.
+                _ => "",
+            };
+            let suspicion = context.suspicion(text);
+            secrets.extend(suspicion.map(|suspicion| Secret {
+                path: path.clone(),
+                part: Part::Value,
+                text,
+                suspicion,
+            }));
+        }
+    }
+}
+
+/// Whether what is right under a key is what it takes there, and no secret.
+fn harmless(key: &str, value: &Node) -> bool {
+    match value {
+        Node::Text(text) | Node::Number(text) => is_harmless(key, text),
+        Node::Bool(_) => !sounds_secret(key),
+        Node::List(items) => items.iter().all(|item| matches!(item, Node::Text(text) if is_harmless(key, text))),
+        _ => false,
+    }
+}
+
+/// Covers one scalar from its place on: to its end where that is in sight, else to the end of the line; of one that
+/// goes over several lines, the lines up to the next comma or bracket too.
+fn cover(lines: &[&str], line: usize, column: usize, text: &str, covered: &mut Vec<(usize, Range<usize>)>) {
+    let written = lines.get(line - 1).copied().unwrap_or_default();
+    let tail: String = written.chars().skip(column - 1).collect();
+    let length = token(&tail, text);
+    let start = column - 1;
+    if tail.starts_with(['&', '!', '*']) {
+        // An anchor, a tag or an alias, of which the tree has nothing.
+        covered.push((line, start..usize::MAX));
+        return;
+    }
+    if length > 1 || text.chars().count() == 1 {
+        covered.push((line, start..start + length));
+        return;
+    }
+    covered.push((line, start..usize::MAX));
+    if let Some(quote) = tail.chars().next().filter(|c| matches!(c, '"' | '\'')) {
+        cover_to_quote(lines, line, quote, covered);
+        return;
+    }
+    for (at, next) in lines.iter().enumerate().skip(line) {
+        let end = next.find([',', '}', ']', '#', ':']);
+        covered.push((at + 1, 0..end.map_or(usize::MAX, |end| next[..end].chars().count())));
+        if end.is_some() || next.trim().is_empty() {
+            break;
+        }
+    }
+}
+
+/// Whether text in quotes begins at a place.
+fn is_quoted(lines: &[&str], line: usize, column: usize) -> bool {
+    let written = lines.get(line - 1).copied().unwrap_or_default();
+    written.chars().nth(column - 1).is_some_and(|c| matches!(c, '"' | '\''))
+}
+
+/// Covers the rest of quoted text that goes over several lines.
+fn cover_to_quote(lines: &[&str], line: usize, quote: char, covered: &mut Vec<(usize, Range<usize>)>) {
+    for (at, next) in lines.iter().enumerate().skip(line) {
+        let mut escaped = false;
+        let end = next.chars().position(|c| {
+            let closes = c == quote && !escaped;
+            escaped = c == '\\' && quote == '"' && !escaped;
+            closes
+        });
+        covered.push((at + 1, 0..end.map_or(usize::MAX, |end| end + 1)));
+        if end.is_some() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str, format: Format, line: usize, start: usize) -> Option<String> {
+        let root = crate::config::yaml::node::read(text).unwrap();
+        let lines = super::super::report::lines(text);
+        let excerpt = Excerpt { text: lines[line - 1].to_owned(), start, length: 1 };
+        let masked = Masks::new(text, &lines, &root, format).excerpt(line, excerpt)?;
+        let under: String = masked.text.chars().skip(masked.start).take(masked.length).collect();
+        Some(format!("{} <{under}>", masked.text))
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_covered_and_the_caret_moves_along() {
+        for (text, line, start, expected) in [
+            ("a: {password: hunter2, usrname: x}", 1, 23, "a: {password: ***, usrname: x} <u>"),
+            ("a: {pasword: 'hunter2', usrname: x}", 1, 4, "a: {pasword: ***, usrname: x} <p>"),
+            (r#"creds: {password: "hun\"ter2", passwd: [hunter2]}"#, 1, 0, "creds: {password: ***, passwd: [***]} <c>"),
+            ("password: {env: NAME, fil: hunter2}", 1, 22, "password: {env: NAME, fil: ***} <f>"),
+            ("token: 12345678", 1, 9, "token: *** <***>"),
+            ("source: https://me:hunter2@ghcr.io/x", 1, 8, "source: *** <***>"),
+            ("{password: hunter2\n hunter3, usrname: x}", 1, 1, "{password: *** <p>"),
+            ("{password: hunter2\n hunter3, usrname: x}", 2, 10, "***, usrname: x} <u>"),
+            ("a: {password:'hunter2', usrname: x}", 1, 4, "a: {***, usrname: x} <***>"),
+            ("a: {credentials: {hunter2, usrname: x}}", 1, 27, "a: {credentials: {***, usrname: ***}} <u>"),
+            ("credentials: hunter2 # c", 1, 0, "credentials: *** #*** <c>"),
+        ] {
+            assert_eq!(shown(text, Format::Foreign, line, start).as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn value_under_a_key_that_its_map_lacks_is_covered() {
+        for (text, expected) in [
+            ("api_key: hunter2", "api_key: *** <a>"),
+            ("env: {FOO: hunter2, foo: [1, {x: true}]}", "env: {***: ***, foo: [***, {x: ***}]} <e>"),
+            (
+                "registries: {h.example: {plain_http: true, key: hunter2}}",
+                "registries: {h.example: {plain_http: true, key: ***}} <r>",
+            ),
+            ("registries: {h.example: hunter2}", "registries: {h.example: ***} <r>"),
+            (
+                "registries: {\"h.example:5000\": {kind: acr}, h:hunter2}",
+                "registries: {\"h.example:5000\": {kind: acr}, ***} <r>",
+            ),
+            (
+                "registries: {h.example: {tls: {ca: ca.pem, file: ca.pem}}}",
+                "registries: {h.example: {tls: {ca: ca.pem, file: ***}}} <r>",
+            ),
+            (
+                "sync: [{name: a, verify: {key: hunter2}, jitter: {x: 5m}}]",
+                "sync: [{name: a, verify: {key: ***}, jitter: {x: ***}}] <s>",
+            ),
+            (
+                "sync: [{name: a, tags: [b, {include: c, key: d}]}, e]",
+                "sync: [{name: a, tags: [b, {include: c, key: ***}]}, ***] <s>",
+            ),
+            ("daemon: {status: x, memory:1, api_key:2} # api_key: 3", "daemon: {status: x, memory:1, ***} #*** <d>"),
+            ("defaults: {timeout: 1h} # api_key: 3", "defaults: {timeout: 1h} #*** <d>"),
+            ("defaults: {timeout: 1h} # as long as it takes", "defaults: {timeout: 1h} # as long as it takes <d>"),
+        ] {
+            assert_eq!(shown(text, Format::Configuration, 1, 0).as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn value_that_nothing_reads_changes_no_message() {
+        let text = "version: 1\nlimit: 1000\nwhere: [daemon, token]\ntoken: Hunter2\n";
+        let root = crate::config::yaml::node::read(text).unwrap();
+        let masks = Masks::new(text, &super::super::report::lines(text), &root, Format::Configuration);
+        let message = "expected a number from 1 to 1000 under `daemon`, found Hunter2";
+        assert_eq!(masks.message(message), "expected a number from 1 to 1000 under `daemon`, found ***");
+    }
+
+    #[test]
+    fn a_file_of_more_secrets_than_can_be_found_shows_no_lines() {
+        let text = format!("token: [{}]\na: 1\n", vec!["x"; MOST + 1].join(","));
+        assert_eq!(shown(&text, Format::Foreign, 2, 0), None);
+    }
+}

@@ -1,0 +1,250 @@
+//! What may be a secret, judged by the key that it is under and by what it looks like; pure. What is covered by it is for
+//! `secrecy`.
+
+use crate::config::keys::{SIDES, Table};
+use crate::config::reader::nearest;
+use crate::config::sections::cloud_keys::{AWS, GCP};
+use crate::config::sections::endpoint::has_user_info;
+use crate::config::sections::notify::{NOTIFY, WEBHOOK};
+use crate::config::sections::push_events::{HOOKS, RECEIVER};
+use crate::config::sections::registry_keys::{AZURE, CREDENTIALS, TLS};
+
+/// Sections in which a value that is not known to be harmless may be a secret.
+const SECTIONS: [&str; 4] = ["hooks", "notify", "proxy", "tls"];
+/// How tokens of well-known services begin.
+const TOKENS: [&str; 14] = [
+    "AKIA",
+    "ASIA",
+    "dckr_",
+    "eyJ",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "github_pat_",
+    "glpat-",
+    "npm_",
+    "whsec_",
+    "xoxb-",
+    "xoxp-",
+];
+/// From how many characters on a word of mixed letters and digits is taken for a token.
+const TOKEN_LENGTH: usize = 20;
+
+/// What kind of map a key is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Among {
+    /// Settings that have no secrets.
+    Settings,
+    /// `hooks`, `notify`, `proxy` or `tls`.
+    Section,
+    /// A map of such sections by names that the user gave: `hooks.receivers`.
+    Names,
+    /// Credentials or a webhook, where a key may be the secret itself.
+    Credentials,
+}
+
+impl Among {
+    /// Of a table of keys.
+    pub(crate) fn table(table: &'static Table) -> Self {
+        let is = |known: &&&'static Table| std::ptr::eq(table, **known);
+        if [&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES, &WEBHOOK].iter().any(|known| is(&known)) {
+            Self::Credentials
+        } else if [&TLS, &HOOKS, &NOTIFY, &RECEIVER].iter().any(|known| is(&known)) {
+            Self::Section
+        } else {
+            Self::Settings
+        }
+    }
+
+    /// The map that is the value of a key in this one.
+    pub(crate) fn below(self, key: &str) -> Self {
+        if self == Self::Names {
+            Self::Section
+        } else if self == Self::Section && key == "receivers" {
+            Self::Names
+        } else if self == Self::Credentials || sounds_secret(key) {
+            Self::Credentials
+        } else if self == Self::Section || SECTIONS.contains(&key) {
+            Self::Section
+        } else {
+            Self::Settings
+        }
+    }
+}
+
+/// Whether a key says that what is below it may be a secret, or may have one in it.
+pub(crate) fn leads_to_secrets(key: &str) -> bool {
+    sounds_secret(key) || SECTIONS.contains(&key)
+}
+
+/// Whether an unknown key can be shown: among credentials when it is nearly a known one, in other sections with secrets also
+/// when it is a plain word, elsewhere when it is one word.
+pub(crate) fn may_show(key: &str, among: Among) -> bool {
+    match among {
+        Among::Names => is_plain(key),
+        Among::Settings => (!sounds_secret(key) || is_one_word(key)) && !hides_secret(key),
+        Among::Section => {
+            is_near(key, &[&TLS, &HOOKS, &NOTIFY, &RECEIVER, &WEBHOOK]) || is_plain(key) && !sounds_secret(key)
+        }
+        Among::Credentials => is_near(key, &[&CREDENTIALS, &AZURE, &AWS, &GCP, &SIDES, &WEBHOOK]),
+    }
+}
+
+/// True for a key of one word, in which there is no value.
+pub(crate) fn is_one_word(key: &str) -> bool {
+    key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
+fn is_near(key: &str, tables: &[&'static Table]) -> bool {
+    let known = tables.iter().flat_map(|table| table.keys()).map(|key| key.name).chain(["env", "file"]);
+    nearest(key, known).is_some()
+}
+
+/// Whether a scalar right under a key of credentials or of a section with secrets is what that key takes, and no secret: a
+/// name, a path, an address.
+pub(crate) fn is_harmless(key: &str, text: &str) -> bool {
+    if hides_secret(text) {
+        return false;
+    }
+    match key {
+        "env" => is_variable(text),
+        "file" | "docker_config" | "ca" | "certificate" | "key" => is_path(text),
+        "username" | "helper" | "kind" | "on" | "anonymous" | "insecure_skip_verify" => is_plain(text),
+        "listen" | "registry" | "proxy" => is_site(text),
+        _ => is_variable(text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).unwrap_or_default()),
+    }
+}
+
+/// `REGISTRY_PASSWORD`: the usual name of an environment variable.
+fn is_variable(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_uppercase())
+        && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+}
+
+/// Words of lower-case letters.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || matches!(c, ' ' | '_' | '-' | '.' | '/'))
+}
+
+/// A path with a folder in it, of the usual characters, or a file's name with its kind: `ca.pem`.
+fn is_path(text: &str) -> bool {
+    let is_file = text.rsplit_once('.').is_some_and(|(name, kind)| {
+        let word = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b"_-.".contains(&b));
+        !name.is_empty() && (1..=8).contains(&kind.len()) && word(name) && word(kind)
+    });
+    is_file || text.contains('/') && text.chars().all(|c| c.is_alphanumeric() || "_-./~@${}".contains(c))
+}
+
+/// A host, an address or a socket, perhaps with its port.
+fn is_site(text: &str) -> bool {
+    let site = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".:-[]/_".contains(c);
+    let only_digits = text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit());
+    (text.contains(['.', ':']) || only_digits || is_plain(text)) && text.chars().all(site)
+}
+
+/// Whether a text looks as if a secret were in it, wherever it stands.
+pub(crate) fn hides_secret(text: &str) -> bool {
+    may_have_user_info(text)
+        || swallows_key(text)
+        || text.contains("PRIVATE KEY-----")
+        || has_query(text)
+        || is_swallowed(text)
+        || looks_like_token(text)
+}
+
+/// Whether a text is an address with a user name before its host, or one that was meant to be so: a password may have a
+/// slash in it that ends the host's part.
+fn may_have_user_info(text: &str) -> bool {
+    has_user_info(text) || text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
+}
+
+/// Whether a text is an address with a query, which may be a signature.
+fn has_query(text: &str) -> bool {
+    text.split_once('?').is_some_and(|(before, query)| query.contains('=') && before.contains(['.', '/']))
+}
+
+/// Whether a text is a key with its value, for want of a colon or of the space after it: `token:VALUE`, `password VALUE`.
+fn is_swallowed(text: &str) -> bool {
+    let head = text.split([':', '=', ' ']).next().unwrap_or_default();
+    let is_key = !head.is_empty() && head.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
+    is_key && head.len() < text.trim_end().len() && leads_to_secrets(head)
+}
+
+/// Whether a text looks like a token that some service gave out.
+fn looks_like_token(text: &str) -> bool {
+    let one_word = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-+=".contains(&b));
+    let has = |kind: fn(&u8) -> bool| text.bytes().any(|b| kind(&b));
+    let known = text.len() >= 12 && TOKENS.iter().any(|token| text.starts_with(token));
+    let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
+    one_word && (known || text.len() >= TOKEN_LENGTH && mixed)
+}
+
+/// Whether a text is so long by a forgotten quote that keys with secrets may be in it.
+pub(crate) fn swallows_secret(text: &str) -> bool {
+    text.contains(':') && text.contains([' ', '"', '\'', '\n']) && sounds_secret(text)
+}
+
+/// True for a text with another key and its value in it: the value may be a secret, whatever the text is for.
+fn swallows_key(text: &str) -> bool {
+    let ends_key = |(at, _): (usize, &str)| {
+        let before = text[..at].trim_end_matches(['"', '\'']);
+        before.ends_with(|c: char| c.is_alphanumeric() || c == '_') && text[at + 1..].starts_with(char::is_whitespace)
+    };
+    swallows_secret(text) || text.match_indices(':').any(ends_key)
+}
+
+/// Whether a key could be meant as `credentials`, `password` or the like.
+pub(crate) fn sounds_secret(key: &str) -> bool {
+    let lower = key.to_lowercase();
+    // The address of a webhook often is one.
+    lower == "url"
+        || ["pass", "pwd", "secret", "token", "cred", "auth", "webhook"].iter().any(|part| lower.contains(part))
+        // `insecure` is no misspelt secret.
+        || !lower.starts_with("insecure")
+            && ["password", "credentials", "webhook", "secret"].iter().any(|word| strsim::jaro_winkler(&lower, word) > 0.8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_shown_only_where_it_is_what_its_key_takes() {
+        for (key, good, bad) in [
+            ("env", "REGISTRY_PASSWORD", "hunter2"),
+            ("file", "/run/secrets/token", "hunter2"),
+            ("ca", "certs/ca.pem", "MIIB+x/y=="),
+            ("key", "client.key", "Hunter2.x"),
+            ("username", "robot", "Hunter2"),
+            ("helper", "ecr-login", "hunter2"),
+            ("listen", "0.0.0.0:9181", "Hunter2"),
+            ("registry", "registry.internal:5000", "me:hunter2@x"),
+            ("proxy", "proxy.example:3128", "http://me:hunter2@proxy.example"),
+            ("password", "${REGISTRY_PASSWORD}", "hun${TER}2"),
+        ] {
+            assert!(is_harmless(key, good), "{key}: {good}");
+            assert!(!is_harmless(key, bad), "{key}: {bad}");
+        }
+    }
+
+    #[test]
+    fn signatures_logins_and_tokens_are_suspected_wherever_they_stand() {
+        for text in [
+            "https://s3.example/x?X-Amz-Signature=abc",
+            "h.example/x?sig=abc",
+            "ghp_hunter2hunter2",
+            "eyJhbGciOiJIUzI1NiJ9",
+            "A1b2C3d4E5f6G7h8I9j0",
+            "https://me:hunter2@h.example/x",
+            "1h api_key: hunter2",
+        ] {
+            assert!(hides_secret(text), "{text}");
+        }
+        for text in
+            ["docker.io/library/python", "2.4.1", "*-rc?", "re:v[0-9]+?=x", "0 3 * * *", "a".repeat(64).as_str()]
+        {
+            assert!(!hides_secret(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Endpoints as they are written in `source` and `target`: a repository, a tree of repositories or an image
+//! layout on disk. Only their names; reading and writing them is for `registry` and `layout`.
+
+use std::fmt;
+use std::path::{Component, PathBuf};
+use std::str::FromStr;
+
+use crate::oci::{NameError, Reference, ReferenceError, RegistryHost, Repository, RepositoryName, names_host};
+
+const LAYOUT: &str = "oci-layout:";
+
+/// A place to read from or write to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// One repository of a registry: `docker.io/library/python`.
+    Repository(Repository),
+    /// Every repository of a registry, `host/**`, or those under a prefix, `host/team/**`.
+    Tree {
+        /// The registry.
+        host: RegistryHost,
+        /// What stands before the `/**`; `None` is the whole registry.
+        prefix: Option<RepositoryName>,
+    },
+    /// An OCI image layout: `oci-layout:PATH`, relative to the working directory.
+    Layout(PathBuf),
+}
+
+/// Why a text is not an [`Endpoint`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// `oci-layout:` without a path after it.
+    #[error("the path is missing after {LAYOUT:?}: write oci-layout:./mirror")]
+    NoPath,
+    /// A URL in the place of a layout's path. The text is not repeated: it may have a password in it.
+    #[error(
+        "a layout is a folder on this machine, and this is a URL: write oci-layout:/srv/mirror, or HOST/REPOSITORY"
+    )]
+    LayoutUrl,
+    /// A `*` elsewhere than in a last part `**`.
+    #[error(
+        "{0:?} has a `*` in the wrong place: only a last part `**` stands for all repositories below, like host/team/**"
+    )]
+    Star(String),
+    /// A tag or a digest stands behind the repository.
+    #[error("{text:?} names one image: write {repository} here and {selected:?} under tags.include")]
+    OneImage {
+        /// The whole text.
+        text: String,
+        /// The repository alone.
+        repository: String,
+        /// The tag or `@digest` alone.
+        selected: String,
+    },
+    /// A user name or a password stands before the host. The text is not repeated: it may be a secret.
+    #[error("a user name or password does not belong here: write it under registries.HOST.credentials")]
+    UserInfo,
+    /// Not a reference to a repository.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// Not a registry's or a repository's name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+impl Endpoint {
+    /// Whether both name the same place. Paths are compared as written, but for a `./` before them.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Endpoint) -> bool {
+        self.normal() == other.normal()
+    }
+
+    /// The same place with nothing superfluous in its path.
+    pub(crate) fn normal(&self) -> Endpoint {
+        match self {
+            Self::Layout(path) => Self::Layout(path.components().filter(|part| *part != Component::CurDir).collect()),
+            other => other.clone(),
+        }
+    }
+
+    /// The registry, `None` for a layout.
+    #[must_use]
+    pub fn host(&self) -> Option<&RegistryHost> {
+        match self {
+            Self::Repository(repository) => Some(&repository.host),
+            Self::Tree { host, .. } => Some(host),
+            Self::Layout(_) => None,
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        if let Some(path) = text.strip_prefix(LAYOUT) {
+            return match path {
+                "" => Err(EndpointError::NoPath),
+                url if url.contains("://") => Err(EndpointError::LayoutUrl),
+                path => Ok(Self::Layout(path.into())),
+            };
+        }
+        if has_user_info(text) {
+            return Err(EndpointError::UserInfo);
+        }
+        if let Some(above) = text.strip_suffix("/**").filter(|above| !above.contains("://")) {
+            return if above.contains('*') { Err(EndpointError::Star(text.to_owned())) } else { tree(above) };
+        }
+        if text.contains('*') {
+            return Err(EndpointError::Star(text.to_owned()));
+        }
+        repository(text)
+    }
+}
+
+/// Whether `text` is a URL with something before an `@` in its authority, or `USER:PASSWORD@HOST` without a scheme (and not
+/// `NAME:TAG@DIGEST`).
+pub(crate) fn has_user_info(text: &str) -> bool {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let (before, after) = authority.rsplit_once('@').unwrap_or_default();
+    if scheme.is_empty() { before.contains(':') && !after.starts_with("sha") } else { authority.contains('@') }
+}
+
+fn repository(text: &str) -> Result<Endpoint, EndpointError> {
+    let reference: Reference = text.parse()?;
+    let selected = match (&reference.digest, &reference.tag) {
+        (Some(digest), _) => format!("@{digest}"),
+        (None, Some(tag)) => tag.to_string(),
+        (None, None) => return Ok(Endpoint::Repository(reference.repository)),
+    };
+    let repository = text.split('@').next().unwrap_or(text);
+    let repository = match reference.tag {
+        Some(tag) => repository.strip_suffix(&format!(":{tag}")).unwrap_or(repository),
+        None => repository,
+    };
+    Err(EndpointError::OneImage { text: text.to_owned(), repository: repository.to_owned(), selected })
+}
+
+/// Docker's rule for the host, without its `library/`: a prefix is not a repository.
+fn tree(above: &str) -> Result<Endpoint, EndpointError> {
+    let (first, rest) = above.split_once('/').map_or((above, None), |(first, rest)| (first, Some(rest)));
+    Ok(if names_host(first) {
+        Endpoint::Tree { host: first.parse()?, prefix: rest.map(str::parse).transpose()? }
+    } else {
+        Endpoint::Tree { host: "docker.io".parse()?, prefix: Some(above.parse()?) }
+    })
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repository(repository) => repository.fmt(f),
+            Self::Tree { host, prefix: Some(prefix) } => write!(f, "{}/{prefix}/**", host.in_reference()),
+            Self::Tree { host, prefix: None } => write!(f, "{}/**", host.in_reference()),
+            Self::Layout(path) => write!(f, "{LAYOUT}{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_prints_as_it_can_be_read_again() {
+        for (text, printed) in [
+            ("ubuntu", "docker.io/library/ubuntu"),
+            ("ghcr.io/a/b", "ghcr.io/a/b"),
+            ("ghcr.io/team/**", "ghcr.io/team/**"),
+            ("localhost:5000/**", "localhost:5000/**"),
+            ("bitnami/**", "docker.io/bitnami/**"),
+            ("docker.io/bitnami/**", "docker.io/bitnami/**"),
+            ("[::1]:5000/a/**", "[::1]:5000/a/**"),
+            ("oci-layout:./mirror", "oci-layout:./mirror"),
+            ("MyRegistry/a", "MYREGISTRY/a"),
+            ("MyRegistry/**", "MYREGISTRY/**"),
+            ("MyRegistry/a/**", "MYREGISTRY/a/**"),
+            ("Localhost/**", "localhost/**"),
+        ] {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(endpoint.to_string(), printed);
+            assert_eq!(printed.parse::<Endpoint>().unwrap(), endpoint);
+        }
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused_with_a_way_out() {
+        let message = |text: &str| text.parse::<Endpoint>().unwrap_err().to_string();
+        assert_eq!(message("oci-layout:"), r#"the path is missing after "oci-layout:": write oci-layout:./mirror"#);
+        assert_eq!(
+            message("alpine:3.20"),
+            r#""alpine:3.20" names one image: write alpine here and "3.20" under tags.include"#
+        );
+        assert_eq!(
+            message("ghcr.io/a/*"),
+            r#""ghcr.io/a/*" has a `*` in the wrong place: only a last part `**` stands for all repositories below, like host/team/**"#
+        );
+        assert!(message("ghcr.io/**/b").contains("wrong place"));
+        assert!(message("**").contains("wrong place"));
+        for secret in ["https://me:hunter2@ghcr.io/a", "me:hunter2@ghcr.io/a", "https://me@ghcr.io/a"] {
+            assert!(message(secret).starts_with("a user name or password does not belong here"));
+        }
+        assert!(message("alpine:3.20@sha256:12").contains("sha256:12"));
+    }
+
+    #[test]
+    fn a_dot_before_a_path_makes_no_other_place() {
+        let layout = |path: &str| Endpoint::Layout(path.into());
+        assert!(layout("./a/b").is_same_place(&layout("a/b/")));
+        assert!(!layout("/a").is_same_place(&layout("a")));
+    }
+}

@@ -1,0 +1,220 @@
+//! `notify`: who is told of what happens, by webhook. No message here repeats an address or a secret.
+
+use std::collections::BTreeSet;
+
+use secrecy::ExposeSecret as _;
+
+use super::credentials::secret;
+use super::entry::Placed;
+use crate::config::diagnostics::report::{Found, Part};
+use crate::config::keys::{Key, Shape, Table, key, with_default};
+use crate::config::reader::{Reader, Value, nearest};
+use crate::config::yaml::expand::expand;
+use crate::config::yaml::node::Node;
+use crate::notify::{Address, Event, Notify, Receiver, SigningKey, Webhook};
+use crate::oci::Digest;
+use crate::registry::Secret;
+
+/// The most receivers of one list.
+pub(crate) const MAX_RECEIVERS: usize = 16;
+
+/// How many digits of a hash tell addresses at one host apart.
+const DIGITS: usize = 8;
+
+pub(crate) static NOTIFY: Table = Table {
+    place: "under `notify`",
+    groups: &[&[
+        key("webhook", Shape::Map(&WEBHOOK), "Where messages are posted, as JSON.", ""),
+        with_default(
+            key(
+                "on",
+                Shape::Words(&Event::NAMES),
+                "What is told: that an entry begins to fail or the configuration is refused (failure), that it is well again \
+                 (recovery), which tags changed at a target (change), which are held back by a rule or a limit (held).",
+                r#"["failure", "recovery", "change", "held"]"#,
+            ),
+            r#"["failure", "recovery"]"#,
+        ),
+    ]],
+    required: &["webhook"],
+};
+
+pub(crate) static WEBHOOK: Table = Table {
+    place: "under `webhook`",
+    groups: &[&[
+        key(
+            "url",
+            Shape::Secret,
+            "The address, http or https. What is behind its host is never shown.",
+            r#""https://deploy.internal/hooks/transship""#,
+        ),
+        key(
+            "secret",
+            Shape::Secret,
+            "What messages are signed with by HMAC-SHA256: 8 bytes or more, or `whsec_` and base64.",
+            r#"{"env": "HOOK_SECRET"}"#,
+        ),
+    ]],
+    required: &["url", "secret"],
+};
+
+pub(crate) const fn notify_key(about: &'static str) -> Key {
+    key("notify", Shape::Maps(&NOTIFY), about, "")
+}
+
+/// Who is told, each with its place.
+pub(crate) fn notify<'n>(reader: &Reader<'_>, value: &Value<'n>) -> Vec<Placed<'n, Notify>> {
+    if matches!(value.node, Node::Map(_)) {
+        reader.wrong_with_hint(
+            value,
+            "expected a list, found a map",
+            "write `notify: [{webhook: {url: …, secret: …}}]`",
+        );
+        return Vec::new();
+    }
+    let items = reader.items(value, "a list of receivers, each with its webhook").unwrap_or_default();
+    if items.len() > MAX_RECEIVERS {
+        reader.wrong(value, format!("these are {} receivers: {MAX_RECEIVERS} at most", items.len()));
+        return Vec::new();
+    }
+    items.iter().filter_map(|item| Some((one(reader, item)?, item.clone()))).collect()
+}
+
+fn one(reader: &Reader<'_>, value: &Value<'_>) -> Option<Notify> {
+    let fields = reader.fields(value, &NOTIFY)?;
+    let webhook = fields.get("webhook").and_then(|value| webhook(reader, value));
+    let on = fields.get("on").map_or_else(|| Some(BTreeSet::from(Event::DEFAULT)), |value| events(reader, value));
+    fields.done();
+    Some(Notify { webhook: webhook?, on: on? })
+}
+
+fn events(reader: &Reader<'_>, value: &Value<'_>) -> Option<BTreeSet<Event>> {
+    let items = reader.texts(value, "a list of events")?;
+    if items.is_empty() {
+        reader.wrong_with_hint(value, "`on` is empty, which would be nothing", "leave it out for failure and recovery");
+        return None;
+    }
+    // All are looked at, so that all that is wrong is told.
+    let events: Vec<Option<Event>> = items.iter().map(|item| event(reader, item)).collect();
+    events.into_iter().collect()
+}
+
+fn event(reader: &Reader<'_>, value: &Value<'_>) -> Option<Event> {
+    let text = reader.text(value, "failure, recovery, change or held")?;
+    let read: Result<Event, _> = text.parse();
+    match (&read, nearest(&text, Event::NAMES.into_iter())) {
+        (Err(error), Some(near)) => reader.wrong_with_hint(value, error, format!("did you mean `{near}`?")),
+        (Err(error), None) => reader.wrong(value, error),
+        (Ok(_), _) => {}
+    }
+    read.ok()
+}
+
+fn webhook(reader: &Reader<'_>, value: &Value<'_>) -> Option<Webhook> {
+    if !matches!(value.node, Node::Map(_)) {
+        reader.wrong(value, "expected a map with url and secret");
+        return None;
+    }
+    let fields = reader.fields(value, &WEBHOOK)?;
+    let url = fields.get("url").and_then(|value| url(reader, value));
+    let key = fields.get("secret").and_then(|value| signing_key(reader, value));
+    fields.done();
+    let (receiver, url) = url?;
+    Some(Webhook { receiver, url, secret: key? })
+}
+
+fn signing_key(reader: &Reader<'_>, value: &Value<'_>) -> Option<Secret> {
+    let key = secret(reader, value)?;
+    if let Secret::Value(text) = &key {
+        reader.keep(value, text.expose_secret().parse::<SigningKey>())?;
+    }
+    Some(key)
+}
+
+/// The address, and what its receiver is called.
+fn url(reader: &Reader<'_>, value: &Value<'_>) -> Option<(Receiver, Secret)> {
+    let Node::Text(written) = value.node else {
+        let url = secret(reader, value)?;
+        if let Secret::Value(text) = &url {
+            reader.keep(value, text.expose_secret().parse::<Address>())?;
+        }
+        let place = value.pairs().next().map(|(kind, place)| (kind, place.node.clone()));
+        let Some((kind, Node::Text(place))) = place else { return None };
+        return Some((Receiver::from(format!("{kind}:{place}")), url));
+    };
+    let text = reader.keep(value, expand(written, reader.environment))?;
+    let address: Address = reader.keep(value, text.parse())?;
+    // Of what is written: what a variable stands for is no part of it.
+    let digest = Digest::of(written.as_bytes()).to_string();
+    let digits = digest.rsplit(':').next().unwrap_or_default();
+    let name = format!("{}#{}", address.site(), digits.get(..DIGITS).unwrap_or(digits));
+    Some((Receiver::from(name), Secret::Value(text.into())))
+}
+
+/// Adds where an address stands twice, to be signed with different secrets: who is told knows one.
+pub(crate) fn check<'a, 'n: 'a>(reader: &Reader<'_>, all: impl Iterator<Item = &'a Placed<'n, Notify>>) {
+    let mut known: Vec<&Placed<'_, Notify>> = Vec::new();
+    for placed in all {
+        let (notify, value) = placed;
+        let webhook = &notify.webhook;
+        match known.iter().find(|(first, _)| first.webhook.receiver == webhook.receiver) {
+            Some((first, place)) if first.webhook.secret != webhook.secret => {
+                let message = "this address is here already, with another secret";
+                reader.add(Found::new(&value.path, Part::Value, message).first(&place.path, Part::Value));
+            }
+            Some(_) => {}
+            None => known.push(placed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, parse};
+
+    const TOKEN: &str = "T0/hunter2";
+
+    fn read(text: &str) -> Config {
+        let environment = |name: &str| match name {
+            "HOME" => Some("/home/me".to_owned()),
+            "TOKEN" => Some(TOKEN.to_owned()),
+            "HOOK" => Some(format!("https://hooks.example/{TOKEN}")),
+            "KEY" => Some("hunter2-of-the-hook".to_owned()),
+            _ => None,
+        };
+        parse("sync.yaml", text, &environment).unwrap()
+    }
+
+    const TEXT: &str = r#"
+version: 1
+daemon: {notify: [{webhook: {url: {env: HOOK}, secret: {env: KEY}}}]}
+defaults: {notify: [{webhook: {url: "https://hooks.example/${TOKEN}", secret: {env: KEY}}, on: [change, held]}]}
+sync:
+  - {name: a, source: a.example/a, target: b.example/a}
+  - {name: b, source: a.example/b, target: b.example/b, notify: []}
+  - {name: c, source: a.example/c, target: b.example/c, notify: [{webhook: {url: "http://hooks.example:8080/x", secret: {env: KEY}}, on: failure}]}
+"#;
+
+    #[test]
+    fn an_entry_has_its_own_receivers_instead_of_those_of_defaults() {
+        let config = read(TEXT);
+        let on =
+            |all: &[Notify]| all.iter().map(|one| one.on.iter().map(|on| on.word()).collect()).collect::<Vec<Vec<_>>>();
+        assert_eq!(on(&config.daemon.notify), [["failure", "recovery"]]);
+        assert_eq!(on(&config.entries[0].notify), [["change", "held"]]);
+        assert!(config.entries[1].notify.is_empty());
+        assert_eq!(on(&config.entries[2].notify), [["failure"]]);
+    }
+
+    #[test]
+    fn a_receiver_is_named_without_what_is_secret_in_its_address() {
+        let config = read(TEXT);
+        let name = |all: &[Notify]| all[0].webhook.receiver.to_string();
+        assert_eq!(name(&config.daemon.notify), "env:HOOK");
+        assert_eq!(name(&config.entries[0].notify), "https://hooks.example#401d8a93");
+        assert_eq!(name(&config.entries[2].notify).split_once('#').unwrap().0, "http://hooks.example:8080");
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("hunter2") && shown.contains("env:HOOK"), "{shown}");
+    }
+}

@@ -1,0 +1,61 @@
+//! A quick upper bound of the work that a text costs the YAML parser; pure.
+//!
+//! The parser keeps an event for each value before anything can be counted, and its time grows with the square of the depth of
+//! brackets. A file of the largest length could so cost a gigabyte, or minutes.
+
+/// The most marks that can begin a value: what a file of the largest length has in entries of usual lines.
+const MAX_MARKS: usize = 1_250_000;
+/// The most brackets that are open at one time. Those in quotes count as well, so it is far more than can be read.
+const MAX_DEPTH: usize = 10_000;
+
+/// Why a text is not given to the parser; `None` where it can be.
+pub(crate) fn excess(text: &str) -> Option<&'static str> {
+    let (mut marks, mut depth) = (0_usize, 0_usize);
+    for line in text.split(['\n', '\r']) {
+        let line = line.trim_start_matches([' ', '\t']);
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        marks += 1;
+        let bytes = line.as_bytes();
+        for (at, byte) in bytes.iter().enumerate() {
+            let ends_word = || bytes.get(at + 1).is_none_or(u8::is_ascii_whitespace);
+            match byte {
+                b',' => marks += 1,
+                b'[' | b'{' => (marks, depth) = (marks + 1, depth + 1),
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                b':' | b'-' | b'?' if ends_word() => marks += 1,
+                _ => {}
+            }
+            if depth > MAX_DEPTH {
+                return Some("lists and maps are nested too deep");
+            }
+        }
+        if marks > MAX_MARKS {
+            return Some("more values than a configuration can have");
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_with_too_many_values_or_brackets_is_refused_unparsed() {
+        let many = Some("more values than a configuration can have");
+        for piece in ["[],", "a,", "{},", "- \n", "a: \n", "- - "] {
+            assert_eq!(excess(&piece.repeat(MAX_MARKS + 1)), many, "{piece:?}");
+        }
+        assert_eq!(excess(&"[".repeat(MAX_DEPTH + 1)), Some("lists and maps are nested too deep"));
+    }
+
+    #[test]
+    fn text_of_the_largest_length_with_usual_lines_is_parsed() {
+        let entry = "  - name: library-name\n    source: registry.example/team/name\n    target: mirror.example/team/name\n    schedule: \"0 3 * * *\"\n";
+        assert_eq!(excess(&entry.repeat((16 << 20) / entry.len())), None);
+        assert_eq!(excess(&"# [[[, -\n\n".repeat(1_500_000)), None);
+        assert_eq!(excess(&"- \"re:[0-9]+\"\n".repeat(MAX_DEPTH * 2)), None);
+    }
+}
