@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::logging::LogFormat;
-use super::{
+use super::commands::{
     check, completions, copy, evidence, history, import_config, inspect, limits, login_check, man, next, once, pause,
     plan, resume, run, schema, status, tags, trigger,
 };
+use super::logging::LogFormat;
 
 /// Keeps container registries in step: copies what is missing, by digest, on a timer, with a journal.
 #[derive(Debug, Parser)]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tracing::Level;
 
 use super::line::{BLOCK, Line};
-use crate::cli::output::{is_unsafe, printable};
+use crate::cli::output::writer::{is_unsafe, printable};
 
 /// Names of JSON members that fields cannot replace.
 const RESERVED: [&str; 4] = ["timestamp", "level", "message", "module"];

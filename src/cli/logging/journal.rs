@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::form::{on_one_line, priority, text};
 use super::line::{BLOCK, Line};
-use crate::cli::output::printable;
+use crate::cli::output::writer::printable;
 
 /// Socket at which the journal accepts entries.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";

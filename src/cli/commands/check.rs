@@ -1,0 +1,143 @@
+//! Command `transship check`: reads the configuration, offline, and reports all problems in it at once.
+
+use serde::Serialize;
+
+use crate::cli::context::configuration;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::main::Context;
+use crate::cli::output::writer::Output;
+use crate::config::{Config, Problems, Warning};
+
+/// Arguments of `transship check`.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Output of `--json`.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    file: String,
+    entries: Vec<&'a str>,
+    problems: Vec<Line<'a>>,
+    /// Number of problems beyond those in `problems`.
+    more_problems: usize,
+    /// Warnings: allowed settings that are inadvisable.
+    warnings: Vec<Warning>,
+}
+
+/// Problem of the configuration. Line and column are 0 if it concerns the file as a whole.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    line: usize,
+    column: usize,
+    message: &'a str,
+    hint: Option<&'a str>,
+}
+
+impl Check {
+    pub(crate) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        let path = configuration::find(&context.global)?;
+        let file = path.display().to_string();
+        self.print_result(&file, configuration::read(&path), &mut context.output)
+    }
+
+    fn print_result(&self, file: &str, read: Result<Config, Problems>, output: &mut Output) -> Result<Exit, Failure> {
+        if self.json {
+            output.json(&Report::new(file, &read))?;
+            return Ok(if read.is_ok() { Exit::Ok } else { Exit::Usage });
+        }
+        let config = read.map_err(Failure::usage)?;
+        for warning in unverified(&config) {
+            output.line(format!("{file}: warning: {warning}"))?;
+        }
+        // The text of these warnings begins with their place.
+        config.warnings.iter().try_for_each(|warning| output.line(format!("warning: {warning}")))?;
+        let count = config.entries.len();
+        output.line(format!("{file}: all is well, {count} {}", if count == 1 { "entry" } else { "entries" }))?;
+        Ok(Exit::Ok)
+    }
+}
+
+/// Returns a warning for each registry whose certificate is not verified.
+fn unverified(config: &Config) -> Vec<Warning> {
+    let warning = |text| Warning { entry: None, text, remedy: None };
+    config.unverified().into_iter().map(warning).collect()
+}
+
+impl<'a> Report<'a> {
+    fn new(file: &str, read: &'a Result<Config, Problems>) -> Self {
+        let warnings = read.as_ref().map(|config| [unverified(config), config.warnings.clone()].concat());
+        let warnings = warnings.unwrap_or_default();
+        let file = file.to_owned();
+        let mut report = Report { file, entries: Vec::new(), problems: Vec::new(), more_problems: 0, warnings };
+        match read {
+            Ok(config) => report.entries = config.entries.iter().map(|entry| entry.name.as_str()).collect(),
+            Err(problems) => {
+                let lines = problems.all().iter().map(|problem| Line {
+                    line: problem.line,
+                    column: problem.column,
+                    message: &problem.message,
+                    hint: problem.hint.as_deref(),
+                });
+                report.problems = lines.collect();
+                report.more_problems = problems.more();
+            }
+        }
+        report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::writer::tests::Paper;
+
+    fn checked(json: bool, text: &str) -> (Result<Exit, (Exit, String)>, String) {
+        let paper = Paper::default();
+        let read = crate::config::parse("sync.yaml", text, &|_| Some("/tmp".into()));
+        let exit = Check { json }.print_result("sync.yaml", read, &mut paper.output());
+        (exit.map_err(|failure| (failure.exit(), failure.to_string())), paper.text())
+    }
+
+    const GOOD: &str = "version: 1\nsync:\n  - {name: api, source: h.example/a, target: t.example/a}\n";
+    const BAD: &str = "version: 1\nsync:\n  - {name: api, sorce: h.example/a, target: t.example/a}\n";
+
+    #[test]
+    fn valid_configuration_is_reported_in_one_line() {
+        assert_eq!(checked(false, GOOD), (Ok(Exit::Ok), "sync.yaml: all is well, 1 entry\n".into()));
+    }
+
+    #[test]
+    fn inadvisable_setting_is_reported_as_a_warning() {
+        let text = format!("{GOOD}registries: {{h.example: {{tls: {{insecure_skip_verify: true}}}}}}\n");
+        let warning = "h.example: its certificate is not verified (tls.insecure_skip_verify): anyone on the network \
+                       path can read the credentials and change the images";
+        let said = format!("sync.yaml: warning: {warning}\nsync.yaml: all is well, 1 entry\n");
+        assert_eq!(checked(false, &text), (Ok(Exit::Ok), said));
+        let json: serde_json::Value = serde_json::from_str(&checked(true, &text).1).unwrap();
+        assert_eq!(json["warnings"], serde_json::json!([{"entry": null, "text": warning, "remedy": null}]));
+    }
+
+    #[test]
+    fn problems_exit_with_2_and_name_their_place() {
+        let (exit, printed) = checked(false, BAD);
+        let (code, message) = exit.unwrap_err();
+        assert_eq!((code, printed.as_str()), (Exit::Usage, ""));
+        assert!(message.starts_with("sync.yaml:3:"), "{message}");
+    }
+
+    #[test]
+    fn json_output_has_line_and_column_of_problems() {
+        let (exit, printed) = checked(true, BAD);
+        assert_eq!(exit, Ok(Exit::Usage));
+        let json: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(json["problems"][0]["line"], 3);
+        let (exit, printed) = checked(true, GOOD);
+        assert_eq!(exit, Ok(Exit::Ok));
+        let json: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!((&json["entries"][0], &json["problems"]), (&"api".into(), &serde_json::json!([])));
+    }
+}

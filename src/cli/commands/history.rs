@@ -1,0 +1,182 @@
+//! Command `transship history`: prints the runs in the journal, the latest first.
+
+use std::collections::HashSet;
+use std::io;
+
+use chrono::Utc;
+
+use crate::cli::context::configuration;
+use crate::cli::context::filter::Filter;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::main::Context;
+use crate::cli::output::table::{Align, Table};
+use crate::cli::output::units;
+use crate::cli::output::writer::Output;
+use crate::journal::{EvidenceFilter, Journal, RunId, RunRecord};
+
+/// Arguments of `transship history`.
+#[derive(Debug, clap::Args)]
+pub struct History {
+    /// Filter of the runs.
+    #[command(flatten)]
+    pub filter: Filter,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl History {
+    pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        let journal = configuration::journal(&self.filter, &context.global)?;
+        let (now, window) = (Utc::now(), self.filter.window(!self.json));
+        let mut runs = journal.history(&self.filter.history_filter(now, window)).await?;
+        if let Some(found) = self.runs_with_content(&journal).await? {
+            runs.retain(|run| found.contains(&run.id));
+        }
+        let more = window.truncate(&mut runs);
+        if self.json {
+            context.output.json(&runs)?;
+        } else {
+            print(&runs, &mut context.output)?;
+            if more {
+                context.output.line("earlier runs exist: show them with --limit, --until or --json")?;
+            }
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+impl History {
+    /// Returns the runs that copied the content that the filter selects, or `None` if the filter selects no content.
+    async fn runs_with_content(&self, journal: &Journal) -> Result<Option<HashSet<RunId>>, Failure> {
+        if !self.filter.is_about_content() {
+            return Ok(None);
+        }
+        let (reference, digest) = (self.filter.reference.clone(), self.filter.digest.clone());
+        let wanted = EvidenceFilter { reference, digest, ..EvidenceFilter::default() };
+        Ok(Some(journal.evidence(&wanted).await?.iter().map(|record| record.run).collect()))
+    }
+}
+
+/// Prints runs as a table.
+pub(crate) fn print(runs: &[RunRecord], output: &mut Output) -> io::Result<()> {
+    if runs.is_empty() {
+        return output.line("no runs");
+    }
+    let mut table = Table::new(&[
+        ("RUN", Align::Right),
+        ("ENTRY", Align::Left),
+        ("TRIGGER", Align::Left),
+        ("STARTED", Align::Left),
+        ("TOOK", Align::Left),
+        ("OUTCOME", Align::Left),
+        ("TAGS", Align::Left),
+        ("BYTES", Align::Right),
+    ]);
+    for run in runs {
+        table.row([
+            run.id.to_string(),
+            run.entry.clone(),
+            run.trigger.word().to_owned(),
+            units::moment(run.started),
+            run.ended.map(|ended| units::between(run.started, ended)).unwrap_or_default(),
+            run.outcome.map_or("running", |outcome| outcome.word()).to_owned(),
+            run.tags.to_string(),
+            units::bytes(run.bytes),
+        ]);
+    }
+    output.table(&table)?;
+    for run in runs {
+        if let Some(error) = &run.error {
+            output.line(format!("run {}: {error}", run.id))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use chrono::{DateTime, TimeDelta};
+
+    use super::*;
+    use crate::cli::output::writer::tests::Paper;
+    use crate::copy::event::{Arrival, BlobCounts};
+    use crate::journal::{Begun, HistoryFilter, Outcome, RunEnd, TagCounts, Trigger};
+    use crate::oci::{Digest, MediaType};
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    /// Creates a journal with a run that copied `v1` of `t/a` and a run that failed. The tests of `evidence` use the
+    /// arrival.
+    pub(crate) async fn journal_of_two_runs(folder: &std::path::Path) -> Journal {
+        let journal = Journal::open_at(&folder.join("journal.db"), at(0)).unwrap();
+        for (number, error) in [(0, None), (1, Some("source h/a: listing tags: denied".to_owned()))] {
+            let started = at(number * 60);
+            let begun = journal.begin_run("api", Trigger::Hand, started).await.unwrap();
+            let Begun::Started(run) = begun else { panic!("{begun:?}") };
+            if error.is_none() {
+                journal.record_arrival(run, "api", &arrival()).await.unwrap();
+            }
+            let outcome = if error.is_none() { Outcome::Succeeded } else { Outcome::Failed };
+            let tags = TagCounts { copied: u64::from(error.is_none()), ..TagCounts::default() };
+            let end = RunEnd { outcome, tags, bytes: 2048, error, postponed_until: None };
+            journal.end_run(run, end, started + TimeDelta::seconds(15)).await.unwrap();
+        }
+        journal
+    }
+
+    fn arrival() -> Arrival {
+        Arrival {
+            kind: crate::copy::event::ArrivalKind::Tag,
+            listed: Vec::new(),
+            source: "h/a".into(),
+            source_reference: crate::oci::ManifestRef::Tag("v1".parse().unwrap()),
+            source_digest: Digest::of(b"v1"),
+            target: "t/a".into(),
+            tag: Some("v1".parse().unwrap()),
+            digest: Digest::of(b"v1"),
+            previous: Some(Digest::of(b"v0")),
+            media_type: MediaType::new(MediaType::OCI_MANIFEST),
+            manifests: 1,
+            blobs: BlobCounts { copied: 2, mounted: 1, found: 0 },
+            bytes: 2048,
+            source_identity: "anonymous".into(),
+            target_identity: "robot, \"the\" first".into(),
+            left_behind: Vec::new(),
+            started: at(1),
+            ended: at(2),
+        }
+    }
+
+    #[tokio::test]
+    async fn latest_runs_come_first_with_full_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal_of_two_runs(folder.path()).await;
+        let runs = journal.history(&HistoryFilter::default()).await.unwrap();
+        let paper = Paper::default();
+        print(&runs, &mut paper.output()).unwrap();
+        let expected = "RUN  ENTRY  TRIGGER  STARTED               TOOK  OUTCOME    TAGS        BYTES\n  \
+                        2  api    hand     2027-01-15T08:01:00Z  15s   failed     no tags   2.0 KiB\n  \
+                        1  api    hand     2027-01-15T08:00:00Z  15s   succeeded  1 copied  2.0 KiB\n\
+                        run 2: source h/a: listing tags: denied\n";
+        assert_eq!(paper.text(), expected);
+    }
+
+    #[tokio::test]
+    async fn runs_are_found_by_their_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal_of_two_runs(folder.path()).await;
+        let runs_with_content = async |reference: Option<&str>, digest: Option<Digest>| {
+            let filter =
+                Filter { reference: reference.map(str::to_owned), digest: digest.map(Into::into), ..Filter::default() };
+            let found = History { filter, json: false }.runs_with_content(&journal).await.unwrap();
+            found.map(|runs| runs.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(runs_with_content(None, None).await, None);
+        assert_eq!(runs_with_content(Some("t/a:v1"), None).await, Some(vec!["1".to_owned()]));
+        assert_eq!(runs_with_content(None, Some(Digest::of(b"v1"))).await, Some(vec!["1".to_owned()]));
+        assert_eq!(runs_with_content(Some("t/b"), None).await, Some(vec![]));
+    }
+}

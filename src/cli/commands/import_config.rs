@@ -1,0 +1,95 @@
+//! Command `transship import-config FILE`: converts another program's configuration to a `sync.yaml`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::main::Context;
+use crate::cli::output::writer;
+use crate::import::{Form, ImportError, Imported, Order, import};
+
+/// Arguments of `transship import-config`.
+#[derive(Debug, clap::Args)]
+pub struct ImportConfig {
+    /// Configuration of regsync, or the YAML of `skopeo sync`
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Program that the configuration belongs to [default: detected from its keys]
+    #[arg(long, value_name = "PROGRAM", value_enum)]
+    pub from: Option<From>,
+    /// Target registry, HOST or HOST/PREFIX, as on the command line of `skopeo sync`
+    #[arg(long, value_name = "PREFIX")]
+    pub target: Option<String>,
+    /// Append the whole name of the source to the target, as `skopeo sync --scoped` does
+    #[arg(long)]
+    pub scoped: bool,
+    /// File to write, which must not exist yet [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Programs whose configurations can be imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum From {
+    /// regclient's regsync
+    Regsync,
+    /// `skopeo sync --src yaml`
+    Skopeo,
+}
+
+impl ImportConfig {
+    pub(crate) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        let form = self.from.map(|from| match from {
+            From::Regsync => Form::Regsync,
+            From::Skopeo => Form::Skopeo,
+        });
+        let order = Order { form, target: self.target, scoped: self.scoped };
+        let imported = import(&self.file, &order).map_err(|error| match error {
+            ImportError::Problems(problems) => Failure::usage(problems),
+            other => Failure::usage(other),
+        })?;
+        match &self.output {
+            None => context.output.raw(imported.text.as_bytes())?,
+            Some(path) => {
+                let cannot = || format!("{} cannot be written", path.display());
+                let mut file = std::fs::File::create_new(path).with_context(cannot)?;
+                file.write_all(imported.text.as_bytes()).with_context(cannot)?;
+            }
+        }
+        print_remarks(&imported);
+        // An unknown part of the configuration may have changed what is copied.
+        Ok(if imported.skipped + imported.unknown > 0 { Exit::Held } else { Exit::Ok })
+    }
+}
+
+/// Prints the parts that have no equivalent, and their totals, to standard error.
+fn print_remarks(imported: &Imported) {
+    for remark in &imported.remarks {
+        writer::print_error(format!("{}:{}:{}: {}", remark.file, remark.line, remark.column, remark.message));
+    }
+    let Imported { entries, skipped, unknown, .. } = imported;
+    let remarks = imported.remarks.len() + imported.more_remarks;
+    writer::print_error(format!(
+        "{}, {skipped} skipped, {unknown} not understood, {}: see the comments, then `transship check`",
+        counted(*entries, "entry", "entries"),
+        counted(remarks, "remark", "remarks")
+    ));
+}
+
+/// Returns a count with its noun: `1 entry`, `2 entries`.
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn count_of_one_has_a_singular_noun() {
+        let texts = [0, 1, 2].map(|count| counted(count, "entry", "entries"));
+        assert_eq!(texts, ["0 entries", "1 entry", "2 entries"]);
+    }
+}

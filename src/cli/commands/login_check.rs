@@ -1,0 +1,77 @@
+//! Command `transship login-check`: tests at each registry of the configuration the login and the permissions that
+//! the entries need.
+
+use crate::cli::context::configuration;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::main::Context;
+use crate::cli::output::writer::Output;
+use crate::oci::RegistryHost;
+use crate::sync::{Endpoints, LoginAnswer, LoginReport, login_check};
+
+/// Arguments of `transship login-check`.
+#[derive(Debug, clap::Args)]
+pub struct LoginCheck {
+    /// Registries of the configuration to check [default: all]
+    #[arg(value_name = "HOST")]
+    pub hosts: Vec<RegistryHost>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl LoginCheck {
+    pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        let config = configuration::load(&context.global)?;
+        let endpoints = Endpoints::new(config.registries.clone(), configuration::unlisted_options());
+        let reports = login_check(&config, &endpoints, &self.hosts).await.map_err(Failure::usage)?;
+        if self.json {
+            context.output.json(&reports)?;
+        } else {
+            print(&reports, &mut context.output)?;
+        }
+        Ok(if reports.iter().all(LoginReport::is_ok) { Exit::Ok } else { Exit::Failed })
+    }
+}
+
+/// Prints one block for each registry, with one line for each check.
+fn print(reports: &[LoginReport], output: &mut Output) -> std::io::Result<()> {
+    if reports.is_empty() {
+        return output.line("the configuration has no registries");
+    }
+    for (at, report) in reports.iter().enumerate() {
+        if at > 0 {
+            output.line("")?;
+        }
+        output.line(&report.registry)?;
+        for check in &report.checks {
+            output.line(format!("  {:<6}  {}: {}", verdict(check), subject(check), check.detail))?;
+        }
+    }
+    Ok(())
+}
+
+fn verdict(check: &LoginAnswer) -> &'static str {
+    match (check.ok, check.warning) {
+        (true, false) => "ok",
+        (true, true) => "warn",
+        (false, _) => "failed",
+    }
+}
+
+/// Returns the subject of a check, such as `push to a/b as me (entry x)`.
+fn subject(check: &LoginAnswer) -> String {
+    let what = match (check.check, &check.repository) {
+        ("push", Some(repository)) => format!("push to {repository}"),
+        ("pull", Some(repository)) => format!("pull of {repository}"),
+        ("mirror", Some(repository)) => format!("mirrored pull of {repository}"),
+        ("auth", _) => "asks for".to_owned(),
+        (other, _) => other.to_owned(),
+    };
+    let as_whom = check.identity.as_ref().map(|identity| format!(" as {identity}")).unwrap_or_default();
+    let entries = match check.entries.as_slice() {
+        [] => String::new(),
+        [one] => format!(" (entry {one})"),
+        [one, others @ ..] => format!(" (entry {one} and {} more)", others.len()),
+    };
+    format!("{what}{as_whom}{entries}")
+}

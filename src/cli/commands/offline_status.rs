@@ -1,0 +1,140 @@
+//! Offline status: the state of the entries while no daemon answers. The journal supplies last runs, failure streaks
+//! and pauses. The configuration supplies the next scheduled runs.
+
+use std::collections::HashMap;
+use std::io;
+
+use chrono::{DateTime, Utc};
+
+use super::next;
+use super::status::last_error;
+use crate::cli::output::table::{Align, Table};
+use crate::cli::output::units;
+use crate::cli::output::writer::Output;
+use crate::config::Entry;
+use crate::journal::{FailureStreak, Journal, JournalError, PauseRecord, RunRecord};
+
+/// Offline status from a journal. The default is that of an empty journal.
+#[derive(Debug, Default)]
+pub(crate) struct LastWord {
+    runs: Vec<RunRecord>,
+    failures: HashMap<String, FailureStreak>,
+    pauses: Vec<PauseRecord>,
+}
+
+impl LastWord {
+    pub(crate) async fn read(journal: &Journal) -> Result<Self, JournalError> {
+        let streaks = journal.failure_streaks().await?;
+        let failures = streaks.into_iter().map(|streak| (streak.entry.clone(), streak)).collect();
+        Ok(Self { runs: journal.last_runs().await?, failures, pauses: journal.pauses().await? })
+    }
+
+    /// Prints the status as a table: the entries of the configuration, then those that only the journal knows.
+    pub(crate) fn print(&self, entries: &[Entry], now: DateTime<Utc>, output: &mut Output) -> io::Result<()> {
+        let mut table = Table::new(&[
+            ("ENTRY", Align::Left),
+            ("LAST RUN", Align::Left),
+            ("OUTCOME", Align::Left),
+            ("TAGS", Align::Left),
+            ("NEXT RUN", Align::Left),
+        ]);
+        for entry in entries {
+            table.row(self.row(entry.name.as_str(), self.next(entry, now)));
+        }
+        let is_known = |run: &&RunRecord| entries.iter().any(|entry| entry.name.as_str() == run.entry);
+        for run in self.runs.iter().filter(|run| !is_known(run)) {
+            table.row(self.row(&run.entry, "not in the configuration".to_owned()));
+        }
+        output.table(&table)?;
+        for run in &self.runs {
+            if let Some(error) = &run.error {
+                let streak = self.failures.get(&run.entry);
+                let entry = entries.iter().find(|entry| entry.name.as_str() == run.entry);
+                let backed_off =
+                    entry.zip(streak).and_then(|(entry, streak)| next::backed_off_until(entry, streak, now));
+                output.line(last_error(&run.entry, error, streak.map_or(0, |streak| streak.failures), backed_off))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&self, name: &str, next: String) -> [String; 5] {
+        let run = self.runs.iter().find(|run| run.entry == name);
+        let (last, outcome, tags) = match run {
+            None => ("none yet".to_owned(), "", String::new()),
+            Some(run) => {
+                let outcome = run.outcome.map_or("not ended", |outcome| outcome.word());
+                (units::moment(run.ended.unwrap_or(run.started)), outcome, run.tags.to_string())
+            }
+        };
+        [name.to_owned(), last, outcome.to_owned(), tags, next]
+    }
+
+    /// Returns the time at which a running daemon would start the entry next.
+    fn next(&self, entry: &Entry, now: DateTime<Utc>) -> String {
+        let mut pauses = self.pauses.iter().filter(|pause| pause.ended_at(now).is_none());
+        let pause = pauses.find(|pause| pause.entry == entry.name.as_str());
+        match (next::first_upcoming(entry, pause, self.failures.get(entry.name.as_str()), now), pause) {
+            (_, Some(pause)) => units::pause(pause.since, pause.until),
+            (Some(next), None) => units::moment(next),
+            (None, None) => "by hand only".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::writer::tests::Paper;
+    use crate::journal::{Begun, Outcome, RunEnd, TagCounts, Trigger};
+
+    const CONFIG: &str = r#"
+version: 1
+sync:
+  - {name: nightly, source: h.example/a, target: t.example/a, schedule: "0 3 * * *"}
+  - {name: paused, source: h.example/b, target: t.example/b, schedule: every 6h}
+  - {name: hand, source: h.example/c, target: t.example/c}
+"#;
+
+    #[tokio::test]
+    async fn table_shows_last_runs_failures_pauses_and_next_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+        let at = |time: &str| format!("2026-05-{time}:00Z").parse::<DateTime<Utc>>().unwrap();
+        for (entry, time, error) in [
+            ("nightly", "08T03:00", Some("source: listing tags: denied")),
+            ("nightly", "09T03:00", Some("source: listing tags: denied")),
+            ("gone", "09T04:00", None),
+        ] {
+            let begun = journal.begin_run(entry, Trigger::Start, at(time)).await.unwrap();
+            let Begun::Started(run) = begun else { panic!("{begun:?}") };
+            let outcome = if error.is_some() { Outcome::Failed } else { Outcome::Succeeded };
+            let tags = TagCounts { kept: 2, ..TagCounts::default() };
+            let end = RunEnd { outcome, tags, bytes: 0, error: error.map(str::to_owned), postponed_until: None };
+            journal.end_run(run, end, at(time)).await.unwrap();
+        }
+        let until = Some(at("10T12:00"));
+        let pause = PauseRecord { entry: "paused".into(), since: at("09T12:00"), until, ended: None };
+        journal.record_pause(pause).await.unwrap();
+        let config = crate::config::parse("sync.yaml", CONFIG, &|_| Some("/tmp".into())).unwrap();
+        let paper = Paper::default();
+        let word = LastWord::read(&journal).await.unwrap();
+        word.print(&config.entries, at("10T00:30"), &mut paper.output()).unwrap();
+        let expected = "\
+ENTRY    LAST RUN              OUTCOME    TAGS    NEXT RUN
+nightly  2026-05-09T03:00:00Z  failed     2 kept  2026-05-10T03:00:00Z
+paused   none yet                                 paused since 2026-05-09T12:00:00Z, until 2026-05-10T12:00:00Z
+hand     none yet                                 by hand only
+gone     2026-05-09T04:00:00Z  succeeded  2 kept  not in the configuration
+nightly: source: listing tags: denied (2 times in a row)
+";
+        assert_eq!(paper.text(), expected);
+        // A run that is due during the two minutes of back-off is skipped.
+        let paper = Paper::default();
+        let text = CONFIG.replace("0 3 * * *", "* * * * *");
+        let config = crate::config::parse("sync.yaml", &text, &|_| Some("/tmp".into())).unwrap();
+        word.print(&config.entries, at("09T03:00"), &mut paper.output()).unwrap();
+        let (shown, ending) = (paper.text(), "(2 times in a row; backed off until 2026-05-09T03:02:00Z)\n");
+        assert!(shown.contains("2 kept  2026-05-09T03:03:00Z\n") && shown.ends_with(ending), "{shown}");
+    }
+}

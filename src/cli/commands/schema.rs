@@ -1,0 +1,56 @@
+//! Command `transship schema`: prints the JSON Schema of `sync.yaml` (for completion and checks in editors), of
+//! `/status`, or of a notification. It changes nothing and reads no file.
+
+use clap::ValueEnum;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::main::Context;
+
+/// JSON Schema of a notification's body, as the documentation contains it.
+const NOTIFICATION: &str = include_str!("../../../docs/notification.schema.json");
+
+/// Arguments of `transship schema`.
+#[derive(Debug, clap::Args)]
+pub struct Schema {
+    /// Subject of the schema: the configuration, the response of the status port at /status, or the body of a
+    /// notification
+    #[arg(value_enum, default_value_t, hide_default_value = true)]
+    pub of: Of,
+}
+
+/// Subjects for which there is a schema.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub enum Of {
+    /// `sync.yaml`
+    #[default]
+    Configuration,
+    /// `/status`
+    Status,
+    /// The body of a notification
+    Notification,
+}
+
+impl Schema {
+    pub(crate) fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        match self.of {
+            Of::Configuration => context.output.json(&crate::config::schema())?,
+            Of::Notification => context.output.line(NOTIFICATION.trim_end())?,
+            Of::Status => context.output.line(crate::status::SCHEMA.trim_end())?,
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::writer::tests::Paper;
+
+    #[test]
+    fn printed_notification_schema_equals_the_documented_one() {
+        let paper = Paper::default();
+        let mut context = Context { output: paper.output(), ..crate::cli::main::tests::context() };
+        Schema { of: Of::Notification }.perform(&mut context).unwrap();
+        assert_eq!(paper.text(), NOTIFICATION);
+    }
+}

@@ -1,0 +1,171 @@
+//! Command `transship tags ENDPOINT`: prints the tag map of one repository.
+
+use anyhow::anyhow;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use serde::Serialize;
+
+use crate::cli::context::connection::Connection;
+use crate::cli::context::place::Place;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::main::Context;
+use crate::cli::output::table::{Align, Table};
+use crate::cli::output::writer::Output;
+use crate::oci::{Digest, ManifestRef, Tag};
+use crate::store::{Source, StoreError, TagEntry};
+
+/// Number of tags that are resolved concurrently. The registry's own limits apply as well.
+const CONCURRENT_LOOKUPS: usize = 16;
+
+/// Arguments of `transship tags`.
+#[derive(Debug, clap::Args)]
+pub struct Tags {
+    /// Repository: [host/]repository or oci-layout:PATH
+    #[arg(value_name = "ENDPOINT")]
+    pub endpoint: Place,
+    /// Show only the names, without looking up digests
+    #[arg(long)]
+    pub names: bool,
+    /// Connection options.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Line of the tag map.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Line {
+    tag: Tag,
+    /// Digest of the tag. `None` if it was not looked up, or if the tag disappeared meanwhile.
+    digest: Option<Digest>,
+}
+
+impl Tags {
+    pub(crate) async fn perform(self, context: &mut Context) -> Result<Exit, Failure> {
+        if self.endpoint.manifest.is_some() {
+            return Err(Failure::usage(anyhow!("{} is one manifest: name the repository alone", self.endpoint)));
+        }
+        let source = self.connection.source(&self.endpoint, context)?;
+        self.print(&*source, &mut context.output).await?;
+        Ok(Exit::Ok)
+    }
+
+    async fn print(&self, source: &dyn Source, output: &mut Output) -> Result<(), Failure> {
+        let lines = tag_map(source, !self.names).await?;
+        if self.json {
+            output.json(&lines)?;
+            return Ok(());
+        }
+        if self.names {
+            return Ok(lines.iter().try_for_each(|line| output.line(&line.tag))?);
+        }
+        let mut table = Table::new(&[("TAG", Align::Left), ("DIGEST", Align::Left)]);
+        for line in lines {
+            let digest = line.digest.map_or_else(|| "gone".to_owned(), |digest| digest.to_string());
+            table.row([line.tag.to_string(), digest]);
+        }
+        Ok(output.table(&table)?)
+    }
+}
+
+/// Returns all tags in the order of the listing. Tags that are listed without a digest are resolved one by one.
+async fn tag_map(source: &dyn Source, with_digests: bool) -> Result<Vec<Line>, StoreError> {
+    let listed = source.tags().filter_map(async |entry| match entry {
+        Ok(TagEntry::Tag(tag, digest) | TagEntry::Locked(tag, digest)) => Some(Ok((tag, digest))),
+        Ok(TagEntry::Unusable(name)) => {
+            tracing::warn!(name, "skipped a listed name that is not a valid tag");
+            None
+        }
+        Ok(TagEntry::Skipped(what)) => {
+            tracing::warn!("skipped: {what}");
+            None
+        }
+        Err(error) => Some(Err(error)),
+    });
+    let resolved = listed.map(async |entry| {
+        let (tag, mut digest) = entry?;
+        if digest.is_none() && with_digests {
+            let reference = ManifestRef::Tag(tag.clone());
+            digest = source.resolve(&reference).await?.map(|descriptor| descriptor.digest);
+        }
+        Ok(Line { tag, digest })
+    });
+    resolved.buffered(CONCURRENT_LOOKUPS).try_collect().await
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cli::output::writer::tests::Paper;
+    use crate::layout::Layout;
+    use crate::oci::{Descriptor, Manifest, MediaType};
+    use crate::store::{Begun, Target as _, Verified};
+
+    pub(crate) async fn push_manifest(layout: &Arc<Layout>, json: &serde_json::Value, tag: Option<&str>) -> Descriptor {
+        let media_type = MediaType::new(json["mediaType"].as_str().unwrap());
+        let manifest = Manifest::new(media_type, json.to_string().into());
+        let tag = tag.map(|tag| tag.parse().unwrap());
+        layout.push_manifest(&manifest, tag.as_ref()).await.unwrap();
+        manifest.descriptor()
+    }
+
+    /// Creates a layout with one image for each tag. Configuration and layer contain the tag's name.
+    pub(crate) async fn layout_of(path: &Path, tags: &[&str]) -> Arc<Layout> {
+        let layout = Layout::open(path);
+        for tag in tags {
+            let bytes = bytes::Bytes::copy_from_slice(tag.as_bytes());
+            let blob = Descriptor::new(MediaType::new("x"), Digest::of(&bytes), bytes.len() as u64);
+            let Begun::Session(upload) = layout.begin_upload(&blob, None).await.unwrap() else { panic!() };
+            let stream = futures_util::stream::iter([Ok(bytes)]).boxed();
+            upload.send(Verified::new(stream, blob.clone(), "test")).await.unwrap();
+            let content = |kind: &str| serde_json::json!({"mediaType": kind, "digest": blob.digest, "size": blob.size});
+            let image = serde_json::json!({
+                "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST,
+                "config": content("application/vnd.oci.image.config.v1+json"),
+                "layers": [content("application/vnd.oci.image.layer.v1.tar")],
+            });
+            push_manifest(&layout, &image, Some(tag)).await;
+        }
+        layout
+    }
+
+    async fn printed(names: bool, json: bool, source: &dyn Source) -> String {
+        let paper = Paper::default();
+        let endpoint = "oci-layout:x".parse().unwrap();
+        let tags = Tags { endpoint, names, connection: Connection::default(), json };
+        tags.print(source, &mut paper.output()).await.unwrap();
+        paper.text()
+    }
+
+    #[tokio::test]
+    async fn tag_map_is_printed_as_table_names_or_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout_of(folder.path(), &["v1", "latest"]).await;
+        let digest = async |tag: &str| {
+            layout.resolve(&ManifestRef::Tag(tag.parse().unwrap())).await.unwrap().unwrap().digest.to_string()
+        };
+        let (v1, latest) = (digest("v1").await, digest("latest").await);
+        let table = printed(false, false, &*layout).await;
+        assert_eq!(table.lines().next(), Some("TAG     DIGEST"));
+        assert!(
+            table.contains(&format!("v1      {v1}\n")) && table.contains(&format!("latest  {latest}\n")),
+            "{table}"
+        );
+        let mut names: Vec<String> = printed(true, false, &*layout).await.lines().map(str::to_owned).collect();
+        names.sort();
+        assert_eq!(names, ["latest", "v1"]);
+        let json: Vec<serde_json::Value> = serde_json::from_str(&printed(false, true, &*layout).await).unwrap();
+        assert!(json.contains(&serde_json::json!({"tag": "v1", "digest": v1})), "{json:?}");
+    }
+
+    #[tokio::test]
+    async fn missing_repository_is_an_error_and_not_an_empty_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::open(&folder.path().join("nothing"));
+        assert!(tag_map(&*layout, true).await.is_err());
+    }
+}

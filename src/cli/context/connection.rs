@@ -1,0 +1,68 @@
+//! Connection to layouts on disk and to repositories, for the commands without a `sync.yaml`. Repositories use the
+//! options that a configuration, if there is one, has for their registry.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::configuration;
+use super::place::Place;
+use crate::cli::exit::Failure;
+use crate::cli::main::Context;
+use crate::config::{Config, default_journal};
+use crate::oci::RegistryHost;
+use crate::store::Source;
+use crate::sync::{Behalf, Endpoints};
+
+/// Connection options of the commands that need no `sync.yaml`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Connection {
+    /// Use plain HTTP for this registry, as `plain_http` does in the configuration; may be repeated
+    #[arg(long, value_name = "HOST")]
+    pub plain_http: Vec<RegistryHost>,
+}
+
+impl Connection {
+    /// Returns endpoints with the options of the configuration, if there is one, and of these arguments.
+    pub(crate) fn endpoints(&self, context: &Context) -> Result<Arc<Endpoints>, Failure> {
+        Ok(self.endpoints_and_journal(context)?.0)
+    }
+
+    /// Returns the same, and the path of the journal: the configuration's, if there is one, else the default. The
+    /// path is `None` if the environment determines none.
+    pub(crate) fn endpoints_and_journal(
+        &self,
+        context: &Context,
+    ) -> Result<(Arc<Endpoints>, Option<PathBuf>), Failure> {
+        let (configured, unlisted) = (load_configuration(context)?, configuration::unlisted_options());
+        let (mut options, journal) = match configured {
+            Some(config) => (config.registries, Some(config.daemon.journal)),
+            None => (BTreeMap::new(), default_journal(&configuration::environment)),
+        };
+        for host in &self.plain_http {
+            options.entry(host.clone()).or_insert_with(|| unlisted.clone()).plain_http = true;
+        }
+        Ok((Arc::new(Endpoints::new(options, unlisted)), journal))
+    }
+
+    /// Opens a place for reading.
+    pub(crate) fn source(&self, place: &Place, context: &Context) -> Result<Arc<dyn Source>, Failure> {
+        Ok(self.endpoints(context)?.source(&place.home.endpoint(), Behalf::default())?)
+    }
+}
+
+/// Returns the configuration that is named or found. A configuration that was found and is unreadable counts as
+/// absent: it may be the daemon's, with secrets that are not meant for a user who lists tags.
+fn load_configuration(context: &Context) -> Result<Option<Config>, Failure> {
+    let Some(path) = configuration::find_if_any(&context.global) else { return Ok(None) };
+    let may_not = crate::regular_file::open(&path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    if may_not && context.global.config.is_none() {
+        tracing::warn!(
+            path = %path.display(),
+            "no permission to read the configuration: registries are accessed without it"
+        );
+        return Ok(None);
+    }
+    Ok(Some(configuration::read(&path).map_err(Failure::usage)?))
+}

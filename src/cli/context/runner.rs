@@ -1,0 +1,116 @@
+//! Runner of the working commands: builds the engine and the run requests from a configuration, and draws progress
+//! during the runs.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use indicatif::MultiProgress;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::configuration;
+use crate::cli::exit::Failure;
+use crate::cli::main::Context;
+use crate::cli::output::progress::{Progress, REFRESH};
+use crate::cli::output::writer;
+use crate::config::Config;
+use crate::copy::Copier;
+use crate::journal::{Journal, Trigger};
+use crate::sync::{Endpoints, Engine, Errand, Front, Happening, RunReport, Single, Stop};
+
+/// Returns an engine for this configuration.
+pub(crate) fn engine(config: &Config, journal: Option<Journal>) -> Engine {
+    Engine {
+        copier: Copier::new(config.daemon.memory),
+        endpoints: Arc::new(
+            Endpoints::new(config.registries.clone(), configuration::unlisted_options())
+                .within(config.daemon.bandwidth.clone()),
+        ),
+        journal,
+    }
+}
+
+/// Returns run requests for the selected entries, with the trigger of a manual run.
+pub(crate) fn errands(config: &Config, names: &[String]) -> Result<Vec<Errand>, Failure> {
+    let chosen = configuration::select_entries(config, names)?;
+    let entries = Arc::new(config.entries.iter().cloned().map(Arc::new).collect::<Vec<_>>());
+    let is_chosen = |name| chosen.iter().any(|entry| entry.name == name);
+    let errand = |entry: &Arc<crate::config::Entry>| Errand {
+        entry: entry.clone(),
+        entries: entries.clone(),
+        trigger: Trigger::Hand,
+        only: None,
+    };
+    Ok(entries.iter().filter(|entry| is_chosen(entry.name.clone())).map(errand).collect())
+}
+
+/// Runs the entries, some concurrently, and shows progress on a terminal. Starts no further entry after an
+/// interruption. Returns the reports in the order of the run requests.
+pub(crate) async fn run_all(engine: &Engine, errands: &[Errand], at_once: usize, context: &Context) -> Vec<RunReport> {
+    let stop = Stop { now: context.interrupted.clone(), ..Stop::default() };
+    let (front, happenings) = Front::new();
+    let drawing = tokio::spawn(draw_progress(context.bars.clone(), happenings));
+    let begun = stream::iter(errands).take_until(stop.now.cancelled());
+    let reports = begun.map(|errand| run(engine, errand, &front, &stop)).buffered(at_once).collect().await;
+    drop(front);
+    join_task(drawing).await;
+    reports
+}
+
+/// Copies one manifest, and shows progress on a terminal.
+pub(crate) async fn copy(engine: &Engine, errand: Errand, single: Single, context: &Context) -> RunReport {
+    let stop = Stop { now: context.interrupted.clone(), ..Stop::default() };
+    let (front, happenings) = Front::new();
+    let drawing = tokio::spawn(draw_progress(context.bars.clone(), happenings));
+    let engine = engine.clone();
+    let report = join_task(tokio::spawn(async move { engine.copy(&errand, &single, &front, &stop).await })).await;
+    join_task(drawing).await;
+    report
+}
+
+/// Starts one run as the daemon does: on the threads of the runtime, where most of its wake-ups originate. The
+/// command's own thread is not one of them, and each wake-up there costs system calls.
+fn run(engine: &Engine, errand: &Errand, front: &Front, stop: &Stop) -> impl Future<Output = RunReport> + use<> {
+    let (engine, errand, front, stop) = (engine.clone(), errand.clone(), front.clone(), stop.clone());
+    join_task(tokio::spawn(async move { engine.run(&errand, &front, &stop).await }))
+}
+
+/// Waits for work on other threads and returns its result. Resumes a panic of that work.
+async fn join_task<T>(work: JoinHandle<T>) -> T {
+    // Nothing aborts the task, so the error is a panic.
+    work.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
+}
+
+/// Draws events on a terminal, until the last sender is dropped. Without a terminal, the log suffices.
+async fn draw_progress(bars: MultiProgress, mut happenings: mpsc::Receiver<(String, Happening)>) {
+    if !writer::stderr_is_terminal() {
+        while happenings.recv().await.is_some() {}
+        return;
+    }
+    let mut progress = Progress::new(bars);
+    let mut tick = interval(REFRESH);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => progress.refresh(),
+            happening = happenings.recv() => match happening {
+                Some((_, Happening::Transfer(event))) => progress.event(&event),
+                Some((_, Happening::Chosen(_) | Happening::Tag(_))) => {}
+                None => break,
+            },
+        }
+    }
+    progress.end_all();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[should_panic(expected = "of the run")]
+    async fn panic_in_a_run_reaches_the_command() {
+        join_task(tokio::spawn(async { panic!("of the run") })).await
+    }
+}

@@ -1,0 +1,147 @@
+//! Sizes, durations and times, as people read them, and times as people write them.
+
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+
+use crate::oci::{SignatureTag, Tag};
+
+/// Returns a size such as `12.3 MiB`. Below one KiB it is the exact count.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    // Tenths are computed in integers, because a float would round 1023.99 up to "1024.0".
+    let (mut unit, mut divisor) = (0, 1024_u64);
+    while count / divisor >= 1024 && unit + 1 < UNITS.len() {
+        unit += 1;
+        divisor *= 1024;
+    }
+    let tenths = u128::from(count) * 10 / u128::from(divisor);
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// Returns a duration such as `1h 2m 3s`. Below ten seconds it has tenths, below one second it is in milliseconds.
+pub(crate) fn span(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        return format!("{}ms", duration.as_millis());
+    }
+    if duration < Duration::from_secs(10) {
+        return format!("{}.{}s", duration.as_secs(), duration.subsec_millis() / 100);
+    }
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+}
+
+/// Returns the duration from one time to a later one.
+pub(crate) fn between(start: DateTime<Utc>, end: DateTime<Utc>) -> String {
+    span((end - start).to_std().unwrap_or_default())
+}
+
+/// Returns a time such as `2026-11-21T03:00:00Z`.
+pub(crate) fn moment(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// Returns a text such as `paused since 2026-11-21T03:00:00Z, until 2026-11-22T03:00:00Z`. The end is absent if a
+/// person has to resume the entry.
+pub(crate) fn pause(since: DateTime<Utc>, until: Option<DateTime<Utc>>) -> String {
+    let until = until.map(|until| format!(", until {}", moment(until))).unwrap_or_default();
+    format!("paused since {}{until}", moment(since))
+}
+
+/// Returns a tag for a table. The digest in the name of a signature's tag is shortened.
+pub(crate) fn tag_name(tag: &Tag) -> String {
+    match SignatureTag::read(tag) {
+        None => tag.to_string(),
+        Some(signature) => {
+            let (subject, name) = (signature.subject(), tag.as_str());
+            let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
+            let dot = if suffix.is_empty() { "" } else { "." };
+            format!("{}-{}…{dot}{suffix}", subject.algorithm(), subject.short())
+        }
+    }
+}
+
+/// Time as a person writes it: a duration before now, or a point in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Duration before now, such as `7d` or `2h 30m`.
+    Ago(Duration),
+    /// Date (its midnight in UTC) or time of RFC 3339.
+    At(DateTime<Utc>),
+}
+
+impl When {
+    /// Returns the time, relative to `now`.
+    pub(crate) fn resolve(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(ago) => {
+                let ago = chrono::TimeDelta::from_std(ago).unwrap_or(chrono::TimeDelta::MAX);
+                now.checked_sub_signed(ago).unwrap_or(DateTime::<Utc>::MIN_UTC)
+            }
+        }
+    }
+}
+
+impl std::str::FromStr for When {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(date) = text.parse::<NaiveDate>() {
+            return Ok(Self::At(date.and_time(chrono::NaiveTime::MIN).and_utc()));
+        }
+        if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+            return Ok(Self::At(at.to_utc()));
+        }
+        humantime::parse_duration(text).map(Self::Ago).map_err(|_| {
+            "expected how long ago (7d, 12h 30m), a date (2026-11-21) or a moment (2026-11-21T03:00:00Z)".into()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_short_and_never_rounded_up() {
+        for (count, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_048_575, "1023.9 KiB"), (u64::MAX, "16383.9 PiB")]
+        {
+            assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn durations_are_shown_in_useful_precision() {
+        assert_eq!(span(Duration::from_micros(14_900)), "14ms");
+        assert_eq!(span(Duration::from_millis(1290)), "1.2s");
+        assert_eq!(span(Duration::from_millis(3_723_900)), "1h 2m 3s");
+    }
+
+    #[test]
+    fn signature_tag_is_shortened_in_tables() {
+        let subject = crate::oci::Digest::of(b"x");
+        let [signature, ..] = crate::oci::signature_tags(&subject);
+        assert_eq!(tag_name(&signature), format!("sha256-{}….sig", subject.short()));
+        assert_eq!(tag_name(&crate::oci::referrers_tag(&subject)), format!("sha256-{}…", subject.short()));
+        assert_eq!(tag_name(&"3.12-slim".parse().unwrap()), "3.12-slim");
+    }
+
+    #[test]
+    fn time_is_written_as_duration_date_or_timestamp() {
+        let now: DateTime<Utc> = "2026-11-21T03:00:00Z".parse().unwrap();
+        for (text, at) in [
+            ("7d", "2026-11-14T03:00:00Z"),
+            ("2h 30m", "2026-11-21T00:30:00Z"),
+            ("2026-11-01", "2026-11-01T00:00:00Z"),
+            ("2026-11-01T12:00:00+02:00", "2026-11-01T10:00:00Z"),
+        ] {
+            assert_eq!(moment(text.parse::<When>().unwrap().resolve(now)), at, "{text}");
+        }
+        assert!("yesterday".parse::<When>().unwrap_err().starts_with("expected how long ago (7d"));
+        assert_eq!(When::Ago(Duration::MAX).resolve(now), DateTime::<Utc>::MIN_UTC);
+    }
+}

@@ -1,0 +1,186 @@
+//! Results on standard output, as lines, tables or JSON. Logs go to standard error and do not pass here.
+
+use std::fmt;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+
+use super::table::Table;
+
+/// Output of a command's results.
+///
+/// A reader that has closed its end (`transship history | head`) is not an error. The rest is dropped, and the exit
+/// code still reports the result of the work.
+pub struct Output {
+    writer: Box<dyn Write + Send>,
+    closed: bool,
+}
+
+impl Output {
+    /// Returns the output on standard output.
+    #[must_use]
+    pub fn stdout() -> Self {
+        Self::new(Box::new(BufWriter::new(io::stdout())))
+    }
+
+    /// Returns an output on any writer.
+    #[must_use]
+    pub fn new(writer: Box<dyn Write + Send>) -> Self {
+        Self { writer, closed: false }
+    }
+
+    /// Writes one line. Characters that could control a terminal are shown escaped.
+    ///
+    /// # Errors
+    /// Errors of the writer, except for a reader that has closed its end.
+    pub fn line(&mut self, line: impl fmt::Display) -> io::Result<()> {
+        let mut line = printable(&line.to_string());
+        line.push('\n');
+        self.raw(line.as_bytes())
+    }
+
+    /// Writes a table.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn table(&mut self, table: &Table) -> io::Result<()> {
+        table.lines().iter().try_for_each(|line| self.line(line))
+    }
+
+    /// Writes a value as indented JSON.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn json(&mut self, value: &impl serde::Serialize) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(value)?;
+        text.push(b'\n');
+        self.raw(&text)
+    }
+
+    /// Writes bytes unchanged.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let written = self.writer.write_all(bytes);
+        self.unless_closed(written)
+    }
+
+    /// Passes all buffered output to the operating system. Called once at the end, and before each wait.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let flushed = self.writer.flush();
+        self.unless_closed(flushed)
+    }
+
+    fn unless_closed(&mut self, result: io::Result<()>) -> io::Result<()> {
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Output(closed: {})", self.closed)
+    }
+}
+
+/// Writes an error message to standard error. A lost standard error is ignored.
+pub(crate) fn print_error(message: impl fmt::Display) {
+    let message = printable(&message.to_string());
+    let _ = writeln!(io::stderr(), "{message}");
+}
+
+/// Returns true if standard error is a terminal, on which progress can be drawn.
+pub(crate) fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Escapes the characters of a text (such as a registry's error message) that could control a terminal. Keeps line
+/// breaks.
+pub(crate) fn printable(text: &str) -> String {
+    let is_shown = |c: char| c == '\n' || !is_unsafe(c);
+    if text.chars().all(is_shown) {
+        return text.to_owned();
+    }
+    text.chars().map(|c| if is_shown(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
+}
+
+/// Returns true if a character can control a terminal, break a line, hide itself, or change the display order of
+/// other characters (Unicode, "Bidirectional Character Types" and "Default_Ignorable_Code_Point").
+pub(crate) fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Writer that returns the written text.
+    #[derive(Clone, Default)]
+    pub(crate) struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl Paper {
+        pub(crate) fn output(&self) -> Output {
+            Output::new(Box::new(self.clone()))
+        }
+
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Broken(io::ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    #[test]
+    fn closed_reader_is_no_error_and_full_disk_is_one() {
+        let mut gone = Output::new(Box::new(Broken(io::ErrorKind::BrokenPipe)));
+        gone.line("x").unwrap();
+        gone.flush().unwrap();
+        let mut full = Output::new(Box::new(Broken(io::ErrorKind::StorageFull)));
+        assert!(full.line("x").is_err());
+    }
+
+    #[test]
+    fn terminal_control_characters_are_escaped() {
+        let paper = Paper::default();
+        paper.output().line("denied\u{1b}[2J\r!\u{202e}\u{2028}\u{9b}").unwrap();
+        assert_eq!(paper.text(), "denied\\u{1b}[2J\\r!\\u{202e}\\u{2028}\\u{9b}\n");
+    }
+}
