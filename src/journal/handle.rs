@@ -21,7 +21,7 @@ use super::record::{
     Begun, EvidenceFilter, EvidenceRecord, HistoryFilter, LastEnds, Observation, Outcome, RunEnd, RunId, RunRecord,
     TagRecord, TransferNote, Trigger,
 };
-use super::{JournalError, arrivals, schema};
+use super::{JournalError, arrivals, migrations};
 use crate::oci::Digest;
 
 /// Handle to the journal, cheap to clone. When the last one is dropped, all requests are finished, and the file and
@@ -69,7 +69,7 @@ impl Journal {
     pub fn open_at(path: &Path, now: DateTime<Utc>) -> Result<Self, JournalError> {
         let (named, path) = (path, create(path)?);
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        schema::climb(&mut connection, &path, schema::LADDER)?;
+        migrations::climb(&mut connection, &path, migrations::LADDER)?;
         write_ahead(&connection, &path)?;
         let owner = Owner::beside(&path).map_err(|error| unopened(&path, error))?;
         let failed = |error| JournalError::from_sqlite(&path, error);
@@ -96,7 +96,7 @@ impl Journal {
         };
         expect_regular(&path)?;
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        schema::require_top(&connection, &path)?;
+        migrations::require_top(&connection, &path)?;
         Self::start(named, path, connection, None)
     }
 

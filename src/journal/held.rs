@@ -23,7 +23,7 @@ use rusqlite::{Connection, Error, OpenFlags, Result, ffi};
 use super::carrying::{Numbers, carry_over};
 use super::file::{connect, write_ahead};
 use super::owner::Owner;
-use super::{JournalError, queries, schema};
+use super::{JournalError, migrations, queries};
 
 /// Time between two attempts to repair a journal: it can be large.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(5);
@@ -149,7 +149,7 @@ impl Held {
             return false;
         }
         let opened = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY);
-        let opened = opened.and_then(|db| schema::require_top(&db, &self.path).map(|()| db));
+        let opened = opened.and_then(|db| migrations::require_top(&db, &self.path).map(|()| db));
         match (opened, Files::inspect(&self.path)) {
             (Ok(connection), Ok(Some(files))) => {
                 (self.connection, self.files) = (connection, files);
@@ -334,7 +334,7 @@ impl Held {
 /// Opens a journal for writing, as at the start.
 fn open(path: &Path) -> std::result::Result<Connection, JournalError> {
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    schema::climb(&mut connection, path, schema::LADDER)?;
+    migrations::climb(&mut connection, path, migrations::LADDER)?;
     write_ahead(&connection, path)?;
     // The log exists from the first access on.
     connection

@@ -16,11 +16,12 @@ mod handle;
 mod held;
 #[cfg(test)]
 mod held_tests;
+mod history;
 mod intents;
-mod lookback;
 #[cfg(test)]
 mod migration_tests;
-mod notices;
+mod migrations;
+mod notifications;
 mod owner;
 mod pauses;
 mod prune;
@@ -30,7 +31,6 @@ mod queries;
 mod quotas;
 mod record;
 mod referrer_checks;
-mod schema;
 mod streaks;
 #[cfg(test)]
 mod tests;
@@ -38,8 +38,8 @@ mod uploads;
 
 pub use error::JournalError;
 pub use handle::Journal;
-pub use lookback::record::{Found, RunMark, Search, SeenTag};
-pub use notices::{NewNotice, Notice, Told};
+pub use history::record::{Found, RunMark, Search, SeenTag};
+pub use notifications::{NewNotice, Notice, Told};
 pub use pauses::PauseRecord;
 pub use prune::Pruned;
 pub use quotas::QuotaRecord;
